@@ -1,0 +1,1 @@
+"""Native Sparse Attention over tensors: the specification and its implementations."""

@@ -1,0 +1,1 @@
+"""Models equipped with Native Sparse Attention: configuration, weights, tokens, loading."""
