@@ -1,0 +1,338 @@
+"""Native Sparse Attention in large matrix products: the CPU's fast path, on CUDA too.
+
+Queries go in tiles that share a selection. For each tile the chosen blocks and the window are
+gathered into one contiguous run of keys, and PyTorch's fused attention does the rest, so that
+the CPU's matrix units (AMX, AVX-512) see products of a few hundred rows. Scores against the
+summaries are the only thing whose size grows with the text; they are made a few tiles at a time.
+
+Letters: B batch, T query tokens, S key tokens (the queries are the last T of them), H query
+heads, G key/value groups, R = H / G query heads of a group, D head dim, C summaries, N selection
+blocks, n selected blocks, U tiles, Q queries of a tile, K gathered keys of a tile.
+
+Source: Yuan et al. 2025, "Native Sparse Attention", arXiv 2502.11089.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nsa_kernels.settings import AttentionSettings
+
+_SCORES_AT_ONCE = 4 * 2**20
+"""Scores held at a time, in elements: what stays in the last-level cache of a laptop."""
+
+_KEYS_AT_ONCE = 2**17
+"""Gathered keys held at a time, over tiles."""
+
+
+def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention to every key, the queries being the last T positions: (B, H, T, D)."""
+    queries, keys = q.shape[2], k.shape[2]
+    if queries == 1:
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+    if queries == keys:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    if q.device.type != "cpu":
+        from torch.nn.attention.bias import causal_lower_right
+
+        repeat = q.shape[1] // k.shape[1]
+        k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+        mask = causal_lower_right(queries, keys)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    past = keys - queries
+    own = _flash(q, k[:, :, past:], v[:, :, past:], causal=True)
+    return _merge(_flash(q, k[:, :, :past], v[:, :, :past]), own).to(q.dtype)
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> tuple[Tensor, Tensor]:
+    """PyTorch's fused CPU attention with its log-sum-exp: (B, H, T, D) and (B, H, T)."""
+    repeat = q.shape[1] // k.shape[1]
+    k, v = (x.unsqueeze(2).expand(-1, -1, repeat, -1, -1).flatten(1, 2) for x in (k, v))
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, is_causal=causal
+    )
+    return out, lse
+
+
+def _merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+    """One softmax out of two over disjoint keys, in fp32."""
+    (a, lse_a), (b, lse_b) = first, second
+    share = torch.sigmoid(lse_a - lse_b).unsqueeze(-1)
+    return b.float() + share * (a.float() - b.float())
+
+
+class TilePlan:
+    """Where the tiles of one call lie: queries cut at absolute multiples of `select_tile`."""
+
+    def __init__(self, seq_len: int, queries: int, settings: AttentionSettings) -> None:
+        tile = settings.select_tile
+        self.offset = seq_len - queries
+        self.seq_len = seq_len
+        self.size = tile
+        self.block_size = settings.select_block
+        self.lead = self.offset % tile
+        self.count = (self.lead + queries + tile - 1) // tile
+        self.trail = self.count * tile - self.lead - queries
+
+    def firsts(self, start: int, stop: int, device: torch.device) -> Tensor:
+        """Positions of the first queries of some tiles, counted as if each were full: (U,)."""
+        return torch.arange(start, stop, device=device) * self.size + self.offset - self.lead
+
+    def blocks(self, start: int, stop: int, device: torch.device) -> Tensor:
+        """The selection blocks that some tiles lie in: (U,)."""
+        return self.firsts(start, stop, device) // self.block_size
+
+    @property
+    def last_block(self) -> int:
+        """The selection block of the last query."""
+        return (self.seq_len - 1) // self.block_size
+
+    def split(self, q: Tensor) -> Tensor:
+        """Cut queries (B, H, T, D) into tiles (B, H, U, Q, D), zeros where none are."""
+        if self.lead or self.trail:
+            q = F.pad(q, (0, 0, self.lead, self.trail))
+        return q.unflatten(2, (self.count, self.size))
+
+    def join(self, out: Tensor) -> Tensor:
+        """Undo `split`: (B, H, U, Q, D) to (B, H, T, D)."""
+        flat = out.flatten(2, 3)
+        return flat[:, :, self.lead : flat.shape[2] - self.trail]
+
+
+def mean_summaries(k: Tensor, settings: AttentionSettings) -> Tensor:
+    """Means of the complete blocks of keys: (B, G, S, D) to (B, G, C, D)."""
+    block, stride = settings.compress_block, settings.compress_stride
+    strips = k.shape[2] // stride
+    strip = k[:, :, : strips * stride].unflatten(2, (strips, stride)).float().mean(dim=3)
+    per = block // stride
+    count = max(0, strips - per + 1)
+    total = sum((strip[:, :, i : i + count] for i in range(1, per)), strip[:, :, :count])
+    return (total / per).to(k.dtype)
+
+
+def select_blocks(
+    q: Tensor, summary_k: Tensor, seq_len: int, settings: AttentionSettings
+) -> Tensor:
+    """Choose the blocks of every tile: indices (B, G, U, n), -1 where there are fewer.
+
+    Args:
+        q: (B, H, T, D), the last T of `seq_len` positions.
+        summary_k: (B, G, C, D), at least those complete within `seq_len`.
+        seq_len: S.
+        settings: The block sizes and budget.
+    """
+    plan = TilePlan(seq_len, q.shape[2], settings)
+    batch, groups = summary_k.shape[:2]
+    blocks = max(0, plan.last_block - settings.window_blocks)
+    count = blocks if settings.select_count is None else min(settings.select_count, blocks)
+    chosen = torch.full((batch, groups, plan.count, count), -1, device=q.device)
+    if count == 0:
+        return chosen
+    scored = plan.split(q)[..., :: settings.score_stride, :].unflatten(1, (groups, -1))
+    scored = scored * (1.0 / math.sqrt(q.shape[-1]))
+    rows = scored.shape[2] * scored.shape[4]
+    at_once = max(1, _SCORES_AT_ONCE // (rows * max(1, summary_k.shape[2])))
+    for start in range(0, plan.count, at_once):
+        stop = min(start + at_once, plan.count)
+        scores = _importance(scored[:, :, :, start:stop], summary_k, start, blocks, plan, settings)
+        chosen[:, :, start:stop] = _best(scores, plan.blocks(start, stop, q.device), settings, count)
+    return chosen
+
+
+def _importance(
+    q: Tensor, summary_k: Tensor, start: int, blocks: int, plan: TilePlan, settings: AttentionSettings
+) -> Tensor:
+    """Importance of the first `blocks` blocks to some tiles: (B, G, U, N), fp32.
+
+    Args:
+        q: (B, G, R, U, Q, D), scaled.
+        summary_k: (B, G, C, D).
+        start: The first of these tiles.
+        blocks: N.
+        plan: The tiles of the call.
+        settings: The block sizes.
+    """
+    batch, groups, _, tiles, queries, _ = q.shape
+    result = q.new_zeros(batch, groups, tiles, blocks, dtype=torch.float32)
+    step = torch.arange(queries, device=q.device) * settings.score_stride
+    position = plan.firsts(start, start + tiles, q.device)[:, None] + step
+    total = _visible(min(int(position[-1, -1]), plan.seq_len - 1), settings)
+    if total == 0:
+        return result
+    shared = _visible(int(position[0, 0]), settings)
+    ends = torch.arange(shared, total, device=q.device) * settings.compress_stride
+    hidden = ends + settings.compress_block - 1 > position[..., None]
+    weight = ((position >= plan.offset) & (position < plan.seq_len)).to(q.dtype)
+    weight = weight[:, None, None].expand(-1, 1, q.shape[2], -1).flatten(2)
+    for b in range(batch):
+        for g in range(groups):
+            rows = q[b, g].transpose(0, 1).flatten(0, 2)
+            scores = rows @ summary_k[b, g, :total].t()
+            split = scores.view(tiles, -1, queries, total)
+            split[..., shared:].masked_fill_(hidden[:, None], float("-inf"))
+            probs = scores.softmax(dim=-1).view(tiles, -1, total)
+            if shared == 0:
+                probs = probs.nan_to_num(0.0)
+            result[b, g] = _pool((weight @ probs).squeeze(1).float(), blocks, settings)
+    return result
+
+
+def _visible(position: int, settings: AttentionSettings) -> int:
+    """Summaries that end at or before a position."""
+    return max(0, (position + 1 - settings.compress_block) // settings.compress_stride + 1)
+
+
+def _pool(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> Tensor:
+    """Sum the summaries' probabilities over the blocks they overlap: (U, C) to (U, N)."""
+    stride, block = settings.compress_stride, settings.compress_block
+    step = settings.select_block // stride
+    before = block // stride - 1
+    starts = [(m - before) * stride for m in range(step + before)]
+    weights = [(min(s + block, settings.select_block) - max(s, 0)) / stride for s in starts]
+    need = blocks * step
+    padded = F.pad(per_summary[:, :need], (before, max(0, need - per_summary.shape[1])))
+    return padded.unfold(-1, step + before, step) @ padded.new_tensor(weights)
+
+
+def _best(importance: Tensor, current: Tensor, settings: AttentionSettings, count: int) -> Tensor:
+    """The `count` best of (B, G, U, N), forced blocks first, -1 where there are fewer.
+
+    `current` is the block of each tile's queries, (U,).
+    """
+    block = torch.arange(importance.shape[-1], device=importance.device)
+    current = current[:, None]
+    forced = (block < settings.init_blocks) | (block > current - settings.local_blocks)
+    ranked = importance.masked_fill(forced, float("inf"))
+    ranked = ranked.masked_fill(block >= current - settings.window_blocks, float("-inf"))
+    order = ranked.sort(dim=-1, descending=True, stable=True)
+    return order.indices[..., :count].masked_fill(order.values[..., :count] == float("-inf"), -1)
+
+
+def union_attention(
+    q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, settings: AttentionSettings
+) -> Tensor:
+    """One softmax over each tile's selected blocks and window: (B, H, T, D).
+
+    Tiles whose selection takes in all there is attend densely.
+
+    Args:
+        q: (B, H, T, D), the last T of S positions.
+        k: (B, G, S, D).
+        v: (B, G, S, D).
+        blocks: (B, G, U, n) from `select_blocks`.
+        settings: The block sizes.
+    """
+    seq_len, queries = k.shape[2], q.shape[2]
+    covered = (blocks.shape[-1] + settings.window_blocks + 1) * settings.select_block
+    dense = min(max(0, covered - (seq_len - queries)), queries)
+    if dense:
+        head = dense_attention(q[:, :, :dense], k[:, :, :covered], v[:, :, :covered])
+        if dense == queries:
+            return head
+        tail = blocks[:, :, -TilePlan(seq_len, queries - dense, settings).count :]
+        return torch.cat([head, union_attention(q[:, :, dense:], k, v, tail, settings)], dim=2)
+    plan = TilePlan(seq_len, queries, settings)
+    groups = k.shape[1]
+    tiles = plan.split(q).unflatten(1, (groups, -1))
+    out = torch.empty_like(tiles)
+    keys = (blocks.shape[-1] + settings.window_blocks + 1) * settings.select_block
+    at_once = max(1, _KEYS_AT_ONCE // keys)
+    for b in range(q.shape[0]):
+        for g in range(groups):
+            for start in range(0, plan.count, at_once):
+                part = slice(start, min(start + at_once, plan.count))
+                slots = gather_slots(blocks[b, g, part], start, plan, settings)
+                rows = tiles[b, g, :, part].transpose(0, 1).flatten(1, 2)[:, None]
+                bias = causal_bias(start, slots, rows.shape[2] // plan.size, plan, q.dtype, settings)
+                flat = slots.flatten()
+                result = F.scaled_dot_product_attention(
+                    rows,
+                    k[b, g].index_select(0, flat).view(slots.shape[0], 1, keys, -1),
+                    v[b, g].index_select(0, flat).view(slots.shape[0], 1, keys, -1),
+                    attn_mask=bias,
+                )
+                out[b, g, :, part] = result.view(len(slots), -1, plan.size, v.shape[-1]).transpose(0, 1)
+    return plan.join(out.flatten(1, 2))
+
+
+def gather_slots(
+    blocks: Tensor, start: int, plan: TilePlan, settings: AttentionSettings
+) -> Tensor:
+    """Positions of the keys that some tiles of one group attend to: (U, K).
+
+    The selected blocks come first, then the window, then the tile's own block. Positions past
+    the text are clamped into it; the causal bias hides them.
+
+    Args:
+        blocks: (U, n) selected blocks, -1 for none (clamped to 0; the caller hides them).
+        start: The first of these tiles.
+        plan: The tiles of the call.
+        settings: The block sizes.
+    """
+    current = plan.blocks(start, start + len(blocks), blocks.device)
+    back = torch.arange(-settings.window_blocks, 1, device=blocks.device)
+    chosen = torch.cat([blocks, current[:, None] + back], dim=1)
+    within = torch.arange(settings.select_block, device=blocks.device)
+    slots = (chosen[..., None] * settings.select_block + within).flatten(1)
+    return slots.clamp(0, plan.seq_len - 1)
+
+
+def causal_bias(
+    start: int,
+    slots: Tensor,
+    repeat: int,
+    plan: TilePlan,
+    dtype: torch.dtype,
+    settings: AttentionSettings,
+) -> Tensor:
+    """What hides the future inside a tile's own block: 0 or -inf, (U or 1, 1, R * Q, K).
+
+    A tile that fills its block has the same bias as every other, so that one serves all.
+    """
+    tiles = 1 if plan.size == settings.select_block else len(slots)
+    first = plan.firsts(start, start + tiles, slots.device) % settings.select_block
+    query = first[:, None] + torch.arange(plan.size, device=slots.device)
+    future = torch.arange(settings.select_block, device=slots.device) > query[..., None]
+    bias = torch.zeros(tiles, 1, plan.size, slots.shape[1], dtype=dtype, device=slots.device)
+    bias[..., -settings.select_block :].masked_fill_(future[:, None], float("-inf"))
+    return bias if plan.size == 1 else bias.repeat(1, 1, repeat, 1)
+
+
+def block_mass(
+    q: Tensor, k: Tensor, blocks: Tensor | None, settings: AttentionSettings
+) -> Tensor:
+    """Probability mass that each query gives each selection block: (B, H, T, N), fp32.
+
+    Scores are held in full, so this is for the few queries of an answer.
+
+    Args:
+        q: (B, H, T, D), the last T of S positions.
+        k: (B, G, S, D).
+        blocks: (B, G, U, n) from `select_blocks`, or None for dense attention.
+        settings: The block sizes.
+    """
+    batch, heads, queries, _ = q.shape
+    groups, seq_len = k.shape[1:3]
+    scale = 1.0 / math.sqrt(q.shape[-1])
+    grouped = q.unflatten(1, (groups, -1)).flatten(2, 3)
+    scores = (grouped @ k.transpose(-1, -2)).float() * scale
+    scores = scores.view(batch, groups, -1, queries, seq_len)
+    position = torch.arange(seq_len - queries, seq_len, device=q.device)
+    key = torch.arange(seq_len, device=q.device)
+    hidden = (key > position[:, None])[None, None, None]
+    if blocks is not None:
+        plan = TilePlan(seq_len, queries, settings)
+        size = settings.select_block
+        current = plan.blocks(0, plan.count, q.device)[:, None]
+        number = torch.arange(plan.last_block + 1, device=q.device)
+        chosen = (blocks[..., None] == number).any(dim=-2)
+        chosen = chosen | (number >= current - settings.window_blocks)
+        tile = position // plan.size - position[0] // plan.size
+        hidden = hidden | ~chosen[:, :, tile][..., key // size][:, :, None]
+    probs = scores.masked_fill_(hidden, float("-inf")).softmax(dim=-1).flatten(1, 2)
+    padded = F.pad(probs, (0, -seq_len % settings.select_block))
+    return padded.unflatten(-1, (-1, settings.select_block)).sum(dim=-1)

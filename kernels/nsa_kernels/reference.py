@@ -1,0 +1,238 @@
+"""Native Sparse Attention written to be read: the specification of this package.
+
+Plain PyTorch on any device and in any precision, with gradients, holding every score in memory.
+Each optimised implementation is tested against this one and shares no code with it.
+
+Letters: B batch, T query tokens, S key tokens (the queries are the last T of them), H query
+heads, G key/value groups, R = H / G query heads of a group, D head dim, C summaries (compressed
+blocks), N selection blocks, n selected blocks, U tiles of queries that share a selection.
+
+Source: Yuan et al. 2025, "Native Sparse Attention", arXiv 2502.11089, equations 5 to 12.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nsa_kernels.settings import AttentionSettings
+
+Phi = Callable[[Tensor], Tensor]
+
+
+def mean_phi(blocks: Tensor) -> Tensor:
+    """Reduce blocks (..., l, D) to their means (..., D)."""
+    return blocks.mean(dim=-2)
+
+
+def mlp_phi(
+    blocks: Tensor, position: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor
+) -> Tensor:
+    """Reduce blocks by the paper's MLP with an intra-block position encoding.
+
+    Args:
+        blocks: (..., l, D).
+        position: (l, D), added to each block.
+        w_in: (E, l * D).
+        b_in: (E,).
+        w_out: (D, E).
+        b_out: (D,).
+
+    Returns:
+        (..., D).
+
+    Source: Yuan et al. 2025, eq. 7.
+    """
+    flat = (blocks + position).flatten(-2)
+    return F.linear(F.gelu(F.linear(flat, w_in, b_in)), w_out, b_out)
+
+
+def compress(x: Tensor, settings: AttentionSettings, phi: Phi = mean_phi) -> Tensor:
+    """Summarise keys or values: (B, G, S, D) to (B, G, C, D), complete blocks only."""
+    block, stride = settings.compress_block, settings.compress_stride
+    if x.shape[2] < block:
+        return x.new_empty(*x.shape[:2], 0, x.shape[3])
+    return phi(x.unfold(2, block, stride).transpose(-1, -2))
+
+
+def overlap(settings: AttentionSettings, summaries: int, blocks: int) -> Tensor:
+    """Tokens shared by each summary and each selection block, in strides: (C, N), fp64.
+
+    For blocks of 64 and summaries of 32 at a stride of 16 this is the paper's 1, 2, 2, 2, 1.
+
+    Source: Yuan et al. 2025, eq. 9.
+    """
+    start = torch.arange(summaries, dtype=torch.float64)[:, None] * settings.compress_stride
+    block = torch.arange(blocks, dtype=torch.float64)[None, :] * settings.select_block
+    shared = torch.minimum(start + settings.compress_block, block + settings.select_block)
+    return (shared - torch.maximum(start, block)).clamp(min=0) / settings.compress_stride
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """Masked softmax attention: (B, H, T, D) and its probabilities (B, H, T, keys).
+
+    `allowed` broadcasts to (B, G, T, keys). A query that may see nothing gets zeros.
+    """
+    repeat = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+    allowed = allowed.expand(q.shape[0], -1, -1, -1)
+    if allowed.shape[1] != 1:
+        allowed = allowed.repeat_interleave(repeat, dim=1)
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    scores = scores.masked_fill(~allowed, float("-inf"))
+    seen = allowed.any(dim=-1, keepdim=True)
+    probs = scores.masked_fill(~seen, 0.0).softmax(dim=-1).masked_fill(~allowed, 0.0)
+    return probs @ v, probs
+
+
+def _positions(q: Tensor, k: Tensor) -> Tensor:
+    """Absolute positions of the queries: (T,)."""
+    return torch.arange(k.shape[2] - q.shape[2], k.shape[2], device=q.device)
+
+
+def compression_attention(
+    q: Tensor, k: Tensor, summary_k: Tensor, summary_v: Tensor, settings: AttentionSettings
+) -> tuple[Tensor, Tensor]:
+    """The compression branch: output (B, H, T, D) and probabilities (B, H, T, C).
+
+    A summary is visible once its whole block lies at or before the query.
+
+    Source: Yuan et al. 2025, eqs. 7 and 8.
+    """
+    ends = torch.arange(summary_k.shape[2], device=q.device) * settings.compress_stride
+    ends = ends + settings.compress_block - 1
+    visible = ends[None, :] <= _positions(q, k)[:, None]
+    return _attend(q, summary_k, summary_v, visible[None, None])
+
+
+def importance(probs: Tensor, groups: int, position: Tensor, settings: AttentionSettings) -> Tensor:
+    """Importance of every selection block to every tile of queries: (B, G, U, N).
+
+    The compression branch's own probabilities, summed over the summaries that overlap the
+    block, the query heads of a group, and the scored queries of a tile.
+
+    Args:
+        probs: (B, H, T, C).
+        groups: G.
+        position: (T,) absolute positions of the queries.
+        settings: The block sizes.
+
+    Source: Yuan et al. 2025, eqs. 9 and 10.
+    """
+    batch, heads, _, summaries = probs.shape
+    blocks = int(position[-1]) // settings.select_block + 1
+    grouped = probs.view(batch, groups, heads // groups, len(position), summaries).sum(dim=2)
+    per_query = grouped @ overlap(settings, summaries, blocks).to(grouped)
+    tile = _tile_of(position, settings)
+    scored = position % settings.score_stride == 0
+    per_tile = per_query.new_zeros(batch, groups, int(tile[-1]) + 1, blocks)
+    return per_tile.index_add(2, tile[scored], per_query[:, :, scored])
+
+
+def _tile_of(position: Tensor, settings: AttentionSettings) -> Tensor:
+    """Index among the call's tiles of each query: (T,)."""
+    tile = position // settings.select_tile
+    return tile - tile[0]
+
+
+def select(importances: Tensor, position: Tensor, settings: AttentionSettings) -> Tensor:
+    """Choose blocks: indices (B, G, U, n) in falling importance, padded with -1.
+
+    Candidates are the blocks that have begun; in `union` mode those of the window are left out,
+    since they are attended to anyway. The first `init_blocks` and the most recent
+    `local_blocks` come before all others; equal importances go to the earlier block.
+
+    Source: Yuan et al. 2025, eqs. 11 and 12.
+    """
+    tiles, blocks = importances.shape[2:]
+    tile_first = (int(position[0]) // settings.select_tile) * settings.select_tile
+    last = torch.arange(tiles, device=position.device) * settings.select_tile + tile_first
+    last = (last + settings.select_tile - 1)[:, None]
+    block = torch.arange(blocks, device=position.device)[None, :]
+    start = block * settings.select_block
+    current = last // settings.select_block
+    candidate = start <= last
+    if settings.combine == "union":
+        candidate = block < current - settings.window_blocks
+    forced = (block < settings.init_blocks) | (block > current - settings.local_blocks)
+    ranked = importances.detach().masked_fill(forced, float("inf"))
+    ranked = ranked.masked_fill(~candidate, float("-inf"))
+    order = ranked.sort(dim=-1, descending=True, stable=True)
+    count = blocks if settings.select_count is None else min(settings.select_count, blocks)
+    chosen = order.indices[..., :count]
+    return chosen.masked_fill(order.values[..., :count] == float("-inf"), -1)
+
+
+def _selected_mask(blocks: Tensor, q: Tensor, k: Tensor, settings: AttentionSettings) -> Tensor:
+    """Keys inside the selected blocks, causally: (B, G, T, S)."""
+    position = _positions(q, k)
+    count = k.shape[2] // settings.select_block + 1
+    chosen = F.one_hot(blocks + 1, count + 1).any(dim=-2)[..., 1:]
+    per_query = chosen[:, :, _tile_of(position, settings)]
+    keys = torch.arange(k.shape[2], device=q.device)
+    return per_query[..., keys // settings.select_block] & (keys <= position[:, None])
+
+
+def _window_mask(q: Tensor, k: Tensor, settings: AttentionSettings) -> Tensor:
+    """Keys among the last `window` of each query, whole blocks of them in `union`: (T, S)."""
+    position, keys = _positions(q, k)[:, None], torch.arange(k.shape[2], device=q.device)[None, :]
+    if settings.combine == "gated":
+        return (keys <= position) & (keys > position - settings.window)
+    age = position // settings.select_block - keys // settings.select_block
+    return (keys <= position) & (age <= settings.window_blocks)
+
+
+def nsa_reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    settings: AttentionSettings,
+    *,
+    summary_k: Tensor | None = None,
+    summary_v: Tensor | None = None,
+    gates: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Native Sparse Attention in full.
+
+    Args:
+        q: (B, H, T, D), the last T of S positions.
+        k: (B, G, S, D).
+        v: (B, G, S, D).
+        settings: What to attend to.
+        summary_k: (B, G, C, D); means of the keys when None.
+        summary_v: (B, G, C, D); means of the values when None.
+        gates: (B, H, T, 3), order compression, selection, window, within 0 to 1; needed by
+            `gated` and by it alone.
+
+    Returns:
+        Output (B, H, T, D); selected blocks (B, G, U, n), -1 where fewer; and the probability
+        mass that each query head gives each selection block (B, H, T, N), of the one softmax in
+        `union` mode and of the selection branch's in `gated` mode.
+
+    Source: Yuan et al. 2025, eqs. 5 to 12.
+    """
+    summary_k = compress(k, settings) if summary_k is None else summary_k
+    summary_v = compress(v, settings) if summary_v is None else summary_v
+    position = _positions(q, k)
+    compressed, summary_probs = compression_attention(q, k, summary_k, summary_v, settings)
+    blocks = select(
+        importance(summary_probs, k.shape[1], position, settings), position, settings
+    )
+    selected = _selected_mask(blocks, q, k, settings)
+    window = _window_mask(q, k, settings)
+    if settings.combine == "union":
+        out, probs = _attend(q, k, v, selected | window)
+    else:
+        if gates is None:
+            raise ValueError("gates is None; combine='gated' needs (B, H, T, 3)")
+        picked, probs = _attend(q, k, v, selected)
+        recent, _ = _attend(q, k, v, window[None, None])
+        g = gates.unsqueeze(-1)
+        out = g[..., 0, :] * compressed + g[..., 1, :] * picked + g[..., 2, :] * recent
+    short = -k.shape[2] % settings.select_block
+    mass = F.pad(probs, (0, short)).unflatten(-1, (-1, settings.select_block)).sum(dim=-1)
+    return out, blocks, mass

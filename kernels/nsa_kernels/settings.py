@@ -1,0 +1,104 @@
+"""What one call of Native Sparse Attention attends to, as a frozen value.
+
+Source: Yuan et al. 2025, "Native Sparse Attention", arXiv 2502.11089, section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Combine = Literal["union", "gated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionSettings:
+    """Block sizes and budgets, in tokens and blocks.
+
+    Attributes:
+        combine: `gated`, the paper's sum of three branches, or `union`, one softmax over the
+            selected blocks and the window.
+        compress_block: Tokens that one summary is made of (l).
+        compress_stride: Tokens from one summary's start to the next (d).
+        select_block: Tokens of a selection block (l').
+        select_count: Blocks read in full (n), forced ones included; None reads all of them,
+            which is dense attention.
+        select_tile: Consecutive queries, aligned to absolute positions, that share one
+            selection; 1 gives every query its own. It divides `select_block`.
+        score_stride: Only queries at positions that this divides take part in the scoring of
+            their tile. It divides `select_tile`.
+        init_blocks: First blocks of the text that are always selected.
+        local_blocks: Most recent blocks, the query's own included, that are always selected.
+        window: Last tokens that are always attended to, the query's own included (w). In
+            `union` mode it reaches back to the start of its first block, so that the keys are
+            always whole blocks up to the query; there it is a multiple of `select_block`.
+    """
+
+    combine: Combine = "union"
+    compress_block: int = 32
+    compress_stride: int = 16
+    select_block: int = 64
+    select_count: int | None = 16
+    select_tile: int = 1
+    score_stride: int = 1
+    init_blocks: int = 1
+    local_blocks: int = 2
+    window: int = 512
+
+    def __post_init__(self) -> None:
+        """Check the values against each other.
+
+        Raises:
+            ValueError: If a value is out of range or two do not go together.
+        """
+        if self.combine not in get_args(Combine):
+            raise ValueError(f"combine is {self.combine!r}; valid are {get_args(Combine)}")
+        for name in ("compress_block", "compress_stride", "select_block", "select_tile"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.select_count is not None and self.select_count < 1:
+            raise ValueError(f"select_count is {self.select_count}; it must be at least 1 or None")
+        if self.window < 1:
+            raise ValueError(f"window is {self.window}; a query must at least see itself")
+        if self.compress_block % self.compress_stride:
+            raise ValueError(
+                f"compress_block {self.compress_block} is no multiple of "
+                f"compress_stride {self.compress_stride}"
+            )
+        if self.select_block % self.compress_stride:
+            raise ValueError(
+                f"select_block {self.select_block} is no multiple of "
+                f"compress_stride {self.compress_stride}"
+            )
+        if self.select_block % self.select_tile:
+            raise ValueError(
+                f"select_block {self.select_block} is no multiple of select_tile {self.select_tile}"
+            )
+        if self.combine == "union" and self.window % self.select_block:
+            raise ValueError(
+                f"window {self.window} is no multiple of select_block {self.select_block}, "
+                "as combine='union' needs"
+            )
+        if self.select_tile % self.score_stride:
+            raise ValueError(
+                f"select_tile {self.select_tile} is no multiple of score_stride {self.score_stride}"
+            )
+
+    @property
+    def window_blocks(self) -> int:
+        """Blocks before the query's own that the window of `union` mode holds."""
+        return self.window // self.select_block
+
+    @property
+    def dense(self) -> bool:
+        """Whether every key before the query is attended to, in one softmax."""
+        return self.select_count is None and self.combine == "union"
+
+    def covers(self, seq_len: int) -> bool:
+        """Whether a text of `seq_len` tokens is attended to whole by its last query."""
+        if self.combine != "union":
+            return False
+        if self.select_count is None:
+            return True
+        outside = (seq_len - 1) // self.select_block - self.window_blocks
+        return outside <= self.select_count
