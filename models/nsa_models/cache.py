@@ -1,0 +1,116 @@
+"""Keys, values and their summaries of a text that was read.
+
+Letters: L layers, B batch, G key/value groups, D head dim, T_max capacity in tokens, C_max
+capacity in summaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from nsa_kernels.blockwise import mean_summaries
+from nsa_kernels.settings import AttentionSettings
+from torch import Tensor
+
+from nsa_models.configuration import NSAConfig
+
+Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
+
+
+class KVCache:
+    """A fixed room for `capacity` tokens, of which the first `length` are filled.
+
+    The tensors come from `allocate(name, shape, dtype)`, so that they can lie in memory or in a
+    mapped file. Attention calls `update` once per layer; `advance` follows the last layer.
+
+    Attributes:
+        keys: (L, B, G, T_max, D), after the rotary embedding.
+        values: (L, B, G, T_max, D).
+        capacity: T_max.
+        length: Tokens filled.
+    """
+
+    def __init__(
+        self,
+        config: NSAConfig,
+        capacity: int,
+        *,
+        batch: int = 1,
+        dtype: torch.dtype = torch.float32,
+        allocate: Allocate | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._allocate = allocate or (
+            lambda _, shape, kind: torch.zeros(shape, dtype=kind, device=device)
+        )
+        shape = cache_shape(config, capacity, batch)
+        self.keys = self._allocate("keys", shape, dtype)
+        self.values = self._allocate("values", shape, dtype)
+        self.capacity = capacity
+        self.length = 0
+        self._summaries: dict[tuple[int, int], Tensor] = {}
+        self._summarised: dict[tuple[int, int], list[int]] = {}
+
+    def update(
+        self, layer: int, k: Tensor, v: Tensor, settings: AttentionSettings
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Append a layer's keys and values; return all of them and the summaries.
+
+        Args:
+            layer: Index of the layer.
+            k: (B, G, T, D).
+            v: (B, G, T, D).
+            settings: Which summaries are wanted; none for dense attention.
+
+        Returns:
+            Keys and values (B, G, S, D), and summaries (B, G, C, D) or None.
+        """
+        end = self.length + k.shape[2]
+        assert end <= self.capacity, (end, self.capacity)
+        self.keys[layer, :, :, self.length : end] = k
+        self.values[layer, :, :, self.length : end] = v
+        keys, values = self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        if settings.covers(end):
+            return keys, values, None
+        return keys, values, self._summarise(layer, keys, settings)
+
+    def _summarise(self, layer: int, keys: Tensor, settings: AttentionSettings) -> Tensor:
+        """Bring a layer's summaries up to date and return them: (B, G, C, D)."""
+        kind = (settings.compress_block, settings.compress_stride)
+        block, stride = kind
+        if kind not in self._summaries:
+            layers, batch, groups, capacity, dim = self.keys.shape
+            shape = (layers, batch, groups, capacity // stride, dim)
+            self._summaries[kind] = self._allocate(f"summary_{block}_{stride}", shape, keys.dtype)
+            self._summarised[kind] = [0] * layers
+        store, done = self._summaries[kind][layer], self._summarised[kind][layer]
+        total = max(0, (keys.shape[2] - block) // stride + 1)
+        if total > done:
+            store[:, :, done:total] = mean_summaries(keys[:, :, done * stride :], settings)
+            self._summarised[kind][layer] = total
+        return store[:, :, :total]
+
+    def advance(self, tokens: int) -> None:
+        """Count `tokens` as filled, once every layer has them."""
+        self.length += tokens
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+        assert 0 <= length <= self.length, (length, self.length)
+        self.length = length
+        for (block, stride), counts in self._summarised.items():
+            complete = max(0, (length - block) // stride + 1)
+            counts[:] = [min(count, complete) for count in counts]
+
+
+def cache_shape(config: NSAConfig, capacity: int, batch: int = 1) -> tuple[int, ...]:
+    """Shape of the keys, and of the values: (L, B, G, T_max, D)."""
+    assert config.head_dim is not None
+    return (
+        config.num_hidden_layers,
+        batch,
+        config.num_key_value_heads,
+        capacity,
+        config.head_dim,
+    )

@@ -1,0 +1,185 @@
+"""The configuration of a model equipped with Native Sparse Attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nsa_kernels.settings import AttentionSettings
+from transformers import PretrainedConfig
+
+from nsa_models.errors import ModelError
+
+DENSE_FAMILIES = ("qwen2", "qwen3", "llama", "mistral")
+"""Model types of dense checkpoints that run with union attention, untrained."""
+
+_TAKEN_OVER = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_act",
+    "max_position_embeddings",
+    "initializer_range",
+    "rms_norm_eps",
+    "tie_word_embeddings",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+)
+
+
+class NSAConfig(PretrainedConfig):
+    """Shape of the transformer, and what its attention reads.
+
+    Attention settings come twice: for reading a long text, and, with the prefix `answer_`, for
+    the question and the answer that follow it. Untrained weights answer rightly only with a
+    wider budget than they can be read with.
+
+    Attributes:
+        vocab_size: Token ids the model knows.
+        hidden_size: Width of the residual stream.
+        intermediate_size: Width of the MLP.
+        num_hidden_layers: Decoder layers.
+        num_attention_heads: Query heads (H).
+        num_key_value_heads: Key/value groups (G).
+        head_dim: Width of a head (D); `hidden_size / num_attention_heads` when None.
+        hidden_act: Activation of the MLP.
+        max_position_embeddings: Tokens of context the weights were trained for.
+        initializer_range: Standard deviation of random weights.
+        rms_norm_eps: Added to the variance by the norms.
+        rope_parameters: Rotary embedding, as transformers writes it.
+        attention_bias: Whether the query, key and value projections have biases.
+        output_bias: Whether the attention's output projection has one.
+        mlp_bias: Whether the MLP's projections have biases.
+        qk_norm: Whether queries and keys are normalised per head (Qwen3).
+        combine: `union` or `gated`; see `AttentionSettings`, as for all that follow.
+        compress_block: Tokens of a summary while reading.
+        compress_stride: Tokens between summaries while reading.
+        select_block: Tokens of a selection block.
+        select_count: Blocks selected while reading; None is dense attention.
+        select_tile: Queries that share a selection while reading.
+        score_stride: Every how many queries one is scored while reading.
+        init_blocks: First blocks that are always selected.
+        local_blocks: Last blocks that are always selected.
+        window: Last tokens that are always attended to while reading.
+        answer_compress_block: Tokens of a summary while answering.
+        answer_compress_stride: Tokens between summaries while answering.
+        answer_select_count: Blocks selected while answering; None is dense attention.
+        answer_window: Last tokens that are always attended to while answering.
+    """
+
+    model_type = "native_sparse"
+
+    vocab_size: int = 32000
+    hidden_size: int = 512
+    intermediate_size: int = 1536
+    num_hidden_layers: int = 8
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 2
+    head_dim: int | None = None
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 32768
+    initializer_range: float = 0.02
+    rms_norm_eps: float = 1e-6
+    tie_word_embeddings: bool = False
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    combine: str = "union"
+    compress_block: int = 4
+    compress_stride: int = 4
+    select_block: int = 64
+    select_count: int | None = 16
+    select_tile: int = 64
+    score_stride: int = 4
+    init_blocks: int = 1
+    local_blocks: int = 2
+    window: int = 512
+    answer_compress_block: int = 4
+    answer_compress_stride: int = 4
+    answer_select_count: int | None = None
+    answer_window: int = 512
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Fill in what follows from the rest and check the attention settings."""
+        if self.head_dim is None:
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        if self.rope_parameters is None:
+            self.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
+        super().__post_init__(**kwargs)
+        self.reading()
+        self.answering()
+
+    def reading(self) -> AttentionSettings:
+        """Settings for reading the text."""
+        return AttentionSettings(
+            combine=self.combine,  # type: ignore[arg-type]
+            compress_block=self.compress_block,
+            compress_stride=self.compress_stride,
+            select_block=self.select_block,
+            select_count=self.select_count,
+            select_tile=self.select_tile,
+            score_stride=self.score_stride,
+            init_blocks=self.init_blocks,
+            local_blocks=self.local_blocks,
+            window=self.window,
+        )
+
+    def answering(self) -> AttentionSettings:
+        """Settings for the question and the answer: every query selects for itself."""
+        return AttentionSettings(
+            combine=self.combine,  # type: ignore[arg-type]
+            compress_block=self.answer_compress_block,
+            compress_stride=self.answer_compress_stride,
+            select_block=self.select_block,
+            select_count=self.answer_select_count,
+            init_blocks=self.init_blocks,
+            local_blocks=self.local_blocks,
+            window=self.answer_window,
+        )
+
+    @classmethod
+    def from_dense(cls, dense: PretrainedConfig, **settings: Any) -> NSAConfig:
+        """Describe a dense checkpoint as a model with union attention.
+
+        Args:
+            dense: Configuration of one of `DENSE_FAMILIES`.
+            settings: Attention settings that differ from the defaults.
+
+        Raises:
+            ModelError: If the family, or something it does, is not supported.
+        """
+        family = dense.model_type
+        if family not in DENSE_FAMILIES:
+            raise ModelError(
+                f"model type {family!r} is not supported",
+                hint=f"supported are {', '.join(DENSE_FAMILIES)}",
+                code="model_unsupported",
+            )
+        sliding = getattr(dense, "sliding_window", None)
+        if sliding and getattr(dense, "use_sliding_window", True):
+            raise ModelError(
+                f"this {family} checkpoint attends within a sliding window of {sliding} tokens, "
+                "which is not supported",
+                hint="choose a checkpoint with full attention",
+                code="model_unsupported",
+            )
+        bias = bool(getattr(dense, "attention_bias", False))
+        return cls(
+            **{name: getattr(dense, name) for name in _TAKEN_OVER},
+            head_dim=getattr(dense, "head_dim", None),
+            rope_parameters=dict(dense.rope_parameters),
+            attention_bias=family == "qwen2" or bias,
+            output_bias=family != "qwen2" and bias,
+            mlp_bias=bool(getattr(dense, "mlp_bias", False)),
+            qk_norm=family == "qwen3",
+            dtype=dense.dtype,
+            **settings,
+        )

@@ -1,0 +1,119 @@
+"""A folder of weights becomes a model that can run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from transformers import AutoConfig
+
+from nsa_models.configuration import NSAConfig
+from nsa_models.errors import ModelError
+from nsa_models.modeling import NSAForCausalLM
+
+
+def load_weights(folder: Path) -> dict[str, Tensor]:
+    """Map every tensor of a folder's safetensors files; nothing is read until it is used.
+
+    Raises:
+        ModelError: If the files are missing or broken.
+    """
+    index = folder / "model.safetensors.index.json"
+    try:
+        if index.exists():
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        else:
+            names = ["model.safetensors"]
+        tensors: dict[str, Tensor] = {}
+        for name in names:
+            with safe_open(folder / name, framework="pt") as file:
+                tensors.update((key, file.get_tensor(key)) for key in file.keys())  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{folder} has no weights in safetensors format ({Path(str(error)).name})",
+            hint="name a folder with model.safetensors, or a .gguf file",
+            code="model_missing",
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"the weights in {folder} cannot be read: {error}",
+            hint="fetch the model again",
+            code="model_broken",
+        ) from error
+    return tensors
+
+
+def load_config(folder: Path, **settings: Any) -> NSAConfig:
+    """Read a folder's configuration as an `NSAConfig`.
+
+    Args:
+        folder: A Hugging Face folder, of a dense family or of `NSAForCausalLM` itself.
+        settings: Attention settings that replace the stored ones.
+
+    Raises:
+        ModelError: If it is missing, broken or of an unsupported architecture.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{folder} is no model: it has no config.json",
+            hint="name a Hugging Face folder, a .gguf file or a model of `nsa --help`",
+            code="model_missing",
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        raise ModelError(
+            f"{path} cannot be used: {str(error).splitlines()[0]}", code="model_unsupported"
+        ) from error
+    if not isinstance(config, NSAConfig):
+        return NSAConfig.from_dense(config, **settings)
+    for name, value in settings.items():
+        setattr(config, name, value)
+    return config
+
+
+def load_model(
+    folder: Path,
+    config: NSAConfig,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> NSAForCausalLM:
+    """Build a model around mapped weights.
+
+    Args:
+        folder: Where the safetensors files are.
+        config: From `load_config`.
+        device: Where to run.
+        dtype: Of the weights; as stored when None.
+
+    Raises:
+        ModelError: If tensors are missing, surplus or of another shape.
+    """
+    tensors = load_weights(folder)
+    if config.tie_word_embeddings:
+        tensors.setdefault("lm_head.weight", tensors.get("model.embed_tokens.weight"))  # type: ignore[arg-type]
+    with torch.device("meta"):
+        model = NSAForCausalLM(config)
+    wanted = model.state_dict()
+    unused = sorted(k for k in tensors.keys() - wanted.keys() if not k.endswith("inv_freq"))
+    missing = sorted(wanted.keys() - tensors.keys())
+    wrong = sorted(k for k in wanted.keys() & tensors.keys() if wanted[k].shape != tensors[k].shape)
+    for problem, names in (("lacks", missing), ("has surplus", unused), ("misshapes", wrong)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise ModelError(
+                f"{folder} {problem} {', '.join(names[:3])}{more}",
+                hint="its config.json and its weights do not belong together",
+                code="model_broken",
+            )
+    tensors = {name: tensors[name].to(device=device, dtype=dtype) for name in wanted}
+    model.load_state_dict(tensors, assign=True)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    return model.eval().requires_grad_(False)

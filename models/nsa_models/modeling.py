@@ -1,0 +1,252 @@
+"""A decoder-only transformer whose attention is Native Sparse Attention.
+
+It carries the weights of dense Llama, Mistral, Qwen2 and Qwen3 checkpoints under transformers'
+own tensor names.
+
+Letters: B batch, T tokens of this call, S tokens so far, H query heads, G key/value groups,
+D head dim, N selection blocks, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from nsa_kernels.api import nsa_attention
+from nsa_kernels.settings import AttentionSettings
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.activations import ACT2FN
+from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from nsa_models.cache import KVCache
+from nsa_models.configuration import NSAConfig
+
+
+@dataclass
+class NSAOutput(ModelOutput):
+    """What `NSAForCausalLM` returns.
+
+    Attributes:
+        loss: Mean cross-entropy of the next token, if labels were given.
+        logits: (B, T or `last_logits`, V).
+        mass: (L, B, H, T, N) attention mass of each selection block, if asked for.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    mass: Tensor | None = None
+
+
+class RotaryEmbedding(nn.Module):
+    """Cosines and sines of the rotary position embedding, in every form transformers knows."""
+
+    def __init__(self, config: NSAConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.inv_freq: Tensor | None = None
+        self.scaling = 1.0
+
+    def _frequencies(self, device: torch.device) -> Tensor:
+        """Inverse frequencies (D / 2,), made at first use: a model may be built without data."""
+        if self.inv_freq is None or self.inv_freq.device != device:
+            rope = self.config.rope_parameters
+            assert rope is not None
+            if rope["rope_type"] == "default":
+                even = torch.arange(0, self.config.head_dim, 2, dtype=torch.float32)
+                inverse = 1.0 / (rope["rope_theta"] ** (even / self.config.head_dim))
+            else:
+                inverse, self.scaling = ROPE_INIT_FUNCTIONS[rope["rope_type"]](self.config)
+            self.inv_freq = inverse.to(device)
+        return self.inv_freq
+
+    def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (T, D) of positions (T,)."""
+        angles = positions[:, None].float() * self._frequencies(positions.device)
+        angles = torch.cat([angles, angles], dim=-1)
+        return (angles.cos() * self.scaling).to(dtype), (angles.sin() * self.scaling).to(dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply the rotary embedding (T, D) to queries or keys (B, heads, T, D)."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+class RMSNorm(nn.Module):
+    """Root mean square normalisation with a learned scale."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (..., size) in fp32."""
+        wide = x.float()
+        scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
+        return self.weight * (wide * scale).to(x.dtype)
+
+
+class NSAAttention(nn.Module):
+    """Projections around `nsa_attention`."""
+
+    def __init__(self, config: NSAConfig, layer: int) -> None:
+        super().__init__()
+        assert config.head_dim is not None
+        self.layer = layer
+        self.heads = config.num_attention_heads
+        self.head_dim = config.head_dim
+        width, dim, bias = config.hidden_size, config.head_dim, config.attention_bias
+        self.q_proj = nn.Linear(width, self.heads * dim, bias=bias)
+        self.k_proj = nn.Linear(width, config.num_key_value_heads * dim, bias=bias)
+        self.v_proj = nn.Linear(width, config.num_key_value_heads * dim, bias=bias)
+        self.o_proj = nn.Linear(self.heads * dim, width, bias=config.output_bias)
+        self.q_norm = RMSNorm(dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.gate_proj = nn.Linear(width, self.heads * 3) if config.combine == "gated" else None
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        settings: AttentionSettings,
+        cache: KVCache | None,
+        return_mass: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend: output (B, T, width) and, if asked for, block mass (B, H, T, N)."""
+        q, k, v = (
+            proj(x).unflatten(-1, (-1, self.head_dim))
+            for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q = rotate(self.q_norm(q).transpose(1, 2), *rope)
+        k = rotate(self.k_norm(k).transpose(1, 2), *rope)
+        v = v.transpose(1, 2)
+        summary_k = None
+        if cache is not None:
+            k, v, summary_k = cache.update(self.layer, k, v, settings)
+        gates = None
+        if self.gate_proj is not None:
+            gates = self.gate_proj(x).sigmoid().unflatten(-1, (self.heads, 3)).transpose(1, 2)
+        result = nsa_attention(
+            q, k, v, settings, summary_k=summary_k, gates=gates, return_mass=return_mass
+        )
+        return self.o_proj(result.out.transpose(1, 2).flatten(2)), result.mass
+
+
+class MLP(nn.Module):
+    """The gated MLP of Llama and its kin."""
+
+    def __init__(self, config: NSAConfig) -> None:
+        super().__init__()
+        width, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+        self.gate_proj = nn.Linear(width, inner, bias=bias)
+        self.up_proj = nn.Linear(width, inner, bias=bias)
+        self.down_proj = nn.Linear(inner, width, bias=bias)
+        self.act = ACT2FN[config.hidden_act]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, width) to (B, T, width)."""
+        down: Tensor = self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x))
+        return down
+
+
+class NSADecoderLayer(nn.Module):
+    """Attention and MLP, each behind a norm and added to the residual stream."""
+
+    def __init__(self, config: NSAConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = NSAAttention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, *attention: Any) -> tuple[Tensor, Tensor | None]:
+        """(B, T, width) to (B, T, width), and the block mass; see `NSAAttention.forward`."""
+        attended, mass = self.self_attn(self.input_layernorm(x), *attention)
+        x = x + attended
+        return x + self.mlp(self.post_attention_layernorm(x)), mass
+
+
+class NSAModel(nn.Module):
+    """Embedding, decoder layers and the final norm, under transformers' names."""
+
+    def __init__(self, config: NSAConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            NSADecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
+        )
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rotary = RotaryEmbedding(config)
+
+
+class NSAForCausalLM(PreTrainedModel):
+    """A language model with Native Sparse Attention."""
+
+    config_class = NSAConfig
+    base_model_prefix = "model"
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: NSAConfig) -> None:
+        super().__init__(config)
+        self.model = NSAModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding."""
+        return self.model.embed_tokens
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The projection to logits."""
+        return self.lm_head
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        cache: KVCache | None = None,
+        settings: AttentionSettings | None = None,
+        labels: Tensor | None = None,
+        last_logits: int | None = None,
+        return_mass: bool = False,
+    ) -> NSAOutput:
+        """Run the model over the next tokens.
+
+        Args:
+            input_ids: (B, T).
+            cache: What was read before; these tokens are appended to it.
+            settings: What to attend to; the configuration's for reading when None.
+            labels: (B, T) the ids themselves, -100 where no loss is wanted.
+            last_logits: How many positions, from the end, to give logits for; all when None.
+            return_mass: Whether to return every layer's attention mass per block.
+        """
+        settings = self.config.reading() if settings is None else settings
+        past = 0 if cache is None else cache.length
+        positions = torch.arange(past, past + input_ids.shape[1], device=input_ids.device)
+        x = self.model.embed_tokens(input_ids)
+        rope = self.model.rotary(positions, x.dtype)
+        masses = []
+        for layer in self.model.layers:
+            x, mass = layer(x, rope, settings, cache, return_mass)
+            masses.append(mass)
+        if cache is not None:
+            cache.advance(input_ids.shape[1])
+        if last_logits is not None:
+            x = x[:, x.shape[1] - last_logits :]
+        logits = self.lm_head(self.model.norm(x)) if x.shape[1] else None
+        loss = None
+        if labels is not None:
+            assert logits is not None
+            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+        return NSAOutput(
+            loss=loss, logits=logits, mass=torch.stack(masses) if return_mass else None
+        )
+
+
+AutoConfig.register(NSAConfig.model_type, NSAConfig, exist_ok=True)
+AutoModelForCausalLM.register(NSAConfig, NSAForCausalLM, exist_ok=True)
