@@ -1,0 +1,118 @@
+"""One source, a path or standard input, becomes a document."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from nsa_cli.documents.document import Document
+from nsa_cli.documents.signatures import identify
+from nsa_cli.documents.text import read_text
+from nsa_models.errors import UnreadableError
+
+STDIN_NAME = "stdin"
+"""How citations name standard input."""
+
+_PDF_MAGIC = b"%PDF-"
+_PDF_MAGIC_WITHIN = 1024
+"""Readers accept a PDF whose magic begins within this many bytes."""
+
+
+def load_document(
+    source: str,
+    *,
+    password: str | None = None,
+    on_page: Callable[[int, int], None] | None = None,
+    stdin: BinaryIO | None = None,
+) -> Document:
+    """Read a PDF or a text file, with the provenance of each character.
+
+    Args:
+        source: A path, or `-` for standard input. A PDF is told by its suffix or its first
+            bytes, so that one piped in works too.
+        password: The password of an encrypted PDF; not used for other files.
+        on_page: Called with the pages done and the pages in all, after each page of a PDF.
+        stdin: What to read for `-`; the standard input of the process when None.
+
+    Raises:
+        UnreadableError: The source cannot be read; its `code` says why.
+    """
+    if source == "-":
+        name, data = STDIN_NAME, (stdin or sys.stdin.buffer).read()
+    else:
+        name, data = source, _read_file(source)
+    named_pdf = name.lower().endswith(".pdf")
+    if named_pdf and data and _PDF_MAGIC not in data[:_PDF_MAGIC_WITHIN]:
+        raise _not_a_pdf(data, name)
+    if data and (named_pdf or data.lstrip()[: len(_PDF_MAGIC)] == _PDF_MAGIC):
+        from nsa_cli.documents.pdf import read_pdf  # pypdf takes a while to import
+
+        return read_pdf(data, name, password=password, on_page=on_page)
+    return read_text(data, name)
+
+
+def _read_file(source: str) -> bytes:
+    """The bytes of a regular file or a pipe; every failure is told with its own code."""
+    path = Path(source)
+    try:
+        mode = path.stat().st_mode if source else stat.S_IFDIR
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise UnreadableError(
+                f"{source} is a device, not a file",
+                hint="name a file, or - for standard input",
+                code="not_a_file",
+            )
+        return path.read_bytes()
+    except IsADirectoryError as error:
+        raise UnreadableError(
+            f"{source or 'an empty name'} is a folder, not a file",
+            hint="name a file inside it; folders are not supported yet",
+            code="not_a_file",
+        ) from error
+    except PermissionError as error:
+        raise UnreadableError(
+            f"{source} may not be read",
+            hint="check its permissions with `ls -l`",
+            code="permission",
+        ) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UnreadableError(
+            f"{source} does not exist", hint=_missing_hint(path), code="missing"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UnreadableError(
+            f"{source!r} cannot be read ({reason})", hint="check the path and the disk"
+        ) from error
+
+
+def _missing_hint(path: Path) -> str:
+    """Name the file that was probably meant, if there is one beside."""
+    try:
+        beside = os.listdir(path.parent)  # noqa: PTH208 - names are all that is needed
+    except OSError:
+        return f"the folder {path.parent} cannot be listed either; check the path"
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    return f"did you mean {path.parent / close[0]}?" if close else "check the path"
+
+
+def _not_a_pdf(data: bytes, name: str) -> UnreadableError:
+    """The error for a file that is called a PDF and is none."""
+    signature = identify(data)
+    head = data[:_PDF_MAGIC_WITHIN].lstrip().lower()
+    if signature is not None:
+        what, hint = signature.looks_like, "name it after what it is, or get the PDF again"
+    elif head.startswith((b"<!doctype html", b"<html")):
+        what, hint = "a web page", "download the PDF itself; a login or error page came instead"
+    elif b"\0" not in data and data.isascii():
+        what, hint = "plain text", "give it the suffix .txt"
+    else:
+        what, hint = "data of an unknown kind", "get the PDF again"
+    return UnreadableError(f"{name} is not a PDF; it looks like {what}", hint=hint, code="broken")
