@@ -72,23 +72,25 @@ def nsa_attention(
     if impl is None:
         impl = Impl.BLOCKWISE if settings.combine == "union" else Impl.REFERENCE
     if impl is Impl.REFERENCE:
-        out, blocks, mass = nsa_reference(
+        out, chosen, mass = nsa_reference(
             q, k, v, settings, summary_k=summary_k, summary_v=summary_v, gates=gates
         )
-        return AttentionResult(out=out, blocks=blocks, mass=mass if return_mass else None)
+        return AttentionResult(out=out, blocks=chosen, mass=mass if return_mass else None)
     if settings.combine != "union":
         raise UnsupportedError("the blockwise implementation has combine='union' only")
-    blocks = None
-    if not settings.covers(k.shape[2]):
+    blocks: Tensor | None = None
+    if settings.covers(k.shape[2]):
+        out = blockwise.dense_attention(q, k, v)
+    else:
         if summary_k is None:
             summary_k = blockwise.mean_summaries(k, settings)
         blocks = blockwise.select_blocks(q, summary_k, k.shape[2], settings)
-    if blocks is None:
-        out = blockwise.dense_attention(q, k, v)
-    else:
         out = blockwise.union_attention(q, k, v, blocks, settings)
-    mass = blockwise.block_mass(q, k, blocks, settings) if return_mass else None
-    return AttentionResult(out=out, blocks=blocks, mass=mass)
+    return AttentionResult(
+        out=out,
+        blocks=blocks,
+        mass=blockwise.block_mass(q, k, blocks, settings) if return_mass else None,
+    )
 
 
 def _validate(

@@ -52,9 +52,7 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> tuple[Te
     """PyTorch's fused CPU attention with its log-sum-exp: (B, H, T, D) and (B, H, T)."""
     repeat = q.shape[1] // k.shape[1]
     k, v = (x.unsqueeze(2).expand(-1, -1, repeat, -1, -1).flatten(1, 2) for x in (k, v))
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        q, k, v, is_causal=causal
-    )
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, is_causal=causal)
     return out, lse
 
 
@@ -95,7 +93,8 @@ class TilePlan:
         """Cut queries (B, H, T, D) into tiles (B, H, U, Q, D), zeros where none are."""
         if self.lead or self.trail:
             q = F.pad(q, (0, 0, self.lead, self.trail))
-        return q.unflatten(2, (self.count, self.size))
+        tiles: Tensor = q.unflatten(2, (self.count, self.size))
+        return tiles
 
     def join(self, out: Tensor) -> Tensor:
         """Undo `split`: (B, H, U, Q, D) to (B, H, T, D)."""
@@ -111,7 +110,8 @@ def mean_summaries(k: Tensor, settings: AttentionSettings) -> Tensor:
     per = block // stride
     count = max(0, strips - per + 1)
     total = sum((strip[:, :, i : i + count] for i in range(1, per)), strip[:, :, :count])
-    return (total / per).to(k.dtype)
+    means: Tensor = (total / per).to(k.dtype)
+    return means
 
 
 def select_blocks(
@@ -139,12 +139,19 @@ def select_blocks(
     for start in range(0, plan.count, at_once):
         stop = min(start + at_once, plan.count)
         scores = _importance(scored[:, :, :, start:stop], summary_k, start, blocks, plan, settings)
-        chosen[:, :, start:stop] = _best(scores, plan.blocks(start, stop, q.device), settings, count)
+        chosen[:, :, start:stop] = _best(
+            scores, plan.blocks(start, stop, q.device), settings, count
+        )
     return chosen
 
 
 def _importance(
-    q: Tensor, summary_k: Tensor, start: int, blocks: int, plan: TilePlan, settings: AttentionSettings
+    q: Tensor,
+    summary_k: Tensor,
+    start: int,
+    blocks: int,
+    plan: TilePlan,
+    settings: AttentionSettings,
 ) -> Tensor:
     """Importance of the first `blocks` blocks to some tiles: (B, G, U, N), fp32.
 
@@ -247,7 +254,9 @@ def union_attention(
                 part = slice(start, min(start + at_once, plan.count))
                 slots = gather_slots(blocks[b, g, part], start, plan, settings)
                 rows = tiles[b, g, :, part].transpose(0, 1).flatten(1, 2)[:, None]
-                bias = causal_bias(start, slots, rows.shape[2] // plan.size, plan, q.dtype, settings)
+                bias = causal_bias(
+                    start, slots, rows.shape[2] // plan.size, plan, q.dtype, settings
+                )
                 flat = slots.flatten()
                 result = F.scaled_dot_product_attention(
                     rows,
@@ -255,13 +264,13 @@ def union_attention(
                     v[b, g].index_select(0, flat).view(slots.shape[0], 1, keys, -1),
                     attn_mask=bias,
                 )
-                out[b, g, :, part] = result.view(len(slots), -1, plan.size, v.shape[-1]).transpose(0, 1)
+                out[b, g, :, part] = result.view(len(slots), -1, plan.size, v.shape[-1]).transpose(
+                    0, 1
+                )
     return plan.join(out.flatten(1, 2))
 
 
-def gather_slots(
-    blocks: Tensor, start: int, plan: TilePlan, settings: AttentionSettings
-) -> Tensor:
+def gather_slots(blocks: Tensor, start: int, plan: TilePlan, settings: AttentionSettings) -> Tensor:
     """Positions of the keys that some tiles of one group attend to: (U, K).
 
     The selected blocks come first, then the window, then the tile's own block. Positions past
@@ -302,9 +311,7 @@ def causal_bias(
     return bias if plan.size == 1 else bias.repeat(1, 1, repeat, 1)
 
 
-def block_mass(
-    q: Tensor, k: Tensor, blocks: Tensor | None, settings: AttentionSettings
-) -> Tensor:
+def block_mass(q: Tensor, k: Tensor, blocks: Tensor | None, settings: AttentionSettings) -> Tensor:
     """Probability mass that each query gives each selection block: (B, H, T, N), fp32.
 
     Scores are held in full, so this is for the few queries of an answer.
@@ -315,7 +322,7 @@ def block_mass(
         blocks: (B, G, U, n) from `select_blocks`, or None for dense attention.
         settings: The block sizes.
     """
-    batch, heads, queries, _ = q.shape
+    batch, queries = q.shape[0], q.shape[2]
     groups, seq_len = k.shape[1:3]
     scale = 1.0 / math.sqrt(q.shape[-1])
     grouped = q.unflatten(1, (groups, -1)).flatten(2, 3)
@@ -335,4 +342,5 @@ def block_mass(
         hidden = hidden | ~chosen[:, :, tile][..., key // size][:, :, None]
     probs = scores.masked_fill_(hidden, float("-inf")).softmax(dim=-1).flatten(1, 2)
     padded = F.pad(probs, (0, -seq_len % settings.select_block))
-    return padded.unflatten(-1, (-1, settings.select_block)).sum(dim=-1)
+    mass: Tensor = padded.unflatten(-1, (-1, settings.select_block)).sum(dim=-1)
+    return mass

@@ -219,9 +219,7 @@ def nsa_reference(
     summary_v = compress(v, settings) if summary_v is None else summary_v
     position = _positions(q, k)
     compressed, summary_probs = compression_attention(q, k, summary_k, summary_v, settings)
-    blocks = select(
-        importance(summary_probs, k.shape[1], position, settings), position, settings
-    )
+    blocks = select(importance(summary_probs, k.shape[1], position, settings), position, settings)
     selected = _selected_mask(blocks, q, k, settings)
     window = _window_mask(q, k, settings)
     if settings.combine == "union":

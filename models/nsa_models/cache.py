@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from nsa_kernels.blockwise import mean_summaries
-from nsa_kernels.settings import AttentionSettings
 from torch import Tensor
 
+from nsa_kernels.blockwise import mean_summaries
+from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration import NSAConfig
 
 Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]

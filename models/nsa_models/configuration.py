@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nsa_kernels.settings import AttentionSettings
 from transformers import PretrainedConfig
 
+from nsa_kernels.settings import AttentionSettings
 from nsa_models.errors import ModelError
 
 DENSE_FAMILIES = ("qwen2", "qwen3", "llama", "mistral")

@@ -1,10 +1,10 @@
 """The errors a user can meet, each with a message, a next step and an exit code.
 
-    NsaError                     1   something went wrong
-    ├── UsageError               2   the command was given wrongly
-    ├── UnreadableError          3   a document is missing, empty, binary, broken, encrypted, scanned
-    ├── DoesNotFitError          4   a text, or what it needs, is larger than what there is
-    └── ModelError               1   a model cannot be fetched, read or run
+NsaError                     1   something went wrong
+├── UsageError               2   the command was given wrongly
+├── UnreadableError          3   a document is missing, empty, binary, broken, encrypted, scanned
+├── DoesNotFitError          4   a text, or what it needs, is larger than what there is
+└── ModelError               1   a model cannot be fetched, read or run
 """
 
 from __future__ import annotations

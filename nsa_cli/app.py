@@ -1,0 +1,144 @@
+"""The command line: options are parsed here, everything else is imported when it is needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from nsa_cli import __version__
+from nsa_models.errors import NsaError, UsageError
+from nsa_models.registry import DEFAULT_MODEL
+
+_EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
+
+\b
+    nsa ask report.pdf "What was the operating margin in 2019?"
+    cat app.log | nsa ask - "Why did the worker die?"
+    nsa ask notes.md "Who decided it?" --json
+
+\b
+Exit codes:
+    0    answered
+    1    error
+    2    wrong usage
+    3    the document cannot be read: missing, empty, binary, broken, encrypted, scanned
+    4    it does not fit
+    130  interrupted
+"""
+
+_JSON_FLAG = "--json"
+
+
+class Boundary(TyperGroup):
+    """Turns what goes wrong into one line, or one JSON object, and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except NsaError as error:
+            from nsa_cli.render import HumanRenderer, JsonRenderer
+
+            as_json = _JSON_FLAG in sys.argv[1:]
+            (JsonRenderer() if as_json else HumanRenderer()).fail(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            sys.stderr.write("\nnsa: interrupted; what was read is kept, run it again to go on\n")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+
+
+app = typer.Typer(
+    name="nsa",
+    cls=Boundary,
+    help=_EXAMPLES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"nsa {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options before a command."""
+
+
+@app.command()
+def ask(
+    source: Annotated[str, typer.Argument(help="A PDF or text file, or - for standard input.")],
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="A named model, a folder, a .gguf file or a hub id."),
+    ] = DEFAULT_MODEL,
+    json: Annotated[bool, typer.Option(_JSON_FLAG, help="Print one JSON object.")] = False,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", min=1, help="Tokens of the answer at most.")
+    ] = 256,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.0, help="0 always picks the likeliest word.")
+    ] = 0.0,
+    seed: Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable.")] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", help="Instructions for the model.")
+    ] = None,
+    password: Annotated[str | None, typer.Option("--password", help="Of an encrypted PDF.")] = None,
+    attention: Annotated[
+        str, typer.Option("--attention", help="nsa, or dense to compare with.")
+    ] = "nsa",
+    store: Annotated[
+        bool, typer.Option("--store/--no-store", help="Keep what is read for the next question.")
+    ] = True,
+    cache_limit: Annotated[
+        float,
+        typer.Option(
+            "--cache-limit", min=0.0, envvar="NSA_CACHE_LIMIT", help="GB that readings may take."
+        ),
+    ] = 20.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")] = False,
+) -> None:
+    """Answer a question about a document, with the pages it stands on."""
+    if attention not in ("nsa", "dense"):
+        raise UsageError(f"--attention is {attention!r}", hint="say nsa or dense")
+    if not question.strip():
+        raise UsageError("the question is empty", hint="say what you want to know")
+    from nsa_cli.render import HumanRenderer, JsonRenderer
+
+    renderer = (JsonRenderer if json else HumanRenderer)(quiet=quiet)
+    try:
+        from nsa_cli.engine import Options
+        from nsa_cli.engine import ask as answer
+
+        options = Options(
+            model=model,
+            dense=attention == "dense",
+            password=password,
+            system=system,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            store=store,
+            cache_limit_bytes=int(cache_limit * 1e9),
+        )
+        renderer.finish(answer(source, question, options, renderer))
+    finally:
+        renderer.close()

@@ -1,0 +1,245 @@
+"""Passages become citations: a verbatim quote, its place, and whether it bears the answer out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+from nsa_cli.documents import Document
+from nsa_cli.events import Citation
+from nsa_cli.evidence import Passage
+
+_LONGEST_QUOTE = 240
+_WORD = re.compile(r"[/~.]?\w[\w./+@:<>'’-]*", re.UNICODE)
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]")
+_COMMON = frozenset(
+    [
+        "a",
+        "about",
+        "above",
+        "after",
+        "all",
+        "also",
+        "an",
+        "and",
+        "any",
+        "are",
+        "as",
+        "at",
+        "be",
+        "because",
+        "been",
+        "before",
+        "being",
+        "below",
+        "between",
+        "both",
+        "but",
+        "by",
+        "can",
+        "cannot",
+        "could",
+        "did",
+        "do",
+        "does",
+        "doing",
+        "during",
+        "each",
+        "either",
+        "few",
+        "for",
+        "from",
+        "further",
+        "had",
+        "has",
+        "have",
+        "having",
+        "he",
+        "her",
+        "here",
+        "hers",
+        "him",
+        "his",
+        "how",
+        "however",
+        "i",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "itself",
+        "may",
+        "me",
+        "might",
+        "more",
+        "most",
+        "must",
+        "my",
+        "no",
+        "nor",
+        "not",
+        "of",
+        "on",
+        "once",
+        "only",
+        "or",
+        "other",
+        "our",
+        "out",
+        "over",
+        "own",
+        "same",
+        "shall",
+        "she",
+        "should",
+        "so",
+        "some",
+        "such",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "through",
+        "to",
+        "too",
+        "under",
+        "until",
+        "up",
+        "upon",
+        "very",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "whether",
+        "which",
+        "while",
+        "who",
+        "whom",
+        "whose",
+        "why",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+        "yes",
+        "document",
+        "text",
+        "answer",
+        "question",
+    ]
+)
+
+
+def words(text: str) -> set[str]:
+    """Content words and figures of a text, folded for comparison."""
+    found = (match.group().rstrip(".:'’-<>").casefold() for match in _WORD.finditer(text))
+    return {word for word in found if word and word not in _COMMON}
+
+
+def _is_figure(word: str) -> bool:
+    return any(character.isdigit() for character in word)
+
+
+def bears_out(answer: str, question: str, passage: str) -> bool:
+    """Whether what an answer adds to its question is found in a passage.
+
+    All figures of the answer must be there, and two thirds of the content words that the
+    question did not have; where the answer adds none, two thirds of all it says.
+    """
+    said, there = words(answer), words(passage)
+    flat = " ".join(passage.casefold().split())
+    new = said - words(question) or said
+    if not new:
+        return False
+    present = {word for word in new if word in there or (len(word) > 3 and word in flat)}
+    figures = {word for word in new if _is_figure(word)}
+    return figures <= present and 3 * len(present) >= 2 * len(new)
+
+
+def cite(
+    document: Document,
+    passages: Sequence[Passage],
+    answer: str,
+    question: str,
+    *,
+    at_most: int = 3,
+) -> tuple[Citation, ...]:
+    """Turn passages into citations, those that bear the answer out first.
+
+    Args:
+        document: The text.
+        passages: What the model looked at.
+        answer: What it said.
+        question: What was asked.
+        at_most: Citations to give.
+    """
+    cited = []
+    for passage in passages:
+        start, end = _quote(document, passage, answer, question)
+        if start == end:
+            continue
+        place = document.locate(start, end)
+        cited.append(
+            Citation(
+                source=place.source,
+                page=place.page,
+                page_label=place.page_label,
+                line_start=place.line_start,
+                line_end=place.line_end,
+                quote=document.text[start:end],
+                verified=bears_out(answer, question, document.text[passage.start : passage.end]),
+                score=round(passage.score, 4),
+            )
+        )
+    cited.sort(key=lambda citation: (not citation.verified, -citation.score))
+    return tuple(cited[:at_most])
+
+
+def _quote(document: Document, passage: Passage, answer: str, question: str) -> tuple[int, int]:
+    """The sentence of a passage that shares most with answer and question, as characters."""
+    said, asked = words(answer), words(question)
+
+    def worth(span: tuple[int, int]) -> float:
+        here = words(document.text[span[0] : span[1]])
+        new = (here & said) - asked
+        figures = sum(_is_figure(word) for word in new)
+        total = 2.0 * len(new) + 2.0 * figures + len(here & asked)
+        return total / math.sqrt(8 + len(here))
+
+    spans = list(_sentences(document.text, passage.start, passage.end))
+    return max(spans, key=worth, default=(passage.start, passage.start))
+
+
+def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Sentences of text[start:end] without the blanks around them, long ones cut at a blank."""
+    edges = [start, *(m.end() for m in _SENTENCE_END.finditer(text, start, end)), end]
+    for first, last in itertools.pairwise(edges):
+        while first < last:
+            stop = last
+            if last - first > _LONGEST_QUOTE:
+                blank = max(
+                    text.rfind(" ", first, first + _LONGEST_QUOTE),
+                    text.rfind("\n", first, first + _LONGEST_QUOTE),
+                )
+                stop = blank if blank > first else first + _LONGEST_QUOTE
+            piece = text[first:stop]
+            left = first + len(piece) - len(piece.lstrip())
+            right = first + len(piece.rstrip())
+            if left < right:
+                yield left, right
+            first = stop

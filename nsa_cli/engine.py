@@ -1,0 +1,324 @@
+"""One question about one document, from the command to the citations.
+
+The text is read once and kept; the question then looks over all of it, the passages it lights on
+are read again closely, and the answer is decoded from those. A short text is answered directly.
+"""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from nsa_cli.citations import cite
+from nsa_cli.documents import Document, load_document
+from nsa_cli.events import AnswerText, Event, Finished, Note, Progress, Stats
+from nsa_cli.evidence import Passage, answer_evidence, best_runs, question_evidence, shares
+from nsa_cli.memory import peak_memory_bytes
+from nsa_cli.prompt import Prompter, Question, Text
+from nsa_cli.reading import Readings
+from nsa_models.cache import KVCache
+from nsa_models.configuration import NSAConfig
+from nsa_models.errors import DoesNotFitError
+from nsa_models.extension import extend_context, longest_context
+from nsa_models.generation import decode, prefill
+from nsa_models.loading import load_config, load_model
+from nsa_models.modeling import NSAForCausalLM
+from nsa_models.resolve import ModelFolder, resolve_model
+from nsa_models.tokenizer import Tokenizer
+
+_CLOSE_BLOCKS = 4
+_CLOSE_MARGIN = 1
+_CLOSE_TOKENS = 1024
+"""A text up to this long is answered from directly: a closer look would take in all of it."""
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a question is to be answered.
+
+    Attributes:
+        model: Name, folder, file or hub id.
+        dense: Whether to read with dense attention instead of NSA.
+        password: Of an encrypted PDF.
+        system: Instructions in the place of the model's own.
+        max_tokens: Tokens of the answer at most.
+        temperature: 0 is greedy.
+        seed: For sampling.
+        store: Whether to keep the reading on disk, and to use a kept one.
+        cache_limit_bytes: Size that all kept readings may have.
+    """
+
+    model: str
+    dense: bool = False
+    password: str | None = None
+    system: str | None = None
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int | None = None
+    store: bool = True
+    cache_limit_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model ready to run, and its tokenizer."""
+
+    where: ModelFolder
+    model: NSAForCausalLM
+    tokenizer: Tokenizer
+
+
+def ask(source: str, question: str, options: Options, emit: Emit) -> Finished:
+    """Answer a question about a document.
+
+    Args:
+        source: A path, or `-`.
+        question: What to ask.
+        options: How.
+        emit: Receives everything worth showing, in order; the result is not among it.
+
+    Raises:
+        NsaError: Whatever goes wrong that the user can do something about.
+    """
+    began = time.monotonic()
+    document = open_document(source, options, emit)
+    where = resolve_model(
+        options.model,
+        on_progress=lambda task, done, total: emit(
+            Progress(task=task, done=done, total=total, unit="bytes")
+        ),
+        on_note=lambda text: emit(Note(text=text)),
+    )
+    tokenizer = Tokenizer.from_folder(where.folder)
+    prompter = Prompter(tokenizer, options.system)
+    text, asked = prompter.whole(document), prompter.question(question)
+    config = fitting_config(
+        where, len(text.ids), len(asked.ids) + options.max_tokens, options, emit
+    )
+    loaded = Loaded(where=where, model=load_model(where.folder, config), tokenizer=tokenizer)
+    loading = time.monotonic() - began
+
+    readings = Readings.open(loaded.model, where.fingerprint, tokenizer.fingerprint, options, emit)
+    started = time.monotonic()
+    room = len(asked.ids) + options.max_tokens
+    cache, reused = readings.read(text.ids, room, document.name)
+    reading = time.monotonic() - started
+
+    started = time.monotonic()
+    passages = look(loaded.model, cache, text, asked, document)
+    if text.document_tokens > _CLOSE_TOKENS and passages:
+        text = prompter.excerpts(document, passages)
+        cache = KVCache(config, len(text.ids) + room, dtype=loaded.model.dtype)
+        for _ in prefill(loaded.model, text.ids, cache):
+            pass
+    answer = decode_answer(loaded, cache, text, asked, options, emit, started)
+    citations = cite(document, weigh(passages, answer.mass, text), answer.text, question)
+    return Finished(
+        answer=answer.text,
+        citations=citations,
+        model=where.name,
+        attention={"reading": asdict(config.reading()), "answering": asdict(config.answering())},
+        finish_reason=answer.finish_reason,
+        stats=Stats(
+            document_tokens=readings.tokens,
+            reused_tokens=reused,
+            question_tokens=len(asked.ids),
+            answer_tokens=answer.tokens,
+            load_seconds=round(loading, 3),
+            prefill_seconds=round(reading, 3),
+            time_to_first_token_seconds=round(answer.first_token_seconds, 3),
+            decode_tokens_per_second=round(answer.tokens_per_second, 2),
+            peak_memory_bytes=peak_memory_bytes(),
+        ),
+    )
+
+
+def open_document(source: str, options: Options, emit: Emit) -> Document:
+    """Load a document, telling how far it is and what it warns of."""
+    document = load_document(
+        source,
+        password=options.password,
+        on_page=lambda done, total: emit(
+            Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
+        ),
+    )
+    for warning in document.warnings:
+        emit(Note(text=f"{document.name}: {warning}"))
+    return document
+
+
+def fitting_config(
+    where: ModelFolder, text_tokens: int, more_tokens: int, options: Options, emit: Emit
+) -> NSAConfig:
+    """The model's configuration, its context extended where the text needs it.
+
+    Raises:
+        DoesNotFitError: If no extension is long enough.
+    """
+    settings = {"select_count": None} if options.dense else {}
+    config, family = load_config(where.folder, **settings)
+    needed, trained = text_tokens + more_tokens, config.max_position_embeddings
+    if needed <= trained:
+        return config
+    longest = longest_context(config, family)
+    if needed > longest:
+        raise DoesNotFitError(
+            f"the text, the question and the answer need {needed:,} tokens, "
+            f"and {where.name} carries {longest:,}",
+            hint="ask about a part of it, lower --max-tokens, or choose a model with a longer "
+            "context with --model",
+        )
+    extend_context(config, family)
+    emit(
+        Note(
+            text=f"{needed:,} tokens are more than the {trained:,} that {where.name} was trained "
+            f"for; extending its context to {longest:,} with YaRN, answers may be less exact"
+        )
+    )
+    return config
+
+
+def look(
+    model: NSAForCausalLM, cache: KVCache, text: Text, asked: Question, document: Document
+) -> list[Passage]:
+    """Look over the whole text with a question, and return the passages it lights on.
+
+    The cache is left as it was.
+    """
+    length, size = cache.length, model.config.select_block
+    ids = torch.as_tensor(asked.ids, dtype=torch.long, device=model.device)
+    ids = ids[: asked.instruction + asked.asked]
+    with torch.inference_mode():
+        output = model(
+            ids[None],
+            cache=cache,
+            settings=model.config.answering(),
+            last_logits=0,
+            return_mass=True,
+        )
+    cache.truncate(length)
+    scores = question_evidence(output.mass[:, 0], asked.instruction, asked.asked).cpu()
+    scores = scores[: -(-length // size)]
+    spans = [text.span(b * size, min((b + 1) * size, length)) for b in range(len(scores))]
+    for block, span in enumerate(spans):
+        if span is None:
+            scores[block] = 0
+    if text.document_tokens > _CLOSE_TOKENS:
+        scores[0] = 0  # every head rests on the first tokens, whatever is asked
+    runs = best_runs(scores, _CLOSE_BLOCKS, _CLOSE_MARGIN)
+    weights = shares([score for _, _, score in runs])
+    return _passages(
+        [
+            (span[0], span[1], weight)
+            for (first, stop, _), weight in zip(runs, weights, strict=True)
+            if (span := text.span(first * size, min(stop * size, length))) is not None
+        ],
+        document.text,
+    )
+
+
+def _passages(spans: Sequence[tuple[int, int, float]], text: str) -> list[Passage]:
+    """Widen spans to whole lines, and merge those that touch."""
+    passages: list[Passage] = []
+    for start, end, score in spans:
+        start = text.rfind("\n", 0, start) + 1
+        newline = text.find("\n", end)
+        end = newline if newline >= 0 else len(text)
+        if passages and start <= passages[-1].end:
+            last = passages.pop()
+            start, end, score = last.start, max(end, last.end), score + last.score
+        passages.append(Passage(start=start, end=end, score=score))
+    return passages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A decoded answer; `mass` is the attention (N,) that its tokens gave the blocks."""
+
+    text: str
+    tokens: int
+    mass: Tensor
+    finish_reason: str
+    first_token_seconds: float
+    tokens_per_second: float
+
+
+def decode_answer(
+    loaded: Loaded,
+    cache: KVCache,
+    text: Text,
+    asked: Question,
+    options: Options,
+    emit: Emit,
+    started: float,
+) -> Answer:
+    """Decode the answer, emitting its text as it comes."""
+    stop_ids = loaded.tokenizer.stop_ids
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    size = loaded.model.config.select_block
+    mass = torch.zeros(-(-len(text.ids) // size))
+    pieces: list[str] = []
+    tokens, reason, first = 0, "length", 0.0
+    steps = decode(
+        loaded.model,
+        asked.ids,
+        cache,
+        max_tokens=options.max_tokens,
+        stop_ids=stop_ids,
+        temperature=options.temperature,
+        seed=options.seed,
+    )
+    for step in steps:
+        if not tokens:
+            first = time.monotonic() - started
+        tokens += 1
+        if step.id in stop_ids:
+            reason = "stop"
+            break
+        mass += answer_evidence(step.mass).cpu()[: len(mass)]
+        piece = decoder.decode(loaded.tokenizer.decode_bytes(step.id))
+        if not pieces:
+            piece = piece.lstrip()
+        if piece:
+            pieces.append(piece)
+            emit(AnswerText(text=piece))
+    if rest := decoder.decode(b"", final=True):
+        pieces.append(rest)
+        emit(AnswerText(text=rest))
+    spent = time.monotonic() - started - first
+    return Answer(
+        text="".join(pieces).rstrip(),
+        tokens=tokens,
+        mass=mass,
+        finish_reason=reason,
+        first_token_seconds=first,
+        tokens_per_second=(tokens - 1) / spent if tokens > 1 and spent > 0 else 0.0,
+    )
+
+
+def weigh(passages: Sequence[Passage], mass: Tensor, text: Text) -> list[Passage]:
+    """Add to each passage's share of the question's attention that of the answer's.
+
+    Args:
+        passages: From `look`.
+        mass: (N,) from the answer, over the blocks of `text`.
+        text: What the answer was decoded from.
+    """
+    size = -(-len(text.ids) // len(mass)) if len(mass) else 1
+    found = [0.0] * len(passages)
+    for block, value in enumerate(mass.tolist()):
+        own = text.characters[block * size : (block + 1) * size]
+        for number, passage in enumerate(passages):
+            inside = (own >= passage.start) & (own < passage.end)
+            found[number] += value * float(inside.mean()) if len(own) else 0.0
+    return [
+        Passage(start=p.start, end=p.end, score=(p.score + share) / 2)
+        for p, share in zip(passages, shares(found), strict=True)
+    ]

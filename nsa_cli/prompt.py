@@ -1,0 +1,108 @@
+"""Documents and questions as token ids, each token tied to its characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nsa_cli.documents import Document
+from nsa_cli.evidence import Passage
+from nsa_models.tokenizer import Tokenizer
+
+_INTRODUCTION = "Document:\n\n"
+_INSTRUCTION = "\n\nAnswer briefly, from the document only.\n\nQuestion: "
+_GAP = "\n...\n"
+
+Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
+Characters = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """Ids that are read once, and the character of the document that each begins at.
+
+    Attributes:
+        ids: The template's beginning, an introduction, and the document or parts of it.
+        characters: As long as `ids`; -1 for a token that is not the document's.
+        document_tokens: Tokens that are.
+    """
+
+    ids: Ids
+    characters: Characters
+    document_tokens: int
+
+    def span(self, start: int, stop: int) -> tuple[int, int] | None:
+        """Characters of the document in the tokens from `start` to `stop`, or None."""
+        own = self.characters[start : stop + 1]
+        own = own[own >= 0]
+        return (int(own[0]), int(own[-1])) if len(own) > 1 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What follows the text.
+
+    Attributes:
+        ids: The instruction, the question, and the template's end.
+        instruction: Tokens of the instruction, the same for every question.
+        asked: Tokens of the question itself.
+    """
+
+    ids: Ids
+    instruction: int
+    asked: int
+
+
+class Prompter:
+    """Puts texts and questions into a model's own chat template.
+
+    Args:
+        tokenizer: The model's.
+        system: Instructions in the place of the template's own.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, system: str | None) -> None:
+        self._tokenizer = tokenizer
+        frame = tokenizer.chat_frame(system)
+        self._before = np.concatenate(
+            [tokenizer.encode_template(frame.before), tokenizer.encode(_INTRODUCTION)]
+        )
+        self._after = tokenizer.encode_template(frame.after)
+
+    def whole(self, document: Document) -> Text:
+        """All of a document."""
+        return self._text([self._tokenizer.encode_with_offsets(document.text)])
+
+    def excerpts(self, document: Document, passages: Sequence[Passage]) -> Text:
+        """Some passages of a document, in its order."""
+        parts = []
+        for passage in passages:
+            ids, starts = self._tokenizer.encode_with_offsets(
+                document.text[passage.start : passage.end]
+            )
+            parts.append((ids, starts + passage.start))
+        return self._text(parts)
+
+    def question(self, question: str) -> Question:
+        """A question behind a text."""
+        instruction = self._tokenizer.encode(_INSTRUCTION)
+        asked = self._tokenizer.encode(question.strip())
+        ids = np.concatenate([instruction, asked, self._after])
+        return Question(ids=ids, instruction=len(instruction), asked=len(asked))
+
+    def _text(self, parts: Sequence[tuple[Ids, Characters]]) -> Text:
+        gap = self._tokenizer.encode(_GAP)
+        ids, characters = [self._before], [np.full(len(self._before), -1, np.int64)]
+        for number, (part, starts) in enumerate(parts):
+            if number:
+                ids.append(gap)
+                characters.append(np.full(len(gap), -1, np.int64))
+            ids.append(part)
+            characters.append(starts)
+        return Text(
+            ids=np.concatenate(ids),
+            characters=np.concatenate(characters),
+            document_tokens=sum(len(part) for part, _ in parts),
+        )

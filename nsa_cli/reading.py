@@ -1,0 +1,180 @@
+"""Reading a text once: what is kept is used, what is new is read and kept."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import filelock
+import numpy as np
+import torch
+
+from nsa_cli.events import Event, Note, Progress
+from nsa_cli.store import ANSWER_ROOM, Ids, ReadingStore, Stored, copy_prefix
+from nsa_models.cache import KVCache
+from nsa_models.errors import NsaError
+from nsa_models.generation import prefill
+from nsa_models.modeling import NSAForCausalLM
+from nsa_models.paths import readings_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nsa_cli.engine import Options
+
+
+@dataclass(slots=True, kw_only=True)
+class Readings:
+    """Reads texts with one model.
+
+    Attributes:
+        model: The model.
+        store: Where readings are kept; None to keep none.
+        emit: Receives progress and notes.
+        tokens: Tokens of the text that was read last.
+    """
+
+    model: NSAForCausalLM
+    store: ReadingStore | None
+    emit: Callable[[Event], None]
+    tokens: int = 0
+
+    @classmethod
+    def open(
+        cls,
+        model: NSAForCausalLM,
+        weights: str,
+        tokenizer: str,
+        options: Options,
+        emit: Callable[[Event], None],
+    ) -> Readings:
+        """Readings of one model; `weights` and `tokenizer` are fingerprints."""
+        store = None
+        if options.store:
+            facts = [
+                weights,
+                tokenizer,
+                asdict(model.config.reading()),
+                model.config.rope_parameters,
+                str(model.dtype),
+            ]
+            fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+            store = ReadingStore(
+                readings_folder(), fingerprint, model.config, model.dtype, options.cache_limit_bytes
+            )
+        return cls(model=model, store=store, emit=emit)
+
+    def read(self, ids: Ids, room: int, name: str) -> tuple[KVCache, int]:
+        """Read a text, as much of it as is not kept.
+
+        Args:
+            ids: The text.
+            room: Tokens of room that the question and the answer need behind it.
+            name: Of the document, for the progress bar.
+
+        Returns:
+            The cache, with that room, and how many tokens did not have to be read.
+        """
+        self.tokens = len(ids)
+        if self.store is None:
+            return self._in_memory(ids, room, name), 0
+        try:
+            return self._kept(self.store, ids, room, name)
+        except OSError as error:
+            why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+            self.emit(
+                Note(text=f"this reading is not kept in {self.store.root}: {why}; reading anyway")
+            )
+            return self._in_memory(ids, room, name), 0
+
+    def _in_memory(self, ids: Ids, room: int, name: str) -> KVCache:
+        cache = KVCache(self.model.config, len(ids) + room, dtype=self.model.dtype)
+        self._prefill(ids, cache, name)
+        return cache
+
+    def _kept(self, store: ReadingStore, ids: Ids, room: int, name: str) -> tuple[KVCache, int]:
+        complete = self._complete(store, ids)
+        reused = len(ids)
+        if complete is None:
+            with self._writing(store, ids, name):
+                complete = self._complete(store, ids)
+                if complete is None:
+                    complete, reused = self._write(store, ids, name)
+        cache = complete
+        if room > ANSWER_ROOM:
+            cache = KVCache(self.model.config, len(ids) + room, dtype=self.model.dtype)
+            copy_prefix(complete, cache, complete.length)
+        return cache, reused
+
+    def _complete(self, store: ReadingStore, ids: Ids) -> KVCache | None:
+        """A kept reading of exactly these ids, whole, mapped for answering."""
+        for shared, stored in store.find(ids):
+            if shared == len(ids) == len(stored.ids):
+                cache = store.open(stored, writable=False)
+                if cache.length == len(ids):
+                    return cache
+        return None
+
+    @contextmanager
+    def _writing(self, store: ReadingStore, ids: Ids, name: str) -> Iterator[None]:
+        lock = store.lock(ids)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            self.emit(Note(text=f"another nsa is reading {name}; waiting for it"))
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _write(self, store: ReadingStore, ids: Ids, name: str) -> tuple[KVCache, int]:
+        """Read and keep a text, going on from the longest first part that is kept."""
+        own, cache = self._resume(store, ids)
+        reused = start = cache.length
+        for done in self._segments(ids, cache, name):
+            store.commit(own, cache, start)
+            start = done
+        return store.open(own, writable=False), reused
+
+    def _resume(self, store: ReadingStore, ids: Ids) -> tuple[Stored, KVCache]:
+        """The reading to go on with: this text's own, or a new one with a kept first part."""
+        block = self.model.config.select_block
+        for shared, stored in store.find(ids):
+            same = np.array_equal(stored.ids, ids)
+            cache = store.open(stored, writable=same)
+            if same:
+                store.rewind(stored, cache.length)
+                return stored, cache
+            usable = min(shared, cache.length) // block * block
+            if usable:
+                own = store.create(ids)
+                target = store.open(own, writable=True)
+                copy_prefix(cache, target, usable)
+                store.commit(own, target, 0)
+                return own, target
+        own = store.create(ids)
+        return own, store.open(own, writable=True)
+
+    def _prefill(self, ids: Ids, cache: KVCache, name: str) -> None:
+        for _ in self._segments(ids, cache, name):
+            pass
+
+    def _segments(self, ids: Ids, cache: KVCache, name: str) -> Iterator[int]:
+        task, total = f"Reading {name}", len(ids)
+        self.emit(Progress(task=task, done=cache.length, total=total, unit="tokens"))
+        try:
+            for done in prefill(self.model, torch.from_numpy(ids), cache):
+                yield done
+                self.emit(Progress(task=task, done=done, total=total, unit="tokens"))
+        except torch.OutOfMemoryError as error:
+            raise NsaError(
+                f"memory ran out after {cache.length:,} of {total:,} tokens of {name}",
+                hint="close other programs and run the same command again: it goes on from there",
+                code="memory",
+            ) from error
