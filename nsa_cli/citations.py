@@ -14,6 +14,8 @@ from nsa_cli.evidence import Passage
 _LONGEST_QUOTE = 240
 _WORD = re.compile(r"[/~.]?\w[\w./+@:<>'’-]*", re.UNICODE)
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]")
+_SHORT_LINE = re.compile(r"^.{1,48}(?<![,;:-])\n(?=[A-Z0-9/<])", re.MULTILINE)
+"""A heading or a cell of a table: it ends before the next line's capital, without a full stop."""
 _COMMON = frozenset(
     [
         "a",
@@ -227,7 +229,9 @@ def _quote(document: Document, passage: Passage, answer: str, question: str) -> 
 
 def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Sentences of text[start:end] without the blanks around them, long ones cut at a blank."""
-    edges = [start, *(m.end() for m in _SENTENCE_END.finditer(text, start, end)), end]
+    breaks = {m.end() for m in _SENTENCE_END.finditer(text, start, end)}
+    breaks.update(m.end() for m in _SHORT_LINE.finditer(text, start, end))
+    edges = [start, *sorted(breaks - {start, end}), end]
     for first, last in itertools.pairwise(edges):
         while first < last:
             stop = last

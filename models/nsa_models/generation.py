@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 import numpy as np
+import torch
 from torch import Tensor
 
 from nsa_kernels.settings import AttentionSettings
