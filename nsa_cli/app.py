@@ -125,8 +125,8 @@ def ask(
 
     renderer = (JsonRenderer if json else HumanRenderer)(quiet=quiet)
     try:
-        from nsa_cli.engine import Options
-        from nsa_cli.engine import ask as answer
+        from nsa_cli.asking import ask as answer
+        from nsa_cli.options import Options
 
         options = Options(
             model=model,
@@ -142,3 +142,37 @@ def ask(
         renderer.finish(answer(source, question, options, renderer))
     finally:
         renderer.close()
+
+
+bench = typer.Typer(
+    help="Measure this machine.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+)
+app.add_typer(bench, name="bench")
+
+
+@bench.command("read")
+def bench_read_command(
+    lengths: Annotated[
+        str, typer.Option("--lengths", help="Tokens to read, separated by commas.")
+    ] = "8192,30000",
+    model: Annotated[str, typer.Option("--model", "-m", help="As for ask.")] = DEFAULT_MODEL,
+    json: Annotated[bool, typer.Option(_JSON_FLAG, help="Print one JSON object.")] = False,
+) -> None:
+    """Reading speed by length, NSA beside dense attention, in processes of their own."""
+    try:
+        wanted = [int(length) for length in lengths.split(",")]
+    except ValueError as error:
+        raise UsageError(
+            f"--lengths is {lengths!r}", hint="say numbers with commas, such as 8192,30000"
+        ) from error
+    if min(wanted) < 1:
+        raise UsageError(f"--lengths is {lengths!r}", hint="lengths are at least 1")
+    from nsa_cli.bench import bench_read, print_table, show_row
+
+    result = bench_read(wanted, model, show_row)
+    if json:
+        import json as codec
+
+        sys.stdout.write(codec.dumps(result, indent=2) + "\n")
+    else:
+        print_table(result)

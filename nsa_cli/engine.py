@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from nsa_cli.citations import cite
-from nsa_cli.documents import Document, load_document
-from nsa_cli.events import AnswerText, Event, Finished, Note, Progress, Stats
+from nsa_cli.documents import Document
+from nsa_cli.events import AnswerText, Event, Finished, Note, Stats
 from nsa_cli.evidence import Passage, answer_evidence, best_runs, question_evidence, shares
 from nsa_cli.memory import peak_memory_bytes
+from nsa_cli.options import Options
 from nsa_cli.prompt import Prompter, Question, Text
 from nsa_cli.reading import Readings
 from nsa_models.cache import KVCache
@@ -28,7 +29,7 @@ from nsa_models.extension import extend_context, longest_context
 from nsa_models.generation import decode, prefill
 from nsa_models.loading import load_config, load_model
 from nsa_models.modeling import NSAForCausalLM
-from nsa_models.resolve import ModelFolder, resolve_model
+from nsa_models.resolve import ModelFolder
 from nsa_models.tokenizer import Tokenizer
 
 _CLOSE_BLOCKS = 4
@@ -40,33 +41,6 @@ Emit = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How a question is to be answered.
-
-    Attributes:
-        model: Name, folder, file or hub id.
-        dense: Whether to read with dense attention instead of NSA.
-        password: Of an encrypted PDF.
-        system: Instructions in the place of the model's own.
-        max_tokens: Tokens of the answer at most.
-        temperature: 0 is greedy.
-        seed: For sampling.
-        store: Whether to keep the reading on disk, and to use a kept one.
-        cache_limit_bytes: Size that all kept readings may have.
-    """
-
-    model: str
-    dense: bool = False
-    password: str | None = None
-    system: str | None = None
-    max_tokens: int = 256
-    temperature: float = 0.0
-    seed: int | None = None
-    store: bool = True
-    cache_limit_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """A model ready to run, and its tokenizer."""
 
@@ -75,27 +49,27 @@ class Loaded:
     tokenizer: Tokenizer
 
 
-def ask(source: str, question: str, options: Options, emit: Emit) -> Finished:
+def answer_question(
+    document: Document,
+    question: str,
+    where: ModelFolder,
+    options: Options,
+    emit: Emit,
+    began: float,
+) -> Finished:
     """Answer a question about a document.
 
     Args:
-        source: A path, or `-`.
+        document: What to ask about.
         question: What to ask.
+        where: The model.
         options: How.
         emit: Receives everything worth showing, in order; the result is not among it.
+        began: When the command began, on the monotonic clock, in seconds.
 
     Raises:
         NsaError: Whatever goes wrong that the user can do something about.
     """
-    began = time.monotonic()
-    document = open_document(source, options, emit)
-    where = resolve_model(
-        options.model,
-        on_progress=lambda task, done, total: emit(
-            Progress(task=task, done=done, total=total, unit="bytes")
-        ),
-        on_note=lambda text: emit(Note(text=text)),
-    )
     tokenizer = Tokenizer.from_folder(where.folder)
     prompter = Prompter(tokenizer, options.system)
     text, asked = prompter.whole(document), prompter.question(question)
@@ -138,20 +112,6 @@ def ask(source: str, question: str, options: Options, emit: Emit) -> Finished:
             peak_memory_bytes=peak_memory_bytes(),
         ),
     )
-
-
-def open_document(source: str, options: Options, emit: Emit) -> Document:
-    """Load a document, telling how far it is and what it warns of."""
-    document = load_document(
-        source,
-        password=options.password,
-        on_page=lambda done, total: emit(
-            Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
-        ),
-    )
-    for warning in document.warnings:
-        emit(Note(text=f"{document.name}: {warning}"))
-    return document
 
 
 def fitting_config(

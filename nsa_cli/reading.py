@@ -25,7 +25,7 @@ from nsa_models.paths import readings_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nsa_cli.engine import Options
+    from nsa_cli.options import Options
 
 
 @dataclass(slots=True, kw_only=True)

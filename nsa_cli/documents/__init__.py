@@ -7,6 +7,6 @@ document    the text and its pieces; a range of characters to a page and lines
 """
 
 from nsa_cli.documents.document import Document, Location, Piece
-from nsa_cli.documents.load import load_document
+from nsa_cli.documents.load import load_document, parse_document, read_source
 
-__all__ = ["Document", "Location", "Piece", "load_document"]
+__all__ = ["Document", "Location", "Piece", "load_document", "parse_document", "read_source"]

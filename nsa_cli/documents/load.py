@@ -33,8 +33,7 @@ def load_document(
     """Read a PDF or a text file, with the provenance of each character.
 
     Args:
-        source: A path, or `-` for standard input. A PDF is told by its suffix or its first
-            bytes, so that one piped in works too.
+        source: A path, or `-` for standard input.
         password: The password of an encrypted PDF; not used for other files.
         on_page: Called with the pages done and the pages in all, after each page of a PDF.
         stdin: What to read for `-`; the standard input of the process when None.
@@ -42,10 +41,44 @@ def load_document(
     Raises:
         UnreadableError: The source cannot be read; its `code` says why.
     """
+    name, data = read_source(source, stdin=stdin)
+    return parse_document(name, data, password=password, on_page=on_page)
+
+
+def read_source(source: str, *, stdin: BinaryIO | None = None) -> tuple[str, bytes]:
+    """The name that citations give a source, and its bytes.
+
+    Args:
+        source: A path, or `-` for standard input.
+        stdin: What to read for `-`; the standard input of the process when None.
+
+    Raises:
+        UnreadableError: The source cannot be read; its `code` says why.
+    """
     if source == "-":
-        name, data = STDIN_NAME, (stdin or sys.stdin.buffer).read()
-    else:
-        name, data = source, _read_file(source)
+        return STDIN_NAME, (stdin or sys.stdin.buffer).read()
+    return source, _read_file(source)
+
+
+def parse_document(
+    name: str,
+    data: bytes,
+    *,
+    password: str | None = None,
+    on_page: Callable[[int, int], None] | None = None,
+) -> Document:
+    """Turn the bytes of a source into a document.
+
+    Args:
+        name: From `read_source`.
+        data: A PDF, told by the name's suffix or its first bytes, so that one piped in works
+            too, or text.
+        password: The password of an encrypted PDF; not used for other files.
+        on_page: Called with the pages done and the pages in all, after each page of a PDF.
+
+    Raises:
+        UnreadableError: The bytes cannot be read; its `code` says why.
+    """
     named_pdf = name.lower().endswith(".pdf")
     if named_pdf and data and _PDF_MAGIC not in data[:_PDF_MAGIC_WITHIN]:
         raise _not_a_pdf(data, name)

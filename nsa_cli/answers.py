@@ -1,0 +1,97 @@
+"""Answers given before: the same question about the same bytes is answered at once.
+
+Only greedy answers are kept, since they alone are the same each time. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from nsa_cli import __version__
+from nsa_cli.events import Citation, Finished, Stats
+from nsa_cli.options import Options
+from nsa_models.paths import cache_root
+from nsa_models.resolve import ModelFolder
+
+_MOST = 10_000
+"""Answers kept; the oldest go first."""
+
+
+class Answers:
+    """Answers to one question about one document.
+
+    Args:
+        content: The document's bytes.
+        source: What the user called it, since citations name it.
+        question: What was asked.
+        where: The model.
+        options: How it was asked.
+    """
+
+    def __init__(
+        self, content: bytes, source: str, question: str, where: ModelFolder, options: Options
+    ) -> None:
+        facts = [
+            __version__,
+            hashlib.sha256(content).hexdigest(),
+            source,
+            question,
+            where.name,
+            where.fingerprint,
+            options.dense,
+            options.system,
+            options.max_tokens,
+        ]
+        name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+        self._path = _folder() / f"{name}.json"
+        self._usable = options.store and options.temperature == 0
+
+    def recall(self, seconds: float) -> Finished | None:
+        """The answer given before, or None; `seconds` is what looking it up took so far."""
+        if not self._usable:
+            return None
+        try:
+            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            citations = tuple(Citation(**citation) for citation in kept.pop("citations"))
+            stats = Stats(**kept.pop("stats"))
+            found = Finished(**kept, citations=citations, stats=stats)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return replace(
+            found,
+            stats=replace(
+                stats,
+                reused_tokens=stats.document_tokens,
+                load_seconds=round(seconds, 3),
+                prefill_seconds=0.0,
+                time_to_first_token_seconds=0.0,
+                decode_tokens_per_second=0.0,
+            ),
+        )
+
+    def keep(self, finished: Finished) -> None:
+        """Keep an answer; a disk that cannot take it is no reason to fail."""
+        if not self._usable:
+            return
+        partial = self._path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(asdict(finished), ensure_ascii=False), encoding="utf-8")
+            partial.replace(self._path)
+            _forget_oldest(partial.parent)
+        except OSError:
+            partial.unlink(missing_ok=True)
+
+
+def _folder() -> Path:
+    return cache_root() / "answers"
+
+
+def _forget_oldest(folder: Path) -> None:
+    kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    for path in kept[:-_MOST]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""`nsa bench read`: reading speed by length, NSA beside dense attention in the same run.
+
+Each measurement is a process of its own, so that its peak memory is its own; NSA and dense
+alternate, so that a machine whose speed drifts treats both alike.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nsa_models.errors import NsaError
+
+_CHILD = "from nsa_cli.bench import measure_here; measure_here()"
+
+Row = dict[str, Any]
+
+
+def bench_read(lengths: Sequence[int], model: str, on_row: Callable[[Row], None]) -> dict[str, Any]:
+    """Measure both kinds of attention at every length.
+
+    Args:
+        lengths: Tokens to read.
+        model: As `--model` takes it.
+        on_row: Called with each measurement as it is made.
+
+    Returns:
+        `rows`, `ratios` (NSA over dense, by length) and `versions`.
+
+    Raises:
+        NsaError: If a measurement fails.
+    """
+    rows: list[Row] = []
+    for length in lengths:
+        for attention in ("nsa", "dense"):
+            request = json.dumps({"length": length, "attention": attention, "model": model})
+            run = subprocess.run(
+                [sys.executable, "-c", _CHILD], input=request, capture_output=True, text=True
+            )
+            if run.returncode:
+                why = (run.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+                raise NsaError(f"reading {length:,} tokens with {attention} failed: {why}")
+            rows.append(json.loads(run.stdout))
+            on_row(rows[-1])
+    speed = {(r["length"], r["attention"]): r["prefill_tokens_per_second"] for r in rows}
+    return {
+        "rows": rows,
+        "ratios": {
+            str(length): round(speed[length, "nsa"] / speed[length, "dense"], 3)
+            for length in lengths
+        },
+        "versions": _versions(),
+    }
+
+
+def measure_here() -> None:
+    """Read random tokens in this process; the request comes on standard input as JSON."""
+    import torch
+
+    from nsa_cli.memory import peak_memory_bytes
+    from nsa_models.cache import KVCache
+    from nsa_models.extension import extend_context
+    from nsa_models.generation import prefill
+    from nsa_models.loading import load_config, load_model
+    from nsa_models.resolve import resolve_model
+
+    request = json.load(sys.stdin)
+    length, attention = int(request["length"]), request["attention"]
+    settings = {} if attention == "nsa" else {"select_count": None}
+    where = resolve_model(request["model"], on_progress=lambda *_: None, on_note=lambda _: None)
+    config, family = load_config(where.folder, **settings)
+    if length > config.max_position_embeddings:
+        extend_context(config, family)
+    model = load_model(where.folder, config)
+    ids = torch.randint(0, config.vocab_size, (length,), dtype=torch.int32)
+    for _ in prefill(model, ids[:64], KVCache(config, 64, dtype=model.dtype)):
+        pass
+    cache = KVCache(config, length, dtype=model.dtype)
+    began = time.monotonic()
+    for _ in prefill(model, ids, cache):
+        pass
+    seconds = time.monotonic() - began
+    json.dump(
+        {
+            "length": length,
+            "attention": attention,
+            "prefill_tokens_per_second": round(length / seconds, 1),
+            "prefill_seconds": round(seconds, 2),
+            "peak_memory_bytes": peak_memory_bytes(),
+        },
+        sys.stdout,
+    )
+
+
+def show_row(row: Row) -> None:
+    """Tell on standard error that a measurement is done."""
+    speed = row["prefill_tokens_per_second"]
+    sys.stderr.write(f"nsa: {row['length']:,} tokens, {row['attention']}: {speed:,.0f} tokens/s\n")
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print the measurements to standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("tokens", "attention", "tokens/s", "seconds", "peak memory", "ratio")
+    for row in result["rows"]:
+        ratio = result["ratios"][str(row["length"])] if row["attention"] == "nsa" else 1.0
+        table.add_row(
+            f"{row['length']:,}",
+            row["attention"],
+            f"{row['prefill_tokens_per_second']:,.0f}",
+            f"{row['prefill_seconds']:.1f}",
+            f"{row['peak_memory_bytes'] / 1e9:.2f} GB",
+            f"{ratio:.2f}",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(", ".join(f"{name} {value}" for name, value in result["versions"].items()))
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    import torch
+
+    return {
+        "nsa": version("nsa"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+    }

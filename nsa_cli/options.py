@@ -1,0 +1,32 @@
+"""How a question is to be answered, as the command line says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a question is to be answered.
+
+    Attributes:
+        model: Name, folder, file or hub id.
+        dense: Whether to read with dense attention instead of NSA.
+        password: Of an encrypted PDF.
+        system: Instructions in the place of the model's own.
+        max_tokens: Tokens of the answer at most.
+        temperature: 0 is greedy.
+        seed: For sampling.
+        store: Whether to keep the reading and the answer on disk, and to use kept ones.
+        cache_limit_bytes: Size that all kept readings may have.
+    """
+
+    model: str
+    dense: bool = False
+    password: str | None = None
+    system: str | None = None
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int | None = None
+    store: bool = True
+    cache_limit_bytes: int = 0
