@@ -42,6 +42,7 @@ class Answers:
             question,
             where.name,
             where.fingerprint,
+            options.device,
             options.dense,
             options.system,
             options.max_tokens,

@@ -105,6 +105,7 @@ def ask(
     attention: Annotated[
         str, typer.Option("--attention", help="nsa, or dense to compare with.")
     ] = "nsa",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     store: Annotated[
         bool, typer.Option("--store/--no-store", help="Keep what is read for the next question.")
     ] = True,
@@ -119,6 +120,8 @@ def ask(
     """Answer a question about a document, with the pages it stands on."""
     if attention not in ("nsa", "dense"):
         raise UsageError(f"--attention is {attention!r}", hint="say nsa or dense")
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device is {device!r}", hint="say auto, cpu or cuda")
     if not question.strip():
         raise UsageError("the question is empty", hint="say what you want to know")
     from nsa_cli.render import HumanRenderer, JsonRenderer
@@ -130,6 +133,7 @@ def ask(
 
         options = Options(
             model=model,
+            device=device,
             dense=attention == "dense",
             password=password,
             system=system,

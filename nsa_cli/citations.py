@@ -14,6 +14,8 @@ from nsa_cli.evidence import Passage
 _LONGEST_QUOTE = 240
 _WORD = re.compile(r"[/~.]?\w[\w./+@:<>'’-]*", re.UNICODE)
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]")
+_NUMBERING = re.compile(r"\s*(?:[\d.]+|[A-Za-z]\.|[(\[]?\w{1,3}[)\]])")
+"""The number of a section or of an item, which belongs to what follows it."""
 _SHORT_LINE = re.compile(r"^.{1,48}(?<![,;:-])\n(?=[A-Z0-9/<])", re.MULTILINE)
 """A heading or a cell of a table: it ends before the next line's capital, without a full stop."""
 _COMMON = frozenset(
@@ -229,7 +231,11 @@ def _quote(document: Document, passage: Passage, answer: str, question: str) -> 
 
 def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Sentences of text[start:end] without the blanks around them, long ones cut at a blank."""
-    breaks = {m.end() for m in _SENTENCE_END.finditer(text, start, end)}
+    breaks = {
+        m.end()
+        for m in _SENTENCE_END.finditer(text, start, end)
+        if not _NUMBERING.fullmatch(text, text.rfind("\n", 0, m.start()) + 1, m.start())
+    }
     breaks.update(m.end() for m in _SHORT_LINE.finditer(text, start, end))
     edges = [start, *sorted(breaks - {start, end}), end]
     for first, last in itertools.pairwise(edges):

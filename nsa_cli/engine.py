@@ -24,7 +24,7 @@ from nsa_cli.prompt import Prompter, Question, Text
 from nsa_cli.reading import Readings
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
-from nsa_models.errors import DoesNotFitError
+from nsa_models.errors import DoesNotFitError, UsageError
 from nsa_models.extension import extend_context, longest_context
 from nsa_models.generation import decode, prefill
 from nsa_models.loading import load_config, load_model
@@ -76,7 +76,8 @@ def answer_question(
     config = fitting_config(
         where, len(text.ids), len(asked.ids) + options.max_tokens, options, emit
     )
-    loaded = Loaded(where=where, model=load_model(where.folder, config), tokenizer=tokenizer)
+    model = load_model(where.folder, config, device=pick_device(options.device))
+    loaded = Loaded(where=where, model=model, tokenizer=tokenizer)
     loading = time.monotonic() - began
 
     readings = Readings.open(loaded.model, where.fingerprint, tokenizer.fingerprint, options, emit)
@@ -89,7 +90,9 @@ def answer_question(
     passages = look(loaded.model, cache, text, asked, document)
     if text.document_tokens > _CLOSE_TOKENS and passages:
         text = prompter.excerpts(document, passages)
-        cache = KVCache(config, len(text.ids) + room, dtype=loaded.model.dtype)
+        cache = KVCache(
+            config, len(text.ids) + room, dtype=loaded.model.dtype, device=loaded.model.device
+        )
         for _ in prefill(loaded.model, text.ids, cache):
             pass
     answer = decode_answer(loaded, cache, text, asked, options, emit, started)
@@ -112,6 +115,19 @@ def answer_question(
             peak_memory_bytes=peak_memory_bytes(),
         ),
     )
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device to run on; `auto` is a CUDA device where there is one.
+
+    Raises:
+        UsageError: If the device asked for is not there.
+    """
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("this machine has no CUDA device", hint="leave --device out")
+    return torch.device(wanted)
 
 
 def fitting_config(

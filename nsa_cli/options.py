@@ -11,6 +11,7 @@ class Options:
 
     Attributes:
         model: Name, folder, file or hub id.
+        device: `auto`, `cpu` or `cuda`.
         dense: Whether to read with dense attention instead of NSA.
         password: Of an encrypted PDF.
         system: Instructions in the place of the model's own.
@@ -22,6 +23,7 @@ class Options:
     """
 
     model: str
+    device: str = "auto"
     dense: bool = False
     password: str | None = None
     system: str | None = None

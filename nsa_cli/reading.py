@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from nsa_cli.events import Event, Note, Progress
-from nsa_cli.store import ANSWER_ROOM, Ids, ReadingStore, Stored, copy_prefix
+from nsa_cli.store import ANSWER_ROOM, Ids, ReadingStore, Stored, copy_tokens
 from nsa_models.cache import KVCache
 from nsa_models.errors import NsaError
 from nsa_models.generation import prefill
@@ -93,9 +93,16 @@ class Readings:
             return self._in_memory(ids, room, name), 0
 
     def _in_memory(self, ids: Ids, room: int, name: str) -> KVCache:
-        cache = KVCache(self.model.config, len(ids) + room, dtype=self.model.dtype)
-        self._prefill(ids, cache, name)
+        cache = self._new_cache(len(ids) + room)
+        for _ in self._segments(ids, cache, name):
+            pass
         return cache
+
+    def _new_cache(self, capacity: int) -> KVCache:
+        """An empty cache in the model's own memory."""
+        return KVCache(
+            self.model.config, capacity, dtype=self.model.dtype, device=self.model.device
+        )
 
     def _kept(self, store: ReadingStore, ids: Ids, room: int, name: str) -> tuple[KVCache, int]:
         complete = self._complete(store, ids)
@@ -105,10 +112,10 @@ class Readings:
                 complete = self._complete(store, ids)
                 if complete is None:
                     complete, reused = self._write(store, ids, name)
-        cache = complete
-        if room > ANSWER_ROOM:
-            cache = KVCache(self.model.config, len(ids) + room, dtype=self.model.dtype)
-            copy_prefix(complete, cache, complete.length)
+        if room <= ANSWER_ROOM and self.model.device.type == "cpu":
+            return complete, reused
+        cache = self._new_cache(len(ids) + room)
+        copy_tokens(complete, cache, 0, complete.length)
         return cache, reused
 
     def _complete(self, store: ReadingStore, ids: Ids) -> KVCache | None:
@@ -135,10 +142,16 @@ class Readings:
 
     def _write(self, store: ReadingStore, ids: Ids, name: str) -> tuple[KVCache, int]:
         """Read and keep a text, going on from the longest first part that is kept."""
-        own, cache = self._resume(store, ids)
-        reused = start = cache.length
-        for done in self._segments(ids, cache, name):
-            store.commit(own, cache, start)
+        own, kept = self._resume(store, ids)
+        reused = start = kept.length
+        live = kept
+        if self.model.device.type != "cpu":
+            live = self._new_cache(len(ids))
+            copy_tokens(kept, live, 0, start)
+        for done in self._segments(ids, live, name):
+            if live is not kept:
+                copy_tokens(live, kept, start, done)
+            store.commit(own, kept, start)
             start = done
         return store.open(own, writable=False), reused
 
@@ -155,15 +168,11 @@ class Readings:
             if usable:
                 own = store.create(ids)
                 target = store.open(own, writable=True)
-                copy_prefix(cache, target, usable)
+                copy_tokens(cache, target, 0, usable)
                 store.commit(own, target, 0)
                 return own, target
         own = store.create(ids)
         return own, store.open(own, writable=True)
-
-    def _prefill(self, ids: Ids, cache: KVCache, name: str) -> None:
-        for _ in self._segments(ids, cache, name):
-            pass
 
     def _segments(self, ids: Ids, cache: KVCache, name: str) -> Iterator[int]:
         task, total = f"Reading {name}", len(ids)

@@ -276,8 +276,8 @@ def _common_prefix(first: Ids, second: Ids) -> int:
     return int(differs[0]) if len(differs) else size
 
 
-def copy_prefix(source: KVCache, target: KVCache, length: int) -> None:
-    """Copy the first `length` tokens of a reading into an empty one."""
-    target.keys[..., :length, :] = source.keys[..., :length, :]
-    target.values[..., :length, :] = source.values[..., :length, :]
-    target.length = length
+def copy_tokens(source: KVCache, target: KVCache, start: int, stop: int) -> None:
+    """Copy the tokens from `start` to `stop` into a cache that holds those before them."""
+    target.keys[..., start:stop, :] = source.keys[..., start:stop, :]
+    target.values[..., start:stop, :] = source.values[..., start:stop, :]
+    target.length = stop
