@@ -72,6 +72,11 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _check_device(device: str) -> None:
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device is {device!r}", hint="say auto, cpu or cuda")
+
+
 @app.callback()
 def main(
     _version: Annotated[
@@ -120,8 +125,7 @@ def ask(
     """Answer a question about a document, with the pages it stands on."""
     if attention not in ("nsa", "dense"):
         raise UsageError(f"--attention is {attention!r}", hint="say nsa or dense")
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device is {device!r}", hint="say auto, cpu or cuda")
+    _check_device(device)
     if not question.strip():
         raise UsageError("the question is empty", hint="say what you want to know")
     from nsa_cli.render import HumanRenderer, JsonRenderer
@@ -160,9 +164,11 @@ def bench_read_command(
         str, typer.Option("--lengths", help="Tokens to read, separated by commas.")
     ] = "8192,30000",
     model: Annotated[str, typer.Option("--model", "-m", help="As for ask.")] = DEFAULT_MODEL,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     json: Annotated[bool, typer.Option(_JSON_FLAG, help="Print one JSON object.")] = False,
 ) -> None:
     """Reading speed by length, NSA beside dense attention, in processes of their own."""
+    _check_device(device)
     try:
         wanted = [int(length) for length in lengths.split(",")]
     except ValueError as error:
@@ -173,7 +179,7 @@ def bench_read_command(
         raise UsageError(f"--lengths is {lengths!r}", hint="lengths are at least 1")
     from nsa_cli.bench import bench_read, print_table, show_row
 
-    result = bench_read(wanted, model, show_row)
+    result = bench_read(wanted, model, device, show_row)
     if json:
         import json as codec
 

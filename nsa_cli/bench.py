@@ -12,21 +12,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nsa_cli import __version__
 from nsa_models.errors import NsaError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nsa_models.modeling import NSAForCausalLM
 
 _CHILD = "from nsa_cli.bench import measure_here; measure_here()"
 
 Row = dict[str, Any]
 
 
-def bench_read(lengths: Sequence[int], model: str, on_row: Callable[[Row], None]) -> dict[str, Any]:
+def bench_read(
+    lengths: Sequence[int], model: str, device: str, on_row: Callable[[Row], None]
+) -> dict[str, Any]:
     """Measure both kinds of attention at every length.
 
     Args:
         lengths: Tokens to read.
         model: As `--model` takes it.
+        device: `auto`, `cpu` or `cuda`.
         on_row: Called with each measurement as it is made.
 
     Returns:
@@ -38,7 +47,9 @@ def bench_read(lengths: Sequence[int], model: str, on_row: Callable[[Row], None]
     rows: list[Row] = []
     for length in lengths:
         for attention in ("nsa", "dense"):
-            request = json.dumps({"length": length, "attention": attention, "model": model})
+            request = json.dumps(
+                {"length": length, "attention": attention, "model": model, "device": device}
+            )
             run = subprocess.run(
                 [sys.executable, "-c", _CHILD], input=request, capture_output=True, text=True
             )
@@ -62,10 +73,9 @@ def measure_here() -> None:
     """Read random tokens in this process; the request comes on standard input as JSON."""
     import torch
 
+    from nsa_cli.engine import pick_device
     from nsa_cli.memory import peak_memory_bytes
-    from nsa_models.cache import KVCache
     from nsa_models.extension import extend_context
-    from nsa_models.generation import prefill
     from nsa_models.loading import load_config, load_model
     from nsa_models.resolve import resolve_model
 
@@ -76,14 +86,12 @@ def measure_here() -> None:
     config, family = load_config(where.folder, **settings)
     if length > config.max_position_embeddings:
         extend_context(config, family)
-    model = load_model(where.folder, config)
+    device = pick_device(request["device"])
+    model = load_model(where.folder, config, device=device)
     ids = torch.randint(0, config.vocab_size, (length,), dtype=torch.int32)
-    for _ in prefill(model, ids[:64], KVCache(config, 64, dtype=model.dtype)):
-        pass
-    cache = KVCache(config, length, dtype=model.dtype)
+    _prefill(model, ids[:64])
     began = time.monotonic()
-    for _ in prefill(model, ids, cache):
-        pass
+    _prefill(model, ids)
     seconds = time.monotonic() - began
     json.dump(
         {
@@ -92,9 +100,24 @@ def measure_here() -> None:
             "prefill_tokens_per_second": round(length / seconds, 1),
             "prefill_seconds": round(seconds, 2),
             "peak_memory_bytes": peak_memory_bytes(),
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         },
         sys.stdout,
     )
+
+
+def _prefill(model: NSAForCausalLM, ids: Tensor) -> None:
+    """Read some tokens into a cache of their own, and wait for the device."""
+    import torch
+
+    from nsa_models.cache import KVCache
+    from nsa_models.generation import prefill
+
+    cache = KVCache(model.config, len(ids), dtype=model.dtype, device=model.device)
+    for _ in prefill(model, ids, cache):
+        pass
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def show_row(row: Row) -> None:
@@ -121,16 +144,20 @@ def print_table(result: dict[str, Any]) -> None:
         )
     console = Console(highlight=False)
     console.print(table)
-    console.print(", ".join(f"{name} {value}" for name, value in result["versions"].items()))
+    devices = sorted({row["device"] for row in result["rows"]})
+    console.print(
+        ", ".join(devices)
+        + ": "
+        + ", ".join(f"{name} {value}" for name, value in result["versions"].items())
+    )
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version
 
     import torch
 
     return {
-        "nsa": version("nsa"),
+        "nsa": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
