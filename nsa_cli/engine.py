@@ -186,9 +186,15 @@ def look(
     for block, span in enumerate(spans):
         if span is None:
             scores[block] = 0
+    ends: set[int] = set()
     if text.document_tokens > _CLOSE_TOKENS:
-        scores[0] = 0  # every head rests on the first tokens, whatever is asked
-    runs = best_runs(scores, _CLOSE_BLOCKS, _CLOSE_MARGIN)
+        # Heads rest on the first tokens and on the last ones whatever is asked, so that attention
+        # there tells nothing. The end of a log is where things went wrong: it is taken in.
+        ends = {len(scores) - 2, len(scores) - 1}
+        scores[[0, *sorted(ends)]] = 0
+        if document.pieces[-1].page is not None:
+            ends = set()
+    runs = best_runs(scores, _CLOSE_BLOCKS, _CLOSE_MARGIN, ends)
     weights = shares([score for _, _, score in runs])
     return _passages(
         [

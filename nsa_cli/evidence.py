@@ -9,13 +9,11 @@ Letters: L layers, H query heads, T question tokens, N selection blocks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-_BACKGROUND = 2.0
-"""How many times the attention of the instruction's tokens counts as ordinary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +33,9 @@ def question_evidence(mass: Tensor, instruction: int, question: int) -> Tensor:
         instruction: Tokens before the question, the same for any question; the background.
         question: Tokens of the question itself.
     """
-    ordinary = mass[:, :, :instruction].mean(dim=2, keepdim=True)
+    ordinary = mass[:, :, :instruction].amax(dim=2, keepdim=True)
     asked = mass[:, :, instruction : instruction + question]
-    return (asked - _BACKGROUND * ordinary).clamp(min=0).square().sum(dim=(0, 1, 2))
+    return (asked - ordinary).clamp(min=0).square().sum(dim=(0, 1, 2))
 
 
 def answer_evidence(mass: Tensor) -> Tensor:
@@ -45,28 +43,30 @@ def answer_evidence(mass: Tensor) -> Tensor:
     return mass.square().sum(dim=(0, 1))
 
 
-def best_runs(scores: Tensor, count: int, margin: int) -> list[tuple[int, int, float]]:
+def best_runs(
+    scores: Tensor, count: int, margin: int, always: Iterable[int] = ()
+) -> list[tuple[int, int, float]]:
     """The best blocks with their neighbours, merged into runs.
 
     Args:
         scores: (N,), zero where a block is not to be chosen.
         count: Blocks to choose at most.
         margin: Neighbours to take in on either side.
+        always: Blocks to take in whatever their scores.
 
     Returns:
         First block, one past the last, and the sum of the scores, in the order of the text.
     """
     best = scores.topk(min(count, len(scores)))
-    taken: set[int] = set()
+    taken = set(always)
     for block, score in zip(best.indices.tolist(), best.values.tolist(), strict=True):
         if score > 0:
             taken.update(range(max(0, block - margin), min(len(scores), block + margin + 1)))
     runs: list[tuple[int, int, float]] = []
     for block in sorted(taken):
+        first, total = block, 0.0
         if runs and runs[-1][1] == block:
             first, _, total = runs.pop()
-        else:
-            first, total = block, 0.0
         runs.append((first, block + 1, total + float(scores[block])))
     return runs
 
