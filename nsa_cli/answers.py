@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from nsa_cli import __version__
 from nsa_cli.events import Citation, Finished, Stats
@@ -46,6 +48,7 @@ class Answers:
             options.dense,
             options.system,
             options.max_tokens,
+            options.password,
         ]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
         self._path = _folder() / f"{name}.json"
@@ -57,10 +60,12 @@ class Answers:
             return None
         try:
             kept = json.loads(self._path.read_text(encoding="utf-8"))
+            if kept.pop("checksum") != _checksum(kept):
+                return None
             citations = tuple(Citation(**citation) for citation in kept.pop("citations"))
             stats = Stats(**kept.pop("stats"))
             found = Finished(**kept, citations=citations, stats=stats)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
         return replace(
             found,
@@ -81,11 +86,18 @@ class Answers:
         partial = self._path.with_suffix(f".{os.getpid()}.tmp")
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(asdict(finished), ensure_ascii=False), encoding="utf-8")
+            body = json.loads(json.dumps(asdict(finished)))
+            body["checksum"] = _checksum(body)
+            partial.write_text(json.dumps(body, ensure_ascii=False), encoding="utf-8")
             partial.replace(self._path)
             _forget_oldest(partial.parent)
-        except OSError:
-            partial.unlink(missing_ok=True)
+        except (OSError, ValueError):  # ValueError: a name that is no UTF-8
+            with suppress(OSError):
+                partial.unlink()
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _folder() -> Path:

@@ -33,25 +33,47 @@ Exit codes:
 _JSON_FLAG = "--json"
 
 
+def _as_json() -> bool:
+    return _JSON_FLAG in sys.argv[1:]
+
+
 class Boundary(TyperGroup):
     """Turns what goes wrong into one line, or one JSON object, and an exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the program; wrong usage is told as JSON too where that was asked for."""
+        if not _as_json():
+            return super().main(*args, **extra)
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except Exception as refused:
+            message = getattr(refused, "format_message", None)
+            if message is None:
+                raise
+            _fail(UsageError(message().rstrip("."), hint="see `nsa --help`"))
+            code = UsageError.exit_code
+        sys.exit(code)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)
-        except NsaError as error:
-            from nsa_cli.render import HumanRenderer, JsonRenderer
-
-            as_json = _JSON_FLAG in sys.argv[1:]
-            (JsonRenderer() if as_json else HumanRenderer()).fail(error)
-            raise typer.Exit(error.exit_code) from error
+        except NsaError as problem:
+            _fail(problem)
+            raise typer.Exit(problem.exit_code) from problem
         except KeyboardInterrupt:
-            sys.stderr.write("\nnsa: interrupted; what was read is kept, run it again to go on\n")
+            hint = "what was read is kept; run it again to go on"
+            _fail(NsaError("interrupted", hint=hint, code="interrupted"))
             raise typer.Exit(130) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
+
+
+def _fail(error: NsaError) -> None:
+    from nsa_cli.render import HumanRenderer, JsonRenderer
+
+    (JsonRenderer() if _as_json() else HumanRenderer()).fail(error)
 
 
 app = typer.Typer(
@@ -145,7 +167,7 @@ def ask(
             temperature=temperature,
             seed=seed,
             store=store,
-            cache_limit_bytes=int(cache_limit * 1e9),
+            cache_limit_bytes=int(min(cache_limit, 1e9) * 1e9),
         )
         renderer.finish(answer(source, question, options, renderer))
     finally:

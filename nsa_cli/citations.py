@@ -170,8 +170,12 @@ def bears_out(answer: str, question: str, passage: str) -> bool:
     new = said - words(question) or said
     if not new:
         return False
-    present = {word for word in new if word in there or (len(word) > 3 and word in flat)}
     figures = {word for word in new if _is_figure(word)}
+    present = {
+        word
+        for word in new
+        if word in there or (word not in figures and len(word) > 3 and word in flat)
+    }
     return figures <= present and 3 * len(present) >= 2 * len(new)
 
 

@@ -37,6 +37,9 @@ _CLOSE_MARGIN = 1
 _CLOSE_TOKENS = 1024
 """A text up to this long is answered from directly: a closer look would take in all of it."""
 
+_LINE_REACH = 400
+"""Characters by which a passage is widened at most to take in a line whole."""
+
 Emit = Callable[[Event], None]
 
 
@@ -96,7 +99,9 @@ def answer_question(
         for _ in prefill(loaded.model, text.ids, cache):
             pass
     answer = decode_answer(loaded, cache, text, asked, options, emit, started)
-    citations = cite(document, weigh(passages, answer.mass, text), answer.text, question)
+    citations = cite(
+        document, weigh(passages, answer.mass, text, config.select_block), answer.text, question
+    )
     return Finished(
         answer=answer.text,
         citations=citations,
@@ -195,6 +200,8 @@ def look(
         if document.pieces[-1].page is not None:
             ends = set()
     runs = best_runs(scores, _CLOSE_BLOCKS, _CLOSE_MARGIN, ends)
+    if not runs and text.document_tokens <= _CLOSE_TOKENS:
+        return [Passage(start=0, end=len(document.text), score=1.0)]
     weights = shares([score for _, _, score in runs])
     return _passages(
         [
@@ -207,12 +214,12 @@ def look(
 
 
 def _passages(spans: Sequence[tuple[int, int, float]], text: str) -> list[Passage]:
-    """Widen spans to whole lines, and merge those that touch."""
+    """Widen spans to whole lines, unless these are very long, and merge those that touch."""
     passages: list[Passage] = []
     for start, end, score in spans:
-        start = text.rfind("\n", 0, start) + 1
+        start = max(text.rfind("\n", 0, start) + 1, start - _LINE_REACH)
         newline = text.find("\n", end)
-        end = newline if newline >= 0 else len(text)
+        end = min(newline if newline >= 0 else len(text), end + _LINE_REACH)
         if passages and start <= passages[-1].end:
             last = passages.pop()
             start, end, score = last.start, max(end, last.end), score + last.score
@@ -285,15 +292,15 @@ def decode_answer(
     )
 
 
-def weigh(passages: Sequence[Passage], mass: Tensor, text: Text) -> list[Passage]:
+def weigh(passages: Sequence[Passage], mass: Tensor, text: Text, size: int = 64) -> list[Passage]:
     """Add to each passage's share of the question's attention that of the answer's.
 
     Args:
         passages: From `look`.
         mass: (N,) from the answer, over the blocks of `text`.
         text: What the answer was decoded from.
+        size: Tokens of a block.
     """
-    size = -(-len(text.ids) // len(mass)) if len(mass) else 1
     found = [0.0] * len(passages)
     for block, value in enumerate(mass.tolist()):
         own = text.characters[block * size : (block + 1) * size]

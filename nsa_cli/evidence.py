@@ -15,6 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_BACKGROUND = 2.0
+"""How many times the attention of the instruction's tokens counts as ordinary."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
@@ -33,9 +36,9 @@ def question_evidence(mass: Tensor, instruction: int, question: int) -> Tensor:
         instruction: Tokens before the question, the same for any question; the background.
         question: Tokens of the question itself.
     """
-    ordinary = mass[:, :, :instruction].amax(dim=2, keepdim=True)
+    ordinary = mass[:, :, :instruction].mean(dim=2, keepdim=True)
     asked = mass[:, :, instruction : instruction + question]
-    return (asked - ordinary).clamp(min=0).square().sum(dim=(0, 1, 2))
+    return (asked - _BACKGROUND * ordinary).clamp(min=0).square().sum(dim=(0, 1, 2))
 
 
 def answer_evidence(mass: Tensor) -> Tensor:

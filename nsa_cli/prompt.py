@@ -27,15 +27,19 @@ class Text:
         ids: The template's beginning, an introduction, and the document or parts of it.
         characters: As long as `ids`; -1 for a token that is not the document's.
         document_tokens: Tokens that are.
+        end: The character behind the last token's; -1 where it is not known.
     """
 
     ids: Ids
     characters: Characters
     document_tokens: int
+    end: int = -1
 
     def span(self, start: int, stop: int) -> tuple[int, int] | None:
         """Characters of the document in the tokens from `start` to `stop`, or None."""
         own = self.characters[start : stop + 1]
+        if stop >= len(self.ids):
+            own = np.append(own, self.end)
         own = own[own >= 0]
         return (int(own[0]), int(own[-1])) if len(own) > 1 else None
 
@@ -73,7 +77,8 @@ class Prompter:
 
     def whole(self, document: Document) -> Text:
         """All of a document."""
-        return self._text([self._tokenizer.encode_with_offsets(document.text)])
+        part = self._tokenizer.encode_with_offsets(document.text)
+        return self._text([part], len(document.text))
 
     def excerpts(self, document: Document, passages: Sequence[Passage]) -> Text:
         """Some passages of a document, in its order."""
@@ -83,7 +88,7 @@ class Prompter:
                 document.text[passage.start : passage.end]
             )
             parts.append((ids, starts + passage.start))
-        return self._text(parts)
+        return self._text(parts, passages[-1].end if passages else -1)
 
     def question(self, question: str) -> Question:
         """A question behind a text."""
@@ -92,7 +97,7 @@ class Prompter:
         ids = np.concatenate([instruction, asked, self._after])
         return Question(ids=ids, instruction=len(instruction), asked=len(asked))
 
-    def _text(self, parts: Sequence[tuple[Ids, Characters]]) -> Text:
+    def _text(self, parts: Sequence[tuple[Ids, Characters]], end: int) -> Text:
         gap = self._tokenizer.encode(_GAP)
         ids, characters = [self._before], [np.full(len(self._before), -1, np.int64)]
         for number, (part, starts) in enumerate(parts):
@@ -105,4 +110,5 @@ class Prompter:
             ids=np.concatenate(ids),
             characters=np.concatenate(characters),
             document_tokens=sum(len(part) for part, _ in parts),
+            end=end,
         )

@@ -160,6 +160,8 @@ class Readings:
         block = self.model.config.select_block
         for shared, stored in store.find(ids):
             same = np.array_equal(stored.ids, ids)
+            if not same and shared < block:
+                continue
             cache = store.open(stored, writable=same)
             if same:
                 store.rewind(stored, cache.length)
@@ -181,7 +183,9 @@ class Readings:
             for done in prefill(self.model, torch.from_numpy(ids), cache):
                 yield done
                 self.emit(Progress(task=task, done=done, total=total, unit="tokens"))
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:  # a full GPU raises a subclass, a full CPU this one
+            if not isinstance(error, torch.OutOfMemoryError) and "memory" not in str(error):
+                raise
             raise NsaError(
                 f"memory ran out after {cache.length:,} of {total:,} tokens of {name}",
                 hint="close other programs and run the same command again: it goes on from there",

@@ -63,7 +63,7 @@ class _Status:
     """Progress bars and notes on standard error; no bars where it is not a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, emoji=False)
         self._quiet = quiet
         self._animate = self.console.is_terminal and not self.console.is_dumb_terminal and not quiet
         self._bar: Bar | None = None
@@ -112,7 +112,7 @@ class HumanRenderer:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._status = _Status(quiet=quiet)
-        self._out = Console(highlight=False)
+        self._out = Console(highlight=False, emoji=False)
         self._begun = False
 
     def __call__(self, event: Event) -> None:
@@ -156,7 +156,8 @@ class HumanRenderer:
         if self._begun:
             sys.stdout.write("\n")
             sys.stdout.flush()
-        hint = f". {error.hint[0].upper()}{error.hint[1:]}." if error.hint else ""
+        hint = f". {error.hint[0].upper()}{error.hint[1:]}" if error.hint else ""
+        hint += "" if not hint or hint.endswith(("?", "!", ".")) else "."
         self._status.console.print(
             f"nsa: {error.message}{hint}", markup=False, soft_wrap=True, style="red"
         )
@@ -196,7 +197,10 @@ class JsonRenderer:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
+        text = json.dumps(value, indent=2)  # a file's name may be no UTF-8
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

@@ -22,6 +22,7 @@ import os
 import shutil
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,7 +125,8 @@ class ReadingStore:
                 break
             start = tokens
         cache.length = start
-        os.utime(stored.folder / "manifest.json")
+        with suppress(OSError):  # a read-only disk, or a reading removed since it was found
+            os.utime(stored.folder / "manifest.json")
         return cache
 
     def _map(self, path: Path, tokens: int, *, shared: bool) -> KVCache:
@@ -152,7 +154,14 @@ class ReadingStore:
         """
         folder = self.folder(ids)
         shutil.rmtree(folder, ignore_errors=True)
-        self.make_room(self._data_bytes(len(ids)))
+        needed = self._data_bytes(len(ids))
+        if needed > self.limit_bytes:
+            raise OSError(
+                errno.EDQUOT,
+                f"its {needed / 1e9:.2f} GB are more than the limit of "
+                f"{self.limit_bytes / 1e9:.2f} GB (--cache-limit)",
+            )
+        self.make_room(needed)
         folder.mkdir(parents=True)
         try:
             self._reserve(folder / "tensors.bin", len(ids))
@@ -204,7 +213,7 @@ class ReadingStore:
 
     def make_room(self, needed: int) -> None:
         """Remove the readings used longest ago until `needed` more bytes fit the limit."""
-        folders = [m.parent for m in self.root.glob("*/manifest.json")]
+        folders = [folder for folder in self.root.glob("*") if folder.is_dir()]
         used = {folder: _last_use(folder) for folder in folders}
         sizes = {folder: disk_bytes(folder) for folder in folders}
         total = sum(sizes.values())
@@ -225,9 +234,10 @@ def _last_use(folder: Path) -> float:
 def disk_bytes(folder: Path) -> int:
     """Bytes that a folder's files take on disk; holes do not count."""
     total = 0
-    for path in folder.iterdir() if folder.is_dir() else ():
-        stat = path.stat()
-        total += stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size
+    with suppress(OSError):  # removed by another process meanwhile
+        for path in folder.iterdir():
+            stat = path.stat()
+            total += stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size
     return total
 
 

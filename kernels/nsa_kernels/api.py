@@ -69,6 +69,8 @@ def nsa_attention(
     Source: Yuan et al. 2025, eqs. 5 to 12.
     """
     _validate(q, k, v, settings, gates)
+    if not (impl is None or isinstance(impl, Impl)):
+        raise TypeError(f"impl is {impl!r}; valid are {[str(one) for one in Impl]} or None")
     if impl is None:
         impl = Impl.BLOCKWISE if settings.combine == "union" else Impl.REFERENCE
     if impl is Impl.REFERENCE:

@@ -36,7 +36,8 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
     if queries == keys:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    if q.device.type != "cpu":
+    trained = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    if trained or q.device.type != "cpu" or v.shape[-1] != q.shape[-1]:
         from torch.nn.attention.bias import causal_lower_right
 
         repeat = q.shape[1] // k.shape[1]
@@ -245,7 +246,7 @@ def union_attention(
     plan = TilePlan(seq_len, queries, settings)
     groups = k.shape[1]
     tiles = plan.split(q).unflatten(1, (groups, -1))
-    out = torch.empty_like(tiles)
+    out = tiles.new_empty(*tiles.shape[:-1], v.shape[-1])
     keys = (blocks.shape[-1] + settings.window_blocks + 1) * settings.select_block
     at_once = max(1, _KEYS_AT_ONCE // keys)
     for b in range(q.shape[0]):

@@ -10,6 +10,16 @@ from typing import Literal, get_args
 
 Combine = Literal["union", "gated"]
 
+_LEAST = {
+    "compress_block": 1,
+    "compress_stride": 1,
+    "select_block": 1,
+    "select_tile": 1,
+    "score_stride": 1,
+    "init_blocks": 0,
+    "local_blocks": 0,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionSettings:
@@ -53,9 +63,9 @@ class AttentionSettings:
         """
         if self.combine not in get_args(Combine):
             raise ValueError(f"combine is {self.combine!r}; valid are {get_args(Combine)}")
-        for name in ("compress_block", "compress_stride", "select_block", "select_tile"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.select_count is not None and self.select_count < 1:
             raise ValueError(f"select_count is {self.select_count}; it must be at least 1 or None")
         if self.window < 1:

@@ -84,7 +84,8 @@ class KVCache:
             shape = (layers, batch, groups, capacity // stride, dim)
             self._summaries[kind] = self._allocate(f"summary_{block}_{stride}", shape, keys.dtype)
             self._summarised[kind] = [0] * layers
-        store, done = self._summaries[kind][layer], self._summarised[kind][layer]
+        whole = max(0, (self.length - block) // stride + 1)
+        store, done = self._summaries[kind][layer], min(self._summarised[kind][layer], whole)
         total = max(0, (keys.shape[2] - block) // stride + 1)
         if total > done:
             store[:, :, done:total] = mean_summaries(keys[:, :, done * stride :], settings)

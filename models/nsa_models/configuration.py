@@ -30,6 +30,17 @@ _TAKEN_OVER = (
 )
 
 
+def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same attention settings, once each is known by its name.
+
+    Raises:
+        TypeError: If one is not.
+    """
+    if unknown := sorted(settings.keys() - NSAConfig.__annotations__.keys()):
+        raise TypeError(f"there is no setting called {', '.join(unknown)}")
+    return settings
+
+
 class NSAConfig(PretrainedConfig):
     """Shape of the transformer, and what its attention reads.
 
@@ -171,15 +182,22 @@ class NSAConfig(PretrainedConfig):
                 hint="choose a checkpoint with full attention",
                 code="model_unsupported",
             )
+        rope = dict(dense.rope_parameters)
+        if rope["rope_type"] in ("dynamic", "longrope"):
+            raise ModelError(
+                f"rotary embedding of type {rope['rope_type']!r} is not supported",
+                hint="it depends on the length of the text; choose another checkpoint",
+                code="model_unsupported",
+            )
         bias = bool(getattr(dense, "attention_bias", False))
         return cls(
             **{name: getattr(dense, name) for name in _TAKEN_OVER},
             head_dim=getattr(dense, "head_dim", None),
-            rope_parameters=dict(dense.rope_parameters),
+            rope_parameters=rope,
             attention_bias=family == "qwen2" or bias,
             output_bias=family != "qwen2" and bias,
             mlp_bias=bool(getattr(dense, "mlp_bias", False)),
             qk_norm=family == "qwen3",
             dtype=dense.dtype,
-            **settings,
+            **known_settings(settings),
         )

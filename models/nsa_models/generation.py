@@ -96,7 +96,9 @@ def decode(
     """
     settings = model.config.answering() if settings is None else settings
     generator = torch.Generator(device="cpu")
-    if seed is not None:
+    if seed is None:
+        generator.seed()
+    else:
         generator.manual_seed(seed)
     tokens = torch.as_tensor(ids, dtype=torch.long, device=model.device)[None]
     with torch.inference_mode():

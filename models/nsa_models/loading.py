@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig
 
-from nsa_models.configuration import NSAConfig
+from nsa_models.configuration import NSAConfig, known_settings
 from nsa_models.errors import ModelError
 from nsa_models.modeling import NSAForCausalLM
 
@@ -66,14 +66,19 @@ def load_config(folder: Path, **settings: Any) -> tuple[NSAConfig, str]:
         )
     try:
         config = AutoConfig.from_pretrained(folder)
-    except (ValueError, KeyError, OSError, TypeError) as error:
+    except Exception as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"{path} cannot be used: {str(error).splitlines()[0]}", code="model_unsupported"
+            f"{path} cannot be used: {why}",
+            hint="choose another model with --model",
+            code="model_unsupported",
         ) from error
     if not isinstance(config, NSAConfig):
         return NSAConfig.from_dense(config, **settings), str(config.model_type)
-    for name, value in settings.items():
+    for name, value in known_settings(settings).items():
         setattr(config, name, value)
+    config.reading()
+    config.answering()
     return config, config.model_type
 
 
@@ -96,10 +101,18 @@ def load_model(
         ModelError: If tensors are missing, surplus or of another shape.
     """
     tensors = load_weights(folder)
-    if config.tie_word_embeddings:
-        tensors.setdefault("lm_head.weight", tensors.get("model.embed_tokens.weight"))  # type: ignore[arg-type]
-    with torch.device("meta"):
-        model = NSAForCausalLM(config)
+    embedding = tensors.get("model.embed_tokens.weight")
+    if config.tie_word_embeddings and embedding is not None:
+        tensors.setdefault("lm_head.weight", embedding)
+    try:
+        with torch.device("meta"):
+            model = NSAForCausalLM(config)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"the configuration of {folder} describes no model that can be built: {error}",
+            hint="choose another model with --model",
+            code="model_unsupported",
+        ) from error
     wanted = model.state_dict()
     unused = sorted(k for k in tensors.keys() - wanted.keys() if not k.endswith("inv_freq"))
     missing = sorted(wanted.keys() - tensors.keys())

@@ -59,7 +59,7 @@ def resolve_model(
         return _imported(name, path, folder, on_progress)
     if path.is_dir():
         return ModelFolder(name=name, folder=path, fingerprint=_folder_fingerprint(path))
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and path.suffix != ".gguf":
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and path.suffix != ".gguf":
         return _from_hub(name, on_note)
     if path.suffix == ".gguf" or "/" in name or "\\" in name:
         raise ModelError(
@@ -127,10 +127,11 @@ def _from_hub(name: str, on_note: Callable[[str], None]) -> ModelFolder:
 
 
 def _folder_fingerprint(folder: Path) -> str:
-    """Hash of the configuration and of the names, sizes and times of the weights' files."""
+    """Hash of the folder's place, its configuration, and its files' names, sizes and times."""
     config = folder / "config.json"
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")])
     facts: list[object] = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    facts.append(str(folder.resolve()))
     facts.append(config.read_text() if config.is_file() else "")
     return _digest(facts)
 

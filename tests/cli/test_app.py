@@ -127,7 +127,6 @@ def test_usage_that_typer_finds(nsa: Run, arguments: tuple[str, ...]) -> None:
     assert "Error" in err
 
 
-@pytest.mark.xfail(strict=True, reason="Typer's own usage errors are text, with --json too")
 @pytest.mark.parametrize("arguments", TYPER_ERRORS[:4])
 def test_usage_that_typer_finds_in_json(nsa: Run, arguments: tuple[str, ...]) -> None:
     code, out, _ = nsa(*arguments, "--json", model=None)
@@ -135,7 +134,6 @@ def test_usage_that_typer_finds_in_json(nsa: Run, arguments: tuple[str, ...]) ->
     assert json.loads(out)["error"]["code"] == "usage"
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="int(inf)")
 def test_a_limit_without_end(nsa: Run, text_file: Path) -> None:
     assert nsa("ask", str(text_file), "Who?", "--cache-limit", "inf")[0] in (0, 2)
 
@@ -220,7 +218,6 @@ def test_an_interruption(nsa: Run, text_file: Path, monkeypatch: pytest.MonkeyPa
     assert "interrupted" in err
 
 
-@pytest.mark.xfail(strict=True, reason="an interruption with --json prints no object")
 def test_an_interruption_in_json(
     nsa: Run, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +257,6 @@ def test_quiet_prints_the_answer_alone(nsa: Run, text_file: Path) -> None:
     assert out
 
 
-@pytest.mark.xfail(strict=True, raises=UnicodeEncodeError, reason="surrogates in the file's name")
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_file_whose_name_is_no_utf_8(
     nsa: Run, tmp_path: Path, prose: Any, *, exists: bool

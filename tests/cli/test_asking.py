@@ -45,7 +45,6 @@ def test_without_a_store_it_is_asked_anew(asker: Any, text_file: Path) -> None:
     assert found.stats.reused_tokens == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the tokenizer and its template are not in the key")
 def test_another_chat_template_is_asked_anew(
     asker: Any, text_file: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -82,7 +81,6 @@ def test_a_password_opens_a_document(asker: Any, locked: Path) -> None:
     assert caught.value.exit_code == 3
 
 
-@pytest.mark.xfail(strict=True, reason="an answer given before is shown without the password")
 def test_an_answer_given_before_needs_the_password_too(asker: Any, locked: Path) -> None:
     asker(locked, password="secret")
     with pytest.raises(UnreadableError):

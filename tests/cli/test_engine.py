@@ -69,7 +69,6 @@ def test_passages_that_touch_merge() -> None:
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="a passage in a text of one line is the whole text")
 def test_a_passage_of_a_very_long_line_is_a_part_of_it() -> None:
     text = "word " * 20_000
     [passage] = engine._passages([(50_000, 50_300, 1.0)], text)
@@ -97,7 +96,6 @@ def test_the_answers_attention_counts_for_half(tokens: int) -> None:
     assert weighed(tokens, 5) == pytest.approx([0.25, 0.75])
 
 
-@pytest.mark.xfail(strict=True, reason="weigh() guesses the block's size from the text's length")
 def test_weighing_a_text_that_ends_inside_a_block() -> None:
     text = Text(ids=np.zeros(130, np.int32), characters=np.arange(130), document_tokens=130)
     passages = [Passage(start=0, end=64, score=0.5), Passage(start=64, end=128, score=0.5)]
@@ -220,7 +218,6 @@ def test_citations_are_verbatim_at_their_lines(asker: Any, text_file: Path) -> N
             assert citation.page is None
 
 
-@pytest.mark.xfail(strict=True, reason="no block of a short text stands out, or has a span")
 @pytest.mark.parametrize("text", ["the", "It rained in March.\n", "One.\nTwo.\nThree.\n"])
 def test_a_very_short_text_is_cited(asker: Any, tmp_path: Path, text: str) -> None:
     (tmp_path / "a.txt").write_text(text)

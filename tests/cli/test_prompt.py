@@ -166,7 +166,6 @@ def test_a_span_of_the_template_is_none(tokenizer: Tokenizer) -> None:
     assert text.span(0, first - 1) is None
 
 
-@pytest.mark.xfail(strict=True, reason="span() stops where the last token begins")
 @pytest.mark.parametrize("body", ["brown fox jumps", "the"])
 def test_a_span_to_the_end_reaches_into_the_last_token(tokenizer: Tokenizer, body: str) -> None:
     text = Prompter(tokenizer, None).whole(document(body))

@@ -199,9 +199,6 @@ def test_other_settings_share_nothing(asker: Any, text_file: Path, other_model: 
     assert again.stats.reused_tokens == again.stats.document_tokens
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a folder's fingerprint is of names, sizes and times, not of its path"
-)
 def test_models_alike_but_for_their_weights_share_nothing(
     asker: Any, text_file: Path, tiny_model: Path, other_model: Path, tmp_path: Path
 ) -> None:
@@ -231,7 +228,7 @@ def test_an_interrupted_reading_goes_on(
     assert out == ""
     if kill == signal.SIGINT:
         assert process.returncode == 130
-        assert err == "\nnsa: interrupted; what was read is kept, run it again to go on\n"
+        assert err == "nsa: interrupted. What was read is kept; run it again to go on.\n"
     else:
         assert process.returncode == -signal.SIGKILL
     os.chdir(tmp_path)
@@ -440,7 +437,6 @@ def test_a_cache_folder_that_cannot_be_written(
     check_not_kept(asker, text_file, substance, str(cache_folder / "readings"))
 
 
-@pytest.mark.xfail(strict=True, reason="os.utime fails on a read-only disk, and Answers.keep too")
 def test_a_reading_on_a_read_only_disk_is_used(
     small_disk: Path, asker: Any, tmp_path: Path, prose: Any
 ) -> None:
@@ -490,7 +486,6 @@ def test_memory_that_runs_out_is_told(make: Any, monkeypatch: pytest.MonkeyPatch
     assert (caught.value.code, caught.value.exit_code) == ("memory", 1)
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="on a CPU torch raises RuntimeError")
 def test_memory_that_runs_out_on_a_cpu_is_told(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def out(*_: Any, **__: Any) -> Iterator[int]:
         yield 1024

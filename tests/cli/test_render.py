@@ -87,7 +87,6 @@ def test_markup_in_a_quote_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "“see [red]x[/red] and [1]”" in capsys.readouterr().out
 
 
-@pytest.mark.xfail(strict=True, reason="rich turns :key: into an emoji, markup or not")
 def test_emoji_names_in_a_quote_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     show(citation(quote="ratio 3:1, :key: value, scope:link:page"))
     HumanRenderer()(Note(text="C:key:a"))
@@ -141,7 +140,6 @@ def test_a_failure_inside_the_answer_begins_its_own_line(
     assert capsys.readouterr() == ("The pi\n", "nsa: it is so\n")
 
 
-@pytest.mark.xfail(strict=True, reason="the hint gets a period behind its question mark")
 def test_a_hint_that_is_a_question_needs_no_period(capsys: pytest.CaptureFixture[str]) -> None:
     HumanRenderer().fail(UsageError("a.txt does not exist", hint="did you mean b.txt?"))
     assert capsys.readouterr().err == "nsa: a.txt does not exist. Did you mean b.txt?\n"

@@ -309,7 +309,6 @@ def test_what_another_process_writes_stays(tmp_path: Path) -> None:
     assert names(store) == set()
 
 
-@pytest.mark.xfail(strict=True, reason="create() keeps a reading larger than the whole limit")
 def test_a_reading_larger_than_the_limit_is_not_kept(tmp_path: Path) -> None:
     store, _ = three(tmp_path, 1_000_000)
     with pytest.raises(OSError, match="limit"):
@@ -317,7 +316,6 @@ def test_a_reading_larger_than_the_limit_is_not_kept(tmp_path: Path) -> None:
     assert len(names(store)) == 3
 
 
-@pytest.mark.xfail(strict=True, reason="a folder without a manifest is never removed nor counted")
 def test_what_a_killed_process_left_half_made_goes(tmp_path: Path) -> None:
     store, kept = three(tmp_path, 0)
     (kept[0].folder / "manifest.json").unlink()
@@ -333,7 +331,6 @@ def vanishing(original: Callable[..., Any], path: Path) -> Callable[..., Any]:
     return call
 
 
-@pytest.mark.xfail(strict=True, raises=FileNotFoundError, reason="os.utime on a removed manifest")
 def test_a_reading_evicted_while_it_is_opened_is_still_good(
     store: ReadingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -321,7 +321,6 @@ def test_gradients(tile: int, seed: int) -> None:
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
 
 
-@pytest.mark.xfail(strict=True, reason="_merge weighs by a log-sum-exp that has no gradient")
 def test_gradients_of_dense_attention_at_an_offset(seed: int) -> None:
     inputs = [x.requires_grad_() for x in draw(seed, queries=20, length=50)]
     expected = softmax_attention(*inputs, future(20, 50))

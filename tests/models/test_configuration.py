@@ -163,7 +163,6 @@ def test_settings_are_checked_at_once(settings: dict[str, Any], message: str) ->
         NSAConfig.from_dense(LlamaConfig(**SIZES), **settings)
 
 
-@pytest.mark.xfail(strict=True, reason="PretrainedConfig takes any name")
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises((TypeError, ValueError), match="select_counts"):
         NSAConfig.from_dense(LlamaConfig(**SIZES), select_counts=4)

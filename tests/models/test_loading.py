@@ -152,9 +152,6 @@ def test_weights_of_another_model(edit: Change, message: str, tmp_path: Path) ->
     assert caught.value.hint
 
 
-@pytest.mark.xfail(
-    strict=True, reason="None stands in for the head when the embedding is missing too"
-)
 def test_a_tied_embedding_that_is_missing(tmp_path: Path) -> None:
     write(tmp_path, tied=True)
     change(tmp_path, lambda tensors: tensors.pop("model.embed_tokens.weight"))  # type: ignore[arg-type,return-value]
@@ -264,7 +261,6 @@ def test_settings_of_our_own_folder(tmp_path: Path) -> None:
     assert (config.reading().select_count, config.reading().window) == (5, 192)
 
 
-@pytest.mark.xfail(strict=True, reason="they are set without a look")
 @pytest.mark.parametrize("settings", [{"window": 100}, {"windows": 128}])
 def test_wrong_settings_of_our_own_folder(settings: dict[str, Any], tmp_path: Path) -> None:
     write_sparse(tmp_path)
