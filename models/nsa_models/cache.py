@@ -68,6 +68,7 @@ class KVCache:
         """
         end = self.length + k.shape[2]
         assert end <= self.capacity, (end, self.capacity)
+        self._forget_summaries(layer)
         self.keys[layer, :, :, self.length : end] = k
         self.values[layer, :, :, self.length : end] = v
         keys, values = self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
@@ -84,8 +85,7 @@ class KVCache:
             shape = (layers, batch, groups, capacity // stride, dim)
             self._summaries[kind] = self._allocate(f"summary_{block}_{stride}", shape, keys.dtype)
             self._summarised[kind] = [0] * layers
-        whole = max(0, (self.length - block) // stride + 1)
-        store, done = self._summaries[kind][layer], min(self._summarised[kind][layer], whole)
+        store, done = self._summaries[kind][layer], self._summarised[kind][layer]
         total = max(0, (keys.shape[2] - block) // stride + 1)
         if total > done:
             store[:, :, done:total] = mean_summaries(keys[:, :, done * stride :], settings)
@@ -100,9 +100,14 @@ class KVCache:
         """Forget all but the first `length` tokens."""
         assert 0 <= length <= self.length, (length, self.length)
         self.length = length
+        for layer in range(len(self.keys)):
+            self._forget_summaries(layer)
+
+    def _forget_summaries(self, layer: int) -> None:
+        """Count no summary past `length`, such as a step that failed may have left."""
         for (block, stride), counts in self._summarised.items():
-            complete = max(0, (length - block) // stride + 1)
-            counts[:] = [min(count, complete) for count in counts]
+            complete = max(0, (self.length - block) // stride + 1)
+            counts[layer] = min(counts[layer], complete)
 
 
 def cache_shape(config: NSAConfig, capacity: int, batch: int = 1) -> tuple[int, ...]:

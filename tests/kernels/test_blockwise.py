@@ -155,6 +155,39 @@ def test_small_selection_blocks(seed: int) -> None:
     check(*draw(seed, queries=400, length=400), replace(settings, select_count=5))
 
 
+@pytest.mark.parametrize("length", [450, 512])
+def test_only_the_queries_of_the_call_score(length: int) -> None:
+    """One query of a tile, first in it or last: what pads the tile has no say.
+
+    The query looks at the first block alone; queries of nothing would favour the others, since
+    no summary reaches into the first block from before.
+    """
+    settings = AttentionSettings(
+        select_count=1, window=64, init_blocks=0, local_blocks=0, select_tile=64
+    )
+    q, k = torch.ones(1, 2, 1, 8), torch.zeros(1, 1, length, 8)
+    k[:, :, 16:48] = 30.0
+    blocks = select_blocks(q, mean_summaries(k, settings), length, settings)
+    assert blocks.tolist() == [[[[0]]]]
+
+
+def test_queries_that_see_no_summary_do_not_spoil_their_tile(seed: int) -> None:
+    """Summaries so long that none is complete before the tile's sixteenth query."""
+    settings = AttentionSettings(
+        compress_block=208,
+        compress_stride=16,
+        select_count=1,
+        window=64,
+        init_blocks=0,
+        local_blocks=0,
+        select_tile=64,
+    )
+    q, k, v = draw(seed, queries=400, length=400)
+    check(q, k, v, settings)
+    tile = nsa_attention(q, k, v, settings).blocks[0, :, 3]  # type: ignore[index]
+    assert tile.tolist() == [[1], [1]]
+
+
 @pytest.mark.parametrize("limit", ["_SCORES_AT_ONCE", "_KEYS_AT_ONCE"])
 def test_in_many_pieces(limit: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However little is held at a time, down to a tile."""

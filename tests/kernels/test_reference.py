@@ -387,8 +387,12 @@ def test_gradients_of_the_learned_compression(seed: int) -> None:
 
     inputs = tiny(seed, *shapes, *phi_shapes, *phi_shapes)
     assert torch.autograd.gradcheck(run, tuple(inputs), fast_mode=True)
-    grads = torch.autograd.grad(run(*inputs).square().sum(), inputs)
-    assert all((grad != 0).any() for grad in grads)
+    reached = [False] * len(inputs)
+    for draw in range(8):
+        inputs = tiny(seed + draw, *shapes, *phi_shapes, *phi_shapes)
+        grads = torch.autograd.grad(run(*inputs).square().sum(), inputs)
+        reached = [one or bool((grad != 0).any()) for one, grad in zip(reached, grads, strict=True)]
+    assert all(reached)
 
 
 def test_it_runs_without_triton() -> None:

@@ -91,6 +91,28 @@ def test_a_step_that_failed_leaves_nothing(seed: int) -> None:
     assert_from_scratch(append(cache, text, 380, FINE), text, 380, FINE)
 
 
+def test_truncate_forgets_what_dense_steps_do_not_summarise(seed: int) -> None:
+    """The next summaries are wanted long after the cache was cut."""
+    first, second = draw(seed), draw(seed + 1)
+    cache = KVCache(CONFIG, CAPACITY)
+    append(cache, first, 300, FINE)
+    cache.truncate(20)
+    text = torch.cat([first[..., :20, :], second[..., 20:, :]], dim=-2)
+    append(cache, text, 350, DENSE)
+    assert_from_scratch(append(cache, text, 360, FINE), text, 360, FINE)
+
+
+def test_a_step_that_failed_and_a_dense_one(seed: int) -> None:
+    """The dense step writes over the tokens that the failed one summarised."""
+    first, second = draw(seed), draw(seed + 1)
+    cache = KVCache(CONFIG, CAPACITY)
+    append(cache, first, 300, FINE)
+    cache.update(0, first[0, 0, ..., 300:360, :], first[1, 0, ..., 300:360, :], FINE)
+    text = torch.cat([first[..., :300, :], second[..., 300:, :]], dim=-2)
+    append(cache, text, 380, DENSE)
+    assert_from_scratch(append(cache, text, 390, FINE), text, 390, FINE)
+
+
 def test_the_room_is_limited(seed: int) -> None:
     cache, text = KVCache(CONFIG, 10), draw(seed)
     append(cache, text, 10, FINE)

@@ -266,6 +266,24 @@ def test_a_cache_changes_nothing(changes: dict[str, Any], seed: int) -> None:
     assert_same(torch.cat(parts, dim=1), whole)
 
 
+@pytest.mark.parametrize("branch", [1, 2])
+def test_a_gate_opens_its_branch_alone(branch: int, seed: int) -> None:
+    """A wide-open gate of a branch that reads everything gives the dense model."""
+    dense = make_dense("llama", seed)
+    model = NSAForCausalLM(NSAConfig.from_dense(dense.config, combine="gated")).eval()
+    found = model.load_state_dict(dense.state_dict(), strict=False)
+    assert not found.unexpected_keys
+    assert len(found.missing_keys) == 4
+    ids = random_ids(seed, 1, 100)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.gate_proj.weight.zero_()
+            gates = layer.self_attn.gate_proj.bias.view(6, 3)
+            gates.fill_(-40.0)
+            gates[:, branch] = 40.0
+        assert_same(model(ids).logits, dense_logits(dense, ids))
+
+
 @sparse
 def test_training(changes: dict[str, Any], seed: int) -> None:
     """The loss on one sequence falls, and every parameter has a part in it."""
