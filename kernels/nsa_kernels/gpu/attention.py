@@ -1,0 +1,221 @@
+"""Native Sparse Attention on a GPU: the order of its kernels, forward and backward.
+
+What is kept for the backward pass besides inputs and output: the log-sum-exp of each branch, the
+selected blocks, and the compression's output. The window's output is made anew, since it is
+cheap; the selection's share follows from the rest.
+
+Letters: see `layout.py`; n selected blocks.
+
+Source: Yuan et al. 2025, eqs. 5 to 12.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from nsa_kernels.gpu.banded import Band, banded_dots, banded_forward
+from nsa_kernels.gpu.banded_backward import (
+    OutputGradient,
+    banded_keys_backward,
+    banded_rows_backward,
+)
+from nsa_kernels.gpu.inverse import invert
+from nsa_kernels.gpu.layout import Packing, Problem, dense_last, empty_rows, pad
+from nsa_kernels.gpu.selected import Branches, selected_forward
+from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_rows_backward
+from nsa_kernels.gpu.selection import select_blocks
+from nsa_kernels.settings import AttentionSettings
+
+
+def triton_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    settings: AttentionSettings,
+    *,
+    summary_k: Tensor,
+    summary_v: Tensor | None = None,
+    gates: Tensor | None = None,
+    packing: Packing | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Attend by Native Sparse Attention; arguments as for `nsa_attention`.
+
+    Args:
+        q: (B, H, T, D).
+        k: (B, G, S, D).
+        v: (B, G, S, Dv).
+        settings: What to attend to; a `select_count` is set.
+        summary_k: (B, G, C, D).
+        summary_v: (B, G, C, Dv), for `gated`.
+        gates: (B, H, T, 3), for `gated`.
+        packing: Where the sequences of a packed batch lie.
+
+    Returns:
+        Output (B, H, T, Dv) and selected blocks (B, G, U, n), int32, -1 where fewer.
+
+    Raises:
+        UnsupportedError: If the kernels cannot do this.
+    """
+    problem = Problem.of(q, k, v, settings, packing)
+    q, k, v, summary_k = (dense_last(x) for x in (q, k, v, summary_k))
+    if settings.combine == "union":
+        out, blocks = _Union.apply(q, k, v, summary_k, problem)
+    else:
+        assert summary_v is not None
+        assert gates is not None
+        out, blocks = _Gated.apply(q, k, v, summary_k, dense_last(summary_v), gates, problem)
+    return out, blocks[..., : settings.select_count]
+
+
+def _compression(settings: AttentionSettings) -> Band:
+    """The band of the summaries."""
+    return Band(key_block=settings.compress_block, key_stride=settings.compress_stride)
+
+
+class _Gated(torch.autograd.Function):
+    """The paper's sum of three branches."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        summary_k: Tensor,
+        summary_v: Tensor,
+        gates: Tensor,
+        problem: Problem,
+    ) -> tuple[Tensor, Tensor]:
+        """Output (B, H, T, Dv) and blocks (B, G, U, n)."""
+        settings = problem.settings
+        compressed, compressed_lse = banded_forward(
+            problem, _compression(settings), q, summary_k, summary_v
+        )
+        assert compressed is not None
+        scored = compressed_lse if settings.score_stride == 1 else None
+        blocks = select_blocks(problem, q, summary_k, scored)
+        recent, recent_lse = banded_forward(problem, Band(window=settings.window), q, k, v)
+        assert recent is not None
+        branches = Branches(gates=gates, compressed=compressed, recent=recent)
+        out, lse = selected_forward(problem, q, k, v, blocks, branches)
+        ctx.problem = problem
+        ctx.save_for_backward(
+            q, k, v, summary_k, summary_v, gates, out, blocks,
+            compressed, compressed_lse, recent_lse, lse,
+        )  # fmt: skip
+        ctx.mark_non_differentiable(blocks)
+        return out, blocks
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of `forward`'s tensors."""
+        (
+            q, k, v, summary_k, summary_v, gates, out, blocks,
+            compressed, compressed_lse, recent_lse, lse,
+        ) = ctx.saved_tensors  # fmt: skip
+        problem: Problem = ctx.problem
+        settings = problem.settings
+        grad = dense_last(grad)
+        gate = gates.unbind(dim=-1)
+        window = Band(window=settings.window)
+        dgates = torch.empty(*gates.shape[:3], 3, dtype=torch.float32, device=q.device)
+        dots = [row_dots(problem, grad, compressed), row_dots(problem, grad, out)]
+        dots.append(banded_dots(problem, window, q, k, v, grad))
+        dgates[..., 0], dgates[..., 2] = dots[0], dots[2]
+        shares = [dots[0] * gate[0], dots[1], dots[2] * gate[2]]
+        shares[1] = dots[1] - shares[0] - shares[2]
+        of = [
+            OutputGradient(out=grad, lse=one, dots=share, gate=weight)
+            for one, share, weight in zip(
+                (compressed_lse, lse, recent_lse), shares, gate, strict=True
+            )
+        ]
+        dq = empty_rows(q, problem.dim)
+        band = _compression(settings)
+        banded_rows_backward(problem, band, q, summary_k, summary_v, of[0], dq, adds=False)
+        dsummary = banded_keys_backward(problem, band, q, summary_k, summary_v, of[0])
+        banded_rows_backward(problem, window, q, k, v, of[2], dq, adds=True)
+        recent = banded_keys_backward(problem, window, q, k, v, of[2])
+        dgates[..., 1] = selected_rows_backward(problem, q, k, v, blocks, of[1], dq, adds=True)
+        choosers = invert(problem, blocks, k.shape[2])
+        dk, dv = selected_keys_backward(problem, q, k, v, choosers, of[1], recent)
+        return (
+            dq,
+            dk,
+            dv,
+            dsummary[0].to(summary_k.dtype),
+            dsummary[1].to(summary_v.dtype),
+            dgates.to(gates.dtype),
+            None,
+        )
+
+
+class _Union(torch.autograd.Function):
+    """One softmax over the selected blocks and the window."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, summary_k: Tensor, problem: Problem
+    ) -> tuple[Tensor, Tensor]:
+        """Output (B, H, T, Dv) and blocks (B, G, U, n + the window's)."""
+        blocks = select_blocks(problem, q, summary_k, None)
+        out, lse = selected_forward(problem, q, k, v, blocks)
+        ctx.problem = problem
+        ctx.save_for_backward(q, k, v, out, blocks, lse)
+        ctx.mark_non_differentiable(blocks)
+        return out, blocks
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of `forward`'s tensors."""
+        q, k, v, out, blocks, lse = ctx.saved_tensors
+        problem: Problem = ctx.problem
+        grad = dense_last(grad)
+        dots = row_dots(problem, grad, out)
+        of = OutputGradient(out=grad, lse=lse, dots=dots, gate=None)
+        dq = empty_rows(q, problem.dim)
+        selected_rows_backward(problem, q, k, v, blocks, of, dq, adds=False)
+        choosers = invert(problem, blocks, k.shape[2])
+        dk, dv = selected_keys_backward(problem, q, k, v, choosers, of, None)
+        return dq, dk, dv, None, None
+
+
+@triton.jit(do_not_specialize=["queries"])
+def _row_dots_kernel(
+    a_ptr, b_ptr, dots_ptr,
+    stride_ab, stride_ah, stride_at, stride_bb, stride_bh, stride_bt, stride_lb, stride_lh,
+    queries,
+    D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_T: tl.constexpr,
+):  # fmt: skip
+    batch = tl.program_id(2).to(tl.int64)
+    head = tl.program_id(1).to(tl.int64)
+    query = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
+    depth = tl.arange(0, D_PAD)
+    at = query.to(tl.int64)[:, None]
+    mask = (query < queries)[:, None] & (depth < D)
+    a_ptr += batch * stride_ab + head * stride_ah
+    b_ptr += batch * stride_bb + head * stride_bh
+    a = tl.load(a_ptr + at * stride_at + depth, mask=mask, other=0.0).to(tl.float32)
+    b = tl.load(b_ptr + at * stride_bt + depth, mask=mask, other=0.0).to(tl.float32)
+    to = dots_ptr + batch * stride_lb + head * stride_lh + query
+    tl.store(to, tl.sum(a * b, axis=1), mask=query < queries)
+
+
+def row_dots(problem: Problem, a: Tensor, b: Tensor) -> Tensor:
+    """Inner products along the last dimension, in fp32: two (B, H, T, D) to (B, H, T)."""
+    batch, heads, queries, dim = a.shape
+    dots = problem.per_query(a)
+    _row_dots_kernel[(triton.cdiv(queries, 64), heads, batch)](
+        a, b, dots,
+        *a.stride()[:3], *b.stride()[:3], *dots.stride()[:2],
+        queries,
+        D=dim,
+        D_PAD=pad(dim),
+        BLOCK_T=64,
+    )  # fmt: skip
+    return dots

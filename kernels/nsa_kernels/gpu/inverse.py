@@ -1,0 +1,106 @@
+"""Who chose a block: the tiles of queries that attend to it, as lists in one table.
+
+The gradient of a block's keys and values is the sum over the queries that chose it. The lists are
+made by one stable sort, so that their order, and every sum over them, is the same each time. The
+first block is chosen by every query: long lists are cut into pieces of like length, so that no
+program has a long list to itself.
+
+Letters: see `layout.py`; n blocks of a tile's list, X lists (one per sequence, group and block),
+P pieces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nsa_kernels.gpu.layout import Problem
+
+_PIECE_ROWS = 16384
+"""Rows, queries times heads, of a piece."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choosers:
+    """Lists of tiles by block, and the pieces that the lists are cut into.
+
+    Attributes:
+        tiles: (B * G * U * n,) int32, the tiles, list after list.
+        starts: (X + 1,) int32, where each list begins in `tiles`.
+        first_pieces: (X + 1,) int32, the first piece of each list.
+        list_of_piece: (P,) int32, X for pieces that there are not.
+        piece: Tiles of a piece, at most.
+        blocks: Blocks from one group's lists to the next.
+        cu_blocks: (B + 1,) int32, where each packed sequence's blocks begin.
+        sequence_of_block: (blocks,) int32, of a packed batch.
+    """
+
+    tiles: Tensor
+    starts: Tensor
+    first_pieces: Tensor
+    list_of_piece: Tensor
+    piece: int
+    blocks: int
+    cu_blocks: Tensor | None
+    sequence_of_block: Tensor | None
+
+    @property
+    def lists(self) -> int:
+        """X."""
+        return len(self.starts) - 1
+
+    @property
+    def pieces(self) -> int:
+        """P: as many as there can be; how many there are is known to the device alone."""
+        return len(self.list_of_piece)
+
+
+def invert(problem: Problem, blocks: Tensor, keys: int) -> Choosers:
+    """List the tiles that chose each block.
+
+    Args:
+        problem: The sizes.
+        blocks: (B, G, U, n) int32, -1 for none.
+        keys: S, of all sequences together where they are packed.
+    """
+    batch, groups, tiles, count = blocks.shape
+    settings = problem.settings
+    own = blocks.long()
+    cu_blocks = sequence_of_block = None
+    width = problem.blocks
+    if problem.packing:
+        assert problem.cu_tiles is not None
+        sizes = (problem.packing.cu_keys.diff() + settings.select_block - 1) // settings.select_block
+        cu_blocks = problem.packing.running(sizes)
+        width = keys // settings.select_block + problem.batch
+        number = torch.arange(width, dtype=torch.int32, device=blocks.device)
+        sequence_of_block = torch.bucketize(number, cu_blocks[1:], right=True, out_int32=True)
+        number = torch.arange(tiles, dtype=torch.int32, device=blocks.device)
+        sequence = torch.bucketize(number, problem.cu_tiles[1:], right=True)
+        own = own + cu_blocks[sequence.clamp(max=problem.batch - 1)][:, None]
+    lists = batch * groups * width
+    first = torch.arange(batch * groups, device=blocks.device).view(batch, groups, 1, 1) * width
+    named = torch.where(blocks < 0, lists, own + first).flatten().to(torch.int32)
+    named, order = named.sort(stable=True)
+    starts = torch.searchsorted(
+        named, torch.arange(lists + 1, dtype=torch.int32, device=blocks.device), out_int32=True
+    )
+    piece = max(1, _PIECE_ROWS // (problem.repeat * settings.select_tile))
+    pieces = (starts.diff() + piece - 1) // piece
+    ends = pieces.cumsum(0)
+    first_pieces = torch.cat([ends.new_zeros(1), ends]).to(torch.int32)
+    number = torch.arange(lists + len(named) // piece, dtype=torch.int32, device=blocks.device)
+    return Choosers(
+        tiles=(order // count % tiles).to(torch.int32),
+        starts=starts,
+        first_pieces=first_pieces,
+        list_of_piece=torch.bucketize(number, first_pieces[1:], right=True, out_int32=True),
+        piece=piece,
+        blocks=width,
+        cu_blocks=cu_blocks,
+        sequence_of_block=sequence_of_block,
+    )
+
+

@@ -1,0 +1,240 @@
+"""What every launcher shares: shapes, packed sequences, and where a kernel finds its own.
+
+Letters: B sequences, T query tokens, S key tokens, H query heads, G key/value groups, R = H / G
+heads of a group, D head dim, C summaries, N selection blocks, U tiles of queries that share a
+selection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from nsa_kernels.errors import UnsupportedError
+from nsa_kernels.settings import AttentionSettings
+
+LOG2_E = 1.4426950408889634
+_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+@triton.jit
+def find_sequence(cu_ptr, index, length, PACKED: tl.constexpr):
+    """First row and length of a sequence; of a packed batch, from its running totals."""
+    first = tl.zeros((), tl.int64)
+    if PACKED:
+        first = tl.load(cu_ptr + index).to(tl.int64)
+        length = (tl.load(cu_ptr + index + 1) - first).to(tl.int32)
+    return first, length
+
+
+@triton.jit
+def count_visible(position, KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr):
+    """Keys, each of a block of tokens, whose block ends at or before a position."""
+    return tl.maximum(position + 1 - KEY_BLOCK + KEY_STRIDE, 0) // KEY_STRIDE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """Sequences of different lengths, one after the other along the token axis.
+
+    Attributes:
+        cu_queries: (B + 1,) int32, where each sequence's queries begin, and their total.
+        cu_keys: (B + 1,) int32, the same of the keys. A sequence's queries are its last tokens.
+        max_queries: The longest T, known to the host.
+        max_keys: The longest S, known to the host.
+    """
+
+    cu_queries: Tensor
+    cu_keys: Tensor
+    max_queries: int
+    max_keys: int
+
+    @property
+    def sequences(self) -> int:
+        """B."""
+        return len(self.cu_queries) - 1
+
+    def running(self, counts: Tensor) -> Tensor:
+        """Running totals of a count per sequence: (B,) to (B + 1,) int32."""
+        zero = counts.new_zeros(1)
+        return torch.cat([zero, counts.cumsum(0)]).to(torch.int32)
+
+    def cu_summaries(self, settings: AttentionSettings) -> Tensor:
+        """Where each sequence's summaries begin, and their total: (B + 1,) int32."""
+        return self.running(_summaries(self.cu_keys.diff(), settings))
+
+    def cu_tiles(self, settings: AttentionSettings) -> Tensor:
+        """Where each sequence's tiles of queries begin, and their total: (B + 1,) int32."""
+        last, queries = self.cu_keys.diff() - 1, self.cu_queries.diff()
+        first = (last + 1 - queries) // settings.select_tile
+        return self.running((last // settings.select_tile - first + 1) * (queries > 0))
+
+
+def _summaries(seq_len: Tensor, settings: AttentionSettings) -> Tensor:
+    """Complete blocks of the compression."""
+    past = seq_len - settings.compress_block + settings.compress_stride
+    return past.clamp(min=0) // settings.compress_stride
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """The sizes of one call, packed or not.
+
+    Attributes:
+        settings: What to attend to.
+        batch: B.
+        heads: H.
+        groups: G.
+        dim: D of queries and keys.
+        value_dim: D of values.
+        queries: T, the longest of a packed batch.
+        seq_len: S, the longest of a packed batch.
+        packing: Where the sequences of a packed batch lie.
+    """
+
+    settings: AttentionSettings
+    batch: int
+    heads: int
+    groups: int
+    dim: int
+    value_dim: int
+    queries: int
+    seq_len: int
+    packing: Packing | None
+
+    @classmethod
+    def of(
+        cls, q: Tensor, k: Tensor, v: Tensor, settings: AttentionSettings, packing: Packing | None
+    ) -> Problem:
+        """Read the sizes off the tensors.
+
+        Args:
+            q: (B, H, T, D), or (1, H, sum of T, D) packed.
+            k: (B, G, S, D), or (1, G, sum of S, D) packed.
+            v: (B, G, S, D), or (1, G, sum of S, D) packed.
+            settings: What to attend to.
+            packing: Where the sequences of a packed batch lie.
+
+        Raises:
+            UnsupportedError: If the kernels cannot do this.
+        """
+        if q.dtype not in _DTYPES or not q.dtype == k.dtype == v.dtype:
+            raise UnsupportedError(
+                f"the Triton kernels take one of bfloat16, float16, float32 for q, k and v; "
+                f"got {q.dtype}, {k.dtype}, {v.dtype}"
+            )
+        for name in ("select_block", "select_tile", "score_stride", "compress_stride"):
+            value = getattr(settings, name)
+            if value & (value - 1):
+                raise UnsupportedError(
+                    f"{name} is {value}; the Triton kernels need a power of two"
+                )
+        if not 16 <= settings.select_block <= 128:
+            raise UnsupportedError(
+                f"select_block is {settings.select_block}; the Triton kernels take 16 to 128"
+            )
+        if settings.compress_block > settings.select_block + settings.compress_stride:
+            raise UnsupportedError(
+                f"compress_block {settings.compress_block} is longer than select_block + "
+                f"compress_stride, {settings.select_block + settings.compress_stride}"
+            )
+        return cls(
+            settings=settings,
+            batch=packing.sequences if packing else q.shape[0],
+            heads=q.shape[1],
+            groups=k.shape[1],
+            dim=q.shape[3],
+            value_dim=v.shape[3],
+            queries=packing.max_queries if packing else q.shape[2],
+            seq_len=packing.max_keys if packing else k.shape[2],
+            packing=packing,
+        )
+
+    @property
+    def repeat(self) -> int:
+        """R, query heads of a group."""
+        return self.heads // self.groups
+
+    @property
+    def offset(self) -> int:
+        """Keys before the first query; of a packed batch, the least there may be."""
+        return 0 if self.packing else self.seq_len - self.queries
+
+    @property
+    def summaries(self) -> int:
+        """C, complete blocks of the compression, of the longest sequence."""
+        s = self.settings
+        return max(0, self.seq_len - s.compress_block + s.compress_stride) // s.compress_stride
+
+    @property
+    def blocks(self) -> int:
+        """N, selection blocks of the longest sequence."""
+        return (self.seq_len - 1) // self.settings.select_block + 1
+
+    @property
+    def tiles(self) -> int:
+        """U, tiles of queries; of a packed batch, the most that one sequence may have."""
+        tile = self.settings.select_tile
+        if self.packing:
+            return min(self.queries, (self.queries - 2) // tile + 2) if tile > 1 else self.queries
+        return (self.seq_len - 1) // tile - self.offset // tile + 1
+
+    @property
+    def scale(self) -> float:
+        """What scores are multiplied by before a softmax to the base of two."""
+        return self.plain_scale * LOG2_E
+
+    @property
+    def plain_scale(self) -> float:
+        """What scores are multiplied by before a softmax: D ** -0.5."""
+        return float(self.dim**-0.5)
+
+    @cached_property
+    def cu_queries(self) -> Tensor | None:
+        """Where each packed sequence's queries begin."""
+        return self.packing.cu_queries if self.packing else None
+
+    @cached_property
+    def cu_keys(self) -> Tensor | None:
+        """Where each packed sequence's keys begin."""
+        return self.packing.cu_keys if self.packing else None
+
+    @cached_property
+    def cu_summaries(self) -> Tensor | None:
+        """Where each packed sequence's summaries begin."""
+        return self.packing.cu_summaries(self.settings) if self.packing else None
+
+    @cached_property
+    def cu_tiles(self) -> Tensor | None:
+        """Where each packed sequence's tiles begin."""
+        return self.packing.cu_tiles(self.settings) if self.packing else None
+
+    def batch_stride(self, x: Tensor) -> int:
+        """From one sequence to the next, in elements; packed ones are found by their start."""
+        return 0 if self.packing else x.stride(0)
+
+    def per_query(self, like: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """An unwritten number for each query head and query of `like`: (B, H, T)."""
+        return torch.empty(like.shape[:3], dtype=dtype, device=like.device)
+
+
+def pad(size: int) -> int:
+    """The power of two, 16 at least, that a dimension of a tile is padded to."""
+    return max(16, triton.next_power_of_2(size))
+
+
+def dense_last(x: Tensor) -> Tensor:
+    """`x` with its last dimension contiguous, as the kernels load it."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def empty_rows(q: Tensor, dim: int) -> Tensor:
+    """An unwritten (B, H, T, dim), whose memory lies in the order (B, T, H, dim)."""
+    batch, heads, queries = q.shape[:3]
+    rows = torch.empty(batch, queries, heads, dim, dtype=q.dtype, device=q.device)
+    return rows.transpose(1, 2)

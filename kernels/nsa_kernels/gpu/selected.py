@@ -1,0 +1,204 @@
+"""Attention to the blocks that each tile of queries has chosen.
+
+In `union` mode the list of a tile holds the blocks of its window as well, so that one softmax
+over the list is the whole attention. In `gated` mode this kernel comes last and adds the other
+branches to its own, each by its gate.
+
+Letters: see `layout.py`; n blocks of a list, M rows of a program.
+
+Source: Yuan et al. 2025, eqs. 5, 11 and 12.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from nsa_kernels.gpu.banded import NO_SCORE
+from nsa_kernels.gpu.layout import Problem, empty_rows, find_sequence, pad
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branches:
+    """The other branches of `gated` mode, and the gates of all three.
+
+    Attributes:
+        gates: (B, H, T, 3): compression, selection, window.
+        compressed: (B, H, T, Dv).
+        recent: (B, H, T, Dv).
+    """
+
+    gates: Tensor
+    compressed: Tensor
+    recent: Tensor
+
+
+@triton.jit(do_not_specialize=["queries", "seq_len"])
+def _selected_forward_kernel(
+    q_ptr, k_ptr, v_ptr, blocks_ptr, out_ptr, lse_ptr, gates_ptr, compressed_ptr, recent_ptr,
+    cu_q_ptr, cu_k_ptr, cu_u_ptr,
+    stride_qb, stride_qh, stride_qt,
+    stride_kb, stride_kg, stride_kn,
+    stride_vb, stride_vg, stride_vn,
+    stride_sb, stride_sg, stride_su,
+    stride_ob, stride_oh, stride_ot,
+    stride_lb, stride_lh,
+    stride_gb, stride_gh, stride_gt, stride_gc,
+    queries, seq_len, scale,
+    COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
+    D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
+    BLOCK_M: tl.constexpr, PARTS: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
+):  # fmt: skip
+    program = tl.program_id(0)
+    g = tl.program_id(1).to(tl.int64)
+    b = tl.program_id(2).to(tl.int64)
+    q_first, queries = find_sequence(cu_q_ptr, b, queries, PACKED)
+    k_first, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
+    u_first = find_sequence(cu_u_ptr, b, 0, PACKED)[0]
+    offset = seq_len - queries
+    tile = program // PARTS
+    start = (offset // TILE + tile) * TILE
+    if (start >= seq_len) | (queries <= 0):
+        return
+    row = program % PARTS * BLOCK_M + tl.arange(0, BLOCK_M)
+    position = start + row // R
+    query = position - offset
+    valid = (query >= 0) & (query < queries) & (row < R * TILE)
+    head = row % R + g * R
+    at = (q_first + query).to(tl.int64)
+    depth = tl.arange(0, D_PAD)
+    value_depth = tl.arange(0, DV_PAD)
+    column = tl.arange(0, SELECT_BLOCK)
+    q = tl.load(
+        q_ptr + b * stride_qb + (head * stride_qh + at * stride_qt)[:, None] + depth,
+        mask=valid[:, None] & (depth < D),
+        other=0.0,
+    )  # [BLOCK_M, D_PAD]
+    k_ptr += b * stride_kb + g * stride_kg + k_first * stride_kn
+    v_ptr += b * stride_vb + g * stride_vg + k_first * stride_vn
+    blocks_ptr += b * stride_sb + g * stride_sg + (u_first + tile) * stride_su
+
+    acc = tl.zeros([BLOCK_M, DV_PAD], tl.float32)
+    top = tl.full([BLOCK_M], NO_SCORE, tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
+    for i in tl.range(0, COUNT):
+        block = tl.load(blocks_ptr + i)
+        index = tl.where(block < 0, seq_len, block * SELECT_BLOCK) + column
+        there = index < seq_len
+        key = index.to(tl.int64)[:, None]
+        k = tl.load(
+            k_ptr + key * stride_kn + depth, mask=there[:, None] & (depth < D), other=0.0
+        )  # [SELECT_BLOCK, D_PAD]
+        v = tl.load(
+            v_ptr + key * stride_vn + value_depth,
+            mask=there[:, None] & (value_depth < DV),
+            other=0.0,
+        )  # [SELECT_BLOCK, DV_PAD]
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [BLOCK_M, SELECT_BLOCK]
+        scores = tl.where(index[None, :] <= position[:, None], scores, float("-inf"))
+        scores = tl.where(there[None, :], scores, float("-inf"))
+        new_top = tl.maximum(top, tl.max(scores, axis=1))
+        probs = tl.exp2(scores - new_top[:, None])
+        shrink = tl.exp2(top - new_top)
+        total = total * shrink + tl.sum(probs, axis=1)
+        acc = acc * shrink[:, None]
+        acc = tl.dot(probs.to(v.dtype), v, acc, input_precision="ieee")
+        top = new_top
+
+    # Every query's own block is in its list, so that no total is zero but of rows left out.
+    total = tl.where(total > 0, total, 1.0)
+    acc = acc / total[:, None]
+    written = valid[:, None] & (value_depth < DV)
+    at_out = b * stride_ob + (head * stride_oh + at * stride_ot)[:, None] + value_depth
+    if GATED:
+        gates_ptr += b * stride_gb + head * stride_gh + at * stride_gt
+        acc *= tl.load(gates_ptr + stride_gc, mask=valid, other=0.0).to(tl.float32)[:, None]
+        other = tl.load(compressed_ptr + at_out, mask=written, other=0.0).to(tl.float32)
+        acc += other * tl.load(gates_ptr, mask=valid, other=0.0).to(tl.float32)[:, None]
+        other = tl.load(recent_ptr + at_out, mask=written, other=0.0).to(tl.float32)
+        gate = tl.load(gates_ptr + 2 * stride_gc, mask=valid, other=0.0).to(tl.float32)
+        acc += other * gate[:, None]
+    tl.store(out_ptr + at_out, acc.to(out_ptr.dtype.element_ty), mask=written)
+    lse = top + tl.log2(total)
+    tl.store(lse_ptr + b * stride_lb + head * stride_lh + at, lse, mask=valid)
+
+
+def selected_forward(
+    problem: Problem,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocks: Tensor,
+    branches: Branches | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Attend to chosen blocks.
+
+    Args:
+        problem: The sizes.
+        q: (B, H, T, D).
+        k: (B, G, S, D).
+        v: (B, G, S, Dv).
+        blocks: (B, G, U, n) int32, -1 for none; each tile's own block among them.
+        branches: What to add in `gated` mode.
+
+    Returns:
+        Output (B, H, T, Dv), and the log-sum-exp of the selection's scaled scores to the base of
+        two (B, H, T).
+    """
+    out = empty_rows(q, problem.value_dim)
+    lse = problem.per_query(q)
+    gates = branches.gates if branches else None
+    grid, tile = selected_grid(problem)
+    _selected_forward_kernel[grid](
+        q, k, v, blocks, out, lse,
+        gates,
+        branches.compressed if branches else None,
+        branches.recent if branches else None,
+        problem.cu_queries, problem.cu_keys, problem.cu_tiles,
+        problem.batch_stride(q), q.stride(1), q.stride(2),
+        problem.batch_stride(k), k.stride(1), k.stride(2),
+        problem.batch_stride(v), v.stride(1), v.stride(2),
+        problem.batch_stride(blocks), blocks.stride(1), blocks.stride(2),
+        problem.batch_stride(out), out.stride(1), out.stride(2),
+        problem.batch_stride(lse), lse.stride(1),
+        *gate_strides(problem, gates),
+        problem.queries, problem.seq_len, problem.scale,
+        COUNT=blocks.shape[3],
+        GATED=branches is not None,
+        **tile,
+    )  # fmt: skip
+    return out, lse
+
+
+def gate_strides(problem: Problem, gates: Tensor | None) -> tuple[int, int, int, int]:
+    """Strides of gates (B, H, T, 3), zeros where there are none."""
+    if gates is None:
+        return 0, 0, 0, 0
+    return problem.batch_stride(gates), gates.stride(1), gates.stride(2), gates.stride(3)
+
+
+def selected_grid(problem: Problem) -> tuple[tuple[int, int, int], dict[str, int | bool]]:
+    """The grid of a kernel over tiles of queries, and the constants of its tiles."""
+    s = problem.settings
+    rows = problem.repeat * s.select_tile
+    block_m = min(128, pad(rows))
+    parts = triton.cdiv(rows, block_m)
+    constants = {
+        "R": problem.repeat,
+        "TILE": s.select_tile,
+        "SELECT_BLOCK": s.select_block,
+        "D": problem.dim,
+        "DV": problem.value_dim,
+        "D_PAD": pad(problem.dim),
+        "DV_PAD": pad(problem.value_dim),
+        "BLOCK_M": block_m,
+        "PARTS": parts,
+        "PACKED": problem.packing is not None,
+        "num_warps": 8 if block_m >= 128 else 4 if block_m >= 64 else 2,
+        "num_stages": 3 if block_m >= 64 and problem.dim <= 128 else 2,
+    }
+    return (problem.tiles * parts, problem.groups, problem.batch), constants

@@ -1,0 +1,350 @@
+"""Gradients of attention to chosen blocks, as `selected.py` makes it.
+
+Keys and values go block by block, over the queries that chose the block (`inverse.py`); queries
+go tile by tile, over the blocks that the tile chose.
+
+Letters: see `layout.py`; n blocks of a tile's list, M rows of a program.
+
+Source: Yuan et al. 2025, eqs. 11 and 12.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from nsa_kernels.gpu.banded_backward import OutputGradient, add_rows, keys_step, load_rows
+from nsa_kernels.gpu.inverse import Choosers
+from nsa_kernels.gpu.layout import Problem, find_sequence, pad
+from nsa_kernels.gpu.selected import selected_grid
+
+
+@triton.jit
+def _find_list(
+    name, cu_blocks_ptr, sequence_ptr, blocks, groups, PACKED: tl.constexpr
+):  # fmt: skip
+    """Sequence, group and block of a list."""
+    block = name % blocks
+    g = name // blocks % groups
+    b = name // blocks // groups
+    if PACKED:
+        b = tl.load(sequence_ptr + block)
+        block -= tl.load(cu_blocks_ptr + b)
+    return b.to(tl.int64), g.to(tl.int64), block
+
+
+@triton.jit(do_not_specialize=["queries", "seq_len", "lists", "piece", "blocks", "groups"])
+def _selected_keys_backward_kernel(
+    q_ptr, k_ptr, v_ptr, grad_ptr, lse_ptr, dots_ptr, gate_ptr, dk_ptr, dv_ptr,
+    tiles_ptr, starts_ptr, first_pieces_ptr, list_of_piece_ptr, cu_blocks_ptr, sequence_ptr,
+    cu_q_ptr, cu_k_ptr, cu_u_ptr,
+    stride_qb, stride_qh, stride_qt,
+    stride_kb, stride_kg, stride_kn,
+    stride_vb, stride_vg, stride_vn,
+    stride_ob, stride_oh, stride_ot,
+    stride_lb, stride_lh,
+    stride_gb, stride_gh, stride_gt,
+    queries, seq_len, lists, piece, blocks, groups, scale, plain_scale,
+    R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
+    D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
+    BLOCK_M: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
+):  # fmt: skip
+    ROWS: tl.constexpr = R * TILE
+    program = tl.program_id(0)
+    name = tl.load(list_of_piece_ptr + program)
+    if name >= lists:
+        return
+    b, g, block = _find_list(name, cu_blocks_ptr, sequence_ptr, blocks, groups, PACKED)
+    q_first, queries = find_sequence(cu_q_ptr, b, queries, PACKED)
+    k_first, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
+    u_first = find_sequence(cu_u_ptr, b, 0, PACKED)[0].to(tl.int32)
+    offset = seq_len - queries
+    begin = tl.load(starts_ptr + name)
+    begin += (program - tl.load(first_pieces_ptr + name)) * piece
+    members = tl.minimum(tl.load(starts_ptr + name + 1) - begin, piece)
+    depth = tl.arange(0, D_PAD)
+    value_depth = tl.arange(0, DV_PAD)
+    column = tl.arange(0, SELECT_BLOCK)
+    index = block * SELECT_BLOCK + column
+    there = (index < seq_len)[:, None]
+    key = (k_first + index).to(tl.int64)[:, None]
+    k = tl.load(
+        k_ptr + b * stride_kb + g * stride_kg + key * stride_kn + depth,
+        mask=there & (depth < D),
+        other=0.0,
+    )  # [SELECT_BLOCK, D_PAD]
+    v = tl.load(
+        v_ptr + b * stride_vb + g * stride_vg + key * stride_vn + value_depth,
+        mask=there & (value_depth < DV),
+        other=0.0,
+    )  # [SELECT_BLOCK, DV_PAD]
+    dk = tl.zeros([SELECT_BLOCK, D_PAD], tl.float32)
+    dv = tl.zeros([SELECT_BLOCK, DV_PAD], tl.float32)
+    for start in tl.range(0, members * ROWS, BLOCK_M):
+        row = start + tl.arange(0, BLOCK_M)
+        within = row % ROWS
+        listed = row < members * ROWS
+        tile = tl.load(tiles_ptr + begin + row // ROWS, mask=listed, other=0) - u_first
+        position = (offset // TILE + tile) * TILE + within // R
+        query = position - offset
+        valid = listed & (query >= 0) & (query < queries)
+        q, grad, lse, dots, gate = load_rows(
+            q_ptr + b * stride_qb, grad_ptr + b * stride_ob, lse_ptr + b * stride_lb,
+            dots_ptr + b * stride_lb, gate_ptr + b * stride_gb,
+            within % R + g * R, (q_first + query).to(tl.int64), valid,
+            stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_gh, stride_gt,
+            D, DV, D_PAD, DV_PAD, GATED,
+        )  # fmt: skip
+        seen = (index[:, None] <= position[None, :]) & there
+        dk, dv = keys_step(dk, dv, k, v, q, grad, lse, dots, gate, seen, scale)
+    to = (program.to(tl.int64) * SELECT_BLOCK + column)[:, None]
+    tl.store(dk_ptr + to * D + depth, dk * plain_scale, mask=(depth < D)[None, :])
+    tl.store(dv_ptr + to * DV + value_depth, dv, mask=(value_depth < DV)[None, :])
+
+
+@triton.jit(do_not_specialize=["seq_len", "blocks", "groups"])
+def _sum_pieces_kernel(
+    part_ptr, extra_ptr, out_ptr, first_pieces_ptr, cu_blocks_ptr, sequence_ptr, cu_k_ptr,
+    stride_eb, stride_eg, stride_en,
+    stride_ob, stride_og, stride_on,
+    seq_len, blocks, groups, batch,
+    SELECT_BLOCK: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
+    EXTRA: tl.constexpr, PACKED: tl.constexpr,
+):  # fmt: skip
+    name = tl.program_id(0)
+    if PACKED:
+        if tl.load(sequence_ptr + name % blocks) >= batch:
+            return
+    b, g, block = _find_list(name, cu_blocks_ptr, sequence_ptr, blocks, groups, PACKED)
+    k_first, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
+    column = tl.arange(0, SELECT_BLOCK)
+    depth = tl.arange(0, D_PAD)
+    index = block * SELECT_BLOCK + column
+    key = (k_first + index).to(tl.int64)[:, None]
+    mask = (index < seq_len)[:, None] & (depth < D)
+    total = tl.zeros([SELECT_BLOCK, D_PAD], tl.float32)
+    if EXTRA:
+        at = b * stride_eb + g * stride_eg + key * stride_en + depth
+        total += tl.load(extra_ptr + at, mask=mask, other=0.0)
+    first = tl.load(first_pieces_ptr + name)
+    part_ptr += first.to(tl.int64) * (SELECT_BLOCK * D)
+    part_at = column[:, None] * D + depth
+    for _ in tl.range(first, tl.load(first_pieces_ptr + name + 1)):
+        total += tl.load(part_ptr + part_at, mask=(depth < D)[None, :], other=0.0)
+        part_ptr += SELECT_BLOCK * D
+    at = b * stride_ob + g * stride_og + key * stride_on + depth
+    tl.store(out_ptr + at, total.to(out_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["queries", "seq_len"])
+def _selected_rows_backward_kernel(
+    q_ptr, k_ptr, v_ptr, blocks_ptr, grad_ptr, lse_ptr, dots_ptr, gate_ptr, dq_ptr, dgate_ptr,
+    cu_q_ptr, cu_k_ptr, cu_u_ptr,
+    stride_qb, stride_qh, stride_qt,
+    stride_kb, stride_kg, stride_kn,
+    stride_vb, stride_vg, stride_vn,
+    stride_sb, stride_sg, stride_su,
+    stride_ob, stride_oh, stride_ot,
+    stride_lb, stride_lh,
+    stride_gb, stride_gh, stride_gt,
+    stride_db, stride_dh, stride_dt,
+    queries, seq_len, scale, plain_scale,
+    COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
+    D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
+    BLOCK_M: tl.constexpr, PARTS: tl.constexpr,
+    GATED: tl.constexpr, ADDS: tl.constexpr, PACKED: tl.constexpr,
+):  # fmt: skip
+    program = tl.program_id(0)
+    g = tl.program_id(1).to(tl.int64)
+    b = tl.program_id(2).to(tl.int64)
+    q_first, queries = find_sequence(cu_q_ptr, b, queries, PACKED)
+    k_first, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
+    u_first = find_sequence(cu_u_ptr, b, 0, PACKED)[0]
+    offset = seq_len - queries
+    tile = program // PARTS
+    start = (offset // TILE + tile) * TILE
+    if (start >= seq_len) | (queries <= 0):
+        return
+    row = program % PARTS * BLOCK_M + tl.arange(0, BLOCK_M)
+    position = start + row // R
+    query = position - offset
+    valid = (query >= 0) & (query < queries) & (row < R * TILE)
+    head = row % R + g * R
+    at = (q_first + query).to(tl.int64)
+    q, grad, lse, dots, gate = load_rows(
+        q_ptr + b * stride_qb, grad_ptr + b * stride_ob, lse_ptr + b * stride_lb,
+        dots_ptr + b * stride_lb, gate_ptr + b * stride_gb, head, at, valid,
+        stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_gh, stride_gt,
+        D, DV, D_PAD, DV_PAD, GATED,
+    )  # fmt: skip
+    depth = tl.arange(0, D_PAD)
+    value_depth = tl.arange(0, DV_PAD)
+    column = tl.arange(0, SELECT_BLOCK)
+    k_ptr += b * stride_kb + g * stride_kg + k_first * stride_kn
+    v_ptr += b * stride_vb + g * stride_vg + k_first * stride_vn
+    blocks_ptr += b * stride_sb + g * stride_sg + (u_first + tile) * stride_su
+    dq = tl.zeros([BLOCK_M, D_PAD], tl.float32)
+    dgate = tl.zeros([BLOCK_M], tl.float32)
+    for i in tl.range(0, COUNT):
+        block = tl.load(blocks_ptr + i)
+        index = tl.where(block < 0, seq_len, block * SELECT_BLOCK) + column
+        there = index < seq_len
+        key = index.to(tl.int64)[:, None]
+        k = tl.load(
+            k_ptr + key * stride_kn + depth, mask=there[:, None] & (depth < D), other=0.0
+        )  # [SELECT_BLOCK, D_PAD]
+        v = tl.load(
+            v_ptr + key * stride_vn + value_depth,
+            mask=there[:, None] & (value_depth < DV),
+            other=0.0,
+        )  # [SELECT_BLOCK, DV_PAD]
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
+        dprobs = tl.dot(grad, tl.trans(v), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
+        seen = (index[None, :] <= position[:, None]) & there[None, :]
+        probs = tl.where(seen, tl.exp2(scores * scale - lse[:, None]), 0.0)
+        if GATED:
+            dgate += tl.sum(probs * dprobs, axis=1)
+        dscores = probs * (dprobs * gate[:, None] - dots[:, None])
+        dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
+    dq_at = (head * stride_dh + at * stride_dt)[:, None] + depth
+    written = valid[:, None] & (depth < D)
+    add_rows(dq_ptr + b * stride_db, dq_at, dq * plain_scale, written, ADDS)
+    if GATED:
+        tl.store(dgate_ptr + b * stride_lb + head * stride_lh + at, dgate, mask=valid)
+
+
+def selected_rows_backward(
+    problem: Problem,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocks: Tensor,
+    grad: OutputGradient,
+    dq: Tensor,
+    *,
+    adds: bool,
+) -> Tensor:
+    """Write the gradient of the queries, or add it to what is there.
+
+    Args:
+        problem: The sizes.
+        q: (B, H, T, D).
+        k: (B, G, S, D).
+        v: (B, G, S, Dv).
+        blocks: (B, G, U, n) int32, -1 for none.
+        grad: What came from above.
+        dq: (B, H, T, D), written.
+        adds: Whether to add.
+
+    Returns:
+        The gradient of the selection's gate (B, H, T), unwritten where there is none.
+    """
+    dgate = torch.empty_like(grad.lse)
+    grid, tile = selected_grid(problem)
+    _selected_rows_backward_kernel[grid](
+        q, k, v, blocks, grad.out, grad.lse, grad.dots,
+        grad.lse if grad.gate is None else grad.gate, dq, dgate,
+        problem.cu_queries, problem.cu_keys, problem.cu_tiles,
+        problem.batch_stride(q), q.stride(1), q.stride(2),
+        problem.batch_stride(k), k.stride(1), k.stride(2),
+        problem.batch_stride(v), v.stride(1), v.stride(2),
+        problem.batch_stride(blocks), blocks.stride(1), blocks.stride(2),
+        *grad.strides(problem),
+        problem.batch_stride(dq), dq.stride(1), dq.stride(2),
+        problem.queries, problem.seq_len, problem.scale, problem.plain_scale,
+        COUNT=blocks.shape[3],
+        GATED=grad.gate is not None,
+        ADDS=adds,
+        **tile,
+    )  # fmt: skip
+    return dgate
+
+
+def selected_keys_backward(
+    problem: Problem,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    choosers: Choosers,
+    grad: OutputGradient,
+    extra: tuple[Tensor, Tensor] | None,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of keys (B, G, S, D) and values (B, G, S, Dv).
+
+    Args:
+        problem: The sizes.
+        q: (B, H, T, D).
+        k: (B, G, S, D).
+        v: (B, G, S, Dv).
+        choosers: Who chose each block.
+        grad: What came from above.
+        extra: Gradients in fp32 to add, such as the window's.
+    """
+    block = problem.settings.select_block
+    shape = (choosers.pieces, block)
+    parts = tuple(
+        torch.empty(*shape, x.shape[3], dtype=torch.float32, device=x.device) for x in (k, v)
+    )
+    _selected_keys_backward_kernel[(choosers.pieces,)](
+        q, k, v, grad.out, grad.lse, grad.dots,
+        grad.lse if grad.gate is None else grad.gate, *parts,
+        choosers.tiles, choosers.starts, choosers.first_pieces, choosers.list_of_piece,
+        choosers.cu_blocks, choosers.sequence_of_block,
+        problem.cu_queries, problem.cu_keys, problem.cu_tiles,
+        problem.batch_stride(q), q.stride(1), q.stride(2),
+        problem.batch_stride(k), k.stride(1), k.stride(2),
+        problem.batch_stride(v), v.stride(1), v.stride(2),
+        *grad.strides(problem),
+        problem.queries, problem.seq_len, choosers.lists, choosers.piece, choosers.blocks,
+        problem.groups, problem.scale, problem.plain_scale,
+        R=problem.repeat,
+        TILE=problem.settings.select_tile,
+        SELECT_BLOCK=block,
+        D=problem.dim,
+        DV=problem.value_dim,
+        D_PAD=pad(problem.dim),
+        DV_PAD=pad(problem.value_dim),
+        GATED=grad.gate is not None,
+        PACKED=problem.packing is not None,
+        **_keys_tile(problem),
+    )  # fmt: skip
+    extras = extra or (None, None)
+    dk, dv = (
+        _sum_pieces(problem, choosers, part, more, like)
+        for part, more, like in zip(parts, extras, (k, v), strict=True)
+    )
+    return dk, dv
+
+
+def _sum_pieces(
+    problem: Problem, choosers: Choosers, part: Tensor, extra: Tensor | None, like: Tensor
+) -> Tensor:
+    """Sum the pieces of each block's list, and what is to be added: (B, G, S, D) as `like`."""
+    out = torch.empty_like(like)
+    added = part if extra is None else extra
+    strides = (0, 0, 0)
+    if extra is not None:
+        strides = (problem.batch_stride(extra), extra.stride(1), extra.stride(2))
+    _sum_pieces_kernel[(choosers.lists,)](
+        part, added, out, choosers.first_pieces, choosers.cu_blocks, choosers.sequence_of_block,
+        problem.cu_keys,
+        *strides,
+        problem.batch_stride(out), out.stride(1), out.stride(2),
+        problem.seq_len, choosers.blocks, problem.groups, problem.batch,
+        SELECT_BLOCK=problem.settings.select_block,
+        D=like.shape[3],
+        D_PAD=pad(like.shape[3]),
+        EXTRA=extra is not None,
+        PACKED=problem.packing is not None,
+        num_warps=4,
+    )  # fmt: skip
+    return out
+
+
+def _keys_tile(problem: Problem) -> dict[str, int]:
+    """Tile of the kernel over keys, as measured on an H200."""
+    if problem.dim > 128:
+        return {"BLOCK_M": 32, "num_warps": 4, "num_stages": 2}
+    return {"BLOCK_M": 64, "num_warps": 4, "num_stages": 2}

@@ -1,0 +1,344 @@
+"""Importance of the selection blocks, and the choice of the best of them.
+
+The scores against the summaries are made a second time, with their log-sum-exp known, and are
+summed over heads, queries of a tile, and summaries of a block as they arise: what is written is
+one number per tile and block, for so many tiles at a time that the room stays small. A summary
+that reaches into the next block has its share of that block written apart (`spill`), so that
+blocks need nothing from each other.
+
+Letters: see `layout.py`; n selected blocks, M rows of a tile.
+
+Source: Yuan et al. 2025, eqs. 8 to 12.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from nsa_kernels.gpu.banded import Band, banded_forward, row_queries
+from nsa_kernels.gpu.layout import Problem, count_visible, find_sequence, pad
+from nsa_kernels.settings import AttentionSettings
+
+_ROOM = 2**25
+"""Importances held at a time, in numbers: 128 MB, twice."""
+
+_FORCED = tl.constexpr(0x7F800000)
+"""The bits of infinity: more than any importance."""
+
+
+@triton.jit
+def _scored_rows(
+    q_ptr, lse_ptr, stride_qh, stride_qt, stride_lh, first_row, start, offset, seq_len,
+    R: tl.constexpr, R_PAD: tl.constexpr, SCORE_STRIDE: tl.constexpr,
+    KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr,
+    D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """Queries of some rows, their log-sum-exp, and how many keys each sees.
+
+    Heads are padded to a power of two, so that rows can be summed by reshaping; the rows of
+    padding have a log-sum-exp of +inf.
+    """
+    row = first_row + tl.arange(0, BLOCK_M)
+    depth = tl.arange(0, D_PAD)
+    head, _, position, valid = row_queries(row, start, seq_len - start, R_PAD, R, SCORE_STRIDE)
+    valid = valid & (position >= offset)
+    at = (position - offset).to(tl.int64)
+    q = tl.load(
+        q_ptr + (head * stride_qh + at * stride_qt)[:, None] + depth,
+        mask=valid[:, None] & (depth < D),
+        other=0.0,
+    )  # [BLOCK_M, D_PAD]
+    lse = tl.load(lse_ptr + head * stride_lh + at, mask=valid, other=float("inf"))
+    return q, lse, count_visible(position, KEY_BLOCK, KEY_STRIDE)
+
+
+@triton.jit(do_not_specialize=["queries", "seq_len", "keys", "first_tile", "tiles"])
+def _importance_kernel(
+    q_ptr, k_ptr, lse_ptr, own_ptr, spill_ptr,
+    cu_q_ptr, cu_k_ptr, cu_n_ptr,
+    stride_qb, stride_qh, stride_qt,
+    stride_kb, stride_kg, stride_kn,
+    stride_lb, stride_lh,
+    stride_ib, stride_ig, stride_iu,
+    queries, seq_len, keys, first_tile, tiles, scale,
+    R: tl.constexpr, R_PAD: tl.constexpr, TILE: tl.constexpr, SCORE_STRIDE: tl.constexpr,
+    KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
+    WINDOW_BLOCKS: tl.constexpr,
+    D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    TILES: tl.constexpr, PARTS: tl.constexpr, PACKED: tl.constexpr,
+):  # fmt: skip
+    PER_BLOCK: tl.constexpr = SELECT_BLOCK // KEY_STRIDE
+    BLOCKS: tl.constexpr = BLOCK_N // PER_BLOCK
+    program = tl.num_programs(0) - 1 - tl.program_id(0)
+    g = tl.program_id(1).to(tl.int64)
+    b = tl.program_id(2).to(tl.int64)
+    q_first, queries = find_sequence(cu_q_ptr, b, queries, PACKED)
+    _, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
+    n_first, keys = find_sequence(cu_n_ptr, b, keys, PACKED)
+    offset = seq_len - queries
+    # Tiles are cut at absolute positions; `tile` counts them from the call's first.
+    tile = first_tile + program * TILES
+    start = (offset // TILE + tile) * TILE
+    if (start >= seq_len) | (queries <= 0):
+        return
+    depth = tl.arange(0, D_PAD)
+    column = tl.arange(0, BLOCK_N)
+    k_ptr += b * stride_kb + g * stride_kg + n_first * stride_kn
+    q_ptr += b * stride_qb + g * R * stride_qh + q_first * stride_qt
+    lse_ptr += b * stride_lb + g * R * stride_lh + q_first
+    q, lse, seen = _scored_rows(
+        q_ptr, lse_ptr, stride_qh, stride_qt, stride_lh, 0, start, offset,
+        seq_len, R, R_PAD, SCORE_STRIDE, KEY_BLOCK, KEY_STRIDE, D, D_PAD, BLOCK_M,
+    )  # fmt: skip
+
+    last = tl.minimum(start + TILES * TILE, seq_len) - 1
+    candidates = last // SELECT_BLOCK + 1 - WINDOW_BLOCKS
+    end = tl.minimum(count_visible(last, KEY_BLOCK, KEY_STRIDE), keys)
+    end = tl.minimum(end, candidates * PER_BLOCK)
+    within = column % PER_BLOCK
+    weight = tl.minimum(KEY_BLOCK // KEY_STRIDE, PER_BLOCK - within)
+    over = KEY_BLOCK // KEY_STRIDE - weight
+
+    for n in tl.range(0, end, BLOCK_N):
+        index = n + column
+        k = tl.load(
+            k_ptr + index.to(tl.int64)[:, None] * stride_kn + depth,
+            mask=(index < keys)[:, None] & (depth < D),
+            other=0.0,
+        )  # [BLOCK_N, D_PAD]
+        own = tl.zeros([TILES, BLOCKS], tl.float32)
+        spill = tl.zeros([TILES, BLOCKS], tl.float32)
+        for part in tl.static_range(PARTS):
+            if PARTS > 1:
+                q, lse, seen = _scored_rows(
+                    q_ptr, lse_ptr, stride_qh, stride_qt, stride_lh, part * BLOCK_M, start, offset,
+                    seq_len, R, R_PAD, SCORE_STRIDE, KEY_BLOCK, KEY_STRIDE, D, D_PAD, BLOCK_M,
+                )  # fmt: skip
+            scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, BLOCK_N]
+            probs = tl.exp2(scores * scale - lse[:, None])
+            if (n + BLOCK_N > tl.min(seen)) | (n + BLOCK_N > keys):
+                probs = tl.where((index < keys) & (index < seen[:, None]), probs, 0.0)
+            probs = tl.reshape(probs, [TILES, BLOCK_M // TILES, BLOCK_N])
+            shared = tl.sum(probs, axis=1)  # [TILES, BLOCK_N]
+            own += tl.sum(tl.reshape(shared * weight, [TILES, BLOCKS, PER_BLOCK]), axis=2)
+            if KEY_BLOCK > KEY_STRIDE:
+                spill += tl.sum(tl.reshape(shared * over, [TILES, BLOCKS, PER_BLOCK]), axis=2)
+        written = program * TILES + tl.arange(0, TILES)
+        block = n // PER_BLOCK + tl.arange(0, BLOCKS)
+        to = b * stride_ib + g * stride_ig + written.to(tl.int64)[:, None] * stride_iu + block
+        mask = (written < tiles)[:, None] & (block < stride_iu)
+        tl.store(own_ptr + to, own, mask=mask)
+        if KEY_BLOCK > KEY_STRIDE:
+            tl.store(spill_ptr + to, spill, mask=mask)
+
+
+@triton.jit
+def _rank(
+    own_ptr, spill_ptr, block, scored, candidates, current,
+    SPILLS: tl.constexpr, INIT: tl.constexpr, LOCAL: tl.constexpr,
+):  # fmt: skip
+    """Importance's bits, then earliness, in one number; less than zero for no candidate."""
+    importance = tl.load(own_ptr + block, mask=block < scored, other=0.0)
+    if SPILLS:
+        before = (block > 0) & (block <= scored)
+        importance += tl.load(spill_ptr + block - 1, mask=before, other=0.0)
+    bits = importance.to(tl.int32, bitcast=True)
+    bits = tl.where((block < INIT) | (block > current - LOCAL), _FORCED, bits)
+    rank = (bits.to(tl.int64) << 32) | (0x7FFFFFFF - block)
+    return tl.where(block < candidates, rank, -1)
+
+
+@triton.jit(do_not_specialize=["queries", "seq_len", "first_tile"])
+def _best_blocks_kernel(
+    own_ptr, spill_ptr, blocks_ptr,
+    cu_q_ptr, cu_k_ptr, cu_u_ptr,
+    stride_ib, stride_ig, stride_iu,
+    stride_bb, stride_bg, stride_bu,
+    queries, seq_len, first_tile,
+    COUNT: tl.constexpr, TILE: tl.constexpr,
+    KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
+    INIT: tl.constexpr, LOCAL: tl.constexpr,
+    WINDOW_BLOCKS: tl.constexpr, RECENT: tl.constexpr,
+    CLASSES: tl.constexpr, MEMBERS: tl.constexpr, PACKED: tl.constexpr,
+):  # fmt: skip
+    SPILLS: tl.constexpr = KEY_BLOCK > KEY_STRIDE
+    PER_BLOCK: tl.constexpr = SELECT_BLOCK // KEY_STRIDE
+    b = tl.program_id(2).to(tl.int64)
+    g = tl.program_id(1).to(tl.int64)
+    _, queries = find_sequence(cu_q_ptr, b, queries, PACKED)
+    _, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
+    u_first = find_sequence(cu_u_ptr, b, 0, PACKED)[0]
+    tile = first_tile + tl.program_id(0)
+    start = ((seq_len - queries) // TILE + tile) * TILE
+    if (start >= seq_len) | (queries <= 0):
+        return
+    current = start // SELECT_BLOCK
+    candidates = current + 1
+    if RECENT > 0:
+        candidates = tl.maximum(current - WINDOW_BLOCKS, 0)
+    last = tl.minimum(start + TILE, seq_len) - 1
+    scored = tl.cdiv(count_visible(last, KEY_BLOCK, KEY_STRIDE), PER_BLOCK)
+    at = b * stride_ib + g * stride_ig + tl.program_id(0).to(tl.int64) * stride_iu
+    own_ptr += at
+    spill_ptr += at
+    # The best of each residue class is kept at hand. Once it is taken, its class alone is looked
+    # through again, for the best of those that rank below it.
+    residue = tl.arange(0, CLASSES)
+    member = tl.arange(0, MEMBERS)
+    best = tl.full([CLASSES], -1, tl.int64)
+    for first in tl.range(0, candidates, CLASSES):
+        rank = _rank(
+            own_ptr, spill_ptr, first + residue, scored, candidates, current, SPILLS, INIT, LOCAL
+        )
+        best = tl.maximum(best, rank)
+    out = blocks_ptr + b * stride_bb + g * stride_bg + (u_first + tile).to(tl.int64) * stride_bu
+    for i in tl.range(0, COUNT):
+        highest = tl.max(best)
+        block = (0x7FFFFFFF - (highest & 0x7FFFFFFF)).to(tl.int32)
+        tl.store(out + i, tl.where(highest >= 0, block, -1))
+        taken = block % CLASSES
+        successor = highest * 0 - 1
+        for first in tl.range(0, tl.cdiv(candidates, CLASSES), MEMBERS):
+            rank = _rank(
+                own_ptr, spill_ptr, (first + member) * CLASSES + taken, scored, candidates,
+                current, SPILLS, INIT, LOCAL,
+            )  # fmt: skip
+            successor = tl.maximum(successor, tl.max(tl.where(rank < highest, rank, -1)))
+        best = tl.where(residue == taken, successor, best)
+    for i in tl.range(0, RECENT):
+        tl.store(out + COUNT + i, tl.maximum(current - i, -1))
+
+
+def recent_blocks(settings: AttentionSettings) -> int:
+    """Blocks that follow the selected ones in a tile's list: those of a `union`'s window."""
+    return settings.window_blocks + 1 if settings.combine == "union" else 0
+
+
+def select_blocks(problem: Problem, q: Tensor, summary_k: Tensor, lse: Tensor | None) -> Tensor:
+    """Choose the blocks of every tile.
+
+    Args:
+        problem: The sizes.
+        q: (B, H, T, D).
+        summary_k: (B, G, C, D).
+        lse: (B, H, T) from the compression branch; made here when None.
+
+    Returns:
+        (B, G, U, n), int32, falling importance first, -1 where there are fewer; in `union` mode
+        followed by the blocks of the window and the tile's own, latest first. Packed tiles
+        follow each other as the sequences do.
+    """
+    s = problem.settings
+    assert s.select_count is not None
+    recent = recent_blocks(s)
+    total = problem.tiles
+    if problem.packing:
+        # As many as there can be: the exact total is known to the device alone.
+        total = q.shape[2] // s.select_tile + 2 * problem.batch if s.select_tile > 1 else q.shape[2]
+    blocks = torch.empty(
+        1 if problem.packing else problem.batch,
+        problem.groups,
+        total,
+        s.select_count + recent,
+        dtype=torch.int32,
+        device=q.device,
+    )
+    if lse is None:
+        band = Band(
+            key_block=s.compress_block, key_stride=s.compress_stride, query_stride=s.score_stride
+        )
+        lse = banded_forward(problem, band, q, summary_k, summary_k, values=False)[1]
+    per_tile = problem.batch * problem.groups * problem.blocks
+    at_once = max(1, min(problem.tiles, _ROOM // per_tile))
+    shape = (problem.batch, problem.groups, at_once, problem.blocks)
+    own = torch.empty(shape, dtype=torch.float32, device=q.device)
+    overlapping = s.compress_block > s.compress_stride
+    spill = torch.empty_like(own) if overlapping else own
+    for first in range(0, problem.tiles, at_once):
+        tiles = min(at_once, problem.tiles - first)
+        _importance(problem, q, summary_k, lse, own, spill, first, tiles)
+        _best_blocks(problem, own, spill, blocks, first, tiles)
+    return blocks
+
+
+def _importance(
+    problem: Problem,
+    q: Tensor,
+    summary_k: Tensor,
+    lse: Tensor,
+    own: Tensor,
+    spill: Tensor,
+    first: int,
+    tiles: int,
+) -> None:
+    """Write the importances (B, G, tiles, N) of the tiles from `first` on."""
+    s = problem.settings
+    heads = triton.next_power_of_2(problem.repeat)
+    rows = heads * s.select_tile // s.score_stride
+    block_m = 128
+    per_program = max(1, block_m // rows)
+    per_block = s.select_block // s.compress_stride
+    grid = (triton.cdiv(tiles, per_program), problem.groups, problem.batch)
+    _importance_kernel[grid](
+        q, summary_k, lse, own, spill,
+        problem.cu_queries, problem.cu_keys, problem.cu_summaries,
+        problem.batch_stride(q), q.stride(1), q.stride(2),
+        problem.batch_stride(summary_k), summary_k.stride(1), summary_k.stride(2),
+        problem.batch_stride(lse), lse.stride(1),
+        own.stride(0), own.stride(1), own.stride(2),
+        problem.queries, problem.seq_len, problem.summaries, first, tiles, problem.scale,
+        R=problem.repeat,
+        R_PAD=heads,
+        TILE=s.select_tile,
+        SCORE_STRIDE=s.score_stride,
+        KEY_BLOCK=s.compress_block,
+        KEY_STRIDE=s.compress_stride,
+        SELECT_BLOCK=s.select_block,
+        WINDOW_BLOCKS=max(recent_blocks(s) - 1, 0),
+        D=problem.dim,
+        D_PAD=pad(problem.dim),
+        BLOCK_M=block_m,
+        BLOCK_N=max(per_block, 128),
+        TILES=per_program,
+        PARTS=max(1, rows // block_m),
+        PACKED=problem.packing is not None,
+        num_warps=8,
+        num_stages=3 if problem.dim <= 128 else 2,
+    )  # fmt: skip
+
+
+def _best_blocks(
+    problem: Problem,
+    own: Tensor,
+    spill: Tensor,
+    blocks: Tensor,
+    first: int,
+    tiles: int,
+) -> None:
+    """Write the best blocks of the tiles from `first` on, and those of the window."""
+    s = problem.settings
+    assert s.select_count is not None
+    _best_blocks_kernel[(tiles, problem.groups, problem.batch)](
+        own, spill, blocks,
+        problem.cu_queries, problem.cu_keys, problem.cu_tiles,
+        own.stride(0), own.stride(1), own.stride(2),
+        problem.batch_stride(blocks), blocks.stride(1), blocks.stride(2),
+        problem.queries, problem.seq_len, first,
+        COUNT=s.select_count,
+        TILE=s.select_tile,
+        KEY_BLOCK=s.compress_block,
+        KEY_STRIDE=s.compress_stride,
+        SELECT_BLOCK=s.select_block,
+        INIT=s.init_blocks,
+        LOCAL=s.local_blocks,
+        WINDOW_BLOCKS=s.window_blocks,
+        RECENT=recent_blocks(s),
+        CLASSES=128,
+        MEMBERS=32,
+        PACKED=problem.packing is not None,
+        num_warps=1,
+        num_stages=1,
+    )  # fmt: skip
