@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -12,12 +15,16 @@ from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.reference import nsa_reference
 from nsa_kernels.settings import AttentionSettings
 
+if TYPE_CHECKING:
+    from nsa_kernels.gpu.layout import Packing
+
 
 class Impl(Enum):
     """The implementations of `nsa_attention`."""
 
     REFERENCE = "reference"
     BLOCKWISE = "blockwise"
+    TRITON = "triton"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +52,7 @@ def nsa_attention(
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
     gates: Tensor | None = None,
+    packing: Packing | None = None,
     impl: Impl | None = None,
     return_mass: bool = False,
 ) -> AttentionResult:
@@ -58,8 +66,10 @@ def nsa_attention(
         summary_k: (B, G, C, D), the compression of the keys; their means when None.
         summary_v: (B, G, C, D), the compression of the values; their means when None.
         gates: (B, H, T, 3), order compression, selection, window; for `gated` and it alone.
-        impl: The implementation; chosen by `settings` when None. An explicit one is never
-            replaced by another.
+        packing: Where the sequences of a packed batch lie: q, k and v then have B = 1, and the
+            sequences follow each other along T and S. Triton alone.
+        impl: The implementation; when None the fastest there is for the device and `settings`.
+            An explicit one is never replaced by another.
         return_mass: Whether to return the attention mass of each block.
 
     Raises:
@@ -68,35 +78,97 @@ def nsa_attention(
 
     Source: Yuan et al. 2025, eqs. 5 to 12.
     """
-    _validate(q, k, v, settings, gates)
+    _validate(q, k, v, settings, gates, packing)
     if not (impl is None or isinstance(impl, Impl)):
         raise TypeError(f"impl is {impl!r}; valid are {[str(one) for one in Impl]} or None")
     if impl is None:
-        impl = Impl.BLOCKWISE if settings.combine == "union" else Impl.REFERENCE
+        impl = _choose(q, settings, packing, return_mass)
+    if packing is not None and impl is not Impl.TRITON:
+        raise UnsupportedError(f"packed sequences need {Impl.TRITON}; impl is {impl}")
     if impl is Impl.REFERENCE:
-        out, chosen, mass = nsa_reference(
-            q, k, v, settings, summary_k=summary_k, summary_v=summary_v, gates=gates
-        )
-        return AttentionResult(out=out, blocks=chosen, mass=mass if return_mass else None)
-    if settings.combine != "union":
-        raise UnsupportedError("the blockwise implementation has combine='union' only")
-    blocks: Tensor | None = None
-    if settings.covers(k.shape[2]):
-        out = blockwise.dense_attention(q, k, v)
+        of = nsa_reference(q, k, v, settings, summary_k=summary_k, summary_v=summary_v, gates=gates)
+        return AttentionResult(out=of[0], blocks=of[1], mass=of[2] if return_mass else None)
+    blocks: Tensor | None
+    if impl is Impl.TRITON:
+        out, blocks = _by_triton(q, k, v, settings, summary_k, summary_v, gates, packing)
     else:
-        if summary_k is None:
-            summary_k = blockwise.mean_summaries(k, settings)
-        blocks = blockwise.select_blocks(q, summary_k, k.shape[2], settings)
-        out = blockwise.union_attention(q, k, v, blocks, settings)
+        out, blocks = _by_blocks(q, k, v, settings, summary_k)
+    if not return_mass:
+        return AttentionResult(out=out, blocks=blocks)
+    if settings.combine != "union" or packing is not None:
+        raise UnsupportedError(f"{impl} gives the mass of combine='union', not packed, only")
     return AttentionResult(
-        out=out,
-        blocks=blocks,
-        mass=blockwise.block_mass(q, k, blocks, settings) if return_mass else None,
+        out=out, blocks=blocks, mass=blockwise.block_mass(q, k, blocks, settings)
     )
 
 
+def _by_blocks(
+    q: Tensor, k: Tensor, v: Tensor, settings: AttentionSettings, summary_k: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Output and blocks of the blockwise implementation."""
+    if settings.combine != "union":
+        raise UnsupportedError("the blockwise implementation has combine='union' only")
+    if settings.covers(k.shape[2]):
+        return blockwise.dense_attention(q, k, v), None
+    if summary_k is None:
+        summary_k = blockwise.mean_summaries(k, settings)
+    blocks = blockwise.select_blocks(q, summary_k, k.shape[2], settings)
+    return blockwise.union_attention(q, k, v, blocks, settings), blocks
+
+
+def _by_triton(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    settings: AttentionSettings,
+    summary_k: Tensor | None,
+    summary_v: Tensor | None,
+    gates: Tensor | None,
+    packing: Packing | None,
+) -> tuple[Tensor, Tensor]:
+    """Output and blocks of the Triton kernels."""
+    from nsa_kernels.gpu.attention import triton_attention
+
+    return triton_attention(
+        q,
+        k,
+        v,
+        settings,
+        summary_k=summary_k,
+        summary_v=summary_v,
+        gates=gates,
+        packing=packing,
+    )
+
+
+@cache
+def _triton_is_there() -> bool:
+    """Whether Triton is installed; it is on Linux, with PyTorch for CUDA."""
+    return find_spec("triton") is not None
+
+
+def _choose(
+    q: Tensor, settings: AttentionSettings, packing: Packing | None, return_mass: bool
+) -> Impl:
+    """The fastest implementation for a device and settings."""
+    gated = settings.combine == "gated"
+    if packing is not None:
+        return Impl.TRITON
+    if q.is_cuda and settings.select_count is not None and _triton_is_there():
+        from nsa_kernels.gpu.layout import supports
+
+        if supports(q.dtype, settings) and not (gated and return_mass):
+            return Impl.TRITON
+    return Impl.REFERENCE if gated else Impl.BLOCKWISE
+
+
 def _validate(
-    q: Tensor, k: Tensor, v: Tensor, settings: AttentionSettings, gates: Tensor | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    settings: AttentionSettings,
+    gates: Tensor | None,
+    packing: Packing | None,
 ) -> None:
     """Raise ValueError with the received shapes where they do not go together."""
     if q.ndim != 4 or k.ndim != 4 or v.ndim != 4:
@@ -107,6 +179,8 @@ def _validate(
         )
     if q.shape[1] % k.shape[1]:
         raise ValueError(f"{q.shape[1]} query heads are no multiple of {k.shape[1]} groups")
+    if packing is not None and q.shape[0] != 1:
+        raise ValueError(f"packed sequences lie in one batch row; q has {q.shape[0]}")
     if not 0 < q.shape[2] <= k.shape[2]:
         raise ValueError(f"{q.shape[2]} queries cannot be the last of {k.shape[2]} positions")
     wanted = (*q.shape[:3], 3)

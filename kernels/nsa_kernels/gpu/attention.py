@@ -26,6 +26,7 @@ from nsa_kernels.gpu.banded_backward import (
 )
 from nsa_kernels.gpu.inverse import invert
 from nsa_kernels.gpu.layout import Packing, Problem, dense_last, empty_rows, pad
+from nsa_kernels.gpu.phi import mean_phi
 from nsa_kernels.gpu.selected import Branches, selected_forward
 from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_rows_backward
 from nsa_kernels.gpu.selection import select_blocks
@@ -38,7 +39,7 @@ def triton_attention(
     v: Tensor,
     settings: AttentionSettings,
     *,
-    summary_k: Tensor,
+    summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
     gates: Tensor | None = None,
     packing: Packing | None = None,
@@ -50,8 +51,8 @@ def triton_attention(
         k: (B, G, S, D).
         v: (B, G, S, Dv).
         settings: What to attend to; a `select_count` is set.
-        summary_k: (B, G, C, D).
-        summary_v: (B, G, C, Dv), for `gated`.
+        summary_k: (B, G, C, D); the means of the keys when None.
+        summary_v: (B, G, C, Dv), for `gated`; the means of the values when None.
         gates: (B, H, T, 3), for `gated`.
         packing: Where the sequences of a packed batch lie.
 
@@ -62,14 +63,23 @@ def triton_attention(
         UnsupportedError: If the kernels cannot do this.
     """
     problem = Problem.of(q, k, v, settings, packing)
-    q, k, v, summary_k = (dense_last(x) for x in (q, k, v, summary_k))
+    q, k, v = (dense_last(x) for x in (q, k, v))
+    summary_k = _means(problem, k) if summary_k is None else dense_last(summary_k)
     if settings.combine == "union":
         out, blocks = _Union.apply(q, k, v, summary_k, problem)
     else:
-        assert summary_v is not None
         assert gates is not None
-        out, blocks = _Gated.apply(q, k, v, summary_k, dense_last(summary_v), gates, problem)
+        summary_v = _means(problem, v) if summary_v is None else dense_last(summary_v)
+        out, blocks = _Gated.apply(q, k, v, summary_k, summary_v, gates, problem)
     return out, blocks[..., : settings.select_count]
+
+
+def _means(problem: Problem, x: Tensor) -> Tensor:
+    """Block means of keys or values: (B, G, C, D)."""
+    settings = problem.settings
+    if problem.packing is None:
+        return mean_phi(x, settings)
+    return mean_phi(x, settings, cu_seqlens=problem.cu_keys, cu_summaries=problem.cu_summaries)
 
 
 def _compression(settings: AttentionSettings) -> Band:
@@ -188,7 +198,9 @@ class _Union(torch.autograd.Function):
 @triton.jit(do_not_specialize=["queries"])
 def _row_dots_kernel(
     a_ptr, b_ptr, dots_ptr,
-    stride_ab, stride_ah, stride_at, stride_bb, stride_bh, stride_bt, stride_lb, stride_lh,
+    stride_ab, stride_ah, stride_at,
+    stride_bb, stride_bh, stride_bt,
+    stride_lb, stride_lh, stride_lt,
     queries,
     D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
@@ -202,7 +214,7 @@ def _row_dots_kernel(
     b_ptr += batch * stride_bb + head * stride_bh
     a = tl.load(a_ptr + at * stride_at + depth, mask=mask, other=0.0).to(tl.float32)
     b = tl.load(b_ptr + at * stride_bt + depth, mask=mask, other=0.0).to(tl.float32)
-    to = dots_ptr + batch * stride_lb + head * stride_lh + query
+    to = dots_ptr + batch * stride_lb + head * stride_lh + query.to(tl.int64) * stride_lt
     tl.store(to, tl.sum(a * b, axis=1), mask=query < queries)
 
 
@@ -212,7 +224,7 @@ def row_dots(problem: Problem, a: Tensor, b: Tensor) -> Tensor:
     dots = problem.per_query(a)
     _row_dots_kernel[(triton.cdiv(queries, 64), heads, batch)](
         a, b, dots,
-        *a.stride()[:3], *b.stride()[:3], *dots.stride()[:2],
+        *a.stride()[:3], *b.stride()[:3], *dots.stride(),
         queries,
         D=dim,
         D_PAD=pad(dim),

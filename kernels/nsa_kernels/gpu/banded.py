@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from nsa_kernels.gpu.layout import Problem, count_visible, empty_rows, find_sequence, pad
+from nsa_kernels.gpu.layout import Problem, count_visible, empty_rows, find_sequence, key_tiles, pad
 
 NO_SCORE = tl.constexpr(-1.0e30)
 """Less than any score, yet finite, so that differences are numbers."""
@@ -56,31 +55,26 @@ def row_queries(row, first, queries, HEADS: tl.constexpr, R: tl.constexpr, STRID
 
 
 @triton.jit
+def load_keys(
+    tiles, batch, first, g, SIZE: tl.constexpr, DEPTH: tl.constexpr
+):  # fmt: skip
+    """Keys or values of one group from `first` on, zeros past the end: [SIZE, DEPTH]."""
+    return tl.reshape(tiles.load([batch, first, g, 0]), [SIZE, DEPTH])
+
+
+@triton.jit
 def _attend_to(
-    q, k_ptr, v_ptr, acc, top, total, low, high, begin, end, keys, scale,
-    stride_kn, stride_vn,
-    D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
+    q, k_tiles, v_tiles, acc, top, total, low, high, begin, end, scale, batch, n_first, g,
+    D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_N: tl.constexpr, MASKED: tl.constexpr, VALUES: tl.constexpr,
 ):  # fmt: skip
     """Take the keys from `begin` to `end` into a running softmax."""
     column = tl.arange(0, BLOCK_N)
-    depth = tl.arange(0, D_PAD)
-    value_depth = tl.arange(0, DV_PAD)
     for start in tl.range(begin, end, BLOCK_N):
-        index = start + column
-        at = index.to(tl.int64)[:, None]
-        if MASKED:
-            k = tl.load(
-                k_ptr + at * stride_kn + depth,
-                mask=(index < keys)[:, None] & (depth < D),
-                other=0.0,
-            )  # [BLOCK_N, D_PAD]
-        elif D == D_PAD:
-            k = tl.load(k_ptr + at * stride_kn + depth)
-        else:
-            k = tl.load(k_ptr + at * stride_kn + depth, mask=(depth < D)[None, :], other=0.0)
+        k = load_keys(k_tiles, batch, n_first + start, g, BLOCK_N, D_PAD)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, BLOCK_N]
         if MASKED:
+            index = start + column
             seen = (index[None, :] >= low[:, None]) & (index[None, :] < high[:, None])
             scores = tl.where(seen, scores, float("-inf"))
         new_top = tl.maximum(top, tl.max(scores, axis=1) * scale)
@@ -89,20 +83,7 @@ def _attend_to(
         total = total * shrink + tl.sum(probs, axis=1)
         top = new_top
         if VALUES:
-            if MASKED:
-                v = tl.load(
-                    v_ptr + at * stride_vn + value_depth,
-                    mask=(index < keys)[:, None] & (value_depth < DV),
-                    other=0.0,
-                )  # [BLOCK_N, DV_PAD]
-            elif DV == DV_PAD:
-                v = tl.load(v_ptr + at * stride_vn + value_depth)
-            else:
-                v = tl.load(
-                    v_ptr + at * stride_vn + value_depth,
-                    mask=(value_depth < DV)[None, :],
-                    other=0.0,
-                )
+            v = load_keys(v_tiles, batch, n_first + start, g, BLOCK_N, DV_PAD)
             acc = acc * shrink[:, None]
             acc = tl.dot(probs.to(v.dtype), v, acc, input_precision="ieee")
     return acc, top, total
@@ -110,14 +91,12 @@ def _attend_to(
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "keys", "window"])
 def _banded_forward_kernel(
-    q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, grad_ptr, dots_ptr,
+    q_ptr, k_tiles, v_tiles, out_ptr, lse_ptr, grad_ptr, dots_ptr,
     cu_q_ptr, cu_k_ptr, cu_n_ptr,
     stride_qb, stride_qh, stride_qt,
-    stride_kb, stride_kg, stride_kn,
-    stride_vb, stride_vg, stride_vn,
     stride_ob, stride_oh, stride_ot,
     stride_gb, stride_gh, stride_gt,
-    stride_lb, stride_lh,
+    stride_lb, stride_lh, stride_lt,
     queries, seq_len, keys, window, scale,
     R: tl.constexpr, KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr,
     QUERY_STRIDE: tl.constexpr, WINDOWED: tl.constexpr,
@@ -146,35 +125,35 @@ def _banded_forward_kernel(
         mask=valid[:, None] & (depth < D),
         other=0.0,
     )  # [BLOCK_M, D_PAD]
-    k_ptr += b * stride_kb + g * stride_kg + n_first * stride_kn
-    v_ptr += b * stride_vb + g * stride_vg + n_first * stride_vn
+    batch = 0 if PACKED else tl.program_id(2)
+    group = tl.program_id(1)
+    n_first = n_first.to(tl.int32)
 
-    high = count_visible(position, KEY_BLOCK, KEY_STRIDE)
+    high = tl.minimum(count_visible(position, KEY_BLOCK, KEY_STRIDE), keys)
     low = tl.zeros_like(position)
     if WINDOWED:
         low = tl.maximum(position + 1 - window, 0)
-    least_high = tl.min(high)
-    end = tl.minimum(tl.max(tl.where(valid, high, 0)), keys)
+    end = tl.max(tl.where(valid, high, 0))
     begin = tl.min(low) // BLOCK_N * BLOCK_N
     # Between `whole` and `ragged` every row sees every key.
     whole = tl.minimum(tl.cdiv(tl.max(low), BLOCK_N) * BLOCK_N, tl.cdiv(end, BLOCK_N) * BLOCK_N)
-    ragged = tl.maximum(tl.minimum(least_high, keys) // BLOCK_N * BLOCK_N, whole)
+    ragged = tl.maximum(tl.min(high) // BLOCK_N * BLOCK_N, whole)
 
     acc = tl.zeros([BLOCK_M, DV_PAD], tl.float32)
     top = tl.full([BLOCK_M], NO_SCORE, tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     if WINDOWED:
         acc, top, total = _attend_to(
-            q, k_ptr, v_ptr, acc, top, total, low, high, begin, whole, keys, scale,
-            stride_kn, stride_vn, D, DV, D_PAD, DV_PAD, BLOCK_N, True, VALUES,
+            q, k_tiles, v_tiles, acc, top, total, low, high, begin, whole, scale,
+            batch, n_first, group, D_PAD, DV_PAD, BLOCK_N, True, VALUES,
         )  # fmt: skip
     acc, top, total = _attend_to(
-        q, k_ptr, v_ptr, acc, top, total, low, high, whole, ragged, keys, scale,
-        stride_kn, stride_vn, D, DV, D_PAD, DV_PAD, BLOCK_N, False, VALUES,
+        q, k_tiles, v_tiles, acc, top, total, low, high, whole, ragged, scale,
+        batch, n_first, group, D_PAD, DV_PAD, BLOCK_N, False, VALUES,
     )  # fmt: skip
     acc, top, total = _attend_to(
-        q, k_ptr, v_ptr, acc, top, total, low, high, ragged, end, keys, scale,
-        stride_kn, stride_vn, D, DV, D_PAD, DV_PAD, BLOCK_N, True, VALUES,
+        q, k_tiles, v_tiles, acc, top, total, low, high, ragged, end, scale,
+        batch, n_first, group, D_PAD, DV_PAD, BLOCK_N, True, VALUES,
     )  # fmt: skip
 
     seen = total > 0
@@ -187,11 +166,11 @@ def _banded_forward_kernel(
         grad_at = (head * stride_gh + at * stride_gt)[:, None] + value_depth
         grad = tl.load(grad_ptr + b * stride_gb + grad_at, mask=written, other=0.0)
         dots = tl.sum(acc * grad.to(tl.float32), axis=1)
-        tl.store(dots_ptr + b * stride_lb + head * stride_lh + at, dots, mask=valid)
+        tl.store(dots_ptr + b * stride_lb + head * stride_lh + at * stride_lt, dots, mask=valid)
     else:
         # A row that sees nothing gets +inf, so that its probabilities come out as zero.
         lse = tl.where(seen, top + tl.log2(tl.where(seen, total, 1.0)), float("inf"))
-        tl.store(lse_ptr + b * stride_lb + head * stride_lh + at, lse, mask=valid)
+        tl.store(lse_ptr + b * stride_lb + head * stride_lh + at * stride_lt, lse, mask=valid)
 
 
 def banded_forward(
@@ -249,19 +228,23 @@ def _launch(
     keys, cu_keys = band_keys(problem, band)
     first = problem.offset // band.query_stride * band.query_stride
     scored = (problem.offset + problem.queries - 1 - first) // band.query_stride + 1
-    tile = _tile(problem, values=out is not None or grad is not None)
+    if keys == 0:
+        lse.fill_(float("inf") if grad is None else 0.0)
+        if out is not None:
+            out.zero_()
+        return
+    tile = _tile(problem, band, values=out is not None or grad is not None)
+    k_tiles, v_tiles = key_tiles(k, tile["BLOCK_N"]), key_tiles(v, tile["BLOCK_N"])
     like = q if out is None else out
     grad_strides = (0, 0, 0) if grad is None else grad.stride()[:3]
     grid = (triton.cdiv(scored * problem.repeat, tile["BLOCK_M"]), problem.groups, problem.batch)
     _banded_forward_kernel[grid](
-        q, k, v, like, lse, q if grad is None else grad, lse,
+        q, k_tiles, v_tiles, like, lse, q if grad is None else grad, lse,
         problem.cu_queries, problem.cu_keys, cu_keys,
         problem.batch_stride(q), q.stride(1), q.stride(2),
-        problem.batch_stride(k), k.stride(1), k.stride(2),
-        problem.batch_stride(v), v.stride(1), v.stride(2),
         problem.batch_stride(like), like.stride(1), like.stride(2),
         0 if problem.packing else grad_strides[0], grad_strides[1], grad_strides[2],
-        problem.batch_stride(lse), lse.stride(1),
+        problem.batch_stride(lse), lse.stride(1), lse.stride(2),
         problem.queries, problem.seq_len, keys, band.window or 0, problem.scale,
         R=problem.repeat,
         KEY_BLOCK=band.key_block,
@@ -279,10 +262,12 @@ def _launch(
     )  # fmt: skip
 
 
-def _tile(problem: Problem, *, values: bool) -> dict[str, int]:
+def _tile(problem: Problem, band: Band, *, values: bool) -> dict[str, int]:
     """Rows and keys of a tile, warps and pipeline stages, as measured on an H200."""
     if problem.dim > 128:
         return {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2}
+    if band.window is not None:
+        return {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 3}
     if not values:
-        return {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 3}
-    return {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 2}
+        return {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 2}
+    return {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 3}

@@ -19,8 +19,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nsa_kernels.gpu.banded import Band, band_keys, row_queries
-from nsa_kernels.gpu.layout import Problem, count_visible, find_sequence, pad
+from nsa_kernels.gpu.banded import Band, band_keys, load_keys, row_queries
+from nsa_kernels.gpu.layout import Problem, count_visible, find_sequence, key_tiles, pad, row_tiles
 
 _SHARES = 8
 """Parts that the rows of a key tile are dealt into, where there is no window."""
@@ -44,16 +44,19 @@ class OutputGradient:
 
     def strides(self, problem: Problem) -> tuple[int, ...]:
         """Strides of `out`, of `lse` and `dots`, and of `gate`, for a kernel."""
+        out = (problem.batch_stride(self.out), self.out.stride(1), self.out.stride(2))
+        return (*out, *self.number_strides(problem))
+
+    def number_strides(self, problem: Problem) -> tuple[int, ...]:
+        """Strides of `lse` and `dots`, and of `gate`, for a kernel."""
         gate = (0, 0, 0)
         if self.gate is not None:
             gate = (problem.batch_stride(self.gate), self.gate.stride(1), self.gate.stride(2))
         assert self.lse.stride() == self.dots.stride()
         return (
-            problem.batch_stride(self.out),
-            self.out.stride(1),
-            self.out.stride(2),
             problem.batch_stride(self.lse),
             self.lse.stride(1),
+            self.lse.stride(2),
             *gate,
         )
 
@@ -61,7 +64,7 @@ class OutputGradient:
 @triton.jit
 def load_rows(
     q_ptr, grad_ptr, lse_ptr, dots_ptr, gate_ptr, head, at, valid,
-    stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_gh, stride_gt,
+    stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt, stride_gh, stride_gt,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     GATED: tl.constexpr,
 ):  # fmt: skip
@@ -81,8 +84,8 @@ def load_rows(
         mask=valid[:, None] & (value_depth < DV),
         other=0.0,
     )  # [BLOCK_M, DV_PAD]
-    lse = tl.load(lse_ptr + head * stride_lh + at, mask=valid, other=float("inf"))
-    dots = tl.load(dots_ptr + head * stride_lh + at, mask=valid, other=0.0)
+    lse = tl.load(lse_ptr + head * stride_lh + at * stride_lt, mask=valid, other=float("inf"))
+    dots = tl.load(dots_ptr + head * stride_lh + at * stride_lt, mask=valid, other=0.0)
     gate = tl.full([q.shape[0]], 1.0, tl.float32)
     if GATED:
         gate_at = head * stride_gh + at * stride_gt
@@ -100,13 +103,11 @@ def add_rows(ptr, at, value, written, ADDS: tl.constexpr):
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "keys", "window"])
 def _banded_rows_backward_kernel(
-    q_ptr, k_ptr, v_ptr, grad_ptr, lse_ptr, dots_ptr, gate_ptr, dq_ptr,
+    q_ptr, k_tiles, v_tiles, grad_ptr, lse_ptr, dots_ptr, gate_ptr, dq_ptr,
     cu_q_ptr, cu_k_ptr, cu_n_ptr,
     stride_qb, stride_qh, stride_qt,
-    stride_kb, stride_kg, stride_kn,
-    stride_vb, stride_vg, stride_vn,
     stride_ob, stride_oh, stride_ot,
-    stride_lb, stride_lh,
+    stride_lb, stride_lh, stride_lt,
     stride_gb, stride_gh, stride_gt,
     stride_db, stride_dh, stride_dt,
     queries, seq_len, keys, window, scale, plain_scale,
@@ -130,28 +131,23 @@ def _banded_rows_backward_kernel(
     q, grad, lse, dots, gate = load_rows(
         q_ptr + b * stride_qb, grad_ptr + b * stride_ob, lse_ptr + b * stride_lb,
         dots_ptr + b * stride_lb, gate_ptr + b * stride_gb, head, at, valid,
-        stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_gh, stride_gt,
+        stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt, stride_gh, stride_gt,
         D, DV, D_PAD, DV_PAD, GATED,
     )  # fmt: skip
-    k_ptr += b * stride_kb + g * stride_kg + n_first * stride_kn
-    v_ptr += b * stride_vb + g * stride_vg + n_first * stride_vn
+    batch = 0 if PACKED else tl.program_id(2)
+    n_first = n_first.to(tl.int32)
     depth = tl.arange(0, D_PAD)
-    value_depth = tl.arange(0, DV_PAD)
     column = tl.arange(0, BLOCK_N)
-    high = count_visible(position, KEY_BLOCK, KEY_STRIDE)
+    high = tl.minimum(count_visible(position, KEY_BLOCK, KEY_STRIDE), keys)
     low = tl.zeros_like(position)
     if WINDOWED:
         low = tl.maximum(position + 1 - window, 0)
-    end = tl.minimum(tl.max(tl.where(valid, high, 0)), keys)
+    end = tl.max(tl.where(valid, high, 0))
     dq = tl.zeros([BLOCK_M, D_PAD], tl.float32)
     for start in tl.range(tl.min(low) // BLOCK_N * BLOCK_N, end, BLOCK_N):
         index = start + column
-        key = index.to(tl.int64)[:, None]
-        there = (index < keys)[:, None]
-        k = tl.load(k_ptr + key * stride_kn + depth, mask=there & (depth < D), other=0.0)
-        v = tl.load(
-            v_ptr + key * stride_vn + value_depth, mask=there & (value_depth < DV), other=0.0
-        )  # [BLOCK_N, DV_PAD]
+        k = load_keys(k_tiles, batch, n_first + start, tl.program_id(1), BLOCK_N, D_PAD)
+        v = load_keys(v_tiles, batch, n_first + start, tl.program_id(1), BLOCK_N, DV_PAD)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, BLOCK_N]
         dprobs = tl.dot(grad, tl.trans(v), input_precision="ieee")  # [BLOCK_M, BLOCK_N]
         seen = (index[None, :] >= low[:, None]) & (index[None, :] < high[:, None])
@@ -183,18 +179,17 @@ def keys_step(
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "keys", "window"])
 def _banded_keys_backward_kernel(
-    q_ptr, k_ptr, v_ptr, grad_ptr, lse_ptr, dots_ptr, gate_ptr, dk_ptr, dv_ptr,
+    q_rows, k_ptr, v_ptr, grad_rows, lse_ptr, dots_ptr, gate_ptr, dk_ptr, dv_ptr,
     cu_q_ptr, cu_k_ptr, cu_n_ptr,
-    stride_qb, stride_qh, stride_qt,
     stride_kb, stride_kg, stride_kn,
     stride_vb, stride_vg, stride_vn,
-    stride_ob, stride_oh, stride_ot,
-    stride_lb, stride_lh,
+    stride_lb, stride_lh, stride_lt,
     stride_gb, stride_gh, stride_gt,
     stride_ds, stride_db, stride_dg, stride_dn,
     stride_es, stride_eb, stride_eg, stride_en,
     queries, seq_len, keys, window, scale, plain_scale,
-    R: tl.constexpr, KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr, WINDOWED: tl.constexpr,
+    R: tl.constexpr, HEADS: tl.constexpr,
+    KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr, WINDOWED: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, SHARES: tl.constexpr,
     GATED: tl.constexpr, PACKED: tl.constexpr,
@@ -224,27 +219,36 @@ def _banded_keys_backward_kernel(
         mask=there & (value_depth < DV),
         other=0.0,
     )  # [BLOCK_N, DV_PAD]
-    # The queries that see any of these keys, cut into equal shares of whole row tiles.
+    # The queries that see any of these keys, dealt out in equal shares.
+    BLOCK_T: tl.constexpr = BLOCK_M // HEADS
     first = tl.maximum(tile * BLOCK_N * KEY_STRIDE + KEY_BLOCK - 1 - offset, 0)
     last = queries
     if WINDOWED:
         last = tl.minimum(last, tile * BLOCK_N + BLOCK_N - 1 + window - offset)
-    rows = tl.maximum(last - first, 0) * R
-    per_share = tl.cdiv(tl.cdiv(rows, BLOCK_M), SHARES) * BLOCK_M
-    begin = share * per_share
-    end = tl.minimum(begin + per_share, rows)
+    per_share = tl.cdiv(tl.cdiv(tl.maximum(last - first, 0), BLOCK_T), SHARES) * BLOCK_T
+    begin = first + share * per_share
+    end = tl.minimum(begin + per_share, last)
+    row = tl.arange(0, BLOCK_M)
+    head = row % HEADS
+    head_at = b * stride_lb + (head + g * R) * stride_lh
+    gate_at = b * stride_gb + (head + g * R) * stride_gh
+    batch = 0 if PACKED else tl.program_id(2)
     dk = tl.zeros([BLOCK_N, D_PAD], tl.float32)
     dv = tl.zeros([BLOCK_N, DV_PAD], tl.float32)
-    for start in tl.range(begin, end, BLOCK_M):
-        row = first * R + start + tl.arange(0, BLOCK_M)
-        head, query, position, valid = row_queries(row, offset, queries, R, R, 1)
-        q, grad, lse, dots, gate = load_rows(
-            q_ptr + b * stride_qb, grad_ptr + b * stride_ob, lse_ptr + b * stride_lb,
-            dots_ptr + b * stride_lb, gate_ptr + b * stride_gb,
-            head + g * R, (q_first + query).to(tl.int64), valid,
-            stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_gh, stride_gt,
-            D, DV, D_PAD, DV_PAD, GATED,
-        )  # fmt: skip
+    for start in tl.range(begin, end, BLOCK_T):
+        query = start + row // HEADS
+        valid = (query < end) & (head < R)
+        at = (q_first + query).to(tl.int64)
+        row_at = [batch, q_first.to(tl.int32) + start, tl.program_id(1) * R, 0]
+        q = tl.reshape(q_rows.load(row_at), [BLOCK_M, D_PAD])
+        grad = tl.reshape(grad_rows.load(row_at), [BLOCK_M, DV_PAD])
+        lse = tl.load(lse_ptr + head_at + at * stride_lt, mask=valid, other=float("inf"))
+        dots = tl.load(dots_ptr + head_at + at * stride_lt, mask=valid, other=0.0)
+        gate = tl.full([BLOCK_M], 1.0, tl.float32)
+        if GATED:
+            gate = tl.load(gate_ptr + gate_at + at * stride_gt, mask=valid, other=0.0)
+            gate = gate.to(tl.float32)
+        position = query + offset
         seen = index[:, None] < count_visible(position, KEY_BLOCK, KEY_STRIDE)[None, :]
         if WINDOWED:
             seen = seen & (index[:, None] > position[None, :] - window)
@@ -279,6 +283,10 @@ def banded_rows_backward(
         adds: Whether to add.
     """
     keys, cu_keys = band_keys(problem, band)
+    if keys == 0:
+        if not adds:
+            dq.zero_()
+        return
     tile = _rows_tile(problem)
     grid = (
         triton.cdiv(problem.queries * problem.repeat, tile["BLOCK_M"]),
@@ -286,11 +294,10 @@ def banded_rows_backward(
         problem.batch,
     )
     _banded_rows_backward_kernel[grid](
-        q, k, v, grad.out, grad.lse, grad.dots, grad.lse if grad.gate is None else grad.gate, dq,
+        q, key_tiles(k, tile["BLOCK_N"]), key_tiles(v, tile["BLOCK_N"]),
+        grad.out, grad.lse, grad.dots, grad.lse if grad.gate is None else grad.gate, dq,
         problem.cu_queries, problem.cu_keys, cu_keys,
         problem.batch_stride(q), q.stride(1), q.stride(2),
-        problem.batch_stride(k), k.stride(1), k.stride(2),
-        problem.batch_stride(v), v.stride(1), v.stride(2),
         *grad.strides(problem),
         problem.batch_stride(dq), dq.stride(1), dq.stride(2),
         problem.queries, problem.seq_len, keys, band.window or 0,
@@ -306,25 +313,28 @@ def banded_keys_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of keys (B, G, J, D) and values (B, G, J, Dv), fp32; arguments as above."""
     keys, cu_keys = band_keys(problem, band)
-    tile = _keys_tile(problem)
+    tile = _keys_tile(problem, band)
+    heads = triton.next_power_of_2(problem.repeat)
+    tile["BLOCK_M"] = max(tile["BLOCK_M"], heads)
+    block_t = tile["BLOCK_M"] // heads
     shares = _SHARES if band.window is None else 1
     dk = torch.empty(shares, *k.shape, dtype=torch.float32, device=k.device)
     dv = torch.empty(shares, *v.shape, dtype=torch.float32, device=v.device)
     grid = (triton.cdiv(keys, tile["BLOCK_N"]) * shares, problem.groups, problem.batch)
     if keys:
         _banded_keys_backward_kernel[grid](
-            q, k, v, grad.out, grad.lse, grad.dots,
-            grad.lse if grad.gate is None else grad.gate, dk, dv,
+            row_tiles(q, block_t, heads), k, v, row_tiles(grad.out, block_t, heads),
+            grad.lse, grad.dots, grad.lse if grad.gate is None else grad.gate, dk, dv,
             problem.cu_queries, problem.cu_keys, cu_keys,
-            problem.batch_stride(q), q.stride(1), q.stride(2),
             problem.batch_stride(k), k.stride(1), k.stride(2),
             problem.batch_stride(v), v.stride(1), v.stride(2),
-            *grad.strides(problem),
+            *grad.number_strides(problem),
             dk.stride(0), problem.batch_stride(dk[0]), dk.stride(2), dk.stride(3),
             dv.stride(0), problem.batch_stride(dv[0]), dv.stride(2), dv.stride(3),
             problem.queries, problem.seq_len, keys, band.window or 0,
             problem.scale, problem.plain_scale,
             **band_constants(problem, band, grad),
+            HEADS=heads,
             SHARES=shares,
             **tile,
         )  # fmt: skip
@@ -351,11 +361,13 @@ def _rows_tile(problem: Problem) -> dict[str, int]:
     """Tile of the kernel over rows, as measured on an H200."""
     if problem.dim > 128:
         return {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2}
-    return {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2}
+    return {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 3}
 
 
-def _keys_tile(problem: Problem) -> dict[str, int]:
+def _keys_tile(problem: Problem, band: Band) -> dict[str, int]:
     """Tile of the kernel over keys, as measured on an H200."""
+    if band.window is not None and problem.dim <= 128:
+        return {"BLOCK_M": 32, "BLOCK_N": 128, "num_warps": 8, "num_stages": 3}
     if problem.dim > 128:
         return {"BLOCK_M": 32, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2}
     return {"BLOCK_M": 64, "BLOCK_N": 128, "num_warps": 8, "num_stages": 2}

@@ -72,7 +72,9 @@ def invert(problem: Problem, blocks: Tensor, keys: int) -> Choosers:
     width = problem.blocks
     if problem.packing:
         assert problem.cu_tiles is not None
-        sizes = (problem.packing.cu_keys.diff() + settings.select_block - 1) // settings.select_block
+        sizes = (
+            problem.packing.cu_keys.diff() + settings.select_block - 1
+        ) // settings.select_block
         cu_blocks = problem.packing.running(sizes)
         width = keys // settings.select_block + problem.batch
         number = torch.arange(width, dtype=torch.int32, device=blocks.device)
@@ -102,5 +104,3 @@ def invert(problem: Problem, blocks: Tensor, keys: int) -> Choosers:
         cu_blocks=cu_blocks,
         sequence_of_block=sequence_of_block,
     )
-
-

@@ -14,6 +14,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.settings import AttentionSettings
@@ -123,26 +124,13 @@ class Problem:
         Raises:
             UnsupportedError: If the kernels cannot do this.
         """
-        if q.dtype not in _DTYPES or not q.dtype == k.dtype == v.dtype:
+        if not q.dtype == k.dtype == v.dtype:
             raise UnsupportedError(
-                f"the Triton kernels take one of bfloat16, float16, float32 for q, k and v; "
+                "the Triton kernels take q, k and v of one dtype; "
                 f"got {q.dtype}, {k.dtype}, {v.dtype}"
             )
-        for name in ("select_block", "select_tile", "score_stride", "compress_stride"):
-            value = getattr(settings, name)
-            if value & (value - 1):
-                raise UnsupportedError(
-                    f"{name} is {value}; the Triton kernels need a power of two"
-                )
-        if not 16 <= settings.select_block <= 128:
-            raise UnsupportedError(
-                f"select_block is {settings.select_block}; the Triton kernels take 16 to 128"
-            )
-        if settings.compress_block > settings.select_block + settings.compress_stride:
-            raise UnsupportedError(
-                f"compress_block {settings.compress_block} is longer than select_block + "
-                f"compress_stride, {settings.select_block + settings.compress_stride}"
-            )
+        if reason := _refusal(q.dtype, settings):
+            raise UnsupportedError(f"the Triton kernels {reason}")
         return cls(
             settings=settings,
             batch=packing.sequences if packing else q.shape[0],
@@ -219,13 +207,42 @@ class Problem:
         return 0 if self.packing else x.stride(0)
 
     def per_query(self, like: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """An unwritten number for each query head and query of `like`: (B, H, T)."""
-        return torch.empty(like.shape[:3], dtype=dtype, device=like.device)
+        """An unwritten number for each query head and query of `like`: (B, H, T).
+
+        Like rows, the heads of a query lie side by side.
+        """
+        batch, heads, queries = like.shape[:3]
+        return torch.empty(batch, queries, heads, dtype=dtype, device=like.device).transpose(1, 2)
+
+
+def _refusal(dtype: torch.dtype, settings: AttentionSettings) -> str | None:
+    """Why the kernels cannot do something; None where they can."""
+    if dtype not in _DTYPES:
+        return f"take bfloat16, float16 and float32; got {dtype}"
+    if settings.select_count is None:
+        return "select a number of blocks; select_count is None, dense attention"
+    for name in ("select_block", "select_tile", "score_stride", "compress_stride"):
+        value = getattr(settings, name)
+        if value & (value - 1):
+            return f"need powers of two; {name} is {value}"
+    if not 16 <= settings.select_block <= 128:
+        return f"take a select_block of 16 to 128; it is {settings.select_block}"
+    if settings.compress_block > settings.select_block + settings.compress_stride:
+        return (
+            "take a compress_block of at most select_block + compress_stride, "
+            f"{settings.select_block + settings.compress_stride}; it is {settings.compress_block}"
+        )
+    return None
+
+
+def supports(dtype: torch.dtype, settings: AttentionSettings) -> bool:
+    """Whether the Triton kernels can do this."""
+    return _refusal(dtype, settings) is None
 
 
 def pad(size: int) -> int:
     """The power of two, 16 at least, that a dimension of a tile is padded to."""
-    return max(16, triton.next_power_of_2(size))
+    return max(16, int(triton.next_power_of_2(size)))
 
 
 def dense_last(x: Tensor) -> Tensor:
@@ -238,3 +255,16 @@ def empty_rows(q: Tensor, dim: int) -> Tensor:
     batch, heads, queries = q.shape[:3]
     rows = torch.empty(batch, queries, heads, dim, dtype=q.dtype, device=q.device)
     return rows.transpose(1, 2)
+
+
+def row_tiles(x: Tensor, queries: int, heads: int) -> TensorDescriptor:
+    """Tiles of `queries` by `heads` rows of (B, H, T, D), for the card's tensor memory engine."""
+    batch, all_heads, length, dim = x.shape
+    strides = [x.stride(0), x.stride(2), x.stride(1), 1]
+    shape, tile = [batch, length, all_heads, dim], [1, queries, heads, pad(dim)]
+    return TensorDescriptor(x, shape, strides, tile)
+
+
+def key_tiles(x: Tensor, keys: int) -> TensorDescriptor:
+    """Tiles of `keys` rows of one group of (B, G, S, D)."""
+    return row_tiles(x, keys, 1)

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from nsa_kernels.gpu.banded import NO_SCORE
-from nsa_kernels.gpu.layout import Problem, empty_rows, find_sequence, pad
+from nsa_kernels.gpu.banded import NO_SCORE, load_keys
+from nsa_kernels.gpu.layout import Problem, empty_rows, find_sequence, key_tiles, pad
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +38,12 @@ class Branches:
 
 @triton.jit(do_not_specialize=["queries", "seq_len"])
 def _selected_forward_kernel(
-    q_ptr, k_ptr, v_ptr, blocks_ptr, out_ptr, lse_ptr, gates_ptr, compressed_ptr, recent_ptr,
+    q_ptr, k_tiles, v_tiles, blocks_ptr, out_ptr, lse_ptr, gates_ptr, compressed_ptr, recent_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,
     stride_qb, stride_qh, stride_qt,
-    stride_kb, stride_kg, stride_kn,
-    stride_vb, stride_vg, stride_vn,
     stride_sb, stride_sg, stride_su,
     stride_ob, stride_oh, stride_ot,
-    stride_lb, stride_lh,
+    stride_lb, stride_lh, stride_lt,
     stride_gb, stride_gh, stride_gt, stride_gc,
     queries, seq_len, scale,
     COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
@@ -78,8 +75,8 @@ def _selected_forward_kernel(
         mask=valid[:, None] & (depth < D),
         other=0.0,
     )  # [BLOCK_M, D_PAD]
-    k_ptr += b * stride_kb + g * stride_kg + k_first * stride_kn
-    v_ptr += b * stride_vb + g * stride_vg + k_first * stride_vn
+    batch = 0 if PACKED else tl.program_id(2)
+    k_first = k_first.to(tl.int32)
     blocks_ptr += b * stride_sb + g * stride_sg + (u_first + tile) * stride_su
 
     acc = tl.zeros([BLOCK_M, DV_PAD], tl.float32)
@@ -87,20 +84,13 @@ def _selected_forward_kernel(
     total = tl.zeros([BLOCK_M], tl.float32)
     for i in tl.range(0, COUNT):
         block = tl.load(blocks_ptr + i)
-        index = tl.where(block < 0, seq_len, block * SELECT_BLOCK) + column
-        there = index < seq_len
-        key = index.to(tl.int64)[:, None]
-        k = tl.load(
-            k_ptr + key * stride_kn + depth, mask=there[:, None] & (depth < D), other=0.0
-        )  # [SELECT_BLOCK, D_PAD]
-        v = tl.load(
-            v_ptr + key * stride_vn + value_depth,
-            mask=there[:, None] & (value_depth < DV),
-            other=0.0,
-        )  # [SELECT_BLOCK, DV_PAD]
+        first = tl.where(block < 0, seq_len, block * SELECT_BLOCK)
+        index = first + column
+        k = load_keys(k_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, D_PAD)
+        v = load_keys(v_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, DV_PAD)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [BLOCK_M, SELECT_BLOCK]
-        scores = tl.where(index[None, :] <= position[:, None], scores, float("-inf"))
-        scores = tl.where(there[None, :], scores, float("-inf"))
+        seen = index[None, :] <= tl.minimum(position, seq_len - 1)[:, None]
+        scores = tl.where(seen, scores, float("-inf"))
         new_top = tl.maximum(top, tl.max(scores, axis=1))
         probs = tl.exp2(scores - new_top[:, None])
         shrink = tl.exp2(top - new_top)
@@ -124,7 +114,7 @@ def _selected_forward_kernel(
         acc += other * gate[:, None]
     tl.store(out_ptr + at_out, acc.to(out_ptr.dtype.element_ty), mask=written)
     lse = top + tl.log2(total)
-    tl.store(lse_ptr + b * stride_lb + head * stride_lh + at, lse, mask=valid)
+    tl.store(lse_ptr + b * stride_lb + head * stride_lh + at * stride_lt, lse, mask=valid)
 
 
 def selected_forward(
@@ -154,17 +144,15 @@ def selected_forward(
     gates = branches.gates if branches else None
     grid, tile = selected_grid(problem)
     _selected_forward_kernel[grid](
-        q, k, v, blocks, out, lse,
+        q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks, out, lse,
         gates,
         branches.compressed if branches else None,
         branches.recent if branches else None,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         problem.batch_stride(q), q.stride(1), q.stride(2),
-        problem.batch_stride(k), k.stride(1), k.stride(2),
-        problem.batch_stride(v), v.stride(1), v.stride(2),
         problem.batch_stride(blocks), blocks.stride(1), blocks.stride(2),
         problem.batch_stride(out), out.stride(1), out.stride(2),
-        problem.batch_stride(lse), lse.stride(1),
+        problem.batch_stride(lse), lse.stride(1), lse.stride(2),
         *gate_strides(problem, gates),
         problem.queries, problem.seq_len, problem.scale,
         COUNT=blocks.shape[3],

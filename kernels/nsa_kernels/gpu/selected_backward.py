@@ -15,9 +15,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nsa_kernels.gpu.banded import load_keys
 from nsa_kernels.gpu.banded_backward import OutputGradient, add_rows, keys_step, load_rows
 from nsa_kernels.gpu.inverse import Choosers
-from nsa_kernels.gpu.layout import Problem, find_sequence, pad
+from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, pad
 from nsa_kernels.gpu.selected import selected_grid
 
 
@@ -44,7 +45,7 @@ def _selected_keys_backward_kernel(
     stride_kb, stride_kg, stride_kn,
     stride_vb, stride_vg, stride_vn,
     stride_ob, stride_oh, stride_ot,
-    stride_lb, stride_lh,
+    stride_lb, stride_lh, stride_lt,
     stride_gb, stride_gh, stride_gt,
     queries, seq_len, lists, piece, blocks, groups, scale, plain_scale,
     R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
@@ -94,7 +95,7 @@ def _selected_keys_backward_kernel(
             q_ptr + b * stride_qb, grad_ptr + b * stride_ob, lse_ptr + b * stride_lb,
             dots_ptr + b * stride_lb, gate_ptr + b * stride_gb,
             within % R + g * R, (q_first + query).to(tl.int64), valid,
-            stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_gh, stride_gt,
+            stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt, stride_gh, stride_gt,
             D, DV, D_PAD, DV_PAD, GATED,
         )  # fmt: skip
         seen = (index[:, None] <= position[None, :]) & there
@@ -140,14 +141,12 @@ def _sum_pieces_kernel(
 
 @triton.jit(do_not_specialize=["queries", "seq_len"])
 def _selected_rows_backward_kernel(
-    q_ptr, k_ptr, v_ptr, blocks_ptr, grad_ptr, lse_ptr, dots_ptr, gate_ptr, dq_ptr, dgate_ptr,
+    q_ptr, k_tiles, v_tiles, blocks_ptr, grad_ptr, lse_ptr, dots_ptr, gate_ptr, dq_ptr, dgate_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,
     stride_qb, stride_qh, stride_qt,
-    stride_kb, stride_kg, stride_kn,
-    stride_vb, stride_vg, stride_vn,
     stride_sb, stride_sg, stride_su,
     stride_ob, stride_oh, stride_ot,
-    stride_lb, stride_lh,
+    stride_lb, stride_lh, stride_lt,
     stride_gb, stride_gh, stride_gt,
     stride_db, stride_dh, stride_dt,
     queries, seq_len, scale, plain_scale,
@@ -176,33 +175,25 @@ def _selected_rows_backward_kernel(
     q, grad, lse, dots, gate = load_rows(
         q_ptr + b * stride_qb, grad_ptr + b * stride_ob, lse_ptr + b * stride_lb,
         dots_ptr + b * stride_lb, gate_ptr + b * stride_gb, head, at, valid,
-        stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_gh, stride_gt,
+        stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt, stride_gh, stride_gt,
         D, DV, D_PAD, DV_PAD, GATED,
     )  # fmt: skip
     depth = tl.arange(0, D_PAD)
-    value_depth = tl.arange(0, DV_PAD)
     column = tl.arange(0, SELECT_BLOCK)
-    k_ptr += b * stride_kb + g * stride_kg + k_first * stride_kn
-    v_ptr += b * stride_vb + g * stride_vg + k_first * stride_vn
+    batch = 0 if PACKED else tl.program_id(2)
+    k_first = k_first.to(tl.int32)
     blocks_ptr += b * stride_sb + g * stride_sg + (u_first + tile) * stride_su
     dq = tl.zeros([BLOCK_M, D_PAD], tl.float32)
     dgate = tl.zeros([BLOCK_M], tl.float32)
     for i in tl.range(0, COUNT):
         block = tl.load(blocks_ptr + i)
-        index = tl.where(block < 0, seq_len, block * SELECT_BLOCK) + column
-        there = index < seq_len
-        key = index.to(tl.int64)[:, None]
-        k = tl.load(
-            k_ptr + key * stride_kn + depth, mask=there[:, None] & (depth < D), other=0.0
-        )  # [SELECT_BLOCK, D_PAD]
-        v = tl.load(
-            v_ptr + key * stride_vn + value_depth,
-            mask=there[:, None] & (value_depth < DV),
-            other=0.0,
-        )  # [SELECT_BLOCK, DV_PAD]
+        first = tl.where(block < 0, seq_len, block * SELECT_BLOCK)
+        index = first + column
+        k = load_keys(k_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, D_PAD)
+        v = load_keys(v_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, DV_PAD)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
         dprobs = tl.dot(grad, tl.trans(v), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
-        seen = (index[None, :] <= position[:, None]) & there[None, :]
+        seen = index[None, :] <= tl.minimum(position, seq_len - 1)[:, None]
         probs = tl.where(seen, tl.exp2(scores * scale - lse[:, None]), 0.0)
         if GATED:
             dgate += tl.sum(probs * dprobs, axis=1)
@@ -212,7 +203,7 @@ def _selected_rows_backward_kernel(
     written = valid[:, None] & (depth < D)
     add_rows(dq_ptr + b * stride_db, dq_at, dq * plain_scale, written, ADDS)
     if GATED:
-        tl.store(dgate_ptr + b * stride_lb + head * stride_lh + at, dgate, mask=valid)
+        tl.store(dgate_ptr + b * stride_lb + head * stride_lh + at * stride_lt, dgate, mask=valid)
 
 
 def selected_rows_backward(
@@ -244,12 +235,10 @@ def selected_rows_backward(
     dgate = torch.empty_like(grad.lse)
     grid, tile = selected_grid(problem)
     _selected_rows_backward_kernel[grid](
-        q, k, v, blocks, grad.out, grad.lse, grad.dots,
-        grad.lse if grad.gate is None else grad.gate, dq, dgate,
+        q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks,
+        grad.out, grad.lse, grad.dots, grad.lse if grad.gate is None else grad.gate, dq, dgate,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         problem.batch_stride(q), q.stride(1), q.stride(2),
-        problem.batch_stride(k), k.stride(1), k.stride(2),
-        problem.batch_stride(v), v.stride(1), v.stride(2),
         problem.batch_stride(blocks), blocks.stride(1), blocks.stride(2),
         *grad.strides(problem),
         problem.batch_stride(dq), dq.stride(1), dq.stride(2),
@@ -347,4 +336,4 @@ def _keys_tile(problem: Problem) -> dict[str, int]:
     """Tile of the kernel over keys, as measured on an H200."""
     if problem.dim > 128:
         return {"BLOCK_M": 32, "num_warps": 4, "num_stages": 2}
-    return {"BLOCK_M": 64, "num_warps": 4, "num_stages": 2}
+    return {"BLOCK_M": 64, "num_warps": 4, "num_stages": 1}

@@ -18,8 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nsa_kernels.gpu.banded import Band, banded_forward, row_queries
-from nsa_kernels.gpu.layout import Problem, count_visible, find_sequence, pad
+from nsa_kernels.gpu.banded import Band, banded_forward, load_keys, row_queries
+from nsa_kernels.gpu.layout import Problem, count_visible, find_sequence, key_tiles, pad
 from nsa_kernels.settings import AttentionSettings
 
 _ROOM = 2**25
@@ -31,7 +31,7 @@ _FORCED = tl.constexpr(0x7F800000)
 
 @triton.jit
 def _scored_rows(
-    q_ptr, lse_ptr, stride_qh, stride_qt, stride_lh, first_row, start, offset, seq_len,
+    q_ptr, lse_ptr, stride_qh, stride_qt, stride_lh, stride_lt, first_row, start, offset, seq_len,
     R: tl.constexpr, R_PAD: tl.constexpr, SCORE_STRIDE: tl.constexpr,
     KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr,
     D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr,
@@ -51,17 +51,16 @@ def _scored_rows(
         mask=valid[:, None] & (depth < D),
         other=0.0,
     )  # [BLOCK_M, D_PAD]
-    lse = tl.load(lse_ptr + head * stride_lh + at, mask=valid, other=float("inf"))
+    lse = tl.load(lse_ptr + head * stride_lh + at * stride_lt, mask=valid, other=float("inf"))
     return q, lse, count_visible(position, KEY_BLOCK, KEY_STRIDE)
 
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "keys", "first_tile", "tiles"])
 def _importance_kernel(
-    q_ptr, k_ptr, lse_ptr, own_ptr, spill_ptr,
+    q_ptr, k_tiles, lse_ptr, own_ptr, spill_ptr,
     cu_q_ptr, cu_k_ptr, cu_n_ptr,
     stride_qb, stride_qh, stride_qt,
-    stride_kb, stride_kg, stride_kn,
-    stride_lb, stride_lh,
+    stride_lb, stride_lh, stride_lt,
     stride_ib, stride_ig, stride_iu,
     queries, seq_len, keys, first_tile, tiles, scale,
     R: tl.constexpr, R_PAD: tl.constexpr, TILE: tl.constexpr, SCORE_STRIDE: tl.constexpr,
@@ -84,13 +83,13 @@ def _importance_kernel(
     start = (offset // TILE + tile) * TILE
     if (start >= seq_len) | (queries <= 0):
         return
-    depth = tl.arange(0, D_PAD)
     column = tl.arange(0, BLOCK_N)
-    k_ptr += b * stride_kb + g * stride_kg + n_first * stride_kn
+    batch = 0 if PACKED else tl.program_id(2)
+    n_first = n_first.to(tl.int32)
     q_ptr += b * stride_qb + g * R * stride_qh + q_first * stride_qt
-    lse_ptr += b * stride_lb + g * R * stride_lh + q_first
+    lse_ptr += b * stride_lb + g * R * stride_lh + q_first * stride_lt
     q, lse, seen = _scored_rows(
-        q_ptr, lse_ptr, stride_qh, stride_qt, stride_lh, 0, start, offset,
+        q_ptr, lse_ptr, stride_qh, stride_qt, stride_lh, stride_lt, 0, start, offset,
         seq_len, R, R_PAD, SCORE_STRIDE, KEY_BLOCK, KEY_STRIDE, D, D_PAD, BLOCK_M,
     )  # fmt: skip
 
@@ -104,18 +103,14 @@ def _importance_kernel(
 
     for n in tl.range(0, end, BLOCK_N):
         index = n + column
-        k = tl.load(
-            k_ptr + index.to(tl.int64)[:, None] * stride_kn + depth,
-            mask=(index < keys)[:, None] & (depth < D),
-            other=0.0,
-        )  # [BLOCK_N, D_PAD]
+        k = load_keys(k_tiles, batch, n_first + n, tl.program_id(1), BLOCK_N, D_PAD)
         own = tl.zeros([TILES, BLOCKS], tl.float32)
         spill = tl.zeros([TILES, BLOCKS], tl.float32)
         for part in tl.static_range(PARTS):
             if PARTS > 1:
                 q, lse, seen = _scored_rows(
-                    q_ptr, lse_ptr, stride_qh, stride_qt, stride_lh, part * BLOCK_M, start, offset,
-                    seq_len, R, R_PAD, SCORE_STRIDE, KEY_BLOCK, KEY_STRIDE, D, D_PAD, BLOCK_M,
+                    q_ptr, lse_ptr, stride_qh, stride_qt, stride_lh, stride_lt,
+                    part * BLOCK_M, start, offset, seq_len, R, R_PAD, SCORE_STRIDE, KEY_BLOCK, KEY_STRIDE, D, D_PAD, BLOCK_M,
                 )  # fmt: skip
             scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, BLOCK_N]
             probs = tl.exp2(scores * scale - lse[:, None])
@@ -275,19 +270,22 @@ def _importance(
     tiles: int,
 ) -> None:
     """Write the importances (B, G, tiles, N) of the tiles from `first` on."""
+    if problem.summaries == 0:
+        return
     s = problem.settings
     heads = triton.next_power_of_2(problem.repeat)
     rows = heads * s.select_tile // s.score_stride
-    block_m = 128
+    tile = _importance_tile()
+    block_m = tile["BLOCK_M"]
     per_program = max(1, block_m // rows)
     per_block = s.select_block // s.compress_stride
+    block_n = max(per_block, tile.pop("BLOCK_N"))
     grid = (triton.cdiv(tiles, per_program), problem.groups, problem.batch)
     _importance_kernel[grid](
-        q, summary_k, lse, own, spill,
+        q, key_tiles(summary_k, block_n), lse, own, spill,
         problem.cu_queries, problem.cu_keys, problem.cu_summaries,
         problem.batch_stride(q), q.stride(1), q.stride(2),
-        problem.batch_stride(summary_k), summary_k.stride(1), summary_k.stride(2),
-        problem.batch_stride(lse), lse.stride(1),
+        problem.batch_stride(lse), lse.stride(1), lse.stride(2),
         own.stride(0), own.stride(1), own.stride(2),
         problem.queries, problem.seq_len, problem.summaries, first, tiles, problem.scale,
         R=problem.repeat,
@@ -300,14 +298,17 @@ def _importance(
         WINDOW_BLOCKS=max(recent_blocks(s) - 1, 0),
         D=problem.dim,
         D_PAD=pad(problem.dim),
-        BLOCK_M=block_m,
-        BLOCK_N=max(per_block, 128),
+        BLOCK_N=block_n,
         TILES=per_program,
         PARTS=max(1, rows // block_m),
         PACKED=problem.packing is not None,
-        num_warps=8,
-        num_stages=3 if problem.dim <= 128 else 2,
+        **tile,
     )  # fmt: skip
+
+
+def _importance_tile() -> dict[str, int]:
+    """Rows and keys of a tile, warps and pipeline stages, as measured on an H200."""
+    return {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 2}
 
 
 def _best_blocks(

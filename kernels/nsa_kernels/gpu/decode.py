@@ -1,0 +1,251 @@
+"""A decode step: one new token for each sequence of a batch, in four kernels.
+
+All that a step needs to know of the sequences' lengths it reads on the device, so that nothing
+waits for the host and a CUDA graph can hold the step.
+
+Letters: B batch, H query heads, G key/value groups, R = H / G, D and Dv head dims of keys and
+values, T_max tokens and C_max summaries that a cache holds, N selection blocks, n selected ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import triton
+from torch import Tensor
+
+from nsa_kernels.gpu.decode_cache import DecodeCache
+from nsa_kernels.gpu.decode_kernels import (
+    _attend_kernel,
+    _importance_kernel,
+    _merge_kernel,
+    _scan_kernel,
+)
+from nsa_kernels.gpu.layout import LOG2_E, dense_last, pad
+
+Phi = Callable[[Tensor], Tensor]
+
+_STAGES = 3
+"""Tiles of a program on their way or at work."""
+
+_IMPORTANCE_BLOCKS = 64
+"""Selection blocks whose importance one program sums."""
+
+
+def nsa_decode(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cache: DecodeCache,
+    *,
+    gates: Tensor | None = None,
+    phi_k: Phi | None = None,
+    phi_v: Phi | None = None,
+) -> Tensor:
+    """Append one token to each sequence and attend from it, by the settings of the workspace.
+
+    The selected blocks are left in `cache.workspace.selected`.
+
+    Args:
+        q: (B, H, D), the new tokens' queries.
+        k: (B, G, D).
+        v: (B, G, Dv).
+        cache: Updated in place; its lengths grow by one.
+        gates: (B, H, 3), order compression, selection, window; for `gated` and it alone.
+        phi_k: Reduces the keys of a block, (B, G, l, D) to (B, G, D); means when None.
+        phi_v: Reduces the values of a block; for `gated` alone, and given with `phi_k`.
+
+    Returns:
+        (B, H, Dv).
+
+    Raises:
+        ValueError: If shapes or arguments do not go together.
+
+    Source: Yuan et al. 2025, eqs. 5 to 12.
+    """
+    gated = cache.workspace.settings.combine == "gated"
+    _validate(q, k, v, cache, gates)
+    if (phi_k is not None and gated) != (phi_v is not None):
+        raise ValueError("phi_k and phi_v go together in combine='gated'; union has no phi_v")
+    if phi_k is not None:
+        _summarise(k, v, cache, phi_k, phi_v)
+    q, k, v = dense_last(q), dense_last(k), dense_last(v)
+    scan(q, k, v, cache, mean=phi_k is None)
+    importance(cache)
+    attend(q, cache)
+    return merge(q, cache, gates)
+
+
+def _validate(q: Tensor, k: Tensor, v: Tensor, cache: DecodeCache, gates: Tensor | None) -> None:
+    """Raise ValueError with the received shapes where they do not go together."""
+    batch, groups, _, dim = cache.k.shape
+    heads = groups * cache.workspace.lse.shape[2]
+    wanted = ((batch, heads, dim), (batch, groups, dim), (batch, groups, cache.v.shape[3]))
+    got = tuple(tuple(x.shape) for x in (q, k, v))
+    if got != wanted:
+        raise ValueError(f"q, k, v are {got}; the cache needs {wanted}")
+    if not q.dtype == k.dtype == v.dtype == cache.k.dtype:
+        raise ValueError(f"dtypes are {q.dtype}, {k.dtype}, {v.dtype}; cache: {cache.k.dtype}")
+    if cache.workspace.settings.combine == "union":
+        if gates is not None:
+            raise ValueError("gates were given; combine='union' has none")
+    elif gates is None or tuple(gates.shape) != (batch, heads, 3):
+        shape = None if gates is None else tuple(gates.shape)
+        raise ValueError(f"gates are {shape}; combine='gated' needs {(batch, heads, 3)}")
+
+
+def _summarise(k: Tensor, v: Tensor, cache: DecodeCache, phi_k: Phi, phi_v: Phi | None) -> None:
+    """Append the token, and store the summary that a learned φ makes of the last l tokens.
+
+    φ runs at each step, whether or not a summary is complete: the host does not know.
+    """
+    s = cache.workspace.settings
+    position = cache.lengths.long().clamp(max=cache.k.shape[2] - 1)
+    ended = position + 1 - s.compress_block
+    complete = (ended >= 0) & (ended % s.compress_stride == 0)
+    slot = (ended // s.compress_stride).clamp(0, cache.summary_k.shape[2] - 1)
+    back = torch.arange(1 - s.compress_block, 1, device=position.device)
+    last = (position[:, None] + back).clamp(min=0)
+    for phi, new, tokens, summaries in (
+        (phi_k, k, cache.k, cache.summary_k),
+        (phi_v, v, cache.v, cache.summary_v),
+    ):
+        if phi is None:
+            continue
+        batch, groups, _, dim = tokens.shape
+        tokens.scatter_(2, position.view(-1, 1, 1, 1).expand(-1, groups, 1, dim), new[:, :, None])
+        block = tokens.gather(2, last.view(batch, 1, -1, 1).expand(-1, groups, -1, dim))
+        to = slot.view(-1, 1, 1, 1).expand(-1, groups, 1, dim)
+        made = phi(block).to(summaries.dtype)[:, :, None]
+        kept = torch.where(complete.view(-1, 1, 1, 1), made, summaries.gather(2, to))
+        summaries.scatter_(2, to, kept)
+
+
+def scan(q: Tensor, k: Tensor, v: Tensor, cache: DecodeCache, *, mean: bool) -> None:
+    """Append the token, complete its summary if `mean`, and score all summaries.
+
+    Args:
+        q: (B, H, D).
+        k: (B, G, D).
+        v: (B, G, Dv).
+        cache: Its lengths stay as they are.
+        mean: Whether summaries are means, made here.
+    """
+    w = cache.workspace
+    s, plan = w.settings, w.plan
+    batch, groups, capacity, dim = cache.k.shape
+    _scan_kernel[(batch * groups, plan.splits)](
+        q, k, v, cache.k, cache.v, cache.summary_k, cache.summary_v, cache.lengths,
+        w.pooled, w.tile_max, w.lse, w.partial,
+        q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(0), v.stride(1),
+        capacity, cache.summary_k.shape[2], w.importance.shape[1],
+        plan.splits, plan.parts, w.tile_max.shape[1], dim**-0.5 * LOG2_E,
+        G=groups,
+        R=w.lse.shape[2],
+        D=dim,
+        DV=v.shape[2],
+        BLOCK_R=pad(w.lse.shape[2]),
+        BLOCK_D=pad(dim),
+        BLOCK_DV=pad(v.shape[2]),
+        BLOCK_C=plan.summary_tile,
+        KEY_BLOCK=s.compress_block,
+        KEY_STRIDE=s.compress_stride,
+        SELECT_BLOCK=s.select_block,
+        GATED=s.combine == "gated",
+        MEAN=mean,
+        STAGES=_STAGES,
+        OVERLAP=plan.overlap,
+        num_warps=4,
+    )  # fmt: skip
+
+
+def importance(cache: DecodeCache) -> None:
+    """Sum the importance of every selection block over the splits' heads."""
+    w = cache.workspace
+    s, plan = w.settings, w.plan
+    batch, groups, capacity, _ = cache.k.shape
+    blocks = w.importance.shape[1]
+    _importance_kernel[(batch * groups, triton.cdiv(blocks, _IMPORTANCE_BLOCKS))](
+        cache.lengths, w.pooled, w.tile_max, w.lse, w.importance,
+        capacity, cache.summary_k.shape[2], blocks, plan.splits, plan.parts, w.tile_max.shape[1],
+        G=groups,
+        R=w.lse.shape[2],
+        BLOCK_R=pad(w.lse.shape[2]),
+        BLOCK_S=triton.next_power_of_2(plan.splits),
+        BLOCK_N=_IMPORTANCE_BLOCKS,
+        BLOCK_C=plan.summary_tile,
+        KEY_BLOCK=s.compress_block,
+        KEY_STRIDE=s.compress_stride,
+        SELECT_BLOCK=s.select_block,
+        OVERLAP=plan.overlap,
+        num_warps=4,
+        launch_pdl=plan.overlap,
+    )  # fmt: skip
+
+
+def attend(q: Tensor, cache: DecodeCache) -> None:
+    """Choose the blocks and attend to them, and to the window.
+
+    Args:
+        q: (B, H, D).
+        cache: With the new token appended.
+    """
+    w = cache.workspace
+    s, plan = w.settings, w.plan
+    batch, groups, capacity, dim = cache.k.shape
+    blocks = w.importance.shape[1]
+    _attend_kernel[(batch * groups, plan.window_parts + plan.select_parts)](
+        q, cache.k, cache.v, cache.lengths, w.importance, w.selected, w.lse, w.partial,
+        q.stride(0), q.stride(1),
+        capacity, blocks, plan.parts, plan.own, plan.window_parts, dim**-0.5 * LOG2_E,
+        G=groups,
+        R=w.lse.shape[2],
+        D=dim,
+        DV=cache.v.shape[3],
+        BLOCK_R=pad(w.lse.shape[2]),
+        BLOCK_D=pad(dim),
+        BLOCK_DV=pad(cache.v.shape[3]),
+        BLOCK_T=plan.token_tile,
+        BLOCK_N=max(128, triton.next_power_of_2(blocks)),
+        SELECT_BLOCK=s.select_block,
+        COUNT=s.select_count,
+        INIT=s.init_blocks,
+        LOCAL=s.local_blocks,
+        WINDOW=s.window,
+        GATED=s.combine == "gated",
+        STAGES=_STAGES,
+        OVERLAP=plan.overlap,
+        num_warps=4,
+        launch_pdl=plan.overlap,
+    )  # fmt: skip
+
+
+def merge(q: Tensor, cache: DecodeCache, gates: Tensor | None) -> Tensor:
+    """Join the partial outputs and advance the lengths: (B, H, Dv).
+
+    Args:
+        q: (B, H, D), for its dtype.
+        cache: Its lengths grow by one.
+        gates: (B, H, 3) or None.
+    """
+    w = cache.workspace
+    plan = w.plan
+    batch, groups, capacity, _ = cache.k.shape
+    repeat, value_dim = w.partial.shape[2:]
+    out = torch.empty(batch, groups * repeat, value_dim, dtype=q.dtype, device=q.device)
+    _merge_kernel[(batch * groups, repeat)](
+        w.lse, w.partial, gates, out, cache.lengths,
+        *(gates.stride() if gates is not None else (0, 0, 0)),
+        capacity, plan.parts, plan.window_parts, plan.splits,
+        G=groups,
+        R=repeat,
+        DV=value_dim,
+        BLOCK_P=triton.next_power_of_2(plan.parts),
+        BLOCK_DV=pad(value_dim),
+        GATED=gates is not None,
+        OVERLAP=plan.overlap,
+        num_warps=4 if plan.parts <= 32 else 8,
+        launch_pdl=plan.overlap,
+    )  # fmt: skip
+    return out

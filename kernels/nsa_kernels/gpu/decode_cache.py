@@ -1,0 +1,354 @@
+"""What a decode step reads and writes: the cache, its room to work in, and the division of work.
+
+How many programs share a sequence is decided from the cache's capacity, never from a length,
+which the device alone knows; the programs divide what there is among themselves at each step.
+
+Letters: see `decode.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+
+from nsa_kernels.errors import UnsupportedError
+from nsa_kernels.gpu.layout import pad
+from nsa_kernels.settings import AttentionSettings
+
+_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+_RESIDENT = 3
+"""Programs that a multiprocessor holds at once: what its shared memory allows."""
+
+_TILE_BYTES = 32768
+"""Keys and values of a tile."""
+
+_MOST_SPLITS = 64
+"""More than these would only make the merge longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodePlan:
+    """How the work of a step is divided, decided from capacities alone.
+
+    Attributes:
+        splits: Programs that share the summaries of one key/value group (S).
+        window_parts: Programs that share the window (W).
+        select_parts: Programs that share the selected blocks (Z).
+        own: Selected blocks of one program.
+        summary_tile: Summaries of a tile.
+        token_tile: Tokens of a tile.
+        overlap: Whether a kernel may be launched before its predecessor has ended
+            (programmatic dependent launch, from compute capability 9.0 on).
+    """
+
+    splits: int
+    window_parts: int
+    select_parts: int
+    own: int
+    summary_tile: int
+    token_tile: int
+    overlap: bool
+
+    @property
+    def parts(self) -> int:
+        """Partial outputs of one key/value group (P)."""
+        return self.window_parts + self.select_parts + self.splits
+
+    @classmethod
+    def of(
+        cls,
+        settings: AttentionSettings,
+        *,
+        groups: int,
+        capacity: int,
+        row_bytes: int,
+        programs: int,
+        overlap: bool,
+    ) -> DecodePlan:
+        """Divide a step.
+
+        Args:
+            settings: What to attend to; `select_count` is not None.
+            groups: B * G.
+            capacity: T_max.
+            row_bytes: Bytes of one key and value, padded.
+            programs: Programs that the device holds at once.
+            overlap: See the attribute.
+        """
+        assert settings.select_count is not None
+        widest = max(16, min(64, _TILE_BYTES // row_bytes))
+        summary_tile = max(widest, settings.select_block // settings.compress_stride)
+        token_tile = min(widest, settings.select_block)
+        # Two tiles at least, so that one is on its way while the other is worked on.
+        pairs = triton.cdiv(capacity // settings.compress_stride, 2 * summary_tile)
+        each = max(2, programs // groups)
+        window_tiles = triton.cdiv(settings.window + settings.select_block, token_tile)
+        selected_tiles = settings.select_count * settings.select_block // token_tile
+        share = round(each * selected_tiles / (selected_tiles + window_tiles))
+        own = triton.cdiv(settings.select_count, max(1, min(share, settings.select_count)))
+        select_parts = triton.cdiv(settings.select_count, own)
+        return cls(
+            splits=_splits(groups, programs, max(1, min(pairs, _MOST_SPLITS))),
+            window_parts=max(1, min(each - select_parts, window_tiles)),
+            select_parts=select_parts,
+            own=own,
+            summary_tile=summary_tile,
+            token_tile=token_tile,
+            overlap=overlap,
+        )
+
+
+def _splits(groups: int, programs: int, most: int) -> int:
+    """Splits of the summaries: one wave of programs, or else several with the last well filled."""
+    fit = programs // groups
+    if fit >= 4:
+        return min(fit, most)
+
+    def filled(splits: int) -> float:
+        waves = splits * groups / programs
+        return waves / -(-splits * groups // programs)
+
+    return max(range(1, min(most, 8) + 1), key=filled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeWorkspace:
+    """Room for what one kernel of a step leaves to the next; layers of a model may share it.
+
+    Nothing in it has to be initialised.
+
+    Attributes:
+        settings: What to attend to.
+        plan: How the work is divided.
+        lse: (B * G, P, R) fp32, log-sum-exp of each partial output, to the base of two.
+        partial: (B * G, P, R, Dv) fp32.
+        pooled: (B * G, 2, R, N) fp32, unnormalised importance from the summaries that begin in
+            a block, then what they owe the block after.
+        tile_max: (B * G, tiles, R) fp32, the score that a tile's `pooled` is relative to.
+        importance: (B * G, N) fp32.
+        selected: (B, G, n) int32, the step's blocks in falling importance, -1 where fewer.
+    """
+
+    settings: AttentionSettings
+    plan: DecodePlan
+    lse: Tensor
+    partial: Tensor
+    pooled: Tensor
+    tile_max: Tensor
+    importance: Tensor
+    selected: Tensor
+
+    @classmethod
+    def allocate(
+        cls,
+        settings: AttentionSettings,
+        *,
+        batch: int,
+        heads: int,
+        groups: int,
+        capacity: int,
+        head_dim: int,
+        value_dim: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        programs: int | None = None,
+        overlap: bool | None = None,
+    ) -> DecodeWorkspace:
+        """Allocate the room for steps of these sizes.
+
+        Args:
+            settings: What to attend to.
+            batch: B.
+            heads: H.
+            groups: G.
+            capacity: T_max, tokens.
+            head_dim: D.
+            value_dim: Dv.
+            dtype: Of the cache.
+            device: Where the cache lies.
+            programs: Programs to divide the work among; what the device holds when None.
+            overlap: Whether kernels may be launched early; where the device can when None.
+
+        Raises:
+            UnsupportedError: If the kernels cannot do this.
+        """
+        _check_supported(settings, heads, groups, dtype)
+        assert settings.select_count is not None
+        on_cuda = torch.device(device).type == "cuda"
+        if programs is None:
+            count = torch.cuda.get_device_properties(device).multi_processor_count if on_cuda else 1
+            programs = _RESIDENT * count
+        if overlap is None:
+            overlap = on_cuda and torch.cuda.get_device_capability(device)[0] >= 9
+        plan = DecodePlan.of(
+            settings,
+            groups=batch * groups,
+            capacity=capacity,
+            row_bytes=(pad(head_dim) + pad(value_dim)) * dtype.itemsize,
+            programs=programs,
+            overlap=overlap,
+        )
+        repeat = heads // groups
+        blocks = triton.cdiv(capacity, settings.select_block)
+        tiles = triton.cdiv(blocks * settings.select_block, settings.compress_stride)
+        tiles = triton.cdiv(tiles, plan.summary_tile)
+
+        def room(*shape: int) -> Tensor:
+            return torch.empty(batch * groups, *shape, dtype=torch.float32, device=device)
+
+        return cls(
+            settings=settings,
+            plan=plan,
+            lse=room(plan.parts, repeat),
+            partial=room(plan.parts, repeat, value_dim),
+            pooled=room(2, repeat, blocks),
+            tile_max=room(tiles, repeat),
+            importance=room(blocks),
+            selected=torch.empty(
+                batch, groups, settings.select_count, dtype=torch.int32, device=device
+            ),
+        )
+
+
+def _check_supported(
+    settings: AttentionSettings, heads: int, groups: int, dtype: torch.dtype
+) -> None:
+    """Raise UnsupportedError for what the kernels cannot do."""
+    if dtype not in _DTYPES:
+        raise UnsupportedError(f"dtype is {dtype}; the decode step takes one of {_DTYPES}")
+    if settings.select_count is None:
+        raise UnsupportedError("select_count is None; the decode step needs a number")
+    if settings.select_tile != 1:
+        raise UnsupportedError(f"select_tile is {settings.select_tile}; the decode step needs 1")
+    for name, value in (
+        ("select_block", settings.select_block),
+        ("select_block / compress_stride", settings.select_block // settings.compress_stride),
+    ):
+        if value & (value - 1):
+            raise UnsupportedError(f"{name} is {value}; the decode step needs a power of two")
+    if not 16 <= settings.select_block <= 128:
+        raise UnsupportedError(
+            f"select_block is {settings.select_block}; the decode step takes 16 to 128"
+        )
+    if settings.compress_block > settings.select_block + settings.compress_stride:
+        raise UnsupportedError(
+            f"compress_block {settings.compress_block} is longer than select_block + "
+            f"compress_stride, {settings.select_block + settings.compress_stride}"
+        )
+    if heads % groups:
+        raise ValueError(f"{heads} query heads are no multiple of {groups} groups")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeCache:
+    """Keys, values and their summaries, of sequences of different lengths.
+
+    The tensors are written in place. A sequence must not outgrow T_max: the host cannot see
+    that it does, and each further token then takes the place of the last.
+
+    Attributes:
+        k: (B, G, T_max, D).
+        v: (B, G, T_max, Dv).
+        summary_k: (B, G, C_max, D), the complete summaries of the tokens so far.
+        summary_v: (B, G, C_max, Dv); no rows in `union` mode, which has no use for them.
+        lengths: (B,) int32, tokens so far.
+        workspace: Room that the kernels share.
+    """
+
+    k: Tensor
+    v: Tensor
+    summary_k: Tensor
+    summary_v: Tensor
+    lengths: Tensor
+    workspace: DecodeWorkspace
+
+    def __post_init__(self) -> None:
+        """Check the tensors against each other.
+
+        Raises:
+            ValueError: If shapes do not go together or a tensor is not contiguous.
+        """
+        for name in ("k", "v", "summary_k", "summary_v", "lengths"):
+            if not getattr(self, name).is_contiguous():
+                raise ValueError(f"{name} is not contiguous; the decode step needs it to be")
+        batch, groups, capacity, dim = self.k.shape
+        s = self.workspace.settings
+        least = max(1, (capacity - s.compress_block) // s.compress_stride + 1)
+        values = self.summary_v.shape[2] if s.combine == "gated" else least
+        if (
+            self.v.shape[:3] != self.k.shape[:3]
+            or self.summary_k.shape[:2] != (batch, groups)
+            or self.summary_k.shape[3] != dim
+            or min(self.summary_k.shape[2], values) < least
+            or (s.combine == "gated" and values != self.summary_k.shape[2])
+            or self.summary_v.shape[3] != self.v.shape[3]
+            or self.lengths.shape != (batch,)
+            or self.workspace.partial.shape[0] != batch * groups
+            or self.workspace.partial.shape[3] != self.v.shape[3]
+            or self.workspace.importance.shape[1] != triton.cdiv(capacity, s.select_block)
+        ):
+            raise ValueError(
+                f"shapes do not agree: k {tuple(self.k.shape)}, v {tuple(self.v.shape)}, "
+                f"summary_k {tuple(self.summary_k.shape)}, "
+                f"summary_v {tuple(self.summary_v.shape)}, lengths {tuple(self.lengths.shape)}, "
+                f"workspace for {tuple(self.workspace.partial.shape)}"
+            )
+
+    @classmethod
+    def allocate(
+        cls,
+        settings: AttentionSettings,
+        *,
+        batch: int,
+        heads: int,
+        groups: int,
+        capacity: int,
+        head_dim: int,
+        value_dim: int | None = None,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        workspace: DecodeWorkspace | None = None,
+    ) -> DecodeCache:
+        """An empty cache; the sizes are those of `DecodeWorkspace.allocate`.
+
+        Args:
+            settings: What to attend to.
+            batch: B.
+            heads: H.
+            groups: G.
+            capacity: T_max, tokens.
+            head_dim: D.
+            value_dim: Dv; D when None.
+            dtype: Of keys and values.
+            device: Where to put it.
+            workspace: That of another layer, to share; a new one when None.
+        """
+        value_dim = head_dim if value_dim is None else value_dim
+        workspace = workspace or DecodeWorkspace.allocate(
+            settings,
+            batch=batch,
+            heads=heads,
+            groups=groups,
+            capacity=capacity,
+            head_dim=head_dim,
+            value_dim=value_dim,
+            dtype=dtype,
+            device=device,
+        )
+        summaries = max(1, (capacity - settings.compress_block) // settings.compress_stride + 1)
+
+        def room(rows: int, dim: int) -> Tensor:
+            return torch.empty(batch, groups, rows, dim, dtype=dtype, device=device)
+
+        return cls(
+            k=room(capacity, head_dim),
+            v=room(capacity, value_dim),
+            summary_k=room(summaries, head_dim),
+            summary_v=room(summaries if settings.combine == "gated" else 0, value_dim),
+            lengths=torch.zeros(batch, dtype=torch.int32, device=device),
+            workspace=workspace,
+        )

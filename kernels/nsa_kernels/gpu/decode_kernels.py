@@ -1,0 +1,405 @@
+"""The four kernels of a decode step: one new token for each sequence of a batch.
+
+1. scan: appends the token to the cache, completes its summary, and scores all summaries in
+   splits of their own; in `gated` mode it attends to them too.
+2. importance: sums the pooled probabilities of the splits over the heads of a group.
+3. attend: selection and window. The programs of the window keep the memory busy while those of
+   the selection look for the best blocks.
+4. merge: joins the partial outputs, applies the gates, and advances the lengths.
+
+What a kernel leaves to the next is stored so that it stays in the L2 cache, past which the
+summaries stream. Each kernel but the first may be launched before its predecessor has ended
+(`OVERLAP`), and then waits for it before it reads what that wrote.
+
+Letters: B batch, G key/value groups, R query heads of a group, D and DV head dims of keys and
+values, C summaries, N selection blocks, T tokens of the cache, n selected blocks. Splits of the
+summaries S, programs of the window W and of the selection Z; P = W + Z + S partial outputs.
+
+Source: Yuan et al. 2025, eqs. 5 to 12; the splits are those of Flash-Decoding (Dao et al. 2023).
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from nsa_kernels.gpu.layout import count_visible
+
+_INFINITY_BITS = tl.constexpr(0x7F800000)
+"""The bits of infinity: as an integer, more than those of any importance."""
+
+
+@triton.jit
+def _mean_token(cache_ptr, new, position, depth, L: tl.constexpr, DIM: tl.constexpr):
+    """The mean of the last L tokens, the newest of them not yet in the cache: [BLOCK], fp32."""
+    PAD: tl.constexpr = triton.next_power_of_2(L)
+    back = tl.arange(0, PAD)
+    rows = tl.load(
+        cache_ptr + (position - back).to(tl.int64)[:, None] * DIM + depth,
+        mask=((back > 0) & (back < L) & (back <= position))[:, None] & (depth < DIM),
+        other=0.0,
+    )  # [PAD, BLOCK]
+    return (tl.sum(rows.to(tl.float32), axis=0) + new) / L
+
+
+@triton.jit
+def _softmax_step(scores, highest, total):
+    """Fold a tile of scores [BLOCK_R, BLOCK] into a running softmax to the base of two.
+
+    Returns the tile's probabilities before normalisation, the factor by which what was summed
+    before shrinks, and the new highest score and total. A row that has seen nothing stays empty.
+    """
+    top = tl.maximum(highest, tl.max(scores, axis=1))
+    safe = tl.where(top == float("-inf"), 0.0, top)
+    probs = tl.exp2(scores - safe[:, None])
+    shrink = tl.exp2(highest - safe)
+    return probs, shrink, top, total * shrink + tl.sum(probs, axis=1)
+
+
+@triton.jit(do_not_specialize=["token_capacity", "summary_capacity", "block_capacity", "splits",
+                               "parts", "tiles"])  # fmt: skip
+def _scan_kernel(
+    q_ptr, new_k_ptr, new_v_ptr, k_ptr, v_ptr, summary_k_ptr, summary_v_ptr, lengths_ptr,
+    pooled_ptr, tile_max_ptr, lse_ptr, partial_ptr,
+    stride_qb, stride_qh, stride_kb, stride_kg, stride_vb, stride_vg,
+    token_capacity, summary_capacity, block_capacity, splits, parts, tiles, scale,
+    G: tl.constexpr, R: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_C: tl.constexpr,
+    KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
+    GATED: tl.constexpr, MEAN: tl.constexpr, STAGES: tl.constexpr, OVERLAP: tl.constexpr,
+):  # fmt: skip
+    STEP: tl.constexpr = SELECT_BLOCK // KEY_STRIDE
+    SPAN: tl.constexpr = KEY_BLOCK // KEY_STRIDE
+    BLOCKS: tl.constexpr = BLOCK_C // STEP
+    if OVERLAP:
+        tl.extra.cuda.gdc_launch_dependents()
+    group = tl.program_id(0).to(tl.int64)
+    split = tl.program_id(1)
+    b = group // G
+    g = group % G
+    head = tl.arange(0, BLOCK_R)
+    depth = tl.arange(0, BLOCK_D)
+    value_depth = tl.arange(0, BLOCK_DV)
+    position = tl.minimum(tl.load(lengths_ptr + b), token_capacity - 1)
+    k_ptr += group * token_capacity * D
+    v_ptr += group * token_capacity * DV
+    summary_k_ptr += group * summary_capacity * D
+    summary_v_ptr += group * summary_capacity * DV
+    new_k_ptr += b * stride_kb + g * stride_kg
+    new_v_ptr += b * stride_vb + g * stride_vg
+
+    if split == 0:
+        # No program of this kernel reads the cache at `position`: they take it from the input.
+        at = position.to(tl.int64)
+        new_k = tl.load(new_k_ptr + depth, mask=depth < D)
+        tl.store(k_ptr + at * D + depth, new_k, mask=depth < D)
+        new_v = tl.load(new_v_ptr + value_depth, mask=value_depth < DV)
+        tl.store(v_ptr + at * DV + value_depth, new_v, mask=value_depth < DV)
+
+    # The summaries are shared out anew at each length, in whole tiles.
+    visible = tl.minimum(count_visible(position, KEY_BLOCK, KEY_STRIDE), summary_capacity)
+    chunk = tl.cdiv(tl.cdiv(visible, splits), BLOCK_C) * BLOCK_C
+    first = split * chunk
+    end = tl.minimum(first + chunk, visible)
+    row = group * parts + parts - splits + split
+    if first >= end:
+        tl.store(lse_ptr + row * R + head, tl.full([BLOCK_R], float("-inf"), tl.float32), head < R)
+        return
+
+    q = tl.load(
+        q_ptr + b * stride_qb + (g * R + head)[:, None] * stride_qh + depth,
+        mask=(head < R)[:, None] & (depth < D),
+        other=0.0,
+    )  # [BLOCK_R, BLOCK_D]
+
+    # The summary that this token completes is this program's own if it is its last.
+    ended = position + 1 - KEY_BLOCK
+    fresh = tl.where(MEAN & (ended % KEY_STRIDE == 0) & (end == visible), visible - 1, -1)
+    fresh_score = tl.full([BLOCK_R], float("-inf"), tl.float32)
+    stored = end
+    if fresh >= 0:
+        stored = fresh
+        new_k = tl.load(new_k_ptr + depth, mask=depth < D, other=0.0).to(tl.float32)
+        mean_k = _mean_token(k_ptr, new_k, position, depth, KEY_BLOCK, D).to(q.dtype)  # [BLOCK_D]
+        tl.store(summary_k_ptr + fresh.to(tl.int64) * D + depth, mean_k, mask=depth < D)
+        fresh_score = tl.sum(q.to(tl.float32) * mean_k.to(tl.float32), axis=1) * scale
+
+    column = tl.arange(0, BLOCK_C)
+    within = column % STEP
+    own_weight = tl.minimum(SPAN, STEP - within).to(tl.float32)
+    spill_weight = SPAN - own_weight
+    pooled_ptr += group * 2 * R * block_capacity
+    tile_max_ptr += group * tiles * R
+    highest = tl.full([BLOCK_R], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_R], tl.float32)
+    out = tl.zeros([BLOCK_R, BLOCK_DV], tl.float32)
+    for start in tl.range(first, end, BLOCK_C, num_stages=STAGES):
+        index = start + column
+        at = index.to(tl.int64)[:, None]
+        k = tl.load(
+            summary_k_ptr + at * D + depth,
+            mask=(index < stored)[:, None] & (depth < D),
+            other=0.0,
+        )  # [BLOCK_C, BLOCK_D]
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [BLOCK_R, BLOCK_C]
+        scores = tl.where(index < stored, scores, float("-inf"))
+        scores = tl.where(index == fresh, fresh_score[:, None], scores)
+        probs, shrink, highest, total = _softmax_step(scores, highest, total)
+        if GATED:
+            v = tl.load(
+                summary_v_ptr + at * DV + value_depth,
+                mask=(index < stored)[:, None] & (value_depth < DV),
+                other=0.0,
+            )  # [BLOCK_C, BLOCK_DV]
+            out = tl.dot(probs.to(v.dtype), v, out * shrink[:, None], input_precision="ieee")
+        block = start // STEP + tl.arange(0, BLOCKS)
+        to = head[:, None] * block_capacity + block
+        mask = (head < R)[:, None] & (block < block_capacity)
+        own = tl.sum(tl.reshape(probs * own_weight, [BLOCK_R, BLOCKS, STEP]), axis=2)
+        tl.store(pooled_ptr + to, own, mask=mask, eviction_policy="evict_last")
+        if SPAN > 1:
+            spill = tl.sum(tl.reshape(probs * spill_weight, [BLOCK_R, BLOCKS, STEP]), axis=2)
+            tl.store(
+                pooled_ptr + R * block_capacity + to,
+                spill,
+                mask=mask,
+                eviction_policy="evict_last",
+            )
+        tl.store(tile_max_ptr + start // BLOCK_C * R + head, highest, mask=head < R)
+
+    tl.store(lse_ptr + row * R + head, highest + tl.log2(total), mask=head < R)
+    if GATED:
+        if fresh >= 0:
+            new_v = tl.load(new_v_ptr + value_depth, mask=value_depth < DV, other=0.0)
+            mean_v = _mean_token(
+                v_ptr, new_v.to(tl.float32), position, value_depth, KEY_BLOCK, DV
+            ).to(summary_v_ptr.dtype.element_ty)  # [BLOCK_DV]
+            to = summary_v_ptr + fresh.to(tl.int64) * DV + value_depth
+            tl.store(to, mean_v, mask=value_depth < DV)
+            out += tl.exp2(fresh_score - highest)[:, None] * mean_v.to(tl.float32)
+        tl.store(
+            partial_ptr + (row * R + head[:, None]) * DV + value_depth,
+            out / total[:, None],
+            mask=(head < R)[:, None] & (value_depth < DV),
+            eviction_policy="evict_last",
+        )
+
+
+@triton.jit(do_not_specialize=["token_capacity", "summary_capacity", "block_capacity", "splits",
+                               "parts", "tiles"])  # fmt: skip
+def _importance_kernel(
+    lengths_ptr, pooled_ptr, tile_max_ptr, lse_ptr, importance_ptr,
+    token_capacity, summary_capacity, block_capacity, splits, parts, tiles,
+    G: tl.constexpr, R: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_S: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
+    KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):  # fmt: skip
+    STEP: tl.constexpr = SELECT_BLOCK // KEY_STRIDE
+    BLOCKS: tl.constexpr = BLOCK_C // STEP
+    if OVERLAP:
+        tl.extra.cuda.gdc_launch_dependents()
+    group = tl.program_id(0).to(tl.int64)
+    position = tl.minimum(tl.load(lengths_ptr + group // G), token_capacity - 1)
+    if tl.program_id(1) * BLOCK_N > position // SELECT_BLOCK:
+        return
+    visible = tl.minimum(count_visible(position, KEY_BLOCK, KEY_STRIDE), summary_capacity)
+    head = tl.arange(0, BLOCK_R)
+    split = tl.arange(0, BLOCK_S)
+    block = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    if OVERLAP:
+        tl.extra.cuda.gdc_wait()
+
+    lse = tl.load(
+        lse_ptr + (group * parts + parts - splits + split)[None, :] * R + head[:, None],
+        mask=(head < R)[:, None] & (split < splits),
+        other=float("-inf"),
+    )  # [BLOCK_R, BLOCK_S]
+    top = tl.max(lse, axis=1)
+    top = tl.where(top == float("-inf"), 0.0, top)
+    total = tl.sum(tl.exp2(lse - top[:, None]), axis=1)
+    lse_all = top + tl.log2(tl.where(total > 0, total, 1.0))  # [BLOCK_R]
+
+    pooled_ptr += group * 2 * R * block_capacity
+    tile_max_ptr += group * tiles * R
+    at = head[:, None] * block_capacity + block
+    some = (head < R)[:, None] & (block * STEP < visible)
+    own = tl.load(pooled_ptr + at, mask=some, other=0.0)  # [BLOCK_R, BLOCK_N]
+    top = tl.load(
+        tile_max_ptr + (block // BLOCKS) * R + head[:, None], mask=some, other=float("-inf")
+    )
+    own *= tl.exp2(top - lse_all[:, None])
+    if KEY_BLOCK > KEY_STRIDE:
+        before = block - 1
+        some = (head < R)[:, None] & (before >= 0) & (before * STEP < visible)
+        spill = tl.load(
+            pooled_ptr + R * block_capacity + at - 1, mask=some, other=0.0
+        )  # [BLOCK_R, BLOCK_N]
+        top = tl.load(
+            tile_max_ptr + (before // BLOCKS) * R + head[:, None], mask=some, other=float("-inf")
+        )
+        own += spill * tl.exp2(top - lse_all[:, None])
+    to = importance_ptr + group * block_capacity + block
+    tl.store(to, tl.sum(own, axis=0), mask=block < block_capacity)
+
+
+@triton.jit(do_not_specialize=["token_capacity", "block_capacity", "parts", "own", "window_parts"])
+def _attend_kernel(
+    q_ptr, k_ptr, v_ptr, lengths_ptr, importance_ptr, selected_ptr, lse_ptr, partial_ptr,
+    stride_qb, stride_qh,
+    token_capacity, block_capacity, parts, own, window_parts, scale,
+    G: tl.constexpr, R: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_T: tl.constexpr,
+    BLOCK_N: tl.constexpr, SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr, INIT: tl.constexpr,
+    LOCAL: tl.constexpr, WINDOW: tl.constexpr, GATED: tl.constexpr, STAGES: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):  # fmt: skip
+    SUB: tl.constexpr = SELECT_BLOCK // BLOCK_T
+    if OVERLAP:
+        tl.extra.cuda.gdc_launch_dependents()
+    group = tl.program_id(0).to(tl.int64)
+    part = tl.program_id(1)
+    b = group // G
+    head = tl.arange(0, BLOCK_R)
+    depth = tl.arange(0, BLOCK_D)
+    value_depth = tl.arange(0, BLOCK_DV)
+    position = tl.minimum(tl.load(lengths_ptr + b), token_capacity - 1)
+    q = tl.load(
+        q_ptr + b * stride_qb + ((group % G) * R + head)[:, None] * stride_qh + depth,
+        mask=(head < R)[:, None] & (depth < D),
+        other=0.0,
+    )  # [BLOCK_R, BLOCK_D]
+    k_ptr += group * token_capacity * D
+    v_ptr += group * token_capacity * DV
+    selected_ptr += group * COUNT
+    current = position // SELECT_BLOCK
+    if GATED:
+        candidates = current + 1
+        oldest = tl.maximum(position + 1 - WINDOW, 0)
+    else:
+        candidates = tl.maximum(current - WINDOW // SELECT_BLOCK, 0)
+        oldest = candidates * SELECT_BLOCK
+    if OVERLAP:
+        tl.extra.cuda.gdc_wait()
+
+    # The programs of the window come first, so that their loads run during the choice.
+    chooses = part >= window_parts
+    if chooses:
+        rank_first = (part - window_parts) * own
+        rank_end = tl.minimum(rank_first + own, COUNT)
+        block = tl.arange(0, BLOCK_N)
+        importance = tl.load(
+            importance_ptr + group * block_capacity + block, mask=block < candidates, other=0.0
+        )
+        # Importances are not negative, so that their bits are in the same order.
+        key = importance.to(tl.int32, bitcast=True)
+        key = tl.where((block < INIT) | (block > current - LOCAL), _INFINITY_BITS, key)
+        key = tl.where(block < candidates, key, -1)
+        for rank in range(rank_end):
+            best = tl.max(key, axis=0)
+            chosen = tl.min(tl.where(key == best, block, BLOCK_N), axis=0)
+            key = tl.where(block == chosen, -1, key)
+            if rank >= rank_first:
+                tl.store(selected_ptr + rank, tl.where(best < 0, -1, chosen))
+        # What one thread has stored, all read below.
+        tl.debug_barrier()
+        first = rank_first * SUB
+        end = tl.minimum(rank_end, candidates) * SUB
+    else:
+        tiles = tl.cdiv(position + 1 - oldest, BLOCK_T)
+        each = tl.cdiv(tiles, window_parts)
+        first = part * each
+        end = tl.minimum(first + each, tiles)
+
+    highest = tl.full([BLOCK_R], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_R], tl.float32)
+    out = tl.zeros([BLOCK_R, BLOCK_DV], tl.float32)
+    for item in tl.range(first, end, num_stages=STAGES):
+        slot = tl.load(selected_ptr + item // SUB, mask=chooses, other=0)
+        start = slot * SELECT_BLOCK + (item % SUB) * BLOCK_T
+        start = tl.where(chooses, start, oldest + item * BLOCK_T)
+        key_index = start + tl.arange(0, BLOCK_T)
+        seen = key_index <= position
+        at = key_index.to(tl.int64)[:, None]
+        k = tl.load(
+            k_ptr + at * D + depth, mask=seen[:, None] & (depth < D), other=0.0
+        )  # [BLOCK_T, BLOCK_D]
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [BLOCK_R, BLOCK_T]
+        scores = tl.where(seen, scores, float("-inf"))
+        probs, shrink, highest, total = _softmax_step(scores, highest, total)
+        v = tl.load(
+            v_ptr + at * DV + value_depth, mask=seen[:, None] & (value_depth < DV), other=0.0
+        )  # [BLOCK_T, BLOCK_DV]
+        out = tl.dot(probs.to(v.dtype), v, out * shrink[:, None], input_precision="ieee")
+
+    row = group * parts + part
+    # A program that saw nothing leaves -inf, which tells the merge to pass it over.
+    some = total > 0
+    total = tl.where(some, total, 1.0)
+    lse = tl.where(some, highest + tl.log2(total), float("-inf"))
+    tl.store(lse_ptr + row * R + head, lse, mask=head < R)
+    tl.store(
+        partial_ptr + (row * R + head[:, None]) * DV + value_depth,
+        out / total[:, None],
+        mask=(head < R)[:, None] & (value_depth < DV),
+    )
+
+
+@triton.jit
+def _branch_weights(lse, inside):
+    """What each partial output of one branch counts: its share of the branch's softmax."""
+    lse = tl.where(inside, lse, float("-inf"))
+    top = tl.max(lse, axis=0)
+    share = tl.exp2(lse - tl.where(top == float("-inf"), 0.0, top))
+    total = tl.sum(share, axis=0)
+    return share / tl.where(total > 0, total, 1.0)
+
+
+@triton.jit(do_not_specialize=["token_capacity", "parts", "window_parts", "splits"])
+def _merge_kernel(
+    lse_ptr, partial_ptr, gates_ptr, out_ptr, lengths_ptr,
+    stride_gb, stride_gh, stride_gc,
+    token_capacity, parts, window_parts, splits,
+    G: tl.constexpr, R: tl.constexpr, DV: tl.constexpr, BLOCK_P: tl.constexpr,
+    BLOCK_DV: tl.constexpr, GATED: tl.constexpr, OVERLAP: tl.constexpr,
+):  # fmt: skip
+    group = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1)
+    b = group // G
+    g = group % G
+    part = tl.arange(0, BLOCK_P)
+    value_depth = tl.arange(0, BLOCK_DV)
+    if OVERLAP:
+        tl.extra.cuda.gdc_wait()
+    lse = tl.load(
+        lse_ptr + (group * parts + part) * R + head, mask=part < parts, other=float("-inf")
+    )
+    is_window = part < window_parts
+    is_summary = part >= parts - splits
+    if GATED:
+        gate_ptr = gates_ptr + b * stride_gb + (g * R + head) * stride_gh
+        compression = tl.load(gate_ptr).to(tl.float32)
+        selection = tl.load(gate_ptr + stride_gc).to(tl.float32)
+        window = tl.load(gate_ptr + 2 * stride_gc).to(tl.float32)
+        weight = compression * _branch_weights(lse, is_summary)
+        weight += selection * _branch_weights(lse, (part >= window_parts) & (part < parts - splits))
+        weight += window * _branch_weights(lse, is_window)
+    else:
+        # The partial outputs of the summaries do not exist: they took part in the choice alone.
+        lse = tl.where(is_summary, float("-inf"), lse)
+        weight = _branch_weights(lse, part < parts)
+    partial = tl.load(
+        partial_ptr + ((group * parts + part) * R + head)[:, None] * DV + value_depth,
+        mask=(lse > float("-inf"))[:, None] & (value_depth < DV),
+        other=0.0,
+    )  # [BLOCK_P, BLOCK_DV]
+    out = tl.sum(partial * weight[:, None], axis=0)
+    tl.store(
+        out_ptr + (group * R + head) * DV + value_depth,
+        out.to(out_ptr.dtype.element_ty),
+        mask=value_depth < DV,
+    )
+    if (g == 0) & (head == 0):
+        # No other program of this kernel reads the lengths.
+        length = tl.load(lengths_ptr + b)
+        tl.store(lengths_ptr + b, tl.minimum(length + 1, token_capacity))
