@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nsa_kernels.gpu.banded import Band, banded_dots, banded_forward
+from nsa_kernels.gpu.banded import Addend, Band, banded_dots, banded_forward
 from nsa_kernels.gpu.banded_backward import (
     OutputGradient,
     banded_keys_backward,
@@ -27,7 +27,7 @@ from nsa_kernels.gpu.banded_backward import (
 from nsa_kernels.gpu.inverse import invert
 from nsa_kernels.gpu.layout import Packing, Problem, dense_last, empty_rows, pad
 from nsa_kernels.gpu.phi import mean_phi
-from nsa_kernels.gpu.selected import Branches, selected_forward
+from nsa_kernels.gpu.selected import selected_forward
 from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_rows_backward
 from nsa_kernels.gpu.selection import select_blocks
 from nsa_kernels.settings import AttentionSettings
@@ -109,10 +109,11 @@ class _Gated(torch.autograd.Function):
         assert compressed is not None
         scored = compressed_lse if settings.score_stride == 1 else None
         blocks = select_blocks(problem, q, summary_k, scored)
-        recent, recent_lse = banded_forward(problem, Band(window=settings.window), q, k, v)
-        assert recent is not None
-        branches = Branches(gates=gates, compressed=compressed, recent=recent)
-        out, lse = selected_forward(problem, q, k, v, blocks, branches)
+        gate = gates.unbind(dim=-1)
+        addend = Addend(other=compressed, other_gate=gate[0], gate=gate[2])
+        window = Band(window=settings.window)
+        others, recent_lse = banded_forward(problem, window, q, k, v, addend=addend)
+        out, lse = selected_forward(problem, q, k, v, blocks, gate=gate[1], others=others)
         ctx.problem = problem
         ctx.save_for_backward(
             q, k, v, summary_k, summary_v, gates, out, blocks,

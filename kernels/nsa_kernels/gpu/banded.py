@@ -18,7 +18,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nsa_kernels.gpu.layout import Problem, count_visible, empty_rows, find_sequence, key_tiles, pad
+from nsa_kernels.gpu.layout import (
+    Problem,
+    count_visible,
+    empty_rows,
+    find_sequence,
+    key_tiles,
+    number_strides,
+    pad,
+)
 
 NO_SCORE = tl.constexpr(-1.0e30)
 """Less than any score, yet finite, so that differences are numbers."""
@@ -39,6 +47,21 @@ class Band:
     key_stride: int = 1
     window: int | None = None
     query_stride: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addend:
+    """Another branch's output, and the gates of the sum.
+
+    Attributes:
+        other: (B, H, T, Dv), in the memory order of an output.
+        other_gate: (B, H, T), its gate.
+        gate: (B, H, T), the gate of the band itself, with the strides of `other_gate`.
+    """
+
+    other: Tensor
+    other_gate: Tensor
+    gate: Tensor
 
 
 @triton.jit
@@ -92,17 +115,19 @@ def _attend_to(
 @triton.jit(do_not_specialize=["queries", "seq_len", "keys", "window"])
 def _banded_forward_kernel(
     q_ptr, k_tiles, v_tiles, out_ptr, lse_ptr, grad_ptr, dots_ptr,
+    other_ptr, gate_ptr, other_gate_ptr,
     cu_q_ptr, cu_k_ptr, cu_n_ptr,
     stride_qb, stride_qh, stride_qt,
     stride_ob, stride_oh, stride_ot,
     stride_gb, stride_gh, stride_gt,
     stride_lb, stride_lh, stride_lt,
+    stride_wb, stride_wh, stride_wt,
     queries, seq_len, keys, window, scale,
     R: tl.constexpr, KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr,
     QUERY_STRIDE: tl.constexpr, WINDOWED: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    VALUES: tl.constexpr, DOTS: tl.constexpr, PACKED: tl.constexpr,
+    VALUES: tl.constexpr, DOTS: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
     # The longest rows of a causal band come first, so that none is left alone at the end.
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
@@ -160,8 +185,15 @@ def _banded_forward_kernel(
     acc = acc / tl.where(seen, total, 1.0)[:, None]
     written = valid[:, None] & (value_depth < DV)
     if VALUES and not DOTS:
-        out_at = (head * stride_oh + at * stride_ot)[:, None] + value_depth
-        tl.store(out_ptr + b * stride_ob + out_at, acc.to(out_ptr.dtype.element_ty), mask=written)
+        out_at = b * stride_ob + (head * stride_oh + at * stride_ot)[:, None] + value_depth
+        if GATED:
+            gate_at = b * stride_wb + head * stride_wh + at * stride_wt
+            gate = tl.load(gate_ptr + gate_at, mask=valid, other=0.0).to(tl.float32)
+            acc *= gate[:, None]
+            gate = tl.load(other_gate_ptr + gate_at, mask=valid, other=0.0).to(tl.float32)
+            other = tl.load(other_ptr + out_at, mask=written, other=0.0)
+            acc += other.to(tl.float32) * gate[:, None]
+        tl.store(out_ptr + out_at, acc.to(out_ptr.dtype.element_ty), mask=written)
     if DOTS:
         grad_at = (head * stride_gh + at * stride_gt)[:, None] + value_depth
         grad = tl.load(grad_ptr + b * stride_gb + grad_at, mask=written, other=0.0)
@@ -174,7 +206,14 @@ def _banded_forward_kernel(
 
 
 def banded_forward(
-    problem: Problem, band: Band, q: Tensor, k: Tensor, v: Tensor, *, values: bool = True
+    problem: Problem,
+    band: Band,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    values: bool = True,
+    addend: Addend | None = None,
 ) -> tuple[Tensor | None, Tensor]:
     """Attend to a band of keys.
 
@@ -185,6 +224,7 @@ def banded_forward(
         k: (B, G, J, D).
         v: (B, G, J, Dv); not looked at without `values`.
         values: Whether the output is wanted, or the log-sum-exp alone.
+        addend: Another branch, to be added by its gate; none gives the output as it is.
 
     Returns:
         Output (B, H, T, Dv) or None, zeros where nothing is seen; and the log-sum-exp of the
@@ -193,7 +233,7 @@ def banded_forward(
     """
     out = empty_rows(q, problem.value_dim) if values else None
     lse = problem.per_query(q)
-    _launch(problem, band, q, k, v, out=out, lse=lse)
+    _launch(problem, band, q, k, v, out=out, lse=lse, addend=addend)
     return out, lse
 
 
@@ -223,28 +263,33 @@ def _launch(
     lse: Tensor,
     out: Tensor | None = None,
     grad: Tensor | None = None,
+    addend: Addend | None = None,
 ) -> None:
     """Run the forward kernel for an output, for a log-sum-exp alone, or for inner products."""
     keys, cu_keys = band_keys(problem, band)
     first = problem.offset // band.query_stride * band.query_stride
     scored = (problem.offset + problem.queries - 1 - first) // band.query_stride + 1
     if keys == 0:
+        assert addend is None
         lse.fill_(float("inf") if grad is None else 0.0)
         if out is not None:
             out.zero_()
         return
-    tile = _tile(problem, band, values=out is not None or grad is not None)
+    gates = (None, None) if addend is None else (addend.gate, addend.other_gate)
+    assert addend is None or addend.gate.stride() == addend.other_gate.stride()
+    tile = _tile(problem, values=out is not None or grad is not None)
     k_tiles, v_tiles = key_tiles(k, tile["BLOCK_N"]), key_tiles(v, tile["BLOCK_N"])
     like = q if out is None else out
     grad_strides = (0, 0, 0) if grad is None else grad.stride()[:3]
     grid = (triton.cdiv(scored * problem.repeat, tile["BLOCK_M"]), problem.groups, problem.batch)
     _banded_forward_kernel[grid](
         q, k_tiles, v_tiles, like, lse, q if grad is None else grad, lse,
+        like if addend is None else addend.other, *(lse if x is None else x for x in gates),
         problem.cu_queries, problem.cu_keys, cu_keys,
         problem.batch_stride(q), q.stride(1), q.stride(2),
         problem.batch_stride(like), like.stride(1), like.stride(2),
         0 if problem.packing else grad_strides[0], grad_strides[1], grad_strides[2],
-        problem.batch_stride(lse), lse.stride(1), lse.stride(2),
+        *number_strides(problem, lse), *number_strides(problem, gates[0]),
         problem.queries, problem.seq_len, keys, band.window or 0, problem.scale,
         R=problem.repeat,
         KEY_BLOCK=band.key_block,
@@ -257,17 +302,21 @@ def _launch(
         DV_PAD=pad(problem.value_dim),
         VALUES=out is not None or grad is not None,
         DOTS=grad is not None,
+        GATED=addend is not None,
         PACKED=problem.packing is not None,
         **tile,
     )  # fmt: skip
 
 
-def _tile(problem: Problem, band: Band, *, values: bool) -> dict[str, int]:
-    """Rows and keys of a tile, warps and pipeline stages, as measured on an H200."""
+def _tile(problem: Problem, *, values: bool) -> dict[str, int]:
+    """Rows and keys of a tile, warps and pipeline stages, as measured on an H200.
+
+    With 128 registers a thread two programs share a multiprocessor, and one's exponentials go
+    while the other's products do.
+    """
     if problem.dim > 128:
         return {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2}
-    if band.window is not None:
-        return {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 3}
-    if not values:
-        return {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 2}
-    return {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 3}
+    block_n = 64 if values else 128
+    return {
+        "BLOCK_M": 128, "BLOCK_N": block_n, "num_warps": 8, "num_stages": 2, "maxnreg": 128,
+    }  # fmt: skip

@@ -20,7 +20,15 @@ import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.gpu.banded import Band, band_keys, load_keys, row_queries
-from nsa_kernels.gpu.layout import Problem, count_visible, find_sequence, key_tiles, pad, row_tiles
+from nsa_kernels.gpu.layout import (
+    Problem,
+    count_visible,
+    find_sequence,
+    key_tiles,
+    number_strides,
+    pad,
+    row_tiles,
+)
 
 _SHARES = 8
 """Parts that the rows of a key tile are dealt into, where there is no window."""
@@ -49,16 +57,8 @@ class OutputGradient:
 
     def number_strides(self, problem: Problem) -> tuple[int, ...]:
         """Strides of `lse` and `dots`, and of `gate`, for a kernel."""
-        gate = (0, 0, 0)
-        if self.gate is not None:
-            gate = (problem.batch_stride(self.gate), self.gate.stride(1), self.gate.stride(2))
         assert self.lse.stride() == self.dots.stride()
-        return (
-            problem.batch_stride(self.lse),
-            self.lse.stride(1),
-            self.lse.stride(2),
-            *gate,
-        )
+        return (*number_strides(problem, self.lse), *number_strides(problem, self.gate))
 
 
 @triton.jit
@@ -168,8 +168,8 @@ def keys_step(
     Everything is transposed, keys by rows, so that the products' left sides stay in registers.
     """
     scores = tl.dot(k, tl.trans(q), input_precision="ieee")  # [BLOCK_N, BLOCK_M]
-    probs = tl.where(seen, tl.exp2(scores * scale - lse[None, :]), 0.0)
     dprobs = tl.dot(v, tl.trans(grad), input_precision="ieee")  # [BLOCK_N, BLOCK_M]
+    probs = tl.where(seen, tl.exp2(scores * scale - lse[None, :]), 0.0)
     gated = probs * gate[None, :]
     dv = tl.dot(gated.to(grad.dtype), grad, dv, input_precision="ieee")
     dscores = dprobs * gated - probs * dots[None, :]

@@ -29,9 +29,6 @@ Phi = Callable[[Tensor], Tensor]
 _STAGES = 3
 """Tiles of a program on their way or at work."""
 
-_IMPORTANCE_BLOCKS = 64
-"""Selection blocks whose importance one program sums."""
-
 
 def nsa_decode(
     q: Tensor,
@@ -137,9 +134,9 @@ def scan(q: Tensor, k: Tensor, v: Tensor, cache: DecodeCache, *, mean: bool) -> 
     batch, groups, capacity, dim = cache.k.shape
     _scan_kernel[(batch * groups, plan.splits)](
         q, k, v, cache.k, cache.v, cache.summary_k, cache.summary_v, cache.lengths,
-        w.pooled, w.tile_max, w.lse, w.partial,
+        w.pooled, w.tile_max, w.tile_spill, w.lse, w.partial,
         q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(0), v.stride(1),
-        capacity, cache.summary_k.shape[2], w.importance.shape[1],
+        capacity, cache.summary_k.shape[2], w.pooled.shape[2],
         plan.splits, plan.parts, w.tile_max.shape[1], dim**-0.5 * LOG2_E,
         G=groups,
         R=w.lse.shape[2],
@@ -161,25 +158,30 @@ def scan(q: Tensor, k: Tensor, v: Tensor, cache: DecodeCache, *, mean: bool) -> 
 
 
 def importance(cache: DecodeCache) -> None:
-    """Sum the importance of every selection block over the splits' heads."""
+    """Sum the importance of every selection block over the heads, and find the best."""
     w = cache.workspace
     s, plan = w.settings, w.plan
     batch, groups, capacity, _ = cache.k.shape
-    blocks = w.importance.shape[1]
-    _importance_kernel[(batch * groups, triton.cdiv(blocks, _IMPORTANCE_BLOCKS))](
-        cache.lengths, w.pooled, w.tile_max, w.lse, w.importance,
-        capacity, cache.summary_k.shape[2], blocks, plan.splits, plan.parts, w.tile_max.shape[1],
+    _importance_kernel[(batch * groups, w.best.shape[1])](
+        cache.lengths, w.pooled, w.tile_max, w.tile_spill, w.lse, w.best,
+        capacity, cache.summary_k.shape[2], w.pooled.shape[2],
+        plan.splits, plan.parts, w.tile_max.shape[1],
         G=groups,
         R=w.lse.shape[2],
         BLOCK_R=pad(w.lse.shape[2]),
         BLOCK_S=triton.next_power_of_2(plan.splits),
-        BLOCK_N=_IMPORTANCE_BLOCKS,
+        BLOCK_N=plan.ranked,
         BLOCK_C=plan.summary_tile,
+        KEEP=w.best.shape[2],
         KEY_BLOCK=s.compress_block,
         KEY_STRIDE=s.compress_stride,
         SELECT_BLOCK=s.select_block,
+        INIT=s.init_blocks,
+        LOCAL=s.local_blocks,
+        WINDOW=s.window,
+        GATED=s.combine == "gated",
         OVERLAP=plan.overlap,
-        num_warps=4,
+        num_warps=8,
         launch_pdl=plan.overlap,
     )  # fmt: skip
 
@@ -194,11 +196,11 @@ def attend(q: Tensor, cache: DecodeCache) -> None:
     w = cache.workspace
     s, plan = w.settings, w.plan
     batch, groups, capacity, dim = cache.k.shape
-    blocks = w.importance.shape[1]
+    lists, keep = w.best.shape[1:]
     _attend_kernel[(batch * groups, plan.window_parts + plan.select_parts)](
-        q, cache.k, cache.v, cache.lengths, w.importance, w.selected, w.lse, w.partial,
+        q, cache.k, cache.v, cache.lengths, w.best, w.selected, w.lse, w.partial,
         q.stride(0), q.stride(1),
-        capacity, blocks, plan.parts, plan.own, plan.window_parts, dim**-0.5 * LOG2_E,
+        capacity, lists, plan.parts, plan.own, plan.window_parts, dim**-0.5 * LOG2_E,
         G=groups,
         R=w.lse.shape[2],
         D=dim,
@@ -207,11 +209,11 @@ def attend(q: Tensor, cache: DecodeCache) -> None:
         BLOCK_D=pad(dim),
         BLOCK_DV=pad(cache.v.shape[3]),
         BLOCK_T=plan.token_tile,
-        BLOCK_N=max(128, triton.next_power_of_2(blocks)),
+        BLOCK_N=plan.ranked,
+        BLOCK_M=pad(lists * keep),
+        KEEP=keep,
         SELECT_BLOCK=s.select_block,
         COUNT=s.select_count,
-        INIT=s.init_blocks,
-        LOCAL=s.local_blocks,
         WINDOW=s.window,
         GATED=s.combine == "gated",
         STAGES=_STAGES,

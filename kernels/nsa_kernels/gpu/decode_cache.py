@@ -8,6 +8,7 @@ Letters: see `decode.py`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,7 @@ class DecodePlan:
         own: Selected blocks of one program.
         summary_tile: Summaries of a tile.
         token_tile: Tokens of a tile.
+        ranked: Selection blocks that one program ranks, to keep the best n of them.
         overlap: Whether a kernel may be launched before its predecessor has ended
             (programmatic dependent launch, from compute capability 9.0 on).
     """
@@ -51,6 +53,7 @@ class DecodePlan:
     own: int
     summary_tile: int
     token_tile: int
+    ranked: int
     overlap: bool
 
     @property
@@ -80,7 +83,7 @@ class DecodePlan:
             overlap: See the attribute.
         """
         assert settings.select_count is not None
-        widest = max(16, min(64, _TILE_BYTES // row_bytes))
+        widest = max(16, min(64, _floor_power(_TILE_BYTES // row_bytes)))
         summary_tile = max(widest, settings.select_block // settings.compress_stride)
         token_tile = min(widest, settings.select_block)
         # Two tiles at least, so that one is on its way while the other is worked on.
@@ -91,6 +94,9 @@ class DecodePlan:
         share = round(each * selected_tiles / (selected_tiles + window_tiles))
         own = triton.cdiv(settings.select_count, max(1, min(share, settings.select_count)))
         select_parts = triton.cdiv(settings.select_count, own)
+        # All blocks are ranked among their like, then the best of these among each other.
+        blocks = triton.cdiv(capacity, settings.select_block)
+        ranked = pad(min(512, math.isqrt(blocks * settings.select_count)))
         return cls(
             splits=_splits(groups, programs, max(1, min(pairs, _MOST_SPLITS))),
             window_parts=max(1, min(each - select_parts, window_tiles)),
@@ -98,8 +104,14 @@ class DecodePlan:
             own=own,
             summary_tile=summary_tile,
             token_tile=token_tile,
+            ranked=max(ranked, summary_tile * settings.compress_stride // settings.select_block),
             overlap=overlap,
         )
+
+
+def _floor_power(size: int) -> int:
+    """The greatest power of two up to a size."""
+    return 1 << size.bit_length() >> 1
 
 
 def _splits(groups: int, programs: int, most: int) -> int:
@@ -126,10 +138,11 @@ class DecodeWorkspace:
         plan: How the work is divided.
         lse: (B * G, P, R) fp32, log-sum-exp of each partial output, to the base of two.
         partial: (B * G, P, R, Dv) fp32.
-        pooled: (B * G, 2, R, N) fp32, unnormalised importance from the summaries that begin in
-            a block, then what they owe the block after.
-        tile_max: (B * G, tiles, R) fp32, the score that a tile's `pooled` is relative to.
-        importance: (B * G, N) fp32.
+        pooled: (B * G, R, N) fp32, unnormalised importance from the summaries of a block's tile.
+        tile_max: (B * G, tiles, R) fp32, the score that a tile's importance is relative to.
+        tile_spill: (B * G, tiles, R) fp32, what a tile adds to the first block of the next.
+        best: (B * G, lists, min(n, plan.ranked)) int64, the best blocks of so many in falling
+            order: importance, and of equals the earlier block.
         selected: (B, G, n) int32, the step's blocks in falling importance, -1 where fewer.
     """
 
@@ -139,7 +152,8 @@ class DecodeWorkspace:
     partial: Tensor
     pooled: Tensor
     tile_max: Tensor
-    importance: Tensor
+    tile_spill: Tensor
+    best: Tensor
     selected: Tensor
 
     @classmethod
@@ -197,17 +211,19 @@ class DecodeWorkspace:
         tiles = triton.cdiv(blocks * settings.select_block, settings.compress_stride)
         tiles = triton.cdiv(tiles, plan.summary_tile)
 
-        def room(*shape: int) -> Tensor:
-            return torch.empty(batch * groups, *shape, dtype=torch.float32, device=device)
+        def room(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.empty(batch * groups, *shape, dtype=dtype, device=device)
 
+        keep = min(settings.select_count, plan.ranked)
         return cls(
             settings=settings,
             plan=plan,
             lse=room(plan.parts, repeat),
             partial=room(plan.parts, repeat, value_dim),
-            pooled=room(2, repeat, blocks),
+            pooled=room(repeat, blocks),
             tile_max=room(tiles, repeat),
-            importance=room(blocks),
+            tile_spill=room(tiles, repeat),
+            best=room(triton.cdiv(blocks, plan.ranked), keep, dtype=torch.int64),
             selected=torch.empty(
                 batch, groups, settings.select_count, dtype=torch.int32, device=device
             ),
@@ -289,7 +305,7 @@ class DecodeCache:
             or self.lengths.shape != (batch,)
             or self.workspace.partial.shape[0] != batch * groups
             or self.workspace.partial.shape[3] != self.v.shape[3]
-            or self.workspace.importance.shape[1] != triton.cdiv(capacity, s.select_block)
+            or self.workspace.pooled.shape[2] != triton.cdiv(capacity, s.select_block)
         ):
             raise ValueError(
                 f"shapes do not agree: k {tuple(self.k.shape)}, v {tuple(self.v.shape)}, "

@@ -28,6 +28,12 @@ from nsa_kernels.gpu.layout import count_visible
 _INFINITY_BITS = tl.constexpr(0x7F800000)
 """The bits of infinity: as an integer, more than those of any importance."""
 
+_LAST_BLOCK = tl.constexpr(0x7FFFFFFF)
+"""No block has a higher index."""
+
+_LAST_KEY = tl.constexpr((1 << 63) - 1)
+"""No block has a higher key, nor a lower one than its negative."""
+
 
 @triton.jit
 def _mean_token(cache_ptr, new, position, depth, L: tl.constexpr, DIM: tl.constexpr):
@@ -60,7 +66,7 @@ def _softmax_step(scores, highest, total):
                                "parts", "tiles"])  # fmt: skip
 def _scan_kernel(
     q_ptr, new_k_ptr, new_v_ptr, k_ptr, v_ptr, summary_k_ptr, summary_v_ptr, lengths_ptr,
-    pooled_ptr, tile_max_ptr, lse_ptr, partial_ptr,
+    pooled_ptr, tile_max_ptr, tile_spill_ptr, lse_ptr, partial_ptr,
     stride_qb, stride_qh, stride_kb, stride_kg, stride_vb, stride_vg,
     token_capacity, summary_capacity, block_capacity, splits, parts, tiles, scale,
     G: tl.constexpr, R: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
@@ -71,8 +77,6 @@ def _scan_kernel(
     STEP: tl.constexpr = SELECT_BLOCK // KEY_STRIDE
     SPAN: tl.constexpr = KEY_BLOCK // KEY_STRIDE
     BLOCKS: tl.constexpr = BLOCK_C // STEP
-    if OVERLAP:
-        tl.extra.cuda.gdc_launch_dependents()
     group = tl.program_id(0).to(tl.int64)
     split = tl.program_id(1)
     b = group // G
@@ -128,8 +132,11 @@ def _scan_kernel(
     within = column % STEP
     own_weight = tl.minimum(SPAN, STEP - within).to(tl.float32)
     spill_weight = SPAN - own_weight
-    pooled_ptr += group * 2 * R * block_capacity
+    inner = tl.arange(0, BLOCKS)
+    before = tl.broadcast_to(tl.maximum(inner - 1, 0)[None, :], [BLOCK_R, BLOCKS])
+    pooled_ptr += group * R * block_capacity
     tile_max_ptr += group * tiles * R
+    tile_spill_ptr += group * tiles * R
     highest = tl.full([BLOCK_R], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_R], tl.float32)
     out = tl.zeros([BLOCK_R, BLOCK_DV], tl.float32)
@@ -152,21 +159,24 @@ def _scan_kernel(
                 other=0.0,
             )  # [BLOCK_C, BLOCK_DV]
             out = tl.dot(probs.to(v.dtype), v, out * shrink[:, None], input_precision="ieee")
-        block = start // STEP + tl.arange(0, BLOCKS)
-        to = head[:, None] * block_capacity + block
-        mask = (head < R)[:, None] & (block < block_capacity)
-        own = tl.sum(tl.reshape(probs * own_weight, [BLOCK_R, BLOCKS, STEP]), axis=2)
-        tl.store(pooled_ptr + to, own, mask=mask, eviction_policy="evict_last")
+        tile = start // BLOCK_C
+        pooled = tl.sum(tl.reshape(probs * own_weight, [BLOCK_R, BLOCKS, STEP]), axis=2)
         if SPAN > 1:
             spill = tl.sum(tl.reshape(probs * spill_weight, [BLOCK_R, BLOCKS, STEP]), axis=2)
-            tl.store(
-                pooled_ptr + R * block_capacity + to,
-                spill,
-                mask=mask,
-                eviction_policy="evict_last",
-            )
-        tl.store(tile_max_ptr + start // BLOCK_C * R + head, highest, mask=head < R)
+            pooled += tl.where(inner > 0, tl.gather(spill, before, axis=1), 0.0)
+            spill = tl.sum(tl.where(inner == BLOCKS - 1, spill, 0.0), axis=1)
+            tl.store(tile_spill_ptr + tile * R + head, spill, mask=head < R)
+        block = tile * BLOCKS + inner
+        tl.store(
+            pooled_ptr + head[:, None] * block_capacity + block,
+            pooled,
+            mask=(head < R)[:, None] & (block < block_capacity),
+            eviction_policy="evict_last",
+        )
+        tl.store(tile_max_ptr + tile * R + head, highest, mask=head < R)
 
+    if OVERLAP:
+        tl.extra.cuda.gdc_launch_dependents()
     tl.store(lse_ptr + row * R + head, highest + tl.log2(total), mask=head < R)
     if GATED:
         if fresh >= 0:
@@ -185,78 +195,115 @@ def _scan_kernel(
         )
 
 
+@triton.jit
+def _ranks(key, count, SIZE: tl.constexpr):
+    """How many of the first `count` keys are greater than each; no two are equal: [SIZE]."""
+    PART: tl.constexpr = min(SIZE, 128)
+    rows = tl.reshape(key, [SIZE // PART, PART])
+    row = tl.arange(0, SIZE // PART)[:, None]
+    rank = tl.zeros([SIZE], tl.int32)
+    for i in range(tl.cdiv(count, PART)):
+        some = tl.sum(tl.where(row == i, rows, 0), axis=0)  # [PART]
+        rank += tl.sum((some[:, None] > key[None, :]).to(tl.int32), axis=0)
+    return rank
+
+
+@triton.jit
+def _candidates(position, SELECT_BLOCK: tl.constexpr, WINDOW: tl.constexpr, GATED: tl.constexpr):
+    """Blocks that may be chosen, and the first token that the window adds to them."""
+    current = position // SELECT_BLOCK
+    if GATED:
+        candidates = current + 1
+        oldest = tl.maximum(position + 1 - WINDOW, 0)
+    else:
+        candidates = tl.maximum(current - WINDOW // SELECT_BLOCK, 0)
+        oldest = candidates * SELECT_BLOCK
+    return candidates, oldest
+
+
 @triton.jit(do_not_specialize=["token_capacity", "summary_capacity", "block_capacity", "splits",
                                "parts", "tiles"])  # fmt: skip
 def _importance_kernel(
-    lengths_ptr, pooled_ptr, tile_max_ptr, lse_ptr, importance_ptr,
+    lengths_ptr, pooled_ptr, tile_max_ptr, tile_spill_ptr, lse_ptr, best_ptr,
     token_capacity, summary_capacity, block_capacity, splits, parts, tiles,
     G: tl.constexpr, R: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_S: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, KEEP: tl.constexpr,
     KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
+    INIT: tl.constexpr, LOCAL: tl.constexpr, WINDOW: tl.constexpr, GATED: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):  # fmt: skip
-    STEP: tl.constexpr = SELECT_BLOCK // KEY_STRIDE
-    BLOCKS: tl.constexpr = BLOCK_C // STEP
-    if OVERLAP:
-        tl.extra.cuda.gdc_launch_dependents()
+    BLOCKS: tl.constexpr = BLOCK_C // (SELECT_BLOCK // KEY_STRIDE)
+    TILES: tl.constexpr = BLOCK_N // BLOCKS
     group = tl.program_id(0).to(tl.int64)
+    part = tl.program_id(1)
     position = tl.minimum(tl.load(lengths_ptr + group // G), token_capacity - 1)
-    if tl.program_id(1) * BLOCK_N > position // SELECT_BLOCK:
+    current = position // SELECT_BLOCK
+    if part * BLOCK_N > current:
         return
+    candidates, _ = _candidates(position, SELECT_BLOCK, WINDOW, GATED)
     visible = tl.minimum(count_visible(position, KEY_BLOCK, KEY_STRIDE), summary_capacity)
     head = tl.arange(0, BLOCK_R)
     split = tl.arange(0, BLOCK_S)
-    block = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    tile = part * TILES + tl.arange(0, TILES)
+    inner = tl.arange(0, BLOCKS)
     if OVERLAP:
         tl.extra.cuda.gdc_wait()
 
+    is_head = (head < R)[:, None]
+    some = is_head & (tile * BLOCK_C < visible)
+    at = (group * tiles + tile) * R + head[:, None]
+    block = (tile * BLOCKS)[:, None] + inner  # [TILES, BLOCKS]
+    pooled = tl.load(
+        pooled_ptr + (group * R + head)[:, None, None] * block_capacity + block[None, :, :],
+        mask=some[:, :, None] & (block < block_capacity)[None, :, :],
+        other=0.0,
+    )  # [BLOCK_R, TILES, BLOCKS]
+    top = tl.load(tile_max_ptr + at, mask=some, other=float("-inf"))  # [BLOCK_R, TILES]
     lse = tl.load(
         lse_ptr + (group * parts + parts - splits + split)[None, :] * R + head[:, None],
-        mask=(head < R)[:, None] & (split < splits),
+        mask=is_head & (split < splits),
         other=float("-inf"),
     )  # [BLOCK_R, BLOCK_S]
-    top = tl.max(lse, axis=1)
-    top = tl.where(top == float("-inf"), 0.0, top)
-    total = tl.sum(tl.exp2(lse - top[:, None]), axis=1)
-    lse_all = top + tl.log2(tl.where(total > 0, total, 1.0))  # [BLOCK_R]
-
-    pooled_ptr += group * 2 * R * block_capacity
-    tile_max_ptr += group * tiles * R
-    at = head[:, None] * block_capacity + block
-    some = (head < R)[:, None] & (block * STEP < visible)
-    own = tl.load(pooled_ptr + at, mask=some, other=0.0)  # [BLOCK_R, BLOCK_N]
-    top = tl.load(
-        tile_max_ptr + (block // BLOCKS) * R + head[:, None], mask=some, other=float("-inf")
-    )
-    own *= tl.exp2(top - lse_all[:, None])
+    highest = tl.max(lse, axis=1)
+    highest = tl.where(highest == float("-inf"), 0.0, highest)
+    total = tl.sum(tl.exp2(lse - highest[:, None]), axis=1)
+    lse = (highest + tl.log2(tl.where(total > 0, total, 1.0)))[:, None]  # [BLOCK_R, 1]
+    importance = tl.sum(pooled * tl.exp2(top - lse)[:, :, None], axis=0)
     if KEY_BLOCK > KEY_STRIDE:
-        before = block - 1
-        some = (head < R)[:, None] & (before >= 0) & (before * STEP < visible)
-        spill = tl.load(
-            pooled_ptr + R * block_capacity + at - 1, mask=some, other=0.0
-        )  # [BLOCK_R, BLOCK_N]
-        top = tl.load(
-            tile_max_ptr + (before // BLOCKS) * R + head[:, None], mask=some, other=float("-inf")
-        )
-        own += spill * tl.exp2(top - lse_all[:, None])
-    to = importance_ptr + group * block_capacity + block
-    tl.store(to, tl.sum(own, axis=0), mask=block < block_capacity)
-
-
-@triton.jit(do_not_specialize=["token_capacity", "block_capacity", "parts", "own", "window_parts"])
-def _attend_kernel(
-    q_ptr, k_ptr, v_ptr, lengths_ptr, importance_ptr, selected_ptr, lse_ptr, partial_ptr,
-    stride_qb, stride_qh,
-    token_capacity, block_capacity, parts, own, window_parts, scale,
-    G: tl.constexpr, R: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
-    BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_T: tl.constexpr,
-    BLOCK_N: tl.constexpr, SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr, INIT: tl.constexpr,
-    LOCAL: tl.constexpr, WINDOW: tl.constexpr, GATED: tl.constexpr, STAGES: tl.constexpr,
-    OVERLAP: tl.constexpr,
-):  # fmt: skip
-    SUB: tl.constexpr = SELECT_BLOCK // BLOCK_T
+        # The last summaries of a tile reach into the first block of the next.
+        some = is_head & (tile > 0) & ((tile - 1) * BLOCK_C < visible)
+        spill = tl.load(tile_spill_ptr + at - R, mask=some, other=0.0)  # [BLOCK_R, TILES]
+        top = tl.load(tile_max_ptr + at - R, mask=some, other=float("-inf"))
+        spill = tl.sum(spill * tl.exp2(top - lse), axis=0)
+        importance += tl.where(inner == 0, spill[:, None], 0.0)
     if OVERLAP:
         tl.extra.cuda.gdc_launch_dependents()
+
+    # Importances are not negative, so that their bits are in the same order.
+    key = tl.reshape(importance, [BLOCK_N]).to(tl.int32, bitcast=True)
+    block = part * BLOCK_N + tl.arange(0, BLOCK_N)
+    key = tl.where((block < INIT) | (block > current - LOCAL), _INFINITY_BITS, key)
+    # Of equals the earlier block is the better.
+    key = (key.to(tl.int64) << 32) | (_LAST_BLOCK - block)
+    key = tl.where(block < candidates, key, -1 - block)
+    rank = _ranks(key, BLOCK_N, BLOCK_N)
+    lists = tl.num_programs(1)
+    tl.store(best_ptr + (group * lists + part) * KEEP + rank, key, mask=rank < KEEP)
+
+
+@triton.jit(do_not_specialize=["token_capacity", "lists", "parts", "own", "window_parts"])
+def _attend_kernel(
+    q_ptr, k_ptr, v_ptr, lengths_ptr, best_ptr, selected_ptr, lse_ptr, partial_ptr,
+    stride_qb, stride_qh,
+    token_capacity, lists, parts, own, window_parts, scale,
+    G: tl.constexpr, R: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_T: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, KEEP: tl.constexpr,
+    SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr, WINDOW: tl.constexpr, GATED: tl.constexpr,
+    STAGES: tl.constexpr, OVERLAP: tl.constexpr,
+):  # fmt: skip
+    SUB: tl.constexpr = SELECT_BLOCK // BLOCK_T
+    SLOTS: tl.constexpr = triton.next_power_of_2(COUNT)
     group = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
     b = group // G
@@ -272,13 +319,7 @@ def _attend_kernel(
     k_ptr += group * token_capacity * D
     v_ptr += group * token_capacity * DV
     selected_ptr += group * COUNT
-    current = position // SELECT_BLOCK
-    if GATED:
-        candidates = current + 1
-        oldest = tl.maximum(position + 1 - WINDOW, 0)
-    else:
-        candidates = tl.maximum(current - WINDOW // SELECT_BLOCK, 0)
-        oldest = candidates * SELECT_BLOCK
+    candidates, oldest = _candidates(position, SELECT_BLOCK, WINDOW, GATED)
     if OVERLAP:
         tl.extra.cuda.gdc_wait()
 
@@ -287,25 +328,21 @@ def _attend_kernel(
     if chooses:
         rank_first = (part - window_parts) * own
         rank_end = tl.minimum(rank_first + own, COUNT)
-        block = tl.arange(0, BLOCK_N)
-        importance = tl.load(
-            importance_ptr + group * block_capacity + block, mask=block < candidates, other=0.0
-        )
-        # Importances are not negative, so that their bits are in the same order.
-        key = importance.to(tl.int32, bitcast=True)
-        key = tl.where((block < INIT) | (block > current - LOCAL), _INFINITY_BITS, key)
-        key = tl.where(block < candidates, key, -1)
-        for rank in range(rank_end):
-            best = tl.max(key, axis=0)
-            chosen = tl.min(tl.where(key == best, block, BLOCK_N), axis=0)
-            key = tl.where(block == chosen, -1, key)
-            if rank >= rank_first:
-                tl.store(selected_ptr + rank, tl.where(best < 0, -1, chosen))
-        # What one thread has stored, all read below.
-        tl.debug_barrier()
+        count = tl.cdiv(position // SELECT_BLOCK + 1, BLOCK_N) * KEEP
+        index = tl.arange(0, BLOCK_M)
+        key = tl.load(best_ptr + group * lists * KEEP + index, mask=index < count, other=-_LAST_KEY)
+        rank = _ranks(key, count, BLOCK_M)
+        block = tl.where(key >= 0, _LAST_BLOCK - (key & _LAST_BLOCK).to(tl.int32), -1)
+        mine = (rank >= rank_first) & (rank < rank_end) & (block >= 0)
+        tl.store(selected_ptr + rank, block, mask=mine)
+        slot = tl.arange(0, SLOTS)
+        none = (slot >= tl.maximum(rank_first, candidates)) & (slot < rank_end)
+        tl.store(selected_ptr + slot, tl.full([SLOTS], -1, tl.int32), mask=none)
         first = rank_first * SUB
         end = tl.minimum(rank_end, candidates) * SUB
     else:
+        block = tl.zeros([BLOCK_M], tl.int32)
+        rank = tl.zeros([BLOCK_M], tl.int32)
         tiles = tl.cdiv(position + 1 - oldest, BLOCK_T)
         each = tl.cdiv(tiles, window_parts)
         first = part * each
@@ -315,8 +352,8 @@ def _attend_kernel(
     total = tl.zeros([BLOCK_R], tl.float32)
     out = tl.zeros([BLOCK_R, BLOCK_DV], tl.float32)
     for item in tl.range(first, end, num_stages=STAGES):
-        slot = tl.load(selected_ptr + item // SUB, mask=chooses, other=0)
-        start = slot * SELECT_BLOCK + (item % SUB) * BLOCK_T
+        chosen = tl.sum(tl.where(rank == item // SUB, block, 0), axis=0)
+        start = chosen * SELECT_BLOCK + (item % SUB) * BLOCK_T
         start = tl.where(chooses, start, oldest + item * BLOCK_T)
         key_index = start + tl.arange(0, BLOCK_T)
         seen = key_index <= position
@@ -332,6 +369,8 @@ def _attend_kernel(
         )  # [BLOCK_T, BLOCK_DV]
         out = tl.dot(probs.to(v.dtype), v, out * shrink[:, None], input_precision="ieee")
 
+    if OVERLAP:
+        tl.extra.cuda.gdc_launch_dependents()
     row = group * parts + part
     # A program that saw nothing leaves -inf, which tells the merge to pass it over.
     some = total > 0
@@ -371,9 +410,15 @@ def _merge_kernel(
     value_depth = tl.arange(0, BLOCK_DV)
     if OVERLAP:
         tl.extra.cuda.gdc_wait()
-    lse = tl.load(
-        lse_ptr + (group * parts + part) * R + head, mask=part < parts, other=float("-inf")
-    )
+    # The partial outputs of the summaries do not exist in `union` mode.
+    last = parts if GATED else parts - splits
+    row = (group * parts + part) * R + head
+    lse = tl.load(lse_ptr + row, mask=part < last, other=float("-inf"))
+    partial = tl.load(
+        partial_ptr + row[:, None] * DV + value_depth,
+        mask=(part < last)[:, None] & (value_depth < DV),
+        other=0.0,
+    )  # [BLOCK_P, BLOCK_DV]
     is_window = part < window_parts
     is_summary = part >= parts - splits
     if GATED:
@@ -385,14 +430,9 @@ def _merge_kernel(
         weight += selection * _branch_weights(lse, (part >= window_parts) & (part < parts - splits))
         weight += window * _branch_weights(lse, is_window)
     else:
-        # The partial outputs of the summaries do not exist: they took part in the choice alone.
-        lse = tl.where(is_summary, float("-inf"), lse)
-        weight = _branch_weights(lse, part < parts)
-    partial = tl.load(
-        partial_ptr + ((group * parts + part) * R + head)[:, None] * DV + value_depth,
-        mask=(lse > float("-inf"))[:, None] & (value_depth < DV),
-        other=0.0,
-    )  # [BLOCK_P, BLOCK_DV]
+        weight = _branch_weights(lse, part < last)
+    # What a program that saw nothing left is whatever lay there.
+    partial = tl.where((lse > float("-inf"))[:, None], partial, 0.0)
     out = tl.sum(partial * weight[:, None], axis=0)
     tl.store(
         out_ptr + (group * R + head) * DV + value_depth,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nsa_kernels.gpu.layout import Problem
 
-_PIECE_ROWS = 16384
+_PIECE_ROWS = 32768
 """Rows, queries times heads, of a piece."""
 
 

@@ -268,3 +268,10 @@ def row_tiles(x: Tensor, queries: int, heads: int) -> TensorDescriptor:
 def key_tiles(x: Tensor, keys: int) -> TensorDescriptor:
     """Tiles of `keys` rows of one group of (B, G, S, D)."""
     return row_tiles(x, keys, 1)
+
+
+def number_strides(problem: Problem, x: Tensor | None) -> tuple[int, int, int]:
+    """Strides of a number per query head and query (B, H, T), zeros where there is none."""
+    if x is None:
+        return 0, 0, 0
+    return problem.batch_stride(x), x.stride(1), x.stride(2)

@@ -1,8 +1,8 @@
 """Attention to the blocks that each tile of queries has chosen.
 
 In `union` mode the list of a tile holds the blocks of its window as well, so that one softmax
-over the list is the whole attention. In `gated` mode this kernel comes last and adds the other
-branches to its own, each by its gate.
+over the list is the whole attention. In `gated` mode this kernel comes last and adds its branch,
+by its gate, to the sum of the others.
 
 Letters: see `layout.py`; n blocks of a list, M rows of a program.
 
@@ -11,40 +11,30 @@ Source: Yuan et al. 2025, eqs. 5, 11 and 12.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.gpu.banded import NO_SCORE, load_keys
-from nsa_kernels.gpu.layout import Problem, empty_rows, find_sequence, key_tiles, pad
-
-
-@dataclass(frozen=True, kw_only=True)
-class Branches:
-    """The other branches of `gated` mode, and the gates of all three.
-
-    Attributes:
-        gates: (B, H, T, 3): compression, selection, window.
-        compressed: (B, H, T, Dv).
-        recent: (B, H, T, Dv).
-    """
-
-    gates: Tensor
-    compressed: Tensor
-    recent: Tensor
+from nsa_kernels.gpu.layout import (
+    Problem,
+    empty_rows,
+    find_sequence,
+    key_tiles,
+    number_strides,
+    pad,
+)
 
 
 @triton.jit(do_not_specialize=["queries", "seq_len"])
 def _selected_forward_kernel(
-    q_ptr, k_tiles, v_tiles, blocks_ptr, out_ptr, lse_ptr, gates_ptr, compressed_ptr, recent_ptr,
+    q_ptr, k_tiles, v_tiles, blocks_ptr, out_ptr, lse_ptr, gate_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,
     stride_qb, stride_qh, stride_qt,
     stride_sb, stride_sg, stride_su,
     stride_ob, stride_oh, stride_ot,
     stride_lb, stride_lh, stride_lt,
-    stride_gb, stride_gh, stride_gt, stride_gc,
+    stride_gb, stride_gh, stride_gt,
     queries, seq_len, scale,
     COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
@@ -105,13 +95,10 @@ def _selected_forward_kernel(
     written = valid[:, None] & (value_depth < DV)
     at_out = b * stride_ob + (head * stride_oh + at * stride_ot)[:, None] + value_depth
     if GATED:
-        gates_ptr += b * stride_gb + head * stride_gh + at * stride_gt
-        acc *= tl.load(gates_ptr + stride_gc, mask=valid, other=0.0).to(tl.float32)[:, None]
-        other = tl.load(compressed_ptr + at_out, mask=written, other=0.0).to(tl.float32)
-        acc += other * tl.load(gates_ptr, mask=valid, other=0.0).to(tl.float32)[:, None]
-        other = tl.load(recent_ptr + at_out, mask=written, other=0.0).to(tl.float32)
-        gate = tl.load(gates_ptr + 2 * stride_gc, mask=valid, other=0.0).to(tl.float32)
-        acc += other * gate[:, None]
+        gate_at = b * stride_gb + head * stride_gh + at * stride_gt
+        gate = tl.load(gate_ptr + gate_at, mask=valid, other=0.0).to(tl.float32)
+        acc *= gate[:, None]
+        acc += tl.load(out_ptr + at_out, mask=written, other=0.0).to(tl.float32)
     tl.store(out_ptr + at_out, acc.to(out_ptr.dtype.element_ty), mask=written)
     lse = top + tl.log2(total)
     tl.store(lse_ptr + b * stride_lb + head * stride_lh + at * stride_lt, lse, mask=valid)
@@ -123,7 +110,9 @@ def selected_forward(
     k: Tensor,
     v: Tensor,
     blocks: Tensor,
-    branches: Branches | None = None,
+    *,
+    gate: Tensor | None = None,
+    others: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attend to chosen blocks.
 
@@ -133,40 +122,32 @@ def selected_forward(
         k: (B, G, S, D).
         v: (B, G, S, Dv).
         blocks: (B, G, U, n) int32, -1 for none; each tile's own block among them.
-        branches: What to add in `gated` mode.
+        gate: (B, H, T), the selection's gate in `gated` mode.
+        others: (B, H, T, Dv), the sum of the other branches in `gated` mode, which this one is
+            added to in place.
 
     Returns:
         Output (B, H, T, Dv), and the log-sum-exp of the selection's scaled scores to the base of
         two (B, H, T).
     """
-    out = empty_rows(q, problem.value_dim)
+    out = empty_rows(q, problem.value_dim) if others is None else others
     lse = problem.per_query(q)
-    gates = branches.gates if branches else None
     grid, tile = selected_grid(problem)
     _selected_forward_kernel[grid](
-        q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks, out, lse,
-        gates,
-        branches.compressed if branches else None,
-        branches.recent if branches else None,
+        q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks,
+        out, lse, lse if gate is None else gate,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         problem.batch_stride(q), q.stride(1), q.stride(2),
         problem.batch_stride(blocks), blocks.stride(1), blocks.stride(2),
         problem.batch_stride(out), out.stride(1), out.stride(2),
         problem.batch_stride(lse), lse.stride(1), lse.stride(2),
-        *gate_strides(problem, gates),
+        *number_strides(problem, gate),
         problem.queries, problem.seq_len, problem.scale,
         COUNT=blocks.shape[3],
-        GATED=branches is not None,
+        GATED=gate is not None,
         **tile,
     )  # fmt: skip
     return out, lse
-
-
-def gate_strides(problem: Problem, gates: Tensor | None) -> tuple[int, int, int, int]:
-    """Strides of gates (B, H, T, 3), zeros where there are none."""
-    if gates is None:
-        return 0, 0, 0, 0
-    return problem.batch_stride(gates), gates.stride(1), gates.stride(2), gates.stride(3)
 
 
 def selected_grid(problem: Problem) -> tuple[tuple[int, int, int], dict[str, int | bool]]:

@@ -48,11 +48,10 @@ def _selected_keys_backward_kernel(
     stride_lb, stride_lh, stride_lt,
     stride_gb, stride_gh, stride_gt,
     queries, seq_len, lists, piece, blocks, groups, scale, plain_scale,
-    R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
+    R: tl.constexpr, HEADS: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
-    ROWS: tl.constexpr = R * TILE
     program = tl.program_id(0)
     name = tl.load(list_of_piece_ptr + program)
     if name >= lists:
@@ -83,23 +82,41 @@ def _selected_keys_backward_kernel(
     )  # [SELECT_BLOCK, DV_PAD]
     dk = tl.zeros([SELECT_BLOCK, D_PAD], tl.float32)
     dv = tl.zeros([SELECT_BLOCK, DV_PAD], tl.float32)
-    for start in tl.range(0, members * ROWS, BLOCK_M):
-        row = start + tl.arange(0, BLOCK_M)
-        within = row % ROWS
-        listed = row < members * ROWS
-        tile = tl.load(tiles_ptr + begin + row // ROWS, mask=listed, other=0) - u_first
-        position = (offset // TILE + tile) * TILE + within // R
+    slot = tl.arange(0, BLOCK_M // HEADS)
+    head = tl.arange(0, HEADS)
+    q_ptr += b * stride_qb + g * R * stride_qh
+    grad_ptr += b * stride_ob + g * R * stride_oh
+    lse_ptr += b * stride_lb + g * R * stride_lh
+    dots_ptr += b * stride_lb + g * R * stride_lh
+    gate_ptr += b * stride_gb + g * R * stride_gh
+    for start in tl.range(0, members * TILE, BLOCK_M // HEADS):
+        listed = start + slot < members * TILE
+        at = begin + (start + slot) // TILE
+        tile = tl.load(tiles_ptr + at, mask=listed, other=0) - u_first
+        position = (offset // TILE + tile) * TILE + (start + slot) % TILE
         query = position - offset
-        valid = listed & (query >= 0) & (query < queries)
-        q, grad, lse, dots, gate = load_rows(
-            q_ptr + b * stride_qb, grad_ptr + b * stride_ob, lse_ptr + b * stride_lb,
-            dots_ptr + b * stride_lb, gate_ptr + b * stride_gb,
-            within % R + g * R, (q_first + query).to(tl.int64), valid,
-            stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt, stride_gh, stride_gt,
-            D, DV, D_PAD, DV_PAD, GATED,
+        listed = listed & (query >= 0) & (query < queries)
+        at = (q_first + query).to(tl.int64)
+        valid = listed[:, None] & (head < R)  # [BLOCK_M // HEADS, HEADS]
+        q_at = (at * stride_qt)[:, None, None] + (head * stride_qh)[:, None] + depth
+        q = tl.load(q_ptr + q_at, mask=valid[:, :, None] & (depth < D), other=0.0)
+        grad_at = (at * stride_ot)[:, None, None] + (head * stride_oh)[:, None] + value_depth
+        grad = tl.load(grad_ptr + grad_at, mask=valid[:, :, None] & (value_depth < DV), other=0.0)
+        number_at = (at * stride_lt)[:, None] + head * stride_lh
+        lse = tl.load(lse_ptr + number_at, mask=valid, other=float("inf"))
+        dots = tl.load(dots_ptr + number_at, mask=valid, other=0.0)
+        gate = tl.full([BLOCK_M // HEADS, HEADS], 1.0, tl.float32)
+        if GATED:
+            gate_at = (at * stride_gt)[:, None] + head * stride_gh
+            gate = tl.load(gate_ptr + gate_at, mask=valid, other=0.0).to(tl.float32)
+        position = tl.broadcast_to(position[:, None], [BLOCK_M // HEADS, HEADS])
+        seen = index[:, None] <= tl.reshape(position, [BLOCK_M])[None, :]
+        dk, dv = keys_step(
+            dk, dv, k, v,
+            tl.reshape(q, [BLOCK_M, D_PAD]), tl.reshape(grad, [BLOCK_M, DV_PAD]),
+            tl.reshape(lse, [BLOCK_M]), tl.reshape(dots, [BLOCK_M]), tl.reshape(gate, [BLOCK_M]),
+            seen & there, scale,
         )  # fmt: skip
-        seen = (index[:, None] <= position[None, :]) & there
-        dk, dv = keys_step(dk, dv, k, v, q, grad, lse, dots, gate, seen, scale)
     to = (program.to(tl.int64) * SELECT_BLOCK + column)[:, None]
     tl.store(dk_ptr + to * D + depth, dk * plain_scale, mask=(depth < D)[None, :])
     tl.store(dv_ptr + to * DV + value_depth, dv, mask=(value_depth < DV)[None, :])
@@ -272,6 +289,9 @@ def selected_keys_backward(
         extra: Gradients in fp32 to add, such as the window's.
     """
     block = problem.settings.select_block
+    tile = _keys_tile(problem)
+    heads = triton.next_power_of_2(problem.repeat)
+    tile["BLOCK_M"] = max(tile["BLOCK_M"], heads)
     shape = (choosers.pieces, block)
     parts = tuple(
         torch.empty(*shape, x.shape[3], dtype=torch.float32, device=x.device) for x in (k, v)
@@ -289,6 +309,7 @@ def selected_keys_backward(
         problem.queries, problem.seq_len, choosers.lists, choosers.piece, choosers.blocks,
         problem.groups, problem.scale, problem.plain_scale,
         R=problem.repeat,
+        HEADS=heads,
         TILE=problem.settings.select_tile,
         SELECT_BLOCK=block,
         D=problem.dim,
@@ -297,7 +318,7 @@ def selected_keys_backward(
         DV_PAD=pad(problem.value_dim),
         GATED=grad.gate is not None,
         PACKED=problem.packing is not None,
-        **_keys_tile(problem),
+        **tile,
     )  # fmt: skip
     extras = extra or (None, None)
     dk, dv = (
@@ -336,4 +357,4 @@ def _keys_tile(problem: Problem) -> dict[str, int]:
     """Tile of the kernel over keys, as measured on an H200."""
     if problem.dim > 128:
         return {"BLOCK_M": 32, "num_warps": 4, "num_stages": 2}
-    return {"BLOCK_M": 64, "num_warps": 4, "num_stages": 1}
+    return {"BLOCK_M": 32, "num_warps": 4, "num_stages": 3}

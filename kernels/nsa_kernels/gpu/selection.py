@@ -110,7 +110,8 @@ def _importance_kernel(
             if PARTS > 1:
                 q, lse, seen = _scored_rows(
                     q_ptr, lse_ptr, stride_qh, stride_qt, stride_lh, stride_lt,
-                    part * BLOCK_M, start, offset, seq_len, R, R_PAD, SCORE_STRIDE, KEY_BLOCK, KEY_STRIDE, D, D_PAD, BLOCK_M,
+                    part * BLOCK_M, start, offset, seq_len,
+                    R, R_PAD, SCORE_STRIDE, KEY_BLOCK, KEY_STRIDE, D, D_PAD, BLOCK_M,
                 )  # fmt: skip
             scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, BLOCK_N]
             probs = tl.exp2(scores * scale - lse[:, None])
@@ -337,7 +338,7 @@ def _best_blocks(
         LOCAL=s.local_blocks,
         WINDOW_BLOCKS=s.window_blocks,
         RECENT=recent_blocks(s),
-        CLASSES=128,
+        CLASSES=32 if problem.blocks <= 2048 else 128,
         MEMBERS=32,
         PACKED=problem.packing is not None,
         num_warps=1,
