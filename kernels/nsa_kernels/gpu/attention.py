@@ -32,6 +32,9 @@ from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_r
 from nsa_kernels.gpu.selection import select_blocks
 from nsa_kernels.settings import AttentionSettings
 
+_LEAST_GATE = 2.0**-100
+"""A gate that is closed: its logarithm is finite, and it adds nothing."""
+
 
 def triton_attention(
     q: Tensor,
@@ -87,6 +90,11 @@ def _compression(settings: AttentionSettings) -> Band:
     return Band(key_block=settings.compress_block, key_stride=settings.compress_stride)
 
 
+def _like_numbers(x: Tensor, like: Tensor) -> Tensor:
+    """A number per query head and query, in fp32 and the memory order of the kernels' own."""
+    return torch.empty_like(like).copy_(x)
+
+
 class _Gated(torch.autograd.Function):
     """The paper's sum of three branches."""
 
@@ -132,19 +140,17 @@ class _Gated(torch.autograd.Function):
         problem: Problem = ctx.problem
         settings = problem.settings
         grad = dense_last(grad)
-        gate = gates.unbind(dim=-1)
         window = Band(window=settings.window)
-        dgates = torch.empty(*gates.shape[:3], 3, dtype=torch.float32, device=q.device)
-        dots = [row_dots(problem, grad, compressed), row_dots(problem, grad, out)]
-        dots.append(banded_dots(problem, window, q, k, v, grad))
-        dgates[..., 0], dgates[..., 2] = dots[0], dots[2]
-        shares = [dots[0] * gate[0], dots[1], dots[2] * gate[2]]
-        shares[1] = dots[1] - shares[0] - shares[2]
+        gate = [_like_numbers(x, lse).clamp_(min=_LEAST_GATE) for x in gates.unbind(dim=-1)]
+        dots = [
+            row_dots(problem, grad, compressed),
+            row_dots(problem, grad, out),
+            banded_dots(problem, window, q, k, v, grad),
+        ]
+        dots[1] = (dots[1] - dots[0] * gate[0] - dots[2] * gate[2]) / gate[1]
         of = [
-            OutputGradient(out=grad, lse=one, dots=share, gate=weight)
-            for one, share, weight in zip(
-                (compressed_lse, lse, recent_lse), shares, gate, strict=True
-            )
+            OutputGradient(out=grad, lse=one - weight.log2(), dots=dot)
+            for one, weight, dot in zip((compressed_lse, lse, recent_lse), gate, dots, strict=True)
         ]
         dq = empty_rows(q, problem.dim)
         band = _compression(settings)
@@ -152,7 +158,9 @@ class _Gated(torch.autograd.Function):
         dsummary = banded_keys_backward(problem, band, q, summary_k, summary_v, of[0])
         banded_rows_backward(problem, window, q, k, v, of[2], dq, adds=True)
         recent = banded_keys_backward(problem, window, q, k, v, of[2])
-        dgates[..., 1] = selected_rows_backward(problem, q, k, v, blocks, of[1], dq, adds=True)
+        sums = torch.empty_like(of[1].lse)
+        selected_rows_backward(problem, q, k, v, blocks, of[1], dq, adds=True, sums=sums)
+        dgates = torch.stack([dots[0], sums / gate[1], dots[2]], dim=-1).to(gates.dtype)
         choosers = invert(problem, blocks, k.shape[2])
         dk, dv = selected_keys_backward(problem, q, k, v, choosers, of[1], recent)
         return (
@@ -161,7 +169,7 @@ class _Gated(torch.autograd.Function):
             dv,
             dsummary[0].to(summary_k.dtype),
             dsummary[1].to(summary_v.dtype),
-            dgates.to(gates.dtype),
+            dgates,
             None,
         )
 
@@ -188,7 +196,7 @@ class _Union(torch.autograd.Function):
         problem: Problem = ctx.problem
         grad = dense_last(grad)
         dots = row_dots(problem, grad, out)
-        of = OutputGradient(out=grad, lse=lse, dots=dots, gate=None)
+        of = OutputGradient(out=grad, lse=lse, dots=dots)
         dq = empty_rows(q, problem.dim)
         selected_rows_backward(problem, q, k, v, blocks, of, dq, adds=False)
         choosers = invert(problem, blocks, k.shape[2])

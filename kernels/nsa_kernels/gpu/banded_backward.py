@@ -36,39 +36,41 @@ _SHARES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class OutputGradient:
-    """What a branch's gradients follow from.
+    """What the gradients of a branch follow from.
+
+    A gate is part of the log-sum-exp: probabilities times a gate are those of a log-sum-exp that
+    is less by the gate's logarithm.
 
     Attributes:
-        out: (B, H, T, Dv), the gradient of the output that the branch is a part of.
-        lse: (B, H, T), the branch's log-sum-exp.
-        dots: (B, H, T), the inner product of `out` and the branch's share of the output.
-        gate: (B, H, T), the branch's gate; None for one.
+        out: (B, H, T, Dv), the gradient of the sum that the branch is a part of.
+        lse: (B, H, T), the branch's log-sum-exp to the base of two, less that of its gate.
+        dots: (B, H, T), the inner product of `out` and the branch's output.
     """
 
     out: Tensor
     lse: Tensor
     dots: Tensor
-    gate: Tensor | None
 
     def strides(self, problem: Problem) -> tuple[int, ...]:
-        """Strides of `out`, of `lse` and `dots`, and of `gate`, for a kernel."""
-        out = (problem.batch_stride(self.out), self.out.stride(1), self.out.stride(2))
-        return (*out, *self.number_strides(problem))
+        """Strides of `out`, and of `lse` and `dots`, for a kernel."""
+        return (
+            problem.batch_stride(self.out), self.out.stride(1), self.out.stride(2),
+            *self.number_strides(problem),
+        )  # fmt: skip
 
     def number_strides(self, problem: Problem) -> tuple[int, ...]:
-        """Strides of `lse` and `dots`, and of `gate`, for a kernel."""
+        """Strides of `lse` and `dots`, for a kernel."""
         assert self.lse.stride() == self.dots.stride()
-        return (*number_strides(problem, self.lse), *number_strides(problem, self.gate))
+        return number_strides(problem, self.lse)
 
 
 @triton.jit
 def load_rows(
-    q_ptr, grad_ptr, lse_ptr, dots_ptr, gate_ptr, head, at, valid,
-    stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt, stride_gh, stride_gt,
+    q_ptr, grad_ptr, lse_ptr, dots_ptr, head, at, valid,
+    stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
-    GATED: tl.constexpr,
 ):  # fmt: skip
-    """Queries, output gradients, log-sum-exp, inner products and gates of some rows.
+    """Queries, output gradients, log-sum-exp and inner products of some rows.
 
     Rows left out have a log-sum-exp of +inf, so that their probabilities are zero.
     """
@@ -86,11 +88,7 @@ def load_rows(
     )  # [BLOCK_M, DV_PAD]
     lse = tl.load(lse_ptr + head * stride_lh + at * stride_lt, mask=valid, other=float("inf"))
     dots = tl.load(dots_ptr + head * stride_lh + at * stride_lt, mask=valid, other=0.0)
-    gate = tl.full([q.shape[0]], 1.0, tl.float32)
-    if GATED:
-        gate_at = head * stride_gh + at * stride_gt
-        gate = tl.load(gate_ptr + gate_at, mask=valid, other=0.0).to(tl.float32)
-    return q, grad, lse, dots, gate
+    return q, grad, lse, dots
 
 
 @triton.jit
@@ -103,18 +101,17 @@ def add_rows(ptr, at, value, written, ADDS: tl.constexpr):
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "keys", "window"])
 def _banded_rows_backward_kernel(
-    q_ptr, k_tiles, v_tiles, grad_ptr, lse_ptr, dots_ptr, gate_ptr, dq_ptr,
+    q_ptr, k_tiles, v_tiles, grad_ptr, lse_ptr, dots_ptr, dq_ptr,
     cu_q_ptr, cu_k_ptr, cu_n_ptr,
     stride_qb, stride_qh, stride_qt,
     stride_ob, stride_oh, stride_ot,
     stride_lb, stride_lh, stride_lt,
-    stride_gb, stride_gh, stride_gt,
     stride_db, stride_dh, stride_dt,
     queries, seq_len, keys, window, scale, plain_scale,
     R: tl.constexpr, KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr, WINDOWED: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    GATED: tl.constexpr, ADDS: tl.constexpr, PACKED: tl.constexpr,
+    ADDS: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
     g = tl.program_id(1).to(tl.int64)
@@ -128,11 +125,11 @@ def _banded_rows_backward_kernel(
         return
     head = head + g * R
     at = (q_first + query).to(tl.int64)
-    q, grad, lse, dots, gate = load_rows(
+    q, grad, lse, dots = load_rows(
         q_ptr + b * stride_qb, grad_ptr + b * stride_ob, lse_ptr + b * stride_lb,
-        dots_ptr + b * stride_lb, gate_ptr + b * stride_gb, head, at, valid,
-        stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt, stride_gh, stride_gt,
-        D, DV, D_PAD, DV_PAD, GATED,
+        dots_ptr + b * stride_lb, head, at, valid,
+        stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt,
+        D, DV, D_PAD, DV_PAD,
     )  # fmt: skip
     batch = 0 if PACKED else tl.program_id(2)
     n_first = n_first.to(tl.int32)
@@ -152,7 +149,7 @@ def _banded_rows_backward_kernel(
         dprobs = tl.dot(grad, tl.trans(v), input_precision="ieee")  # [BLOCK_M, BLOCK_N]
         seen = (index[None, :] >= low[:, None]) & (index[None, :] < high[:, None])
         probs = tl.where(seen, tl.exp2(scores * scale - lse[:, None]), 0.0)
-        dscores = probs * (dprobs * gate[:, None] - dots[:, None])
+        dscores = probs * (dprobs - dots[:, None])
         dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
     dq_at = (head * stride_dh + at * stride_dt)[:, None] + depth
     written = valid[:, None] & (depth < D)
@@ -160,9 +157,7 @@ def _banded_rows_backward_kernel(
 
 
 @triton.jit
-def keys_step(
-    dk, dv, k, v, q, grad, lse, dots, gate, seen, scale,
-):  # fmt: skip
+def keys_step(dk, dv, k, v, q, grad, lse, dots, seen, scale):
     """What some rows add to the gradients of a tile of keys and values.
 
     Everything is transposed, keys by rows, so that the products' left sides stay in registers.
@@ -170,21 +165,19 @@ def keys_step(
     scores = tl.dot(k, tl.trans(q), input_precision="ieee")  # [BLOCK_N, BLOCK_M]
     dprobs = tl.dot(v, tl.trans(grad), input_precision="ieee")  # [BLOCK_N, BLOCK_M]
     probs = tl.where(seen, tl.exp2(scores * scale - lse[None, :]), 0.0)
-    gated = probs * gate[None, :]
-    dv = tl.dot(gated.to(grad.dtype), grad, dv, input_precision="ieee")
-    dscores = dprobs * gated - probs * dots[None, :]
+    dv = tl.dot(probs.to(grad.dtype), grad, dv, input_precision="ieee")
+    dscores = probs * (dprobs - dots[None, :])
     dk = tl.dot(dscores.to(q.dtype), q, dk, input_precision="ieee")
     return dk, dv
 
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "keys", "window"])
 def _banded_keys_backward_kernel(
-    q_rows, k_ptr, v_ptr, grad_rows, lse_ptr, dots_ptr, gate_ptr, dk_ptr, dv_ptr,
+    q_rows, k_ptr, v_ptr, grad_rows, lse_ptr, dots_ptr, dk_ptr, dv_ptr,
     cu_q_ptr, cu_k_ptr, cu_n_ptr,
     stride_kb, stride_kg, stride_kn,
     stride_vb, stride_vg, stride_vn,
     stride_lb, stride_lh, stride_lt,
-    stride_gb, stride_gh, stride_gt,
     stride_ds, stride_db, stride_dg, stride_dn,
     stride_es, stride_eb, stride_eg, stride_en,
     queries, seq_len, keys, window, scale, plain_scale,
@@ -192,7 +185,7 @@ def _banded_keys_backward_kernel(
     KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr, WINDOWED: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, SHARES: tl.constexpr,
-    GATED: tl.constexpr, PACKED: tl.constexpr,
+    PACKED: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(0) // SHARES
     share = tl.program_id(0) % SHARES
@@ -231,7 +224,6 @@ def _banded_keys_backward_kernel(
     row = tl.arange(0, BLOCK_M)
     head = row % HEADS
     head_at = b * stride_lb + (head + g * R) * stride_lh
-    gate_at = b * stride_gb + (head + g * R) * stride_gh
     batch = 0 if PACKED else tl.program_id(2)
     dk = tl.zeros([BLOCK_N, D_PAD], tl.float32)
     dv = tl.zeros([BLOCK_N, DV_PAD], tl.float32)
@@ -244,15 +236,11 @@ def _banded_keys_backward_kernel(
         grad = tl.reshape(grad_rows.load(row_at), [BLOCK_M, DV_PAD])
         lse = tl.load(lse_ptr + head_at + at * stride_lt, mask=valid, other=float("inf"))
         dots = tl.load(dots_ptr + head_at + at * stride_lt, mask=valid, other=0.0)
-        gate = tl.full([BLOCK_M], 1.0, tl.float32)
-        if GATED:
-            gate = tl.load(gate_ptr + gate_at + at * stride_gt, mask=valid, other=0.0)
-            gate = gate.to(tl.float32)
         position = query + offset
         seen = index[:, None] < count_visible(position, KEY_BLOCK, KEY_STRIDE)[None, :]
         if WINDOWED:
             seen = seen & (index[:, None] > position[None, :] - window)
-        dk, dv = keys_step(dk, dv, k, v, q, grad, lse, dots, gate, seen, scale)
+        dk, dv = keys_step(dk, dv, k, v, q, grad, lse, dots, seen, scale)
     to = b * stride_db + share * stride_ds + g * stride_dg + key * stride_dn + depth
     tl.store(dk_ptr + to, dk * plain_scale, mask=there & (depth < D))
     to = b * stride_eb + share * stride_es + g * stride_eg + key * stride_en + value_depth
@@ -295,14 +283,14 @@ def banded_rows_backward(
     )
     _banded_rows_backward_kernel[grid](
         q, key_tiles(k, tile["BLOCK_N"]), key_tiles(v, tile["BLOCK_N"]),
-        grad.out, grad.lse, grad.dots, grad.lse if grad.gate is None else grad.gate, dq,
+        grad.out, grad.lse, grad.dots, dq,
         problem.cu_queries, problem.cu_keys, cu_keys,
         problem.batch_stride(q), q.stride(1), q.stride(2),
         *grad.strides(problem),
         problem.batch_stride(dq), dq.stride(1), dq.stride(2),
         problem.queries, problem.seq_len, keys, band.window or 0,
         problem.scale, problem.plain_scale,
-        **band_constants(problem, band, grad),
+        **band_constants(problem, band),
         ADDS=adds,
         **tile,
     )  # fmt: skip
@@ -324,7 +312,7 @@ def banded_keys_backward(
     if keys:
         _banded_keys_backward_kernel[grid](
             row_tiles(q, block_t, heads), k, v, row_tiles(grad.out, block_t, heads),
-            grad.lse, grad.dots, grad.lse if grad.gate is None else grad.gate, dk, dv,
+            grad.lse, grad.dots, dk, dv,
             problem.cu_queries, problem.cu_keys, cu_keys,
             problem.batch_stride(k), k.stride(1), k.stride(2),
             problem.batch_stride(v), v.stride(1), v.stride(2),
@@ -333,7 +321,7 @@ def banded_keys_backward(
             dv.stride(0), problem.batch_stride(dv[0]), dv.stride(2), dv.stride(3),
             problem.queries, problem.seq_len, keys, band.window or 0,
             problem.scale, problem.plain_scale,
-            **band_constants(problem, band, grad),
+            **band_constants(problem, band),
             HEADS=heads,
             SHARES=shares,
             **tile,
@@ -341,7 +329,7 @@ def banded_keys_backward(
     return (dk[0], dv[0]) if shares == 1 else (dk.sum(dim=0), dv.sum(dim=0))
 
 
-def band_constants(problem: Problem, band: Band, grad: OutputGradient) -> dict[str, int | bool]:
+def band_constants(problem: Problem, band: Band) -> dict[str, int | bool]:
     """The constants that both kernels share."""
     return {
         "R": problem.repeat,
@@ -352,7 +340,6 @@ def band_constants(problem: Problem, band: Band, grad: OutputGradient) -> dict[s
         "DV": problem.value_dim,
         "D_PAD": pad(problem.dim),
         "DV_PAD": pad(problem.value_dim),
-        "GATED": grad.gate is not None,
         "PACKED": problem.packing is not None,
     }
 

@@ -136,7 +136,7 @@ def scan(q: Tensor, k: Tensor, v: Tensor, cache: DecodeCache, *, mean: bool) -> 
         q, k, v, cache.k, cache.v, cache.summary_k, cache.summary_v, cache.lengths,
         w.pooled, w.tile_max, w.tile_spill, w.lse, w.partial,
         q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(0), v.stride(1),
-        capacity, cache.summary_k.shape[2], w.pooled.shape[2],
+        capacity, cache.summary_k.shape[2], w.pooled.shape[1],
         plan.splits, plan.parts, w.tile_max.shape[1], dim**-0.5 * LOG2_E,
         G=groups,
         R=w.lse.shape[2],
@@ -164,7 +164,7 @@ def importance(cache: DecodeCache) -> None:
     batch, groups, capacity, _ = cache.k.shape
     _importance_kernel[(batch * groups, w.best.shape[1])](
         cache.lengths, w.pooled, w.tile_max, w.tile_spill, w.lse, w.best,
-        capacity, cache.summary_k.shape[2], w.pooled.shape[2],
+        capacity, cache.summary_k.shape[2], w.pooled.shape[1],
         plan.splits, plan.parts, w.tile_max.shape[1],
         G=groups,
         R=w.lse.shape[2],
@@ -181,7 +181,7 @@ def importance(cache: DecodeCache) -> None:
         WINDOW=s.window,
         GATED=s.combine == "gated",
         OVERLAP=plan.overlap,
-        num_warps=8,
+        num_warps=max(4, plan.ranked // 32),
         launch_pdl=plan.overlap,
     )  # fmt: skip
 
@@ -247,7 +247,7 @@ def merge(q: Tensor, cache: DecodeCache, gates: Tensor | None) -> Tensor:
         BLOCK_DV=pad(value_dim),
         GATED=gates is not None,
         OVERLAP=plan.overlap,
-        num_warps=4 if plan.parts <= 32 else 8,
+        num_warps=max(1, triton.next_power_of_2(plan.parts) // 16),
         launch_pdl=plan.overlap,
     )  # fmt: skip
     return out

@@ -138,7 +138,7 @@ class DecodeWorkspace:
         plan: How the work is divided.
         lse: (B * G, P, R) fp32, log-sum-exp of each partial output, to the base of two.
         partial: (B * G, P, R, Dv) fp32.
-        pooled: (B * G, R, N) fp32, unnormalised importance from the summaries of a block's tile.
+        pooled: (B * G, N, R) fp32, unnormalised importance from the summaries of a block's tile.
         tile_max: (B * G, tiles, R) fp32, the score that a tile's importance is relative to.
         tile_spill: (B * G, tiles, R) fp32, what a tile adds to the first block of the next.
         best: (B * G, lists, min(n, plan.ranked)) int64, the best blocks of so many in falling
@@ -220,7 +220,7 @@ class DecodeWorkspace:
             plan=plan,
             lse=room(plan.parts, repeat),
             partial=room(plan.parts, repeat, value_dim),
-            pooled=room(repeat, blocks),
+            pooled=room(blocks, repeat),
             tile_max=room(tiles, repeat),
             tile_spill=room(tiles, repeat),
             best=room(triton.cdiv(blocks, plan.ranked), keep, dtype=torch.int64),
@@ -305,7 +305,7 @@ class DecodeCache:
             or self.lengths.shape != (batch,)
             or self.workspace.partial.shape[0] != batch * groups
             or self.workspace.partial.shape[3] != self.v.shape[3]
-            or self.workspace.pooled.shape[2] != triton.cdiv(capacity, s.select_block)
+            or self.workspace.pooled.shape[1] != triton.cdiv(capacity, s.select_block)
         ):
             raise ValueError(
                 f"shapes do not agree: k {tuple(self.k.shape)}, v {tuple(self.v.shape)}, "

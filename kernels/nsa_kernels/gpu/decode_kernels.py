@@ -168,7 +168,7 @@ def _scan_kernel(
             tl.store(tile_spill_ptr + tile * R + head, spill, mask=head < R)
         block = tile * BLOCKS + inner
         tl.store(
-            pooled_ptr + head[:, None] * block_capacity + block,
+            pooled_ptr + block * R + head[:, None],
             pooled,
             mask=(head < R)[:, None] & (block < block_capacity),
             eviction_policy="evict_last",
@@ -196,13 +196,13 @@ def _scan_kernel(
 
 
 @triton.jit
-def _ranks(key, count, SIZE: tl.constexpr):
-    """How many of the first `count` keys are greater than each; no two are equal: [SIZE]."""
+def _ranks(key, SIZE: tl.constexpr):
+    """How many keys are greater than each: [SIZE]."""
     PART: tl.constexpr = min(SIZE, 128)
     rows = tl.reshape(key, [SIZE // PART, PART])
     row = tl.arange(0, SIZE // PART)[:, None]
     rank = tl.zeros([SIZE], tl.int32)
-    for i in range(tl.cdiv(count, PART)):
+    for i in range(SIZE // PART):
         some = tl.sum(tl.where(row == i, rows, 0), axis=0)  # [PART]
         rank += tl.sum((some[:, None] > key[None, :]).to(tl.int32), axis=0)
     return rank
@@ -233,7 +233,6 @@ def _importance_kernel(
     OVERLAP: tl.constexpr,
 ):  # fmt: skip
     BLOCKS: tl.constexpr = BLOCK_C // (SELECT_BLOCK // KEY_STRIDE)
-    TILES: tl.constexpr = BLOCK_N // BLOCKS
     group = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
     position = tl.minimum(tl.load(lengths_ptr + group // G), token_capacity - 1)
@@ -244,49 +243,50 @@ def _importance_kernel(
     visible = tl.minimum(count_visible(position, KEY_BLOCK, KEY_STRIDE), summary_capacity)
     head = tl.arange(0, BLOCK_R)
     split = tl.arange(0, BLOCK_S)
-    tile = part * TILES + tl.arange(0, TILES)
-    inner = tl.arange(0, BLOCKS)
+    block = part * BLOCK_N + tl.arange(0, BLOCK_N)
+    tile = block // BLOCKS
     if OVERLAP:
         tl.extra.cuda.gdc_wait()
-
-    is_head = (head < R)[:, None]
-    some = is_head & (tile * BLOCK_C < visible)
-    at = (group * tiles + tile) * R + head[:, None]
-    block = (tile * BLOCKS)[:, None] + inner  # [TILES, BLOCKS]
-    pooled = tl.load(
-        pooled_ptr + (group * R + head)[:, None, None] * block_capacity + block[None, :, :],
-        mask=some[:, :, None] & (block < block_capacity)[None, :, :],
-        other=0.0,
-    )  # [BLOCK_R, TILES, BLOCKS]
-    top = tl.load(tile_max_ptr + at, mask=some, other=float("-inf"))  # [BLOCK_R, TILES]
-    lse = tl.load(
-        lse_ptr + (group * parts + parts - splits + split)[None, :] * R + head[:, None],
-        mask=is_head & (split < splits),
-        other=float("-inf"),
-    )  # [BLOCK_R, BLOCK_S]
-    highest = tl.max(lse, axis=1)
-    highest = tl.where(highest == float("-inf"), 0.0, highest)
-    total = tl.sum(tl.exp2(lse - highest[:, None]), axis=1)
-    lse = (highest + tl.log2(tl.where(total > 0, total, 1.0)))[:, None]  # [BLOCK_R, 1]
-    importance = tl.sum(pooled * tl.exp2(top - lse)[:, :, None], axis=0)
-    if KEY_BLOCK > KEY_STRIDE:
-        # The last summaries of a tile reach into the first block of the next.
-        some = is_head & (tile > 0) & ((tile - 1) * BLOCK_C < visible)
-        spill = tl.load(tile_spill_ptr + at - R, mask=some, other=0.0)  # [BLOCK_R, TILES]
-        top = tl.load(tile_max_ptr + at - R, mask=some, other=float("-inf"))
-        spill = tl.sum(spill * tl.exp2(top - lse), axis=0)
-        importance += tl.where(inner == 0, spill[:, None], 0.0)
-    if OVERLAP:
+        # The window needs what the scan has left, which is complete now, and nothing from here.
         tl.extra.cuda.gdc_launch_dependents()
 
+    pooled_ptr += group * block_capacity * R
+    tile_max_ptr += group * tiles * R
+    tile_spill_ptr += group * tiles * R
+    seen = ((tile * BLOCK_C < visible) & (block < block_capacity))[:, None] & (head < R)
+    pooled = tl.load(
+        pooled_ptr + block[:, None] * R + head, mask=seen, other=0.0
+    )  # [BLOCK_N, BLOCK_R]
+    at = tile[:, None] * R + head
+    top = tl.load(tile_max_ptr + at, mask=seen, other=float("-inf"))
+    lse = tl.load(
+        lse_ptr + (group * parts + parts - splits + split)[:, None] * R + head,
+        mask=(split < splits)[:, None] & (head < R),
+        other=float("-inf"),
+    )  # [BLOCK_S, BLOCK_R]
+    if KEY_BLOCK > KEY_STRIDE:
+        # The last summaries of a tile reach into the first block of the next.
+        reached = (block % BLOCKS == 0) & (tile > 0) & ((tile - 1) * BLOCK_C < visible)
+        reached = reached[:, None] & (head < R)
+        spill = tl.load(tile_spill_ptr + at - R, mask=reached, other=0.0)
+        top_before = tl.load(tile_max_ptr + at - R, mask=reached, other=float("-inf"))
+    # All of these loads are on their way before the first is waited for.
+    tl.debug_barrier()
+    highest = tl.max(lse, axis=0)
+    highest = tl.where(highest == float("-inf"), 0.0, highest)
+    total = tl.sum(tl.exp2(lse - highest), axis=0)
+    lse = highest + tl.log2(tl.where(total > 0, total, 1.0))  # [BLOCK_R]
+    importance = pooled * tl.exp2(top - lse)
+    if KEY_BLOCK > KEY_STRIDE:
+        importance += spill * tl.exp2(top_before - lse)
+
     # Importances are not negative, so that their bits are in the same order.
-    key = tl.reshape(importance, [BLOCK_N]).to(tl.int32, bitcast=True)
-    block = part * BLOCK_N + tl.arange(0, BLOCK_N)
+    key = tl.sum(importance, axis=1).to(tl.int32, bitcast=True)
     key = tl.where((block < INIT) | (block > current - LOCAL), _INFINITY_BITS, key)
     # Of equals the earlier block is the better.
     key = (key.to(tl.int64) << 32) | (_LAST_BLOCK - block)
     key = tl.where(block < candidates, key, -1 - block)
-    rank = _ranks(key, BLOCK_N, BLOCK_N)
+    rank = _ranks(key, BLOCK_N)
     lists = tl.num_programs(1)
     tl.store(best_ptr + (group * lists + part) * KEEP + rank, key, mask=rank < KEEP)
 
@@ -320,18 +320,19 @@ def _attend_kernel(
     v_ptr += group * token_capacity * DV
     selected_ptr += group * COUNT
     candidates, oldest = _candidates(position, SELECT_BLOCK, WINDOW, GATED)
-    if OVERLAP:
-        tl.extra.cuda.gdc_wait()
 
-    # The programs of the window come first, so that their loads run during the choice.
+    # The programs of the window come first, so that their loads run during the choice. They may
+    # start before the importance is known, but not before the scan has appended the token.
     chooses = part >= window_parts
     if chooses:
+        if OVERLAP:
+            tl.extra.cuda.gdc_wait()
         rank_first = (part - window_parts) * own
         rank_end = tl.minimum(rank_first + own, COUNT)
         count = tl.cdiv(position // SELECT_BLOCK + 1, BLOCK_N) * KEEP
         index = tl.arange(0, BLOCK_M)
         key = tl.load(best_ptr + group * lists * KEEP + index, mask=index < count, other=-_LAST_KEY)
-        rank = _ranks(key, count, BLOCK_M)
+        rank = _ranks(key, BLOCK_M)
         block = tl.where(key >= 0, _LAST_BLOCK - (key & _LAST_BLOCK).to(tl.int32), -1)
         mine = (rank >= rank_first) & (rank < rank_end) & (block >= 0)
         tl.store(selected_ptr + rank, block, mask=mine)

@@ -38,7 +38,7 @@ def _find_list(
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "lists", "piece", "blocks", "groups"])
 def _selected_keys_backward_kernel(
-    q_ptr, k_ptr, v_ptr, grad_ptr, lse_ptr, dots_ptr, gate_ptr, dk_ptr, dv_ptr,
+    q_ptr, k_ptr, v_ptr, grad_ptr, lse_ptr, dots_ptr, dk_ptr, dv_ptr,
     tiles_ptr, starts_ptr, first_pieces_ptr, list_of_piece_ptr, cu_blocks_ptr, sequence_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,
     stride_qb, stride_qh, stride_qt,
@@ -46,11 +46,10 @@ def _selected_keys_backward_kernel(
     stride_vb, stride_vg, stride_vn,
     stride_ob, stride_oh, stride_ot,
     stride_lb, stride_lh, stride_lt,
-    stride_gb, stride_gh, stride_gt,
     queries, seq_len, lists, piece, blocks, groups, scale, plain_scale,
     R: tl.constexpr, HEADS: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
-    BLOCK_M: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
+    BLOCK_M: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
     name = tl.load(list_of_piece_ptr + program)
@@ -88,7 +87,6 @@ def _selected_keys_backward_kernel(
     grad_ptr += b * stride_ob + g * R * stride_oh
     lse_ptr += b * stride_lb + g * R * stride_lh
     dots_ptr += b * stride_lb + g * R * stride_lh
-    gate_ptr += b * stride_gb + g * R * stride_gh
     for start in tl.range(0, members * TILE, BLOCK_M // HEADS):
         listed = start + slot < members * TILE
         at = begin + (start + slot) // TILE
@@ -105,17 +103,12 @@ def _selected_keys_backward_kernel(
         number_at = (at * stride_lt)[:, None] + head * stride_lh
         lse = tl.load(lse_ptr + number_at, mask=valid, other=float("inf"))
         dots = tl.load(dots_ptr + number_at, mask=valid, other=0.0)
-        gate = tl.full([BLOCK_M // HEADS, HEADS], 1.0, tl.float32)
-        if GATED:
-            gate_at = (at * stride_gt)[:, None] + head * stride_gh
-            gate = tl.load(gate_ptr + gate_at, mask=valid, other=0.0).to(tl.float32)
         position = tl.broadcast_to(position[:, None], [BLOCK_M // HEADS, HEADS])
         seen = index[:, None] <= tl.reshape(position, [BLOCK_M])[None, :]
         dk, dv = keys_step(
             dk, dv, k, v,
             tl.reshape(q, [BLOCK_M, D_PAD]), tl.reshape(grad, [BLOCK_M, DV_PAD]),
-            tl.reshape(lse, [BLOCK_M]), tl.reshape(dots, [BLOCK_M]), tl.reshape(gate, [BLOCK_M]),
-            seen & there, scale,
+            tl.reshape(lse, [BLOCK_M]), tl.reshape(dots, [BLOCK_M]), seen & there, scale,
         )  # fmt: skip
     to = (program.to(tl.int64) * SELECT_BLOCK + column)[:, None]
     tl.store(dk_ptr + to * D + depth, dk * plain_scale, mask=(depth < D)[None, :])
@@ -158,19 +151,18 @@ def _sum_pieces_kernel(
 
 @triton.jit(do_not_specialize=["queries", "seq_len"])
 def _selected_rows_backward_kernel(
-    q_ptr, k_tiles, v_tiles, blocks_ptr, grad_ptr, lse_ptr, dots_ptr, gate_ptr, dq_ptr, dgate_ptr,
+    q_ptr, k_tiles, v_tiles, blocks_ptr, grad_ptr, lse_ptr, dots_ptr, dq_ptr, sums_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,
     stride_qb, stride_qh, stride_qt,
     stride_sb, stride_sg, stride_su,
     stride_ob, stride_oh, stride_ot,
     stride_lb, stride_lh, stride_lt,
-    stride_gb, stride_gh, stride_gt,
     stride_db, stride_dh, stride_dt,
     queries, seq_len, scale, plain_scale,
     COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, PARTS: tl.constexpr,
-    GATED: tl.constexpr, ADDS: tl.constexpr, PACKED: tl.constexpr,
+    SUMS: tl.constexpr, ADDS: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
     g = tl.program_id(1).to(tl.int64)
@@ -189,11 +181,11 @@ def _selected_rows_backward_kernel(
     valid = (query >= 0) & (query < queries) & (row < R * TILE)
     head = row % R + g * R
     at = (q_first + query).to(tl.int64)
-    q, grad, lse, dots, gate = load_rows(
+    q, grad, lse, dots = load_rows(
         q_ptr + b * stride_qb, grad_ptr + b * stride_ob, lse_ptr + b * stride_lb,
-        dots_ptr + b * stride_lb, gate_ptr + b * stride_gb, head, at, valid,
-        stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt, stride_gh, stride_gt,
-        D, DV, D_PAD, DV_PAD, GATED,
+        dots_ptr + b * stride_lb, head, at, valid,
+        stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt,
+        D, DV, D_PAD, DV_PAD,
     )  # fmt: skip
     depth = tl.arange(0, D_PAD)
     column = tl.arange(0, SELECT_BLOCK)
@@ -201,7 +193,7 @@ def _selected_rows_backward_kernel(
     k_first = k_first.to(tl.int32)
     blocks_ptr += b * stride_sb + g * stride_sg + (u_first + tile) * stride_su
     dq = tl.zeros([BLOCK_M, D_PAD], tl.float32)
-    dgate = tl.zeros([BLOCK_M], tl.float32)
+    sums = tl.zeros([BLOCK_M], tl.float32)
     for i in tl.range(0, COUNT):
         block = tl.load(blocks_ptr + i)
         first = tl.where(block < 0, seq_len, block * SELECT_BLOCK)
@@ -212,15 +204,15 @@ def _selected_rows_backward_kernel(
         dprobs = tl.dot(grad, tl.trans(v), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
         seen = index[None, :] <= tl.minimum(position, seq_len - 1)[:, None]
         probs = tl.where(seen, tl.exp2(scores * scale - lse[:, None]), 0.0)
-        if GATED:
-            dgate += tl.sum(probs * dprobs, axis=1)
-        dscores = probs * (dprobs * gate[:, None] - dots[:, None])
+        if SUMS:
+            sums += tl.sum(probs * dprobs, axis=1)
+        dscores = probs * (dprobs - dots[:, None])
         dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
     dq_at = (head * stride_dh + at * stride_dt)[:, None] + depth
     written = valid[:, None] & (depth < D)
     add_rows(dq_ptr + b * stride_db, dq_at, dq * plain_scale, written, ADDS)
-    if GATED:
-        tl.store(dgate_ptr + b * stride_lb + head * stride_lh + at * stride_lt, dgate, mask=valid)
+    if SUMS:
+        tl.store(sums_ptr + b * stride_lb + head * stride_lh + at * stride_lt, sums, mask=valid)
 
 
 def selected_rows_backward(
@@ -233,7 +225,8 @@ def selected_rows_backward(
     dq: Tensor,
     *,
     adds: bool,
-) -> Tensor:
+    sums: Tensor | None = None,
+) -> None:
     """Write the gradient of the queries, or add it to what is there.
 
     Args:
@@ -245,15 +238,13 @@ def selected_rows_backward(
         grad: What came from above.
         dq: (B, H, T, D), written.
         adds: Whether to add.
-
-    Returns:
-        The gradient of the selection's gate (B, H, T), unwritten where there is none.
+        sums: (B, H, T), in the memory order of `grad.lse`, written if given: the inner product
+            of the gradient and the branch's gated output, made anew.
     """
-    dgate = torch.empty_like(grad.lse)
     grid, tile = selected_grid(problem)
     _selected_rows_backward_kernel[grid](
         q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks,
-        grad.out, grad.lse, grad.dots, grad.lse if grad.gate is None else grad.gate, dq, dgate,
+        grad.out, grad.lse, grad.dots, dq, grad.lse if sums is None else sums,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         problem.batch_stride(q), q.stride(1), q.stride(2),
         problem.batch_stride(blocks), blocks.stride(1), blocks.stride(2),
@@ -261,11 +252,10 @@ def selected_rows_backward(
         problem.batch_stride(dq), dq.stride(1), dq.stride(2),
         problem.queries, problem.seq_len, problem.scale, problem.plain_scale,
         COUNT=blocks.shape[3],
-        GATED=grad.gate is not None,
+        SUMS=sums is not None,
         ADDS=adds,
         **tile,
     )  # fmt: skip
-    return dgate
 
 
 def selected_keys_backward(
@@ -297,8 +287,7 @@ def selected_keys_backward(
         torch.empty(*shape, x.shape[3], dtype=torch.float32, device=x.device) for x in (k, v)
     )
     _selected_keys_backward_kernel[(choosers.pieces,)](
-        q, k, v, grad.out, grad.lse, grad.dots,
-        grad.lse if grad.gate is None else grad.gate, *parts,
+        q, k, v, grad.out, grad.lse, grad.dots, *parts,
         choosers.tiles, choosers.starts, choosers.first_pieces, choosers.list_of_piece,
         choosers.cu_blocks, choosers.sequence_of_block,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
@@ -316,7 +305,6 @@ def selected_keys_backward(
         DV=problem.value_dim,
         D_PAD=pad(problem.dim),
         DV_PAD=pad(problem.value_dim),
-        GATED=grad.gate is not None,
         PACKED=problem.packing is not None,
         **tile,
     )  # fmt: skip
