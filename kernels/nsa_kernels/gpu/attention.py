@@ -90,9 +90,9 @@ def _compression(settings: AttentionSettings) -> Band:
     return Band(key_block=settings.compress_block, key_stride=settings.compress_stride)
 
 
-def _like_numbers(x: Tensor, like: Tensor) -> Tensor:
-    """A number per query head and query, in fp32 and the memory order of the kernels' own."""
-    return torch.empty_like(like).copy_(x)
+def _numbers(problem: Problem, x: Tensor) -> Tensor:
+    """A number per query head and query (B, H, T), in fp32 and the kernels' memory order."""
+    return problem.per_query(x).copy_(x)
 
 
 class _Gated(torch.autograd.Function):
@@ -141,7 +141,7 @@ class _Gated(torch.autograd.Function):
         settings = problem.settings
         grad = dense_last(grad)
         window = Band(window=settings.window)
-        gate = [_like_numbers(x, lse).clamp_(min=_LEAST_GATE) for x in gates.unbind(dim=-1)]
+        gate = [_numbers(problem, x).clamp_(min=_LEAST_GATE) for x in gates.unbind(dim=-1)]
         dots = [
             row_dots(problem, grad, compressed),
             row_dots(problem, grad, out),
@@ -158,7 +158,7 @@ class _Gated(torch.autograd.Function):
         dsummary = banded_keys_backward(problem, band, q, summary_k, summary_v, of[0])
         banded_rows_backward(problem, window, q, k, v, of[2], dq, adds=True)
         recent = banded_keys_backward(problem, window, q, k, v, of[2])
-        sums = torch.empty_like(of[1].lse)
+        sums = problem.per_query(q)
         selected_rows_backward(problem, q, k, v, blocks, of[1], dq, adds=True, sums=sums)
         dgates = torch.stack([dots[0], sums / gate[1], dots[2]], dim=-1).to(gates.dtype)
         choosers = invert(problem, blocks, k.shape[2])

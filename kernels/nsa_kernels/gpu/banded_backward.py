@@ -53,10 +53,8 @@ class OutputGradient:
 
     def strides(self, problem: Problem) -> tuple[int, ...]:
         """Strides of `out`, and of `lse` and `dots`, for a kernel."""
-        return (
-            problem.batch_stride(self.out), self.out.stride(1), self.out.stride(2),
-            *self.number_strides(problem),
-        )  # fmt: skip
+        out = (problem.batch_stride(self.out), self.out.stride(1), self.out.stride(2))
+        return (*out, *self.number_strides(problem))
 
     def number_strides(self, problem: Problem) -> tuple[int, ...]:
         """Strides of `lse` and `dots`, for a kernel."""
@@ -275,7 +273,7 @@ def banded_rows_backward(
         if not adds:
             dq.zero_()
         return
-    tile = _rows_tile(problem)
+    tile = _rows_tile()
     grid = (
         triton.cdiv(problem.queries * problem.repeat, tile["BLOCK_M"]),
         problem.groups,
@@ -301,7 +299,7 @@ def banded_keys_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of keys (B, G, J, D) and values (B, G, J, Dv), fp32; arguments as above."""
     keys, cu_keys = band_keys(problem, band)
-    tile = _keys_tile(problem, band)
+    tile = _keys_tile(problem)
     heads = triton.next_power_of_2(problem.repeat)
     tile["BLOCK_M"] = max(tile["BLOCK_M"], heads)
     block_t = tile["BLOCK_M"] // heads
@@ -344,17 +342,12 @@ def band_constants(problem: Problem, band: Band) -> dict[str, int | bool]:
     }
 
 
-def _rows_tile(problem: Problem) -> dict[str, int]:
+def _rows_tile() -> dict[str, int]:
     """Tile of the kernel over rows, as measured on an H200."""
-    if problem.dim > 128:
-        return {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2}
-    return {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 3}
+    return {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2}
 
 
-def _keys_tile(problem: Problem, band: Band) -> dict[str, int]:
+def _keys_tile(problem: Problem) -> dict[str, int]:
     """Tile of the kernel over keys, as measured on an H200."""
-    if band.window is not None and problem.dim <= 128:
-        return {"BLOCK_M": 32, "BLOCK_N": 128, "num_warps": 8, "num_stages": 3}
-    if problem.dim > 128:
-        return {"BLOCK_M": 32, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2}
-    return {"BLOCK_M": 64, "BLOCK_N": 128, "num_warps": 8, "num_stages": 2}
+    block_m = 32 if problem.dim > 128 else 64
+    return {"BLOCK_M": block_m, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2}
