@@ -82,7 +82,7 @@ def nsa_attention(
     if not (impl is None or isinstance(impl, Impl)):
         raise TypeError(f"impl is {impl!r}; valid are {[str(one) for one in Impl]} or None")
     if impl is None:
-        impl = _choose(q, settings, packing, return_mass)
+        impl = _choose(q, (q.shape[3], v.shape[3]), settings, packing, return_mass)
     if packing is not None and impl is not Impl.TRITON:
         raise UnsupportedError(f"packed sequences need {Impl.TRITON}; impl is {impl}")
     if impl is Impl.REFERENCE:
@@ -148,7 +148,11 @@ def _triton_is_there() -> bool:
 
 
 def _choose(
-    q: Tensor, settings: AttentionSettings, packing: Packing | None, return_mass: bool
+    q: Tensor,
+    dims: tuple[int, ...],
+    settings: AttentionSettings,
+    packing: Packing | None,
+    return_mass: bool,
 ) -> Impl:
     """The fastest implementation for a device and settings."""
     gated = settings.combine == "gated"
@@ -157,7 +161,7 @@ def _choose(
     if q.is_cuda and settings.select_count is not None and _triton_is_there():
         from nsa_kernels.gpu.layout import supports
 
-        if supports(q.dtype, settings) and not (gated and return_mass):
+        if supports(q.dtype, dims, settings) and not (gated and return_mass):
             return Impl.TRITON
     return Impl.REFERENCE if gated else Impl.BLOCKWISE
 

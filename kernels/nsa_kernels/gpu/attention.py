@@ -25,7 +25,7 @@ from nsa_kernels.gpu.banded_backward import (
     banded_rows_backward,
 )
 from nsa_kernels.gpu.inverse import invert
-from nsa_kernels.gpu.layout import Packing, Problem, dense_last, empty_rows, pad
+from nsa_kernels.gpu.layout import Packing, Problem, empty_rows, loadable, pad
 from nsa_kernels.gpu.phi import mean_phi
 from nsa_kernels.gpu.selected import selected_forward
 from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_rows_backward
@@ -66,13 +66,13 @@ def triton_attention(
         UnsupportedError: If the kernels cannot do this.
     """
     problem = Problem.of(q, k, v, settings, packing)
-    q, k, v = (dense_last(x) for x in (q, k, v))
-    summary_k = _means(problem, k) if summary_k is None else dense_last(summary_k)
+    q, k, v = (loadable(x) for x in (q, k, v))
+    summary_k = _means(problem, k) if summary_k is None else loadable(summary_k)
     if settings.combine == "union":
         out, blocks = _Union.apply(q, k, v, summary_k, problem)
     else:
         assert gates is not None
-        summary_v = _means(problem, v) if summary_v is None else dense_last(summary_v)
+        summary_v = _means(problem, v) if summary_v is None else loadable(summary_v)
         out, blocks = _Gated.apply(q, k, v, summary_k, summary_v, gates, problem)
     return out, blocks[..., : settings.select_count]
 
@@ -139,7 +139,7 @@ class _Gated(torch.autograd.Function):
         ) = ctx.saved_tensors  # fmt: skip
         problem: Problem = ctx.problem
         settings = problem.settings
-        grad = dense_last(grad)
+        grad = loadable(grad)
         window = Band(window=settings.window)
         gate = [_numbers(problem, x).clamp_(min=_LEAST_GATE) for x in gates.unbind(dim=-1)]
         dots = [
@@ -194,7 +194,7 @@ class _Union(torch.autograd.Function):
         """Gradients of `forward`'s tensors."""
         q, k, v, out, blocks, lse = ctx.saved_tensors
         problem: Problem = ctx.problem
-        grad = dense_last(grad)
+        grad = loadable(grad)
         dots = row_dots(problem, grad, out)
         of = OutputGradient(out=grad, lse=lse, dots=dots)
         dq = empty_rows(q, problem.dim)

@@ -129,7 +129,7 @@ class Problem:
                 "the Triton kernels take q, k and v of one dtype; "
                 f"got {q.dtype}, {k.dtype}, {v.dtype}"
             )
-        if reason := _refusal(q.dtype, settings):
+        if reason := _refusal(q.dtype, (q.shape[3], v.shape[3]), settings):
             raise UnsupportedError(f"the Triton kernels {reason}")
         return cls(
             settings=settings,
@@ -215,10 +215,12 @@ class Problem:
         return torch.empty(batch, queries, heads, dtype=dtype, device=like.device).transpose(1, 2)
 
 
-def _refusal(dtype: torch.dtype, settings: AttentionSettings) -> str | None:
+def _refusal(dtype: torch.dtype, dims: tuple[int, ...], settings: AttentionSettings) -> str | None:
     """Why the kernels cannot do something; None where they can."""
     if dtype not in _DTYPES:
         return f"take bfloat16, float16 and float32; got {dtype}"
+    if any(dim * dtype.itemsize % 16 or dim > 256 for dim in dims):
+        return f"take head dims of whole 16 bytes, up to 256; they are {dims}"
     if settings.select_count is None:
         return "select a number of blocks; select_count is None, dense attention"
     for name in ("select_block", "select_tile", "score_stride", "compress_stride"):
@@ -235,9 +237,9 @@ def _refusal(dtype: torch.dtype, settings: AttentionSettings) -> str | None:
     return None
 
 
-def supports(dtype: torch.dtype, settings: AttentionSettings) -> bool:
-    """Whether the Triton kernels can do this."""
-    return _refusal(dtype, settings) is None
+def supports(dtype: torch.dtype, dims: tuple[int, ...], settings: AttentionSettings) -> bool:
+    """Whether the Triton kernels can do this; `dims` are those of keys and values."""
+    return _refusal(dtype, dims, settings) is None
 
 
 def pad(size: int) -> int:
@@ -245,9 +247,12 @@ def pad(size: int) -> int:
     return max(16, int(triton.next_power_of_2(size)))
 
 
-def dense_last(x: Tensor) -> Tensor:
-    """`x` with its last dimension contiguous, as the kernels load it."""
-    return x if x.stride(-1) == 1 else x.contiguous()
+def loadable(x: Tensor) -> Tensor:
+    """`x`, copied only where the tensor memory engine could not load its rows as they lie."""
+    unit = 16 // x.element_size()
+    outer = zip(x.shape[:-1], x.stride()[:-1], strict=True)
+    fits = x.stride(-1) == 1 and all(size == 1 or step % unit == 0 for size, step in outer)
+    return x if fits and x.data_ptr() % 16 == 0 else x.clone(memory_format=torch.contiguous_format)
 
 
 def empty_rows(q: Tensor, dim: int) -> Tensor:
@@ -260,7 +265,8 @@ def empty_rows(q: Tensor, dim: int) -> Tensor:
 def row_tiles(x: Tensor, queries: int, heads: int) -> TensorDescriptor:
     """Tiles of `queries` by `heads` rows of (B, H, T, D), for the card's tensor memory engine."""
     batch, all_heads, length, dim = x.shape
-    strides = [x.stride(0), x.stride(2), x.stride(1), 1]
+    unit = 16 // x.element_size()
+    strides = [x.stride(i) if x.shape[i] > 1 else unit for i in (0, 2, 1)] + [1]
     shape, tile = [batch, length, all_heads, dim], [1, queries, heads, pad(dim)]
     return TensorDescriptor(x, shape, strides, tile)
 

@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nsa_kernels.gpu.layout import dense_last
+from nsa_kernels.gpu.layout import loadable
 from nsa_kernels.gpu.phi_blocks import (
     Blocks,
     check_input,
@@ -154,7 +154,7 @@ class BlockMean(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """Gradient of x, from (B, G, C, D)."""
-        return mean_backward(dense_last(grad), ctx.blocks), None
+        return mean_backward(loadable(grad), ctx.blocks), None
 
 
 def mean_phi(
@@ -219,7 +219,7 @@ def linear_phi(
         raise ValueError(f"weight is {weight.dtype} and x is {x.dtype}; they must be the same")
     blocks = locate_blocks(x.shape[2], settings, cu_seqlens, cu_summaries, total_summaries)
     summaries: Tensor = BlockLinear.apply(
-        x, dense_last(weight), None if bias is None else bias.float(), blocks
+        x, loadable(weight), None if bias is None else bias.float(), blocks
     )
     return summaries
 

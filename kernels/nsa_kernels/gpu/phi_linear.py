@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nsa_kernels.gpu.layout import dense_last, pad
+from nsa_kernels.gpu.layout import loadable, pad
 from nsa_kernels.gpu.phi_blocks import Blocks, empty_tokens, first_token, load_strips
 
 _PROGRAMS = 512
@@ -267,7 +267,7 @@ class BlockLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of what needs them, from (B, G, C, E)."""
         x, weight = ctx.saved_tensors
-        grad = dense_last(grad)
+        grad = loadable(grad)
         return (
             block_linear_backward_input(grad, weight, ctx.blocks)
             if ctx.needs_input_grad[0]
