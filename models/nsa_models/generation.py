@@ -18,8 +18,8 @@ from nsa_models.modeling import NSAForCausalLM
 
 Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
 
-SEGMENT_TOKENS = 1024
-"""Tokens that one step of reading takes. A multiple of every selection block's size."""
+SEGMENT_TOKENS = {"cpu": 1024, "cuda": 8192}
+"""Tokens that one step of reading takes, by device. Multiples of every selection block's size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ def prefill(
     ids: Sequence[int] | Ids | Tensor,
     cache: KVCache,
     *,
-    segment: int = SEGMENT_TOKENS,
+    segment: int | None = None,
 ) -> Iterator[int]:
     """Read the tokens that the cache does not hold yet, segment by segment.
 
@@ -51,12 +51,14 @@ def prefill(
         model: The model.
         ids: The whole text, of which the first `cache.length` tokens are read already.
         cache: Extended in place.
-        segment: Tokens of a segment, a multiple of `select_block`.
+        segment: Tokens of a segment, a multiple of `select_block`; by device when None.
 
     Yields:
         Tokens in the cache after each segment.
     """
     settings = model.config.reading()
+    if segment is None:
+        segment = SEGMENT_TOKENS.get(model.device.type, SEGMENT_TOKENS["cpu"])
     if segment % settings.select_block:
         raise ValueError(f"segment {segment} is no multiple of block {settings.select_block}")
     tokens = torch.as_tensor(ids, dtype=torch.long)

@@ -124,8 +124,9 @@ class NSAAttention(nn.Module):
             proj(x).unflatten(-1, (-1, self.head_dim))
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
-        q = rotate(self.q_norm(q).transpose(1, 2), *rope)
-        k = rotate(self.k_norm(k).transpose(1, 2), *rope)
+        # Autocast makes projections of a lower precision than the rotary embedding's.
+        q = rotate(self.q_norm(q).transpose(1, 2), *rope).to(v.dtype)
+        k = rotate(self.k_norm(k).transpose(1, 2), *rope).to(v.dtype)
         v = v.transpose(1, 2)
         summary_k = None
         if cache is not None:

@@ -18,7 +18,7 @@ GATED = AttentionSettings(combine="gated", select_count=2, window=64)
 
 
 def tensors(length: int = 300, queries: int = 300) -> tuple[Tensor, Tensor, Tensor]:
-    shapes = ((1, 4, queries, 8), (1, 2, length, 8), (1, 2, length, 8))
+    shapes = ((1, 4, queries, 16), (1, 2, length, 16), (1, 2, length, 16))
     q, k, v = (torch.randn(shape) for shape in shapes)
     return q, k, v
 
@@ -103,8 +103,8 @@ def test_union_has_no_gates() -> None:
 
 
 def test_an_unknown_implementation_names_itself() -> None:
-    with pytest.raises(ValueError, match="'triton' is not a valid Impl"):
-        Impl("triton")
+    with pytest.raises(ValueError, match="'flash' is not a valid Impl"):
+        Impl("flash")
 
 
 def test_an_implementation_that_is_none_is_refused() -> None:
@@ -159,8 +159,8 @@ def test_given_summaries_choose_the_blocks(impl: Impl, seed: int) -> None:
         select_count=2, window=64, compress_block=64, compress_stride=64, select_block=64
     )
     _, k, v = tensors(640, 1)
-    q = torch.ones(1, 4, 1, 8)
-    summary_k = torch.zeros(1, 2, 10, 8)
+    q = torch.ones(1, 4, 1, 16)
+    summary_k = torch.zeros(1, 2, 10, 16)
     first, second = seed % 7 + 1, seed // 7 % 7 + 1
     summary_k[:, 0, first] = summary_k[:, 1, second] = 1.0
     blocks = nsa_attention(q, k, v, settings, summary_k=summary_k, impl=impl).blocks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -20,15 +20,7 @@ KINDS = ["mean", "linear", "mlp"]
 SHAPES = [(4, 4), (8, 8), (16, 16), (32, 16)]
 HIDDEN = 24
 
-
-@pytest.fixture(autouse=True)
-def unwritten_is_nan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What `torch.empty` returns is full of NaN, so that a forgotten element shows."""
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    assert torch.empty(3).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 
 
 def sizes(block: int, stride: int) -> AttentionSettings:

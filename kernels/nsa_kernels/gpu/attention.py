@@ -147,9 +147,9 @@ class _Gated(torch.autograd.Function):
             row_dots(problem, grad, out),
             banded_dots(problem, window, q, k, v, grad),
         ]
-        dots[1] = (dots[1] - dots[0] * gate[0] - dots[2] * gate[2]) / gate[1]
+        dots[1] = _numbers(problem, (dots[1] - dots[0] * gate[0] - dots[2] * gate[2]) / gate[1])
         of = [
-            OutputGradient(out=grad, lse=one - weight.log2(), dots=dot)
+            OutputGradient(out=grad, lse=_numbers(problem, one - weight.log2()), dots=dot)
             for one, weight, dot in zip((compressed_lse, lse, recent_lse), gate, dots, strict=True)
         ]
         dq = empty_rows(q, problem.dim)

@@ -314,8 +314,9 @@ def _tile(problem: Problem, *, values: bool) -> dict[str, int]:
     With 128 registers a thread two programs share a multiprocessor, and one's exponentials go
     while the other's products do.
     """
-    if problem.dim > 128:
-        return {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2}
+    if problem.width > 1:
+        rows, keys = 256 // problem.width, 128 // problem.width
+        return {"BLOCK_M": rows, "BLOCK_N": keys, "num_warps": 8, "num_stages": 2}
     block_n = 64 if values else 128
     return {
         "BLOCK_M": 128, "BLOCK_N": block_n, "num_warps": 8, "num_stages": 2, "maxnreg": 128,

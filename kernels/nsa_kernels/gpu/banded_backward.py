@@ -273,7 +273,7 @@ def banded_rows_backward(
         if not adds:
             dq.zero_()
         return
-    tile = _rows_tile()
+    tile = _rows_tile(problem)
     grid = (
         triton.cdiv(problem.queries * problem.repeat, tile["BLOCK_M"]),
         problem.groups,
@@ -342,12 +342,14 @@ def band_constants(problem: Problem, band: Band) -> dict[str, int | bool]:
     }
 
 
-def _rows_tile() -> dict[str, int]:
+def _rows_tile(problem: Problem) -> dict[str, int]:
     """Tile of the kernel over rows, as measured on an H200."""
-    return {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2}
+    size = 32 if problem.width == 4 else 64
+    return {"BLOCK_M": size, "BLOCK_N": size, "num_warps": 4, "num_stages": 2}
 
 
 def _keys_tile(problem: Problem) -> dict[str, int]:
     """Tile of the kernel over keys, as measured on an H200."""
-    block_m = 32 if problem.dim > 128 else 64
-    return {"BLOCK_M": block_m, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2}
+    keys = 32 if problem.width == 4 else 64
+    rows = 64 // problem.width
+    return {"BLOCK_M": rows, "BLOCK_N": keys, "num_warps": 4, "num_stages": 2}

@@ -22,7 +22,7 @@ from nsa_kernels.gpu.decode_kernels import (
     _merge_kernel,
     _scan_kernel,
 )
-from nsa_kernels.gpu.layout import LOG2_E, dense_last, pad
+from nsa_kernels.gpu.layout import LOG2_E, loadable, pad
 
 Phi = Callable[[Tensor], Tensor]
 
@@ -67,7 +67,7 @@ def nsa_decode(
         raise ValueError("phi_k and phi_v go together in combine='gated'; union has no phi_v")
     if phi_k is not None:
         _summarise(k, v, cache, phi_k, phi_v)
-    q, k, v = dense_last(q), dense_last(k), dense_last(v)
+    q, k, v = loadable(q), loadable(k), loadable(v)
     scan(q, k, v, cache, mean=phi_k is None)
     importance(cache)
     attend(q, cache)

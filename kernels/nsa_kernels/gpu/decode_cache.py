@@ -30,6 +30,9 @@ _TILE_BYTES = 32768
 _MOST_SPLITS = 64
 """More than these would only make the merge longer."""
 
+_MOST_CHOOSERS = 32
+"""Each program of the selection looks for its blocks by itself: more do more of the same."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodePlan:
@@ -92,13 +95,18 @@ class DecodePlan:
         window_tiles = triton.cdiv(settings.window + settings.select_block, token_tile)
         selected_tiles = settings.select_count * settings.select_block // token_tile
         share = round(each * selected_tiles / (selected_tiles + window_tiles))
-        own = triton.cdiv(settings.select_count, max(1, min(share, settings.select_count)))
+        own = triton.cdiv(
+            settings.select_count, max(1, min(share, settings.select_count, _MOST_CHOOSERS))
+        )
         select_parts = triton.cdiv(settings.select_count, own)
         # All blocks are ranked among their like, then the best of these among each other.
         blocks = triton.cdiv(capacity, settings.select_block)
         ranked = pad(min(512, math.isqrt(blocks * settings.select_count)))
         return cls(
-            splits=_splits(groups, programs, max(1, min(pairs, _MOST_SPLITS))),
+            # Two programs of the scan on a multiprocessor are faster than three.
+            splits=_splits(
+                groups, max(1, programs * 2 // _RESIDENT), max(1, min(pairs, _MOST_SPLITS))
+            ),
             window_parts=max(1, min(each - select_parts, window_tiles)),
             select_parts=select_parts,
             own=own,

@@ -2,14 +2,16 @@
 
 1. scan: appends the token to the cache, completes its summary, and scores all summaries in
    splits of their own; in `gated` mode it attends to them too.
-2. importance: sums the pooled probabilities of the splits over the heads of a group.
-3. attend: selection and window. The programs of the window keep the memory busy while those of
-   the selection look for the best blocks.
+2. importance: sums the pooled probabilities of the splits over the heads of a group; each
+   program ranks some blocks among each other and keeps the best n of them.
+3. attend: selection and window. The programs of the selection rank what was kept, each to find
+   its own blocks, while those of the window keep the memory busy.
 4. merge: joins the partial outputs, applies the gates, and advances the lengths.
 
 What a kernel leaves to the next is stored so that it stays in the L2 cache, past which the
 summaries stream. Each kernel but the first may be launched before its predecessor has ended
-(`OVERLAP`), and then waits for it before it reads what that wrote.
+(`OVERLAP`), and then waits for it before it reads what that wrote. The scan and the attention
+allow it late: programs that wait would take the places of those that work.
 
 Letters: B batch, G key/value groups, R query heads of a group, D and DV head dims of keys and
 values, C summaries, N selection blocks, T tokens of the cache, n selected blocks. Splits of the
@@ -247,7 +249,6 @@ def _importance_kernel(
     tile = block // BLOCKS
     if OVERLAP:
         tl.extra.cuda.gdc_wait()
-        # The window needs what the scan has left, which is complete now, and nothing from here.
         tl.extra.cuda.gdc_launch_dependents()
 
     pooled_ptr += group * block_capacity * R
@@ -276,12 +277,16 @@ def _importance_kernel(
     highest = tl.where(highest == float("-inf"), 0.0, highest)
     total = tl.sum(tl.exp2(lse - highest), axis=0)
     lse = highest + tl.log2(tl.where(total > 0, total, 1.0))  # [BLOCK_R]
-    importance = pooled * tl.exp2(top - lse)
     if KEY_BLOCK > KEY_STRIDE:
-        importance += spill * tl.exp2(top_before - lse)
+        # Relative to the higher of the two, so that equal summaries make equal blocks.
+        higher = tl.maximum(top, top_before)
+        safe = tl.where(higher == float("-inf"), 0.0, higher)
+        pooled = pooled * tl.exp2(top - safe) + spill * tl.exp2(top_before - safe)
+        top = higher
+    importance = tl.sum(pooled * tl.exp2(top - lse), axis=1)
 
-    # Importances are not negative, so that their bits are in the same order.
-    key = tl.sum(importance, axis=1).to(tl.int32, bitcast=True)
+    # Importances are not negative, so that their bits are in the same order; nor may a NaN be.
+    key = importance.to(tl.int32, bitcast=True) & _LAST_BLOCK
     key = tl.where((block < INIT) | (block > current - LOCAL), _INFINITY_BITS, key)
     # Of equals the earlier block is the better.
     key = (key.to(tl.int64) << 32) | (_LAST_BLOCK - block)
@@ -320,13 +325,12 @@ def _attend_kernel(
     v_ptr += group * token_capacity * DV
     selected_ptr += group * COUNT
     candidates, oldest = _candidates(position, SELECT_BLOCK, WINDOW, GATED)
+    if OVERLAP:
+        tl.extra.cuda.gdc_wait()
 
-    # The programs of the window come first, so that their loads run during the choice. They may
-    # start before the importance is known, but not before the scan has appended the token.
+    # The programs of the window come first, so that their loads run during the choice.
     chooses = part >= window_parts
     if chooses:
-        if OVERLAP:
-            tl.extra.cuda.gdc_wait()
         rank_first = (part - window_parts) * own
         rank_end = tl.minimum(rank_first + own, COUNT)
         count = tl.cdiv(position // SELECT_BLOCK + 1, BLOCK_N) * KEEP

@@ -93,6 +93,7 @@ class Problem:
         groups: G.
         dim: D of queries and keys.
         value_dim: D of values.
+        itemsize: Bytes of a number.
         queries: T, the longest of a packed batch.
         seq_len: S, the longest of a packed batch.
         packing: Where the sequences of a packed batch lie.
@@ -104,6 +105,7 @@ class Problem:
     groups: int
     dim: int
     value_dim: int
+    itemsize: int
     queries: int
     seq_len: int
     packing: Packing | None
@@ -138,6 +140,7 @@ class Problem:
             groups=k.shape[1],
             dim=q.shape[3],
             value_dim=v.shape[3],
+            itemsize=q.element_size(),
             queries=packing.max_queries if packing else q.shape[2],
             seq_len=packing.max_keys if packing else k.shape[2],
             packing=packing,
@@ -171,6 +174,11 @@ class Problem:
         if self.packing:
             return min(self.queries, (self.queries - 2) // tile + 2) if tile > 1 else self.queries
         return (self.seq_len - 1) // tile - self.offset // tile + 1
+
+    @property
+    def width(self) -> int:
+        """How wide rows are, in units of 256 bytes: 1, 2 or 4. Wider rows want fewer of them."""
+        return max(1, pad(max(self.dim, self.value_dim)) * self.itemsize // 256)
 
     @property
     def scale(self) -> float:
@@ -251,7 +259,9 @@ def loadable(x: Tensor) -> Tensor:
     """`x`, copied only where the tensor memory engine could not load its rows as they lie."""
     unit = 16 // x.element_size()
     outer = zip(x.shape[:-1], x.stride()[:-1], strict=True)
-    fits = x.stride(-1) == 1 and all(size == 1 or step % unit == 0 for size, step in outer)
+    fits = x.stride(-1) == 1 and all(
+        size == 1 or (step and step % unit == 0) for size, step in outer
+    )
     return x if fits and x.data_ptr() % 16 == 0 else x.clone(memory_format=torch.contiguous_format)
 
 

@@ -154,7 +154,7 @@ def selected_grid(problem: Problem) -> tuple[tuple[int, int, int], dict[str, int
     """The grid of a kernel over tiles of queries, and the constants of its tiles."""
     s = problem.settings
     rows = problem.repeat * s.select_tile
-    block_m = min(128, pad(rows))
+    block_m = min(64 if problem.width == 4 else 128, pad(rows))
     parts = triton.cdiv(rows, block_m)
     constants = {
         "R": problem.repeat,
@@ -168,6 +168,6 @@ def selected_grid(problem: Problem) -> tuple[tuple[int, int, int], dict[str, int
         "PARTS": parts,
         "PACKED": problem.packing is not None,
         "num_warps": 8 if block_m >= 128 else 4 if block_m >= 64 else 2,
-        "num_stages": 3 if block_m >= 64 and problem.dim <= 128 else 2,
+        "num_stages": {1: 3 if block_m >= 64 else 2, 2: 2, 4: 1}[problem.width],
     }
     return (problem.tiles * parts, problem.groups, problem.batch), constants

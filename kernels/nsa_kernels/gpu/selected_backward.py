@@ -279,7 +279,7 @@ def selected_keys_backward(
         extra: Gradients in fp32 to add, such as the window's.
     """
     block = problem.settings.select_block
-    tile = _keys_tile()
+    tile = _keys_tile(problem)
     heads = triton.next_power_of_2(problem.repeat)
     tile["BLOCK_M"] = max(tile["BLOCK_M"], heads)
     shape = (choosers.pieces, block)
@@ -341,6 +341,6 @@ def _sum_pieces(
     return out
 
 
-def _keys_tile() -> dict[str, int]:
+def _keys_tile(problem: Problem) -> dict[str, int]:
     """Tile of the kernel over keys, as measured on an H200."""
-    return {"BLOCK_M": 32, "num_warps": 4, "num_stages": 2}
+    return {"BLOCK_M": 32, "num_warps": 4, "num_stages": 1 if problem.width == 4 else 2}

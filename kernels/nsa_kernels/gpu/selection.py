@@ -276,7 +276,7 @@ def _importance(
     s = problem.settings
     heads = triton.next_power_of_2(problem.repeat)
     rows = heads * s.select_tile // s.score_stride
-    tile = _importance_tile()
+    tile = _importance_tile(problem)
     block_m = tile["BLOCK_M"]
     per_program = max(1, block_m // rows)
     per_block = s.select_block // s.compress_stride
@@ -307,9 +307,10 @@ def _importance(
     )  # fmt: skip
 
 
-def _importance_tile() -> dict[str, int]:
+def _importance_tile(problem: Problem) -> dict[str, int]:
     """Rows and keys of a tile, warps and pipeline stages, as measured on an H200."""
-    return {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 2}
+    size = 64 if problem.width == 4 else 128
+    return {"BLOCK_M": size, "BLOCK_N": size, "num_warps": 8, "num_stages": 2}
 
 
 def _best_blocks(

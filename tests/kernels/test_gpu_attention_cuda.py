@@ -1,0 +1,353 @@
+"""Native Sparse Attention by the Triton kernels on a CUDA device, in half precision.
+
+What is compared, and how, is in `exactness.py`. Two small models are trained here as well, one of
+them interpreted, so that the other's plumbing is known to run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import triton
+from exactness import (
+    DEVICE,
+    assert_the_same_twice,
+    by_triton,
+    check,
+    draw,
+    gpu,
+    last,
+    pack,
+    usual_memory,
+)
+from layouts import LAYOUTS, as_projected
+from torch import Tensor
+
+from nsa_kernels import api
+from nsa_kernels.api import Impl, nsa_attention
+from nsa_kernels.gpu import (
+    attention,
+    banded,
+    banded_backward,
+    phi,
+    selected,
+    selected_backward,
+    selection,
+)
+from nsa_kernels.settings import AttentionSettings
+from nsa_models import modeling
+from nsa_models.configuration import NSAConfig
+
+pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
+
+TRAINED = NSAConfig(
+    vocab_size=128,
+    hidden_size=256,
+    intermediate_size=512,
+    num_hidden_layers=2,
+    num_attention_heads=8,
+    num_key_value_heads=2,
+    head_dim=64,
+    combine="gated",
+    compress_block=32,
+    compress_stride=16,
+    select_count=4,
+    select_tile=1,
+    score_stride=1,
+    window=128,
+)
+
+
+def train(
+    config: NSAConfig,
+    impl: Impl,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    steps: int,
+    length: int,
+    batch: int,
+    seed: int,
+) -> Tensor:
+    """Losses of a model from random weights, its attention by one implementation: (steps,).
+
+    Each token follows from the one before it by a random permutation, one in ten from nothing.
+    """
+    asked = []
+
+    def forced(*arguments: Any, **options: Any) -> Any:
+        asked.append(impl)
+        return nsa_attention(*arguments, **options, impl=impl)
+
+    monkeypatch.setattr(modeling, "nsa_attention", forced)
+    torch.manual_seed(seed)
+    model = modeling.NSAForCausalLM(config).to(DEVICE, dtype)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    data = torch.Generator().manual_seed(seed)
+    follows = torch.randperm(config.vocab_size, generator=data)
+    losses = []
+    for _ in range(steps):
+        ids = torch.randint(config.vocab_size, (batch, length), generator=data)
+        kept = torch.rand(batch, length, generator=data) > 0.1
+        for t in range(1, length):
+            ids[:, t] = torch.where(kept[:, t], follows[ids[:, t - 1]], ids[:, t])
+        ids = ids.to(DEVICE)
+        loss = model(ids, labels=ids).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach().double())
+    assert len(asked) == steps * config.num_hidden_layers
+    return torch.stack(losses).cpu()
+
+
+def test_training_goes_as_by_the_reference(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = NSAConfig(
+        **{
+            **TRAINED.to_dict(),
+            "hidden_size": 64,
+            "intermediate_size": 64,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 16,
+            "compress_block": 8,
+            "compress_stride": 4,
+            "select_block": 16,
+            "select_tile": 16,
+            "window": 24,
+        }
+    )
+    of = {"steps": 2, "length": 40, "batch": 1, "seed": seed}
+    with usual_memory():
+        got = train(config, Impl.TRITON, torch.float32, monkeypatch, **of)
+        wanted = train(config, Impl.REFERENCE, torch.float32, monkeypatch, **of)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    assert got[0] != got[1]
+
+
+LARGE = AttentionSettings(combine="gated", select_count=8, window=256)
+READING = AttentionSettings(
+    compress_block=4, compress_stride=4, select_tile=64, score_stride=4, select_count=8, window=256
+)
+BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
+
+
+CUDA_CASES = pytest.mark.parametrize(
+    ("settings", "drawn"),
+    [
+        (LARGE, {"dtype": BF16, "dim": 128, "groups": 1, "repeat": 16}),
+        (READING, {"dtype": FP16, "dim": 64, "groups": 2, "repeat": 7}),
+    ],
+    ids=["gated", "union"],
+)
+
+
+@gpu
+@CUDA_CASES
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 63, 64, 65, 1000, 4097])
+def test_lengths_on_cuda(
+    settings: AttentionSettings, drawn: dict[str, Any], length: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    check(draw(settings, length, **drawn, summaries=True), settings)
+
+
+@gpu
+@pytest.mark.parametrize(
+    ("changes", "drawn"),
+    [
+        ({"compress_block": 4, "compress_stride": 4}, (FP16, 64, 64, 1)),
+        (
+            {"combine": "union", "compress_block": 8, "compress_stride": 8, "select_tile": 64},
+            (BF16, 96, 96, 3),
+        ),
+        (
+            {"compress_block": 16, "compress_stride": 16, "select_tile": 64, "score_stride": 4},
+            (BF16, 192, 128, 6),
+        ),
+        ({"combine": "union", "compress_block": 12, "compress_stride": 4}, (FP16, 128, 128, 7)),
+        (
+            {"compress_block": 12, "compress_stride": 4, "select_tile": 64, "score_stride": 4},
+            (BF16, 64, 64, 32),
+        ),
+        ({"combine": "union", "select_tile": 64, "score_stride": 4}, (BF16, 128, 128, 2)),
+        ({"combine": "union"}, (FP16, 192, 128, 16)),
+        ({"compress_block": 8, "compress_stride": 8}, (FP16, 96, 96, 16)),
+        ({}, (FP32, 64, 64, 2)),
+        ({"combine": "union", "compress_block": 4, "compress_stride": 4}, (FP32, 128, 128, 1)),
+    ],
+)
+def test_dims_groups_and_summaries_on_cuda(
+    changes: dict[str, Any], drawn: tuple[torch.dtype, int, int, int], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    settings = replace(LARGE, **changes)
+    dtype, dim, value_dim, repeat = drawn
+    of = {"dtype": dtype, "dim": dim, "value_dim": value_dim, "repeat": repeat, "summaries": True}
+    check(draw(settings, 1000, batch=2 if repeat < 16 else 1, **of), settings)
+    check(draw(settings, 77, 700, **of), settings)
+
+
+@gpu
+@CUDA_CASES
+def test_sixty_five_thousand_tokens_on_cuda(
+    settings: AttentionSettings, drawn: dict[str, Any], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    length = 65537
+    queries = 64 + (length - 64) % settings.select_tile
+    tensors = draw(settings, length, **drawn, summaries=True)
+    grad = torch.randn_like(tensors["q"])
+    grad[:, :, :-queries] = 0.0
+    got = check(tensors, settings, grad=grad, parts=[last(queries, length, settings)])
+    assert not got["dq"][:, :, :-queries].any()
+    few = {name: x[:, :, -queries:] if name in ("q", "gates") else x for name, x in tensors.items()}
+    check(few, settings)
+
+
+@gpu
+@CUDA_CASES
+@pytest.mark.parametrize("given", [False, True])
+def test_packed_sequences_on_cuda(
+    settings: AttentionSettings, drawn: dict[str, Any], given: bool, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    lengths = [(1, 1), (1000, 1000), (5, 700), (0, 0), (1, 333), (64, 64), (33, 2000), (31, 31)]
+    packing, parts = pack(lengths, settings)
+    queries, keys = (sum(x) for x in zip(*lengths, strict=True))
+    tensors = draw(settings, queries, keys, **drawn)
+    if given:
+        total = parts[-1].summaries.stop
+        for name in ["summary_k", "summary_v"][: 2 if settings.combine == "gated" else 1]:
+            like = tensors[name[-1]]
+            tensors[name] = torch.randn_like(like[:, :, :1].expand(-1, -1, total, -1))
+        check(tensors, settings, packing=packing, parts=parts)
+        return
+    # In half precision a mean that rounds the other way is another summary: the means are
+    # compared in their own tests, and here with the same sequences one by one.
+    grad = torch.randn_like(tensors["q"])
+    packed, blocks = by_triton(tensors, settings, grad, packing)
+    for part in parts:
+        one = part.of(tensors)
+        if one["q"].shape[2]:
+            alone, chosen = by_triton(one, settings, grad[:, :, part.queries])
+            assert torch.equal(chosen, blocks[:, :, part.tiles])
+            for name, x in part.of(packed).items():
+                torch.testing.assert_close(x, alone[name], rtol=2e-2, atol=2e-2)
+
+
+@gpu
+@CUDA_CASES
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if "gates" not in name])
+def test_layouts_on_cuda(
+    settings: AttentionSettings, drawn: dict[str, Any], layout: str, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    tensors = draw(settings, 333, **drawn, batch=2, summaries=True)
+    tensors |= LAYOUTS[layout](tensors)
+    if settings.combine == "gated":
+        tensors |= LAYOUTS["gates"](tensors)
+    check(tensors, settings)
+    check(tensors, settings, drawn_grad=False)
+    dim = tensors["v"].shape[3]
+    grad = torch.randn(dim, device=DEVICE).to(drawn["dtype"]).expand(*tensors["q"].shape[:3], dim)
+    check(tensors, settings, grad=grad)
+
+
+@gpu
+@CUDA_CASES
+def test_the_same_bits_every_time_on_cuda(
+    settings: AttentionSettings, drawn: dict[str, Any], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    assert_the_same_twice(draw(settings, 4097, **drawn), settings)
+
+
+@gpu
+@CUDA_CASES
+def test_equal_importances_on_cuda(settings: AttentionSettings, drawn: dict[str, Any]) -> None:
+    tensors = draw(settings, 2000, **drawn, batch=2)
+    tensors["k"].fill_(0.5)
+    _, blocks = by_triton(tensors, settings)
+    per_block = settings.select_block // settings.select_tile
+    for tile, chosen in enumerate(blocks[1, -1].tolist()):
+        current = tile // per_block
+        end = current + 1 if settings.combine == "gated" else max(current - 4, 0)
+        forced = [n for n in range(end) if n == 0 or n > current - 2]
+        rest = [n for n in range(end) if n not in forced]
+        assert chosen == (forced + rest + [-1] * 8)[:8]
+
+
+@gpu
+def test_a_cuda_tensor_chooses_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(api, "_by_blocks")
+    monkeypatch.delattr(api, "nsa_reference")
+    tensors = draw(LARGE, 100, dtype=BF16, dim=128, groups=1, repeat=16)
+    assert nsa_attention(**tensors, settings=LARGE).out.isfinite().all()
+
+
+def kernels() -> dict[str, Any]:
+    """What Triton compiles of the package, by name."""
+    modules = (attention, banded, banded_backward, phi, selected, selected_backward, selection)
+    every = {name: x for module in modules for name, x in vars(module).items()}
+    return {name: x for name, x in every.items() if isinstance(x, triton.JITFunction)}
+
+
+def variants() -> Counter[str]:
+    """How often each kernel is compiled by now."""
+    return Counter(
+        {
+            name: sum(len(cached[0]) for cached in kernel.device_caches.values())
+            for name, kernel in kernels().items()
+        }
+    )
+
+
+@gpu
+@CUDA_CASES
+def test_no_kernel_is_compiled_for_a_length(
+    settings: AttentionSettings, drawn: dict[str, Any]
+) -> None:
+    """A kernel may have a second variant, for strides that 16 does not divide, and no third."""
+    settings = replace(settings, select_count=16)
+
+    def at(length: int) -> Counter[str]:
+        """What is compiled for a length."""
+        before = variants()
+        tensors = draw(settings, length, **drawn)
+        if "gates" in tensors:
+            tensors["gates"] = as_projected(tensors["gates"])
+        by_triton(tensors, settings, torch.randn_like(tensors["q"]))
+        return variants() - before
+
+    for kernel in kernels().values():
+        kernel.device_caches.clear()
+    first = at(999)
+    assert len(first) >= 8
+    later = at(1024)
+    for length in (1000, 1001, 1024, 3000):
+        later += at(length)
+    assert all(later[name] <= first[name] for name in later), (first, later)
+    assert not at(1999)
+    assert not at(2048)
+
+
+@gpu
+def test_training_on_cuda_goes_as_by_the_reference(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss curve is the reference's to within what bf16 itself makes of it."""
+    of = {"steps": 50, "length": 1024, "batch": 2, "seed": seed}
+    with usual_memory():
+        exact = train(TRAINED, Impl.REFERENCE, FP32, monkeypatch, **of)
+        eager = train(TRAINED, Impl.REFERENCE, BF16, monkeypatch, **of)
+        got = train(TRAINED, Impl.TRITON, BF16, monkeypatch, **of)
+    assert exact[-1] < 0.7 * math.log(TRAINED.vocab_size)
+    noise = (eager - exact).abs()
+    assert (got - exact).abs().mean() <= 2 * noise.mean() + 1e-3, (got, eager, exact)
+    assert (got - exact).abs().max() <= 3 * noise.max() + 1e-3, (got, eager, exact)
