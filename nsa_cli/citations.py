@@ -163,7 +163,8 @@ def bears_out(answer: str, question: str, passage: str) -> bool:
     """Whether what an answer adds to its question is found in a passage.
 
     All figures of the answer must be there, and two thirds of the content words that the
-    question did not have; where the answer adds none, two thirds of all it says.
+    question did not have; where the answer adds none, two thirds of all it says. A path or an
+    identifier says as much as two words.
     """
     said, there = words(answer), words(passage)
     flat = " ".join(passage.casefold().split())
@@ -176,7 +177,12 @@ def bears_out(answer: str, question: str, passage: str) -> bool:
         for word in new
         if word in there or (word not in figures and len(word) > 3 and word in flat)
     }
-    return figures <= present and 3 * len(present) >= 2 * len(new)
+    return figures <= present and 3 * _weight(present) >= 2 * _weight(new)
+
+
+def _weight(found: set[str]) -> int:
+    """Words of a set, paths and identifiers twice."""
+    return sum(2 if "/" in word or "_" in word else 1 for word in found)
 
 
 def cite(

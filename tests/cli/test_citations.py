@@ -150,6 +150,7 @@ def test_quotes_are_verbatim_where_they_say(first: str, second: str, cuts: tuple
         ("March 19, 2015", "When was it published?", "Published March 19, 2015 by LF"),
         ("Christopher Yeoh", "Who?", "dedicated to the memory of CHRISTOPHER YEOH."),
         ("It is kept in /etc/opt.", "Where is it kept?", "configuration lies in /etc/opt"),
+        ("Logs are located in `/var/log`.", "Where are logs?", "/var/log : Log files"),
         ("The pier cost 4,200 crowns", "What did the pier cost?", "cost: 4,200 crowns in all"),
         ("blue, green or red paint", "Which?", "paint that is green or red"),  # two thirds
         ("the keeper", "Did the keeper come?", "the keeper was away"),  # adds nothing
@@ -165,6 +166,7 @@ def test_borne_out(answer: str, question: str, passage: str) -> None:
     [
         ("March 18, 2015", "When was it published?", "Published March 19, 2015 by LF"),
         ("4,300 crowns", "What did it cost?", "it cost 4,200 crowns"),
+        ("It is located in /var/log.", "Where are logs?", "the name is located in /var/lib"),
         ("42 crowns", "What did it cost?", "it cost 420 crowns"),
         ("Anna Moor", "Who?", "dedicated to Christopher Yeoh"),
         ("blue, green or red paint", "Which?", "paint that is red"),
