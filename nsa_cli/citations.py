@@ -232,7 +232,7 @@ def _quote(document: Document, passage: Passage, answer: str, question: str) -> 
         here = words(document.text[span[0] : span[1]])
         new = (here & said) - asked
         figures = sum(_is_figure(word) for word in new)
-        total = 2.0 * len(new) + 2.0 * figures + len(here & asked)
+        total = 2.0 * _weight(new) + 2.0 * figures + len(here & asked)
         return total / math.sqrt(8 + len(here))
 
     spans = list(_sentences(document.text, passage.start, passage.end))
