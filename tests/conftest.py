@@ -6,6 +6,12 @@ import os
 import secrets
 
 import pytest
+import torch
+
+# Where there is no CUDA device, Triton's kernels run in its interpreter. Triton reads this when a
+# kernel is decorated, so it is set before any test imports one.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture

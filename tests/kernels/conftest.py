@@ -1,18 +1,13 @@
-"""Where there is no CUDA device, Triton's kernels run in its interpreter, on the CPU."""
+"""What the tests of the kernels share."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-
-# Triton reads it when a kernel is decorated, so it is set before any test imports one.
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # Under `--import-mode=importlib` a test finds no module beside it by itself.
 sys.path.append(str(Path(__file__).parent))
