@@ -55,6 +55,12 @@ def _scored_rows(
     return q, lse, count_visible(position, KEY_BLOCK, KEY_STRIDE)
 
 
+@triton.jit
+def _sum_blocks(x, BLOCKS: tl.constexpr, PER_BLOCK: tl.constexpr, TILES: tl.constexpr):
+    """Sum keys over their blocks: [BLOCKS * PER_BLOCK, TILES] to [BLOCKS, TILES]."""
+    return tl.sum(tl.reshape(x, [BLOCKS, PER_BLOCK, TILES]), axis=1)
+
+
 @triton.jit(do_not_specialize=["queries", "seq_len", "keys", "first_tile", "tiles"])
 def _importance_kernel(
     q_ptr, k_tiles, lse_ptr, own_ptr, spill_ptr,
@@ -101,11 +107,12 @@ def _importance_kernel(
     weight = tl.minimum(KEY_BLOCK // KEY_STRIDE, PER_BLOCK - within)
     over = KEY_BLOCK // KEY_STRIDE - weight
 
+    # Keys by rows: the sum over heads is then within a thread for the most part.
     for n in tl.range(0, end, BLOCK_N):
         index = n + column
         k = load_keys(k_tiles, batch, n_first + n, tl.program_id(1), BLOCK_N, D_PAD)
-        own = tl.zeros([TILES, BLOCKS], tl.float32)
-        spill = tl.zeros([TILES, BLOCKS], tl.float32)
+        own = tl.zeros([BLOCKS, TILES], tl.float32)
+        spill = tl.zeros([BLOCKS, TILES], tl.float32)
         for part in tl.static_range(PARTS):
             if PARTS > 1:
                 q, lse, seen = _scored_rows(
@@ -113,19 +120,25 @@ def _importance_kernel(
                     part * BLOCK_M, start, offset, seq_len,
                     R, R_PAD, SCORE_STRIDE, KEY_BLOCK, KEY_STRIDE, D, D_PAD, BLOCK_M,
                 )  # fmt: skip
-            scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, BLOCK_N]
-            probs = tl.exp2(scores * scale - lse[:, None])
+            scores = tl.dot(k, tl.trans(q), input_precision="ieee")  # [BLOCK_N, BLOCK_M]
+            probs = tl.exp2(scores * scale - lse[None, :])
             if (n + BLOCK_N > tl.min(seen)) | (n + BLOCK_N > keys):
-                probs = tl.where((index < keys) & (index < seen[:, None]), probs, 0.0)
-            probs = tl.reshape(probs, [TILES, BLOCK_M // TILES, BLOCK_N])
-            shared = tl.sum(probs, axis=1)  # [TILES, BLOCK_N]
-            own += tl.sum(tl.reshape(shared * weight, [TILES, BLOCKS, PER_BLOCK]), axis=2)
+                there = (index < keys)[:, None] & (index[:, None] < seen[None, :])
+                probs = tl.where(there, probs, 0.0)
+            probs = tl.reshape(probs, [BLOCK_N, TILES, BLOCK_M // TILES])
+            shared = tl.sum(probs, axis=2)  # [BLOCK_N, TILES]
+            own += _sum_blocks(shared * weight[:, None], BLOCKS, PER_BLOCK, TILES)
             if KEY_BLOCK > KEY_STRIDE:
-                spill += tl.sum(tl.reshape(shared * over, [TILES, BLOCKS, PER_BLOCK]), axis=2)
+                spill += _sum_blocks(shared * over[:, None], BLOCKS, PER_BLOCK, TILES)
         written = program * TILES + tl.arange(0, TILES)
         block = n // PER_BLOCK + tl.arange(0, BLOCKS)
-        to = b * stride_ib + g * stride_ig + written.to(tl.int64)[:, None] * stride_iu + block
-        mask = (written < tiles)[:, None] & (block < stride_iu)
+        to = (
+            b * stride_ib
+            + g * stride_ig
+            + (written.to(tl.int64) * stride_iu)[None, :]
+            + block[:, None]
+        )
+        mask = (written < tiles)[None, :] & (block < stride_iu)[:, None]
         tl.store(own_ptr + to, own, mask=mask)
         if KEY_BLOCK > KEY_STRIDE:
             tl.store(spill_ptr + to, spill, mask=mask)
@@ -309,8 +322,8 @@ def _importance(
 
 def _importance_tile(problem: Problem) -> dict[str, int]:
     """Rows and keys of a tile, warps and pipeline stages, as measured on an H200."""
-    size = 64 if problem.width == 4 else 128
-    return {"BLOCK_M": size, "BLOCK_N": size, "num_warps": 8, "num_stages": 2}
+    rows = 64 if problem.width == 4 else 128
+    return {"BLOCK_M": rows, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2}
 
 
 def _best_blocks(
