@@ -263,6 +263,7 @@ def decode_answer(
         stop_ids=stop_ids,
         temperature=options.temperature,
         seed=options.seed,
+        quoted=text.ids,
     )
     for step in steps:
         if not tokens:

@@ -22,6 +22,13 @@ SEGMENT_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Tokens that one step of reading takes, by device. Multiples of every selection block's size."""
 
 
+_DRAFT_TOKENS = 8
+"""Tokens that are tried ahead: about what a CPU runs in the time of one, while it reads weights."""
+
+_SUFFIXES = (3, 2)
+"""Last tokens that are looked for, the most telling first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One decoded token.
@@ -80,8 +87,13 @@ def decode(
     stop_ids: frozenset[int],
     temperature: float = 0.0,
     seed: int | None = None,
+    quoted: Sequence[int] | Ids = (),
 ) -> Iterator[Step]:
     """Append the question and decode the answer, one token at a time.
+
+    Greedy answers that quote come sooner with `quoted` (prompt lookup decoding): what followed
+    the last few tokens there is run through the model along with the last token, and kept as far
+    as it is what the model chooses.
 
     Args:
         model: The model.
@@ -92,9 +104,12 @@ def decode(
         stop_ids: Tokens that end the answer; the one that does is yielded too.
         temperature: 0 is greedy.
         seed: For sampling.
+        quoted: A text that the answer may quote, such as the one that was read.
 
     Yields:
         The decoded tokens, the ending one included.
+
+    Source: Saxena 2023, "Prompt Lookup Decoding"; Leviathan et al. 2023, arXiv 2211.17192.
     """
     settings = model.config.answering() if settings is None else settings
     generator = torch.Generator(device="cpu")
@@ -102,18 +117,67 @@ def decode(
         generator.seed()
     else:
         generator.manual_seed(seed)
-    tokens = torch.as_tensor(ids, dtype=torch.long, device=model.device)[None]
+    question = np.asarray(ids, dtype=np.int32)
+    # Queries that share a selection would not choose as they do one by one.
+    drafts = temperature <= 0 and (settings.dense or settings.select_tile == 1)
+    lookup = Lookup(np.concatenate([np.asarray(quoted, dtype=np.int32), question]))
     with torch.inference_mode():
-        if tokens.shape[1] > 1:
-            model(tokens[:, :-1], cache=cache, settings=settings, last_logits=0)
-        token = tokens[:, -1:]
-        for _ in range(max_tokens):
-            output = model(token, cache=cache, settings=settings, last_logits=1, return_mass=True)
-            chosen = _choose(output.logits[0, -1], temperature, generator)
-            yield Step(id=chosen, mass=output.mass[:, 0, :, 0])
-            if chosen in stop_ids:
+        if len(question) > 1:
+            before = torch.as_tensor(question[:-1], dtype=torch.long, device=model.device)
+            model(before[None], cache=cache, settings=settings, last_logits=0)
+        token, left = int(question[-1]), max_tokens
+        while left > 0:
+            room = min(left - 1, cache.capacity - cache.length - 1)
+            draft = lookup.draft(min(room, _DRAFT_TOKENS)) if drafts else []
+            run = torch.tensor([[token, *draft]], device=model.device)
+            first = cache.length
+            output = model(
+                run, cache=cache, settings=settings, last_logits=run.shape[1], return_mass=True
+            )
+            chosen: list[int] = []
+            for logits, tried in zip(output.logits[0], [*draft, None], strict=True):
+                chosen.append(_choose(logits, temperature, generator))
+                if chosen[-1] in stop_ids or chosen[-1] != tried:
+                    break
+            # What was tried in vain is forgotten.
+            cache.truncate(first + len(chosen))
+            for i, token in enumerate(chosen):
+                lookup.append(token)
+                blocks = (first + i) // settings.select_block + 1
+                yield Step(id=token, mass=output.mass[:, 0, :, i, :blocks])
+            if token in stop_ids:
                 return
-            token = torch.tensor([[chosen]], device=model.device)
+            left -= len(chosen)
+
+
+class Lookup:
+    """A text, and what came of it, in which the last few tokens are looked for."""
+
+    def __init__(self, ids: Ids) -> None:
+        self._ids = np.empty(2 * len(ids) + 64, dtype=np.int32)
+        self._ids[: len(ids)] = ids
+        self._length = len(ids)
+
+    def append(self, token: int) -> None:
+        """Add a token at the end."""
+        if self._length == len(self._ids):
+            self._ids = np.concatenate([self._ids, np.empty_like(self._ids)])
+        self._ids[self._length] = token
+        self._length += 1
+
+    def draft(self, tokens: int) -> list[int]:
+        """Up to so many tokens that followed the last place with the same last few tokens."""
+        ids = self._ids[: self._length]
+        for size in _SUFFIXES:
+            if tokens < 1 or len(ids) <= size:
+                continue
+            same = ids[size - 1 : -1] == ids[-1]
+            for back in range(2, size + 1):
+                same &= ids[size - back : -back] == ids[-back]
+            if places := np.flatnonzero(same)[-1:].tolist():
+                start = places[0] + size
+                return [int(token) for token in ids[start : start + tokens]]
+        return []
 
 
 def _choose(logits: Tensor, temperature: float, generator: torch.Generator) -> int:

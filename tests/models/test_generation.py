@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
-from nsa_models.generation import decode, prefill
+from nsa_models.generation import Lookup, decode, prefill
 from nsa_models.modeling import NSAForCausalLM
 
 LENGTH = 713
@@ -120,8 +121,6 @@ def test_a_segment_of_broken_blocks_is_refused(model: NSAForCausalLM) -> None:
 
 @pytest.mark.parametrize("kind", [list, torch.tensor, "int32"])
 def test_ids_in_every_form(kind: Any, model: NSAForCausalLM, text: list[int]) -> None:
-    import numpy as np
-
     ids = np.array(text, dtype=np.int32) if kind == "int32" else kind(text)
     question = np.array(QUESTION, dtype=np.int32) if kind == "int32" else kind(QUESTION)
     cache = KVCache(model.config, LENGTH + 60)
@@ -209,3 +208,84 @@ def test_settings_of_the_call_come_first(model: NSAForCausalLM, text: list[int])
         stop_ids=frozenset(),
     )
     assert (next(dense).mass > 0).all()
+
+
+def counted(model: NSAForCausalLM) -> list[int]:
+    """Tokens of each run through the model from here on."""
+    runs: list[int] = []
+    model.register_forward_pre_hook(lambda _, args: runs.append(args[0].shape[1]))
+    return runs
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_quoted_text_changes_nothing_but_the_runs(
+    dense: bool, model: NSAForCausalLM, text: list[int]
+) -> None:
+    """The text quoted is the answer itself, so that drafts are taken, but for some wrong tokens."""
+    if dense:
+        model.config.answer_select_count = None
+    options: dict[str, Any] = {"max_tokens": 40, "stop_ids": frozenset()}
+    plain = list(decode(model, QUESTION, read(model, text), **options))
+    said = [step.id for step in plain]
+    quoted = QUESTION + said[:15] + [95 - said[15]] + said[10:]
+    cache = read(model, text)
+    runs = counted(model)
+    steps = list(decode(model, QUESTION, cache, quoted=quoted, **options))
+    assert [step.id for step in steps] == said
+    for step, expected in zip(steps, plain, strict=True):
+        torch.testing.assert_close(step.mass, expected.mass, atol=1e-5, rtol=1e-4)
+    assert cache.length == LENGTH + len(QUESTION) + len(said) - 1
+    assert len(runs) < len(said) / 2
+
+
+def test_a_stop_token_inside_a_draft(model: NSAForCausalLM, text: list[int]) -> None:
+    said = answer(model, read(model, text), max_tokens=20)
+    stop = said[7]
+    expected = said[: said.index(stop) + 1]
+    cache = read(model, text)
+    quoted = QUESTION + said
+    assert answer(model, cache, quoted=quoted, stop_ids=frozenset({stop})) == expected
+    assert cache.length == LENGTH + len(QUESTION) + len(expected) - 1
+
+
+def test_samples_take_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:
+    cache = read(model, text)
+    runs = counted(model)
+    answer(model, cache, quoted=QUESTION + [1] * 50, temperature=1.0)
+    assert runs == [len(QUESTION) - 1] + [1] * ANSWER
+
+
+def test_a_full_cache_takes_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:
+    said = answer(model, read(model, text))
+    cache = KVCache(model.config, LENGTH + len(QUESTION) + ANSWER - 1)
+    list(prefill(model, text, cache))
+    assert answer(model, cache, quoted=QUESTION + said + said) == said
+
+
+@pytest.mark.parametrize(
+    ("ids", "draft"),
+    [
+        ([1, 2, 3, 4, 5, 1, 2, 3], [4, 5, 1]),
+        ([1, 2, 3, 7, 1, 2, 3, 8, 9, 1, 2, 3], [8, 9, 1]),  # the last place
+        ([9, 2, 3, 7, 8, 1, 2, 3], [7, 8, 1]),  # two tokens where three are nowhere
+        ([1, 2, 3, 7, 9, 2, 3, 8, 1, 2, 3], [7, 9, 2]),  # three before two
+        ([5, 5, 5, 5], [5]),
+        ([1, 2, 3], []),
+        ([3, 3], []),
+        ([3], []),
+    ],
+)
+def test_drafts(ids: list[int], draft: list[int]) -> None:
+    assert Lookup(np.array(ids, dtype=np.int32)).draft(3) == draft
+    grown = Lookup(np.array(ids[:1], dtype=np.int32))
+    for token in ids[1:]:
+        grown.append(token)
+    assert grown.draft(3) == draft
+    assert grown.draft(0) == []
+
+
+def test_a_lookup_grows() -> None:
+    lookup = Lookup(np.array([1, 2], dtype=np.int32))
+    for token in range(500):
+        lookup.append(token % 7)
+    assert lookup.draft(4) == [(499 + i) % 7 for i in range(1, 5)]

@@ -99,11 +99,11 @@ def dense_logits(model: Any, ids: Tensor) -> Tensor:
 
 
 def greedy(model: NSAForCausalLM, ids: list[int], count: int, stop: frozenset[int]) -> list[int]:
-    """Read the first half, then decode after the rest."""
+    """Read the first half, then decode after the rest, which the answer may quote."""
     cache = KVCache(model.config, len(ids) + count)
     half = len(ids) // 2
     list(prefill(model, ids[:half], cache))
-    steps = decode(model, ids[half:], cache, max_tokens=count, stop_ids=stop)
+    steps = decode(model, ids[half:], cache, max_tokens=count, stop_ids=stop, quoted=ids[:half])
     return [step.id for step in steps]
 
 
@@ -326,13 +326,17 @@ def test_round_trip_through_a_folder(
 
 @pytest.mark.model
 def test_the_default_model(default_model_folder: Path) -> None:
-    """Logits of 200 tokens, and three answers."""
+    """Logits of 200 tokens, and four answers, one of which quotes."""
     tokenizer = AutoTokenizer.from_pretrained(default_model_folder)
     ids = torch.tensor([tokenizer(Path(__file__).read_text()).input_ids[:200]])
     prompts = [
         "def fibonacci(n):\n",
         "The capital of France is",
         "<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n",
+        (
+            "<|im_start|>user\nRepeat: the keeper counted 42 white gulls.<|im_end|>\n"
+            "<|im_start|>assistant\n"
+        ),
     ]
     questions = [tokenizer(prompt).input_ids for prompt in prompts]
     dense = AutoModelForCausalLM.from_pretrained(default_model_folder, dtype=torch.float32)
@@ -341,7 +345,7 @@ def test_the_default_model(default_model_folder: Path) -> None:
         dense.generate(
             torch.tensor([question]),
             attention_mask=torch.ones(1, len(question), dtype=torch.long),
-            max_new_tokens=10,
+            max_new_tokens=16,
             do_sample=False,
             temperature=None,
             top_p=None,
@@ -359,7 +363,7 @@ def test_the_default_model(default_model_folder: Path) -> None:
         list(prefill(model, ids[0, :150], cache, segment=64))
         assert_same(model(ids[:, 150:], cache=cache).logits, logits[:, 150:])
     stop = frozenset([ends] if isinstance(ends, int) else ends)
-    assert [greedy(model, question, 10, stop) for question in questions] == answers
+    assert [greedy(model, question, 16, stop) for question in questions] == answers
 
 
 def test_every_attention_reads_what_the_settings_say(
