@@ -27,6 +27,7 @@ from nsa_kernels.gpu.layout import (
     number_strides,
     pad,
 )
+from nsa_kernels.gpu.tiles import forward_tile
 
 NO_SCORE = tl.constexpr(-1.0e30)
 """Less than any score, yet finite, so that differences are numbers."""
@@ -277,7 +278,7 @@ def _launch(
         return
     gates = (None, None) if addend is None else (addend.gate, addend.other_gate)
     assert addend is None or addend.gate.stride() == addend.other_gate.stride()
-    tile = _tile(problem, values=out is not None or grad is not None)
+    tile = forward_tile(problem, values=out is not None or grad is not None)
     k_tiles, v_tiles = key_tiles(k, tile["BLOCK_N"]), key_tiles(v, tile["BLOCK_N"])
     like = q if out is None else out
     grad_strides = (0, 0, 0) if grad is None else grad.stride()[:3]
@@ -306,18 +307,3 @@ def _launch(
         PACKED=problem.packing is not None,
         **tile,
     )  # fmt: skip
-
-
-def _tile(problem: Problem, *, values: bool) -> dict[str, int]:
-    """Rows and keys of a tile, warps and pipeline stages, as measured on an H200.
-
-    With 128 registers a thread two programs share a multiprocessor, and one's exponentials go
-    while the other's products do.
-    """
-    if problem.width > 1:
-        rows, keys = 256 // problem.width, 128 // problem.width
-        return {"BLOCK_M": rows, "BLOCK_N": keys, "num_warps": 8, "num_stages": 2}
-    block_n = 64 if values else 128
-    return {
-        "BLOCK_M": 128, "BLOCK_N": block_n, "num_warps": 8, "num_stages": 2, "maxnreg": 128,
-    }  # fmt: skip

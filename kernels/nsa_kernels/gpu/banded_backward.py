@@ -29,6 +29,7 @@ from nsa_kernels.gpu.layout import (
     pad,
     row_tiles,
 )
+from nsa_kernels.gpu.tiles import keys_backward_tile, rows_backward_tile
 
 _SHARES = 8
 """Parts that the rows of a key tile are dealt into, where there is no window."""
@@ -273,7 +274,7 @@ def banded_rows_backward(
         if not adds:
             dq.zero_()
         return
-    tile = _rows_tile(problem)
+    tile = rows_backward_tile(problem)
     grid = (
         triton.cdiv(problem.queries * problem.repeat, tile["BLOCK_M"]),
         problem.groups,
@@ -299,9 +300,8 @@ def banded_keys_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of keys (B, G, J, D) and values (B, G, J, Dv), fp32; arguments as above."""
     keys, cu_keys = band_keys(problem, band)
-    tile = _keys_tile(problem)
     heads = triton.next_power_of_2(problem.repeat)
-    tile["BLOCK_M"] = max(tile["BLOCK_M"], heads)
+    tile = keys_backward_tile(problem, heads)
     block_t = tile["BLOCK_M"] // heads
     shares = _SHARES if band.window is None else 1
     dk = torch.empty(shares, *k.shape, dtype=torch.float32, device=k.device)
@@ -340,16 +340,3 @@ def band_constants(problem: Problem, band: Band) -> dict[str, int | bool]:
         "DV_PAD": pad(problem.value_dim),
         "PACKED": problem.packing is not None,
     }
-
-
-def _rows_tile(problem: Problem) -> dict[str, int]:
-    """Tile of the kernel over rows, as measured on an H200."""
-    size = 32 if problem.width == 4 else 64
-    return {"BLOCK_M": size, "BLOCK_N": size, "num_warps": 4, "num_stages": 2}
-
-
-def _keys_tile(problem: Problem) -> dict[str, int]:
-    """Tile of the kernel over keys, as measured on an H200."""
-    keys = 32 if problem.width == 4 else 64
-    rows = 64 // problem.width
-    return {"BLOCK_M": rows, "BLOCK_N": keys, "num_warps": 4, "num_stages": 2}

@@ -176,11 +176,6 @@ class Problem:
         return (self.seq_len - 1) // tile - self.offset // tile + 1
 
     @property
-    def width(self) -> int:
-        """How wide rows are, in units of 256 bytes: 1, 2 or 4. Wider rows want fewer of them."""
-        return max(1, pad(max(self.dim, self.value_dim)) * self.itemsize // 256)
-
-    @property
     def scale(self) -> float:
         """What scores are multiplied by before a softmax to the base of two."""
         return self.plain_scale * LOG2_E

@@ -24,6 +24,7 @@ from nsa_kernels.gpu.layout import (
     number_strides,
     pad,
 )
+from nsa_kernels.gpu.tiles import selected_tile
 
 
 @triton.jit(do_not_specialize=["queries", "seq_len"])
@@ -154,8 +155,8 @@ def selected_grid(problem: Problem) -> tuple[tuple[int, int, int], dict[str, int
     """The grid of a kernel over tiles of queries, and the constants of its tiles."""
     s = problem.settings
     rows = problem.repeat * s.select_tile
-    block_m = min(64 if problem.width == 4 else 128, pad(rows))
-    parts = triton.cdiv(rows, block_m)
+    tile = selected_tile(problem)
+    parts = triton.cdiv(rows, tile["BLOCK_M"])
     constants = {
         "R": problem.repeat,
         "TILE": s.select_tile,
@@ -164,10 +165,8 @@ def selected_grid(problem: Problem) -> tuple[tuple[int, int, int], dict[str, int
         "DV": problem.value_dim,
         "D_PAD": pad(problem.dim),
         "DV_PAD": pad(problem.value_dim),
-        "BLOCK_M": block_m,
         "PARTS": parts,
         "PACKED": problem.packing is not None,
-        "num_warps": 8 if block_m >= 128 else 4 if block_m >= 64 else 2,
-        "num_stages": {1: 3 if block_m >= 64 else 2, 2: 2, 4: 1}[problem.width],
+        **tile,
     }
     return (problem.tiles * parts, problem.groups, problem.batch), constants

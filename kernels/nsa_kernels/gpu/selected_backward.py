@@ -20,6 +20,7 @@ from nsa_kernels.gpu.banded_backward import OutputGradient, add_rows, keys_step,
 from nsa_kernels.gpu.inverse import Choosers
 from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, pad
 from nsa_kernels.gpu.selected import selected_grid
+from nsa_kernels.gpu.tiles import selected_keys_backward_tile
 
 
 @triton.jit
@@ -279,9 +280,8 @@ def selected_keys_backward(
         extra: Gradients in fp32 to add, such as the window's.
     """
     block = problem.settings.select_block
-    tile = _keys_tile(problem)
     heads = triton.next_power_of_2(problem.repeat)
-    tile["BLOCK_M"] = max(tile["BLOCK_M"], heads)
+    tile = selected_keys_backward_tile(problem, heads)
     shape = (choosers.pieces, block)
     parts = tuple(
         torch.empty(*shape, x.shape[3], dtype=torch.float32, device=x.device) for x in (k, v)
@@ -339,8 +339,3 @@ def _sum_pieces(
         num_warps=4,
     )  # fmt: skip
     return out
-
-
-def _keys_tile(problem: Problem) -> dict[str, int]:
-    """Tile of the kernel over keys, as measured on an H200."""
-    return {"BLOCK_M": 32, "num_warps": 4, "num_stages": 1 if problem.width == 4 else 2}

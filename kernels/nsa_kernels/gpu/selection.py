@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nsa_kernels.gpu.banded import Band, banded_forward, load_keys, row_queries
 from nsa_kernels.gpu.layout import Problem, count_visible, find_sequence, key_tiles, pad
+from nsa_kernels.gpu.tiles import importance_tile
 from nsa_kernels.settings import AttentionSettings
 
 _ROOM = 2**25
@@ -289,7 +290,7 @@ def _importance(
     s = problem.settings
     heads = triton.next_power_of_2(problem.repeat)
     rows = heads * s.select_tile // s.score_stride
-    tile = _importance_tile(problem)
+    tile = importance_tile(problem)
     block_m = tile["BLOCK_M"]
     per_program = max(1, block_m // rows)
     per_block = s.select_block // s.compress_stride
@@ -318,12 +319,6 @@ def _importance(
         PACKED=problem.packing is not None,
         **tile,
     )  # fmt: skip
-
-
-def _importance_tile(problem: Problem) -> dict[str, int]:
-    """Rows and keys of a tile, warps and pipeline stages, as measured on an H200."""
-    rows = 64 if problem.width == 4 else 128
-    return {"BLOCK_M": rows, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2}
 
 
 def _best_blocks(

@@ -1,0 +1,85 @@
+"""Rows and keys of a tile, warps and pipeline stages of every kernel, as measured on an H200.
+
+What a program holds in shared memory bounds them: the tiles that stay, and as many of those that
+stream past as there are stages.
+"""
+
+from __future__ import annotations
+
+from nsa_kernels.errors import UnsupportedError
+from nsa_kernels.gpu.layout import Problem, pad
+
+Tile = dict[str, int]
+
+SHARED_BYTES = 224 * 1024
+"""Shared memory of a program: Hopper's 227 KB, less what barriers and reductions take."""
+
+
+def width(problem: Problem) -> int:
+    """How wide rows are, in units of 256 bytes: 1, 2 or 4. Wider rows want fewer of them."""
+    return max(1, row_bytes(problem) // 256)
+
+
+def row_bytes(problem: Problem) -> int:
+    """Bytes of a row of a tile, of keys or of values, whichever is longer."""
+    return pad(max(problem.dim, problem.value_dim)) * problem.itemsize
+
+
+def forward_tile(problem: Problem, *, values: bool) -> Tile:
+    """Of attention to a band of keys; without `values` the log-sum-exp alone is made.
+
+    With 128 registers a thread two programs share a multiprocessor, and one's exponentials go
+    while the other's products do.
+    """
+    wide = width(problem)
+    if wide > 1:
+        return {"BLOCK_M": 256 // wide, "BLOCK_N": 128 // wide, "num_warps": 8, "num_stages": 2}
+    tile = {"BLOCK_M": 128, "BLOCK_N": 64 if values else 128, "num_warps": 8, "num_stages": 2}
+    return {**tile, "maxnreg": 128}
+
+
+def rows_backward_tile(problem: Problem) -> Tile:
+    """Of the gradient of a band's queries."""
+    size = 32 if width(problem) == 4 else 64
+    return {"BLOCK_M": size, "BLOCK_N": size, "num_warps": 4, "num_stages": 2}
+
+
+def keys_backward_tile(problem: Problem, heads: int) -> Tile:
+    """Of the gradient of a band's keys and values; a tile holds all `heads` of a query."""
+    wide = width(problem)
+    rows, keys = max(64 // wide, heads), 32 if wide == 4 else 64
+    return {"BLOCK_M": rows, "BLOCK_N": keys, "num_warps": 4, "num_stages": 2}
+
+
+def importance_tile(problem: Problem) -> Tile:
+    """Of the importance of blocks."""
+    rows = 64 if width(problem) == 4 else 128
+    return {"BLOCK_M": rows, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2}
+
+
+def selected_tile(problem: Problem) -> Tile:
+    """Of attention to selected blocks and of the gradient of its queries.
+
+    Raises:
+        UnsupportedError: If a selection block of so wide rows does not fit.
+    """
+    row, block = row_bytes(problem), problem.settings.select_block
+    wanted = min(128, pad(problem.repeat * problem.settings.select_tile))
+    for rows in (size for size in (128, 64, 32, 16) if size <= wanted):
+        stages = (SHARED_BYTES - 2 * rows * row) // (2 * block * row)
+        if stages >= 1:
+            warps = {128: 8, 64: 4}.get(rows, 2)
+            most = 3 if rows >= 64 else 2
+            return {"BLOCK_M": rows, "num_warps": warps, "num_stages": min(stages, most)}
+    raise UnsupportedError(
+        f"a selection block of {block} tokens, {row} bytes each, is too large for the Triton "
+        "kernels; take a smaller select_block"
+    )
+
+
+def selected_keys_backward_tile(problem: Problem, heads: int) -> Tile:
+    """Of the gradient of selected keys and values; a tile holds all `heads` of a query."""
+    row, block = row_bytes(problem), problem.settings.select_block
+    rows = max(32, heads)
+    stages = (SHARED_BYTES - 2 * block * row) // (2 * rows * row)
+    return {"BLOCK_M": rows, "num_warps": 4, "num_stages": max(1, min(stages, 2))}
