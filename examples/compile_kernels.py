@@ -1,0 +1,125 @@
+"""Compiles every attention kernel for Hopper, with no GPU, and shows what each takes.
+
+    python examples/compile_kernels.py --dims 128,128 --heads 16
+
+Registers a thread, bytes spilled from them, and shared memory of a program, as `cuobjdump`, which
+Triton's package carries, reads them off the machine code. Not to be run with `TRITON_INTERPRET`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+from nsa_kernels.gpu import (
+    attention,
+    banded,
+    banded_backward,
+    phi,
+    selected,
+    selected_backward,
+    selection,
+)
+from nsa_kernels.reference import compress
+from nsa_kernels.settings import AttentionSettings
+
+MODULES = (attention, banded, banded_backward, phi, selected, selected_backward, selection)
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+
+
+class HopperDriver:
+    """Stands in for a card: Triton compiles for it and launches nothing."""
+
+    def get_current_target(self) -> GPUTarget:
+        """Compute capability 9.0."""
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self) -> int:
+        """The first of one."""
+        return 0
+
+    def get_current_stream(self, _: int | None = None) -> int:
+        """The default stream."""
+        return 0
+
+
+class Compiled:
+    """Stands in for a kernel: a launch compiles it and prints what it takes."""
+
+    def __init__(self, kernel: JITFunction) -> None:
+        self.kernel = kernel
+
+    def __getitem__(self, _: Any) -> Any:
+        """What a launch with any grid does."""
+        return self._show
+
+    def _show(self, *args: Any, **options: Any) -> None:
+        compiled = self.kernel.warmup(*args, grid=(1, 1, 1), **options)
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(compiled.asm["cubin"])
+            file.flush()
+            usage = subprocess.run(
+                [CUOBJDUMP, "--dump-resource-usage", file.name],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
+        assert found is not None, usage
+        name, shared = self.kernel.__name__, compiled.metadata.shared
+        print(f"{name:36}{found[1]:>10}{found[2]:>10}{shared:>10}", flush=True)
+
+
+def stand_in(module: ModuleType) -> None:
+    """Replace a module's kernels."""
+    for name, value in vars(module).items():
+        if isinstance(value, JITFunction) and name.endswith("_kernel"):
+            setattr(module, name, Compiled(value))
+
+
+def main() -> None:
+    """Parse the options, and run forward and backward over stand-ins."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--dims", default="128,128", help="head dims of keys and of values")
+    parser.add_argument("--heads", type=int, default=16, help="query heads of a group")
+    parser.add_argument("--combine", default="gated", choices=["gated", "union"])
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
+    options = parser.parse_args()
+    driver.set_active(HopperDriver())
+    for module in MODULES:
+        stand_in(module)
+    dim, value_dim = (int(part) for part in options.dims.split(","))
+    settings = AttentionSettings(combine=options.combine)
+
+    def zeros(heads: int, size: int) -> torch.Tensor:
+        shape = (1, 1024, heads, size)
+        return torch.zeros(shape, dtype=getattr(torch, options.dtype)).transpose(1, 2)
+
+    q, k, v = zeros(options.heads, dim), zeros(1, dim), zeros(1, value_dim)
+    gates = zeros(options.heads, 3) if options.combine == "gated" else None
+    print(f"{'kernel':36}{'registers':>10}{'spilled':>10}{'shared':>10}")
+    out, _ = attention.triton_attention(
+        q.requires_grad_(),
+        k.requires_grad_(),
+        v.requires_grad_(),
+        settings,
+        summary_k=compress(k.detach(), settings),
+        summary_v=compress(v.detach(), settings),
+        gates=gates,
+    )
+    out.backward(zeros(options.heads, value_dim))
+
+
+if __name__ == "__main__":
+    main()
