@@ -27,6 +27,20 @@ from nsa_kernels.gpu.layout import (
 from nsa_kernels.gpu.tiles import selected_tile
 
 
+@triton.jit
+def tile_rows(
+    start, part, offset, queries, R: tl.constexpr, TILE: tl.constexpr, BLOCK_M: tl.constexpr
+):  # fmt: skip
+    """Head within its group, query and position of each row of a part of a tile.
+
+    Rows go head by head, then query by query; the last value says whether there is such a query.
+    """
+    row = part * BLOCK_M + tl.arange(0, BLOCK_M)
+    position = start + row // R
+    query = position - offset
+    return row % R, query, position, (query >= 0) & (query < queries) & (row < R * TILE)
+
+
 @triton.jit(do_not_specialize=["queries", "seq_len"])
 def _selected_forward_kernel(
     q_ptr, k_tiles, v_tiles, blocks_ptr, out_ptr, lse_ptr, gate_ptr,
@@ -52,11 +66,10 @@ def _selected_forward_kernel(
     start = (offset // TILE + tile) * TILE
     if (start >= seq_len) | (queries <= 0):
         return
-    row = program % PARTS * BLOCK_M + tl.arange(0, BLOCK_M)
-    position = start + row // R
-    query = position - offset
-    valid = (query >= 0) & (query < queries) & (row < R * TILE)
-    head = row % R + g * R
+    head, query, position, valid = tile_rows(
+        start, program % PARTS, offset, queries, R, TILE, BLOCK_M
+    )
+    head = head + g * R
     at = (q_first + query).to(tl.int64)
     depth = tl.arange(0, D_PAD)
     value_depth = tl.arange(0, DV_PAD)

@@ -19,7 +19,7 @@ from nsa_kernels.gpu.banded import load_keys
 from nsa_kernels.gpu.banded_backward import OutputGradient, add_rows, keys_step, load_rows
 from nsa_kernels.gpu.inverse import Choosers
 from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, pad
-from nsa_kernels.gpu.selected import selected_grid
+from nsa_kernels.gpu.selected import selected_grid, tile_rows
 from nsa_kernels.gpu.tiles import selected_keys_backward_tile
 
 
@@ -176,11 +176,10 @@ def _selected_rows_backward_kernel(
     start = (offset // TILE + tile) * TILE
     if (start >= seq_len) | (queries <= 0):
         return
-    row = program % PARTS * BLOCK_M + tl.arange(0, BLOCK_M)
-    position = start + row // R
-    query = position - offset
-    valid = (query >= 0) & (query < queries) & (row < R * TILE)
-    head = row % R + g * R
+    head, query, position, valid = tile_rows(
+        start, program % PARTS, offset, queries, R, TILE, BLOCK_M
+    )
+    head = head + g * R
     at = (q_first + query).to(tl.int64)
     q, grad, lse, dots = load_rows(
         q_ptr + b * stride_qb, grad_ptr + b * stride_ob, lse_ptr + b * stride_lb,
