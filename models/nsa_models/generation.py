@@ -21,7 +21,6 @@ Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
 SEGMENT_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Tokens that one step of reading takes, by device. Multiples of every selection block's size."""
 
-
 _DRAFT_TOKENS = 8
 """Tokens that are tried ahead: about what a CPU runs in the time of one, while it reads weights."""
 
@@ -117,7 +116,8 @@ def decode(
         generator.seed()
     else:
         generator.manual_seed(seed)
-    question = np.asarray(ids, dtype=np.int32)
+    # A tensor may lie on the device.
+    question = torch.as_tensor(ids).cpu().numpy().astype(np.int32)
     # Queries that share a selection would not choose as they do one by one.
     drafts = temperature <= 0 and (settings.dense or settings.select_tile == 1)
     lookup = Lookup(np.concatenate([np.asarray(quoted, dtype=np.int32), question]))

@@ -17,6 +17,7 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from nsa_kernels.errors import UnsupportedError
+from nsa_kernels.gpu.phi_blocks import summary_offsets
 from nsa_kernels.settings import AttentionSettings
 
 LOG2_E = 1.4426950408889634
@@ -67,19 +68,13 @@ class Packing:
 
     def cu_summaries(self, settings: AttentionSettings) -> Tensor:
         """Where each sequence's summaries begin, and their total: (B + 1,) int32."""
-        return self.running(_summaries(self.cu_keys.diff(), settings))
+        return summary_offsets(self.cu_keys, settings)
 
     def cu_tiles(self, settings: AttentionSettings) -> Tensor:
         """Where each sequence's tiles of queries begin, and their total: (B + 1,) int32."""
         last, queries = self.cu_keys.diff() - 1, self.cu_queries.diff()
         first = (last + 1 - queries) // settings.select_tile
         return self.running((last // settings.select_tile - first + 1) * (queries > 0))
-
-
-def _summaries(seq_len: Tensor, settings: AttentionSettings) -> Tensor:
-    """Complete blocks of the compression."""
-    past = seq_len - settings.compress_block + settings.compress_stride
-    return past.clamp(min=0) // settings.compress_stride
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,13 +204,14 @@ class Problem:
         """From one sequence to the next, in elements; packed ones are found by their start."""
         return 0 if self.packing else x.stride(0)
 
-    def per_query(self, like: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """An unwritten number for each query head and query of `like`: (B, H, T).
+    def per_query(self, like: Tensor) -> Tensor:
+        """An unwritten fp32 number for each query head and query of `like`: (B, H, T).
 
         Like rows, the heads of a query lie side by side.
         """
         batch, heads, queries = like.shape[:3]
-        return torch.empty(batch, queries, heads, dtype=dtype, device=like.device).transpose(1, 2)
+        shape = (batch, queries, heads)
+        return torch.empty(shape, dtype=torch.float32, device=like.device).transpose(1, 2)
 
 
 def _refusal(dtype: torch.dtype, dims: tuple[int, ...], settings: AttentionSettings) -> str | None:
