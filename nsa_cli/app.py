@@ -63,7 +63,8 @@ class Boundary(TyperGroup):
             _fail(problem)
             raise typer.Exit(problem.exit_code) from problem
         except KeyboardInterrupt:
-            hint = "what was read is kept; run it again to go on"
+            kept = "--no-store" not in sys.argv[1:]
+            hint = "what was read is kept; run it again to go on" if kept else "nothing is kept"
             _fail(NsaError("interrupted", hint=hint, code="interrupted"))
             raise typer.Exit(130) from None
         except BrokenPipeError:

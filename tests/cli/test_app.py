@@ -216,6 +216,9 @@ def test_an_interruption(nsa: Run, text_file: Path, monkeypatch: pytest.MonkeyPa
     code, out, err = nsa("ask", str(text_file), "Who?")
     assert (code, out) == (130, "")
     assert "interrupted" in err
+    assert "what was read is kept" in err.lower()
+    _, _, err = nsa("ask", str(text_file), "Who?", "--no-store")
+    assert "nothing is kept" in err.lower()
 
 
 def test_an_interruption_in_json(
