@@ -26,6 +26,7 @@ from nsa_kernels.gpu import (
     attention,
     banded,
     banded_backward,
+    by_block,
     phi,
     selected,
     selected_backward,
@@ -34,7 +35,9 @@ from nsa_kernels.gpu import (
 from nsa_kernels.reference import compress
 from nsa_kernels.settings import AttentionSettings
 
-MODULES = (attention, banded, banded_backward, phi, selected, selected_backward, selection)
+MODULES = (
+    attention, banded, banded_backward, by_block, phi, selected, selected_backward, selection,
+)  # fmt: skip
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 

@@ -57,9 +57,23 @@ def _scored_rows(
 
 
 @triton.jit
-def _sum_blocks(x, BLOCKS: tl.constexpr, PER_BLOCK: tl.constexpr, TILES: tl.constexpr):
-    """Sum keys over their blocks: [BLOCKS * PER_BLOCK, TILES] to [BLOCKS, TILES]."""
-    return tl.sum(tl.reshape(x, [BLOCKS, PER_BLOCK, TILES]), axis=1)
+def _sum_heads(probs, member):
+    """Sum keys by rows over the rows of each tile: [BLOCK_N, BLOCK_M] to [BLOCK_N, COLUMNS].
+
+    By the matrix units, with a matrix that says whose tile each row is. A half-precision number
+    and what it leaves over hold 16 bits of each probability: no less exact than the scores.
+    """
+    if member.dtype == tl.float32:
+        return tl.dot(probs, member, input_precision="ieee")
+    high = probs.to(tl.bfloat16)
+    low = (probs - high.to(tl.float32)).to(tl.bfloat16)
+    return tl.dot(low, member, tl.dot(high, member))
+
+
+@triton.jit
+def _sum_blocks(x, BLOCKS: tl.constexpr, PER_BLOCK: tl.constexpr, COLUMNS: tl.constexpr):
+    """Sum keys over their blocks: [BLOCKS * PER_BLOCK, COLUMNS] to [BLOCKS, COLUMNS]."""
+    return tl.sum(tl.reshape(x, [BLOCKS, PER_BLOCK, COLUMNS]), axis=1)
 
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "keys", "first_tile", "tiles"])
@@ -108,12 +122,18 @@ def _importance_kernel(
     weight = tl.minimum(KEY_BLOCK // KEY_STRIDE, PER_BLOCK - within)
     over = KEY_BLOCK // KEY_STRIDE - weight
 
-    # Keys by rows: the sum over heads is then within a thread for the most part.
+    # A row belongs to one tile; matrix units want at least eight columns.
+    COLUMNS: tl.constexpr = max(TILES, 8)
+    owner = tl.arange(0, BLOCK_M) // (BLOCK_M // TILES)
+    member = (owner[:, None] == tl.arange(0, COLUMNS)[None, :]).to(tl.float32)
+    if q.dtype != tl.float32:
+        member = member.to(tl.bfloat16)  # [BLOCK_M, COLUMNS]
+
     for n in tl.range(0, end, BLOCK_N):
         index = n + column
         k = load_keys(k_tiles, batch, n_first + n, tl.program_id(1), BLOCK_N, D_PAD)
-        own = tl.zeros([BLOCKS, TILES], tl.float32)
-        spill = tl.zeros([BLOCKS, TILES], tl.float32)
+        own = tl.zeros([BLOCKS, COLUMNS], tl.float32)
+        spill = tl.zeros([BLOCKS, COLUMNS], tl.float32)
         for part in tl.static_range(PARTS):
             if PARTS > 1:
                 q, lse, seen = _scored_rows(
@@ -126,12 +146,12 @@ def _importance_kernel(
             if (n + BLOCK_N > tl.min(seen)) | (n + BLOCK_N > keys):
                 there = (index < keys)[:, None] & (index[:, None] < seen[None, :])
                 probs = tl.where(there, probs, 0.0)
-            probs = tl.reshape(probs, [BLOCK_N, TILES, BLOCK_M // TILES])
-            shared = tl.sum(probs, axis=2)  # [BLOCK_N, TILES]
-            own += _sum_blocks(shared * weight[:, None], BLOCKS, PER_BLOCK, TILES)
+            shared = _sum_heads(probs, member)  # [BLOCK_N, COLUMNS]
+            own += _sum_blocks(shared * weight[:, None], BLOCKS, PER_BLOCK, COLUMNS)
             if KEY_BLOCK > KEY_STRIDE:
-                spill += _sum_blocks(shared * over[:, None], BLOCKS, PER_BLOCK, TILES)
-        written = program * TILES + tl.arange(0, TILES)
+                spill += _sum_blocks(shared * over[:, None], BLOCKS, PER_BLOCK, COLUMNS)
+        tile_at = tl.arange(0, COLUMNS)
+        written = program * TILES + tile_at
         block = n // PER_BLOCK + tl.arange(0, BLOCKS)
         to = (
             b * stride_ib
@@ -139,7 +159,7 @@ def _importance_kernel(
             + (written.to(tl.int64) * stride_iu)[None, :]
             + block[:, None]
         )
-        mask = (written < tiles)[None, :] & (block < stride_iu)[:, None]
+        mask = ((written < tiles) & (tile_at < TILES))[None, :] & (block < stride_iu)[:, None]
         tl.store(own_ptr + to, own, mask=mask)
         if KEY_BLOCK > KEY_STRIDE:
             tl.store(spill_ptr + to, spill, mask=mask)

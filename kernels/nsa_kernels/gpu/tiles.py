@@ -83,3 +83,20 @@ def selected_keys_backward_tile(problem: Problem, heads: int) -> Tile:
     rows = max(32, heads)
     stages = (SHARED_BYTES - 2 * block * row) // (2 * rows * row)
     return {"BLOCK_M": rows, "num_warps": 4, "num_stages": max(1, min(stages, 2))}
+
+
+def by_block_tile(problem: Problem, heads: int) -> Tile:
+    """Of attention to a block by those who chose it; a tile holds all `heads` of a query."""
+    rows = 64 if width(problem) == 1 else 32
+    return {"BLOCK_M": max(rows, heads), "num_warps": 4, "num_stages": 3 if rows == 64 else 2}
+
+
+def forced_tile(problem: Problem, heads: int) -> Tile:
+    """Of attention to the blocks that every query has."""
+    rows = 128 // width(problem)
+    return {"BLOCK_M": max(rows, heads), "num_warps": 8 if rows == 128 else 4, "num_stages": 2}
+
+
+def combine_tile(problem: Problem) -> Tile:
+    """Of the sum of a query's parts."""
+    return {"num_warps": 4 if problem.repeat >= 8 else 1}
