@@ -26,7 +26,6 @@ from nsa_kernels.gpu import (
     attention,
     banded,
     banded_backward,
-    by_block,
     phi,
     selected,
     selected_backward,
@@ -35,9 +34,7 @@ from nsa_kernels.gpu import (
 from nsa_kernels.reference import compress
 from nsa_kernels.settings import AttentionSettings
 
-MODULES = (
-    attention, banded, banded_backward, by_block, phi, selected, selected_backward, selection,
-)  # fmt: skip
+MODULES = (attention, banded, banded_backward, phi, selected, selected_backward, selection)
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 

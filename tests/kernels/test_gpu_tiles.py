@@ -45,9 +45,10 @@ def test_bands_fit(dtype: torch.dtype, dims: tuple[int, int]) -> None:
     tile = tiles.rows_backward_tile(one)
     held = 2 * tile["BLOCK_M"] + 2 * tile["BLOCK_N"] * tile["num_stages"]
     assert held * row(one) <= HOPPER_BYTES
-    tile = tiles.keys_backward_tile(one, 16)
-    held = 2 * tile["BLOCK_N"] + 2 * tile["BLOCK_M"] * tile["num_stages"]
-    assert held * row(one) <= HOPPER_BYTES
+    for windowed in (True, False):
+        tile = tiles.keys_backward_tile(one, 16, windowed=windowed)
+        held = 2 * tile["BLOCK_N"] + 2 * tile["BLOCK_M"] * tile["num_stages"]
+        assert held * row(one) <= HOPPER_BYTES
     tile = tiles.importance_tile(one)
     held = tile["BLOCK_M"] + tile["BLOCK_N"] * tile["num_stages"]
     assert held * row(one) <= HOPPER_BYTES
@@ -79,7 +80,8 @@ def test_a_tile_holds_all_heads_of_a_query(
     dtype: torch.dtype, dims: tuple[int, int], heads: int
 ) -> None:
     one = problem(dtype, dims, heads)
-    assert tiles.keys_backward_tile(one, heads)["BLOCK_M"] % heads == 0
+    for windowed in (True, False):
+        assert tiles.keys_backward_tile(one, heads, windowed=windowed)["BLOCK_M"] % heads == 0
     assert tiles.selected_keys_backward_tile(one, heads)["BLOCK_M"] % heads == 0
 
 

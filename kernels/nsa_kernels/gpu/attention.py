@@ -24,7 +24,6 @@ from nsa_kernels.gpu.banded_backward import (
     banded_keys_backward,
     banded_rows_backward,
 )
-from nsa_kernels.gpu.by_block import by_block_forward, goes_by_block
 from nsa_kernels.gpu.inverse import invert
 from nsa_kernels.gpu.layout import Packing, Problem, empty_rows, loadable, pad
 from nsa_kernels.gpu.phi import mean_phi
@@ -122,8 +121,7 @@ class _Gated(torch.autograd.Function):
         addend = Addend(other=compressed, other_gate=gate[0], gate=gate[2])
         window = Band(window=settings.window)
         others, recent_lse = banded_forward(problem, window, q, k, v, addend=addend)
-        attend = by_block_forward if goes_by_block(problem) else selected_forward
-        out, lse = attend(problem, q, k, v, blocks, gate=gate[1], others=others)
+        out, lse = selected_forward(problem, q, k, v, blocks, gate=gate[1], others=others)
         ctx.problem = problem
         ctx.save_for_backward(
             q, k, v, summary_k, summary_v, gates, out, blocks,
@@ -185,8 +183,7 @@ class _Union(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """Output (B, H, T, Dv) and blocks (B, G, U, n + the window's)."""
         blocks = select_blocks(problem, q, summary_k, None)
-        attend = by_block_forward if goes_by_block(problem) else selected_forward
-        out, lse = attend(problem, q, k, v, blocks)
+        out, lse = selected_forward(problem, q, k, v, blocks)
         ctx.problem = problem
         ctx.save_for_backward(q, k, v, out, blocks, lse)
         ctx.mark_non_differentiable(blocks)

@@ -301,7 +301,7 @@ def banded_keys_backward(
     """Gradients of keys (B, G, J, D) and values (B, G, J, Dv), fp32; arguments as above."""
     keys, cu_keys = band_keys(problem, band)
     heads = triton.next_power_of_2(problem.repeat)
-    tile = keys_backward_tile(problem, heads)
+    tile = keys_backward_tile(problem, heads, windowed=band.window is not None)
     block_t = tile["BLOCK_M"] // heads
     shares = _SHARES if band.window is None else 1
     dk = torch.empty(shares, *k.shape, dtype=torch.float32, device=k.device)

@@ -5,8 +5,8 @@ made by one stable sort, so that their order, and every sum over them, is the sa
 first block is chosen by every query: long lists are cut into pieces of like length, so that no
 program has a long list to itself.
 
-Letters: see `layout.py`; n blocks of a tile's list, X lists (one per sequence, group and block, of each chunk
-of queries), P pieces.
+Letters: see `layout.py`; n blocks of a tile's list, X lists (one per sequence, group and block),
+P pieces.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ class Choosers:
     """Lists of tiles by block, and the pieces that the lists are cut into.
 
     Attributes:
-        pairs: (B * G * U * n,) int32, list after list, the place in `blocks` of each choice.
-        tiles: The same, as the tiles that chose.
+        tiles: (B * G * U * n,) int32, the tiles, list after list.
         starts: (X + 1,) int32, where each list begins in `tiles`.
         first_pieces: (X + 1,) int32, the first piece of each list.
         list_of_piece: (P,) int32, X for pieces that there are not.
@@ -38,7 +37,6 @@ class Choosers:
         sequence_of_block: (blocks,) int32, of a packed batch.
     """
 
-    pairs: Tensor
     tiles: Tensor
     starts: Tensor
     first_pieces: Tensor
@@ -59,19 +57,15 @@ class Choosers:
         return len(self.list_of_piece)
 
 
-def invert(
-    problem: Problem, blocks: Tensor, keys: int, chunks: Tensor | None = None, count: int = 1
-) -> Choosers:
+def invert(problem: Problem, blocks: Tensor, keys: int) -> Choosers:
     """List the tiles that chose each block.
 
     Args:
         problem: The sizes.
         blocks: (B, G, U, n) int32, -1 for none.
         keys: S, of all sequences together where they are packed.
-        chunks: (B * G, U), which chunk each tile belongs to; lists then go chunk by chunk.
-        count: How many chunks there are.
     """
-    batch, groups, tiles, chosen = blocks.shape
+    batch, groups, tiles, count = blocks.shape
     settings = problem.settings
     own = blocks.long()
     cu_blocks = sequence_of_block = None
@@ -90,12 +84,8 @@ def invert(
         own = own + cu_blocks[sequence.clamp(max=problem.batch - 1)][:, None]
     lists = batch * groups * width
     first = torch.arange(batch * groups, device=blocks.device).view(batch, groups, 1, 1) * width
-    if chunks is not None:
-        first = first + chunks.view(batch, groups, tiles, 1) * lists
-        lists *= count
     named = torch.where(blocks < 0, lists, own + first).flatten().to(torch.int32)
     named, order = named.sort(stable=True)
-    pairs = order.to(torch.int32)
     starts = torch.searchsorted(
         named, torch.arange(lists + 1, dtype=torch.int32, device=blocks.device), out_int32=True
     )
@@ -105,8 +95,7 @@ def invert(
     first_pieces = torch.cat([ends.new_zeros(1), ends]).to(torch.int32)
     number = torch.arange(lists + len(named) // piece, dtype=torch.int32, device=blocks.device)
     return Choosers(
-        pairs=pairs,
-        tiles=pairs // chosen % tiles,
+        tiles=(order // count % tiles).to(torch.int32),
         starts=starts,
         first_pieces=first_pieces,
         list_of_piece=torch.bucketize(number, first_pieces[1:], right=True, out_int32=True),

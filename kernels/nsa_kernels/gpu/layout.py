@@ -35,20 +35,6 @@ def find_sequence(cu_ptr, index, length, PACKED: tl.constexpr):
 
 
 @triton.jit
-def find_list(
-    name, cu_blocks_ptr, sequence_ptr, blocks, groups, PACKED: tl.constexpr
-):  # fmt: skip
-    """Sequence, group and block of a list of `inverse.py`."""
-    block = name % blocks
-    g = name // blocks % groups
-    b = name // blocks // groups
-    if PACKED:
-        b = tl.load(sequence_ptr + block)
-        block -= tl.load(cu_blocks_ptr + b)
-    return b.to(tl.int64), g.to(tl.int64), block
-
-
-@triton.jit
 def count_visible(position, KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr):
     """Keys, each of a block of tokens, whose block ends at or before a position."""
     return tl.maximum(position + 1 - KEY_BLOCK + KEY_STRIDE, 0) // KEY_STRIDE

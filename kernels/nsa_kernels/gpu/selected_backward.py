@@ -18,9 +18,23 @@ from torch import Tensor
 from nsa_kernels.gpu.banded import load_keys
 from nsa_kernels.gpu.banded_backward import OutputGradient, add_rows, keys_step, load_rows
 from nsa_kernels.gpu.inverse import Choosers
-from nsa_kernels.gpu.layout import Problem, find_list, find_sequence, key_tiles, pad
+from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, pad
 from nsa_kernels.gpu.selected import selected_grid, tile_rows
 from nsa_kernels.gpu.tiles import selected_keys_backward_tile
+
+
+@triton.jit
+def _find_list(
+    name, cu_blocks_ptr, sequence_ptr, blocks, groups, PACKED: tl.constexpr
+):  # fmt: skip
+    """Sequence, group and block of a list."""
+    block = name % blocks
+    g = name // blocks % groups
+    b = name // blocks // groups
+    if PACKED:
+        b = tl.load(sequence_ptr + block)
+        block -= tl.load(cu_blocks_ptr + b)
+    return b.to(tl.int64), g.to(tl.int64), block
 
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "lists", "piece", "blocks", "groups"])
@@ -42,7 +56,7 @@ def _selected_keys_backward_kernel(
     name = tl.load(list_of_piece_ptr + program)
     if name >= lists:
         return
-    b, g, block = find_list(name, cu_blocks_ptr, sequence_ptr, blocks, groups, PACKED)
+    b, g, block = _find_list(name, cu_blocks_ptr, sequence_ptr, blocks, groups, PACKED)
     q_first, queries = find_sequence(cu_q_ptr, b, queries, PACKED)
     k_first, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
     u_first = find_sequence(cu_u_ptr, b, 0, PACKED)[0].to(tl.int32)
@@ -115,7 +129,7 @@ def _sum_pieces_kernel(
     if PACKED:
         if tl.load(sequence_ptr + name % blocks) >= batch:
             return
-    b, g, block = find_list(name, cu_blocks_ptr, sequence_ptr, blocks, groups, PACKED)
+    b, g, block = _find_list(name, cu_blocks_ptr, sequence_ptr, blocks, groups, PACKED)
     k_first, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
     column = tl.arange(0, SELECT_BLOCK)
     depth = tl.arange(0, D_PAD)

@@ -57,12 +57,18 @@ def _scored_rows(
 
 
 @triton.jit
-def _sum_heads(probs, member):
+def _sum_heads(probs, member, FOLD: tl.constexpr):
     """Sum keys by rows over the rows of each tile: [BLOCK_N, BLOCK_M] to [BLOCK_N, COLUMNS].
 
-    By the matrix units, with a matrix that says whose tile each row is. A half-precision number
-    and what it leaves over hold 16 bits of each probability: no less exact than the scores.
+    First rows eight apart, `FOLD` of them, which one thread holds; then by the matrix units, with
+    a matrix that says whose tile each row is. A half-precision number and what it leaves over hold
+    16 bits of each sum: no less exact than the scores.
     """
+    KEYS: tl.constexpr = probs.shape[0]
+    ROWS: tl.constexpr = probs.shape[1]
+    if FOLD > 1:
+        probs = tl.sum(tl.reshape(probs, [KEYS, ROWS // (8 * FOLD), FOLD, 8]), axis=2)
+        probs = tl.reshape(probs, [KEYS, ROWS // FOLD])
     if member.dtype == tl.float32:
         return tl.dot(probs, member, input_precision="ieee")
     high = probs.to(tl.bfloat16)
@@ -124,10 +130,12 @@ def _importance_kernel(
 
     # A row belongs to one tile; matrix units want at least eight columns.
     COLUMNS: tl.constexpr = max(TILES, 8)
-    owner = tl.arange(0, BLOCK_M) // (BLOCK_M // TILES)
+    PER_TILE: tl.constexpr = BLOCK_M // TILES
+    FOLD: tl.constexpr = max(min(PER_TILE // 8, BLOCK_M // 16), 1)
+    owner = tl.arange(0, BLOCK_M // FOLD) // (PER_TILE // FOLD)
     member = (owner[:, None] == tl.arange(0, COLUMNS)[None, :]).to(tl.float32)
     if q.dtype != tl.float32:
-        member = member.to(tl.bfloat16)  # [BLOCK_M, COLUMNS]
+        member = member.to(tl.bfloat16)  # [BLOCK_M // FOLD, COLUMNS]
 
     for n in tl.range(0, end, BLOCK_N):
         index = n + column
@@ -146,7 +154,7 @@ def _importance_kernel(
             if (n + BLOCK_N > tl.min(seen)) | (n + BLOCK_N > keys):
                 there = (index < keys)[:, None] & (index[:, None] < seen[None, :])
                 probs = tl.where(there, probs, 0.0)
-            shared = _sum_heads(probs, member)  # [BLOCK_N, COLUMNS]
+            shared = _sum_heads(probs, member, FOLD)  # [BLOCK_N, COLUMNS]
             own += _sum_blocks(shared * weight[:, None], BLOCKS, PER_BLOCK, COLUMNS)
             if KEY_BLOCK > KEY_STRIDE:
                 spill += _sum_blocks(shared * over[:, None], BLOCKS, PER_BLOCK, COLUMNS)

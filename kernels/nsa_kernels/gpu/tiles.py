@@ -44,17 +44,28 @@ def rows_backward_tile(problem: Problem) -> Tile:
     return {"BLOCK_M": size, "BLOCK_N": size, "num_warps": 4, "num_stages": 2}
 
 
-def keys_backward_tile(problem: Problem, heads: int) -> Tile:
-    """Of the gradient of a band's keys and values; a tile holds all `heads` of a query."""
+def keys_backward_tile(problem: Problem, heads: int, *, windowed: bool) -> Tile:
+    """Of the gradient of a band's keys and values; a tile holds all `heads` of a query.
+
+    With a window there are few rows for each key, and more programs keep the card busy.
+    """
     wide = width(problem)
-    rows, keys = max(64 // wide, heads), 32 if wide == 4 else 64
-    return {"BLOCK_M": rows, "BLOCK_N": keys, "num_warps": 4, "num_stages": 2}
+    if wide > 1:
+        rows, keys, warps, stages = 64 // wide, 32 if wide == 4 else 64, 4, 2
+    elif windowed:
+        rows, keys, warps, stages = 32, 64, 4, 3
+    else:
+        rows, keys, warps, stages = 64, 128, 8, 3
+    return {
+        "BLOCK_M": max(rows, heads), "BLOCK_N": keys, "num_warps": warps, "num_stages": stages
+    }  # fmt: skip
 
 
 def importance_tile(problem: Problem) -> Tile:
     """Of the importance of blocks."""
-    rows = 64 if width(problem) == 4 else 128
-    return {"BLOCK_M": rows, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2}
+    wide = width(problem)
+    rows, stages = 128 if wide == 1 else 64, 2 if wide == 4 else 3
+    return {"BLOCK_M": rows, "BLOCK_N": 64, "num_warps": 4, "num_stages": stages}
 
 
 def selected_tile(problem: Problem) -> Tile:
@@ -83,20 +94,3 @@ def selected_keys_backward_tile(problem: Problem, heads: int) -> Tile:
     rows = max(32, heads)
     stages = (SHARED_BYTES - 2 * block * row) // (2 * rows * row)
     return {"BLOCK_M": rows, "num_warps": 4, "num_stages": max(1, min(stages, 2))}
-
-
-def by_block_tile(problem: Problem, heads: int) -> Tile:
-    """Of attention to a block by those who chose it; a tile holds all `heads` of a query."""
-    rows = 64 if width(problem) == 1 else 32
-    return {"BLOCK_M": max(rows, heads), "num_warps": 4, "num_stages": 3 if rows == 64 else 2}
-
-
-def forced_tile(problem: Problem, heads: int) -> Tile:
-    """Of attention to the blocks that every query has."""
-    rows = 128 // width(problem)
-    return {"BLOCK_M": max(rows, heads), "num_warps": 8 if rows == 128 else 4, "num_stages": 2}
-
-
-def combine_tile(problem: Problem) -> Tile:
-    """Of the sum of a query's parts."""
-    return {"num_warps": 4 if problem.repeat >= 8 else 1}
