@@ -1,6 +1,6 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: check test test-gpu bench
+.PHONY: check test test-gpu sanitize bench
 
 check:  ## Lint, types and the direction of imports
 	$(PYTHON) -m ruff check .
@@ -13,6 +13,12 @@ test:  ## All tests that need no GPU
 
 test-gpu:  ## The tests that need a CUDA device
 	$(PYTHON) -m pytest -m gpu
+
+sanitize:  ## The kernels' small shapes under compute-sanitizer, which a CUDA toolkit brings
+	for tool in memcheck racecheck; do \
+		PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 9 \
+			$(PYTHON) examples/small_shapes.py || exit 1; \
+	done
 
 bench:  ## Reading speed by length, NSA beside dense attention
 	$(PYTHON) -m nsa_cli bench read

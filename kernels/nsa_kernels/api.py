@@ -53,6 +53,7 @@ def nsa_attention(
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
     gates: Tensor | None = None,
+    score_k: Tensor | None = None,
     packing: Packing | None = None,
     impl: Impl | None = None,
     return_mass: bool = False,
@@ -67,6 +68,8 @@ def nsa_attention(
         summary_k: (B, G, C, D), the compression of the keys; their means when None.
         summary_v: (B, G, C, D), the compression of the values; their means when None.
         gates: (B, H, T, 3), order compression, selection, window; for `gated` and it alone.
+        score_k: (B, G, C', D), what blocks are scored by where `settings.scores_apart`; means of
+            the keys when None.
         packing: Where the sequences of a packed batch lie: q, k and v then have B = 1, and the
             sequences follow each other along T and S. Triton alone.
         impl: The implementation; when None the fastest there is for the device and `settings`.
@@ -79,7 +82,7 @@ def nsa_attention(
 
     Source: Yuan et al. 2025, eqs. 5 to 12.
     """
-    _validate(q, k, v, settings, gates, packing)
+    _validate(q, k, v, settings, gates, score_k, packing)
     if not (impl is None or isinstance(impl, Impl)):
         raise TypeError(f"impl is {impl!r}; valid are {[str(one) for one in Impl]} or None")
     if impl is None:
@@ -87,11 +90,14 @@ def nsa_attention(
     if packing is not None and impl is not Impl.TRITON:
         raise UnsupportedError(f"packed sequences need {Impl.TRITON}; impl is {impl}")
     if impl is Impl.REFERENCE:
-        of = nsa_reference(q, k, v, settings, summary_k=summary_k, summary_v=summary_v, gates=gates)
+        of = nsa_reference(
+            q, k, v, settings,
+            summary_k=summary_k, summary_v=summary_v, gates=gates, score_k=score_k,
+        )  # fmt: skip
         return AttentionResult(out=of[0], blocks=of[1], mass=of[2] if return_mass else None)
     blocks: Tensor | None
     if impl is Impl.TRITON:
-        out, blocks = _by_triton(q, k, v, settings, summary_k, summary_v, gates, packing)
+        out, blocks = _by_triton(q, k, v, settings, summary_k, summary_v, gates, score_k, packing)
     else:
         out, blocks = _by_blocks(q, k, v, settings, summary_k)
     if not return_mass:
@@ -125,6 +131,7 @@ def _by_triton(
     summary_k: Tensor | None,
     summary_v: Tensor | None,
     gates: Tensor | None,
+    score_k: Tensor | None,
     packing: Packing | None,
 ) -> tuple[Tensor, Tensor]:
     """Output and blocks of the Triton kernels."""
@@ -138,6 +145,7 @@ def _by_triton(
         summary_k=summary_k,
         summary_v=summary_v,
         gates=gates,
+        score_k=score_k,
         packing=packing,
     )
 
@@ -175,6 +183,7 @@ def _validate(
     v: Tensor,
     settings: AttentionSettings,
     gates: Tensor | None,
+    score_k: Tensor | None,
     packing: Packing | None,
 ) -> None:
     """Raise ValueError with the received shapes where they do not go together."""
@@ -196,3 +205,13 @@ def _validate(
         raise ValueError(f"gates are {got}; combine='gated' needs {wanted}")
     if settings.combine == "union" and gates is not None:
         raise ValueError("gates were given; combine='union' has none")
+    if score_k is not None:
+        _validate_score_k(k, score_k, settings)
+
+
+def _validate_score_k(k: Tensor, score_k: Tensor, settings: AttentionSettings) -> None:
+    """Raise ValueError where what blocks are scored by is not wanted or has another shape."""
+    if not settings.scores_apart:
+        raise ValueError("score_k was given; settings.score_summary_block is None")
+    if score_k.shape[:2] != k.shape[:2] or score_k.shape[3] != k.shape[3]:
+        raise ValueError(f"score_k is {tuple(score_k.shape)}; k is {tuple(k.shape)}")

@@ -5,7 +5,7 @@ Source: Yuan et al. 2025, "Native Sparse Attention", arXiv 2502.11089, section 3
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 Combine = Literal["union", "gated"]
@@ -39,6 +39,9 @@ class AttentionSettings:
             their tile. It divides `select_tile`.
         init_blocks: First blocks of the text that are always selected.
         local_blocks: Most recent blocks, the query's own included, that are always selected.
+        score_summary_block: Tokens of the summaries that blocks are scored by in `gated` mode, if
+            not by those that the compression branch attends to. Untrained weights need finer ones.
+        score_summary_stride: Tokens from one such summary's start to the next; set with the other.
         window: Last tokens that are always attended to, the query's own included (w). In
             `union` mode it reaches back to the start of its first block, so that the keys are
             always whole blocks up to the query; there it is a multiple of `select_block`.
@@ -53,6 +56,8 @@ class AttentionSettings:
     score_stride: int = 1
     init_blocks: int = 1
     local_blocks: int = 2
+    score_summary_block: int | None = None
+    score_summary_stride: int | None = None
     window: int = 512
 
     def __post_init__(self) -> None:
@@ -93,6 +98,37 @@ class AttentionSettings:
             raise ValueError(
                 f"select_tile {self.select_tile} is no multiple of score_stride {self.score_stride}"
             )
+
+        if (self.score_summary_block is None) != (self.score_summary_stride is None):
+            raise ValueError(
+                f"score_summary_block is {self.score_summary_block} and score_summary_stride "
+                f"{self.score_summary_stride}; set both or neither"
+            )
+        if self.scores_apart:
+            if self.combine == "union":
+                raise ValueError(
+                    "combine='union' has no other summaries than those that it scores by; "
+                    "set compress_block and compress_stride"
+                )
+            _ = self.scoring
+
+    @property
+    def scores_apart(self) -> bool:
+        """Whether blocks are scored by other summaries than the compression branch's."""
+        return self.score_summary_block is not None
+
+    @property
+    def scoring(self) -> AttentionSettings:
+        """The settings of the scoring: these, with the summaries that blocks are scored by."""
+        if self.score_summary_block is None or self.score_summary_stride is None:
+            return self
+        return replace(
+            self,
+            compress_block=self.score_summary_block,
+            compress_stride=self.score_summary_stride,
+            score_summary_block=None,
+            score_summary_stride=None,
+        )
 
     @property
     def window_blocks(self) -> int:

@@ -321,6 +321,7 @@ def units(tensors: Tensors) -> dict[str, float]:
         "dsummary_k": largest["q"] * heads,
         "dv": heads,
         "dsummary_v": heads,
+        "dscore_k": 1.0,
         "dgates": tensors["v"].shape[3] ** 0.5,
     }
 
@@ -352,7 +353,7 @@ def check(
     got, blocks = by_triton(tensors, settings, grad, packing)
     repeat = q.shape[1] // k.shape[1]
     scored = repeat * settings.select_tile // settings.score_stride
-    overlap = settings.compress_block // settings.compress_stride
+    overlap = settings.scoring.compress_block // settings.scoring.compress_stride
     for part in parts or [WHOLE]:
         of_part, chosen = part.of(tensors), blocks[:, :, part.tiles]
         slope = None if grad is None else grad[:, :, part.queries]

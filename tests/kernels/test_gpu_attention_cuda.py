@@ -16,7 +16,9 @@ import torch
 import triton
 from exactness import (
     DEVICE,
+    assert_same_choice,
     assert_the_same_twice,
+    by_reference,
     by_triton,
     check,
     draw,
@@ -179,6 +181,11 @@ def test_lengths_on_cuda(
         ({"combine": "union"}, (FP16, 192, 128, 16)),
         ({"compress_block": 8, "compress_stride": 8}, (FP16, 96, 96, 16)),
         ({}, (FP32, 64, 64, 2)),
+        ({"score_summary_block": 4, "score_summary_stride": 4}, (BF16, 128, 128, 16)),
+        (
+            {"score_summary_block": 8, "score_summary_stride": 8, "select_tile": 64},
+            (FP16, 64, 64, 7),
+        ),
         ({"combine": "union", "compress_block": 4, "compress_stride": 4}, (FP32, 128, 128, 1)),
     ],
 )
@@ -208,6 +215,29 @@ def test_sixty_five_thousand_tokens_on_cuda(
     assert not got["dq"][:, :, :-queries].any()
     few = {name: x[:, :, -queries:] if name in ("q", "gates") else x for name, x in tensors.items()}
     check(few, settings)
+
+
+@gpu
+@CUDA_CASES
+def test_a_million_tokens_on_cuda(
+    settings: AttentionSettings, drawn: dict[str, Any], seed: int
+) -> None:
+    """The last queries against the reference, by themselves and as the end of a million."""
+    torch.manual_seed(seed)
+    length, queries = 1_000_001, 65
+    one = {**drawn, "groups": 1, "repeat": 2}
+    tensors = draw(settings, length, **one)
+    of_query = {name: x for name, x in tensors.items() if name in ("q", "gates")}
+    few = {**tensors, **{name: x[:, :, -queries:] for name, x in of_query.items()}}
+    got, blocks = by_triton(few, settings)
+    _, (own, importances) = by_reference(
+        {name: x.double() for name, x in few.items()}, settings, blocks, None
+    )
+    assert_same_choice(blocks, own, importances, terms=2 * 64 * 8)
+    with torch.no_grad():
+        out, all_blocks = attention.triton_attention(**tensors, settings=settings)
+    assert torch.equal(all_blocks[:, :, -blocks.shape[2] :], blocks)
+    assert torch.equal(out[:, :, -queries:], got["out"])
 
 
 @gpu

@@ -11,6 +11,7 @@ Source: Yuan et al. 2025, eqs. 5 to 12.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ def triton_attention(
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
     gates: Tensor | None = None,
+    score_k: Tensor | None = None,
     packing: Packing | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attend by Native Sparse Attention; arguments as for `nsa_attention`.
@@ -57,6 +59,7 @@ def triton_attention(
         summary_k: (B, G, C, D); the means of the keys when None.
         summary_v: (B, G, C, Dv), for `gated`; the means of the values when None.
         gates: (B, H, T, 3), for `gated`.
+        score_k: (B, G, C', D), for `settings.scores_apart`; the means of the keys when None.
         packing: Where the sequences of a packed batch lie.
 
     Returns:
@@ -73,7 +76,12 @@ def triton_attention(
     else:
         assert gates is not None
         summary_v = _means(problem, v) if summary_v is None else loadable(summary_v)
-        out, blocks = _Gated.apply(q, k, v, summary_k, summary_v, gates, problem)
+        scoring = replace(problem, settings=settings.scoring)
+        if settings.scores_apart:
+            score_k = _means(scoring, k) if score_k is None else loadable(score_k)
+        out, blocks = _Gated.apply(
+            q, k, v, summary_k, summary_v, gates, problem, score_k, scoring
+        )  # fmt: skip
     return out, blocks[..., : settings.select_count]
 
 
@@ -108,6 +116,8 @@ class _Gated(torch.autograd.Function):
         summary_v: Tensor,
         gates: Tensor,
         problem: Problem,
+        score_k: Tensor | None,
+        scoring: Problem,
     ) -> tuple[Tensor, Tensor]:
         """Output (B, H, T, Dv) and blocks (B, G, U, n)."""
         settings = problem.settings
@@ -115,8 +125,12 @@ class _Gated(torch.autograd.Function):
             problem, _compression(settings), q, summary_k, summary_v
         )
         assert compressed is not None
-        scored = compressed_lse if settings.score_stride == 1 else None
-        blocks = select_blocks(problem, q, summary_k, scored)
+        if settings.scores_apart:
+            assert score_k is not None
+            blocks = select_blocks(scoring, q, score_k, None)
+        else:
+            scored = compressed_lse if settings.score_stride == 1 else None
+            blocks = select_blocks(problem, q, summary_k, scored)
         gate = gates.unbind(dim=-1)
         addend = Addend(other=compressed, other_gate=gate[0], gate=gate[2])
         window = Band(window=settings.window)
@@ -170,6 +184,8 @@ class _Gated(torch.autograd.Function):
             dsummary[0].to(summary_k.dtype),
             dsummary[1].to(summary_v.dtype),
             dgates,
+            None,
+            None,
             None,
         )
 

@@ -248,6 +248,11 @@ def _check_supported(
         raise UnsupportedError("select_count is None; the decode step needs a number")
     if settings.select_tile != 1:
         raise UnsupportedError(f"select_tile is {settings.select_tile}; the decode step needs 1")
+    if settings.scores_apart:
+        raise UnsupportedError(
+            "the decode step scores by the compression branch's own summaries; "
+            f"score_summary_block is {settings.score_summary_block}"
+        )
     for name, value in (
         ("select_block", settings.select_block),
         ("select_block / compress_stride", settings.select_block // settings.compress_stride),
