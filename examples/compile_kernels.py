@@ -3,7 +3,8 @@
     python examples/compile_kernels.py --dims 128,128 --heads 16
 
 Registers a thread, bytes spilled from them, and shared memory of a program, as `cuobjdump`, which
-Triton's package carries, reads them off the machine code. Not to be run with `TRITON_INTERPRET`.
+Triton's package carries, reads them off the machine code. It fails where a kernel does not compile
+or takes more shared memory than there is. Not to be run with `TRITON_INTERPRET`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +37,9 @@ from nsa_kernels.reference import compress
 from nsa_kernels.settings import AttentionSettings
 
 MODULES = (attention, banded, banded_backward, phi, selected, selected_backward, selection)
+HOPPER_BYTES = 227 * 1024
+"""Shared memory that one program may take."""
+
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
@@ -79,6 +84,8 @@ class Compiled:
         assert found is not None, usage
         name, shared = self.kernel.__name__, compiled.metadata.shared
         print(f"{name:36}{found[1]:>10}{found[2]:>10}{shared:>10}", flush=True)
+        if shared > HOPPER_BYTES:
+            sys.exit(f"{name} takes {shared} bytes of shared memory; there are {HOPPER_BYTES}")
 
 
 def stand_in(module: ModuleType) -> None:
@@ -94,13 +101,25 @@ def main() -> None:
     parser.add_argument("--dims", default="128,128", help="head dims of keys and of values")
     parser.add_argument("--heads", type=int, default=16, help="query heads of a group")
     parser.add_argument("--combine", default="gated", choices=["gated", "union"])
+    parser.add_argument("--summaries", default="32,16", help="tokens of a summary and its stride")
+    parser.add_argument("--tile", type=int, default=1, help="queries that share a selection")
+    parser.add_argument(
+        "--score-stride", type=int, default=1, help="of these, one in how many counts"
+    )
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     options = parser.parse_args()
     driver.set_active(HopperDriver())
     for module in MODULES:
         stand_in(module)
     dim, value_dim = (int(part) for part in options.dims.split(","))
-    settings = AttentionSettings(combine=options.combine)
+    block, stride = (int(part) for part in options.summaries.split(","))
+    settings = AttentionSettings(
+        combine=options.combine,
+        compress_block=block,
+        compress_stride=stride,
+        select_tile=options.tile,
+        score_stride=options.score_stride,
+    )
 
     def zeros(heads: int, size: int) -> torch.Tensor:
         shape = (1, 1024, heads, size)

@@ -49,9 +49,10 @@ def test_bands_fit(dtype: torch.dtype, dims: tuple[int, int]) -> None:
         tile = tiles.keys_backward_tile(one, 16, windowed=windowed)
         held = 2 * tile["BLOCK_N"] + 2 * tile["BLOCK_M"] * tile["num_stages"]
         assert held * row(one) <= HOPPER_BYTES
-    tile = tiles.importance_tile(one)
-    held = tile["BLOCK_M"] + tile["BLOCK_N"] * tile["num_stages"]
-    assert held * row(one) <= HOPPER_BYTES
+    for rows in (16, 512):
+        tile = tiles.importance_tile(one, rows)
+        held = tile["BLOCK_M"] + tile["BLOCK_N"] * tile["num_stages"]
+        assert held * row(one) <= HOPPER_BYTES
 
 
 @EVERY

@@ -70,10 +70,12 @@ def _sum_heads(probs, member, FOLD: tl.constexpr):
         probs = tl.sum(tl.reshape(probs, [KEYS, ROWS // (8 * FOLD), FOLD, 8]), axis=2)
         probs = tl.reshape(probs, [KEYS, ROWS // FOLD])
     if member.dtype == tl.float32:
-        return tl.dot(probs, member, input_precision="ieee")
-    high = probs.to(tl.bfloat16)
-    low = (probs - high.to(tl.float32)).to(tl.bfloat16)
-    return tl.dot(low, member, tl.dot(high, member))
+        summed = tl.dot(probs, member, input_precision="ieee")
+    else:
+        high = probs.to(tl.bfloat16)
+        low = (probs - high.to(tl.float32)).to(tl.bfloat16)
+        summed = tl.dot(low, member, tl.dot(high, member))
+    return summed
 
 
 @triton.jit
@@ -82,7 +84,11 @@ def _sum_blocks(x, BLOCKS: tl.constexpr, PER_BLOCK: tl.constexpr, COLUMNS: tl.co
     return tl.sum(tl.reshape(x, [BLOCKS, PER_BLOCK, COLUMNS]), axis=1)
 
 
-@triton.jit(do_not_specialize=["queries", "seq_len", "keys", "first_tile", "tiles"])
+@triton.jit(
+    do_not_specialize=[
+        "queries", "seq_len", "keys", "first_tile", "tiles", "stride_ib", "stride_ig", "stride_iu"
+    ]
+)  # fmt: skip
 def _importance_kernel(
     q_ptr, k_tiles, lse_ptr, own_ptr, spill_ptr,
     cu_q_ptr, cu_k_ptr, cu_n_ptr,
@@ -189,7 +195,11 @@ def _rank(
     return tl.where(block < candidates, rank, -1)
 
 
-@triton.jit(do_not_specialize=["queries", "seq_len", "first_tile"])
+@triton.jit(
+    do_not_specialize=[
+        "queries", "seq_len", "first_tile", "stride_ib", "stride_ig", "stride_iu"
+    ]
+)  # fmt: skip
 def _best_blocks_kernel(
     own_ptr, spill_ptr, blocks_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,
@@ -318,7 +328,7 @@ def _importance(
     s = problem.settings
     heads = triton.next_power_of_2(problem.repeat)
     rows = heads * s.select_tile // s.score_stride
-    tile = importance_tile(problem)
+    tile = importance_tile(problem, rows)
     block_m = tile["BLOCK_M"]
     per_program = max(1, block_m // rows)
     per_block = s.select_block // s.compress_stride

@@ -61,10 +61,15 @@ def keys_backward_tile(problem: Problem, heads: int, *, windowed: bool) -> Tile:
     }  # fmt: skip
 
 
-def importance_tile(problem: Problem) -> Tile:
-    """Of the importance of blocks."""
+def importance_tile(problem: Problem, tile_rows: int) -> Tile:
+    """Of the importance of blocks; `tile_rows` are the scored rows of a tile of queries.
+
+    Where these are more than a program holds, they are loaded anew for every tile of keys, and
+    there is no room for several of those.
+    """
     wide = width(problem)
-    rows, stages = 128 if wide == 1 else 64, 2 if wide == 4 else 3
+    rows = 128 if wide == 1 else 64
+    stages = 1 if tile_rows > rows else 3 if wide < 4 else 2
     return {"BLOCK_M": rows, "BLOCK_N": 64, "num_warps": 4, "num_stages": stages}
 
 
