@@ -25,7 +25,7 @@ from torch import Tensor
 
 from nsa_kernels import reference
 from nsa_kernels.gpu.attention import triton_attention
-from nsa_kernels.gpu.banded import Band
+from nsa_kernels.gpu.bands import Band
 from nsa_kernels.gpu.layout import Packing
 from nsa_kernels.settings import AttentionSettings
 

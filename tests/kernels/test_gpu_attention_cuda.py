@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -41,6 +42,7 @@ from nsa_kernels.gpu import (
     selected_backward,
     selection,
 )
+from nsa_kernels.gpu.hopper import support
 from nsa_kernels.settings import AttentionSettings
 from nsa_models import modeling
 from nsa_models.configuration import NSAConfig
@@ -323,7 +325,10 @@ def test_a_cuda_tensor_chooses_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def kernels() -> dict[str, Any]:
     """What Triton compiles of the package, by name."""
-    modules = (attention, banded, banded_backward, phi, selected, selected_backward, selection)
+    modules = [attention, banded, banded_backward, phi, selected, selected_backward, selection]
+    if torch.cuda.get_device_capability()[0] == 9 and support._has_gluon():
+        rooms = ("banded", "importance", "keys_backward")
+        modules += [import_module(f"nsa_kernels.gpu.hopper.{name}") for name in rooms]
     every = {name: x for module in modules for name, x in vars(module).items()}
     return {name: x for name, x in every.items() if isinstance(x, triton.JITFunction)}
 

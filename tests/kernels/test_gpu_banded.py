@@ -19,7 +19,8 @@ from exactness import (
 )
 from torch import Tensor
 
-from nsa_kernels.gpu.banded import Addend, Band, band_keys, banded_dots, banded_forward
+from nsa_kernels.gpu.banded import banded_dots, banded_forward
+from nsa_kernels.gpu.bands import Addend, Band, band_keys
 from nsa_kernels.gpu.layout import Problem, empty_rows
 from nsa_kernels.settings import AttentionSettings
 

@@ -12,12 +12,12 @@ Source: Yuan et al. 2025, eqs. 7 and 8; Dao 2023, "FlashAttention-2", arXiv 2307
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from nsa_kernels.gpu.bands import Addend, Band, band_keys
+from nsa_kernels.gpu.hopper.support import serves_band
 from nsa_kernels.gpu.layout import (
     Problem,
     count_visible,
@@ -31,38 +31,6 @@ from nsa_kernels.gpu.tiles import forward_tile
 
 NO_SCORE = tl.constexpr(-1.0e30)
 """Less than any score, yet finite, so that differences are numbers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Band:
-    """Which keys a query sees.
-
-    Attributes:
-        key_block: Tokens that one key stands for.
-        key_stride: Tokens from one key's first token to the next's.
-        window: Last tokens that are seen; None for all.
-        query_stride: Only queries at positions that this divides attend.
-    """
-
-    key_block: int = 1
-    key_stride: int = 1
-    window: int | None = None
-    query_stride: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Addend:
-    """Another branch's output, and the gates of the sum.
-
-    Attributes:
-        other: (B, H, T, Dv), in the memory order of an output.
-        other_gate: (B, H, T), its gate.
-        gate: (B, H, T), the gate of the band itself, with the strides of `other_gate`.
-    """
-
-    other: Tensor
-    other_gate: Tensor
-    gate: Tensor
 
 
 @triton.jit
@@ -247,13 +215,6 @@ def banded_dots(
     return dots
 
 
-def band_keys(problem: Problem, band: Band) -> tuple[int, Tensor | None]:
-    """How many keys the band's longest sequence has, and where packed ones begin."""
-    if band.key_block == band.key_stride == 1:
-        return problem.seq_len, problem.cu_keys
-    return problem.summaries, problem.cu_summaries
-
-
 def _launch(
     problem: Problem,
     band: Band,
@@ -278,6 +239,11 @@ def _launch(
         return
     gates = (None, None) if addend is None else (addend.gate, addend.other_gate)
     assert addend is None or addend.gate.stride() == addend.other_gate.stride()
+    if band.query_stride == 1 and (out is None) != (grad is None) and serves_band(problem, q):
+        from nsa_kernels.gpu.hopper.banded import launch_banded
+
+        launch_banded(problem, band, q, k, v, numbers=lse, out=out, grad=grad, addend=addend)
+        return
     tile = forward_tile(problem, values=out is not None or grad is not None)
     k_tiles, v_tiles = key_tiles(k, tile["BLOCK_N"]), key_tiles(v, tile["BLOCK_N"])
     like = q if out is None else out

@@ -19,7 +19,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nsa_kernels.gpu.banded import Band, band_keys, load_keys, row_queries
+from nsa_kernels.gpu.banded import load_keys, row_queries
+from nsa_kernels.gpu.bands import Band, band_keys
+from nsa_kernels.gpu.hopper.support import serves_keys
 from nsa_kernels.gpu.layout import (
     Problem,
     count_visible,
@@ -299,32 +301,51 @@ def banded_keys_backward(
     problem: Problem, band: Band, q: Tensor, k: Tensor, v: Tensor, grad: OutputGradient
 ) -> tuple[Tensor, Tensor]:
     """Gradients of keys (B, G, J, D) and values (B, G, J, Dv), fp32; arguments as above."""
-    keys, cu_keys = band_keys(problem, band)
-    heads = triton.next_power_of_2(problem.repeat)
-    tile = keys_backward_tile(problem, heads, windowed=band.window is not None)
-    block_t = tile["BLOCK_M"] // heads
+    keys, _ = band_keys(problem, band)
     shares = _SHARES if band.window is None else 1
     dk = torch.empty(shares, *k.shape, dtype=torch.float32, device=k.device)
     dv = torch.empty(shares, *v.shape, dtype=torch.float32, device=v.device)
-    grid = (triton.cdiv(keys, tile["BLOCK_N"]) * shares, problem.groups, problem.batch)
-    if keys:
-        _banded_keys_backward_kernel[grid](
-            row_tiles(q, block_t, heads), k, v, row_tiles(grad.out, block_t, heads),
-            grad.lse, grad.dots, dk, dv,
-            problem.cu_queries, problem.cu_keys, cu_keys,
-            problem.batch_stride(k), k.stride(1), k.stride(2),
-            problem.batch_stride(v), v.stride(1), v.stride(2),
-            *grad.number_strides(problem),
-            dk.stride(0), problem.batch_stride(dk[0]), dk.stride(2), dk.stride(3),
-            dv.stride(0), problem.batch_stride(dv[0]), dv.stride(2), dv.stride(3),
-            problem.queries, problem.seq_len, keys, band.window or 0,
-            problem.scale, problem.plain_scale,
-            **band_constants(problem, band),
-            HEADS=heads,
-            SHARES=shares,
-            **tile,
-        )  # fmt: skip
+    if keys and serves_keys(problem, q):
+        from nsa_kernels.gpu.hopper.keys_backward import launch_keys_backward
+
+        launch_keys_backward(problem, band, q, k, v, grad, dk, dv)
+    elif keys:
+        _launch_keys(problem, band, q, k, v, grad, dk, dv)
     return (dk[0], dv[0]) if shares == 1 else (dk.sum(dim=0), dv.sum(dim=0))
+
+
+def _launch_keys(
+    problem: Problem,
+    band: Band,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    grad: OutputGradient,
+    dk: Tensor,
+    dv: Tensor,
+) -> None:
+    """Write the shares of both gradients: (shares, B, G, J, D) and (shares, B, G, J, Dv)."""
+    keys, cu_keys = band_keys(problem, band)
+    heads, shares = triton.next_power_of_2(problem.repeat), dk.shape[0]
+    tile = keys_backward_tile(problem, heads, windowed=band.window is not None)
+    block_t = tile["BLOCK_M"] // heads
+    grid = (triton.cdiv(keys, tile["BLOCK_N"]) * shares, problem.groups, problem.batch)
+    _banded_keys_backward_kernel[grid](
+        row_tiles(q, block_t, heads), k, v, row_tiles(grad.out, block_t, heads),
+        grad.lse, grad.dots, dk, dv,
+        problem.cu_queries, problem.cu_keys, cu_keys,
+        problem.batch_stride(k), k.stride(1), k.stride(2),
+        problem.batch_stride(v), v.stride(1), v.stride(2),
+        *grad.number_strides(problem),
+        dk.stride(0), problem.batch_stride(dk[0]), dk.stride(2), dk.stride(3),
+        dv.stride(0), problem.batch_stride(dv[0]), dv.stride(2), dv.stride(3),
+        problem.queries, problem.seq_len, keys, band.window or 0,
+        problem.scale, problem.plain_scale,
+        **band_constants(problem, band),
+        HEADS=heads,
+        SHARES=shares,
+        **tile,
+    )  # fmt: skip
 
 
 def band_constants(problem: Problem, band: Band) -> dict[str, int | bool]:

@@ -18,7 +18,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nsa_kernels.gpu.banded import Band, banded_forward, load_keys, row_queries
+from nsa_kernels.gpu.banded import banded_forward, load_keys, row_queries
+from nsa_kernels.gpu.bands import Band
+from nsa_kernels.gpu.hopper.support import serves_importance
 from nsa_kernels.gpu.layout import Problem, count_visible, find_sequence, key_tiles, pad
 from nsa_kernels.gpu.tiles import importance_tile
 from nsa_kernels.settings import AttentionSettings
@@ -324,6 +326,11 @@ def _importance(
 ) -> None:
     """Write the importances (B, G, tiles, N) of the tiles from `first` on."""
     if problem.summaries == 0:
+        return
+    if serves_importance(problem, q):
+        from nsa_kernels.gpu.hopper.importance import launch_importance
+
+        launch_importance(problem, q, summary_k, lse, own, spill, first, tiles)
         return
     s = problem.settings
     heads = triton.next_power_of_2(problem.repeat)

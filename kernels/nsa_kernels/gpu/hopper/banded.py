@@ -1,0 +1,294 @@
+"""Causal attention to a band of keys, warp-specialised: output, or its product with a gradient.
+
+One program a multiprocessor takes tiles of rows, the longest first. One warp loads their queries
+and a ring of keys and values; three warpgroups of 64 rows each multiply, so that one's
+exponentials go while the others' products do.
+
+Letters: see `layout.py`; W a warpgroup, R heads of a group, J_b keys of a tile.
+
+Source: Shah et al. 2024, "FlashAttention-3", arXiv 2407.08608.
+"""
+
+import triton
+from torch import Tensor
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+from triton.language.core import _aggregate as aggregate
+
+from nsa_kernels.gpu.bands import Addend, Band, band_keys
+from nsa_kernels.gpu.hopper.pipeline import ROWS, Ring, Work, matrix, new_ring, tiles_of
+from nsa_kernels.gpu.hopper.support import processors
+from nsa_kernels.gpu.layout import Problem, number_strides
+
+NO_SCORE = gl.constexpr(-1.0e30)
+"""Less than any score, yet finite, so that differences are numbers."""
+
+GROUPS = gl.constexpr(3)
+"""Warpgroups that multiply."""
+
+BLOCK_N = gl.constexpr(64)
+"""Keys of a tile."""
+
+_STAGES = 3
+"""Tiles of keys, and of values, that are held."""
+
+
+@aggregate
+class Shared:
+    """Rings that the warps hold in common.
+
+    Queries and outputs have a buffer for each warpgroup. A row that an output is added to, or
+    multiplied by, comes in the output's buffer.
+    """
+
+    q: Ring
+    k: Ring
+    v: Ring
+    out: Ring
+
+    @gluon.constexpr_function
+    def __init__(self, q, k, v, out):
+        self.q = q
+        self.k = k
+        self.v = v
+        self.out = out
+
+
+@gluon.jit
+def _producer(work, shared, q_desc, k_desc, v_desc, other_desc, WITH_ROWS: gl.constexpr):
+    """Load every tile's queries, keys and values, and the rows that go with its output."""
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
+    done = 0
+    turn = 0
+    for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
+        b, g, first, begin, count = work.at(index)
+        head = g * work.R
+        # The first keys find room before the last products with the queries before are made.
+        at = [b, begin + (count - 1) * work.BLOCK_N, g, 0]
+        shared.k.load(k_desc, at, done)
+        shared.q.load_each(q_desc, b, head, first, W_QUERIES, (turn & 1) ^ 1, False)
+        shared.v.load(v_desc, at, done)
+        done += 1
+        for i in range(1, count):
+            at = [b, begin + (count - 1 - i) * work.BLOCK_N, g, 0]
+            shared.k.load(k_desc, at, done)
+            shared.v.load(v_desc, at, done)
+            done += 1
+        if WITH_ROWS:
+            shared.out.load_each(other_desc, b, head, first, W_QUERIES, turn & 1, False)
+        turn += 1
+
+
+@gluon.jit
+def _attend(
+    q, shared, acc, top, total, low, high, done, begin, from_tile, to_tile, scale,
+    MASKED: gl.constexpr,
+):  # fmt: skip
+    """Take the key tiles below `from_tile` down to `to_tile` into a running softmax."""
+    O_LAYOUT: gl.constexpr = acc.type.layout
+    S_LAYOUT: gl.constexpr = top.type.layout.parent
+    P_LAYOUT: gl.constexpr = gl.DotOperandLayout(0, O_LAYOUT, 2)
+    for i in range(from_tile - to_tile):
+        k = shared.k.wait(done)
+        scores = gl.zeros([ROWS, BLOCK_N], gl.float32, S_LAYOUT)
+        scores = warpgroup_mma(q, k.permute((1, 0)), scores, use_acc=False, is_async=True)
+        scores = warpgroup_mma_wait(0, deps=[scores])
+        shared.k.release(done)
+        if MASKED:
+            key = begin + (from_tile - 1 - i) * BLOCK_N
+            key += gl.arange(0, BLOCK_N, gl.SliceLayout(0, S_LAYOUT))
+            seen = (key[None, :] >= low[:, None]) & (key[None, :] < high[:, None])
+            scores = gl.where(seen, scores, float("-inf"))
+        new_top = gl.maximum(top, gl.max(scores, axis=1) * scale)
+        probs = gl.exp2(scores * scale - new_top[:, None])
+        shrink = gl.exp2(top - new_top)
+        total = total * shrink + gl.sum(probs, axis=1)
+        top = new_top
+        acc = acc * gl.convert_layout(shrink, gl.SliceLayout(1, O_LAYOUT))[:, None]
+        probs = gl.convert_layout(probs.to(q.dtype), P_LAYOUT, assert_trivial=True)
+        acc = warpgroup_mma(probs, shared.v.wait(done), acc, is_async=True)
+        acc = warpgroup_mma_wait(0, deps=[acc])
+        shared.v.release(done)
+        done += 1
+    return acc, top, total, done
+
+
+@gluon.jit
+def _consumer(
+    work, shared, out_desc, ends, scale,
+    W: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
+):  # fmt: skip
+    """Make the output of the `W`-th 64 rows of every tile."""
+    numbers_ptr, gate_ptr, other_gate_ptr, strides, gate_strides = ends
+    stride_lb, stride_lh, stride_lt = strides
+    stride_wb, stride_wh, stride_wt = gate_strides
+    R: gl.constexpr = work.R
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
+    DV: gl.constexpr = shared.v.buffers.shape[4]
+    dtype: gl.constexpr = shared.q.buffers.dtype
+    S_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
+    O_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DV, 16])
+    S_ROWS: gl.constexpr = gl.SliceLayout(1, S_LAYOUT)
+    O_ROWS: gl.constexpr = gl.SliceLayout(1, O_LAYOUT)
+    q = matrix(shared.q.buffers.index(W))
+    out = matrix(shared.out.buffers.index(W))
+    row = gl.arange(0, ROWS, S_ROWS)
+    done = 0
+    turn = 0
+    for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
+        b, g, tile_first, begin, count = work.at(index)
+        first = tile_first + W * W_QUERIES
+        query = first + row // R
+        low, high = work.low(query), work.high(query)
+        valid = query < work.queries
+        head = (g * R + row % R).to(gl.int64)
+        at_query = query.to(gl.int64)
+        if GATED:
+            at = b.to(gl.int64) * stride_wb + head * stride_wh + at_query * stride_wt
+            gate = gl.load(gate_ptr + at, mask=valid, other=0.0)
+            other_gate = gl.load(other_gate_ptr + at, mask=valid, other=0.0)
+        # Between the tiles `whole` and `ragged` every row sees every key.
+        whole = gl.minimum(gl.cdiv(work.low(first + W_QUERIES - 1) - begin, BLOCK_N), count)
+        ragged = gl.minimum(gl.maximum(work.high(first) - begin, 0) // BLOCK_N, count)
+        ragged = gl.maximum(ragged, whole)
+
+        acc = gl.zeros([ROWS, DV], gl.float32, O_LAYOUT)
+        top = gl.full([ROWS], NO_SCORE, gl.float32, S_ROWS)
+        total = gl.zeros([ROWS], gl.float32, S_ROWS)
+        mbarrier.wait(shared.q.full.index(W), turn & 1)
+        if GATED or DOTS:
+            # The output before has left its buffer, which may now be filled.
+            tma.store_wait(0)
+            shared.out.release(W)
+        acc, top, total, done = _attend(
+            q, shared, acc, top, total, low, high, done, begin, count, ragged, scale, True
+        )
+        acc, top, total, done = _attend(
+            q, shared, acc, top, total, low, high, done, begin, ragged, whole, scale, False
+        )
+        if work.WINDOWED:
+            acc, top, total, done = _attend(
+                q, shared, acc, top, total, low, high, done, begin, whole, 0, scale, True
+            )
+        shared.q.release(W)
+
+        seen = total > 0
+        norm = 1.0 / gl.where(seen, total, 1.0)
+        at = b.to(gl.int64) * stride_lb + head * stride_lh + at_query * stride_lt
+        if DOTS:
+            mbarrier.wait(shared.out.full.index(W), turn & 1)
+            dots = gl.sum(acc * out.load(O_LAYOUT).to(gl.float32), axis=1)
+            dots = gl.convert_layout(dots, S_ROWS) * norm
+            gl.store(numbers_ptr + at, dots, mask=valid)
+        else:
+            # A row that sees nothing gets +inf, so that its probabilities come out as zero.
+            lse = gl.where(seen, top + gl.log2(gl.where(seen, total, 1.0)), float("inf"))
+            gl.store(numbers_ptr + at, lse, mask=valid)
+            if GATED:
+                norm *= gate.to(gl.float32)
+            acc = acc * gl.convert_layout(norm, O_ROWS)[:, None]
+            if GATED:
+                mbarrier.wait(shared.out.full.index(W), turn & 1)
+                other_gate = gl.convert_layout(other_gate.to(gl.float32), O_ROWS)
+                acc += out.load(O_LAYOUT).to(gl.float32) * other_gate[:, None]
+            else:
+                # The output before has left its buffer.
+                tma.store_wait(0)
+            out.store(acc.to(dtype))
+            fence_async_shared()
+            at_rows = [b, first, g * R, 0]
+            tma.async_copy_shared_to_global(out_desc, at_rows, shared.out.buffers.index(W))
+        turn += 1
+    tma.store_wait(0)
+
+
+@gluon.jit(do_not_specialize=["queries", "offset", "keys", "window", "groups", "pairs"])
+def _hopper_banded_kernel(
+    q_desc, k_desc, v_desc, out_desc, other_desc, numbers_ptr, gate_ptr, other_gate_ptr,
+    stride_lb, stride_lh, stride_lt, stride_wb, stride_wh, stride_wt,
+    queries, offset, keys, window, groups, pairs, scale,
+    R: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr, WINDOWED: gl.constexpr,
+    STAGES: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
+):  # fmt: skip
+    work = Work(
+        queries, offset, keys, window, groups, pairs,
+        R, KEY_BLOCK, KEY_STRIDE, WINDOWED, GROUPS * ROWS // R, BLOCK_N,
+    )  # fmt: skip
+    shared = Shared(
+        new_ring(q_desc, GROUPS, 1), new_ring(k_desc, STAGES, GROUPS),
+        new_ring(v_desc, STAGES, GROUPS), new_ring(out_desc, GROUPS, 1),
+    )  # fmt: skip
+    strides, gate_strides = (stride_lb, stride_lh, stride_lt), (stride_wb, stride_wh, stride_wt)
+    ends = (numbers_ptr, gate_ptr, other_gate_ptr, strides, gate_strides)
+    gl.warp_specialize(
+        [
+            (_consumer, (work, shared, out_desc, ends, scale, 0, GATED, DOTS)),
+            (_consumer, (work, shared, out_desc, ends, scale, 1, GATED, DOTS)),
+            (_consumer, (work, shared, out_desc, ends, scale, 2, GATED, DOTS)),
+            (_producer, (work, shared, q_desc, k_desc, v_desc, other_desc, GATED or DOTS)),
+        ],
+        [4, 4, 1],
+        [160, 160, 32],
+    )
+
+
+def launch_banded(
+    problem: Problem,
+    band: Band,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    numbers: Tensor,
+    out: Tensor | None = None,
+    grad: Tensor | None = None,
+    addend: Addend | None = None,
+) -> None:
+    """Attend to a band of keys, of which there is one at least.
+
+    Args:
+        problem: The sizes.
+        band: Which keys are seen; of every query.
+        q: (B, H, T, D).
+        k: (B, G, J, D).
+        v: (B, G, J, Dv).
+        numbers: (B, H, T), written: the log-sum-exp, or with `grad` the inner products.
+        out: (B, H, T, Dv), written; None with `grad`.
+        grad: (B, H, T, Dv), which the output is multiplied by, row by row.
+        addend: Another branch, to be added by its gate.
+    """
+    keys, _ = band_keys(problem, band)
+    assert keys > 0
+    assert band.query_stride == 1
+    rows, groups, block_n = ROWS.value, GROUPS.value, BLOCK_N.value
+    per_tile, repeat = rows // problem.repeat, problem.repeat
+    gates = (None, None) if addend is None else (addend.gate, addend.other_gate)
+    rows_out = grad if out is None else out
+    assert rows_out is not None
+    out_tiles = tiles_of(rows_out, per_tile, repeat)
+    other_tiles = out_tiles if addend is None else tiles_of(addend.other, per_tile, repeat)
+    pairs = problem.groups * problem.batch
+    tiles = triton.cdiv(problem.queries, groups * per_tile) * pairs
+    _hopper_banded_kernel[(min(processors(q.device), tiles),)](
+        tiles_of(q, per_tile, repeat), tiles_of(k, block_n, 1), tiles_of(v, block_n, 1),
+        out_tiles, other_tiles, numbers, *(numbers if x is None else x for x in gates),
+        *number_strides(problem, numbers), *number_strides(problem, gates[0]),
+        problem.queries, problem.offset, keys, band.window or 0, problem.groups, pairs,
+        problem.scale,
+        R=repeat,
+        KEY_BLOCK=band.key_block,
+        KEY_STRIDE=band.key_stride,
+        WINDOWED=band.window is not None,
+        STAGES=_STAGES,
+        GATED=addend is not None,
+        DOTS=grad is not None,
+        num_warps=4,
+        maxnreg=128,
+    )  # fmt: skip

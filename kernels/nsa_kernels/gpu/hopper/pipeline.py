@@ -1,0 +1,215 @@
+"""What the warp-specialised kernels share: tiles in shared memory, and rings of them.
+
+A ring is a row of buffers, each with a barrier that says it is full and one that says it is free.
+One warp fills them in turn by the tensor memory engine; warpgroups read them in the same turn.
+
+Letters: see `layout.py`; R heads of a group.
+"""
+
+import torch
+from torch import Tensor
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+from triton.language.core import _aggregate as aggregate
+
+ROWS = gl.constexpr(64)
+"""Rows of a warpgroup: those of one matrix instruction."""
+
+
+@aggregate
+class Work:
+    """What a program needs to know of the call to find its tiles of rows.
+
+    `keys` of `KEY_BLOCK` tokens, one every `KEY_STRIDE`, of which the last `window` are seen;
+    `pairs` of a sequence and a group, `QUERIES` of a tile of rows, `BLOCK_N` of a tile of keys.
+    """
+
+    queries: gl.tensor
+    offset: gl.tensor
+    keys: gl.tensor
+    window: gl.tensor
+    groups: gl.tensor
+    pairs: gl.tensor
+    R: gl.constexpr
+    KEY_BLOCK: gl.constexpr
+    KEY_STRIDE: gl.constexpr
+    WINDOWED: gl.constexpr
+    QUERIES: gl.constexpr
+    BLOCK_N: gl.constexpr
+
+    @gluon.constexpr_function
+    def __init__(
+        self, queries, offset, keys, window, groups, pairs,
+        R, KEY_BLOCK, KEY_STRIDE, WINDOWED, QUERIES, BLOCK_N,
+    ):  # fmt: skip
+        self.queries = queries
+        self.offset = offset
+        self.keys = keys
+        self.window = window
+        self.groups = groups
+        self.pairs = pairs
+        self.R = gl.constexpr(R)
+        self.KEY_BLOCK = gl.constexpr(KEY_BLOCK)
+        self.KEY_STRIDE = gl.constexpr(KEY_STRIDE)
+        self.WINDOWED = gl.constexpr(WINDOWED)
+        self.QUERIES = gl.constexpr(QUERIES)
+        self.BLOCK_N = gl.constexpr(BLOCK_N)
+
+    @gluon.jit
+    def tiles(self):
+        """How many tiles of rows there are."""
+        return gl.cdiv(self.queries, self.QUERIES) * self.pairs
+
+    @gluon.jit
+    def high(self, query):
+        """One past the last key that a query sees."""
+        seen = self.offset + query + 1 - self.KEY_BLOCK + self.KEY_STRIDE
+        return gl.minimum(gl.maximum(seen, 0) // self.KEY_STRIDE, self.keys)
+
+    @gluon.jit
+    def low(self, query):
+        """The first key that a query sees."""
+        if self.WINDOWED:
+            return gl.maximum(self.offset + query + 1 - self.window, 0)
+        return query * 0
+
+    @gluon.jit
+    def at(self, index):
+        """Sequence, group, first query, first key and number of key tiles of a tile of rows.
+
+        The longest come first, so that none is left alone at the end; there is a key tile even
+        where nothing is seen.
+        """
+        pair = index % self.pairs
+        tile = gl.cdiv(self.queries, self.QUERIES) - 1 - index // self.pairs
+        first = tile * self.QUERIES
+        last = gl.minimum(first + self.QUERIES, self.queries) - 1
+        begin = self.low(first)
+        count = gl.maximum(gl.cdiv(self.high(last) - begin, self.BLOCK_N), 1)
+        return pair // self.groups, pair % self.groups, first, begin, count
+
+
+@aggregate
+class Ring:
+    """Buffers, and for each a barrier met when it is full and one met when it is free."""
+
+    buffers: gl.shared_memory_descriptor
+    full: gl.shared_memory_descriptor
+    free: gl.shared_memory_descriptor
+    SIZE: gl.constexpr
+
+    @gluon.constexpr_function
+    def __init__(self, buffers, full, free, SIZE):
+        self.buffers = buffers
+        self.full = full
+        self.free = free
+        self.SIZE = gl.constexpr(SIZE)
+
+    @gluon.jit
+    def load(self, desc, coordinates, index):
+        """Start to load the ring's tile number `index`, once its place is free."""
+        slot = index % self.SIZE
+        mbarrier.wait(self.free.index(slot), (index // self.SIZE & 1) ^ 1)
+        mbarrier.expect(self.full.index(slot), desc.block_type.nbytes)
+        tma.async_copy_global_to_shared(
+            desc, coordinates, self.full.index(slot), self.buffers.index(slot)
+        )
+
+    @gluon.jit
+    def load_with(self, desc, numbers, numbers_desc, at, index):
+        """Start to load tile number `index`, and a number for each row into buffers beside it."""
+        slot = index % self.SIZE
+        full = self.full.index(slot)
+        mbarrier.wait(self.free.index(slot), (index // self.SIZE & 1) ^ 1)
+        mbarrier.expect(full, desc.block_type.nbytes + numbers_desc.block_type.nbytes)
+        rows_at = [at[0], at[1], at[2], 0]
+        tma.async_copy_global_to_shared(desc, rows_at, full, self.buffers.index(slot))
+        tma.async_copy_global_to_shared(numbers_desc, at, full, numbers.index(slot))
+
+    @gluon.jit
+    def load_each(self, desc, b, head, token, step, parity, BY_HEAD: gl.constexpr):
+        """Start to load all buffers, one for each warpgroup, once the rows before have left.
+
+        The tiles begin `step` tokens apart; a descriptor that goes `BY_HEAD` has heads before
+        tokens.
+        """
+        for i in gl.static_range(self.SIZE):
+            mbarrier.wait(self.free.index(i), parity)
+            mbarrier.expect(self.full.index(i), desc.block_type.nbytes)
+            at = [b, head, token + i * step, 0] if BY_HEAD else [b, token + i * step, head, 0]
+            tma.async_copy_global_to_shared(desc, at, self.full.index(i), self.buffers.index(i))
+
+    @gluon.jit
+    def wait(self, index):
+        """Tile number `index`, loaded, as a matrix [rows, D]."""
+        slot = index % self.SIZE
+        mbarrier.wait(self.full.index(slot), index // self.SIZE & 1)
+        return matrix(self.buffers.index(slot))
+
+    @gluon.jit
+    def release(self, index):
+        """Say that this warpgroup has done with tile number `index`."""
+        mbarrier.arrive(self.free.index(index % self.SIZE), count=1)
+
+
+@gluon.jit
+def new_ring(desc, SIZE: gl.constexpr, READERS: gl.constexpr):
+    """A ring of tiles of a descriptor, each freed by so many warpgroups."""
+    return Ring(new_buffers(desc, SIZE), _barriers(SIZE, 1), _barriers(SIZE, READERS), SIZE)
+
+
+@gluon.jit
+def new_buffers(desc, SIZE: gl.constexpr):
+    """Room for so many tiles of a descriptor."""
+    return gl.allocate_shared_memory(desc.dtype, [SIZE] + desc.block_type.shape, desc.layout)
+
+
+@gluon.jit
+def _barriers(SIZE: gl.constexpr, COUNT: gl.constexpr):
+    bars = gl.allocate_shared_memory(gl.int64, [SIZE, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(SIZE):
+        mbarrier.init(bars.index(i), count=COUNT)
+    return bars
+
+
+@gluon.jit
+def matrix(buffer):
+    """A tile [1, ., ., D] of the tensor memory engine as a matrix [rows, D]."""
+    ROW_COUNT: gl.constexpr = buffer.shape[1] * buffer.shape[2]
+    DEPTH: gl.constexpr = buffer.shape[3]
+    layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([ROW_COUNT, DEPTH], buffer.dtype)
+    return buffer._reinterpret(buffer.dtype, [ROW_COUNT, DEPTH], layout)
+
+
+def tiles_of(x: Tensor, rows: int, heads: int, *, by_head: bool = False) -> TensorDescriptor:
+    """Tiles of (B, H, T, D) for the tensor memory engine.
+
+    Args:
+        x: (B, H, T, D), of strides that it can load.
+        rows: Tokens of a tile.
+        heads: Heads of a tile.
+        by_head: Whether a tile's rows go head by head, rather than token by token.
+    """
+    axes = (0, 1, 2, 3) if by_head else (0, 2, 1, 3)
+    x = x.permute(axes)
+    unit = 16 // x.element_size()
+    strides = [x.stride(i) if x.shape[i] > 1 else unit for i in range(3)] + [1]
+    tile = [1, heads, rows, x.shape[3]] if by_head else [1, rows, heads, x.shape[3]]
+    layout = gl.NVMMASharedLayout.get_default_for(
+        tile, gl.bfloat16 if x.dtype == torch.bfloat16 else gl.float16
+    )
+    return TensorDescriptor(x, list(x.shape), strides, tile, layout)
+
+
+def numbers_of(x: Tensor, queries: int, heads: int) -> TensorDescriptor:
+    """Tiles of `queries` by `heads` numbers of (B, H, T), for the tensor memory engine.
+
+    The heads of a token lie side by side, as `Problem.per_query` has them.
+    """
+    x = x.transpose(1, 2)
+    assert x.stride(2) == 1, x.stride()
+    strides = [x.stride(i) if x.shape[i] > 1 else 4 for i in range(2)] + [1]
+    layout = gl.NVMMASharedLayout(swizzle_byte_width=0, element_bitwidth=32, rank=3)
+    return TensorDescriptor(x, list(x.shape), strides, [1, queries, heads], layout)

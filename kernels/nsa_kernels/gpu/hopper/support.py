@@ -1,0 +1,83 @@
+"""Whether the Hopper kernels do a call; where they do not, the plain Triton kernels do.
+
+Nothing of Gluon is imported here, so that a Triton without it does no harm.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+import torch
+import triton
+from torch import Tensor
+
+from nsa_kernels.gpu.layout import Problem
+
+_VERSIONS = ((3, 6),)
+"""Tritons by which these kernels were compiled and tested on a card.
+
+Gluon changes from one to the next: 3.9 does not compile them, and what compiles may still wait
+for ever at a barrier, so that a version is added once the GPU tests pass with it.
+"""
+
+_MOST_PER_BLOCK = 16
+"""Summaries of a selection block, at most: those of one warp."""
+
+
+def serves_band(problem: Problem, x: Tensor) -> bool:
+    """Whether the Hopper kernels can attend to a band of keys; `x` is any of the tensors."""
+    return (
+        x.is_cuda
+        and x.dtype in (torch.bfloat16, torch.float16)
+        and problem.packing is None
+        and problem.dim == problem.value_dim
+        and problem.dim in (64, 128)
+        and 64 % problem.repeat == 0
+        and _is_hopper(x.device)
+        and _has_gluon()
+    )
+
+
+def serves_importance(problem: Problem, x: Tensor) -> bool:
+    """Whether the Hopper kernels can sum up the importance of blocks, of each query by itself."""
+    s = problem.settings
+    return (
+        s.select_tile == s.score_stride == 1
+        and s.select_block // s.compress_stride <= _MOST_PER_BLOCK
+        and 16 % problem.repeat == 0
+        and serves_band(problem, x)
+    )
+
+
+def serves_keys(problem: Problem, x: Tensor) -> bool:
+    """Whether the Hopper kernels can make the gradients of a band's keys and values.
+
+    The tensor memory engine loads a number of each head, in units of 16 bytes.
+    """
+    return problem.repeat % 4 == 0 and serves_band(problem, x)
+
+
+@cache
+def _is_hopper(device: torch.device) -> bool:
+    """Whether a device is an Nvidia card of compute capability 9."""
+    return torch.version.hip is None and torch.cuda.get_device_capability(device)[0] == 9
+
+
+@cache
+def processors(device: torch.device) -> int:
+    """Multiprocessors of a card."""
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+@cache
+def _has_gluon() -> bool:
+    """Whether the installed Triton has the Gluon that these kernels are written in."""
+    version = tuple(int(part) for part in triton.__version__.split(".")[:2])
+    if version not in _VERSIONS or triton.knobs.runtime.interpret:
+        return False
+    try:
+        import_module("nsa_kernels.gpu.hopper.banded")
+    except ImportError:
+        return False
+    return True

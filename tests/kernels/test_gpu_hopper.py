@@ -1,0 +1,222 @@
+"""The Hopper kernels by themselves, against plain attention in fp64, in half precision.
+
+What is compared, and how, is in `exactness.py`. On another device nothing of this runs, but for
+the test that another device is not served.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import triton
+from exactness import (
+    CUDA,
+    DEVICE,
+    Tensors,
+    assert_as_exact,
+    draw,
+    gpu,
+    masked_attention,
+    seen_by,
+    usual_memory,
+)
+from torch import Tensor
+
+from nsa_kernels import reference
+from nsa_kernels.gpu.banded import banded_dots, banded_forward
+from nsa_kernels.gpu.banded_backward import OutputGradient, banded_keys_backward
+from nsa_kernels.gpu.bands import Addend, Band
+from nsa_kernels.gpu.hopper import support
+from nsa_kernels.gpu.layout import Problem, empty_rows
+from nsa_kernels.gpu.selection import _importance
+from nsa_kernels.settings import AttentionSettings
+
+pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
+
+HOPPER = (
+    CUDA
+    and torch.version.hip is None
+    and torch.cuda.get_device_capability()[0] == 9
+    and triton.__version__.startswith("3.6.")
+)
+
+SETTINGS = AttentionSettings(combine="gated", select_count=8, window=100)
+COMPRESSION = Band(key_block=32, key_stride=16)
+WINDOW = Band(window=100)
+
+BF16, FP16 = torch.bfloat16, torch.float16
+
+
+def hopper(test: Any) -> Any:
+    """Mark a test of the Hopper kernels."""
+    return gpu(pytest.mark.skipif(not HOPPER, reason="no Hopper card, or another Triton")(test))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Sizes of a call."""
+
+    queries: int
+    seq_len: int
+    batch: int = 1
+    groups: int = 1
+    repeat: int = 16
+    dim: int = 128
+    dtype: torch.dtype = BF16
+
+    def draw(self) -> tuple[Problem, Tensors]:
+        """Random inputs, heads of a token side by side as projections make them."""
+        tensors = draw(
+            SETTINGS,
+            self.queries,
+            self.seq_len,
+            batch=self.batch,
+            groups=self.groups,
+            repeat=self.repeat,
+            dim=self.dim,
+            dtype=self.dtype,
+            summaries=True,
+        )
+        problem = Problem.of(*(tensors[x] for x in "qkv"), SETTINGS, None)
+        assert support.serves_band(problem, tensors["q"])
+        return problem, tensors
+
+
+LENGTHS = [Case(queries=n, seq_len=n) for n in (1, 31, 63, 64, 65, 1000, 4097)]
+OTHERS = [
+    Case(queries=77, seq_len=700),
+    Case(queries=1, seq_len=333, batch=2, groups=2),
+    Case(queries=1000, seq_len=1061, batch=2, groups=2),
+    Case(queries=333, seq_len=333, dtype=FP16, dim=64, repeat=4, batch=2, groups=2),
+    Case(queries=500, seq_len=700, dtype=FP16, repeat=1, groups=2),
+    Case(queries=300, seq_len=300, dim=64, repeat=8),
+]
+CASES = pytest.mark.parametrize("case", LENGTHS + OTHERS, ids=str)
+BANDS = pytest.mark.parametrize("band", [COMPRESSION, WINDOW], ids=["compression", "window"])
+
+
+def inputs(band: Band, tensors: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+    """q, and the keys and values of the band."""
+    of = ("q", "summary_k", "summary_v") if band.window is None else ("q", "k", "v")
+    return tensors[of[0]], tensors[of[1]], tensors[of[2]]
+
+
+def compare(name: str, got: Tensor, exact: Tensor, eager: Tensor, *, keys: int) -> None:
+    """Compare an output; one key alone makes it a number of unit variance."""
+    assert_as_exact(name, got, exact, eager, terms=exact.shape[3] + keys, unit=1.0)
+
+
+@hopper
+@CASES
+@BANDS
+def test_a_band_equals_masked_attention(band: Band, case: Case, seed: int) -> None:
+    torch.manual_seed(seed)
+    problem, tensors = case.draw()
+    q, k, v = inputs(band, tensors)
+    seen = seen_by(band, case.queries, case.seq_len, k.shape[2])
+    with usual_memory():
+        exact, exact_lse = masked_attention(q.double(), k.double(), v.double(), seen)
+        eager, _ = masked_attention(q, k, v, seen)
+    out, lse = banded_forward(problem, band, q, k, v)
+    assert out is not None
+    compare("out", out, exact, eager, keys=k.shape[2])
+    assert torch.equal(lse.isinf(), exact_lse.isinf())
+    torch.testing.assert_close(lse.double(), exact_lse, rtol=1e-5, atol=2e-5)
+
+    grad = empty_rows(q, case.dim).normal_()
+    dots = banded_dots(problem, band, q, k, v, grad)
+    wanted, rounded = ((x * grad).double().sum(dim=-1)[..., None] for x in (exact, eager))
+    got, rounded = (x.to(case.dtype) for x in (dots[..., None], rounded))
+    assert_as_exact("dots", got, wanted, rounded, terms=case.dim, unit=case.dim**0.5)
+
+
+@hopper
+@CASES
+def test_another_branch_is_added_each_by_its_gate(case: Case, seed: int) -> None:
+    torch.manual_seed(seed)
+    problem, tensors = case.draw()
+    q, k, v = inputs(WINDOW, tensors)
+    other = empty_rows(q, case.dim).normal_()
+    gate = tensors["gates"].unbind(dim=-1)
+    seen = seen_by(WINDOW, case.queries, case.seq_len, case.seq_len)
+    sums = []
+    for dtype in (torch.float64, case.dtype):
+        with usual_memory():
+            alone = masked_attention(*(x.to(dtype) for x in (q, k, v)), seen)[0]
+        sums.append(alone * gate[2][..., None] + other.to(dtype) * gate[0][..., None])
+    addend = Addend(other=other, other_gate=gate[0], gate=gate[2])
+    out, _ = banded_forward(problem, WINDOW, q, k, v, addend=addend)
+    assert out is not None
+    compare("out", out, *sums, keys=case.seq_len)
+
+
+@hopper
+@CASES
+def test_importance_is_the_reference_s(case: Case, seed: int) -> None:
+    torch.manual_seed(seed)
+    problem, tensors = case.draw()
+    if problem.summaries == 0:
+        return
+    q, summary_k, _ = inputs(COMPRESSION, tensors)
+    assert support.serves_importance(problem, q)
+    lse = banded_forward(problem, COMPRESSION, q, summary_k, summary_k)[1]
+    first = case.queries // 3
+    shape = (case.batch, case.groups, case.queries - first, problem.blocks)
+    own, spill = (torch.empty(shape, dtype=torch.float32, device=DEVICE) for _ in range(2))
+    _importance(problem, q, summary_k, lse, own, spill, first, case.queries - first)
+    position = torch.arange(case.seq_len - case.queries, case.seq_len, device=DEVICE)
+    with usual_memory():
+        _, probs = reference.compression_attention(
+            *(x.double() for x in (q, tensors["k"], summary_k, summary_k)), SETTINGS
+        )
+        exact = reference.importance(probs, case.groups, position, SETTINGS)[:, :, first:]
+    # Blocks of which a query sees no summary are not asked for.
+    per_block = SETTINGS.select_block // SETTINGS.compress_stride
+    visible = (position[first:] + 1 - 32 + 16).clamp(min=0) // 16
+    scored = torch.arange(problem.blocks, device=DEVICE) < -(-visible // per_block)[:, None]
+    got = own.double()
+    got[..., 1:] += torch.where(scored[:, :-1], spill[..., :-1].double(), 0.0)
+    exact, got = (torch.where(scored, x, 0.0) for x in (exact, got))
+    torch.testing.assert_close(got, exact, rtol=2e-5, atol=1e-7)
+
+
+@hopper
+@CASES
+@BANDS
+def test_gradients_of_keys_and_values_equal_autograd(band: Band, case: Case, seed: int) -> None:
+    torch.manual_seed(seed)
+    problem, tensors = case.draw()
+    q, k, v = inputs(band, tensors)
+    assert support.serves_keys(problem, q) == (case.repeat > 1)
+    grad = torch.randn(q.shape, device=DEVICE).to(case.dtype)
+    gate = problem.per_query(q).uniform_(0.1, 1.0)
+    seen = seen_by(band, case.queries, case.seq_len, k.shape[2])
+    wanted = []
+    for dtype in (torch.float64, case.dtype):
+        leaves = [x.to(dtype).requires_grad_() for x in (k, v)]
+        with usual_memory():
+            out, _ = masked_attention(q.to(dtype), *leaves, seen)
+            wanted.append(
+                torch.autograd.grad(out * gate[..., None].to(dtype), leaves, grad.to(dtype))
+            )
+    out, lse = banded_forward(problem, band, q, k, v)
+    assert out is not None
+    dots = problem.per_query(q).copy_((out.float() * grad.float()).sum(dim=-1))
+    of = OutputGradient(out=grad, lse=problem.per_query(q).copy_(lse - gate.log2()), dots=dots)
+    got = banded_keys_backward(problem, band, q, k, v, of)
+    again = banded_keys_backward(problem, band, q, k, v, of)
+    unit = case.repeat**0.5 * 4.0
+    for name, a, b, c, d in zip(("dk", "dv"), got, again, *wanted, strict=True):
+        assert torch.equal(a, b), name
+        a = a.to(case.dtype)
+        assert_as_exact(name, a, c, d, terms=case.repeat * case.queries, unit=unit)
+
+
+def test_another_device_is_not_served() -> None:
+    tensors = draw(SETTINGS, 40, repeat=16, groups=1, dim=64, dtype=BF16)
+    problem = Problem.of(*(tensors[x] for x in "qkv"), SETTINGS, None)
+    assert support.serves_band(problem, tensors["q"]) == HOPPER
+    assert not support.serves_band(problem, tensors["q"].cpu())
