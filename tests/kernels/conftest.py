@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,12 @@ def unwritten_is_nan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert torch.empty(3).isnan().all()
     yield
     torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(autouse=True)
+def within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No interpreted kernel reads or writes outside its arguments."""
+    if os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton"):
+        import bounds
+
+        bounds.keep(monkeypatch)

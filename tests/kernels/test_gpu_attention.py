@@ -183,6 +183,17 @@ def test_packed_tiles_of_one_query(seed: int) -> None:
     check(tensors, settings, packing=packing, parts=parts)
 
 
+def test_tiles_to_spare_in_a_packed_batch_have_no_blocks(seed: int) -> None:
+    """How many tiles there are is known to the device alone; room is made for more."""
+    torch.manual_seed(seed)
+    packing, parts = pack([(1, 1), (30, 70), (60, 60)], UNION)
+    tensors = draw(UNION, 91, 131, repeat=3)
+    _, blocks = by_triton(tensors, UNION, None, packing)
+    used = parts[-1].tiles.stop
+    assert blocks.shape[2] > used
+    assert (blocks[:, :, used:] == -1).all()
+
+
 def test_keys_without_queries_get_no_gradient(seed: int) -> None:
     torch.manual_seed(seed)
     packing, parts = pack([(5, 20), (0, 30), (3, 9)], SMALL)

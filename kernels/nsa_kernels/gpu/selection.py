@@ -288,11 +288,15 @@ def select_blocks(problem: Problem, q: Tensor, summary_k: Tensor, lse: Tensor | 
     if problem.packing:
         # As many as there can be: the exact total is known to the device alone.
         total = q.shape[2] // s.select_tile + 2 * problem.batch if s.select_tile > 1 else q.shape[2]
-    blocks = torch.empty(
-        1 if problem.packing else problem.batch,
-        problem.groups,
-        total,
-        s.select_count + recent,
+    # A packed batch has tiles to spare that no sequence fills: nothing is selected there.
+    blocks = torch.full(
+        (
+            1 if problem.packing else problem.batch,
+            problem.groups,
+            total,
+            s.select_count + recent,
+        ),
+        -1,
         dtype=torch.int32,
         device=q.device,
     )
