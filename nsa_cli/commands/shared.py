@@ -1,0 +1,80 @@
+"""Options that several commands share, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nsa_cli.boundary import JSON_FLAG
+from nsa_models.errors import UsageError
+
+if TYPE_CHECKING:
+    from nsa_cli.render import Renderer
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="A named model, a folder, a .gguf file or a hub id.")
+]
+Json = Annotated[bool, typer.Option(JSON_FLAG, help="Print one JSON object.")]
+MaxTokens = Annotated[
+    int, typer.Option("--max-tokens", min=1, help="Tokens of the answer at most.")
+]
+Temperature = Annotated[
+    float, typer.Option("--temperature", min=0.0, help="0 always picks the likeliest word.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable.")]
+System = Annotated[str | None, typer.Option("--system", help="Instructions for the model.")]
+Password = Annotated[str | None, typer.Option("--password", help="Of an encrypted PDF.")]
+Attention = Annotated[str, typer.Option("--attention", help="nsa, or dense to compare with.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Store = Annotated[
+    bool, typer.Option("--store/--no-store", help="Keep what is read for the next question.")
+]
+CacheLimit = Annotated[
+    float,
+    typer.Option(
+        "--cache-limit", min=0.0, envvar="NSA_CACHE_LIMIT", help="GB that readings may take."
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")]
+
+CACHE_LIMIT_GB = 20.0
+
+
+def check_attention(attention: str) -> None:
+    """Refuse an unknown kind of attention.
+
+    Raises:
+        UsageError: If it is one.
+    """
+    if attention not in ("nsa", "dense"):
+        raise UsageError(f"--attention is {attention!r}", hint="say nsa or dense")
+
+
+def check_device(device: str) -> None:
+    """Refuse an unknown device.
+
+    Raises:
+        UsageError: If it is one.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device is {device!r}", hint="say auto, cpu or cuda")
+
+
+def limit_bytes(gigabytes: float) -> int:
+    """What `--cache-limit` says, in bytes."""
+    return int(min(gigabytes, 1e9) * 1e9)
+
+
+@contextmanager
+def rendering(*, json: bool, quiet: bool) -> Iterator[Renderer]:
+    """A renderer that leaves the terminal as it was."""
+    from nsa_cli.render import HumanRenderer, JsonRenderer
+
+    renderer = (JsonRenderer if json else HumanRenderer)(quiet=quiet)
+    try:
+        yield renderer
+    finally:
+        renderer.close()
