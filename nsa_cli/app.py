@@ -9,8 +9,7 @@ import typer
 
 from nsa_cli import __version__
 from nsa_cli.boundary import Boundary
-from nsa_cli.commands.ask import ask
-from nsa_cli.commands.bench import bench
+from nsa_cli.commands import ask, bench
 
 _EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
 
@@ -57,5 +56,5 @@ def main(
     """Options before a command."""
 
 
-app.command()(ask)
-app.add_typer(bench, name="bench")
+app.command(help=ask.HELP)(ask.ask)
+app.add_typer(bench.bench, name="bench")

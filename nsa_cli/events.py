@@ -55,6 +55,7 @@ class Citation:
         quote: Verbatim from the text.
         verified: Whether the answer's content is found in the passage.
         score: Share of the model's attention, 0 to 1, among the passages found.
+        unit: What `page` counts: `page`, `slide`, `sheet`, `cell` or `chapter`.
     """
 
     source: str
@@ -65,6 +66,7 @@ class Citation:
     quote: str
     verified: bool
     score: float
+    unit: str = "page"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,6 +97,10 @@ class Prompter:
         ids = np.concatenate([instruction, asked, self._after])
         return Question(ids=ids, instruction=len(instruction), asked=len(asked))
 
+    def room(self, question: str) -> int:
+        """Tokens that a question takes behind a text."""
+        return len(self.question(question).ids)
+
     def _text(self, parts: Sequence[tuple[Ids, Characters]], end: int) -> Text:
         gap = self._tokenizer.encode(_GAP)
         ids, characters = [self._before], [np.full(len(self._before), -1, np.int64)]

@@ -26,6 +26,17 @@ Temperature = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable.")]
 System = Annotated[str | None, typer.Option("--system", help="Instructions for the model.")]
+Pages = Annotated[
+    str | None, typer.Option("--pages", help="Of PDFs and the like, such as 10-40,55.")
+]
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="Files, folders, globs, or - for standard input.",
+        show_default=False,
+    ),
+]
 Password = Annotated[str | None, typer.Option("--password", help="Of an encrypted PDF.")]
 Attention = Annotated[str, typer.Option("--attention", help="nsa, or dense to compare with.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
@@ -61,6 +72,17 @@ def check_device(device: str) -> None:
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device is {device!r}", hint="say auto, cpu or cuda")
+
+
+def check_pages(pages: str) -> None:
+    """Refuse what says no pages.
+
+    Raises:
+        UsageError: If it does not.
+    """
+    from nsa_cli.documents.pages import PageRanges
+
+    PageRanges.parse(pages)
 
 
 def limit_bytes(gigabytes: float) -> int:

@@ -143,7 +143,8 @@ class Asker:
             shutil.rmtree(self.cache / "answers", ignore_errors=True)
         self.events = []
         defaults = {"model": str(self.model), "max_tokens": 6, "cache_limit_bytes": 10**9}
-        return ask(str(source), question, Options(**{**defaults, **options}), self.events.append)
+        how = Options(**{**defaults, **options})
+        return next(ask([str(source)], [question], how, self.events.append))
 
     @property
     def notes(self) -> list[str]:

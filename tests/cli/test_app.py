@@ -18,7 +18,8 @@ from nsa_cli.__main__ import main
 
 KEYS = ["answer", "citations", "model", "attention", "finish_reason", "stats"]
 CITATION_KEYS = [
-    *("source", "page", "page_label", "line_start", "line_end", "quote", "verified", "score")
+    *("source", "page", "page_label", "line_start", "line_end", "quote", "verified", "score"),
+    "unit",
 ]
 STATS_KEYS = [
     *("document_tokens", "reused_tokens", "question_tokens", "answer_tokens", "load_seconds"),
@@ -93,6 +94,11 @@ def test_the_same_answer_for_people_and_programs(nsa: Run, text_file: Path) -> N
     ("arguments", "message"),
     [
         (("a.txt", "   "), "the question is empty"),
+        (("a.txt",), "there is no question about a.txt"),
+        (("a.txt", "-a", " "), "the question is empty"),
+        (("a.txt", "/dev/null"), "there is no question: /dev/null is a file"),
+        (("-", "-", "why?"), "- is named twice"),
+        (("a.txt", "why?", "--pages", "3-1"), "--pages is '3-1', and 3-1 is no range of pages"),
         (("a.txt", "why?", "--attention", "sliding"), "--attention is 'sliding'"),
         (("a.txt", "why?", "--device", "tpu"), "--device is 'tpu'"),
     ],
@@ -113,7 +119,7 @@ def test_usage(nsa: Run, arguments: tuple[str, ...], message: str) -> None:
 
 TYPER_ERRORS = [
     ("ask", "a.txt", "why?", "--bogus"),
-    ("ask", "a.txt"),
+    ("ask",),
     ("ask", "a.txt", "why?", "--max-tokens", "0"),
     ("ask", "a.txt", "why?", "--temperature", "hot"),
     ("nothing",),
@@ -151,7 +157,7 @@ def unreadable(folder: Path) -> dict[str, Path]:
         writer.write(folder / name)
     return {
         "missing": folder / "missing.txt",
-        "not_a_file": folder,
+        "not_a_file": Path("/dev/null"),
         "empty": folder / "empty.txt",
         "binary": folder / "image.bin",
         "broken": folder / "broken.pdf",

@@ -1,0 +1,188 @@
+"""A model at work on documents: each is read once, then asked, searched or summed up.
+
+A text is kept when it was read; a question looks over all of it, the passages it lights on are
+read again closely, and the answer is decoded from those. A short text is answered directly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from nsa_cli.citations import cite
+from nsa_cli.documents import Document
+from nsa_cli.engine import (
+    CLOSE_TOKENS,
+    Answer,
+    Emit,
+    Loaded,
+    decode_answer,
+    fitting_config,
+    look,
+    pick_device,
+    weigh,
+)
+from nsa_cli.events import Finished, Stats
+from nsa_cli.evidence import Passage
+from nsa_cli.memory import peak_memory_bytes
+from nsa_cli.options import Options
+from nsa_cli.prompt import Prompter, Question, Text
+from nsa_cli.reading import Readings
+from nsa_models.cache import KVCache
+from nsa_models.generation import prefill
+from nsa_models.loading import load_model
+from nsa_models.resolve import ModelFolder
+from nsa_models.tokenizer import Tokenizer
+
+
+class Session:
+    """One model, loaded once for documents whose lengths ask for the same context.
+
+    Args:
+        where: The model.
+        options: How to read and answer.
+        emit: Receives everything worth showing, in order; results are not among it.
+    """
+
+    def __init__(self, where: ModelFolder, options: Options, emit: Emit) -> None:
+        self.options = options
+        self.emit = emit
+        self._where = where
+        self._loaded: Loaded | None = None
+        self.tokenizer = Tokenizer.from_folder(where.folder)
+        self.prompter = Prompter(self.tokenizer, options.system)
+
+    def read(self, document: Document, room: int) -> OpenText:
+        """Read a document, as much of it as is not kept.
+
+        Args:
+            document: The text.
+            room: Tokens that the longest question and its answer need behind it.
+
+        Raises:
+            NsaError: If it does not fit the model, or memory runs out.
+        """
+        text = self.prompter.whole(document)
+        started = time.monotonic()
+        loaded = self._load(len(text.ids), room)
+        loading = time.monotonic() - started
+        readings = Readings.open(
+            loaded.model,
+            self._where.fingerprint,
+            self.tokenizer.fingerprint,
+            self.options,
+            self.emit,
+        )
+        started = time.monotonic()
+        cache, reused = readings.read(text.ids, room, document.name)
+        return OpenText(
+            session=self,
+            loaded=loaded,
+            document=document,
+            text=text,
+            cache=cache,
+            room=room,
+            reused_tokens=reused,
+            load_seconds=loading,
+            read_seconds=time.monotonic() - started,
+        )
+
+    def _load(self, tokens: int, room: int) -> Loaded:
+        config = fitting_config(self._where, tokens, room, self.options, self.emit)
+        held = self._loaded
+        if held is None or held.model.config.to_dict() != config.to_dict():
+            self._loaded = None  # its memory goes before the next one's comes
+            model = load_model(self._where.folder, config, device=pick_device(self.options.device))
+            self._loaded = held = Loaded(where=self._where, model=model, tokenizer=self.tokenizer)
+        return held
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenText:
+    """A document that was read, open for questions.
+
+    Attributes:
+        session: What read it.
+        loaded: The model, with the context that the document needs.
+        document: The document.
+        text: Its tokens.
+        cache: What was read, with room behind it.
+        room: Tokens of that room.
+        reused_tokens: Tokens that did not have to be read.
+        load_seconds: What loading the model took.
+        read_seconds: What reading took.
+    """
+
+    session: Session
+    loaded: Loaded
+    document: Document
+    text: Text
+    cache: KVCache
+    room: int
+    reused_tokens: int
+    load_seconds: float
+    read_seconds: float
+
+    def answer(self, question: str) -> Finished:
+        """Answer a question; the text stays open for the next one."""
+        asked = self.session.prompter.question(question)
+        started = time.monotonic()
+        passages = look(self.loaded.model, self.cache, self.text, asked, self.document)
+        text, answer = self.decode(passages, asked, started)
+        size = self.loaded.model.config.select_block
+        weighed = weigh(passages, answer.mass, text, size)
+        config = self.loaded.model.config
+        return Finished(
+            answer=answer.text,
+            citations=cite(self.document, weighed, answer.text, question),
+            model=self.loaded.where.name,
+            attention={
+                "reading": asdict(config.reading()),
+                "answering": asdict(config.answering()),
+            },
+            finish_reason=answer.finish_reason,
+            stats=self.stats(asked, answer),
+        )
+
+    def decode(
+        self, passages: Sequence[Passage], asked: Question, started: float
+    ) -> tuple[Text, Answer]:
+        """Decode an answer from some passages, or from all of a short text.
+
+        Args:
+            passages: What to answer from.
+            asked: The question.
+            started: When the question came, on the monotonic clock, in seconds.
+
+        Returns:
+            The text that the answer was decoded from, and the answer.
+        """
+        text, cache, length = self.text, self.cache, self.cache.length
+        model = self.loaded.model
+        if text.document_tokens > CLOSE_TOKENS and passages:
+            text = self.session.prompter.excerpts(self.document, passages)
+            cache = KVCache(
+                model.config, len(text.ids) + self.room, dtype=model.dtype, device=model.device
+            )
+            for _ in prefill(model, text.ids, cache):
+                pass
+        answer = decode_answer(
+            self.loaded, cache, text, asked, self.session.options, self.session.emit, started
+        )
+        self.cache.truncate(length)
+        return text, answer
+
+    def stats(self, asked: Question, answer: Answer) -> Stats:
+        """Counts and times of an answer."""
+        return Stats(
+            document_tokens=len(self.text.ids),
+            reused_tokens=self.reused_tokens,
+            question_tokens=len(asked.ids),
+            answer_tokens=answer.tokens,
+            load_seconds=round(self.load_seconds, 3),
+            prefill_seconds=round(self.read_seconds, 3),
+            time_to_first_token_seconds=round(answer.first_token_seconds, 3),
+            decode_tokens_per_second=round(answer.tokens_per_second, 2),
+            peak_memory_bytes=peak_memory_bytes(),
+        )
