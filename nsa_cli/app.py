@@ -9,7 +9,7 @@ import typer
 
 from nsa_cli import __version__
 from nsa_cli.boundary import Boundary
-from nsa_cli.commands import ask, bench
+from nsa_cli.commands import ask, bench, find
 
 _EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
 
@@ -57,4 +57,5 @@ def main(
 
 
 app.command(help=ask.HELP)(ask.ask)
+app.command(help=find.HELP)(find.find)
 app.add_typer(bench.bench, name="bench")

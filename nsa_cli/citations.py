@@ -204,7 +204,7 @@ def cite(
     """
     cited = []
     for passage in passages:
-        start, end = _quote(document, passage, answer, question)
+        start, end = best_sentence(document, passage, answer, question)
         if start == end:
             continue
         place = document.locate(start, end)
@@ -225,8 +225,13 @@ def cite(
     return tuple(cited[:at_most])
 
 
-def _quote(document: Document, passage: Passage, answer: str, question: str) -> tuple[int, int]:
-    """The sentence of a passage that shares most with answer and question, as characters."""
+def best_sentence(
+    document: Document, passage: Passage, answer: str, question: str
+) -> tuple[int, int]:
+    """The sentence of a passage that shares most with answer and question, as characters.
+
+    It lies in one piece of the document; the range is empty where there is none.
+    """
     said, asked = words(answer), words(question)
 
     def worth(span: tuple[int, int]) -> float:

@@ -103,3 +103,28 @@ class Finished(Event):
     attention: dict[str, Any] = field(default_factory=dict)
     finish_reason: str
     stats: Stats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A passage that the model's own look lit on.
+
+    Attributes:
+        source: The document as the user named it.
+        page: Physical page from 1, or None where there are no pages.
+        page_label: The page's own label where it differs.
+        line_start: First line of the quote, from 1, in the page or file.
+        line_end: Its last line.
+        quote: Verbatim from the text: the sentence that shares most with the query.
+        score: Share of the model's attention, 0 to 1, among the passages found.
+        unit: What `page` counts: `page`, `slide`, `sheet`, `cell` or `chapter`.
+    """
+
+    source: str
+    page: int | None
+    page_label: str | None
+    line_start: int
+    line_end: int
+    quote: str
+    score: float
+    unit: str = "page"

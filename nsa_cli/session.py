@@ -10,21 +10,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from nsa_cli.citations import cite
+from nsa_cli import shelf
+from nsa_cli.citations import best_sentence, cite
 from nsa_cli.documents import Document
 from nsa_cli.engine import (
     CLOSE_TOKENS,
     Answer,
     Emit,
     Loaded,
+    block_scores,
     decode_answer,
     fitting_config,
     look,
+    passages_of,
     pick_device,
     weigh,
 )
-from nsa_cli.events import Finished, Stats
-from nsa_cli.evidence import Passage
+from nsa_cli.events import Finished, Match, Stats
+from nsa_cli.evidence import Passage, best_runs
 from nsa_cli.memory import peak_memory_bytes
 from nsa_cli.options import Options
 from nsa_cli.prompt import Prompter, Question, Text
@@ -76,6 +79,8 @@ class Session:
         )
         started = time.monotonic()
         cache, reused = readings.read(text.ids, room, document.name)
+        if readings.store is not None:
+            shelf.describe(readings.store.folder(text.ids), document, self._where.name)
         return OpenText(
             session=self,
             loaded=loaded,
@@ -144,6 +149,38 @@ class OpenText:
             finish_reason=answer.finish_reason,
             stats=self.stats(asked, answer),
         )
+
+    def find(self, query: str, top: int) -> list[Match]:
+        """The passages that a query lights on, best first.
+
+        Args:
+            query: What to look for, in words or as a question.
+            top: Passages at most.
+        """
+        asked = self.session.prompter.question(query)
+        model, size = self.loaded.model, self.loaded.model.config.select_block
+        scores = block_scores(model, self.cache, self.text, asked)
+        if self.text.document_tokens > CLOSE_TOKENS:  # heads rest there whatever is asked
+            scores[[0, -2, -1]] = 0
+        found = passages_of(best_runs(scores, top, 0), self.text, self.document, size)
+        matches = []
+        for passage in sorted(found, key=lambda each: each.score, reverse=True):
+            start, end = best_sentence(self.document, passage, "", query)
+            if start < end:
+                at = self.document.locate(start, end)
+                matches.append(
+                    Match(
+                        source=at.source,
+                        page=at.page,
+                        page_label=at.page_label,
+                        line_start=at.line_start,
+                        line_end=at.line_end,
+                        quote=self.document.text[start:end],
+                        score=round(passage.score, 4),
+                        unit=at.unit,
+                    )
+                )
+        return matches
 
     def decode(
         self, passages: Sequence[Passage], asked: Question, started: float

@@ -14,8 +14,6 @@ from typing import Any
 import pypdf
 import pytest
 
-from nsa_cli.__main__ import main
-
 KEYS = ["answer", "citations", "model", "attention", "finish_reason", "stats"]
 CITATION_KEYS = [
     *("source", "page", "page_label", "line_start", "line_end", "quote", "verified", "score"),
@@ -27,25 +25,6 @@ STATS_KEYS = [
     "peak_memory_bytes",
 ]
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def nsa(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """A function that runs `nsa` in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: str, model: Path | None = tiny_model) -> tuple[int, str, str]:
-        named = ("--model", str(model)) if model and "ask" in arguments else ()
-        few = ("--max-tokens", "6") if named and "--max-tokens" not in arguments else ()
-        monkeypatch.setattr(sys, "argv", ["nsa", *arguments, *named, *few])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capsys.readouterr()
-        assert "\x1b" not in out + err
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 def test_an_answer(nsa: Run, text_file: Path) -> None:
