@@ -9,7 +9,7 @@ import typer
 
 from nsa_cli import __version__
 from nsa_cli.boundary import Boundary
-from nsa_cli.commands import ask, bench, find
+from nsa_cli.commands import ask, bench, cache, config, doctor, find, models
 
 _EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
 
@@ -40,6 +40,10 @@ app = typer.Typer(
 )
 
 
+_CONFIGURED = ("ask", "find", "summarize", "batch", "chat")
+"""Commands whose options can be set in a file."""
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"nsa {__version__}\n")
@@ -48,14 +52,25 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def main(
+    ctx: typer.Context,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Options before a command."""
+    """Options before a command; what is set elsewhere stands in for flags."""
+    if ctx.invoked_subcommand in _CONFIGURED:
+        from nsa_cli import settings
+
+        found = settings.effective()
+        said = {name: setting.value for name, setting in found.items()}
+        ctx.default_map = dict.fromkeys(_CONFIGURED, said)
 
 
 app.command(help=ask.HELP)(ask.ask)
 app.command(help=find.HELP)(find.find)
+app.command(help=doctor.HELP)(doctor.doctor)
+app.add_typer(cache.cache, name="cache")
+app.add_typer(models.models, name="models")
+app.add_typer(config.config, name="config")
 app.add_typer(bench.bench, name="bench")

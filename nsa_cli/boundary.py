@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -23,16 +24,20 @@ class Boundary(TyperGroup):
     """Turns what goes wrong into one line, or one JSON object, and an exit code."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the program; wrong usage is told as JSON too where that was asked for."""
-        if not as_json():
-            return super().main(*args, **extra)
+        """Run the program; wrong usage is told in one line, or as JSON, like all else."""
         try:
-            code = super().main(*args, **{**extra, "standalone_mode": False})
+            code = super().main(*args, **{**extra, "prog_name": "nsa", "standalone_mode": False})
         except Exception as refused:
-            message = getattr(refused, "format_message", None)
+            # Typer carries its own click, so what it raises is told by what it can do.
+            kind, message = type(refused).__name__, getattr(refused, "format_message", None)
+            if kind == "Abort":
+                sys.exit(130)
             if message is None:
                 raise
-            show_failure(UsageError(message().rstrip("."), hint="see `nsa --help`"))
+            if kind == "NoArgsIsHelpError":
+                sys.stderr.write(message() + "\n")
+            else:
+                show_failure(_usage(message(), getattr(refused, "ctx", None)))
             code = UsageError.exit_code
         sys.exit(code)
 
@@ -51,6 +56,22 @@ class Boundary(TyperGroup):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
+
+
+_QUESTION = re.compile(r"\s*(?:\. )?(Did you mean .*\?)$")
+
+
+def _usage(message: str, ctx: Any) -> UsageError:
+    """What typer says about wrong usage, in this program's words."""
+    said = " ".join(message.split()).rstrip(".")
+    suggestion = _QUESTION.search(said)
+    if suggestion:
+        said, hint = said[: suggestion.start()], suggestion[1]
+    elif options := re.search(r" \(Possible options: (.*)\)$", said):
+        said, hint = said[: options.start()], f"did you mean {options[1]}?"
+    else:
+        hint = f"see `{ctx.command_path if ctx is not None else 'nsa'} --help`"
+    return UsageError(said[:1].lower() + said[1:], hint=hint)
 
 
 def show_failure(error: NsaError) -> None:

@@ -23,13 +23,8 @@ HELP = """Answer a question about documents, with the pages it stands on.
 
 
 def ask(
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE... QUESTION",
-            help="Files, folders, globs, or - for standard input; then what you want to know.",
-        ),
-    ],
+    sources: shared.Sources,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
     more: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,7 +48,7 @@ def ask(
     """Answer a question about documents, with the pages it stands on."""
     shared.check_attention(attention)
     shared.check_device(device)
-    sources, questions = _divide(words, more or [])
+    named, questions = _divide([*sources, question], more or [])
     with shared.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.asking import ask as answer
         from nsa_cli.options import Options
@@ -73,7 +68,7 @@ def ask(
         )
         if pages is not None:
             shared.check_pages(pages)
-        answers = answer(sources, questions, options, renderer)
+        answers = answer(named, questions, options, renderer)
         if len(questions) == 1:
             renderer.finish(next(answers))
         else:

@@ -29,13 +29,8 @@ pages.
 
 
 def find(
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE... QUERY",
-            help="Files, folders, globs, or - for standard input; then what to look for.",
-        ),
-    ],
+    sources: shared.Sources,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
     top: Annotated[int, typer.Option("--top", "-n", min=1, help="Passages at most.")] = 10,
     model: shared.Model = DEFAULT_MODEL,
     json: shared.Json = False,
@@ -48,7 +43,6 @@ def find(
 ) -> None:
     """Find the passages that a question or some words are about, best first."""
     shared.check_device(device)
-    *sources, query = words
     if not sources:
         raise UsageError(f"nothing to look for in {query}", hint="say it after the source")
     if not query.strip():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,7 +33,8 @@ Pages = Annotated[
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE...",
+        metavar="SOURCE",
+        default_factory=list,
         help="Files, folders, globs, or - for standard input.",
         show_default=False,
     ),
@@ -45,13 +47,63 @@ Store = Annotated[
 ]
 CacheLimit = Annotated[
     float,
-    typer.Option(
-        "--cache-limit", min=0.0, envvar="NSA_CACHE_LIMIT", help="GB that readings may take."
-    ),
+    typer.Option("--cache-limit", min=0.0, help="GB that readings may take."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")]
 
 CACHE_LIMIT_GB = 20.0
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one object on standard output."""
+    from nsa_cli.render import print_json as printed
+
+    printed(value)
+
+
+def print_rows(
+    head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, right: Sequence[int] = ()
+) -> None:
+    """Print a table whose columns stand below each other; nothing where there is no row.
+
+    Args:
+        head: The names of the columns, or nothing.
+        rows: As many texts each as there are columns.
+        right: Columns that are set to the right.
+    """
+    lines = [*([head] if head and rows else []), *rows]
+    if not lines:
+        return
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [
+            text.rjust(width) if number in right else text.ljust(width)
+            for number, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str, *, quiet: bool = False) -> None:
+    """A line on standard error."""
+    if not quiet:
+        sys.stderr.write(f"nsa: {text}\n")
+
+
+def confirm(question: str, *, force: bool) -> None:
+    """Ask before something is lost.
+
+    Raises:
+        UsageError: If nobody can be asked, and `force` is not given.
+        typer.Exit: If the answer is no.
+    """
+    if force:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("nobody can be asked", hint="say --force to do it without asking")
+    if not typer.confirm(question, err=True):
+        note("nothing is removed")
+        raise typer.Exit(1)
 
 
 def check_attention(attention: str) -> None:

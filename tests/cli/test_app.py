@@ -109,7 +109,31 @@ TYPER_ERRORS = [
 def test_usage_that_typer_finds(nsa: Run, arguments: tuple[str, ...]) -> None:
     code, out, err = nsa(*arguments, model=None)
     assert (code, out) == (2, "")
-    assert "Error" in err
+    assert err.startswith("nsa: ")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("aks",), "nsa: no such command 'aks'. Did you mean 'ask'?"),
+        (("cache", "lst"), "nsa: no such command 'lst'. Did you mean 'list'?"),
+        (
+            ("find", "a", "b", "--tpo", "3"),
+            "nsa: no such option: --tpo. Did you mean --store, --top?",
+        ),
+        (("ask",), "nsa: missing argument 'QUESTION'. See `nsa ask --help`."),
+    ],
+)
+def test_typos_get_a_suggestion(nsa: Run, arguments: tuple[str, ...], said: str) -> None:
+    code, out, err = nsa(*arguments, model=None)
+    assert (code, out, err.strip()) == (2, "", said)
+
+
+def test_no_command_shows_the_help(nsa: Run) -> None:
+    code, _, err = nsa()
+    assert code == 2
+    assert "Usage: nsa" in err
 
 
 @pytest.mark.parametrize("arguments", TYPER_ERRORS[:4])
