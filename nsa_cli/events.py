@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nsa_cli.documents import Location
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,3 +131,20 @@ class Match:
     quote: str
     score: float
     unit: str = "page"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where something stands; the fields are those of a citation."""
+
+    source: str
+    page: int | None
+    page_label: str | None
+    line_start: int
+    line_end: int
+    unit: str = "page"
+
+    @classmethod
+    def of(cls, location: Location) -> Place:
+        """The place of a range of characters."""
+        return cls(**asdict(location))

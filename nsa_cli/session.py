@@ -134,7 +134,8 @@ class OpenText:
         asked = self.session.prompter.question(question)
         started = time.monotonic()
         passages = look(self.loaded.model, self.cache, self.text, asked, self.document)
-        text, answer = self.decode(passages, asked, started)
+        whole = self.text.document_tokens <= CLOSE_TOKENS
+        text, answer = self.decode(passages, asked, started, whole=whole)
         size = self.loaded.model.config.select_block
         weighed = weigh(passages, answer.mass, text, size)
         config = self.loaded.model.config
@@ -183,21 +184,22 @@ class OpenText:
         return matches
 
     def decode(
-        self, passages: Sequence[Passage], asked: Question, started: float
+        self, passages: Sequence[Passage], asked: Question, started: float, *, whole: bool
     ) -> tuple[Text, Answer]:
-        """Decode an answer from some passages, or from all of a short text.
+        """Decode an answer from some passages, or from all of a text.
 
         Args:
             passages: What to answer from.
             asked: The question.
             started: When the question came, on the monotonic clock, in seconds.
+            whole: Whether to answer from all of the text.
 
         Returns:
             The text that the answer was decoded from, and the answer.
         """
         text, cache, length = self.text, self.cache, self.cache.length
         model = self.loaded.model
-        if text.document_tokens > CLOSE_TOKENS and passages:
+        if passages and not whole:
             text = self.session.prompter.excerpts(self.document, passages)
             cache = KVCache(
                 model.config, len(text.ids) + self.room, dtype=model.dtype, device=model.device

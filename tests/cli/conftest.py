@@ -40,7 +40,7 @@ CORPUS = [
 NSA_VARIABLES = [name for name in os.environ if name.startswith("NSA_")]
 NSA_VARIABLES = [name for name in NSA_VARIABLES if name not in ("NSA_CACHE_DIR", "NSA_TEST_SEED")]
 READERS = {"ask", "find", "summarize", "batch", "chat"}
-DECODERS = READERS - {"find"}
+DECODERS = {"ask", "batch", "chat"}
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
