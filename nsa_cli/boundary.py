@@ -51,6 +51,8 @@ class Boundary(TyperGroup):
         except KeyboardInterrupt:
             kept = "--no-store" not in sys.argv[1:]
             hint = "what was read is kept; run it again to go on" if kept else "nothing is kept"
+            if "batch" in sys.argv[1:2] and "--out" in sys.argv:
+                hint = "the rows so far are kept; go on with --resume"
             show_failure(NsaError("interrupted", hint=hint, code="interrupted"))
             raise typer.Exit(130) from None
         except BrokenPipeError:

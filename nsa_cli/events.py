@@ -39,6 +39,21 @@ class Progress(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Overall(Event):
+    """How far a batch has come.
+
+    Attributes:
+        done: Documents that are done.
+        total: Documents in all.
+        name: The one at hand; empty at the end.
+    """
+
+    done: int
+    total: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerText(Event):
     """The next piece of the answer."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nsa_cli.asking import find_model, open_sources
+from nsa_cli.desk import Desk
 from nsa_cli.documents import read_sources, title
 from nsa_cli.events import Event, Match, Note
 from nsa_cli.options import Options
@@ -26,9 +26,6 @@ def find(
         NsaError: Whatever goes wrong that the user can do something about.
     """
     sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
-    where = find_model(options, emit)
-    document = open_sources(sources, title(arguments, len(sources)), options, emit)
-    from nsa_cli.session import Session
-
-    session = Session(where, options, emit)
-    return session.read(document, session.prompter.room(query)).find(query, top)
+    desk = Desk(options, emit)
+    room = desk.session.prompter.room(query)
+    return desk.open(sources, title(arguments, len(sources)), room).find(query, top)

@@ -32,11 +32,15 @@ from nsa_cli.memory import peak_memory_bytes
 from nsa_cli.options import Options
 from nsa_cli.prompt import Prompter, Question, Text
 from nsa_cli.reading import Readings
+from nsa_cli.store import ANSWER_ROOM
 from nsa_models.cache import KVCache
 from nsa_models.generation import prefill
 from nsa_models.loading import load_model
 from nsa_models.resolve import ModelFolder
 from nsa_models.tokenizer import Tokenizer
+
+_ROOM_STEP = 256
+"""Room is made in steps, so that the next question mostly finds enough."""
 
 
 class Session:
@@ -70,6 +74,9 @@ class Session:
         started = time.monotonic()
         loaded = self._load(len(text.ids), room)
         loading = time.monotonic() - started
+        wide = -(-room // _ROOM_STEP) * _ROOM_STEP
+        if len(text.ids) + wide <= loaded.model.config.max_position_embeddings:
+            room = max(room, min(wide, ANSWER_ROOM))
         readings = Readings.open(
             loaded.model,
             self._where.fingerprint,

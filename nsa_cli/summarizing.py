@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsa_cli.asking import find_model, open_sources
+from nsa_cli.desk import Desk
 from nsa_cli.documents import read_sources, title
+from nsa_cli.documents.sources import Source
 from nsa_cli.events import AnswerText, Event, Note
 from nsa_cli.options import Options
 
 if TYPE_CHECKING:
+    from nsa_cli.session import OpenText
     from nsa_cli.summary import Statement
 
 
@@ -55,22 +57,29 @@ def summarize(
         NsaError: Whatever goes wrong that the user can do something about.
     """
     sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
-    where = find_model(options, emit)
-    document = open_sources(sources, title(arguments, len(sources)), options, emit)
+    desk = Desk(options, without_answers(emit))
+    text = open_for_summary(desk, sources, title(arguments, len(sources)), focus)
     from nsa_cli import summary
     from nsa_cli.outline import sections
-    from nsa_cli.session import Session
 
-    if outline and not sections(document):
-        emit(Note(text=f"{document.name} has no headings that can be told; summed up by its parts"))
-    session = Session(where, options, without_answers(emit))
-    asked = session.prompter.room(summary.request(focus))
-    text = session.read(document, summary.room(asked))
+    if outline and not sections(text.document):
+        emit(Note(text=f"{text.document.name} has no headings that can be told; its parts serve"))
     return Summed(
         statements=summary.summarize(text, length=length, focus=focus, outline=outline),
-        model=where.name,
+        model=desk.where.name,
         document_tokens=len(text.text.ids),
         reused_tokens=text.reused_tokens,
+    )
+
+
+def open_for_summary(
+    desk: Desk, sources: Sequence[Source], name: str, focus: str | None
+) -> OpenText:
+    """Read sources with the room that statements need."""
+    from nsa_cli import summary
+
+    return desk.open(
+        sources, name, summary.room(desk.session.prompter.room(summary.request(focus)))
     )
 
 

@@ -70,10 +70,10 @@ def pull_command(name: Name, quiet: shared.Quiet = False) -> None:
     """Fetch and unpack a model now, so that it works without a network."""
     entry = model_entry(name)
     with shared.rendering(json=False, quiet=quiet) as renderer:
-        from nsa_cli.asking import find_model
+        from nsa_cli.desk import Desk
         from nsa_cli.options import Options
 
-        folder = find_model(Options(model=entry.name), renderer).folder
+        folder = Desk(Options(model=entry.name), renderer).where.folder
     shared.note(f"{entry.name} is in {folder}", quiet=quiet)
 
 
