@@ -9,7 +9,7 @@ import typer
 
 from nsa_cli import __version__
 from nsa_cli.boundary import Boundary
-from nsa_cli.commands import ask, batch, bench, cache, config, doctor, find, models, summarize
+from nsa_cli.commands import ask, batch, bench, cache, chat, config, doctor, find, models, summarize
 
 _EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
 
@@ -71,6 +71,7 @@ def main(
 app.command(help=ask.HELP)(ask.ask)
 app.command(help=find.HELP)(find.find)
 app.command(help=summarize.HELP)(summarize.summarize)
+app.command(help=chat.HELP)(chat.chat)
 app.command(help=batch.HELP)(batch.batch)
 app.command(help=doctor.HELP)(doctor.doctor)
 app.add_typer(cache.cache, name="cache")

@@ -100,15 +100,17 @@ def block_scores(model: NSAForCausalLM, cache: KVCache, text: Text, asked: Quest
     length, size = cache.length, model.config.select_block
     ids = torch.as_tensor(asked.ids, dtype=torch.long, device=model.device)
     ids = ids[: asked.instruction + asked.asked]
-    with torch.inference_mode():
-        output = model(
-            ids[None],
-            cache=cache,
-            settings=model.config.answering(),
-            last_logits=0,
-            return_mass=True,
-        )
-    cache.truncate(length)
+    try:
+        with torch.inference_mode():
+            output = model(
+                ids[None],
+                cache=cache,
+                settings=model.config.answering(),
+                last_logits=0,
+                return_mass=True,
+            )
+    finally:  # Ctrl-C in a chat
+        cache.truncate(length)
     scores = question_evidence(output.mass[:, 0], asked.instruction, asked.asked).cpu()
     scores = scores[: -(-length // size)]
     for block in range(len(scores)):

@@ -132,6 +132,17 @@ class HumanRenderer:
                 sys.stdout.flush()
 
     def finish(self, finished: Finished) -> None:
+        """End the answer, print its citations and what it took."""
+        self.finish_answer(finished)
+        stats = finished.stats
+        new = stats.document_tokens - stats.reused_tokens
+        first = stats.time_to_first_token_seconds
+        self._status.note(
+            f"{stats.document_tokens:,} tokens, {new:,} of them read in "
+            f"{stats.prefill_seconds:.1f} s; first word after {first:.1f} s"
+        )
+
+    def finish_answer(self, finished: Finished) -> None:
         """End the answer and print its citations."""
         self._status.close()
         if self._begun:
@@ -145,19 +156,19 @@ class HumanRenderer:
         sys.stdout.flush()
         if finished.finish_reason == "length":
             self._status.note("the answer was cut by --max-tokens; raise it for more")
-        stats = finished.stats
-        new = stats.document_tokens - stats.reused_tokens
-        first = stats.time_to_first_token_seconds
-        self._status.note(
-            f"{stats.document_tokens:,} tokens, {new:,} of them read in "
-            f"{stats.prefill_seconds:.1f} s; first word after {first:.1f} s"
-        )
+        self._begun = False
+
+    def stop(self) -> None:
+        """End an answer that was stopped."""
+        self._status.close()
+        sys.stdout.write("\n" if self._begun else "")
+        sys.stdout.flush()
+        self._begun = False
 
     def finish_all(self, questions: Sequence[str], answers: Iterable[Finished]) -> None:
         """Print each question above its answer."""
         results = iter(answers)
         for number, question in enumerate(questions):
-            self._begun = False
             sys.stdout.write(f"{chr(10) if number else ''}Q: {question}\n")
             sys.stdout.flush()
             self.finish(next(results))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from nsa_cli import shelf
 from nsa_cli.citations import best_sentence, cite
@@ -110,6 +110,22 @@ class Session:
         return held
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A question of a conversation, its answer, and the passage that bore most of it."""
+
+    question: str
+    answer: str
+    passage: Passage | None
+
+
+def _with(found: list[Passage], one: Passage | None) -> list[Passage]:
+    """Passages with one more, in the order of the text, unless it is among them."""
+    if one is None or any(one.start < other.end and other.start < one.end for other in found):
+        return found
+    return sorted([*found, replace(one, score=0.0)], key=lambda passage: passage.start)
+
+
 @dataclass(slots=True, kw_only=True)
 class OpenText:
     """A document that was read, open for questions.
@@ -138,15 +154,33 @@ class OpenText:
 
     def answer(self, question: str) -> Finished:
         """Answer a question; the text stays open for the next one."""
-        asked = self.session.prompter.question(question)
+        return self.answer_after((), question)[0]
+
+    def answer_after(self, turns: Sequence[Turn], question: str) -> tuple[Finished, Turn]:
+        """Answer a question that may take up earlier ones.
+
+        The model sees the earlier questions and answers, and the passage of the last answer
+        beside those that the question lights on.
+
+        Args:
+            turns: Earlier questions with their answers, in order.
+            question: What is asked now.
+
+        Returns:
+            The answer, and the turn that it makes.
+        """
+        prompter, size = self.session.prompter, self.loaded.model.config.select_block
+        asked = prompter.question(question, [(turn.question, turn.answer) for turn in turns])
         started = time.monotonic()
-        passages = look(self.loaded.model, self.cache, self.text, asked, self.document)
+        found = look(
+            self.loaded.model, self.cache, self.text, prompter.question(question), self.document
+        )
+        passages = _with(found, turns[-1].passage if turns else None)
         whole = self.text.document_tokens <= CLOSE_TOKENS
         text, answer = self.decode(passages, asked, started, whole=whole)
-        size = self.loaded.model.config.select_block
         weighed = weigh(passages, answer.mass, text, size)
         config = self.loaded.model.config
-        return Finished(
+        finished = Finished(
             answer=answer.text,
             citations=cite(self.document, weighed, answer.text, question),
             model=self.loaded.where.name,
@@ -157,6 +191,8 @@ class OpenText:
             finish_reason=answer.finish_reason,
             stats=self.stats(asked, answer),
         )
+        best = max(weighed, key=lambda passage: passage.score, default=None)
+        return finished, Turn(question=question, answer=answer.text, passage=best)
 
     def find(self, query: str, top: int) -> list[Match]:
         """The passages that a query lights on, best first.
@@ -213,10 +249,12 @@ class OpenText:
             )
             for _ in prefill(model, text.ids, cache):
                 pass
-        answer = decode_answer(
-            self.loaded, cache, text, asked, self.session.options, self.session.emit, started
-        )
-        self.cache.truncate(length)
+        try:
+            answer = decode_answer(
+                self.loaded, cache, text, asked, self.session.options, self.session.emit, started
+            )
+        finally:  # Ctrl-C in a chat
+            self.cache.truncate(length)
         return text, answer
 
     def stats(self, asked: Question, answer: Answer) -> Stats:

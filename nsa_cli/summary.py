@@ -9,7 +9,7 @@ import itertools
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from nsa_cli.citations import cite
 from nsa_cli.engine import block_scores, passages_of, weigh
 from nsa_cli.events import Citation, Place
-from nsa_cli.evidence import best_runs
+from nsa_cli.evidence import Passage, best_runs
 from nsa_cli.outline import Section, sections
 from nsa_cli.session import OpenText
 
@@ -95,7 +95,7 @@ def summarize(
         own = range(part.first, part.stop)
         runs = [run for run in best_runs(inside, _BLOCKS, _MARGIN, own[:1]) if run[1] > part.first]
         runs = [(max(a, part.first), min(b, part.stop), score) for a, b, score in runs]
-        passages = passages_of(runs, text.text, text.document, size)
+        passages = _inside(passages_of(runs, text.text, text.document, size), part.section)
         if not passages:
             continue
         source, answer = text.decode(passages, asked, time.monotonic(), whole=False)
@@ -111,6 +111,17 @@ def summarize(
             text=sentence,
             citations=cite(text.document, weighed, sentence, focus or "", at_most=1),
         )
+
+
+def _inside(passages: list[Passage], section: Section | None) -> list[Passage]:
+    """Passages without what they have of other sections."""
+    if section is None:
+        return passages
+    cut = [
+        replace(each, start=max(each.start, section.start), end=min(each.end, section.end))
+        for each in passages
+    ]
+    return [each for each in cut if each.start < each.end]
 
 
 def first_sentence(text: str) -> str:

@@ -273,6 +273,10 @@ class Terminal:
         assert words in self.shown, self.shown
         return self.shown
 
+    def read_more(self) -> None:
+        """Wait until anything more is shown."""
+        self._take()
+
     def _take(self) -> bool:
         try:
             data = os.read(self.screen, 65536)
