@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from nsa_cli import __version__
-from nsa_cli.boundary import Boundary
+from nsa_cli.boundary import NO_COLOR_FLAG, Boundary
 from nsa_cli.commands import ask, batch, bench, cache, chat, config, doctor, find, models, summarize
 
 _EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
@@ -16,7 +17,10 @@ _EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
 \b
     nsa ask report.pdf "What was the operating margin in 2019?"
     cat app.log | nsa ask - "Why did the worker die?"
-    nsa ask notes.md "Who decided it?" --json
+    nsa find src "where are retries counted"
+    nsa summarize contract.docx --outline
+    nsa chat manual.pdf
+    nsa batch papers/ --ask "Which data did they train on?" --out answers.csv
 
 \b
 Exit codes:
@@ -45,6 +49,11 @@ _CONFIGURED = ("ask", "find", "summarize", "batch", "chat")
 """Commands whose options can be set in a file."""
 
 
+def _without_color(wanted: bool) -> None:
+    if wanted:
+        os.environ["NO_COLOR"] = "1"
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"nsa {__version__}\n")
@@ -57,6 +66,10 @@ def main(
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    _no_color: Annotated[
+        bool,
+        typer.Option(NO_COLOR_FLAG, callback=_without_color, help="No colours; as NO_COLOR=1."),
     ] = False,
 ) -> None:
     """Options before a command; what is set elsewhere stands in for flags."""

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from nsa_models.errors import NsaError, UsageError
 
 JSON_FLAG = "--json"
+NO_COLOR_FLAG = "--no-color"
 
 
 def as_json() -> bool:
@@ -25,8 +26,15 @@ class Boundary(TyperGroup):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the program; wrong usage is told in one line, or as JSON, like all else."""
+        words = list(args[0] if args and args[0] is not None else sys.argv[1:])
+        own = words.index("--") if "--" in words else len(words)
+        if NO_COLOR_FLAG in words[:own]:  # behind a command as well as before it
+            words.remove(NO_COLOR_FLAG)
+            words.insert(0, NO_COLOR_FLAG)
         try:
-            code = super().main(*args, **{**extra, "prog_name": "nsa", "standalone_mode": False})
+            code = super().main(
+                words, *args[1:], **{**extra, "prog_name": "nsa", "standalone_mode": False}
+            )
         except Exception as refused:
             # Typer carries its own click, so what it raises is told by what it can do.
             kind, message = type(refused).__name__, getattr(refused, "format_message", None)

@@ -31,6 +31,10 @@ _LEAST_TOKENS = 150
 _BLOCKS = 4
 _MARGIN = 1
 _SENTENCE_END = re.compile(r"[.!?。！？][\"”’)\]]*(?=\s|$)")
+_SAYS = re.compile(
+    r"(?:This|The) (?:text|document|passage|section) "
+    r"(?:says|states|explains|describes|specifies) that "
+)
 _ABOUT = "What is this document about, and what are its main points?"
 
 
@@ -125,8 +129,11 @@ def _inside(passages: list[Passage], section: Section | None) -> list[Passage]:
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence of an answer, on one line."""
+    """The first sentence of an answer, on one line, without `This text says that`."""
     flat = " ".join(text.split())
+    if found := _SAYS.match(flat):
+        flat = flat[found.end() :]
+        flat = flat[:1].upper() + flat[1:]
     for end in _SENTENCE_END.finditer(flat):
         if end.end() > 20:
             return flat[: end.end()]

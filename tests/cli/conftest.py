@@ -38,7 +38,11 @@ CORPUS = [
     "the worker of line number wrote a report about the harbour and the weather.\n\n",
 ]
 NSA_VARIABLES = [name for name in os.environ if name.startswith("NSA_")]
-NSA_VARIABLES = [name for name in NSA_VARIABLES if name not in ("NSA_CACHE_DIR", "NSA_TEST_SEED")]
+NSA_VARIABLES = [
+    name
+    for name in NSA_VARIABLES
+    if name not in ("NSA_CACHE_DIR", "NSA_TEST_SEED", "NSA_TEST_GOLDEN")
+]
 READERS = {"ask", "find", "summarize", "batch", "chat"}
 DECODERS = {"ask", "batch", "chat"}
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

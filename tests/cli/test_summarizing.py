@@ -21,6 +21,7 @@ Run = Callable[..., tuple[int, str, str]]
         ("The pier cost 4,200\ncrowns. It was new.", "The pier cost 4,200 crowns."),
         ("Version 3.0 of it was built in Rust", "Version 3.0 of it was built in Rust"),
         ("No. It was not built at all. Ever.", "No. It was not built at all."),
+        ("This text says that either side may end it.", "Either side may end it."),
         ("", ""),
     ],
 )
