@@ -26,7 +26,7 @@ FAILED = 5
 
 
 def batch(
-    sources: shared.Sources,
+    sources: shared.Paths,
     ask: Annotated[
         list[str] | None,
         typer.Option("--ask", "-a", help="A question; may be repeated."),

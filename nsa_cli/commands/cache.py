@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nsa_cli.shelf import Kept
 
 cache = typer.Typer(
-    help="""Kept readings and answers: what they take, and how to be rid of them.
+    help="""Kept readings and answers: what they take, how to remove them.
 
 \b
     nsa cache list

@@ -25,7 +25,7 @@ ends, /help shows the rest.
 
 
 def chat(
-    sources: shared.Sources,
+    sources: shared.Paths,
     model: shared.Model = DEFAULT_MODEL,
     pages: shared.Pages = None,
     max_tokens: shared.MaxTokens = 256,

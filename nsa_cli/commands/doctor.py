@@ -9,13 +9,13 @@ import typer
 
 from nsa_cli.commands import shared
 
-HELP = """Check this machine: device, kernels, memory, model, cache, formats, configuration.
+HELP = """Check this machine, and say what to do about what is not well.
 
 \b
     nsa doctor
     nsa doctor --json
 
-Each thing that is not well says what to do about it. Exit code 1 if something does not work.
+Looks at the device, kernels, memory, the model, the cache, formats and settings. Exit code 1 if something does not work.
 """
 
 _MARKS = {"ok": "ok  ", "warning": "note", "failure": "FAIL"}

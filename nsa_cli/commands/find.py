@@ -16,7 +16,7 @@ from nsa_models.registry import DEFAULT_MODEL
 if TYPE_CHECKING:
     from nsa_cli.events import Match
 
-HELP = """Find the passages that a question or some words are about, best first.
+HELP = """Find the passages that some words are about, best first.
 
 \b
     nsa find src "where are retries counted"
@@ -41,7 +41,7 @@ def find(
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Find the passages that a question or some words are about, best first."""
+    """Find the passages that some words are about, best first."""
     shared.check_device(device)
     if not sources:
         raise UsageError(f"nothing to look for in {query}", hint="say it after the source")

@@ -39,6 +39,15 @@ Sources = Annotated[
         show_default=False,
     ),
 ]
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE",
+        default_factory=list,
+        help="Files, folders or globs.",
+        show_default=False,
+    ),
+]
 Password = Annotated[str | None, typer.Option("--password", help="Of an encrypted PDF.")]
 Attention = Annotated[str, typer.Option("--attention", help="nsa, or dense to compare with.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]

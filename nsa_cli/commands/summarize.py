@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nsa_cli.events import Citation
     from nsa_cli.summarizing import Summed
 
-HELP = """Sum up documents, each statement with the place that it stands on.
+HELP = """Sum up documents, each statement with the place it stands on.
 
 \b
     nsa summarize report.pdf
@@ -47,7 +47,7 @@ def summarize(
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Sum up documents, each statement with the place that it stands on."""
+    """Sum up documents, each statement with the place it stands on."""
     shared.check_device(device)
     if length not in _LENGTHS:
         raise UsageError(f"--length is {length!r}", hint="say short, medium or long")

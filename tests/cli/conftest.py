@@ -37,11 +37,10 @@ CORPUS = [
     "1234567890 2024-01-01 3.14159 100 200 300",
     "the worker of line number wrote a report about the harbour and the weather.\n\n",
 ]
-NSA_VARIABLES = [name for name in os.environ if name.startswith("NSA_")]
 NSA_VARIABLES = [
     name
-    for name in NSA_VARIABLES
-    if name not in ("NSA_CACHE_DIR", "NSA_TEST_SEED", "NSA_TEST_GOLDEN")
+    for name in os.environ
+    if name.startswith("NSA_") and not name.startswith(("NSA_CACHE_DIR", "NSA_TEST_"))
 ]
 READERS = {"ask", "find", "summarize", "batch", "chat"}
 DECODERS = {"ask", "batch", "chat"}
