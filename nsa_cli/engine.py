@@ -33,6 +33,9 @@ _CLOSE_MARGIN = 1
 CLOSE_TOKENS = 1024
 """A text up to this long is answered from directly: a closer look would take in all of it."""
 
+_LONGEST_TOKEN = 64
+"""Characters: a text has no more of them than this for each of its tokens."""
+
 _LINE_REACH = 400
 """Characters by which a passage is widened at most to take in a line whole."""
 
@@ -59,6 +62,21 @@ def pick_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UsageError("this machine has no CUDA device", hint="leave --device out")
     return torch.device(wanted)
+
+
+def refuse_by_length(where: ModelFolder, characters: int) -> None:
+    """Refuse a text that cannot fit, before it is put into tokens.
+
+    Raises:
+        DoesNotFitError: If even with very long tokens it has too many.
+    """
+    longest = longest_context(*load_config(where.folder))
+    if characters > longest * _LONGEST_TOKEN:
+        raise DoesNotFitError(
+            f"the text has {characters:,} characters, and {where.name} carries {longest:,} tokens",
+            hint="name fewer files or a folder inside, or choose a model with a longer context "
+            "with --model",
+        )
 
 
 def fitting_config(

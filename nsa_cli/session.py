@@ -24,6 +24,7 @@ from nsa_cli.engine import (
     look,
     passages_of,
     pick_device,
+    refuse_by_length,
     weigh,
 )
 from nsa_cli.events import Finished, Match, Stats
@@ -70,6 +71,7 @@ class Session:
         Raises:
             NsaError: If it does not fit the model, or memory runs out.
         """
+        refuse_by_length(self._where, len(document.text))
         text = self.prompter.whole(document)
         started = time.monotonic()
         loaded = self._load(len(text.ids), room)

@@ -15,7 +15,8 @@ HELP = """Check this machine, and say what to do about what is not well.
     nsa doctor
     nsa doctor --json
 
-Looks at the device, kernels, memory, the model, the cache, formats and settings. Exit code 1 if something does not work.
+Looks at the device, kernels, memory, the model, the cache, formats and settings. Exit code 1 if
+something does not work.
 """
 
 _MARKS = {"ok": "ok  ", "warning": "note", "failure": "FAIL"}

@@ -47,7 +47,10 @@ def files_of(folder: str) -> Iterator[str]:
         OSError: If the folder itself cannot be listed.
     """
     root = Path(folder).resolve()
-    yield from _below(folder, root, _outer_rules(root))
+    outer = _outer_rules(root)
+    if _is_ignored(root, outer, folder=True):  # named all the same: only its own rules count
+        outer = ()
+    yield from _below(folder, root, outer)
 
 
 def _below(shown: str, folder: Path, rules: Rules) -> Iterator[str]:

@@ -93,6 +93,12 @@ def test_gitignore_as_git_reads_it(tmp_path: Path) -> None:
     assert names(tmp_path, tmp_path / "a.log") == ["a.log"]  # named is named
 
 
+def test_a_folder_that_is_ignored_is_read_when_it_is_named(tmp_path: Path) -> None:
+    write(tmp_path, {".git/x": "", ".gitignore": "out\n", "out/a.txt": "x", "out/b/c.txt": "x"})
+    write(tmp_path, {"out/.gitignore": "b/\n"})
+    assert names(tmp_path, tmp_path / "out") == ["out/a.txt"]
+
+
 def test_links_are_not_followed_in_folders(tmp_path: Path) -> None:
     write(tmp_path, {"a/b/c.txt": "text\n"})
     (tmp_path / "a" / "b" / "loop").symlink_to(tmp_path / "a")
