@@ -73,7 +73,8 @@ def main(
     ] = False,
 ) -> None:
     """Options before a command; what is set elsewhere stands in for flags."""
-    if ctx.invoked_subcommand in _CONFIGURED:
+    helped = bool({"--help", "-h"} & set(sys.argv))
+    if ctx.invoked_subcommand in _CONFIGURED and not helped:
         from nsa_cli import settings
 
         found = settings.effective()

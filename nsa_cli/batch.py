@@ -70,7 +70,7 @@ def run_batch(
     Raises:
         NsaError: If no document is found, the model cannot be had, or no row can be written.
     """
-    found = find_sources(arguments)
+    found = [each for each in find_sources(arguments) if not rows.is_at(each.path)]
     desk = Desk(options, without_answers(emit))
     run = _run(desk, work)
     failed = before = 0

@@ -74,8 +74,7 @@ def refuse_by_length(where: ModelFolder, characters: int) -> None:
     if characters > longest * _LONGEST_TOKEN:
         raise DoesNotFitError(
             f"the text has {characters:,} characters, and {where.name} carries {longest:,} tokens",
-            hint="name fewer files or a folder inside, or choose a model with a longer context "
-            "with --model",
+            hint="ask about a part of it, or choose a model with a longer context with --model",
         )
 
 

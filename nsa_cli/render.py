@@ -25,6 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from nsa_cli.documents.build import printable
 from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
 from nsa_cli.places import place, short
 from nsa_models.errors import NsaError
@@ -76,7 +77,7 @@ class _Status:
     def note(self, text: str) -> None:
         """A line, unless quiet."""
         if not self._quiet:
-            self.console.print(f"nsa: {text}", markup=False, soft_wrap=True)
+            self.console.print(f"nsa: {printable(text)}", markup=False, soft_wrap=True)
 
     def progress(self, event: Progress) -> None:
         """Move the bar."""
@@ -182,7 +183,7 @@ class HumanRenderer:
         hint = f". {error.hint[0].upper()}{error.hint[1:]}" if error.hint else ""
         hint += "" if not hint or hint.endswith(("?", "!", ".")) else "."
         self._status.console.print(
-            f"nsa: {error.message}{hint}", markup=False, soft_wrap=True, style="red"
+            f"nsa: {printable(error.message + hint)}", markup=False, soft_wrap=True, style="red"
         )
 
     def close(self) -> None:

@@ -115,6 +115,10 @@ class Rows:
             self._file.write(_head())
             self._file.flush()
 
+    def is_at(self, path: str) -> bool:
+        """Whether these rows are written to a file, which is then no document of the batch."""
+        return self._path is not None and os.path.realpath(path) == os.path.realpath(self._path)
+
     def has(self, key: Key, sha256: str) -> bool:
         """Whether there is a row for this key, of the same bytes."""
         return self._done.get(key) == sha256

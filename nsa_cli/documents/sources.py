@@ -221,8 +221,7 @@ def parse_sources(
             if source.named or len(sources) == 1:
                 raise
             last = error
-            if not isinstance(error, UsageError):
-                on_note(f"{error.message}; left out")
+            on_note(f"{error.message}; left out")
     if not documents:
         raise last or UnreadableError(
             f"{name} holds nothing to read", hint="name a file with text in it", code="empty"

@@ -134,6 +134,16 @@ def test_a_kill_loses_and_doubles_nothing(
     assert sorted(documents) == [f"{number}.txt" for number in range(8)]
 
 
+def test_the_rows_are_no_document_of_their_batch(nsa: Run, folder: Path) -> None:
+    (folder / "broken.pdf").unlink()
+    arguments = ("batch", str(folder), "-a", "Who?", "--out", str(folder / "rows.csv"))
+    assert nsa(*arguments)[0] == 0
+    code, _, err = nsa(*arguments, "--resume")
+    assert code == 0
+    assert err.splitlines()[-1] == "nsa: 3 documents, 3 of them done before, 0 failed"
+    assert b"rows.csv" not in (folder / "rows.csv").read_bytes()
+
+
 def test_an_interruption_says_how_to_go_on(
     nsa: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

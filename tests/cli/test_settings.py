@@ -79,6 +79,7 @@ def test_a_wrong_file_is_told(
     assert said in err
     assert len(err.splitlines()) == 1
     assert nsa("--version")[0] == 0
+    assert nsa("ask", "--help", model=None)[0] == 0
     assert nsa("doctor")[0] == 1
 
 
