@@ -229,7 +229,13 @@ class OpenText:
         return matches
 
     def decode(
-        self, passages: Sequence[Passage], asked: Question, started: float, *, whole: bool
+        self,
+        passages: Sequence[Passage],
+        asked: Question,
+        started: float,
+        *,
+        whole: bool,
+        max_tokens: int | None = None,
     ) -> tuple[Text, Answer]:
         """Decode an answer from some passages, or from all of a text.
 
@@ -238,12 +244,15 @@ class OpenText:
             asked: The question.
             started: When the question came, on the monotonic clock, in seconds.
             whole: Whether to answer from all of the text.
+            max_tokens: Of the answer; what the options say when None.
 
         Returns:
             The text that the answer was decoded from, and the answer.
         """
         text, cache, length = self.text, self.cache, self.cache.length
-        model = self.loaded.model
+        model, options = self.loaded.model, self.session.options
+        if max_tokens is not None:
+            options = replace(options, max_tokens=max_tokens)
         if passages and not whole:
             text = self.session.prompter.excerpts(self.document, passages)
             cache = KVCache(
@@ -253,7 +262,7 @@ class OpenText:
                 pass
         try:
             answer = decode_answer(
-                self.loaded, cache, text, asked, self.session.options, self.session.emit, started
+                self.loaded, cache, text, asked, options, self.session.emit, started
             )
         finally:  # Ctrl-C in a chat
             self.cache.truncate(length)

@@ -96,13 +96,15 @@ def summarize(
     for part in _parts(text, scores, LENGTHS[length], outline=outline, focused=bool(focus)):
         inside = torch.zeros_like(scores)
         inside[part.first : part.stop] = scores[part.first : part.stop].clamp(min=1e-9)
-        own = range(part.first, part.stop)
-        runs = [run for run in best_runs(inside, _BLOCKS, _MARGIN, own[:1]) if run[1] > part.first]
+        head = [part.first] if part.section is not None and part.first < part.stop else []
+        runs = [run for run in best_runs(inside, _BLOCKS, _MARGIN, head) if run[1] > part.first]
         runs = [(max(a, part.first), min(b, part.stop), score) for a, b, score in runs]
         passages = _inside(passages_of(runs, text.text, text.document, size), part.section)
         if not passages:
             continue
-        source, answer = text.decode(passages, asked, time.monotonic(), whole=False)
+        source, answer = text.decode(
+            passages, asked, time.monotonic(), whole=False, max_tokens=STATEMENT_TOKENS
+        )
         sentence = first_sentence(answer.text)
         if not sentence or sentence.casefold() in said:
             continue

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nsa_cli.chat import Chat
     from nsa_cli.render import HumanRenderer
 
-HELP = r"""Talk about documents; questions may take up earlier ones.
+HELP = """Talk about documents; questions may take up earlier ones.
 
 \b
     nsa chat report.pdf
@@ -21,7 +21,7 @@ HELP = r"""Talk about documents; questions may take up earlier ones.
 
 A line that ends in a backslash goes on in the next one. Ctrl-C stops an answer, Ctrl-D or /quit
 ends, /help shows the rest.
-""".replace(r"\b", "\b")
+"""
 
 
 def chat(

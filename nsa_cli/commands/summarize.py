@@ -58,14 +58,12 @@ def summarize(
     with shared.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.options import Options
         from nsa_cli.summarizing import summarize as begin
-        from nsa_cli.summary import STATEMENT_TOKENS
 
         options = Options(
             model=model,
             device=device,
             password=password,
             pages=pages,
-            max_tokens=STATEMENT_TOKENS,
             store=store,
             cache_limit_bytes=shared.limit_bytes(cache_limit),
         )

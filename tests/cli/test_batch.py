@@ -70,6 +70,14 @@ def test_a_table(nsa: Run, folder: Path, tmp_path: Path) -> None:
     assert summed["error"] == ""
 
 
+def test_a_long_answer_and_a_summary_of_one_document(nsa: Run, tmp_path: Path, prose: Any) -> None:
+    (tmp_path / "a.txt").write_text(prose(70))
+    wanted = ("-a", "Who?", "--summarize", "--max-tokens", "250", "--length", "short")
+    code, out, _ = nsa("batch", str(tmp_path / "a.txt"), *wanted)
+    assert code == 0
+    assert [json.loads(line)["error"] for line in out.splitlines()] == [None, None]
+
+
 def test_questions_of_a_file(nsa: Run, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text("# ours\nWho?\n\nWhen?\nWho?\n")
     _, out, _ = nsa("batch", str(folder / "0.txt"), "--questions", str(tmp_path / "q.txt"))
