@@ -154,6 +154,23 @@ def test_a_file_that_vanishes_meanwhile(tmp_path: Path, monkeypatch: pytest.Monk
     assert [piece.source for piece in document.pieces] == [str(tmp_path / "b.txt")]
 
 
+def test_a_file_of_a_folder_that_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, {"a.txt": "a", "b.txt": "b"})
+    real = Path.open
+
+    def forbid(path: Path, *more: object) -> object:  # root may read everything
+        if path.name == "a.txt":
+            raise PermissionError(13, "Permission denied")
+        return real(path, *more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", forbid)
+    document, notes = together(tmp_path)
+    assert notes == [f"{tmp_path / 'a.txt'} may not be read; left out"]
+    assert [piece.source for piece in document.pieces] == [str(tmp_path / "b.txt")]
+
+
 def test_a_broken_file_of_a_folder_is_told_and_left_out(tmp_path: Path) -> None:
     write(tmp_path, {"a.pdf": b"%PDF-1.7\nnothing", "b.txt": "text\n"})
     document, [note] = together(tmp_path)
