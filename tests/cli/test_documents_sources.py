@@ -160,10 +160,10 @@ def test_a_file_of_a_folder_that_may_not_be_read_is_told(
     write(tmp_path, {"a.txt": "a", "b.txt": "b"})
     real = Path.open
 
-    def forbid(path: Path, *more: object) -> object:  # root may read everything
+    def forbid(path: Path, *more: object, **named: object) -> object:  # root may read everything
         if path.name == "a.txt":
             raise PermissionError(13, "Permission denied")
-        return real(path, *more)  # type: ignore[call-overload]
+        return real(path, *more, **named)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", forbid)
     document, notes = together(tmp_path)
