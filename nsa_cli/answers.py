@@ -27,7 +27,7 @@ class Answers:
     """Answers to one question about one document.
 
     Args:
-        content: The document's bytes.
+        content: The document's bytes, or a hash of them.
         source: What the user called it, since citations name it.
         question: What was asked.
         where: The model.
@@ -49,6 +49,7 @@ class Answers:
             options.system,
             options.max_tokens,
             options.password,
+            options.pages,
         ]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
         self._path = _folder() / f"{name}.json"

@@ -1,56 +1,37 @@
-"""`nsa ask` from the source to the answer; torch is imported only when something must be read."""
+"""`nsa ask` from the sources to the answers; torch is imported only when something is read."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
-from nsa_cli.answers import Answers
-from nsa_cli.documents import parse_document, read_source
-from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
+from nsa_cli.desk import Desk
+from nsa_cli.documents import read_sources, title
+from nsa_cli.events import Event, Finished, Note
 from nsa_cli.options import Options
-from nsa_models.resolve import resolve_model
 
 
-def ask(source: str, question: str, options: Options, emit: Callable[[Event], None]) -> Finished:
-    """Answer a question about a document.
+def ask(
+    arguments: Sequence[str],
+    questions: Sequence[str],
+    options: Options,
+    emit: Callable[[Event], None],
+) -> Iterator[Finished]:
+    """Answer questions about sources.
 
     Args:
-        source: A path, or `-` for standard input.
-        question: What to ask.
+        arguments: Paths, folders, globs, or `-` for standard input.
+        questions: What to ask, at least one question.
         options: How.
-        emit: Receives everything worth showing, in order; the result is not among it.
+        emit: Receives everything worth showing, in order; the results are not among it.
+
+    Yields:
+        An answer for each question, in order.
 
     Raises:
         NsaError: Whatever goes wrong that the user can do something about.
     """
     began = time.monotonic()
-    name, data = read_source(source)
-    where = resolve_model(
-        options.model,
-        on_progress=lambda task, done, total: emit(
-            Progress(task=task, done=done, total=total, unit="bytes")
-        ),
-        on_note=lambda text: emit(Note(text=text)),
-    )
-    answers = Answers(data, name, question, where, options)
-    remembered = answers.recall(time.monotonic() - began)
-    if remembered is not None:
-        emit(Note(text="answered before; --no-store asks anew"))
-        emit(AnswerText(text=remembered.answer))
-        return remembered
-    document = parse_document(
-        name,
-        data,
-        password=options.password,
-        on_page=lambda done, total: emit(
-            Progress(task=f"Opening {name}", done=done, total=total, unit="pages")
-        ),
-    )
-    for warning in document.warnings:
-        emit(Note(text=f"{name}: {warning}"))
-    from nsa_cli.engine import answer_question
-
-    finished = answer_question(document, question, where, options, emit, began)
-    answers.keep(finished)
-    return finished
+    sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
+    desk = Desk(options, emit)
+    yield from desk.answers(sources, title(arguments, len(sources)), questions, began)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from nsa_cli.documents import Document
 from nsa_cli.events import Citation
@@ -204,7 +204,7 @@ def cite(
     """
     cited = []
     for passage in passages:
-        start, end = _quote(document, passage, answer, question)
+        start, end = best_sentence(document, passage, answer, question)
         if start == end:
             continue
         place = document.locate(start, end)
@@ -218,14 +218,20 @@ def cite(
                 quote=document.text[start:end],
                 verified=bears_out(answer, question, document.text[passage.start : passage.end]),
                 score=round(passage.score, 4),
+                unit=place.unit,
             )
         )
     cited.sort(key=lambda citation: (not citation.verified, -citation.score))
     return tuple(cited[:at_most])
 
 
-def _quote(document: Document, passage: Passage, answer: str, question: str) -> tuple[int, int]:
-    """The sentence of a passage that shares most with answer and question, as characters."""
+def best_sentence(
+    document: Document, passage: Passage, answer: str, question: str
+) -> tuple[int, int]:
+    """The sentence of a passage that shares most with answer and question, as characters.
+
+    It lies in one piece of the document; the range is empty where there is none.
+    """
     said, asked = words(answer), words(question)
 
     def worth(span: tuple[int, int]) -> float:
@@ -235,20 +241,31 @@ def _quote(document: Document, passage: Passage, answer: str, question: str) -> 
         total = 2.0 * _weight(new) + 2.0 * figures + len(here & asked)
         return total / math.sqrt(8 + len(here))
 
-    spans = list(_sentences(document.text, passage.start, passage.end))
+    edges = document.edges(passage.start, passage.end)
+    spans = [
+        (start, end)
+        for start, end in _sentences(document.text, passage.start, passage.end, edges)
+        if (piece := document.piece_at(start)).start <= start and end <= piece.end
+    ]
     return max(spans, key=worth, default=(passage.start, passage.start))
 
 
-def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Sentences of text[start:end] without the blanks around them, long ones cut at a blank."""
+def _sentences(
+    text: str, start: int, end: int, edges: Collection[int] = ()
+) -> Iterator[tuple[int, int]]:
+    """Sentences of text[start:end] without the blanks around them, long ones cut at a blank.
+
+    None goes past any of `edges`.
+    """
     breaks = {
         m.end()
         for m in _SENTENCE_END.finditer(text, start, end)
         if not _NUMBERING.fullmatch(text, text.rfind("\n", 0, m.start()) + 1, m.start())
     }
     breaks.update(m.end() for m in _SHORT_LINE.finditer(text, start, end))
-    edges = [start, *sorted(breaks - {start, end}), end]
-    for first, last in itertools.pairwise(edges):
+    breaks.update(edges)
+    cuts = [start, *sorted(breaks - {start, end}), end]
+    for first, last in itertools.pairwise(cuts):
         while first < last:
             stop = last
             if last - first > _LONGEST_QUOTE:

@@ -1,7 +1,6 @@
-"""One question about one document, from the command to the citations.
+"""The steps of an answer: a configuration that fits, the look, the decoding, the weighing.
 
-The text is read once and kept; the question then looks over all of it, the passages it lights on
-are read again closely, and the answer is decoded from those. A short text is answered directly.
+`session` puts them together.
 """
 
 from __future__ import annotations
@@ -9,33 +8,33 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nsa_cli.citations import cite
 from nsa_cli.documents import Document
-from nsa_cli.events import AnswerText, Event, Finished, Note, Stats
+from nsa_cli.events import AnswerText, Event, Note
 from nsa_cli.evidence import Passage, answer_evidence, best_runs, question_evidence, shares
-from nsa_cli.memory import peak_memory_bytes
 from nsa_cli.options import Options
-from nsa_cli.prompt import Prompter, Question, Text
-from nsa_cli.reading import Readings
+from nsa_cli.prompt import Question, Text
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import DoesNotFitError, UsageError
 from nsa_models.extension import extend_context, longest_context
-from nsa_models.generation import decode, prefill
-from nsa_models.loading import load_config, load_model
+from nsa_models.generation import decode
+from nsa_models.loading import load_config
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.resolve import ModelFolder
 from nsa_models.tokenizer import Tokenizer
 
 _CLOSE_BLOCKS = 4
 _CLOSE_MARGIN = 1
-_CLOSE_TOKENS = 1024
+CLOSE_TOKENS = 1024
 """A text up to this long is answered from directly: a closer look would take in all of it."""
+
+_LONGEST_TOKEN = 64
+"""Characters: a text has no more of them than this for each of its tokens."""
 
 _LINE_REACH = 400
 """Characters by which a passage is widened at most to take in a line whole."""
@@ -52,76 +51,6 @@ class Loaded:
     tokenizer: Tokenizer
 
 
-def answer_question(
-    document: Document,
-    question: str,
-    where: ModelFolder,
-    options: Options,
-    emit: Emit,
-    began: float,
-) -> Finished:
-    """Answer a question about a document.
-
-    Args:
-        document: What to ask about.
-        question: What to ask.
-        where: The model.
-        options: How.
-        emit: Receives everything worth showing, in order; the result is not among it.
-        began: When the command began, on the monotonic clock, in seconds.
-
-    Raises:
-        NsaError: Whatever goes wrong that the user can do something about.
-    """
-    tokenizer = Tokenizer.from_folder(where.folder)
-    prompter = Prompter(tokenizer, options.system)
-    text, asked = prompter.whole(document), prompter.question(question)
-    config = fitting_config(
-        where, len(text.ids), len(asked.ids) + options.max_tokens, options, emit
-    )
-    model = load_model(where.folder, config, device=pick_device(options.device))
-    loaded = Loaded(where=where, model=model, tokenizer=tokenizer)
-    loading = time.monotonic() - began
-
-    readings = Readings.open(loaded.model, where.fingerprint, tokenizer.fingerprint, options, emit)
-    started = time.monotonic()
-    room = len(asked.ids) + options.max_tokens
-    cache, reused = readings.read(text.ids, room, document.name)
-    reading = time.monotonic() - started
-
-    started = time.monotonic()
-    passages = look(loaded.model, cache, text, asked, document)
-    if text.document_tokens > _CLOSE_TOKENS and passages:
-        text = prompter.excerpts(document, passages)
-        cache = KVCache(
-            config, len(text.ids) + room, dtype=loaded.model.dtype, device=loaded.model.device
-        )
-        for _ in prefill(loaded.model, text.ids, cache):
-            pass
-    answer = decode_answer(loaded, cache, text, asked, options, emit, started)
-    citations = cite(
-        document, weigh(passages, answer.mass, text, config.select_block), answer.text, question
-    )
-    return Finished(
-        answer=answer.text,
-        citations=citations,
-        model=where.name,
-        attention={"reading": asdict(config.reading()), "answering": asdict(config.answering())},
-        finish_reason=answer.finish_reason,
-        stats=Stats(
-            document_tokens=readings.tokens,
-            reused_tokens=reused,
-            question_tokens=len(asked.ids),
-            answer_tokens=answer.tokens,
-            load_seconds=round(loading, 3),
-            prefill_seconds=round(reading, 3),
-            time_to_first_token_seconds=round(answer.first_token_seconds, 3),
-            decode_tokens_per_second=round(answer.tokens_per_second, 2),
-            peak_memory_bytes=peak_memory_bytes(),
-        ),
-    )
-
-
 def pick_device(wanted: str) -> torch.device:
     """The device to run on; `auto` is a CUDA device where there is one.
 
@@ -133,6 +62,20 @@ def pick_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UsageError("this machine has no CUDA device", hint="leave --device out")
     return torch.device(wanted)
+
+
+def refuse_by_length(where: ModelFolder, characters: int) -> None:
+    """Refuse a text that cannot fit, before it is put into tokens.
+
+    Raises:
+        DoesNotFitError: If even with very long tokens it has too many.
+    """
+    longest = longest_context(*load_config(where.folder))
+    if characters > longest * _LONGEST_TOKEN:
+        raise DoesNotFitError(
+            f"the text has {characters:,} characters, and {where.name} carries {longest:,} tokens",
+            hint="ask about a part of it, or choose a model with a longer context with --model",
+        )
 
 
 def fitting_config(
@@ -166,6 +109,33 @@ def fitting_config(
     return config
 
 
+def block_scores(model: NSAForCausalLM, cache: KVCache, text: Text, asked: Question) -> Tensor:
+    """How much attention a question gives each block of a text: (N,).
+
+    Blocks without a token of the document have none. The cache is left as it was.
+    """
+    length, size = cache.length, model.config.select_block
+    ids = torch.as_tensor(asked.ids, dtype=torch.long, device=model.device)
+    ids = ids[: asked.instruction + asked.asked]
+    try:
+        with torch.inference_mode():
+            output = model(
+                ids[None],
+                cache=cache,
+                settings=model.config.answering(),
+                last_logits=0,
+                return_mass=True,
+            )
+    finally:  # Ctrl-C in a chat
+        cache.truncate(length)
+    scores = question_evidence(output.mass[:, 0], asked.instruction, asked.asked).cpu()
+    scores = scores[: -(-length // size)]
+    for block in range(len(scores)):
+        if text.span(block * size, min((block + 1) * size, length)) is None:
+            scores[block] = 0
+    return scores
+
+
 def look(
     model: NSAForCausalLM, cache: KVCache, text: Text, asked: Question, document: Document
 ) -> list[Passage]:
@@ -173,26 +143,9 @@ def look(
 
     The cache is left as it was.
     """
-    length, size = cache.length, model.config.select_block
-    ids = torch.as_tensor(asked.ids, dtype=torch.long, device=model.device)
-    ids = ids[: asked.instruction + asked.asked]
-    with torch.inference_mode():
-        output = model(
-            ids[None],
-            cache=cache,
-            settings=model.config.answering(),
-            last_logits=0,
-            return_mass=True,
-        )
-    cache.truncate(length)
-    scores = question_evidence(output.mass[:, 0], asked.instruction, asked.asked).cpu()
-    scores = scores[: -(-length // size)]
-    spans = [text.span(b * size, min((b + 1) * size, length)) for b in range(len(scores))]
-    for block, span in enumerate(spans):
-        if span is None:
-            scores[block] = 0
+    scores = block_scores(model, cache, text, asked)
     ends: set[int] = set()
-    if text.document_tokens > _CLOSE_TOKENS:
+    if text.document_tokens > CLOSE_TOKENS:
         # Heads rest on the first tokens and on the last ones whatever is asked, so that attention
         # there tells nothing. The end of a log is where things went wrong: it is taken in.
         ends = {len(scores) - 2, len(scores) - 1}
@@ -200,14 +153,28 @@ def look(
         if document.pieces[-1].page is not None:
             ends = set()
     runs = best_runs(scores, _CLOSE_BLOCKS, _CLOSE_MARGIN, ends)
-    if not runs and text.document_tokens <= _CLOSE_TOKENS:
+    if not runs and text.document_tokens <= CLOSE_TOKENS:
         return [Passage(start=0, end=len(document.text), score=1.0)]
+    return passages_of(runs, text, document, model.config.select_block)
+
+
+def passages_of(
+    runs: Sequence[tuple[int, int, float]], text: Text, document: Document, size: int
+) -> list[Passage]:
+    """Runs of blocks as passages of the document, with shares of the scores.
+
+    Args:
+        runs: First block, one past the last, and score of each, in the order of the text.
+        text: What was read.
+        document: Where it comes from.
+        size: Tokens of a block.
+    """
     weights = shares([score for _, _, score in runs])
     return _passages(
         [
             (span[0], span[1], weight)
             for (first, stop, _), weight in zip(runs, weights, strict=True)
-            if (span := text.span(first * size, min(stop * size, length))) is not None
+            if (span := text.span(first * size, min(stop * size, len(text.ids)))) is not None
         ],
         document.text,
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nsa_cli.documents import Location
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,21 @@ class Progress(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Overall(Event):
+    """How far a batch has come.
+
+    Attributes:
+        done: Documents that are done.
+        total: Documents in all.
+        name: The one at hand; empty at the end.
+    """
+
+    done: int
+    total: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerText(Event):
     """The next piece of the answer."""
 
@@ -55,6 +73,7 @@ class Citation:
         quote: Verbatim from the text.
         verified: Whether the answer's content is found in the passage.
         score: Share of the model's attention, 0 to 1, among the passages found.
+        unit: What `page` counts: `page`, `slide`, `sheet`, `cell` or `chapter`.
     """
 
     source: str
@@ -65,6 +84,7 @@ class Citation:
     quote: str
     verified: bool
     score: float
+    unit: str = "page"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,3 +121,45 @@ class Finished(Event):
     attention: dict[str, Any] = field(default_factory=dict)
     finish_reason: str
     stats: Stats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A passage that the model's own look lit on.
+
+    Attributes:
+        source: The document as the user named it.
+        page: Physical page from 1, or None where there are no pages.
+        page_label: The page's own label where it differs.
+        line_start: First line of the quote, from 1, in the page or file.
+        line_end: Its last line.
+        quote: Verbatim from the text: the sentence that shares most with the query.
+        score: Share of the model's attention, 0 to 1, among the passages found.
+        unit: What `page` counts: `page`, `slide`, `sheet`, `cell` or `chapter`.
+    """
+
+    source: str
+    page: int | None
+    page_label: str | None
+    line_start: int
+    line_end: int
+    quote: str
+    score: float
+    unit: str = "page"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where something stands; the fields are those of a citation."""
+
+    source: str
+    page: int | None
+    page_label: str | None
+    line_start: int
+    line_end: int
+    unit: str = "page"
+
+    @classmethod
+    def of(cls, location: Location) -> Place:
+        """The place of a range of characters."""
+        return cls(**asdict(location))

@@ -14,6 +14,7 @@ class Options:
         device: `auto`, `cpu` or `cuda`.
         dense: Whether to read with dense attention instead of NSA.
         password: Of an encrypted PDF.
+        pages: Of documents with pages, such as `10-40,55`; all when None.
         system: Instructions in the place of the model's own.
         max_tokens: Tokens of the answer at most.
         temperature: 0 is greedy.
@@ -26,6 +27,7 @@ class Options:
     device: str = "auto"
     dense: bool = False
     password: str | None = None
+    pages: str | None = None
     system: str | None = None
     max_tokens: int = 256
     temperature: float = 0.0

@@ -90,12 +90,22 @@ class Prompter:
             parts.append((ids, starts + passage.start))
         return self._text(parts, passages[-1].end if passages else -1)
 
-    def question(self, question: str) -> Question:
-        """A question behind a text."""
-        instruction = self._tokenizer.encode(_INSTRUCTION)
+    def question(self, question: str, earlier: Sequence[tuple[str, str]] = ()) -> Question:
+        """A question behind a text.
+
+        Args:
+            question: What is asked.
+            earlier: Questions and answers that went before it.
+        """
+        turns = "".join(f"{asked.strip()}\nAnswer: {said}\n\nQuestion: " for asked, said in earlier)
+        instruction = self._tokenizer.encode(_INSTRUCTION + turns)
         asked = self._tokenizer.encode(question.strip())
         ids = np.concatenate([instruction, asked, self._after])
         return Question(ids=ids, instruction=len(instruction), asked=len(asked))
+
+    def room(self, question: str) -> int:
+        """Tokens that a question takes behind a text."""
+        return len(self.question(question).ids)
 
     def _text(self, parts: Sequence[tuple[Ids, Characters]], end: int) -> Text:
         gap = self._tokenizer.encode(_GAP)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -25,10 +25,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from nsa_cli.events import AnswerText, Citation, Event, Finished, Note, Progress
+from nsa_cli.documents.build import printable
+from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
+from nsa_cli.places import place, short
 from nsa_models.errors import NsaError
 
-_QUOTE_WIDTH = 200
 _UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB"}
 
 
@@ -40,6 +41,9 @@ class Renderer(Protocol):
 
     def finish(self, finished: Finished) -> None:
         """Show the result."""
+
+    def finish_all(self, questions: Sequence[str], answers: Iterable[Finished]) -> None:
+        """Show the results of several questions as they come."""
 
     def fail(self, error: NsaError) -> None:
         """Show what went wrong."""
@@ -73,7 +77,7 @@ class _Status:
     def note(self, text: str) -> None:
         """A line, unless quiet."""
         if not self._quiet:
-            self.console.print(f"nsa: {text}", markup=False, soft_wrap=True)
+            self.console.print(f"nsa: {printable(text)}", markup=False, soft_wrap=True)
 
     def progress(self, event: Progress) -> None:
         """Move the bar."""
@@ -129,6 +133,17 @@ class HumanRenderer:
                 sys.stdout.flush()
 
     def finish(self, finished: Finished) -> None:
+        """End the answer, print its citations and what it took."""
+        self.finish_answer(finished)
+        stats = finished.stats
+        new = stats.document_tokens - stats.reused_tokens
+        first = stats.time_to_first_token_seconds
+        self._status.note(
+            f"{stats.document_tokens:,} tokens, {new:,} of them read in "
+            f"{stats.prefill_seconds:.1f} s; first word after {first:.1f} s"
+        )
+
+    def finish_answer(self, finished: Finished) -> None:
         """End the answer and print its citations."""
         self._status.close()
         if self._begun:
@@ -137,18 +152,27 @@ class HumanRenderer:
             sys.stdout.write("\n")
         for number, citation in enumerate(finished.citations, 1):
             mark = "" if citation.verified else " (not verified)"
-            line = f"[{number}] {_place(citation)}: “{_short(citation.quote)}”{mark}"
+            line = f"[{number}] {place(citation)}: “{short(citation.quote)}”{mark}"
             self._out.print(line, markup=False, soft_wrap=True, style=None)
         sys.stdout.flush()
         if finished.finish_reason == "length":
             self._status.note("the answer was cut by --max-tokens; raise it for more")
-        stats = finished.stats
-        new = stats.document_tokens - stats.reused_tokens
-        first = stats.time_to_first_token_seconds
-        self._status.note(
-            f"{stats.document_tokens:,} tokens, {new:,} of them read in "
-            f"{stats.prefill_seconds:.1f} s; first word after {first:.1f} s"
-        )
+        self._begun = False
+
+    def stop(self) -> None:
+        """End an answer that was stopped."""
+        self._status.close()
+        sys.stdout.write("\n" if self._begun else "")
+        sys.stdout.flush()
+        self._begun = False
+
+    def finish_all(self, questions: Sequence[str], answers: Iterable[Finished]) -> None:
+        """Print each question above its answer."""
+        results = iter(answers)
+        for number, question in enumerate(questions):
+            sys.stdout.write(f"{chr(10) if number else ''}Q: {question}\n")
+            sys.stdout.flush()
+            self.finish(next(results))
 
     def fail(self, error: NsaError) -> None:
         """One line on standard error."""
@@ -159,7 +183,7 @@ class HumanRenderer:
         hint = f". {error.hint[0].upper()}{error.hint[1:]}" if error.hint else ""
         hint += "" if not hint or hint.endswith(("?", "!", ".")) else "."
         self._status.console.print(
-            f"nsa: {error.message}{hint}", markup=False, soft_wrap=True, style="red"
+            f"nsa: {printable(error.message + hint)}", markup=False, soft_wrap=True, style="red"
         )
 
     def close(self) -> None:
@@ -184,37 +208,31 @@ class JsonRenderer:
     def finish(self, finished: Finished) -> None:
         """Print the result."""
         self._status.close()
-        _print_json(asdict(finished))
+        print_json(asdict(finished))
+
+    def finish_all(self, questions: Sequence[str], answers: Iterable[Finished]) -> None:
+        """Print one object with all results."""
+        found = [
+            {"question": question, **asdict(finished)}
+            for question, finished in zip(questions, answers, strict=True)
+        ]
+        self._status.close()
+        print_json({"answers": found})
 
     def fail(self, error: NsaError) -> None:
         """Print the error as an object."""
         self._status.close()
-        _print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+        print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
 
     def close(self) -> None:
         """Leave the terminal as it was."""
         self._status.close()
 
 
-def _print_json(value: dict[str, Any]) -> None:
+def print_json(value: dict[str, Any]) -> None:
+    """Print one object on standard output."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
     if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
         text = json.dumps(value, indent=2)  # a file's name may be no UTF-8
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-
-def _place(citation: Citation) -> str:
-    """Where a citation stands, as a person would write it."""
-    lines = f"line {citation.line_start}"
-    if citation.line_end > citation.line_start:
-        lines = f"lines {citation.line_start}-{citation.line_end}"
-    if citation.page is None:
-        return f"{citation.source}, {lines}"
-    label = f" ({citation.page_label})" if citation.page_label else ""
-    return f"{citation.source}, p. {citation.page}{label}, {lines}"
-
-
-def _short(quote: str) -> str:
-    """A quote on one line."""
-    return textwrap.shorten(" ".join(quote.split()), _QUOTE_WIDTH, placeholder=" …")

@@ -18,6 +18,7 @@ class Piece:
         start: The first character of the piece.
         end: One past its last character.
         first_line: The number of its first line, counted from 1.
+        unit: What `page` counts: `page`, `slide`, `sheet`, `cell` or `chapter`.
     """
 
     source: str
@@ -26,6 +27,7 @@ class Piece:
     start: int
     end: int
     first_line: int
+    unit: str = "page"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ class Location:
         page_label: The page's printed name, None where it equals the number.
         line_start: The line of the first character, counted from 1 in the page or the file.
         line_end: The line of the last character; equal to `line_start` for one line.
+        unit: What `page` counts.
     """
 
     source: str
@@ -45,6 +48,7 @@ class Location:
     page_label: str | None
     line_start: int
     line_end: int
+    unit: str = "page"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,17 @@ class Document:
         """
         return self.pieces[self._piece_index(char)]
 
+    def edges(self, start: int, end: int) -> set[int]:
+        """Where pieces begin and end inside a range of characters.
+
+        Args:
+            start: The first character, counted from 0.
+            end: One past the last character.
+        """
+        first, last = self._piece_index(start), self._piece_index(max(start, end - 1))
+        inside = self.pieces[first : last + 1]
+        return {edge for p in inside for edge in (p.start, p.end) if start < edge < end}
+
     def locate(self, start: int, end: int) -> Location:
         """The page and the lines of a range of characters.
 
@@ -115,6 +130,7 @@ class Document:
             page_label=piece.page_label,
             line_start=self._line_of(head, piece),
             line_end=self._line_of(tail, piece),
+            unit=piece.unit,
         )
 
     def _piece_index(self, char: int) -> int:

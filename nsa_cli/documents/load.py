@@ -7,10 +7,15 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from nsa_cli.documents.build import select_pages
+from nsa_cli.documents.compressed import MOST_BYTES, decompress, is_compressed, too_large
 from nsa_cli.documents.document import Document
+from nsa_cli.documents.formats import read_format
+from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.signatures import identify
 from nsa_cli.documents.text import read_text
 from nsa_models.errors import UnreadableError
@@ -66,27 +71,40 @@ def parse_document(
     *,
     password: str | None = None,
     on_page: Callable[[int, int], None] | None = None,
+    pages: PageRanges | None = None,
 ) -> Document:
     """Turn the bytes of a source into a document.
 
     Args:
         name: From `read_source`.
-        data: A PDF, told by the name's suffix or its first bytes, so that one piped in works
-            too, or text.
+        data: A PDF or another format, told by its first bytes or the name's suffix, so that one
+            piped in works too; or text; or any of these compressed.
         password: The password of an encrypted PDF; not used for other files.
         on_page: Called with the pages done and the pages in all, after each page of a PDF.
+        pages: Those to read; all when None.
 
     Raises:
         UnreadableError: The bytes cannot be read; its `code` says why.
+        DoesNotFitError: They hold more text than can be taken in.
+        UsageError: It has none of the pages.
     """
+    if is_compressed(data):
+        data, inside = decompress(data, name)
+        document = parse_document(inside, data, password=password, on_page=on_page, pages=pages)
+        pieces = tuple(replace(piece, source=name) for piece in document.pieces)
+        return replace(document, name=name, pieces=pieces)
     named_pdf = name.lower().endswith(".pdf")
     if named_pdf and data and _PDF_MAGIC not in data[:_PDF_MAGIC_WITHIN]:
         raise _not_a_pdf(data, name)
     if data and (named_pdf or data.lstrip()[: len(_PDF_MAGIC)] == _PDF_MAGIC):
         from nsa_cli.documents.pdf import read_pdf  # pypdf takes a while to import
 
-        return read_pdf(data, name, password=password, on_page=on_page)
-    return read_text(data, name)
+        return read_pdf(data, name, password=password, on_page=on_page, pages=pages)
+    found = read_format(data, name)
+    if found is None and len(data) > MOST_BYTES:
+        raise too_large(name, "holds more than 64 MB of text")
+    document = found or read_text(data, name)
+    return document if pages is None else select_pages(document, pages)
 
 
 def _read_file(source: str) -> bytes:
@@ -102,11 +120,11 @@ def _read_file(source: str) -> bytes:
                 hint="name a file, or - for standard input",
                 code="not_a_file",
             )
-        return path.read_bytes()
+        return _read_regular(path, source)
     except IsADirectoryError as error:
         raise UnreadableError(
             f"{source or 'an empty name'} is a folder, not a file",
-            hint="name a file inside it; folders are not supported yet",
+            hint="name a file inside it",
             code="not_a_file",
         ) from error
     except PermissionError as error:
@@ -124,6 +142,16 @@ def _read_file(source: str) -> bytes:
         raise UnreadableError(
             f"{source!r} cannot be read ({reason})", hint="check the path and the disk"
         ) from error
+
+
+def _read_regular(path: Path, source: str) -> bytes:
+    """Read a file, unless it is longer than any text and looks like nothing but text."""
+    with path.open("rb") as file:
+        head = file.read(_PDF_MAGIC_WITHIN)
+        rest = file.read(MOST_BYTES)
+        if len(rest) == MOST_BYTES and _PDF_MAGIC not in head and not head.startswith(b"PK"):
+            raise too_large(source, "holds more than 64 MB")
+        return head + rest + file.read()
 
 
 def _missing_hint(path: Path) -> str:

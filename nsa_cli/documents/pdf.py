@@ -16,6 +16,7 @@ from pypdf import PageObject, PdfReader
 
 from nsa_cli.documents.document import Document, Piece
 from nsa_cli.documents.hyphens import mend_hyphens
+from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.word_gaps import SPACE_WIDTH, gaps_become_spaces
 from nsa_models.errors import UnreadableError
 
@@ -40,6 +41,7 @@ def read_pdf(
     *,
     password: str | None,
     on_page: Callable[[int, int], None] | None = None,
+    pages: PageRanges | None = None,
 ) -> Document:
     """Read the text of a PDF into a document of one piece per page that has text.
 
@@ -56,8 +58,10 @@ def read_pdf(
         name: The path as the user typed it, for citations and messages.
         password: The password, or None; a PDF with an empty password opens without.
         on_page: Called with the pages done and the pages in all, after each.
+        pages: Those to read; all when None.
 
     Raises:
+        UsageError: It has none of these pages.
         UnreadableError: The file is damaged (`broken`), needs another password (`encrypted`),
             has no page (`empty`), or has pages but no text on any (`scanned`).
     """
@@ -65,24 +69,25 @@ def read_pdf(
     with _quiet_pypdf() as complaints:
         reader = _open(data, name, password)
         with _as_broken(name):
-            pages = list(reader.pages)
-        texts = []
-        for number, page in enumerate(pages, start=1):
+            sheets = list(reader.pages)
+        wanted = _wanted(len(sheets), pages, name)
+        texts = [""] * len(sheets)
+        for done, number in enumerate(wanted, start=1):
             with _as_broken(name, f"at page {number}"):
-                texts.append(_page_text(page))
+                texts[number - 1] = _page_text(sheets[number - 1])
             if on_page is not None:
-                on_page(number, len(pages))
+                on_page(done, len(wanted))
         damage = _damage_warning(complaints)
         complaints.clear()
-        labels = _page_labels(reader, len(pages))
+        labels = _page_labels(reader, len(sheets))
         label_warnings = ("the page labels are damaged",) if complaints else ()
-    if not pages:
+    if not sheets:
         raise UnreadableError(
             f"{name} has no pages", hint="name a PDF with text in it", code="empty"
         )
     texts = [unicodedata.normalize("NFC", text) for text in mend_hyphens(texts)]
-    blank = [number for number, text in enumerate(texts, start=1) if not text]
-    if len(blank) == len(texts):
+    blank = [number for number in wanted if not texts[number - 1]]
+    if len(blank) == len(wanted):
         raise UnreadableError(
             f"{name} has no text layer (scanned?)",
             hint=f"run OCR first, e.g. `ocrmypdf {shlex.quote(name)} out.pdf`",
@@ -94,6 +99,15 @@ def read_pdf(
         pieces=_pieces(texts, labels, name),
         warnings=(*_blank_warning(blank), *damage, *label_warnings),
     )
+
+
+def _wanted(count: int, pages: PageRanges | None, name: str) -> list[int]:
+    """Numbers of the pages to read."""
+    numbers = list(range(1, count + 1))
+    if pages is None or not numbers:
+        return numbers
+    pages.check(numbers, name)
+    return [number for number in numbers if number in pages]
 
 
 def _open(data: bytes, name: str, password: str | None) -> PdfReader:

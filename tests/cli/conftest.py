@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import select
 import shutil
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +24,7 @@ import torch
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from nsa_cli.__main__ import main
 from nsa_cli.asking import ask
 from nsa_cli.events import Event, Finished, Note
 from nsa_cli.options import Options
@@ -30,6 +37,13 @@ CORPUS = [
     "1234567890 2024-01-01 3.14159 100 200 300",
     "the worker of line number wrote a report about the harbour and the weather.\n\n",
 ]
+NSA_VARIABLES = [
+    name
+    for name in os.environ
+    if name.startswith("NSA_") and not name.startswith(("NSA_CACHE_DIR", "NSA_TEST_"))
+]
+READERS = {"ask", "find", "summarize", "batch", "chat"}
+DECODERS = {"ask", "batch", "chat"}
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -103,7 +117,8 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("NSA_CACHE_DIR", str(folder))
     monkeypatch.setenv("NSA_OFFLINE", "1")
-    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "NSA_CACHE_LIMIT", "COLUMNS"):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "COLUMNS", *NSA_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     return folder
 
@@ -143,7 +158,8 @@ class Asker:
             shutil.rmtree(self.cache / "answers", ignore_errors=True)
         self.events = []
         defaults = {"model": str(self.model), "max_tokens": 6, "cache_limit_bytes": 10**9}
-        return ask(str(source), question, Options(**{**defaults, **options}), self.events.append)
+        how = Options(**{**defaults, **options})
+        return next(ask([str(source)], [question], how, self.events.append))
 
     @property
     def notes(self) -> list[str]:
@@ -212,3 +228,109 @@ def prose_fixture() -> Callable[..., str]:
 def substance_fixture() -> Callable[[Finished], tuple[Any, ...]]:
     """The function `substance`."""
     return substance
+
+
+@pytest.fixture
+def nsa(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """A function that runs `nsa` in this process: exit code, standard output, standard error."""
+
+    def run(*arguments: str, model: Path | None = tiny_model) -> tuple[int, str, str]:
+        command = arguments[0] if arguments else ""
+        named = ("--model", str(model)) if model and command in READERS else ()
+        few = ("--max-tokens", "6") if named and command in DECODERS else ()
+        few = () if "--max-tokens" in arguments else few
+        monkeypatch.setattr(sys, "argv", ["nsa", *arguments, *named, *few])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capsys.readouterr()
+        assert "\x1b" not in out + err
+        return int(caught.value.code or 0), out, err
+
+    return run
+
+
+@dataclass
+class Terminal:
+    """A program in a pseudo-terminal.
+
+    Attributes:
+        process: The program.
+        screen: The terminal's own end.
+        shown: What the program has written so far.
+    """
+
+    process: subprocess.Popen[bytes]
+    screen: int
+    shown: str = ""
+
+    def read_until(self, words: str, seconds: float = 60) -> str:
+        """Wait until some words are shown; everything shown so far."""
+        end = time.monotonic() + seconds
+        while words not in self.shown:
+            left = end - time.monotonic()
+            assert left > 0, f"{words!r} did not come: {self.shown!r}"
+            if select.select([self.screen], [], [], left)[0] and not self._take():
+                break
+        assert words in self.shown, self.shown
+        return self.shown
+
+    def read_more(self) -> None:
+        """Wait until anything more is shown."""
+        self._take()
+
+    def _take(self) -> bool:
+        try:
+            data = os.read(self.screen, 65536)
+        except OSError:  # the other end is closed
+            return False
+        self.shown += data.decode(errors="replace")
+        return bool(data)
+
+    def type(self, text: str) -> None:
+        """Type something; only what comes after it counts as shown."""
+        self.shown = ""
+        os.write(self.screen, text.encode())
+
+    def end(self, seconds: float = 60) -> tuple[int, str]:
+        """Wait for the program's end: exit code, and all that it showed."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if select.select([self.screen], [], [], 0.2)[0] and not self._take():
+                break
+        return self.process.wait(timeout=max(0.1, end - time.monotonic())), self.shown
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Any:
+    """A function that starts `nsa` in a pseudo-terminal of 100 columns."""
+    started: list[Terminal] = []
+
+    def start(*arguments: str, **variables: str) -> Terminal:
+        mine, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nsa_cli", *arguments],
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            cwd=tmp_path,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
+            env={
+                **os.environ,
+                "TERM": "xterm-256color",
+                "OMP_NUM_THREADS": str(torch.get_num_threads()),
+                **variables,
+            },
+        )
+        os.close(its)
+        started.append(Terminal(process, mine))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+        os.close(each.screen)

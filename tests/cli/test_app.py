@@ -14,11 +14,10 @@ from typing import Any
 import pypdf
 import pytest
 
-from nsa_cli.__main__ import main
-
 KEYS = ["answer", "citations", "model", "attention", "finish_reason", "stats"]
 CITATION_KEYS = [
-    *("source", "page", "page_label", "line_start", "line_end", "quote", "verified", "score")
+    *("source", "page", "page_label", "line_start", "line_end", "quote", "verified", "score"),
+    "unit",
 ]
 STATS_KEYS = [
     *("document_tokens", "reused_tokens", "question_tokens", "answer_tokens", "load_seconds"),
@@ -26,25 +25,6 @@ STATS_KEYS = [
     "peak_memory_bytes",
 ]
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def nsa(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """A function that runs `nsa` in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: str, model: Path | None = tiny_model) -> tuple[int, str, str]:
-        named = ("--model", str(model)) if model and "ask" in arguments else ()
-        few = ("--max-tokens", "6") if named and "--max-tokens" not in arguments else ()
-        monkeypatch.setattr(sys, "argv", ["nsa", *arguments, *named, *few])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capsys.readouterr()
-        assert "\x1b" not in out + err
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 def test_an_answer(nsa: Run, text_file: Path) -> None:
@@ -93,6 +73,11 @@ def test_the_same_answer_for_people_and_programs(nsa: Run, text_file: Path) -> N
     ("arguments", "message"),
     [
         (("a.txt", "   "), "the question is empty"),
+        (("a.txt",), "there is no question about a.txt"),
+        (("a.txt", "-a", " "), "the question is empty"),
+        (("a.txt", "/dev/null"), "there is no question: /dev/null is a file"),
+        (("-", "-", "why?"), "- is named twice"),
+        (("a.txt", "why?", "--pages", "3-1"), "--pages is '3-1', and 3-1 is no range of pages"),
         (("a.txt", "why?", "--attention", "sliding"), "--attention is 'sliding'"),
         (("a.txt", "why?", "--device", "tpu"), "--device is 'tpu'"),
     ],
@@ -113,7 +98,7 @@ def test_usage(nsa: Run, arguments: tuple[str, ...], message: str) -> None:
 
 TYPER_ERRORS = [
     ("ask", "a.txt", "why?", "--bogus"),
-    ("ask", "a.txt"),
+    ("ask",),
     ("ask", "a.txt", "why?", "--max-tokens", "0"),
     ("ask", "a.txt", "why?", "--temperature", "hot"),
     ("nothing",),
@@ -124,7 +109,31 @@ TYPER_ERRORS = [
 def test_usage_that_typer_finds(nsa: Run, arguments: tuple[str, ...]) -> None:
     code, out, err = nsa(*arguments, model=None)
     assert (code, out) == (2, "")
-    assert "Error" in err
+    assert err.startswith("nsa: ")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("aks",), "nsa: no such command 'aks'. Did you mean 'ask'?"),
+        (("cache", "lst"), "nsa: no such command 'lst'. Did you mean 'list'?"),
+        (
+            ("find", "a", "b", "--tpo", "3"),
+            "nsa: no such option: --tpo. Did you mean --store, --top?",
+        ),
+        (("ask",), "nsa: missing argument 'QUESTION'. See `nsa ask --help`."),
+    ],
+)
+def test_typos_get_a_suggestion(nsa: Run, arguments: tuple[str, ...], said: str) -> None:
+    code, out, err = nsa(*arguments, model=None)
+    assert (code, out, err.strip()) == (2, "", said)
+
+
+def test_no_command_shows_the_help(nsa: Run) -> None:
+    code, _, err = nsa()
+    assert code == 2
+    assert "Usage: nsa" in err
 
 
 @pytest.mark.parametrize("arguments", TYPER_ERRORS[:4])
@@ -151,7 +160,7 @@ def unreadable(folder: Path) -> dict[str, Path]:
         writer.write(folder / name)
     return {
         "missing": folder / "missing.txt",
-        "not_a_file": folder,
+        "not_a_file": Path("/dev/null"),
         "empty": folder / "empty.txt",
         "binary": folder / "image.bin",
         "broken": folder / "broken.pdf",

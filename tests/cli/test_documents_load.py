@@ -89,12 +89,12 @@ def test_an_empty_file_is_empty_whatever_its_name(tmp_path: Path) -> None:
 
 
 def test_an_office_file_is_named_with_what_to_do(tmp_path: Path) -> None:
-    path = tmp_path / "report.docx"
+    path = tmp_path / "report.odt"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("word/document.xml", "<x/>")
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.text")
     error = refusal(str(path))
     assert error.code == "binary"
-    assert "a Word document" in error.message
+    assert "an OpenDocument file" in error.message
     assert f"libreoffice --convert-to pdf {path}" in error.hint
 
 
@@ -137,10 +137,10 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "a.txt"
     path.write_text("secret")
 
-    def forbid(_path: Path) -> bytes:  # root may read everything, so chmod proves nothing
+    def forbid(*_: object) -> bytes:  # root may read everything, so chmod proves nothing
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", forbid)
+    monkeypatch.setattr(Path, "open", forbid)
     assert refusal(str(path)).code == "permission"
 
 

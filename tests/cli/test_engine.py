@@ -185,6 +185,15 @@ def test_what_does_not_fit_is_refused(loaded: Loaded) -> None:
     assert "--model" in caught.value.hint
 
 
+def test_what_is_far_too_long_is_refused_before_it_is_tokens(
+    tmp_path: Path, asker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsa_cli.prompt.Prompter.whole", None)
+    (tmp_path / "long.txt").write_text("word " * 300_000)
+    with pytest.raises(DoesNotFitError, match=r"1,500,000 characters, and .* carries 16,384"):
+        asker(tmp_path / "long.txt")
+
+
 def test_devices() -> None:
     assert pick_device("cpu").type == "cpu"
     if not torch.cuda.is_available():

@@ -131,6 +131,11 @@ def test_a_failure_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "nsa: it is so\n"
 
 
+def test_a_failure_about_an_odd_name_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    HumanRenderer().fail(UsageError("🦊 a\nb\udce9.txt does not exist"))
+    assert capsys.readouterr().err == "nsa: 🦊 a\\nb\\udce9.txt does not exist\n"
+
+
 def test_a_failure_inside_the_answer_begins_its_own_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

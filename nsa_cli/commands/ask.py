@@ -1,0 +1,104 @@
+"""`nsa ask`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nsa_cli.commands import shared
+from nsa_models.errors import UsageError
+from nsa_models.registry import DEFAULT_MODEL
+
+HELP = """Answer a question about documents, with the pages it stands on.
+
+\b
+    nsa ask report.pdf "What was the operating margin in 2019?"
+    nsa ask src "Where is the retry limit set?"
+    nsa ask a.pdf b.pdf -a "Who signed it?" -a "When?"
+    cat app.log | nsa ask - "Why did the worker die?"
+"""
+
+
+def ask(
+    sources: shared.Sources,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
+    more: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ask", "-a", help="A question, in the place of QUESTION; may be given several times."
+        ),
+    ] = None,
+    model: shared.Model = DEFAULT_MODEL,
+    json: shared.Json = False,
+    pages: shared.Pages = None,
+    max_tokens: shared.MaxTokens = 256,
+    temperature: shared.Temperature = 0.0,
+    seed: shared.Seed = None,
+    system: shared.System = None,
+    password: shared.Password = None,
+    attention: shared.Attention = "nsa",
+    device: shared.Device = "auto",
+    store: shared.Store = True,
+    cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Answer a question about documents, with the pages it stands on."""
+    shared.check_attention(attention)
+    shared.check_device(device)
+    named, questions = _divide([*sources, question], more or [])
+    with shared.rendering(json=json, quiet=quiet) as renderer:
+        from nsa_cli.asking import ask as answer
+        from nsa_cli.options import Options
+
+        options = Options(
+            model=model,
+            device=device,
+            dense=attention == "dense",
+            password=password,
+            pages=pages,
+            system=system,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            store=store,
+            cache_limit_bytes=shared.limit_bytes(cache_limit),
+        )
+        if pages is not None:
+            shared.check_pages(pages)
+        answers = answer(named, questions, options, renderer)
+        if len(questions) == 1:
+            renderer.finish(next(answers))
+        else:
+            renderer.finish_all(questions, answers)
+
+
+def _divide(words: Sequence[str], more: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Sources and questions; without `--ask` the last word is the question."""
+    *sources, last = words
+    questions = list(more)
+    if more:
+        sources.append(last)
+    elif not sources:
+        raise UsageError(
+            f"there is no question about {last}",
+            hint=f'say what you want to know, such as nsa ask {last} "Who wrote it?"',
+        )
+    elif last.strip() and " " not in last and _exists(last):
+        raise UsageError(
+            f"there is no question: {last} is a file", hint="say the question after it"
+        )
+    else:
+        questions = [last]
+    if not all(question.strip() for question in questions):
+        raise UsageError("the question is empty", hint="say what you want to know")
+    return sources, questions
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False

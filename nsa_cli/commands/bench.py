@@ -1,0 +1,91 @@
+"""`nsa bench`: what to measure, and on what."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nsa_cli.commands import shared
+from nsa_models.errors import UsageError
+from nsa_models.registry import DEFAULT_MODEL
+
+bench = typer.Typer(
+    help="Measure this machine.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Read numbers of at least 1, separated by commas."""
+    try:
+        numbers = [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UsageError(
+            f"{option} is {text!r}", hint="say numbers with commas, such as 8192,30000"
+        ) from error
+    if min(numbers) < 1:
+        raise UsageError(f"{option} is {text!r}", hint="numbers are at least 1")
+    return numbers
+
+
+@bench.command("read")
+def bench_read_command(
+    lengths: Annotated[
+        str, typer.Option("--lengths", help="Tokens to read, separated by commas.")
+    ] = "8192,30000",
+    model: shared.Model = DEFAULT_MODEL,
+    device: shared.Device = "auto",
+    json: shared.Json = False,
+) -> None:
+    """Reading speed by length, NSA beside dense attention, in processes of their own."""
+    shared.check_device(device)
+    wanted = _numbers("--lengths", lengths)
+    from nsa_cli.bench import bench_read, print_table, show_row
+
+    result = bench_read(wanted, model, device, show_row)
+    if json:
+        import json as codec
+
+        sys.stdout.write(codec.dumps(result, indent=2) + "\n")
+    else:
+        print_table(result)
+
+
+@bench.command("kernels")
+def bench_kernels_command(
+    lengths: Annotated[
+        str, typer.Option("--lengths", help="Tokens, separated by commas.")
+    ] = "8192,16384,32768,65536,131072,262144",
+    batch: Annotated[
+        str, typer.Option("--batch", help="Sequences of a decode step, separated by commas.")
+    ] = "1,16",
+    shape: Annotated[
+        str, typer.Option("--shape", help="paper-gqa, paper or qwen2.5-0.5b.")
+    ] = "paper-gqa",
+    modes: Annotated[
+        str, typer.Option("--modes", help="Of forward, backward, decode, separated by commas.")
+    ] = "forward,backward,decode",
+    time_limit: Annotated[
+        float | None,
+        typer.Option("--time-limit", min=0.0, help="Seconds after which nothing more is begun."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for kernels.csv, kernels.json and kernels.png."),
+    ] = None,
+    json: shared.Json = False,
+) -> None:
+    """Attention kernels by length on a CUDA device, checked, then timed beside dense ones."""
+    from nsa_cli.bench_kernels import MODES, SHAPES, run
+
+    wanted, batches = _numbers("--lengths", lengths), _numbers("--batch", batch)
+    if shape not in SHAPES:
+        raise UsageError(f"--shape is {shape!r}", hint=f"say {', '.join(SHAPES)}")
+    of_modes = modes.split(",")
+    if not set(of_modes) <= set(MODES):
+        raise UsageError(f"--modes is {modes!r}", hint=f"say some of {','.join(MODES)}")
+    report = run(wanted, batches, shape, of_modes, time_limit=time_limit, out=out, as_json=json)
+    if report.failed:
+        raise typer.Exit(1)

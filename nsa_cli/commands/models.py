@@ -1,0 +1,142 @@
+"""`nsa models`: those with a name, and those on this machine."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nsa_cli.commands import shared
+from nsa_models.errors import UsageError
+from nsa_models.registry import DEFAULT_MODEL, MODELS, ModelEntry, model_entry
+
+models = typer.Typer(
+    help="""Models by name: what there is, what is here, fetch and remove.
+
+\b
+    nsa models list
+    nsa models pull qwen2.5-coder-1.5b
+    nsa models rm smollm2-135m
+""",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="From `nsa models list`.")]
+
+
+@models.command("list")
+def list_command(json: shared.Json = False) -> None:
+    """Models with a name, and other models that were unpacked here."""
+    from nsa_cli.shelf import disk_bytes
+
+    if json:
+        shared.print_json({"models": [_facts(entry) for entry in MODELS.values()]})
+        return
+    rows = []
+    for entry in MODELS.values():
+        here = _paths(entry)
+        name = f"{entry.name} (default)" if entry.name == DEFAULT_MODEL else entry.name
+        size = f"{entry.size_bytes / 1e6:,.0f} MB"
+        rows.append((name, size, _context(entry), entry.licence, "yes" if here else "no"))
+    rows += [(path.name, f"{disk_bytes(path) / 1e6:,.0f} MB", "", "", "yes") for path in _others()]
+    shared.print_rows(("NAME", "FILE", "CONTEXT", "LICENCE", "HERE"), rows, right=(1,))
+
+
+@models.command("show")
+def show_command(name: Name, json: shared.Json = False) -> None:
+    """One model."""
+    entry = model_entry(name)
+    if json:
+        shared.print_json(_facts(entry))
+        return
+    rows: list[tuple[str, str]] = [
+        ("name", entry.name),
+        ("title", entry.title),
+        ("licence", entry.licence),
+        ("file", f"{entry.size_bytes:,} bytes"),
+        ("sha256", entry.sha256),
+        ("context", f"{_context(entry)} tokens"),
+        *(("here", str(path)) for path in _paths(entry)),
+    ]
+    shared.print_rows((), rows)
+
+
+@models.command("pull")
+def pull_command(name: Name, quiet: shared.Quiet = False) -> None:
+    """Fetch and unpack a model now, so that it works without a network."""
+    entry = model_entry(name)
+    with shared.rendering(json=False, quiet=quiet) as renderer:
+        from nsa_cli.desk import Desk
+        from nsa_cli.options import Options
+
+        folder = Desk(Options(model=entry.name), renderer).where.folder
+    shared.note(f"{entry.name} is in {folder}", quiet=quiet)
+
+
+@models.command("rm")
+def rm_command(
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Do not ask.")] = False,
+) -> None:
+    """Remove a model from this machine."""
+    from nsa_cli.shelf import disk_bytes
+    from nsa_models.paths import models_folder
+
+    paths = _paths(MODELS[name]) if name in MODELS else []
+    paths += [path for path in _others() if path.name == name]
+    if not paths:
+        if name not in MODELS:
+            raise UsageError(f"there is no model {name}", hint="see `nsa models list`")
+        raise UsageError(f"{name} is not on this machine", hint="see `nsa models list`")
+    size = sum(disk_bytes(p) if p.is_dir() else p.stat().st_size for p in paths)
+    shared.confirm(f"Remove {name}, {size / 1e6:,.0f} MB?", force=force)
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    shared.note(f"{name} is gone from {models_folder()}")
+
+
+def _paths(entry: ModelEntry) -> list[Path]:
+    """What a model has here: its file and its unpacked folder."""
+    from nsa_models.paths import models_folder
+
+    folder = models_folder()
+    unpacked = [
+        path for path in folder.glob(f"{entry.name}-{entry.sha256[:12]}-*") if path.is_dir()
+    ]
+    file = folder / f"{entry.name}.gguf"
+    return [*([file] if file.is_file() else []), *unpacked]
+
+
+def _others() -> list[Path]:
+    """Unpacked models that have no name of the registry."""
+    from nsa_models.paths import models_folder
+
+    known = {path for entry in MODELS.values() for path in _paths(entry)}
+    folders = (path for path in models_folder().glob("*") if (path / "config.json").is_file())
+    return sorted(path for path in folders if path not in known)
+
+
+def _context(entry: ModelEntry) -> str:
+    longest = entry.extended_context_tokens
+    return f"{entry.context_tokens:,}" + (f" ({longest:,} with YaRN)" if longest else "")
+
+
+def _facts(entry: ModelEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "licence": entry.licence,
+        "size_bytes": entry.size_bytes,
+        "sha256": entry.sha256,
+        "context_tokens": entry.context_tokens,
+        "extended_context_tokens": entry.extended_context_tokens,
+        "default": entry.name == DEFAULT_MODEL,
+        "here": [str(path) for path in _paths(entry)],
+    }

@@ -1,0 +1,163 @@
+"""Options that several commands share, and what they have in common."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nsa_cli.boundary import JSON_FLAG
+from nsa_models.errors import UsageError
+
+if TYPE_CHECKING:
+    from nsa_cli.render import Renderer
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="A named model, a folder, a .gguf file or a hub id.")
+]
+Json = Annotated[bool, typer.Option(JSON_FLAG, help="Print one JSON object.")]
+MaxTokens = Annotated[
+    int, typer.Option("--max-tokens", min=1, help="Tokens of the answer at most.")
+]
+Temperature = Annotated[
+    float, typer.Option("--temperature", min=0.0, help="0 always picks the likeliest word.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable.")]
+System = Annotated[str | None, typer.Option("--system", help="Instructions for the model.")]
+Pages = Annotated[
+    str | None, typer.Option("--pages", help="Of PDFs and the like, such as 10-40,55.")
+]
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE",
+        default_factory=list,
+        help="Files, folders, globs, or - for standard input.",
+        show_default=False,
+    ),
+]
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE",
+        default_factory=list,
+        help="Files, folders or globs.",
+        show_default=False,
+    ),
+]
+Password = Annotated[str | None, typer.Option("--password", help="Of an encrypted PDF.")]
+Attention = Annotated[str, typer.Option("--attention", help="nsa, or dense to compare with.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Store = Annotated[
+    bool, typer.Option("--store/--no-store", help="Keep what is read for the next question.")
+]
+CacheLimit = Annotated[
+    float,
+    typer.Option("--cache-limit", min=0.0, help="GB that readings may take."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")]
+
+CACHE_LIMIT_GB = 20.0
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one object on standard output."""
+    from nsa_cli.render import print_json as printed
+
+    printed(value)
+
+
+def print_rows(
+    head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, right: Sequence[int] = ()
+) -> None:
+    """Print a table whose columns stand below each other; nothing where there is no row.
+
+    Args:
+        head: The names of the columns, or nothing.
+        rows: As many texts each as there are columns.
+        right: Columns that are set to the right.
+    """
+    lines = [*([head] if head and rows else []), *rows]
+    if not lines:
+        return
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [
+            text.rjust(width) if number in right else text.ljust(width)
+            for number, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str, *, quiet: bool = False) -> None:
+    """A line on standard error."""
+    if not quiet:
+        sys.stderr.write(f"nsa: {text}\n")
+
+
+def confirm(question: str, *, force: bool) -> None:
+    """Ask before something is lost.
+
+    Raises:
+        UsageError: If nobody can be asked, and `force` is not given.
+        typer.Exit: If the answer is no.
+    """
+    if force:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("nobody can be asked", hint="say --force to do it without asking")
+    if not typer.confirm(question, err=True):
+        note("nothing is removed")
+        raise typer.Exit(1)
+
+
+def check_attention(attention: str) -> None:
+    """Refuse an unknown kind of attention.
+
+    Raises:
+        UsageError: If it is one.
+    """
+    if attention not in ("nsa", "dense"):
+        raise UsageError(f"--attention is {attention!r}", hint="say nsa or dense")
+
+
+def check_device(device: str) -> None:
+    """Refuse an unknown device.
+
+    Raises:
+        UsageError: If it is one.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device is {device!r}", hint="say auto, cpu or cuda")
+
+
+def check_pages(pages: str) -> None:
+    """Refuse what says no pages.
+
+    Raises:
+        UsageError: If it does not.
+    """
+    from nsa_cli.documents.pages import PageRanges
+
+    PageRanges.parse(pages)
+
+
+def limit_bytes(gigabytes: float) -> int:
+    """What `--cache-limit` says, in bytes."""
+    return int(min(gigabytes, 1e9) * 1e9)
+
+
+@contextmanager
+def rendering(*, json: bool, quiet: bool) -> Iterator[Renderer]:
+    """A renderer that leaves the terminal as it was."""
+    from nsa_cli.render import HumanRenderer, JsonRenderer
+
+    renderer = (JsonRenderer if json else HumanRenderer)(quiet=quiet)
+    try:
+        yield renderer
+    finally:
+        renderer.close()

@@ -1,0 +1,102 @@
+"""`nsa summarize`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nsa_cli.commands import shared
+from nsa_models.errors import UsageError
+from nsa_models.registry import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from nsa_cli.events import Citation
+    from nsa_cli.summarizing import Summed
+
+HELP = """Sum up documents, each statement with the place it stands on.
+
+\b
+    nsa summarize report.pdf
+    nsa summarize contract.docx --focus "what the tenant owes"
+    nsa summarize manual.pdf --outline > outline.txt
+"""
+
+_LENGTHS = ("short", "medium", "long")
+
+
+def summarize(
+    sources: shared.Sources,
+    length: Annotated[
+        str, typer.Option("--length", "-l", help="short, medium or long: 3, 6 or 12 statements.")
+    ] = "medium",
+    focus: Annotated[
+        str | None, typer.Option("--focus", help="What to look at in particular.")
+    ] = None,
+    outline: Annotated[
+        bool, typer.Option("--outline", help="A statement for each of the document's sections.")
+    ] = False,
+    model: shared.Model = DEFAULT_MODEL,
+    json: shared.Json = False,
+    pages: shared.Pages = None,
+    password: shared.Password = None,
+    device: shared.Device = "auto",
+    store: shared.Store = True,
+    cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Sum up documents, each statement with the place it stands on."""
+    shared.check_device(device)
+    if length not in _LENGTHS:
+        raise UsageError(f"--length is {length!r}", hint="say short, medium or long")
+    if focus is not None and not focus.strip():
+        raise UsageError("--focus is empty", hint="say what to look at, or leave it out")
+    if pages is not None:
+        shared.check_pages(pages)
+    with shared.rendering(json=json, quiet=quiet) as renderer:
+        from nsa_cli.options import Options
+        from nsa_cli.summarizing import summarize as begin
+
+        options = Options(
+            model=model,
+            device=device,
+            password=password,
+            pages=pages,
+            store=store,
+            cache_limit_bytes=shared.limit_bytes(cache_limit),
+        )
+        summed = begin(sources, options, renderer, length=length, focus=focus, outline=outline)
+        renderer.close()
+        (_print_object if json else _print_statements)(summed)
+
+
+def _print_statements(summed: Summed) -> None:
+    from nsa_cli.places import place, short
+
+    cited: list[Citation] = []
+    for statement in summed.statements:
+        if statement.section is not None and statement.place is not None:
+            sys.stdout.write(f"{statement.section} ({place(statement.place)})\n  ")
+        cited += statement.citations
+        mark = f" [{len(cited)}]" if statement.citations else ""
+        sys.stdout.write(f"{statement.text}{mark}\n")
+        sys.stdout.flush()
+    if cited:
+        sys.stdout.write("\n")
+    for number, citation in enumerate(cited, 1):
+        mark = "" if citation.verified else " (not verified)"
+        sys.stdout.write(f"[{number}] {place(citation)}: “{short(citation.quote)}”{mark}\n")
+    sys.stdout.flush()
+
+
+def _print_object(summed: Summed) -> None:
+    shared.print_json(
+        {
+            "statements": [asdict(statement) for statement in summed.statements],
+            "model": summed.model,
+            "document_tokens": summed.document_tokens,
+            "reused_tokens": summed.reused_tokens,
+        }
+    )

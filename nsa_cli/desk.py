@@ -1,0 +1,125 @@
+"""One model at work on one set of sources after the other, as the commands share it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from nsa_cli.answers import Answers
+from nsa_cli.documents import Document, PageRanges, digest, parse_sources
+from nsa_cli.documents.sources import Source
+from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
+from nsa_cli.options import Options
+from nsa_models.resolve import resolve_model
+
+if TYPE_CHECKING:
+    from nsa_cli.session import OpenText, Session
+
+
+class Desk:
+    """A model, fetched at once and loaded when something must be read.
+
+    Args:
+        options: How to read and answer.
+        emit: Receives everything worth showing, in order; results are not among it.
+
+    Raises:
+        ModelError: If the model cannot be had.
+    """
+
+    def __init__(self, options: Options, emit: Callable[[Event], None]) -> None:
+        self.options = options
+        self.emit = emit
+        self.where = resolve_model(
+            options.model,
+            on_progress=lambda task, done, total: emit(
+                Progress(task=task, done=done, total=total, unit="bytes")
+            ),
+            on_note=lambda text: emit(Note(text=text)),
+        )
+        self._session: Session | None = None
+        self._open: tuple[bytes, OpenText] | None = None
+
+    @property
+    def session(self) -> Session:
+        """The model at work."""
+        if self._session is None:
+            from nsa_cli.session import Session
+
+            self._session = Session(self.where, self.options, self.emit)
+        return self._session
+
+    def answers(
+        self, sources: Sequence[Source], name: str, questions: Sequence[str], began: float
+    ) -> Iterator[Finished]:
+        """Answer questions about sources, those asked before at once.
+
+        Args:
+            sources: What to ask about.
+            name: Of all of them together.
+            questions: What to ask.
+            began: When the command began, on the monotonic clock, in seconds.
+
+        Yields:
+            An answer for each question, in order.
+
+        Raises:
+            NsaError: Whatever goes wrong that the user can do something about.
+        """
+        content = digest(sources)
+        for question in questions:
+            answers = Answers(content, name, question, self.where, self.options)
+            remembered = answers.recall(time.monotonic() - began)
+            if remembered is not None:
+                self.emit(Note(text="answered before; --no-store asks anew"))
+                self.emit(AnswerText(text=remembered.answer))
+                yield remembered
+                continue
+            room = max(self.session.prompter.room(each) for each in questions)
+            finished = self.open(sources, name, room + self.options.max_tokens).answer(question)
+            answers.keep(finished)
+            yield finished
+
+    def open(self, sources: Sequence[Source], name: str, room: int) -> OpenText:
+        """Read sources; what was opened last stays open.
+
+        Args:
+            sources: What to read.
+            name: Of all of them together.
+            room: Tokens that the longest question and its answer need behind the text.
+
+        Raises:
+            NsaError: If they cannot be read, or do not fit the model.
+        """
+        content = digest(sources)
+        if self._open is not None and self._open[0] == content and self._open[1].room >= room:
+            return self._open[1]
+        self._open = None  # its memory goes before the next one's comes
+        document = self.parse(sources, name)
+        text = self.session.read(document, room)
+        self._open = (content, text)
+        return text
+
+    def parse(self, sources: Sequence[Source], name: str) -> Document:
+        """Sources as one document; what is odd about it is told.
+
+        Raises:
+            NsaError: If what the user named cannot be read, or nothing is left.
+        """
+        pages = self.options.pages
+        document = parse_sources(
+            sources,
+            name,
+            password=self.options.password,
+            pages=PageRanges.parse(pages) if pages is not None else None,
+            on_page=lambda source, done, total: self.emit(
+                Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
+            ),
+            on_note=lambda text: self.emit(Note(text=text)),
+        )
+        single = len({piece.source for piece in document.pieces}) == 1
+        for warning in document.warnings:
+            where = f"{document.pieces[0].source}: " if single else ""
+            self.emit(Note(text=where + warning))
+        return document

@@ -1,0 +1,85 @@
+"""Zip containers of office files and books, checked before anything in them is unpacked."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nsa_models.errors import DoesNotFitError, NsaError, UnreadableError
+
+_MOST_BYTES = 512 * 1024 * 1024
+"""Bytes that all members may unpack to; pictures in a presentation count too."""
+
+_MOST_TEXT = 256 * 1024 * 1024
+_MOST_RATIO = 250
+_MOST_MEMBERS = 50_000
+
+_MAIN_PARTS = {"word/document.xml": "word", "xl/workbook.xml": "sheets"}
+
+
+def container_of(data: bytes, name: str) -> str | None:
+    """Which reader a zip container needs, or None where it is none that can be read.
+
+    Raises:
+        DoesNotFitError: If it is one, and unpacks to more than a document would.
+    """
+    if not data.startswith(b"PK\x03\x04"):
+        return None
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            names = {member.filename for member in members}
+            kind = next((kind for part, kind in _MAIN_PARTS.items() if part in names), None)
+            if "ppt/presentation.xml" in names:
+                kind = "slides"
+            if "META-INF/container.xml" in names and "mimetype" in names:
+                kind = "book"
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+        return None
+    if kind is not None:
+        _refuse_bomb(members, name)
+    return kind
+
+
+def _refuse_bomb(members: list[zipfile.ZipInfo], name: str) -> None:
+    """Raise for an archive that unpacks to far more than it holds.
+
+    The sizes are those that the archive declares: a member is never unpacked past its own.
+    """
+    total = sum(member.file_size for member in members)
+    text = sum(
+        member.file_size
+        for member in members
+        if member.filename.endswith((".xml", ".rels", ".html", ".xhtml", ".htm"))
+    )
+    swollen = any(
+        member.file_size > 10_000_000
+        and member.file_size > _MOST_RATIO * max(1, member.compress_size)
+        for member in members
+    )
+    if swollen or total > _MOST_BYTES or text > _MOST_TEXT or len(members) > _MOST_MEMBERS:
+        raise DoesNotFitError(
+            f"{name} would unpack to {total / 1e6:,.0f} MB in {len(members):,} parts, "
+            "like a zip bomb",
+            hint="check where it comes from; a PDF made of it can be read",
+            code="zip_bomb",
+        )
+
+
+@contextmanager
+def as_broken(name: str, what: str) -> Iterator[None]:
+    """Turn what a library raises on a damaged file, whatever its type, into `broken`."""
+    try:
+        yield
+    except (NsaError, MemoryError):
+        raise
+    except Exception as error:
+        lines = str(error).splitlines()
+        cause = lines[0][:120] if lines else type(error).__name__
+        raise UnreadableError(
+            f"{name} is a damaged {what} ({cause})",
+            hint="get it again, or open it and save it anew",
+            code="broken",
+        ) from error

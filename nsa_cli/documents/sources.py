@@ -1,0 +1,243 @@
+"""Files, folders, globs and standard input, as the user names them, become sources to read."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from nsa_cli.documents.build import join_documents
+from nsa_cli.documents.compressed import MOST_BYTES, is_compressed
+from nsa_cli.documents.document import Document
+from nsa_cli.documents.formats.archive import container_of
+from nsa_cli.documents.load import parse_document, read_source
+from nsa_cli.documents.pages import PageRanges
+from nsa_cli.documents.rotation import in_order
+from nsa_cli.documents.signatures import identify
+from nsa_cli.documents.walk import files_of
+from nsa_models.errors import DoesNotFitError, NsaError, UnreadableError, UsageError
+
+_MOST_FILES = 20_000
+_HEAD = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A file to read.
+
+    Attributes:
+        path: As citations name it, or `-`.
+        named: Whether the user named it, so that it must be readable.
+    """
+
+    path: str
+    named: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A file that was read.
+
+    Attributes:
+        name: As citations name it.
+        data: Its bytes.
+        named: Whether the user named it, so that it must be readable.
+    """
+
+    name: str
+    data: bytes
+    named: bool
+
+
+def find_sources(arguments: Sequence[str]) -> list[Found]:
+    """The files that some arguments name, each once, the parts of a rotated log in order.
+
+    Args:
+        arguments: Paths of files and folders, globs such as `docs/**/*.md`, or `-`.
+
+    Raises:
+        UnreadableError: If a folder holds nothing to read, or a glob names nothing.
+        UsageError: If standard input is named twice, or nothing at all.
+        DoesNotFitError: If there are more files than can be read at once.
+    """
+    if not arguments:
+        raise UsageError("no document is named", hint="name a file, a folder, or - for a pipe")
+    if list(arguments).count("-") > 1:
+        raise UsageError("- is named twice", hint="standard input can be read once")
+    found: dict[str, Found] = {}
+    for argument in arguments:
+        for each in _expand(argument):
+            key = each.path if each.path == "-" else os.path.realpath(each.path)
+            if key not in found or (each.named and not found[key].named):
+                found[key] = each
+            if len(found) > _MOST_FILES:
+                raise DoesNotFitError(
+                    f"{argument} holds more than {_MOST_FILES:,} files",
+                    hint="name a folder inside it, or a glob such as 'src/**/*.py'",
+                    code="too_many_files",
+                )
+    return in_order(list(found.values()), lambda each: each.path)
+
+
+def _expand(argument: str) -> Iterable[Found]:
+    if argument == "-":
+        return [Found(path=argument, named=True)]
+    if os.path.isdir(argument):  # noqa: PTH112 - a NUL in the name is no error here
+        return _folder(argument)
+    if glob.has_magic(argument) and not os.path.lexists(argument):
+        matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps `./`
+        if not matches:
+            raise UnreadableError(
+                f"{argument} matches no file", hint="check the pattern", code="missing"
+            )
+        found: list[Found] = []
+        for match in matches:
+            if Path(match).is_dir():
+                found += [] if "**" in argument else _folder(match, may_be_empty=True)
+            else:
+                found.append(Found(path=match, named=False))
+        return found
+    return [Found(path=argument, named=True)]
+
+
+def _folder(folder: str, *, may_be_empty: bool = False) -> list[Found]:
+    found = []
+    try:
+        for path in files_of(folder):
+            if _may_be_read(path):
+                found.append(Found(path=path, named=False))
+            if len(found) > _MOST_FILES:
+                break
+    except OSError as error:
+        raise UnreadableError(
+            f"{folder} cannot be listed ({error.strerror or error})",
+            hint="check its permissions with `ls -ld`",
+            code="permission",
+        ) from error
+    if not found and not may_be_empty:
+        raise UnreadableError(
+            f"{folder} holds no file that can be read",
+            hint="hidden files, binaries, and what .gitignore names are left out; "
+            "name a file to read it all the same",
+            code="empty",
+        )
+    return found
+
+
+def _may_be_read(path: str) -> bool:
+    """Whether a file of a folder looks like a document or a text."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(_HEAD)
+            if head.startswith(b"PK\x03\x04"):
+                return container_of(head + file.read(MOST_BYTES), path) is not None
+    except (NsaError, OSError):  # told when it is read, not hidden
+        return True
+    if head.startswith(b"%PDF-") or is_compressed(head):
+        return True
+    return bool(head.strip()) and b"\0" not in head and identify(head) is None
+
+
+def read_sources(
+    arguments: Sequence[str],
+    *,
+    on_note: Callable[[str], None],
+    stdin: BinaryIO | None = None,
+) -> list[Source]:
+    """Find and read files; those that vanish from a folder meanwhile are told and left out.
+
+    Args:
+        arguments: As for `find_sources`.
+        on_note: Called with one line about each file that is left out.
+        stdin: What to read for `-`; the standard input of the process when None.
+
+    Raises:
+        NsaError: If what the user named cannot be read, or nothing is left.
+    """
+    sources: list[Source] = []
+    total = 0
+    for found in find_sources(arguments):
+        try:
+            name, data = read_source(found.path, stdin=stdin)
+        except UnreadableError as error:
+            if found.named:
+                raise
+            on_note(f"{error.message}; left out")
+            continue
+        total += len(data)
+        if total > 8 * MOST_BYTES:
+            raise DoesNotFitError(
+                f"{', '.join(arguments)} holds more than {8 * MOST_BYTES >> 20} MB",
+                hint="name fewer files",
+                code="too_large",
+            )
+        sources.append(Source(name=name, data=data, named=found.named))
+    return sources
+
+
+def parse_sources(
+    sources: Sequence[Source],
+    name: str,
+    *,
+    password: str | None = None,
+    pages: PageRanges | None = None,
+    on_page: Callable[[str, int, int], None] | None = None,
+    on_note: Callable[[str], None],
+) -> Document:
+    """Files that were read, as one document.
+
+    Args:
+        sources: From `read_sources`.
+        name: Of all of them together.
+        password: Of encrypted PDFs.
+        pages: Those to read; all when None.
+        on_page: Called with a file's name, its pages done and in all.
+        on_note: Called with one line about each file of a folder that is left out.
+
+    Raises:
+        NsaError: If what the user named cannot be read, or nothing is left.
+    """
+    documents = []
+    last: NsaError | None = None
+    for source in sources:
+
+        def told(done: int, total: int, name: str = source.name) -> None:
+            if on_page is not None:
+                on_page(name, done, total)
+
+        try:
+            documents.append(
+                parse_document(
+                    source.name, source.data, password=password, on_page=told, pages=pages
+                )
+            )
+        except (UnreadableError, DoesNotFitError, UsageError) as error:
+            if source.named or len(sources) == 1:
+                raise
+            last = error
+            on_note(f"{error.message}; left out")
+    if not documents:
+        raise last or UnreadableError(
+            f"{name} holds nothing to read", hint="name a file with text in it", code="empty"
+        )
+    return join_documents(documents, name)
+
+
+def title(arguments: Sequence[str], count: int) -> str:
+    """A name for all sources together, for progress and messages."""
+    if len(arguments) == 1:
+        return arguments[0] if count == 1 else f"{arguments[0]} ({count:,} files)"
+    return f"{count:,} files"
+
+
+def digest(sources: Sequence[Source]) -> bytes:
+    """A hash of the names and the bytes of some sources."""
+    whole = hashlib.sha256()
+    for source in sources:
+        for part in (source.name.encode("utf-8", "surrogateescape"), source.data):
+            whole.update(len(part).to_bytes(8, "big") + part)
+    return whole.digest()

@@ -1,0 +1,283 @@
+"""A model at work on documents: each is read once, then asked, searched or summed up.
+
+A text is kept when it was read; a question looks over all of it, the passages it lights on are
+read again closely, and the answer is decoded from those. A short text is answered directly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from nsa_cli import shelf
+from nsa_cli.citations import best_sentence, cite
+from nsa_cli.documents import Document
+from nsa_cli.engine import (
+    CLOSE_TOKENS,
+    Answer,
+    Emit,
+    Loaded,
+    block_scores,
+    decode_answer,
+    fitting_config,
+    look,
+    passages_of,
+    pick_device,
+    refuse_by_length,
+    weigh,
+)
+from nsa_cli.events import Finished, Match, Stats
+from nsa_cli.evidence import Passage, best_runs
+from nsa_cli.memory import peak_memory_bytes
+from nsa_cli.options import Options
+from nsa_cli.prompt import Prompter, Question, Text
+from nsa_cli.reading import Readings
+from nsa_cli.store import ANSWER_ROOM
+from nsa_models.cache import KVCache
+from nsa_models.generation import prefill
+from nsa_models.loading import load_model
+from nsa_models.resolve import ModelFolder
+from nsa_models.tokenizer import Tokenizer
+
+_ROOM_STEP = 256
+"""Room is made in steps, so that the next question mostly finds enough."""
+
+
+class Session:
+    """One model, loaded once for documents whose lengths ask for the same context.
+
+    Args:
+        where: The model.
+        options: How to read and answer.
+        emit: Receives everything worth showing, in order; results are not among it.
+    """
+
+    def __init__(self, where: ModelFolder, options: Options, emit: Emit) -> None:
+        self.options = options
+        self.emit = emit
+        self._where = where
+        self._loaded: Loaded | None = None
+        self.tokenizer = Tokenizer.from_folder(where.folder)
+        self.prompter = Prompter(self.tokenizer, options.system)
+
+    def read(self, document: Document, room: int) -> OpenText:
+        """Read a document, as much of it as is not kept.
+
+        Args:
+            document: The text.
+            room: Tokens that the longest question and its answer need behind it.
+
+        Raises:
+            NsaError: If it does not fit the model, or memory runs out.
+        """
+        refuse_by_length(self._where, len(document.text))
+        text = self.prompter.whole(document)
+        started = time.monotonic()
+        loaded = self._load(len(text.ids), room)
+        loading = time.monotonic() - started
+        wide = -(-room // _ROOM_STEP) * _ROOM_STEP
+        if len(text.ids) + wide <= loaded.model.config.max_position_embeddings:
+            room = max(room, min(wide, ANSWER_ROOM))
+        readings = Readings.open(
+            loaded.model,
+            self._where.fingerprint,
+            self.tokenizer.fingerprint,
+            self.options,
+            self.emit,
+        )
+        started = time.monotonic()
+        cache, reused = readings.read(text.ids, room, document.name)
+        if readings.store is not None:
+            shelf.describe(readings.store.folder(text.ids), document, self._where.name)
+        return OpenText(
+            session=self,
+            loaded=loaded,
+            document=document,
+            text=text,
+            cache=cache,
+            room=room,
+            reused_tokens=reused,
+            load_seconds=loading,
+            read_seconds=time.monotonic() - started,
+        )
+
+    def _load(self, tokens: int, room: int) -> Loaded:
+        config = fitting_config(self._where, tokens, room, self.options, self.emit)
+        held = self._loaded
+        if held is None or held.model.config.to_dict() != config.to_dict():
+            self._loaded = None  # its memory goes before the next one's comes
+            model = load_model(self._where.folder, config, device=pick_device(self.options.device))
+            self._loaded = held = Loaded(where=self._where, model=model, tokenizer=self.tokenizer)
+        return held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A question of a conversation, its answer, and the passage that bore most of it."""
+
+    question: str
+    answer: str
+    passage: Passage | None
+
+
+def _with(found: list[Passage], one: Passage | None) -> list[Passage]:
+    """Passages with one more, in the order of the text, unless it is among them."""
+    if one is None or any(one.start < other.end and other.start < one.end for other in found):
+        return found
+    return sorted([*found, replace(one, score=0.0)], key=lambda passage: passage.start)
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenText:
+    """A document that was read, open for questions.
+
+    Attributes:
+        session: What read it.
+        loaded: The model, with the context that the document needs.
+        document: The document.
+        text: Its tokens.
+        cache: What was read, with room behind it.
+        room: Tokens of that room.
+        reused_tokens: Tokens that did not have to be read.
+        load_seconds: What loading the model took.
+        read_seconds: What reading took.
+    """
+
+    session: Session
+    loaded: Loaded
+    document: Document
+    text: Text
+    cache: KVCache
+    room: int
+    reused_tokens: int
+    load_seconds: float
+    read_seconds: float
+
+    def answer(self, question: str) -> Finished:
+        """Answer a question; the text stays open for the next one."""
+        return self.answer_after((), question)[0]
+
+    def answer_after(self, turns: Sequence[Turn], question: str) -> tuple[Finished, Turn]:
+        """Answer a question that may take up earlier ones.
+
+        The model sees the earlier questions and answers, and the passage of the last answer
+        beside those that the question lights on.
+
+        Args:
+            turns: Earlier questions with their answers, in order.
+            question: What is asked now.
+
+        Returns:
+            The answer, and the turn that it makes.
+        """
+        prompter, size = self.session.prompter, self.loaded.model.config.select_block
+        asked = prompter.question(question, [(turn.question, turn.answer) for turn in turns])
+        started = time.monotonic()
+        found = look(
+            self.loaded.model, self.cache, self.text, prompter.question(question), self.document
+        )
+        passages = _with(found, turns[-1].passage if turns else None)
+        whole = self.text.document_tokens <= CLOSE_TOKENS
+        text, answer = self.decode(passages, asked, started, whole=whole)
+        weighed = weigh(passages, answer.mass, text, size)
+        config = self.loaded.model.config
+        finished = Finished(
+            answer=answer.text,
+            citations=cite(self.document, weighed, answer.text, question),
+            model=self.loaded.where.name,
+            attention={
+                "reading": asdict(config.reading()),
+                "answering": asdict(config.answering()),
+            },
+            finish_reason=answer.finish_reason,
+            stats=self.stats(asked, answer),
+        )
+        best = max(weighed, key=lambda passage: passage.score, default=None)
+        return finished, Turn(question=question, answer=answer.text, passage=best)
+
+    def find(self, query: str, top: int) -> list[Match]:
+        """The passages that a query lights on, best first.
+
+        Args:
+            query: What to look for, in words or as a question.
+            top: Passages at most.
+        """
+        asked = self.session.prompter.question(query)
+        model, size = self.loaded.model, self.loaded.model.config.select_block
+        scores = block_scores(model, self.cache, self.text, asked)
+        if self.text.document_tokens > CLOSE_TOKENS:  # heads rest there whatever is asked
+            scores[[0, -2, -1]] = 0
+        found = passages_of(best_runs(scores, top, 0), self.text, self.document, size)
+        matches = []
+        for passage in sorted(found, key=lambda each: each.score, reverse=True):
+            start, end = best_sentence(self.document, passage, "", query)
+            if start < end:
+                at = self.document.locate(start, end)
+                matches.append(
+                    Match(
+                        source=at.source,
+                        page=at.page,
+                        page_label=at.page_label,
+                        line_start=at.line_start,
+                        line_end=at.line_end,
+                        quote=self.document.text[start:end],
+                        score=round(passage.score, 4),
+                        unit=at.unit,
+                    )
+                )
+        return matches
+
+    def decode(
+        self,
+        passages: Sequence[Passage],
+        asked: Question,
+        started: float,
+        *,
+        whole: bool,
+        max_tokens: int | None = None,
+    ) -> tuple[Text, Answer]:
+        """Decode an answer from some passages, or from all of a text.
+
+        Args:
+            passages: What to answer from.
+            asked: The question.
+            started: When the question came, on the monotonic clock, in seconds.
+            whole: Whether to answer from all of the text.
+            max_tokens: Of the answer; what the options say when None.
+
+        Returns:
+            The text that the answer was decoded from, and the answer.
+        """
+        text, cache, length = self.text, self.cache, self.cache.length
+        model, options = self.loaded.model, self.session.options
+        if max_tokens is not None:
+            options = replace(options, max_tokens=max_tokens)
+        if passages and not whole:
+            text = self.session.prompter.excerpts(self.document, passages)
+            cache = KVCache(
+                model.config, len(text.ids) + self.room, dtype=model.dtype, device=model.device
+            )
+            for _ in prefill(model, text.ids, cache):
+                pass
+        try:
+            answer = decode_answer(
+                self.loaded, cache, text, asked, options, self.session.emit, started
+            )
+        finally:  # Ctrl-C in a chat
+            self.cache.truncate(length)
+        return text, answer
+
+    def stats(self, asked: Question, answer: Answer) -> Stats:
+        """Counts and times of an answer."""
+        return Stats(
+            document_tokens=len(self.text.ids),
+            reused_tokens=self.reused_tokens,
+            question_tokens=len(asked.ids),
+            answer_tokens=answer.tokens,
+            load_seconds=round(self.load_seconds, 3),
+            prefill_seconds=round(self.read_seconds, 3),
+            time_to_first_token_seconds=round(answer.first_token_seconds, 3),
+            decode_tokens_per_second=round(answer.tokens_per_second, 2),
+            peak_memory_bytes=peak_memory_bytes(),
+        )

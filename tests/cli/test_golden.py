@@ -1,0 +1,127 @@
+"""Help texts and the shapes of JSON, as they were agreed on.
+
+`NSA_TEST_GOLDEN=write` writes them anew; the difference is then to be read before it is committed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+COMMANDS = [
+    *("", "ask", "find", "summarize", "chat", "batch", "doctor", "cache", "cache list"),
+    *("cache show", "cache size", "cache rm", "cache prune", "models", "models list"),
+    *("models show", "models pull", "models rm", "config", "config list", "config get"),
+    *("config set", "config unset", "config path", "bench", "bench read", "bench kernels"),
+]
+Run = Callable[..., tuple[int, str, str]]
+
+
+def compare(name: str, text: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("NSA_TEST_GOLDEN") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(nsa: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
+    code, out, err = nsa(*command.split(), "--help", model=None)
+    assert (code, err) == (0, "")
+    compare(f"help-{command.replace(' ', '-') or 'nsa'}.txt", out)
+
+
+def test_every_command_is_among_them(nsa: Run) -> None:
+    _, out, _ = nsa("--help")
+    listed = [line.split()[0] for line in out.split("Commands:\n")[1].splitlines() if line]
+    assert set(listed) == {command for command in COMMANDS if command and " " not in command}
+
+
+def shape(value: Any) -> Any:
+    """Keys and types of a value, without what it says."""
+    if isinstance(value, dict):
+        return {key: shape(each) for key, each in value.items()}
+    if isinstance(value, list):
+        shapes = [shape(each) for each in value]
+        return [each for number, each in enumerate(shapes) if each not in shapes[:number]]
+    return "null" if value is None else type(value).__name__
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ask", "TEXT", "Who?"),
+        ("ask", "TEXT", "-a", "Who?", "-a", "When?"),
+        ("ask", "MISSING", "Who?"),
+        ("find", "TEXT", "worker", "--top", "2"),
+        ("summarize", "TEXT", "--length", "short"),
+        ("cache", "list"),
+        ("cache", "size"),
+        ("models", "list"),
+        ("models", "show", "smollm2-135m"),
+        ("doctor",),
+        ("config", "list"),
+    ],
+)
+def test_the_shape_of_json(
+    nsa: Run, text_file: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if command[0] in ("cache", "config"):
+        nsa("ask", str(text_file), "Who?")
+        monkeypatch.setenv("NSA_MAX_TOKENS", "9")
+    words = {"TEXT": str(text_file), "MISSING": f"{text_file}.none"}
+    _, out, _ = nsa(*(words.get(word, word) for word in command), "--json")
+    name = "-".join(word.strip("-").lower().rstrip("?") for word in command)
+    compare(f"json-{name}.json", json.dumps(shape(json.loads(out)), indent=1) + "\n")
+
+
+def test_help_takes_less_than_a_third_of_a_second() -> None:
+    """Of the processor's time: a busy machine is no fault of the program."""
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "nsa_cli", "--help"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < 0.3
+
+
+@pytest.mark.parametrize("command", [("models", "list"), ("doctor",), ("find", "TEXT", "worker")])
+def test_a_closed_pipe_ends_quietly(
+    start_nsa: Any, text_file: Path, tiny_model: Path, command: tuple[str, ...]
+) -> None:
+    reader, writer = os.pipe()
+    named = ("--model", str(tiny_model)) if command[0] == "find" else ()
+    words = [str(text_file) if word == "TEXT" else word for word in command]
+    process = start_nsa(*words, *named, stdout=writer)
+    os.close(writer)
+    os.close(reader)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 141
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+
+
+def test_no_color_before_and_behind_a_command(
+    terminal: Any, text_file: Path, tiny_model: Path
+) -> None:
+    find = ("find", str(text_file), "worker", "--model", str(tiny_model), "-n", "1")
+    for words in (("--no-color", *find), (*find, "--no-color")):
+        code, shown = terminal(*words).end()
+        assert code == 0
+        assert "\x1b[35m" not in shown
+        assert "31m" not in shown
+    code, shown = terminal(*find, TERM="dumb").end()
+    assert code == 0
+    assert "\x1b[" not in shown

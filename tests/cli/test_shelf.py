@@ -1,0 +1,146 @@
+"""`nsa cache`, `nsa models` and `nsa doctor`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsa_models.registry import DEFAULT_MODEL, MODELS
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def reading(nsa: Run, text_file: Path) -> dict[str, Any]:
+    """One kept reading, as `nsa cache list --json` shows it."""
+    assert nsa("ask", str(text_file), "Who?")[0] == 0
+    code, out, err = nsa("cache", "list", "--json")
+    assert (code, err) == (0, "")
+    [found] = json.loads(out)["readings"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_reading_says_what_it_is_of(
+    nsa: Run, reading: dict[str, Any], text_file: Path, tiny_model: Path
+) -> None:
+    assert list(reading) == ["id", "name", "sources", "model", "tokens", "bytes", "used"]
+    assert reading["name"] == str(text_file)
+    assert reading["sources"] == [str(text_file)]
+    assert reading["model"] == str(tiny_model)
+    assert reading["tokens"] > 1800
+    assert reading["bytes"] > 100_000
+    _, out, _ = nsa("cache", "list")
+    assert out.splitlines()[0].split() == ["ID", "TOKENS", "SIZE", "USED", "MODEL", "OF"]
+    assert out.splitlines()[1].startswith(reading["id"][:8])
+    _, out, _ = nsa("cache", "show", reading["id"][:6])
+    assert str(text_file) in out
+
+
+def test_removing_asks_first(nsa: Run, reading: dict[str, Any], cache_folder: Path) -> None:
+    folder = cache_folder / "readings" / reading["id"]
+    code, _, err = nsa("cache", "rm", reading["id"])
+    assert code == 2
+    assert "--force" in err
+    assert folder.is_dir()
+    assert nsa("cache", "rm")[0] == 2
+    assert nsa("cache", "rm", "zz", "--force")[0] == 2
+    assert nsa("cache", "rm", "--force", reading["id"])[0] == 0
+    assert not folder.exists()
+    assert nsa("cache", "list")[:2] == (0, "")
+
+
+def test_asking_at_a_terminal(terminal: Any, reading: dict[str, Any], cache_folder: Path) -> None:
+    folder = cache_folder / "readings" / reading["id"]
+    asked = terminal("cache", "rm", reading["id"])
+    asked.read_until("[y/N]")
+    asked.type("n\n")
+    assert asked.end()[0] == 1
+    assert folder.is_dir()
+    asked = terminal("cache", "rm", reading["id"])
+    asked.read_until("[y/N]")
+    asked.type("y\n")
+    assert asked.end()[0] == 0
+    assert not folder.exists()
+
+
+def test_pruning(nsa: Run, reading: dict[str, Any], cache_folder: Path) -> None:
+    folder = cache_folder / "readings" / reading["id"]
+    assert "nothing is older" in nsa("cache", "prune", "--force")[2]
+    for path in (folder / "manifest.json", *(cache_folder / "answers").glob("*.json")):
+        os.utime(path, (0, 0))
+    assert nsa("cache", "prune", "--older-than", "x")[0] == 2
+    assert nsa("cache", "prune", "--force")[0] == 0
+    assert not folder.exists()
+    assert not list((cache_folder / "answers").glob("*.json"))
+    _, out, _ = nsa("cache", "size", "--json")
+    assert json.loads(out)["bytes"]["answers"] == 0
+
+
+def test_all_goes(nsa: Run, reading: dict[str, Any], cache_folder: Path) -> None:
+    assert nsa("cache", "rm", "--all", "--force")[0] == 0
+    assert not (cache_folder / "readings" / reading["id"]).exists()
+    assert not (cache_folder / "answers").exists()
+
+
+def test_models(nsa: Run, cache_folder: Path) -> None:
+    _, out, _ = nsa("models", "list", "--json")
+    assert [model["name"] for model in json.loads(out)["models"]] == list(MODELS)
+    assert not any(model["here"] for model in json.loads(out)["models"])
+    entry = MODELS[DEFAULT_MODEL]
+    folder = cache_folder / "models" / f"{DEFAULT_MODEL}-{entry.sha256[:12]}-1"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    other = cache_folder / "models" / "mine-0123"
+    other.mkdir()
+    (other / "config.json").write_text("{}")
+    _, out, _ = nsa("models", "list")
+    lines = out.splitlines()
+    assert lines[1].startswith(f"{DEFAULT_MODEL} (default)")
+    assert lines[1].endswith("yes")
+    assert lines[2].endswith("no")
+    assert lines[-1].startswith("mine-0123")
+    assert nsa("models", "show", "nothing")[0] == 1
+    assert entry.sha256 in nsa("models", "show", DEFAULT_MODEL)[1]
+    assert nsa("models", "rm", DEFAULT_MODEL)[0] == 2
+    assert nsa("models", "rm", DEFAULT_MODEL, "--force")[0] == 0
+    assert nsa("models", "rm", "mine-0123", "--force")[0] == 0
+    assert not folder.exists()
+    assert not other.exists()
+    assert nsa("models", "rm", DEFAULT_MODEL, "--force")[0] == 2
+
+
+def test_pulling_without_a_network_says_so(nsa: Run) -> None:
+    code, out, err = nsa("models", "pull", "smollm2-135m")
+    assert (code, out) == (1, "")
+    assert "NSA_OFFLINE forbids the network" in err
+
+
+def test_a_healthy_machine(nsa: Run) -> None:
+    code, out, err = nsa("doctor", "--json")
+    assert (code, err) == (0, "")
+    shown = json.loads(out)
+    names = [check["what"] for check in shown["checks"]]
+    assert names == [
+        *("program", "device", "kernels", "memory", "model", "cache", "formats", "config")
+    ]
+    for check in shown["checks"]:
+        assert check["state"] in ("ok", "warning")
+        assert bool(check["remedy"]) == (check["state"] == "warning")
+    assert "nsa models pull" in nsa("doctor")[1]
+
+
+def test_a_cache_that_cannot_be_written(
+    nsa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NSA_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    code, out, _ = nsa("doctor")
+    assert code == 1
+    assert "FAIL  cache" in out
+    assert "set NSA_CACHE_DIR" in out

@@ -1,0 +1,42 @@
+"""Commands at a terminal: progress while they work, no trace of it afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def test_an_answer_at_a_terminal(terminal: Any, text_file: Path, tiny_model: Path) -> None:
+    code, shown = terminal(
+        *("ask", str(text_file), "-a", "Who?", "-a", "When?"),
+        *("--model", str(tiny_model), "--max-tokens", "6"),
+    ).end()
+    assert code == 0
+    assert "Reading" in shown  # the bar
+    assert "\x1b[1A\x1b[2K" in shown  # and its end
+    assert shown.index("Q: Who?") < shown.index("[1] ") < shown.index("Q: When?")
+    assert shown.rstrip().endswith("s")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("models", "list"), "qwen2.5-coder-0.5b (default)"),
+        (("config", "list", "--all"), "a named model, a folder"),
+        (("cache", "size"), "in all"),
+        (("doctor",), "device"),
+    ],
+)
+def test_lists_at_a_terminal(terminal: Any, command: tuple[str, ...], words: str) -> None:
+    code, shown = terminal(*command).end()
+    assert code == 0
+    assert words in shown
+    assert "Traceback" not in shown
+
+
+def test_a_missing_file_at_a_terminal(terminal: Any) -> None:
+    code, shown = terminal("ask", "none.txt", "Who?").end()
+    assert code == 3
+    assert shown.strip().splitlines()[-1].endswith("Check the path.\x1b[0m")
