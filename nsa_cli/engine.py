@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from nsa_cli.citations import cite
 from nsa_cli.documents import Document
 from nsa_cli.events import AnswerText, Event, Finished, Note, Stats
 from nsa_cli.evidence import Passage, answer_evidence, best_runs, question_evidence, shares
+from nsa_cli.ledger import DamagedError
 from nsa_cli.memory import peak_memory_bytes
 from nsa_cli.options import Options
 from nsa_cli.prompt import Prompter, Question, Text
@@ -86,11 +87,19 @@ def answer_question(
     readings = Readings.open(loaded.model, where.fingerprint, tokenizer.fingerprint, options, emit)
     started = time.monotonic()
     room = len(asked.ids) + options.max_tokens
-    cache, reused = readings.read(text.ids, room, document.name)
+    sparing = text.document_tokens > _CLOSE_TOKENS
+    cache, reused = readings.read(text.ids, room, document.name, sparing=sparing)
     reading = time.monotonic() - started
 
     started = time.monotonic()
-    passages = look(loaded.model, cache, text, asked, document)
+    try:
+        passages = look(loaded.model, cache, text, asked, document)
+    except DamagedError:
+        emit(Note(text=f"the kept reading of {document.name} is damaged; reading that part anew"))
+        cache, reused = readings.read(text.ids, room, document.name)
+        passages = look(loaded.model, cache, text, asked, document)
+    ledger = readings.ledger
+    assert ledger is not None
     if text.document_tokens > _CLOSE_TOKENS and passages:
         text = prompter.excerpts(document, passages)
         cache = KVCache(
@@ -118,6 +127,8 @@ def answer_question(
             time_to_first_token_seconds=round(answer.first_token_seconds, 3),
             decode_tokens_per_second=round(answer.tokens_per_second, 2),
             peak_memory_bytes=peak_memory_bytes(),
+            cache_bytes=ledger.bytes_held,
+            cache_bytes_touched=ledger.bytes_touched,
         ),
     )
 
@@ -171,7 +182,11 @@ def look(
 ) -> list[Passage]:
     """Look over the whole text with a question, and return the passages it lights on.
 
-    The cache is left as it was.
+    The cache is left as it was. The question's tokens share a selection, so that little of the
+    cache is touched.
+
+    Raises:
+        DamagedError: If a block of a kept reading that is attended to is damaged.
     """
     length, size = cache.length, model.config.select_block
     ids = torch.as_tensor(asked.ids, dtype=torch.long, device=model.device)
@@ -180,7 +195,7 @@ def look(
         output = model(
             ids[None],
             cache=cache,
-            settings=model.config.answering(),
+            settings=replace(model.config.answering(), select_tile=size),
             last_logits=0,
             return_mass=True,
         )

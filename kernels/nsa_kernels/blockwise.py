@@ -158,7 +158,8 @@ def causal_bias(
 def block_mass(q: Tensor, k: Tensor, blocks: Tensor | None, settings: AttentionSettings) -> Tensor:
     """Probability mass that each query gives each selection block: (B, H, T, N), fp32.
 
-    Scores are held in full, so this is for the few queries of an answer.
+    Scores are held in full, so this is for the few queries of an answer. Keys of blocks that
+    were not selected are not touched.
 
     Args:
         q: (B, H, T, D), the last T of S positions.
@@ -166,25 +167,42 @@ def block_mass(q: Tensor, k: Tensor, blocks: Tensor | None, settings: AttentionS
         blocks: (B, G, U, n) from `select_blocks`, or None for dense attention.
         settings: The block sizes.
     """
-    batch, queries = q.shape[0], q.shape[2]
-    groups, seq_len = k.shape[1:3]
+    queries, (groups, seq_len) = q.shape[2], k.shape[1:3]
     scale = 1.0 / math.sqrt(q.shape[-1])
+    if blocks is not None:
+        return _mass_of_selected(q * scale, k, blocks, settings)
     grouped = q.unflatten(1, (groups, -1)).flatten(2, 3)
     scores = (grouped @ k.transpose(-1, -2)).float() * scale
-    scores = scores.view(batch, groups, -1, queries, seq_len)
+    scores = scores.view(q.shape[0], groups, -1, queries, seq_len)
     position = torch.arange(seq_len - queries, seq_len, device=q.device)
-    key = torch.arange(seq_len, device=q.device)
-    hidden = (key > position[:, None])[None, None, None]
-    if blocks is not None:
-        plan = TilePlan(seq_len, queries, settings)
-        size = settings.select_block
-        current = plan.blocks(0, plan.count, q.device)[:, None]
-        number = torch.arange(plan.last_block + 1, device=q.device)
-        chosen = (blocks[..., None] == number).any(dim=-2)
-        chosen = chosen | (number >= current - settings.window_blocks)
-        tile = position // plan.size - position[0] // plan.size
-        hidden = hidden | ~chosen[:, :, tile][..., key // size][:, :, None]
+    hidden = torch.arange(seq_len, device=q.device) > position[:, None]
     probs = scores.masked_fill_(hidden, float("-inf")).softmax(dim=-1).flatten(1, 2)
     padded = F.pad(probs, (0, -seq_len % settings.select_block))
     mass: Tensor = padded.unflatten(-1, (-1, settings.select_block)).sum(dim=-1)
     return mass
+
+
+def _mass_of_selected(q: Tensor, k: Tensor, blocks: Tensor, settings: AttentionSettings) -> Tensor:
+    """`block_mass` of scaled queries that attend to selected blocks and the window."""
+    plan = TilePlan(k.shape[2], q.shape[2], settings)
+    groups, size = k.shape[1], settings.select_block
+    tiles = plan.split(q).unflatten(1, (groups, -1))
+    repeat = tiles.shape[2]
+    current = plan.blocks(0, plan.count, q.device)[:, None]
+    near = current + torch.arange(-settings.window_blocks, 1, device=q.device)
+    mass = q.new_zeros(*tiles.shape[:-1], plan.last_block + 1, dtype=torch.float32)
+    for b in range(q.shape[0]):
+        for g in range(groups):
+            for u in range(plan.count):
+                chosen = torch.cat([blocks[b, g, u], near[u]])
+                slots = gather_slots(blocks[b, g, u : u + 1], u, plan, settings)
+                rows = tiles[b, g, :, u].flatten(0, 1)
+                scores = (rows @ k[b, g].index_select(0, slots[0]).t()).float()
+                scores += causal_bias(u, slots, repeat, plan, torch.float32, settings)[0, 0]
+                split = scores.unflatten(-1, (-1, size))
+                split.masked_fill_((chosen < 0)[:, None], float("-inf"))
+                probs = split.flatten(-2).softmax(dim=-1).unflatten(-1, (-1, size)).sum(dim=-1)
+                index = chosen.clamp(min=0).expand(len(rows), -1)
+                flat = mass.new_zeros(len(rows), mass.shape[-1]).scatter_add_(1, index, probs)
+                mass[b, g, :, u] = flat.view(repeat, plan.size, -1)
+    return plan.join(mass.flatten(1, 2))

@@ -138,6 +138,8 @@ class NSAAttention(nn.Module):
         result = nsa_attention(
             q, k, v, settings, summary_k=summary_k, gates=gates, return_mass=return_mass
         )
+        if cache is not None and cache.observe is not None:
+            cache.observe(self.layer, result.blocks, settings, k.shape[2], q.shape[2])
         return self.o_proj(result.out.transpose(1, 2).flatten(2)), result.mass
 
 
