@@ -144,6 +144,16 @@ def ask(
             "--cache-limit", min=0.0, envvar="NSA_CACHE_LIMIT", help="GB that readings may take."
         ),
     ] = 20.0,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            "--memory", min=0.0, help="GB that reading may take; 0.7 of what is free unless given."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what reading takes: time, disk and memory."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")] = False,
 ) -> None:
     """Answer a question about a document, with the pages it stands on."""
@@ -157,6 +167,7 @@ def ask(
     renderer = (JsonRenderer if json else HumanRenderer)(quiet=quiet)
     try:
         from nsa_cli.asking import ask as answer
+        from nsa_cli.asking import estimate
         from nsa_cli.options import Options
 
         options = Options(
@@ -170,7 +181,11 @@ def ask(
             seed=seed,
             store=store,
             cache_limit_bytes=int(min(cache_limit, 1e9) * 1e9),
+            memory_bytes=None if memory is None else int(min(memory, 1e9) * 1e9),
         )
+        if dry_run:
+            renderer.estimate(estimate(source, question, options, renderer))
+            return
         renderer.finish(answer(source, question, options, renderer))
     finally:
         renderer.close()

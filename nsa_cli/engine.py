@@ -21,8 +21,9 @@ from nsa_cli.evidence import Passage, answer_evidence, best_runs, question_evide
 from nsa_cli.ledger import DamagedError
 from nsa_cli.memory import peak_memory_bytes
 from nsa_cli.options import Options
+from nsa_cli.plan import Estimate, check_fits, estimate, weights_dtype
 from nsa_cli.prompt import Prompter, Question, Text
-from nsa_cli.reading import Readings
+from nsa_cli.reading import Readings, open_store
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import DoesNotFitError, UsageError
@@ -74,12 +75,9 @@ def answer_question(
     Raises:
         NsaError: Whatever goes wrong that the user can do something about.
     """
-    tokenizer = Tokenizer.from_folder(where.folder)
-    prompter = Prompter(tokenizer, options.system)
-    text, asked = prompter.whole(document), prompter.question(question)
-    config = fitting_config(
-        where, len(text.ids), len(asked.ids) + options.max_tokens, options, emit
-    )
+    ready = prepare(document, question, where, options, emit)
+    config, tokenizer, text, asked = ready.config, ready.tokenizer, ready.text, ready.asked
+    check_fits(plan(ready, where, options), document.name)
     model = load_model(where.folder, config, device=pick_device(options.device))
     loaded = Loaded(where=where, model=model, tokenizer=tokenizer)
     loading = time.monotonic() - began
@@ -101,7 +99,7 @@ def answer_question(
     ledger = readings.ledger
     assert ledger is not None
     if text.document_tokens > _CLOSE_TOKENS and passages:
-        text = prompter.excerpts(document, passages)
+        text = ready.prompter.excerpts(document, passages)
         cache = KVCache(
             config, len(text.ids) + room, dtype=loaded.model.dtype, device=loaded.model.device
         )
@@ -130,6 +128,50 @@ def answer_question(
             cache_bytes=ledger.bytes_held,
             cache_bytes_touched=ledger.bytes_touched,
         ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A document and a question as ids, and the configuration that they need."""
+
+    tokenizer: Tokenizer
+    prompter: Prompter
+    text: Text
+    asked: Question
+    config: NSAConfig
+
+
+def prepare(
+    document: Document, question: str, where: ModelFolder, options: Options, emit: Emit
+) -> Prepared:
+    """Everything that is known before the weights are loaded.
+
+    Raises:
+        DoesNotFitError: If the model's context is too short.
+    """
+    tokenizer = Tokenizer.from_folder(where.folder)
+    prompter = Prompter(tokenizer, options.system)
+    text, asked = prompter.whole(document), prompter.question(question)
+    more = len(asked.ids) + options.max_tokens
+    config = fitting_config(where, len(text.ids), more, options, emit)
+    return Prepared(tokenizer=tokenizer, prompter=prompter, text=text, asked=asked, config=config)
+
+
+def plan(ready: Prepared, where: ModelFolder, options: Options) -> Estimate:
+    """What reading will take; what is kept from earlier counts as read."""
+    config, ids = ready.config, ready.text.ids
+    store = open_store(
+        config, weights_dtype(config), where.fingerprint, ready.tokenizer.fingerprint, options
+    )
+    kept = store.find(ids) if store is not None else []
+    return estimate(
+        config,
+        where.folder,
+        len(ids),
+        reused=kept[0][0] if kept else 0,
+        kept_in=None if store is None else store.root,
+        memory_bytes=options.memory_bytes,
     )
 
 

@@ -20,6 +20,7 @@ class Options:
         seed: For sampling.
         store: Whether to keep the reading and the answer on disk, and to use kept ones.
         cache_limit_bytes: Size that all kept readings may have.
+        memory_bytes: Memory that reading may take; None for a safe share of what is free.
     """
 
     model: str
@@ -32,3 +33,4 @@ class Options:
     seed: int | None = None
     store: bool = True
     cache_limit_bytes: int = 0
+    memory_bytes: int | None = None

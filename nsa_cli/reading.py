@@ -16,8 +16,11 @@ import torch
 
 from nsa_cli.events import Event, Note, Progress
 from nsa_cli.ledger import Checks, Ledger
+from nsa_cli.memory import resident_bytes
+from nsa_cli.plan import memory_limit
 from nsa_cli.store import ANSWER_ROOM, FORMAT, Ids, ReadingStore, Stored, copy_tokens
 from nsa_models.cache import KVCache
+from nsa_models.configuration import NSAConfig
 from nsa_models.errors import NsaError
 from nsa_models.generation import prefill
 from nsa_models.modeling import NSAForCausalLM
@@ -29,6 +32,32 @@ if TYPE_CHECKING:
     from nsa_cli.options import Options
 
 
+def open_store(
+    config: NSAConfig, dtype: torch.dtype, weights: str, tokenizer: str, options: Options
+) -> ReadingStore | None:
+    """The readings kept of one model and one way of reading, or None if none are to be kept.
+
+    Args:
+        config: Of the model.
+        dtype: Of its keys and values.
+        weights: The weights' fingerprint.
+        tokenizer: The tokenizer's.
+        options: Whether to keep any, and how much.
+    """
+    if not options.store:
+        return None
+    facts = [
+        weights,
+        tokenizer,
+        asdict(config.reading()),
+        asdict(config.answering()),
+        config.rope_parameters,
+        str(dtype),
+    ]
+    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return ReadingStore(readings_folder(), fingerprint, config, dtype, options.cache_limit_bytes)
+
+
 @dataclass(slots=True, kw_only=True)
 class Readings:
     """Reads texts with one model.
@@ -37,6 +66,7 @@ class Readings:
         model: The model.
         store: Where readings are kept; None to keep none.
         emit: Receives progress and notes.
+        memory_bytes: From which on what is written is let go of after each segment.
         tokens: Tokens of the text that was read last.
         ledger: What is touched of the text that was read last.
     """
@@ -44,6 +74,7 @@ class Readings:
     model: NSAForCausalLM
     store: ReadingStore | None
     emit: Callable[[Event], None]
+    memory_bytes: int = 2**62
     tokens: int = 0
     ledger: Ledger | None = None
     _checks: Checks | None = None
@@ -58,21 +89,10 @@ class Readings:
         emit: Callable[[Event], None],
     ) -> Readings:
         """Readings of one model; `weights` and `tokenizer` are fingerprints."""
-        store = None
-        if options.store:
-            facts = [
-                weights,
-                tokenizer,
-                asdict(model.config.reading()),
-                asdict(model.config.answering()),
-                model.config.rope_parameters,
-                str(model.dtype),
-            ]
-            fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-            store = ReadingStore(
-                readings_folder(), fingerprint, model.config, model.dtype, options.cache_limit_bytes
-            )
-        return cls(model=model, store=store, emit=emit)
+        store = open_store(model.config, model.dtype, weights, tokenizer, options)
+        return cls(
+            model=model, store=store, emit=emit, memory_bytes=memory_limit(options.memory_bytes)
+        )
 
     def read(self, ids: Ids, room: int, name: str, *, sparing: bool = False) -> tuple[KVCache, int]:
         """Read a text, as much of it as is not kept.
@@ -185,6 +205,8 @@ class Readings:
                 copy_tokens(live, kept, start, done)
             store.commit(own, kept, start)
             start = done
+            if resident_bytes() > self.memory_bytes:
+                store.remap(own, kept)
         return store.open(own, writable=False), reused
 
     def _resume(self, store: ReadingStore, ids: Ids) -> tuple[Stored, KVCache]:

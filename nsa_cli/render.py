@@ -9,7 +9,7 @@ import json
 import sys
 import textwrap
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -28,6 +28,9 @@ from rich.text import Text
 from nsa_cli.events import AnswerText, Citation, Event, Finished, Note, Progress
 from nsa_models.errors import NsaError
 
+if TYPE_CHECKING:
+    from nsa_cli.plan import Estimate
+
 _QUOTE_WIDTH = 200
 _UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB"}
 
@@ -40,6 +43,9 @@ class Renderer(Protocol):
 
     def finish(self, finished: Finished) -> None:
         """Show the result."""
+
+    def estimate(self, found: Estimate) -> None:
+        """Show what reading takes."""
 
     def fail(self, error: NsaError) -> None:
         """Show what went wrong."""
@@ -150,6 +156,22 @@ class HumanRenderer:
             f"{stats.prefill_seconds:.1f} s; first word after {first:.1f} s"
         )
 
+    def estimate(self, found: Estimate) -> None:
+        """Print what reading takes, a line for each."""
+        self._status.close()
+        new = found.tokens - found.reused_tokens
+        disk = "not kept"
+        if found.disk_bytes:
+            disk = f"{found.disk_bytes / 1e9:.2f} GB, {found.disk_free_bytes / 1e9:.2f} GB free"
+        sys.stdout.write(
+            f"tokens   {found.tokens:,}, {new:,} of them to read\n"
+            f"time     about {found.seconds:,.0f} s\n"
+            f"disk     {disk}\n"
+            f"memory   {found.memory_bytes / 1e9:.2f} GB, "
+            f"{found.memory_limit_bytes / 1e9:.2f} GB may be used\n"
+            f"context  {found.context_tokens:,} tokens\n"
+        )
+
     def fail(self, error: NsaError) -> None:
         """One line on standard error."""
         self._status.close()
@@ -185,6 +207,11 @@ class JsonRenderer:
         """Print the result."""
         self._status.close()
         _print_json(asdict(finished))
+
+    def estimate(self, found: Estimate) -> None:
+        """Print what reading takes."""
+        self._status.close()
+        _print_json({"estimate": asdict(found)})
 
     def fail(self, error: NsaError) -> None:
         """Print the error as an object."""

@@ -207,7 +207,17 @@ class ReadingStore:
                 return mapped[name].view(shape)
             return torch.zeros(shape, dtype=dtype)
 
-        return KVCache(self.config, tokens + ANSWER_ROOM, dtype=self.dtype, allocate=allocate)
+        return KVCache(
+            self.config,
+            tokens + ANSWER_ROOM,
+            dtype=self.dtype,
+            allocate=allocate,
+            lasting=frozenset(mapped),
+        )
+
+    def remap(self, stored: Stored, cache: KVCache) -> None:
+        """Let go of the memory of a mapping that is written; what was written stays in the file."""
+        cache.move_to(self._map(stored.folder / "tensors.bin", len(stored.ids), shared=True))
 
     def lock(self, ids: Ids) -> filelock.BaseFileLock:
         """The lock that a process holds while it writes the reading of these ids."""

@@ -30,6 +30,7 @@ class KVCache:
         values: (L, B, G, T_max, D).
         capacity: T_max.
         length: Tokens filled.
+        lasting: Names of tensors that `allocate` gives with what they held before.
         observe: Called after each layer's attention with the layer, the blocks that it selected
             (B, G, U, n) or None for all, the settings, S and T; None to call nothing.
     """
@@ -43,6 +44,7 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         allocate: Allocate | None = None,
         device: torch.device | str = "cpu",
+        lasting: frozenset[str] = frozenset(),
     ) -> None:
         self._allocate = allocate or (
             lambda _, shape, kind: torch.zeros(shape, dtype=kind, device=device)
@@ -52,6 +54,7 @@ class KVCache:
         self.values = self._allocate("values", shape, dtype)
         self.capacity = capacity
         self.length = 0
+        self.lasting = lasting
         self.observe: Observe | None = None
         self._summaries: dict[tuple[int, int], Tensor] = {}
         self._summarised: dict[tuple[int, int], list[int]] = {}
@@ -84,16 +87,15 @@ class KVCache:
         """Bring a layer's summaries up to date and return them: (B, G, C, D)."""
         kind = (settings.compress_block, settings.compress_stride)
         block, stride = kind
-        store, done = self._summary_store(settings)[layer], self._summarised[kind][layer]
+        store, done = self._summary_store(kind)[layer], self._summarised[kind][layer]
         total = max(0, (keys.shape[2] - block) // stride + 1)
         if total > done:
             store[:, :, done:total] = mean_summaries(keys[:, :, done * stride :], settings)
             self._summarised[kind][layer] = total
         return store[:, :, :total]
 
-    def _summary_store(self, settings: AttentionSettings) -> Tensor:
-        """Room for one kind of summaries: (L, B, G, C_max, D)."""
-        kind = (settings.compress_block, settings.compress_stride)
+    def _summary_store(self, kind: tuple[int, int]) -> Tensor:
+        """Room for summaries of so many tokens every so many: (L, B, G, C_max, D)."""
         if kind not in self._summaries:
             layers, batch, groups, capacity, dim = self.keys.shape
             shape = (layers, batch, groups, capacity // kind[1], dim)
@@ -107,15 +109,27 @@ class KVCache:
         for layer in range(len(self.keys)):
             self._summarise(layer, self.keys[layer, :, :, : self.length], settings)
         total = max(0, (self.length - settings.compress_block) // settings.compress_stride + 1)
-        return self._summary_store(settings)[..., :total, :]
+        kind = (settings.compress_block, settings.compress_stride)
+        return self._summary_store(kind)[..., :total, :]
 
     def trust_summaries(self, settings: AttentionSettings) -> Tensor:
         """Take the summaries of what is filled to lie in their room already: (L, B, G, C, D)."""
-        store = self._summary_store(settings)
         total = max(0, (self.length - settings.compress_block) // settings.compress_stride + 1)
         kind = (settings.compress_block, settings.compress_stride)
+        store = self._summary_store(kind)
         self._summarised[kind] = [total] * len(self.keys)
         return store[..., :total, :]
+
+    def move_to(self, room: KVCache) -> None:
+        """Go on in the room of another cache, which holds the same already: another mapping."""
+        assert room.keys.shape == self.keys.shape, (room.keys.shape, self.keys.shape)
+        self.keys, self.values, self._allocate = room.keys, room.values, room._allocate
+        self._summaries = {}
+        done, self._summarised = self._summarised, {}
+        for kind, counts in done.items():
+            if f"summary_{kind[0]}_{kind[1]}" in room.lasting:
+                self._summary_store(kind)
+                self._summarised[kind] = counts
 
     def advance(self, tokens: int) -> None:
         """Count `tokens` as filled, once every layer has them."""
