@@ -144,6 +144,14 @@ def ask(
             "--cache-limit", min=0.0, envvar="NSA_CACHE_LIMIT", help="GB that readings may take."
         ),
     ] = 20.0,
+    answer_blocks: Annotated[
+        int | None,
+        typer.Option(
+            "--answer-blocks",
+            min=1,
+            help="Blocks of 64 tokens that the question attends to; the whole text unless given.",
+        ),
+    ] = None,
     memory: Annotated[
         float | None,
         typer.Option(
@@ -181,6 +189,7 @@ def ask(
             seed=seed,
             store=store,
             cache_limit_bytes=int(min(cache_limit, 1e9) * 1e9),
+            answer_blocks=answer_blocks,
             memory_bytes=None if memory is None else int(min(memory, 1e9) * 1e9),
         )
         if dry_run:

@@ -196,7 +196,9 @@ def fitting_config(
     Raises:
         DoesNotFitError: If no extension is long enough.
     """
-    settings = {"select_count": None} if options.dense else {}
+    settings: dict[str, int | None] = {"select_count": None} if options.dense else {}
+    if options.answer_blocks is not None:
+        settings["answer_select_count"] = options.answer_blocks
     config, family = load_config(where.folder, **settings)
     needed, trained = text_tokens + more_tokens, config.max_position_embeddings
     if needed <= trained:

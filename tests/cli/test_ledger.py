@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,3 +71,43 @@ def test_damage_that_nothing_touches_does_no_harm() -> None:
     cache.keys[1, 0, 1, 300] += 1
     ledger(1, torch.tensor([[[[0]], [[3]]]]), SETTINGS, 1010, 10)
     assert ledger.bytes_touched > 0
+
+
+def test_a_sparing_answer_touches_little_and_notices_damage(
+    asker: Any, text_file: Path, substance: Any
+) -> None:
+    asker(text_file, answer_blocks=2)
+    expected = asker(text_file, answer_blocks=2)
+    stats = expected.stats
+    assert stats.reused_tokens == stats.document_tokens
+    assert 0 < stats.cache_bytes_touched < 0.8 * stats.cache_bytes
+    assert not asker.notes
+    [folder] = asker.readings
+    path = folder / "tensors.bin"
+    damaged = bytearray(path.read_bytes())
+    strip = len(damaged) // 8
+    for token in range(stats.document_tokens):  # one bit in one layer and group, in every block
+        damaged[strip + token * 64 + 9] ^= 4
+    path.write_bytes(damaged)
+    found = asker(text_file, answer_blocks=2)
+    assert [note for note in asker.notes if "is damaged; reading that part anew" in note]
+    assert substance(found) == substance(expected)
+    asker(text_file, answer_blocks=2)
+    assert not asker.notes
+
+
+def test_damaged_summaries_are_noticed(asker: Any, text_file: Path, substance: Any) -> None:
+    expected = asker(text_file, answer_blocks=2)
+    [folder] = asker.readings
+    path = folder / "summaries.bin"
+    damaged = bytearray(path.read_bytes())
+    damaged[100] ^= 1
+    path.write_bytes(damaged)
+    found = asker(text_file, answer_blocks=2)
+    assert substance(found) == substance(expected)
+    assert found.stats.reused_tokens == found.stats.document_tokens
+
+
+def test_answers_to_the_whole_text_touch_all(asker: Any, text_file: Path) -> None:
+    stats = asker(text_file).stats
+    assert stats.cache_bytes_touched == stats.cache_bytes > 0
