@@ -226,14 +226,19 @@ def bench_read_command(
     ] = "8192,30000",
     model: Annotated[str, typer.Option("--model", "-m", help="As for ask.")] = DEFAULT_MODEL,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="A PNG file to draw reading speed in.")
+    ] = None,
     json: Annotated[bool, typer.Option(_JSON_FLAG, help="Print one JSON object.")] = False,
 ) -> None:
     """Reading speed by length, NSA beside dense attention, in processes of their own."""
     _check_device(device)
     wanted = _numbers("--lengths", lengths)
-    from nsa_cli.bench import bench_read, print_table, show_row
+    from nsa_cli.bench import bench_read, print_table, save_plot, show_row
 
     result = bench_read(wanted, model, device, show_row)
+    if plot is not None:
+        save_plot(result, plot)
     if json:
         import json as codec
 
