@@ -19,14 +19,19 @@ from nsa_cli import store
 KILLS = 20
 
 SERVER = """
-import os, sys
+import os, sys, time
 import torch
 torch.set_num_threads(1)
 import nsa_cli.engine
 import nsa_cli.reading as reading
 from nsa_cli.asking import ask
 from nsa_cli.options import Options
-reading.prefill = (lambda whole: lambda *a: whole(*a, segment=64))(reading.prefill)
+whole = reading.prefill
+def slow(*arguments):
+    for done in whole(*arguments, segment=64):
+        yield done
+        time.sleep(0.1)
+reading.prefill = slow
 options = Options(model=sys.argv[1], max_tokens=6, cache_limit_bytes=10**9)
 print("ready", flush=True)
 for _ in sys.stdin:
@@ -37,7 +42,7 @@ for _ in sys.stdin:
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
 """
-"""Forks a process that reads, in segments of one block, for each line that it is sent."""
+"""Forks a process that reads, block by block and slowly, for each line that it is sent."""
 
 
 @pytest.fixture
