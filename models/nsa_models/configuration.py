@@ -112,7 +112,7 @@ class NSAConfig(PretrainedConfig):
     select_count: int | None = 16
     select_tile: int = 64
     score_stride: int = 4
-    refine_count: int | None = 96
+    refine_count: int | None = None
     init_blocks: int = 1
     local_blocks: int = 2
     window: int = 512
