@@ -46,6 +46,7 @@ class Answers:
             where.fingerprint,
             options.device,
             options.dense,
+            options.answer_blocks,
             options.system,
             options.max_tokens,
             options.password,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from nsa_cli.desk import Desk
 from nsa_cli.documents import read_sources, title
 from nsa_cli.events import Event, Finished, Note
 from nsa_cli.options import Options
+
+if TYPE_CHECKING:
+    from nsa_cli.plan import Estimate
 
 
 def ask(
@@ -35,3 +39,20 @@ def ask(
     sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
     desk = Desk(options, emit)
     yield from desk.answers(sources, title(arguments, len(sources)), questions, began)
+
+
+def estimate(
+    arguments: Sequence[str],
+    questions: Sequence[str],
+    options: Options,
+    emit: Callable[[Event], None],
+) -> Estimate:
+    """Say what reading sources will take, and read nothing; arguments as for `ask`.
+
+    Raises:
+        NsaError: As `ask` does, the refusal of what does not fit the memory excepted.
+    """
+    sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
+    desk = Desk(options, emit)
+    document = desk.parse(sources, title(arguments, len(sources)))
+    return desk.session.plan(document, desk.room(questions))

@@ -1,4 +1,4 @@
-"""`nsa bench read`: reading speed by length, NSA beside dense attention in the same run.
+"""`nsa bench read`: reading, answering and their cost by length, NSA beside dense attention.
 
 Each measurement is a process of its own, so that its peak memory is its own; NSA and dense
 alternate, so that a machine whose speed drifts treats both alike.
@@ -15,16 +15,23 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nsa_cli import __version__
-from nsa_models.errors import NsaError
+from nsa_models.errors import NsaError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
+    from nsa_models.cache import KVCache
     from nsa_models.modeling import NSAForCausalLM
 
 _CHILD = "from nsa_cli.bench import measure_here; measure_here()"
 
 Row = dict[str, Any]
+
+ATTENTIONS = ("nsa", "dense")
+
+_QUESTION_TOKENS, _ANSWER_TOKENS = 32, 17
 
 
 def bench_read(
@@ -46,7 +53,7 @@ def bench_read(
     """
     rows: list[Row] = []
     for length in lengths:
-        for attention in ("nsa", "dense"):
+        for attention in ATTENTIONS:
             request = json.dumps(
                 {"length": length, "attention": attention, "model": model, "device": device}
             )
@@ -89,16 +96,22 @@ def measure_here() -> None:
     device = pick_device(request["device"])
     model = load_model(where.folder, config, device=device)
     ids = torch.randint(0, config.vocab_size, (length,), dtype=torch.int32)
-    _prefill(model, ids[:64])
+    _read(model, ids[:64], 0)
     began = time.monotonic()
-    _prefill(model, ids)
+    cache = _read(model, ids, _QUESTION_TOKENS + _ANSWER_TOKENS)
     seconds = time.monotonic() - began
+    first, _ = _ask(model, cache)
+    again, speed = _ask(model, cache)
     json.dump(
         {
             "length": length,
             "attention": attention,
             "prefill_tokens_per_second": round(length / seconds, 1),
             "prefill_seconds": round(seconds, 2),
+            "first_token_seconds": round(seconds + first, 2),
+            "second_first_token_seconds": round(again, 4),
+            "decode_tokens_per_second": round(speed, 2),
+            "cache_bytes": 2 * cache.keys[..., :length, :].numel() * cache.keys.element_size(),
             "peak_memory_bytes": peak_memory_bytes(),
             "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         },
@@ -106,18 +119,62 @@ def measure_here() -> None:
     )
 
 
-def _prefill(model: NSAForCausalLM, ids: Tensor) -> None:
-    """Read some tokens into a cache of their own, and wait for the device."""
+def _read(model: NSAForCausalLM, ids: Tensor, room: int) -> KVCache:
+    """Read some tokens into a cache of their own, with room behind, and wait for the device."""
     import torch
 
     from nsa_models.cache import KVCache
     from nsa_models.generation import prefill
 
-    cache = KVCache(model.config, len(ids), dtype=model.dtype, device=model.device)
+    cache = KVCache(model.config, len(ids) + room, dtype=model.dtype, device=model.device)
     for _ in prefill(model, ids, cache):
         pass
     if model.device.type == "cuda":
         torch.cuda.synchronize()
+    return cache
+
+
+def _ask(model: NSAForCausalLM, cache: KVCache) -> tuple[float, float]:
+    """Put a random question to what was read, and leave the cache as it was.
+
+    Returns:
+        Seconds to the first token, and tokens a second from then on.
+    """
+    import torch
+
+    from nsa_models.generation import decode
+
+    length = cache.length
+    question = torch.randint(0, model.config.vocab_size, (_QUESTION_TOKENS,))
+    began = time.monotonic()
+    steps = decode(model, question, cache, max_tokens=_ANSWER_TOKENS, stop_ids=frozenset())
+    times = [time.monotonic() for _ in steps]
+    cache.truncate(length)
+    return times[0] - began, (len(times) - 1) / (times[-1] - times[0])
+
+
+def save_plot(result: dict[str, Any], path: Path) -> None:
+    """Draw reading speed by length, a line for each kind of attention.
+
+    Raises:
+        UsageError: If matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError(
+            "the plot needs matplotlib", hint="install it: pip install 'nsa[bench]'"
+        ) from error
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for attention in ATTENTIONS:
+        rows = [row for row in result["rows"] if row["attention"] == attention]
+        lengths = [row["length"] for row in rows]
+        speeds = [row["prefill_tokens_per_second"] for row in rows]
+        axes.plot(lengths, speeds, marker="o", label=attention)
+    axes.set(xscale="log", xlabel="tokens", ylabel="tokens/s, reading", ylim=(0, None))
+    axes.legend()
+    figure.savefig(path, dpi=150)
 
 
 def show_row(row: Row) -> None:
@@ -131,7 +188,10 @@ def print_table(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("tokens", "attention", "tokens/s", "seconds", "peak memory", "ratio")
+    table = Table(
+        *("tokens", "attention", "tokens/s", "seconds", "first token", "second question"),
+        *("decode/s", "cache", "peak memory", "ratio"),
+    )
     for row in result["rows"]:
         ratio = result["ratios"][str(row["length"])] if row["attention"] == "nsa" else 1.0
         table.add_row(
@@ -139,6 +199,10 @@ def print_table(result: dict[str, Any]) -> None:
             row["attention"],
             f"{row['prefill_tokens_per_second']:,.0f}",
             f"{row['prefill_seconds']:.1f}",
+            f"{row['first_token_seconds']:.1f} s",
+            f"{row['second_first_token_seconds']:.2f} s",
+            f"{row['decode_tokens_per_second']:.1f}",
+            f"{row['cache_bytes'] / 1e9:.2f} GB",
             f"{row['peak_memory_bytes'] / 1e9:.2f} GB",
             f"{ratio:.2f}",
         )

@@ -76,10 +76,14 @@ class Desk:
                 self.emit(AnswerText(text=remembered.answer))
                 yield remembered
                 continue
-            room = max(self.session.prompter.room(each) for each in questions)
-            finished = self.open(sources, name, room + self.options.max_tokens).answer(question)
+            finished = self.open(sources, name, self.room(questions)).answer(question)
             answers.keep(finished)
             yield finished
+
+    def room(self, questions: Sequence[str]) -> int:
+        """Tokens that the longest of some questions and its answer need behind a text."""
+        longest = max(self.session.prompter.room(question) for question in questions)
+        return longest + self.options.max_tokens
 
     def open(self, sources: Sequence[Source], name: str, room: int) -> OpenText:
         """Read sources; what was opened last stays open.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -86,7 +86,9 @@ def fitting_config(
     Raises:
         DoesNotFitError: If no extension is long enough.
     """
-    settings = {"select_count": None} if options.dense else {}
+    settings: dict[str, int | None] = {"select_count": None} if options.dense else {}
+    if options.answer_blocks is not None:
+        settings["answer_select_count"] = options.answer_blocks
     config, family = load_config(where.folder, **settings)
     needed, trained = text_tokens + more_tokens, config.max_position_embeddings
     if needed <= trained:
@@ -112,7 +114,11 @@ def fitting_config(
 def block_scores(model: NSAForCausalLM, cache: KVCache, text: Text, asked: Question) -> Tensor:
     """How much attention a question gives each block of a text: (N,).
 
-    Blocks without a token of the document have none. The cache is left as it was.
+    Blocks without a token of the document have none. The cache is left as it was. The question's
+    tokens share a selection, so that little of the cache is touched.
+
+    Raises:
+        DamagedError: If a block of a kept reading that is attended to is damaged.
     """
     length, size = cache.length, model.config.select_block
     ids = torch.as_tensor(asked.ids, dtype=torch.long, device=model.device)
@@ -122,7 +128,7 @@ def block_scores(model: NSAForCausalLM, cache: KVCache, text: Text, asked: Quest
             output = model(
                 ids[None],
                 cache=cache,
-                settings=model.config.answering(),
+                settings=replace(model.config.answering(), select_tile=size),
                 last_logits=0,
                 return_mass=True,
             )
@@ -136,14 +142,16 @@ def block_scores(model: NSAForCausalLM, cache: KVCache, text: Text, asked: Quest
     return scores
 
 
-def look(
-    model: NSAForCausalLM, cache: KVCache, text: Text, asked: Question, document: Document
-) -> list[Passage]:
-    """Look over the whole text with a question, and return the passages it lights on.
+def look(scores: Tensor, text: Text, document: Document, size: int) -> list[Passage]:
+    """The passages that a question lights on.
 
-    The cache is left as it was.
+    Args:
+        scores: (N,), from `block_scores`.
+        text: What was read.
+        document: Where it comes from.
+        size: Tokens of a block.
     """
-    scores = block_scores(model, cache, text, asked)
+    scores = scores.clone()
     ends: set[int] = set()
     if text.document_tokens > CLOSE_TOKENS:
         # Heads rest on the first tokens and on the last ones whatever is asked, so that attention
@@ -155,7 +163,7 @@ def look(
     runs = best_runs(scores, _CLOSE_BLOCKS, _CLOSE_MARGIN, ends)
     if not runs and text.document_tokens <= CLOSE_TOKENS:
         return [Passage(start=0, end=len(document.text), score=1.0)]
-    return passages_of(runs, text, document, model.config.select_block)
+    return passages_of(runs, text, document, size)
 
 
 def passages_of(

@@ -89,7 +89,11 @@ class Citation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """Counts in tokens and bytes, times in seconds."""
+    """Counts in tokens and bytes, times in seconds.
+
+    The cache is the keys and values of the text, and the summaries that blocks were chosen by;
+    touched is what the question's attention read of it.
+    """
 
     document_tokens: int
     reused_tokens: int
@@ -100,6 +104,8 @@ class Stats:
     time_to_first_token_seconds: float
     decode_tokens_per_second: float
     peak_memory_bytes: int
+    cache_bytes: int
+    cache_bytes_touched: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

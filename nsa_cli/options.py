@@ -21,6 +21,8 @@ class Options:
         seed: For sampling.
         store: Whether to keep the reading and the answer on disk, and to use kept ones.
         cache_limit_bytes: Size that all kept readings may have.
+        answer_blocks: Blocks of 64 tokens that the question attends to; None for the whole text.
+        memory_bytes: Memory that reading may take; None for a safe share of what is free.
     """
 
     model: str
@@ -34,3 +36,5 @@ class Options:
     seed: int | None = None
     store: bool = True
     cache_limit_bytes: int = 0
+    answer_blocks: int | None = None
+    memory_bytes: int | None = None

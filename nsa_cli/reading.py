@@ -15,8 +15,12 @@ import numpy as np
 import torch
 
 from nsa_cli.events import Event, Note, Progress
-from nsa_cli.store import ANSWER_ROOM, Ids, ReadingStore, Stored, copy_tokens
+from nsa_cli.ledger import Checks, Ledger
+from nsa_cli.memory import resident_bytes
+from nsa_cli.plan import memory_limit
+from nsa_cli.store import ANSWER_ROOM, FORMAT, Ids, ReadingStore, Stored, copy_tokens
 from nsa_models.cache import KVCache
+from nsa_models.configuration import NSAConfig
 from nsa_models.errors import NsaError
 from nsa_models.generation import prefill
 from nsa_models.modeling import NSAForCausalLM
@@ -28,6 +32,32 @@ if TYPE_CHECKING:
     from nsa_cli.options import Options
 
 
+def open_store(
+    config: NSAConfig, dtype: torch.dtype, weights: str, tokenizer: str, options: Options
+) -> ReadingStore | None:
+    """The readings kept of one model and one way of reading, or None if none are to be kept.
+
+    Args:
+        config: Of the model.
+        dtype: Of its keys and values.
+        weights: The weights' fingerprint.
+        tokenizer: The tokenizer's.
+        options: Whether to keep any, and how much.
+    """
+    if not options.store:
+        return None
+    facts = [
+        weights,
+        tokenizer,
+        asdict(config.reading()),
+        asdict(config.answering()),
+        config.rope_parameters,
+        str(dtype),
+    ]
+    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return ReadingStore(readings_folder(), fingerprint, config, dtype, options.cache_limit_bytes)
+
+
 @dataclass(slots=True, kw_only=True)
 class Readings:
     """Reads texts with one model.
@@ -36,13 +66,18 @@ class Readings:
         model: The model.
         store: Where readings are kept; None to keep none.
         emit: Receives progress and notes.
+        memory_bytes: From which on what is written is let go of after each segment.
         tokens: Tokens of the text that was read last.
+        ledger: What is touched of the text that was read last.
     """
 
     model: NSAForCausalLM
     store: ReadingStore | None
     emit: Callable[[Event], None]
+    memory_bytes: int = 2**62
     tokens: int = 0
+    ledger: Ledger | None = None
+    _checks: Checks | None = None
 
     @classmethod
     def open(
@@ -54,36 +89,39 @@ class Readings:
         emit: Callable[[Event], None],
     ) -> Readings:
         """Readings of one model; `weights` and `tokenizer` are fingerprints."""
-        store = None
-        if options.store:
-            facts = [
-                weights,
-                tokenizer,
-                asdict(model.config.reading()),
-                model.config.rope_parameters,
-                str(model.dtype),
-            ]
-            fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-            store = ReadingStore(
-                readings_folder(), fingerprint, model.config, model.dtype, options.cache_limit_bytes
-            )
-        return cls(model=model, store=store, emit=emit)
+        store = open_store(model.config, model.dtype, weights, tokenizer, options)
+        return cls(
+            model=model, store=store, emit=emit, memory_bytes=memory_limit(options.memory_bytes)
+        )
 
-    def read(self, ids: Ids, room: int, name: str) -> tuple[KVCache, int]:
+    def read(self, ids: Ids, room: int, name: str, *, sparing: bool = False) -> tuple[KVCache, int]:
         """Read a text, as much of it as is not kept.
 
         Args:
             ids: The text.
             room: Tokens of room that the question and the answer need behind it.
             name: Of the document, for the progress bar.
+            sparing: Whether only blocks that are attended to need be whole: `ledger` checks
+                them then as they are, and may find one damaged.
 
         Returns:
             The cache, with that room, and how many tokens did not have to be read.
         """
         self.tokens = len(ids)
+        cache, reused = self._read(ids, room, name, sparing)
+        size = self.model.config.select_block
+        self.ledger = Ledger(cache, size, self._checks)
+        return cache, reused
+
+    def _read(self, ids: Ids, room: int, name: str, sparing: bool) -> tuple[KVCache, int]:
+        self._checks = None
         if self.store is None:
             return self._in_memory(ids, room, name), 0
         try:
+            fits = room <= ANSWER_ROOM and self.model.device.type == "cpu"
+            if sparing and fits and (found := self._unchecked(self.store, ids)):
+                cache, self._checks = found
+                return cache, len(ids)
             return self._kept(self.store, ids, room, name)
         except OSError as error:
             why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
@@ -127,6 +165,13 @@ class Readings:
                     return cache
         return None
 
+    def _unchecked(self, store: ReadingStore, ids: Ids) -> tuple[KVCache, Checks] | None:
+        """A kept reading of exactly these ids, to be checked block by block."""
+        for shared, stored in store.find(ids):
+            if shared == len(ids) == len(stored.ids):
+                return store.open_unchecked(stored)
+        return None
+
     @contextmanager
     def _writing(self, store: ReadingStore, ids: Ids, name: str) -> Iterator[None]:
         lock = store.lock(ids)
@@ -142,6 +187,13 @@ class Readings:
 
     def _write(self, store: ReadingStore, ids: Ids, name: str) -> tuple[KVCache, int]:
         """Read and keep a text, going on from the longest first part that is kept."""
+        if (old := store.remove_outdated(ids)) is not None:
+            self.emit(
+                Note(
+                    text=f"{name} was read by another version of nsa (format {old}, now "
+                    f"{FORMAT}); reading it anew"
+                )
+            )
         own, kept = self._resume(store, ids)
         reused = start = kept.length
         live = kept
@@ -153,6 +205,8 @@ class Readings:
                 copy_tokens(live, kept, start, done)
             store.commit(own, kept, start)
             start = done
+            if resident_bytes() > self.memory_bytes:
+                store.remap(own, kept)
         return store.open(own, writable=False), reused
 
     def _resume(self, store: ReadingStore, ids: Ids) -> tuple[Stored, KVCache]:

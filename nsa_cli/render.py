@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -30,6 +30,9 @@ from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
 from nsa_cli.places import place, short
 from nsa_models.errors import NsaError
 
+if TYPE_CHECKING:
+    from nsa_cli.plan import Estimate
+
 _UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB"}
 
 
@@ -44,6 +47,9 @@ class Renderer(Protocol):
 
     def finish_all(self, questions: Sequence[str], answers: Iterable[Finished]) -> None:
         """Show the results of several questions as they come."""
+
+    def estimate(self, found: Estimate) -> None:
+        """Show what reading takes."""
 
     def fail(self, error: NsaError) -> None:
         """Show what went wrong."""
@@ -174,6 +180,22 @@ class HumanRenderer:
             sys.stdout.flush()
             self.finish(next(results))
 
+    def estimate(self, found: Estimate) -> None:
+        """Print what reading takes, a line for each."""
+        self._status.close()
+        new = found.tokens - found.reused_tokens
+        disk = "not kept"
+        if found.disk_bytes:
+            disk = f"{found.disk_bytes / 1e9:.2f} GB, {found.disk_free_bytes / 1e9:.2f} GB free"
+        sys.stdout.write(
+            f"tokens   {found.tokens:,}, {new:,} of them to read\n"
+            f"time     about {found.seconds:,.0f} s\n"
+            f"disk     {disk}\n"
+            f"memory   {found.memory_bytes / 1e9:.2f} GB, "
+            f"{found.memory_limit_bytes / 1e9:.2f} GB may be used\n"
+            f"context  {found.context_tokens:,} tokens\n"
+        )
+
     def fail(self, error: NsaError) -> None:
         """One line on standard error."""
         self._status.close()
@@ -218,6 +240,11 @@ class JsonRenderer:
         ]
         self._status.close()
         print_json({"answers": found})
+
+    def estimate(self, found: Estimate) -> None:
+        """Print what reading takes."""
+        self._status.close()
+        print_json({"estimate": asdict(found)})
 
     def fail(self, error: NsaError) -> None:
         """Print the error as an object."""

@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from torch import Tensor
+
 from nsa_cli import shelf
 from nsa_cli.citations import best_sentence, cite
 from nsa_cli.documents import Document
@@ -27,14 +29,17 @@ from nsa_cli.engine import (
     refuse_by_length,
     weigh,
 )
-from nsa_cli.events import Finished, Match, Stats
+from nsa_cli.events import Finished, Match, Note, Stats
 from nsa_cli.evidence import Passage, best_runs
+from nsa_cli.ledger import DamagedError
 from nsa_cli.memory import peak_memory_bytes
 from nsa_cli.options import Options
+from nsa_cli.plan import Estimate, check_fits, estimate, weights_dtype
 from nsa_cli.prompt import Prompter, Question, Text
-from nsa_cli.reading import Readings
-from nsa_cli.store import ANSWER_ROOM
+from nsa_cli.reading import Readings, open_store
+from nsa_cli.store import ANSWER_ROOM, Ids
 from nsa_models.cache import KVCache
+from nsa_models.configuration import NSAConfig
 from nsa_models.generation import prefill
 from nsa_models.loading import load_model
 from nsa_models.resolve import ModelFolder
@@ -69,12 +74,12 @@ class Session:
             room: Tokens that the longest question and its answer need behind it.
 
         Raises:
-            NsaError: If it does not fit the model, or memory runs out.
+            NsaError: If it does not fit the model or the memory, or memory runs out.
         """
-        refuse_by_length(self._where, len(document.text))
-        text = self.prompter.whole(document)
+        text, config = self._prepare(document, room)
+        check_fits(self._plan(text.ids, config), document.name)
         started = time.monotonic()
-        loaded = self._load(len(text.ids), room)
+        loaded = self._load(config)
         loading = time.monotonic() - started
         wide = -(-room // _ROOM_STEP) * _ROOM_STEP
         if len(text.ids) + wide <= loaded.model.config.max_position_embeddings:
@@ -87,12 +92,14 @@ class Session:
             self.emit,
         )
         started = time.monotonic()
-        cache, reused = readings.read(text.ids, room, document.name)
+        sparing = text.document_tokens > CLOSE_TOKENS
+        cache, reused = readings.read(text.ids, room, document.name, sparing=sparing)
         if readings.store is not None:
             shelf.describe(readings.store.folder(text.ids), document, self._where.name)
         return OpenText(
             session=self,
             loaded=loaded,
+            readings=readings,
             document=document,
             text=text,
             cache=cache,
@@ -102,8 +109,41 @@ class Session:
             read_seconds=time.monotonic() - started,
         )
 
-    def _load(self, tokens: int, room: int) -> Loaded:
-        config = fitting_config(self._where, tokens, room, self.options, self.emit)
+    def plan(self, document: Document, room: int) -> Estimate:
+        """What reading a document will take; arguments as for `read`.
+
+        Raises:
+            DoesNotFitError: If the model's context is too short.
+        """
+        text, config = self._prepare(document, room)
+        return self._plan(text.ids, config)
+
+    def _prepare(self, document: Document, room: int) -> tuple[Text, NSAConfig]:
+        """A document as ids, and the configuration that it needs."""
+        refuse_by_length(self._where, len(document.text))
+        text = self.prompter.whole(document)
+        return text, fitting_config(self._where, len(text.ids), room, self.options, self.emit)
+
+    def _plan(self, ids: Ids, config: NSAConfig) -> Estimate:
+        """What reading will take; what is kept from earlier counts as read."""
+        store = open_store(
+            config,
+            weights_dtype(config),
+            self._where.fingerprint,
+            self.tokenizer.fingerprint,
+            self.options,
+        )
+        kept = store.find(ids) if store is not None else []
+        return estimate(
+            config,
+            self._where.folder,
+            len(ids),
+            reused=kept[0][0] if kept else 0,
+            kept_in=None if store is None else store.root,
+            memory_bytes=self.options.memory_bytes,
+        )
+
+    def _load(self, config: NSAConfig) -> Loaded:
         held = self._loaded
         if held is None or held.model.config.to_dict() != config.to_dict():
             self._loaded = None  # its memory goes before the next one's comes
@@ -135,6 +175,7 @@ class OpenText:
     Attributes:
         session: What read it.
         loaded: The model, with the context that the document needs.
+        readings: What read it, and counts what is touched of it.
         document: The document.
         text: Its tokens.
         cache: What was read, with room behind it.
@@ -146,6 +187,7 @@ class OpenText:
 
     session: Session
     loaded: Loaded
+    readings: Readings
     document: Document
     text: Text
     cache: KVCache
@@ -153,6 +195,21 @@ class OpenText:
     reused_tokens: int
     load_seconds: float
     read_seconds: float
+
+    def scores(self, asked: Question) -> Tensor:
+        """How much attention a question gives each block: (N,); see `block_scores`.
+
+        A block of a kept reading that turns out to be damaged is read anew.
+        """
+        try:
+            return block_scores(self.loaded.model, self.cache, self.text, asked)
+        except DamagedError:
+            name = self.document.name
+            self.session.emit(
+                Note(text=f"the kept reading of {name} is damaged; reading that part anew")
+            )
+            self.cache, self.reused_tokens = self.readings.read(self.text.ids, self.room, name)
+            return block_scores(self.loaded.model, self.cache, self.text, asked)
 
     def answer(self, question: str) -> Finished:
         """Answer a question; the text stays open for the next one."""
@@ -174,9 +231,8 @@ class OpenText:
         prompter, size = self.session.prompter, self.loaded.model.config.select_block
         asked = prompter.question(question, [(turn.question, turn.answer) for turn in turns])
         started = time.monotonic()
-        found = look(
-            self.loaded.model, self.cache, self.text, prompter.question(question), self.document
-        )
+        scores = self.scores(prompter.question(question))
+        found = look(scores, self.text, self.document, size)
         passages = _with(found, turns[-1].passage if turns else None)
         whole = self.text.document_tokens <= CLOSE_TOKENS
         text, answer = self.decode(passages, asked, started, whole=whole)
@@ -204,8 +260,8 @@ class OpenText:
             top: Passages at most.
         """
         asked = self.session.prompter.question(query)
-        model, size = self.loaded.model, self.loaded.model.config.select_block
-        scores = block_scores(model, self.cache, self.text, asked)
+        size = self.loaded.model.config.select_block
+        scores = self.scores(asked)
         if self.text.document_tokens > CLOSE_TOKENS:  # heads rest there whatever is asked
             scores[[0, -2, -1]] = 0
         found = passages_of(best_runs(scores, top, 0), self.text, self.document, size)
@@ -270,6 +326,8 @@ class OpenText:
 
     def stats(self, asked: Question, answer: Answer) -> Stats:
         """Counts and times of an answer."""
+        ledger = self.readings.ledger
+        assert ledger is not None
         return Stats(
             document_tokens=len(self.text.ids),
             reused_tokens=self.reused_tokens,
@@ -280,4 +338,6 @@ class OpenText:
             time_to_first_token_seconds=round(answer.first_token_seconds, 3),
             decode_tokens_per_second=round(answer.tokens_per_second, 2),
             peak_memory_bytes=peak_memory_bytes(),
+            cache_bytes=ledger.bytes_held,
+            cache_bytes_touched=ledger.bytes_touched,
         )

@@ -56,6 +56,8 @@ KEYS: dict[str, Key] = {
     "temperature": Key(kind=float, help="0 always picks the likeliest word"),
     "system": Key(kind=str, help="instructions for the model"),
     "cache_limit": Key(kind=float, help="GB that readings may take"),
+    "memory": Key(kind=float, help="GB of memory that reading may take"),
+    "answer_blocks": Key(kind=int, help="blocks that a question attends to"),
     "top": Key(kind=int, help="passages that find shows at most"),
     "length": Key(kind=str, choices=("short", "medium", "long"), help="of a summary"),
 }

@@ -6,10 +6,13 @@ A reading is a folder named after a hash of everything that its content depends 
         manifest.json   format, fingerprint, shape; written last, so that without it nothing counts
         tokens.bin      the ids, int32
         tensors.bin     keys, then values, each (L, B, G, T_max, D); written in place while reading
-        journal.bin     one record per segment: tokens so far and a checksum of its keys and values
+        summaries.bin   (L, B, G, C_max, D), by which an answer chooses its blocks; if it does so
+        checks.bin      a checksum of each block's keys and values, by layer and group
+        journal.bin     one record per segment: tokens so far and checksums of its part of all these
 
 The journal tells which prefix is whole, and checksums hold it to that, so that a crash, a full
-disk or a damaged file costs at most a part of the reading, never a wrong answer. One process
+disk or a damaged file costs at most a part of the reading, never a wrong answer. An answer that
+selects blocks checks the summaries at once and blocks as it comes to them. One process
 writes a reading at a time, under a lock that the operating system drops when the process ends.
 """
 
@@ -18,6 +21,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import struct
@@ -25,21 +29,25 @@ import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import filelock
 import numpy as np
 import torch
 from torch import Tensor
 
+from nsa_cli.ledger import Checks, block_checks, crc
 from nsa_models.cache import KVCache, cache_shape
 from nsa_models.configuration import NSAConfig
 
-FORMAT = 1
+FORMAT = 2
 ANSWER_ROOM = 4096
 """Tokens of room behind the text for questions and answers; a hole in the file, never written."""
 
-_RECORD = struct.Struct("<QII")
-"""Journal record: tokens so far, checksum of the segment, checksum of the record itself."""
+_BODY = struct.Struct("<QIII")
+_RECORD = struct.Struct("<QIIII")
+"""Journal record: tokens so far, checksums of the segment's keys and values, of its rows of
+`checks.bin`, of all summaries so far, and of the record itself."""
 
 Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
 
@@ -77,6 +85,8 @@ class ReadingStore:
         self.config = config
         self.dtype = dtype
         self.limit_bytes = limit_bytes
+        answering = config.answering()
+        self.choosing = None if answering.dense else answering
 
     def folder(self, ids: Ids) -> Path:
         """Where the reading of exactly these ids is kept."""
@@ -94,6 +104,19 @@ class ReadingStore:
                     found.append((shared, stored))
         return sorted(found, key=lambda pair: pair[0], reverse=True)
 
+    def remove_outdated(self, ids: Ids) -> int | None:
+        """Remove readings of exactly these ids in another format; return that format."""
+        found = None
+        for path in self.root.glob("*/manifest.json"):
+            try:
+                form = json.loads(path.read_text())["format"]
+                kept = np.fromfile(path.with_name("tokens.bin"), dtype=np.int32)
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if form != FORMAT and np.array_equal(kept, ids) and _remove_unlocked(path.parent):
+                found = form
+        return found
+
     def _stored(self, folder: Path) -> Stored | None:
         """Read a folder's small files; None unless they are whole and of this fingerprint."""
         try:
@@ -107,7 +130,7 @@ class ReadingStore:
         if self.folder(ids) != folder or size != self._tensor_bytes(len(ids)):
             return None
         records = _journal(folder)
-        return Stored(folder=folder, ids=ids, claimed=records[-1][0] if records else 0)
+        return Stored(folder=folder, ids=ids, claimed=records[-1].tokens if records else 0)
 
     def _tensor_bytes(self, tokens: int) -> int:
         shape = cache_shape(self.config, tokens + ANSWER_ROOM)
@@ -120,26 +143,81 @@ class ReadingStore:
         """
         cache = self._map(stored.folder / "tensors.bin", len(stored.ids), shared=writable)
         start = 0
-        for tokens, checksum, _ in _journal(stored.folder):
-            if tokens > len(stored.ids) or _checksum(cache, start, tokens) != checksum:
+        for record in _journal(stored.folder):
+            whole = record.tokens <= len(stored.ids)
+            if not whole or _checksum(cache, start, record.tokens) != record.segment:
                 break
-            start = tokens
+            start = record.tokens
         cache.length = start
-        with suppress(OSError):  # a read-only disk, or a reading removed since it was found
-            os.utime(stored.folder / "manifest.json")
+        _mark_used(stored)
         return cache
+
+    def open_unchecked(self, stored: Stored) -> tuple[KVCache, Checks] | None:
+        """Map a reading for an answer that touches little of it, and checks what it touches.
+
+        Returns:
+            The cache, and the checksums of its blocks; None if the reading is not whole, or if
+            answers attend to all of it anyway.
+        """
+        records = _journal(stored.folder)
+        if self.choosing is None or not records or records[-1].tokens != len(stored.ids):
+            return None
+        try:
+            checks = np.fromfile(stored.folder / "checks.bin", dtype=np.uint32)
+        except OSError:
+            return None
+        layers, _, groups = cache_shape(self.config, 1)[:3]
+        size = self.config.select_block
+        if checks.size != -(-len(stored.ids) // size) * layers * groups * 2:
+            return None
+        checks = checks.reshape(-1, layers, groups, 2)
+        cache = self._map(stored.folder / "tensors.bin", len(stored.ids), shared=False)
+        cache.length = len(stored.ids)
+        summaries = cache.trust_summaries(self.choosing)
+        start = 0
+        for record in records:
+            rows = checks[start // size : -(-record.tokens // size)]
+            part = summaries[..., self._complete(start) : self._complete(record.tokens), :]
+            if zlib.crc32(rows.tobytes()) != record.checks or _strips_crc(part) != record.summaries:
+                return None
+            start = record.tokens
+        _mark_used(stored)
+        return cache, checks
+
+    def _complete(self, tokens: int) -> int:
+        """Summaries that end within the first `tokens` tokens."""
+        assert self.choosing is not None
+        block, stride = self.choosing.compress_block, self.choosing.compress_stride
+        return max(0, (tokens - block) // stride + 1)
 
     def _map(self, path: Path, tokens: int, *, shared: bool) -> KVCache:
         size = self._tensor_bytes(tokens) // self.dtype.itemsize
         flat = torch.from_file(str(path), shared=shared, size=size, dtype=self.dtype)
-        halves = dict(zip(("keys", "values"), flat.chunk(2), strict=True))
+        mapped = dict(zip(("keys", "values"), flat.chunk(2), strict=True))
+        summaries = path.with_name("summaries.bin")
+        if self.choosing is not None and summaries.exists():
+            block, stride = self.choosing.compress_block, self.choosing.compress_stride
+            size = summaries.stat().st_size // self.dtype.itemsize
+            mapped[f"summary_{block}_{stride}"] = torch.from_file(
+                str(summaries), shared=shared, size=size, dtype=self.dtype
+            )
 
         def allocate(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-            if name in halves:
-                return halves[name].view(shape)
+            if name in mapped and mapped[name].numel() == math.prod(shape):
+                return mapped[name].view(shape)
             return torch.zeros(shape, dtype=dtype)
 
-        return KVCache(self.config, tokens + ANSWER_ROOM, dtype=self.dtype, allocate=allocate)
+        return KVCache(
+            self.config,
+            tokens + ANSWER_ROOM,
+            dtype=self.dtype,
+            allocate=allocate,
+            lasting=frozenset(mapped),
+        )
+
+    def remap(self, stored: Stored, cache: KVCache) -> None:
+        """Let go of the memory of a mapping that is written; what was written stays in the file."""
+        cache.move_to(self._map(stored.folder / "tensors.bin", len(stored.ids), shared=True))
 
     def lock(self, ids: Ids) -> filelock.BaseFileLock:
         """The lock that a process holds while it writes the reading of these ids."""
@@ -167,6 +245,7 @@ class ReadingStore:
             self._reserve(folder / "tensors.bin", len(ids))
             ids.tofile(folder / "tokens.bin")
             (folder / "journal.bin").touch()
+            (folder / "checks.bin").touch()
             manifest = {
                 "format": FORMAT,
                 "fingerprint": self.fingerprint,
@@ -182,7 +261,13 @@ class ReadingStore:
 
     def _data_bytes(self, tokens: int) -> int:
         shape = cache_shape(self.config, tokens)
-        return 2 * int(np.prod(shape)) * self.dtype.itemsize
+        return 2 * int(np.prod(shape)) * self.dtype.itemsize + self._summary_bytes(tokens)
+
+    def _summary_bytes(self, tokens: int) -> int:
+        if self.choosing is None:
+            return 0
+        shape = cache_shape(self.config, tokens // self.choosing.compress_stride)
+        return math.prod(shape) * self.dtype.itemsize
 
     def _reserve(self, path: Path, tokens: int) -> None:
         """Set the tensors' room aside, so that a full disk shows now and not while reading."""
@@ -198,18 +283,38 @@ class ReadingStore:
             if hasattr(os, "posix_fallocate"):
                 for number in range(2 * layers * batch * groups):
                     os.posix_fallocate(file.fileno(), number * strip, filled)
+        if self.choosing is not None:
+            room = self._summary_bytes(tokens + ANSWER_ROOM)
+            strip = room // (layers * batch * groups)
+            filled = self._summary_bytes(tokens) // (layers * batch * groups)
+            with path.with_name("summaries.bin").open("wb") as file:
+                file.truncate(room)
+                if filled and hasattr(os, "posix_fallocate"):
+                    for number in range(layers * batch * groups):
+                        os.posix_fallocate(file.fileno(), number * strip, filled)
 
     def commit(self, stored: Stored, cache: KVCache, start: int) -> None:
         """Record that the tokens from `start` to the cache's end are written whole."""
-        body = struct.pack("<QI", cache.length, _checksum(cache, start, cache.length))
+        size, summaries = self.config.select_block, 0
+        checks = block_checks(cache, size, start, cache.length)
+        if self.choosing is not None:
+            first = self._complete(start)
+            summaries = _strips_crc(cache.summaries(self.choosing)[..., first:, :])
+        with (stored.folder / "checks.bin").open("r+b") as file:
+            file.seek(start // size * checks[:1].nbytes)
+            file.write(checks.tobytes())
+        segment = _checksum(cache, start, cache.length)
+        body = _BODY.pack(cache.length, segment, zlib.crc32(checks.tobytes()), summaries)
         with (stored.folder / "journal.bin").open("ab") as file:
             file.write(body + struct.pack("<I", zlib.crc32(body)))
 
     def rewind(self, stored: Stored, length: int) -> None:
         """Forget journal records past `length` tokens."""
-        kept = [record for record in _journal(stored.folder) if record[0] <= length]
+        kept = [record for record in _journal(stored.folder) if record.tokens <= length]
         with (stored.folder / "journal.bin").open("wb") as file:
-            file.writelines(_RECORD.pack(*record) for record in kept)
+            for record in kept:
+                body = _BODY.pack(*record)
+                file.write(body + struct.pack("<I", zlib.crc32(body)))
 
     def make_room(self, needed: int) -> None:
         """Remove the readings used longest ago until `needed` more bytes fit the limit."""
@@ -253,29 +358,47 @@ def _remove_unlocked(folder: Path) -> bool:
     return True
 
 
-def _journal(folder: Path) -> list[tuple[int, int, int]]:
+class Record(NamedTuple):
+    """One segment in the journal; see `_RECORD`."""
+
+    tokens: int
+    segment: int
+    checks: int
+    summaries: int
+
+
+def _journal(folder: Path) -> list[Record]:
     """Whole records of a journal, rising in tokens; what follows a damaged one is left out."""
     try:
         data = (folder / "journal.bin").read_bytes()
     except OSError:
         return []
-    records: list[tuple[int, int, int]] = []
+    records: list[Record] = []
     whole = len(data) - len(data) % _RECORD.size
-    for tokens, checksum, own in _RECORD.iter_unpack(data[:whole]):
-        after = records[-1][0] if records else 0
-        if own != zlib.crc32(struct.pack("<QI", tokens, checksum)) or tokens <= after:
+    for *body, own in _RECORD.iter_unpack(data[:whole]):
+        record = Record(*body)
+        after = records[-1].tokens if records else 0
+        if own != zlib.crc32(_BODY.pack(*record)) or record.tokens <= after:
             break
-        records.append((tokens, checksum, own))
+        records.append(record)
     return records
+
+
+def _mark_used(stored: Stored) -> None:
+    with suppress(OSError):  # a read-only disk, or a reading removed since it was found
+        os.utime(stored.folder / "manifest.json")
 
 
 def _checksum(cache: KVCache, start: int, stop: int) -> int:
     """CRC-32 over the keys and values of some tokens."""
-    value = 0
-    for tensor in (cache.keys, cache.values):
-        strips = tensor.flatten(0, 2)[:, start:stop].view(torch.uint8)
-        for strip in strips:
-            value = zlib.crc32(strip.numpy(), value)
+    value = _strips_crc(cache.keys[..., start:stop, :])
+    return _strips_crc(cache.values[..., start:stop, :], value)
+
+
+def _strips_crc(tensor: Tensor, value: int = 0) -> int:
+    """CRC-32 over (L, B, G, tokens, D), each strip of tokens contiguous."""
+    for strip in tensor.flatten(0, 2):
+        value = crc(strip, value)
     return value
 
 

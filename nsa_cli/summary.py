@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nsa_cli.citations import cite
-from nsa_cli.engine import block_scores, passages_of, weigh
+from nsa_cli.engine import passages_of, weigh
 from nsa_cli.events import Citation, Place
 from nsa_cli.evidence import Passage, best_runs
 from nsa_cli.outline import Section, sections
@@ -88,9 +88,9 @@ def summarize(
         Statements, in the order of the text. One that says nothing new is left out.
     """
     prompter = text.session.prompter
-    model, size = text.loaded.model, text.loaded.model.config.select_block
+    size = text.loaded.model.config.select_block
     look = prompter.question(focus or _ABOUT)
-    scores = block_scores(model, text.cache, text.text, look)
+    scores = text.scores(look)
     asked = prompter.question(request(focus))
     said: set[str] = set()
     for part in _parts(text, scores, LENGTHS[length], outline=outline, focused=bool(focus)):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nsa_kernels import blockwise
+from nsa_kernels import blockwise, scoring
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.reference import nsa_reference
 from nsa_kernels.settings import AttentionSettings
@@ -118,8 +118,8 @@ def _by_blocks(
     if settings.covers(k.shape[2]):
         return blockwise.dense_attention(q, k, v), None
     if summary_k is None:
-        summary_k = blockwise.mean_summaries(k, settings)
-    blocks = blockwise.select_blocks(q, summary_k, k.shape[2], settings)
+        summary_k = scoring.mean_summaries(k, settings)
+    blocks = scoring.select_blocks(q, summary_k, k.shape[2], settings)
     return blockwise.union_attention(q, k, v, blocks, settings), blocks
 
 

@@ -1,9 +1,8 @@
 """Native Sparse Attention in large matrix products: the CPU's fast path, on CUDA too.
 
-Queries go in tiles that share a selection. For each tile the chosen blocks and the window are
-gathered into one contiguous run of keys, and PyTorch's fused attention does the rest, so that
-the CPU's matrix units (AMX, AVX-512) see products of a few hundred rows. Scores against the
-summaries are the only thing whose size grows with the text; they are made a few tiles at a time.
+Queries go in tiles that share a selection (`scoring`). For each tile the chosen blocks and the
+window are gathered into one contiguous run of keys, and PyTorch's fused attention does the rest,
+so that the CPU's matrix units (AMX, AVX-512) see products of a few hundred rows.
 
 Letters: B batch, T query tokens, S key tokens (the queries are the last T of them), H query
 heads, G key/value groups, R = H / G query heads of a group, D head dim, C summaries, N selection
@@ -20,10 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nsa_kernels.precision import widens
+from nsa_kernels.scoring import TilePlan
 from nsa_kernels.settings import AttentionSettings
-
-_SCORES_AT_ONCE = 4 * 2**20
-"""Scores held at a time, in elements: what stays in the last-level cache of a laptop."""
 
 _KEYS_AT_ONCE = 2**17
 """Gathered keys held at a time, over tiles."""
@@ -32,6 +30,8 @@ _KEYS_AT_ONCE = 2**17
 def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention to every key, the queries being the last T positions: (B, H, T, D)."""
     queries, keys = q.shape[2], k.shape[2]
+    if widens(q, queries) and not torch.is_grad_enabled():
+        return dense_attention(q.float(), k.float(), v.float()).to(q.dtype)
     if queries == 1:
         return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
     if queries == keys:
@@ -64,162 +64,6 @@ def _merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tenso
     return b.float() + share * (a.float() - b.float())
 
 
-class TilePlan:
-    """Where the tiles of one call lie: queries cut at absolute multiples of `select_tile`."""
-
-    def __init__(self, seq_len: int, queries: int, settings: AttentionSettings) -> None:
-        tile = settings.select_tile
-        self.offset = seq_len - queries
-        self.seq_len = seq_len
-        self.size = tile
-        self.block_size = settings.select_block
-        self.lead = self.offset % tile
-        self.count = (self.lead + queries + tile - 1) // tile
-        self.trail = self.count * tile - self.lead - queries
-
-    def firsts(self, start: int, stop: int, device: torch.device) -> Tensor:
-        """Positions of the first queries of some tiles, counted as if each were full: (U,)."""
-        return torch.arange(start, stop, device=device) * self.size + self.offset - self.lead
-
-    def blocks(self, start: int, stop: int, device: torch.device) -> Tensor:
-        """The selection blocks that some tiles lie in: (U,)."""
-        return self.firsts(start, stop, device) // self.block_size
-
-    @property
-    def last_block(self) -> int:
-        """The selection block of the last query."""
-        return (self.seq_len - 1) // self.block_size
-
-    def split(self, q: Tensor) -> Tensor:
-        """Cut queries (B, H, T, D) into tiles (B, H, U, Q, D), zeros where none are."""
-        if self.lead or self.trail:
-            q = F.pad(q, (0, 0, self.lead, self.trail))
-        tiles: Tensor = q.unflatten(2, (self.count, self.size))
-        return tiles
-
-    def join(self, out: Tensor) -> Tensor:
-        """Undo `split`: (B, H, U, Q, D) to (B, H, T, D)."""
-        flat = out.flatten(2, 3)
-        return flat[:, :, self.lead : flat.shape[2] - self.trail]
-
-
-def mean_summaries(k: Tensor, settings: AttentionSettings) -> Tensor:
-    """Means of the complete blocks of keys: (B, G, S, D) to (B, G, C, D)."""
-    block, stride = settings.compress_block, settings.compress_stride
-    strips = k.shape[2] // stride
-    strip = k[:, :, : strips * stride].unflatten(2, (strips, stride)).float().mean(dim=3)
-    per = block // stride
-    count = max(0, strips - per + 1)
-    total = sum((strip[:, :, i : i + count] for i in range(1, per)), strip[:, :, :count])
-    means: Tensor = (total / per).to(k.dtype)
-    return means
-
-
-def select_blocks(
-    q: Tensor, summary_k: Tensor, seq_len: int, settings: AttentionSettings
-) -> Tensor:
-    """Choose the blocks of every tile: indices (B, G, U, n), -1 where there are fewer.
-
-    Args:
-        q: (B, H, T, D), the last T of `seq_len` positions.
-        summary_k: (B, G, C, D), at least those complete within `seq_len`.
-        seq_len: S.
-        settings: The block sizes and budget.
-    """
-    plan = TilePlan(seq_len, q.shape[2], settings)
-    batch, groups = summary_k.shape[:2]
-    blocks = max(0, plan.last_block - settings.window_blocks)
-    count = blocks if settings.select_count is None else min(settings.select_count, blocks)
-    chosen = torch.full((batch, groups, plan.count, count), -1, device=q.device)
-    if count == 0:
-        return chosen
-    scored = plan.split(q)[..., :: settings.score_stride, :].unflatten(1, (groups, -1))
-    scored = scored * (1.0 / math.sqrt(q.shape[-1]))
-    rows = scored.shape[2] * scored.shape[4]
-    at_once = max(1, _SCORES_AT_ONCE // (rows * max(1, summary_k.shape[2])))
-    for start in range(0, plan.count, at_once):
-        stop = min(start + at_once, plan.count)
-        scores = _importance(scored[:, :, :, start:stop], summary_k, start, blocks, plan, settings)
-        chosen[:, :, start:stop] = _best(
-            scores, plan.blocks(start, stop, q.device), settings, count
-        )
-    return chosen
-
-
-def _importance(
-    q: Tensor,
-    summary_k: Tensor,
-    start: int,
-    blocks: int,
-    plan: TilePlan,
-    settings: AttentionSettings,
-) -> Tensor:
-    """Importance of the first `blocks` blocks to some tiles: (B, G, U, N), fp32.
-
-    Args:
-        q: (B, G, R, U, Q, D), scaled.
-        summary_k: (B, G, C, D).
-        start: The first of these tiles.
-        blocks: N.
-        plan: The tiles of the call.
-        settings: The block sizes.
-    """
-    batch, groups, _, tiles, queries, _ = q.shape
-    result = q.new_zeros(batch, groups, tiles, blocks, dtype=torch.float32)
-    step = torch.arange(queries, device=q.device) * settings.score_stride
-    position = plan.firsts(start, start + tiles, q.device)[:, None] + step
-    total = _visible(min(int(position[-1, -1]), plan.seq_len - 1), settings)
-    if total == 0:
-        return result
-    shared = _visible(int(position[0, 0]), settings)
-    ends = torch.arange(shared, total, device=q.device) * settings.compress_stride
-    hidden = ends + settings.compress_block - 1 > position[..., None]
-    weight = ((position >= plan.offset) & (position < plan.seq_len)).to(q.dtype)
-    weight = weight[:, None, None].expand(-1, 1, q.shape[2], -1).flatten(2)
-    for b in range(batch):
-        for g in range(groups):
-            rows = q[b, g].transpose(0, 1).flatten(0, 2)
-            scores = rows @ summary_k[b, g, :total].t()
-            split = scores.view(tiles, -1, queries, total)
-            split[..., shared:].masked_fill_(hidden[:, None], float("-inf"))
-            probs = scores.softmax(dim=-1).view(tiles, -1, total)
-            if shared == 0:
-                probs = probs.nan_to_num(0.0)
-            result[b, g] = _pool((weight @ probs).squeeze(1).float(), blocks, settings)
-    return result
-
-
-def _visible(position: int, settings: AttentionSettings) -> int:
-    """Summaries that end at or before a position."""
-    return max(0, (position + 1 - settings.compress_block) // settings.compress_stride + 1)
-
-
-def _pool(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> Tensor:
-    """Sum the summaries' probabilities over the blocks they overlap: (U, C) to (U, N)."""
-    stride, block = settings.compress_stride, settings.compress_block
-    step = settings.select_block // stride
-    before = block // stride - 1
-    starts = [(m - before) * stride for m in range(step + before)]
-    weights = [(min(s + block, settings.select_block) - max(s, 0)) / stride for s in starts]
-    need = blocks * step
-    padded = F.pad(per_summary[:, :need], (before, max(0, need - per_summary.shape[1])))
-    return padded.unfold(-1, step + before, step) @ padded.new_tensor(weights)
-
-
-def _best(importance: Tensor, current: Tensor, settings: AttentionSettings, count: int) -> Tensor:
-    """The `count` best of (B, G, U, N), forced blocks first, -1 where there are fewer.
-
-    `current` is the block of each tile's queries, (U,).
-    """
-    block = torch.arange(importance.shape[-1], device=importance.device)
-    current = current[:, None]
-    forced = (block < settings.init_blocks) | (block > current - settings.local_blocks)
-    ranked = importance.masked_fill(forced, float("inf"))
-    ranked = ranked.masked_fill(block >= current - settings.window_blocks, float("-inf"))
-    order = ranked.sort(dim=-1, descending=True, stable=True)
-    return order.indices[..., :count].masked_fill(order.values[..., :count] == float("-inf"), -1)
-
-
 def union_attention(
     q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, settings: AttentionSettings
 ) -> Tensor:
@@ -245,6 +89,7 @@ def union_attention(
         return torch.cat([head, union_attention(q[:, :, dense:], k, v, tail, settings)], dim=2)
     plan = TilePlan(seq_len, queries, settings)
     groups = k.shape[1]
+    wide = torch.float32 if widens(q, plan.size * (q.shape[1] // groups)) else q.dtype
     tiles = plan.split(q).unflatten(1, (groups, -1))
     out = tiles.new_empty(*tiles.shape[:-1], v.shape[-1])
     keys = (blocks.shape[-1] + settings.window_blocks + 1) * settings.select_block
@@ -254,15 +99,13 @@ def union_attention(
             for start in range(0, plan.count, at_once):
                 part = slice(start, min(start + at_once, plan.count))
                 slots = gather_slots(blocks[b, g, part], start, plan, settings)
-                rows = tiles[b, g, :, part].transpose(0, 1).flatten(1, 2)[:, None]
-                bias = causal_bias(
-                    start, slots, rows.shape[2] // plan.size, plan, q.dtype, settings
-                )
+                rows = tiles[b, g, :, part].transpose(0, 1).flatten(1, 2)[:, None].to(wide)
+                bias = causal_bias(start, slots, rows.shape[2] // plan.size, plan, wide, settings)
                 flat = slots.flatten()
                 result = F.scaled_dot_product_attention(
                     rows,
-                    k[b, g].index_select(0, flat).view(slots.shape[0], 1, keys, -1),
-                    v[b, g].index_select(0, flat).view(slots.shape[0], 1, keys, -1),
+                    k[b, g].index_select(0, flat).to(wide).view(slots.shape[0], 1, keys, -1),
+                    v[b, g].index_select(0, flat).to(wide).view(slots.shape[0], 1, keys, -1),
                     attn_mask=bias,
                 )
                 out[b, g, :, part] = result.view(len(slots), -1, plan.size, v.shape[-1]).transpose(
@@ -315,7 +158,8 @@ def causal_bias(
 def block_mass(q: Tensor, k: Tensor, blocks: Tensor | None, settings: AttentionSettings) -> Tensor:
     """Probability mass that each query gives each selection block: (B, H, T, N), fp32.
 
-    Scores are held in full, so this is for the few queries of an answer.
+    Scores are held in full, so this is for the few queries of an answer. Keys of blocks that
+    were not selected are not touched.
 
     Args:
         q: (B, H, T, D), the last T of S positions.
@@ -323,25 +167,42 @@ def block_mass(q: Tensor, k: Tensor, blocks: Tensor | None, settings: AttentionS
         blocks: (B, G, U, n) from `select_blocks`, or None for dense attention.
         settings: The block sizes.
     """
-    batch, queries = q.shape[0], q.shape[2]
-    groups, seq_len = k.shape[1:3]
+    queries, (groups, seq_len) = q.shape[2], k.shape[1:3]
     scale = 1.0 / math.sqrt(q.shape[-1])
+    if blocks is not None:
+        return _mass_of_selected(q * scale, k, blocks, settings)
     grouped = q.unflatten(1, (groups, -1)).flatten(2, 3)
     scores = (grouped @ k.transpose(-1, -2)).float() * scale
-    scores = scores.view(batch, groups, -1, queries, seq_len)
+    scores = scores.view(q.shape[0], groups, -1, queries, seq_len)
     position = torch.arange(seq_len - queries, seq_len, device=q.device)
-    key = torch.arange(seq_len, device=q.device)
-    hidden = (key > position[:, None])[None, None, None]
-    if blocks is not None:
-        plan = TilePlan(seq_len, queries, settings)
-        size = settings.select_block
-        current = plan.blocks(0, plan.count, q.device)[:, None]
-        number = torch.arange(plan.last_block + 1, device=q.device)
-        chosen = (blocks[..., None] == number).any(dim=-2)
-        chosen = chosen | (number >= current - settings.window_blocks)
-        tile = position // plan.size - position[0] // plan.size
-        hidden = hidden | ~chosen[:, :, tile][..., key // size][:, :, None]
+    hidden = torch.arange(seq_len, device=q.device) > position[:, None]
     probs = scores.masked_fill_(hidden, float("-inf")).softmax(dim=-1).flatten(1, 2)
     padded = F.pad(probs, (0, -seq_len % settings.select_block))
     mass: Tensor = padded.unflatten(-1, (-1, settings.select_block)).sum(dim=-1)
     return mass
+
+
+def _mass_of_selected(q: Tensor, k: Tensor, blocks: Tensor, settings: AttentionSettings) -> Tensor:
+    """`block_mass` of scaled queries that attend to selected blocks and the window."""
+    plan = TilePlan(k.shape[2], q.shape[2], settings)
+    groups, size = k.shape[1], settings.select_block
+    tiles = plan.split(q).unflatten(1, (groups, -1))
+    repeat = tiles.shape[2]
+    current = plan.blocks(0, plan.count, q.device)[:, None]
+    near = current + torch.arange(-settings.window_blocks, 1, device=q.device)
+    mass = q.new_zeros(*tiles.shape[:-1], plan.last_block + 1, dtype=torch.float32)
+    for b in range(q.shape[0]):
+        for g in range(groups):
+            for u in range(plan.count):
+                chosen = torch.cat([blocks[b, g, u], near[u]])
+                slots = gather_slots(blocks[b, g, u : u + 1], u, plan, settings)
+                rows = tiles[b, g, :, u].flatten(0, 1)
+                scores = (rows @ k[b, g].index_select(0, slots[0]).t()).float()
+                scores += causal_bias(u, slots, repeat, plan, torch.float32, settings)[0, 0]
+                split = scores.unflatten(-1, (-1, size))
+                split.masked_fill_((chosen < 0)[:, None], float("-inf"))
+                probs = split.flatten(-2).softmax(dim=-1).unflatten(-1, (-1, size)).sum(dim=-1)
+                index = chosen.clamp(min=0).expand(len(rows), -1)
+                flat = mass.new_zeros(len(rows), mass.shape[-1]).scatter_add_(1, index, probs)
+                mass[b, g, :, u] = flat.view(repeat, plan.size, -1)
+    return plan.join(mass.flatten(1, 2))

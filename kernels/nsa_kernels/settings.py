@@ -37,6 +37,9 @@ class AttentionSettings:
             selection; 1 gives every query its own. It divides `select_block`.
         score_stride: Only queries at positions that this divides take part in the scoring of
             their tile. It divides `select_tile`.
+        refine_count: Blocks that are scored by their own summaries, having come first by coarse
+            means of these; None scores all. It needs summaries that do not overlap, and speeds up
+            the blockwise implementation alone: the others score all.
         init_blocks: First blocks of the text that are always selected.
         local_blocks: Most recent blocks, the query's own included, that are always selected.
         score_summary_block: Tokens of the summaries that blocks are scored by in `gated` mode, if
@@ -54,6 +57,7 @@ class AttentionSettings:
     select_count: int | None = 16
     select_tile: int = 1
     score_stride: int = 1
+    refine_count: int | None = None
     init_blocks: int = 1
     local_blocks: int = 2
     score_summary_block: int | None = None
@@ -73,6 +77,13 @@ class AttentionSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.select_count is not None and self.select_count < 1:
             raise ValueError(f"select_count is {self.select_count}; it must be at least 1 or None")
+        if self.refine_count is not None and self.refine_count < 1:
+            raise ValueError(f"refine_count is {self.refine_count}; it must be at least 1 or None")
+        if self.refine_count is not None and self.compress_block != self.compress_stride:
+            raise ValueError(
+                f"refine_count is {self.refine_count}; summaries of {self.compress_block} tokens "
+                f"every {self.compress_stride} overlap, so that it must be None"
+            )
         if self.window < 1:
             raise ValueError(f"window is {self.window}; a query must at least see itself")
         if self.compress_block % self.compress_stride:

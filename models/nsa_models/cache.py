@@ -11,11 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nsa_kernels.blockwise import mean_summaries
+from nsa_kernels.scoring import mean_summaries
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration import NSAConfig
 
 Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
+Observe = Callable[[int, Tensor | None, AttentionSettings, int, int], None]
 
 
 class KVCache:
@@ -29,6 +30,9 @@ class KVCache:
         values: (L, B, G, T_max, D).
         capacity: T_max.
         length: Tokens filled.
+        lasting: Names of tensors that `allocate` gives with what they held before.
+        observe: Called after each layer's attention with the layer, the blocks that it selected
+            (B, G, U, n) or None for all, the settings, S and T; None to call nothing.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         allocate: Allocate | None = None,
         device: torch.device | str = "cpu",
+        lasting: frozenset[str] = frozenset(),
     ) -> None:
         self._allocate = allocate or (
             lambda _, shape, kind: torch.zeros(shape, dtype=kind, device=device)
@@ -49,6 +54,8 @@ class KVCache:
         self.values = self._allocate("values", shape, dtype)
         self.capacity = capacity
         self.length = 0
+        self.lasting = lasting
+        self.observe: Observe | None = None
         self._summaries: dict[tuple[int, int], Tensor] = {}
         self._summarised: dict[tuple[int, int], list[int]] = {}
 
@@ -80,17 +87,49 @@ class KVCache:
         """Bring a layer's summaries up to date and return them: (B, G, C, D)."""
         kind = (settings.compress_block, settings.compress_stride)
         block, stride = kind
-        if kind not in self._summaries:
-            layers, batch, groups, capacity, dim = self.keys.shape
-            shape = (layers, batch, groups, capacity // stride, dim)
-            self._summaries[kind] = self._allocate(f"summary_{block}_{stride}", shape, keys.dtype)
-            self._summarised[kind] = [0] * layers
-        store, done = self._summaries[kind][layer], self._summarised[kind][layer]
+        store, done = self._summary_store(kind)[layer], self._summarised[kind][layer]
         total = max(0, (keys.shape[2] - block) // stride + 1)
         if total > done:
             store[:, :, done:total] = mean_summaries(keys[:, :, done * stride :], settings)
             self._summarised[kind][layer] = total
         return store[:, :, :total]
+
+    def _summary_store(self, kind: tuple[int, int]) -> Tensor:
+        """Room for summaries of so many tokens every so many: (L, B, G, C_max, D)."""
+        if kind not in self._summaries:
+            layers, batch, groups, capacity, dim = self.keys.shape
+            shape = (layers, batch, groups, capacity // kind[1], dim)
+            name = f"summary_{kind[0]}_{kind[1]}"
+            self._summaries[kind] = self._allocate(name, shape, self.keys.dtype)
+            self._summarised[kind] = [0] * layers
+        return self._summaries[kind]
+
+    def summaries(self, settings: AttentionSettings) -> Tensor:
+        """Every layer's summaries of what is filled, brought up to date: (L, B, G, C, D)."""
+        for layer in range(len(self.keys)):
+            self._summarise(layer, self.keys[layer, :, :, : self.length], settings)
+        total = max(0, (self.length - settings.compress_block) // settings.compress_stride + 1)
+        kind = (settings.compress_block, settings.compress_stride)
+        return self._summary_store(kind)[..., :total, :]
+
+    def trust_summaries(self, settings: AttentionSettings) -> Tensor:
+        """Take the summaries of what is filled to lie in their room already: (L, B, G, C, D)."""
+        total = max(0, (self.length - settings.compress_block) // settings.compress_stride + 1)
+        kind = (settings.compress_block, settings.compress_stride)
+        store = self._summary_store(kind)
+        self._summarised[kind] = [total] * len(self.keys)
+        return store[..., :total, :]
+
+    def move_to(self, room: KVCache) -> None:
+        """Go on in the room of another cache, which holds the same already: another mapping."""
+        assert room.keys.shape == self.keys.shape, (room.keys.shape, self.keys.shape)
+        self.keys, self.values, self._allocate = room.keys, room.values, room._allocate
+        self._summaries = {}
+        done, self._summarised = self._summarised, {}
+        for kind, counts in done.items():
+            if f"summary_{kind[0]}_{kind[1]}" in room.lasting:
+                self._summary_store(kind)
+                self._summarised[kind] = counts
 
     def advance(self, tokens: int) -> None:
         """Count `tokens` as filled, once every layer has them."""

@@ -72,6 +72,8 @@ class NSAConfig(PretrainedConfig):
         select_count: Blocks selected while reading; None is dense attention.
         select_tile: Queries that share a selection while reading.
         score_stride: Every how many queries one is scored while reading.
+        refine_count: Blocks whose summaries are scored one by one while reading, the best by
+            coarser means; None scores all, as do summaries that overlap.
         init_blocks: First blocks that are always selected.
         local_blocks: Last blocks that are always selected.
         window: Last tokens that are always attended to while reading.
@@ -110,6 +112,7 @@ class NSAConfig(PretrainedConfig):
     select_count: int | None = 16
     select_tile: int = 64
     score_stride: int = 4
+    refine_count: int | None = None
     init_blocks: int = 1
     local_blocks: int = 2
     window: int = 512
@@ -130,6 +133,7 @@ class NSAConfig(PretrainedConfig):
 
     def reading(self) -> AttentionSettings:
         """Settings for reading the text."""
+        plain = self.compress_block == self.compress_stride
         return AttentionSettings(
             combine=self.combine,  # type: ignore[arg-type]
             compress_block=self.compress_block,
@@ -138,6 +142,7 @@ class NSAConfig(PretrainedConfig):
             select_count=self.select_count,
             select_tile=self.select_tile,
             score_stride=self.score_stride,
+            refine_count=self.refine_count if plain else None,
             init_blocks=self.init_blocks,
             local_blocks=self.local_blocks,
             window=self.window,

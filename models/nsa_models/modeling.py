@@ -24,6 +24,7 @@ from nsa_kernels.api import nsa_attention
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
+from nsa_models.linear import Linear
 
 
 @dataclass
@@ -103,13 +104,13 @@ class NSAAttention(nn.Module):
         self.heads = config.num_attention_heads
         self.head_dim = config.head_dim
         width, dim, bias = config.hidden_size, config.head_dim, config.attention_bias
-        self.q_proj = nn.Linear(width, self.heads * dim, bias=bias)
-        self.k_proj = nn.Linear(width, config.num_key_value_heads * dim, bias=bias)
-        self.v_proj = nn.Linear(width, config.num_key_value_heads * dim, bias=bias)
-        self.o_proj = nn.Linear(self.heads * dim, width, bias=config.output_bias)
+        self.q_proj = Linear(width, self.heads * dim, bias=bias)
+        self.k_proj = Linear(width, config.num_key_value_heads * dim, bias=bias)
+        self.v_proj = Linear(width, config.num_key_value_heads * dim, bias=bias)
+        self.o_proj = Linear(self.heads * dim, width, bias=config.output_bias)
         self.q_norm = RMSNorm(dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
-        self.gate_proj = nn.Linear(width, self.heads * 3) if config.combine == "gated" else None
+        self.gate_proj = Linear(width, self.heads * 3) if config.combine == "gated" else None
 
     def forward(
         self,
@@ -137,6 +138,8 @@ class NSAAttention(nn.Module):
         result = nsa_attention(
             q, k, v, settings, summary_k=summary_k, gates=gates, return_mass=return_mass
         )
+        if cache is not None and cache.observe is not None:
+            cache.observe(self.layer, result.blocks, settings, k.shape[2], q.shape[2])
         return self.o_proj(result.out.transpose(1, 2).flatten(2)), result.mass
 
 
@@ -146,9 +149,9 @@ class MLP(nn.Module):
     def __init__(self, config: NSAConfig) -> None:
         super().__init__()
         width, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-        self.gate_proj = nn.Linear(width, inner, bias=bias)
-        self.up_proj = nn.Linear(width, inner, bias=bias)
-        self.down_proj = nn.Linear(inner, width, bias=bias)
+        self.gate_proj = Linear(width, inner, bias=bias)
+        self.up_proj = Linear(width, inner, bias=bias)
+        self.down_proj = Linear(inner, width, bias=bias)
         self.act = ACT2FN[config.hidden_act]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -43,6 +43,12 @@ def ask(
     device: shared.Device = "auto",
     store: shared.Store = True,
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
+    answer_blocks: shared.AnswerBlocks = None,
+    memory: shared.Memory = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what reading takes: time, disk and memory."),
+    ] = False,
     quiet: shared.Quiet = False,
 ) -> None:
     """Answer a question about documents, with the pages it stands on."""
@@ -51,6 +57,7 @@ def ask(
     named, questions = _divide([*sources, question], more or [])
     with shared.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.asking import ask as answer
+        from nsa_cli.asking import estimate
         from nsa_cli.options import Options
 
         options = Options(
@@ -65,9 +72,14 @@ def ask(
             seed=seed,
             store=store,
             cache_limit_bytes=shared.limit_bytes(cache_limit),
+            answer_blocks=answer_blocks,
+            memory_bytes=shared.memory_bytes(memory),
         )
         if pages is not None:
             shared.check_pages(pages)
+        if dry_run:
+            renderer.estimate(estimate(named, questions, options, renderer))
+            return
         answers = answer(named, questions, options, renderer)
         if len(questions) == 1:
             renderer.finish(next(answers))

@@ -58,6 +58,7 @@ def batch(
     device: shared.Device = "auto",
     store: shared.Store = True,
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
+    memory: shared.Memory = None,
     quiet: shared.Quiet = False,
 ) -> None:
     """Ask about, or sum up, each document of a folder by itself."""
@@ -88,6 +89,7 @@ def batch(
         max_tokens=max_tokens,
         store=store,
         cache_limit_bytes=shared.limit_bytes(cache_limit),
+        memory_bytes=shared.memory_bytes(memory),
     )
     work = Work(questions=tuple(asked), summary=summarize, length=length, focus=focus)
     rows = Rows(out, kind, resume=resume)

@@ -37,14 +37,19 @@ def bench_read_command(
     ] = "8192,30000",
     model: shared.Model = DEFAULT_MODEL,
     device: shared.Device = "auto",
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="A PNG file to draw reading speed in.")
+    ] = None,
     json: shared.Json = False,
 ) -> None:
     """Reading speed by length, NSA beside dense attention, in processes of their own."""
     shared.check_device(device)
     wanted = _numbers("--lengths", lengths)
-    from nsa_cli.bench import bench_read, print_table, show_row
+    from nsa_cli.bench import bench_read, print_table, save_plot, show_row
 
     result = bench_read(wanted, model, device, show_row)
+    if plot is not None:
+        save_plot(result, plot)
     if json:
         import json as codec
 

@@ -36,6 +36,8 @@ def chat(
     device: shared.Device = "auto",
     store: shared.Store = True,
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
+    answer_blocks: shared.AnswerBlocks = None,
+    memory: shared.Memory = None,
     quiet: shared.Quiet = False,
 ) -> None:
     """Talk about documents; questions may take up earlier ones."""
@@ -63,6 +65,8 @@ def chat(
         seed=seed,
         store=store,
         cache_limit_bytes=shared.limit_bytes(cache_limit),
+        answer_blocks=answer_blocks,
+        memory_bytes=shared.memory_bytes(memory),
     )
     try:
         read = read_sources(sources, on_note=lambda text: renderer(Note(text=text)))

@@ -39,6 +39,8 @@ def find(
     device: shared.Device = "auto",
     store: shared.Store = True,
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
+    answer_blocks: shared.AnswerBlocks = None,
+    memory: shared.Memory = None,
     quiet: shared.Quiet = False,
 ) -> None:
     """Find the passages that some words are about, best first."""
@@ -61,6 +63,8 @@ def find(
             pages=pages,
             store=store,
             cache_limit_bytes=shared.limit_bytes(cache_limit),
+            answer_blocks=answer_blocks,
+            memory_bytes=shared.memory_bytes(memory),
         )
         matches = search(sources, query, top, options, renderer)
         renderer.close()

@@ -58,6 +58,20 @@ CacheLimit = Annotated[
     float,
     typer.Option("--cache-limit", min=0.0, help="GB that readings may take."),
 ]
+AnswerBlocks = Annotated[
+    int | None,
+    typer.Option(
+        "--answer-blocks",
+        min=1,
+        help="Blocks of 64 tokens that a question attends to; the whole text unless given.",
+    ),
+]
+Memory = Annotated[
+    float | None,
+    typer.Option(
+        "--memory", min=0.0, help="GB that reading may take; 0.7 of what is free unless given."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")]
 
 CACHE_LIMIT_GB = 20.0
@@ -149,6 +163,11 @@ def check_pages(pages: str) -> None:
 def limit_bytes(gigabytes: float) -> int:
     """What `--cache-limit` says, in bytes."""
     return int(min(gigabytes, 1e9) * 1e9)
+
+
+def memory_bytes(gigabytes: float | None) -> int | None:
+    """What `--memory` says, in bytes."""
+    return None if gigabytes is None else limit_bytes(gigabytes)
 
 
 @contextmanager

@@ -45,6 +45,7 @@ def summarize(
     device: shared.Device = "auto",
     store: shared.Store = True,
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
+    memory: shared.Memory = None,
     quiet: shared.Quiet = False,
 ) -> None:
     """Sum up documents, each statement with the place it stands on."""
@@ -66,6 +67,7 @@ def summarize(
             pages=pages,
             store=store,
             cache_limit_bytes=shared.limit_bytes(cache_limit),
+            memory_bytes=shared.memory_bytes(memory),
         )
         summed = begin(sources, options, renderer, length=length, focus=focus, outline=outline)
         renderer.close()

@@ -23,6 +23,8 @@ STATS_KEYS = [
     *("document_tokens", "reused_tokens", "question_tokens", "answer_tokens", "load_seconds"),
     *("prefill_seconds", "time_to_first_token_seconds", "decode_tokens_per_second"),
     "peak_memory_bytes",
+    "cache_bytes",
+    "cache_bytes_touched",
 ]
 Run = Callable[..., tuple[int, str, str]]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,7 @@ def test_at_a_terminal(
     chat.read_until("stopped; Ctrl-D or /quit ends\r\n> ")
     chat.type("half a line")
     chat.read_until("half a line")
+    time.sleep(0.5)  # Python's readline misses a Ctrl-C that comes while it handles a key
     chat.type("\x03")
     chat.read_until("\r\n> ")
     chat.type("/sources\n")

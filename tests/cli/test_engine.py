@@ -12,7 +12,15 @@ import torch
 
 from nsa_cli import engine
 from nsa_cli.documents.text import read_text
-from nsa_cli.engine import Loaded, decode_answer, fitting_config, look, pick_device, weigh
+from nsa_cli.engine import (
+    Loaded,
+    block_scores,
+    decode_answer,
+    fitting_config,
+    look,
+    pick_device,
+    weigh,
+)
 from nsa_cli.events import AnswerText, Event, Note
 from nsa_cli.evidence import Passage
 from nsa_cli.options import Options
@@ -49,10 +57,11 @@ def test_looking_leaves_the_cache_as_it_was(loaded: Loaded, prose: Any, lines: i
     text, asked = prompter.whole(paper), prompter.question("Who wrote it?")
     cache = read(loaded, text)
     length, keys = cache.length, cache.keys[..., : cache.length, :].clone()
-    passages = look(loaded.model, cache, text, asked, paper)
+    scores = block_scores(loaded.model, cache, text, asked)
     assert cache.length == length
     assert torch.equal(cache.keys[..., :length, :], keys)
-    assert passages == look(loaded.model, cache, text, asked, paper)
+    assert torch.equal(scores, block_scores(loaded.model, cache, text, asked))
+    passages = look(scores, text, paper, loaded.model.config.select_block)
     assert sum(passage.score for passage in passages) == pytest.approx(1)
     for passage in passages:  # whole lines
         assert passage.start == 0 or paper.text[passage.start - 1] == "\n"

@@ -252,7 +252,7 @@ def wait_for_records(cache: Path, count: int) -> None:
     until = time.monotonic() + 60
     while time.monotonic() < until:
         journals = list(cache.glob("readings/*/journal.bin"))
-        if journals and journals[0].stat().st_size >= 16 * count:
+        if journals and journals[0].stat().st_size >= 24 * count:
             return
         time.sleep(0.02)
     raise AssertionError("nothing was kept")

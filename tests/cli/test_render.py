@@ -24,6 +24,8 @@ STATS = Stats(
     time_to_first_token_seconds=2.26,
     decode_tokens_per_second=15.0,
     peak_memory_bytes=10**9,
+    cache_bytes=1000,
+    cache_bytes_touched=100,
 )
 
 

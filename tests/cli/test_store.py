@@ -24,6 +24,8 @@ from nsa_models.configuration import NSAConfig
 CONFIG = NSAConfig(
     hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16
 )
+RECORD = 24
+"""Bytes of a journal record."""
 STRIP = 16 * 4
 """Bytes of one token in one layer and group."""
 
@@ -152,12 +154,12 @@ def test_a_journal_that_ends_inside_a_record(store: ReadingStore) -> None:
 
 
 @pytest.mark.parametrize(("record", "left"), [(0, 0), (1, 64), (2, 128)])
-@pytest.mark.parametrize("byte", [0, 8, 12])
+@pytest.mark.parametrize("byte", [0, 8, 12, 16, 20])
 def test_a_damaged_journal_counts_up_to_the_damage(
     store: ReadingStore, record: int, byte: int, left: int
 ) -> None:
     own, _ = keep(store, ids(300), 64, 128, 300)
-    flip(own.folder / "journal.bin", 16 * record + byte)
+    flip(own.folder / "journal.bin", RECORD * record + byte)
     found = store.find(own.ids)
     assert (store.open(found[0][1], writable=False).length if found else 0) == left
 
@@ -166,7 +168,7 @@ def test_a_journal_that_goes_backwards(store: ReadingStore) -> None:
     own, _ = keep(store, ids(300), 64, 128)
     path = own.folder / "journal.bin"
     data = path.read_bytes()
-    path.write_bytes(data + data[:16])
+    path.write_bytes(data + data[:RECORD])
     assert reopened(store, own.ids).length == 128
 
 

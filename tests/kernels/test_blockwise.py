@@ -9,17 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from nsa_kernels import blockwise
+from nsa_kernels import blockwise, scoring
 from nsa_kernels.api import Impl, nsa_attention
-from nsa_kernels.blockwise import (
-    TilePlan,
-    block_mass,
-    dense_attention,
-    mean_summaries,
-    select_blocks,
-    union_attention,
-)
+from nsa_kernels.blockwise import block_mass, dense_attention, union_attention
 from nsa_kernels.reference import compress, compression_attention, importance, nsa_reference
+from nsa_kernels.scoring import TilePlan, mean_summaries, select_blocks
 from nsa_kernels.settings import AttentionSettings
 
 SETTINGS = AttentionSettings(select_count=3, window=64)
@@ -191,7 +185,7 @@ def test_queries_that_see_no_summary_do_not_spoil_their_tile(seed: int) -> None:
 @pytest.mark.parametrize("limit", ["_SCORES_AT_ONCE", "_KEYS_AT_ONCE"])
 def test_in_many_pieces(limit: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However little is held at a time, down to a tile."""
-    monkeypatch.setattr(blockwise, limit, 1000)
+    monkeypatch.setattr(blockwise if limit == "_KEYS_AT_ONCE" else scoring, limit, 1000)
     for tile in (1, 64):
         settings = replace(SETTINGS, select_tile=tile)
         check(*draw(seed, queries=150, length=500), settings)

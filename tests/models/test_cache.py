@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nsa_kernels.blockwise import mean_summaries
+from nsa_kernels.scoring import mean_summaries
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import KVCache, cache_shape
 from nsa_models.configuration import NSAConfig

@@ -1,0 +1,286 @@
+"""Choosing blocks in large matrix products: scores against summaries, coarse ones first.
+
+Letters: B batch, T query tokens, S key tokens (the queries are the last T of them), H query
+heads, G key/value groups, R = H / G query heads of a group, D head dim, C summaries, N selection
+blocks, n selected blocks, U tiles, Q scored queries of a tile, M candidate blocks of a tile.
+
+Source: Yuan et al. 2025, "Native Sparse Attention", arXiv 2502.11089, section 3.3.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nsa_kernels.precision import widens
+from nsa_kernels.settings import AttentionSettings
+
+_SCORES_AT_ONCE = 2 * 2**20
+"""Scores held at a time, in elements: what stays in the last-level cache of a laptop."""
+
+_COARSE_PARTS = 2
+"""Coarse summaries of a selection block, at most."""
+
+_LEAST, _TINY = -1e4, 1e-30
+"""Stand for the largest score and for the mass where a query has no block to score."""
+
+
+class TilePlan:
+    """Where the tiles of one call lie: queries cut at absolute multiples of `select_tile`."""
+
+    def __init__(self, seq_len: int, queries: int, settings: AttentionSettings) -> None:
+        tile = settings.select_tile
+        self.offset = seq_len - queries
+        self.seq_len = seq_len
+        self.size = tile
+        self.block_size = settings.select_block
+        self.lead = self.offset % tile
+        self.count = (self.lead + queries + tile - 1) // tile
+        self.trail = self.count * tile - self.lead - queries
+
+    def firsts(self, start: int, stop: int, device: torch.device) -> Tensor:
+        """Positions of the first queries of some tiles, counted as if each were full: (U,)."""
+        return torch.arange(start, stop, device=device) * self.size + self.offset - self.lead
+
+    def blocks(self, start: int, stop: int, device: torch.device) -> Tensor:
+        """The selection blocks that some tiles lie in: (U,)."""
+        return self.firsts(start, stop, device) // self.block_size
+
+    @property
+    def last_block(self) -> int:
+        """The selection block of the last query."""
+        return (self.seq_len - 1) // self.block_size
+
+    def split(self, q: Tensor) -> Tensor:
+        """Cut queries (B, H, T, D) into tiles (B, H, U, Q, D), zeros where none are."""
+        if self.lead or self.trail:
+            q = F.pad(q, (0, 0, self.lead, self.trail))
+        tiles: Tensor = q.unflatten(2, (self.count, self.size))
+        return tiles
+
+    def join(self, out: Tensor) -> Tensor:
+        """Undo `split`: (B, H, U, Q, D) to (B, H, T, D)."""
+        flat = out.flatten(2, 3)
+        return flat[:, :, self.lead : flat.shape[2] - self.trail]
+
+
+def mean_summaries(k: Tensor, settings: AttentionSettings) -> Tensor:
+    """Means of the complete blocks of keys: (B, G, S, D) to (B, G, C, D)."""
+    block, stride = settings.compress_block, settings.compress_stride
+    strips = k.shape[2] // stride
+    strip = k[:, :, : strips * stride].unflatten(2, (strips, stride)).float().mean(dim=3)
+    per = block // stride
+    count = max(0, strips - per + 1)
+    total = sum((strip[:, :, i : i + count] for i in range(1, per)), strip[:, :, :count])
+    means: Tensor = (total / per).to(k.dtype)
+    return means
+
+
+def select_blocks(
+    q: Tensor, summary_k: Tensor, seq_len: int, settings: AttentionSettings
+) -> Tensor:
+    """Choose the blocks of every tile: indices (B, G, U, n), -1 where there are fewer.
+
+    Args:
+        q: (B, H, T, D), the last T of `seq_len` positions.
+        summary_k: (B, G, C, D), at least those complete within `seq_len`.
+        seq_len: S.
+        settings: The block sizes and budget.
+    """
+    plan = TilePlan(seq_len, q.shape[2], settings)
+    batch, groups = summary_k.shape[:2]
+    blocks = max(0, plan.last_block - settings.window_blocks)
+    count = blocks if settings.select_count is None else min(settings.select_count, blocks)
+    chosen = torch.full((batch, groups, plan.count, count), -1, device=q.device)
+    if count == 0:
+        return chosen
+    scored = plan.split(q)[..., :: settings.score_stride, :].unflatten(1, (groups, -1))
+    scored = scored * (1.0 / math.sqrt(q.shape[-1]))
+    rows = scored.shape[2] * scored.shape[4]
+    if widens(scored, rows):
+        scored, summary_k = scored.float(), summary_k.float()
+    columns = max(1, summary_k.shape[2])
+    coarse = None
+    if settings.refine_count is not None and blocks > max(settings.refine_count, count):
+        coarse = _coarse(summary_k, blocks, settings)
+        columns = coarse.shape[2]
+    at_once = max(1, _SCORES_AT_ONCE // (rows * columns))
+    for start in range(0, plan.count, at_once):
+        stop = min(start + at_once, plan.count)
+        part = scored[:, :, :, start:stop]
+        if coarse is None:
+            scores = _importance(part, summary_k, start, blocks, plan, settings)
+        else:
+            scores = _refined(part, summary_k, coarse, start, count, plan, settings)
+        chosen[:, :, start:stop] = _best(
+            scores, plan.blocks(start, stop, q.device), settings, count
+        )
+    return chosen
+
+
+def _coarse(summary_k: Tensor, blocks: int, settings: AttentionSettings) -> Tensor:
+    """Means of neighbouring summaries of the first `blocks` blocks: (B, G, parts * N, D)."""
+    per = settings.select_block // settings.compress_stride
+    parts = math.gcd(_COARSE_PARTS, per)
+    means = summary_k[:, :, : blocks * per].unflatten(2, (blocks, parts, -1)).mean(dim=4)
+    by_part: Tensor = means.transpose(2, 3).flatten(2, 3)
+    return by_part
+
+
+def _refined(
+    q: Tensor,
+    summary_k: Tensor,
+    coarse: Tensor,
+    start: int,
+    count: int,
+    plan: TilePlan,
+    settings: AttentionSettings,
+) -> Tensor:
+    """Importance by coarse summaries, then exactly for the best blocks: (B, G, U, N), fp32.
+
+    Blocks that the coarse scores rule out get 0. They still count in the denominator of the
+    others' probabilities, by their coarse scores.
+
+    Args:
+        q: (B, G, R, U, Q, D), scaled.
+        summary_k: (B, G, C, D), each of `compress_stride` tokens.
+        coarse: (B, G, parts * N, D), from `_coarse`.
+        start: The first of these tiles.
+        count: Blocks that will be chosen.
+        plan: The tiles of the call.
+        settings: The block sizes.
+    """
+    batch, groups, repeat, tiles, queries, _ = q.shape
+    per = settings.select_block // settings.compress_stride
+    parts = math.gcd(_COARSE_PARTS, per)
+    blocks = coarse.shape[2] // parts
+    assert settings.refine_count is not None
+    candidates = min(max(settings.refine_count, count), blocks)
+    result = q.new_zeros(batch, groups, tiles, blocks, dtype=torch.float32)
+
+    step = torch.arange(queries, device=q.device) * settings.score_stride
+    position = plan.firsts(start, start + tiles, q.device)[:, None] + step
+    weight = ((position >= plan.offset) & (position < plan.seq_len)).float()
+    weight = weight[:, None].expand(-1, repeat, -1).flatten(1)[:, None]  # [U, 1, R * Q]
+    current = plan.blocks(start, start + tiles, q.device)[:, None]
+    number = torch.arange(blocks, device=q.device)
+    outside = (number < settings.init_blocks) | (number >= current - settings.window_blocks)
+    settled = max(0, int(current[0]) - settings.window_blocks)
+    near = torch.cat(
+        [
+            torch.arange(settings.init_blocks, device=q.device).expand(tiles, -1),
+            current + torch.arange(-settings.window_blocks, 1, device=q.device),
+        ],
+        dim=1,
+    )
+    within = torch.arange(per, device=q.device)
+    near = (near[..., None] * per + within).flatten(1)  # [U, K]
+    ends = (near + 1) * settings.compress_stride - 1
+    hidden = (ends[:, None] > position[..., None]) | (near < 0)[:, None]
+    hidden = hidden[:, None].expand(-1, repeat, -1, -1).flatten(1, 2)  # [U, R * Q, K]
+    near = near.clamp(0, summary_k.shape[2] - 1)
+    for b in range(batch):
+        for g in range(groups):
+            rows = q[b, g].transpose(0, 1).flatten(1, 2)  # [U, R * Q, D]
+            scores = (rows.flatten(0, 1) @ coarse[b, g].t()).float().view(tiles, -1, parts, blocks)
+            scores[..., : settings.init_blocks] = float("-inf")
+            scores[..., settled:].masked_fill_(outside[:, None, None, settled:], float("-inf"))
+            top = scores.flatten(2).amax(dim=-1, keepdim=True).clamp(min=_LEAST)
+            mass = scores.sub_(top[..., None]).exp_().sum(dim=2)  # [U, R * Q, N]
+            total = mass.sum(dim=-1, keepdim=True).clamp(min=_TINY)
+            rough = ((weight / total.transpose(1, 2)) @ mass).squeeze(1)
+            best = rough.masked_fill(outside, -1.0).topk(candidates, dim=-1)
+            index = best.indices  # [U, M]
+            spread = index[:, None].expand(-1, mass.shape[1], -1)
+            rest = total - mass.gather(2, spread).sum(dim=-1, keepdim=True)
+
+            slots = torch.cat([(index[..., None] * per + within).flatten(1), near], dim=1)
+            keys = summary_k[b, g].index_select(0, slots.flatten()).view(tiles, slots.shape[1], -1)
+            fine = (rows @ keys.transpose(1, 2)).float()  # [U, R * Q, M * per + K]
+            fine[..., candidates * per :].masked_fill_(hidden, float("-inf"))
+            peak = torch.maximum(fine.amax(dim=-1, keepdim=True), top)
+            fine = fine.sub_(peak).exp_()
+            seen = fine.sum(dim=-1, keepdim=True)
+            seen = seen + rest.clamp(min=0.0) * (top - peak).exp() * (per // parts)
+            probs = ((weight / seen.transpose(1, 2)) @ fine)[..., : candidates * per]
+            exact = probs.reshape(tiles, candidates, per).sum(dim=-1)
+            exact = exact.masked_fill(best.values < 0, 0.0)
+            result[b, g].scatter_(1, index, exact)
+    return result
+
+
+def _importance(
+    q: Tensor,
+    summary_k: Tensor,
+    start: int,
+    blocks: int,
+    plan: TilePlan,
+    settings: AttentionSettings,
+) -> Tensor:
+    """Importance of the first `blocks` blocks to some tiles: (B, G, U, N), fp32.
+
+    Args:
+        q: (B, G, R, U, Q, D), scaled.
+        summary_k: (B, G, C, D).
+        start: The first of these tiles.
+        blocks: N.
+        plan: The tiles of the call.
+        settings: The block sizes.
+    """
+    batch, groups, _, tiles, queries, _ = q.shape
+    result = q.new_zeros(batch, groups, tiles, blocks, dtype=torch.float32)
+    step = torch.arange(queries, device=q.device) * settings.score_stride
+    position = plan.firsts(start, start + tiles, q.device)[:, None] + step
+    total = _visible(min(int(position[-1, -1]), plan.seq_len - 1), settings)
+    if total == 0:
+        return result
+    shared = _visible(int(position[0, 0]), settings)
+    ends = torch.arange(shared, total, device=q.device) * settings.compress_stride
+    hidden = ends + settings.compress_block - 1 > position[..., None]
+    weight = ((position >= plan.offset) & (position < plan.seq_len)).to(q.dtype)
+    weight = weight[:, None, None].expand(-1, 1, q.shape[2], -1).flatten(2)
+    for b in range(batch):
+        for g in range(groups):
+            rows = q[b, g].transpose(0, 1).flatten(0, 2)
+            scores = rows @ summary_k[b, g, :total].t()
+            split = scores.view(tiles, -1, queries, total)
+            split[..., shared:].masked_fill_(hidden[:, None], float("-inf"))
+            probs = scores.softmax(dim=-1).view(tiles, -1, total)
+            if shared == 0:
+                probs = probs.nan_to_num(0.0)
+            result[b, g] = _pool((weight @ probs).squeeze(1).float(), blocks, settings)
+    return result
+
+
+def _visible(position: int, settings: AttentionSettings) -> int:
+    """Summaries that end at or before a position."""
+    return max(0, (position + 1 - settings.compress_block) // settings.compress_stride + 1)
+
+
+def _pool(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> Tensor:
+    """Sum the summaries' probabilities over the blocks they overlap: (U, C) to (U, N)."""
+    stride, block = settings.compress_stride, settings.compress_block
+    step = settings.select_block // stride
+    before = block // stride - 1
+    starts = [(m - before) * stride for m in range(step + before)]
+    weights = [(min(s + block, settings.select_block) - max(s, 0)) / stride for s in starts]
+    need = blocks * step
+    padded = F.pad(per_summary[:, :need], (before, max(0, need - per_summary.shape[1])))
+    return padded.unfold(-1, step + before, step) @ padded.new_tensor(weights)
+
+
+def _best(importance: Tensor, current: Tensor, settings: AttentionSettings, count: int) -> Tensor:
+    """The `count` best of (B, G, U, N), forced blocks first, -1 where there are fewer.
+
+    `current` is the block of each tile's queries, (U,).
+    """
+    block = torch.arange(importance.shape[-1], device=importance.device)
+    current = current[:, None]
+    forced = (block < settings.init_blocks) | (block > current - settings.local_blocks)
+    ranked = importance.masked_fill(forced, float("inf"))
+    ranked = ranked.masked_fill(block >= current - settings.window_blocks, float("-inf"))
+    order = ranked.sort(dim=-1, descending=True, stable=True)
+    return order.indices[..., :count].masked_fill(order.values[..., :count] == float("-inf"), -1)

@@ -1,0 +1,156 @@
+"""What reading a text will take: time, disk and memory, before it begins."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from nsa_cli.memory import free_memory_bytes
+from nsa_kernels.precision import widens
+from nsa_models.cache import cache_shape
+from nsa_models.configuration import NSAConfig
+from nsa_models.errors import DoesNotFitError
+
+_SAFE_SHARE = 0.7
+"""Of the memory that is free, what reading takes at most unless it is told otherwise."""
+
+_PROGRAM_BYTES = 700_000_000
+"""The program with its libraries, and what one segment of a small model needs."""
+
+_PROBE_ROWS = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What reading a text takes.
+
+    Attributes:
+        tokens: Of the text.
+        reused_tokens: Of those, what is kept from earlier.
+        seconds: Reading the rest, roughly.
+        disk_bytes: What keeping it takes; 0 if it is not kept.
+        disk_free_bytes: What is free where it would be kept.
+        memory_bytes: What the program needs at least while it reads.
+        memory_limit_bytes: What it may take.
+        context_tokens: Tokens that the model carries, extended where the text needs it.
+    """
+
+    tokens: int
+    reused_tokens: int
+    seconds: float
+    disk_bytes: int
+    disk_free_bytes: int
+    memory_bytes: int
+    memory_limit_bytes: int
+    context_tokens: int
+
+
+def memory_limit(wanted: int | None) -> int:
+    """Bytes that reading may take: what was asked for, or a safe share of what is free."""
+    return wanted if wanted is not None else int(_SAFE_SHARE * free_memory_bytes())
+
+
+def estimate(
+    config: NSAConfig,
+    weights: Path,
+    tokens: int,
+    *,
+    reused: int,
+    kept_in: Path | None,
+    memory_bytes: int | None,
+) -> Estimate:
+    """Estimate a reading.
+
+    Args:
+        config: Of the model.
+        weights: Its folder.
+        tokens: Of the text.
+        reused: Tokens that are kept from earlier.
+        kept_in: Where the reading will be kept; None if it is not.
+        memory_bytes: What it may take; None for a safe share of what is free.
+    """
+    dtype = weights_dtype(config)
+    per_token = 2 * math.prod(cache_shape(config, 1)) * dtype.itemsize
+    summaries = per_token // 2 // config.compress_stride
+    answering = config.answering()
+    per_kept = per_token + (0 if answering.dense else per_token // 2 // answering.compress_stride)
+    memory = _PROGRAM_BYTES + sum(path.stat().st_size for path in weights.glob("*.safetensors"))
+    if kept_in is None:
+        memory += tokens * (per_token + summaries)
+    elif answering.dense:
+        memory += tokens * summaries
+    return Estimate(
+        tokens=tokens,
+        reused_tokens=reused,
+        seconds=round((tokens - reused) * _seconds_per_token(config, tokens, dtype), 3),
+        disk_bytes=0 if kept_in is None else tokens * per_kept,
+        disk_free_bytes=0 if kept_in is None else _disk_free(kept_in),
+        memory_bytes=memory,
+        memory_limit_bytes=memory_limit(memory_bytes),
+        context_tokens=config.max_position_embeddings,
+    )
+
+
+def weights_dtype(config: NSAConfig) -> torch.dtype:
+    """The type of the weights, and so of the keys and values."""
+    return config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+
+
+def check_fits(found: Estimate, name: str) -> None:
+    """Refuse a reading for which there is not enough memory.
+
+    Raises:
+        DoesNotFitError: With what is needed and what there is.
+    """
+    if found.memory_bytes > found.memory_limit_bytes:
+        raise DoesNotFitError(
+            f"reading {found.tokens:,} tokens of {name} needs {_gb(found.memory_bytes)} of memory, "
+            f"and {_gb(found.memory_limit_bytes)} may be used",
+            hint="raise --memory, close other programs, leave --no-store out or choose a smaller "
+            "model with --model",
+        )
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
+
+
+def _disk_free(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _seconds_per_token(config: NSAConfig, tokens: int, dtype: torch.dtype) -> float:
+    """Time of a token, from its multiplications and how quickly this machine makes them now."""
+    assert config.head_dim is not None
+    width, dim = config.hidden_size, config.head_dim
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    projections = width * dim * (2 * heads + 2 * groups) + 3 * width * config.intermediate_size
+    settings = config.reading()
+    attended = tokens / 2
+    scored = 0.0
+    if settings.select_count is not None:
+        chosen = (settings.select_count + settings.window_blocks + 1) * settings.select_block
+        if attended > chosen:
+            attended = chosen
+            scored = tokens / 2 / settings.compress_stride / settings.score_stride
+    attention = heads * dim * (2 * attended + scored)
+    return 2 * config.num_hidden_layers * (projections + attention) * _seconds_per_flop(dtype)
+
+
+def _seconds_per_flop(dtype: torch.dtype) -> float:
+    """Time of one multiplication or addition in a product of large matrices."""
+    a, b = (torch.ones(rows, 1024, dtype=dtype) for rows in (_PROBE_ROWS, 1024))
+    if widens(a, _PROBE_ROWS):
+        a, b = a.float(), b.float()
+    F.linear(a, b)
+    began = time.perf_counter()
+    F.linear(a, b)
+    return (time.perf_counter() - began) / (2 * _PROBE_ROWS * 1024 * 1024)
