@@ -47,6 +47,7 @@ class Answers:
             options.device,
             options.dense,
             options.answer_blocks,
+            options.quantization,
             options.system,
             options.max_tokens,
             options.password,

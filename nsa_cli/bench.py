@@ -35,7 +35,11 @@ _QUESTION_TOKENS, _ANSWER_TOKENS = 32, 17
 
 
 def bench_read(
-    lengths: Sequence[int], model: str, device: str, on_row: Callable[[Row], None]
+    lengths: Sequence[int],
+    model: str,
+    device: str,
+    on_row: Callable[[Row], None],
+    quantization: str | None = None,
 ) -> dict[str, Any]:
     """Measure both kinds of attention at every length.
 
@@ -44,6 +48,7 @@ def bench_read(
         model: As `--model` takes it.
         device: `auto`, `cpu` or `cuda`.
         on_row: Called with each measurement as it is made.
+        quantization: How weights are stored in fewer bits; None as they are.
 
     Returns:
         `rows`, `ratios` (NSA over dense, by length) and `versions`.
@@ -55,7 +60,13 @@ def bench_read(
     for length in lengths:
         for attention in ATTENTIONS:
             request = json.dumps(
-                {"length": length, "attention": attention, "model": model, "device": device}
+                {
+                    "length": length,
+                    "attention": attention,
+                    "model": model,
+                    "device": device,
+                    "quantization": quantization,
+                }
             )
             run = subprocess.run(
                 [sys.executable, "-c", _CHILD], input=request, capture_output=True, text=True
@@ -94,7 +105,7 @@ def measure_here() -> None:
     if length > config.max_position_embeddings:
         extend_context(config, family)
     device = pick_device(request["device"])
-    model = load_model(where.folder, config, device=device)
+    model = load_model(where.folder, config, device=device, quantization=request["quantization"])
     ids = torch.randint(0, config.vocab_size, (length,), dtype=torch.int32)
     _read(model, ids[:64], 0)
     began = time.monotonic()
@@ -106,6 +117,7 @@ def measure_here() -> None:
         {
             "length": length,
             "attention": attention,
+            "quantization": request["quantization"],
             "prefill_tokens_per_second": round(length / seconds, 1),
             "prefill_seconds": round(seconds, 2),
             "first_token_seconds": round(seconds + first, 2),

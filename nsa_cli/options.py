@@ -22,6 +22,7 @@ class Options:
         store: Whether to keep the reading and the answer on disk, and to use kept ones.
         cache_limit_bytes: Size that all kept readings may have.
         answer_blocks: Blocks of 64 tokens that the question attends to; None for the whole text.
+        quantization: How weights are stored in fewer bits, `int8`; None as they are.
         memory_bytes: Memory that reading may take; None for a safe share of what is free.
     """
 
@@ -37,4 +38,5 @@ class Options:
     store: bool = True
     cache_limit_bytes: int = 0
     answer_blocks: int | None = None
+    quantization: str | None = None
     memory_bytes: int | None = None

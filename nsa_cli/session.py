@@ -40,6 +40,7 @@ from nsa_cli.reading import Readings, open_store
 from nsa_cli.store import ANSWER_ROOM, Ids
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
+from nsa_models.errors import UsageError
 from nsa_models.generation import prefill
 from nsa_models.loading import load_model
 from nsa_models.resolve import ModelFolder
@@ -62,6 +63,8 @@ class Session:
         self.options = options
         self.emit = emit
         self._where = where
+        # Weights in fewer bits make other keys and values.
+        self._weights = ":".join(filter(None, (where.fingerprint, options.quantization)))
         self._loaded: Loaded | None = None
         self.tokenizer = Tokenizer.from_folder(where.folder)
         self.prompter = Prompter(self.tokenizer, options.system)
@@ -86,7 +89,7 @@ class Session:
             room = max(room, min(wide, ANSWER_ROOM))
         readings = Readings.open(
             loaded.model,
-            self._where.fingerprint,
+            self._weights,
             self.tokenizer.fingerprint,
             self.options,
             self.emit,
@@ -129,7 +132,7 @@ class Session:
         store = open_store(
             config,
             weights_dtype(config),
-            self._where.fingerprint,
+            self._weights,
             self.tokenizer.fingerprint,
             self.options,
         )
@@ -147,7 +150,13 @@ class Session:
         held = self._loaded
         if held is None or held.model.config.to_dict() != config.to_dict():
             self._loaded = None  # its memory goes before the next one's comes
-            model = load_model(self._where.folder, config, device=pick_device(self.options.device))
+            device = pick_device(self.options.device)
+            quantization = self.options.quantization
+            if quantization is not None and device.type != "cpu":
+                raise UsageError(
+                    f"--quantize {quantization} is for the CPU", hint="leave it out on a GPU"
+                )
+            model = load_model(self._where.folder, config, device=device, quantization=quantization)
             self._loaded = held = Loaded(where=self._where, model=model, tokenizer=self.tokenizer)
         return held
 

@@ -56,6 +56,7 @@ KEYS: dict[str, Key] = {
     "temperature": Key(kind=float, help="0 always picks the likeliest word"),
     "system": Key(kind=str, help="instructions for the model"),
     "cache_limit": Key(kind=float, help="GB that readings may take"),
+    "quantize": Key(kind=str, choices=("int8",), help="store weights in fewer bits, on a CPU"),
     "memory": Key(kind=float, help="GB of memory that reading may take"),
     "answer_blocks": Key(kind=int, help="blocks that a question attends to"),
     "top": Key(kind=int, help="passages that find shows at most"),

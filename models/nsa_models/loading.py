@@ -14,6 +14,7 @@ from transformers import AutoConfig
 from nsa_models.configuration import NSAConfig, known_settings
 from nsa_models.errors import ModelError
 from nsa_models.modeling import NSAForCausalLM
+from nsa_models.quantization import QUANTIZATIONS, quantize
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -88,6 +89,7 @@ def load_model(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    quantization: str | None = None,
 ) -> NSAForCausalLM:
     """Build a model around mapped weights.
 
@@ -96,10 +98,14 @@ def load_model(
         config: From `load_config`.
         device: Where to run.
         dtype: Of the weights; as stored when None.
+        quantization: One of `QUANTIZATIONS`, to store them in fewer bits; on a CPU alone.
 
     Raises:
+        ValueError: If there is no such quantization.
         ModelError: If tensors are missing, surplus or of another shape.
     """
+    if quantization is not None and quantization not in QUANTIZATIONS:
+        raise ValueError(f"quantization is {quantization!r}; valid are {QUANTIZATIONS}")
     tensors = load_weights(folder)
     embedding = tensors.get("model.embed_tokens.weight")
     if config.tie_word_embeddings and embedding is not None:
@@ -131,4 +137,6 @@ def load_model(
         model.lm_head.weight = model.model.embed_tokens.weight
     model.eval()
     model.requires_grad_(False)
+    if quantization is not None:
+        quantize(model)
     return model

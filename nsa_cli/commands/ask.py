@@ -44,6 +44,7 @@ def ask(
     store: shared.Store = True,
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
     answer_blocks: shared.AnswerBlocks = None,
+    quantize: shared.Quantize = None,
     memory: shared.Memory = None,
     dry_run: Annotated[
         bool,
@@ -54,6 +55,7 @@ def ask(
     """Answer a question about documents, with the pages it stands on."""
     shared.check_attention(attention)
     shared.check_device(device)
+    shared.check_quantize(quantize)
     named, questions = _divide([*sources, question], more or [])
     with shared.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.asking import ask as answer
@@ -73,6 +75,7 @@ def ask(
             store=store,
             cache_limit_bytes=shared.limit_bytes(cache_limit),
             answer_blocks=answer_blocks,
+            quantization=quantize,
             memory_bytes=shared.memory_bytes(memory),
         )
         if pages is not None:

@@ -58,11 +58,13 @@ def batch(
     device: shared.Device = "auto",
     store: shared.Store = True,
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
+    quantize: shared.Quantize = None,
     memory: shared.Memory = None,
     quiet: shared.Quiet = False,
 ) -> None:
     """Ask about, or sum up, each document of a folder by itself."""
     shared.check_device(device)
+    shared.check_quantize(quantize)
     kind = _kind(format_, out)
     asked = _questions(ask or [], questions)
     if not asked and not summarize:
@@ -89,6 +91,7 @@ def batch(
         max_tokens=max_tokens,
         store=store,
         cache_limit_bytes=shared.limit_bytes(cache_limit),
+        quantization=quantize,
         memory_bytes=shared.memory_bytes(memory),
     )
     work = Work(questions=tuple(asked), summary=summarize, length=length, focus=focus)

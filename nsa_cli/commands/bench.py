@@ -37,6 +37,7 @@ def bench_read_command(
     ] = "8192,30000",
     model: shared.Model = DEFAULT_MODEL,
     device: shared.Device = "auto",
+    quantize: shared.Quantize = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="A PNG file to draw reading speed in.")
     ] = None,
@@ -44,10 +45,11 @@ def bench_read_command(
 ) -> None:
     """Reading speed by length, NSA beside dense attention, in processes of their own."""
     shared.check_device(device)
+    shared.check_quantize(quantize)
     wanted = _numbers("--lengths", lengths)
     from nsa_cli.bench import bench_read, print_table, save_plot, show_row
 
-    result = bench_read(wanted, model, device, show_row)
+    result = bench_read(wanted, model, device, show_row, quantize)
     if plot is not None:
         save_plot(result, plot)
     if json:

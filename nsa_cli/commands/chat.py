@@ -37,11 +37,13 @@ def chat(
     store: shared.Store = True,
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
     answer_blocks: shared.AnswerBlocks = None,
+    quantize: shared.Quantize = None,
     memory: shared.Memory = None,
     quiet: shared.Quiet = False,
 ) -> None:
     """Talk about documents; questions may take up earlier ones."""
     shared.check_device(device)
+    shared.check_quantize(quantize)
     if "-" in sources:
         raise UsageError("- cannot be talked about", hint="standard input has the questions")
     if pages is not None:
@@ -66,6 +68,7 @@ def chat(
         store=store,
         cache_limit_bytes=shared.limit_bytes(cache_limit),
         answer_blocks=answer_blocks,
+        quantization=quantize,
         memory_bytes=shared.memory_bytes(memory),
     )
     try:

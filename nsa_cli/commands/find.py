@@ -40,11 +40,13 @@ def find(
     store: shared.Store = True,
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
     answer_blocks: shared.AnswerBlocks = None,
+    quantize: shared.Quantize = None,
     memory: shared.Memory = None,
     quiet: shared.Quiet = False,
 ) -> None:
     """Find the passages that some words are about, best first."""
     shared.check_device(device)
+    shared.check_quantize(quantize)
     if not sources:
         raise UsageError(f"nothing to look for in {query}", hint="say it after the source")
     if not query.strip():
@@ -64,6 +66,7 @@ def find(
             store=store,
             cache_limit_bytes=shared.limit_bytes(cache_limit),
             answer_blocks=answer_blocks,
+            quantization=quantize,
             memory_bytes=shared.memory_bytes(memory),
         )
         matches = search(sources, query, top, options, renderer)

@@ -58,6 +58,12 @@ CacheLimit = Annotated[
     float,
     typer.Option("--cache-limit", min=0.0, help="GB that readings may take."),
 ]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        "--quantize", help="int8: weights in eight bits; quicker on a CPU, a little less exact."
+    ),
+]
 AnswerBlocks = Annotated[
     int | None,
     typer.Option(
@@ -147,6 +153,16 @@ def check_device(device: str) -> None:
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device is {device!r}", hint="say auto, cpu or cuda")
+
+
+def check_quantize(quantize: str | None) -> None:
+    """Refuse an unknown way to store weights.
+
+    Raises:
+        UsageError: If it is one.
+    """
+    if quantize not in (None, "int8"):
+        raise UsageError(f"--quantize is {quantize!r}", hint="say int8, or leave it out")
 
 
 def check_pages(pages: str) -> None:

@@ -45,11 +45,13 @@ def summarize(
     device: shared.Device = "auto",
     store: shared.Store = True,
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
+    quantize: shared.Quantize = None,
     memory: shared.Memory = None,
     quiet: shared.Quiet = False,
 ) -> None:
     """Sum up documents, each statement with the place it stands on."""
     shared.check_device(device)
+    shared.check_quantize(quantize)
     if length not in _LENGTHS:
         raise UsageError(f"--length is {length!r}", hint="say short, medium or long")
     if focus is not None and not focus.strip():
@@ -67,6 +69,7 @@ def summarize(
             pages=pages,
             store=store,
             cache_limit_bytes=shared.limit_bytes(cache_limit),
+            quantization=quantize,
             memory_bytes=shared.memory_bytes(memory),
         )
         summed = begin(sources, options, renderer, length=length, focus=focus, outline=outline)

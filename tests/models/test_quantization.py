@@ -1,0 +1,86 @@
+"""Weights in eight bits, against the same weights in full."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import Qwen2ForCausalLM
+
+from nsa_models.loading import load_config, load_model
+from nsa_models.quantization import Int8Linear, quantize
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16, 17, 200])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_products_are_nearly_the_same(rows: int, bias: bool, dtype: torch.dtype, seed: int) -> None:
+    torch.manual_seed(seed)
+    layer = nn.Linear(96, 64, bias=bias).to(dtype).requires_grad_(False)
+    layer.weight *= torch.logspace(-2, 2, 64)[:, None]  # a scale for all would lose most rows
+    x = torch.randn(2, rows, 96).to(dtype)[:1]
+    exact = nn.functional.linear(
+        x.double(), layer.weight.double(), layer.bias.double() if bias else None
+    )
+    with torch.inference_mode():
+        got = Int8Linear(layer)(x)
+    assert got.dtype == dtype
+    assert got.shape == exact.shape
+    error = (got.double() - exact).norm(dim=(0, 1))
+    size = x.double().norm() * layer.weight.double().norm(dim=1) / 96**0.5
+    assert float((error / size).max()) < 0.05
+
+
+def test_a_row_and_a_weight_of_zeros_give_zeros() -> None:
+    layer = nn.Linear(32, 8, bias=False)
+    with torch.no_grad():
+        layer.weight[3] = 0
+    x = torch.randn(40, 32)
+    x[5] = 0
+    for part in (x, x[:6]):
+        with torch.inference_mode():
+            out = Int8Linear(layer)(part)
+        assert not out[5].any()
+        assert not out[:, 3].any()
+        assert out.isfinite().all()
+
+
+def test_whole_numbers_fill_a_quarter_of_the_room() -> None:
+    layer = nn.Linear(96, 64)
+    small = Int8Linear(layer)
+    assert small.weight.dtype == torch.int8
+    assert int(small.weight.abs().max()) == 127
+
+
+def test_a_model_keeps_its_embedding_and_answers_nearly_the_same(
+    tiny_qwen2: Qwen2ForCausalLM, tmp_path: Path
+) -> None:
+    tiny_qwen2.save_pretrained(tmp_path)
+    config, _ = load_config(tmp_path)
+    full = load_model(tmp_path, config)
+    small = load_model(tmp_path, config, quantization="int8")
+    with pytest.raises(ValueError, match="'int3'; valid are \\('int8',\\)"):
+        load_model(tmp_path, config, quantization="int3")
+    kinds = {name.rsplit(".", 1)[-1]: type(module) for name, module in small.named_modules()}
+    assert kinds["q_proj"] is kinds["down_proj"] is Int8Linear
+    assert torch.equal(small.model.embed_tokens.weight, full.model.embed_tokens.weight)
+    ids = torch.randint(0, config.vocab_size, (1, 100))
+    with torch.inference_mode():
+        wanted, got = (model(ids).logits.softmax(dim=-1) for model in (full, small))
+    assert float((wanted - got).abs().sum(dim=-1).mean()) < 0.1
+
+
+def test_an_output_tied_to_the_embedding_stays() -> None:
+    model = nn.Module()
+    model.embed = nn.Embedding(10, 16)
+    model.head = nn.Linear(16, 10, bias=False)
+    model.other = nn.Linear(16, 16)
+    model.head.weight = model.embed.weight
+    before = copy.deepcopy(model.embed.weight)
+    quantize(model)
+    assert isinstance(model.head, nn.Linear)
+    assert isinstance(model.other, Int8Linear)
+    assert torch.equal(model.embed.weight, before)
