@@ -314,6 +314,8 @@ class OpenText:
         Returns:
             The text that the answer was decoded from, and the answer.
         """
+        if not passages and not whole:  # any block may be attended to, so all are checked before
+            self.cache, _ = self.readings.read(self.text.ids, self.room, self.document.name)
         text, cache, length = self.text, self.cache, self.cache.length
         model, options = self.loaded.model, self.session.options
         if max_tokens is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from nsa_cli import session
 from nsa_cli.ledger import DamagedError, Ledger, block_checks
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
@@ -111,3 +112,21 @@ def test_damaged_summaries_are_noticed(asker: Any, text_file: Path, substance: A
 def test_answers_to_the_whole_text_touch_all(asker: Any, text_file: Path) -> None:
     stats = asker(text_file).stats
     assert stats.cache_bytes_touched == stats.cache_bytes > 0
+
+
+def test_where_nothing_lights_up_the_whole_text_is_checked_before_it_is_answered_from(
+    asker: Any, text_file: Path, substance: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "look", lambda *_: [])
+    expected = asker(text_file, answer_blocks=2)
+    [folder] = asker.readings
+    path = folder / "tensors.bin"
+    damaged = bytearray(path.read_bytes())
+    strip = len(damaged) // 8
+    for token in range(expected.stats.document_tokens):
+        damaged[strip + token * 64 + 9] ^= 4
+    path.write_bytes(damaged)
+    monkeypatch.setattr(
+        session.OpenText, "scores", lambda self, _: torch.zeros(-(-self.cache.length // 64))
+    )
+    assert substance(asker(text_file, answer_blocks=2)) == substance(expected)
