@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -191,6 +192,16 @@ def substance(finished: Finished) -> tuple[Any, ...]:
     return (finished.answer, finished.citations, finished.finish_reason, finished.attention)
 
 
+def _heed_interrupts() -> None:
+    """Ctrl-C interrupts even where the tests run in the background of a shell, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _own_terminal() -> None:
+    _heed_interrupts()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 @pytest.fixture
 def start_nsa(tmp_path: Path) -> Any:
     """A function that starts `nsa` in a process of its own, with Python code run before it."""
@@ -207,6 +218,7 @@ def start_nsa(tmp_path: Path) -> Any:
             text=True,
             cwd=tmp_path,
             env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+            preexec_fn=_heed_interrupts,
             **more,
         )
         started.append(process)
@@ -317,7 +329,7 @@ def terminal(tmp_path: Path) -> Any:
             stderr=its,
             cwd=tmp_path,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
+            preexec_fn=_own_terminal,
             env={
                 **os.environ,
                 "TERM": "xterm-256color",
