@@ -197,13 +197,15 @@ def show_row(row: Row) -> None:
 
 def print_table(result: dict[str, Any]) -> None:
     """Print the measurements to standard output."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        *("tokens", "attention", "tokens/s", "seconds", "first token", "second question"),
-        *("decode/s", "cache", "peak memory", "ratio"),
+    heads = (
+        *("\ntokens", "\nattention", "read\ntok/s", "read\ns", "first\nword s"),
+        *("again\ns", "decode\ntok/s", "cache\nGB", "peak\nGB", "\nratio"),
     )
+    table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in result["rows"]:
         ratio = result["ratios"][str(row["length"])] if row["attention"] == "nsa" else 1.0
         table.add_row(
@@ -211,11 +213,11 @@ def print_table(result: dict[str, Any]) -> None:
             row["attention"],
             f"{row['prefill_tokens_per_second']:,.0f}",
             f"{row['prefill_seconds']:.1f}",
-            f"{row['first_token_seconds']:.1f} s",
-            f"{row['second_first_token_seconds']:.2f} s",
+            f"{row['first_token_seconds']:.1f}",
+            f"{row['second_first_token_seconds']:.2f}",
             f"{row['decode_tokens_per_second']:.1f}",
-            f"{row['cache_bytes'] / 1e9:.2f} GB",
-            f"{row['peak_memory_bytes'] / 1e9:.2f} GB",
+            f"{row['cache_bytes'] / 1e9:.2f}",
+            f"{row['peak_memory_bytes'] / 1e9:.2f}",
             f"{ratio:.2f}",
         )
     console = Console(highlight=False)
