@@ -126,13 +126,13 @@ def pick(ids: Sequence[str]) -> list[Kept]:
     return picked
 
 
-def remove(kept: Kept) -> bool:
+def remove_folder(folder: Path) -> bool:
     """Remove a reading; False if another process is writing it."""
-    lock = FileLock(kept.folder.with_name(f"{kept.folder.name}.lock"))
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
         with lock.acquire(blocking=False):
-            (kept.folder / "manifest.json").unlink(missing_ok=True)
-            shutil.rmtree(kept.folder, ignore_errors=True)
+            (folder / "manifest.json").unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
     except Timeout:
         return False
     return True

@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from nsa_cli.ledger import Checks, block_checks, crc
+from nsa_cli.shelf import disk_bytes, remove_folder
 from nsa_models.cache import KVCache, cache_shape
 from nsa_models.configuration import NSAConfig
 
@@ -113,7 +114,7 @@ class ReadingStore:
                 kept = np.fromfile(path.with_name("tokens.bin"), dtype=np.int32)
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-            if form != FORMAT and np.array_equal(kept, ids) and _remove_unlocked(path.parent):
+            if form != FORMAT and np.array_equal(kept, ids) and remove_folder(path.parent):
                 found = form
         return found
 
@@ -325,7 +326,7 @@ class ReadingStore:
         for folder in sorted(folders, key=lambda f: used[f]):
             if total + needed <= self.limit_bytes:
                 return
-            if _remove_unlocked(folder):
+            if remove_folder(folder):
                 total -= sizes[folder]
 
 
@@ -334,28 +335,6 @@ def _last_use(folder: Path) -> float:
         return (folder / "manifest.json").stat().st_mtime
     except OSError:
         return 0.0
-
-
-def disk_bytes(folder: Path) -> int:
-    """Bytes that a folder's files take on disk; holes do not count."""
-    total = 0
-    with suppress(OSError):  # removed by another process meanwhile
-        for path in folder.iterdir():
-            stat = path.stat()
-            total += stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size
-    return total
-
-
-def _remove_unlocked(folder: Path) -> bool:
-    """Remove a reading unless a process is writing it."""
-    lock = filelock.FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        with lock.acquire(blocking=False):
-            (folder / "manifest.json").unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)
-    except filelock.Timeout:
-        return False
-    return True
 
 
 class Record(NamedTuple):

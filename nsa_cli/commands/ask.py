@@ -54,32 +54,27 @@ def ask(
 ) -> None:
     """Answer a question about documents, with the pages it stands on."""
     shared.check_attention(attention)
-    shared.check_device(device)
-    shared.check_quantize(quantize)
+    options = shared.options(
+        model=model,
+        device=device,
+        pages=pages,
+        password=password,
+        store=store,
+        cache_limit=cache_limit,
+        quantize=quantize,
+        memory=memory,
+        dense=attention == "dense",
+        system=system,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        answer_blocks=answer_blocks,
+    )
     named, questions = _divide([*sources, question], more or [])
     with shared.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.asking import ask as answer
         from nsa_cli.asking import estimate
-        from nsa_cli.options import Options
 
-        options = Options(
-            model=model,
-            device=device,
-            dense=attention == "dense",
-            password=password,
-            pages=pages,
-            system=system,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-            store=store,
-            cache_limit_bytes=shared.limit_bytes(cache_limit),
-            answer_blocks=answer_blocks,
-            quantization=quantize,
-            memory_bytes=shared.memory_bytes(memory),
-        )
-        if pages is not None:
-            shared.check_pages(pages)
         if dry_run:
             renderer.estimate(estimate(named, questions, options, renderer))
             return

@@ -63,8 +63,18 @@ def batch(
     quiet: shared.Quiet = False,
 ) -> None:
     """Ask about, or sum up, each document of a folder by itself."""
-    shared.check_device(device)
-    shared.check_quantize(quantize)
+    options = shared.options(
+        model=model,
+        device=device,
+        pages=pages,
+        password=password,
+        store=store,
+        cache_limit=cache_limit,
+        quantize=quantize,
+        memory=memory,
+        system=system,
+        max_tokens=max_tokens,
+    )
     kind = _kind(format_, out)
     asked = _questions(ask or [], questions)
     if not asked and not summarize:
@@ -75,25 +85,10 @@ def batch(
         raise UsageError("--resume needs --out", hint="name the file to go on with")
     if "-" in sources:
         raise UsageError("- is no document of a batch", hint="name files or folders")
-    if pages is not None:
-        shared.check_pages(pages)
     from nsa_cli.batch import Work, run_batch
-    from nsa_cli.options import Options
     from nsa_cli.render_batch import BatchRenderer
     from nsa_cli.rows import Rows
 
-    options = Options(
-        model=model,
-        device=device,
-        password=password,
-        pages=pages,
-        system=system,
-        max_tokens=max_tokens,
-        store=store,
-        cache_limit_bytes=shared.limit_bytes(cache_limit),
-        quantization=quantize,
-        memory_bytes=shared.memory_bytes(memory),
-    )
     work = Work(questions=tuple(asked), summary=summarize, length=length, focus=focus)
     rows = Rows(out, kind, resume=resume)
     renderer = BatchRenderer(quiet=quiet)

@@ -149,11 +149,11 @@ def prune_command(
 
 
 def _remove(readings: Sequence[Kept]) -> None:
-    from nsa_cli.shelf import remove
+    from nsa_cli.shelf import remove_folder
 
     freed = 0
     for kept in readings:
-        if remove(kept):
+        if remove_folder(kept.folder):
             freed += kept.bytes
         else:
             shared.note(f"{kept.id} is being written by another process; left")

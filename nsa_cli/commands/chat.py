@@ -42,35 +42,30 @@ def chat(
     quiet: shared.Quiet = False,
 ) -> None:
     """Talk about documents; questions may take up earlier ones."""
-    shared.check_device(device)
-    shared.check_quantize(quantize)
-    if "-" in sources:
-        raise UsageError("- cannot be talked about", hint="standard input has the questions")
-    if pages is not None:
-        shared.check_pages(pages)
-    from nsa_cli.chat import ROOM, Chat
-    from nsa_cli.desk import Desk
-    from nsa_cli.documents import read_sources, title
-    from nsa_cli.events import Note
-    from nsa_cli.options import Options
-    from nsa_cli.render import HumanRenderer
-
-    renderer = HumanRenderer(quiet=quiet)
-    options = Options(
+    options = shared.options(
         model=model,
         device=device,
-        password=password,
         pages=pages,
+        password=password,
+        store=store,
+        cache_limit=cache_limit,
+        quantize=quantize,
+        memory=memory,
         system=system,
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
-        store=store,
-        cache_limit_bytes=shared.limit_bytes(cache_limit),
         answer_blocks=answer_blocks,
-        quantization=quantize,
-        memory_bytes=shared.memory_bytes(memory),
     )
+    if "-" in sources:
+        raise UsageError("- cannot be talked about", hint="standard input has the questions")
+    from nsa_cli.chat import ROOM, Chat
+    from nsa_cli.desk import Desk
+    from nsa_cli.documents import read_sources, title
+    from nsa_cli.events import Note
+    from nsa_cli.render import HumanRenderer
+
+    renderer = HumanRenderer(quiet=quiet)
     try:
         read = read_sources(sources, on_note=lambda text: renderer(Note(text=text)))
         name = title(sources, len(read))

@@ -45,30 +45,25 @@ def find(
     quiet: shared.Quiet = False,
 ) -> None:
     """Find the passages that some words are about, best first."""
-    shared.check_device(device)
-    shared.check_quantize(quantize)
+    options = shared.options(
+        model=model,
+        device=device,
+        pages=pages,
+        password=password,
+        store=store,
+        cache_limit=cache_limit,
+        quantize=quantize,
+        memory=memory,
+        answer_blocks=answer_blocks,
+    )
     if not sources:
         raise UsageError(f"nothing to look for in {query}", hint="say it after the source")
     if not query.strip():
         raise UsageError("the query is empty", hint="say what to look for")
-    if pages is not None:
-        shared.check_pages(pages)
     with shared.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.finding import find as search
-        from nsa_cli.options import Options
         from nsa_cli.render import print_json
 
-        options = Options(
-            model=model,
-            device=device,
-            password=password,
-            pages=pages,
-            store=store,
-            cache_limit_bytes=shared.limit_bytes(cache_limit),
-            answer_blocks=answer_blocks,
-            quantization=quantize,
-            memory_bytes=shared.memory_bytes(memory),
-        )
         matches = search(sources, query, top, options, renderer)
         renderer.close()
         if json:

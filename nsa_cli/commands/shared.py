@@ -13,6 +13,7 @@ from nsa_cli.boundary import JSON_FLAG
 from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
+    from nsa_cli.options import Options
     from nsa_cli.render import Renderer
 
 Model = Annotated[
@@ -176,14 +177,55 @@ def check_pages(pages: str) -> None:
     PageRanges.parse(pages)
 
 
-def limit_bytes(gigabytes: float) -> int:
-    """What `--cache-limit` says, in bytes."""
+def options(
+    *,
+    model: str,
+    device: str,
+    pages: str | None,
+    password: str | None,
+    store: bool,
+    cache_limit: float,
+    quantize: str | None,
+    memory: float | None,
+    **answering: Any,
+) -> Options:
+    """How to read and answer, as the command line says it.
+
+    Args:
+        model: As `Model`; those that follow likewise, as they are called here.
+        device: See there.
+        pages: See there.
+        password: See there.
+        store: See there.
+        cache_limit: In GB.
+        quantize: See there.
+        memory: In GB.
+        answering: What some commands have besides, by its name in `Options`.
+
+    Raises:
+        UsageError: If a value is none that there is.
+    """
+    from nsa_cli.options import Options
+
+    check_device(device)
+    check_quantize(quantize)
+    if pages is not None:
+        check_pages(pages)
+    return Options(
+        model=model,
+        device=device,
+        pages=pages,
+        password=password,
+        store=store,
+        cache_limit_bytes=_bytes(cache_limit),
+        quantization=quantize,
+        memory_bytes=None if memory is None else _bytes(memory),
+        **answering,
+    )
+
+
+def _bytes(gigabytes: float) -> int:
     return int(min(gigabytes, 1e9) * 1e9)
-
-
-def memory_bytes(gigabytes: float | None) -> int | None:
-    """What `--memory` says, in bytes."""
-    return None if gigabytes is None else limit_bytes(gigabytes)
 
 
 @contextmanager

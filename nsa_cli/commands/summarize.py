@@ -50,28 +50,23 @@ def summarize(
     quiet: shared.Quiet = False,
 ) -> None:
     """Sum up documents, each statement with the place it stands on."""
-    shared.check_device(device)
-    shared.check_quantize(quantize)
+    options = shared.options(
+        model=model,
+        device=device,
+        pages=pages,
+        password=password,
+        store=store,
+        cache_limit=cache_limit,
+        quantize=quantize,
+        memory=memory,
+    )
     if length not in _LENGTHS:
         raise UsageError(f"--length is {length!r}", hint="say short, medium or long")
     if focus is not None and not focus.strip():
         raise UsageError("--focus is empty", hint="say what to look at, or leave it out")
-    if pages is not None:
-        shared.check_pages(pages)
     with shared.rendering(json=json, quiet=quiet) as renderer:
-        from nsa_cli.options import Options
         from nsa_cli.summarizing import summarize as begin
 
-        options = Options(
-            model=model,
-            device=device,
-            password=password,
-            pages=pages,
-            store=store,
-            cache_limit_bytes=shared.limit_bytes(cache_limit),
-            quantization=quantize,
-            memory_bytes=shared.memory_bytes(memory),
-        )
         summed = begin(sources, options, renderer, length=length, focus=focus, outline=outline)
         renderer.close()
         (_print_object if json else _print_statements)(summed)

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from nsa_cli.store import ANSWER_ROOM, ReadingStore, Stored, copy_tokens, disk_bytes
+from nsa_cli.shelf import disk_bytes
+from nsa_cli.store import ANSWER_ROOM, ReadingStore, Stored, copy_tokens
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 
