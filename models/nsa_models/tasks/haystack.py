@@ -1,0 +1,97 @@
+"""English prose of any length that is there without data: Python's own documentation.
+
+The documentation strings of the standard library and the language reference that `help()` shows
+are long, varied and on every machine. They differ a little between versions of Python, so a
+result is told with the version and the digest of what was used.
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+import re
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_LEFT_OUT = frozenset(
+    (
+        *("__pycache__", "dist-packages", "encodings", "ensurepip", "idlelib", "lib2to3"),
+        *("pydoc_data", "site-packages", "test", "tests", "turtledemo"),
+    )
+)
+_SHORTEST = 60
+_MOST_SIGNS = 0.1
+"""A paragraph with a larger share of signs and figures is code, a table or a grammar."""
+
+_DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def documentation(characters: int, seed: int = 0) -> list[str]:
+    """Paragraphs of Python's documentation, in an order that the seed makes.
+
+    Args:
+        characters: Of all paragraphs together, at least, if there are so many; about a million
+            are.
+        seed: Of the order of the modules and topics.
+
+    Returns:
+        Paragraphs without line breaks, no two alike.
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    files = sorted(
+        path
+        for path in root.rglob("*.py")
+        if not _LEFT_OUT.intersection(path.relative_to(root).parts)
+    )
+    sources: list[Path | str] = [*files, *_topics()]
+    random.Random(seed).shuffle(sources)
+    found: dict[str, None] = {}
+    length = 0
+    for source in sources:
+        texts = _docstrings(source) if isinstance(source, Path) else [source]
+        for paragraph in _paragraphs(texts):
+            if paragraph not in found:
+                found[paragraph] = None
+                length += len(paragraph) + 1
+        if length >= characters:
+            break
+    return list(found)
+
+
+def paragraphs(text: str) -> list[str]:
+    """The paragraphs of a text, parted by empty lines, or its lines where it has none."""
+    parts = [part.strip() for part in re.split(r"\n\s*\n", text)]
+    if len(parts) == 1:
+        parts = [line.strip() for line in text.splitlines()]
+    return [part for part in parts if part]
+
+
+def _topics() -> list[str]:
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:  # some systems package it apart
+        return []
+    return [topics[name] for name in sorted(topics)]
+
+
+def _docstrings(path: Path) -> Iterator[str]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, _DEFINITIONS) and (text := ast.get_docstring(node)):
+            yield text
+
+
+def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
+    """Paragraphs that are prose, each on one line."""
+    for text in texts:
+        for part in re.split(r"\n\s*\n", text):
+            line = " ".join(part.split())
+            if len(line) < _SHORTEST or ">>>" in line or line[-1] not in ".!?:":
+                continue
+            plain = sum(char.isalpha() or char in " ,.'" for char in line)
+            if plain >= (1 - _MOST_SIGNS) * len(line):
+                yield line

@@ -1,0 +1,155 @@
+"""Needles in a haystack: one, many that are alike, and one key with several values.
+
+Source: Kamradt 2023, "Needle in a Haystack"; the kinds with many keys and with several values
+are those of RULER, Hsieh et al. 2024, arXiv 2404.06654. Sentences, names and questions are ours.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from nsa_models.tasks.example import CHARACTERS_PER_TOKEN, Example, Split, fill, hide
+from nsa_models.tasks.facts import facts
+from nsa_models.tasks.words import keys, values
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def needle(
+    haystack: Sequence[str],
+    *,
+    tokens: int,
+    seed: int,
+    split: Split,
+    depth: float | None = None,
+    characters_per_token: float = CHARACTERS_PER_TOKEN,
+) -> tuple[Example, ...]:
+    """One fact hidden in a text that has nothing to do with it.
+
+    Args:
+        haystack: Sentences or paragraphs to hide it in, in their order.
+        tokens: Of the text, roughly.
+        seed: The same seed makes the same example.
+        split: Whose words and sentences.
+        depth: Where, as a share of the text; drawn when None.
+        characters_per_token: Of the tokenizer in the haystack's language.
+
+    Returns:
+        One example.
+    """
+    rng = random.Random(f"needle {seed} {split}")
+    fact = rng.choice(facts(split))
+    place = rng.random() if depth is None else depth
+    text = fill(haystack, int(tokens * characters_per_token) - 80, rng)
+    key = keys(fact.key, 1, split, rng)[0]
+    value = values(fact.value, 1, split, rng, outside=text)[0]
+    sentence = _capital(rng.choice(fact.says).format(key=key, value=value))
+    context, spans = hide(text, [sentence], [place])
+    return (
+        Example(
+            context=context,
+            question=rng.choice(fact.asks).format(key=key),
+            answers=(value,),
+            evidence=(spans[0],),
+            task="needle",
+        ),
+    )
+
+
+def similar_needles(
+    haystack: Sequence[str],
+    *,
+    tokens: int,
+    seed: int,
+    split: Split,
+    count: int = 24,
+    characters_per_token: float = CHARACTERS_PER_TOKEN,
+) -> tuple[Example, ...]:
+    """Many facts of one shape in one text, each asked for.
+
+    Args:
+        haystack: Sentences or paragraphs to hide them in, in their order.
+        tokens: Of the text, roughly.
+        seed: The same seed makes the same examples.
+        split: Whose words and sentences.
+        count: Facts.
+        characters_per_token: Of the tokenizer in the haystack's language.
+
+    Returns:
+        As many examples, with the same context, in the order of the text.
+    """
+    rng = random.Random(f"similar {seed} {split}")
+    fact = rng.choice(facts(split))
+    text = fill(haystack, int(tokens * characters_per_token) - 80 * count, rng)
+    names = keys(fact.key, count, split, rng)
+    found = values(fact.value, count, split, rng, outside=text)
+    says = rng.choice(fact.says)
+    sentences = [
+        _capital(says.format(key=key, value=value)) for key, value in zip(names, found, strict=True)
+    ]
+    context, spans = hide(text, sentences, sorted(rng.random() for _ in sentences))
+    return tuple(
+        Example(
+            context=context,
+            question=rng.choice(fact.asks).format(key=key),
+            answers=(value,),
+            evidence=(span,),
+            task="similar",
+        )
+        for key, value, span in zip(names, found, spans, strict=True)
+    )
+
+
+def several_values(
+    haystack: Sequence[str],
+    *,
+    tokens: int,
+    seed: int,
+    split: Split,
+    count: int = 4,
+    each: int = 4,
+    characters_per_token: float = CHARACTERS_PER_TOKEN,
+) -> tuple[Example, ...]:
+    """Keys with several values each, all of which are asked for.
+
+    Args:
+        haystack: Sentences or paragraphs to hide them in, in their order.
+        tokens: Of the text, roughly.
+        seed: The same seed makes the same examples.
+        split: Whose words and sentences.
+        count: Keys.
+        each: Values of each key.
+        characters_per_token: Of the tokenizer in the haystack's language.
+
+    Returns:
+        An example for each key, with the same context; answers in the order of the text.
+    """
+    rng = random.Random(f"values {seed} {split}")
+    fact = rng.choice(facts(split))
+    text = fill(haystack, int(tokens * characters_per_token) - 80 * count * each, rng)
+    names = keys(fact.key, count, split, rng)
+    found = values(fact.value, count * each, split, rng, outside=text)
+    owners = [key for key in names for _ in range(each)]
+    order = rng.sample(range(len(found)), len(found))
+    sentences = [
+        _capital(rng.choice(fact.says).format(key=owners[number], value=found[number]))
+        for number in order
+    ]
+    context, spans = hide(text, sentences, sorted(rng.random() for _ in sentences))
+    examples = []
+    for key in names:
+        own = [place for place, number in enumerate(order) if owners[number] == key]
+        examples.append(
+            Example(
+                context=context,
+                question=rng.choice(fact.asks_all).format(key=key),
+                answers=tuple(found[order[place]] for place in own),
+                every=True,
+                evidence=tuple(spans[place] for place in own),
+                task="values",
+            )
+        )
+    return tuple(examples)
