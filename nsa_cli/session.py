@@ -156,7 +156,13 @@ class Session:
                 raise UsageError(
                     f"--quantize {quantization} is for the CPU", hint="leave it out on a GPU"
                 )
-            model = load_model(self._where.folder, config, device=device, quantization=quantization)
+            model = load_model(
+                self._where.folder,
+                config,
+                device=device,
+                quantization=quantization,
+                adapter=self._where.adapter,
+            )
             self._loaded = held = Loaded(where=self._where, model=model, tokenizer=self.tokenizer)
         return held
 

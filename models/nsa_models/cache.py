@@ -16,6 +16,9 @@ from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration import NSAConfig
 
 Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
+Summarise = Callable[..., Tensor]
+"""A layer's φ: keys (B, G, S, D) and `first`, the position of the first, to (B, G, C, D)."""
+
 Observe = Callable[[int, Tensor | None, AttentionSettings, int, int], None]
 
 
@@ -56,11 +59,17 @@ class KVCache:
         self.length = 0
         self.lasting = lasting
         self.observe: Observe | None = None
+        self._learned: dict[int, Summarise] = {}
         self._summaries: dict[tuple[int, int], Tensor] = {}
         self._summarised: dict[tuple[int, int], list[int]] = {}
 
     def update(
-        self, layer: int, k: Tensor, v: Tensor, settings: AttentionSettings
+        self,
+        layer: int,
+        k: Tensor,
+        v: Tensor,
+        settings: AttentionSettings,
+        summarise: Summarise | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Append a layer's keys and values; return all of them and the summaries.
 
@@ -69,6 +78,7 @@ class KVCache:
             k: (B, G, T, D).
             v: (B, G, T, D).
             settings: Which summaries are wanted; none for dense attention.
+            summarise: The layer's φ; means when None.
 
         Returns:
             Keys and values (B, G, S, D), and summaries (B, G, C, D) or None.
@@ -76,6 +86,8 @@ class KVCache:
         end = self.length + k.shape[2]
         assert end <= self.capacity, (end, self.capacity)
         self._forget_summaries(layer)
+        if summarise is not None:
+            self._learned[layer] = summarise
         self.keys[layer, :, :, self.length : end] = k
         self.values[layer, :, :, self.length : end] = v
         keys, values = self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
@@ -90,7 +102,11 @@ class KVCache:
         store, done = self._summary_store(kind)[layer], self._summarised[kind][layer]
         total = max(0, (keys.shape[2] - block) // stride + 1)
         if total > done:
-            store[:, :, done:total] = mean_summaries(keys[:, :, done * stride :], settings)
+            new, first = keys[:, :, done * stride :], done * stride
+            if layer in self._learned:
+                store[:, :, done:total] = self._learned[layer](new, first=first)
+            else:
+                store[:, :, done:total] = mean_summaries(new, settings)
             self._summarised[kind][layer] = total
         return store[:, :, :total]
 
