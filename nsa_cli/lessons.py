@@ -137,7 +137,7 @@ def lessons(
 
 
 def close_questions(articles: Sequence[Article], seed: int) -> tuple[Example, ...]:
-    """A question about one paragraph of a few, apart in their article: as passages are."""
+    """Questions about one paragraph of a few, apart in their article: as passages are."""
     rng = random.Random(f"close {seed}")
     able = [each for article in articles for each in _with_questions(article)]
     article, paragraph = able[rng.randrange(len(able))]
@@ -150,11 +150,10 @@ def close_questions(articles: Sequence[Article], seed: int) -> tuple[Example, ..
         if part is paragraph:
             span = (len(context), len(context) + len(part.text))
         context += part.text
-    question, answers = rng.choice(paragraph.questions)
-    return (
-        Example(
-            context=context, question=question, answers=answers, evidence=(span,), task="close"
-        ),
+    some = rng.sample(paragraph.questions, min(len(paragraph.questions), rng.randint(1, 4)))
+    return tuple(
+        Example(context=context, question=question, answers=answers, evidence=(span,), task="close")
+        for question, answers in some
     )
 
 

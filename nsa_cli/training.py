@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import queue
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from nsa_cli import __version__
 from nsa_cli.bench_kernels import git_commit
@@ -35,10 +35,18 @@ from nsa_models.modeling import NSAForCausalLM
 from nsa_models.resolve import ModelFolder
 from nsa_models.tokenizer import Tokenizer
 from nsa_models.training.lessons import Lesson
+from nsa_models.training.objectives import Learner, Means
 from nsa_models.training.recipe import TARGETS, Course, Progress, distill, tune
 
 _AHEAD = 8
-"""Lessons that are made while the model learns from others."""
+"""Lessons that are made while the model learns from others, by each of `_MAKERS`."""
+
+_MAKERS = 2
+_BLOCK = 64
+"""Tokens of a selection block."""
+
+_COMPARED = (4, 16)
+"""Lengths of the means that φ is compared with, in tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +94,10 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
     prompter = Prompter(Tokenizer.from_folder(where.folder), None)
     log = _Log(plan.out / "log.jsonl")
     if plan.distill_seconds > 0:
-        source = _ahead(lessons(prompter, material, plan.lengths, config.select_block, plan.seed))
+        source = _ahead(prompter, material, plan, plan.seed)
         _distill(model, config, source, plan, log)
     if plan.tune_seconds > 0:
-        seed = plan.seed + 1
-        source = _ahead(lessons(prompter, material, plan.lengths, config.select_block, seed))
+        source = _ahead(prompter, material, plan, plan.seed + 1)
         _tune(model, config, where, source, plan, log)
     return plan.out
 
@@ -121,7 +128,7 @@ def _distill(
 ) -> None:
     dim = config.head_dim
     assert dim is not None
-    learners: list[dict[str, Compression]] = [
+    phis: list[dict[str, Compression]] = [
         {
             f"φ {block}/{stride}": compression_like_mean(block, stride, dim, plan.hidden).to(
                 model.device
@@ -130,14 +137,16 @@ def _distill(
         }
         for _ in model.attentions
     ]
-    names = list(learners[0])
+    names = list(phis[0])
+    untrained = {f"means {size}/{size}": Means(size, size) for size in _COMPARED}
+    learners: list[dict[str, Learner]] = [{**each, **untrained} for each in phis]
 
     def save(_: Progress) -> None:
         for name, (block, stride) in zip(names, plan.kinds, strict=True):
             tensors = {
                 f"{number}.{key}": value.to(torch.bfloat16).cpu().contiguous()
-                for number, phis in enumerate(learners)
-                for key, value in phis[name].state_dict().items()
+                for number, layer in enumerate(phis)
+                for key, value in layer[name].state_dict().items()
             }
             save_file(tensors, _distilled(plan, block, stride))
 
@@ -215,23 +224,33 @@ def _resume(model: NSAForCausalLM, plan: Training) -> int:
     return int(adapter.about["tokens"])
 
 
-def _ahead(source: Iterator[Lesson]) -> Iterator[Lesson]:
-    """The same lessons, made in a thread of their own."""
-    made: queue.Queue[Lesson | BaseException] = queue.Queue(_AHEAD)
+class _Lessons(IterableDataset[Lesson]):
+    """Lessons without end, made in processes of their own."""
 
-    def work() -> None:
-        try:
-            for lesson in source:
-                made.put(lesson)
-        except BaseException as error:  # raised where the lesson is wanted
-            made.put(error)
+    def __init__(self, prompter: Prompter, material: Material, plan: Training, seed: int) -> None:
+        self._make = partial(lessons, prompter, material, plan.lengths, _BLOCK)
+        self._seed = seed
 
-    threading.Thread(target=work, daemon=True).start()
-    while True:
-        lesson = made.get()
-        if isinstance(lesson, BaseException):
-            raise lesson
-        yield lesson
+    def __iter__(self) -> Iterator[Lesson]:
+        maker = get_worker_info()
+        return self._make(self._seed * _MAKERS + (maker.id if maker else 0))
+
+
+def _ahead(prompter: Prompter, material: Material, plan: Training, seed: int) -> Iterator[Lesson]:
+    """Lessons, made while the model learns from others."""
+    return iter(
+        DataLoader(
+            _Lessons(prompter, material, plan, seed),
+            batch_size=None,
+            num_workers=_MAKERS,
+            prefetch_factor=_AHEAD,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+        )
+    )
+
+
+def _as_it_is(lesson: Lesson) -> Lesson:
+    return lesson
 
 
 class _Log:

@@ -11,15 +11,39 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from nsa_kernels.scoring import mean_summaries
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.compression import Compression
 
 _TINY = 1e-9
+
+
+class Learner(Protocol):
+    """Makes summaries of keys: a φ, or what it is compared with."""
+
+    block: int
+    stride: int
+
+    def __call__(self, k: Tensor, frequencies: Tensor) -> Tensor:
+        """(B, G, S, D) to (B, G, C, D)."""
+
+
+class Means(nn.Module):
+    """Means of keys, which learn nothing: what a φ is compared with."""
+
+    def __init__(self, block: int, stride: int) -> None:
+        super().__init__()
+        self.block, self.stride = block, stride
+        self.settings = AttentionSettings(compress_block=block, compress_stride=stride)
+
+    def forward(self, k: Tensor, frequencies: Tensor) -> Tensor:  # noqa: ARG002
+        """(B, G, S, D) to (B, G, C, D)."""
+        return mean_summaries(k, self.settings)
 
 
 def block_mass(q: Tensor, k: Tensor, positions: Tensor, size: int) -> Tensor:
@@ -110,14 +134,16 @@ class Watch:
     Attributes:
         chosen: (P,) where φ is taught.
         ordinary: (I,) tokens of the instruction.
-        questions: For each question its positions.
+        asked: (A,) tokens of some questions, one after the other.
+        question: (A,) which question each of these belongs to, counted from 0.
         evidence: For each question the blocks that bear its answer out.
         document: First block of the text that counts as evidence, and one past the last.
     """
 
     chosen: Tensor
     ordinary: Tensor
-    questions: tuple[Tensor, ...]
+    asked: Tensor
+    question: Tensor
     evidence: tuple[Tensor, ...]
     document: tuple[int, int]
 
@@ -132,29 +158,31 @@ class Probe:
         frequencies: (D / 2,) of the rotary embedding.
         weights: (L, H) of the heads' evidence, or None to look for none.
         background: How many times the instruction's attention counts as ordinary.
+        turn: Every other layer is taught, the even or the odd ones by turns.
     """
 
     def __init__(
         self,
         watch: Watch,
         settings: AttentionSettings,
-        learners: list[dict[str, Compression]],
+        learners: list[dict[str, Learner]],
         frequencies: Tensor,
         weights: Tensor | None,
         background: float,
+        turn: int,
     ) -> None:
         self.watch, self.settings = watch, settings
         self.learners, self.frequencies = learners, frequencies
-        self.weights, self.background = weights, background
+        self.weights, self.background, self.turn = weights, background, turn
         self.selection: dict[str, list[Tensor]] = {}
         self.caught: dict[str, list[Tensor]] = {}
-        self._evidence: list[list[Tensor]] = [[] for _ in watch.questions]
+        self._evidence: list[Tensor] = []
 
     def __call__(self, layer: int, q: Tensor, k: Tensor) -> None:
         """See a layer's queries (1, H, T, D) and keys (1, G, S, D)."""
-        if self.learners:
+        if self.learners and layer % 2 == self.turn % 2:
             self._teach(layer, q[0].detach(), k[0].detach())
-        if self.weights is not None:
+        if self.weights is not None and self.watch.evidence:
             self._look(layer, q[0], k[0])
 
     def _teach(self, layer: int, q: Tensor, k: Tensor) -> None:
@@ -177,17 +205,18 @@ class Probe:
         assert self.weights is not None
         size, ordinary = self.settings.select_block, self.watch.ordinary
         usual = block_mass(q[:, ordinary], k, ordinary, size).mean(dim=1, keepdim=True)
-        for number, positions in enumerate(self.watch.questions):
-            mass = block_mass(q[:, positions], k, positions, size)
-            surplus = (mass - self.background * usual).clamp(min=0).square().sum(dim=1)  # (H, N)
-            self._evidence[number].append(self.weights[layer] @ surplus)
+        mass = block_mass(q[:, self.watch.asked], k, self.watch.asked, size)
+        surplus = (mass - self.background * usual).clamp(min=0).square()  # (H, A, N)
+        weighed = torch.einsum("h,han->an", self.weights[layer], surplus)
+        scores = weighed.new_zeros(len(self.watch.evidence), weighed.shape[1])
+        self._evidence.append(scores.index_add(0, self.watch.question, weighed))
 
     def evidence_loss(self) -> tuple[Tensor, Tensor]:
         """How little of the evidence lies where it should, and how often the best block does."""
         losses, hits = [], []
         first, stop = self.watch.document
-        for looks, gold in zip(self._evidence, self.watch.evidence, strict=True):
-            scores = torch.stack(looks).sum(dim=0)
+        total = torch.stack(self._evidence).sum(dim=0)
+        for scores, gold in zip(total, self.watch.evidence, strict=True):
             inside = scores[gold].sum()
             losses.append(-((inside + 1e-6) / (scores[first:stop].sum() + 1e-6)).log())
             best = scores[first:stop].argmax() + first

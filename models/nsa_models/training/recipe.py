@@ -23,10 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.compression import Compression
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.training.lessons import Lesson
-from nsa_models.training.objectives import Probe, Watch
+from nsa_models.training.objectives import Learner, Probe, Watch
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -94,7 +93,8 @@ def watch_lesson(
     anywhere = rng.integers(start, stop, course.watched - len(tail))
     chosen = np.sort(np.concatenate([tail, anywhere]))
     able = [each for each in lesson.asked if each.evidence]
-    some = rng.permutation(len(able))[: course.evidence_questions]
+    some = [able[i] for i in rng.permutation(len(able))[: course.evidence_questions]]
+    looks = [np.arange(*each.question) for each in some]
 
     def tensor(values: object) -> Tensor:
         return torch.as_tensor(np.asarray(values, dtype=np.int64), device=device)
@@ -102,8 +102,9 @@ def watch_lesson(
     return Watch(
         chosen=tensor(chosen),
         ordinary=tensor(np.arange(*lesson.instruction)),
-        questions=tuple(tensor(np.arange(*able[i].question)) for i in some),
-        evidence=tuple(tensor(able[i].evidence) for i in some),
+        asked=tensor(np.concatenate(looks) if looks else []),
+        question=tensor(np.repeat(np.arange(len(looks)), [len(each) for each in looks])),
+        evidence=tuple(tensor(each.evidence) for each in some),
         # The first block draws attention whatever is asked, and the last ones as well.
         document=(1, max(2, stop // size - 1)),
     )
@@ -161,7 +162,7 @@ class Stage:
                 nn.utils.clip_grad_norm_(group["params"], self.course.clip)
                 for group in self.optimizer.param_groups
             ]
-            if bool(torch.stack(norms).isfinite().all()):
+            if all(bool(norm.isfinite()) for norm in norms):
                 self.optimizer.step()
             progress = self.progress
             progress.step += 1
@@ -186,7 +187,7 @@ class Stage:
 
 def distill(
     model: NSAForCausalLM,
-    learners: list[dict[str, Compression]],
+    learners: list[dict[str, Learner]],
     lessons: Iterator[Lesson],
     settings: AttentionSettings,
     course: Course,
@@ -199,7 +200,8 @@ def distill(
 
     Args:
         model: Frozen.
-        learners: For each layer, φs by name, on the model's device; several are taught at once.
+        learners: For each layer, φs by name, on the model's device, or what they are compared
+            with; several are taught at once.
         lessons: What to read.
         settings: The selection that φ is for; the model itself attends to everything.
         course: How long, and how.
@@ -209,14 +211,21 @@ def distill(
     """
     rng = np.random.default_rng(seed)
     dense = AttentionSettings(select_count=None)
-    parameters = [p for layer in learners for phi in layer.values() for p in phi.parameters()]
+    parameters = [
+        p
+        for layer in learners
+        for phi in layer.values()
+        if isinstance(phi, nn.Module)
+        for p in phi.parameters()
+    ]
     frequencies = model.model.rotary.frequencies(model.device)
     nowhere = torch.empty(0, dtype=torch.long, device=model.device)
     stage = Stage(model, course, [(parameters, course.phi_rate)], tell, save)
 
     def losses_of(lesson: Lesson) -> dict[str, Tensor]:
         watch = watch_lesson(lesson, course, settings.select_block, model.device, rng)
-        probe = Probe(watch, settings, learners, frequencies, None, course.background)
+        turn = stage.progress.step
+        probe = Probe(watch, settings, learners, frequencies, None, course.background, turn)
         _run(model, lesson, dense, probe, nowhere, gradients=False)
         return _selection(probe)
 
@@ -246,7 +255,7 @@ def tune(
     """
     rng = np.random.default_rng(seed)
     phis = [attention.compression for attention in model.attentions]
-    learners = [{} if phi is None else {"φ": phi} for phi in phis]
+    learners: list[dict[str, Learner]] = [{} if phi is None else {"φ": phi} for phi in phis]
     inside = {id(p) for phi in phis if phi is not None for p in phi.parameters()}
     for phi in phis:
         if phi is not None:
@@ -270,7 +279,8 @@ def tune(
     def losses_of(lesson: Lesson) -> dict[str, Tensor]:
         watch = watch_lesson(lesson, course, settings.select_block, model.device, rng)
         taught = learners if inside else []
-        probe = Probe(watch, settings, taught, frequencies, logs.exp(), course.background)
+        turn = stage.progress.step
+        probe = Probe(watch, settings, taught, frequencies, logs.exp(), course.background, turn)
         answers = [np.arange(*each.answer) for each in lesson.asked]
         text = rng.integers(max(1, lesson.document[0]), lesson.document[1], course.text_tokens)
         wanted = torch.as_tensor(np.concatenate([*answers, text]), device=model.device)
@@ -285,7 +295,7 @@ def tune(
             losses["answer tokens right"] = right.mean()
         if inside:
             losses.update(_selection(probe))
-        if watch.questions:
+        if watch.evidence:
             evidence, hits = probe.evidence_loss()
             losses["loss evidence"] = evidence * course.evidence_weight
             losses["evidence hit@1"] = hits
