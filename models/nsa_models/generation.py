@@ -17,14 +17,12 @@ from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import KVCache
 from nsa_models.modeling import NSAForCausalLM
+from nsa_models.placement import segment_tokens
 
 if TYPE_CHECKING:
     from nsa_models.decoding_cuda import DecodeStep
 
 Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
-
-SEGMENT_TOKENS = {"cpu": 1024, "cuda": 8192}
-"""Tokens that one step of reading takes, by device. Multiples of every selection block's size."""
 
 DRAFT_TOKENS = 8
 """Tokens that are tried ahead: about what a CPU runs in the time of one, while it reads weights."""
@@ -62,14 +60,15 @@ def prefill(
         model: The model.
         ids: The whole text, of which the first `cache.length` tokens are read already.
         cache: Extended in place.
-        segment: Tokens of a segment, a multiple of `select_block`; by device when None.
+        segment: Tokens of a segment, a multiple of `select_block`; by device and its free memory
+            when None.
 
     Yields:
         Tokens in the cache after each segment.
     """
     settings = model.config.reading()
     if segment is None:
-        segment = SEGMENT_TOKENS.get(model.device.type, SEGMENT_TOKENS["cpu"])
+        segment = segment_tokens(model.config, model.dtype, model.device)
     if segment % settings.select_block:
         raise ValueError(f"segment {segment} is no multiple of block {settings.select_block}")
     tokens = torch.as_tensor(ids, dtype=torch.long)
