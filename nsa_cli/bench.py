@@ -34,7 +34,7 @@ ATTENTIONS = ("nsa", "dense")
 _QUESTION_TOKENS = 32
 _ANSWER_TOKENS = {"cpu": 17, "cuda": 129}
 _WARM_TOKENS = {"cpu": 64, "cuda": 140_000}
-"""Tokens that are read beforehand: on CUDA past the length from which on kernels are others."""
+"""Tokens that are read beforehand: on CUDA past those from which on NSA's kernels are others."""
 
 
 def bench_read(
@@ -156,7 +156,8 @@ def measure(request: dict[str, Any]) -> Row:
         )
     ids = torch.randint(0, config.vocab_size, (length,), dtype=torch.int32)
     # Kernels are compiled at first use.
-    _ask(model, _read(model, ids[: _WARM_TOKENS[device.type]], _QUESTION_TOKENS + 4), 4)
+    warm = _WARM_TOKENS[device.type if attention == "nsa" else "cpu"]
+    _ask(model, _read(model, ids[:warm], _QUESTION_TOKENS + 4), 4)
     if on_cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -5,7 +5,7 @@ beside the last one. Where fewer are tried, what is made of the rest is passed o
 step writes over it.
 
 Letters: L layers, B batch (one), T tokens of a step, H query heads, G key/value groups, D head
-dim, N selection blocks, n selected ones, W blocks of the window and the query's own, V vocabulary.
+dim, N selection blocks, V vocabulary.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.gpu.decode import nsa_decode
 from nsa_kernels.gpu.decode_cache import DecodeCache, DecodeWorkspace
+from nsa_kernels.gpu.decode_mass import selected_mass
 from nsa_kernels.gpu.dense_decode import MOST_ROWS, DenseWorkspace, dense_decode
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import KVCache
@@ -133,6 +134,8 @@ class DecodeStep:
 
     def _forward(self) -> Tensor:
         """The model, with this step in the place of the cache: logits (T, V)."""
+        if self._dense is None:
+            self._mass.zero_()
         output = self._model(
             self._ids, cache=self, settings=self._settings, last_logits=self.tokens
         )
@@ -173,47 +176,12 @@ class DecodeStep:
             values.index_copy_(2, at, v)
             mass = self._mass[layer]
             return dense_decode(q, keys, values, self._lengths[layer], mass, self._dense), None
-        # The kernels advance the length.
-        position = self._lengths[layer].long()
         of = self._selecting[layer]
         out = nsa_decode(q[:, :, 0], k[:, :, 0], v[:, :, 0], of)
-        self._selected[layer, :, :, 0] = of.workspace.selected
-        selected_mass(q[0, :, 0], of.k[0], of.workspace.selected[0], position, settings,
-                      self._mass[layer, 0, :, 0])  # fmt: skip
+        selected_mass(q[0, :, 0], of, self._mass[layer, 0, :, 0])
+        if self._cache.observe is not None:
+            self._selected[layer, :, :, 0] = of.workspace.selected
         return out.unsqueeze(2), None
 
     def advance(self, tokens: int) -> None:
         """Nothing: the host's count is kept by `run`, which knows how many tokens are meant."""
-
-
-def selected_mass(
-    q: Tensor,
-    k: Tensor,
-    selected: Tensor,
-    position: Tensor,
-    settings: AttentionSettings,
-    mass: Tensor,
-) -> None:
-    """Mass that a token gives the blocks that it selected and those of its window.
-
-    Args:
-        q: (H, D), its query.
-        k: (G, T_max, D), its own key among them.
-        selected: (G, n), -1 where there are fewer.
-        position: (1,), where it stands.
-        settings: The block sizes.
-        mass: (H, N), written in place; nothing where a block was not attended to.
-    """
-    size, (groups, capacity, dim) = settings.select_block, k.shape
-    back = torch.arange(-settings.window_blocks, 1, device=q.device)
-    near = (position // size + back).expand(groups, -1)
-    blocks = torch.cat([selected.long(), near], dim=1)  # (G, n + W)
-    slots = blocks[..., None] * size + torch.arange(size, device=q.device)
-    hidden = (blocks < 0)[..., None] | (slots > position)
-    at = slots.clamp(0, capacity - 1).flatten(1)[..., None].expand(-1, -1, dim)
-    scores = q.unflatten(0, (groups, -1)) @ k.gather(1, at).mT  # (G, R, (n + W) * size)
-    scores = scores.float() * dim**-0.5
-    probs = scores.masked_fill(hidden.flatten(1)[:, None], float("-inf")).softmax(dim=-1)
-    by_block = probs.unflatten(-1, (-1, size)).sum(dim=-1).flatten(0, 1)  # (H, n + W)
-    index = blocks.clamp(min=0).repeat_interleave(len(q) // groups, dim=0)
-    mass.zero_().scatter_add_(1, index, by_block)

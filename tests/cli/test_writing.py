@@ -14,6 +14,7 @@ from nsa_cli import reading
 from nsa_cli.options import Options
 from nsa_cli.reading import Readings
 from nsa_cli.store import ANSWER_ROOM, ReadingStore
+from nsa_models import generation, placement
 from nsa_models.cache import KVCache
 from nsa_models.loading import load_config, load_model
 from nsa_models.modeling import NSAForCausalLM
@@ -145,3 +146,29 @@ def test_a_disk_that_fails_is_told_and_nothing_wrong_is_kept(
     again, reused = open_readings().read(text, 50, "a")
     assert reused == 1024
     assert_same(again, cache)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_device_keeps_and_takes_up_what_it_read(
+    fits: bool, tiny_model: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "fits_device", lambda *_: fits)
+    monkeypatch.setattr(generation, "segment_tokens", lambda *_: 1024)
+    model = load_model(tiny_model, load_config(tiny_model)[0], device="cuda")
+    options = Options(model="m", cache_limit_bytes=10**9)
+    text = ids(5000)
+    results = []
+    for _ in range(2):
+        readings = Readings.open(model, "w", "t", options, lambda _: None)
+        results.append(readings.read(text, 50, "a"))
+    plain = KVCache(model.config, 5050, dtype=model.dtype, device=model.device)
+    list(generation.prefill(model, text, plain))
+    assert [reused for _, reused in results] == [0, 5000]
+    for cache, _ in results:
+        assert cache.keys.is_cuda == fits
+        assert cache.length == 5000
+        for name in ("keys", "values"):
+            ours, theirs = (getattr(each, name)[..., :5000, :].cpu() for each in (cache, plain))
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.gpu.decode_kernels import _softmax_step
+from nsa_kernels.gpu.decode_mass import log_sum
 from nsa_kernels.gpu.layout import LOG2_E, pad
 
 MOST_ROWS = 64
@@ -31,12 +32,6 @@ _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _MOST_SPLITS = 128
 _STAGES = 3
 _BLOCKS_AT_ONCE = 512
-
-
-@triton.jit
-def _log_sum(highest, total):
-    """Logarithm to the base of two of a sum that is relative to its highest term; of none, -inf."""
-    return tl.where(total > 0, highest + tl.log2(tl.where(total > 0, total, 1.0)), float("-inf"))
 
 
 @triton.jit(do_not_specialize=["token_capacity", "block_capacity", "splits"])
@@ -91,10 +86,10 @@ def _dense_attend_kernel(
         )  # [SELECT_BLOCK, BLOCK_DV]
         out = tl.dot(probs.to(v.dtype), v, out * shrink[:, None], input_precision="ieee")
         # The logarithm of the block's mass, until the merge knows the sum of all.
-        tl.store(to_mass + block, _log_sum(highest, tl.sum(probs, axis=1)), mask=row < R * T)
+        tl.store(to_mass + block, log_sum(highest, tl.sum(probs, axis=1)), mask=row < R * T)
 
     to = (group * splits + split) * R * T + row
-    tl.store(lse_ptr + to, _log_sum(highest, total), mask=row < R * T)
+    tl.store(lse_ptr + to, log_sum(highest, total), mask=row < R * T)
     tl.store(
         partial_ptr + to[:, None] * DV + value_depth,
         out / tl.where(total > 0, total, 1.0)[:, None],
