@@ -156,8 +156,8 @@ def measure(request: dict[str, Any]) -> Row:
         )
     ids = torch.randint(0, config.vocab_size, (length,), dtype=torch.int32)
     # Kernels are compiled at first use.
-    warm = _WARM_TOKENS[device.type if attention == "nsa" else "cpu"]
-    _ask(model, _read(model, ids[:warm], _QUESTION_TOKENS + 4), 4)
+    warm = ids[: _WARM_TOKENS[device.type] if attention == "nsa" or not on_cuda else 8192]
+    _ask(model, _read(model, warm, _QUESTION_TOKENS + 4), 4)
     if on_cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -217,9 +217,7 @@ def _ask(model: NSAForCausalLM, cache: KVCache, tokens: int) -> tuple[float, flo
     length = cache.length
     question = torch.randint(0, model.config.vocab_size, (_QUESTION_TOKENS,))
     began = time.monotonic()
-    steps = decode(
-        model, question, cache, max_tokens=tokens, stop_ids=frozenset(), draft_tokens=0
-    )
+    steps = decode(model, question, cache, max_tokens=tokens, stop_ids=frozenset(), draft_tokens=0)
     times = [time.monotonic() for _ in steps]
     cache.truncate(length)
     return times[0] - began, (len(times) - 2) / (times[-1] - times[1])

@@ -152,7 +152,8 @@ def _seconds_per_token(
             attended = chosen
             scored = tokens / 2 / settings.compress_stride / settings.score_stride
     attention = heads * dim * (2 * attended + scored)
-    return 2 * config.num_hidden_layers * (projections + attention) * _seconds_per_flop(dtype, device)
+    flops = 2 * config.num_hidden_layers * (projections + attention)
+    return flops * _seconds_per_flop(dtype, device)
 
 
 def _seconds_per_flop(dtype: torch.dtype, device: torch.device) -> float:

@@ -142,7 +142,7 @@ class Readings:
     @property
     def _apart(self) -> bool:
         """Whether the model's memory is not that which files are mapped into."""
-        return self.model.device.type != "cpu"
+        return bool(self.model.device.type != "cpu")
 
     def _new_cache(self, capacity: int, host: KVCache | None = None) -> KVCache:
         """A cache where the model is, or streamed there from `host` if it does not fit."""

@@ -53,8 +53,6 @@ class DecodeStep:
                 f"combine {settings.combine!r}"
             )
         self.tokens = max(1, min(tokens, MOST_ROWS * groups // heads)) if settings.dense else 1
-        sizes = {"batch": 1, "heads": heads, "groups": groups, "capacity": capacity}
-        numbers = {"dtype": cache.keys.dtype, "device": device}
         self._model, self._cache, self._settings = model, cache, settings
         self._ids = torch.zeros(1, self.tokens, dtype=torch.long, device=device)
         # Each layer counts by itself, as the kernels that select want it.
@@ -70,20 +68,28 @@ class DecodeStep:
             self._dense = DenseWorkspace.allocate(
                 settings.select_block,
                 tokens=self.tokens,
+                batch=1,
+                heads=heads,
+                groups=groups,
+                capacity=capacity,
                 value_dim=dim,
-                **sizes,  # type: ignore[arg-type]
-                **numbers,
+                dtype=cache.keys.dtype,
+                device=device,
             )
             return
         room = DecodeWorkspace.allocate(
             settings,
+            batch=1,
+            heads=heads,
+            groups=groups,
+            capacity=capacity,
             head_dim=dim,
             value_dim=dim,
-            **sizes,  # type: ignore[arg-type]
-            **numbers,
+            dtype=cache.keys.dtype,
+            device=device,
         )
         cache.summaries(settings)  # brought up to date; the steps complete those that follow
-        no_values = torch.empty(1, groups, 0, dim, **numbers)  # type: ignore[call-overload]
+        no_values = cache.values.new_empty(1, groups, 0, dim)
         self._selecting = [
             DecodeCache(
                 k=cache.keys[layer],
@@ -167,6 +173,7 @@ class DecodeStep:
         return_mass: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """One layer's attention; see `KVCache.attend`. The mass is kept here."""
+        assert settings == self._settings
         assert gates is None
         assert not return_mass
         if self._dense is not None:

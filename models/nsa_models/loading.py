@@ -157,4 +157,5 @@ def random_model(
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
     wanted = dtype or (config.dtype if isinstance(config.dtype, torch.dtype) else None)
-    return model.to(wanted).eval().requires_grad_(False)
+    model.to(wanted).eval().requires_grad_(False)
+    return model

@@ -61,9 +61,7 @@ def segment_tokens(config: NSAConfig, dtype: torch.dtype, device: torch.device) 
     return fitting[0] if fitting else _SEGMENTS[-1]
 
 
-def fits_device(
-    config: NSAConfig, capacity: int, dtype: torch.dtype, device: torch.device
-) -> bool:
+def fits_device(config: NSAConfig, capacity: int, dtype: torch.dtype, device: torch.device) -> bool:
     """Whether a cache fits the device beside the work of a segment."""
     work = _SEGMENTS[-1] * work_bytes(config, dtype) + _SPARE_BYTES
     return cache_bytes(config, capacity, dtype) + work <= free_bytes(device)

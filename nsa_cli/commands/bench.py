@@ -58,9 +58,7 @@ def bench_read_command(
     from nsa_cli.bench import bench_read, print_table, save_plot, show_row
 
     if random_weights and quantize is not None:
-        raise UsageError(
-            "--random-weights and --quantize do not go together", hint="leave one out"
-        )
+        raise UsageError("--random-weights and --quantize do not go together", hint="leave one out")
     result = bench_read(
         *(wanted, model, device, show_row, quantize),
         random_weights=random_weights,

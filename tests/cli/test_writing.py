@@ -49,9 +49,8 @@ def take_apart(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["held", "streamed"])
-def apart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def apart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     take_apart(request.param, monkeypatch)
-    return str(request.param)
 
 
 def ids(count: int) -> Any:
@@ -61,7 +60,8 @@ def ids(count: int) -> Any:
 def assert_same(found: KVCache, expected: KVCache) -> None:
     assert found.length == expected.length
     for name in ("keys", "values"):
-        ours, theirs = (getattr(each, name)[..., : expected.length, :] for each in (found, expected))
+        both = (getattr(each, name) for each in (found, expected))
+        ours, theirs = (tensor[..., : expected.length, :] for tensor in both)
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -90,7 +90,8 @@ def test_what_is_kept_is_what_a_cpu_keeps(
         assert cache.capacity >= 2500 + room
 
 
-def test_an_answer_does_not_change_what_is_kept(open_readings: Any, apart: str) -> None:
+@pytest.mark.usefixtures("apart")
+def test_an_answer_does_not_change_what_is_kept(open_readings: Any) -> None:
     cache, _ = open_readings().read(ids(300), 50, "a")
     before = cache.keys[..., :300, :].clone()
     cache.keys.fill_(7)
@@ -99,7 +100,8 @@ def test_an_answer_does_not_change_what_is_kept(open_readings: Any, apart: str) 
     assert torch.equal(again.keys[..., :300, :], before)
 
 
-def test_a_grown_text_reads_only_what_is_new(open_readings: Any, apart: str) -> None:
+@pytest.mark.usefixtures("apart")
+def test_a_grown_text_reads_only_what_is_new(open_readings: Any) -> None:
     text = ids(2200)
     open_readings().read(text[:1500], 50, "a")
     cache, reused = open_readings().read(text, 50, "a")
@@ -107,8 +109,9 @@ def test_a_grown_text_reads_only_what_is_new(open_readings: Any, apart: str) -> 
     assert_same(cache, open_readings()._in_memory(text, 50, "a"))
 
 
+@pytest.mark.usefixtures("apart")
 def test_what_was_read_before_an_error_is_kept(
-    open_readings: Any, apart: str, monkeypatch: pytest.MonkeyPatch
+    open_readings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, quick = ids(2500), reading.prefill
 
@@ -125,8 +128,9 @@ def test_what_was_read_before_an_error_is_kept(
     assert open_readings().read(text, 50, "a")[1] == 2048
 
 
+@pytest.mark.usefixtures("apart")
 def test_a_disk_that_fails_is_told_and_nothing_wrong_is_kept(
-    open_readings: Any, apart: str, monkeypatch: pytest.MonkeyPatch
+    open_readings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second segment cannot be written; the third is not written in its place."""
     text, commit = ids(3500), ReadingStore.commit
@@ -150,9 +154,10 @@ def test_a_disk_that_fails_is_told_and_nothing_wrong_is_kept(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.usefixtures("cache_folder")
 @pytest.mark.parametrize("fits", [True, False])
 def test_a_device_keeps_and_takes_up_what_it_read(
-    fits: bool, tiny_model: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+    fits: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement, "fits_device", lambda *_: fits)
     monkeypatch.setattr(generation, "segment_tokens", lambda *_: 1024)

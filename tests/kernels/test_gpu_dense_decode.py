@@ -101,8 +101,8 @@ def test_shapes_that_do_not_go_together_are_refused():
     at = torch.zeros(1, dtype=torch.int32, device=DEVICE)
     with pytest.raises(ValueError, match="do not agree"):
         dense_decode(q, k, k, at, torch.zeros(1, 2, 1, 3, device=DEVICE), workspace)
+    back = k.transpose(2, 3).contiguous().transpose(2, 3)
     with pytest.raises(ValueError, match="contiguous"):
-        back = k.transpose(2, 3).contiguous().transpose(2, 3)
         dense_decode(q, back, k, at, torch.zeros(1, 2, 1, 2, device=DEVICE), workspace)
 
 

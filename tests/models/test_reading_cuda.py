@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -95,7 +94,7 @@ def test_answers_are_those_of_a_cpu(seed: int) -> None:
 
 
 @pytest.fixture
-def chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Impl]]:
+def chosen(monkeypatch: pytest.MonkeyPatch) -> list[Impl]:
     """The implementations that attention resolves to."""
     found: list[Impl] = []
     choose = api._choose
@@ -105,7 +104,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Impl]]:
         return found[-1]
 
     monkeypatch.setattr(api, "_choose", note)
-    yield found
+    return found
 
 
 def test_the_settings_for_reading_go_to_the_kernels(chosen: list[Impl], seed: int) -> None:

@@ -142,9 +142,7 @@ def test_segments_are_as_long_as_the_card_allows(card: Any) -> None:
         assert segment_tokens(config, dtype, card(free * work_bytes(config, dtype))) == size
 
 
-def test_a_cache_lies_on_the_card_while_it_fits(
-    card: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_lies_on_the_card_while_it_fits(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = NSAConfig(num_hidden_layers=2, answer_select_count=4, answer_compress_block=16)
     dtype = torch.float32
     per_token = 2 * 2 * 2 * 64 * 4

@@ -24,8 +24,10 @@ def log_sum(highest, total):
 
 
 @triton.jit
-def _attended_block(selected_ptr, position, item, SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr):
-    """A block of the list: first the selected ones, then the window's, latest first; -1 for none."""
+def _attended_block(
+    selected_ptr, position, item, SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr
+):  # fmt: skip
+    """A block of the list: the selected ones, then the window's, latest first; -1 for none."""
     chosen = tl.load(selected_ptr + item, mask=item < COUNT, other=-1)
     recent = tl.maximum(position // SELECT_BLOCK - (item - COUNT), -1)
     return tl.where(item < COUNT, chosen, recent)

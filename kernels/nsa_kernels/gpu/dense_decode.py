@@ -58,7 +58,9 @@ def _dense_attend_kernel(
     last = tl.minimum(first + each, blocks)
     head = (group % G) * R + row // T
     q = tl.load(
-        q_ptr + (group // G) * stride_qb + (head * stride_qh + (row % T) * stride_qt)[:, None]
+        q_ptr
+        + (group // G) * stride_qb
+        + (head * stride_qh + (row % T) * stride_qt)[:, None]
         + depth,
         mask=(row < R * T)[:, None] & (depth < D),
         other=0.0,
