@@ -228,7 +228,8 @@ def decode_answer(
     stop_ids = loaded.tokenizer.stop_ids
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     size = loaded.model.config.select_block
-    mass = torch.zeros(-(-len(text.ids) // size))
+    # Summed on the device: only the tokens' ids come over one by one.
+    mass = torch.zeros(-(-len(text.ids) // size), device=loaded.model.device)
     pieces: list[str] = []
     tokens, reason, first = 0, "length", 0.0
     steps = decode(
@@ -248,7 +249,7 @@ def decode_answer(
         if step.id in stop_ids:
             reason = "stop"
             break
-        mass += answer_evidence(step.mass).cpu()[: len(mass)]
+        mass += answer_evidence(step.mass)[: len(mass)]
         piece = decoder.decode(loaded.tokenizer.decode_bytes(step.id))
         if not pieces:
             piece = piece.lstrip()
@@ -262,7 +263,7 @@ def decode_answer(
     return Answer(
         text="".join(pieces).rstrip(),
         tokens=tokens,
-        mass=mass,
+        mass=mass.cpu(),
         finish_reason=reason,
         first_token_seconds=first,
         tokens_per_second=(tokens - 1) / spent if tokens > 1 and spent > 0 else 0.0,

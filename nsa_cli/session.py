@@ -144,6 +144,7 @@ class Session:
             reused=kept[0][0] if kept else 0,
             kept_in=None if store is None else store.root,
             memory_bytes=self.options.memory_bytes,
+            device=pick_device(self.options.device),
         )
 
     def _load(self, config: NSAConfig) -> Loaded:

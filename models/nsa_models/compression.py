@@ -37,13 +37,13 @@ class Compression(nn.Module):
         self.inner = nn.Linear(block * head_dim, hidden)
         self.outer = nn.Linear(hidden, head_dim)
 
-    def forward(self, k: Tensor, frequencies: Tensor, first: int = 0) -> Tensor:
+    def forward(self, k: Tensor, frequencies: Tensor, first: int | Tensor = 0) -> Tensor:
         """Summaries of keys after the rotary embedding: (B, G, S, D) to (B, G, C, D).
 
         Args:
             k: The keys.
             frequencies: (D / 2,), inverse frequencies of the rotary embedding.
-            first: Position of the first key, a multiple of the stride.
+            first: Position of the first key, also as a tensor (1,) on the device.
         """
         if k.shape[2] < self.block:
             return k[:, :, :0]

@@ -152,3 +152,22 @@ def load_model(
     if quantization is not None:
         quantize(model)
     return model
+
+
+def random_model(
+    config: NSAConfig, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> NSAForCausalLM:
+    """A model of a configuration's shape with random weights: as quick, and of no other use.
+
+    Args:
+        config: From `load_config`.
+        device: Where to run.
+        dtype: Of the weights; the configuration's when None.
+    """
+    with torch.device(device):
+        model = NSAForCausalLM(config)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    wanted = dtype or (config.dtype if isinstance(config.dtype, torch.dtype) else None)
+    model.to(wanted).eval().requires_grad_(False)
+    return model

@@ -24,7 +24,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from nsa_kernels.api import nsa_attention
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache import KVCache
+from nsa_models.cache import LayerCache, Summarise
 from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
 from nsa_models.linear import Linear
@@ -95,6 +95,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., size) in fp32."""
+        if x.is_cuda and not torch.is_grad_enabled():  # one kernel in the place of eight
+            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
         wide = x.float()
         scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
         return self.weight * (wide * scale).to(x.dtype)
@@ -130,7 +132,7 @@ class NSAAttention(nn.Module):
         rope: tuple[Tensor, Tensor],
         frequencies: Tensor,
         settings: AttentionSettings,
-        cache: KVCache | None,
+        cache: LayerCache | None,
         return_mass: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend: output (B, T, width) and, if asked for, block mass (B, H, T, N)."""
@@ -142,25 +144,25 @@ class NSAAttention(nn.Module):
         q = rotate(self.q_norm(q).transpose(1, 2), *rope).to(v.dtype)
         k = rotate(self.k_norm(k).transpose(1, 2), *rope).to(v.dtype)
         v = v.transpose(1, 2)
-        summarise = None
-        if self.compression is not None:
-            summarise = partial(self.compression, frequencies=frequencies)
-        summary_k = None
-        if cache is not None:
-            k, v, summary_k = cache.update(self.layer, k, v, settings, summarise)
-        elif summarise is not None and not settings.covers(k.shape[2]):
-            summary_k = summarise(k)
         if self.probe is not None:
             self.probe(self.layer, q, k)
+        summarise: Summarise | None = None
+        if self.compression is not None:
+            summarise = partial(self.compression, frequencies=frequencies)
         gates = None
         if self.gate_proj is not None:
             gates = self.gate_proj(x).sigmoid().unflatten(-1, (self.heads, 3)).transpose(1, 2)
-        result = nsa_attention(
-            q, k, v, settings, summary_k=summary_k, gates=gates, return_mass=return_mass
-        )
-        if cache is not None and cache.observe is not None:
-            cache.observe(self.layer, result.blocks, settings, k.shape[2], q.shape[2])
-        return self.o_proj(result.out.transpose(1, 2).flatten(2)), result.mass
+        if cache is None:
+            summary_k = None
+            if summarise is not None and not settings.covers(k.shape[2]):
+                summary_k = summarise(k)
+            result = nsa_attention(
+                q, k, v, settings, summary_k=summary_k, gates=gates, return_mass=return_mass
+            )
+            out, mass = result.out, result.mass
+        else:
+            out, mass = cache.attend(self.layer, q, k, v, settings, gates, return_mass, summarise)
+        return self.o_proj(out.transpose(1, 2).flatten(2)), mass
 
 
 class MLP(nn.Module):
@@ -248,7 +250,7 @@ class NSAForCausalLM(PreTrainedModel):
         self,
         input_ids: Tensor,
         *,
-        cache: KVCache | None = None,
+        cache: LayerCache | None = None,
         settings: AttentionSettings | None = None,
         labels: Tensor | None = None,
         last_logits: int | None = None,
@@ -267,8 +269,10 @@ class NSAForCausalLM(PreTrainedModel):
             return_mass: Whether to return every layer's attention mass per block.
         """
         settings = self.config.reading() if settings is None else settings
-        past = 0 if cache is None else cache.length
-        positions = torch.arange(past, past + input_ids.shape[1], device=input_ids.device)
+        if cache is None:
+            positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        else:
+            positions = cache.positions(input_ids.shape[1], input_ids.device)
         x = self.model.embed_tokens(input_ids)
         rope = self.model.rotary(positions, x.dtype)
         frequencies = self.model.rotary.frequencies(x.device)
