@@ -10,7 +10,19 @@ import typer
 
 from nsa_cli import __version__
 from nsa_cli.boundary import NO_COLOR_FLAG, Boundary
-from nsa_cli.commands import ask, batch, bench, cache, chat, config, doctor, find, models, summarize
+from nsa_cli.commands import (
+    ask,
+    batch,
+    bench,
+    cache,
+    chat,
+    config,
+    doctor,
+    evaluate,
+    find,
+    models,
+    summarize,
+)
 
 _EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
 
@@ -88,6 +100,7 @@ app.command(help=summarize.HELP)(summarize.summarize)
 app.command(help=chat.HELP)(chat.chat)
 app.command(help=batch.HELP)(batch.batch)
 app.command(help=doctor.HELP)(doctor.doctor)
+app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
 app.add_typer(cache.cache, name="cache")
 app.add_typer(models.models, name="models")
 app.add_typer(config.config, name="config")
