@@ -191,7 +191,7 @@ def _questions(
         result = {**summary(records), "rows": rows, "seed": plan.seed, "haystack": haystack}
         shared.print_json({**result, **_versions()})
     else:
-        print_report(records, models=len({each.model for each in options}))
+        print_report(records)
 
 
 def _loss(

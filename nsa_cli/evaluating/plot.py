@@ -10,6 +10,9 @@ from nsa_models.errors import UsageError
 
 Row = dict[str, Any]
 
+_COLUMNS = 3
+"""Panels beside each other."""
+
 
 def check_plot(path: Path | None) -> None:
     """Refuse a picture before anything is measured, where it could not be drawn.
@@ -39,15 +42,19 @@ def save_plot(rows: Sequence[Row], path: Path) -> None:
     from matplotlib.figure import Figure
 
     needles = [row for row in rows if "depth" in row]
-    others = [row for row in rows if "depth" not in row]
     settings = list(dict.fromkeys(map(_setting, needles)))
-    panels = len(settings) + bool(others)
-    figure = Figure(figsize=(5.5 * panels, 4), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    suites = list(dict.fromkeys(row["suite"] for row in rows if "depth" not in row))
+    panels = len(settings) + len(suites)
+    columns = min(_COLUMNS, panels)
+    lines = -(-panels // columns)
+    figure = Figure(figsize=(5 * columns, 3.6 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax, setting in zip(axes, settings, strict=False):
         _heat_map(ax, [row for row in needles if _setting(row) == setting], setting)
-    if others:
-        _lines(axes[-1], others)
+    for ax, suite in zip(axes[len(settings) :], suites, strict=False):
+        _lines(ax, [row for row in rows if row["suite"] == suite], suite)
+    for ax in axes[panels:]:
+        ax.set_axis_off()
     figure.savefig(path, dpi=150)
 
 
@@ -91,15 +98,22 @@ def _heat_map(ax: Any, rows: Sequence[Row], title: str) -> None:
                 ax.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize="small")
 
 
-def _lines(ax: Any, rows: Sequence[Row]) -> None:
-    for name in dict.fromkeys((row["suite"], _setting(row)) for row in rows):
-        own = [row for row in rows if (row["suite"], _setting(row)) == name]
-        values = [row["contains_gold"]["value"] for row in own]
-        below = [v - row["contains_gold"]["low"] for v, row in zip(values, own, strict=True)]
-        above = [row["contains_gold"]["high"] - v for v, row in zip(values, own, strict=True)]
-        lengths = [row["length"] for row in own]
-        ax.errorbar(
-            lengths, values, yerr=[below, above], marker="o", capsize=3, label=", ".join(name)
+def _lines(ax: Any, rows: Sequence[Row], suite: str) -> None:
+    for setting in dict.fromkeys(map(_setting, rows)):
+        own = sorted(
+            (row for row in rows if _setting(row) == setting), key=lambda row: int(row["length"])
         )
+        gold = [row["contains_gold"] for row in own]
+        reach = (
+            [share["value"] - share["low"] for share in gold],
+            [share["high"] - share["value"] for share in gold],
+        )
+        lengths = [row["length"] for row in own]
+        values = [share["value"] for share in gold]
+        ax.errorbar(lengths, values, yerr=reach, marker="o", capsize=3, label=setting)
+    ticks = sorted({row["length"] for row in rows})
     ax.set(xscale="log", xlabel="tokens", ylabel="contains gold", ylim=(0, 1.02))
+    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_title(suite, fontsize="small")
     ax.legend(fontsize="x-small")

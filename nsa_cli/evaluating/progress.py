@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import TimeRemainingColumn as Left
@@ -10,9 +12,12 @@ from nsa_cli.documents.build import printable
 from nsa_cli.events import Event, Note, Overall
 from nsa_cli.events import Progress as Done
 
+_LINE_EVERY = 0.01
+"""Share of the work between two lines, where there is no terminal."""
+
 
 class EvaluationProgress:
-    """Two bars at a terminal, a line for each text elsewhere; all on standard error."""
+    """Two bars at a terminal, a line now and then elsewhere; all on standard error."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(stderr=True, highlight=False, emoji=False)
@@ -20,6 +25,8 @@ class EvaluationProgress:
         self._bar: Progress | None = None
         self._all: TaskID | None = None
         self._one: TaskID | None = None
+        self._began = time.monotonic()
+        self._told = -1.0
         if self._console.is_terminal and not self._console.is_dumb_terminal and not quiet:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
@@ -49,8 +56,12 @@ class EvaluationProgress:
 
     def _overall(self, event: Overall) -> None:
         if self._bar is None:
-            if event.name:
-                self.note(f"{event.done / event.total:.0%} done; {event.name}")
+            share = event.done / event.total
+            if event.name and share >= self._told + _LINE_EVERY:
+                self._told = share
+                spent = time.monotonic() - self._began
+                left = f", about {spent / share - spent:,.0f} s left" if share else ""
+                self.note(f"{share:.0%} done{left}; {event.name}")
             return
         if self._all is None:
             self._all = self._bar.add_task("Evaluation", total=event.total)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nsa_cli.evaluating.asking import Record, Setting
+from nsa_cli.evaluating.asking import Record
 from nsa_cli.evaluating.scoring import wilson
 
 Row = dict[str, Any]
@@ -102,50 +102,48 @@ def items_of(records: Iterable[Record]) -> list[Row]:
     return items
 
 
-def print_report(records: Sequence[Record], *, models: int) -> None:
-    """Print a table of all rows, depths taken together, and heat maps of the needle.
-
-    Args:
-        records: All of them.
-        models: How many there are; a single one is not named in each row.
-    """
+def print_report(records: Sequence[Record]) -> None:
+    """Print a table for each model, depths taken together, and heat maps of the needle."""
     console = Console(highlight=False, emoji=False)
+    for model in dict.fromkeys(record.setting.model for record in records):
+        console.print(model, markup=False, style="bold")
+        console.print(_table([record for record in records if record.setting.model == model]))
+    needles = [record for record in records if record.depth is not None]
+    for setting in dict.fromkeys(record.setting for record in needles):
+        named = f"needle: {setting.model}, {setting.attention}, blocks {setting.blocks}"
+        console.print(named, markup=False, style="bold")
+        console.print(heat_map([each for each in needles if each.setting == setting]))
+
+
+def _table(records: Sequence[Record]) -> Table:
+    """The rows of one model."""
     bm25 = any(record.bm25_asked for record in records)
-    heads = [
-        *("suite", *(["model"] if models > 1 else []), "attention", "blocks", "tokens", "n"),
-        *("contains\ngold %", "exact\n%", "F1\n%", "cited\n@1 @3", "passage\n@1 @3"),
-        *(["BM25\n@1 @3"] if bm25 else []),
-    ]
-    table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    merged = [record.without_depth() for record in records]
-    for row in rows_of(merged):
+    heads = (
+        *("\nsuite", "\nread", "\nblocks", "\ntokens", "\nn", "gold\n%", "\n95 %", "EM\n%"),
+        *("F1\n%", "cited\n@1/@3", "block\n@1/@3", *(["BM25\n@1/@3"] if bm25 else [])),
+    )
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, pad_edge=False)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number < 2 else "right", no_wrap=True)
+    for row in rows_of(record.without_depth() for record in records):
         gold = row["contains_gold"]
         table.add_row(
-            *(row["suite"], *([row["model"]] if models > 1 else [])),
-            *(row["attention"], row["blocks"], f"{row['length']:,}", str(row["questions"])),
-            f"{_percent(gold['value'])} ({_percent(gold['low'])}–{_percent(gold['high'])})",
+            *(row["suite"], row["attention"], row["blocks"], _short(row["length"])),
+            *(str(row["questions"]), _percent(gold["value"])),
+            f"{_percent(gold['low'])}–{_percent(gold['high'])}",
             *(_percent(row["exact_match"]["value"]), _percent(row["f1"]["value"])),
             *(_pair(row, "citation_hit"), _pair(row, "passage_hit")),
             *([_pair(row, "bm25_hit")] if bm25 else []),
         )
-    console.print(table)
-    needles = [record for record in records if record.depth is not None]
-    for setting in dict.fromkeys(record.setting for record in needles):
-        own = [record for record in needles if record.setting == setting]
-        console.print(heat_map(own, setting))
+    return table
 
 
-def heat_map(records: Sequence[Record], setting: Setting) -> Table:
-    """Right answers of the needle by depth and length, as many of as many."""
+def heat_map(records: Sequence[Record]) -> Table:
+    """Right answers of the needle by depth and length, as many of as many, of one setting."""
     rows = rows_of(records)
     lengths = sorted({row["length"] for row in rows})
-    title = f"needle, {setting.model}, {setting.attention}, blocks {setting.blocks}"
-    table = Table(
-        *("depth", *(f"{length:,}" for length in lengths)),
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
+    heads = ("depth", *(f"{length:,}" for length in lengths))
+    table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     cells = {(row["depth"], row["length"]): row for row in rows}
     for depth in sorted({row["depth"] for row in rows}):
         shown = [Text(f"{depth:.0%}")]
@@ -182,9 +180,14 @@ def print_loss(rows: Sequence[Row], *, models: int) -> None:
     Console(highlight=False, emoji=False).print(table)
 
 
+def _short(length: int) -> str:
+    """A number of tokens, in units of 1,024 where it is a multiple."""
+    return f"{length // 1024}k" if length % 1024 == 0 else f"{length:,}"
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
 
 
 def _pair(row: Row, name: str) -> str:
-    return " ".join(_percent(row[f"{name}_{top}"]["value"]) for top in (1, _TOP))
+    return "/".join(_percent(row[f"{name}_{top}"]["value"]) for top in (1, _TOP))

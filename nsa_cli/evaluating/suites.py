@@ -34,6 +34,9 @@ _PER_TEXT = 8
 """Questions about one text of articles."""
 
 _CHARACTERS_PER_TOKEN_AT_MOST = 6
+_VARIETY = 400_000
+"""Characters of documentation at least, so that short texts differ from each other."""
+
 _TRIES = 4
 _SHORTEST = 0.93
 """Share of the length wanted that a text must have, where there is enough of the haystack."""
@@ -199,7 +202,7 @@ def load_haystack(path: str | None, longest: int, seed: int) -> tuple[list[str],
         UnreadableError: If the file cannot be read.
     """
     if path is None:
-        wanted = longest * _CHARACTERS_PER_TOKEN_AT_MOST
+        wanted = max(longest * _CHARACTERS_PER_TOKEN_AT_MOST, _VARIETY)
         found = [unicodedata.normalize("NFC", part) for part in documentation(wanted, seed)]
         name = f"documentation of Python {platform.python_version()}"
     else:
