@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import platform
+import random
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ _CHARACTERS_PER_TOKEN_AT_MOST = 6
 _VARIETY = 400_000
 """Characters of documentation at least, so that short texts differ from each other."""
 
-_TRIES = 4
+_TRIES = 6
 _SHORTEST = 0.93
 """Share of the length wanted that a text must have, where there is enough of the haystack."""
 
@@ -127,7 +128,11 @@ class Plan:
                     **more,
                 )
 
-        return fitted(make, wanted.length - room, count)[: wanted.questions]
+        examples = fitted(make, wanted.length - room, count)
+        asked = random.Random(seed).sample(
+            range(len(examples)), min(wanted.questions, len(examples))
+        )
+        return tuple(examples[number] for number in sorted(asked))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,21 +175,22 @@ def fitted(
     """
     ratio = CHARACTERS_PER_TOKEN
     best: tuple[Example, ...] = ()
+    longest = 0
     seen: set[float] = set()
-    for _ in range(_TRIES):
+    for _ in range(_TRIES if tokens > 0 else 0):
         examples = make(tokens, ratio)
         found = count(examples[0].context)
-        if found <= tokens:
-            best = examples
-            if found >= _SHORTEST * tokens:
-                break
+        if longest < found <= tokens:
+            best, longest = examples, found
+        if longest >= _SHORTEST * tokens:
+            break
         ratio = min(ratio * 0.98 * tokens / found, _CHARACTERS_PER_TOKEN_AT_MOST)
         if ratio in seen:
             break
         seen.add(ratio)
     if not best:
         raise UsageError(
-            f"{tokens:,} tokens are too few for what is hidden in them",
+            f"{max(0, tokens):,} tokens of text are too few for what is hidden in them",
             hint="raise --lengths",
         )
     return best
