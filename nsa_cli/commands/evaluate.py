@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nsa_cli.evaluating.suites import Plan
     from nsa_cli.options import Options
 
-HELP = """Measure how well long texts are answered from, with known answers.
+HELP = """Measure how questions are answered whose answers are known.
 
 \b
     nsa eval needle --lengths 16384 --depths 5 --json
@@ -45,7 +45,7 @@ _WINDOWS = 4
 
 def evaluate(
     suites: Annotated[
-        list[str], typer.Argument(metavar="SUITE...", help="One or more of the suites above.")
+        list[str], typer.Argument(metavar="SUITE", help="One or more of the suites above.")
     ],
     lengths: Annotated[
         str, typer.Option("--lengths", help="Tokens of text and question, with commas.")
@@ -100,10 +100,10 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="A PNG file for heat maps and lines.")
     ] = None,
-    quiet: shared.Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result.")] = False,
     json: shared.Json = False,
 ) -> None:
-    """Measure how well long texts are answered from, with known answers."""
+    """Measure how questions are answered whose answers are known."""
     chosen = _suites(suites)
     wanted = tuple(dict.fromkeys(shared.numbers("--lengths", lengths)))
     kinds = _attentions(attention)

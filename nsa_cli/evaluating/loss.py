@@ -14,7 +14,7 @@ from nsa_cli.documents import parse_document, read_source
 from nsa_cli.evaluating.asking import attention_of
 from nsa_cli.events import Event, Note, Overall, Progress
 from nsa_cli.options import Options
-from nsa_models.errors import UsageError
+from nsa_models.errors import UnreadableError, UsageError
 from nsa_models.tasks.questions import read_lines
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def load_texts(path: str) -> list[str]:
     """The texts of a file: `text` of each line of JSON Lines, or the file itself.
 
     Raises:
-        UnreadableError: If it cannot be read.
-        UsageError: If a line has no text.
+        UnreadableError: If it cannot be read, or a line has no text.
     """
     if not path.removesuffix(".xz").removesuffix(".gz").endswith((".jsonl", ".json")):
         return [parse_document(*read_source(path)).text]
@@ -66,7 +65,11 @@ def load_texts(path: str) -> list[str]:
     texts = [row.get("text") if isinstance(row, dict) else None for row in rows]
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):
-            raise UsageError(f"{path}, line {number}, has no text", hint='each line is {"text": …}')
+            raise UnreadableError(
+                f"{path}, line {number}, has no text",
+                hint='each line is {"text": …}',
+                code="broken",
+            )
     return [str(text) for text in texts]
 
 

@@ -22,14 +22,14 @@ def check_plot(path: Path | None) -> None:
     """
     if path is None:
         return
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}", hint="make it, or name another")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise UsageError(
             "the plot needs matplotlib", hint="install it: pip install 'nsa[eval]'"
         ) from error
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}", hint="make it, or name another")
 
 
 def save_plot(rows: Sequence[Row], path: Path) -> None:
