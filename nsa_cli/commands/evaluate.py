@@ -139,7 +139,8 @@ def evaluate(
         return
     from nsa_cli.evaluating.suites import Plan, load_articles, load_haystack
 
-    found, about = load_haystack(haystack, max(wanted), seed)
+    hides = chosen != ("questions",)
+    found, about = load_haystack(haystack, max(wanted), seed) if hides else ([], None)
     plan = Plan(
         suites=chosen,
         lengths=wanted,
@@ -154,7 +155,7 @@ def evaluate(
 
 def _questions(
     plan: Plan,
-    haystack: dict[str, Any],
+    haystack: dict[str, Any] | None,
     options: Sequence[Options],
     budgets: Sequence[Blocks],
     out: Path | None,
@@ -176,6 +177,8 @@ def _questions(
 
     records = []
     progress = EvaluationProgress(quiet=quiet)
+    if haystack is not None and haystack["characters"] < 4 * max(plan.lengths):
+        progress.note(f"{haystack['name']} is shorter than the longest text, and is repeated in it")
     try:
         for record in asked(plan, options, budgets, progress, bm25=bm25):
             records.append(record)  # noqa: PERF402 - those before an interruption are kept

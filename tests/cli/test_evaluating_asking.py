@@ -235,8 +235,21 @@ def test_questions_from_a_file(nsa: Run, tmp_path: Path) -> None:
         *("eval", "questions", "--data", str(path), "--lengths", "2000", "--limit", "3", "--json")
     )
     assert code == 0
-    [row] = json.loads(shown)["rows"]
+    result = json.loads(shown)
+    [row] = result["rows"]
     assert (row["suite"], row["questions"], row["length"]) == ("questions", 3, 2000)
+    assert result["haystack"] is None
+
+
+def test_a_haystack_that_is_too_short_is_told_of(nsa: Run, tmp_path: Path) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("A sentence of the haystack, which is short.\n" * 20)
+    words = ("eval", "needle", "--lengths", "1500", "--depths", "1", "--haystack", str(path))
+    code, _, err = nsa(*words)
+    assert code == 0
+    assert f"nsa: {path} is shorter than the longest text" in err
+    _, _, err = nsa(*words[:5], "1")
+    assert "shorter" not in err
 
 
 @pytest.mark.parametrize(

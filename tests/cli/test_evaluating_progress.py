@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from nsa_cli.evaluating.progress import EvaluationProgress
@@ -30,3 +33,15 @@ def test_quiet_tells_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     shown(Note(text="something"))
     shown.close()
     assert capsys.readouterr() == ("", "")
+
+
+def test_two_bars_at_a_terminal(terminal: Any, tiny_model: Path) -> None:
+    code, shown = terminal(
+        *("eval", "needle", "--lengths", "1500", "--depths", "2", "--model", str(tiny_model)),
+        *("--max-tokens", "3"),
+    ).end()
+    assert code == 0
+    assert "Evaluation" in shown
+    assert "needle, 1,500 tokens, depth 100%" in shown.replace("\r\n", " ")
+    assert "% done" not in shown
+    assert "0/1" in shown or "1/1" in shown
