@@ -16,6 +16,11 @@ from dataclasses import dataclass
 _ARTICLES = frozenset(["a", "an", "the"])
 _SIGNS = str.maketrans("", "", string.punctuation + "’‘“”–—…")
 _BETWEEN = re.compile(r"[,;\n]|\band\b")
+_MONTH_FIRST = re.compile(
+    r"\b(january|february|march|april|may|june|july|august|september|october|november|december)"
+    r" (\d{1,2})(?:st|nd|rd|th)?,? (\d{4})\b"
+)
+_ORDINAL_DAY = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th) (?:of )?(?=[a-z]+ \d{4}\b)")
 _Z = 1.959964
 """Of the normal distribution, for an interval of 95 %."""
 
@@ -48,7 +53,8 @@ def score(answer: str, gold: Sequence[str], *, every: bool = False) -> Score:
     said = normal_words(answer)
     inside = [_contains(said, normal_words(each)) for each in gold]
     if every:
-        listed = sorted(filter(None, map(normal_words, _BETWEEN.split(answer))))
+        dated = _MONTH_FIRST.sub(r"\2 \1 \3", answer.casefold())
+        listed = sorted(filter(None, map(normal_words, _BETWEEN.split(dated))))
         return Score(
             exact_match=listed == sorted(map(normal_words, gold)),
             contains_gold=all(inside),
@@ -64,8 +70,9 @@ def score(answer: str, gold: Sequence[str], *, every: bool = False) -> Score:
 
 
 def normal_words(text: str) -> list[str]:
-    """Words of a text in lower case, without punctuation and articles."""
-    plain = text.casefold().translate(_SIGNS)
+    """Words of a text in lower case, without punctuation and articles; dates in one form."""
+    plain = _ORDINAL_DAY.sub(r"\1 ", _MONTH_FIRST.sub(r"\2 \1 \3", text.casefold()))
+    plain = plain.translate(_SIGNS)
     return [word for word in plain.split() if word not in _ARTICLES]
 
 

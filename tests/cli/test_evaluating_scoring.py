@@ -34,6 +34,20 @@ def test_figures_are_not_found_inside_others() -> None:
     assert score("It is 4,823.", ["4823"]).contains_gold
 
 
+@pytest.mark.parametrize(
+    "said", ["14 March 1701", "March 14, 1701", "the 14th of March 1701", "on March 14th 1701."]
+)
+def test_a_date_may_be_written_otherwise(said: str) -> None:
+    assert score(f"It was lit {said}", ["14 March 1701"]).contains_gold
+    assert not score(f"It was lit {said}", ["4 March 1701"]).contains_gold
+    assert not score(f"It was lit {said}", ["14 May 1701"]).contains_gold
+
+
+def test_dates_may_be_listed() -> None:
+    gold = ["14 March 1701", "2 May 1820"]
+    assert score("March 14, 1701 and May 2, 1820", gold, every=True).exact_match
+
+
 def test_any_of_several_alternatives_will_do() -> None:
     found = score("in Prague", ["Brno", "Prague", "the city of Prague"])
     assert found.contains_gold
