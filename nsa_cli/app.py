@@ -18,6 +18,7 @@ from nsa_cli.commands import (
     chat,
     config,
     doctor,
+    evaluate,
     find,
     models,
     summarize,
@@ -33,6 +34,7 @@ _EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
     nsa summarize contract.docx --outline
     nsa chat manual.pdf
     nsa batch papers/ --ask "Which data did they train on?" --out answers.csv
+    nsa eval needle --lengths 16384
 
 \b
 Exit codes:
@@ -101,6 +103,7 @@ app.command(help=chat.HELP)(chat.chat)
 app.command(help=batch.HELP)(batch.batch)
 app.command(help=doctor.HELP)(doctor.doctor)
 app.command("train")(train.train_command)
+app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
 app.add_typer(cache.cache, name="cache")
 app.add_typer(models.models, name="models")
 app.add_typer(config.config, name="config")

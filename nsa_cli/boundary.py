@@ -57,10 +57,12 @@ class Boundary(TyperGroup):
             show_failure(problem)
             raise typer.Exit(problem.exit_code) from problem
         except KeyboardInterrupt:
-            kept = "--no-store" not in sys.argv[1:]
+            kept = "--no-store" not in sys.argv[1:] and sys.argv[1:2] != ["eval"]
             hint = "what was read is kept; run it again to go on" if kept else "nothing is kept"
             if "batch" in sys.argv[1:2] and "--out" in sys.argv:
                 hint = "the rows so far are kept; go on with --resume"
+            elif "eval" in sys.argv[1:2] and "--out" in sys.argv:
+                hint = "what was answered so far is in the file that --out names"
             show_failure(NsaError("interrupted", hint=hint, code="interrupted"))
             raise typer.Exit(130) from None
         except BrokenPipeError:

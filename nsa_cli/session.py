@@ -227,11 +227,18 @@ class OpenText:
             self.cache, self.reused_tokens = self.readings.read(self.text.ids, self.room, name)
             return block_scores(self.loaded.model, self.cache, self.text, asked)
 
-    def answer(self, question: str) -> Finished:
-        """Answer a question; the text stays open for the next one."""
-        return self.answer_after((), question)[0]
+    def answer(self, question: str, scores: Tensor | None = None) -> Finished:
+        """Answer a question; the text stays open for the next one.
 
-    def answer_after(self, turns: Sequence[Turn], question: str) -> tuple[Finished, Turn]:
+        Args:
+            question: What is asked.
+            scores: Its own, where they are known already.
+        """
+        return self.answer_after((), question, scores)[0]
+
+    def answer_after(
+        self, turns: Sequence[Turn], question: str, scores: Tensor | None = None
+    ) -> tuple[Finished, Turn]:
         """Answer a question that may take up earlier ones.
 
         The model sees the earlier questions and answers, and the passage of the last answer
@@ -240,6 +247,7 @@ class OpenText:
         Args:
             turns: Earlier questions with their answers, in order.
             question: What is asked now.
+            scores: Of the question alone, where they are known already; see `scores`.
 
         Returns:
             The answer, and the turn that it makes.
@@ -247,7 +255,8 @@ class OpenText:
         prompter, size = self.session.prompter, self.loaded.model.config.select_block
         asked = prompter.question(question, [(turn.question, turn.answer) for turn in turns])
         started = time.monotonic()
-        scores = self.scores(prompter.question(question))
+        if scores is None:
+            scores = self.scores(prompter.question(question))
         found = look(scores, self.text, self.document, size)
         passages = _with(found, turns[-1].passage if turns else None)
         whole = self.text.document_tokens <= CLOSE_TOKENS

@@ -17,19 +17,6 @@ bench = typer.Typer(
 )
 
 
-def _numbers(option: str, text: str) -> list[int]:
-    """Read numbers of at least 1, separated by commas."""
-    try:
-        numbers = [int(number) for number in text.split(",")]
-    except ValueError as error:
-        raise UsageError(
-            f"{option} is {text!r}", hint="say numbers with commas, such as 8192,30000"
-        ) from error
-    if min(numbers) < 1:
-        raise UsageError(f"{option} is {text!r}", hint="numbers are at least 1")
-    return numbers
-
-
 @bench.command("read")
 def bench_read_command(
     lengths: Annotated[
@@ -54,7 +41,7 @@ def bench_read_command(
     """Reading speed by length, NSA beside dense attention, in processes of their own."""
     shared.check_device(device)
     shared.check_quantize(quantize)
-    wanted = _numbers("--lengths", lengths)
+    wanted = shared.numbers("--lengths", lengths)
     from nsa_cli.bench import bench_read, print_table, save_plot, show_row
 
     if random_weights and quantize is not None:
@@ -101,7 +88,7 @@ def bench_kernels_command(
     """Attention kernels by length on a CUDA device, checked, then timed beside dense ones."""
     from nsa_cli.bench_kernels import MODES, SHAPES, run
 
-    wanted, batches = _numbers("--lengths", lengths), _numbers("--batch", batch)
+    wanted, batches = shared.numbers("--lengths", lengths), shared.numbers("--batch", batch)
     if shape not in SHAPES:
         raise UsageError(f"--shape is {shape!r}", hint=f"say {', '.join(SHAPES)}")
     of_modes = modes.split(",")

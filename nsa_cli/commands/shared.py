@@ -143,6 +143,23 @@ def confirm(question: str, *, force: bool) -> None:
         raise typer.Exit(1)
 
 
+def numbers(option: str, text: str) -> list[int]:
+    """Read numbers of at least 1, separated by commas.
+
+    Raises:
+        UsageError: If one is none.
+    """
+    try:
+        found = [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UsageError(
+            f"{option} is {text!r}", hint="say numbers with commas, such as 8192,30000"
+        ) from error
+    if min(found) < 1:
+        raise UsageError(f"{option} is {text!r}", hint="numbers are at least 1")
+    return found
+
+
 def check_attention(attention: str) -> None:
     """Refuse an unknown kind of attention.
 

@@ -43,8 +43,8 @@ NSA_VARIABLES = [
     for name in os.environ
     if name.startswith("NSA_") and not name.startswith(("NSA_CACHE_DIR", "NSA_TEST_"))
 ]
-READERS = {"ask", "find", "summarize", "batch", "chat"}
-DECODERS = {"ask", "batch", "chat"}
+READERS = {"ask", "find", "summarize", "batch", "chat", "eval"}
+DECODERS = {"ask", "batch", "chat", "eval"}
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"

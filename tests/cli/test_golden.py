@@ -22,6 +22,7 @@ COMMANDS = [
     *("cache show", "cache size", "cache rm", "cache prune", "models", "models list"),
     *("models show", "models pull", "models rm", "config", "config list", "config get"),
     *("config set", "config unset", "config path", "bench", "bench read", "bench kernels"),
+    "eval",
 ]
 Run = Callable[..., tuple[int, str, str]]
 
@@ -72,6 +73,7 @@ def shape(value: Any) -> Any:
         ("models", "show", "smollm2-135m"),
         ("doctor",),
         ("config", "list"),
+        ("eval", "needle", "--lengths", "1500", "--depths", "1", "--bm25"),
     ],
 )
 def test_the_shape_of_json(
@@ -81,6 +83,8 @@ def test_the_shape_of_json(
         nsa("ask", str(text_file), "Who?")
         monkeypatch.setenv("NSA_MAX_TOKENS", "9")
     words = {"TEXT": str(text_file), "MISSING": f"{text_file}.none"}
+    if command[0] == "eval":
+        pytest.importorskip("bm25s")
     _, out, _ = nsa(*(words.get(word, word) for word in command), "--json")
     name = "-".join(word.strip("-").lower().rstrip("?") for word in command)
     compare(f"json-{name}.json", json.dumps(shape(json.loads(out)), indent=1) + "\n")

@@ -58,6 +58,10 @@ def test_fill_repeats_only_what_is_too_short() -> None:
     assert len(set(longer[:-1])) == len(HAYSTACK)
 
 
+def test_no_room_has_no_text() -> None:
+    assert fill(HAYSTACK, 0, random.Random(0)) == fill(HAYSTACK, -9, random.Random(0)) == ""
+
+
 def test_an_empty_haystack_is_refused() -> None:
     with pytest.raises(ValueError, match="no text"):
         fill(["", " "], 10, random.Random(0))

@@ -70,7 +70,7 @@ def fill(haystack: Sequence[str], characters: int, rng: random.Random) -> str:
         if part:
             parts.append(part)
             length += len(part) + 1
-    if (over := length - characters) > 0:
+    if parts and (over := length - characters) > 0:
         last = parts[-1]
         ends = [match.end() for match in _SENTENCE_END.finditer(last)]
         keep = max((end for end in ends if end <= len(last) - over), default=0)

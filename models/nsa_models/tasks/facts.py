@@ -26,7 +26,58 @@ class Fact:
     asks_all: tuple[str, ...]
 
 
+_NAMED = {"person": "{key}", "place": "{key}", "thing": "the {key}", "code": "unit {key}"}
+"""How a key of a kind is named in a sentence about one of its attributes."""
+
+_ATTRIBUTES = (
+    ("account number", "person", "number"),
+    ("population", "place", "number"),
+    ("serial number", "thing", "number"),
+    ("token", "code", "number"),
+    ("licence plate", "person", "code"),
+    ("postal code", "place", "code"),
+    ("shelf mark", "thing", "code"),
+    ("nickname", "person", "word"),
+    ("emblem", "place", "word"),
+    ("birthday", "person", "date"),
+    ("market day", "place", "date"),
+    ("day of purchase", "thing", "date"),
+    ("inspection day", "code", "date"),
+    ("tutor", "person", "person"),
+    ("mayor", "place", "person"),
+    ("keeper", "thing", "person"),
+    ("operator", "code", "person"),
+    ("closing time", "place", "time"),
+    ("time of arrival", "person", "time"),
+)
+"""Attributes for training: what, of which kind of key, and the kind of value."""
+
+
+def _of_attribute(attribute: str, key: str, value: str) -> Fact:
+    named = _NAMED[key]
+    return Fact(
+        key=key,
+        value=value,
+        says=(
+            f"The {attribute} of {named} is {{value}}.",
+            f"For {named} the {attribute} is {{value}}.",
+            f"Note that {named} has {{value}} as {attribute}.",
+            f"As {attribute} of {named}, {{value}} was written down.",
+        ),
+        asks=(
+            f"What is the {attribute} of {named}?",
+            f"Say the {attribute} of {named}.",
+            f"Which {attribute} does {named} have?",
+        ),
+        asks_all=(
+            f"Name every {attribute} of {named}.",
+            f"What is each {attribute} that {named} has?",
+        ),
+    )
+
+
 _TRAIN = (
+    *(_of_attribute(*each) for each in _ATTRIBUTES),
     Fact(
         key="place",
         value="number",

@@ -20,7 +20,8 @@ _LISTS = {
         Quillfeather Rasmussen Silverthorn Tillinghast Underhill Vandermeer Whitlock Yarborough
         Zimmerman Ashdown Blackwood Cartwright Delacroix Ellsworth Featherstone Gallagher Hawthorne
         Ingersoll Jefferies Kowalczyk Lancaster Montague Northcote Osterman Petrovic Ravenscroft
-        Santangelo Thistlewood Upchurch Villanueva Wadsworth Yamamoto Zeller Armitage Beauchamp Cavendish""",
+        Santangelo Thistlewood Upchurch Villanueva Wadsworth Yamamoto Zeller Armitage Beauchamp
+        Cavendish""",
     "place": """Alderbrook Brindlemoor Carrowmere Dunhaven Eskerdale Fennimore Gallowgate
         Hartsholme Inverlaith Juniperford Kestrelton Lambsgate Marrowby Netherwick Ottervale
         Pennywhistle Quarrington Rookhope Saltmarsh Thornleigh Umberfield Vellenstead Wexcombe

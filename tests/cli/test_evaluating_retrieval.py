@@ -1,0 +1,45 @@
+"""Ranks of passages, by the model's look and by BM25."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nsa_cli.evaluating.retrieval import Bm25, best_rank, gold_blocks, look_scores
+
+
+def test_blocks_that_hold_half_of_the_evidence_or_are_half_evidence() -> None:
+    spans = [(0, 100), (100, 200), (200, 300), (300, 400), (0, 0)]
+    assert gold_blocks(spans, [(110, 130)]) == {1}
+    assert gold_blocks(spans, [(190, 210)]) == {1, 2}
+    assert gold_blocks(spans, [(195, 225)]) == {2}
+    assert gold_blocks(spans, [(40, 330)]) == {0, 1, 2}
+    assert gold_blocks(spans, [(10, 20), (310, 320)]) == {0, 3}
+
+
+def test_the_best_gold_block_counts_and_ties_do_not_help() -> None:
+    scores = [0.1, 0.5, 0.9, 0.3, 0.5]
+    assert best_rank(scores, {2}) == 1
+    assert best_rank(scores, {0, 3}) == 4
+    assert best_rank(scores, {1}) == 3
+    assert best_rank(scores, {1, 4}) == 2
+    assert best_rank([0.0, 0.0, 1.0], {0}) is None
+    assert best_rank(scores, set()) is None
+
+
+def test_the_first_and_last_blocks_rest_in_a_long_text() -> None:
+    scores = torch.tensor([9.0, 1.0, 2.0, 8.0, 7.0])
+    assert look_scores(scores, resting=True) == [0.0, 1.0, 2.0, 0.0, 0.0]
+    assert look_scores(scores, resting=False) == [9.0, 1.0, 2.0, 8.0, 7.0]
+    assert scores[0] == 9.0
+
+
+def test_bm25_ranks_by_words_that_are_rare() -> None:
+    pytest.importorskip("bm25s")
+    index = Bm25(["the gate opens", "the watchword for gate W811 is lynx", "a gate", "", "other"])
+    scores = index.scores("What is the watchword for gate W811?")
+    assert len(scores) == 5
+    assert max(scores) == scores[1] > scores[0] > 0
+    assert scores[3] == scores[4] == 0
+    assert index.scores("the of") == [0.0] * 5
+    assert index.scores("unheard") == [0.0] * 5
