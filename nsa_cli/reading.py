@@ -229,6 +229,7 @@ class Readings:
             if isinstance(live, StreamedCache):  # its tokens are written into the mapping
                 live.settle()
                 kept.length = done
+                kept.learn(live)
             store.commit(own, kept, start)
             start = done
             if live is kept and resident_bytes() > self.memory_bytes:

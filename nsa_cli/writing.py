@@ -83,6 +83,7 @@ class WriteBehind:
             context = torch.cuda.stream(self._stream)
         with context:
             copy_tokens(self._live, self._kept, start, stop)
+        self._kept.learn(self._live)
         self._store.commit(self._own, self._kept, start)
         if resident_bytes() > self._memory_bytes:
             self._store.remap(self._own, self._kept)

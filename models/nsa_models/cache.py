@@ -7,6 +7,7 @@ capacity in summaries.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -59,6 +60,7 @@ class KVCache:
     Attributes:
         keys: (L, B, G, T_max, D), after the rotary embedding.
         values: (L, B, G, T_max, D).
+        device: Where they are attended to.
         capacity: T_max.
         length: Tokens filled.
         lasting: Names of tensors that `allocate` gives with what they held before.
@@ -83,6 +85,7 @@ class KVCache:
         shape = cache_shape(config, capacity, batch)
         self.keys = self._allocate("keys", shape, dtype)
         self.values = self._allocate("values", shape, dtype)
+        self.device = self.keys.device
         self.capacity = capacity
         self.length = 0
         self.lasting = lasting
@@ -200,6 +203,13 @@ class KVCache:
         self._summarised[kind] = [total] * len(self.keys)
         return store[..., :total, :]
 
+    def learn(self, other: KVCache) -> None:
+        """Make summaries as another cache does that has attended, and on its device."""
+        self._learned = {
+            layer: partial(_elsewhere, summarise, other.device)
+            for layer, summarise in other._learned.items()
+        }
+
     def move_to(self, room: KVCache) -> None:
         """Go on in the room of another cache, which holds the same already: another mapping."""
         assert room.keys.shape == self.keys.shape, (room.keys.shape, self.keys.shape)
@@ -227,6 +237,11 @@ class KVCache:
         for (block, stride), counts in self._summarised.items():
             complete = max(0, (self.length - block) // stride + 1)
             counts[layer] = min(counts[layer], complete)
+
+
+def _elsewhere(summarise: Summarise, device: torch.device, k: Tensor, first: int) -> Tensor:
+    """Summaries of keys that do not lie where φ does."""
+    return summarise(k.to(device), first=first).to(k.device)
 
 
 def cache_shape(config: NSAConfig, capacity: int, batch: int = 1) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ class StreamedCache(KVCache):
 
         batch = host.keys.shape[1]
         super().__init__(config, host.capacity, batch=batch, dtype=dtype, allocate=allocate)
-        self.length = host.length
+        self.length, self.device = host.length, device
         # (2, 2, B, G, T_max, D): two layers' room, keys and values.
         self._rooms = torch.zeros(2, 2, *host.keys.shape[1:], dtype=dtype, device=device)
         self._held: list[tuple[int, int]] = [(-1, 0), (-1, 0)]
@@ -56,7 +56,7 @@ class StreamedCache(KVCache):
         if self._held[layer % 2] != (layer, start):
             self._fetch(layer)
         if self._transfers is not None:
-            torch.cuda.current_stream(room.device).wait_stream(self._transfers)
+            torch.cuda.current_stream(self.device).wait_stream(self._transfers)
         room[0, :, :, start:end] = k
         room[1, :, :, start:end] = v
         self._held[layer % 2] = (-1, 0)  # until the step is counted, it may be made anew
@@ -74,7 +74,7 @@ class StreamedCache(KVCache):
         for layer in range(len(self.keys)):
             self._fetch(layer)
             if self._transfers is not None:
-                torch.cuda.current_stream(self._rooms.device).wait_stream(self._transfers)
+                torch.cuda.current_stream(self.device).wait_stream(self._transfers)
             keys = self._rooms[layer % 2, 0, :, :, : self.length]
             self._summarise(layer, keys, settings)
         total = max(0, (self.length - settings.compress_block) // settings.compress_stride + 1)
@@ -83,7 +83,7 @@ class StreamedCache(KVCache):
     def settle(self) -> None:
         """Wait until what was appended lies with the host."""
         if self._transfers is not None:
-            torch.cuda.current_stream(self._rooms.device).synchronize()
+            torch.cuda.current_stream(self.device).synchronize()
 
     def _fetch(self, layer: int) -> None:
         """Send a layer's filled part on its way to the device, into the room that is its own."""
@@ -91,7 +91,7 @@ class StreamedCache(KVCache):
         context: AbstractContextManager[object] = nullcontext()
         if self._transfers is not None:
             # Whoever attended from this room has done so, and what was appended has left.
-            self._transfers.wait_stream(torch.cuda.current_stream(room.device))
+            self._transfers.wait_stream(torch.cuda.current_stream(self.device))
             context = torch.cuda.stream(self._transfers)
         with context:
             for kept, made in ((self.keys, room[0]), (self.values, room[1])):

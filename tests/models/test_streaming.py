@@ -157,3 +157,31 @@ def test_a_cache_lies_on_the_card_while_it_fits(card: Any, monkeypatch: pytest.M
     new_cache(config, 100, dtype, card(0), host=host)
     assert made == [(config, host, torch.device("cuda", 0))]
     assert isinstance(new_cache(config, 100, dtype, CPU), KVCache)
+
+
+def test_a_learned_compression_is_streamed_and_kept(seed: int) -> None:
+    """Its summaries are the same wherever keys lie, and made by it in a cache that never attended.
+
+    It is not the mean.
+    """
+    model = build(seed, 2, compress_hidden=8, select_count=1)
+    with torch.no_grad():
+        for attention in model.attentions:
+            assert attention.compression is not None
+            attention.compression.outer.bias.normal_()
+    reading = model.config.reading()
+    plain = read(model, KVCache(model.config, LENGTH + 60))
+    streamed = StreamedCache(model.config, KVCache(model.config, LENGTH + 60), CPU)
+    read(model, streamed)
+    kept = KVCache(model.config, LENGTH + 60)
+    kept.keys.copy_(plain.keys)
+    kept.length = plain.length
+    with torch.inference_mode():
+        means = KVCache(model.config, LENGTH + 60)
+        means.keys.copy_(plain.keys)
+        means.length = plain.length
+        kept.learn(plain)
+        expected, *found = (each.summaries(reading) for each in (plain, streamed, kept, means))
+    for summaries in found[:2]:
+        torch.testing.assert_close(summaries, expected, rtol=1e-4, atol=1e-4)
+    assert (found[2] - expected).abs().max() > 0.1
