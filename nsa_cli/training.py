@@ -203,7 +203,7 @@ def _tune(
             collect(model, 2.0, base=where.fingerprint, settings=settings, about=about),
         )
 
-    tune(model, source, config.answering(), course, log.tell("tune"), save, seed=plan.seed)
+    tune(model, source, course, log.tell("tune"), save, seed=plan.seed)
 
 
 def _resume(model: NSAForCausalLM, plan: Training) -> int:

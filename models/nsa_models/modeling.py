@@ -29,6 +29,9 @@ from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
 from nsa_models.linear import Linear
 
+Answering = tuple[int, AttentionSettings]
+"""The position at which a question begins, and what it and the answer attend to."""
+
 Probe = Callable[[int, Tensor, Tensor], None]
 """Shown a layer's number, its queries (B, H, T, D) and its keys (B, G, S, D), both rotated."""
 
@@ -135,6 +138,7 @@ class NSAAttention(nn.Module):
         settings: AttentionSettings,
         cache: LayerCache | None,
         return_mass: bool,
+        answering: Answering | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend: output (B, T, width) and, if asked for, block mass (B, H, T, N)."""
         q, k, v = (
@@ -154,13 +158,28 @@ class NSAAttention(nn.Module):
         if self.gate_proj is not None:
             gates = self.gate_proj(x).sigmoid().unflatten(-1, (self.heads, 3)).transpose(1, 2)
         if cache is None:
-            summary_k = None
-            if summarise is not None and not settings.covers(k.shape[2]):
-                summary_k = summarise(k)
-            result = nsa_attention(
-                q, k, v, settings, summary_k=summary_k, gates=gates, return_mass=return_mass
-            )
-            out, mass = result.out, result.mass
+            parts = [(0, q.shape[2], settings)]
+            if answering is not None:
+                parts = [(0, answering[0], settings), (answering[0], q.shape[2], answering[1])]
+            results = []
+            for start, end, of in parts:
+                keys = k[:, :, :end]
+                summary_k = None
+                if summarise is not None and not of.covers(end):
+                    summary_k = summarise(keys)
+                results.append(
+                    nsa_attention(
+                        q[:, :, start:end],
+                        keys,
+                        v[:, :, :end],
+                        of,
+                        summary_k=summary_k,
+                        gates=None if gates is None else gates[:, :, start:end],
+                        return_mass=return_mass,
+                    )
+                )
+            out = torch.cat([each.out for each in results], dim=2)
+            mass = results[-1].mass
         else:
             out, mass = cache.attend(self.layer, q, k, v, settings, gates, return_mass, summarise)
         return self.o_proj(out.transpose(1, 2).flatten(2)), mass
@@ -257,6 +276,7 @@ class NSAForCausalLM(PreTrainedModel):
         last_logits: int | None = None,
         logits_at: Tensor | None = None,
         return_mass: bool = False,
+        answering: Answering | None = None,
     ) -> NSAOutput:
         """Run the model over the next tokens.
 
@@ -268,7 +288,10 @@ class NSAForCausalLM(PreTrainedModel):
             last_logits: How many positions, from the end, to give logits for; all when None.
             logits_at: (P,) the positions among these to give logits for, instead.
             return_mass: Whether to return every layer's attention mass per block.
+            answering: A question in the same call as the text, as training has it; then there is
+                no cache, and the mass is that of the question and the answer.
         """
+        assert cache is None or answering is None
         settings = self.config.reading() if settings is None else settings
         if cache is None:
             positions = torch.arange(input_ids.shape[1], device=input_ids.device)
@@ -279,7 +302,7 @@ class NSAForCausalLM(PreTrainedModel):
         frequencies = self.model.rotary.frequencies(x.device)
         masses = []
         for layer in self.model.layers:
-            x, mass = layer(x, rope, frequencies, settings, cache, return_mass)
+            x, mass = layer(x, rope, frequencies, settings, cache, return_mass, answering)
             masses.append(mass)
         if cache is not None:
             cache.advance(input_ids.shape[1])

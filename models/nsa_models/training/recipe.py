@@ -235,7 +235,6 @@ def distill(
 def tune(
     model: NSAForCausalLM,
     lessons: Iterator[Lesson],
-    settings: AttentionSettings,
     course: Course,
     tell: Tell,
     save: Save,
@@ -246,14 +245,15 @@ def tune(
 
     Args:
         model: With low-rank changes (`peft.inject_adapter_in_model`) that take gradients.
-        lessons: What to learn from.
-        settings: What every query attends to.
+        lessons: What to learn from. Text and questions attend as the model's configuration has
+            it for reading and answering.
         course: How long, and how.
         tell: See `Stage`.
         save: See `Stage`; the heads' evidence is in `model.evidence` by then.
         seed: Of the positions looked at.
     """
     rng = np.random.default_rng(seed)
+    reading, settings = model.config.reading(), model.config.answering()
     phis = [attention.compression for attention in model.attentions]
     learners: list[dict[str, Learner]] = [{} if phi is None else {"φ": phi} for phi in phis]
     inside = {id(p) for phi in phis if phi is not None for p in phi.parameters()}
@@ -284,7 +284,7 @@ def tune(
         answers = [np.arange(*each.answer) for each in lesson.asked]
         text = rng.integers(max(1, lesson.document[0]), lesson.document[1], course.text_tokens)
         wanted = torch.as_tensor(np.concatenate([*answers, text]), device=model.device)
-        logits = _run(model, lesson, settings, probe, wanted - 1, gradients=True)
+        logits = _run(model, lesson, reading, probe, wanted - 1, settings, gradients=True)
         ids = torch.as_tensor(lesson.ids, dtype=torch.long, device=model.device)
         each = F.cross_entropy(logits.float(), ids[wanted], reduction="none")
         count = len(wanted) - len(text)
@@ -318,6 +318,7 @@ def _run(
     settings: AttentionSettings,
     probe: Probe,
     at: Tensor,
+    answering: AttentionSettings | None = None,
     *,
     gradients: bool,
 ) -> Tensor:
@@ -339,7 +340,11 @@ def _run(
             torch.set_grad_enabled(gradients),
             torch.autocast(model.device.type, torch.bfloat16, enabled=cuda),
         ):
-            output = model(ids[None], settings=settings, logits_at=at)
+            behind = lesson.document[1]
+            then = None
+            if answering is not None and behind < len(ids):
+                then = (behind, answering)
+            output = model(ids[None], settings=settings, logits_at=at, answering=then)
     finally:
         for attention in model.attentions:
             attention.probe = None
