@@ -22,6 +22,7 @@ from nsa_cli.commands import (
     find,
     models,
     summarize,
+    train,
 )
 
 _EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
@@ -101,6 +102,7 @@ app.command(help=summarize.HELP)(summarize.summarize)
 app.command(help=chat.HELP)(chat.chat)
 app.command(help=batch.HELP)(batch.batch)
 app.command(help=doctor.HELP)(doctor.doctor)
+app.command("train")(train.train_command)
 app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
 app.add_typer(cache.cache, name="cache")
 app.add_typer(models.models, name="models")

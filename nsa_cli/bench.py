@@ -31,7 +31,10 @@ Row = dict[str, Any]
 
 ATTENTIONS = ("nsa", "dense")
 
-_QUESTION_TOKENS, _ANSWER_TOKENS = 32, 17
+_QUESTION_TOKENS = 32
+_ANSWER_TOKENS = {"cpu": 17, "cuda": 129}
+_WARM_TOKENS = {"cpu": 64, "cuda": 140_000}
+"""Tokens that are read beforehand: on CUDA past those from which on NSA's kernels are others."""
 
 
 def bench_read(
@@ -40,6 +43,9 @@ def bench_read(
     device: str,
     on_row: Callable[[Row], None],
     quantization: str | None = None,
+    *,
+    random_weights: bool = False,
+    answer_blocks: int | None = None,
 ) -> dict[str, Any]:
     """Measure both kinds of attention at every length.
 
@@ -49,9 +55,11 @@ def bench_read(
         device: `auto`, `cpu` or `cuda`.
         on_row: Called with each measurement as it is made.
         quantization: How weights are stored in fewer bits; None as they are.
+        random_weights: Whether to take only the model's shape, with random weights.
+        answer_blocks: Blocks that questions attend to after NSA's reading; None for all.
 
     Returns:
-        `rows`, `ratios` (NSA over dense, by length) and `versions`.
+        `rows`, `ratios` and `decode_ratios` (NSA over dense, by length), `notes` and `versions`.
 
     Raises:
         NsaError: If a measurement fails.
@@ -59,86 +67,133 @@ def bench_read(
     rows: list[Row] = []
     for length in lengths:
         for attention in ATTENTIONS:
-            request = json.dumps(
-                {
-                    "length": length,
-                    "attention": attention,
-                    "model": model,
-                    "device": device,
-                    "quantization": quantization,
-                }
-            )
+            request = {
+                "length": length,
+                "attention": attention,
+                "model": model,
+                "device": device,
+                "quantization": quantization,
+                "random_weights": random_weights,
+                "answer_blocks": answer_blocks,
+            }
             run = subprocess.run(
-                [sys.executable, "-c", _CHILD], input=request, capture_output=True, text=True
+                [sys.executable, "-c", _CHILD],
+                input=json.dumps(request),
+                capture_output=True,
+                text=True,
             )
             if run.returncode:
                 why = (run.stderr.strip().splitlines() or ["it gave no reason"])[-1]
                 raise NsaError(f"reading {length:,} tokens with {attention} failed: {why}")
             rows.append(json.loads(run.stdout))
             on_row(rows[-1])
-    speed = {(r["length"], r["attention"]): r["prefill_tokens_per_second"] for r in rows}
     return {
         "rows": rows,
-        "ratios": {
-            str(length): round(speed[length, "nsa"] / speed[length, "dense"], 3)
-            for length in lengths
-        },
+        "ratios": _ratios(rows, "prefill_tokens_per_second"),
+        "decode_ratios": _ratios(rows, "decode_tokens_per_second"),
+        "notes": _notes(rows),
         "versions": _versions(),
     }
 
 
+def _ratios(rows: Sequence[Row], of: str) -> dict[str, float]:
+    """NSA over dense, by length."""
+    speed = {(row["length"], row["attention"]): row[of] for row in rows}
+    lengths = dict.fromkeys(row["length"] for row in rows)
+    return {
+        str(length): round(speed[length, "nsa"] / speed[length, "dense"], 3) for length in lengths
+    }
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """What a reader of the figures must know beside them."""
+    notes = []
+    if any(row["random_weights"] for row in rows):
+        notes.append("random weights of this shape: speeds are those of trained ones")
+    trained = min(row["trained_tokens"] for row in rows)
+    if any(row["length"] > trained for row in rows):
+        notes.append(
+            f"the model was trained for {trained:,} tokens: past that only the speed tells anything"
+        )
+    return notes
+
+
 def measure_here() -> None:
-    """Read random tokens in this process; the request comes on standard input as JSON."""
+    """Measure in this process; the request comes on standard input as JSON."""
+    json.dump(measure(json.load(sys.stdin)), sys.stdout)
+
+
+def measure(request: dict[str, Any]) -> Row:
+    """Read random tokens and put questions to them; the request's keys are those of `bench_read`.
+
+    Raises:
+        NsaError: If the model or the device cannot be had.
+    """
     import torch
 
     from nsa_cli.engine import pick_device
     from nsa_cli.memory import peak_memory_bytes
-    from nsa_models.extension import extend_context
-    from nsa_models.loading import load_config, load_model
+    from nsa_models.extension import extend_context, longest_context
+    from nsa_models.loading import load_config, load_model, random_model
     from nsa_models.resolve import resolve_model
 
-    request = json.load(sys.stdin)
     length, attention = int(request["length"]), request["attention"]
-    settings = {} if attention == "nsa" else {"select_count": None}
+    settings: dict[str, int | None] = {"answer_select_count": request["answer_blocks"]}
+    if attention == "dense":
+        settings = {"select_count": None, "answer_select_count": None}
     where = resolve_model(request["model"], on_progress=lambda *_: None, on_note=lambda _: None)
-    config, family = load_config(where.folder, **settings)
-    if length > config.max_position_embeddings:
+    config, family = load_config(where.folder, where.adapter, **settings)
+    trained = config.max_position_embeddings
+    if trained < length and trained < longest_context(config, family):
         extend_context(config, family)
     device = pick_device(request["device"])
-    model = load_model(where.folder, config, device=device, quantization=request["quantization"])
+    on_cuda = device.type == "cuda"
+    if request["random_weights"]:
+        model = random_model(config, device=device)
+    else:
+        model = load_model(
+            where.folder, config, device=device, quantization=request["quantization"]
+        )
     ids = torch.randint(0, config.vocab_size, (length,), dtype=torch.int32)
-    _read(model, ids[:64], 0)
+    # Kernels are compiled at first use.
+    warm = ids[: _WARM_TOKENS[device.type] if attention == "nsa" or not on_cuda else 8192]
+    _ask(model, _read(model, warm, _QUESTION_TOKENS + 4), 4)
+    if on_cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    answer = _ANSWER_TOKENS[device.type]
     began = time.monotonic()
-    cache = _read(model, ids, _QUESTION_TOKENS + _ANSWER_TOKENS)
+    cache = _read(model, ids, _QUESTION_TOKENS + answer)
     seconds = time.monotonic() - began
-    first, _ = _ask(model, cache)
-    again, speed = _ask(model, cache)
-    json.dump(
-        {
-            "length": length,
-            "attention": attention,
-            "quantization": request["quantization"],
-            "prefill_tokens_per_second": round(length / seconds, 1),
-            "prefill_seconds": round(seconds, 2),
-            "first_token_seconds": round(seconds + first, 2),
-            "second_first_token_seconds": round(again, 4),
-            "decode_tokens_per_second": round(speed, 2),
-            "cache_bytes": 2 * cache.keys[..., :length, :].numel() * cache.keys.element_size(),
-            "peak_memory_bytes": peak_memory_bytes(),
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        },
-        sys.stdout,
-    )
+    first, _ = _ask(model, cache, answer)
+    again, speed = _ask(model, cache, answer)
+    return {
+        "length": length,
+        "attention": attention,
+        "quantization": request["quantization"],
+        "random_weights": request["random_weights"],
+        "answer_blocks": config.answer_select_count,
+        "trained_tokens": trained,
+        "prefill_tokens_per_second": round(length / seconds, 1),
+        "prefill_seconds": round(seconds, 2),
+        "first_token_seconds": round(seconds + first, 2),
+        "second_first_token_seconds": round(again, 4),
+        "decode_tokens_per_second": round(speed, 2),
+        "cache_bytes": 2 * cache.keys[..., :length, :].numel() * cache.keys.element_size(),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_device_memory_bytes": torch.cuda.max_memory_allocated() if on_cuda else None,
+        "device": torch.cuda.get_device_name() if on_cuda else "cpu",
+    }
 
 
 def _read(model: NSAForCausalLM, ids: Tensor, room: int) -> KVCache:
     """Read some tokens into a cache of their own, with room behind, and wait for the device."""
     import torch
 
-    from nsa_models.cache import KVCache
     from nsa_models.generation import prefill
+    from nsa_models.placement import new_cache
 
-    cache = KVCache(model.config, len(ids) + room, dtype=model.dtype, device=model.device)
+    cache = new_cache(model.config, len(ids) + room, model.dtype, model.device)
     for _ in prefill(model, ids, cache):
         pass
     if model.device.type == "cuda":
@@ -146,11 +201,14 @@ def _read(model: NSAForCausalLM, ids: Tensor, room: int) -> KVCache:
     return cache
 
 
-def _ask(model: NSAForCausalLM, cache: KVCache) -> tuple[float, float]:
+def _ask(model: NSAForCausalLM, cache: KVCache, tokens: int) -> tuple[float, float]:
     """Put a random question to what was read, and leave the cache as it was.
 
+    Nothing is drafted: random text repeats itself more than an answer does.
+
     Returns:
-        Seconds to the first token, and tokens a second from then on.
+        Seconds to the first token, and tokens a second from the third on: a CUDA device captures
+        the step while it makes the second.
     """
     import torch
 
@@ -159,10 +217,10 @@ def _ask(model: NSAForCausalLM, cache: KVCache) -> tuple[float, float]:
     length = cache.length
     question = torch.randint(0, model.config.vocab_size, (_QUESTION_TOKENS,))
     began = time.monotonic()
-    steps = decode(model, question, cache, max_tokens=_ANSWER_TOKENS, stop_ids=frozenset())
+    steps = decode(model, question, cache, max_tokens=tokens, stop_ids=frozenset(), draft_tokens=0)
     times = [time.monotonic() for _ in steps]
     cache.truncate(length)
-    return times[0] - began, (len(times) - 1) / (times[-1] - times[0])
+    return times[0] - began, (len(times) - 2) / (times[-1] - times[1])
 
 
 def save_plot(result: dict[str, Any], path: Path) -> None:
@@ -217,11 +275,13 @@ def print_table(result: dict[str, Any]) -> None:
             f"{row['second_first_token_seconds']:.2f}",
             f"{row['decode_tokens_per_second']:.1f}",
             f"{row['cache_bytes'] / 1e9:.2f}",
-            f"{row['peak_memory_bytes'] / 1e9:.2f}",
+            f"{(row['peak_device_memory_bytes'] or row['peak_memory_bytes']) / 1e9:.2f}",
             f"{ratio:.2f}",
         )
     console = Console(highlight=False)
     console.print(table)
+    for note in result["notes"]:
+        console.print(note)
     devices = sorted({row["device"] for row in result["rows"]})
     console.print(
         ", ".join(devices)

@@ -37,6 +37,7 @@ class Desk:
                 Progress(task=task, done=done, total=total, unit="bytes")
             ),
             on_note=lambda text: emit(Note(text=text)),
+            adapter=options.adapter,
         )
         self._session: Session | None = None
         self._open: tuple[bytes, OpenText] | None = None

@@ -70,7 +70,7 @@ def refuse_by_length(where: ModelFolder, characters: int) -> None:
     Raises:
         DoesNotFitError: If even with very long tokens it has too many.
     """
-    longest = longest_context(*load_config(where.folder))
+    longest = longest_context(*load_config(where.folder, where.adapter))
     if characters > longest * _LONGEST_TOKEN:
         raise DoesNotFitError(
             f"the text has {characters:,} characters, and {where.name} carries {longest:,} tokens",
@@ -89,7 +89,7 @@ def fitting_config(
     settings: dict[str, int | None] = {"select_count": None} if options.dense else {}
     if options.answer_blocks is not None:
         settings["answer_select_count"] = options.answer_blocks
-    config, family = load_config(where.folder, **settings)
+    config, family = load_config(where.folder, where.adapter, **settings)
     needed, trained = text_tokens + more_tokens, config.max_position_embeddings
     if needed <= trained:
         return config
@@ -134,7 +134,8 @@ def block_scores(model: NSAForCausalLM, cache: KVCache, text: Text, asked: Quest
             )
     finally:  # Ctrl-C in a chat
         cache.truncate(length)
-    scores = question_evidence(output.mass[:, 0], asked.instruction, asked.asked).cpu()
+    evidence = question_evidence(output.mass[:, 0], asked.instruction, asked.asked, model.evidence)
+    scores = evidence.cpu()
     scores = scores[: -(-length // size)]
     for block in range(len(scores)):
         if text.span(block * size, min((block + 1) * size, length)) is None:
@@ -227,7 +228,8 @@ def decode_answer(
     stop_ids = loaded.tokenizer.stop_ids
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     size = loaded.model.config.select_block
-    mass = torch.zeros(-(-len(text.ids) // size))
+    # Summed on the device: only the tokens' ids come over one by one.
+    mass = torch.zeros(-(-len(text.ids) // size), device=loaded.model.device)
     pieces: list[str] = []
     tokens, reason, first = 0, "length", 0.0
     steps = decode(
@@ -247,7 +249,7 @@ def decode_answer(
         if step.id in stop_ids:
             reason = "stop"
             break
-        mass += answer_evidence(step.mass).cpu()[: len(mass)]
+        mass += answer_evidence(step.mass)[: len(mass)]
         piece = decoder.decode(loaded.tokenizer.decode_bytes(step.id))
         if not pieces:
             piece = piece.lstrip()
@@ -261,7 +263,7 @@ def decode_answer(
     return Answer(
         text="".join(pieces).rstrip(),
         tokens=tokens,
-        mass=mass,
+        mass=mass.cpu(),
         finish_reason=reason,
         first_token_seconds=first,
         tokens_per_second=(tokens - 1) / spent if tokens > 1 and spent > 0 else 0.0,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_BACKGROUND = 2.0
+BACKGROUND = 2.0
 """How many times the attention of the instruction's tokens counts as ordinary."""
 
 
@@ -28,17 +28,23 @@ class Passage:
     score: float
 
 
-def question_evidence(mass: Tensor, instruction: int, question: int) -> Tensor:
+def question_evidence(
+    mass: Tensor, instruction: int, question: int, weights: Tensor | None = None
+) -> Tensor:
     """Surplus attention that a question gives each block: (N,).
 
     Args:
         mass: (L, H, T, N) of the tokens after the text: instruction, question, template.
         instruction: Tokens before the question, the same for any question; the background.
         question: Tokens of the question itself.
+        weights: (L, H) how much each head counts; all alike when None.
     """
     ordinary = mass[:, :, :instruction].mean(dim=2, keepdim=True)
     asked = mass[:, :, instruction : instruction + question]
-    return (asked - _BACKGROUND * ordinary).clamp(min=0).square().sum(dim=(0, 1, 2))
+    surplus = (asked - BACKGROUND * ordinary).clamp(min=0).square().sum(dim=2)
+    if weights is not None:
+        surplus = surplus * weights[:, :, None]
+    return surplus.sum(dim=(0, 1))
 
 
 def answer_evidence(mass: Tensor) -> Tensor:

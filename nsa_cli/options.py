@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nsa_models.resolve import SHIPPED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -11,6 +13,8 @@ class Options:
 
     Attributes:
         model: Name, folder, file or hub id.
+        adapter: Folder of trained changes; `SHIPPED` for those that come with the model, None for
+            the model as it is.
         device: `auto`, `cpu` or `cuda`.
         dense: Whether to read with dense attention instead of NSA.
         password: Of an encrypted PDF.
@@ -27,6 +31,7 @@ class Options:
     """
 
     model: str
+    adapter: str | None = SHIPPED
     device: str = "auto"
     dense: bool = False
     password: str | None = None

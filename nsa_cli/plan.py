@@ -16,6 +16,7 @@ from nsa_kernels.precision import widens
 from nsa_models.cache import cache_shape
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import DoesNotFitError
+from nsa_models.placement import fits_device
 
 _SAFE_SHARE = 0.7
 """Of the memory that is free, what reading takes at most unless it is told otherwise."""
@@ -23,7 +24,10 @@ _SAFE_SHARE = 0.7
 _PROGRAM_BYTES = 700_000_000
 """The program with its libraries, and what one segment of a small model needs."""
 
-_PROBE_ROWS = 512
+_PROBES = {"cpu": (512, 1024), "cuda": (8192, 4096)}
+"""Rows, and width, of a product that shows a device's speed."""
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,7 @@ def estimate(
     reused: int,
     kept_in: Path | None,
     memory_bytes: int | None,
+    device: torch.device = _CPU,
 ) -> Estimate:
     """Estimate a reading.
 
@@ -74,6 +79,7 @@ def estimate(
         reused: Tokens that are kept from earlier.
         kept_in: Where the reading will be kept; None if it is not.
         memory_bytes: What it may take; None for a safe share of what is free.
+        device: Where it will be read.
     """
     dtype = weights_dtype(config)
     per_token = 2 * math.prod(cache_shape(config, 1)) * dtype.itemsize
@@ -81,14 +87,16 @@ def estimate(
     answering = config.answering()
     per_kept = per_token + (0 if answering.dense else per_token // 2 // answering.compress_stride)
     memory = _PROGRAM_BYTES + sum(path.stat().st_size for path in weights.glob("*.safetensors"))
-    if kept_in is None:
+    if device.type == "cuda" and fits_device(config, tokens, dtype, device):
+        pass  # keys and values lie there
+    elif kept_in is None:
         memory += tokens * (per_token + summaries)
     elif answering.dense:
         memory += tokens * summaries
     return Estimate(
         tokens=tokens,
         reused_tokens=reused,
-        seconds=round((tokens - reused) * _seconds_per_token(config, tokens, dtype), 3),
+        seconds=round((tokens - reused) * _seconds_per_token(config, tokens, dtype, device), 3),
         disk_bytes=0 if kept_in is None else tokens * per_kept,
         disk_free_bytes=0 if kept_in is None else _disk_free(kept_in),
         memory_bytes=memory,
@@ -127,7 +135,9 @@ def _disk_free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _seconds_per_token(config: NSAConfig, tokens: int, dtype: torch.dtype) -> float:
+def _seconds_per_token(
+    config: NSAConfig, tokens: int, dtype: torch.dtype, device: torch.device
+) -> float:
     """Time of a token, from its multiplications and how quickly this machine makes them now."""
     assert config.head_dim is not None
     width, dim = config.hidden_size, config.head_dim
@@ -142,15 +152,18 @@ def _seconds_per_token(config: NSAConfig, tokens: int, dtype: torch.dtype) -> fl
             attended = chosen
             scored = tokens / 2 / settings.compress_stride / settings.score_stride
     attention = heads * dim * (2 * attended + scored)
-    return 2 * config.num_hidden_layers * (projections + attention) * _seconds_per_flop(dtype)
+    flops = 2 * config.num_hidden_layers * (projections + attention)
+    return flops * _seconds_per_flop(dtype, device)
 
 
-def _seconds_per_flop(dtype: torch.dtype) -> float:
+def _seconds_per_flop(dtype: torch.dtype, device: torch.device) -> float:
     """Time of one multiplication or addition in a product of large matrices."""
-    a, b = (torch.ones(rows, 1024, dtype=dtype) for rows in (_PROBE_ROWS, 1024))
-    if widens(a, _PROBE_ROWS):
+    rows, width = _PROBES[device.type]
+    a, b = (torch.ones(size, width, dtype=dtype, device=device) for size in (rows, width))
+    if widens(a, rows):
         a, b = a.float(), b.float()
-    F.linear(a, b)
+    # What is read of the second product waits for it, wherever it is made.
+    float(F.linear(a, b)[0, 0])
     began = time.perf_counter()
-    F.linear(a, b)
-    return (time.perf_counter() - began) / (2 * _PROBE_ROWS * 1024 * 1024)
+    float(F.linear(a, b)[0, 0])
+    return (time.perf_counter() - began) / (2 * rows * width * width)

@@ -13,9 +13,12 @@ from nsa_models.tokenizer import Tokenizer
 
 _INTRODUCTION = "Document:\n\n"
 _INSTRUCTION = "\n\nAnswer briefly, from the document only.\n\nQuestion: "
+_ANSWER = "\nAnswer:"
+_NEXT = "\n\nQuestion:"
 _GAP = "\n...\n"
 
 Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
+Spans = tuple[tuple[int, int], tuple[int, int]]
 Characters = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
@@ -77,8 +80,11 @@ class Prompter:
 
     def whole(self, document: Document) -> Text:
         """All of a document."""
-        part = self._tokenizer.encode_with_offsets(document.text)
-        return self._text([part], len(document.text))
+        return self.plain(document.text)
+
+    def plain(self, text: str) -> Text:
+        """A text in the place of a document's."""
+        return self._text([self._tokenizer.encode_with_offsets(text)], len(text))
 
     def excerpts(self, document: Document, passages: Sequence[Passage]) -> Text:
         """Some passages of a document, in its order."""
@@ -106,6 +112,33 @@ class Prompter:
     def room(self, question: str) -> int:
         """Tokens that a question takes behind a text."""
         return len(self.question(question).ids)
+
+    def lesson(self, questions: Sequence[tuple[str, str]]) -> tuple[Ids, list[Spans]]:
+        """Questions with their answers behind a text, as one conversation to learn from.
+
+        Args:
+            questions: Each with its answer; the last is answered as `question` has it, those
+                before it as `earlier` there.
+
+        Returns:
+            The ids, and for each question its place in them and that of its answer, the token
+            that ends it included.
+        """
+        encode = self._tokenizer.encode
+        end = [i for i in self._after.tolist() if i in self._tokenizer.stop_ids][:1]
+        parts, spans = [encode(_INSTRUCTION)], []
+        for number, (asked, answer) in enumerate(questions):
+            last = number == len(questions) - 1
+            asks = encode(asked.strip() if number == 0 else f" {asked.strip()}")
+            leads = self._after if last else encode(_ANSWER)
+            says = encode(answer.strip() if last else f" {answer.strip()}")
+            ends = np.array(end, np.int32) if last else encode(_NEXT)
+            start = sum(len(part) for part in parts)
+            parts += [asks, leads, says, ends]
+            begins = start + len(asks) + len(leads)
+            stop = begins + len(says) + min(1, len(ends))
+            spans.append(((start, start + len(asks)), (begins, stop)))
+        return np.concatenate(parts), spans
 
     def _text(self, parts: Sequence[tuple[Ids, Characters]], end: int) -> Text:
         gap = self._tokenizer.encode(_GAP)

@@ -19,12 +19,15 @@ from nsa_cli.ledger import Checks, Ledger
 from nsa_cli.memory import resident_bytes
 from nsa_cli.plan import memory_limit
 from nsa_cli.store import ANSWER_ROOM, FORMAT, Ids, ReadingStore, Stored, copy_tokens
+from nsa_cli.writing import WriteBehind
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import NsaError
 from nsa_models.generation import prefill
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.paths import readings_folder
+from nsa_models.placement import new_cache
+from nsa_models.streaming import StreamedCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +121,7 @@ class Readings:
         if self.store is None:
             return self._in_memory(ids, room, name), 0
         try:
-            fits = room <= ANSWER_ROOM and self.model.device.type == "cpu"
+            fits = room <= ANSWER_ROOM and not self._apart
             if sparing and fits and (found := self._unchecked(self.store, ids)):
                 cache, self._checks = found
                 return cache, len(ids)
@@ -136,25 +139,39 @@ class Readings:
             pass
         return cache
 
-    def _new_cache(self, capacity: int) -> KVCache:
-        """An empty cache in the model's own memory."""
-        return KVCache(
-            self.model.config, capacity, dtype=self.model.dtype, device=self.model.device
-        )
+    @property
+    def _apart(self) -> bool:
+        """Whether the model's memory is not that which files are mapped into."""
+        return bool(self.model.device.type != "cpu")
+
+    def _new_cache(self, capacity: int, host: KVCache | None = None) -> KVCache:
+        """A cache where the model is, or streamed there from `host` if it does not fit."""
+        model = self.model
+        return new_cache(model.config, capacity, model.dtype, model.device, host=host)
 
     def _kept(self, store: ReadingStore, ids: Ids, room: int, name: str) -> tuple[KVCache, int]:
-        complete = self._complete(store, ids)
+        complete, live = self._complete(store, ids), None
         reused = len(ids)
         if complete is None:
             with self._writing(store, ids, name):
                 complete = self._complete(store, ids)
                 if complete is None:
-                    complete, reused = self._write(store, ids, name)
-        if room <= ANSWER_ROOM and self.model.device.type == "cpu":
-            return complete, reused
-        cache = self._new_cache(len(ids) + room)
-        copy_tokens(complete, cache, 0, complete.length)
-        return cache, reused
+                    live, reused = self._write(store, ids, room, name)
+        if live is not None:
+            return live, reused
+        assert complete is not None
+        return self._placed(complete, room), reused
+
+    def _placed(self, complete: KVCache, room: int) -> KVCache:
+        """A kept reading where the model can answer from it, with room for that."""
+        enough = room <= ANSWER_ROOM
+        if enough and not self._apart:
+            return complete
+        length = complete.length
+        cache = self._new_cache(length + room, complete if enough else None)
+        if cache.length < length:
+            copy_tokens(complete, cache, 0, length)
+        return cache
 
     def _complete(self, store: ReadingStore, ids: Ids) -> KVCache | None:
         """A kept reading of exactly these ids, whole, mapped for answering."""
@@ -185,8 +202,12 @@ class Readings:
         finally:
             lock.release()
 
-    def _write(self, store: ReadingStore, ids: Ids, name: str) -> tuple[KVCache, int]:
-        """Read and keep a text, going on from the longest first part that is kept."""
+    def _write(self, store: ReadingStore, ids: Ids, room: int, name: str) -> tuple[KVCache, int]:
+        """Read and keep a text, going on from the longest first part that is kept.
+
+        Returns:
+            A cache to answer from, and how many tokens did not have to be read.
+        """
         if (old := store.remove_outdated(ids)) is not None:
             self.emit(
                 Note(
@@ -196,18 +217,24 @@ class Readings:
             )
         own, kept = self._resume(store, ids)
         reused = start = kept.length
-        live = kept
-        if self.model.device.type != "cpu":
-            live = self._new_cache(len(ids))
+        live = self._new_cache(len(ids) + room, kept) if self._apart else kept
+        if self._apart and not isinstance(live, StreamedCache):
             copy_tokens(kept, live, 0, start)
+            with WriteBehind(store, own, live, kept, self.memory_bytes) as writer:
+                for done in self._segments(ids, live, name):
+                    writer.put(start, done)
+                    start = done
+            return live, reused
         for done in self._segments(ids, live, name):
-            if live is not kept:
-                copy_tokens(live, kept, start, done)
+            if isinstance(live, StreamedCache):  # its tokens are written into the mapping
+                live.settle()
+                kept.length = done
             store.commit(own, kept, start)
             start = done
-            if resident_bytes() > self.memory_bytes:
+            if live is kept and resident_bytes() > self.memory_bytes:
                 store.remap(own, kept)
-        return store.open(own, writable=False), reused
+        del live  # its room on the device goes before the next one's comes
+        return self._placed(store.open(own, writable=False), room), reused
 
     def _resume(self, store: ReadingStore, ids: Ids) -> tuple[Stored, KVCache]:
         """The reading to go on with: this text's own, or a new one with a kept first part."""

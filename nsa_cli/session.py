@@ -144,6 +144,7 @@ class Session:
             reused=kept[0][0] if kept else 0,
             kept_in=None if store is None else store.root,
             memory_bytes=self.options.memory_bytes,
+            device=pick_device(self.options.device),
         )
 
     def _load(self, config: NSAConfig) -> Loaded:
@@ -156,7 +157,13 @@ class Session:
                 raise UsageError(
                     f"--quantize {quantization} is for the CPU", hint="leave it out on a GPU"
                 )
-            model = load_model(self._where.folder, config, device=device, quantization=quantization)
+            model = load_model(
+                self._where.folder,
+                config,
+                device=device,
+                quantization=quantization,
+                adapter=self._where.adapter,
+            )
             self._loaded = held = Loaded(where=self._where, model=model, tokenizer=self.tokenizer)
         return held
 

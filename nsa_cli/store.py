@@ -389,7 +389,11 @@ def _common_prefix(first: Ids, second: Ids) -> int:
 
 
 def copy_tokens(source: KVCache, target: KVCache, start: int, stop: int) -> None:
-    """Copy the tokens from `start` to `stop` into a cache that holds those before them."""
-    target.keys[..., start:stop, :] = source.keys[..., start:stop, :]
-    target.values[..., start:stop, :] = source.values[..., start:stop, :]
+    """Copy the tokens from `start` to `stop` into a cache that holds those before them.
+
+    Strip by strip, each contiguous on either side: one cache may lie on a device.
+    """
+    for ours, theirs in ((source.keys, target.keys), (source.values, target.values)):
+        for strip, room in zip(ours.flatten(0, 2), theirs.flatten(0, 2), strict=True):
+            room[start:stop] = strip[start:stop]
     target.length = stop

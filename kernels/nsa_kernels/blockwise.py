@@ -26,6 +26,9 @@ from nsa_kernels.settings import AttentionSettings
 _KEYS_AT_ONCE = 2**17
 """Gathered keys held at a time, over tiles."""
 
+_SCORES_AT_ONCE = 2**28
+"""Scores that `block_mass` holds at a time: 1 GB."""
+
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention to every key, the queries being the last T positions: (B, H, T, D)."""
@@ -40,13 +43,24 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if trained or q.device.type != "cpu" or v.shape[-1] != q.shape[-1]:
         from torch.nn.attention.bias import causal_lower_right
 
+        mask = causal_lower_right(queries, keys)
+        if not trained and _takes_groups(q, k, v):
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
         repeat = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
-        mask = causal_lower_right(queries, keys)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     past = keys - queries
     own = _flash(q, k[:, :, past:], v[:, :, past:], causal=True)
     return _merge(_flash(q, k[:, :, :past], v[:, :, :past]), own).to(q.dtype)
+
+
+def _takes_groups(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether PyTorch's FlashAttention-2 can run here: it needs no copy of a key for each head."""
+    if q.device.type != "cuda":
+        return False
+    from torch.backends.cuda import SDPAParams, can_use_flash_attention
+
+    return can_use_flash_attention(SDPAParams(q, k, v, None, 0.0, True, True))
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> tuple[Tensor, Tensor]:
@@ -158,8 +172,8 @@ def causal_bias(
 def block_mass(q: Tensor, k: Tensor, blocks: Tensor | None, settings: AttentionSettings) -> Tensor:
     """Probability mass that each query gives each selection block: (B, H, T, N), fp32.
 
-    Scores are held in full, so this is for the few queries of an answer. Keys of blocks that
-    were not selected are not touched.
+    Scores are held in full, for some of the queries at a time: this is for the few of an answer.
+    Keys of blocks that were not selected are not touched.
 
     Args:
         q: (B, H, T, D), the last T of S positions.
@@ -171,6 +185,16 @@ def block_mass(q: Tensor, k: Tensor, blocks: Tensor | None, settings: AttentionS
     scale = 1.0 / math.sqrt(q.shape[-1])
     if blocks is not None:
         return _mass_of_selected(q * scale, k, blocks, settings)
+    at_once = max(1, _SCORES_AT_ONCE // (q.shape[0] * q.shape[1] * seq_len))
+    if at_once < queries:
+        size = settings.select_block
+        mass = q.new_zeros(*q.shape[:3], -(-seq_len // size), dtype=torch.float32)
+        for start in range(0, queries, at_once):
+            stop = min(start + at_once, queries)
+            end = seq_len - queries + stop
+            part = block_mass(q[:, :, start:stop], k[:, :, :end], None, settings)
+            mass[:, :, start:stop, : part.shape[-1]] = part
+        return mass
     grouped = q.unflatten(1, (groups, -1)).flatten(2, 3)
     scores = (grouped @ k.transpose(-1, -2)).float() * scale
     scores = scores.view(q.shape[0], groups, -1, queries, seq_len)
@@ -178,8 +202,8 @@ def block_mass(q: Tensor, k: Tensor, blocks: Tensor | None, settings: AttentionS
     hidden = torch.arange(seq_len, device=q.device) > position[:, None]
     probs = scores.masked_fill_(hidden, float("-inf")).softmax(dim=-1).flatten(1, 2)
     padded = F.pad(probs, (0, -seq_len % settings.select_block))
-    mass: Tensor = padded.unflatten(-1, (-1, settings.select_block)).sum(dim=-1)
-    return mass
+    by_block: Tensor = padded.unflatten(-1, (-1, settings.select_block)).sum(dim=-1)
+    return by_block
 
 
 def _mass_of_selected(q: Tensor, k: Tensor, blocks: Tensor, settings: AttentionSettings) -> Tensor:

@@ -7,23 +7,54 @@ capacity in summaries.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from nsa_kernels.api import nsa_attention
 from nsa_kernels.scoring import mean_summaries
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration import NSAConfig
 
 Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
+Summarise = Callable[..., Tensor]
+"""A layer's φ: keys (B, G, S, D) and `first`, the position of the first, to (B, G, C, D)."""
+
 Observe = Callable[[int, Tensor | None, AttentionSettings, int, int], None]
+
+
+class LayerCache(Protocol):
+    """What a model needs of a cache: where its tokens stand, and each layer's attention."""
+
+    def positions(self, tokens: int, device: torch.device) -> Tensor:
+        """Positions (T,) of the next `tokens` tokens."""
+        ...
+
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        settings: AttentionSettings,
+        gates: Tensor | None,
+        return_mass: bool,
+        summarise: Summarise | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Append a layer's keys and values, and attend; see `KVCache.attend`."""
+        ...
+
+    def advance(self, tokens: int) -> None:
+        """Count `tokens` as filled, once every layer has them."""
+        ...
 
 
 class KVCache:
     """A fixed room for `capacity` tokens, of which the first `length` are filled.
 
     The tensors come from `allocate(name, shape, dtype)`, so that they can lie in memory or in a
-    mapped file. Attention calls `update` once per layer; `advance` follows the last layer.
+    mapped file. A model calls `attend` once per layer; `advance` follows the last layer.
 
     Attributes:
         keys: (L, B, G, T_max, D), after the rotary embedding.
@@ -56,8 +87,49 @@ class KVCache:
         self.length = 0
         self.lasting = lasting
         self.observe: Observe | None = None
+        self._learned: dict[int, Summarise] = {}
         self._summaries: dict[tuple[int, int], Tensor] = {}
         self._summarised: dict[tuple[int, int], list[int]] = {}
+
+    def positions(self, tokens: int, device: torch.device) -> Tensor:
+        """Positions (T,) of the next `tokens` tokens."""
+        return torch.arange(self.length, self.length + tokens, device=device)
+
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        settings: AttentionSettings,
+        gates: Tensor | None,
+        return_mass: bool,
+        summarise: Summarise | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Append a layer's keys and values, and attend to all of them.
+
+        Args:
+            layer: Index of the layer.
+            q: (B, H, T, D).
+            k: (B, G, T, D).
+            v: (B, G, T, D).
+            settings: What to attend to.
+            gates: (B, H, T, 3) or None; see `nsa_attention`.
+            return_mass: Whether to return the attention mass of each block.
+            summarise: The layer's φ; means when None.
+
+        Returns:
+            Output (B, H, T, D) and, if asked for, mass (B, H, T, N).
+        """
+        if summarise is not None:
+            self._learned[layer] = summarise
+        k, v, summary_k = self.update(layer, k, v, settings)
+        result = nsa_attention(
+            q, k, v, settings, summary_k=summary_k, gates=gates, return_mass=return_mass
+        )
+        if self.observe is not None:
+            self.observe(layer, result.blocks, settings, k.shape[2], q.shape[2])
+        return result.out, result.mass
 
     def update(
         self, layer: int, k: Tensor, v: Tensor, settings: AttentionSettings
@@ -90,7 +162,11 @@ class KVCache:
         store, done = self._summary_store(kind)[layer], self._summarised[kind][layer]
         total = max(0, (keys.shape[2] - block) // stride + 1)
         if total > done:
-            store[:, :, done:total] = mean_summaries(keys[:, :, done * stride :], settings)
+            new, first = keys[:, :, done * stride :], done * stride
+            if layer in self._learned:
+                store[:, :, done:total] = self._learned[layer](new, first=first)
+            else:
+                store[:, :, done:total] = mean_summaries(new, settings)
             self._summarised[kind][layer] = total
         return store[:, :, :total]
 
@@ -103,6 +179,10 @@ class KVCache:
             self._summaries[kind] = self._allocate(name, shape, self.keys.dtype)
             self._summarised[kind] = [0] * layers
         return self._summaries[kind]
+
+    def summary_room(self, settings: AttentionSettings) -> Tensor:
+        """Room for the summaries of all that fits, whatever lies in it: (L, B, G, C_max, D)."""
+        return self._summary_store((settings.compress_block, settings.compress_stride))
 
     def summaries(self, settings: AttentionSettings) -> Tensor:
         """Every layer's summaries of what is filled, brought up to date: (L, B, G, C, D)."""

@@ -76,6 +76,9 @@ class NSAConfig(PretrainedConfig):
             coarser means; None scores all, as do summaries that overlap.
         init_blocks: First blocks that are always selected.
         local_blocks: Last blocks that are always selected.
+        compress_hidden: Inner width of a learned φ; None for means. What it makes is for reading
+            and answering alike, so that `compress_block` and `answer_compress_block` are the
+            same then, and so are the strides.
         window: Last tokens that are always attended to while reading.
         answer_compress_block: Tokens of a summary while answering.
         answer_compress_stride: Tokens between summaries while answering.
@@ -115,6 +118,7 @@ class NSAConfig(PretrainedConfig):
     refine_count: int | None = None
     init_blocks: int = 1
     local_blocks: int = 2
+    compress_hidden: int | None = None
     window: int = 512
     answer_compress_block: int = 4
     answer_compress_stride: int = 4
@@ -128,8 +132,13 @@ class NSAConfig(PretrainedConfig):
         if self.rope_parameters is None:
             self.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
         super().__post_init__(**kwargs)
-        self.reading()
-        self.answering()
+        read, answered = self.reading(), self.answering()
+        kinds = [(each.compress_block, each.compress_stride) for each in (read, answered)]
+        if self.compress_hidden is not None and kinds[0] != kinds[1]:
+            raise ValueError(
+                f"compress_hidden is {self.compress_hidden}, but reading and answering have "
+                f"summaries of {kinds[0]} and {kinds[1]} (length, stride); make them the same"
+            )
 
     def reading(self) -> AttentionSettings:
         """Settings for reading the text."""

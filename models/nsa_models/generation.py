@@ -7,21 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import KVCache
 from nsa_models.modeling import NSAForCausalLM
+from nsa_models.placement import segment_tokens
+
+if TYPE_CHECKING:
+    from nsa_models.decoding_cuda import DecodeStep
 
 Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
 
-SEGMENT_TOKENS = {"cpu": 1024, "cuda": 8192}
-"""Tokens that one step of reading takes, by device. Multiples of every selection block's size."""
-
-_DRAFT_TOKENS = 8
+DRAFT_TOKENS = 8
 """Tokens that are tried ahead: about what a CPU runs in the time of one, while it reads weights."""
 
 _SUFFIXES = (3, 2)
@@ -57,14 +60,15 @@ def prefill(
         model: The model.
         ids: The whole text, of which the first `cache.length` tokens are read already.
         cache: Extended in place.
-        segment: Tokens of a segment, a multiple of `select_block`; by device when None.
+        segment: Tokens of a segment, a multiple of `select_block`; by device and its free memory
+            when None.
 
     Yields:
         Tokens in the cache after each segment.
     """
     settings = model.config.reading()
     if segment is None:
-        segment = SEGMENT_TOKENS.get(model.device.type, SEGMENT_TOKENS["cpu"])
+        segment = segment_tokens(model.config, model.dtype, model.device)
     if segment % settings.select_block:
         raise ValueError(f"segment {segment} is no multiple of block {settings.select_block}")
     tokens = torch.as_tensor(ids, dtype=torch.long)
@@ -87,6 +91,7 @@ def decode(
     temperature: float = 0.0,
     seed: int | None = None,
     quoted: Sequence[int] | Ids = (),
+    draft_tokens: int = DRAFT_TOKENS,
 ) -> Iterator[Step]:
     """Append the question and decode the answer, one token at a time.
 
@@ -104,6 +109,7 @@ def decode(
         temperature: 0 is greedy.
         seed: For sampling.
         quoted: A text that the answer may quote, such as the one that was read.
+        draft_tokens: Tokens that are tried ahead at most.
 
     Yields:
         The decoded tokens, the ending one included.
@@ -119,32 +125,36 @@ def decode(
     # A tensor may lie on the device.
     question = torch.as_tensor(ids).cpu().numpy().astype(np.int32)
     # Queries that share a selection would not choose as they do one by one.
-    drafts = temperature <= 0 and (settings.dense or settings.select_tile == 1)
+    drafts = draft_tokens > 0 and temperature <= 0 and (settings.dense or settings.select_tile == 1)
     lookup = Lookup(np.concatenate([np.asarray(quoted, dtype=np.int32), question]))
     with torch.inference_mode():
         if len(question) > 1:
             before = torch.as_tensor(question[:-1], dtype=torch.long, device=model.device)
             model(before[None], cache=cache, settings=settings, last_logits=0)
+        step = _decode_step(model, cache, settings, draft_tokens + 1 if drafts else 1)
         token, left = int(question[-1]), max_tokens
         while left > 0:
             room = min(left - 1, cache.capacity - cache.length - 1)
-            draft = lookup.draft(min(room, _DRAFT_TOKENS)) if drafts else []
-            run = torch.tensor([[token, *draft]], device=model.device)
+            ahead = step.tokens - 1 if step is not None else draft_tokens
+            draft = lookup.draft(min(room, ahead)) if drafts else []
             first = cache.length
-            output = model(
-                run, cache=cache, settings=settings, last_logits=run.shape[1], return_mass=True
-            )
+            if step is not None and step.fits():
+                logits, mass = step.run([token, *draft])
+            else:
+                logits, mass = _run(model, cache, settings, [token, *draft])
             chosen: list[int] = []
-            for logits, tried in zip(output.logits[0], [*draft, None], strict=True):
-                chosen.append(_choose(logits, temperature, generator))
-                if chosen[-1] in stop_ids or chosen[-1] != tried:
+            for choice, tried in zip(
+                _choose(logits, temperature, generator), [*draft, None], strict=True
+            ):
+                chosen.append(choice)
+                if choice in stop_ids or choice != tried:
                     break
             # What was tried in vain is forgotten.
             cache.truncate(first + len(chosen))
             for i, token in enumerate(chosen):
                 lookup.append(token)
                 blocks = (first + i) // settings.select_block + 1
-                yield Step(id=token, mass=output.mass[:, 0, :, i, :blocks])
+                yield Step(id=token, mass=mass[:, :, i, :blocks])
             if token in stop_ids:
                 return
             left -= len(chosen)
@@ -180,9 +190,38 @@ class Lookup:
         return []
 
 
-def _choose(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
-    """Pick a token from logits (V,): the best, or a sample."""
+def _decode_step(
+    model: NSAForCausalLM, cache: KVCache, settings: AttentionSettings, tokens: int
+) -> DecodeStep | None:
+    """The step as the device runs it quickest; None where the model's own pass is that.
+
+    A cache that does not lie on the model's device, weights that lie on several, and attention
+    that the kernels for decoding do not have go the model's own way.
+    """
+    alone = getattr(model, "hf_device_map", None) is None
+    if model.device.type != "cuda" or cache.keys.device != model.device or not alone:
+        return None
+    try:
+        from nsa_models.decoding_cuda import DecodeStep
+
+        return DecodeStep(model, cache, settings, tokens)
+    except (UnsupportedError, ImportError):  # Triton is not installed everywhere
+        return None
+
+
+def _run(
+    model: NSAForCausalLM, cache: KVCache, settings: AttentionSettings, tokens: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Run the next tokens through the model: logits (T, V) and mass (L, H, T, N)."""
+    run = torch.tensor([tokens], device=model.device)
+    output = model(run, cache=cache, settings=settings, last_logits=len(tokens), return_mass=True)
+    return output.logits[0], output.mass[:, 0]
+
+
+def _choose(logits: Tensor, temperature: float, generator: torch.Generator) -> list[int]:
+    """Pick a token from each row of logits (T, V): the best, or a sample."""
     if temperature <= 0:
-        return int(logits.argmax())
+        best: list[int] = logits.argmax(dim=-1).tolist()
+        return best
     probs = (logits.float().cpu() / temperature).softmax(dim=-1)
-    return int(torch.multinomial(probs, 1, generator=generator))
+    return [int(torch.multinomial(row, 1, generator=generator)) for row in probs]

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig
 
+from nsa_models.adapter import apply_adapter, load_adapter
 from nsa_models.configuration import NSAConfig, known_settings
 from nsa_models.errors import ModelError
 from nsa_models.modeling import NSAForCausalLM
@@ -48,16 +49,21 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_config(folder: Path, **settings: Any) -> tuple[NSAConfig, str]:
+def load_config(
+    folder: Path, adapter: Path | None = None, **settings: Any
+) -> tuple[NSAConfig, str]:
     """Read a folder's configuration as an `NSAConfig`, and its model family.
 
     Args:
         folder: A Hugging Face folder, of a dense family or of `NSAForCausalLM` itself.
-        settings: Attention settings that replace the stored ones.
+        adapter: Folder of trained changes, whose settings replace the stored ones.
+        settings: Attention settings that replace those.
 
     Raises:
         ModelError: If it is missing, broken or of an unsupported architecture.
     """
+    if adapter is not None:
+        settings = {**load_adapter(adapter).settings, **settings}
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(
@@ -90,6 +96,7 @@ def load_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     quantization: str | None = None,
+    adapter: Path | None = None,
 ) -> NSAForCausalLM:
     """Build a model around mapped weights.
 
@@ -99,6 +106,7 @@ def load_model(
         device: Where to run.
         dtype: Of the weights; as stored when None.
         quantization: One of `QUANTIZATIONS`, to store them in fewer bits; on a CPU alone.
+        adapter: Folder of trained changes, the one that `config` was read with.
 
     Raises:
         ValueError: If there is no such quantization.
@@ -120,6 +128,8 @@ def load_model(
             code="model_unsupported",
         ) from error
     wanted = model.state_dict()
+    if adapter is not None:
+        wanted = {name: x for name, x in wanted.items() if ".compression." not in name}
     unused = sorted(k for k in tensors.keys() - wanted.keys() if not k.endswith("inv_freq"))
     missing = sorted(wanted.keys() - tensors.keys())
     wrong = sorted(k for k in wanted.keys() & tensors.keys() if wanted[k].shape != tensors[k].shape)
@@ -132,11 +142,32 @@ def load_model(
                 code="model_broken",
             )
     tensors = {name: tensors[name].to(device=device, dtype=dtype) for name in wanted}
-    model.load_state_dict(tensors, assign=True)
+    model.load_state_dict(tensors, assign=True, strict=adapter is None)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
+    if adapter is not None:
+        apply_adapter(model, load_adapter(adapter))
     model.eval()
     model.requires_grad_(False)
     if quantization is not None:
         quantize(model)
+    return model
+
+
+def random_model(
+    config: NSAConfig, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> NSAForCausalLM:
+    """A model of a configuration's shape with random weights: as quick, and of no other use.
+
+    Args:
+        config: From `load_config`.
+        device: Where to run.
+        dtype: Of the weights; the configuration's when None.
+    """
+    with torch.device(device):
+        model = NSAForCausalLM(config)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    wanted = dtype or (config.dtype if isinstance(config.dtype, torch.dtype) else None)
+    model.to(wanted).eval().requires_grad_(False)
     return model

@@ -9,7 +9,9 @@ D head dim, N selection blocks, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,9 +24,13 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from nsa_kernels.api import nsa_attention
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache import KVCache
+from nsa_models.cache import LayerCache, Summarise
+from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
 from nsa_models.linear import Linear
+
+Probe = Callable[[int, Tensor, Tensor], None]
+"""Shown a layer's number, its queries (B, H, T, D) and its keys (B, G, S, D), both rotated."""
 
 
 @dataclass
@@ -51,7 +57,7 @@ class RotaryEmbedding(nn.Module):
         self.inv_freq: Tensor | None = None
         self.scaling = 1.0
 
-    def _frequencies(self, device: torch.device) -> Tensor:
+    def frequencies(self, device: torch.device) -> Tensor:
         """Inverse frequencies (D / 2,), made at first use: a model may be built without data."""
         if self.inv_freq is None or self.inv_freq.device != device:
             rope = self.config.rope_parameters
@@ -68,7 +74,7 @@ class RotaryEmbedding(nn.Module):
 
     def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines (T, D) of positions (T,)."""
-        angles = positions[:, None].float() * self._frequencies(positions.device)
+        angles = positions[:, None].float() * self.frequencies(positions.device)
         angles = torch.cat([angles, angles], dim=-1)
         return (angles.cos() * self.scaling).to(dtype), (angles.sin() * self.scaling).to(dtype)
 
@@ -89,6 +95,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., size) in fp32."""
+        if x.is_cuda and not torch.is_grad_enabled():  # one kernel in the place of eight
+            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
         wide = x.float()
         scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
         return self.weight * (wide * scale).to(x.dtype)
@@ -111,13 +119,20 @@ class NSAAttention(nn.Module):
         self.q_norm = RMSNorm(dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
         self.gate_proj = Linear(width, self.heads * 3) if config.combine == "gated" else None
+        self.compression: Compression | None = None
+        if config.compress_hidden is not None:
+            self.compression = Compression(
+                config.compress_block, config.compress_stride, dim, config.compress_hidden
+            )
+        self.probe: Probe | None = None
 
     def forward(
         self,
         x: Tensor,
         rope: tuple[Tensor, Tensor],
+        frequencies: Tensor,
         settings: AttentionSettings,
-        cache: KVCache | None,
+        cache: LayerCache | None,
         return_mass: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend: output (B, T, width) and, if asked for, block mass (B, H, T, N)."""
@@ -129,18 +144,25 @@ class NSAAttention(nn.Module):
         q = rotate(self.q_norm(q).transpose(1, 2), *rope).to(v.dtype)
         k = rotate(self.k_norm(k).transpose(1, 2), *rope).to(v.dtype)
         v = v.transpose(1, 2)
-        summary_k = None
-        if cache is not None:
-            k, v, summary_k = cache.update(self.layer, k, v, settings)
+        if self.probe is not None:
+            self.probe(self.layer, q, k)
+        summarise: Summarise | None = None
+        if self.compression is not None:
+            summarise = partial(self.compression, frequencies=frequencies)
         gates = None
         if self.gate_proj is not None:
             gates = self.gate_proj(x).sigmoid().unflatten(-1, (self.heads, 3)).transpose(1, 2)
-        result = nsa_attention(
-            q, k, v, settings, summary_k=summary_k, gates=gates, return_mass=return_mass
-        )
-        if cache is not None and cache.observe is not None:
-            cache.observe(self.layer, result.blocks, settings, k.shape[2], q.shape[2])
-        return self.o_proj(result.out.transpose(1, 2).flatten(2)), result.mass
+        if cache is None:
+            summary_k = None
+            if summarise is not None and not settings.covers(k.shape[2]):
+                summary_k = summarise(k)
+            result = nsa_attention(
+                q, k, v, settings, summary_k=summary_k, gates=gates, return_mass=return_mass
+            )
+            out, mass = result.out, result.mass
+        else:
+            out, mass = cache.attend(self.layer, q, k, v, settings, gates, return_mass, summarise)
+        return self.o_proj(out.transpose(1, 2).flatten(2)), mass
 
 
 class MLP(nn.Module):
@@ -191,7 +213,12 @@ class NSAModel(nn.Module):
 
 
 class NSAForCausalLM(PreTrainedModel):
-    """A language model with Native Sparse Attention."""
+    """A language model with Native Sparse Attention.
+
+    Attributes:
+        evidence: (L, H) how much each head's look at a block tells what a question is about;
+            all alike when None.
+    """
 
     config_class = NSAConfig
     base_model_prefix = "model"
@@ -201,7 +228,15 @@ class NSAForCausalLM(PreTrainedModel):
         super().__init__(config)
         self.model = NSAModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.evidence: Tensor | None = None
         self.post_init()
+
+    @property
+    def attentions(self) -> list[NSAAttention]:
+        """The attention of every layer, in order."""
+        found = [layer.self_attn for layer in self.model.layers]
+        assert all(isinstance(each, NSAAttention) for each in found)
+        return found  # type: ignore[return-value]
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding."""
@@ -215,10 +250,11 @@ class NSAForCausalLM(PreTrainedModel):
         self,
         input_ids: Tensor,
         *,
-        cache: KVCache | None = None,
+        cache: LayerCache | None = None,
         settings: AttentionSettings | None = None,
         labels: Tensor | None = None,
         last_logits: int | None = None,
+        logits_at: Tensor | None = None,
         return_mass: bool = False,
     ) -> NSAOutput:
         """Run the model over the next tokens.
@@ -229,20 +265,26 @@ class NSAForCausalLM(PreTrainedModel):
             settings: What to attend to; the configuration's for reading when None.
             labels: (B, T) the ids themselves, -100 where no loss is wanted.
             last_logits: How many positions, from the end, to give logits for; all when None.
+            logits_at: (P,) the positions among these to give logits for, instead.
             return_mass: Whether to return every layer's attention mass per block.
         """
         settings = self.config.reading() if settings is None else settings
-        past = 0 if cache is None else cache.length
-        positions = torch.arange(past, past + input_ids.shape[1], device=input_ids.device)
+        if cache is None:
+            positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        else:
+            positions = cache.positions(input_ids.shape[1], input_ids.device)
         x = self.model.embed_tokens(input_ids)
         rope = self.model.rotary(positions, x.dtype)
+        frequencies = self.model.rotary.frequencies(x.device)
         masses = []
         for layer in self.model.layers:
-            x, mass = layer(x, rope, settings, cache, return_mass)
+            x, mass = layer(x, rope, frequencies, settings, cache, return_mass)
             masses.append(mass)
         if cache is not None:
             cache.advance(input_ids.shape[1])
-        if last_logits is not None:
+        if logits_at is not None:
+            x = x[:, logits_at]
+        elif last_logits is not None:
             x = x[:, x.shape[1] - last_logits :]
         logits = self.lm_head(self.model.norm(x)) if x.shape[1] else None
         loss = None

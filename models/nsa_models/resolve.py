@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nsa_models.errors import ModelError
@@ -20,6 +20,10 @@ Progress = Callable[[str, int, int], None]
 """Called with what is done, and bytes done and in total."""
 
 
+SHIPPED = "shipped"
+"""The adapter that the program brings for a model."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFolder:
     """A model that lies on this machine.
@@ -28,27 +32,57 @@ class ModelFolder:
         name: As the user named it.
         folder: A Hugging Face folder.
         fingerprint: Changes when the weights may have changed.
+        adapter: Folder of trained changes to apply, if any.
     """
 
     name: str
     folder: Path
     fingerprint: str
+    adapter: Path | None = None
 
 
 def resolve_model(
-    name: str, *, on_progress: Progress, on_note: Callable[[str], None]
+    name: str,
+    *,
+    on_progress: Progress,
+    on_note: Callable[[str], None],
+    adapter: str | None = SHIPPED,
 ) -> ModelFolder:
-    """Find a model, fetching and importing it where needed.
+    """Find a model, fetching and importing it where needed, and the adapter that goes with it.
 
     Args:
         name: A name of the registry, a `.gguf` file, a Hugging Face folder, or a hub id
             `owner/name`.
+        adapter: A folder that `nsa train` has written; `SHIPPED` for the one that the program
+            brings for this name, if it brings one; None for the model as it is.
         on_progress: Called while bytes are fetched or written.
         on_note: Called with one line about what is being done.
 
     Raises:
         ModelError: If it is unknown, cannot be had or cannot be read.
     """
+    found = _without_adapter(name, on_progress, on_note)
+    folder = Path(adapter).expanduser() if adapter else None
+    if adapter == SHIPPED:
+        folder = Path(__file__).parent / "adapters" / name
+        if name not in MODELS or not folder.is_dir():
+            return found
+    if folder is None:
+        return found
+    if not (folder / "adapter.json").is_file():
+        raise ModelError(
+            f"{folder} is no adapter: it has no adapter.json",
+            hint="name a folder that nsa train has written, or say --no-adapter",
+            code="model_missing",
+        )
+    files = [folder / "adapter.json", *sorted(folder.glob("*.safetensors"))]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return replace(found, fingerprint=f"{found.fingerprint}:{digest[:16]}", adapter=folder)
+
+
+def _without_adapter(
+    name: str, on_progress: Progress, on_note: Callable[[str], None]
+) -> ModelFolder:
     path = Path(name).expanduser()
     if name in MODELS:
         return _named(name, on_progress, on_note)

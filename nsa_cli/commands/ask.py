@@ -45,6 +45,8 @@ def ask(
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
     answer_blocks: shared.AnswerBlocks = None,
     quantize: shared.Quantize = None,
+    adapter: shared.Adapter = None,
+    no_adapter: shared.NoAdapter = False,
     memory: shared.Memory = None,
     dry_run: Annotated[
         bool,
@@ -62,6 +64,8 @@ def ask(
         store=store,
         cache_limit=cache_limit,
         quantize=quantize,
+        adapter=adapter,
+        no_adapter=no_adapter,
         memory=memory,
         dense=attention == "dense",
         system=system,

@@ -59,6 +59,8 @@ def batch(
     store: shared.Store = True,
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
     quantize: shared.Quantize = None,
+    adapter: shared.Adapter = None,
+    no_adapter: shared.NoAdapter = False,
     memory: shared.Memory = None,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -71,6 +73,8 @@ def batch(
         store=store,
         cache_limit=cache_limit,
         quantize=quantize,
+        adapter=adapter,
+        no_adapter=no_adapter,
         memory=memory,
         system=system,
         max_tokens=max_tokens,

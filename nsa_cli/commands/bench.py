@@ -25,6 +25,14 @@ def bench_read_command(
     model: shared.Model = DEFAULT_MODEL,
     device: shared.Device = "auto",
     quantize: shared.Quantize = None,
+    random_weights: Annotated[
+        bool,
+        typer.Option(
+            "--random-weights",
+            help="Only the shape of the model, which a folder with a config.json gives.",
+        ),
+    ] = False,
+    answer_blocks: shared.AnswerBlocks = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="A PNG file to draw reading speed in.")
     ] = None,
@@ -36,7 +44,13 @@ def bench_read_command(
     wanted = shared.numbers("--lengths", lengths)
     from nsa_cli.bench import bench_read, print_table, save_plot, show_row
 
-    result = bench_read(wanted, model, device, show_row, quantize)
+    if random_weights and quantize is not None:
+        raise UsageError("--random-weights and --quantize do not go together", hint="leave one out")
+    result = bench_read(
+        *(wanted, model, device, show_row, quantize),
+        random_weights=random_weights,
+        answer_blocks=answer_blocks,
+    )
     if plot is not None:
         save_plot(result, plot)
     if json:

@@ -38,6 +38,8 @@ def chat(
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
     answer_blocks: shared.AnswerBlocks = None,
     quantize: shared.Quantize = None,
+    adapter: shared.Adapter = None,
+    no_adapter: shared.NoAdapter = False,
     memory: shared.Memory = None,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -50,6 +52,8 @@ def chat(
         store=store,
         cache_limit=cache_limit,
         quantize=quantize,
+        adapter=adapter,
+        no_adapter=no_adapter,
         memory=memory,
         system=system,
         max_tokens=max_tokens,

@@ -92,6 +92,8 @@ def evaluate(
     max_tokens: shared.MaxTokens = 48,
     device: shared.Device = "auto",
     quantize: shared.Quantize = None,
+    adapter: shared.Adapter = None,
+    no_adapter: shared.NoAdapter = False,
     memory: shared.Memory = None,
     out: Annotated[
         Path | None,
@@ -126,6 +128,8 @@ def evaluate(
             store=False,
             cache_limit=0.0,
             quantize=quantize,
+            adapter=adapter,
+            no_adapter=no_adapter,
             memory=memory,
             dense=kind == "dense",
             max_tokens=max_tokens,

@@ -41,6 +41,8 @@ def find(
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
     answer_blocks: shared.AnswerBlocks = None,
     quantize: shared.Quantize = None,
+    adapter: shared.Adapter = None,
+    no_adapter: shared.NoAdapter = False,
     memory: shared.Memory = None,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -53,6 +55,8 @@ def find(
         store=store,
         cache_limit=cache_limit,
         quantize=quantize,
+        adapter=adapter,
+        no_adapter=no_adapter,
         memory=memory,
         answer_blocks=answer_blocks,
     )

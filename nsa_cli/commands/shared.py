@@ -65,6 +65,13 @@ Quantize = Annotated[
         "--quantize", help="int8: weights in eight bits; quicker on a CPU, a little less exact."
     ),
 ]
+Adapter = Annotated[
+    str | None,
+    typer.Option("--adapter", help="A folder that nsa train has written, for other weights."),
+]
+NoAdapter = Annotated[
+    bool, typer.Option("--no-adapter", help="The model as it was before nsa trained it.")
+]
 AnswerBlocks = Annotated[
     int | None,
     typer.Option(
@@ -203,6 +210,8 @@ def options(
     store: bool,
     cache_limit: float,
     quantize: str | None,
+    adapter: str | None,
+    no_adapter: bool,
     memory: float | None,
     **answering: Any,
 ) -> Options:
@@ -216,6 +225,8 @@ def options(
         store: See there.
         cache_limit: In GB.
         quantize: See there.
+        adapter: See there.
+        no_adapter: See there.
         memory: In GB.
         answering: What some commands have besides, by its name in `Options`.
 
@@ -223,7 +234,10 @@ def options(
         UsageError: If a value is none that there is.
     """
     from nsa_cli.options import Options
+    from nsa_models.resolve import SHIPPED
 
+    if adapter is not None and no_adapter:
+        raise UsageError("--adapter and --no-adapter were given", hint="say one of them")
     check_device(device)
     check_quantize(quantize)
     if pages is not None:
@@ -236,6 +250,7 @@ def options(
         store=store,
         cache_limit_bytes=_bytes(cache_limit),
         quantization=quantize,
+        adapter=None if no_adapter else adapter or SHIPPED,
         memory_bytes=None if memory is None else _bytes(memory),
         **answering,
     )

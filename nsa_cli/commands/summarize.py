@@ -46,6 +46,8 @@ def summarize(
     store: shared.Store = True,
     cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
     quantize: shared.Quantize = None,
+    adapter: shared.Adapter = None,
+    no_adapter: shared.NoAdapter = False,
     memory: shared.Memory = None,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -58,6 +60,8 @@ def summarize(
         store=store,
         cache_limit=cache_limit,
         quantize=quantize,
+        adapter=adapter,
+        no_adapter=no_adapter,
         memory=memory,
     )
     if length not in _LENGTHS:

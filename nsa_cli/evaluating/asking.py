@@ -165,7 +165,7 @@ def _refuse_too_long(desk: Desk, length: int) -> None:
     from nsa_models.extension import longest_context
     from nsa_models.loading import load_config
 
-    longest = longest_context(*load_config(desk.where.folder))
+    longest = longest_context(*load_config(desk.where.folder, desk.where.adapter))
     if length > longest:
         raise DoesNotFitError(
             f"{length:,} tokens are more than the {longest:,} that {desk.where.name} carries",

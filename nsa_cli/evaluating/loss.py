@@ -146,6 +146,7 @@ def measure_loss(
                 Progress(task=task, done=n, total=of, unit="bytes")
             ),
             on_note=lambda text: emit(Note(text=text)),
+            adapter=each.adapter,
         )
         tokenizer: Tokenizer = Tokenizer.from_folder(where.folder)
         kind = attention_of(each)
@@ -156,6 +157,7 @@ def measure_loss(
                 config,
                 device=pick_device(each.device),
                 quantization=each.quantization,
+                adapter=where.adapter,
             )
             parts = windows(plan, length, tokenizer.encode)
             losses = []

@@ -29,5 +29,28 @@ def test_rows_and_plot(tiny_model: Path, tmp_path: Path, start_nsa: Any) -> None
         assert row["decode_tokens_per_second"] > 0
         assert row["cache_bytes"] == row["length"] * 2 * 2 * 2 * 16 * 4
         assert row["peak_memory_bytes"] > 10**8
-    assert set(result["ratios"]) == {"2000"}
+        assert row["peak_device_memory_bytes"] is None
+    assert set(result["ratios"]) == set(result["decode_ratios"]) == {"2000"}
+    assert result["notes"] == []
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_shape_alone_past_its_context(tiny_model: Path, tmp_path: Path, start_nsa: Any) -> None:
+    """A folder with a configuration and no weights; the table says what the figures are of."""
+    folder = tmp_path / "shape"
+    folder.mkdir()
+    config = json.loads((tiny_model / "config.json").read_text())
+    config["max_position_embeddings"] = 1000
+    (folder / "config.json").write_text(json.dumps(config))
+    run = start_nsa(
+        *("bench", "read", "--lengths", "1500", "--model", str(folder), "--random-weights"),
+        *("--answer-blocks", "4"),
+    )
+    out, err = run.communicate(timeout=300)
+    assert run.returncode == 0, err
+    assert "random weights of this shape" in out
+    assert "trained for 1,000 tokens" in out.replace("\n", " ")
+    run = start_nsa("bench", "read", "--lengths", "100", "--model", str(folder), "--json")
+    out, _ = run.communicate(timeout=300)
+    assert run.returncode != 0
+    assert "has no weights" in json.loads(out)["error"]["message"]

@@ -104,6 +104,9 @@ def draw(
         drawn["summary_k"] = normal(batch, groups, count, dim)
         if settings.combine == "gated":
             drawn["summary_v"] = normal(batch, groups, count, value_dim)
+        if settings.scores_apart:
+            scored = summary_count(seq_len, settings.scoring)
+            drawn["score_k"] = normal(batch, groups, scored, dim)
     if settings.combine == "gated":
         drawn["gates"] = torch.rand(batch, heads, queries, 3, device=DEVICE).to(dtype)
     return drawn

@@ -322,7 +322,10 @@ def test_tile_plan_cuts_at_absolute_multiples(queries: int, length: int, tile: i
     assert torch.equal(plan.join(tiles[None, None, ..., None])[0, 0, :, 0], position.double())
 
 
-def test_mass_of_dense_attention(seed: int) -> None:
+@pytest.mark.parametrize("at_once", [1, 2 * 6 * 200, 2**28])
+def test_mass_of_dense_attention(at_once: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all queries at a time, or for some."""
+    monkeypatch.setattr(blockwise, "_SCORES_AT_ONCE", at_once)
     q, k, _ = draw(seed, queries=5, length=200)
     mass = block_mass(q, k, None, SETTINGS)
     eye = torch.eye(200, dtype=torch.float64).expand(1, 2, 200, 200)

@@ -20,7 +20,6 @@ from exactness import (
     draw,
     last,
     pack,
-    summary_count,
     usual_memory,
 )
 from layouts import LAYOUTS, as_projected, in_wider_rows
@@ -143,10 +142,7 @@ def test_blocks_are_scored_by_other_summaries(
     torch.manual_seed(seed)
     apart = {"score_summary_block": changes[0], "score_summary_stride": changes[1]}
     settings = replace(SMALL, select_tile=tile, **apart)
-    tensors = draw(settings, 50, 131, repeat=3)
-    if given:
-        count = summary_count(131, settings.scoring)
-        tensors["score_k"] = torch.randn(1, 2, count, 16, device=DEVICE)
+    tensors = draw(settings, 50, 131, repeat=3, summaries=given)
     got = check(tensors, settings)
     if given:
         assert not got["dscore_k"].any()

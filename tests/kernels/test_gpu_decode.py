@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nsa_kernels.blockwise import block_mass
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.gpu.decode import nsa_decode
 from nsa_kernels.gpu.decode_cache import DecodeCache, DecodePlan, DecodeWorkspace
+from nsa_kernels.gpu.decode_mass import selected_mass
 from nsa_kernels.reference import compress, compression_attention, importance, nsa_reference
 from nsa_kernels.settings import AttentionSettings
 
@@ -257,6 +259,39 @@ def test_a_full_cache_keeps_within_its_memory(seed):
     assert decode.cache.lengths.tolist() == [41, 41]
     assert torch.equal(decode.cache.k[:, :, :-1], first)
     assert torch.equal(decode.cache.k[:, :, -1], new[1])
+
+
+@pytest.mark.parametrize("length", [0, 15, 40, 299])
+@pytest.mark.parametrize(("count", "window", "repeat"), [(4, 32, 3), (40, 16, 1), (1, 64, 16)])
+def test_the_mass_of_a_step(length, count, window, repeat, seed):
+    """Of whole blocks, and of those that are not there or not yet full."""
+    torch.manual_seed(seed)
+    settings = replace(SMALL, combine="union", select_count=count, window=window)
+    decode = Decode(settings, [length], repeat=repeat, groups=2, steps=2, programs=20)
+    for _ in range(2):
+        decode.step()
+        total = decode.lengths[0]
+        mass = torch.full((2 * repeat, -(-decode.cache.k.shape[2] // 16)), -7.0, device=DEVICE)
+        q = decode.q[0, :, total - 1].float()
+        selected_mass(q, decode.cache, mass)
+        blocks = decode.workspace.selected.long()[:, :, None]
+        expected = block_mass(q[None, :, None], decode.cache.k[:, :, :total], blocks, settings)
+        attended = mass > -7
+        torch.testing.assert_close(
+            mass.where(attended, 0.0)[:, : expected.shape[-1]], expected[0, :, 0]
+        )
+        torch.testing.assert_close(mass.where(attended, 0.0).sum(1), torch.ones_like(mass[:, 0]))
+
+
+def test_mass_of_other_shapes_is_refused():
+    union = Decode(replace(SMALL, combine="union", window=16), [3], programs=8)
+    q, mass = torch.zeros(4, 16, device=DEVICE), torch.zeros(4, 1, device=DEVICE)
+    with pytest.raises(ValueError, match="the cache needs"):
+        selected_mass(q[:3], union.cache, mass)
+    with pytest.raises(ValueError, match="contiguous"):
+        selected_mass(q.T.contiguous().T, union.cache, mass)
+    with pytest.raises(ValueError, match="gated"):
+        selected_mass(q, Decode(SMALL, [3], programs=8).cache, mass)
 
 
 @pytest.mark.parametrize("groups", [1, 4, 24, 64, 100, 512, 4096])

@@ -41,7 +41,7 @@ def tile_rows(
     return row % R, query, position, (query >= 0) & (query < queries) & (row < R * TILE)
 
 
-@triton.jit(do_not_specialize=["queries", "seq_len"])
+@triton.jit(do_not_specialize=["queries", "seq_len", "stride_sb", "stride_sg", "stride_su"])
 def _selected_forward_kernel(
     q_ptr, k_tiles, v_tiles, blocks_ptr, out_ptr, lse_ptr, gate_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,

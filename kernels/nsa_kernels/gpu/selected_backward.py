@@ -150,7 +150,7 @@ def _sum_pieces_kernel(
     tl.store(out_ptr + at, total.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["queries", "seq_len"])
+@triton.jit(do_not_specialize=["queries", "seq_len", "stride_sb", "stride_sg", "stride_su"])
 def _selected_rows_backward_kernel(
     q_ptr, k_tiles, v_tiles, blocks_ptr, grad_ptr, lse_ptr, dots_ptr, dq_ptr, sums_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,

@@ -1,0 +1,97 @@
+"""What a device has room for: how much is read at once, and where the cache lies."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from nsa_models.cache import KVCache, cache_shape
+from nsa_models.configuration import NSAConfig
+from nsa_models.streaming import StreamedCache
+
+CPU_SEGMENT = 1024
+"""Tokens that one step of reading takes on a CPU. A multiple of every selection block's size."""
+
+_SEGMENTS = (32768, 16384, 8192, 4096, 2048, 1024)
+"""Those on a CUDA device, the longest first: launches weigh less, and a streamed cache is sent
+less often."""
+
+_WORK_SHARE = 0.5
+"""Of the device's free memory, what the work on a segment may take."""
+
+_SPARE_BYTES = 2**30
+"""What the kernels and libraries take beside: importances, masses, workspaces."""
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of a CUDA device that this process can still take."""
+    free, _ = torch.cuda.mem_get_info(device)
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + held)
+
+
+def work_bytes(config: NSAConfig, dtype: torch.dtype) -> int:
+    """Memory that a token of a segment takes while it goes through a layer, at most."""
+    assert config.head_dim is not None
+    projected = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
+    numbers = 6 * config.hidden_size + 4 * projected + 3 * config.intermediate_size
+    # Norms and summaries are made in fp32.
+    return numbers * dtype.itemsize + 3 * config.hidden_size * 4 + 8 * config.num_attention_heads
+
+
+def cache_bytes(config: NSAConfig, capacity: int, dtype: torch.dtype) -> int:
+    """Memory of a cache on a device: keys, values and what reading and answering choose by."""
+    strides = {
+        (settings.compress_block, settings.compress_stride): settings.compress_stride
+        for settings in (config.reading(), config.answering())
+        if not settings.dense
+    }
+    keys = math.prod(cache_shape(config, capacity)) * dtype.itemsize
+    return 2 * keys + sum(keys // stride for stride in strides.values())
+
+
+def segment_tokens(config: NSAConfig, dtype: torch.dtype, device: torch.device) -> int:
+    """Tokens that one step of reading takes, by the memory that is free."""
+    if device.type != "cuda":
+        return CPU_SEGMENT
+    room = _WORK_SHARE * free_bytes(device)
+    per_token = work_bytes(config, dtype)
+    fitting = [size for size in _SEGMENTS if size * per_token <= room]
+    return fitting[0] if fitting else _SEGMENTS[-1]
+
+
+def fits_device(config: NSAConfig, capacity: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a cache fits the device beside the work of a segment."""
+    work = _SEGMENTS[-1] * work_bytes(config, dtype) + _SPARE_BYTES
+    return cache_bytes(config, capacity, dtype) + work <= free_bytes(device)
+
+
+def new_cache(
+    config: NSAConfig,
+    capacity: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    host: KVCache | None = None,
+) -> KVCache:
+    """A cache for a model on a device: there if it fits, with the host if not.
+
+    Args:
+        config: Of the model.
+        capacity: Tokens.
+        dtype: Of keys and values.
+        device: Where the model is.
+        host: Where keys and values lie if they do not fit the device; what it holds counts as
+            read. Memory that transfers well when None.
+    """
+    if device.type == "cpu" or fits_device(config, capacity, dtype, device):
+        return KVCache(config, capacity, dtype=dtype, device=device)
+    if host is None:
+        host = KVCache(
+            config,
+            capacity,
+            dtype=dtype,
+            allocate=lambda _, shape, kind: torch.zeros(shape, dtype=kind, pin_memory=True),
+        )
+    return StreamedCache(config, host, device)

@@ -1,0 +1,346 @@
+"""The two stages of native training, each within a time of its own and saved as it goes.
+
+(a) `distill`: the base is frozen and attends to everything; the φ of every layer learns to score
+blocks by the attention mass that they get.
+(b) `tune`: attention is sparse; low-rank changes of the projections learn to answer from what is
+selected, φ goes on, and the heads that find a question's evidence learn to find it more surely.
+
+Letters: L layers, H query heads, P positions, V vocabulary.
+
+Source: Yuan et al. 2025, "Native Sparse Attention", arXiv 2502.11089; Hu et al. 2022, "LoRA",
+arXiv 2106.09685.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nsa_kernels.settings import AttentionSettings
+from nsa_models.modeling import NSAForCausalLM
+from nsa_models.training.lessons import Lesson
+from nsa_models.training.objectives import Learner, Probe, Watch
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """How a stage is trained.
+
+    Attributes:
+        seconds: Of the stage; the rate falls to nothing at its end.
+        rate: Learning rate of the low-rank changes.
+        phi_rate: Learning rate of φ.
+        heads_rate: Learning rate of the logarithms of the heads' evidence.
+        warmup: Share of the time in which the rate rises.
+        watched: Positions of a lesson at which φ is taught, at most.
+        text_weight: Of the loss of the text's own tokens, beside that of the answers.
+        text_tokens: Of the text whose loss is taken, at most.
+        evidence_weight: Of the evidence's loss.
+        evidence_questions: Questions of a lesson whose evidence is looked at, at most.
+        background: How many times the instruction's attention counts as ordinary.
+        clip: Largest norm of the gradient.
+        save_seconds: Between two savings.
+    """
+
+    seconds: float
+    rate: float = 2e-4
+    phi_rate: float = 1e-3
+    heads_rate: float = 2e-2
+    warmup: float = 0.05
+    watched: int = 512
+    text_weight: float = 0.2
+    text_tokens: int = 1024
+    evidence_weight: float = 0.1
+    evidence_questions: int = 6
+    background: float = 2.0
+    clip: float = 1.0
+    save_seconds: float = 30.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """What a stage has done; `losses` holds the last values by name."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+Tell = Callable[[Progress], None]
+Save = Callable[[Progress], None]
+
+
+def watch_lesson(
+    lesson: Lesson, course: Course, size: int, device: torch.device, rng: np.random.Generator
+) -> Watch:
+    """Where to look at the attention of a lesson."""
+    start, stop = lesson.document
+    wanted = [np.arange(*each.question) for each in lesson.asked]
+    wanted += [np.arange(*each.answer) - 1 for each in lesson.asked]
+    tail = np.concatenate(wanted) if wanted else np.empty(0, np.int64)
+    if len(tail) > course.watched * 3 // 4:
+        tail = rng.choice(tail, course.watched * 3 // 4, replace=False)
+    anywhere = rng.integers(start, stop, course.watched - len(tail))
+    chosen = np.sort(np.concatenate([tail, anywhere]))
+    able = [each for each in lesson.asked if each.evidence]
+    some = [able[i] for i in rng.permutation(len(able))[: course.evidence_questions]]
+    looks = [np.arange(*each.question) for each in some]
+
+    def tensor(values: object) -> Tensor:
+        return torch.as_tensor(np.asarray(values, dtype=np.int64), device=device)
+
+    return Watch(
+        chosen=tensor(chosen),
+        ordinary=tensor(np.arange(*lesson.instruction)),
+        asked=tensor(np.concatenate(looks) if looks else []),
+        question=tensor(np.repeat(np.arange(len(looks)), [len(each) for each in looks])),
+        evidence=tuple(tensor(each.evidence) for each in some),
+        # The first block draws attention whatever is asked, and the last ones as well.
+        document=(1, max(2, stop // size - 1)),
+    )
+
+
+def share_of_rate(spent: float, course: Course) -> float:
+    """Of the learning rate, so many seconds into a stage."""
+    at = min(1.0, spent / course.seconds)
+    return min(1.0, at / course.warmup) * (1.0 - at)
+
+
+class Stage:
+    """The loop that both stages share: time, rate, optimiser, report and saving.
+
+    Args:
+        model: On its device.
+        course: How to train.
+        groups: Parameters and their learning rates.
+        tell: Called after every tenth step.
+        save: Called every `save_seconds`, and at the end.
+    """
+
+    def __init__(
+        self,
+        model: NSAForCausalLM,
+        course: Course,
+        groups: list[tuple[list[nn.Parameter], float]],
+        tell: Tell,
+        save: Save,
+    ) -> None:
+        self.model, self.course, self.tell, self.save = model, course, tell, save
+        self.optimizer = torch.optim.AdamW(
+            [{"params": each, "lr": rate, "full": rate} for each, rate in groups],
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+        )
+        self.progress = Progress()
+
+    def run(
+        self, lessons: Iterator[Lesson], losses_of: Callable[[Lesson], dict[str, Tensor]]
+    ) -> Progress:
+        """Train until the time is over; the loss is the sum of those called `loss …`."""
+        began = saved = time.monotonic()
+        held: dict[str, list[Tensor]] = {}
+        while (spent := time.monotonic() - began) < self.course.seconds:
+            lesson = next(lessons)
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["full"] * share_of_rate(spent, self.course)
+            self.optimizer.zero_grad()
+            losses = losses_of(lesson)
+            total = sum(each for name, each in losses.items() if name.startswith("loss "))
+            assert isinstance(total, Tensor)
+            total.backward()
+            norms = [
+                nn.utils.clip_grad_norm_(group["params"], self.course.clip)
+                for group in self.optimizer.param_groups
+            ]
+            if all(bool(norm.isfinite()) for norm in norms):
+                self.optimizer.step()
+            progress = self.progress
+            progress.step += 1
+            progress.tokens += len(lesson.ids)
+            progress.seconds = time.monotonic() - began
+            for name, value in losses.items():
+                held.setdefault(name, []).append(value.detach())
+            if progress.step % 10 == 0:
+                progress.losses = {name: float(torch.stack(x).mean()) for name, x in held.items()}
+                row = {"step": progress.step, "tokens": progress.tokens}
+                progress.history.append(
+                    {**row, "seconds": round(progress.seconds, 1), **progress.losses}
+                )
+                held.clear()
+                self.tell(progress)
+            if time.monotonic() - saved > self.course.save_seconds:
+                saved = time.monotonic()
+                self.save(progress)
+        self.save(self.progress)
+        return self.progress
+
+
+def distill(
+    model: NSAForCausalLM,
+    learners: list[dict[str, Learner]],
+    lessons: Iterator[Lesson],
+    settings: AttentionSettings,
+    course: Course,
+    tell: Tell,
+    save: Save,
+    *,
+    seed: int = 0,
+) -> Progress:
+    """Teach φ the attention mass of blocks, the model frozen.
+
+    Args:
+        model: Frozen.
+        learners: For each layer, φs by name, on the model's device, or what they are compared
+            with; several are taught at once.
+        lessons: What to read.
+        settings: The selection that φ is for; the model itself attends to everything.
+        course: How long, and how.
+        tell: See `Stage`.
+        save: See `Stage`.
+        seed: Of the positions looked at.
+    """
+    rng = np.random.default_rng(seed)
+    dense = AttentionSettings(select_count=None)
+    parameters = [
+        p
+        for layer in learners
+        for phi in layer.values()
+        if isinstance(phi, nn.Module)
+        for p in phi.parameters()
+    ]
+    frequencies = model.model.rotary.frequencies(model.device)
+    nowhere = torch.empty(0, dtype=torch.long, device=model.device)
+    stage = Stage(model, course, [(parameters, course.phi_rate)], tell, save)
+
+    def losses_of(lesson: Lesson) -> dict[str, Tensor]:
+        watch = watch_lesson(lesson, course, settings.select_block, model.device, rng)
+        turn = stage.progress.step
+        probe = Probe(watch, settings, learners, frequencies, None, course.background, turn)
+        _run(model, lesson, dense, probe, nowhere, gradients=False)
+        return _selection(probe)
+
+    return stage.run(lessons, losses_of)
+
+
+def tune(
+    model: NSAForCausalLM,
+    lessons: Iterator[Lesson],
+    settings: AttentionSettings,
+    course: Course,
+    tell: Tell,
+    save: Save,
+    *,
+    seed: int = 0,
+) -> Progress:
+    """Teach low-rank changes, φ and the heads' evidence, with sparse attention.
+
+    Args:
+        model: With low-rank changes (`peft.inject_adapter_in_model`) that take gradients.
+        lessons: What to learn from.
+        settings: What every query attends to.
+        course: How long, and how.
+        tell: See `Stage`.
+        save: See `Stage`; the heads' evidence is in `model.evidence` by then.
+        seed: Of the positions looked at.
+    """
+    rng = np.random.default_rng(seed)
+    phis = [attention.compression for attention in model.attentions]
+    learners: list[dict[str, Learner]] = [{} if phi is None else {"φ": phi} for phi in phis]
+    inside = {id(p) for phi in phis if phi is not None for p in phi.parameters()}
+    for phi in phis:
+        if phi is not None:
+            phi.requires_grad_(True)
+    changes = [p for p in model.parameters() if p.requires_grad and id(p) not in inside]
+    start = torch.ones(len(phis), model.config.num_attention_heads, device=model.device)
+    logs = nn.Parameter((start if model.evidence is None else model.evidence).log())
+    groups = [(changes, course.rate), ([logs], course.heads_rate)]
+    if inside:
+        groups.append(
+            ([p for phi in phis if phi is not None for p in phi.parameters()], course.phi_rate)
+        )
+
+    def keep(progress: Progress) -> None:
+        model.evidence = logs.detach().exp()
+        save(progress)
+
+    frequencies = model.model.rotary.frequencies(model.device)
+    stage = Stage(model, course, groups, tell, keep)
+
+    def losses_of(lesson: Lesson) -> dict[str, Tensor]:
+        watch = watch_lesson(lesson, course, settings.select_block, model.device, rng)
+        taught = learners if inside else []
+        turn = stage.progress.step
+        probe = Probe(watch, settings, taught, frequencies, logs.exp(), course.background, turn)
+        answers = [np.arange(*each.answer) for each in lesson.asked]
+        text = rng.integers(max(1, lesson.document[0]), lesson.document[1], course.text_tokens)
+        wanted = torch.as_tensor(np.concatenate([*answers, text]), device=model.device)
+        logits = _run(model, lesson, settings, probe, wanted - 1, gradients=True)
+        ids = torch.as_tensor(lesson.ids, dtype=torch.long, device=model.device)
+        each = F.cross_entropy(logits.float(), ids[wanted], reduction="none")
+        count = len(wanted) - len(text)
+        losses = {"loss text": each[count:].mean() * course.text_weight}
+        if count:
+            losses["loss answer"] = each[:count].mean()
+            right = (logits[:count].argmax(dim=-1) == ids[wanted[:count]]).float()
+            losses["answer tokens right"] = right.mean()
+        if inside:
+            losses.update(_selection(probe))
+        if watch.evidence:
+            evidence, hits = probe.evidence_loss()
+            losses["loss evidence"] = evidence * course.evidence_weight
+            losses["evidence hit@1"] = hits
+        return losses
+
+    return stage.run(lessons, losses_of)
+
+
+def _selection(probe: Probe) -> dict[str, Tensor]:
+    losses: dict[str, Tensor] = {}
+    for name, each in probe.selection.items():
+        losses[f"loss {name}"] = torch.stack(each).mean()
+        losses[f"{name} caught"] = torch.stack(probe.caught[name]).mean()
+    return losses
+
+
+def _run(
+    model: NSAForCausalLM,
+    lesson: Lesson,
+    settings: AttentionSettings,
+    probe: Probe,
+    at: Tensor,
+    *,
+    gradients: bool,
+) -> Tensor:
+    """Logits (P, V) at some positions, the attention of every layer shown to a probe.
+
+    Without gradients the model's own work is not recorded; what the probe does is.
+    """
+
+    def show(layer: int, q: Tensor, k: Tensor) -> None:
+        with torch.enable_grad():
+            probe(layer, q, k)
+
+    ids = torch.as_tensor(lesson.ids, dtype=torch.long, device=model.device)
+    for attention in model.attentions:
+        attention.probe = show
+    try:
+        cuda = model.device.type == "cuda"
+        with (
+            torch.set_grad_enabled(gradients),
+            torch.autocast(model.device.type, torch.bfloat16, enabled=cuda),
+        ):
+            output = model(ids[None], settings=settings, logits_at=at)
+    finally:
+        for attention in model.attentions:
+            attention.probe = None
+    return output.logits[0] if output.logits is not None else at.new_empty(0)

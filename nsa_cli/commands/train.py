@@ -1,0 +1,70 @@
+"""`nsa train`: a dense model learns to select, from data files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nsa_cli.commands import shared
+from nsa_models.errors import UsageError
+from nsa_models.registry import DEFAULT_MODEL
+
+
+def train_command(
+    out: Annotated[
+        Path, typer.Argument(help="Folder for the adapter; a later call goes on there.")
+    ],
+    questions: Annotated[
+        Path, typer.Option("--questions", help="JSON Lines of articles with questions.")
+    ],
+    texts: Annotated[
+        list[Path] | None,
+        typer.Option("--texts", help="JSON Lines with a text each; more than once for several."),
+    ] = None,
+    model: shared.Model = DEFAULT_MODEL,
+    phi: Annotated[
+        str, typer.Option("--phi", help="Length/stride of summaries; the first is tuned with.")
+    ] = "32/16",
+    hidden: Annotated[int, typer.Option("--hidden", min=1, help="Inner width of φ.")] = 128,
+    lengths: Annotated[
+        str, typer.Option("--lengths", help="Tokens of the lessons, separated by commas.")
+    ] = "4096,8192,16384",
+    distill_seconds: Annotated[
+        float, typer.Option("--distill-seconds", min=0.0, help="Time to teach φ, the base frozen.")
+    ] = 120.0,
+    tune_seconds: Annotated[
+        float, typer.Option("--tune-seconds", min=0.0, help="Time to teach all projections.")
+    ] = 420.0,
+    rate: Annotated[float, typer.Option("--rate", help="Learning rate.")] = 2e-4,
+    rank: Annotated[int, typer.Option("--rank", min=1, help="Of the low-rank changes.")] = 16,
+    seed: Annotated[int, typer.Option("--seed", help="Of the lessons.")] = 0,
+    device: shared.Device = "auto",
+) -> None:
+    """Train a dense model to answer from the blocks that it selects; write an adapter."""
+    shared.check_device(device)
+    try:
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "training needs the peft library", hint="pip install 'nsa[train]'"
+        ) from error
+    from nsa_cli.lessons import load_material
+    from nsa_cli.training import Training, kinds_of, lengths_of, train
+    from nsa_models.resolve import resolve_model
+
+    plan = Training(
+        out=out,
+        kinds=kinds_of(phi.split(",")),
+        hidden=hidden,
+        lengths=lengths_of(lengths, "--lengths"),
+        distill_seconds=distill_seconds,
+        tune_seconds=tune_seconds,
+        rank=rank,
+        rate=rate,
+        seed=seed,
+        device=device,
+    )
+    where = resolve_model(model, on_progress=lambda *_: None, on_note=lambda _: None)
+    train(where, load_material(questions, texts or []), plan)

@@ -1,0 +1,180 @@
+"""Examples with known answers become lessons: what `nsa train` trains on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nsa_cli.prompt import Prompter, Text
+from nsa_models.tasks import (
+    GENERATORS,
+    Article,
+    Example,
+    Paragraph,
+    hidden_questions,
+    of_split,
+    read_articles,
+)
+from nsa_models.tasks.haystack import documentation, paragraphs
+from nsa_models.tasks.questions import read_lines
+from nsa_models.training.lessons import Asked, Lesson
+
+_PROSE_CHARACTERS = 4_000_000
+_BOOK_CHARACTERS = 600_000
+
+_MIX = {
+    "questions": 0.45, "close": 0.15, "similar": 0.14, "needle": 0.06, "values": 0.06,
+    "variables": 0.05, "aggregation": 0.03, "reading": 0.06,
+}  # fmt: skip
+"""How often each kind of lesson comes. `close` is a question about a paragraph or two, as the
+passages are that an answer is decoded from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What lessons are made of.
+
+    Attributes:
+        articles: With questions about their paragraphs.
+        prose: Texts to hide facts in, and to read, as paragraphs.
+    """
+
+    articles: tuple[Article, ...]
+    prose: tuple[tuple[str, ...], ...]
+
+
+def load_material(questions: Path, texts: Sequence[Path]) -> Material:
+    """Read the training split of articles, and prose of books and manuals.
+
+    Args:
+        questions: As for `nsa eval questions`.
+        texts: JSON Lines whose lines have a `text`.
+
+    Raises:
+        UnreadableError: If a file cannot be read or is of another form.
+    """
+    prose = [tuple(documentation(_PROSE_CHARACTERS))]
+    for path in texts:
+        rows = read_lines(path)
+        prose += [tuple(paragraphs(str(row["text"])[:_BOOK_CHARACTERS])) for row in rows]
+    articles = of_split(read_articles(questions), "train")
+    return Material(articles=tuple(articles), prose=tuple(prose))
+
+
+def lesson_of(
+    prompter: Prompter, examples: Sequence[Example], size: int, *, task: str | None = None
+) -> Lesson:
+    """Examples with the same context as one lesson.
+
+    Args:
+        prompter: Of the model that learns.
+        examples: At least one.
+        size: Tokens of a selection block.
+        task: The kind; the examples' own when None.
+    """
+    text = prompter.plain(examples[0].context)
+    ids, spans = prompter.lesson([(each.question, each.target) for each in examples])
+    behind = len(text.ids)
+    asked = tuple(
+        Asked(
+            question=(question[0] + behind, question[1] + behind),
+            answer=(answer[0] + behind, answer[1] + behind),
+            evidence=blocks_of(text, each.evidence, size),
+        )
+        for each, (question, answer) in zip(examples, spans, strict=True)
+    )
+    own = np.flatnonzero(text.characters >= 0)
+    return Lesson(
+        ids=np.concatenate([text.ids, ids]),
+        document=(int(own[0]), int(own[-1]) + 1),
+        instruction=(behind, asked[0].question[0]),
+        asked=asked,
+        task=task or examples[0].task,
+    )
+
+
+def blocks_of(text: Text, spans: Sequence[tuple[int, int]], size: int) -> tuple[int, ...]:
+    """Selection blocks that hold characters of some spans of a text."""
+    blocks: set[int] = set()
+    for start, stop in spans:
+        inside = np.flatnonzero((text.characters >= start) & (text.characters < stop))
+        blocks.update((inside // size).tolist())
+    return tuple(sorted(blocks))
+
+
+def lessons(
+    prompter: Prompter, material: Material, lengths: Sequence[int], size: int, seed: int
+) -> Iterator[Lesson]:
+    """Lessons without end, of every kind, each of a random one of some lengths in tokens."""
+    rng = random.Random(seed)
+    makers: dict[str, Callable[[int, int], Lesson]] = {
+        "questions": lambda tokens, n: lesson_of(
+            prompter,
+            hidden_questions(material.articles, tokens=tokens, seed=n, count=max(4, tokens // 512)),
+            size,
+        ),
+        "close": lambda _, n: lesson_of(
+            prompter, close_questions(material.articles, n), size, task="close"
+        ),
+        "reading": lambda tokens, n: reading(prompter, material, tokens, n),
+    }
+    while True:
+        kind = rng.choices(list(_MIX), weights=list(_MIX.values()))[0]
+        number, tokens = rng.randrange(2**31), rng.choice(lengths)
+        make = makers.get(kind)
+        if make is not None:
+            yield make(tokens, number)
+        else:
+            hay = random.Random(number).choice(material.prose)
+            examples = GENERATORS[kind](hay, tokens=tokens, seed=number, split="train")
+            same = [each for each in examples if each.context == examples[0].context]
+            rng.shuffle(same)
+            yield lesson_of(prompter, same[:12], size)
+
+
+def close_questions(articles: Sequence[Article], seed: int) -> tuple[Example, ...]:
+    """Questions about one paragraph of a few, apart in their article: as passages are."""
+    rng = random.Random(f"close {seed}")
+    able = [each for article in articles for each in _with_questions(article)]
+    article, paragraph = able[rng.randrange(len(able))]
+    others = rng.sample(article.paragraphs, min(len(article.paragraphs), rng.randint(1, 5)))
+    kept = {id(each) for each in (*others, paragraph)}
+    parts = [each for each in article.paragraphs if id(each) in kept]
+    context, span = "", (0, 0)
+    for part in parts:
+        context += "\n...\n" if context else ""
+        if part is paragraph:
+            span = (len(context), len(context) + len(part.text))
+        context += part.text
+    some = rng.sample(paragraph.questions, min(len(paragraph.questions), rng.randint(1, 4)))
+    return tuple(
+        Example(context=context, question=question, answers=answers, evidence=(span,), task="close")
+        for question, answers in some
+    )
+
+
+def _with_questions(article: Article) -> list[tuple[Article, Paragraph]]:
+    return [(article, each) for each in article.paragraphs if each.questions]
+
+
+def reading(prompter: Prompter, material: Material, tokens: int, seed: int) -> Lesson:
+    """A text that is only read."""
+    rng = random.Random(seed)
+    parts = rng.choice(material.prose)
+    start, taken, length = rng.randrange(len(parts)), [], 0
+    for part in (*parts[start:], *parts[:start]):
+        taken.append(part)
+        length += len(part)
+        if length > tokens * 4:
+            break
+    one = Example(
+        context="\n\n".join(taken), question="?", answers=("?",), evidence=(), task="reading"
+    )
+    lesson = lesson_of(prompter, [one], 64)
+    return replace(
+        lesson, ids=lesson.ids[: lesson.document[1]], asked=(), instruction=(0, 1), task="reading"
+    )

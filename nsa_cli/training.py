@@ -1,0 +1,299 @@
+"""`nsa train`: from a dense model and data files to an adapter, in two stages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from nsa_cli import __version__
+from nsa_cli.bench_kernels import git_commit
+from nsa_cli.engine import pick_device
+from nsa_cli.lessons import Material, lessons
+from nsa_cli.prompt import Prompter
+from nsa_models.adapter import (
+    attach_compression,
+    collect,
+    compression_like_mean,
+    load_adapter,
+    save_adapter,
+)
+from nsa_models.compression import Compression
+from nsa_models.configuration import NSAConfig
+from nsa_models.errors import UsageError
+from nsa_models.loading import load_config, load_model
+from nsa_models.modeling import NSAForCausalLM
+from nsa_models.resolve import ModelFolder
+from nsa_models.tokenizer import Tokenizer
+from nsa_models.training.lessons import Lesson
+from nsa_models.training.objectives import Learner, Means
+from nsa_models.training.recipe import TARGETS, Course, Progress, distill, tune
+
+_AHEAD = 8
+"""Lessons that are made while the model learns from others, by each of `_MAKERS`."""
+
+_MAKERS = 2
+_BLOCK = 64
+"""Tokens of a selection block."""
+
+_COMPARED = (4, 16)
+"""Lengths of the means that φ is compared with, in tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What to train, and how.
+
+    Attributes:
+        out: Folder for the adapter, the log and what a later call goes on from.
+        kinds: Lengths and strides of the summaries that φ is taught, in tokens; the first is
+            what `tune` goes on with.
+        hidden: Inner width of φ.
+        lengths: Of the lessons, in tokens.
+        distill_seconds: Of the first stage; 0 to go on from what an earlier call left.
+        tune_seconds: Of the second stage; 0 to stop before it.
+        select_count: Blocks that the adapter reads and answers with.
+        rank: Of the changes.
+        rate: Learning rate of the changes.
+        seed: Of the lessons.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    out: Path
+    kinds: tuple[tuple[int, int], ...] = ((32, 16),)
+    hidden: int = 128
+    lengths: tuple[int, ...] = (4096, 8192, 16384)
+    distill_seconds: float = 120.0
+    tune_seconds: float = 420.0
+    select_count: int = 16
+    rank: int = 16
+    rate: float = 2e-4
+    seed: int = 0
+    device: str = "auto"
+
+
+def train(where: ModelFolder, material: Material, plan: Training) -> Path:
+    """Train an adapter and return its folder.
+
+    Raises:
+        NsaError: If a stage lacks what an earlier one leaves.
+    """
+    plan.out.mkdir(parents=True, exist_ok=True)
+    device = pick_device(plan.device)
+    model = load_model(where.folder, load_config(where.folder)[0], device=device)
+    config = _config(where, plan)
+    prompter = Prompter(Tokenizer.from_folder(where.folder), None)
+    log = _Log(plan.out / "log.jsonl")
+    if plan.distill_seconds > 0:
+        source = _ahead(prompter, material, plan, plan.seed)
+        _distill(model, config, source, plan, log)
+    if plan.tune_seconds > 0:
+        source = _ahead(prompter, material, plan, plan.seed + 1)
+        _tune(model, config, where, source, plan, log)
+    return plan.out
+
+
+def _config(where: ModelFolder, plan: Training) -> NSAConfig:
+    return load_config(where.folder, **_settings(plan))[0]
+
+
+def _settings(plan: Training) -> dict[str, Any]:
+    block, stride = plan.kinds[0]
+    return {
+        "compress_block": block,
+        "compress_stride": stride,
+        "answer_compress_block": block,
+        "answer_compress_stride": stride,
+        "compress_hidden": plan.hidden,
+        "select_count": plan.select_count,
+        "answer_select_count": plan.select_count,
+    }
+
+
+def _distill(
+    model: NSAForCausalLM,
+    config: NSAConfig,
+    source: Iterator[Lesson],
+    plan: Training,
+    log: _Log,
+) -> None:
+    dim = config.head_dim
+    assert dim is not None
+    phis: list[dict[str, Compression]] = [
+        {
+            f"φ {block}/{stride}": compression_like_mean(block, stride, dim, plan.hidden).to(
+                model.device
+            )
+            for block, stride in plan.kinds
+        }
+        for _ in model.attentions
+    ]
+    names = list(phis[0])
+    untrained = {f"means {size}/{size}": Means(size, size) for size in _COMPARED}
+    learners: list[dict[str, Learner]] = [{**each, **untrained} for each in phis]
+
+    def save(_: Progress) -> None:
+        for name, (block, stride) in zip(names, plan.kinds, strict=True):
+            tensors = {
+                f"{number}.{key}": value.to(torch.bfloat16).cpu().contiguous()
+                for number, layer in enumerate(phis)
+                for key, value in layer[name].state_dict().items()
+            }
+            save_file(tensors, _distilled(plan, block, stride))
+
+    course = Course(seconds=plan.distill_seconds)
+    settings = replace(config.answering(), select_count=plan.select_count)
+    distill(model, learners, source, settings, course, log.tell("distill"), save, seed=plan.seed)
+
+
+def _distilled(plan: Training, block: int, stride: int) -> Path:
+    return plan.out / f"distilled-{block}-{stride}-{plan.hidden}.safetensors"
+
+
+def _tune(
+    model: NSAForCausalLM,
+    config: NSAConfig,
+    where: ModelFolder,
+    source: Iterator[Lesson],
+    plan: Training,
+    log: _Log,
+) -> None:
+    block, stride = plan.kinds[0]
+    path = _distilled(plan, block, stride)
+    earlier = plan.out / "adapter.json"
+    if not path.exists() and not earlier.exists():
+        raise UsageError(f"there is no {path}", hint="give --distill-seconds as well")
+    attach_compression(model, config)
+    change = peft.LoraConfig(r=plan.rank, lora_alpha=2 * plan.rank, target_modules=TARGETS)
+    peft.inject_adapter_in_model(change, model)
+    tokens = 0
+    if earlier.exists():
+        tokens = _resume(model, plan)
+    else:
+        taught = load_file(path)
+        for number, attention in enumerate(model.attentions):
+            phi, start = attention.compression, f"{number}."
+            assert phi is not None
+            own = {k.removeprefix(start): x for k, x in taught.items() if k.startswith(start)}
+            phi.load_state_dict(own)
+    course = Course(seconds=plan.tune_seconds, rate=plan.rate, phi_rate=3e-4)
+
+    def save(progress: Progress) -> None:
+        about = {
+            "model": where.name,
+            "nsa": __version__,
+            "commit": git_commit(),
+            "plan": {key: str(value) for key, value in asdict(plan).items() if key != "out"},
+            "course": asdict(course),
+            "tokens": tokens + progress.tokens,
+            "last": progress.losses,
+        }
+        settings = _settings(plan)
+        save_adapter(
+            plan.out,
+            collect(model, 2.0, base=where.fingerprint, settings=settings, about=about),
+        )
+
+    tune(model, source, config.answering(), course, log.tell("tune"), save, seed=plan.seed)
+
+
+def _resume(model: NSAForCausalLM, plan: Training) -> int:
+    """Take up an adapter that an earlier call left; how many tokens it has seen."""
+    adapter = load_adapter(plan.out)
+    for path, module in dict(model.named_modules()).items():
+        if isinstance(module, peft.tuners.lora.LoraLayer):
+            for own, name in ((module.lora_A, "a"), (module.lora_B, "b")):
+                own["default"].weight.data.copy_(adapter.tensors[f"lora.{path}.{name}"])
+    for number, attention in enumerate(model.attentions):
+        phi, start = attention.compression, f"compression.{number}."
+        assert phi is not None
+        tensors = adapter.tensors
+        phi.load_state_dict(
+            {key.removeprefix(start): x for key, x in tensors.items() if key.startswith(start)}
+        )
+    model.evidence = adapter.tensors["evidence"].to(model.device)
+    return int(adapter.about["tokens"])
+
+
+class _Lessons(IterableDataset[Lesson]):
+    """Lessons without end, made in processes of their own."""
+
+    def __init__(self, prompter: Prompter, material: Material, plan: Training, seed: int) -> None:
+        self._make = partial(lessons, prompter, material, plan.lengths, _BLOCK)
+        self._seed = seed
+
+    def __iter__(self) -> Iterator[Lesson]:
+        maker = get_worker_info()
+        return self._make(self._seed * _MAKERS + (maker.id if maker else 0))
+
+
+def _ahead(prompter: Prompter, material: Material, plan: Training, seed: int) -> Iterator[Lesson]:
+    """Lessons, made while the model learns from others."""
+    return iter(
+        DataLoader(
+            _Lessons(prompter, material, plan, seed),
+            batch_size=None,
+            num_workers=_MAKERS,
+            prefetch_factor=_AHEAD,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+        )
+    )
+
+
+def _as_it_is(lesson: Lesson) -> Lesson:
+    return lesson
+
+
+class _Log:
+    """Losses as JSON Lines in a file, and as text on standard error."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def tell(self, stage: str) -> Any:
+        """What to call after every tenth step of a stage."""
+
+        def write(progress: Progress) -> None:
+            row = {"stage": stage, **progress.history[-1]}
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            speed = progress.tokens / max(progress.seconds, 1e-9)
+            losses = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
+            sys.stderr.write(
+                f"nsa: {stage} {progress.seconds:.0f} s, step {progress.step}, "
+                f"{speed:,.0f} tokens/s: {losses}\n"
+            )
+
+        return write
+
+
+def lengths_of(text: str, option: str) -> tuple[int, ...]:
+    """Numbers with commas."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} is {text!r}", hint="say such as 4096,8192") from error
+
+
+def kinds_of(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Lengths and strides such as 32/16.
+
+    Raises:
+        UsageError: If one is not of that form.
+    """
+    kinds = []
+    for text in texts:
+        block, _, stride = text.partition("/")
+        if not (block.isdigit() and stride.isdigit()):
+            raise UsageError(f"--phi is {text!r}", hint="say length/stride, such as 32/16")
+        kinds.append((int(block), int(stride)))
+    return tuple(kinds)

@@ -1,0 +1,89 @@
+"""Keeping what a device reads, behind the reading: it does not wait for the disk."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+
+import torch
+
+from nsa_cli.memory import resident_bytes
+from nsa_cli.store import ReadingStore, Stored, copy_tokens
+from nsa_models.cache import KVCache
+
+
+class WriteBehind:
+    """Copies segments from a device into a kept reading, in order, in a thread of its own.
+
+    What waits to be written lies on the device anyway, so that any number of segments may wait.
+    Leaving the context waits for all of them; an interruption drops those not begun, and where
+    one cannot be written those after it are not.
+
+    Args:
+        store: Where readings are kept.
+        own: The reading that is written.
+        live: What is read, on the device.
+        kept: The reading's mapping.
+        memory_bytes: From which on what is written is let go of after each segment.
+    """
+
+    def __init__(
+        self, store: ReadingStore, own: Stored, live: KVCache, kept: KVCache, memory_bytes: int
+    ) -> None:
+        self._store, self._own, self._live, self._kept = store, own, live, kept
+        self._memory_bytes = memory_bytes
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="nsa-write")
+        self._waiting: list[Future[None]] = []
+        self._broken = False
+        on_cuda = live.keys.is_cuda
+        self._stream = torch.cuda.Stream(live.keys.device) if on_cuda else None
+
+    def __enter__(self) -> WriteBehind:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        self._thread.shutdown(wait=True, cancel_futures=interrupted)
+        if kind is None:
+            self._raise_what_failed(self._waiting)
+
+    def put(self, start: int, stop: int) -> None:
+        """Have the tokens from `start` to `stop`, which are read, written.
+
+        Raises:
+            OSError: If something before them could not be written.
+        """
+        done = [future for future in self._waiting if future.done()]
+        self._waiting = [future for future in self._waiting if not future.done()]
+        self._raise_what_failed(done)
+        ready = None
+        if self._stream is not None:
+            ready = torch.cuda.Event()
+            ready.record(torch.cuda.current_stream(self._stream.device))
+        self._waiting.append(self._thread.submit(self._write, start, stop, ready))
+
+    @staticmethod
+    def _raise_what_failed(futures: list[Future[None]]) -> None:
+        for future in futures:
+            future.result()
+
+    def _write(self, start: int, stop: int, ready: torch.cuda.Event | None) -> None:
+        if self._broken:
+            return
+        self._broken = True
+        context: AbstractContextManager[object] = nullcontext()
+        if self._stream is not None and ready is not None:
+            self._stream.wait_event(ready)
+            context = torch.cuda.stream(self._stream)
+        with context:
+            copy_tokens(self._live, self._kept, start, stop)
+        self._store.commit(self._own, self._kept, start)
+        if resident_bytes() > self._memory_bytes:
+            self._store.remap(self._own, self._kept)
+        self._broken = False

@@ -1,0 +1,130 @@
+"""Reading and answering on a CUDA device: what a CPU makes of the same text, up to rounding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nsa_kernels import api
+from nsa_kernels.api import Impl
+from nsa_models import generation
+from nsa_models.cache import KVCache
+from nsa_models.configuration import NSAConfig
+from nsa_models.generation import decode, prefill
+from nsa_models.modeling import NSAForCausalLM
+
+LENGTH = 3000
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+def build(seed: int, **changes: Any) -> NSAForCausalLM:
+    """A random model, with the settings for reading that a dense checkpoint gets."""
+    torch.manual_seed(seed)
+    config = NSAConfig(
+        **{
+            "vocab_size": 96,
+            "hidden_size": 128,
+            "intermediate_size": 192,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 14,
+            "num_key_value_heads": 2,
+            "head_dim": 64,
+            "select_count": 8,
+            **changes,
+        }
+    )
+    model = NSAForCausalLM(config).eval().requires_grad_(False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_((parameter + torch.randn_like(parameter) * 0.02).bfloat16())
+    return model
+
+
+def read(model: NSAForCausalLM, device: str, dtype: torch.dtype) -> KVCache:
+    ids = torch.randint(96, (LENGTH,), generator=torch.Generator().manual_seed(7))
+    model.to(device=device, dtype=dtype)
+    cache = KVCache(model.config, LENGTH + 100, dtype=dtype, device=model.device)
+    list(prefill(model, ids, cache, segment=1024))
+    return cache
+
+
+def errors(cache: KVCache, exact: KVCache) -> Tensor:
+    """Largest error of each token's keys and values, layer by layer: (L, S)."""
+    pairs = ((cache.keys, exact.keys), (cache.values, exact.values))
+    found = [(a[..., :LENGTH, :].cpu().double() - b[..., :LENGTH, :].double()) for a, b in pairs]
+    return torch.cat(found, dim=-1).abs().amax(dim=(1, 2, 4))
+
+
+def test_fp32_reads_what_a_cpu_reads(seed: int) -> None:
+    """But for the few tiles for which two blocks are as good as equal."""
+    model = build(seed)
+    exact = read(model, "cpu", torch.float32)
+    off = errors(read(model, "cuda", torch.float32), exact)
+    assert off.quantile(0.9) < 1e-4
+    assert off[0].max() < 1e-4
+
+
+def test_bf16_reads_as_well_as_a_cpu_does(seed: int) -> None:
+    """Both have their errors against fp32; the device's are not the larger."""
+    model = build(seed)
+    exact = read(model, "cpu", torch.float32)
+    mine = errors(read(model, "cuda", torch.bfloat16), exact)
+    plain = errors(read(model, "cpu", torch.bfloat16), exact)
+    for share in (0.5, 0.9):
+        assert mine.quantile(share) < 1.3 * plain.quantile(share)
+
+
+def test_answers_are_those_of_a_cpu(seed: int) -> None:
+    model = build(seed, select_count=None)
+    answers = []
+    for device in ("cpu", "cuda"):
+        cache = read(model, device, torch.float32)
+        steps = decode(model, [5, 6, 7], cache, max_tokens=40, stop_ids=frozenset())
+        answers.append([(step.id, step.mass.cpu()) for step in steps])
+    assert [token for token, _ in answers[0]] == [token for token, _ in answers[1]]
+    for (_, expected), (_, mass) in zip(*answers, strict=True):
+        torch.testing.assert_close(mass, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> list[Impl]:
+    """The implementations that attention resolves to."""
+    found: list[Impl] = []
+    choose = api._choose
+
+    def note(*arguments: Any) -> Impl:
+        found.append(choose(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(api, "_choose", note)
+    return found
+
+
+def test_the_settings_for_reading_go_to_the_kernels(chosen: list[Impl], seed: int) -> None:
+    read(build(seed, select_count=16), "cuda", torch.bfloat16)
+    assert set(chosen) == {Impl.TRITON}
+    assert len(chosen) == 2 * 3
+
+
+def test_segments_take_a_bounded_part_of_the_card(seed: int) -> None:
+    """Nothing is held that grows as tokens times tokens."""
+    model = build(seed).to(device="cuda", dtype=torch.bfloat16)
+    peaks = []
+    for length in (32768, 131072):
+        ids = torch.randint(96, (length,))
+        cache = KVCache(model.config, length, dtype=model.dtype, device=model.device)
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        list(generation.prefill(model, ids, cache, segment=16384))
+        peaks.append(torch.cuda.max_memory_allocated() - held)
+        del cache
+    # Summaries are a part of the cache that is made while reading.
+    summaries = 2 * 2 * (131072 - 32768) // 4 * 64 * 2
+    assert peaks[1] < peaks[0] + summaries + 2**28
