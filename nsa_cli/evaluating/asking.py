@@ -48,11 +48,18 @@ class Setting:
         model: As `--model` takes it.
         attention: `nsa` or `dense`, of the reading.
         blocks: Blocks of 64 tokens to answer with; `all`, or a number as text.
+        adapter: Folder of the trained changes that were applied; None for none.
     """
 
     model: str
     attention: str
     blocks: str
+    adapter: str | None = None
+
+    @property
+    def weights(self) -> str:
+        """The model, and what was changed in it."""
+        return self.model + (f" with {self.adapter}" if self.adapter else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +201,7 @@ def _ask(
                 model=desk.options.model,
                 attention=attention_of(desk.options),
                 blocks=named,
+                adapter=None if desk.where.adapter is None else str(desk.where.adapter),
             )
             for example in examples:
                 yield _record(opened, wanted, setting, example, spans, index, lines)

@@ -105,12 +105,12 @@ def items_of(records: Iterable[Record]) -> list[Row]:
 def print_report(records: Sequence[Record]) -> None:
     """Print a table for each model, depths taken together, and heat maps of the needle."""
     console = Console(highlight=False, emoji=False)
-    for model in dict.fromkeys(record.setting.model for record in records):
-        console.print(model, markup=False, style="bold")
-        console.print(_table([record for record in records if record.setting.model == model]))
+    for weights in dict.fromkeys(record.setting.weights for record in records):
+        console.print(weights, markup=False, style="bold")
+        console.print(_table([each for each in records if each.setting.weights == weights]))
     needles = [record for record in records if record.depth is not None]
     for setting in dict.fromkeys(record.setting for record in needles):
-        named = f"needle: {setting.model}, {setting.attention}, blocks {setting.blocks}"
+        named = f"needle: {setting.weights}, {setting.attention}, blocks {setting.blocks}"
         console.print(named, markup=False, style="bold")
         console.print(heat_map([each for each in needles if each.setting == setting]))
 

@@ -12,6 +12,7 @@ import pytest
 
 from nsa_cli import session
 from nsa_cli.engine import Answer
+from nsa_cli.evaluating import suites
 from nsa_cli.evaluating.asking import answering_with, evaluate, quoted
 from nsa_cli.evaluating.suites import Plan
 from nsa_cli.events import Citation, Event, Finished, Note, Overall
@@ -38,6 +39,12 @@ def plan(*suites: str, lengths: tuple[int, ...] = (1500,), limit: int = 2) -> Pl
 
 def options(model: Path, **more: Any) -> Options:
     return Options(model=str(model), max_tokens=3, store=False, **more)
+
+
+@pytest.fixture(autouse=True)
+def little_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the documentation is most of what a small evaluation takes."""
+    monkeypatch.setattr(suites, "_VARIETY", 20_000)
 
 
 @pytest.fixture

@@ -247,7 +247,7 @@ _EVAL = (
         ),
         asks=(
             "Who owns the {key}?",
-            "Whose property is the {key}?",
+            "To whom does the {key} belong?",
         ),
         asks_all=(
             "Which people own the {key}? List all of them.",
@@ -258,16 +258,16 @@ _EVAL = (
         key="code",
         value="word",
         says=(
-            "Station {key} answers to the call sign {value}.",
+            "Station {key} uses the call sign {value}.",
             "The call sign of station {key} is {value}.",
         ),
         asks=(
             "What is the call sign of station {key}?",
-            "To which call sign does station {key} answer?",
+            "Which call sign does station {key} use?",
         ),
         asks_all=(
             "What are all the call signs of station {key}?",
-            "To which call signs does station {key} answer? List all of them.",
+            "Which call signs does station {key} use? List all of them.",
         ),
     ),
     Fact(
