@@ -10,7 +10,19 @@ import typer
 
 from nsa_cli import __version__
 from nsa_cli.boundary import NO_COLOR_FLAG, Boundary
-from nsa_cli.commands import ask, batch, bench, cache, chat, config, doctor, find, models, summarize
+from nsa_cli.commands import (
+    ask,
+    batch,
+    bench,
+    cache,
+    chat,
+    config,
+    doctor,
+    find,
+    models,
+    serve,
+    summarize,
+)
 
 _EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
 
@@ -45,7 +57,7 @@ app = typer.Typer(
 )
 
 
-_CONFIGURED = ("ask", "find", "summarize", "batch", "chat")
+_CONFIGURED = ("ask", "find", "summarize", "batch", "chat", "serve")
 """Commands whose options can be set in a file."""
 
 
@@ -87,6 +99,7 @@ app.command(help=find.HELP)(find.find)
 app.command(help=summarize.HELP)(summarize.summarize)
 app.command(help=chat.HELP)(chat.chat)
 app.command(help=batch.HELP)(batch.batch)
+app.command(help=serve.HELP)(serve.serve)
 app.command(help=doctor.HELP)(doctor.doctor)
 app.add_typer(cache.cache, name="cache")
 app.add_typer(models.models, name="models")

@@ -12,7 +12,8 @@ from nsa_cli.evidence import Passage
 from nsa_models.tokenizer import Tokenizer
 
 _INTRODUCTION = "Document:\n\n"
-_INSTRUCTION = "\n\nAnswer briefly, from the document only.\n\nQuestion: "
+_INSTRUCTION = "\n\nAnswer briefly, from the document only."
+_QUESTION = "\n\nQuestion: "
 _GAP = "\n...\n"
 
 Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
@@ -90,15 +91,19 @@ class Prompter:
             parts.append((ids, starts + passage.start))
         return self._text(parts, passages[-1].end if passages else -1)
 
-    def question(self, question: str, earlier: Sequence[tuple[str, str]] = ()) -> Question:
+    def question(
+        self, question: str, earlier: Sequence[tuple[str, str]] = (), instructions: str = ""
+    ) -> Question:
         """A question behind a text.
 
         Args:
             question: What is asked.
             earlier: Questions and answers that went before it.
+            instructions: What to heed besides, so that the text before it stays the same.
         """
         turns = "".join(f"{asked.strip()}\nAnswer: {said}\n\nQuestion: " for asked, said in earlier)
-        instruction = self._tokenizer.encode(_INSTRUCTION + turns)
+        heeded = f" {instructions.strip()}{_QUESTION}" if instructions.strip() else _QUESTION
+        instruction = self._tokenizer.encode(_INSTRUCTION + heeded + turns)
         asked = self._tokenizer.encode(question.strip())
         ids = np.concatenate([instruction, asked, self._after])
         return Question(ids=ids, instruction=len(instruction), asked=len(asked))

@@ -69,6 +69,12 @@ class Session:
         self.tokenizer = Tokenizer.from_folder(where.folder)
         self.prompter = Prompter(self.tokenizer, options.system)
 
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model carries as it is loaded now; None if it is not."""
+        held = self._loaded
+        return None if held is None else held.model.config.max_position_embeddings
+
     def read(self, document: Document, room: int) -> OpenText:
         """Read a document, as much of it as is not kept.
 
@@ -224,7 +230,9 @@ class OpenText:
         """Answer a question; the text stays open for the next one."""
         return self.answer_after((), question)[0]
 
-    def answer_after(self, turns: Sequence[Turn], question: str) -> tuple[Finished, Turn]:
+    def answer_after(
+        self, turns: Sequence[Turn], question: str, instructions: str = ""
+    ) -> tuple[Finished, Turn]:
         """Answer a question that may take up earlier ones.
 
         The model sees the earlier questions and answers, and the passage of the last answer
@@ -233,12 +241,14 @@ class OpenText:
         Args:
             turns: Earlier questions with their answers, in order.
             question: What is asked now.
+            instructions: What the answer is to heed; where to look is told by the question alone.
 
         Returns:
             The answer, and the turn that it makes.
         """
         prompter, size = self.session.prompter, self.loaded.model.config.select_block
-        asked = prompter.question(question, [(turn.question, turn.answer) for turn in turns])
+        earlier = [(turn.question, turn.answer) for turn in turns]
+        asked = prompter.question(question, earlier, instructions)
         started = time.monotonic()
         scores = self.scores(prompter.question(question))
         found = look(scores, self.text, self.document, size)
