@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -95,7 +96,6 @@ def serve(
             renderer.close()
             shared.note(f"{name} answers at {address}/v1, the page is {address}/", quiet=quiet)
 
-        try:
+        with suppress(KeyboardInterrupt):
             serve(listening, options, renderer, ready)
-        except KeyboardInterrupt:
-            shared.note("ended; what was read is kept", quiet=quiet)
+        shared.note("ended; what was read is kept" if store else "ended", quiet=quiet)

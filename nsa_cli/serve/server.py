@@ -89,6 +89,7 @@ def serve(
             log_level="warning",
             access_log=False,
             server_header=False,
+            ws="none",
             timeout_graceful_shutdown=_END_SECONDS,
         )
         worker.start()

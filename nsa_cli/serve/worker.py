@@ -249,22 +249,28 @@ class Worker:
             if remembered is not None:
                 job.deliver(AnswerText(text=remembered.answer))
                 return remembered
-        text = self._open(job)
+        text, reused = self._open(job)
         if job.stopped:  # others wait for the same text: it was read for them
             raise _Stopped
         if asked.question is None:
-            return ReadThrough(
-                document_tokens=len(text.text.ids), reused_tokens=int(text.reused_tokens)
-            )
+            return ReadThrough(document_tokens=len(text.text.ids), reused_tokens=reused)
         finished = self._answer(text, asked)
+        if reused == len(text.text.ids):
+            stats = replace(
+                finished.stats, reused_tokens=reused, load_seconds=0.0, prefill_seconds=0.0
+            )
+            finished = replace(finished, stats=stats)
         if answers is not None:
             answers.keep(finished)
         return finished
 
-    def _open(self, job: Job) -> OpenText:
-        text = self._desk.open(job.sources, job.name, _room(job.asked))
+    def _open(self, job: Job) -> tuple[OpenText, int]:
+        """A text, and how many of its tokens did not have to be read for this job."""
+        room = _room(job.asked)
+        still_open = self._desk.is_open(job.key, room)
+        text = self._desk.open(job.sources, job.name, room)
         self._read[job.key] = (text.loaded.model.config.max_position_embeddings, text.room)
-        return text
+        return text, len(text.text.ids) if still_open else text.reused_tokens
 
     def _answer(self, text: OpenText, asked: Asked) -> Finished:
         from nsa_cli.session import Turn
@@ -322,7 +328,12 @@ class _Desk(Desk):
         super().__init__(options, emit)
         self._shelf = shelf
 
+    def is_open(self, key: bytes, room: int) -> bool:
+        """Whether a text is the one that is open, with so much room."""
+        return self._open is not None and self._open[0] == key and self._open[1].room >= room
+
     def parse(self, sources: Sequence[Source], name: str) -> Document:
+        """Sources as one document, parsed unless they were before; raises as the desk does."""
         key = digest(sources)
         document = self._shelf.get(key)
         if document is None:
