@@ -89,7 +89,7 @@ class Gate:
         elif path != "/":
             kind, _, key = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(
-                key.strip().encode(), self._api_key.encode()
+                key.strip().encode("latin-1"), self._api_key.encode()
             ):
                 raise GateError(
                     "the API key is missing or wrong",

@@ -87,9 +87,7 @@ def at_segment(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None
     monkeypatch.setattr(nsa_cli.reading, "prefill", spied)
 
 
-def test_the_answer_is_that_of_ask(
-    worker: Worker, asker: Any, tmp_path: Path, prose: Any
-) -> None:
+def test_the_answer_is_that_of_ask(worker: Worker, asker: Any, tmp_path: Path, prose: Any) -> None:
     (tmp_path / "log.txt").write_text(prose(150))
     client = Client(prose(150))
     worker.submit(client.job)
