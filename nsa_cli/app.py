@@ -33,6 +33,7 @@ _EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
     nsa summarize contract.docx --outline
     nsa chat manual.pdf
     nsa batch papers/ --ask "Which data did they train on?" --out answers.csv
+    nsa serve --root papers/
 
 \b
 Exit codes:

@@ -139,7 +139,7 @@ def wanted(body: Mapping[str, Any], *, model: str, max_tokens: int) -> Wanted:
         raise RequestError(
             f"there is no model {named!r}",
             param="model",
-            hint=f"{model} is served here",
+            hint=f"the model here is {model}",
             code="model_not_found",
         )
     stream = _value(body, "stream", False, bool, "true or false")

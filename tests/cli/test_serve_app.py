@@ -50,7 +50,7 @@ def make(tiny_model: Path, root: Path) -> Iterator[Make]:
     def app(*, api_key: str | None = None, most_bytes: int = 10**6) -> Starlette:
         options = Options(model=str(tiny_model), max_tokens=6, cache_limit_bytes=10**9)
         library = Library(root, Uploads())
-        worker = Worker(options, lambda event: None, library.opened)
+        worker = Worker(options, [].append, library.opened)
         made.append((worker, library.uploads))
         worker.start()
         return Server(worker, library, 6).app(api_key=api_key, most_bytes=most_bytes)
@@ -146,7 +146,7 @@ def test_an_answer_in_chunks(client: TestClient) -> None:
     whole = client.post("/v1/chat/completions", json=asking()).json()
     assert len({(each["id"], each["object"], each["model"]) for each in found}) == 1
     told = [each["progress"] for each in found if "progress" in each]
-    assert [each["done"] for each in told if each["unit"] == "tokens"][0] == 0
+    assert next(each["done"] for each in told if each["unit"] == "tokens") == 0
     assert told[-1]["done"] == told[-1]["total"]
     deltas = [each["choices"][0] for each in found if each["choices"]]
     assert deltas[0]["delta"] == {"role": "assistant", "content": ""}

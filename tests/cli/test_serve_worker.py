@@ -52,7 +52,7 @@ class Client:
 def worker(tiny_model: Path) -> Iterator[Worker]:
     """A worker with the tiny model, not started yet."""
     options = Options(model=str(tiny_model), max_tokens=6, cache_limit_bytes=10**9)
-    found = Worker(options, lambda event: None, Opened())
+    found = Worker(options, [].append, Opened())
     yield found
     found.close()
     found.join(60)
