@@ -50,6 +50,15 @@ def batch(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with --out; nothing is done twice.")
     ] = False,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Processes at once, as far as memory goes; rows then come as they are done.",
+        ),
+    ] = 1,
     model: shared.Model = DEFAULT_MODEL,
     pages: shared.Pages = None,
     max_tokens: shared.MaxTokens = 256,
@@ -85,7 +94,8 @@ def batch(
         raise UsageError("--resume needs --out", hint="name the file to go on with")
     if "-" in sources:
         raise UsageError("- is no document of a batch", hint="name files or folders")
-    from nsa_cli.batch import Work, run_batch
+    from nsa_cli.batch import run_batch
+    from nsa_cli.batch_work import Work
     from nsa_cli.render_batch import BatchRenderer
     from nsa_cli.rows import Rows
 
@@ -93,7 +103,7 @@ def batch(
     rows = Rows(out, kind, resume=resume)
     renderer = BatchRenderer(quiet=quiet)
     try:
-        outcome = run_batch(sources, work, options, rows, renderer)
+        outcome = run_batch(sources, work, options, rows, renderer, jobs=jobs)
     finally:
         renderer.close()
         rows.close()
