@@ -50,6 +50,11 @@ class Desk:
             self._session = Session(self.where, self.options, self.emit)
         return self._session
 
+    @property
+    def opened(self) -> OpenText | None:
+        """The text that is open."""
+        return None if self._open is None else self._open[1]
+
     def answers(
         self, sources: Sequence[Source], name: str, questions: Sequence[str], began: float
     ) -> Iterator[Finished]:

@@ -19,6 +19,7 @@ HELP = """Answer a question about documents, with the pages it stands on.
     nsa ask src "Where is the retry limit set?"
     nsa ask a.pdf b.pdf -a "Who signed it?" -a "When?"
     cat app.log | nsa ask - "Why did the worker die?"
+    nsa ask app.log "What went wrong last?" --follow
 """
 
 
@@ -50,6 +51,12 @@ def ask(
         bool,
         typer.Option("--dry-run", help="Only say what reading takes: time, disk and memory."),
     ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow", "-f", help="Ask again whenever the text grows, until Ctrl-C; for logs."
+        ),
+    ] = False,
     quiet: shared.Quiet = False,
 ) -> None:
     """Answer a question about documents, with the pages it stands on."""
@@ -71,6 +78,11 @@ def ask(
         answer_blocks=answer_blocks,
     )
     named, questions = _divide([*sources, question], more or [])
+    if follow and ("-" in named or not store or dry_run):
+        raise UsageError(
+            "--follow needs files, and what was read of them",
+            hint="leave out -, --no-store and --dry-run",
+        )
     with shared.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.asking import ask as answer
         from nsa_cli.asking import estimate
@@ -78,11 +90,16 @@ def ask(
         if dry_run:
             renderer.estimate(estimate(named, questions, options, renderer))
             return
-        answers = answer(named, questions, options, renderer)
-        if len(questions) == 1:
-            renderer.finish(next(answers))
-        else:
-            renderer.finish_all(questions, answers)
+        rounds = iter([answer(named, questions, options, renderer)])
+        if follow:
+            from nsa_cli.following import follow as followed
+
+            rounds = followed(named, questions, options, renderer)
+        for answers in rounds:
+            if len(questions) == 1:
+                renderer.finish(next(answers))
+            else:
+                renderer.finish_all(questions, answers)
 
 
 def _divide(words: Sequence[str], more: Sequence[str]) -> tuple[list[str], list[str]]:
