@@ -24,6 +24,7 @@ HELP = """Answer a question about documents, with the pages it stands on.
 
 
 def ask(
+    ctx: typer.Context,
     sources: shared.Sources,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
     more: Annotated[
@@ -32,6 +33,8 @@ def ask(
             "--ask", "-a", help="A question, in the place of QUESTION; may be given several times."
         ),
     ] = None,
+    template: shared.Template = None,
+    param: shared.Params = None,
     model: shared.Model = DEFAULT_MODEL,
     json: shared.Json = False,
     pages: shared.Pages = None,
@@ -61,6 +64,7 @@ def ask(
 ) -> None:
     """Answer a question about documents, with the pages it stands on."""
     shared.check_attention(attention)
+    asked, system = shared.with_template(ctx, template, param, more, system)
     options = shared.options(
         model=model,
         device=device,
@@ -77,7 +81,7 @@ def ask(
         seed=seed,
         answer_blocks=answer_blocks,
     )
-    named, questions = _divide([*sources, question], more or [])
+    named, questions = _divide([*sources, question], asked)
     if follow and ("-" in named or not store or dry_run):
         raise UsageError(
             "--follow needs files, and what was read of them",

@@ -26,6 +26,7 @@ FAILED = 5
 
 
 def batch(
+    ctx: typer.Context,
     sources: shared.Paths,
     ask: Annotated[
         list[str] | None,
@@ -50,6 +51,8 @@ def batch(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with --out; nothing is done twice.")
     ] = False,
+    template: shared.Template = None,
+    param: shared.Params = None,
     jobs: Annotated[
         int,
         typer.Option(
@@ -72,6 +75,7 @@ def batch(
     quiet: shared.Quiet = False,
 ) -> None:
     """Ask about, or sum up, each document of a folder by itself."""
+    ask, system = shared.with_template(ctx, template, param, ask, system)
     options = shared.options(
         model=model,
         device=device,
@@ -85,7 +89,7 @@ def batch(
         max_tokens=max_tokens,
     )
     kind = _kind(format_, out)
-    asked = _questions(ask or [], questions)
+    asked = _questions(ask, questions)
     if not asked and not summarize:
         raise UsageError("nothing is asked", hint="say --ask, --questions or --summarize")
     if length not in ("short", "medium", "long"):

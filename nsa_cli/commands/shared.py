@@ -79,9 +79,50 @@ Memory = Annotated[
         "--memory", min=0.0, help="GB that reading may take; 0.7 of what is free unless given."
     ),
 ]
+Template = Annotated[
+    str | None,
+    typer.Option("--template", "-t", help="Questions with a name; see `nsa config list`."),
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-p", metavar="NAME=VALUE", help="Fills a $NAME of the template."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")]
 
 CACHE_LIMIT_GB = 20.0
+
+
+def with_template(
+    ctx: typer.Context,
+    name: str | None,
+    params: list[str] | None,
+    asked: list[str] | None,
+    system: str | None,
+) -> tuple[list[str], str | None]:
+    """Questions, and instructions for the model, with those of a template.
+
+    Args:
+        ctx: Of the command: instructions that it says itself go before the template's.
+        name: The template; None for none.
+        params: Values for it, as `NAME=VALUE`.
+        asked: Questions of the command line.
+        system: Instructions of the command line or of settings.
+
+    Raises:
+        UsageError: If there is no such template, or a value is missing.
+    """
+    if name is None:
+        if params:
+            raise UsageError("-p fills a template, and none is named", hint="name it with -t")
+        return asked or [], system
+    from nsa_cli.templates import template
+
+    found = template(name, params or [])
+    source = ctx.get_parameter_source("system")
+    said = source is not None and source.name == "COMMANDLINE"
+    if found.system is not None and not said:
+        system = found.system
+    return [*(asked or []), *found.questions], system
 
 
 def print_json(value: dict[str, Any]) -> None:
