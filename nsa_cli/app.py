@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nsa_cli import __version__
-from nsa_cli.boundary import NO_COLOR_FLAG, Boundary
+from nsa_cli.boundary import NO_COLOR_FLAG, VERBOSE_FLAG, VERBOSE_LETTER, Boundary
 from nsa_cli.commands import (
     ask,
     batch,
@@ -67,6 +67,13 @@ def _without_color(wanted: bool) -> None:
         os.environ["NO_COLOR"] = "1"
 
 
+def _explain(wanted: bool) -> None:
+    if wanted:
+        from nsa_cli import verbose
+
+        verbose.explain()
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"nsa {__version__}\n")
@@ -83,6 +90,12 @@ def main(
     _no_color: Annotated[
         bool,
         typer.Option(NO_COLOR_FLAG, callback=_without_color, help="No colours; as NO_COLOR=1."),
+    ] = False,
+    _verbose: Annotated[
+        bool,
+        typer.Option(
+            VERBOSE_FLAG, VERBOSE_LETTER, callback=_explain, help="Say what is done, and how long."
+        ),
     ] = False,
 ) -> None:
     """Options before a command; what is set elsewhere stands in for flags."""

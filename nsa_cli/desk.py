@@ -11,6 +11,7 @@ from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
 from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
 from nsa_cli.options import Options
+from nsa_cli.verbose import log
 from nsa_models.resolve import resolve_model
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Desk:
             ),
             on_note=lambda text: emit(Note(text=text)),
         )
+        log.info("%s lies in %s", self.where.name, self.where.folder)
         self._session: Session | None = None
         self._open: tuple[bytes, OpenText] | None = None
 
@@ -117,6 +119,7 @@ class Desk:
             NsaError: If what the user named cannot be read, or nothing is left.
         """
         pages = self.options.pages
+        began = time.monotonic()
         document = parse_sources(
             sources,
             name,
@@ -126,6 +129,13 @@ class Desk:
                 Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
             ),
             on_note=lambda text: self.emit(Note(text=text)),
+        )
+        log.info(
+            "%s: %s characters in %s pieces, opened in %.1f s",
+            name,
+            f"{len(document.text):,}",
+            f"{len(document.pieces):,}",
+            time.monotonic() - began,
         )
         single = len({piece.source for piece in document.pieces}) == 1
         for warning in document.warnings:

@@ -34,10 +34,12 @@ from nsa_cli.evidence import Passage, best_runs
 from nsa_cli.ledger import DamagedError
 from nsa_cli.memory import peak_memory_bytes
 from nsa_cli.options import Options
+from nsa_cli.places import place
 from nsa_cli.plan import Estimate, check_fits, estimate, weights_dtype
 from nsa_cli.prompt import Prompter, Question, Text
 from nsa_cli.reading import Readings, open_store
 from nsa_cli.store import ANSWER_ROOM, Ids
+from nsa_cli.verbose import log
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import UsageError
@@ -103,7 +105,15 @@ class Session:
         started = time.monotonic()
         sparing = text.document_tokens > CLOSE_TOKENS
         cache, reused = readings.read(text.ids, room, document.name, sparing=sparing)
+        log.info(
+            "%s tokens, %s of them kept before; model loaded in %.1f s, read in %.1f s",
+            f"{len(text.ids):,}",
+            f"{reused:,}",
+            loading,
+            time.monotonic() - started,
+        )
         if readings.store is not None:
+            log.info("kept in %s", readings.store.folder(text.ids))
             shelf.describe(readings.store.folder(text.ids), document, self._where.name)
         return OpenText(
             session=self,
@@ -256,6 +266,15 @@ class OpenText:
         whole = self.text.document_tokens <= CLOSE_TOKENS
         text, answer = self.decode(passages, asked, started, whole=whole)
         weighed = weigh(passages, answer.mass, text, size)
+        for passage in weighed:
+            at = place(self.document.locate(passage.start, passage.end))
+            log.info("looked at %s, %.2f of the attention", at, passage.score)
+        log.info(
+            "%d tokens of answer, the first after %.1f s, then %.1f a second",
+            answer.tokens,
+            answer.first_token_seconds,
+            answer.tokens_per_second,
+        )
         config = self.loaded.model.config
         finished = Finished(
             answer=answer.text,
