@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsa_models.errors import ModelError
+from nsa_models.names import own_names
 from nsa_models.paths import models_folder
 from nsa_models.registry import MODELS, model_entry
 
@@ -41,17 +42,24 @@ def resolve_model(
     """Find a model, fetching and importing it where needed.
 
     Args:
-        name: A name of the registry, a `.gguf` file, a Hugging Face folder, or a hub id
-            `owner/name`.
+        name: A name of the registry or of `names`, a `.gguf` file, a Hugging Face folder, or a
+            hub id `owner/name`.
         on_progress: Called while bytes are fetched or written.
         on_note: Called with one line about what is being done.
 
     Raises:
         ModelError: If it is unknown, cannot be had or cannot be read.
     """
-    path = Path(name).expanduser()
     if name in MODELS:
         return _named(name, on_progress, on_note)
+    own = own_names() if "/" not in name and "\\" not in name else {}
+    path = own.get(name) or Path(name).expanduser()
+    if name in own and not path.exists():
+        raise ModelError(
+            f"{name} stands for {path}, where there is no model",
+            hint=f"say where it is: `nsa models add {name} PATH --force`",
+            code="model_missing",
+        )
     if path.is_file():
         stat = path.stat()
         digest = _digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns, IMPORT_FORMAT])

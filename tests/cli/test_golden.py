@@ -21,7 +21,15 @@ COMMANDS = [
     *("", "ask", "find", "summarize", "chat", "batch", "serve", "doctor", "cache"),
     "cache list",
     *("cache show", "cache size", "cache rm", "cache prune", "models", "models list"),
-    *("models show", "models pull", "models rm", "config", "config list", "config get"),
+    *(
+        "models show",
+        "models pull",
+        "models add",
+        "models rm",
+        "config",
+        "config list",
+        "config get",
+    ),
     *("config set", "config unset", "config path", "bench", "bench read", "bench kernels"),
 ]
 Run = Callable[..., tuple[int, str, str]]
