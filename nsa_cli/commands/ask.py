@@ -89,10 +89,12 @@ def ask(
         )
     with shared.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.asking import ask as answer
-        from nsa_cli.asking import estimate
+        from nsa_cli.asking import survey
 
         if dry_run:
-            renderer.estimate(estimate(named, questions, options, renderer))
+            found = survey(named, questions, options, renderer)
+            renderer.sizes(found.sizes)
+            renderer.estimate(found.estimate())
             return
         rounds = iter([answer(named, questions, options, renderer)])
         if follow:
