@@ -36,6 +36,7 @@ def run_batch(
     emit: Callable[[Event], None],
     *,
     jobs: int = 1,
+    ray: str | None = None,
 ) -> Outcome:
     """Ask about, or sum up, each document that the arguments name.
 
@@ -46,6 +47,7 @@ def run_batch(
         rows: Takes what comes of it.
         emit: Receives everything worth showing.
         jobs: Processes that work at once.
+        ray: Address of a Ray cluster whose machines work; None for this machine.
 
     Raises:
         NsaError: If no document is found, the model cannot be had, or no row can be written.
@@ -56,7 +58,11 @@ def run_batch(
     assignment = Assignment(work=work, options=options, run=run)
     all_pending = [_pending(path, work, run, rows) for path in found]
     made: Made
-    if jobs > 1:
+    if ray is not None:
+        from nsa_cli.cluster import on_ray
+
+        made = on_ray(all_pending, assignment, desk.where, ray, emit)
+    elif jobs > 1:
         from nsa_cli.jobs import in_processes
 
         made = in_processes(all_pending, assignment, desk.where, jobs, emit)

@@ -62,10 +62,12 @@ class Pending:
     Attributes:
         path: As rows name it.
         done: The SHA-256 that rows which are there were made of, by task.
+        data: Its bytes, where they were read elsewhere.
     """
 
     path: str
     done: Mapping[str, str]
+    data: bytes | None = None
 
 
 def rows_of(pending: Pending, desk: Desk, assignment: Assignment) -> Iterator[Row]:
@@ -73,7 +75,7 @@ def rows_of(pending: Pending, desk: Desk, assignment: Assignment) -> Iterator[Ro
     work, path = assignment.work, pending.path
     row = partial(Row, document=path, model=desk.where.name, run=assignment.run)
     try:
-        name, data = read_source(path)
+        name, data = (path, pending.data) if pending.data is not None else read_source(path)
     except NsaError as error:
         for task in work.tasks:
             yield row(sha256="", question=task, error=_told(error))

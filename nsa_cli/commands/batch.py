@@ -62,6 +62,12 @@ def batch(
             help="Processes at once, as far as memory goes; rows then come as they are done.",
         ),
     ] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", metavar="ADDRESS", help="Use the machines of a Ray cluster; auto finds it."
+        ),
+    ] = None,
     model: shared.Model = DEFAULT_MODEL,
     pages: shared.Pages = None,
     max_tokens: shared.MaxTokens = 256,
@@ -96,6 +102,8 @@ def batch(
         raise UsageError(f"--length is {length!r}", hint="say short, medium or long")
     if resume and out is None:
         raise UsageError("--resume needs --out", hint="name the file to go on with")
+    if ray is not None and jobs > 1:
+        raise UsageError("--jobs is for one machine", hint="leave it out with --ray")
     if "-" in sources:
         raise UsageError("- is no document of a batch", hint="name files or folders")
     from nsa_cli.batch import run_batch
@@ -107,7 +115,7 @@ def batch(
     rows = Rows(out, kind, resume=resume)
     renderer = BatchRenderer(quiet=quiet)
     try:
-        outcome = run_batch(sources, work, options, rows, renderer, jobs=jobs)
+        outcome = run_batch(sources, work, options, rows, renderer, jobs=jobs, ray=ray)
     finally:
         renderer.close()
         rows.close()

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 MOST_TOKENS = 3072
 """Tokens of the longest answer: a kept reading has room for it behind the longest question."""
 
+_MOST_IN_A_ROW = 8
+"""Questions about the text that is open, before one about another is no longer passed over."""
+
 MOST_WAITING = 64
 """Questions that wait at once; one more is refused."""
 
@@ -143,6 +146,7 @@ class Worker:
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._last: tuple[bytes, int] = (b"", 0)  # key of the last job, and how many in a row
         self._at_hand: list[Job] = []  # the last is done; those before it wait for it
         self._read: dict[bytes, tuple[int, int]] = {}  # context and room of texts, by key
         self._desk = _Desk(options, self._emit, shelf)
@@ -195,9 +199,18 @@ class Worker:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if self._closing:
                     return
-                job = self._waiting.popleft()
+                job = self._next()
             if not job.stopped:
                 self._do(job)
+
+    def _next(self) -> Job:
+        """The job that waits longest, unless there is one about the text that is open."""
+        key, row = self._last
+        same = (job for job in self._waiting if job.key == key and row < _MOST_IN_A_ROW)
+        job = next(same, self._waiting[0])
+        self._waiting.remove(job)
+        self._last = (job.key, row + 1 if job.key == key else 1)
+        return job
 
     def _do(self, job: Job) -> None:
         """Do a job; whatever goes wrong is its client's to know, and ends nothing else."""

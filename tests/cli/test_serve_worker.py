@@ -186,6 +186,29 @@ def test_a_text_that_was_read_does_not_wait_for_another(
     assert alone.finished().stats.reused_tokens == slow.stats.document_tokens
 
 
+def test_questions_about_the_open_text_come_first_but_not_for_ever(
+    worker: Worker, prose: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working, "_MOST_IN_A_ROW", 3)
+    order: list[str] = []
+    clients = []
+    for name in "abaaaab":
+        client = Client(prose(3, seed=ord(name)), f"Who wrote report {len(clients)}?")
+
+        def deliver(event: Event, name: str = name, put: Any = client.job.deliver) -> None:
+            if isinstance(event, LAST):
+                order.append(name)
+            put(event)
+
+        client.job.deliver = deliver
+        clients.append(client)
+        worker.submit(client.job)
+    worker.start()
+    for client in clients:
+        client.finished()
+    assert "".join(order) == "aaabbaa"
+
+
 def test_failures_end_nothing_else(
     worker: Worker, prose: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
