@@ -125,6 +125,7 @@ class Desk:
             name,
             password=self.options.password,
             pages=PageRanges.parse(pages) if pages is not None else None,
+            ocr=self.options.ocr,
             on_page=lambda source, done, total: self.emit(
                 Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
             ),

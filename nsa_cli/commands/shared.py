@@ -31,6 +31,14 @@ System = Annotated[str | None, typer.Option("--system", help="Instructions for t
 Pages = Annotated[
     str | None, typer.Option("--pages", help="Of PDFs and the like, such as 10-40,55.")
 ]
+Ocr = Annotated[
+    str | None,
+    typer.Option(
+        "--ocr",
+        metavar="LANG",
+        help="Read scanned pages with Tesseract: eng, deu+eng or others that it knows.",
+    ),
+]
 Sources = Annotated[
     list[str],
     typer.Argument(
@@ -223,6 +231,7 @@ def options(
     model: str,
     device: str,
     pages: str | None,
+    ocr: str | None,
     password: str | None,
     store: bool,
     cache_limit: float,
@@ -236,6 +245,7 @@ def options(
         model: As `Model`; those that follow likewise, as they are called here.
         device: See there.
         pages: See there.
+        ocr: See there.
         password: See there.
         store: See there.
         cache_limit: In GB.
@@ -256,6 +266,7 @@ def options(
         model=model,
         device=device,
         pages=pages,
+        ocr=ocr,
         password=password,
         store=store,
         cache_limit_bytes=_bytes(cache_limit),

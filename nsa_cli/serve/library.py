@@ -60,11 +60,13 @@ class Library:
     Args:
         root: The folder whose files may be named; None for uploads alone.
         uploads: What clients have sent.
+        ocr: Languages in which scanned pages are read, or None.
     """
 
-    def __init__(self, root: Path | None, uploads: Uploads) -> None:
+    def __init__(self, root: Path | None, uploads: Uploads, ocr: str | None = None) -> None:
         self.root = None if root is None else root.resolve(strict=True)
         self.uploads = uploads
+        self._ocr = ocr
         self.opened = Opened()
 
     def sources(self, names: Sequence[str]) -> list[Source]:
@@ -96,7 +98,7 @@ class Library:
         key = digest(sources)
         document = self.opened.get(key)
         if document is None:
-            document = parse_sources(sources, name, on_note=_untold)
+            document = parse_sources(sources, name, ocr=self._ocr, on_note=_untold)
             self.opened.put(key, document)
         return document
 

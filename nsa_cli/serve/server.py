@@ -79,7 +79,7 @@ def serve(
             hint="set NSA_API_KEY or say --api-key",
         )
     with _bound(listening.host, listening.port) as bound:
-        library = Library(listening.root, Uploads())
+        library = Library(listening.root, Uploads(), options.ocr)
         worker = Worker(options, emit, library.opened)
         app = Server(worker, library, options.max_tokens).app(
             api_key=listening.api_key, most_bytes=listening.most_bytes

@@ -316,10 +316,14 @@ class Worker:
             self._answer_between()
 
     def _answer_between(self) -> None:
-        """Answer what can be answered at once, while another text is being read."""
+        """Answer one question that can be answered at once, while another text is being read.
+
+        One between two segments, so that many questions do not keep the reading from its end.
+        """
         if len(self._at_hand) != 1 or not self._options.store:
             return
-        while (job := self._take_ready()) is not None:
+        job = self._take_ready()
+        if job is not None:
             self._do(job)
 
     def _take_ready(self) -> Job | None:
