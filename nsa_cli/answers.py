@@ -52,6 +52,7 @@ class Answers:
             options.max_tokens,
             options.password,
             options.pages,
+            options.ocr,
         ]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
         self._path = _folder() / f"{name}.json"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nsa_cli import __version__
-from nsa_cli.boundary import NO_COLOR_FLAG, Boundary
+from nsa_cli.boundary import NO_COLOR_FLAG, VERBOSE_FLAG, VERBOSE_LETTER, Boundary
 from nsa_cli.commands import (
     ask,
     batch,
@@ -21,6 +21,7 @@ from nsa_cli.commands import (
     evaluate,
     find,
     models,
+    serve,
     summarize,
     train,
 )
@@ -35,6 +36,7 @@ _EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
     nsa chat manual.pdf
     nsa batch papers/ --ask "Which data did they train on?" --out answers.csv
     nsa eval needle --lengths 16384
+    nsa serve --root papers/
 
 \b
 Exit codes:
@@ -59,13 +61,20 @@ app = typer.Typer(
 )
 
 
-_CONFIGURED = ("ask", "find", "summarize", "batch", "chat")
+_CONFIGURED = ("ask", "find", "summarize", "batch", "chat", "serve")
 """Commands whose options can be set in a file."""
 
 
 def _without_color(wanted: bool) -> None:
     if wanted:
         os.environ["NO_COLOR"] = "1"
+
+
+def _explain(wanted: bool) -> None:
+    if wanted:
+        from nsa_cli import verbose
+
+        verbose.explain()
 
 
 def _show_version(wanted: bool) -> None:
@@ -85,6 +94,12 @@ def main(
         bool,
         typer.Option(NO_COLOR_FLAG, callback=_without_color, help="No colours; as NO_COLOR=1."),
     ] = False,
+    _verbose: Annotated[
+        bool,
+        typer.Option(
+            VERBOSE_FLAG, VERBOSE_LETTER, callback=_explain, help="Say what is done, and how long."
+        ),
+    ] = False,
 ) -> None:
     """Options before a command; what is set elsewhere stands in for flags."""
     helped = bool({"--help", "-h"} & set(sys.argv))
@@ -101,6 +116,7 @@ app.command(help=find.HELP)(find.find)
 app.command(help=summarize.HELP)(summarize.summarize)
 app.command(help=chat.HELP)(chat.chat)
 app.command(help=batch.HELP)(batch.batch)
+app.command(help=serve.HELP)(serve.serve)
 app.command(help=doctor.HELP)(doctor.doctor)
 app.command("train")(train.train_command)
 app.command("eval", help=evaluate.HELP)(evaluate.evaluate)

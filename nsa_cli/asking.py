@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsa_cli.desk import Desk
@@ -13,6 +14,7 @@ from nsa_cli.options import Options
 
 if TYPE_CHECKING:
     from nsa_cli.plan import Estimate
+    from nsa_cli.token_tree import Size
 
 
 def ask(
@@ -41,12 +43,25 @@ def ask(
     yield from desk.answers(sources, title(arguments, len(sources)), questions, began)
 
 
-def estimate(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What reading sources would take.
+
+    Attributes:
+        sizes: Tokens of each file, the largest first.
+        estimate: What reading all of it takes; raises `NsaError` if it does not fit the model.
+    """
+
+    sizes: Sequence[Size]
+    estimate: Callable[[], Estimate]
+
+
+def survey(
     arguments: Sequence[str],
     questions: Sequence[str],
     options: Options,
     emit: Callable[[Event], None],
-) -> Estimate:
+) -> Survey:
     """Say what reading sources will take, and read nothing; arguments as for `ask`.
 
     Raises:
@@ -55,4 +70,9 @@ def estimate(
     sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
     desk = Desk(options, emit)
     document = desk.parse(sources, title(arguments, len(sources)))
-    return desk.session.plan(document, desk.room(questions))
+    from nsa_cli.token_tree import sizes_of
+
+    return Survey(
+        sizes=sizes_of(document, desk.session.tokenizer),
+        estimate=lambda: desk.session.plan(document, desk.room(questions)),
+    )

@@ -14,6 +14,8 @@ from nsa_models.errors import NsaError, UsageError
 
 JSON_FLAG = "--json"
 NO_COLOR_FLAG = "--no-color"
+VERBOSE_FLAG, VERBOSE_LETTER = "--verbose", "-v"
+_ANYWHERE = (NO_COLOR_FLAG, VERBOSE_FLAG, VERBOSE_LETTER)
 
 
 def as_json() -> bool:
@@ -28,9 +30,10 @@ class Boundary(TyperGroup):
         """Run the program; wrong usage is told in one line, or as JSON, like all else."""
         words = list(args[0] if args and args[0] is not None else sys.argv[1:])
         own = words.index("--") if "--" in words else len(words)
-        if NO_COLOR_FLAG in words[:own]:  # behind a command as well as before it
-            words.remove(NO_COLOR_FLAG)
-            words.insert(0, NO_COLOR_FLAG)
+        for flag in _ANYWHERE:  # behind a command as well as before it
+            if flag in words[:own]:
+                words.remove(flag)
+                words.insert(0, flag)
         try:
             code = super().main(
                 words, *args[1:], **{**extra, "prog_name": "nsa", "standalone_mode": False}

@@ -44,12 +44,14 @@ class Chat:
         answered: Questions and what came of them.
         turns: What the model sees of them.
         say: Shows lines that are no answer.
+        instructions: What answers are to heed.
     """
 
     text: OpenText
     say: Callable[[str], None]
     answered: list[tuple[str, Finished]] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
+    instructions: str = ""
 
     def ask(self, question: str) -> Finished:
         """Answer a question that may take up earlier ones.
@@ -62,14 +64,14 @@ class Chat:
             turns = turns[1:]
         if self._tokens(question, turns) > self.text.room:
             raise DoesNotFitError("the question is too long", hint="ask in fewer words")
-        finished, turn = self.text.answer_after(turns, question)
+        finished, turn = self.text.answer_after(turns, question, self.instructions)
         self.answered.append((question, finished))
         self.turns.append(turn)
         return finished
 
     def _tokens(self, question: str, turns: list[Turn]) -> int:
         earlier = [(turn.question, turn.answer) for turn in turns]
-        asked = self.text.session.prompter.question(question, earlier)
+        asked = self.text.session.prompter.question(question, earlier, self.instructions)
         return len(asked.ids) + self.text.session.options.max_tokens
 
     def command(self, line: str) -> bool:

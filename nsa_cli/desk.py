@@ -11,6 +11,7 @@ from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
 from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
 from nsa_cli.options import Options
+from nsa_cli.verbose import log
 from nsa_models.resolve import resolve_model
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Desk:
             on_note=lambda text: emit(Note(text=text)),
             adapter=options.adapter,
         )
+        log.info("%s lies in %s", self.where.name, self.where.folder)
         self._session: Session | None = None
         self._open: tuple[bytes, OpenText] | None = None
 
@@ -50,6 +52,11 @@ class Desk:
 
             self._session = Session(self.where, self.options, self.emit)
         return self._session
+
+    @property
+    def opened(self) -> OpenText | None:
+        """The text that is open."""
+        return None if self._open is None else self._open[1]
 
     def answers(
         self, sources: Sequence[Source], name: str, questions: Sequence[str], began: float
@@ -113,15 +120,24 @@ class Desk:
             NsaError: If what the user named cannot be read, or nothing is left.
         """
         pages = self.options.pages
+        began = time.monotonic()
         document = parse_sources(
             sources,
             name,
             password=self.options.password,
             pages=PageRanges.parse(pages) if pages is not None else None,
+            ocr=self.options.ocr,
             on_page=lambda source, done, total: self.emit(
                 Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
             ),
             on_note=lambda text: self.emit(Note(text=text)),
+        )
+        log.info(
+            "%s: %s characters in %s pieces, opened in %.1f s",
+            name,
+            f"{len(document.text):,}",
+            f"{len(document.pieces):,}",
+            time.monotonic() - began,
         )
         single = len({piece.source for piece in document.pieces}) == 1
         for warning in document.warnings:

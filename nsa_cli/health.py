@@ -15,6 +15,7 @@ from typing import Literal
 from nsa_cli import __version__, settings
 from nsa_cli.shelf import kept_readings
 from nsa_models.errors import NsaError
+from nsa_models.names import own_names
 from nsa_models.paths import cache_root, models_folder
 from nsa_models.registry import DEFAULT_MODEL, MODELS
 
@@ -133,7 +134,11 @@ def _model() -> Finding:
     name = str(named.value) if named is not None else DEFAULT_MODEL
     entry = MODELS.get(name)
     if entry is None:
-        if Path(name).expanduser().exists():
+        try:
+            path = own_names().get(name, Path(name).expanduser())
+        except NsaError as error:
+            return Finding(what="model", state="failure", found=error.message, remedy=error.hint)
+        if path.exists():
             return Finding(what="model", state="ok", found=name)
         return Finding(
             what="model",

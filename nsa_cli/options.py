@@ -19,6 +19,8 @@ class Options:
         dense: Whether to read with dense attention instead of NSA.
         password: Of an encrypted PDF.
         pages: Of documents with pages, such as `10-40,55`; all when None.
+        ocr: Languages in which pages without text are read from their pictures; None to leave
+            them out.
         system: Instructions in the place of the model's own.
         max_tokens: Tokens of the answer at most.
         temperature: 0 is greedy.
@@ -36,6 +38,7 @@ class Options:
     dense: bool = False
     password: str | None = None
     pages: str | None = None
+    ocr: str | None = None
     system: str | None = None
     max_tokens: int = 256
     temperature: float = 0.0

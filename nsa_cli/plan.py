@@ -60,6 +60,11 @@ def memory_limit(wanted: int | None) -> int:
     return wanted if wanted is not None else int(_SAFE_SHARE * free_memory_bytes())
 
 
+def program_memory_bytes(weights: Path) -> int:
+    """What the program takes with a model, before it reads anything; `weights` is its folder."""
+    return _PROGRAM_BYTES + sum(path.stat().st_size for path in weights.glob("*.safetensors"))
+
+
 def estimate(
     config: NSAConfig,
     weights: Path,
@@ -86,7 +91,7 @@ def estimate(
     summaries = per_token // 2 // config.compress_stride
     answering = config.answering()
     per_kept = per_token + (0 if answering.dense else per_token // 2 // answering.compress_stride)
-    memory = _PROGRAM_BYTES + sum(path.stat().st_size for path in weights.glob("*.safetensors"))
+    memory = program_memory_bytes(weights)
     if device.type == "cuda" and fits_device(config, tokens, dtype, device):
         pass  # keys and values lie there
     elif kept_in is None:

@@ -12,7 +12,8 @@ from nsa_cli.evidence import Passage
 from nsa_models.tokenizer import Tokenizer
 
 _INTRODUCTION = "Document:\n\n"
-_INSTRUCTION = "\n\nAnswer briefly, from the document only.\n\nQuestion: "
+_INSTRUCTION = "\n\nAnswer briefly, from the document only."
+_QUESTION = "\n\nQuestion: "
 _ANSWER = "\nAnswer:"
 _NEXT = "\n\nQuestion:"
 _GAP = "\n...\n"
@@ -96,15 +97,19 @@ class Prompter:
             parts.append((ids, starts + passage.start))
         return self._text(parts, passages[-1].end if passages else -1)
 
-    def question(self, question: str, earlier: Sequence[tuple[str, str]] = ()) -> Question:
+    def question(
+        self, question: str, earlier: Sequence[tuple[str, str]] = (), instructions: str = ""
+    ) -> Question:
         """A question behind a text.
 
         Args:
             question: What is asked.
             earlier: Questions and answers that went before it.
+            instructions: What to heed besides, so that the text before it stays the same.
         """
         turns = "".join(f"{asked.strip()}\nAnswer: {said}\n\nQuestion: " for asked, said in earlier)
-        instruction = self._tokenizer.encode(_INSTRUCTION + turns)
+        heeded = f" {instructions.strip()}{_QUESTION}" if instructions.strip() else _QUESTION
+        instruction = self._tokenizer.encode(_INSTRUCTION + heeded + turns)
         asked = self._tokenizer.encode(question.strip())
         ids = np.concatenate([instruction, asked, self._after])
         return Question(ids=ids, instruction=len(instruction), asked=len(asked))
@@ -126,7 +131,7 @@ class Prompter:
         """
         encode = self._tokenizer.encode
         end = [i for i in self._after.tolist() if i in self._tokenizer.stop_ids][:1]
-        parts, spans = [encode(_INSTRUCTION)], []
+        parts, spans = [encode(_INSTRUCTION + _QUESTION)], []
         for number, (asked, answer) in enumerate(questions):
             last = number == len(questions) - 1
             asks = encode(asked.strip() if number == 0 else f" {asked.strip()}")

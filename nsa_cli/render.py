@@ -32,6 +32,7 @@ from nsa_models.errors import NsaError
 
 if TYPE_CHECKING:
     from nsa_cli.plan import Estimate
+    from nsa_cli.token_tree import Size
 
 _UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB"}
 
@@ -47,6 +48,9 @@ class Renderer(Protocol):
 
     def finish_all(self, questions: Sequence[str], answers: Iterable[Finished]) -> None:
         """Show the results of several questions as they come."""
+
+    def sizes(self, found: Sequence[Size]) -> None:
+        """Show how large files are."""
 
     def estimate(self, found: Estimate) -> None:
         """Show what reading takes."""
@@ -180,6 +184,15 @@ class HumanRenderer:
             sys.stdout.flush()
             self.finish(next(results))
 
+    def sizes(self, found: Sequence[Size]) -> None:
+        """Print a tree of several files with the tokens of each."""
+        self._status.close()
+        if len(found) > 1:
+            from nsa_cli.token_tree import tree
+
+            sys.stdout.write("\n".join(tree(found)) + "\n\n")
+            sys.stdout.flush()
+
     def estimate(self, found: Estimate) -> None:
         """Print what reading takes, a line for each."""
         self._status.close()
@@ -218,6 +231,7 @@ class JsonRenderer:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._status = _Status(quiet=quiet)
+        self._sizes: Sequence[Size] = ()
 
     def __call__(self, event: Event) -> None:
         """Show progress and notes; the answer waits for the end."""
@@ -241,10 +255,15 @@ class JsonRenderer:
         self._status.close()
         print_json({"answers": found})
 
+    def sizes(self, found: Sequence[Size]) -> None:
+        """Keep how large files are for the object."""
+        self._sizes = found
+
     def estimate(self, found: Estimate) -> None:
         """Print what reading takes."""
         self._status.close()
-        print_json({"estimate": asdict(found)})
+        files = [asdict(size) for size in self._sizes]
+        print_json({"estimate": asdict(found), "files": files})
 
     def fail(self, error: NsaError) -> None:
         """Print the error as an object."""

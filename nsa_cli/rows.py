@@ -119,9 +119,9 @@ class Rows:
         """Whether these rows are written to a file, which is then no document of the batch."""
         return self._path is not None and os.path.realpath(path) == os.path.realpath(self._path)
 
-    def has(self, key: Key, sha256: str) -> bool:
-        """Whether there is a row for this key, of the same bytes."""
-        return self._done.get(key) == sha256
+    def sha256(self, key: Key) -> str | None:
+        """What the row of this key was made of, or None where there is none."""
+        return self._done.get(key)
 
     def drop(self, key: Key) -> None:
         """Remove the row of a document that has changed since."""

@@ -34,10 +34,12 @@ from nsa_cli.evidence import Passage, best_runs
 from nsa_cli.ledger import DamagedError
 from nsa_cli.memory import peak_memory_bytes
 from nsa_cli.options import Options
+from nsa_cli.places import place
 from nsa_cli.plan import Estimate, check_fits, estimate, weights_dtype
 from nsa_cli.prompt import Prompter, Question, Text
 from nsa_cli.reading import Readings, open_store
 from nsa_cli.store import ANSWER_ROOM, Ids
+from nsa_cli.verbose import log
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import UsageError
@@ -69,6 +71,12 @@ class Session:
         self.tokenizer = Tokenizer.from_folder(where.folder)
         self.prompter = Prompter(self.tokenizer, options.system)
 
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model carries as it is loaded now; None if it is not."""
+        held = self._loaded
+        return None if held is None else held.model.config.max_position_embeddings
+
     def read(self, document: Document, room: int) -> OpenText:
         """Read a document, as much of it as is not kept.
 
@@ -97,7 +105,15 @@ class Session:
         started = time.monotonic()
         sparing = text.document_tokens > CLOSE_TOKENS
         cache, reused = readings.read(text.ids, room, document.name, sparing=sparing)
+        log.info(
+            "%s tokens, %s of them kept before; model loaded in %.1f s, read in %.1f s",
+            f"{len(text.ids):,}",
+            f"{reused:,}",
+            loading,
+            time.monotonic() - started,
+        )
         if readings.store is not None:
+            log.info("kept in %s", readings.store.folder(text.ids))
             shelf.describe(readings.store.folder(text.ids), document, self._where.name)
         return OpenText(
             session=self,
@@ -234,10 +250,14 @@ class OpenText:
             question: What is asked.
             scores: Its own, where they are known already.
         """
-        return self.answer_after((), question, scores)[0]
+        return self.answer_after((), question, scores=scores)[0]
 
     def answer_after(
-        self, turns: Sequence[Turn], question: str, scores: Tensor | None = None
+        self,
+        turns: Sequence[Turn],
+        question: str,
+        instructions: str = "",
+        scores: Tensor | None = None,
     ) -> tuple[Finished, Turn]:
         """Answer a question that may take up earlier ones.
 
@@ -247,13 +267,15 @@ class OpenText:
         Args:
             turns: Earlier questions with their answers, in order.
             question: What is asked now.
+            instructions: What the answer is to heed; where to look is told by the question alone.
             scores: Of the question alone, where they are known already; see `scores`.
 
         Returns:
             The answer, and the turn that it makes.
         """
         prompter, size = self.session.prompter, self.loaded.model.config.select_block
-        asked = prompter.question(question, [(turn.question, turn.answer) for turn in turns])
+        earlier = [(turn.question, turn.answer) for turn in turns]
+        asked = prompter.question(question, earlier, instructions)
         started = time.monotonic()
         if scores is None:
             scores = self.scores(prompter.question(question))
@@ -262,6 +284,15 @@ class OpenText:
         whole = self.text.document_tokens <= CLOSE_TOKENS
         text, answer = self.decode(passages, asked, started, whole=whole)
         weighed = weigh(passages, answer.mass, text, size)
+        for passage in weighed:
+            at = place(self.document.locate(passage.start, passage.end))
+            log.info("looked at %s, %.2f of the attention", at, passage.score)
+        log.info(
+            "%d tokens of answer, the first after %.1f s, then %.1f a second",
+            answer.tokens,
+            answer.first_token_seconds,
+            answer.tokens_per_second,
+        )
         config = self.loaded.model.config
         finished = Finished(
             answer=answer.text,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nsa_cli import templates
 from nsa_models.errors import UsageError
 
 PROJECT_FILE = ".nsa.toml"
@@ -99,6 +100,7 @@ def read_file(path: Path) -> dict[str, Value]:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"{path} cannot be read ({error})", hint="correct or remove it") from error
+    templates.check_templates(found.pop(templates.TABLE, {}), str(path))
     return {name: check(name, value, str(path)) for name, value in found.items()}
 
 

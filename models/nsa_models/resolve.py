@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nsa_models.errors import ModelError
+from nsa_models.names import own_names
 from nsa_models.paths import models_folder
 from nsa_models.registry import MODELS, model_entry
 
@@ -51,8 +52,8 @@ def resolve_model(
     """Find a model, fetching and importing it where needed, and the adapter that goes with it.
 
     Args:
-        name: A name of the registry, a `.gguf` file, a Hugging Face folder, or a hub id
-            `owner/name`.
+        name: A name of the registry or of `names`, a `.gguf` file, a Hugging Face folder, or a
+            hub id `owner/name`.
         adapter: A folder that `nsa train` has written; `SHIPPED` for the one that the program
             brings for this name, if it brings one; None for the model as it is.
         on_progress: Called while bytes are fetched or written.
@@ -83,9 +84,16 @@ def resolve_model(
 def _without_adapter(
     name: str, on_progress: Progress, on_note: Callable[[str], None]
 ) -> ModelFolder:
-    path = Path(name).expanduser()
     if name in MODELS:
         return _named(name, on_progress, on_note)
+    own = own_names() if "/" not in name and "\\" not in name else {}
+    path = own.get(name) or Path(name).expanduser()
+    if name in own and not path.exists():
+        raise ModelError(
+            f"{name} stands for {path}, where there is no model",
+            hint=f"say where it is: `nsa models add {name} PATH --force`",
+            code="model_missing",
+        )
     if path.is_file():
         stat = path.stat()
         digest = _digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns, IMPORT_FORMAT])

@@ -19,10 +19,12 @@ HELP = """Answer a question about documents, with the pages it stands on.
     nsa ask src "Where is the retry limit set?"
     nsa ask a.pdf b.pdf -a "Who signed it?" -a "When?"
     cat app.log | nsa ask - "Why did the worker die?"
+    nsa ask app.log "What went wrong last?" --follow
 """
 
 
 def ask(
+    ctx: typer.Context,
     sources: shared.Sources,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
     more: Annotated[
@@ -31,9 +33,12 @@ def ask(
             "--ask", "-a", help="A question, in the place of QUESTION; may be given several times."
         ),
     ] = None,
+    template: shared.Template = None,
+    param: shared.Params = None,
     model: shared.Model = DEFAULT_MODEL,
     json: shared.Json = False,
     pages: shared.Pages = None,
+    ocr: shared.Ocr = None,
     max_tokens: shared.MaxTokens = 256,
     temperature: shared.Temperature = 0.0,
     seed: shared.Seed = None,
@@ -52,14 +57,22 @@ def ask(
         bool,
         typer.Option("--dry-run", help="Only say what reading takes: time, disk and memory."),
     ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow", "-f", help="Ask again whenever the text grows, until Ctrl-C; for logs."
+        ),
+    ] = False,
     quiet: shared.Quiet = False,
 ) -> None:
     """Answer a question about documents, with the pages it stands on."""
     shared.check_attention(attention)
+    asked, system = shared.with_template(ctx, template, param, more, system)
     options = shared.options(
         model=model,
         device=device,
         pages=pages,
+        ocr=ocr,
         password=password,
         store=store,
         cache_limit=cache_limit,
@@ -74,19 +87,31 @@ def ask(
         seed=seed,
         answer_blocks=answer_blocks,
     )
-    named, questions = _divide([*sources, question], more or [])
+    named, questions = _divide([*sources, question], asked)
+    if follow and ("-" in named or not store or dry_run):
+        raise UsageError(
+            "--follow needs files, and what was read of them",
+            hint="leave out -, --no-store and --dry-run",
+        )
     with shared.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.asking import ask as answer
-        from nsa_cli.asking import estimate
+        from nsa_cli.asking import survey
 
         if dry_run:
-            renderer.estimate(estimate(named, questions, options, renderer))
+            found = survey(named, questions, options, renderer)
+            renderer.sizes(found.sizes)
+            renderer.estimate(found.estimate())
             return
-        answers = answer(named, questions, options, renderer)
-        if len(questions) == 1:
-            renderer.finish(next(answers))
-        else:
-            renderer.finish_all(questions, answers)
+        rounds = iter([answer(named, questions, options, renderer)])
+        if follow:
+            from nsa_cli.following import follow as followed
+
+            rounds = followed(named, questions, options, renderer)
+        for answers in rounds:
+            if len(questions) == 1:
+                renderer.finish(next(answers))
+            else:
+                renderer.finish_all(questions, answers)
 
 
 def _divide(words: Sequence[str], more: Sequence[str]) -> tuple[list[str], list[str]]:

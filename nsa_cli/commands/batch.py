@@ -26,6 +26,7 @@ FAILED = 5
 
 
 def batch(
+    ctx: typer.Context,
     sources: shared.Paths,
     ask: Annotated[
         list[str] | None,
@@ -50,8 +51,26 @@ def batch(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with --out; nothing is done twice.")
     ] = False,
+    template: shared.Template = None,
+    param: shared.Params = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Processes at once, as far as memory goes; rows then come as they are done.",
+        ),
+    ] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", metavar="ADDRESS", help="Use the machines of a Ray cluster; auto finds it."
+        ),
+    ] = None,
     model: shared.Model = DEFAULT_MODEL,
     pages: shared.Pages = None,
+    ocr: shared.Ocr = None,
     max_tokens: shared.MaxTokens = 256,
     system: shared.System = None,
     password: shared.Password = None,
@@ -65,10 +84,12 @@ def batch(
     quiet: shared.Quiet = False,
 ) -> None:
     """Ask about, or sum up, each document of a folder by itself."""
+    ask, system = shared.with_template(ctx, template, param, ask, system)
     options = shared.options(
         model=model,
         device=device,
         pages=pages,
+        ocr=ocr,
         password=password,
         store=store,
         cache_limit=cache_limit,
@@ -80,16 +101,19 @@ def batch(
         max_tokens=max_tokens,
     )
     kind = _kind(format_, out)
-    asked = _questions(ask or [], questions)
+    asked = _questions(ask, questions)
     if not asked and not summarize:
         raise UsageError("nothing is asked", hint="say --ask, --questions or --summarize")
     if length not in ("short", "medium", "long"):
         raise UsageError(f"--length is {length!r}", hint="say short, medium or long")
     if resume and out is None:
         raise UsageError("--resume needs --out", hint="name the file to go on with")
+    if ray is not None and jobs > 1:
+        raise UsageError("--jobs is for one machine", hint="leave it out with --ray")
     if "-" in sources:
         raise UsageError("- is no document of a batch", hint="name files or folders")
-    from nsa_cli.batch import Work, run_batch
+    from nsa_cli.batch import run_batch
+    from nsa_cli.batch_work import Work
     from nsa_cli.render_batch import BatchRenderer
     from nsa_cli.rows import Rows
 
@@ -97,7 +121,7 @@ def batch(
     rows = Rows(out, kind, resume=resume)
     renderer = BatchRenderer(quiet=quiet)
     try:
-        outcome = run_batch(sources, work, options, rows, renderer)
+        outcome = run_batch(sources, work, options, rows, renderer, jobs=jobs, ray=ray)
     finally:
         renderer.close()
         rows.close()

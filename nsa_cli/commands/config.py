@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ config = typer.Typer(
 \b
     nsa config set model qwen2.5-coder-1.5b
     nsa config set max_tokens 400 --project
+    nsa config set templates.parties "Who are the parties?"
     nsa config list
 
 Flags go before NSA_* variables, these before the project's .nsa.toml, that before the user's file.
@@ -40,12 +42,20 @@ def list_command(
 ) -> None:
     """What is set, and where."""
     from nsa_cli import settings
+    from nsa_cli.places import short
+    from nsa_cli.templates import TABLE, read_templates
 
-    found = settings.effective()
+    found, templates = settings.effective(), read_templates()
     if json:
-        shared.print_json({"settings": {name: asdict(each) for name, each in found.items()}})
+        told = {name: asdict(each) for name, each in found.items()}
+        named = {name: asdict(each) for name, each in templates.items()}
+        shared.print_json({"settings": told, TABLE: named})
         return
     rows = [(name, str(each.value), each.origin) for name, each in found.items()]
+    rows += [
+        (f"{TABLE}.{name}", short(" / ".join(each.questions), 60), each.origin)
+        for name, each in templates.items()
+    ]
     if everything:
         rows += [(name, "", key.help) for name, key in settings.KEYS.items() if name not in found]
     shared.print_rows((), rows)
@@ -58,6 +68,11 @@ def get_command(name: Name) -> None:
     """The value of one setting; exit code 1 if it is not set."""
     from nsa_cli import settings
 
+    if (called := _template(name)) is not None:
+        from nsa_cli.templates import named
+
+        sys.stdout.write("\n".join(named(called).questions) + "\n")
+        return
     _known(name)
     found = settings.effective().get(name)
     if found is None:
@@ -76,14 +91,23 @@ def set_command(
 
     from nsa_cli import settings
 
-    checked = settings.check(name, value, "the command")
+    called = _template(name)
+    checked = settings.check(name, value, "the command") if called is None else value
     path = _file(project)
     settings.read_file(path)  # a file that cannot be read is not written over
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     document = tomlkit.parse(text)
-    document[name] = checked
+    if called is not None:
+        from nsa_cli.templates import TABLE, check_templates
+
+        check_templates({called: value}, "the command")
+        document.setdefault(TABLE, tomlkit.table())[called] = value
+    else:
+        document[name] = checked
     _write(path, tomlkit.dumps(document))
     shared.note(f"{name} is {checked} in {path}")
+    if called is not None:
+        return
     first = settings.effective()[name]
     if first.origin != str(path):
         shared.note(f"{first.origin} goes before it and says {first.value}")
@@ -95,13 +119,22 @@ def unset_command(name: Name, project: Project = False) -> None:
     import tomlkit
 
     from nsa_cli import settings
+    from nsa_cli.templates import TABLE, templates_of
 
-    _known(name)
+    called = _template(name)
+    if called is None:
+        _known(name)
     path = _file(project)
-    if name not in settings.read_file(path):
+    there: Collection[str] = settings.read_file(path)
+    if called is not None:
+        there = [f"{TABLE}.{each}" for each in templates_of(path)]
+    if name not in there:
         raise NsaError(f"{name} is not set in {path}", hint="see `nsa config list`")
     document = tomlkit.parse(path.read_text(encoding="utf-8"))
-    del document[name]
+    if called is not None:
+        del document[TABLE][called]
+    else:
+        del document[name]
     _write(path, tomlkit.dumps(document))
     shared.note(f"{name} is gone from {path}")
 
@@ -110,6 +143,14 @@ def unset_command(name: Name, project: Project = False) -> None:
 def path_command(project: Project = False) -> None:
     """Where the file is."""
     sys.stdout.write(f"{_file(project)}\n")
+
+
+def _template(name: str) -> str | None:
+    """The template that a key names, or None."""
+    from nsa_cli.templates import TABLE
+
+    table, dot, called = name.partition(".")
+    return called if table == TABLE and dot and called else None
 
 
 def _known(name: str) -> None:

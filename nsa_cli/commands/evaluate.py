@@ -124,6 +124,7 @@ def evaluate(
             model=name,
             device=device,
             pages=None,
+            ocr=None,
             password=None,
             store=False,
             cache_limit=0.0,

@@ -13,11 +13,12 @@ from nsa_models.errors import UsageError
 from nsa_models.registry import DEFAULT_MODEL, MODELS, ModelEntry, model_entry
 
 models = typer.Typer(
-    help="""Models by name: what there is, what is here, fetch and remove.
+    help="""Models by name: what there is, what is here, fetch, add and remove.
 
 \b
     nsa models list
     nsa models pull qwen2.5-coder-1.5b
+    nsa models add mine ~/models/mine.gguf
     nsa models rm smollm2-135m
 """,
     no_args_is_help=True,
@@ -32,9 +33,12 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="From `nsa models list
 def list_command(json: shared.Json = False) -> None:
     """Models with a name, and other models that were unpacked here."""
     from nsa_cli.shelf import disk_bytes
+    from nsa_models.names import own_names
 
+    own = own_names()
     if json:
-        shared.print_json({"models": [_facts(entry) for entry in MODELS.values()]})
+        facts = [_facts(entry) for entry in MODELS.values()]
+        shared.print_json({"models": [*facts, *(_own(name, own[name]) for name in own)]})
         return
     rows = []
     for entry in MODELS.values():
@@ -42,6 +46,9 @@ def list_command(json: shared.Json = False) -> None:
         name = f"{entry.name} (default)" if entry.name == DEFAULT_MODEL else entry.name
         size = f"{entry.size_bytes / 1e6:,.0f} MB"
         rows.append((name, size, _context(entry), entry.licence, "yes" if here else "no"))
+    for name, path in own.items():
+        where = f"at {path}" if path.exists() else f"no, not at {path}"
+        rows.append((name, "", "", "", where))
     rows += [(path.name, f"{disk_bytes(path) / 1e6:,.0f} MB", "", "", "yes") for path in _others()]
     shared.print_rows(("NAME", "FILE", "CONTEXT", "LICENCE", "HERE"), rows, right=(1,))
 
@@ -49,6 +56,14 @@ def list_command(json: shared.Json = False) -> None:
 @models.command("show")
 def show_command(name: Name, json: shared.Json = False) -> None:
     """One model."""
+    from nsa_models.names import own_names
+
+    if (path := own_names().get(name)) is not None:
+        if json:
+            shared.print_json(_own(name, path))
+        else:
+            shared.print_rows((), [("name", name), ("at", str(path))])
+        return
     entry = model_entry(name)
     if json:
         shared.print_json(_facts(entry))
@@ -77,6 +92,23 @@ def pull_command(name: Name, quiet: shared.Quiet = False) -> None:
     shared.note(f"{entry.name} is in {folder}", quiet=quiet)
 
 
+@models.command("add")
+def add_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What --model is to take.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A .gguf file or a Hugging Face folder.")
+    ],
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace what it stands for.")
+    ] = False,
+) -> None:
+    """Give a model on this machine a name."""
+    from nsa_models.names import add_name
+
+    kept = add_name(name, path, replace=force)
+    shared.note(f"{name} is {kept}")
+
+
 @models.command("rm")
 def rm_command(
     name: Name,
@@ -84,8 +116,12 @@ def rm_command(
 ) -> None:
     """Remove a model from this machine."""
     from nsa_cli.shelf import disk_bytes
+    from nsa_models.names import remove_name
     from nsa_models.paths import models_folder
 
+    if remove_name(name):
+        shared.note(f"{name} is forgotten; the model itself stays where it is")
+        return
     paths = _paths(MODELS[name]) if name in MODELS else []
     paths += [path for path in _others() if path.name == name]
     if not paths:
@@ -126,6 +162,10 @@ def _others() -> list[Path]:
 def _context(entry: ModelEntry) -> str:
     longest = entry.extended_context_tokens
     return f"{entry.context_tokens:,}" + (f" ({longest:,} with YaRN)" if longest else "")
+
+
+def _own(name: str, path: Path) -> dict[str, Any]:
+    return {"name": name, "path": str(path), "here": [str(path)] if path.exists() else []}
 
 
 def _facts(entry: ModelEntry) -> dict[str, Any]:

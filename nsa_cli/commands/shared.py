@@ -31,6 +31,14 @@ System = Annotated[str | None, typer.Option("--system", help="Instructions for t
 Pages = Annotated[
     str | None, typer.Option("--pages", help="Of PDFs and the like, such as 10-40,55.")
 ]
+Ocr = Annotated[
+    str | None,
+    typer.Option(
+        "--ocr",
+        metavar="LANG",
+        help="Read scanned pages with Tesseract: eng, deu+eng or others that it knows.",
+    ),
+]
 Sources = Annotated[
     list[str],
     typer.Argument(
@@ -86,9 +94,50 @@ Memory = Annotated[
         "--memory", min=0.0, help="GB that reading may take; 0.7 of what is free unless given."
     ),
 ]
+Template = Annotated[
+    str | None,
+    typer.Option("--template", "-t", help="Questions with a name; see `nsa config list`."),
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-p", metavar="NAME=VALUE", help="Fills a $NAME of the template."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")]
 
 CACHE_LIMIT_GB = 20.0
+
+
+def with_template(
+    ctx: typer.Context,
+    name: str | None,
+    params: list[str] | None,
+    asked: list[str] | None,
+    system: str | None,
+) -> tuple[list[str], str | None]:
+    """Questions, and instructions for the model, with those of a template.
+
+    Args:
+        ctx: Of the command: instructions that it says itself go before the template's.
+        name: The template; None for none.
+        params: Values for it, as `NAME=VALUE`.
+        asked: Questions of the command line.
+        system: Instructions of the command line or of settings.
+
+    Raises:
+        UsageError: If there is no such template, or a value is missing.
+    """
+    if name is None:
+        if params:
+            raise UsageError("-p fills a template, and none is named", hint="name it with -t")
+        return asked or [], system
+    from nsa_cli.templates import template
+
+    found = template(name, params or [])
+    source = ctx.get_parameter_source("system")
+    said = source is not None and source.name == "COMMANDLINE"
+    if found.system is not None and not said:
+        system = found.system
+    return [*(asked or []), *found.questions], system
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -206,6 +255,7 @@ def options(
     model: str,
     device: str,
     pages: str | None,
+    ocr: str | None,
     password: str | None,
     store: bool,
     cache_limit: float,
@@ -221,6 +271,7 @@ def options(
         model: As `Model`; those that follow likewise, as they are called here.
         device: See there.
         pages: See there.
+        ocr: See there.
         password: See there.
         store: See there.
         cache_limit: In GB.
@@ -246,6 +297,7 @@ def options(
         model=model,
         device=device,
         pages=pages,
+        ocr=ocr,
         password=password,
         store=store,
         cache_limit_bytes=_bytes(cache_limit),

@@ -72,6 +72,7 @@ def parse_document(
     password: str | None = None,
     on_page: Callable[[int, int], None] | None = None,
     pages: PageRanges | None = None,
+    ocr: str | None = None,
 ) -> Document:
     """Turn the bytes of a source into a document.
 
@@ -82,6 +83,7 @@ def parse_document(
         password: The password of an encrypted PDF; not used for other files.
         on_page: Called with the pages done and the pages in all, after each page of a PDF.
         pages: Those to read; all when None.
+        ocr: Languages in which pages without text are read from their pictures, or None.
 
     Raises:
         UnreadableError: The bytes cannot be read; its `code` says why.
@@ -90,7 +92,9 @@ def parse_document(
     """
     if is_compressed(data):
         data, inside = decompress(data, name)
-        document = parse_document(inside, data, password=password, on_page=on_page, pages=pages)
+        document = parse_document(
+            inside, data, password=password, on_page=on_page, pages=pages, ocr=ocr
+        )
         pieces = tuple(replace(piece, source=name) for piece in document.pieces)
         return replace(document, name=name, pieces=pieces)
     named_pdf = name.lower().endswith(".pdf")
@@ -99,7 +103,7 @@ def parse_document(
     if data and (named_pdf or data.lstrip()[: len(_PDF_MAGIC)] == _PDF_MAGIC):
         from nsa_cli.documents.pdf import read_pdf  # pypdf takes a while to import
 
-        return read_pdf(data, name, password=password, on_page=on_page, pages=pages)
+        return read_pdf(data, name, password=password, on_page=on_page, pages=pages, ocr=ocr)
     found = read_format(data, name)
     if found is None and len(data) > MOST_BYTES:
         raise too_large(name, "holds more than 64 MB of text")

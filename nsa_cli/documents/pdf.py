@@ -42,6 +42,7 @@ def read_pdf(
     password: str | None,
     on_page: Callable[[int, int], None] | None = None,
     pages: PageRanges | None = None,
+    ocr: str | None = None,
 ) -> Document:
     """Read the text of a PDF into a document of one piece per page that has text.
 
@@ -59,6 +60,8 @@ def read_pdf(
         password: The password, or None; a PDF with an empty password opens without.
         on_page: Called with the pages done and the pages in all, after each.
         pages: Those to read; all when None.
+        ocr: Languages in which pages without text are read from their pictures; None to leave
+            them out.
 
     Raises:
         UsageError: It has none of these pages.
@@ -85,19 +88,34 @@ def read_pdf(
         raise UnreadableError(
             f"{name} has no pages", hint="name a PDF with text in it", code="empty"
         )
+    seen = [number for number in wanted if not texts[number - 1]] if ocr is not None else []
+    if ocr is not None and seen:
+        from nsa_cli.documents.ocr import recognise
+
+        found = recognise(data, seen, ocr, name, password=password, on_page=on_page)
+        for number, text in found.items():
+            texts[number - 1] = _clean(text)
     texts = [unicodedata.normalize("NFC", text) for text in mend_hyphens(texts)]
+    seen = [number for number in seen if texts[number - 1]]
     blank = [number for number in wanted if not texts[number - 1]]
     if len(blank) == len(wanted):
         raise UnreadableError(
-            f"{name} has no text layer (scanned?)",
-            hint=f"run OCR first, e.g. `ocrmypdf {shlex.quote(name)} out.pdf`",
+            f"{name} has no text layer (scanned?)" if ocr is None else f"{name} has no text",
+            hint=f"read it with --ocr eng, or run `ocrmypdf {shlex.quote(name)} out.pdf` first"
+            if ocr is None
+            else "say another language with --ocr",
             code="scanned",
         )
     return Document(
         name=name,
         text=PAGE_BREAK.join(text for text in texts if text),
         pieces=_pieces(texts, labels, name),
-        warnings=(*_blank_warning(blank), *damage, *label_warnings),
+        warnings=(
+            *_about(seen, "read by OCR, which may be wrong in places", past=True),
+            *_about(blank, "no text (scanned? --ocr reads them)" if ocr is None else "no text"),
+            *damage,
+            *label_warnings,
+        ),
     )
 
 
@@ -140,7 +158,11 @@ def _open(data: bytes, name: str, password: str | None) -> PdfReader:
 def _page_text(page: PageObject) -> str:
     """The text of one page, cleaned of everything but broken words."""
     with gaps_become_spaces():
-        text = page.extract_text(space_width=SPACE_WIDTH)
+        return _clean(page.extract_text(space_width=SPACE_WIDTH))
+
+
+def _clean(text: str) -> str:
+    """A page's text without what cannot be shown or says nothing."""
     if _SURROGATE.search(text):  # Pairs become the character they stand for, the rest goes.
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_LIGATURES)
@@ -181,19 +203,20 @@ def _pieces(texts: Sequence[str], labels: Sequence[str | None], name: str) -> tu
     return tuple(pieces)
 
 
-def _blank_warning(blank: Sequence[int]) -> tuple[str, ...]:
-    """Name the pages without text: `pages 3-5, 9 have no text (scanned?)`."""
-    if not blank:
+def _about(numbers: Sequence[int], what: str, *, past: bool = False) -> tuple[str, ...]:
+    """Name some pages and what they have, or how they were read: `pages 3-5, 9 have no text`."""
+    if not numbers:
         return ()
     runs: list[list[int]] = []
-    for number in blank:
+    for number in numbers:
         if runs and runs[-1][-1] == number - 1:
             runs[-1].append(number)
         else:
             runs.append([number])
     named = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
-    subject = f"page {named} has" if len(blank) == 1 else f"pages {named} have"
-    return (f"{subject} no text (scanned?)",)
+    one = len(numbers) == 1
+    verb = ("was" if one else "were") if past else ("has" if one else "have")
+    return (f"page{'' if one else 's'} {named} {verb} {what}",)
 
 
 def _damage_warning(complaints: Sequence[str]) -> tuple[str, ...]:

@@ -185,6 +185,7 @@ def parse_sources(
     *,
     password: str | None = None,
     pages: PageRanges | None = None,
+    ocr: str | None = None,
     on_page: Callable[[str, int, int], None] | None = None,
     on_note: Callable[[str], None],
 ) -> Document:
@@ -195,6 +196,7 @@ def parse_sources(
         name: Of all of them together.
         password: Of encrypted PDFs.
         pages: Those to read; all when None.
+        ocr: Languages in which pages without text are read from their pictures, or None.
         on_page: Called with a file's name, its pages done and in all.
         on_note: Called with one line about each file of a folder that is left out.
 
@@ -212,7 +214,12 @@ def parse_sources(
         try:
             documents.append(
                 parse_document(
-                    source.name, source.data, password=password, on_page=told, pages=pages
+                    source.name,
+                    source.data,
+                    password=password,
+                    on_page=told,
+                    pages=pages,
+                    ocr=ocr,
                 )
             )
         except (UnreadableError, DoesNotFitError, UsageError) as error:

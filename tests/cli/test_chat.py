@@ -49,10 +49,10 @@ def test_later_questions_see_the_earlier_ones(
     seen: list[list[str]] = []
     real = __import__("nsa_cli.prompt", fromlist=["Prompter"]).Prompter.question
 
-    def spied(self: Any, question: str, earlier: Any = ()) -> Any:
+    def spied(self: Any, question: str, earlier: Any = (), *more: Any) -> Any:
         if earlier:
             seen.append([asked for asked, _ in earlier])
-        return real(self, question, earlier)
+        return real(self, question, earlier, *more)
 
     monkeypatch.setattr("nsa_cli.prompt.Prompter.question", spied)
     talk("one?", "two?", "three?", "four?", "five?", "/clear", "six?")

@@ -195,10 +195,12 @@ def test_text_is_normalised_to_nfc() -> None:
 
 def test_pages_without_text_are_named() -> None:
     document = read(make_pdf(["a", "", "", "b", "", "c"]))
-    assert document.warnings == ("pages 2-3, 5 have no text (scanned?)",)
+    assert document.warnings == ("pages 2-3, 5 have no text (scanned? --ocr reads them)",)
     assert [piece.page for piece in document.pieces] == [1, 4, 6]
     assert document.text == "a\n\nb\n\nc"
-    assert read(make_pdf(["a", " "])).warnings == ("page 2 has no text (scanned?)",)
+    assert read(make_pdf(["a", " "])).warnings == (
+        "page 2 has no text (scanned? --ocr reads them)",
+    )
 
 
 def test_a_pdf_without_any_text_is_scanned() -> None:

@@ -18,9 +18,18 @@ import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = [
-    *("", "ask", "find", "summarize", "chat", "batch", "doctor", "cache", "cache list"),
+    *("", "ask", "find", "summarize", "chat", "batch", "serve", "doctor", "cache"),
+    "cache list",
     *("cache show", "cache size", "cache rm", "cache prune", "models", "models list"),
-    *("models show", "models pull", "models rm", "config", "config list", "config get"),
+    *(
+        "models show",
+        "models pull",
+        "models add",
+        "models rm",
+        "config",
+        "config list",
+        "config get",
+    ),
     *("config set", "config unset", "config path", "bench", "bench read", "bench kernels"),
     "eval",
 ]

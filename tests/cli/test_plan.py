@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nsa_cli.asking import estimate
+from nsa_cli.asking import survey
 from nsa_cli.memory import free_memory_bytes, resident_bytes
 from nsa_cli.options import Options
 from nsa_cli.plan import check_fits, memory_limit
@@ -21,7 +21,7 @@ def options(asker: Any, **changes: Any) -> Options:
 
 
 def test_the_estimate_holds(asker: Any, text_file: Path) -> None:
-    found = estimate([str(text_file)], ["Who?"], options(asker), lambda _: None)
+    found = survey([str(text_file)], ["Who?"], options(asker), lambda _: None).estimate()
     assert not asker.readings
     asker(text_file)
     [folder] = asker.readings
@@ -30,14 +30,16 @@ def test_the_estimate_holds(asker: Any, text_file: Path) -> None:
     assert kept * 0.9 <= found.disk_bytes <= kept * 1.3
     assert found.reused_tokens == 0
     assert found.seconds > 0
-    again = estimate([str(text_file)], ["Who?"], options(asker), lambda _: None)
+    again = survey([str(text_file)], ["Who?"], options(asker), lambda _: None).estimate()
     assert again.reused_tokens == again.tokens
     assert again.seconds == 0
 
 
 def test_without_a_store_the_cache_must_fit_the_memory(asker: Any, text_file: Path) -> None:
-    kept = estimate([str(text_file)], ["Who?"], options(asker), lambda _: None)
-    loose = estimate([str(text_file)], ["Who?"], options(asker, store=False), lambda _: None)
+    kept = survey([str(text_file)], ["Who?"], options(asker), lambda _: None).estimate()
+    loose = survey(
+        [str(text_file)], ["Who?"], options(asker, store=False), lambda _: None
+    ).estimate()
     assert loose.disk_bytes == 0
     assert loose.memory_bytes >= kept.memory_bytes + kept.tokens * 2 * 2 * 2 * 16 * 4
 
@@ -47,7 +49,9 @@ def test_what_does_not_fit_is_refused_with_numbers(asker: Any, text_file: Path) 
         asker(text_file, memory_bytes=10**8)
     assert caught.value.exit_code == 4
     assert not asker.readings
-    found = estimate([str(text_file)], ["Who?"], options(asker, memory_bytes=10**8), lambda _: None)
+    found = survey(
+        [str(text_file)], ["Who?"], options(asker, memory_bytes=10**8), lambda _: None
+    ).estimate()
     assert found.memory_limit_bytes == 10**8
     check_fits(replace(found, memory_limit_bytes=found.memory_bytes), "a")
 

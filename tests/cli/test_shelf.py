@@ -115,6 +115,27 @@ def test_models(nsa: Run, cache_folder: Path) -> None:
     assert nsa("models", "rm", DEFAULT_MODEL, "--force")[0] == 2
 
 
+def test_models_of_ones_own(nsa: Run, tiny_model: Path, text_file: Path) -> None:
+    code, _, err = nsa("models", "add", "mine", str(tiny_model))
+    assert (code, err) == (0, f"nsa: mine is {tiny_model}\n")
+    assert any(
+        line.split() == ["mine", "at", str(tiny_model)]
+        for line in nsa("models", "list")[1].splitlines()
+    )
+    [shown] = [
+        m for m in json.loads(nsa("models", "list", "--json")[1])["models"] if m["name"] == "mine"
+    ]
+    assert shown == json.loads(nsa("models", "show", "mine", "--json")[1])
+    assert shown["here"] == [str(tiny_model)]
+    code, out, _ = nsa("ask", str(text_file), "Who?", "--json", "-m", "mine", model=None)
+    assert (code, json.loads(out)["model"]) == (0, "mine")
+    nsa("config", "set", "model", "mine")
+    assert nsa("doctor")[0] == 0
+    assert nsa("models", "rm", "mine")[0] == 0
+    assert tiny_model.is_dir()
+    assert nsa("models", "rm", "mine")[0] == 2
+
+
 def test_pulling_without_a_network_says_so(nsa: Run) -> None:
     code, out, err = nsa("models", "pull", "smollm2-135m")
     assert (code, out) == (1, "")

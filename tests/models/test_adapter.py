@@ -123,9 +123,7 @@ def test_what_does_not_belong_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not belong"):
         apply_adapter(model, replace(adapter, tensors=strange))
     with pytest.raises(ModelError, match="no place for other"):
-        apply_adapter(
-            model, replace(adapter, tensors={**adapter.tensors, "other": torch.zeros(1)})
-        )
+        apply_adapter(model, replace(adapter, tensors={**adapter.tensors, "other": torch.zeros(1)}))
     wide = {**adapter.tensors, "evidence": torch.ones(3, 4)}
     with pytest.raises(ModelError, match=r"\(3, 4\), not \(2, 4\)"):
         apply_adapter(model, replace(adapter, tensors=wide))

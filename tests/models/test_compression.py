@@ -54,9 +54,7 @@ def test_the_same_keys_make_the_same_summary_at_any_place() -> None:
 def test_the_place_may_lie_on_the_device() -> None:
     torch.manual_seed(0)
     k, phi = keys(64), learned(16, 16)
-    assert torch.equal(
-        phi(k, FREQUENCIES, first=48), phi(k, FREQUENCIES, first=torch.tensor([48]))
-    )
+    assert torch.equal(phi(k, FREQUENCIES, first=48), phi(k, FREQUENCIES, first=torch.tensor([48])))
 
 
 def test_fewer_keys_than_a_block_make_no_summary() -> None:

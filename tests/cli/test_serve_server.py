@@ -1,0 +1,105 @@
+"""`nsa serve` as a process: where it listens, for whom, and how it ends."""
+
+from __future__ import annotations
+
+import builtins
+import re
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def begun(start_nsa: Any, model: Path, *more: str) -> tuple[Any, str]:
+    """A server and its address."""
+    process = start_nsa("serve", "--port", "0", "--model", str(model), *more)
+    line = process.stderr.readline()
+    found = re.search(r"answers at (http://\S+)/v1, the page is ", line)
+    assert found, line
+    return process, found[1]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_the_middle_of_an_answer(
+    start_nsa: Any,
+    tiny_model: Path,
+    tmp_path: Path,
+    prose: Any,
+    how: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "uploads").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "uploads"))
+    (tmp_path / "log.txt").write_text(prose(100))
+    process, address = begun(start_nsa, tiny_model, "--root", str(tmp_path))
+    assert list((tmp_path / "uploads").iterdir())
+    body = {
+        "messages": [{"role": "user", "content": "Who?"}],
+        "documents": ["log.txt"],
+        "max_tokens": 3000,
+        "temperature": 2,  # so that it goes on for long
+        "stream": True,
+    }
+    seen = []
+    with httpx2.stream("POST", f"{address}/v1/chat/completions", json=body, timeout=120) as answer:
+        for line in answer.iter_lines():
+            seen.append(line)
+            if len(seen) == 1:
+                process.send_signal(how)
+    assert any('"code": "closing"' in line for line in seen)
+    _, err = process.communicate(timeout=120)
+    assert "Traceback" not in err
+    assert process.returncode == (0 if how == signal.SIGINT else -signal.SIGTERM)
+    assert not list((tmp_path / "uploads").iterdir())
+
+
+def test_a_port_that_is_taken(nsa: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = nsa("serve", "--port", str(port))
+    assert (code, out) == (2, "")
+    assert f"127.0.0.1 port {port} cannot be listened on: Address already in use" in err
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_others_need_a_key(nsa: Run, host: str) -> None:
+    code, _, err = nsa("serve", "--host", host, "--port", "0")
+    assert code == 2
+    assert f"{host} can be reached by others, and there is no API key" in err
+    assert "NSA_API_KEY" in err
+
+
+def test_what_is_said_wrongly(nsa: Run, tmp_path: Path) -> None:
+    for words in (
+        ("--root", str(tmp_path / "none")),
+        ("--api-key", " "),
+        ("--max-tokens", "4000"),
+        ("--port", "70000"),
+        ("--host", "no such host", "--api-key", "k"),
+    ):
+        assert nsa("serve", *words)[0] == 2
+
+
+@pytest.mark.parametrize("library", ["starlette", "uvicorn"])
+def test_without_the_extra(nsa: Run, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *more: Any, **others: Any) -> Any:
+        if name.split(".")[0] == library:
+            raise ModuleNotFoundError(f"No module named {library!r}", name=library)
+        return real(name, *more, **others)
+
+    for name in [each for each in sys.modules if each.startswith("nsa_cli.serve")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(builtins, "__import__", without)
+    code, _, err = nsa("serve")
+    assert code == 2
+    assert f"serving needs the library {library}, which is not installed" in err
+    assert "pip install 'nsa[serve]'" in err

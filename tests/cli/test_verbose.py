@@ -1,0 +1,49 @@
+"""`-v` says what is done, on standard error, wherever it stands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def quiet_again() -> Iterator[None]:
+    """Nobody hears steps after a test."""
+    yield
+    log = logging.getLogger("nsa")
+    log.handlers.clear()
+    log.setLevel(logging.WARNING)
+
+
+@pytest.mark.parametrize("flag", ["-v", "--verbose"])
+def test_steps_are_said(nsa: Run, text_file: Path, flag: str, tiny_model: Path) -> None:
+    _, plain, silent = nsa("ask", str(text_file), "Who?", "--no-store")
+    code, out, err = nsa("ask", str(text_file), "Who?", "--no-store", flag)
+    assert (code, out) == (0, plain)
+    assert "looked at" not in silent
+    assert f"nsa: {tiny_model} lies in {tiny_model}" in err
+    assert f"nsa: {text_file}: {len(text_file.read_text()):,} characters in 1 pieces" in err
+    assert "of them kept before; model loaded in" in err
+    assert f"nsa: looked at {text_file}, line" in err
+    assert "tokens of answer, the first after" in err
+
+
+def test_before_a_command_and_with_quiet(
+    nsa: Run, text_file: Path, tiny_model: Path, cache_folder: Path
+) -> None:
+    words = ("ask", str(text_file), "Who?", "--model", str(tiny_model), "--max-tokens", "4", "-q")
+    code, _, err = nsa("-v", *words)
+    assert code == 0
+    [line] = [line for line in err.splitlines() if line.startswith("nsa: kept in ")]
+    assert Path(line.removeprefix("nsa: kept in ")).parent == cache_folder / "readings"
+
+
+def test_a_file_of_that_name_behind_two_dashes(nsa: Run) -> None:
+    code, _, err = nsa("find", "--top", "1", "--", "-v", "worker", model=None)
+    assert code == 3
+    assert "-v does not exist" in err
