@@ -32,6 +32,7 @@ COMMANDS = [
     ),
     *("config set", "config unset", "config path", "bench", "bench read", "bench kernels"),
     "eval",
+    "train",
 ]
 Run = Callable[..., tuple[int, str, str]]
 
