@@ -39,11 +39,11 @@ def two_machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, prose: Any) -> Path:
-    """Eight texts."""
+    """Eight texts, long enough that a machine dies in the middle of one."""
     inside = tmp_path / "docs"
     inside.mkdir()
     for number in range(8):
-        (inside / f"{number}.txt").write_text(prose(10, seed=number))
+        (inside / f"{number}.txt").write_text(prose(100, seed=number))
     return inside
 
 
@@ -52,7 +52,7 @@ def test_a_machine_that_dies_costs_no_document(
 ) -> None:
     cluster, second = two_machines
     events: list[Event] = []
-    options = Options(model=str(tiny_model), max_tokens=4, device="cpu", store=False)
+    options = Options(model=str(tiny_model), max_tokens=400, device="cpu", store=False)
     assignment = Assignment(work=Work(questions=("Who?", "When?")), options=options, run="0" * 12)
     paths = [str(folder / f"{number}.txt") for number in range(8)]
     pending = [Pending(path=path, done={}) for path in paths]
