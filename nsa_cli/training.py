@@ -32,6 +32,7 @@ from nsa_models.configuration import NSAConfig
 from nsa_models.errors import UsageError
 from nsa_models.loading import load_config, load_model
 from nsa_models.modeling import NSAForCausalLM
+from nsa_models.registry import MODELS
 from nsa_models.resolve import ModelFolder
 from nsa_models.tokenizer import Tokenizer
 from nsa_models.training.lessons import Lesson
@@ -189,7 +190,7 @@ def _tune(
 
     def save(progress: Progress) -> None:
         about = {
-            "model": where.name,
+            "model": Path(where.name).name,
             "nsa": __version__,
             "commit": git_commit(),
             "plan": {key: str(value) for key, value in asdict(plan).items() if key != "out"},
@@ -200,10 +201,15 @@ def _tune(
         settings = _settings(plan)
         save_adapter(
             plan.out,
-            collect(model, 2.0, base=where.fingerprint, settings=settings, about=about),
+            collect(model, 2.0, base=_base(where), settings=settings, about=about),
         )
 
     tune(model, source, course, log.tell("tune"), save, seed=plan.seed)
+
+
+def _base(where: ModelFolder) -> str:
+    """What was trained: the SHA-256 of a named model's file, or the weights' fingerprint."""
+    return MODELS[where.name].sha256 if where.name in MODELS else where.fingerprint
 
 
 def _resume(model: NSAForCausalLM, plan: Training) -> int:
@@ -276,14 +282,6 @@ class _Log:
         return write
 
 
-def lengths_of(text: str, option: str) -> tuple[int, ...]:
-    """Numbers with commas."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"{option} is {text!r}", hint="say such as 4096,8192") from error
-
-
 def kinds_of(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """Lengths and strides such as 32/16.
 
@@ -297,3 +295,19 @@ def kinds_of(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
             raise UsageError(f"--phi is {text!r}", hint="say length/stride, such as 32/16")
         kinds.append((int(block), int(stride)))
     return tuple(kinds)
+
+
+def save_plot(out: Path, path: Path) -> None:
+    """Draw the losses of a folder's log by time, the stages one after the other."""
+    from matplotlib.figure import Figure
+
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    names = sorted({name for row in rows for name in row if name.startswith("loss ")})
+    for name in names:
+        found = [(number, row[name]) for number, row in enumerate(rows) if name in row]
+        axes.plot(*zip(*found, strict=True), label=name.removeprefix("loss "))
+    axes.set(xlabel="tens of steps", ylabel="loss", yscale="log")
+    axes.legend()
+    figure.savefig(path, dpi=150)

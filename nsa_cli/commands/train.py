@@ -14,7 +14,8 @@ from nsa_models.registry import DEFAULT_MODEL
 
 def train_command(
     out: Annotated[
-        Path, typer.Argument(help="Folder for the adapter; a later call goes on there.")
+        Path,
+        typer.Argument(metavar="OUT", help="Folder for the adapter; a later call goes on there."),
     ],
     questions: Annotated[
         Path, typer.Option("--questions", help="JSON Lines of articles with questions.")
@@ -41,6 +42,9 @@ def train_command(
     rank: Annotated[int, typer.Option("--rank", min=1, help="Of the low-rank changes.")] = 16,
     seed: Annotated[int, typer.Option("--seed", help="Of the lessons.")] = 0,
     device: shared.Device = "auto",
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="A PNG file to draw the losses in.")
+    ] = None,
 ) -> None:
     """Train a dense model to answer from the blocks that it selects; write an adapter."""
     shared.check_device(device)
@@ -50,15 +54,17 @@ def train_command(
         raise UsageError(
             "training needs the peft library", hint="pip install 'nsa[train]'"
         ) from error
+    from nsa_cli.evaluating.plot import check_plot
     from nsa_cli.lessons import load_material
-    from nsa_cli.training import Training, kinds_of, lengths_of, train
+    from nsa_cli.training import Training, kinds_of, save_plot, train
     from nsa_models.resolve import resolve_model
 
+    check_plot(plot)
     plan = Training(
         out=out,
         kinds=kinds_of(phi.split(",")),
         hidden=hidden,
-        lengths=lengths_of(lengths, "--lengths"),
+        lengths=tuple(shared.numbers("--lengths", lengths)),
         distill_seconds=distill_seconds,
         tune_seconds=tune_seconds,
         rank=rank,
@@ -66,5 +72,8 @@ def train_command(
         seed=seed,
         device=device,
     )
-    where = resolve_model(model, on_progress=lambda *_: None, on_note=lambda _: None)
-    train(where, load_material(questions, texts or []), plan)
+    material = load_material(questions, texts or [])
+    where = resolve_model(model, on_progress=lambda *_: None, on_note=lambda _: None, adapter=None)
+    train(where, material, plan)
+    if plot is not None:
+        save_plot(out, plot)

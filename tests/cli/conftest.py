@@ -43,7 +43,7 @@ NSA_VARIABLES = [
     for name in os.environ
     if name.startswith("NSA_") and not name.startswith(("NSA_CACHE_DIR", "NSA_TEST_"))
 ]
-READERS = {"ask", "find", "summarize", "batch", "chat", "eval"}
+READERS = {"ask", "find", "summarize", "batch", "chat", "eval", "train"}
 DECODERS = {"ask", "batch", "chat", "eval"}
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (
@@ -346,3 +346,25 @@ def terminal(tmp_path: Path) -> Any:
         each.process.kill()
         each.process.wait()
         os.close(each.screen)
+
+
+@pytest.fixture
+def lesson_data(tmp_path: Path) -> tuple[Path, Path]:
+    """Articles with questions, and a text: what `nsa train` takes."""
+    articles = [
+        {
+            "title": f"Town {n}",
+            "paragraphs": [
+                {
+                    "text": f"Paragraph {p} of town {n} says that its mayor is number {n * p}.",
+                    "questions": [{"question": f"Who is {p} of {n}?", "answers": [f"{n * p}"]}],
+                }
+                for p in range(1, 6)
+            ],
+        }
+        for n in range(20)
+    ]
+    questions, texts = tmp_path / "questions.jsonl", tmp_path / "texts.jsonl"
+    questions.write_text("".join(json.dumps(each) + "\n" for each in articles))
+    texts.write_text(json.dumps({"text": "The rain fell.\n\n" * 400}) + "\n")
+    return questions, texts

@@ -1,0 +1,79 @@
+"""`nsa train` from data files to an adapter that `nsa ask` answers with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nsa_cli.training import kinds_of
+from nsa_models.adapter import load_adapter
+from nsa_models.errors import UsageError
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_two_stages_make_an_adapter_and_a_later_call_goes_on(
+    nsa: Run, tiny_model: Path, lesson_data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    questions, texts = lesson_data
+    model, out = tiny_model, tmp_path / "out"
+    common = [
+        *("train", str(out), "--questions", str(questions), "--texts", str(texts)),
+        *("--phi", "16/16", "--hidden", "4", "--rank", "2", "--lengths", "500"),
+    ]
+    code, _, err = nsa(*common, "--distill-seconds", "5", "--tune-seconds", "0", model=str(model))
+    assert code == 0, err
+    assert (out / "distilled-16-16-4.safetensors").exists()
+    assert not (out / "adapter.json").exists()
+    again = ["--distill-seconds", "0", "--tune-seconds", "5"]
+    code, _, err = nsa(*common, *again, model=str(model))
+    assert code == 0, err
+    first = load_adapter(out)
+    assert first.settings["compress_hidden"] == 4
+    assert first.about["tokens"] > 0
+    assert "tokens/s" in err
+    code, _, err = nsa(*common, *again, "--plot", str(tmp_path / "p.png"), model=str(model))
+    assert code == 0, err
+    second = load_adapter(out)
+    assert second.about["tokens"] > first.about["tokens"]
+    assert second.fingerprint != first.fingerprint
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    stages = [json.loads(line)["stage"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert stages == sorted(stages)
+
+    text = tmp_path / "a.txt"
+    text.write_text("The dog sleeps. " * 200)
+    asked = ("ask", str(text), "What does it do?", "--json", "--max-tokens", "4")
+    code, answer, err = nsa(*asked, "--adapter", str(out), model=str(model))
+    assert code == 0, err
+    assert json.loads(answer)["attention"]["answering"]["compress_block"] == 16
+    code, answer, _ = nsa(*asked, "--no-adapter", model=str(model))
+    assert code == 0
+    assert json.loads(answer)["attention"]["answering"]["compress_block"] == 4
+
+
+def test_what_is_missing_is_said(nsa: Run, lesson_data: tuple[Path, Path], tmp_path: Path) -> None:
+    questions, _ = lesson_data
+    out = str(tmp_path / "out")
+    said = [
+        nsa("train", out, "--questions", str(tmp_path / "none")),
+        nsa("train", out, "--questions", str(questions), "--phi", "32"),
+        nsa("train", out, "--questions", str(questions), "--distill-seconds", "0"),
+        nsa("ask", str(questions), "Who?", "--adapter", str(tmp_path)),
+        nsa("ask", str(questions), "Who?", "--adapter", str(tmp_path), "--no-adapter"),
+    ]
+    assert [code for code, _, _ in said] == [3, 2, 2, 1, 2]
+    lines = [err.strip().splitlines()[-1] for _, _, err in said]
+    for line, word in zip(
+        lines, ["does not exist", "32", "--distill-seconds", "adapter.json", "one of"], strict=True
+    ):
+        assert word in line
+
+
+def test_kinds_are_lengths_and_strides() -> None:
+    assert kinds_of(["32/16", "16/16"]) == ((32, 16), (16, 16))
+    with pytest.raises(UsageError, match="16-16"):
+        kinds_of(["16-16"])

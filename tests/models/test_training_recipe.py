@@ -1,0 +1,146 @@
+"""The whole recipe on a toy: it learns to fetch a needle that its untrained self misses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import peft
+import pytest
+import torch
+
+from nsa_models.adapter import attach_compression, compression_like_mean
+from nsa_models.compression import Compression
+from nsa_models.configuration import NSAConfig
+from nsa_models.modeling import NSAForCausalLM
+from nsa_models.training.lessons import Asked, Lesson
+from nsa_models.training.objectives import Learner, Means
+from nsa_models.training.recipe import (
+    TARGETS,
+    Course,
+    Progress,
+    distill,
+    share_of_rate,
+    tune,
+    watch_lesson,
+)
+
+WORDS, NEEDLES, ASK = 32, 16, 48
+LENGTH, BLOCK = 96, 8
+
+
+def config(**changes: object) -> NSAConfig:
+    settings = {
+        "vocab_size": 64,
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.2,
+        "compress_block": 4,
+        "compress_stride": 4,
+        "answer_compress_block": 4,
+        "answer_compress_stride": 4,
+        "select_block": BLOCK,
+        "select_count": 4,
+        "answer_select_count": 4,
+        "select_tile": 8,
+        "window": 8,
+        "answer_window": 8,
+    }
+    return NSAConfig(**{**settings, **changes})
+
+
+def needle(rng: np.random.Generator) -> Lesson:
+    """Words without meaning, one needle among them, and the question which it was."""
+    ids = rng.integers(0, WORDS, LENGTH).astype(np.int32)
+    place, value = int(rng.integers(BLOCK, LENGTH - 3 * BLOCK)), WORDS + int(rng.integers(NEEDLES))
+    ids[place] = value
+    ids = np.concatenate([ids, np.array([ASK, ASK + 1, value], np.int32)])
+    return Lesson(
+        ids=ids,
+        document=(0, LENGTH),
+        instruction=(LENGTH, LENGTH + 1),
+        asked=(
+            Asked(
+                question=(LENGTH + 1, LENGTH + 2),
+                answer=(LENGTH + 2, LENGTH + 3),
+                evidence=(place // BLOCK,),
+            ),
+        ),
+        task="needle",
+    )
+
+
+def needles(seed: int) -> Iterator[Lesson]:
+    rng = np.random.default_rng(seed)
+    while True:
+        yield needle(rng)
+
+
+def right(model: NSAForCausalLM, seed: int, count: int = 40) -> float:
+    """Share of needles that are fetched."""
+    source, found = needles(seed), 0
+    with torch.no_grad():
+        for _ in range(count):
+            lesson = next(source)
+            ids = torch.as_tensor(lesson.ids[:-1], dtype=torch.long)[None]
+            answering = (LENGTH, model.config.answering())
+            logits = model(ids, last_logits=1, answering=answering).logits
+            found += int(logits.argmax()) == int(lesson.ids[-1])
+    return found / count
+
+
+def quiet(_: Progress) -> None:
+    """Neither tell nor save."""
+
+
+def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
+    torch.manual_seed(0)
+    model = NSAForCausalLM(config()).requires_grad_(False)
+    before = right(model, 99)
+
+    learners: list[dict[str, Learner]] = [
+        {"φ": compression_like_mean(4, 4, 16, 8), "means": Means(4, 4)} for _ in model.attentions
+    ]
+    course = Course(seconds=4, watched=64, phi_rate=3e-3)
+    distilled = distill(model, learners, needles(1), model.config.answering(), course, quiet, quiet)
+    assert distilled.tokens == distilled.step * (LENGTH + 3)
+    last = distilled.history[-1]
+    assert last["loss φ"] < last["loss means"]
+
+    attach_compression(model, config(compress_hidden=8))
+    for attention, each in zip(model.attentions, learners, strict=True):
+        phi, taught = attention.compression, each["φ"]
+        assert isinstance(taught, Compression)
+        assert phi is not None
+        phi.load_state_dict(taught.state_dict())
+    change = peft.LoraConfig(r=32, lora_alpha=64, target_modules=TARGETS)
+    peft.inject_adapter_in_model(change, model)
+    saved: list[int] = []
+    course = Course(seconds=60, rate=3e-3, watched=32, text_weight=0.0, text_tokens=8)
+    tune(model, needles(2), course, quiet, lambda progress: saved.append(progress.step))
+    after = right(model, 99)
+    assert before <= 0.25
+    assert after >= 0.75, (before, after)
+    assert saved
+    assert model.evidence is not None
+    assert model.evidence.shape == (2, 4)
+
+
+def test_the_rate_rises_and_falls_to_nothing() -> None:
+    course = Course(seconds=100, warmup=0.1)
+    rates = [share_of_rate(spent, course) for spent in (0, 5, 10, 55, 100, 130)]
+    assert rates == pytest.approx([0.0, 0.475, 0.9, 0.45, 0.0, 0.0])
+
+
+def test_a_lesson_is_watched_where_it_asks_and_answers() -> None:
+    lesson = needle(np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    watch = watch_lesson(lesson, Course(seconds=1, watched=16), BLOCK, torch.device("cpu"), rng)
+    assert {LENGTH + 1} <= set(watch.chosen.tolist())
+    assert watch.chosen.shape == (16,)
+    assert watch.asked.tolist() == [LENGTH + 1]
+    assert [each.tolist() for each in watch.evidence] == [list(lesson.asked[0].evidence)]
+    assert watch.document == (1, LENGTH // BLOCK - 1)
