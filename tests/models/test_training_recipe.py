@@ -52,6 +52,17 @@ def config(**changes: object) -> NSAConfig:
     return NSAConfig(**{**settings, **changes})
 
 
+def toy() -> NSAForCausalLM:
+    """A random model that can tell needles from words, and whose output is its own input."""
+    model = NSAForCausalLM(config()).requires_grad_(False)
+    embedding = model.model.embed_tokens.weight
+    embedding.normal_()
+    embedding[:, :8] = 0.0
+    embedding[WORDS : WORDS + NEEDLES, :8] = 3.0
+    model.lm_head.weight.copy_(embedding / 8)
+    return model
+
+
 def needle(rng: np.random.Generator) -> Lesson:
     """Words without meaning, one needle among them, and the question which it was."""
     ids = rng.integers(0, WORDS, LENGTH).astype(np.int32)
@@ -98,15 +109,16 @@ def quiet(_: Progress) -> None:
 
 def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
     torch.manual_seed(0)
-    model = NSAForCausalLM(config()).requires_grad_(False)
+    model = toy()
     before = right(model, 99)
 
     learners: list[dict[str, Learner]] = [
         {"φ": compression_like_mean(4, 4, 16, 8), "means": Means(4, 4)} for _ in model.attentions
     ]
-    course = Course(seconds=4, watched=64, phi_rate=3e-3)
+    course = Course(seconds=600, steps=100, watched=64, phi_rate=3e-3)
     distilled = distill(model, learners, needles(1), model.config.answering(), course, quiet, quiet)
-    assert distilled.tokens == distilled.step * (LENGTH + 3)
+    assert distilled.step == 100
+    assert distilled.tokens == 100 * (LENGTH + 3)
     last = distilled.history[-1]
     assert last["loss φ"] < last["loss means"]
 
@@ -119,7 +131,7 @@ def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
     change = peft.LoraConfig(r=32, lora_alpha=64, target_modules=TARGETS)
     peft.inject_adapter_in_model(change, model)
     saved: list[int] = []
-    course = Course(seconds=60, rate=3e-3, watched=32, text_weight=0.0, text_tokens=8)
+    course = Course(seconds=600, steps=1000, rate=5e-3, watched=32, text_weight=0.0, text_tokens=8)
     tune(model, needles(2), course, quiet, lambda progress: saved.append(progress.step))
     after = right(model, 99)
     assert before <= 0.25
@@ -131,7 +143,7 @@ def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
 
 def test_the_rate_rises_and_falls_to_nothing() -> None:
     course = Course(seconds=100, warmup=0.1)
-    rates = [share_of_rate(spent, course) for spent in (0, 5, 10, 55, 100, 130)]
+    rates = [share_of_rate(done, course) for done in (0.0, 0.05, 0.1, 0.55, 1.0, 1.3)]
     assert rates == pytest.approx([0.0, 0.475, 0.9, 0.45, 0.0, 0.0])
 
 

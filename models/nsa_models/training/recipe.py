@@ -36,6 +36,7 @@ class Course:
 
     Attributes:
         seconds: Of the stage; the rate falls to nothing at its end.
+        steps: Of the stage at most, each a lesson; None for as many as there is time for.
         rate: Learning rate of the low-rank changes.
         phi_rate: Learning rate of φ.
         heads_rate: Learning rate of the logarithms of the heads' evidence.
@@ -51,6 +52,7 @@ class Course:
     """
 
     seconds: float
+    steps: int | None = None
     rate: float = 2e-4
     phi_rate: float = 1e-3
     heads_rate: float = 2e-2
@@ -110,9 +112,9 @@ def watch_lesson(
     )
 
 
-def share_of_rate(spent: float, course: Course) -> float:
-    """Of the learning rate, so many seconds into a stage."""
-    at = min(1.0, spent / course.seconds)
+def share_of_rate(done: float, course: Course) -> float:
+    """Of the learning rate, when such a share of a stage is over."""
+    at = min(1.0, done)
     return min(1.0, at / course.warmup) * (1.0 - at)
 
 
@@ -149,10 +151,10 @@ class Stage:
         """Train until the time is over; the loss is the sum of those called `loss …`."""
         began = saved = time.monotonic()
         held: dict[str, list[Tensor]] = {}
-        while (spent := time.monotonic() - began) < self.course.seconds:
+        while (done := self._done(time.monotonic() - began)) < 1.0:
             lesson = next(lessons)
             for group in self.optimizer.param_groups:
-                group["lr"] = group["full"] * share_of_rate(spent, self.course)
+                group["lr"] = group["full"] * share_of_rate(done, self.course)
             self.optimizer.zero_grad()
             losses = losses_of(lesson)
             total = sum(each for name, each in losses.items() if name.startswith("loss "))
@@ -183,6 +185,13 @@ class Stage:
                 self.save(progress)
         self.save(self.progress)
         return self.progress
+
+    def _done(self, seconds: float) -> float:
+        """Share of the stage that is over: of its time or of its steps, whichever is more."""
+        steps = self.course.steps
+        return max(
+            seconds / self.course.seconds, 0.0 if steps is None else self.progress.step / steps
+        )
 
 
 def distill(
