@@ -62,7 +62,8 @@ class Training:
         lengths: Of the lessons, in tokens.
         distill_seconds: Of the first stage; 0 to go on from what an earlier call left.
         tune_seconds: Of the second stage; 0 to stop before it.
-        select_count: Blocks that the adapter reads and answers with.
+        select_count: Blocks that the model reads and answers with while it is trained.
+        answer_blocks: Blocks that answers are to attend to afterwards; None for the whole text.
         rank: Of the changes.
         rate: Learning rate of the changes.
         seed: Of the lessons.
@@ -76,6 +77,7 @@ class Training:
     distill_seconds: float = 120.0
     tune_seconds: float = 420.0
     select_count: int = 16
+    answer_blocks: int | None = None
     rank: int = 16
     rate: float = 2e-4
     seed: int = 0
@@ -198,7 +200,7 @@ def _tune(
             "tokens": tokens + progress.tokens,
             "last": progress.losses,
         }
-        settings = _settings(plan)
+        settings = {**_settings(plan), "answer_select_count": plan.answer_blocks}
         save_adapter(
             plan.out,
             collect(model, 2.0, base=_base(where), settings=settings, about=about),

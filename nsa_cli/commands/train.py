@@ -40,6 +40,7 @@ def train_command(
     ] = 420.0,
     rate: Annotated[float, typer.Option("--rate", help="Learning rate.")] = 2e-4,
     rank: Annotated[int, typer.Option("--rank", min=1, help="Of the low-rank changes.")] = 16,
+    answer_blocks: shared.AnswerBlocks = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the lessons.")] = 0,
     device: shared.Device = "auto",
     plot: Annotated[
@@ -68,6 +69,7 @@ def train_command(
         distill_seconds=distill_seconds,
         tune_seconds=tune_seconds,
         rank=rank,
+        answer_blocks=answer_blocks,
         rate=rate,
         seed=seed,
         device=device,

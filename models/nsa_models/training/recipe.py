@@ -125,7 +125,7 @@ class Stage:
         model: On its device.
         course: How to train.
         groups: Parameters and their learning rates.
-        tell: Called after every tenth step.
+        tell: Called after every tenth step, and after the last.
         save: Called every `save_seconds`, and at the end.
     """
 
@@ -173,18 +173,23 @@ class Stage:
             for name, value in losses.items():
                 held.setdefault(name, []).append(value.detach())
             if progress.step % 10 == 0:
-                progress.losses = {name: float(torch.stack(x).mean()) for name, x in held.items()}
-                row = {"step": progress.step, "tokens": progress.tokens}
-                progress.history.append(
-                    {**row, "seconds": round(progress.seconds, 1), **progress.losses}
-                )
-                held.clear()
-                self.tell(progress)
+                self._report(held)
             if time.monotonic() - saved > self.course.save_seconds:
                 saved = time.monotonic()
                 self.save(progress)
+        if held:
+            self._report(held)
         self.save(self.progress)
         return self.progress
+
+    def _report(self, held: dict[str, list[Tensor]]) -> None:
+        """Tell the means of what is held, and let go of it."""
+        progress = self.progress
+        progress.losses = {name: float(torch.stack(x).mean()) for name, x in held.items()}
+        row = {"step": progress.step, "tokens": progress.tokens}
+        progress.history.append({**row, "seconds": round(progress.seconds, 1), **progress.losses})
+        held.clear()
+        self.tell(progress)
 
     def _done(self, seconds: float) -> float:
         """Share of the stage that is over: of its time or of its steps, whichever is more."""
