@@ -152,7 +152,11 @@ def measure(request: dict[str, Any]) -> Row:
         model = random_model(config, device=device)
     else:
         model = load_model(
-            where.folder, config, device=device, quantization=request["quantization"]
+            where.folder,
+            config,
+            device=device,
+            quantization=request["quantization"],
+            adapter=where.adapter,
         )
     ids = torch.randint(0, config.vocab_size, (length,), dtype=torch.int32)
     # Kernels are compiled at first use.

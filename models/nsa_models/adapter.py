@@ -85,9 +85,7 @@ def load_adapter(folder: Path) -> Adapter:
         ModelError: If it is missing, broken or of another format.
     """
     try:
-        head = json.loads((folder / "adapter.json").read_text())
-        if head["format"] != FORMAT:
-            raise ValueError(f"format {head['format']}, not {FORMAT}")
+        head = _head(folder)
         tensors: dict[str, Tensor] = {}
         paths = sorted(folder.glob("adapter-*.safetensors"))
         for path in paths:
@@ -105,11 +103,34 @@ def load_adapter(folder: Path) -> Adapter:
             fingerprint=digest.hexdigest()[:16],
         )
     except Exception as error:
-        raise ModelError(
-            f"the adapter in {folder} cannot be read: {error}",
-            hint="name a folder that nsa train has written, or install nsa again",
-            code="model_broken",
-        ) from error
+        raise _unreadable(folder, error) from error
+
+
+def adapter_settings(folder: Path) -> dict[str, Any]:
+    """The values of `NSAConfig` that an adapter was trained for, without its tensors.
+
+    Raises:
+        ModelError: If it is missing, broken or of another format.
+    """
+    try:
+        return dict(_head(folder)["settings"])
+    except Exception as error:
+        raise _unreadable(folder, error) from error
+
+
+def _head(folder: Path) -> dict[str, Any]:
+    head: dict[str, Any] = json.loads((folder / "adapter.json").read_text())
+    if head["format"] != FORMAT:
+        raise ValueError(f"format {head['format']}, not {FORMAT}")
+    return head
+
+
+def _unreadable(folder: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"the adapter in {folder} cannot be read: {error}",
+        hint="name a folder that nsa train has written, or install nsa again",
+        code="model_broken",
+    )
 
 
 def attach_compression(model: NSAForCausalLM, config: NSAConfig) -> None:

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig
 
-from nsa_models.adapter import apply_adapter, load_adapter
+from nsa_models.adapter import adapter_settings, apply_adapter, load_adapter
 from nsa_models.configuration import NSAConfig, known_settings
 from nsa_models.errors import ModelError
 from nsa_models.modeling import NSAForCausalLM
@@ -63,7 +63,7 @@ def load_config(
         ModelError: If it is missing, broken or of an unsupported architecture.
     """
     if adapter is not None:
-        settings = {**load_adapter(adapter).settings, **settings}
+        settings = {**adapter_settings(adapter), **settings}
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(
