@@ -122,7 +122,7 @@ def test_usage_that_typer_finds(nsa: Run, arguments: tuple[str, ...]) -> None:
         (("cache", "lst"), "nsa: no such command 'lst'. Did you mean 'list'?"),
         (
             ("find", "a", "b", "--tpo", "3"),
-            "nsa: no such option: --tpo. Did you mean --store, --top?",
+            "nsa: no such option: --tpo. Did you mean --ocr, --store, --top?",
         ),
         (("ask",), "nsa: missing argument 'QUESTION'. See `nsa ask --help`."),
     ],
