@@ -148,10 +148,10 @@ class Stage:
     def run(
         self, lessons: Iterator[Lesson], losses_of: Callable[[Lesson], dict[str, Tensor]]
     ) -> Progress:
-        """Train until the time is over; the loss is the sum of those called `loss …`."""
+        """Train until the time is over, a step at least; the loss is the sum of `loss …`."""
         began = saved = time.monotonic()
         held: dict[str, list[Tensor]] = {}
-        while (done := self._done(time.monotonic() - began)) < 1.0:
+        while (done := self._done(time.monotonic() - began)) < 1.0 or not self.progress.step:
             lesson = next(lessons)
             for group in self.optimizer.param_groups:
                 group["lr"] = group["full"] * share_of_rate(done, self.course)
