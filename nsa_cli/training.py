@@ -25,6 +25,7 @@ from nsa_models.adapter import (
     collect,
     compression_like_mean,
     load_adapter,
+    load_compression,
     save_adapter,
 )
 from nsa_models.compression import Compression
@@ -182,12 +183,7 @@ def _tune(
     if earlier.exists():
         tokens = _resume(model, plan)
     else:
-        taught = load_file(path)
-        for number, attention in enumerate(model.attentions):
-            phi, start = attention.compression, f"{number}."
-            assert phi is not None
-            own = {k.removeprefix(start): x for k, x in taught.items() if k.startswith(start)}
-            phi.load_state_dict(own)
+        load_compression(model, load_file(path), "")
     course = Course(seconds=plan.tune_seconds, rate=plan.rate, phi_rate=3e-4)
 
     def save(progress: Progress) -> None:
@@ -221,13 +217,7 @@ def _resume(model: NSAForCausalLM, plan: Training) -> int:
         if isinstance(module, peft.tuners.lora.LoraLayer):
             for own, name in ((module.lora_A, "a"), (module.lora_B, "b")):
                 own["default"].weight.data.copy_(adapter.tensors[f"lora.{path}.{name}"])
-    for number, attention in enumerate(model.attentions):
-        phi, start = attention.compression, f"compression.{number}."
-        assert phi is not None
-        tensors = adapter.tensors
-        phi.load_state_dict(
-            {key.removeprefix(start): x for key, x in tensors.items() if key.startswith(start)}
-        )
+    load_compression(model, adapter.tensors, "compression.")
     model.evidence = adapter.tensors["evidence"].to(model.device)
     return int(adapter.about["tokens"])
 

@@ -10,7 +10,6 @@ Source: Hu et al. 2022, "LoRA", arXiv 2106.09685.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +41,6 @@ class Adapter:
         tensors: `lora.MODULE.a` (r, in) and `lora.MODULE.b` (out, r),
             `compression.LAYER.PARAMETER`, and `evidence` (L, H).
         about: Recipe, data, tokens and results, for the model card.
-        fingerprint: Of all files; a reading made with other weights is another reading.
     """
 
     base: str
@@ -50,7 +48,6 @@ class Adapter:
     scale: float
     tensors: dict[str, Tensor]
     about: dict[str, Any]
-    fingerprint: str = ""
 
 
 def save_adapter(folder: Path, adapter: Adapter) -> None:
@@ -87,20 +84,15 @@ def load_adapter(folder: Path) -> Adapter:
     try:
         head = _head(folder)
         tensors: dict[str, Tensor] = {}
-        paths = sorted(folder.glob("adapter-*.safetensors"))
-        for path in paths:
+        for path in sorted(folder.glob("adapter-*.safetensors")):
             with safe_open(path, framework="pt") as file:
                 tensors.update((key, file.get_tensor(key)) for key in file.keys())  # noqa: SIM118
-        digest = hashlib.sha256((folder / "adapter.json").read_bytes())
-        for path in paths:
-            digest.update(path.read_bytes())
         return Adapter(
             base=head["base"],
             settings=head["settings"],
             scale=float(head["scale"]),
             tensors=tensors,
             about=head["about"],
-            fingerprint=digest.hexdigest()[:16],
         )
     except Exception as error:
         raise _unreadable(folder, error) from error
@@ -144,6 +136,18 @@ def attach_compression(model: NSAForCausalLM, config: NSAConfig) -> None:
         ).to(model.device)
 
 
+def load_compression(model: NSAForCausalLM, tensors: dict[str, Tensor], prefix: str) -> set[str]:
+    """Fill every layer's φ from tensors called `PREFIX LAYER.PARAMETER`; the names taken."""
+    taken: set[str] = set()
+    for number, attention in enumerate(model.attentions):
+        phi, start = attention.compression, f"{prefix}{number}."
+        assert phi is not None
+        own = {k: x for k, x in tensors.items() if k.startswith(start)}
+        phi.load_state_dict({k.removeprefix(start): x for k, x in own.items()})
+        taken |= own.keys()
+    return taken
+
+
 def compression_like_mean(block: int, stride: int, head_dim: int, hidden: int) -> Compression:
     """A φ that is the mean until it is trained."""
     phi = Compression(block, stride, head_dim, hidden)
@@ -175,14 +179,10 @@ def apply_adapter(model: NSAForCausalLM, adapter: Adapter) -> None:
             )
         if model.config.compress_hidden is not None:
             attach_compression(model, model.config)
-            for number, attention in enumerate(model.attentions):
-                phi = attention.compression
-                assert phi is not None
-                start = f"compression.{number}."
-                own = {k.removeprefix(start): x for k, x in adapter.tensors.items() if start in k}
-                phi.load_state_dict(own)
-                phi.to(model.dtype).requires_grad_(False)
-                expected |= {start + key for key in own}
+            expected |= load_compression(model, adapter.tensors, "compression.")
+            for attention in model.attentions:
+                assert attention.compression is not None
+                attention.compression.to(model.dtype).requires_grad_(False)
         if "evidence" in adapter.tensors:
             model.evidence = adapter.tensors["evidence"].to(model.device)
             shape = (model.config.num_hidden_layers, model.config.num_attention_heads)

@@ -76,9 +76,15 @@ def resolve_model(
             hint="name a folder that nsa train has written, or say --no-adapter",
             code="model_missing",
         )
+    return replace(
+        found, fingerprint=f"{found.fingerprint}:{adapter_fingerprint(folder)}", adapter=folder
+    )
+
+
+def adapter_fingerprint(folder: Path) -> str:
+    """Hash of an adapter's files: a reading made with other weights is another reading."""
     files = [folder / "adapter.json", *sorted(folder.glob("*.safetensors"))]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    return replace(found, fingerprint=f"{found.fingerprint}:{digest[:16]}", adapter=folder)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _without_adapter(
