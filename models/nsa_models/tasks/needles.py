@@ -45,7 +45,7 @@ def needle(
     place = rng.random() if depth is None else depth
     text = fill(haystack, int(tokens * characters_per_token) - 80, rng)
     key = keys(fact.key, 1, split, rng)[0]
-    value = values(fact.value, 1, split, rng, outside=text)[0]
+    value = values(fact.value, 1, split, rng, outside=f"{text}\n{key}")[0]
     sentence = _capital(rng.choice(fact.says).format(key=key, value=value))
     context, spans = hide(text, [sentence], [place])
     return (
@@ -85,7 +85,7 @@ def similar_needles(
     fact = rng.choice(facts(split))
     text = fill(haystack, int(tokens * characters_per_token) - 80 * count, rng)
     names = keys(fact.key, count, split, rng)
-    found = values(fact.value, count, split, rng, outside=text)
+    found = values(fact.value, count, split, rng, outside="\n".join([text, *names]))
     says = rng.choice(fact.says)
     sentences = [
         _capital(says.format(key=key, value=value)) for key, value in zip(names, found, strict=True)
@@ -131,7 +131,7 @@ def several_values(
     fact = rng.choice(facts(split))
     text = fill(haystack, int(tokens * characters_per_token) - 80 * count * each, rng)
     names = keys(fact.key, count, split, rng)
-    found = values(fact.value, count * each, split, rng, outside=text)
+    found = values(fact.value, count * each, split, rng, outside="\n".join([text, *names]))
     owners = [key for key in names for _ in range(each)]
     order = rng.sample(range(len(found)), len(found))
     sentences = [
