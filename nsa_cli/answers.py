@@ -53,6 +53,7 @@ class Answers:
             options.password,
             options.pages,
             options.ocr,
+            options.every_line,
         ]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
         self._path = _folder() / f"{name}.json"

@@ -14,16 +14,13 @@ import torch
 from torch import Tensor
 
 from nsa_cli.documents import Document
-from nsa_cli.events import AnswerText, Event, Note
+from nsa_cli.events import AnswerText, Event
 from nsa_cli.evidence import Passage, answer_evidence, best_runs, question_evidence, shares
 from nsa_cli.options import Options
 from nsa_cli.prompt import Question, Text
 from nsa_models.cache import KVCache
-from nsa_models.configuration import NSAConfig
-from nsa_models.errors import DoesNotFitError, UsageError
-from nsa_models.extension import extend_context, longest_context
+from nsa_models.errors import UsageError
 from nsa_models.generation import decode
-from nsa_models.loading import load_config
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.resolve import ModelFolder
 from nsa_models.tokenizer import Tokenizer
@@ -32,9 +29,6 @@ _CLOSE_BLOCKS = 4
 _CLOSE_MARGIN = 1
 CLOSE_TOKENS = 1024
 """A text up to this long is answered from directly: a closer look would take in all of it."""
-
-_LONGEST_TOKEN = 64
-"""Characters: a text has no more of them than this for each of its tokens."""
 
 _LINE_REACH = 400
 """Characters by which a passage is widened at most to take in a line whole."""
@@ -62,53 +56,6 @@ def pick_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UsageError("this machine has no CUDA device", hint="leave --device out")
     return torch.device(wanted)
-
-
-def refuse_by_length(where: ModelFolder, characters: int) -> None:
-    """Refuse a text that cannot fit, before it is put into tokens.
-
-    Raises:
-        DoesNotFitError: If even with very long tokens it has too many.
-    """
-    longest = longest_context(*load_config(where.folder, where.adapter))
-    if characters > longest * _LONGEST_TOKEN:
-        raise DoesNotFitError(
-            f"the text has {characters:,} characters, and {where.name} carries {longest:,} tokens",
-            hint="ask about a part of it, or choose a model with a longer context with --model",
-        )
-
-
-def fitting_config(
-    where: ModelFolder, text_tokens: int, more_tokens: int, options: Options, emit: Emit
-) -> NSAConfig:
-    """The model's configuration, its context extended where the text needs it.
-
-    Raises:
-        DoesNotFitError: If no extension is long enough.
-    """
-    settings: dict[str, int | None] = {"select_count": None} if options.dense else {}
-    if options.answer_blocks is not None:
-        settings["answer_select_count"] = options.answer_blocks
-    config, family = load_config(where.folder, where.adapter, **settings)
-    needed, trained = text_tokens + more_tokens, config.max_position_embeddings
-    if needed <= trained:
-        return config
-    longest = longest_context(config, family)
-    if needed > longest:
-        raise DoesNotFitError(
-            f"the text, the question and the answer need {needed:,} tokens, "
-            f"and {where.name} carries {longest:,}",
-            hint="ask about a part of it, lower --max-tokens, or choose a model with a longer "
-            "context with --model",
-        )
-    extend_context(config, family)
-    emit(
-        Note(
-            text=f"{needed:,} tokens are more than the {trained:,} that {where.name} was trained "
-            f"for; extending its context to {longest:,} with YaRN, answers may be less exact"
-        )
-    )
-    return config
 
 
 def block_scores(model: NSAForCausalLM, cache: KVCache, text: Text, asked: Question) -> Tensor:

@@ -29,7 +29,7 @@ class Progress(Event):
         task: What is done, such as `Reading report.pdf`.
         done: In `unit`.
         total: In `unit`.
-        unit: `tokens`, `bytes` or `pages`.
+        unit: `tokens`, `characters`, `bytes` or `pages`.
     """
 
     task: str
@@ -92,7 +92,8 @@ class Stats:
     """Counts in tokens and bytes, times in seconds.
 
     The cache is the keys and values of the text, and the summaries that blocks were chosen by;
-    touched is what the question's attention read of it.
+    touched is what the question's attention read of it. Lines are left out of a log that is too
+    long.
     """
 
     document_tokens: int
@@ -106,6 +107,7 @@ class Stats:
     peak_memory_bytes: int
     cache_bytes: int
     cache_bytes_touched: int
+    left_out_lines: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ class Options:
         pages: Of documents with pages, such as `10-40,55`; all when None.
         ocr: Languages in which pages without text are read from their pictures; None to leave
             them out.
+        every_line: Whether all lines of a log are read, however alike they are.
         system: Instructions in the place of the model's own.
         max_tokens: Tokens of the answer at most.
         temperature: 0 is greedy.
@@ -39,6 +40,7 @@ class Options:
     password: str | None = None
     pages: str | None = None
     ocr: str | None = None
+    every_line: bool = False
     system: str | None = None
     max_tokens: int = 256
     temperature: float = 0.0

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nsa_cli.plan import Estimate
     from nsa_cli.token_tree import Size
 
-_UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB"}
+_UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB", "characters": "characters"}
 
 
 class Renderer(Protocol):

@@ -22,15 +22,14 @@ from nsa_cli.engine import (
     Loaded,
     block_scores,
     decode_answer,
-    fitting_config,
     look,
     passages_of,
     pick_device,
-    refuse_by_length,
     weigh,
 )
 from nsa_cli.events import Finished, Match, Note, Stats
 from nsa_cli.evidence import Passage, best_runs
+from nsa_cli.fitting import fit
 from nsa_cli.ledger import DamagedError
 from nsa_cli.memory import peak_memory_bytes
 from nsa_cli.options import Options
@@ -87,7 +86,7 @@ class Session:
         Raises:
             NsaError: If it does not fit the model or the memory, or memory runs out.
         """
-        text, config = self._prepare(document, room)
+        document, text, config = self._fit(document, room)
         check_fits(self._plan(text.ids, config), document.name)
         started = time.monotonic()
         loaded = self._load(config)
@@ -134,14 +133,11 @@ class Session:
         Raises:
             DoesNotFitError: If the model's context is too short.
         """
-        text, config = self._prepare(document, room)
+        _, text, config = self._fit(document, room)
         return self._plan(text.ids, config)
 
-    def _prepare(self, document: Document, room: int) -> tuple[Text, NSAConfig]:
-        """A document as ids, and the configuration that it needs."""
-        refuse_by_length(self._where, len(document.text))
-        text = self.prompter.whole(document)
-        return text, fitting_config(self._where, len(text.ids), room, self.options, self.emit)
+    def _fit(self, document: Document, room: int) -> tuple[Document, Text, NSAConfig]:
+        return fit(self._where, self.prompter, document, room, self.options, self.emit)
 
     def _plan(self, ids: Ids, config: NSAConfig) -> Estimate:
         """What reading will take; what is kept from earlier counts as read."""
@@ -398,4 +394,5 @@ class OpenText:
             peak_memory_bytes=peak_memory_bytes(),
             cache_bytes=ledger.bytes_held,
             cache_bytes_touched=ledger.bytes_touched,
+            left_out_lines=self.document.left_out_lines,
         )

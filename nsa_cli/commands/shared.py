@@ -39,6 +39,12 @@ Ocr = Annotated[
         help="Read scanned pages with Tesseract: eng, deu+eng or others that it knows.",
     ),
 ]
+EveryLine = Annotated[
+    bool,
+    typer.Option(
+        "--every-line", help="Read all of a log that is too long, not some lines of each kind."
+    ),
+]
 Sources = Annotated[
     list[str],
     typer.Argument(

@@ -8,7 +8,7 @@ pdf         pages of a PDF, with `hyphens` (broken words) and `word_gaps` (missi
 formats     office files, books, web pages, notebooks, mails
 text        plain text in any encoding that can be told; `signatures` knows what is none
 document    the text and its pieces; a range of characters to a page and lines; put together by
-            `build`; `pages` are ranges of them
+            `build`; `pages` are ranges of them; `folding` takes lines out of a log that is too long
 """
 
 from nsa_cli.documents.document import Document, Location, Piece

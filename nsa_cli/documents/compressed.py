@@ -14,8 +14,11 @@ from typing import IO
 from nsa_cli.documents.missing import need
 from nsa_models.errors import DoesNotFitError, UnreadableError
 
-MOST_BYTES = 64 * 1024 * 1024
-"""Bytes of text that are taken in at most; about sixteen million tokens."""
+MOST_BYTES = 512 * 1024 * 1024
+"""Bytes of text that are taken in at most: a log of some million lines."""
+
+MOST_FORMAT_BYTES = 64 * 1024 * 1024
+"""Of text in a format that takes many times its size to read: a sheet, a web page, a mail."""
 
 _CHUNK = 1024 * 1024
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -74,7 +77,7 @@ def decompress(data: bytes, name: str) -> tuple[bytes, str]:
             while chunk := stream.read(_CHUNK):
                 found += chunk
                 if len(found) > MOST_BYTES:
-                    raise too_large(name, "unpacks to more than 64 MB")
+                    raise too_large(name, "unpacks to more than 512 MB")
         except errors as error:
             raise UnreadableError(
                 f"{name} is a damaged compressed file ({str(error) or type(error).__name__})",
@@ -98,7 +101,7 @@ def _errors(magic: bytes) -> tuple[type[Exception], ...]:
 def too_large(name: str, what: str) -> DoesNotFitError:
     """The error for a text that no model can hold."""
     return DoesNotFitError(
-        f"{name} {what}, which is more than any model can hold",
+        f"{name} {what}, which is more than can be read",
         hint=f"ask about a part of it, e.g. `tail -n 2000 {name} | nsa ask - ...`",
         code="too_large",
     )

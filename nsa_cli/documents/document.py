@@ -64,12 +64,14 @@ class Document:
         pieces: The pages (or the one file) in order; none is empty, none overlap. Characters
             between two pieces separate them and belong to the one before.
         warnings: What the reader should know about the text, one clause each.
+        left_out_lines: Lines of a log that are not in the text; see `Sifted`.
     """
 
     name: str
     text: str
     pieces: tuple[Piece, ...]
     warnings: tuple[str, ...] = ()
+    left_out_lines: int = 0
     _newlines: array[int] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -106,7 +106,7 @@ def parse_document(
         return read_pdf(data, name, password=password, on_page=on_page, pages=pages, ocr=ocr)
     found = read_format(data, name)
     if found is None and len(data) > MOST_BYTES:
-        raise too_large(name, "holds more than 64 MB of text")
+        raise too_large(name, "holds more than 512 MB of text")
     document = found or read_text(data, name)
     return document if pages is None else select_pages(document, pages)
 
@@ -154,7 +154,7 @@ def _read_regular(path: Path, source: str) -> bytes:
         head = file.read(_PDF_MAGIC_WITHIN)
         rest = file.read(MOST_BYTES)
         if len(rest) == MOST_BYTES and _PDF_MAGIC not in head and not head.startswith(b"PK"):
-            raise too_large(source, "holds more than 64 MB")
+            raise too_large(source, "holds more than 512 MB")
         return head + rest + file.read()
 
 

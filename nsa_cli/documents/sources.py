@@ -169,9 +169,9 @@ def read_sources(
             on_note(f"{error.message}; left out")
             continue
         total += len(data)
-        if total > 8 * MOST_BYTES:
+        if total > 2 * MOST_BYTES:
             raise DoesNotFitError(
-                f"{', '.join(arguments)} holds more than {8 * MOST_BYTES >> 20} MB",
+                f"{', '.join(arguments)} holds more than {2 * MOST_BYTES >> 20} MB",
                 hint="name fewer files",
                 code="too_large",
             )

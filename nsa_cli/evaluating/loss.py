@@ -132,7 +132,8 @@ def measure_loss(
     Raises:
         NsaError: If a model cannot be had, or a length does not fit it.
     """
-    from nsa_cli.engine import fitting_config, pick_device
+    from nsa_cli.engine import pick_device
+    from nsa_cli.fitting import fitting_config
     from nsa_models.loading import load_model
     from nsa_models.resolve import resolve_model
     from nsa_models.tokenizer import Tokenizer

@@ -245,7 +245,7 @@ def test_a_rotated_log_is_read_through(tmp_path: Path) -> None:
         ("zst", zstandard.ZstdCompressor().compress),
     ],
 )
-def test_compressed_files(suffix: str, packed: object) -> None:
+def test_compressed_files(suffix: str, packed: object, monkeypatch: pytest.MonkeyPatch) -> None:
     assert callable(packed)
     data = packed(b"The pier cost 4,200.\n" * 50)
     document = parse_document(f"a.log.{suffix}", data)
@@ -255,15 +255,16 @@ def test_compressed_files(suffix: str, packed: object) -> None:
         with pytest.raises(UnreadableError) as caught:
             parse_document(f"a.log.{suffix}", broken)
         assert caught.value.code in ("broken", "empty")
+    monkeypatch.setattr("nsa_cli.documents.compressed.MOST_BYTES", 1 << 26)
     bomb = packed(b"0" * 70_000_000)
-    with pytest.raises(DoesNotFitError, match="unpacks to more than 64 MB"):
+    with pytest.raises(DoesNotFitError, match="unpacks to more than 512 MB"):
         parse_document(f"a.log.{suffix}", bomb)
 
 
 def test_a_log_longer_than_any_text(tmp_path: Path) -> None:
     with (tmp_path / "huge.log").open("wb") as file:
         file.truncate(2_000_000_000)
-    with pytest.raises(DoesNotFitError, match="more than any model can hold") as caught:
+    with pytest.raises(DoesNotFitError, match="more than can be read") as caught:
         read_sources([str(tmp_path / "huge.log")], on_note=print)
     assert "tail" in caught.value.hint
     assert caught.value.exit_code == 4
@@ -304,3 +305,11 @@ def test_every_quote_is_verbatim_at_its_place(contents: list[str], data: st.Data
         lines = next(d for d in documents if d.name == citation.source).text.split("\n")
         there = "\n".join(lines[citation.line_start - 1 : citation.line_end])
         assert citation.quote in there
+
+
+def test_a_web_page_longer_than_can_be_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nsa_cli.documents.formats.choose.MOST_FORMAT_BYTES", 100)
+    page = b"<!doctype html><p>The pier cost 4,200.</p>"
+    assert "4,200" in parse_document("a.html", page).text
+    with pytest.raises(DoesNotFitError, match="holds more than 64 MB"):
+        parse_document("a.html", page * 3)

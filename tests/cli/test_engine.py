@@ -16,17 +16,16 @@ from nsa_cli.engine import (
     Loaded,
     block_scores,
     decode_answer,
-    fitting_config,
     look,
     pick_device,
     weigh,
 )
-from nsa_cli.events import AnswerText, Event, Note
+from nsa_cli.events import AnswerText, Event
 from nsa_cli.evidence import Passage
 from nsa_cli.options import Options
 from nsa_cli.prompt import Prompter, Text
 from nsa_models.cache import KVCache
-from nsa_models.errors import DoesNotFitError, UsageError
+from nsa_models.errors import UsageError
 from nsa_models.generation import Step, prefill
 from nsa_models.loading import load_config, load_model
 from nsa_models.resolve import ModelFolder
@@ -156,51 +155,6 @@ def test_a_character_cut_off_is_shown_as_such(
     ids = loaded.tokenizer.encode("a𐍈").tolist()[:-1]
     answer, pieces = decoded(loaded, monkeypatch, ids)
     assert answer.text == "".join(pieces) == "a\ufffd"
-
-
-def fitted(loaded: Loaded, text: int, more: int, **options: Any) -> tuple[Any, list[Event]]:
-    events: list[Event] = []
-    config = fitting_config(loaded.where, text, more, Options(model="m", **options), events.append)
-    return config, events
-
-
-def test_what_fits_is_left_as_it_is(loaded: Loaded) -> None:
-    config, events = fitted(loaded, 4000, 96)
-    assert config.max_position_embeddings == 4096
-    assert config.rope_parameters["rope_type"] == "default"
-    assert config.select_count == 16
-    assert events == []
-
-
-def test_dense_attention_is_dense(loaded: Loaded) -> None:
-    assert fitted(loaded, 10, 10, dense=True)[0].reading().select_count is None
-
-
-@pytest.mark.parametrize(("text", "more"), [(4000, 97), (16000, 384)])
-def test_what_is_longer_is_extended_and_said(loaded: Loaded, text: int, more: int) -> None:
-    config, [note] = fitted(loaded, text, more)
-    assert config.rope_parameters["rope_type"] == "yarn"
-    assert config.max_position_embeddings == 16384
-    assert isinstance(note, Note)
-    assert f"{text + more:,} tokens" in note.text
-    assert "4,096" in note.text
-    assert "16,384" in note.text
-
-
-def test_what_does_not_fit_is_refused(loaded: Loaded) -> None:
-    with pytest.raises(DoesNotFitError, match=r"16,385 tokens.*16,384") as caught:
-        fitted(loaded, 16000, 385)
-    assert caught.value.exit_code == 4
-    assert "--model" in caught.value.hint
-
-
-def test_what_is_far_too_long_is_refused_before_it_is_tokens(
-    tmp_path: Path, asker: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nsa_cli.prompt.Prompter.whole", None)
-    (tmp_path / "long.txt").write_text("word " * 300_000)
-    with pytest.raises(DoesNotFitError, match=r"1,500,000 characters, and .* carries 16,384"):
-        asker(tmp_path / "long.txt")
 
 
 def test_devices() -> None:

@@ -6,6 +6,7 @@ import importlib
 import re
 from pathlib import PurePath
 
+from nsa_cli.documents.compressed import MOST_FORMAT_BYTES, too_large
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import container_of
 
@@ -37,6 +38,8 @@ def read_format(data: bytes, name: str) -> Document | None:
         kind = "web"
     if kind is None or not data.strip():
         return None
+    if kind in _BY_SUFFIX.values() and len(data) > MOST_FORMAT_BYTES:
+        raise too_large(name, "holds more than 64 MB")
     reader = importlib.import_module(f"nsa_cli.documents.formats.{kind}")
     document: Document = reader.read(data, name)
     return document

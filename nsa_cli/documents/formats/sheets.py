@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 from nsa_cli.documents.build import Builder
-from nsa_cli.documents.compressed import MOST_BYTES, too_large
+from nsa_cli.documents.compressed import MOST_FORMAT_BYTES, too_large
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
 from nsa_cli.documents.missing import need
@@ -40,7 +40,7 @@ def _add(builder: Builder, sheet: Any, number: int, name: str) -> None:
     for row_number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
         line = " | ".join(_cell(value) for value in row).rstrip(" |")
         size += len(line)
-        if size > MOST_BYTES:
+        if size > MOST_FORMAT_BYTES:
             raise too_large(name, "holds more than 64 MB of text")
         if line:
             if not run:
