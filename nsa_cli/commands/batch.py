@@ -116,12 +116,12 @@ def batch(
         raise UsageError("- is no document of a batch", hint="name files or folders")
     from nsa_cli.batch import run_batch
     from nsa_cli.batch_work import Work
-    from nsa_cli.render_batch import BatchRenderer
+    from nsa_cli.render_levels import LevelsRenderer, each_document
     from nsa_cli.rows import Rows
 
     work = Work(questions=tuple(asked), summary=summarize, length=length, focus=focus)
     rows = Rows(out, kind, resume=resume)
-    renderer = BatchRenderer(quiet=quiet)
+    renderer = LevelsRenderer("All documents", each_document, quiet=quiet)
     try:
         outcome = run_batch(sources, work, options, rows, renderer, jobs=jobs, ray=ray)
     finally:

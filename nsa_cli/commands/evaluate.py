@@ -177,11 +177,11 @@ def _questions(
         load_bm25()
     from nsa_cli.evaluating.asking import evaluate as asked
     from nsa_cli.evaluating.plot import save_plot
-    from nsa_cli.evaluating.progress import EvaluationProgress
     from nsa_cli.evaluating.report import items_of, print_report, rows_of, summary
+    from nsa_cli.render_levels import LevelsRenderer, each_hundredth
 
     records = []
-    progress = EvaluationProgress(quiet=quiet)
+    progress = LevelsRenderer("Evaluation", each_hundredth(), quiet=quiet)
     if haystack is not None and haystack["characters"] < 4 * max(plan.lengths):
         progress.note(f"{haystack['name']} is shorter than the longest text, and is repeated in it")
     try:
@@ -217,11 +217,11 @@ def _loss(
     """Measure the loss, and show it."""
     from nsa_cli.evaluating.loss import LossPlan, load_texts, measure_loss, overall
     from nsa_cli.evaluating.plot import save_loss_plot
-    from nsa_cli.evaluating.progress import EvaluationProgress
     from nsa_cli.evaluating.report import print_loss
+    from nsa_cli.render_levels import LevelsRenderer, each_hundredth
 
     plan = LossPlan(texts=load_texts(str(data)), lengths=lengths, limit=limit, seed=seed)
-    progress = EvaluationProgress(quiet=quiet)
+    progress = LevelsRenderer("Evaluation", each_hundredth(), quiet=quiet)
     try:
         rows = list(measure_loss(plan, options, progress))
     finally:

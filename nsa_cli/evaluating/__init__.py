@@ -5,5 +5,5 @@ asking      a model and its attention at work on them, through the session that 
 scoring     exact match, F1, evidence; intervals
 retrieval   where the evidence ranks among all passages, and where BM25 ranks it
 loss        language-model loss by position
-report      rows, tables and heat maps; plot: the same as PNG; progress: how far it has come
+report      rows, tables and heat maps; plot: the same as PNG
 """

@@ -1,4 +1,4 @@
-"""What an evaluation tells on standard error where there is no terminal."""
+"""Progress on two levels, at a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from nsa_cli.evaluating.progress import EvaluationProgress
 from nsa_cli.events import Note, Overall, Progress
+from nsa_cli.render_levels import LevelsRenderer, each_document, each_hundredth
 
 
 def test_a_line_for_each_hundredth(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = EvaluationProgress()
+    shown = LevelsRenderer("Evaluation", each_hundredth())
     for done in range(1000):
         shown(Overall(done=done, total=1000, name=f"text {done}"))
         shown(Progress(task="Reading", done=1, total=2, unit="tokens"))
@@ -28,7 +28,7 @@ def test_a_line_for_each_hundredth(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_quiet_tells_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = EvaluationProgress(quiet=True)
+    shown = LevelsRenderer("All documents", each_document, quiet=True)
     shown(Overall(done=0, total=2, name="text"))
     shown(Note(text="something"))
     shown.close()
@@ -45,3 +45,4 @@ def test_two_bars_at_a_terminal(terminal: Any, tiny_model: Path) -> None:
     assert "needle, 1,500 tokens, depth 100%" in shown.replace("\r\n", " ")
     assert "% done" not in shown
     assert "0/1" in shown or "1/1" in shown
+    assert "0 of 6,000" in shown
