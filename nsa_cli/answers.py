@@ -54,6 +54,7 @@ class Answers:
             options.pages,
             options.ocr,
             options.every_line,
+            options.yarn,
         ]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
         self._path = _folder() / f"{name}.json"

@@ -111,7 +111,7 @@ class Chat:
             unit = own[0].unit if own else ""
             count = f", {pages} {unit}{'s' * (pages != 1)}" if own else ""
             self.say(f"{printable(source)}{count}")
-        self.say(f"{len(self.text.text.ids):,} tokens")
+        self.say(f"{self.text.tokens:,} tokens")
 
     def _cite(self, number: str) -> None:
         citations = self.answered[-1][1].citations if self.answered else ()

@@ -99,19 +99,33 @@ def look(scores: Tensor, text: Text, document: Document, size: int) -> list[Pass
         document: Where it comes from.
         size: Tokens of a block.
     """
-    scores = scores.clone()
     ends: set[int] = set()
-    if text.document_tokens > CLOSE_TOKENS:
-        # Heads rest on the first tokens and on the last ones whatever is asked, so that attention
-        # there tells nothing. The end of a log is where things went wrong: it is taken in.
+    if text.document_tokens > CLOSE_TOKENS and document.pieces[-1].page is None:
+        # The end of a log is where things went wrong: it is taken in.
         ends = {len(scores) - 2, len(scores) - 1}
-        scores[[0, *sorted(ends)]] = 0
-        if document.pieces[-1].page is not None:
-            ends = set()
-    runs = best_runs(scores, _CLOSE_BLOCKS, _CLOSE_MARGIN, ends)
+    runs = best_runs(rested(scores, text, size), _CLOSE_BLOCKS, _CLOSE_MARGIN, ends)
     if not runs and text.document_tokens <= CLOSE_TOKENS:
         return [Passage(start=0, end=len(document.text), score=1.0)]
     return passages_of(runs, text, document, size)
+
+
+def rested(scores: Tensor, text: Text, size: int) -> Tensor:
+    """Scores of blocks without those on which attention rests whatever is asked.
+
+    Heads rest on the first tokens and on the last ones of what was read, so that attention there
+    tells nothing; a text that is answered from directly has none.
+
+    Args:
+        scores: (N,), from `OpenText.scores`.
+        text: What was read.
+        size: Tokens of a block.
+    """
+    scores = scores.clone()
+    if text.document_tokens > CLOSE_TOKENS:
+        firsts = [start // size for start in text.starts]
+        for first, stop in zip(firsts, [*firsts[1:], len(scores)], strict=True):
+            scores[[first, stop - 2, stop - 1]] = 0
+    return scores
 
 
 def passages_of(

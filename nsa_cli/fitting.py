@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from nsa_cli.documents import Document
 from nsa_cli.documents.folding import Folded, Sifted
 from nsa_cli.events import Event, Note, Progress
+from nsa_cli.plan import memory_limit, weights_dtype
+from nsa_cli.store import ANSWER_ROOM
+from nsa_models.cache import cache_shape
 from nsa_models.errors import DoesNotFitError
 from nsa_models.extension import extend_context, longest_context
 from nsa_models.loading import load_config
@@ -23,6 +27,11 @@ Emit = Callable[[Event], None]
 _LONGEST_TOKEN = 64
 """Characters: a text has no more of them than this for each of its tokens."""
 
+_LEAST_VOLUME = 1024
+
+_LONG_LOG = 4
+"""Of a log longer than this many times the trained context, not all lines are read."""
+
 _CHARACTERS = 3.0
 """Characters of a token in a log, before they are counted."""
 
@@ -34,11 +43,12 @@ def fit(
     room: int,
     options: Options,
     emit: Emit,
-) -> tuple[Document, Text, NSAConfig]:
+) -> tuple[Document, list[Text], NSAConfig]:
     """A document as ids, and the configuration that it needs.
 
-    Of a log that is longer than the context that the model was trained for, lines that are alike
-    but for their numbers are left out, and this is told.
+    What is longer than the context that the model was trained for is read in volumes, or with that
+    context extended. Of a log that is several times as long, lines that are alike but for their
+    numbers are left out. All this is told.
 
     Args:
         where: The model.
@@ -46,27 +56,56 @@ def fit(
         document: The text.
         room: Tokens that the longest question and its answer need behind it.
         options: How to read.
-        emit: Is told what is left out, and when the context is extended.
+        emit: Is told what is left out, and how what is long is read.
+
+    Returns:
+        The document, or what is left of it; its volumes; the configuration.
 
     Raises:
         DoesNotFitError: If it does not fit.
     """
-    config, family = load_config(where.folder, where.adapter)
-    trained, longest = config.max_position_embeddings, longest_context(config, family)
-    too_long = len(document.text) > longest * _LONGEST_TOKEN
+    config = _configured(where, options)[0]
+    trained = config.max_position_embeddings
+    most = _most_tokens(config, options)
+    too_long = len(document.text) > most * _LONGEST_TOKEN
     text = None if too_long else prompter.whole(document)
-    if not options.every_line and (text is None or len(text.ids) + room > trained):
-        budgets = [trained - room, 2 * trained - room, longest - room]
-        folded = _folded(prompter, document, [min(each, budgets[-1]) for each in budgets], emit)
+    if text is not None and len(text.ids) + room <= trained:
+        return document, [text], config
+    if not options.every_line and (text is None or len(text.ids) > _LONG_LOG * trained):
+        budgets = [min(times * trained - room, most) for times in (1, 2, _LONG_LOG)]
+        folded = _folded(prompter, document, budgets, emit)
         if folded is not None:
             document, text = folded
-    if text is None:
+    if text is None or len(text.ids) > most:
+        tokens = len(document.text) // _LONGEST_TOKEN if text is None else len(text.ids)
         raise DoesNotFitError(
-            f"the text has {len(document.text):,} characters, "
-            f"and {where.name} carries {longest:,} tokens",
-            hint="ask about a part of it, or choose a model with a longer context with --model",
+            f"the text has {len(document.text):,} characters, {tokens:,} tokens at least; there is "
+            f"room for the keys and values of {most:,} tokens",
+            hint="ask about a part of it, or "
+            + ("raise --cache-limit" if options.store else "leave --no-store out"),
         )
-    return document, text, fitting_config(where, len(text.ids), room, options, emit)
+    if options.yarn:
+        return document, [text], fitting_config(where, len(text.ids), room, options, emit)
+    size = trained - max(room, ANSWER_ROOM if trained > 4 * ANSWER_ROOM else room)
+    size = size // config.select_block * config.select_block
+    if size < _LEAST_VOLUME:
+        raise _too_long(where, len(text.ids) + room, trained)
+    volumes = [text] if len(text.ids) + room <= trained else prompter.volumes(document, size)
+    if len(volumes) > 1:
+        emit(
+            Note(
+                text=f"{len(text.ids):,} tokens are more than the {trained:,} that {where.name} "
+                f"was trained for: read in {len(volumes)} volumes, and looked over together"
+            )
+        )
+    return document, volumes, config
+
+
+def _most_tokens(config: NSAConfig, options: Options) -> int:
+    """Tokens whose keys and values may be kept."""
+    each = 2 * math.prod(cache_shape(config, 1)) * weights_dtype(config).itemsize
+    room = options.cache_limit_bytes if options.store else memory_limit(options.memory_bytes)
+    return room // each
 
 
 def _folded(
@@ -100,8 +139,8 @@ def _folded(
 def _told(found: Folded, kinds: int, name: str) -> str:
     first = "the first" if found.each == 1 else f"the first {found.each:,}"
     return (
-        f"{name} is longer than the model was trained for: {found.kept:,} of its {found.lines:,} "
-        f"lines are read, {first} of each kind ({kinds:,} kinds, alike but for numbers) and the "
+        f"{name} is a long log: {found.kept:,} of its {found.lines:,} lines are read, "
+        f"{first} of each kind ({kinds:,} kinds, alike but for numbers) and the "
         "last ones; --every-line reads all"
     )
 
@@ -114,21 +153,13 @@ def fitting_config(
     Raises:
         DoesNotFitError: If no extension is long enough.
     """
-    settings: dict[str, int | None] = {"select_count": None} if options.dense else {}
-    if options.answer_blocks is not None:
-        settings["answer_select_count"] = options.answer_blocks
-    config, family = load_config(where.folder, where.adapter, **settings)
+    config, family = _configured(where, options)
     needed, trained = text_tokens + more_tokens, config.max_position_embeddings
     if needed <= trained:
         return config
     longest = longest_context(config, family)
     if needed > longest:
-        raise DoesNotFitError(
-            f"the text, the question and the answer need {needed:,} tokens, "
-            f"and {where.name} carries {longest:,}",
-            hint="ask about a part of it, lower --max-tokens, or choose a model with a longer "
-            "context with --model",
-        )
+        raise _too_long(where, needed, longest)
     extend_context(config, family)
     emit(
         Note(
@@ -137,3 +168,19 @@ def fitting_config(
         )
     )
     return config
+
+
+def _configured(where: ModelFolder, options: Options) -> tuple[NSAConfig, str]:
+    settings: dict[str, int | None] = {"select_count": None} if options.dense else {}
+    if options.answer_blocks is not None:
+        settings["answer_select_count"] = options.answer_blocks
+    return load_config(where.folder, where.adapter, **settings)
+
+
+def _too_long(where: ModelFolder, needed: int, longest: int) -> DoesNotFitError:
+    return DoesNotFitError(
+        f"the text, the question and the answer need {needed:,} tokens, "
+        f"and {where.name} carries {longest:,}",
+        hint="ask about a part of it, lower --max-tokens, or choose a model with a longer "
+        "context with --model",
+    )

@@ -51,7 +51,7 @@ def follow(
     name, began = "", time.monotonic()
     desk = Desk(options, emit)
     last: bytes | None = None
-    own: Path | None = None
+    own: set[Path] = set()
     while True:
         state = _settled(arguments, wait, at_once=last is None)
         try:
@@ -98,14 +98,15 @@ def _state(arguments: Sequence[str]) -> _State | None:
     return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 
 
-def _superseded(own: Path | None, text: OpenText | None) -> Path | None:
-    """The reading that this run has written last; the one before it goes, being a part of it."""
-    store = None if text is None else text.readings.store
-    if text is None or store is None:
+def _superseded(own: set[Path], text: OpenText | None) -> set[Path]:
+    """The readings that this run has written of the text as it is; what they supersede goes."""
+    if text is None:
         return own
-    folder = store.folder(text.text.ids)
-    if folder == own:
-        return own
-    if own is not None:
-        shelf.remove_folder(own)
-    return folder if text.reused_tokens < len(text.text.ids) else None
+    folders = {
+        volume.readings.store.folder(volume.text.ids): volume.reused_tokens < len(volume.text.ids)
+        for volume in text.volumes
+        if volume.readings.store is not None
+    }
+    for folder in own - folders.keys():
+        shelf.remove_folder(folder)
+    return {folder for folder, written in folders.items() if written or folder in own}

@@ -22,6 +22,7 @@ class Options:
         ocr: Languages in which pages without text are read from their pictures; None to leave
             them out.
         every_line: Whether all lines of a log are read, however alike they are.
+        yarn: Whether a text longer than the model was trained for is read in one, by YaRN.
         system: Instructions in the place of the model's own.
         max_tokens: Tokens of the answer at most.
         temperature: 0 is greedy.
@@ -41,6 +42,7 @@ class Options:
     pages: str | None = None
     ocr: str | None = None
     every_line: bool = False
+    yarn: bool = False
     system: str | None = None
     max_tokens: int = 256
     temperature: float = 0.0

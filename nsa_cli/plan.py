@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def program_memory_bytes(weights: Path) -> int:
 def estimate(
     config: NSAConfig,
     weights: Path,
-    tokens: int,
+    volumes: Sequence[int],
     *,
     reused: int,
     kept_in: Path | None,
@@ -80,12 +81,13 @@ def estimate(
     Args:
         config: Of the model.
         weights: Its folder.
-        tokens: Of the text.
+        volumes: Tokens of each volume of the text.
         reused: Tokens that are kept from earlier.
         kept_in: Where the reading will be kept; None if it is not.
         memory_bytes: What it may take; None for a safe share of what is free.
         device: Where it will be read.
     """
+    tokens, longest = sum(volumes), max(volumes)
     dtype = weights_dtype(config)
     per_token = 2 * math.prod(cache_shape(config, 1)) * dtype.itemsize
     summaries = per_token // 2 // config.compress_stride
@@ -97,11 +99,11 @@ def estimate(
     elif kept_in is None:
         memory += tokens * (per_token + summaries)
     elif answering.dense:
-        memory += tokens * summaries
+        memory += longest * summaries
     return Estimate(
         tokens=tokens,
         reused_tokens=reused,
-        seconds=round((tokens - reused) * _seconds_per_token(config, tokens, dtype, device), 3),
+        seconds=round((tokens - reused) * _seconds_per_token(config, longest, dtype, device), 3),
         disk_bytes=0 if kept_in is None else tokens * per_kept,
         disk_free_bytes=0 if kept_in is None else _disk_free(kept_in),
         memory_bytes=memory,

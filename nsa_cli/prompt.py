@@ -18,6 +18,9 @@ _ANSWER = "\nAnswer:"
 _NEXT = "\n\nQuestion:"
 _GAP = "\n...\n"
 
+OVERLAP_TOKENS = 256
+"""Tokens that a volume has in common with the next: at its ends attention tells nothing."""
+
 Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
 Spans = tuple[tuple[int, int], tuple[int, int]]
 Characters = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -32,12 +35,14 @@ class Text:
         characters: As long as `ids`; -1 for a token that is not the document's.
         document_tokens: Tokens that are.
         end: The character behind the last token's; -1 where it is not known.
+        starts: First token of each volume that it was read in.
     """
 
     ids: Ids
     characters: Characters
     document_tokens: int
     end: int = -1
+    starts: tuple[int, ...] = (0,)
 
     def span(self, start: int, stop: int) -> tuple[int, int] | None:
         """Characters of the document in the tokens from `start` to `stop`, or None."""
@@ -45,7 +50,8 @@ class Text:
         if stop >= len(self.ids):
             own = np.append(own, self.end)
         own = own[own >= 0]
-        return (int(own[0]), int(own[-1])) if len(own) > 1 else None
+        # Volumes overlap, so that the first character may not be the first token's.
+        return (int(own.min()), int(own.max())) if len(own) > 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,33 @@ class Question:
     ids: Ids
     instruction: int
     asked: int
+
+
+def joined(texts: Sequence[Text], size: int) -> Text:
+    """Volumes as one text, each beginning with a block of its own.
+
+    Args:
+        texts: From `Prompter.volumes`.
+        size: Tokens of a block.
+    """
+    if len(texts) == 1:
+        return texts[0]
+    ids: list[Ids] = []
+    characters: list[Characters] = []
+    starts, length = [], 0
+    for text in texts:
+        starts.append(length)
+        padding = -len(text.ids) % size
+        ids += [text.ids, np.zeros(padding, np.int32)]
+        characters += [text.characters, np.full(padding, -1, np.int64)]
+        length += len(text.ids) + padding
+    return Text(
+        ids=np.concatenate(ids),
+        characters=np.concatenate(characters),
+        document_tokens=sum(text.document_tokens for text in texts),
+        end=texts[-1].end,
+        starts=tuple(starts),
+    )
 
 
 class Prompter:
@@ -82,6 +115,24 @@ class Prompter:
     def whole(self, document: Document) -> Text:
         """All of a document."""
         return self.plain(document.text)
+
+    def volumes(self, document: Document, most: int) -> list[Text]:
+        """All of a document, in volumes that overlap a little.
+
+        Each begins as a text does, so that the model reads it as one.
+
+        Args:
+            document: The text.
+            most: Tokens of a volume at most.
+        """
+        ids, starts = self._tokenizer.encode_with_offsets(document.text)
+        own = most - len(self._before)
+        texts = []
+        for first in range(0, max(1, len(ids) - OVERLAP_TOKENS), own - OVERLAP_TOKENS):
+            part = slice(first, first + own)
+            end = int(starts[part.stop]) if part.stop < len(ids) else len(document.text)
+            texts.append(self._text([(ids[part], starts[part])], end))
+        return texts
 
     def plain(self, text: str) -> Text:
         """A text in the place of a document's."""

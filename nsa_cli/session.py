@@ -10,9 +10,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+import torch
 from torch import Tensor
 
-from nsa_cli import shelf
 from nsa_cli.citations import best_sentence, cite
 from nsa_cli.documents import Document
 from nsa_cli.engine import (
@@ -25,6 +25,7 @@ from nsa_cli.engine import (
     look,
     passages_of,
     pick_device,
+    rested,
     weigh,
 )
 from nsa_cli.events import Finished, Match, Note, Stats
@@ -35,10 +36,11 @@ from nsa_cli.memory import peak_memory_bytes
 from nsa_cli.options import Options
 from nsa_cli.places import place
 from nsa_cli.plan import Estimate, check_fits, estimate, weights_dtype
-from nsa_cli.prompt import Prompter, Question, Text
-from nsa_cli.reading import Readings, open_store
-from nsa_cli.store import ANSWER_ROOM, Ids
+from nsa_cli.prompt import Prompter, Question, Text, joined
+from nsa_cli.reading import open_store
+from nsa_cli.store import ANSWER_ROOM
 from nsa_cli.verbose import log
+from nsa_cli.volumes import Volume, read_volumes
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import UsageError
@@ -86,46 +88,45 @@ class Session:
         Raises:
             NsaError: If it does not fit the model or the memory, or memory runs out.
         """
-        document, text, config = self._fit(document, room)
-        check_fits(self._plan(text.ids, config), document.name)
+        document, texts, config = self._fit(document, room)
+        check_fits(self._plan(texts, config), document.name)
         started = time.monotonic()
         loaded = self._load(config)
         loading = time.monotonic() - started
         wide = -(-room // _ROOM_STEP) * _ROOM_STEP
-        if len(text.ids) + wide <= loaded.model.config.max_position_embeddings:
+        longest = max(len(text.ids) for text in texts)
+        if longest + wide <= loaded.model.config.max_position_embeddings:
             room = max(room, min(wide, ANSWER_ROOM))
-        readings = Readings.open(
+        started = time.monotonic()
+        volumes = read_volumes(
             loaded.model,
-            self._weights,
-            self.tokenizer.fingerprint,
+            (self._weights, self.tokenizer.fingerprint),
+            texts,
+            document,
+            room,
             self.options,
             self.emit,
+            sparing=sum(text.document_tokens for text in texts) > CLOSE_TOKENS,
+            named=self._where.name,
         )
-        started = time.monotonic()
-        sparing = text.document_tokens > CLOSE_TOKENS
-        cache, reused = readings.read(text.ids, room, document.name, sparing=sparing)
-        log.info(
-            "%s tokens, %s of them kept before; model loaded in %.1f s, read in %.1f s",
-            f"{len(text.ids):,}",
-            f"{reused:,}",
-            loading,
-            time.monotonic() - started,
-        )
-        if readings.store is not None:
-            log.info("kept in %s", readings.store.folder(text.ids))
-            shelf.describe(readings.store.folder(text.ids), document, self._where.name)
-        return OpenText(
+        opened = OpenText(
             session=self,
             loaded=loaded,
-            readings=readings,
+            volumes=volumes,
             document=document,
-            text=text,
-            cache=cache,
+            text=joined(texts, config.select_block),
             room=room,
-            reused_tokens=reused,
             load_seconds=loading,
             read_seconds=time.monotonic() - started,
         )
+        log.info(
+            "%s tokens, %s of them kept before; model loaded in %.1f s, read in %.1f s",
+            f"{opened.tokens:,}",
+            f"{opened.reused_tokens:,}",
+            loading,
+            opened.read_seconds,
+        )
+        return opened
 
     def plan(self, document: Document, room: int) -> Estimate:
         """What reading a document will take; arguments as for `read`.
@@ -133,13 +134,13 @@ class Session:
         Raises:
             DoesNotFitError: If the model's context is too short.
         """
-        _, text, config = self._fit(document, room)
-        return self._plan(text.ids, config)
+        _, texts, config = self._fit(document, room)
+        return self._plan(texts, config)
 
-    def _fit(self, document: Document, room: int) -> tuple[Document, Text, NSAConfig]:
+    def _fit(self, document: Document, room: int) -> tuple[Document, list[Text], NSAConfig]:
         return fit(self._where, self.prompter, document, room, self.options, self.emit)
 
-    def _plan(self, ids: Ids, config: NSAConfig) -> Estimate:
+    def _plan(self, texts: Sequence[Text], config: NSAConfig) -> Estimate:
         """What reading will take; what is kept from earlier counts as read."""
         store = open_store(
             config,
@@ -148,12 +149,15 @@ class Session:
             self.tokenizer.fingerprint,
             self.options,
         )
-        kept = store.find(ids) if store is not None else []
+        reused = 0
+        for text in texts if store is not None else ():
+            kept = store.find(text.ids) if store is not None else []
+            reused += kept[0][0] if kept else 0
         return estimate(
             config,
             self._where.folder,
-            len(ids),
-            reused=kept[0][0] if kept else 0,
+            [len(text.ids) for text in texts],
+            reused=reused,
             kept_in=None if store is None else store.root,
             memory_bytes=self.options.memory_bytes,
             device=pick_device(self.options.device),
@@ -203,41 +207,51 @@ class OpenText:
     Attributes:
         session: What read it.
         loaded: The model, with the context that the document needs.
-        readings: What read it, and counts what is touched of it.
+        volumes: What was read: one, unless the text is longer than the model's context.
         document: The document.
-        text: Its tokens.
-        cache: What was read, with room behind it.
-        room: Tokens of that room.
-        reused_tokens: Tokens that did not have to be read.
+        text: Its tokens, those of all volumes.
+        room: Tokens of room behind each volume.
         load_seconds: What loading the model took.
         read_seconds: What reading took.
     """
 
     session: Session
     loaded: Loaded
-    readings: Readings
+    volumes: list[Volume]
     document: Document
     text: Text
-    cache: KVCache
     room: int
-    reused_tokens: int
     load_seconds: float
     read_seconds: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that were read or kept."""
+        return sum(len(volume.text.ids) for volume in self.volumes)
+
+    @property
+    def reused_tokens(self) -> int:
+        """Those that did not have to be read."""
+        return sum(volume.reused_tokens for volume in self.volumes)
 
     def scores(self, asked: Question) -> Tensor:
         """How much attention a question gives each block: (N,); see `block_scores`.
 
         A block of a kept reading that turns out to be damaged is read anew.
         """
+        return torch.cat([self._scores(volume, asked) for volume in self.volumes])
+
+    def _scores(self, volume: Volume, asked: Question) -> Tensor:
+        model = self.loaded.model
         try:
-            return block_scores(self.loaded.model, self.cache, self.text, asked)
+            return block_scores(model, volume.cache, volume.text, asked)
         except DamagedError:
             name = self.document.name
             self.session.emit(
                 Note(text=f"the kept reading of {name} is damaged; reading that part anew")
             )
-            self.cache, self.reused_tokens = self.readings.read(self.text.ids, self.room, name)
-            return block_scores(self.loaded.model, self.cache, self.text, asked)
+            volume.read_again(self.room, name)
+            return block_scores(model, volume.cache, volume.text, asked)
 
     def answer(self, question: str, scores: Tensor | None = None) -> Finished:
         """Answer a question; the text stays open for the next one.
@@ -313,9 +327,7 @@ class OpenText:
         """
         asked = self.session.prompter.question(query)
         size = self.loaded.model.config.select_block
-        scores = self.scores(asked)
-        if self.text.document_tokens > CLOSE_TOKENS:  # heads rest there whatever is asked
-            scores[[0, -2, -1]] = 0
+        scores = rested(self.scores(asked), self.text, size)
         found = passages_of(best_runs(scores, top, 0), self.text, self.document, size)
         matches = []
         for passage in sorted(found, key=lambda each: each.score, reverse=True):
@@ -357,9 +369,10 @@ class OpenText:
         Returns:
             The text that the answer was decoded from, and the answer.
         """
+        first = self.volumes[0]  # where a text says what it is about
         if not passages and not whole:  # any block may be attended to, so all are checked before
-            self.cache, _ = self.readings.read(self.text.ids, self.room, self.document.name)
-        text, cache, length = self.text, self.cache, self.cache.length
+            first.read_again(self.room, self.document.name)
+        text, cache, length = first.text, first.cache, first.cache.length
         model, options = self.loaded.model, self.session.options
         if max_tokens is not None:
             options = replace(options, max_tokens=max_tokens)
@@ -375,15 +388,13 @@ class OpenText:
                 self.loaded, cache, text, asked, options, self.session.emit, started
             )
         finally:  # Ctrl-C in a chat
-            self.cache.truncate(length)
+            first.cache.truncate(length)
         return text, answer
 
     def stats(self, asked: Question, answer: Answer) -> Stats:
         """Counts and times of an answer."""
-        ledger = self.readings.ledger
-        assert ledger is not None
         return Stats(
-            document_tokens=len(self.text.ids),
+            document_tokens=self.tokens,
             reused_tokens=self.reused_tokens,
             question_tokens=len(asked.ids),
             answer_tokens=answer.tokens,
@@ -392,7 +403,7 @@ class OpenText:
             time_to_first_token_seconds=round(answer.first_token_seconds, 3),
             decode_tokens_per_second=round(answer.tokens_per_second, 2),
             peak_memory_bytes=peak_memory_bytes(),
-            cache_bytes=ledger.bytes_held,
-            cache_bytes_touched=ledger.bytes_touched,
+            cache_bytes=sum(volume.ledger.bytes_held for volume in self.volumes),
+            cache_bytes_touched=sum(volume.ledger.bytes_touched for volume in self.volumes),
             left_out_lines=self.document.left_out_lines,
         )

@@ -67,7 +67,7 @@ def summarize(
     return Summed(
         statements=summary.summarize(text, length=length, focus=focus, outline=outline),
         model=desk.where.name,
-        document_tokens=len(text.text.ids),
+        document_tokens=text.tokens,
         reused_tokens=text.reused_tokens,
     )
 

@@ -95,6 +95,7 @@ def evaluate(
     adapter: shared.Adapter = None,
     no_adapter: shared.NoAdapter = False,
     memory: shared.Memory = None,
+    yarn: shared.Yarn = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="A JSON file for rows, and every question with its answer."),
@@ -132,6 +133,7 @@ def evaluate(
             adapter=adapter,
             no_adapter=no_adapter,
             memory=memory,
+            yarn=yarn,
             dense=kind == "dense",
             max_tokens=max_tokens,
         )

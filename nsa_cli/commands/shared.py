@@ -42,7 +42,14 @@ Ocr = Annotated[
 EveryLine = Annotated[
     bool,
     typer.Option(
-        "--every-line", help="Read all of a log that is too long, not some lines of each kind."
+        "--every-line", help="Read all of a very long log, not only some lines of each kind."
+    ),
+]
+Yarn = Annotated[
+    bool,
+    typer.Option(
+        "--yarn",
+        help="Read what is longer than the model was trained for in one, by YaRN, not in volumes.",
     ),
 ]
 Sources = Annotated[

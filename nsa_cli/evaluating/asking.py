@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from nsa_cli.desk import Desk
 from nsa_cli.documents import Document, Piece
-from nsa_cli.evaluating.retrieval import Bm25, best_rank, block_spans, gold_blocks, look_scores
+from nsa_cli.evaluating.retrieval import Bm25, best_rank, block_spans, gold_blocks
 from nsa_cli.evaluating.scoring import Score, overlap_rank, score
 from nsa_cli.evaluating.suites import Plan, Wanted
 from nsa_cli.events import AnswerText, Event, Note, Overall
@@ -147,7 +147,8 @@ def evaluate(
 
     desks = [Desk(each, heard) for each in options]
     for desk in desks:
-        _refuse_too_long(desk, max(plan.lengths))
+        if desk.options.yarn:
+            _refuse_too_long(desk, max(plan.lengths))
     while desks:
         desk = desks.pop(0)  # the memory of the one before goes
         named = f"{desk.where.name}, {attention_of(desk.options)}"
@@ -160,7 +161,7 @@ def evaluate(
 
 def attention_of(options: Options) -> str:
     """The attention of the reading, as the command line calls it."""
-    return "dense" if options.dense else "nsa"
+    return ("dense" if options.dense else "nsa") + (" yarn" if options.yarn else "")
 
 
 def _refuse_too_long(desk: Desk, length: int) -> None:
@@ -190,7 +191,8 @@ def _ask(
     )
     document = _document(examples[0].context, wanted.name)
     opened = session.read(document, desk.room([example.question for example in examples]))
-    opened.cache.observe = None  # counts what is touched, block by block, on the host
+    for volume in opened.volumes:
+        volume.cache.observe = None  # counts what is touched, block by block, on the host
     size = opened.loaded.model.config.select_block
     spans = block_spans(opened.text, size)
     index = Bm25([document.text[start:end] for start, end in spans]) if bm25 else None
@@ -216,21 +218,21 @@ def _record(
     index: Bm25 | None,
     lines: Sequence[int],
 ) -> Record:
-    from nsa_cli.engine import CLOSE_TOKENS
+    from nsa_cli.engine import rested
 
     began = time.monotonic()
     scores = opened.scores(opened.session.prompter.question(example.question))
     finished = opened.answer(example.question, scores)
     seconds = time.monotonic() - began
     gold = gold_blocks(spans, example.evidence)
-    looked = look_scores(scores, resting=opened.text.document_tokens > CLOSE_TOKENS)
+    looked = rested(scores, opened.text, opened.loaded.model.config.select_block).tolist()
     quotes = [quoted(opened.document.text, each, lines) for each in finished.citations]
     return Record(
         setting=setting,
         suite=wanted.suite,
         length=wanted.length,
         depth=wanted.depth,
-        tokens=len(opened.text.ids),
+        tokens=opened.tokens,
         question=example.question,
         gold=example.answers,
         answer=finished.answer,

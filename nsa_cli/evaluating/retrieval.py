@@ -12,7 +12,6 @@ from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
     import bm25s
-    from torch import Tensor
 
     from nsa_cli.prompt import Text
 
@@ -59,20 +58,6 @@ def best_rank(scores: Sequence[float], gold: set[int]) -> int | None:
         return None
     better = sum(score >= best for number, score in enumerate(scores) if number not in gold)
     return better + 1
-
-
-def look_scores(scores: Tensor, *, resting: bool) -> list[float]:
-    """The model's scores as `nsa find` ranks by them.
-
-    Args:
-        scores: (N,) from `OpenText.scores`.
-        resting: Whether the text is so long that the first and last blocks draw attention
-            whatever is asked; they do not count then.
-    """
-    ranked = scores.clone()
-    if resting:
-        ranked[[0, -2, -1]] = 0
-    return [float(score) for score in ranked.tolist()]
 
 
 class Bm25:

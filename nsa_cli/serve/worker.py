@@ -266,9 +266,9 @@ class Worker:
         if job.stopped:  # others wait for the same text: it was read for them
             raise _Stopped
         if asked.question is None:
-            return ReadThrough(document_tokens=len(text.text.ids), reused_tokens=reused)
+            return ReadThrough(document_tokens=text.tokens, reused_tokens=reused)
         finished = self._answer(text, asked)
-        if reused == len(text.text.ids):
+        if reused == text.tokens:
             stats = replace(
                 finished.stats, reused_tokens=reused, load_seconds=0.0, prefill_seconds=0.0
             )
@@ -283,7 +283,7 @@ class Worker:
         still_open = self._desk.is_open(job.key, room)
         text = self._desk.open(job.sources, job.name, room)
         self._read[job.key] = (text.loaded.model.config.max_position_embeddings, text.room)
-        return text, len(text.text.ids) if still_open else text.reused_tokens
+        return text, text.tokens if still_open else text.reused_tokens
 
     def _answer(self, text: OpenText, asked: Asked) -> Finished:
         from nsa_cli.session import Turn

@@ -25,6 +25,7 @@ STATS_KEYS = [
     "peak_memory_bytes",
     "cache_bytes",
     "cache_bytes_touched",
+    "left_out_lines",
 ]
 Run = Callable[..., tuple[int, str, str]]
 
@@ -190,27 +191,40 @@ def test_what_cannot_be_read(nsa: Run, tmp_path: Path, kind: str) -> None:
 
 def test_what_is_too_long(nsa: Run, tmp_path: Path, prose: Any) -> None:
     (tmp_path / "long.txt").write_text(prose(1100))
-    code, out, err = nsa("ask", str(tmp_path / "long.txt"), "Who?")
+    code, out, err = nsa("ask", str(tmp_path / "long.txt"), "Who?", "--yarn", "--every-line")
     assert (code, out) == (4, "")
     assert " tokens, and " in err
     assert "carries 16,384" in err
     assert "--max-tokens" in err
     assert "--model" in err
     assert len(err.splitlines()) == 1
-    code, out, _ = nsa("ask", str(tmp_path / "long.txt"), "Who?", "--json")
+    code, out, _ = nsa(
+        "ask",
+        str(tmp_path / "long.txt"),
+        "Who?",
+        "--json",
+        "--every-line",
+        "--cache-limit",
+        "0.001",
+    )
     error = json.loads(out)["error"]
     assert (code, error["code"]) == (4, "does_not_fit")
-    assert "--model" in error["hint"]
+    assert "--cache-limit" in error["hint"]
 
 
-def test_a_longer_context_is_said_in_one_line(nsa: Run, tmp_path: Path, prose: Any) -> None:
-    (tmp_path / "long.txt").write_text(prose(300))
-    code, out, err = nsa("ask", str(tmp_path / "long.txt"), "Who?", "--json")
+@pytest.mark.parametrize(
+    ("option", "said"), [((), "read in 3 volumes"), (("--yarn",), "to 16,384 with YaRN")]
+)
+def test_how_what_is_long_is_read_is_said_in_one_line(
+    nsa: Run, tmp_path: Path, prose: Any, option: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "long.txt").write_text(prose(500))
+    code, out, err = nsa("ask", str(tmp_path / "long.txt"), "Who?", "--json", *option)
     assert code == 0
     assert json.loads(out)["stats"]["document_tokens"] > 4096
     [line] = err.splitlines()
     assert "more than the 4,096" in line
-    assert "to 16,384 with YaRN" in line
+    assert said in line
 
 
 def test_a_model_that_is_not_there(nsa: Run, text_file: Path, tmp_path: Path) -> None:

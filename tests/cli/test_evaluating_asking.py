@@ -140,7 +140,7 @@ def test_a_text_that_no_model_carries_is_refused_before_any_is_read(
     tiny_model: Path, other_model: Path
 ) -> None:
     events: list[Event] = []
-    ways = [options(tiny_model), options(other_model)]
+    ways = [options(tiny_model), replace(options(other_model), yarn=True)]
     with pytest.raises(DoesNotFitError, match=r"20,000 tokens are more than the 16,384"):
         list(evaluate(plan("needle", lengths=(1500, 20_000)), ways, ["model"], events.append))
     assert not events
@@ -154,7 +154,7 @@ def test_the_same_note_is_told_once(tiny_model: Path) -> None:
     assert len(list(run)) == 2
     notes = [event.text for event in events if isinstance(event, Note)]
     assert len(notes) == 1
-    assert "YaRN" in notes[0]
+    assert "2 volumes" in notes[0]
 
 
 def test_a_budget_is_put_back() -> None:
@@ -274,7 +274,7 @@ def test_a_haystack_that_is_too_short_is_told_of(nsa: Run, tmp_path: Path) -> No
         (("needle", "--plot", "none/x.png"), 2, "there is no folder none"),
         (("questions", "--data", "none.jsonl"), 3, "none.jsonl does not exist"),
         (("needle", "--haystack", "none.txt"), 3, "none.txt does not exist"),
-        (("needle", "--lengths", "20000"), 4, "20,000 tokens are more than the 16,384"),
+        (("needle", "--lengths", "20000", "--yarn"), 4, "20,000 tokens are more than the 16,384"),
         (("needle", "--lengths", "100"), 2, "0 tokens of text are too few"),
         (("needle", "--lengths", "160"), 2, "of text are too few"),
     ],

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from nsa_cli.evaluating.retrieval import Bm25, best_rank, gold_blocks, look_scores
+from nsa_cli.evaluating.retrieval import Bm25, best_rank, gold_blocks
 
 
 def test_blocks_that_hold_half_of_the_evidence_or_are_half_evidence() -> None:
@@ -25,13 +24,6 @@ def test_the_best_gold_block_counts_and_ties_do_not_help() -> None:
     assert best_rank(scores, {1, 4}) == 2
     assert best_rank([0.0, 0.0, 1.0], {0}) is None
     assert best_rank(scores, set()) is None
-
-
-def test_the_first_and_last_blocks_rest_in_a_long_text() -> None:
-    scores = torch.tensor([9.0, 1.0, 2.0, 8.0, 7.0])
-    assert look_scores(scores, resting=True) == [0.0, 1.0, 2.0, 0.0, 0.0]
-    assert look_scores(scores, resting=False) == [9.0, 1.0, 2.0, 8.0, 7.0]
-    assert scores[0] == 9.0
 
 
 def test_bm25_ranks_by_words_that_are_rare() -> None:

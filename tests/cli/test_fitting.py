@@ -62,8 +62,11 @@ def test_what_is_far_too_long_is_refused_before_it_is_tokens(
 ) -> None:
     monkeypatch.setattr("nsa_cli.prompt.Prompter.whole", None)
     (tmp_path / "long.txt").write_text("word " * 300_000)
-    with pytest.raises(DoesNotFitError, match=r"1,500,000 characters, and .* carries 16,384"):
-        asker(tmp_path / "long.txt")
+    with pytest.raises(
+        DoesNotFitError, match=r"1,500,000 characters, 23,437 tokens at least"
+    ) as no:
+        asker(tmp_path / "long.txt", cache_limit_bytes=10**7)
+    assert "--cache-limit" in no.value.hint
 
 
 def log(lines: int, rng: random.Random) -> list[str]:
@@ -103,14 +106,14 @@ def test_every_line_of_a_log_that_is_too_long_is_refused(
 ) -> None:
     (tmp_path / "app.log").write_text("\n".join(log(40_000, random.Random(seed))))
     with pytest.raises(DoesNotFitError):
-        asker(tmp_path / "app.log", every_line=True)
+        asker(tmp_path / "app.log", every_line=True, yarn=True)
 
 
 def test_a_text_whose_lines_do_not_repeat_is_not_sifted(asker: Any, tmp_path: Path) -> None:
     words = ["".join(chr(97 + int(digit)) for digit in str(n)) for n in range(30_000)]
     (tmp_path / "novel.txt").write_text("\n".join(f"the {word} rained" for word in words))
     with pytest.raises(DoesNotFitError, match=re.escape("16,384")):
-        asker(tmp_path / "novel.txt")
+        asker(tmp_path / "novel.txt", yarn=True)
 
 
 def test_a_log_of_more_kinds_than_there_is_room_for_is_refused(asker: Any, tmp_path: Path) -> None:
@@ -118,4 +121,4 @@ def test_a_log_of_more_kinds_than_there_is_room_for_is_refused(asker: Any, tmp_p
     lines = [f"{word} came {n} times" for word in words for n in range(4)]
     (tmp_path / "app.log").write_text("\n".join(lines))
     with pytest.raises(DoesNotFitError, match=re.escape("16,384")):
-        asker(tmp_path / "app.log")
+        asker(tmp_path / "app.log", yarn=True)
