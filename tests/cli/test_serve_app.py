@@ -48,7 +48,7 @@ def make(tiny_model: Path, root: Path) -> Iterator[Make]:
     made: list[tuple[Worker, Uploads]] = []
 
     def app(*, api_key: str | None = None, most_bytes: int = 10**6) -> Starlette:
-        options = Options(model=str(tiny_model), max_tokens=6, cache_limit_bytes=10**9)
+        options = Options(model=str(tiny_model), max_tokens=6, cache_limit_bytes=10**8)
         library = Library(root, Uploads())
         worker = Worker(options, [].append, library.opened)
         made.append((worker, library.uploads))
@@ -243,14 +243,13 @@ def test_the_text_around_a_citation(client: TestClient, root: Path) -> None:
 def test_refusals(
     client: TestClient,
     root: Path,
-    prose: Any,
     path: str,
     body: dict[str, Any],
     expected: tuple[int, str],
     stream: bool,
 ) -> None:
     (root / "empty.txt").write_text("")
-    (root / "huge.txt").write_text(prose(1200))
+    (root / "huge.txt").write_text("a word " * 200_000)
     response = client.post(f"/v1/{path}", json={**asking(), "stream": stream, **body})
     assert refusal(response) == expected
 

@@ -51,7 +51,7 @@ class Client:
 @pytest.fixture
 def worker(tiny_model: Path) -> Iterator[Worker]:
     """A worker with the tiny model, not started yet."""
-    options = Options(model=str(tiny_model), max_tokens=6, cache_limit_bytes=10**9)
+    options = Options(model=str(tiny_model), max_tokens=6, cache_limit_bytes=10**8)
     found = Worker(options, [].append, Opened())
     yield found
     found.close()
@@ -210,10 +210,9 @@ def test_questions_about_the_open_text_come_first_but_not_for_ever(
     assert "".join(order) == "aaaabba"
 
 
-def test_failures_end_nothing_else(
-    worker: Worker, prose: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    long, broken, sound = Client(prose(1100)), Client("A text.\n"), Client("Another text.\n")
+def test_failures_end_nothing_else(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ("a word " * 200_000, "A text.\n", "Another text.\n")
+    long, broken, sound = (Client(text) for text in texts)
     real = working.Worker._open
 
     def opened(self: Worker, job: Job) -> Any:
