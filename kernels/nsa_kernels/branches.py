@@ -218,4 +218,5 @@ def _halved(ranked: Tensor, current: Tensor, run: int) -> Tensor:
 def _gathered(x: Tensor, slots: Tensor, dtype: torch.dtype) -> Tensor:
     """Rows of (B, G, S, D) at slots (B, G, U, K): (B, G, U, K, D)."""
     index = slots.flatten(2)[..., None].expand(-1, -1, -1, x.shape[-1])
-    return x.gather(2, index).to(dtype).unflatten(2, slots.shape[2:])
+    found: Tensor = x.gather(2, index).to(dtype).unflatten(2, slots.shape[2:])
+    return found

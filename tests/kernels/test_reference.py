@@ -72,13 +72,14 @@ def by_the_paper(
                 position = offset + t
                 seen = sum(start + s.compress_block - 1 <= position for start in starts)
                 tile = score.setdefault(position // s.select_tile, np.zeros(n_blocks))
+                of_heads = np.zeros(seen)
                 for h in own:
                     branches[0, b, h, t], probs = softmax_over(
                         q[b, h, t], mean_k[:seen], mean_v[:seen]
                     )
                     if s.score_norm > 1:
                         probs = coarsely_normed(q[b, h, t], keys, mean_k[:seen], position, s)
-                    of_heads = probs if h == own[0] else of_heads + probs
+                    of_heads = of_heads + probs
                 if position % s.score_stride == 0 and s.score_pooling == "sum":
                     tile += of_heads @ shared[:seen]
                 elif position % s.score_stride == 0 and seen:
