@@ -104,6 +104,23 @@ def load_config(
     return config, config.model_type
 
 
+def buildable(folder: Path, config: NSAConfig) -> NSAForCausalLM:
+    """A model of a configuration, without numbers.
+
+    Raises:
+        ModelError: If the configuration, which lies in `folder`, describes none.
+    """
+    try:
+        with torch.device("meta"):
+            return NSAForCausalLM(config)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"the configuration of {folder} describes no model that can be built: {error}",
+            hint="choose another model with --model",
+            code="model_unsupported",
+        ) from error
+
+
 def load_model(
     folder: Path,
     config: NSAConfig,
@@ -135,15 +152,7 @@ def load_model(
     embedding = tensors.get("model.embed_tokens.weight")
     if config.tie_word_embeddings and embedding is not None:
         tensors.setdefault("lm_head.weight", embedding)
-    try:
-        with torch.device("meta"):
-            model = NSAForCausalLM(config)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise ModelError(
-            f"the configuration of {folder} describes no model that can be built: {error}",
-            hint="choose another model with --model",
-            code="model_unsupported",
-        ) from error
+    model = buildable(folder, config)
     wanted = model.state_dict()
     if adapter is not None:
         wanted = {name: x for name, x in wanted.items() if ".compression." not in name}

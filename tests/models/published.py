@@ -29,7 +29,7 @@ NEAR = 2e-5
 """Two blocks' scores that lie closer than this, of one, may change places in fp32."""
 
 
-class NearTie(Exception):
+class NearTieError(Exception):
     """Two blocks are so alike that rounding decides which is selected."""
 
 
@@ -116,12 +116,12 @@ def cut(ranked: list[tuple[float, int]], keep: int) -> list[tuple[float, int]]:
     """The first few of a list in falling order.
 
     Raises:
-        NearTie: If the last of them and the next are too alike.
+        NearTieError: If the last of them and the next are too alike.
     """
     if 0 < keep < len(ranked):
         last, following = ranked[keep - 1][0], ranked[keep][0]
         if last - following < NEAR * max(last, 1e-3) and last != float("inf"):
-            raise NearTie
+            raise NearTieError
     return ranked[:keep]
 
 
@@ -157,7 +157,7 @@ def compare(
     """The program against a rendering: at once, in segments, and token by token.
 
     Raises:
-        NearTie: If rounding decides which blocks are selected.
+        NearTieError: If rounding decides which blocks are selected.
     """
     length = len(ids)
     whole = render(config, tensors, ids, [length] * length)
@@ -167,11 +167,12 @@ def compare(
     model = load(folder)
     with torch.inference_mode():
         at_once = model(ids[None]).logits[0]
-        cache, parts = KVCache(model.config, length), []
+        cache = KVCache(model.config, length)
         size = 2 * model.config.select_block
         reading = reading_of(model.config.reading(), length)
-        for part in ids.split(size):
-            parts.append(model(part[None], cache=cache, settings=reading).logits[0])
+        parts = [
+            model(part[None], cache=cache, settings=reading).logits[0] for part in ids.split(size)
+        ]
         cache = KVCache(model.config, length)
         list(prefill(model, ids[:first], cache, segment=size))
         answering = model.config.answering()
@@ -215,7 +216,7 @@ def agree(
         try:
             found = compare(folder, config, tensors, render, ids)
             check_decode(folder, config, tensors, render, ids)
-        except NearTie:
+        except NearTieError:
             continue
         print(
             f"| {label} | {length} | {found.prefill:.1e} | {found.segments:.1e} "
