@@ -116,11 +116,12 @@ def cut(ranked: list[tuple[float, int]], keep: int) -> list[tuple[float, int]]:
     """The first few of a list in falling order.
 
     Raises:
-        NearTieError: If the last of them and the next are too alike.
+        NearTieError: If the last of them and the next are too alike, and not the same.
     """
     if 0 < keep < len(ranked):
         last, following = ranked[keep - 1][0], ranked[keep][0]
-        if last - following < NEAR * max(last, 1e-3) and last != float("inf"):
+        close = last - following < NEAR * max(last, 1e-3)
+        if close and last != following:  # equal ones are so in any precision: the earlier is kept
             raise NearTieError
     return ranked[:keep]
 

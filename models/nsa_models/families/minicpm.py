@@ -5,8 +5,9 @@ rest, scored by the greatest of their summaries (means of 32 tokens, every 16), 
 the denominator of summaries four times as coarse. The window's blocks are added to `topk`. Texts
 shorter than `dense_len` are attended to whole. Without `sparse_config` a checkpoint is dense.
 
-The authors' kernel forgets the last coarse summary where a text ends one token before a multiple
-of 64; here it counts at every length.
+Neighbouring blocks share a summary, so that two often have the same score: here the earlier one
+comes first, which the authors' code leaves open. Their kernel forgets the last coarse summary
+where a text ends one token before a multiple of 64; here it counts at every length.
 
 Source: MiniCPM team 2025, arXiv 2506.07900 and 2509.24663; OpenBMB's modelling code, and its
 kernels in OpenBMB/infllmv2_cuda_impl (`csrc/max_pooling_1d.cuh`, `infllmv2_attn_stage1`).
