@@ -26,10 +26,14 @@ from nsa_models.generation import decode
 from nsa_models.loading import load_config
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.resolve import ModelFolder
+from nsa_models.rotary import fit_rotary
 from nsa_models.tokenizer import Tokenizer
 
 _CLOSE_BLOCKS = 4
 _CLOSE_MARGIN = 1
+_CLOSE_SIZE = 64
+"""Tokens of the blocks that these two count; of smaller ones there are more."""
+
 CLOSE_TOKENS = 1024
 """A text up to this long is answered from directly: a closer look would take in all of it."""
 
@@ -91,6 +95,7 @@ def fitting_config(
         settings["answer_select_count"] = options.answer_blocks
     config, family = load_config(where.folder, where.adapter, **settings)
     needed, trained = text_tokens + more_tokens, config.max_position_embeddings
+    fit_rotary(config, needed)
     if needed <= trained:
         return config
     longest = longest_context(config, family)
@@ -153,15 +158,16 @@ def look(scores: Tensor, text: Text, document: Document, size: int) -> list[Pass
         size: Tokens of a block.
     """
     scores = scores.clone()
+    per = max(1, _CLOSE_SIZE // size)
     ends: set[int] = set()
     if text.document_tokens > CLOSE_TOKENS:
         # Heads rest on the first tokens and on the last ones whatever is asked, so that attention
         # there tells nothing. The end of a log is where things went wrong: it is taken in.
-        ends = {len(scores) - 2, len(scores) - 1}
-        scores[[0, *sorted(ends)]] = 0
+        ends = set(range(len(scores) - 2 * per, len(scores)))
+        scores[[*range(per), *sorted(ends)]] = 0
         if document.pieces[-1].page is not None:
             ends = set()
-    runs = best_runs(scores, _CLOSE_BLOCKS, _CLOSE_MARGIN, ends)
+    runs = best_runs(scores, _CLOSE_BLOCKS * per, _CLOSE_MARGIN * per, ends)
     if not runs and text.document_tokens <= CLOSE_TOKENS:
         return [Passage(start=0, end=len(document.text), score=1.0)]
     return passages_of(runs, text, document, size)
