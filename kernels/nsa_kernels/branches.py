@@ -1,6 +1,6 @@
 """The three branches of `gated` attention in bounded memory, on any device and with gradients.
 
-Queries go in parts whose scores against all summaries fit a budget; each tile of them gathers the
+Queries go in parts whose scores and gathered keys fit a budget; each tile of them gathers the
 keys of its selected blocks, so that the work follows the budget and not the length.
 
 Letters: B batch, T query tokens, S key tokens (the queries are the last T of them), H query
@@ -24,8 +24,9 @@ from nsa_kernels.precision import widens
 from nsa_kernels.scoring import TilePlan, mean_summaries, pool_sum
 from nsa_kernels.settings import AttentionSettings
 
-_SCORES_AT_ONCE = 2**24
-"""Scores that a part of the queries may have, in elements: 64 MB."""
+_AT_ONCE = 2**25
+"""Numbers that a part of the queries may take: of its scores, or of the keys and values that it
+gathers. 128 MB in fp32."""
 
 
 def gated_attention(
@@ -65,7 +66,7 @@ def gated_attention(
     outs: list[Tensor] = []
     chosen: list[Tensor] = []
     masses: list[Tensor] = []
-    for start, stop in _parts(q, max(1, summary_k.shape[2]), seq_len, settings):
+    for start, stop in _parts(q, k, max(1, summary_k.shape[2]), settings):
         end = seq_len - queries + stop
         part = _Part(q[:, :, start:stop], end, k.shape[1], settings)
         compressed, probs = part.compression(summary_k, summary_v, settings)
@@ -93,13 +94,14 @@ def gated_attention(
 
 
 def _parts(
-    q: Tensor, summaries: int, seq_len: int, settings: AttentionSettings
+    q: Tensor, k: Tensor, summaries: int, settings: AttentionSettings
 ) -> list[tuple[int, int]]:
     """Where the parts of the queries begin and end: at absolute multiples of a tile."""
-    tile, queries = settings.select_tile, q.shape[2]
+    tile, queries, seq_len = settings.select_tile, q.shape[2], k.shape[2]
+    keys = min((settings.select_count or 0) * settings.select_block, seq_len)
+    each = max(q.shape[1] * max(summaries, keys), 2 * k.shape[1] * keys * k.shape[3] // tile)
+    size = max(1, _AT_ONCE // (q.shape[0] * each) // tile) * tile
     offset = seq_len - queries
-    rows = max(1, _SCORES_AT_ONCE // (q.shape[0] * q.shape[1] * summaries))
-    size = max(tile, rows // tile * tile)
     cuts = [cut - offset for cut in range((offset // size + 1) * size, seq_len, size)]
     return list(zip([0, *cuts], [*cuts, queries], strict=True))
 
@@ -171,21 +173,24 @@ class _Part:
             plan.size, device=k.device
         )
         tiles = plan.split(self.rows.flatten(1, 2)).unflatten(1, (self.groups, -1))
-        tiles = tiles.transpose(2, 3)  # [B, G, U, R, Q, D]
+        rows = tiles.transpose(2, 3).flatten(3, 4)  # [B, G, U, R * Q, D]
         keys, values = (_gathered(x, slots.clamp(0, self.end - 1), self.wide) for x in (k, v))
-        future = slots[:, :, :, None, None] > query[:, None, :, None]
-        scores = (tiles @ keys.unsqueeze(3).transpose(-1, -2)).float()
+        future = slots[:, :, :, None] > query[:, :, None]  # [B, G, U, Q, K]
+        future = future.repeat(1, 1, 1, tiles.shape[2], 1)  # a copy for each of the R heads
+        scores = (rows @ keys.transpose(-1, -2)).float()
         probs = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
         probs = probs.masked_fill(future, 0.0)  # of a query that sees nothing, these are NaN
-        out = probs.to(self.wide) @ values.unsqueeze(3)  # [B, G, U, R, Q, D]
-        joined = plan.join(out.transpose(2, 3).flatten(1, 2)).to(self.q.dtype)
+        joined = self._joined(probs.to(self.wide) @ values).to(self.q.dtype)
         if not return_mass:
             return joined, None
-        by_block = probs.unflatten(-1, (-1, s.select_block)).sum(dim=-1)  # [B, G, U, R, Q, n]
-        index = blocks.clamp(min=0)[:, :, :, None, None].expand(by_block.shape)
+        by_block = probs.unflatten(-1, (-1, s.select_block)).sum(dim=-1)  # [B, G, U, R * Q, n]
+        index = blocks.clamp(min=0)[:, :, :, None].expand(by_block.shape)
         mass = by_block.new_zeros(*by_block.shape[:-1], plan.last_block + 1)
-        mass = mass.scatter_add(-1, index, by_block)
-        return joined, plan.join(mass.transpose(2, 3).flatten(1, 2))
+        return joined, self._joined(mass.scatter_add(-1, index, by_block))
+
+    def _joined(self, x: Tensor) -> Tensor:
+        """Undo the tiling: (B, G, U, R * Q, …) to (B, H, T, …)."""
+        return self.plan.join(x.unflatten(3, (-1, self.plan.size)).transpose(2, 3).flatten(1, 2))
 
     def window(self, k: Tensor, v: Tensor) -> Tensor:
         """Attend to the last tokens: (B, H, T, D)."""
@@ -217,6 +222,6 @@ def _halved(ranked: Tensor, current: Tensor, run: int) -> Tensor:
 
 def _gathered(x: Tensor, slots: Tensor, dtype: torch.dtype) -> Tensor:
     """Rows of (B, G, S, D) at slots (B, G, U, K): (B, G, U, K, D)."""
-    index = slots.flatten(2)[..., None].expand(-1, -1, -1, x.shape[-1])
-    found: Tensor = x.gather(2, index).to(dtype).unflatten(2, slots.shape[2:])
-    return found
+    parts = zip(x.flatten(0, 1), slots.flatten(0, 1).flatten(1), strict=True)
+    rows = torch.stack([part.index_select(0, at) for part, at in parts])
+    return rows.to(dtype).view(*slots.shape, x.shape[-1])

@@ -121,3 +121,18 @@ def test_dense_attention_where_there_is_any(nsa: Run, checkpoint: Path, text_fil
     else:
         assert code == 1
         assert "trained sparse" in json.loads(out)["error"]["message"]
+
+
+def test_a_short_text_is_no_first_part_of_a_long_one(
+    nsa: Run, checkpoint: Path, prose: Callable[..., str], tmp_path: Path
+) -> None:
+    """Where short texts are attended to whole, a long one that begins with one is read anew."""
+    short, long = tmp_path / "short.txt", tmp_path / "long.txt"
+    short.write_text(prose(30))
+    long.write_text(prose(110))
+    whole = ask(nsa, long, checkpoint, "--no-store")
+    assert ask(nsa, short, checkpoint)["stats"]["document_tokens"] < 1000
+    found = ask(nsa, long, checkpoint)
+    values = json.loads((checkpoint / "config.json").read_text())
+    assert (found["stats"]["reused_tokens"] == 0) == (values["model_type"] == "minicpm")
+    assert found["answer"] == whole["answer"]

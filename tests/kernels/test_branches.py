@@ -60,8 +60,8 @@ def test_as_the_reference(
     """In parts of a few queries too. Scores are in fp32, so that a near tie may turn over."""
     q, k, v, gates = draw(seed, *shape)
     out, blocks, mass = nsa_reference(q, k, v, settings, gates=gates)
-    for budget in (2**24, 2**14):
-        monkeypatch.setattr(branches, "_SCORES_AT_ONCE", budget)
+    for budget in (2**25, 2**16):
+        monkeypatch.setattr(branches, "_AT_ONCE", budget)
         found = nsa_attention(q, k, v, settings, gates=gates, impl=Impl.BLOCKWISE, return_mass=True)
         assert found.mass is not None
         same = torch.ones(out.shape[:3], dtype=torch.bool)
@@ -75,6 +75,17 @@ def test_as_the_reference(
             same = tiles[:, :, of - of[0]].repeat_interleave(3, dim=1)
         torch.testing.assert_close(found.out[same], out[same], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(found.mass[same].double(), mass[same], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [replace(PAPER, select_count=64), replace(PLAIN, window=7)])
+def test_bfloat16(settings: AttentionSettings, seed: int) -> None:
+    """Where all blocks are selected, so that rounding chooses nothing."""
+    settings = replace(settings, select_count=64, select_run=None)
+    q, k, v, gates = (x.bfloat16() for x in draw(seed, 200, 260))
+    out = nsa_attention(q, k, v, settings, gates=gates).out
+    exact, _, _ = nsa_reference(q.double(), k.double(), v.double(), settings, gates=gates.double())
+    assert out.dtype == torch.bfloat16
+    assert (out.double() - exact).abs().max() < 0.06
 
 
 @pytest.mark.parametrize("settings", [PAPER, PLAIN])

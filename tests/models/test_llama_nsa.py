@@ -85,7 +85,11 @@ SSA = {**TOY, "window_size": 0, "inference_mode": "sparse", "rope_scaling": None
 SMALL = {**TOY, "block_size": 8, "block_counts": 5, "window_size": 20}
 CONFIGS: dict[str, dict[str, Any]] = {
     "NSA-1B": TOY,
-    "NSA-1B, 32k": {**TOY, "rope_scaling": SCALING},
+    "NSA-1B, 32k": {
+        **TOY,
+        "rope_theta": 300.0,
+        "rope_scaling": {**SCALING, "original_max_position_embeddings": 64},
+    },
     "NSA-1B, few blocks": {**SMALL, "block_counts": 3, "tie_word_embeddings": False},
     "NSA-1B, biases": {**SMALL, "attention_bias": True, "mlp_bias": True},
     "SSA-1B sparse": SSA,
@@ -245,6 +249,7 @@ def test_what_the_published_configuration_means(tmp_path: Path) -> None:
     [
         ({"sliding_window": 512}, "has sliding_window, which may change"),
         ({"window_size": 0}, "inference_mode None, so that it does not say"),
+        ({"inference_mode": "full"}, "only the models without a window"),
         ({"block_counts": 17}, "at most as many blocks"),
         ({"block_size": 0}, "block_size 0"),
         ({"pretraining_tp": 2}, "pretraining_tp 2"),

@@ -21,6 +21,7 @@ _WITHOUT_EFFECT = frozenset(
         "output_attentions",
         "output_hidden_states",
         "return_dict",
+        "tokenizer_class",
         "transformers_version",
         "use_cache",
     }

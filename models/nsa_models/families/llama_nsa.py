@@ -59,6 +59,11 @@ def read(values: dict[str, Any]) -> dict[str, Any]:
         "compression_branch": window > 0,
     }
     fields.finish()
+    if window and mode not in (None, "sparse"):
+        raise unsupported(
+            f"config.json has window_size {window} and inference_mode {mode!r}: only the models "
+            "without a window have dense attention"
+        )
     if window == 0:
         if mode not in ("sparse", "full"):
             raise unsupported(
