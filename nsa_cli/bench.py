@@ -138,7 +138,8 @@ def measure(request: dict[str, Any]) -> Row:
     from nsa_models.resolve import resolve_model
 
     length, attention = int(request["length"]), request["attention"]
-    settings: dict[str, int | None] = {"answer_select_count": request["answer_blocks"]}
+    asked = request["answer_blocks"]
+    settings: dict[str, int | None] = {} if asked is None else {"answer_select_count": asked}
     if attention == "dense":
         settings = {"select_count": None, "answer_select_count": None}
     where = resolve_model(request["model"], on_progress=lambda *_: None, on_note=lambda _: None)

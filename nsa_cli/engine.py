@@ -27,6 +27,9 @@ from nsa_models.tokenizer import Tokenizer
 
 _CLOSE_BLOCKS = 4
 _CLOSE_MARGIN = 1
+_CLOSE_SIZE = 64
+"""Tokens of the blocks that these two count; of smaller ones there are more."""
+
 CLOSE_TOKENS = 1024
 """A text up to this long is answered from directly: a closer look would take in all of it."""
 
@@ -99,11 +102,12 @@ def look(scores: Tensor, text: Text, document: Document, size: int) -> list[Pass
         document: Where it comes from.
         size: Tokens of a block.
     """
-    ends: set[int] = set()
+    per, ends = _blocks_per(size), set[int]()
     if text.document_tokens > CLOSE_TOKENS and document.pieces[-1].page is None:
         # The end of a log is where things went wrong: it is taken in.
-        ends = {len(scores) - 2, len(scores) - 1}
-    runs = best_runs(rested(scores, text, size), _CLOSE_BLOCKS, _CLOSE_MARGIN, ends)
+        ends = set(range(len(scores) - 2 * per, len(scores)))
+    rest = rested(scores, text, size)
+    runs = best_runs(rest, _CLOSE_BLOCKS * per, _CLOSE_MARGIN * per, ends)
     if not runs and text.document_tokens <= CLOSE_TOKENS:
         return [Passage(start=0, end=len(document.text), score=1.0)]
     return passages_of(runs, text, document, size)
@@ -122,10 +126,16 @@ def rested(scores: Tensor, text: Text, size: int) -> Tensor:
     """
     scores = scores.clone()
     if text.document_tokens > CLOSE_TOKENS:
-        firsts = [start // size for start in text.starts]
+        per, firsts = _blocks_per(size), [start // size for start in text.starts]
         for first, stop in zip(firsts, [*firsts[1:], len(scores)], strict=True):
-            scores[[first, stop - 2, stop - 1]] = 0
+            scores[first : first + per] = 0
+            scores[stop - 2 * per : stop] = 0
     return scores
+
+
+def _blocks_per(size: int) -> int:
+    """Blocks of a size that take the place of one of `_CLOSE_SIZE`."""
+    return max(1, _CLOSE_SIZE // size)
 
 
 def passages_of(

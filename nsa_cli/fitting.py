@@ -15,6 +15,7 @@ from nsa_models.cache import cache_shape
 from nsa_models.errors import DoesNotFitError
 from nsa_models.extension import extend_context, longest_context
 from nsa_models.loading import load_config
+from nsa_models.rotary import fit_rotary
 
 if TYPE_CHECKING:
     from nsa_cli.options import Options
@@ -70,6 +71,7 @@ def fit(
     too_long = len(document.text) > most * _LONGEST_TOKEN
     text = None if too_long else prompter.whole(document)
     if text is not None and len(text.ids) + room <= trained:
+        fit_rotary(config, len(text.ids) + room)
         return document, [text], config
     if not options.every_line and (text is None or len(text.ids) > _LONG_LOG * trained):
         budgets = [min(times * trained - room, most) for times in (1, 2, _LONG_LOG)]
@@ -98,6 +100,7 @@ def fit(
                 f"was trained for: read in {len(volumes)} volumes, and looked over together"
             )
         )
+    fit_rotary(config, max(len(volume.ids) for volume in volumes) + room)
     return document, volumes, config
 
 
@@ -155,6 +158,7 @@ def fitting_config(
     """
     config, family = _configured(where, options)
     needed, trained = text_tokens + more_tokens, config.max_position_embeddings
+    fit_rotary(config, needed)
     if needed <= trained:
         return config
     longest = longest_context(config, family)

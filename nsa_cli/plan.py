@@ -17,7 +17,7 @@ from nsa_kernels.precision import widens
 from nsa_models.cache import cache_shape
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import DoesNotFitError
-from nsa_models.placement import fits_device
+from nsa_models.placement import fits_device, summary_kinds
 
 _SAFE_SHARE = 0.7
 """Of the memory that is free, what reading takes at most unless it is told otherwise."""
@@ -90,8 +90,8 @@ def estimate(
     tokens, longest = sum(volumes), max(volumes)
     dtype = weights_dtype(config)
     per_token = 2 * math.prod(cache_shape(config, 1)) * dtype.itemsize
-    summaries = per_token // 2 // config.compress_stride
-    answering = config.answering()
+    answering, kinds = config.answering(), summary_kinds(config.reading())
+    summaries = kinds * per_token // 2 // config.compress_stride
     per_kept = per_token + (0 if answering.dense else per_token // 2 // answering.compress_stride)
     memory = program_memory_bytes(weights)
     if device.type == "cuda" and fits_device(config, tokens, dtype, device):

@@ -57,6 +57,8 @@ def open_store(
         config.rope_parameters,
         str(dtype),
     ]
+    if config.rope_factors is not None:
+        facts.append(config.rope_factors)
     fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return ReadingStore(readings_folder(), fingerprint, config, dtype, options.cache_limit_bytes)
 
@@ -242,7 +244,7 @@ class Readings:
         block = self.model.config.select_block
         for shared, stored in store.find(ids):
             same = np.array_equal(stored.ids, ids)
-            if not same and shared < block:
+            if not same and (shared < block or not self._read_alike(len(stored.ids), len(ids))):
                 continue
             cache = store.open(stored, writable=same)
             if same:
@@ -257,6 +259,11 @@ class Readings:
                 return own, target
         own = store.create(ids)
         return own, store.open(own, writable=True)
+
+    def _read_alike(self, tokens: int, others: int) -> bool:
+        """Whether texts of these lengths are both read as short ones, or neither."""
+        below: int = self.model.config.dense_below
+        return (tokens < below) == (others < below)
 
     def _segments(self, ids: Ids, cache: KVCache, name: str) -> Iterator[int]:
         task, total = f"Reading {name}", len(ids)

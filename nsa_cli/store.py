@@ -161,7 +161,9 @@ class ReadingStore:
             answers attend to all of it anyway.
         """
         records = _journal(stored.folder)
-        if self.choosing is None or not records or records[-1].tokens != len(stored.ids):
+        # Values are summarised too in `gated` mode, from all of them.
+        gated = self.config.combine == "gated"
+        if self.choosing is None or gated or not records or records[-1].tokens != len(stored.ids):
             return None
         try:
             checks = np.fromfile(stored.folder / "checks.bin", dtype=np.uint32)

@@ -30,7 +30,7 @@ from nsa_models.adapter import (
 )
 from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
-from nsa_models.errors import UsageError
+from nsa_models.errors import ModelError, UsageError
 from nsa_models.loading import load_config, load_model
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.registry import MODELS
@@ -91,9 +91,16 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
     Raises:
         NsaError: If a stage lacks what an earlier one leaves.
     """
+    dense, family = load_config(where.folder)
+    if dense.combine == "gated" or dense.score_pooling == "max":
+        raise ModelError(
+            f"this {family} checkpoint was trained for sparse attention already",
+            hint="train a dense checkpoint",
+            code="model_unsupported",
+        )
     plan.out.mkdir(parents=True, exist_ok=True)
     device = pick_device(plan.device)
-    model = load_model(where.folder, load_config(where.folder)[0], device=device)
+    model = load_model(where.folder, dense, device=device)
     config = _config(where, plan)
     prompter = Prompter(Tokenizer.from_folder(where.folder), None)
     log = _Log(plan.out / "log.jsonl")

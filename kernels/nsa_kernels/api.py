@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nsa_kernels import blockwise, scoring
+from nsa_kernels.branches import gated_attention
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.reference import nsa_reference
 from nsa_kernels.settings import AttentionSettings
@@ -86,7 +87,7 @@ def nsa_attention(
     if not (impl is None or isinstance(impl, Impl)):
         raise TypeError(f"impl is {impl!r}; valid are {[str(one) for one in Impl]} or None")
     if impl is None:
-        impl = _choose(q, (q.shape[3], v.shape[3]), settings, packing, return_mass)
+        impl = _choose(q, (q.shape[3], v.shape[3]), k.shape[2], settings, packing, return_mass)
     if packing is not None and impl is not Impl.TRITON:
         raise UnsupportedError(f"packed sequences need {Impl.TRITON}; impl is {impl}")
     if impl is Impl.REFERENCE:
@@ -98,6 +99,13 @@ def nsa_attention(
     blocks: Tensor | None
     if impl is Impl.TRITON:
         out, blocks = _by_triton(q, k, v, settings, summary_k, summary_v, gates, score_k, packing)
+    elif settings.combine == "gated":
+        assert gates is not None
+        out, blocks, mass = gated_attention(
+            q, k, v, gates, settings,
+            summary_k=summary_k, summary_v=summary_v, score_k=score_k, return_mass=return_mass,
+        )  # fmt: skip
+        return AttentionResult(out=out, blocks=blocks, mass=mass)
     else:
         out, blocks = _by_blocks(q, k, v, settings, summary_k)
     if not return_mass:
@@ -112,9 +120,7 @@ def nsa_attention(
 def _by_blocks(
     q: Tensor, k: Tensor, v: Tensor, settings: AttentionSettings, summary_k: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Output and blocks of the blockwise implementation."""
-    if settings.combine != "union":
-        raise UnsupportedError("the blockwise implementation has combine='union' only")
+    """Output and blocks of the blockwise implementation of `union`."""
     if settings.covers(k.shape[2]):
         return blockwise.dense_attention(q, k, v), None
     if summary_k is None:
@@ -159,6 +165,7 @@ def _triton_is_there() -> bool:
 def _choose(
     q: Tensor,
     dims: tuple[int, ...],
+    seq_len: int,
     settings: AttentionSettings,
     packing: Packing | None,
     return_mass: bool,
@@ -171,10 +178,10 @@ def _choose(
         from nsa_kernels.gpu.layout import supports
 
         # In fp32 the tensor cores stand idle, and large products are quicker where there are some.
-        quick = gated or q.dtype != torch.float32
+        quick = (gated or q.dtype != torch.float32) and seq_len >= settings.dense_below
         if quick and supports(q.dtype, dims, settings) and not (gated and return_mass):
             return Impl.TRITON
-    return Impl.REFERENCE if gated else Impl.BLOCKWISE
+    return Impl.BLOCKWISE
 
 
 def _validate(

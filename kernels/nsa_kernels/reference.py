@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -109,11 +110,51 @@ def compression_attention(
     return _attend(q, summary_k, summary_v, visible[None, None])
 
 
+def coarse_probs(
+    q: Tensor, position: Tensor, summary_k: Tensor, settings: AttentionSettings
+) -> Tensor:
+    """Scores of summaries over the denominator of coarser ones: (B, H, T, C).
+
+    A coarse summary is the mean of the `score_norm` summaries that lie end to end in it. A query
+    that sees none of them gives zeros.
+
+    Args:
+        q: (B, H, T, D).
+        position: (T,) absolute positions of the queries.
+        summary_k: (B, G, C, D).
+        settings: The block sizes.
+
+    Source: OpenBMB's InfLLM-v2, arXiv 2509.24663: the approximation of the log-sum-exp.
+    """
+    block, stride, factor = settings.compress_block, settings.compress_stride, settings.score_norm
+    scores = _visible_scores(q, summary_k, position, settings)
+    span = (factor - 1) * (block // stride) + 1
+    if summary_k.shape[2] < span:
+        return torch.zeros_like(scores)
+    parts = summary_k.unfold(2, span, factor)[..., :: block // stride]
+    coarse = replace(settings, compress_block=block * factor, compress_stride=stride * factor)
+    totals = _visible_scores(q, parts.mean(dim=-1), position, coarse)
+    total = totals.logsumexp(dim=-1, keepdim=True)
+    return (scores - total).exp().masked_fill(total == float("-inf"), 0.0)
+
+
+def _visible_scores(
+    q: Tensor, summary_k: Tensor, position: Tensor, settings: AttentionSettings
+) -> Tensor:
+    """Scaled scores of summaries, -inf where one is not complete at the query: (B, H, T, C)."""
+    keys = summary_k.repeat_interleave(q.shape[1] // summary_k.shape[1], dim=1)
+    ends = torch.arange(keys.shape[2], device=q.device) * settings.compress_stride
+    hidden = ends + settings.compress_block - 1 > position[:, None]
+    scores = q @ keys.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    return scores.masked_fill(hidden, float("-inf"))
+
+
 def importance(probs: Tensor, groups: int, position: Tensor, settings: AttentionSettings) -> Tensor:
     """Importance of every selection block to every tile of queries: (B, G, U, N).
 
-    The compression branch's own probabilities, summed over the summaries that overlap the
-    block, the query heads of a group, and the scored queries of a tile.
+    The compression branch's own probabilities, summed over the query heads of a group, then over
+    the summaries that overlap the block (or the greatest of these; see `score_pooling`), then
+    over the scored queries of a tile.
 
     Args:
         probs: (B, H, T, C).
@@ -126,7 +167,13 @@ def importance(probs: Tensor, groups: int, position: Tensor, settings: Attention
     batch, heads, _, summaries = probs.shape
     blocks = int(position[-1]) // settings.select_block + 1
     grouped = probs.view(batch, groups, heads // groups, len(position), summaries).sum(dim=2)
-    per_query = grouped @ overlap(settings, summaries, blocks).to(grouped)
+    shared = overlap(settings, summaries, blocks).to(grouped)
+    if settings.score_pooling == "sum":
+        per_query = grouped @ shared
+    elif summaries:
+        per_query = (grouped.unsqueeze(-1) * (shared > 0)).amax(dim=-2)
+    else:
+        per_query = grouped.new_zeros(*grouped.shape[:-1], blocks)
     tile = _tile_of(position, settings)
     scored = position % settings.score_stride == 0
     per_tile = per_query.new_zeros(batch, groups, int(tile[-1]) + 1, blocks)
@@ -144,7 +191,8 @@ def select(importances: Tensor, position: Tensor, settings: AttentionSettings) -
 
     Candidates are the blocks that have begun; in `union` mode those of the window are left out,
     since they are attended to anyway. The first `init_blocks` and the most recent
-    `local_blocks` come before all others; equal importances go to the earlier block.
+    `local_blocks` come before all others; equal importances go to the earlier block. With
+    `select_run`, half a run of blocks at most comes from the query's own run, and from before.
 
     Source: Yuan et al. 2025, eqs. 11 and 12.
     """
@@ -161,6 +209,16 @@ def select(importances: Tensor, position: Tensor, settings: AttentionSettings) -
     forced = (block < settings.init_blocks) | (block > current - settings.local_blocks)
     ranked = importances.detach().masked_fill(forced, float("inf"))
     ranked = ranked.masked_fill(~candidate, float("-inf"))
+    if settings.select_run is not None:
+        own = block // settings.select_run == current // settings.select_run
+        for part in (own, ~own):
+            order = ranked.masked_fill(~part, float("-inf")).sort(
+                dim=-1, descending=True, stable=True
+            )
+            late = order.indices[..., settings.select_run // 2 :]
+            left_out = torch.zeros_like(ranked, dtype=torch.bool).scatter(-1, late, True)
+            several = current >= settings.select_run
+            ranked = ranked.masked_fill(left_out & part & several, float("-inf"))
     order = ranked.sort(dim=-1, descending=True, stable=True)
     count = blocks if settings.select_count is None else min(settings.select_count, blocks)
     chosen = order.indices[..., :count]
@@ -225,7 +283,11 @@ def nsa_reference(
     if settings.scores_apart:
         score_k = compress(k, settings.scoring) if score_k is None else score_k
         _, summary_probs = compression_attention(q, k, score_k, score_k, settings.scoring)
+    elif settings.score_norm > 1:
+        summary_probs = coarse_probs(q, position, summary_k, settings)
     importances = importance(summary_probs, k.shape[1], position, settings.scoring)
+    if k.shape[2] < settings.dense_below:
+        settings = replace(settings, select_count=None)
     blocks = select(importances, position, settings)
     selected = _selected_mask(blocks, q, k, settings)
     window = _window_mask(q, k, settings)

@@ -240,19 +240,60 @@ def _importance(
     shared = _visible(int(position[0, 0]), settings)
     ends = torch.arange(shared, total, device=q.device) * settings.compress_stride
     hidden = ends + settings.compress_block - 1 > position[..., None]
-    weight = ((position >= plan.offset) & (position < plan.seq_len)).to(q.dtype)
-    weight = weight[:, None, None].expand(-1, 1, q.shape[2], -1).flatten(2)
+    valid = ((position >= plan.offset) & (position < plan.seq_len)).to(q.dtype)
+    weight = valid[:, None, None].expand(-1, 1, q.shape[2], -1).flatten(2)
     for b in range(batch):
         for g in range(groups):
             rows = q[b, g].transpose(0, 1).flatten(0, 2)
             scores = rows @ summary_k[b, g, :total].t()
             split = scores.view(tiles, -1, queries, total)
             split[..., shared:].masked_fill_(hidden[:, None], float("-inf"))
-            probs = scores.softmax(dim=-1).view(tiles, -1, total)
-            if shared == 0:
-                probs = probs.nan_to_num(0.0)
-            result[b, g] = _pool((weight @ probs).squeeze(1).float(), blocks, settings)
+            if settings.score_norm == 1:
+                probs = split.softmax(dim=-1)
+                if shared == 0:
+                    probs = probs.nan_to_num(0.0)
+            else:
+                coarse = _coarse_total(rows, summary_k[b, g, :total], position, settings)
+                probs = (split.float() - coarse.float()).exp()
+            if settings.score_pooling == "sum":
+                summed = (weight.to(probs) @ probs.flatten(1, 2)).squeeze(1)
+                result[b, g] = pool_sum(summed.float(), blocks, settings)
+            else:
+                pooled = _pool_max(probs.sum(dim=1).float(), blocks, settings)
+                result[b, g] = (pooled * valid[..., None]).sum(dim=1)
     return result
+
+
+def _coarse_total(
+    rows: Tensor, summary_k: Tensor, position: Tensor, settings: AttentionSettings
+) -> Tensor:
+    """Log-sum-exp over the coarse summaries that each query sees: (U, R, Q, 1), inf for none.
+
+    Args:
+        rows: (U * R * Q, D), scaled.
+        summary_k: (C, D).
+        position: (U, Q).
+        settings: The block sizes.
+    """
+    ratio, factor = settings.compress_block // settings.compress_stride, settings.score_norm
+    count = max(0, (summary_k.shape[0] - 1 - (factor - 1) * ratio) // factor + 1)
+    first = torch.arange(count, device=rows.device) * factor
+    parts = first[:, None] + torch.arange(factor, device=rows.device) * ratio
+    scores = rows @ summary_k[parts].mean(dim=1).t()
+    split = scores.view(position.shape[0], -1, position.shape[1], count)
+    ends = first * settings.compress_stride + factor * settings.compress_block - 1
+    hidden = ends > position[..., None]
+    total = split.masked_fill(hidden[:, None], float("-inf")).logsumexp(dim=-1, keepdim=True)
+    return total.masked_fill(total == float("-inf"), float("inf"))
+
+
+def _pool_max(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> Tensor:
+    """The greatest of the summaries that overlap each block: (U, Q, C) to (U, Q, N)."""
+    step = settings.select_block // settings.compress_stride
+    before = settings.compress_block // settings.compress_stride - 1
+    need = blocks * step
+    padded = F.pad(per_summary[..., :need], (before, max(0, need - per_summary.shape[-1])))
+    return padded.unfold(-1, step + before, step).amax(dim=-1)
 
 
 def _visible(position: int, settings: AttentionSettings) -> int:
@@ -260,15 +301,15 @@ def _visible(position: int, settings: AttentionSettings) -> int:
     return max(0, (position + 1 - settings.compress_block) // settings.compress_stride + 1)
 
 
-def _pool(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> Tensor:
-    """Sum the summaries' probabilities over the blocks they overlap: (U, C) to (U, N)."""
+def pool_sum(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> Tensor:
+    """Sum the summaries' probabilities over the blocks they overlap: (…, C) to (…, N)."""
     stride, block = settings.compress_stride, settings.compress_block
     step = settings.select_block // stride
     before = block // stride - 1
     starts = [(m - before) * stride for m in range(step + before)]
     weights = [(min(s + block, settings.select_block) - max(s, 0)) / stride for s in starts]
     need = blocks * step
-    padded = F.pad(per_summary[:, :need], (before, max(0, need - per_summary.shape[1])))
+    padded = F.pad(per_summary[..., :need], (before, max(0, need - per_summary.shape[-1])))
     return padded.unfold(-1, step + before, step) @ padded.new_tensor(weights)
 
 

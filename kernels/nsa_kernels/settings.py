@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 Combine = Literal["union", "gated"]
+Pooling = Literal["sum", "max"]
 
 _LEAST = {
     "compress_block": 1,
@@ -18,6 +19,8 @@ _LEAST = {
     "score_stride": 1,
     "init_blocks": 0,
     "local_blocks": 0,
+    "score_norm": 1,
+    "dense_below": 0,
 }
 
 
@@ -45,9 +48,24 @@ class AttentionSettings:
         score_summary_block: Tokens of the summaries that blocks are scored by in `gated` mode, if
             not by those that the compression branch attends to. Untrained weights need finer ones.
         score_summary_stride: Tokens from one such summary's start to the next; set with the other.
+        score_pooling: What a block's importance is, of the probabilities of the summaries that
+            overlap it: their `sum`, weighted by the overlap, or the `max` of them (InfLLM-v2).
+        score_norm: Blocks are scored by probabilities whose denominator is that of summaries so
+            many times as long and as far apart (InfLLM-v2 has 4); 1 is a softmax.
+        select_run: Blocks are ranked in runs of so many. The query's own run and all runs before
+            it give half as many each at most, before `select_count` are chosen of these; one run
+            is ranked as a whole. None ranks all blocks together. Weights that were trained by
+            fla's kernel with `select_count` more than half a `select_block` saw this.
         window: Last tokens that are always attended to, the query's own included (w). In
             `union` mode it reaches back to the start of its first block, so that the keys are
-            always whole blocks up to the query; there it is a multiple of `select_block`.
+            always whole blocks up to the query; there it is a multiple of `select_block`. 0, in
+            `gated` mode alone, is no window: that branch gives zeros.
+        dense_below: In `union` mode, texts shorter than this are attended to whole, by all of
+            their queries.
+
+    Source: Yuan et al. 2025, section 3; OpenBMB's InfLLM-v2 (arXiv 2509.24663) for
+    `score_pooling`, `score_norm` and `dense_below`; fla-org/native-sparse-attention for
+    `select_run`.
     """
 
     combine: Combine = "union"
@@ -62,7 +80,11 @@ class AttentionSettings:
     local_blocks: int = 2
     score_summary_block: int | None = None
     score_summary_stride: int | None = None
+    score_pooling: Pooling = "sum"
+    score_norm: int = 1
+    select_run: int | None = None
     window: int = 512
+    dense_below: int = 0
 
     def __post_init__(self) -> None:
         """Check the values against each other.
@@ -84,7 +106,7 @@ class AttentionSettings:
                 f"refine_count is {self.refine_count}; summaries of {self.compress_block} tokens "
                 f"every {self.compress_stride} overlap, so that it must be None"
             )
-        if self.window < 1:
+        if self.window < (self.combine == "union"):
             raise ValueError(f"window is {self.window}; a query must at least see itself")
         if self.compress_block % self.compress_stride:
             raise ValueError(
@@ -109,7 +131,35 @@ class AttentionSettings:
             raise ValueError(
                 f"select_tile {self.select_tile} is no multiple of score_stride {self.score_stride}"
             )
+        self._check_scoring()
 
+    def _check_scoring(self) -> None:
+        """Check how blocks are scored and ranked.
+
+        Raises:
+            ValueError: If a value is out of range or two do not go together.
+        """
+        if self.score_pooling not in get_args(Pooling):
+            raise ValueError(
+                f"score_pooling is {self.score_pooling!r}; valid are {get_args(Pooling)}"
+            )
+        plain = self.score_pooling == "sum" and self.score_norm == 1
+        if not plain and (self.refine_count is not None or self.scores_apart):
+            raise ValueError(
+                f"score_pooling is {self.score_pooling!r} and score_norm {self.score_norm}; "
+                "with these refine_count and score_summary_block must be None"
+            )
+        if not plain and self.combine == "gated":
+            raise ValueError(
+                "combine='gated' scores blocks by the probabilities of its compression branch; "
+                "set score_pooling to 'sum' and score_norm to 1"
+            )
+        if self.select_run is not None and (self.select_run < 2 or self.select_run % 2):
+            raise ValueError(f"select_run is {self.select_run}; it must be even, or None")
+        if self.select_run is not None and self.combine == "union":
+            raise ValueError("combine='union' ranks all blocks together; set select_run to None")
+        if self.dense_below and self.combine == "gated":
+            raise ValueError("combine='gated' has its branches at any length; set dense_below to 0")
         if (self.score_summary_block is None) != (self.score_summary_stride is None):
             raise ValueError(
                 f"score_summary_block is {self.score_summary_block} and score_summary_stride "
@@ -155,7 +205,7 @@ class AttentionSettings:
         """Whether a text of `seq_len` tokens is attended to whole by its last query."""
         if self.combine != "union":
             return False
-        if self.select_count is None:
+        if self.select_count is None or seq_len < self.dense_below:
             return True
         outside = (seq_len - 1) // self.select_block - self.window_blocks
         return outside <= self.select_count

@@ -22,6 +22,9 @@ Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
 Summarise = Callable[..., Tensor]
 """A layer's φ: keys (B, G, S, D) and `first`, the position of the first, to (B, G, C, D)."""
 
+Kind = tuple[str, int, int]
+"""Which summaries: `summary`, of keys, or `value_summary`; their length and their stride."""
+
 Observe = Callable[[int, Tensor | None, AttentionSettings, int, int], None]
 
 
@@ -91,8 +94,8 @@ class KVCache:
         self.lasting = lasting
         self.observe: Observe | None = None
         self._learned: dict[int, Summarise] = {}
-        self._summaries: dict[tuple[int, int], Tensor] = {}
-        self._summarised: dict[tuple[int, int], list[int]] = {}
+        self._summaries: dict[Kind, Tensor] = {}
+        self._summarised: dict[Kind, list[int]] = {}
 
     def positions(self, tokens: int, device: torch.device) -> Tensor:
         """Positions (T,) of the next `tokens` tokens."""
@@ -127,9 +130,13 @@ class KVCache:
         if summarise is not None:
             self._learned[layer] = summarise
         k, v, summary_k = self.update(layer, k, v, settings)
+        summary_v = None
+        if settings.combine == "gated":
+            summary_v = self._summarise(layer, v, settings, "value_summary")
         result = nsa_attention(
-            q, k, v, settings, summary_k=summary_k, gates=gates, return_mass=return_mass
-        )
+            q, k, v, settings,
+            summary_k=summary_k, summary_v=summary_v, gates=gates, return_mass=return_mass,
+        )  # fmt: skip
         if self.observe is not None:
             self.observe(layer, result.blocks, settings, k.shape[2], q.shape[2])
         return result.out, result.mass
@@ -158,47 +165,48 @@ class KVCache:
             return keys, values, None
         return keys, values, self._summarise(layer, keys, settings)
 
-    def _summarise(self, layer: int, keys: Tensor, settings: AttentionSettings) -> Tensor:
-        """Bring a layer's summaries up to date and return them: (B, G, C, D)."""
-        kind = (settings.compress_block, settings.compress_stride)
-        block, stride = kind
+    def _summarise(
+        self, layer: int, x: Tensor, settings: AttentionSettings, what: str = "summary"
+    ) -> Tensor:
+        """Bring a layer's summaries of keys or values up to date and return them: (B, G, C, D)."""
+        block, stride = settings.compress_block, settings.compress_stride
+        kind = (what, block, stride)
         store, done = self._summary_store(kind)[layer], self._summarised[kind][layer]
-        total = max(0, (keys.shape[2] - block) // stride + 1)
+        total = max(0, (x.shape[2] - block) // stride + 1)
         if total > done:
-            new, first = keys[:, :, done * stride :], done * stride
-            if layer in self._learned:
+            new, first = x[:, :, done * stride :], done * stride
+            if layer in self._learned and what == "summary":
                 store[:, :, done:total] = self._learned[layer](new, first=first)
             else:
                 store[:, :, done:total] = mean_summaries(new, settings)
             self._summarised[kind][layer] = total
         return store[:, :, :total]
 
-    def _summary_store(self, kind: tuple[int, int]) -> Tensor:
+    def _summary_store(self, kind: Kind) -> Tensor:
         """Room for summaries of so many tokens every so many: (L, B, G, C_max, D)."""
         if kind not in self._summaries:
             layers, batch, groups, capacity, dim = self.keys.shape
-            shape = (layers, batch, groups, capacity // kind[1], dim)
-            name = f"summary_{kind[0]}_{kind[1]}"
-            self._summaries[kind] = self._allocate(name, shape, self.keys.dtype)
+            shape = (layers, batch, groups, capacity // kind[2], dim)
+            self._summaries[kind] = self._allocate(_name(kind), shape, self.keys.dtype)
             self._summarised[kind] = [0] * layers
         return self._summaries[kind]
 
     def summary_room(self, settings: AttentionSettings) -> Tensor:
         """Room for the summaries of all that fits, whatever lies in it: (L, B, G, C_max, D)."""
-        return self._summary_store((settings.compress_block, settings.compress_stride))
+        return self._summary_store(("summary", settings.compress_block, settings.compress_stride))
 
     def summaries(self, settings: AttentionSettings) -> Tensor:
         """Every layer's summaries of what is filled, brought up to date: (L, B, G, C, D)."""
         for layer in range(len(self.keys)):
             self._summarise(layer, self.keys[layer, :, :, : self.length], settings)
         total = max(0, (self.length - settings.compress_block) // settings.compress_stride + 1)
-        kind = (settings.compress_block, settings.compress_stride)
+        kind = ("summary", settings.compress_block, settings.compress_stride)
         return self._summary_store(kind)[..., :total, :]
 
     def trust_summaries(self, settings: AttentionSettings) -> Tensor:
         """Take the summaries of what is filled to lie in their room already: (L, B, G, C, D)."""
         total = max(0, (self.length - settings.compress_block) // settings.compress_stride + 1)
-        kind = (settings.compress_block, settings.compress_stride)
+        kind = ("summary", settings.compress_block, settings.compress_stride)
         store = self._summary_store(kind)
         self._summarised[kind] = [total] * len(self.keys)
         return store[..., :total, :]
@@ -217,7 +225,7 @@ class KVCache:
         self._summaries = {}
         done, self._summarised = self._summarised, {}
         for kind, counts in done.items():
-            if f"summary_{kind[0]}_{kind[1]}" in room.lasting:
+            if _name(kind) in room.lasting:
                 self._summary_store(kind)
                 self._summarised[kind] = counts
 
@@ -234,9 +242,14 @@ class KVCache:
 
     def _forget_summaries(self, layer: int) -> None:
         """Count no summary past `length`, such as a step that failed may have left."""
-        for (block, stride), counts in self._summarised.items():
+        for (_, block, stride), counts in self._summarised.items():
             complete = max(0, (self.length - block) // stride + 1)
             counts[layer] = min(counts[layer], complete)
+
+
+def _name(kind: Kind) -> str:
+    """What summaries are called where they are allocated."""
+    return "_".join(map(str, kind))
 
 
 def _elsewhere(summarise: Summarise, device: torch.device, k: Tensor, first: int) -> Tensor:

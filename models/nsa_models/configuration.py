@@ -61,6 +61,15 @@ class NSAConfig(PretrainedConfig):
         initializer_range: Standard deviation of random weights.
         rms_norm_eps: Added to the variance by the norms.
         rope_parameters: Rotary embedding, as transformers writes it.
+        rope_factors: `short` or `long`, which factors of LongRoPE to use; those of the context
+            when None. See `rotary`.
+        embedding_scale: What token embeddings are multiplied by (muP).
+        residual_scale: What is added to the residual stream is multiplied by this (muP).
+        logit_scale: What logits are multiplied by (muP).
+        source_family: The published family of `families` that the weights come from, if any.
+        gate_bias: Whether the projection to the gates has a bias, in `gated` mode.
+        compression_branch: Whether the compression's output counts in `gated` mode; its
+            probabilities choose the blocks in any case.
         attention_bias: Whether the query, key and value projections have biases.
         output_bias: Whether the attention's output projection has one.
         mlp_bias: Whether the MLP's projections have biases.
@@ -76,6 +85,10 @@ class NSAConfig(PretrainedConfig):
             coarser means; None scores all, as do summaries that overlap.
         init_blocks: First blocks that are always selected.
         local_blocks: Last blocks that are always selected.
+        score_pooling: How summaries make a block's importance.
+        score_norm: How much coarser the summaries are whose scores norm the others'.
+        select_run: Blocks that are ranked together; None for all.
+        dense_below: Texts shorter than this are attended to whole.
         compress_hidden: Inner width of a learned φ; None for means. What it makes is for reading
             and answering alike, so that `compress_block` and `answer_compress_block` are the
             same then, and so are the strides.
@@ -104,6 +117,13 @@ class NSAConfig(PretrainedConfig):
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     rope_parameters: dict[str, Any] | None = None
+    rope_factors: str | None = None
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0
+    source_family: str | None = None
+    gate_bias: bool = True
+    compression_branch: bool = True
     attention_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
@@ -118,6 +138,10 @@ class NSAConfig(PretrainedConfig):
     refine_count: int | None = None
     init_blocks: int = 1
     local_blocks: int = 2
+    score_pooling: str = "sum"
+    score_norm: int = 1
+    select_run: int | None = None
+    dense_below: int = 0
     compress_hidden: int | None = None
     window: int = 512
     answer_compress_block: int = 4
@@ -155,6 +179,10 @@ class NSAConfig(PretrainedConfig):
             init_blocks=self.init_blocks,
             local_blocks=self.local_blocks,
             window=self.window,
+            score_pooling=self.score_pooling,  # type: ignore[arg-type]
+            score_norm=self.score_norm,
+            select_run=self.select_run,
+            dense_below=self.dense_below,
         )
 
     def answering(self) -> AttentionSettings:
@@ -168,6 +196,10 @@ class NSAConfig(PretrainedConfig):
             init_blocks=self.init_blocks,
             local_blocks=self.local_blocks,
             window=self.answer_window,
+            score_pooling=self.score_pooling,  # type: ignore[arg-type]
+            score_norm=self.score_norm,
+            select_run=self.select_run,
+            dense_below=self.dense_below,
         )
 
     @classmethod
@@ -197,7 +229,7 @@ class NSAConfig(PretrainedConfig):
                 code="model_unsupported",
             )
         rope = dict(dense.rope_parameters)
-        if rope["rope_type"] in ("dynamic", "longrope"):
+        if rope["rope_type"] == "dynamic":
             raise ModelError(
                 f"rotary embedding of type {rope['rope_type']!r} is not supported",
                 hint="it depends on the length of the text; choose another checkpoint",

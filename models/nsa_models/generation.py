@@ -6,7 +6,7 @@ Letters: L layers, H query heads, N selection blocks, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,18 +66,24 @@ def prefill(
     Yields:
         Tokens in the cache after each segment.
     """
-    settings = model.config.reading()
+    tokens = torch.as_tensor(ids, dtype=torch.long)
+    settings = reading_of(model.config.reading(), len(tokens))
     if segment is None:
         segment = segment_tokens(model.config, model.dtype, model.device)
     if segment % settings.select_block:
         raise ValueError(f"segment {segment} is no multiple of block {settings.select_block}")
-    tokens = torch.as_tensor(ids, dtype=torch.long)
     while cache.length < len(tokens):
         end = min((cache.length // segment + 1) * segment, len(tokens))
         part = tokens[cache.length : end].to(model.device)
         with torch.inference_mode():
             model(part[None], cache=cache, settings=settings, last_logits=0)
         yield cache.length
+
+
+def reading_of(settings: AttentionSettings, tokens: int) -> AttentionSettings:
+    """How a text of so many tokens is read: by its whole length, not by that of a segment."""
+    dense = tokens < settings.dense_below
+    return replace(settings, dense_below=0, select_count=None if dense else settings.select_count)
 
 
 def decode(
@@ -135,6 +141,8 @@ def decode(
         token, left = int(question[-1]), max_tokens
         while left > 0:
             room = min(left - 1, cache.capacity - cache.length - 1)
+            if cache.length + 1 < settings.dense_below:  # what is tried is shorter than this too
+                room = min(room, settings.dense_below - cache.length - 2)
             ahead = step.tokens - 1 if step is not None else draft_tokens
             draft = lookup.draft(min(room, ahead)) if drafts else []
             first = cache.length

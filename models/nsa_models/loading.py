@@ -14,6 +14,7 @@ from transformers import AutoConfig
 from nsa_models.adapter import adapter_settings, apply_adapter, load_adapter
 from nsa_models.configuration import NSAConfig, known_settings
 from nsa_models.errors import ModelError
+from nsa_models.families import FAMILIES, family_config
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.quantization import QUANTIZATIONS, quantize
 
@@ -49,13 +50,24 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def published_values(path: Path) -> dict[str, Any] | None:
+    """The fields of a `config.json`, if it is one of `FAMILIES`."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # transformers says what is wrong with it
+    named = isinstance(values, dict) and values.get("model_type") in FAMILIES
+    return values if named else None
+
+
 def load_config(
     folder: Path, adapter: Path | None = None, **settings: Any
 ) -> tuple[NSAConfig, str]:
     """Read a folder's configuration as an `NSAConfig`, and its model family.
 
     Args:
-        folder: A Hugging Face folder, of a dense family or of `NSAForCausalLM` itself.
+        folder: A Hugging Face folder, of a dense family, of one of `families` or of
+            `NSAForCausalLM` itself.
         adapter: Folder of trained changes, whose settings replace the stored ones.
         settings: Attention settings that replace those.
 
@@ -71,6 +83,9 @@ def load_config(
             hint="name a Hugging Face folder, a .gguf file or a model of `nsa --help`",
             code="model_missing",
         )
+    if (values := published_values(path)) is not None:
+        config = family_config(values, **known_settings(settings))
+        return config, str(config.source_family)
     try:
         config = AutoConfig.from_pretrained(folder)
     except Exception as error:
@@ -87,6 +102,23 @@ def load_config(
     config.reading()
     config.answering()
     return config, config.model_type
+
+
+def buildable(folder: Path, config: NSAConfig) -> NSAForCausalLM:
+    """A model of a configuration, without numbers.
+
+    Raises:
+        ModelError: If the configuration, which lies in `folder`, describes none.
+    """
+    try:
+        with torch.device("meta"):
+            return NSAForCausalLM(config)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"the configuration of {folder} describes no model that can be built: {error}",
+            hint="choose another model with --model",
+            code="model_unsupported",
+        ) from error
 
 
 def load_model(
@@ -114,19 +146,13 @@ def load_model(
     """
     if quantization is not None and quantization not in QUANTIZATIONS:
         raise ValueError(f"quantization is {quantization!r}; valid are {QUANTIZATIONS}")
-    tensors = load_weights(folder)
+    tensors, published = load_weights(folder), FAMILIES.get(config.source_family or "")
+    if published is not None:
+        tensors = {published.ours(name): tensor for name, tensor in tensors.items()}
     embedding = tensors.get("model.embed_tokens.weight")
     if config.tie_word_embeddings and embedding is not None:
         tensors.setdefault("lm_head.weight", embedding)
-    try:
-        with torch.device("meta"):
-            model = NSAForCausalLM(config)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise ModelError(
-            f"the configuration of {folder} describes no model that can be built: {error}",
-            hint="choose another model with --model",
-            code="model_unsupported",
-        ) from error
+    model = buildable(folder, config)
     wanted = model.state_dict()
     if adapter is not None:
         wanted = {name: x for name, x in wanted.items() if ".compression." not in name}
@@ -135,6 +161,7 @@ def load_model(
     wrong = sorted(k for k in wanted.keys() & tensors.keys() if wanted[k].shape != tensors[k].shape)
     for problem, names in (("lacks", missing), ("has surplus", unused), ("misshapes", wrong)):
         if names:
+            names = names if published is None else [published.published(x) for x in names]
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise ModelError(
                 f"{folder} {problem} {', '.join(names[:3])}{more}",

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import ModelOutput
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from nsa_kernels.api import nsa_attention
 from nsa_kernels.settings import AttentionSettings
@@ -28,6 +27,7 @@ from nsa_models.cache import LayerCache, Summarise
 from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
 from nsa_models.linear import Linear
+from nsa_models.rotary import inverse_frequencies
 
 Answering = tuple[int, AttentionSettings]
 """The position at which a question begins, and what it and the answer attend to."""
@@ -63,15 +63,7 @@ class RotaryEmbedding(nn.Module):
     def frequencies(self, device: torch.device) -> Tensor:
         """Inverse frequencies (D / 2,), made at first use: a model may be built without data."""
         if self.inv_freq is None or self.inv_freq.device != device:
-            rope = self.config.rope_parameters
-            dim = self.config.head_dim
-            assert rope is not None
-            assert dim is not None
-            if rope["rope_type"] == "default":
-                even = torch.arange(0, dim, 2, dtype=torch.float32)
-                inverse = 1.0 / (rope["rope_theta"] ** (even / dim))
-            else:
-                inverse, self.scaling = ROPE_INIT_FUNCTIONS[rope["rope_type"]](self.config)
+            inverse, self.scaling = inverse_frequencies(self.config)
             self.inv_freq = inverse.to(device)
         return self.inv_freq
 
@@ -122,7 +114,10 @@ class NSAAttention(nn.Module):
         self.o_proj = Linear(self.heads * dim, width, bias=config.output_bias)
         self.q_norm = RMSNorm(dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
-        self.gate_proj = Linear(width, self.heads * 3) if config.combine == "gated" else None
+        self.gate_proj: Linear | None = None
+        if config.combine == "gated":
+            self.gate_proj = Linear(width, self.heads * 3, bias=config.gate_bias)
+        self.compression_branch = config.compression_branch
         self.compression: Compression | None = None
         if config.compress_hidden is not None:
             self.compression = Compression(
@@ -157,6 +152,8 @@ class NSAAttention(nn.Module):
         gates = None
         if self.gate_proj is not None:
             gates = self.gate_proj(x).sigmoid().unflatten(-1, (self.heads, 3)).transpose(1, 2)
+            if not self.compression_branch:
+                gates = F.pad(gates[..., 1:], (1, 0))
         if cache is None:
             parts = [(0, q.shape[2], settings)]
             if answering is not None:
@@ -211,12 +208,16 @@ class NSADecoderLayer(nn.Module):
         self.self_attn = NSAAttention(config, layer)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
+        self.residual_scale = config.residual_scale
 
     def forward(self, x: Tensor, *attention: Any) -> tuple[Tensor, Tensor | None]:
         """(B, T, width) to (B, T, width), and the block mass; see `NSAAttention.forward`."""
         attended, mass = self.self_attn(self.input_layernorm(x), *attention)
-        x = x + attended
-        return x + self.mlp(self.post_attention_layernorm(x)), mass
+        if self.residual_scale == 1.0:
+            x = x + attended
+            return x + self.mlp(self.post_attention_layernorm(x)), mass
+        x = x + attended * self.residual_scale
+        return x + self.mlp(self.post_attention_layernorm(x)) * self.residual_scale, mass
 
 
 class NSAModel(nn.Module):
@@ -298,6 +299,8 @@ class NSAForCausalLM(PreTrainedModel):
         else:
             positions = cache.positions(input_ids.shape[1], input_ids.device)
         x = self.model.embed_tokens(input_ids)
+        if self.config.embedding_scale != 1.0:
+            x = x * self.config.embedding_scale
         rope = self.model.rotary(positions, x.dtype)
         frequencies = self.model.rotary.frequencies(x.device)
         masses = []
@@ -310,7 +313,12 @@ class NSAForCausalLM(PreTrainedModel):
             x = x[:, logits_at]
         elif last_logits is not None:
             x = x[:, x.shape[1] - last_logits :]
-        logits = self.lm_head(self.model.norm(x)) if x.shape[1] else None
+        logits = None
+        if x.shape[1]:
+            x = self.model.norm(x)
+            if self.config.logit_scale != 1.0:
+                x = x * self.config.logit_scale
+            logits = self.lm_head(x)
         loss = None
         if labels is not None:
             assert logits is not None

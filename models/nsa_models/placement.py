@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import KVCache, cache_shape
 from nsa_models.configuration import NSAConfig
 from nsa_models.streaming import StreamedCache
@@ -42,13 +43,19 @@ def work_bytes(config: NSAConfig, dtype: torch.dtype) -> int:
 
 def cache_bytes(config: NSAConfig, capacity: int, dtype: torch.dtype) -> int:
     """Memory of a cache on a device: keys, values and what reading and answering choose by."""
-    strides = {
-        (settings.compress_block, settings.compress_stride): settings.compress_stride
+    kinds = {
+        (settings.compress_block, settings.compress_stride): settings
         for settings in (config.reading(), config.answering())
         if not settings.dense
     }
     keys = math.prod(cache_shape(config, capacity)) * dtype.itemsize
-    return 2 * keys + sum(keys // stride for stride in strides.values())
+    summaries = sum(summary_kinds(of) * keys // of.compress_stride for of in kinds.values())
+    return 2 * keys + summaries
+
+
+def summary_kinds(settings: AttentionSettings) -> int:
+    """Kinds of summaries that attention goes by: of keys, and in `gated` mode of values."""
+    return 2 if settings.combine == "gated" else 1
 
 
 def segment_tokens(config: NSAConfig, dtype: torch.dtype, device: torch.device) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,15 @@ from nsa_models.registry import MODELS, model_entry
 IMPORT_FORMAT = 1
 """Raised when an imported folder is written differently, so that old ones are not used."""
 
+_WANTED = ("*.json", "*.safetensors", "*.jinja", "tokenizer*")
+"""Files of a hub id that a model consists of."""
+
 Progress = Callable[[str, int, int], None]
 """Called with what is done, and bytes done and in total."""
 
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+"""`owner/name` of the Hugging Face hub."""
 
 SHIPPED = "shipped"
 """The adapter that the program brings for a model."""
@@ -107,7 +113,7 @@ def _without_adapter(
         return _imported(name, path, folder, on_progress)
     if path.is_dir():
         return ModelFolder(name=name, folder=path, fingerprint=_folder_fingerprint(path))
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and path.suffix != ".gguf":
+    if HUB_ID.fullmatch(name) and path.suffix != ".gguf":
         return _from_hub(name, on_note)
     if path.suffix == ".gguf" or "/" in name or "\\" in name:
         raise ModelError(
@@ -148,6 +154,26 @@ def _imported(name: str, gguf: Path, folder: Path, on_progress: Progress) -> Mod
 
 
 def _from_hub(name: str, on_note: Callable[[str], None]) -> ModelFolder:
+    folder = from_hub(name, on_note=on_note)
+    return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
+
+
+def from_hub(
+    name: str,
+    *,
+    patterns: Sequence[str] = _WANTED,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """The folder of a hub id, fetched as far as it is not here.
+
+    Args:
+        name: `owner/name`.
+        patterns: Of the files that are wanted.
+        on_note: Called with one line about what is being done.
+
+    Raises:
+        ModelError: If it cannot be had.
+    """
     from huggingface_hub import snapshot_download
 
     from nsa_models.fetch import offline_variable
@@ -156,10 +182,10 @@ def _from_hub(name: str, on_note: Callable[[str], None]) -> ModelFolder:
     if not offline:
         on_note(f"looking up {name} on the Hugging Face hub")
     try:
-        folder = Path(
+        return Path(
             snapshot_download(
                 name,
-                allow_patterns=["*.json", "*.safetensors", "*.jinja", "tokenizer*"],
+                allow_patterns=list(patterns),
                 local_files_only=offline is not None,
                 etag_timeout=5,
             )
@@ -171,7 +197,6 @@ def _from_hub(name: str, on_note: Callable[[str], None]) -> ModelFolder:
             hint="name a folder or a .gguf file on this machine, or one of " + ", ".join(MODELS),
             code="model_unavailable",
         ) from error
-    return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
 
 
 def _folder_fingerprint(folder: Path) -> str:

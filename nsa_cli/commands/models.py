@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nsa_cli.commands import shared
-from nsa_models.errors import UsageError
+from nsa_models.errors import ModelError, UsageError
 from nsa_models.registry import DEFAULT_MODEL, MODELS, ModelEntry, model_entry
+
+if TYPE_CHECKING:
+    from nsa_models.describe import Checkpoint
 
 models = typer.Typer(
     help="""Models by name: what there is, what is here, fetch, add and remove.
@@ -54,30 +57,66 @@ def list_command(json: shared.Json = False) -> None:
 
 
 @models.command("show")
-def show_command(name: Name, json: shared.Json = False) -> None:
-    """One model."""
-    from nsa_models.names import own_names
+def show_command(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME_OR_PATH",
+            help="A named model, a folder, a .gguf file or a hub id; no weights are fetched.",
+        ),
+    ],
+    json: shared.Json = False,
+) -> None:
+    """What a model is, how it will attend, and the memory that it needs."""
+    from nsa_cli.checkpoints import facts, rows
 
-    if (path := own_names().get(name)) is not None:
+    entry = MODELS.get(name)
+    shown: dict[str, Any]
+    if entry is None:
+        from nsa_models.describe import describe, find
+        from nsa_models.names import own_names
+
+        own = own_names()
+        if not (name in own or "/" in name or "\\" in name or Path(name).exists()):
+            model_entry(name)
+        path = find(name, own)
+        checkpoint = describe(path)
         if json:
-            shared.print_json(_own(name, path))
-        else:
-            shared.print_rows((), [("name", name), ("at", str(path))])
+            shared.print_json({**_own(name, path), "checkpoint": facts(checkpoint)})
+            return
+        shared.print_rows((), [("name", name), ("at", str(path)), *rows(checkpoint)])
         return
-    entry = model_entry(name)
+    here = _paths(entry)
+    found = _described(here)
     if json:
-        shared.print_json(_facts(entry))
+        shown = {**_facts(entry), "checkpoint": None if found is None else facts(found)}
+        shared.print_json(shown)
         return
-    rows: list[tuple[str, str]] = [
+    table: list[tuple[str, str]] = [
         ("name", entry.name),
         ("title", entry.title),
         ("licence", entry.licence),
         ("file", f"{entry.size_bytes:,} bytes"),
         ("sha256", entry.sha256),
         ("context", f"{_context(entry)} tokens"),
-        *(("here", str(path)) for path in _paths(entry)),
+        *(("here", str(path)) for path in here),
     ]
-    shared.print_rows((), rows)
+    if found is not None:
+        table += [row for row in rows(found) if row[0] != "context"]
+    shared.print_rows((), table)
+
+
+def _described(here: list[Path]) -> Checkpoint | None:
+    """A named model, if it was unpacked here and is whole."""
+    from nsa_models.describe import describe
+
+    for folder in here:
+        if folder.is_dir():
+            try:
+                return describe(folder)
+            except ModelError:  # it is fetched anew when it is used
+                return None
+    return None
 
 
 @models.command("pull")

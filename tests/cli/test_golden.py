@@ -81,18 +81,24 @@ def shape(value: Any) -> Any:
         ("cache", "size"),
         ("models", "list"),
         ("models", "show", "smollm2-135m"),
+        ("models", "show", "MODEL"),
         ("doctor",),
         ("config", "list"),
         ("eval", "needle", "--lengths", "1500", "--depths", "1", "--bm25"),
     ],
 )
 def test_the_shape_of_json(
-    nsa: Run, text_file: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    nsa: Run,
+    text_file: Path,
+    tiny_model: Path,
+    command: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if command[0] in ("cache", "config"):
         nsa("ask", str(text_file), "Who?")
         monkeypatch.setenv("NSA_MAX_TOKENS", "9")
     words = {"TEXT": str(text_file), "MISSING": f"{text_file}.none"}
+    words["MODEL"] = str(tiny_model)
     if command[0] == "eval":
         pytest.importorskip("bm25s")
     _, out, _ = nsa(*(words.get(word, word) for word in command), "--json")

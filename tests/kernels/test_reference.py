@@ -72,12 +72,18 @@ def by_the_paper(
                 position = offset + t
                 seen = sum(start + s.compress_block - 1 <= position for start in starts)
                 tile = score.setdefault(position // s.select_tile, np.zeros(n_blocks))
+                of_heads = np.zeros(seen)
                 for h in own:
                     branches[0, b, h, t], probs = softmax_over(
                         q[b, h, t], mean_k[:seen], mean_v[:seen]
                     )
-                    if position % s.score_stride == 0:
-                        tile += probs @ shared[:seen]
+                    if s.score_norm > 1:
+                        probs = coarsely_normed(q[b, h, t], keys, mean_k[:seen], position, s)
+                    of_heads = of_heads + probs
+                if position % s.score_stride == 0 and s.score_pooling == "sum":
+                    tile += of_heads @ shared[:seen]
+                elif position % s.score_stride == 0 and seen:
+                    tile += (of_heads[:, None] * (shared[:seen] > 0)).max(axis=0)
             chosen = {tile: choose(score[tile], tile, s) for tile in sorted(score)}
             all_blocks[-1].append(list(chosen.values()))
             for t in range(queries):
@@ -108,6 +114,17 @@ def by_the_paper(
     return Expected(out, all_blocks, mass, branches)
 
 
+def coarsely_normed(
+    query: Array, keys: Array, means: Array, position: int, s: AttentionSettings
+) -> Array:
+    """Exponentials of the summaries' scores over the sum of those of coarser means."""
+    block, stride = s.compress_block * s.score_norm, s.compress_stride * s.score_norm
+    starts = range(0, position + 2 - block, stride)
+    coarse = [np.exp(keys[i : i + block].mean(0) @ query / np.sqrt(len(query))) for i in starts]
+    scores = np.exp(means @ query / np.sqrt(len(query)))
+    return scores / sum(coarse) if coarse else np.zeros(len(means))
+
+
 def choose(score: Array, tile: int, s: AttentionSettings) -> list[int]:
     """The blocks of a tile, best first; forced ones before all others, in their order."""
     current = tile * s.select_tile // s.select_block
@@ -119,6 +136,11 @@ def choose(score: Array, tile: int, s: AttentionSettings) -> list[int]:
         forced = block < s.init_blocks or block > current - s.local_blocks
         return (-np.inf if forced else -score[block], block)
 
+    run = s.select_run
+    if run is not None and current >= run:
+        last = [block for block in candidates if block // run == current // run]
+        before = [block for block in candidates if block // run < current // run]
+        candidates = [*sorted(before, key=rank)[: run // 2], *sorted(last, key=rank)[: run // 2]]
     return sorted(candidates, key=rank)[: s.select_count]
 
 
@@ -212,6 +234,60 @@ def test_budgets_and_forced_blocks(
 ) -> None:
     settings = replace(settings, select_count=count, init_blocks=init, local_blocks=local)
     check(draw(seed, queries=50, length=500), settings)
+
+
+INFLLM = AttentionSettings(
+    compress_block=8,
+    compress_stride=4,
+    select_block=16,
+    select_count=3,
+    window=16,
+    local_blocks=0,
+    score_pooling="max",
+    score_norm=4,
+)
+RUNS = AttentionSettings(
+    combine="gated",
+    compress_block=8,
+    compress_stride=8,
+    select_block=8,
+    select_count=4,
+    select_run=4,
+    init_blocks=0,
+    local_blocks=1,
+    window=20,
+)
+
+
+@pytest.mark.parametrize("length", [1, 8, 31, 32, 47, 64, 133, 200])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        INFLLM,
+        replace(INFLLM, score_norm=1),
+        replace(INFLLM, score_pooling="sum", select_tile=8, score_stride=2),
+        replace(INFLLM, select_tile=8, score_stride=2),
+        RUNS,
+        replace(RUNS, select_count=3),
+        replace(RUNS, select_count=8, select_run=8, init_blocks=1, local_blocks=2),
+        replace(RUNS, select_tile=4),
+        replace(RUNS, window=0),
+    ],
+)
+def test_published_ways_to_score_and_rank(
+    settings: AttentionSettings, length: int, seed: int
+) -> None:
+    check(draw(seed, queries=length, length=length), settings)
+    check(draw(seed, queries=min(length, 5), length=length), settings)
+
+
+@pytest.mark.parametrize("length", [127, 128])
+def test_short_texts_are_attended_to_whole(length: int, seed: int) -> None:
+    settings = replace(INFLLM, dense_below=128)
+    arrays = draw(seed, queries=length, length=length)
+    q, k, v, _ = (torch.from_numpy(x) for x in arrays)
+    of = replace(INFLLM, select_count=None) if length < 128 else INFLLM
+    torch.testing.assert_close(nsa_reference(q, k, v, settings), nsa_reference(q, k, v, of))
 
 
 def test_queries_that_see_no_summary_get_zeros(seed: int) -> None:

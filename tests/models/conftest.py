@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -24,6 +25,10 @@ from nsa_models.fetch import fetch_model
 from nsa_models.gguf_import import import_gguf
 from nsa_models.paths import models_folder
 from nsa_models.registry import DEFAULT_MODEL, model_entry
+
+# Under `--import-mode=importlib` a test finds no module beside it by itself.
+sys.path.append(str(Path(__file__).parent))
+pytest.register_assert_rewrite("published")
 
 CORPUS = [
     "The quick brown fox jumps over the lazy dog. It's the dogs' day, isn't it? We'll see.",

@@ -248,6 +248,12 @@ def _check_supported(
         raise UnsupportedError("select_count is None; the decode step needs a number")
     if settings.select_tile != 1:
         raise UnsupportedError(f"select_tile is {settings.select_tile}; the decode step needs 1")
+    published = settings.score_pooling != "sum" or settings.score_norm > 1
+    if published or settings.select_run is not None or settings.dense_below or not settings.window:
+        raise UnsupportedError(
+            "the decode step ranks all blocks by sums of a softmax, has a window and attends "
+            "sparsely at any length; see score_pooling, score_norm, select_run, window, dense_below"
+        )
     if settings.scores_apart:
         raise UnsupportedError(
             "the decode step scores by the compression branch's own summaries; "

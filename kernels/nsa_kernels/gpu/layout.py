@@ -128,6 +128,11 @@ class Problem:
             )
         if reason := _why_not(q.dtype, (q.shape[3], v.shape[3]), settings):
             raise UnsupportedError(f"the Triton kernels {reason}")
+        if settings.dense_below > (0 if packing else k.shape[2]):
+            raise UnsupportedError(
+                f"the Triton kernels select blocks; dense_below is {settings.dense_below}, so that "
+                f"{k.shape[2]} tokens are attended to whole"
+            )
         return cls(
             settings=settings,
             batch=packing.sequences if packing else q.shape[0],
@@ -222,6 +227,12 @@ def _refusal(dtype: torch.dtype, dims: tuple[int, ...], settings: AttentionSetti
         return f"take head dims of whole 16 bytes, up to 256; they are {dims}"
     if settings.select_count is None:
         return "select a number of blocks; select_count is None, dense attention"
+    if settings.score_pooling != "sum" or settings.score_norm > 1:
+        return "score blocks by sums of a softmax; see score_pooling and score_norm"
+    if settings.select_run is not None:
+        return f"rank all blocks together; select_run is {settings.select_run}"
+    if settings.window < 1:
+        return "have a window; it is 0"
     for name in ("select_block", "select_tile", "score_stride", "compress_stride"):
         value = getattr(settings, name)
         if value & (value - 1):
