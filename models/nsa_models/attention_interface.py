@@ -25,9 +25,7 @@ from transformers.masking_utils import AttentionMaskInterface, causal_mask_funct
 from nsa_kernels.api import nsa_attention
 from nsa_models.configuration import NSAConfig, known_settings
 from nsa_models.errors import ModelError
-
-QUESTION_TOKENS = 64
-"""The end of a prompt that is attended from as the answer is, unless a caller says otherwise."""
+from nsa_models.transformers_generation import QUESTION_TOKENS
 
 _HARMLESS = frozenset(
     {

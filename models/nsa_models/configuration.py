@@ -84,6 +84,8 @@ class NSAConfig(PretrainedConfig):
         answer_compress_stride: Tokens between summaries while answering.
         answer_select_count: Blocks selected while answering; None is dense attention.
         answer_window: Last tokens that are always attended to while answering.
+        evidence: (L, H) how much each head's look at a block tells what a question is about; all
+            alike when None.
     """
 
     model_type = "native_sparse"
@@ -124,6 +126,7 @@ class NSAConfig(PretrainedConfig):
     answer_compress_stride: int = 4
     answer_select_count: int | None = None
     answer_window: int = 512
+    evidence: list[list[float]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in what follows from the rest and check the attention settings."""

@@ -145,6 +145,8 @@ def load_model(
     model.load_state_dict(tensors, assign=True, strict=adapter is None)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
+    if model.evidence is not None:
+        model.evidence = model.evidence.to(device)
     if adapter is not None:
         apply_adapter(model, load_adapter(adapter))
     model.eval()

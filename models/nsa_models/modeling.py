@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -28,6 +28,7 @@ from nsa_models.cache import LayerCache, Summarise
 from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
 from nsa_models.linear import Linear
+from nsa_models.transformers_generation import Generation, check_mask
 
 Answering = tuple[int, AttentionSettings]
 """The position at which a question begins, and what it and the answer attend to."""
@@ -232,7 +233,7 @@ class NSAModel(nn.Module):
         self.rotary = RotaryEmbedding(config)
 
 
-class NSAForCausalLM(PreTrainedModel):
+class NSAForCausalLM(Generation, PreTrainedModel, GenerationMixin):
     """A language model with Native Sparse Attention.
 
     Attributes:
@@ -249,7 +250,14 @@ class NSAForCausalLM(PreTrainedModel):
         self.model = NSAModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.evidence: Tensor | None = None
+        if config.evidence is not None:  # on no meta device, where the weights may be made
+            self.evidence = torch.tensor(config.evidence, device="cpu")
         self.post_init()
+
+    def save_pretrained(self, *args: Any, **options: Any) -> None:
+        """Write a folder that `AutoModelForCausalLM.from_pretrained` reads, an adapter merged."""
+        self.config.evidence = None if self.evidence is None else self.evidence.tolist()
+        super().save_pretrained(*args, **options)
 
     @property
     def attentions(self) -> list[NSAAttention]:
@@ -269,6 +277,7 @@ class NSAForCausalLM(PreTrainedModel):
     def forward(
         self,
         input_ids: Tensor,
+        attention_mask: Tensor | None = None,
         *,
         cache: LayerCache | None = None,
         settings: AttentionSettings | None = None,
@@ -277,11 +286,13 @@ class NSAForCausalLM(PreTrainedModel):
         logits_at: Tensor | None = None,
         return_mass: bool = False,
         answering: Answering | None = None,
+        return_dict: bool | None = None,
     ) -> NSAOutput:
         """Run the model over the next tokens.
 
         Args:
             input_ids: (B, T).
+            attention_mask: All ones, as tokenizers give it.
             cache: What was read before; these tokens are appended to it.
             settings: What to attend to; the configuration's for reading when None.
             labels: (B, T) the ids themselves, -100 where no loss is wanted.
@@ -290,8 +301,14 @@ class NSAForCausalLM(PreTrainedModel):
             return_mass: Whether to return every layer's attention mass per block.
             answering: A question in the same call as the text, as training has it; then there is
                 no cache, and the mass is that of the question and the answer.
+            return_dict: Not False: there is but one kind of output.
+
+        Raises:
+            ModelError: If the attention mask hides a token.
         """
         assert cache is None or answering is None
+        assert return_dict is not False
+        check_mask(attention_mask)
         settings = self.config.reading() if settings is None else settings
         if cache is None:
             positions = torch.arange(input_ids.shape[1], device=input_ids.device)
