@@ -13,6 +13,7 @@ from transformers import AutoConfig
 
 from nsa_models.adapter import adapter_settings, apply_adapter, load_adapter
 from nsa_models.configuration import NSAConfig, known_settings
+from nsa_models.dense_families import split_fused
 from nsa_models.errors import ModelError
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.quantization import QUANTIZATIONS, quantize
@@ -114,7 +115,12 @@ def load_model(
     """
     if quantization is not None and quantization not in QUANTIZATIONS:
         raise ValueError(f"quantization is {quantization!r}; valid are {QUANTIZATIONS}")
-    tensors = load_weights(folder)
+    assert config.head_dim is not None
+    tensors = split_fused(
+        load_weights(folder),
+        config.num_attention_heads * config.head_dim,
+        config.num_key_value_heads * config.head_dim,
+    )
     embedding = tensors.get("model.embed_tokens.weight")
     if config.tie_word_embeddings and embedding is not None:
         tensors.setdefault("lm_head.weight", embedding)

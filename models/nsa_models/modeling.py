@@ -1,7 +1,7 @@
 """A decoder-only transformer whose attention is Native Sparse Attention.
 
-It carries the weights of dense Llama, Mistral, Qwen2 and Qwen3 checkpoints under transformers'
-own tensor names.
+It carries the weights of dense checkpoints under transformers' own tensor names; see
+`nsa_models.dense_families`.
 
 Letters: B batch, T tokens of this call, S tokens so far, H query heads, G key/value groups,
 D head dim, N selection blocks, V vocabulary.
@@ -9,6 +9,7 @@ D head dim, N selection blocks, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -69,6 +70,7 @@ class RotaryEmbedding(nn.Module):
             assert rope is not None
             assert dim is not None
             if rope["rope_type"] == "default":
+                dim = int(dim * rope.get("partial_rotary_factor", 1.0))
                 even = torch.arange(0, dim, 2, dtype=torch.float32)
                 inverse = 1.0 / (rope["rope_theta"] ** (even / dim))
             else:
@@ -77,14 +79,20 @@ class RotaryEmbedding(nn.Module):
         return self.inv_freq
 
     def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (T, D) of positions (T,)."""
+        """Cosines and sines (T, D) of positions (T,), or of the part of D that is rotated."""
         angles = positions[:, None].float() * self.frequencies(positions.device)
         angles = torch.cat([angles, angles], dim=-1)
         return (angles.cos() * self.scaling).to(dtype), (angles.sin() * self.scaling).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply the rotary embedding (T, D) to queries or keys (B, heads, T, D)."""
+    """Apply the rotary embedding (T, D) to queries or keys (B, heads, T, D).
+
+    An embedding of fewer columns than D turns these, and leaves the rest as it is.
+    """
+    width = cos.shape[-1]
+    if width < x.shape[-1]:
+        return torch.cat([rotate(x[..., :width], cos, sin), x[..., width:]], dim=-1)
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin
 
@@ -121,8 +129,17 @@ class NSAAttention(nn.Module):
         self.k_proj = Linear(width, config.num_key_value_heads * dim, bias=bias)
         self.v_proj = Linear(width, config.num_key_value_heads * dim, bias=bias)
         self.o_proj = Linear(self.heads * dim, width, bias=config.output_bias)
-        self.q_norm = RMSNorm(dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.q_norm: nn.Module = nn.Identity()
+        self.k_norm: nn.Module = nn.Identity()
+        self.norm_whole = config.qk_norm_whole
+        if config.qk_norm or self.norm_whole:
+            wide = (self.heads * dim, config.num_key_value_heads * dim)
+            sizes = wide if self.norm_whole else (dim, dim)
+            self.q_norm, self.k_norm = (RMSNorm(size, config.rms_norm_eps) for size in sizes)
+        self.rotates = config.no_rope_layers is None or bool(config.no_rope_layers[layer])
+        self.query_scale = 1.0  # what `nsa_attention` does not multiply with by itself
+        if config.attention_multiplier is not None:
+            self.query_scale = config.attention_multiplier * math.sqrt(dim)
         self.gate_proj = Linear(width, self.heads * 3) if config.combine == "gated" else None
         self.compression: Compression | None = None
         if config.compress_hidden is not None:
@@ -142,14 +159,19 @@ class NSAAttention(nn.Module):
         answering: Answering | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend: output (B, T, width) and, if asked for, block mass (B, H, T, N)."""
-        q, k, v = (
-            proj(x).unflatten(-1, (-1, self.head_dim))
-            for proj in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        if self.norm_whole:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (each.unflatten(-1, (-1, self.head_dim)) for each in (q, k, v))
+        if not self.norm_whole:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+        if self.rotates:
+            q, k = rotate(q, *rope), rotate(k, *rope)
+        if self.query_scale != 1.0:
+            q = q * self.query_scale
         # Autocast makes projections of a lower precision than the rotary embedding's.
-        q = rotate(self.q_norm(q).transpose(1, 2), *rope).to(v.dtype)
-        k = rotate(self.k_norm(k).transpose(1, 2), *rope).to(v.dtype)
-        v = v.transpose(1, 2)
+        q, k = q.to(v.dtype), k.to(v.dtype)
         if self.probe is not None:
             self.probe(self.layer, q, k)
         summarise: Summarise | None = None
@@ -208,6 +230,7 @@ class NSADecoderLayer(nn.Module):
 
     def __init__(self, config: NSAConfig, layer: int) -> None:
         super().__init__()
+        self.scale = config.residual_multiplier
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = NSAAttention(config, layer)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -216,8 +239,26 @@ class NSADecoderLayer(nn.Module):
     def forward(self, x: Tensor, *attention: Any) -> tuple[Tensor, Tensor | None]:
         """(B, T, width) to (B, T, width), and the block mass; see `NSAAttention.forward`."""
         attended, mass = self.self_attn(self.input_layernorm(x), *attention)
-        x = x + attended
-        return x + self.mlp(self.post_attention_layernorm(x)), mass
+        x = x + (attended if self.scale == 1.0 else attended * self.scale)
+        made = self.mlp(self.post_attention_layernorm(x))
+        return x + (made if self.scale == 1.0 else made * self.scale), mass
+
+
+class NormAfterDecoderLayer(nn.Module):
+    """Attention and MLP, each followed by a norm and added to the residual stream (OLMo 2)."""
+
+    def __init__(self, config: NSAConfig, layer: int) -> None:
+        super().__init__()
+        self.self_attn = NSAAttention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+        self.post_feedforward_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, *attention: Any) -> tuple[Tensor, Tensor | None]:
+        """(B, T, width) to (B, T, width), and the block mass; see `NSAAttention.forward`."""
+        attended, mass = self.self_attn(x, *attention)
+        x = x + self.post_attention_layernorm(attended)
+        return x + self.post_feedforward_layernorm(self.mlp(x)), mass
 
 
 class NSAModel(nn.Module):
@@ -226,8 +267,9 @@ class NSAModel(nn.Module):
     def __init__(self, config: NSAConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        kind = NormAfterDecoderLayer if config.norm_after else NSADecoderLayer
         self.layers = nn.ModuleList(
-            NSADecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
+            kind(config, layer) for layer in range(config.num_hidden_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary = RotaryEmbedding(config)
@@ -315,6 +357,8 @@ class NSAForCausalLM(Generation, PreTrainedModel, GenerationMixin):
         else:
             positions = cache.positions(input_ids.shape[1], input_ids.device)
         x = self.model.embed_tokens(input_ids)
+        if self.config.embedding_multiplier != 1.0:
+            x = x * self.config.embedding_multiplier
         rope = self.model.rotary(positions, x.dtype)
         frequencies = self.model.rotary.frequencies(x.device)
         masses = []
@@ -328,6 +372,8 @@ class NSAForCausalLM(Generation, PreTrainedModel, GenerationMixin):
         elif last_logits is not None:
             x = x[:, x.shape[1] - last_logits :]
         logits = self.lm_head(self.model.norm(x)) if x.shape[1] else None
+        if logits is not None and self.config.logits_scaling != 1.0:
+            logits = logits / self.config.logits_scaling
         loss = None
         if labels is not None:
             assert logits is not None

@@ -5,7 +5,7 @@ Letters: B batch, T tokens of this call, S tokens so far.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,6 @@ from transformers.generation import GenerationMode
 from nsa_models.cache import KVCache
 from nsa_models.errors import DoesNotFitError, ModelError
 from nsa_models.placement import new_cache, segment_tokens
-
-if TYPE_CHECKING:
-    from nsa_models.modeling import NSAForCausalLM
 
 _PLAIN_OPTIONS: dict[str, tuple[Any, ...]] = {
     "cache_implementation": (None,),
@@ -73,7 +70,7 @@ class Generation:
     """
 
     def _prepare_cache_for_generation(
-        self: NSAForCausalLM,
+        self: Any,
         generation_config: Any,
         model_kwargs: dict[str, Any],
         generation_mode: GenerationMode,
@@ -106,7 +103,7 @@ class Generation:
             raise ValueError(f"past_key_values holds {rows} texts; {batch_size} go on")
 
     def prepare_inputs_for_generation(
-        self: NSAForCausalLM,
+        self: Any,
         input_ids: Tensor,
         next_sequence_length: int | None = None,
         *,
