@@ -155,9 +155,9 @@ def split_fused(tensors: dict[str, Tensor], query_rows: int, key_rows: int) -> d
     split: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if ".qkv_proj." in name:
-            parts, rows = ("q_proj", "k_proj", "v_proj"), [query_rows, key_rows, key_rows]
+            parts, rows = ["q_proj", "k_proj", "v_proj"], [query_rows, key_rows, key_rows]
         elif ".gate_up_proj." in name:
-            parts, rows = ("gate_proj", "up_proj"), [len(tensor) // 2] * 2
+            parts, rows = ["gate_proj", "up_proj"], [len(tensor) // 2] * 2
         else:
             split[name] = tensor
             continue
