@@ -285,6 +285,7 @@ class NSAForCausalLM(Generation, PreTrainedModel, GenerationMixin):
 
     config_class = NSAConfig
     base_model_prefix = "model"
+    _no_split_modules = ["NSADecoderLayer", "NormAfterDecoderLayer"]  # noqa: RUF012
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: NSAConfig) -> None:

@@ -83,6 +83,12 @@ class Generation:
         for name, plain in _PLAIN_OPTIONS.items():
             if getattr(generation_config, name) not in plain:
                 raise _refusal(f"{name} in generate", "leave it out")
+        placed = set((getattr(self, "hf_device_map", None) or {}).values()) - {"cpu", "disk"}
+        if len(placed) > 1:
+            raise _refusal(
+                "weights on several cards",
+                "load them on one, or a dense model with attn_implementation='nsa' on several",
+            )
         batch_size *= generation_config.num_return_sequences or 1
         given = model_kwargs.get("past_key_values")
         if given is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,6 +130,25 @@ def test_it_is_as_sparse_as_our_own_model(seed: int) -> None:
         got = dense(ids).logits
     torch.testing.assert_close(got, torch.cat(expected, dim=1), atol=2e-4, rtol=1e-4)
     assert (got - away).abs().max() > 1e-2
+
+
+def test_layers_in_several_places(seed: int, tmp_path: Path) -> None:
+    """accelerate moves tensors between the places of a device map; each layer attends in its own.
+
+    The places on one machine without a card are memory and disk.
+    """
+    model, ids = make("llama", seed), random_ids(seed, 1, 300)
+    model.save_pretrained(tmp_path)
+    options = {"attn_implementation": register(**{**SMALL, "select_count": 2})}
+    places = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu"}
+    places |= {"model.layers.0": "cpu", "model.layers.1": "disk", "lm_head": "cpu"}
+    split = LlamaForCausalLM.from_pretrained(
+        tmp_path, device_map=places, offload_folder=tmp_path / "offloaded", **options
+    )
+    assert split.model.layers[1].self_attn.q_proj.weight.is_meta
+    whole = LlamaForCausalLM.from_pretrained(tmp_path, **options)
+    with torch.no_grad():
+        torch.testing.assert_close(split(ids).logits, whole(ids).logits)
 
 
 def test_it_trains(seed: int) -> None:

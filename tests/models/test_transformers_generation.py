@@ -207,6 +207,22 @@ def test_what_generate_cannot_do_is_refused(
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("device_map", [{"": "cpu"}, "auto"])
+def test_a_device_map_of_one_device(device_map: Any, seed: int, tmp_path: Path) -> None:
+    model, ids = make(seed), random_ids(seed, 1, 100)
+    model.save_pretrained(tmp_path)
+    placed = AutoModelForCausalLM.from_pretrained(tmp_path, device_map=device_map)
+    expected = model.generate(ids, max_new_tokens=5, **GREEDY)
+    assert torch.equal(placed.generate(ids, max_new_tokens=5, **GREEDY).cpu(), expected)
+
+
+def test_weights_on_several_cards_are_refused(seed: int) -> None:
+    model = make(seed)
+    model.hf_device_map = {"model.layers.0": 0, "model.layers.1": 1, "lm_head": "cpu"}
+    with pytest.raises(ModelError, match="weights on several cards"):
+        model.generate(random_ids(seed, 1, 20), max_new_tokens=2, **GREEDY)
+
+
 def test_padding_is_refused(seed: int) -> None:
     model, ids = make(seed), random_ids(seed, 2, 20)
     mask = torch.ones_like(ids)
