@@ -27,6 +27,11 @@ from nsa_models.configuration import NSAConfig, known_settings
 from nsa_models.errors import ModelError
 from nsa_models.transformers_generation import QUESTION_TOKENS
 
+_NO_WINDOW = (
+    "choose a model with full attention, or load it with sliding_window=None where its window is "
+    "as long as its context"
+)
+
 _HARMLESS = frozenset(
     {
         "num_items_in_batch",
@@ -106,7 +111,7 @@ def _refuse_options(
     if not (getattr(module, "is_causal", True) if causal is None else causal):
         raise _refusal("attention to later tokens", "choose a decoder-only model")
     if (window := options.pop("sliding_window", None)) is not None:
-        raise _refusal(f"a sliding window of {window} tokens", "choose a model with full attention")
+        raise _refusal(f"a sliding window of {window} tokens", _NO_WINDOW)
     asked = {name for name, value in options.items() if value is not None and value is not False}
     if unknown := sorted(asked - _HARMLESS):
         raise _refusal(", ".join(unknown), "choose another attn_implementation")
@@ -140,7 +145,7 @@ def _mask(
     if mask_function is not causal_mask_function:
         raise _refusal(
             "another mask than the causal one (a sliding window, packed texts)",
-            "choose a model with full attention, and give one text in each row",
+            f"{_NO_WINDOW}; give one text in each row",
         )
     if kv_offset or int(q_offset) + q_length != kv_length:
         raise _refusal("a cache of a fixed size", "use transformers' DynamicCache")

@@ -200,7 +200,9 @@ def _rope(dense: PretrainedConfig) -> dict[str, Any]:
 def _refuse_windows(dense: PretrainedConfig) -> None:
     """Raise where a layer attends to less than all that precedes."""
     sliding = getattr(dense, "sliding_window", None)
-    if sliding and getattr(dense, "use_sliding_window", True):
+    used = sliding and getattr(dense, "use_sliding_window", True)
+    # Phi-3.5's is longer than its context, and hides nothing.
+    if used and not (dense.model_type == "phi3" and sliding >= dense.max_position_embeddings):
         raise _unsupported(
             f"this {dense.model_type} checkpoint attends within a sliding window of {sliding} "
             "tokens, which is not supported",
@@ -220,6 +222,12 @@ def _refuse_unknown(dense: PretrainedConfig) -> None:
     family, common = dense.model_type, PretrainedConfig().to_dict().keys()
     known = _UNDERSTOOD | _UNDERSTOOD_OF.get(family, frozenset()) | _INDIFFERENT | common
     values = dense.to_dict()
+    if quantization := values.get("quantization_config"):
+        kind = quantization.get("quant_method", "unknown")
+        raise _unsupported(
+            f"this {family} checkpoint has quantised weights ({kind}), which are not supported",
+            "choose the checkpoint that this one was made from; --quantize int8 makes it smaller",
+        )
     for key, value in sorted(values.items()):
         if key in _NEUTRAL:
             known_here = value is None or value == _NEUTRAL[key]

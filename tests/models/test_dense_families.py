@@ -214,7 +214,6 @@ def edit_config(folder: Path, **values: Any) -> None:
     [
         {"attn_logit_softcapping": 50.0},
         {"attention_chunk_size": 64},
-        {"quantization_config": {"quant_method": "gptq"}},
         {"full_attn_mod": 2},
         {"is_causal": False},
         {"clip_qkv": 8.0},
@@ -275,9 +274,25 @@ def test_some_layers_with_a_window(kind: str, seed: int, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["phi3", "mistral"])
 def test_a_window_in_every_layer(kind: str, seed: int, tmp_path: Path) -> None:
-    make(kind, seed, sliding_window=2047).config.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="sliding window of 2047 tokens"):
+    make(kind, seed, sliding_window=200).config.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="sliding window of 200 tokens"):
         load_config(tmp_path)
+
+
+def test_a_window_as_long_as_the_context(seed: int, tmp_path: Path) -> None:
+    """It hides nothing; Phi-3.5 has such a one."""
+    dense, ids = make("phi3", seed, sliding_window=512), random_ids(seed, 1, LENGTH)
+    dense.save_pretrained(tmp_path)
+    with torch.no_grad():
+        assert_same(load(tmp_path)(ids).logits, dense_logits(dense, ids))
+
+
+def test_quantised_weights_are_refused(seed: int, tmp_path: Path) -> None:
+    make("llama3", seed).config.save_pretrained(tmp_path)
+    edit_config(tmp_path, quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(ModelError, match=r"has quantised weights \(gptq\)") as caught:
+        load_config(tmp_path)
+    assert caught.value.code == "model_unsupported"
 
 
 @pytest.mark.parametrize(
