@@ -7,27 +7,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.errors import ModelError
-
-DENSE_FAMILIES = ("qwen2", "qwen3", "llama", "mistral")
-"""Model types of dense checkpoints that run with union attention, untrained."""
-
-_TAKEN_OVER = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "hidden_act",
-    "max_position_embeddings",
-    "initializer_range",
-    "rms_norm_eps",
-    "tie_word_embeddings",
-    "pad_token_id",
-    "bos_token_id",
-    "eos_token_id",
-)
+from nsa_models.dense_families import describe_dense
 
 
 def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -63,9 +43,9 @@ class NSAConfig(PretrainedConfig):
         rope_parameters: Rotary embedding, as transformers writes it.
         rope_factors: `short` or `long`, which factors of LongRoPE to use; those of the context
             when None. See `rotary`.
-        embedding_scale: What token embeddings are multiplied by (muP).
-        residual_scale: What is added to the residual stream is multiplied by this (muP).
-        logit_scale: What logits are multiplied by (muP).
+        embedding_scale: What token embeddings are multiplied by (muP, Granite).
+        residual_scale: What is added to the residual stream is multiplied by this (muP, Granite).
+        logit_scale: What logits are multiplied by (muP, Granite).
         source_family: The published family of `families` that the weights come from, if any.
         gate_bias: Whether the projection to the gates has a bias, in `gated` mode.
         compression_branch: Whether the compression's output counts in `gated` mode; its
@@ -74,6 +54,12 @@ class NSAConfig(PretrainedConfig):
         output_bias: Whether the attention's output projection has one.
         mlp_bias: Whether the MLP's projections have biases.
         qk_norm: Whether queries and keys are normalised per head (Qwen3).
+        qk_norm_whole: Whether they are normalised before they are cut into heads (OLMo 2).
+        norm_after: Whether a layer's norms follow its attention and its MLP (OLMo 2).
+        no_rope_layers: (L,) 0 for each layer without a rotary embedding (SmolLM3, whose name for
+            it this is) and 1 for others; None where all layers have it.
+        attention_multiplier: What the products of queries and keys are multiplied with (Granite);
+            1 / sqrt(D) when None.
         combine: `union` or `gated`; see `AttentionSettings`, as for all that follow.
         compress_block: Tokens of a summary while reading.
         compress_stride: Tokens between summaries while reading.
@@ -97,6 +83,8 @@ class NSAConfig(PretrainedConfig):
         answer_compress_stride: Tokens between summaries while answering.
         answer_select_count: Blocks selected while answering; None is dense attention.
         answer_window: Last tokens that are always attended to while answering.
+        evidence: (L, H) how much each head's look at a block tells what a question is about; all
+            alike when None.
     """
 
     model_type = "native_sparse"
@@ -128,6 +116,10 @@ class NSAConfig(PretrainedConfig):
     output_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    qk_norm_whole: bool = False
+    norm_after: bool = False
+    no_rope_layers: list[int] | None = None
+    attention_multiplier: float | None = None
     combine: str = "union"
     compress_block: int = 4
     compress_stride: int = 4
@@ -148,6 +140,7 @@ class NSAConfig(PretrainedConfig):
     answer_compress_stride: int = 4
     answer_select_count: int | None = None
     answer_window: int = 512
+    evidence: list[list[float]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in what follows from the rest and check the attention settings."""
@@ -156,6 +149,19 @@ class NSAConfig(PretrainedConfig):
         if self.rope_parameters is None:
             self.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
         super().__post_init__(**kwargs)
+        if self.no_rope_layers is not None and len(self.no_rope_layers) != self.num_hidden_layers:
+            raise ValueError(
+                f"no_rope_layers has {len(self.no_rope_layers)} values for "
+                f"{self.num_hidden_layers} layers"
+            )
+        if self.norm_after and self.residual_scale != 1.0:
+            raise ValueError("norm_after and a residual_scale do not go together")
+        partial = self.rope_parameters.get("partial_rotary_factor", 1.0) != 1.0
+        if self.compress_hidden is not None and (partial or self.no_rope_layers is not None):
+            raise ValueError(
+                f"compress_hidden is {self.compress_hidden}; φ is made for keys that the rotary "
+                "embedding turns whole, in every layer"
+            )
         read, answered = self.reading(), self.answering()
         kinds = [(each.compress_block, each.compress_stride) for each in (read, answered)]
         if self.compress_hidden is not None and kinds[0] != kinds[1]:
@@ -207,43 +213,10 @@ class NSAConfig(PretrainedConfig):
         """Describe a dense checkpoint as a model with union attention.
 
         Args:
-            dense: Configuration of one of `DENSE_FAMILIES`.
+            dense: Configuration of one of `nsa_models.dense_families.DENSE_FAMILIES`.
             settings: Attention settings that differ from the defaults.
 
         Raises:
             ModelError: If the family, or something it does, is not supported.
         """
-        family = dense.model_type
-        if family not in DENSE_FAMILIES:
-            raise ModelError(
-                f"model type {family!r} is not supported",
-                hint=f"supported are {', '.join(DENSE_FAMILIES)}",
-                code="model_unsupported",
-            )
-        sliding = getattr(dense, "sliding_window", None)
-        if sliding and getattr(dense, "use_sliding_window", True):
-            raise ModelError(
-                f"this {family} checkpoint attends within a sliding window of {sliding} tokens, "
-                "which is not supported",
-                hint="choose a checkpoint with full attention",
-                code="model_unsupported",
-            )
-        rope = dict(dense.rope_parameters)
-        if rope["rope_type"] == "dynamic":
-            raise ModelError(
-                f"rotary embedding of type {rope['rope_type']!r} is not supported",
-                hint="it depends on the length of the text; choose another checkpoint",
-                code="model_unsupported",
-            )
-        bias = bool(getattr(dense, "attention_bias", False))
-        return cls(
-            **{name: getattr(dense, name) for name in _TAKEN_OVER},
-            head_dim=getattr(dense, "head_dim", None),
-            rope_parameters=rope,
-            attention_bias=family == "qwen2" or bias,
-            output_bias=family != "qwen2" and bias,
-            mlp_bias=bool(getattr(dense, "mlp_bias", False)),
-            qk_norm=family == "qwen3",
-            dtype=dense.dtype,
-            **known_settings(settings),
-        )
+        return cls(**describe_dense(dense), **known_settings(settings))

@@ -13,6 +13,7 @@ from transformers import AutoConfig
 
 from nsa_models.adapter import adapter_settings, apply_adapter, load_adapter
 from nsa_models.configuration import NSAConfig, known_settings
+from nsa_models.dense_families import split_fused
 from nsa_models.errors import ModelError
 from nsa_models.families import FAMILIES, family_config
 from nsa_models.modeling import NSAForCausalLM
@@ -149,6 +150,12 @@ def load_model(
     tensors, published = load_weights(folder), FAMILIES.get(config.source_family or "")
     if published is not None:
         tensors = {published.ours(name): tensor for name, tensor in tensors.items()}
+    assert config.head_dim is not None
+    tensors = split_fused(
+        tensors,
+        config.num_attention_heads * config.head_dim,
+        config.num_key_value_heads * config.head_dim,
+    )
     embedding = tensors.get("model.embed_tokens.weight")
     if config.tie_word_embeddings and embedding is not None:
         tensors.setdefault("lm_head.weight", embedding)
@@ -172,6 +179,8 @@ def load_model(
     model.load_state_dict(tensors, assign=True, strict=adapter is None)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
+    if model.evidence is not None:
+        model.evidence = model.evidence.to(device)
     if adapter is not None:
         apply_adapter(model, load_adapter(adapter))
     model.eval()

@@ -1,7 +1,7 @@
 """A decoder-only transformer whose attention is Native Sparse Attention.
 
-It carries the weights of dense Llama, Mistral, Qwen2 and Qwen3 checkpoints under transformers'
-own tensor names.
+It carries the weights of dense checkpoints under transformers' own tensor names; see
+`nsa_models.dense_families`.
 
 Letters: B batch, T tokens of this call, S tokens so far, H query heads, G key/value groups,
 D head dim, N selection blocks, V vocabulary.
@@ -9,6 +9,7 @@ D head dim, N selection blocks, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import ModelOutput
 
@@ -28,6 +29,7 @@ from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
 from nsa_models.linear import Linear
 from nsa_models.rotary import inverse_frequencies
+from nsa_models.transformers_generation import Generation, check_mask
 
 Answering = tuple[int, AttentionSettings]
 """The position at which a question begins, and what it and the answer attend to."""
@@ -68,14 +70,20 @@ class RotaryEmbedding(nn.Module):
         return self.inv_freq
 
     def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (T, D) of positions (T,)."""
+        """Cosines and sines (T, D) of positions (T,), or of the part of D that is rotated."""
         angles = positions[:, None].float() * self.frequencies(positions.device)
         angles = torch.cat([angles, angles], dim=-1)
         return (angles.cos() * self.scaling).to(dtype), (angles.sin() * self.scaling).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply the rotary embedding (T, D) to queries or keys (B, heads, T, D)."""
+    """Apply the rotary embedding (T, D) to queries or keys (B, heads, T, D).
+
+    An embedding of fewer columns than D turns these, and leaves the rest as it is.
+    """
+    width = cos.shape[-1]
+    if width < x.shape[-1]:
+        return torch.cat([rotate(x[..., :width], cos, sin), x[..., width:]], dim=-1)
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin
 
@@ -112,8 +120,17 @@ class NSAAttention(nn.Module):
         self.k_proj = Linear(width, config.num_key_value_heads * dim, bias=bias)
         self.v_proj = Linear(width, config.num_key_value_heads * dim, bias=bias)
         self.o_proj = Linear(self.heads * dim, width, bias=config.output_bias)
-        self.q_norm = RMSNorm(dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.q_norm: nn.Module = nn.Identity()
+        self.k_norm: nn.Module = nn.Identity()
+        self.norm_whole = config.qk_norm_whole
+        if config.qk_norm or self.norm_whole:
+            wide = (self.heads * dim, config.num_key_value_heads * dim)
+            sizes = wide if self.norm_whole else (dim, dim)
+            self.q_norm, self.k_norm = (RMSNorm(size, config.rms_norm_eps) for size in sizes)
+        self.rotates = config.no_rope_layers is None or bool(config.no_rope_layers[layer])
+        self.query_scale = 1.0  # what `nsa_attention` does not multiply with by itself
+        if config.attention_multiplier is not None:
+            self.query_scale = config.attention_multiplier * math.sqrt(dim)
         self.gate_proj: Linear | None = None
         if config.combine == "gated":
             self.gate_proj = Linear(width, self.heads * 3, bias=config.gate_bias)
@@ -136,14 +153,19 @@ class NSAAttention(nn.Module):
         answering: Answering | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend: output (B, T, width) and, if asked for, block mass (B, H, T, N)."""
-        q, k, v = (
-            proj(x).unflatten(-1, (-1, self.head_dim))
-            for proj in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        if self.norm_whole:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (each.unflatten(-1, (-1, self.head_dim)) for each in (q, k, v))
+        if not self.norm_whole:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+        if self.rotates:
+            q, k = rotate(q, *rope), rotate(k, *rope)
+        if self.query_scale != 1.0:
+            q = q * self.query_scale
         # Autocast makes projections of a lower precision than the rotary embedding's.
-        q = rotate(self.q_norm(q).transpose(1, 2), *rope).to(v.dtype)
-        k = rotate(self.k_norm(k).transpose(1, 2), *rope).to(v.dtype)
-        v = v.transpose(1, 2)
+        q, k = q.to(v.dtype), k.to(v.dtype)
         if self.probe is not None:
             self.probe(self.layer, q, k)
         summarise: Summarise | None = None
@@ -204,20 +226,35 @@ class NSADecoderLayer(nn.Module):
 
     def __init__(self, config: NSAConfig, layer: int) -> None:
         super().__init__()
+        self.scale = config.residual_scale
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = NSAAttention(config, layer)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
-        self.residual_scale = config.residual_scale
 
     def forward(self, x: Tensor, *attention: Any) -> tuple[Tensor, Tensor | None]:
         """(B, T, width) to (B, T, width), and the block mass; see `NSAAttention.forward`."""
         attended, mass = self.self_attn(self.input_layernorm(x), *attention)
-        if self.residual_scale == 1.0:
-            x = x + attended
-            return x + self.mlp(self.post_attention_layernorm(x)), mass
-        x = x + attended * self.residual_scale
-        return x + self.mlp(self.post_attention_layernorm(x)) * self.residual_scale, mass
+        x = x + (attended if self.scale == 1.0 else attended * self.scale)
+        made = self.mlp(self.post_attention_layernorm(x))
+        return x + (made if self.scale == 1.0 else made * self.scale), mass
+
+
+class NormAfterDecoderLayer(nn.Module):
+    """Attention and MLP, each followed by a norm and added to the residual stream (OLMo 2)."""
+
+    def __init__(self, config: NSAConfig, layer: int) -> None:
+        super().__init__()
+        self.self_attn = NSAAttention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+        self.post_feedforward_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, *attention: Any) -> tuple[Tensor, Tensor | None]:
+        """(B, T, width) to (B, T, width), and the block mass; see `NSAAttention.forward`."""
+        attended, mass = self.self_attn(x, *attention)
+        x = x + self.post_attention_layernorm(attended)
+        return x + self.post_feedforward_layernorm(self.mlp(x)), mass
 
 
 class NSAModel(nn.Module):
@@ -226,14 +263,15 @@ class NSAModel(nn.Module):
     def __init__(self, config: NSAConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        kind = NormAfterDecoderLayer if config.norm_after else NSADecoderLayer
         self.layers = nn.ModuleList(
-            NSADecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
+            kind(config, layer) for layer in range(config.num_hidden_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary = RotaryEmbedding(config)
 
 
-class NSAForCausalLM(PreTrainedModel):
+class NSAForCausalLM(Generation, PreTrainedModel, GenerationMixin):
     """A language model with Native Sparse Attention.
 
     Attributes:
@@ -243,6 +281,7 @@ class NSAForCausalLM(PreTrainedModel):
 
     config_class = NSAConfig
     base_model_prefix = "model"
+    _no_split_modules = ["NSADecoderLayer", "NormAfterDecoderLayer"]  # noqa: RUF012
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: NSAConfig) -> None:
@@ -250,7 +289,14 @@ class NSAForCausalLM(PreTrainedModel):
         self.model = NSAModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.evidence: Tensor | None = None
+        if config.evidence is not None:  # on no meta device, where the weights may be made
+            self.evidence = torch.tensor(config.evidence, device="cpu")
         self.post_init()
+
+    def save_pretrained(self, *args: Any, **options: Any) -> None:
+        """Write a folder that `AutoModelForCausalLM.from_pretrained` reads, an adapter merged."""
+        self.config.evidence = None if self.evidence is None else self.evidence.tolist()
+        super().save_pretrained(*args, **options)
 
     @property
     def attentions(self) -> list[NSAAttention]:
@@ -270,6 +316,7 @@ class NSAForCausalLM(PreTrainedModel):
     def forward(
         self,
         input_ids: Tensor,
+        attention_mask: Tensor | None = None,
         *,
         cache: LayerCache | None = None,
         settings: AttentionSettings | None = None,
@@ -278,11 +325,13 @@ class NSAForCausalLM(PreTrainedModel):
         logits_at: Tensor | None = None,
         return_mass: bool = False,
         answering: Answering | None = None,
+        return_dict: bool | None = None,
     ) -> NSAOutput:
         """Run the model over the next tokens.
 
         Args:
             input_ids: (B, T).
+            attention_mask: All ones, as tokenizers give it.
             cache: What was read before; these tokens are appended to it.
             settings: What to attend to; the configuration's for reading when None.
             labels: (B, T) the ids themselves, -100 where no loss is wanted.
@@ -291,8 +340,14 @@ class NSAForCausalLM(PreTrainedModel):
             return_mass: Whether to return every layer's attention mass per block.
             answering: A question in the same call as the text, as training has it; then there is
                 no cache, and the mass is that of the question and the answer.
+            return_dict: Not False: there is but one kind of output.
+
+        Raises:
+            ModelError: If the attention mask hides a token.
         """
         assert cache is None or answering is None
+        assert return_dict is not False
+        check_mask(attention_mask)
         settings = self.config.reading() if settings is None else settings
         if cache is None:
             positions = torch.arange(input_ids.shape[1], device=input_ids.device)

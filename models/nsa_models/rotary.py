@@ -32,6 +32,7 @@ def inverse_frequencies(config: NSAConfig) -> tuple[Tensor, float]:
     if kind not in ("default", "longrope"):
         inverse, scaling = ROPE_INIT_FUNCTIONS[kind](config)
         return inverse, scaling
+    dim = int(dim * rope.get("partial_rotary_factor", 1.0))
     even = torch.arange(0, dim, 2, dtype=torch.float32)
     inverse = 1.0 / (rope["rope_theta"] ** (even / dim))
     if kind == "default":

@@ -10,9 +10,10 @@ from transformers import GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qw
 
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration import NSAConfig
+from nsa_models.dense_families import DENSE_FAMILIES
 from nsa_models.errors import ModelError
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 77,
     "hidden_size": 24,
     "intermediate_size": 40,
@@ -75,7 +76,7 @@ def test_the_rope_is_a_copy() -> None:
 def test_another_family_is_refused() -> None:
     with pytest.raises(ModelError, match="model type 'gpt2' is not supported") as caught:
         NSAConfig.from_dense(GPT2Config())
-    assert caught.value.hint == "supported are qwen2, qwen3, llama, mistral"
+    assert caught.value.hint == f"supported are {', '.join(DENSE_FAMILIES)}"
     assert caught.value.code == "model_unsupported"
 
 
@@ -154,6 +155,8 @@ def test_answers_are_dense_unless_told_otherwise() -> None:
         ({"answer_window": 100}, "window 100 is no multiple of select_block 64"),
         ({"combine": "both"}, "combine is 'both'"),
         ({"answer_select_count": 0}, "select_count is 0"),
+        ({"no_rope_layers": [1]}, "no_rope_layers has 1 values"),
+        ({"norm_after": True, "residual_scale": 0.5}, "norm_after .* residual_scale"),
     ],
 )
 def test_settings_are_checked_at_once(settings: dict[str, Any], message: str) -> None:
@@ -161,6 +164,20 @@ def test_settings_are_checked_at_once(settings: dict[str, Any], message: str) ->
         NSAConfig(**settings)
     with pytest.raises(ValueError, match=message):
         NSAConfig.from_dense(LlamaConfig(**SIZES), **settings)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"num_hidden_layers": 3, "no_rope_layers": [1, 1, 0]},
+        {"rope_parameters": {**SIZES["rope_parameters"], "partial_rotary_factor": 0.5}},
+    ],
+    ids=["no rope", "partial rope"],
+)
+def test_a_learned_compression_needs_whole_rotary_embeddings(values: dict[str, Any]) -> None:
+    NSAConfig(**values)
+    with pytest.raises(ValueError, match="compress_hidden is 8; φ"):
+        NSAConfig(**values, compress_hidden=8)
 
 
 def test_unknown_settings_are_refused() -> None:
