@@ -17,6 +17,9 @@ from nsa_models.errors import ModelError
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.quantization import QUANTIZATIONS, quantize
 
+EVIDENCE = "evidence"
+"""Name of `NSAForCausalLM.evidence` in a file of prepared weights."""
+
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
     """Map every tensor of a folder's safetensors files; nothing is read until it is used.
@@ -32,8 +35,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
             names = ["model.safetensors"]
         tensors: dict[str, Tensor] = {}
         for name in names:
-            with safe_open(folder / name, framework="pt") as file:
-                tensors.update((key, file.get_tensor(key)) for key in file.keys())  # noqa: SIM118
+            tensors.update(_mapped(folder / name))
     except FileNotFoundError as error:
         raise ModelError(
             f"{folder} has no weights in safetensors format ({Path(str(error)).name})",
@@ -47,6 +49,11 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
             code="model_broken",
         ) from error
     return tensors
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 def load_config(
@@ -97,6 +104,7 @@ def load_model(
     dtype: torch.dtype | None = None,
     quantization: str | None = None,
     adapter: Path | None = None,
+    prepared: Path | None = None,
 ) -> NSAForCausalLM:
     """Build a model around mapped weights.
 
@@ -107,6 +115,8 @@ def load_model(
         dtype: Of the weights; as stored when None.
         quantization: One of `QUANTIZATIONS`, to store them in fewer bits; on a CPU alone.
         adapter: Folder of trained changes, the one that `config` was read with.
+        prepared: File of weights with these changes and in these bits already, in the place of
+            `adapter`; see `nsa_models.prepared`.
 
     Raises:
         ValueError: If there is no such quantization.
@@ -115,6 +125,10 @@ def load_model(
     if quantization is not None and quantization not in QUANTIZATIONS:
         raise ValueError(f"quantization is {quantization!r}; valid are {QUANTIZATIONS}")
     tensors = load_weights(folder)
+    evidence = None
+    if prepared is not None:
+        tensors |= _prepared(prepared)
+        evidence = tensors.pop(EVIDENCE, None)
     embedding = tensors.get("model.embed_tokens.weight")
     if config.tie_word_embeddings and embedding is not None:
         tensors.setdefault("lm_head.weight", embedding)
@@ -127,6 +141,11 @@ def load_model(
             hint="choose another model with --model",
             code="model_unsupported",
         ) from error
+    if prepared is not None:
+        if config.tie_word_embeddings:
+            model.lm_head.weight = model.model.embed_tokens.weight
+        if quantization is not None:
+            quantize(model)
     wanted = model.state_dict()
     if adapter is not None:
         wanted = {name: x for name, x in wanted.items() if ".compression." not in name}
@@ -149,9 +168,22 @@ def load_model(
         apply_adapter(model, load_adapter(adapter))
     model.eval()
     model.requires_grad_(False)
-    if quantization is not None:
+    if prepared is not None:
+        model.evidence = None if evidence is None else evidence.to(device)
+    elif quantization is not None:
         quantize(model)
     return model
+
+
+def _prepared(path: Path) -> dict[str, Tensor]:
+    try:
+        return _mapped(path)
+    except Exception as error:
+        raise ModelError(
+            f"the prepared weights {path} cannot be read: {error}",
+            hint="remove the file; it is made again",
+            code="model_broken",
+        ) from error
 
 
 def random_model(
