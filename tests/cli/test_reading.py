@@ -218,7 +218,8 @@ def test_prepared_weights_find_what_those_in_memory_have_read(
     save_adapter(tmp_path / "adapter", adapter)
     options = {"adapter": str(tmp_path / "adapter"), "quantization": quantization}
 
-    def in_memory(where: Any, config: Any, *, on_note: Any, **how: Any) -> NSAForCausalLM:
+    def in_memory(where: Any, config: Any, **how: Any) -> NSAForCausalLM:
+        del how["on_note"]
         return load_model(where.folder, config, adapter=where.adapter, **how)
 
     with monkeypatch.context() as patch:
