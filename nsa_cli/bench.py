@@ -134,7 +134,8 @@ def measure(request: dict[str, Any]) -> Row:
     from nsa_cli.engine import pick_device
     from nsa_cli.memory import peak_memory_bytes
     from nsa_models.extension import extend_context, longest_context
-    from nsa_models.loading import load_config, load_model, random_model
+    from nsa_models.loading import load_config, random_model
+    from nsa_models.prepared import load_prepared
     from nsa_models.resolve import resolve_model
 
     length, attention = int(request["length"]), request["attention"]
@@ -152,12 +153,12 @@ def measure(request: dict[str, Any]) -> Row:
     if request["random_weights"]:
         model = random_model(config, device=device)
     else:
-        model = load_model(
-            where.folder,
+        model = load_prepared(
+            where,
             config,
             device=device,
             quantization=request["quantization"],
-            adapter=where.adapter,
+            on_note=lambda _: None,
         )
     ids = torch.randint(0, config.vocab_size, (length,), dtype=torch.int32)
     # Kernels are compiled at first use.

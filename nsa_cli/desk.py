@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -48,8 +49,12 @@ class Desk:
     def session(self) -> Session:
         """The model at work."""
         if self._session is None:
-            from nsa_cli.session import Session
-
+            # Libraries make a million objects that stay: looking through these is time lost.
+            gc.disable()
+            try:
+                from nsa_cli.session import Session
+            finally:
+                gc.enable()
             self._session = Session(self.where, self.options, self.emit)
         return self._session
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from nsa_cli import __version__, settings
-from nsa_cli.shelf import kept_readings
+from nsa_cli.shelf import disk_bytes, kept_readings
 from nsa_models.errors import NsaError
 from nsa_models.names import own_names
-from nsa_models.paths import cache_root, models_folder
+from nsa_models.paths import cache_root, models_folder, prepared_folder
 from nsa_models.registry import DEFAULT_MODEL, MODELS
 
 _ENOUGH_MEMORY = 3e9
@@ -173,7 +173,11 @@ def _cache() -> Finding:
         )
     readings = kept_readings()
     taken = sum(kept.bytes for kept in readings)
-    found = f"{root}: {len(readings)} kept, {taken / 1e9:.1f} GB; {free / 1e9:.0f} GB free"
+    prepared = disk_bytes(prepared_folder())
+    found = (
+        f"{root}: {len(readings)} kept, {taken / 1e9:.1f} GB; "
+        f"prepared weights {prepared / 1e9:.1f} GB; {free / 1e9:.0f} GB free"
+    )
     if free < _ENOUGH_DISK:
         return Finding(
             what="cache",

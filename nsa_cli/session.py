@@ -45,7 +45,7 @@ from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import UsageError
 from nsa_models.generation import prefill
-from nsa_models.loading import load_model
+from nsa_models.prepared import load_prepared
 from nsa_models.resolve import ModelFolder
 from nsa_models.tokenizer import Tokenizer
 
@@ -173,12 +173,12 @@ class Session:
                 raise UsageError(
                     f"--quantize {quantization} is for the CPU", hint="leave it out on a GPU"
                 )
-            model = load_model(
-                self._where.folder,
+            model = load_prepared(
+                self._where,
                 config,
                 device=device,
                 quantization=quantization,
-                adapter=self._where.adapter,
+                on_note=lambda text: self.emit(Note(text=text)),
             )
             self._loaded = held = Loaded(where=self._where, model=model, tokenizer=self.tokenizer)
         return held

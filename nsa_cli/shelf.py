@@ -1,4 +1,4 @@
-"""What lies in the cache folder: kept readings and answers, and what they are of.
+"""What lies in the cache folder: kept readings, answers and prepared weights.
 
 Beside a reading, `about.json` says what it is of, for people; the reading is whole without it.
 """
@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from nsa_models.errors import UsageError
-from nsa_models.paths import cache_root, readings_folder
+from nsa_models.paths import (
+    cache_root,
+    lock_path,
+    partial_path,
+    prepared_folder,
+    readings_folder,
+)
 
 if TYPE_CHECKING:
     from nsa_cli.documents import Document
@@ -141,3 +147,40 @@ def remove_folder(folder: Path) -> bool:
 def answers_folder() -> Path:
     """Where answers given before lie."""
     return cache_root() / "answers"
+
+
+def prepared_weights(folder: Path | None = None) -> list[Path]:
+    """Files of weights made ready once, of all models or of the model of one folder."""
+    name = "" if folder is None else f"{folder.name}."
+    # One that was cut short left only what it had written.
+    written = {path.with_name(path.name[1:-8]) for path in prepared_folder().glob(".*.partial")}
+    files = written | set(prepared_folder().glob("*.safetensors"))
+    return sorted(path for path in files if path.name.startswith(name))
+
+
+def last_use(path: Path) -> float:
+    """When prepared weights were last used or written at, in seconds since 1970."""
+    times = []
+    for each in (path, partial_path(path)):
+        with suppress(FileNotFoundError):
+            times.append(each.stat().st_mtime)
+    return max(times, default=0.0)
+
+
+def remove_prepared(path: Path) -> int | None:
+    """Remove prepared weights, which are made again when they are needed.
+
+    Returns:
+        Bytes freed; None if another process is writing them, or Windows has them in use.
+    """
+    freed = 0
+    try:
+        with FileLock(lock_path(path)).acquire(blocking=False):
+            for each in (path, partial_path(path)):
+                with suppress(FileNotFoundError):
+                    size = each.stat().st_size
+                    each.unlink()
+                    freed += size
+    except (Timeout, PermissionError):
+        return None
+    return freed

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nsa_kernels import blockwise, scoring
 from nsa_kernels.branches import gated_attention
+from nsa_kernels.dense_mass import dense_with_mass
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.reference import nsa_reference
 from nsa_kernels.settings import AttentionSettings
@@ -97,6 +98,10 @@ def nsa_attention(
         )  # fmt: skip
         return AttentionResult(out=of[0], blocks=of[1], mass=of[2] if return_mass else None)
     blocks: Tensor | None
+    dense = impl is Impl.BLOCKWISE and settings.combine == "union" and settings.covers(k.shape[2])
+    if return_mass and dense and q.device.type == "cpu" and not torch.is_grad_enabled():
+        seen = dense_with_mass(q, k, v, settings.select_block)
+        return AttentionResult(out=seen[0], blocks=None, mass=seen[1])
     if impl is Impl.TRITON:
         out, blocks = _by_triton(q, k, v, settings, summary_k, summary_v, gates, score_k, packing)
     elif settings.combine == "gated":

@@ -19,6 +19,9 @@ from nsa_models.families import FAMILIES, family_config
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.quantization import QUANTIZATIONS, quantize
 
+EVIDENCE = "evidence"
+"""Name of `NSAForCausalLM.evidence` in a file of prepared weights."""
+
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
     """Map every tensor of a folder's safetensors files; nothing is read until it is used.
@@ -34,8 +37,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
             names = ["model.safetensors"]
         tensors: dict[str, Tensor] = {}
         for name in names:
-            with safe_open(folder / name, framework="pt") as file:
-                tensors.update((key, file.get_tensor(key)) for key in file.keys())  # noqa: SIM118
+            tensors.update(_mapped(folder / name))
     except FileNotFoundError as error:
         raise ModelError(
             f"{folder} has no weights in safetensors format ({Path(str(error)).name})",
@@ -59,6 +61,11 @@ def published_values(path: Path) -> dict[str, Any] | None:
         return None  # transformers says what is wrong with it
     named = isinstance(values, dict) and values.get("model_type") in FAMILIES
     return values if named else None
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 def load_config(
@@ -130,6 +137,7 @@ def load_model(
     dtype: torch.dtype | None = None,
     quantization: str | None = None,
     adapter: Path | None = None,
+    prepared: Path | None = None,
 ) -> NSAForCausalLM:
     """Build a model around mapped weights.
 
@@ -140,6 +148,8 @@ def load_model(
         dtype: Of the weights; as stored when None.
         quantization: One of `QUANTIZATIONS`, to store them in fewer bits; on a CPU alone.
         adapter: Folder of trained changes, the one that `config` was read with.
+        prepared: File of weights with these changes and in these bits already, in the place of
+            `adapter`; see `nsa_models.prepared`.
 
     Raises:
         ValueError: If there is no such quantization.
@@ -147,19 +157,20 @@ def load_model(
     """
     if quantization is not None and quantization not in QUANTIZATIONS:
         raise ValueError(f"quantization is {quantization!r}; valid are {QUANTIZATIONS}")
-    tensors, published = load_weights(folder), FAMILIES.get(config.source_family or "")
-    if published is not None:
-        tensors = {published.ours(name): tensor for name, tensor in tensors.items()}
-    assert config.head_dim is not None
-    tensors = split_fused(
-        tensors,
-        config.num_attention_heads * config.head_dim,
-        config.num_key_value_heads * config.head_dim,
-    )
+    published = FAMILIES.get(config.source_family or "")
+    tensors, evidence = _named_as_ours(load_weights(folder), config), None
+    if prepared is not None:
+        tensors |= _prepared(prepared)
+        evidence = tensors.pop(EVIDENCE, None)
     embedding = tensors.get("model.embed_tokens.weight")
     if config.tie_word_embeddings and embedding is not None:
         tensors.setdefault("lm_head.weight", embedding)
     model = buildable(folder, config)
+    if prepared is not None:
+        if config.tie_word_embeddings:
+            model.lm_head.weight = model.model.embed_tokens.weight
+        if quantization is not None:
+            quantize(model)
     wanted = model.state_dict()
     if adapter is not None:
         wanted = {name: x for name, x in wanted.items() if ".compression." not in name}
@@ -185,9 +196,35 @@ def load_model(
         apply_adapter(model, load_adapter(adapter))
     model.eval()
     model.requires_grad_(False)
-    if quantization is not None:
+    if prepared is not None:
+        model.evidence = None if evidence is None else evidence.to(device)
+    elif quantization is not None:
         quantize(model)
     return model
+
+
+def _named_as_ours(tensors: dict[str, Tensor], config: NSAConfig) -> dict[str, Tensor]:
+    """A checkpoint's tensors under our names, those that it holds as one apart."""
+    published = FAMILIES.get(config.source_family or "")
+    if published is not None:
+        tensors = {published.ours(name): tensor for name, tensor in tensors.items()}
+    assert config.head_dim is not None
+    return split_fused(
+        tensors,
+        config.num_attention_heads * config.head_dim,
+        config.num_key_value_heads * config.head_dim,
+    )
+
+
+def _prepared(path: Path) -> dict[str, Tensor]:
+    try:
+        return _mapped(path)
+    except Exception as error:
+        raise ModelError(
+            f"the prepared weights {path} cannot be read: {error}",
+            hint="remove the file; it is made again",
+            code="model_broken",
+        ) from error
 
 
 def random_model(

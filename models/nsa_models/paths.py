@@ -25,6 +25,21 @@ def models_folder() -> Path:
     return cache_root() / "models"
 
 
+def prepared_folder() -> Path:
+    """Where weights made ready once lie: an adapter merged in, or fewer bits."""
+    return models_folder() / "prepared"
+
+
+def partial_path(path: Path) -> Path:
+    """Where a file is written before it gets its name."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def lock_path(path: Path) -> Path:
+    """The lock that a process holds while it writes a file or removes it."""
+    return path.with_name(f".{path.name}.lock")
+
+
 def readings_folder() -> Path:
     """Where the readings of documents lie."""
     return cache_root() / "readings"

@@ -126,12 +126,12 @@ def _without_adapter(
 
 
 def _named(name: str, on_progress: Progress, on_note: Callable[[str], None]) -> ModelFolder:
-    from nsa_models.fetch import fetch_model
-
     entry = model_entry(name)
     folder = models_folder() / f"{name}-{entry.sha256[:12]}-{IMPORT_FORMAT}"
     if folder.is_dir():
         return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
+    from nsa_models.fetch import fetch_model
+
     gguf = fetch_model(
         entry,
         models_folder(),

@@ -14,10 +14,12 @@ from nsa_cli.commands import shared
 from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nsa_cli.shelf import Kept
 
 cache = typer.Typer(
-    help="""Kept readings and answers: what they take, how to remove them.
+    help="""What is kept: readings, answers, prepared weights. List, size, remove.
 
 \b
     nsa cache list
@@ -82,12 +84,14 @@ def show_command(
 def size_command(json: shared.Json = False) -> None:
     """What everything in the cache folder takes on disk."""
     from nsa_cli.shelf import answers_folder, disk_bytes
-    from nsa_models.paths import cache_root, models_folder, readings_folder
+    from nsa_models.paths import cache_root, models_folder, prepared_folder, readings_folder
 
+    prepared = disk_bytes(prepared_folder())
     sizes = {
         "readings": disk_bytes(readings_folder()),
         "answers": disk_bytes(answers_folder()),
-        "models": disk_bytes(models_folder()),
+        "models": disk_bytes(models_folder()) - prepared,
+        "prepared": prepared,
     }
     if json:
         shared.print_json({"folder": str(cache_root()), "bytes": sizes})
@@ -103,21 +107,22 @@ def rm_command(
         list[str] | None, typer.Argument(metavar="ID...", help="From `nsa cache list`.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All readings and all answers.")
+        bool, typer.Option("--all", help="All readings, answers and prepared weights.")
     ] = False,
     force: Force = False,
 ) -> None:
     """Remove kept readings."""
     import shutil
 
-    from nsa_cli.shelf import answers_folder, kept_readings, pick
+    from nsa_cli.shelf import answers_folder, kept_readings, pick, prepared_weights
 
     if bool(readings) == everything:
         raise UsageError("say which readings", hint="name some from `nsa cache list`, or --all")
     kept = kept_readings() if everything else pick(readings or [])
     what = f"{len(kept)} reading{'s' * (len(kept) != 1)}, {_megabytes(sum(k.bytes for k in kept))}"
-    shared.confirm(f"Remove {what}{', and all answers' * everything}?", force=force)
-    _remove(kept)
+    more = ", all answers, and weights that are made again when needed" * everything
+    shared.confirm(f"Remove {what}{more}?", force=force)
+    _remove(kept, prepared_weights() if everything else ())
     if everything:
         shutil.rmtree(answers_folder(), ignore_errors=True)
 
@@ -129,8 +134,8 @@ def prune_command(
     ] = "30d",
     force: Force = False,
 ) -> None:
-    """Remove readings and answers that were not used for a while."""
-    from nsa_cli.shelf import answers_folder, kept_readings
+    """Remove what was not used for a while."""
+    from nsa_cli.shelf import answers_folder, kept_readings, last_use, prepared_weights
 
     found = _AGE.fullmatch(older_than)
     if found is None:
@@ -138,18 +143,20 @@ def prune_command(
     since = time.time() - int(found[1]) * _SECONDS[found[2]]
     kept = [each for each in kept_readings() if each.used < since]
     answers = [path for path in answers_folder().glob("*.json") if path.stat().st_mtime < since]
-    if not kept and not answers:
+    weights = [path for path in prepared_weights() if last_use(path) < since]
+    if not kept and not answers and not weights:
         shared.note(f"nothing is older than {older_than}")
         return
     what = f"{len(kept)} readings, {_megabytes(sum(k.bytes for k in kept))}"
-    shared.confirm(f"Remove {what}, and {len(answers)} answers?", force=force)
-    _remove(kept)
+    more = f", {len(answers)} answers, and {len(weights)} prepared weights"
+    shared.confirm(f"Remove {what}{more}?", force=force)
+    _remove(kept, weights)
     for path in answers:
         path.unlink(missing_ok=True)
 
 
-def _remove(readings: Sequence[Kept]) -> None:
-    from nsa_cli.shelf import remove_folder
+def _remove(readings: Sequence[Kept], weights: Sequence[Path]) -> None:
+    from nsa_cli.shelf import remove_folder, remove_prepared
 
     freed = 0
     for kept in readings:
@@ -157,6 +164,11 @@ def _remove(readings: Sequence[Kept]) -> None:
             freed += kept.bytes
         else:
             shared.note(f"{kept.id} is being written by another process; left")
+    for path in weights:
+        size = remove_prepared(path)
+        if size is None:
+            shared.note(f"{path} is in use by another process; left")
+        freed += size or 0
     shared.note(f"{_megabytes(freed)} freed")
 
 

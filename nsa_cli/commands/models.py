@@ -154,7 +154,7 @@ def rm_command(
     force: Annotated[bool, typer.Option("--force", "-f", help="Do not ask.")] = False,
 ) -> None:
     """Remove a model from this machine."""
-    from nsa_cli.shelf import disk_bytes
+    from nsa_cli.shelf import disk_bytes, prepared_weights, remove_prepared
     from nsa_models.names import remove_name
     from nsa_models.paths import models_folder
 
@@ -167,13 +167,17 @@ def rm_command(
         if name not in MODELS:
             raise UsageError(f"there is no model {name}", hint="see `nsa models list`")
         raise UsageError(f"{name} is not on this machine", hint="see `nsa models list`")
-    size = sum(disk_bytes(p) if p.is_dir() else p.stat().st_size for p in paths)
+    prepared = [each for path in paths if path.is_dir() for each in prepared_weights(path)]
+    files = [*paths, *(path for path in prepared if path.exists())]
+    size = sum(disk_bytes(p) if p.is_dir() else p.stat().st_size for p in files)
     shared.confirm(f"Remove {name}, {size / 1e6:,.0f} MB?", force=force)
     for path in paths:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+    for path in prepared:
+        remove_prepared(path)
     shared.note(f"{name} is gone from {models_folder()}")
 
 

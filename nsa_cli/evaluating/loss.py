@@ -134,7 +134,7 @@ def measure_loss(
     """
     from nsa_cli.engine import pick_device
     from nsa_cli.fitting import fitting_config
-    from nsa_models.loading import load_model
+    from nsa_models.prepared import load_prepared
     from nsa_models.resolve import resolve_model
     from nsa_models.tokenizer import Tokenizer
 
@@ -153,12 +153,12 @@ def measure_loss(
         kind = attention_of(each)
         for length in sorted(plan.lengths):
             config = fitting_config(where, length, 0, each, emit)
-            model = load_model(
-                where.folder,
+            model = load_prepared(
+                where,
                 config,
                 device=pick_device(each.device),
                 quantization=each.quantization,
-                adapter=where.adapter,
+                on_note=lambda text: emit(Note(text=text)),
             )
             parts = windows(plan, length, tokenizer.encode)
             losses = []

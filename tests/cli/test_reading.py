@@ -22,6 +22,7 @@ from nsa_cli.events import Event, Note, Progress
 from nsa_cli.options import Options
 from nsa_cli.reading import Readings
 from nsa_cli.store import ANSWER_ROOM, ReadingStore
+from nsa_models.adapter import Adapter, save_adapter
 from nsa_models.cache import KVCache
 from nsa_models.errors import NsaError
 from nsa_models.loading import load_config, load_model
@@ -197,6 +198,40 @@ def test_other_settings_share_nothing(asker: Any, text_file: Path, other_model: 
     assert len(asker.readings) == 5
     again = asker(text_file)
     assert again.stats.reused_tokens == again.stats.document_tokens
+
+
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_prepared_weights_find_what_those_in_memory_have_read(
+    quantization: str | None,
+    asker: Any,
+    text_file: Path,
+    substance: Any,
+    tmp_path: Path,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(seed)
+    name = "lora.model.layers.0.self_attn.k_proj"
+    tensors = {f"{name}.a": torch.randn(2, 64), f"{name}.b": torch.randn(32, 2)}
+    tensors["evidence"] = torch.rand(2, 4)
+    adapter = Adapter(base="", settings={}, scale=1.0, tensors=tensors, about={})
+    save_adapter(tmp_path / "adapter", adapter)
+    options = {"adapter": str(tmp_path / "adapter"), "quantization": quantization}
+
+    def in_memory(where: Any, config: Any, **how: Any) -> NSAForCausalLM:
+        del how["on_note"]
+        return load_model(where.folder, config, adapter=where.adapter, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nsa_cli.session.load_prepared", in_memory)
+        first = asker(text_file, **options)
+    made = asker(text_file, **options)
+    assert [note for note in asker.notes if "merging the adapter" in note]
+    mapped = asker(text_file, **options)
+    assert asker.notes == []
+    for found in (made, mapped):
+        assert found.stats.reused_tokens == found.stats.document_tokens > 0
+        assert substance(found) == substance(first)
 
 
 def test_models_alike_but_for_their_weights_share_nothing(

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from nsa_models.paths import lock_path
 from nsa_models.registry import DEFAULT_MODEL, MODELS
 
 Run = Callable[..., tuple[int, str, str]]
@@ -86,6 +88,53 @@ def test_all_goes(nsa: Run, reading: dict[str, Any], cache_folder: Path) -> None
     assert nsa("cache", "rm", "--all", "--force")[0] == 0
     assert not (cache_folder / "readings" / reading["id"]).exists()
     assert not (cache_folder / "answers").exists()
+
+
+def prepare(cache_folder: Path, name: str) -> Path:
+    """A file of prepared weights of a model's folder."""
+    path = cache_folder / "models" / "prepared" / f"{name}.0123.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(200_000))
+    return path
+
+
+def test_prepared_weights_are_counted_and_go_when_unused(nsa: Run, cache_folder: Path) -> None:
+    used, old = prepare(cache_folder, "used"), prepare(cache_folder, "old")
+    cut = old.with_name(".cut.0123.safetensors.partial")  # by a process that was killed
+    cut.write_bytes(bytes(300_000))
+    for path in (old, cut):
+        os.utime(path, (0, 0))
+    sizes = json.loads(nsa("cache", "size", "--json")[1])["bytes"]
+    assert sizes["prepared"] >= 700_000
+    assert sizes["models"] < 100_000
+    assert "prepared weights 0.0 GB" in nsa("doctor")[1]
+    code, _, err = nsa("cache", "prune", "--force")
+    assert (code, err) == (0, "nsa: 0.5 MB freed\n")
+    assert used.exists()
+    assert not old.exists()
+    assert not cut.exists()
+    assert nsa("cache", "rm", "--all", "--force")[0] == 0
+    assert not used.exists()
+
+
+def test_prepared_weights_being_written_are_left(nsa: Run, cache_folder: Path) -> None:
+    path = prepare(cache_folder, "busy")
+    with FileLock(lock_path(path)):
+        code, _, err = nsa("cache", "rm", "--all", "--force")
+    assert code == 0
+    assert f"{path} is in use by another process; left" in err
+    assert path.exists()
+
+
+def test_a_model_goes_with_its_prepared_weights(nsa: Run, cache_folder: Path) -> None:
+    for name in ("mine", "mine-too"):
+        folder = cache_folder / "models" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    mine, other = prepare(cache_folder, "mine"), prepare(cache_folder, "mine-too")
+    assert nsa("models", "rm", "mine", "--force")[0] == 0
+    assert not mine.exists()
+    assert other.exists()
 
 
 def test_models(nsa: Run, cache_folder: Path) -> None:

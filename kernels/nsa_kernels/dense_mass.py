@@ -1,0 +1,66 @@
+"""Dense attention of a question to a long text, and the mass of each block, in one pass on a CPU.
+
+The few queries stay in the caches while the keys and values go by once, some thousands at a time;
+each part has a softmax of its own, and they are put together at the end. Nothing is copied for
+each head, and no row of scores is ever held in full.
+
+Letters: B batch, T query tokens, S key tokens, H query heads, G key/value groups, R = H / G,
+D head dim, N blocks, K keys of a part, P parts.
+
+Source: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax",
+arXiv 1805.02867; Dao et al. 2022, "FlashAttention", arXiv 2205.14135.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_SCORES_AT_ONCE = 2**21
+"""Scores of one part over all heads and queries: 8 MB."""
+
+
+def dense_with_mass(q: Tensor, k: Tensor, v: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Causal attention to every key, and the probability mass of each block of keys.
+
+    Products are in fp32 at least, since so few rows gain nothing from less.
+
+    Args:
+        q: (B, H, T, D), the last T of S positions.
+        k: (B, G, S, D).
+        v: (B, G, S, D).
+        size: Tokens of a block.
+
+    Returns:
+        Output (B, H, T, D) in the type of `q`, and mass (B, H, T, N) in fp32.
+    """
+    (batch, heads, queries), (groups, seq_len) = q.shape[:3], k.shape[1:3]
+    wide = torch.promote_types(q.dtype, torch.float32)
+    rows = (q.to(wide) / math.sqrt(q.shape[3])).unflatten(1, (groups, -1)).flatten(2, 3)
+    step = max(1, _SCORES_AT_ONCE // (batch * heads * queries) // size) * size
+    position = torch.arange(seq_len - queries, seq_len, device=q.device)
+    position = position.repeat(heads // groups)[:, None]
+    tops, outs, masses = [], [], []
+    for start in range(0, seq_len, step):
+        stop = min(start + step, seq_len)
+        scores = rows @ k[:, :, start:stop].to(wide).transpose(2, 3)  # (B, G, R * T, K)
+        if stop > seq_len - queries + 1:
+            future = torch.arange(start, stop, device=q.device) > position
+            scores.masked_fill_(future, float("-inf"))
+        # A query may see none of a part: its highest score must be a number all the same.
+        top = scores.amax(dim=3, keepdim=True).clamp(min=torch.finfo(wide).min)
+        scores.sub_(top).exp_()
+        tops.append(top)
+        outs.append(scores @ v[:, :, start:stop].to(wide))
+        whole = F.pad(scores, (0, -(stop - start) % size)) if (stop - start) % size else scores
+        masses.append(whole.unflatten(3, (-1, size)).sum(dim=4))
+    shares = (torch.stack(tops) - torch.stack(tops).amax(dim=0)).exp_()  # (P, B, G, R * T, 1)
+    mass = torch.cat([part * share for part, share in zip(masses, shares, strict=True)], dim=3)
+    total = mass.sum(dim=3, keepdim=True)
+    out = (torch.stack(outs) * shares).sum(dim=0) / total
+    shape = (heads // groups, queries)
+    out, mass = (x.unflatten(2, shape).flatten(1, 2) for x in (out, (mass / total).float()))
+    return out.to(q.dtype), mass
