@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from torch import Tensor
 
 from nsa_kernels import precision
 
 
 @pytest.mark.parametrize(
-    ("dtype", "rows", "units", "wanted"),
+    ("dtype", "rows", "narrow", "wanted"),
     [
         (torch.bfloat16, 128, False, True),
         (torch.bfloat16, 127, False, False),
@@ -17,8 +20,43 @@ from nsa_kernels import precision
         (torch.float32, 128, False, False),
     ],
 )
-def test_many_rows_of_bf16_without_matrix_units(
-    dtype: torch.dtype, rows: int, units: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
+def test_many_rows_of_bf16_where_fp32_is_quicker(
+    dtype: torch.dtype, rows: int, narrow: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "_matrix_units", lambda: units)
+    monkeypatch.setattr(precision, "_narrow_is_quicker", lambda: narrow)
     assert precision.widens(torch.empty(1, dtype=dtype), rows) is wanted
+
+
+@pytest.fixture
+def asked_anew() -> Iterator[None]:
+    """The machine is asked anew, and again after the test."""
+    precision._narrow_is_quicker.cache_clear()
+    yield
+    precision._narrow_is_quicker.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_anew")
+@pytest.mark.parametrize(
+    ("units", "instructions", "bf16_seconds", "wanted"),
+    [
+        (True, True, 9.0, True),
+        (False, False, 0.1, False),
+        (False, True, 0.1, True),
+        (False, True, 9.0, False),
+    ],
+)
+def test_what_the_machine_does_quicker(
+    units: bool,
+    instructions: bool,
+    bf16_seconds: float,
+    wanted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: units)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+
+    def seconds(a: Tensor, _: Tensor) -> float:
+        return bf16_seconds if a.dtype == torch.bfloat16 else 1.0
+
+    monkeypatch.setattr(precision, "_seconds", seconds)
+    assert precision._narrow_is_quicker() is wanted
