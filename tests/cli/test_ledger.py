@@ -127,6 +127,6 @@ def test_where_nothing_lights_up_the_whole_text_is_checked_before_it_is_answered
         damaged[strip + token * 64 + 9] ^= 4
     path.write_bytes(damaged)
     monkeypatch.setattr(
-        session.OpenText, "scores", lambda self, _: torch.zeros(-(-self.cache.length // 64))
+        session.OpenText, "scores", lambda self, _: torch.zeros(-(-len(self.text.ids) // 64))
     )
     assert substance(asker(text_file, answer_blocks=2)) == substance(expected)
