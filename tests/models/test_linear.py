@@ -18,12 +18,12 @@ def test_wide_products_are_at_least_as_exact(bias: bool, monkeypatch: pytest.Mon
         x.double(), layer.weight.double(), layer.bias.double() if bias else None
     )
     errors = {}
-    for units in (True, False):
-        monkeypatch.setattr(precision, "_matrix_units", lambda units=units: units)
+    for narrow in (True, False):
+        monkeypatch.setattr(precision, "_narrow_is_quicker", lambda narrow=narrow: narrow)
         with torch.inference_mode():
             out = layer(x)
         assert out.dtype == torch.bfloat16
-        errors[units] = float((out.double() - exact).square().mean())
+        errors[narrow] = float((out.double() - exact).square().mean())
     assert errors[False] <= errors[True] * 1.01
 
 
