@@ -88,11 +88,11 @@ def fit(
         )
     if options.yarn:
         return document, [text], fitting_config(where, len(text.ids), room, options, emit)
-    size = trained - max(room, ANSWER_ROOM if trained > 4 * ANSWER_ROOM else room)
-    size = size // config.select_block * config.select_block
+    behind = max(room, ANSWER_ROOM) if trained > 4 * ANSWER_ROOM else room
+    size = (trained - behind) // config.select_block * config.select_block
     if size < _LEAST_VOLUME:
         raise _too_long(where, len(text.ids) + room, trained)
-    volumes = [text] if len(text.ids) + room <= trained else prompter.volumes(document, size)
+    volumes = [text] if len(text.ids) + room <= trained else prompter.volumes(text, size)
     if len(volumes) > 1:
         emit(
             Note(

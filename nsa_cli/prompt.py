@@ -116,21 +116,21 @@ class Prompter:
         """All of a document."""
         return self.plain(document.text)
 
-    def volumes(self, document: Document, most: int) -> list[Text]:
-        """All of a document, in volumes that overlap a little.
+    def volumes(self, text: Text, most: int) -> list[Text]:
+        """A whole text, in volumes that overlap a little.
 
         Each begins as a text does, so that the model reads it as one.
 
         Args:
-            document: The text.
+            text: From `whole`.
             most: Tokens of a volume at most.
         """
-        ids, starts = self._tokenizer.encode_with_offsets(document.text)
-        own = most - len(self._before)
+        head = len(self._before)
+        ids, starts, own = text.ids[head:], text.characters[head:], most - head
         texts = []
         for first in range(0, max(1, len(ids) - OVERLAP_TOKENS), own - OVERLAP_TOKENS):
             part = slice(first, first + own)
-            end = int(starts[part.stop]) if part.stop < len(ids) else len(document.text)
+            end = int(starts[part.stop]) if part.stop < len(ids) else text.end
             texts.append(self._text([(ids[part], starts[part])], end))
         return texts
 

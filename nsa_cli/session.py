@@ -149,15 +149,12 @@ class Session:
             self.tokenizer.fingerprint,
             self.options,
         )
-        reused = 0
-        for text in texts if store is not None else ():
-            kept = store.find(text.ids) if store is not None else []
-            reused += kept[0][0] if kept else 0
+        found = [] if store is None else [store.find(text.ids) for text in texts]
         return estimate(
             config,
             self._where.folder,
             [len(text.ids) for text in texts],
-            reused=reused,
+            reused=sum(kept[0][0] for kept in found if kept),
             kept_in=None if store is None else store.root,
             memory_bytes=self.options.memory_bytes,
             device=pick_device(self.options.device),

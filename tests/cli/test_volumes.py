@@ -28,7 +28,7 @@ def test_volumes_cover_a_text_and_overlap(tiny_model: Path, prose: Any) -> None:
     document = read_text(prose(120).encode(), "a.txt")
     whole = prompter.whole(document)
     head = len(whole.ids) - whole.document_tokens
-    volumes = prompter.volumes(document, 1000)
+    volumes = prompter.volumes(whole, 1000)
     assert all(len(volume.ids) <= 1000 for volume in volumes)
     step = 1000 - head - OVERLAP_TOKENS
     for number, volume in enumerate(volumes):
@@ -52,7 +52,7 @@ def test_volumes_cover_a_text_and_overlap(tiny_model: Path, prose: Any) -> None:
 def test_a_text_that_fits_is_one_volume(tiny_model: Path) -> None:
     prompter = Prompter(Tokenizer.from_folder(tiny_model), None)
     document = read_text(b"It rained in March.", "a.txt")
-    [volume] = prompter.volumes(document, 1000)
+    [volume] = prompter.volumes(prompter.whole(document), 1000)
     assert np.array_equal(volume.ids, prompter.whole(document).ids)
     assert joined([volume], 64) is volume
 
