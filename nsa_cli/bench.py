@@ -1,6 +1,6 @@
-"""`nsa bench read`: reading, answering and their cost by length, NSA beside dense attention.
+"""`nsa bench read`: reading, answering and their cost by length, NSA beside its peers.
 
-Each measurement is a process of its own, so that its peak memory is its own; NSA and dense
+Each measurement is a process of its own, so that its peak memory is its own; NSA and its peers
 alternate, so that a machine whose speed drifts treats both alike.
 """
 
@@ -10,31 +10,23 @@ import json
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nsa_cli import __version__
+from nsa_cli.bench_llama import llama_version, wanted_gguf
 from nsa_models.errors import NsaError, UsageError
+from nsa_models.resolve import gguf_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
+    from nsa_cli.bench_measure import Row
 
-    from nsa_models.cache import KVCache
-    from nsa_models.modeling import NSAForCausalLM
+_CHILD = "from nsa_cli.bench_measure import measure_here; measure_here()"
 
-_CHILD = "from nsa_cli.bench import measure_here; measure_here()"
-
-Row = dict[str, Any]
-
-ATTENTIONS = ("nsa", "dense")
-
-_QUESTION_TOKENS = 32
-_ANSWER_TOKENS = {"cpu": 17, "cuda": 129}
-_WARM_TOKENS = {"cpu": 64, "cuda": 140_000}
-"""Tokens that are read beforehand: on CUDA past those from which on NSA's kernels are others."""
+ATTENTIONS = ("nsa", "dense", "llama.cpp")
+"""What may be measured: NSA, the same program with dense attention, and llama.cpp."""
 
 
 def bench_read(
@@ -44,10 +36,11 @@ def bench_read(
     on_row: Callable[[Row], None],
     quantization: str | None = None,
     *,
+    attentions: Sequence[str] | None = None,
     random_weights: bool = False,
     answer_blocks: int | None = None,
 ) -> dict[str, Any]:
-    """Measure both kinds of attention at every length.
+    """Measure kinds of attention at every length.
 
     Args:
         lengths: Tokens to read.
@@ -55,18 +48,27 @@ def bench_read(
         device: `auto`, `cpu` or `cuda`.
         on_row: Called with each measurement as it is made.
         quantization: How weights are stored in fewer bits; None as they are.
+        attentions: Of `ATTENTIONS`; those that this machine and the model can do when None.
         random_weights: Whether to take only the model's shape, with random weights.
         answer_blocks: Blocks that questions attend to after NSA's reading; None for all.
 
     Returns:
-        `rows`, `ratios` and `decode_ratios` (NSA over dense, by length), `notes` and `versions`.
+        `rows`; `ratios` and `decode_ratios` (NSA over dense, by length), the same over llama.cpp
+        with `llama_` before their names; `notes` and `versions`.
 
     Raises:
+        UsageError: If llama.cpp was asked for and cannot be had.
         NsaError: If a measurement fails.
     """
+    if attentions is None:
+        own_weights = not random_weights and quantization is None
+        comparable = own_weights and llama_version() is not None and gguf_of(model) is not None
+        attentions = ATTENTIONS if comparable else ATTENTIONS[:2]
+    if "llama.cpp" in attentions:
+        wanted_gguf(model)
     rows: list[Row] = []
     for length in lengths:
-        for attention in ATTENTIONS:
+        for attention in attentions:
             request = {
                 "length": length,
                 "attention": attention,
@@ -89,19 +91,22 @@ def bench_read(
             on_row(rows[-1])
     return {
         "rows": rows,
-        "ratios": _ratios(rows, "prefill_tokens_per_second"),
-        "decode_ratios": _ratios(rows, "decode_tokens_per_second"),
+        "ratios": _ratios(rows, "prefill_tokens_per_second", "dense"),
+        "decode_ratios": _ratios(rows, "decode_tokens_per_second", "dense"),
+        "llama_ratios": _ratios(rows, "prefill_tokens_per_second", "llama.cpp"),
+        "llama_decode_ratios": _ratios(rows, "decode_tokens_per_second", "llama.cpp"),
         "notes": _notes(rows),
         "versions": _versions(),
     }
 
 
-def _ratios(rows: Sequence[Row], of: str) -> dict[str, float]:
-    """NSA over dense, by length."""
+def _ratios(rows: Sequence[Row], of: str, peer: str) -> dict[str, float]:
+    """NSA over a peer, by length, where both were measured."""
     speed = {(row["length"], row["attention"]): row[of] for row in rows}
-    lengths = dict.fromkeys(row["length"] for row in rows)
     return {
-        str(length): round(speed[length, "nsa"] / speed[length, "dense"], 3) for length in lengths
+        str(length): round(speed[length, "nsa"] / value, 3)
+        for (length, attention), value in speed.items()
+        if attention == peer and (length, "nsa") in speed
     }
 
 
@@ -118,117 +123,6 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def measure_here() -> None:
-    """Measure in this process; the request comes on standard input as JSON."""
-    json.dump(measure(json.load(sys.stdin)), sys.stdout)
-
-
-def measure(request: dict[str, Any]) -> Row:
-    """Read random tokens and put questions to them; the request's keys are those of `bench_read`.
-
-    Raises:
-        NsaError: If the model or the device cannot be had.
-    """
-    import torch
-
-    from nsa_cli.engine import pick_device
-    from nsa_cli.memory import peak_memory_bytes
-    from nsa_models.extension import extend_context, longest_context
-    from nsa_models.loading import load_config, random_model
-    from nsa_models.prepared import load_prepared
-    from nsa_models.resolve import resolve_model
-
-    length, attention = int(request["length"]), request["attention"]
-    asked = request["answer_blocks"]
-    settings: dict[str, int | None] = {} if asked is None else {"answer_select_count": asked}
-    if attention == "dense":
-        settings = {"select_count": None, "answer_select_count": None}
-    where = resolve_model(request["model"], on_progress=lambda *_: None, on_note=lambda _: None)
-    config, family = load_config(where.folder, where.adapter, **settings)
-    trained = config.max_position_embeddings
-    if trained < length and trained < longest_context(config, family):
-        extend_context(config, family)
-    device = pick_device(request["device"])
-    on_cuda = device.type == "cuda"
-    if request["random_weights"]:
-        model = random_model(config, device=device)
-    else:
-        model = load_prepared(
-            where,
-            config,
-            device=device,
-            quantization=request["quantization"],
-            on_note=lambda _: None,
-        )
-    ids = torch.randint(0, config.vocab_size, (length,), dtype=torch.int32)
-    # Kernels are compiled at first use.
-    warm = ids[: _WARM_TOKENS[device.type] if attention == "nsa" or not on_cuda else 8192]
-    _ask(model, _read(model, warm, _QUESTION_TOKENS + 4), 4)
-    if on_cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    answer = _ANSWER_TOKENS[device.type]
-    began = time.monotonic()
-    cache = _read(model, ids, _QUESTION_TOKENS + answer)
-    seconds = time.monotonic() - began
-    first, _ = _ask(model, cache, answer)
-    again, speed = _ask(model, cache, answer)
-    return {
-        "length": length,
-        "attention": attention,
-        "quantization": request["quantization"],
-        "random_weights": request["random_weights"],
-        "answer_blocks": config.answer_select_count,
-        "trained_tokens": trained,
-        "prefill_tokens_per_second": round(length / seconds, 1),
-        "prefill_seconds": round(seconds, 2),
-        "first_token_seconds": round(seconds + first, 2),
-        "second_first_token_seconds": round(again, 4),
-        "decode_tokens_per_second": round(speed, 2),
-        "cache_bytes": 2 * cache.keys[..., :length, :].numel() * cache.keys.element_size(),
-        "peak_memory_bytes": peak_memory_bytes(),
-        "peak_device_memory_bytes": torch.cuda.max_memory_allocated() if on_cuda else None,
-        "device": torch.cuda.get_device_name() if on_cuda else "cpu",
-    }
-
-
-def _read(model: NSAForCausalLM, ids: Tensor, room: int) -> KVCache:
-    """Read some tokens into a cache of their own, with room behind, and wait for the device."""
-    import torch
-
-    from nsa_models.generation import prefill
-    from nsa_models.placement import new_cache
-
-    cache = new_cache(model.config, len(ids) + room, model.dtype, model.device)
-    for _ in prefill(model, ids, cache):
-        pass
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
-    return cache
-
-
-def _ask(model: NSAForCausalLM, cache: KVCache, tokens: int) -> tuple[float, float]:
-    """Put a random question to what was read, and leave the cache as it was.
-
-    Nothing is drafted: random text repeats itself more than an answer does.
-
-    Returns:
-        Seconds to the first token, and tokens a second from the third on: a CUDA device captures
-        the step while it makes the second.
-    """
-    import torch
-
-    from nsa_models.generation import decode
-
-    length = cache.length
-    question = torch.randint(0, model.config.vocab_size, (_QUESTION_TOKENS,))
-    began = time.monotonic()
-    steps = decode(model, question, cache, max_tokens=tokens, stop_ids=frozenset(), draft_tokens=0)
-    times = [time.monotonic() for _ in steps]
-    cache.truncate(length)
-    return times[0] - began, (len(times) - 2) / (times[-1] - times[1])
-
-
 def save_plot(result: dict[str, Any], path: Path) -> None:
     """Draw reading speed by length, a line for each kind of attention.
 
@@ -243,7 +137,7 @@ def save_plot(result: dict[str, Any], path: Path) -> None:
         ) from error
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for attention in ATTENTIONS:
+    for attention in dict.fromkeys(row["attention"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["attention"] == attention]
         lengths = [row["length"] for row in rows]
         speeds = [row["prefill_tokens_per_second"] for row in rows]
@@ -267,11 +161,12 @@ def print_table(result: dict[str, Any]) -> None:
 
     heads = (
         *("\ntokens", "\nattention", "read\ntok/s", "read\ns", "first\nword s"),
-        *("again\ns", "decode\ntok/s", "cache\nGB", "peak\nGB", "\nratio"),
+        *("again\ns", "decode\ntok/s", "cache\nGB", "peak\nGB", "NSA's\nratio"),
     )
     table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in result["rows"]:
-        ratio = result["ratios"][str(row["length"])] if row["attention"] == "nsa" else 1.0
+        ratios = result["llama_ratios" if row["attention"] == "llama.cpp" else "ratios"]
+        compared = row["attention"] != "nsa" and str(row["length"]) in ratios
         table.add_row(
             f"{row['length']:,}",
             row["attention"],
@@ -280,9 +175,9 @@ def print_table(result: dict[str, Any]) -> None:
             f"{row['first_token_seconds']:.1f}",
             f"{row['second_first_token_seconds']:.2f}",
             f"{row['decode_tokens_per_second']:.1f}",
-            f"{row['cache_bytes'] / 1e9:.2f}",
+            "" if row["cache_bytes"] is None else f"{row['cache_bytes'] / 1e9:.2f}",
             f"{(row['peak_device_memory_bytes'] or row['peak_memory_bytes']) / 1e9:.2f}",
-            f"{ratio:.2f}",
+            f"{ratios[str(row['length'])]:.2f}" if compared else "",
         )
     console = Console(highlight=False)
     console.print(table)
@@ -297,12 +192,13 @@ def print_table(result: dict[str, Any]) -> None:
 
 
 def _versions() -> dict[str, str]:
-
     import torch
 
+    llama = llama_version()
     return {
         "nsa": __version__,
         "torch": torch.__version__,
+        **({"llama-cpp-python": llama} if llama else {}),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }

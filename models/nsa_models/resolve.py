@@ -153,6 +153,17 @@ def _imported(name: str, gguf: Path, folder: Path, on_progress: Progress) -> Mod
     return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
 
 
+def gguf_of(name: str) -> Path | None:
+    """The GGUF file that a model on this machine was made from, if it was and the file is here.
+
+    Args:
+        name: As `resolve_model` takes it.
+    """
+    path = models_folder() / f"{name}.gguf" if name in MODELS else own_names().get(name, Path(name))
+    path = path.expanduser()
+    return path if path.suffix == ".gguf" and path.is_file() else None
+
+
 def _from_hub(name: str, on_note: Callable[[str], None]) -> ModelFolder:
     folder = from_hub(name, on_note=on_note)
     return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))

@@ -22,6 +22,14 @@ def bench_read_command(
     lengths: Annotated[
         str, typer.Option("--lengths", help="Tokens to read, separated by commas.")
     ] = "8192,30000",
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            "--attention",
+            help="Of nsa, dense, llama.cpp, separated by commas.",
+            show_default="all that can be had here",
+        ),
+    ] = None,
     model: shared.Model = DEFAULT_MODEL,
     device: shared.Device = "auto",
     quantize: shared.Quantize = None,
@@ -38,16 +46,23 @@ def bench_read_command(
     ] = None,
     json: shared.Json = False,
 ) -> None:
-    """Reading speed by length, NSA beside dense attention, in processes of their own."""
+    """Reading speed by length, NSA beside dense attention and llama.cpp."""
     shared.check_device(device)
     shared.check_quantize(quantize)
     wanted = shared.numbers("--lengths", lengths)
-    from nsa_cli.bench import bench_read, print_table, save_plot, show_row
+    from nsa_cli.bench import ATTENTIONS, bench_read, print_table, save_plot, show_row
 
+    attentions = None if attention is None else [x.strip() for x in attention.split(",")]
+    if unknown := set(attentions or ()).difference(ATTENTIONS):
+        raise UsageError(
+            f"--attention {', '.join(sorted(unknown))} is unknown",
+            hint="name some of " + ", ".join(ATTENTIONS),
+        )
     if random_weights and quantize is not None:
         raise UsageError("--random-weights and --quantize do not go together", hint="leave one out")
     result = bench_read(
         *(wanted, model, device, show_row, quantize),
+        attentions=attentions,
         random_weights=random_weights,
         answer_blocks=answer_blocks,
     )
