@@ -14,7 +14,7 @@ from nsa_models.tasks import (
     GENERATORS,
     Article,
     Example,
-    Paragraph,
+    distinct_questions,
     hidden_questions,
     of_split,
     read_articles,
@@ -26,12 +26,15 @@ from nsa_models.training.lessons import Asked, Lesson
 _PROSE_CHARACTERS = 4_000_000
 _BOOK_CHARACTERS = 600_000
 
+_CLOSE_CHARACTERS = 4300
+_CLOSE_QUESTIONS = 6
+
 _MIX = {
-    "questions": 0.45, "close": 0.15, "similar": 0.14, "needle": 0.06, "values": 0.06,
-    "variables": 0.05, "aggregation": 0.03, "reading": 0.06,
+    "close": 0.75, "questions": 0.12, "similar": 0.045, "needle": 0.02, "values": 0.02,
+    "variables": 0.015, "aggregation": 0.01, "reading": 0.02,
 }  # fmt: skip
-"""How often each kind of lesson comes. `close` is a question about a paragraph or two, as the
-passages are that an answer is decoded from."""
+"""How often each kind of lesson comes. `close` asks about a few paragraphs, as the passages are
+that an answer is decoded from; so short a lesson takes a fifth of the time of a long one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ def load_material(questions: Path, texts: Sequence[Path]) -> Material:
     for path in texts:
         rows = read_lines(path)
         prose += [tuple(paragraphs(str(row["text"])[:_BOOK_CHARACTERS])) for row in rows]
-    articles = of_split(read_articles(questions), "train")
+    articles = distinct_questions(of_split(read_articles(questions), "train"))
     return Material(articles=tuple(articles), prose=tuple(prose))
 
 
@@ -137,28 +140,36 @@ def lessons(
 
 
 def close_questions(articles: Sequence[Article], seed: int) -> tuple[Example, ...]:
-    """Questions about one paragraph of a few, apart in their article: as passages are."""
+    """Questions about a few paragraphs that stand apart, as passages do that a look has found.
+
+    They are of one article, in its order, or of several.
+    """
     rng = random.Random(f"close {seed}")
-    able = [each for article in articles for each in _with_questions(article)]
-    article, paragraph = able[rng.randrange(len(able))]
-    others = rng.sample(article.paragraphs, min(len(article.paragraphs), rng.randint(1, 5)))
-    kept = {id(each) for each in (*others, paragraph)}
-    parts = [each for each in article.paragraphs if id(each) in kept]
-    context, span = "", (0, 0)
-    for part in parts:
+    able = [article for article in articles if any(each.questions for each in article.paragraphs)]
+    weights = [sum(len(each.questions) for each in article.paragraphs) for article in able]
+    article = rng.choices(able, weights)[0]
+    asked = rng.choice([each for each in article.paragraphs if each.questions])
+    mixed, many = rng.random() < 0.5, rng.randint(0, 6)
+    others = [rng.choice((rng.choice(able) if mixed else article).paragraphs) for _ in range(many)]
+    parts, length = {asked: rng.random()}, len(asked.text)
+    for part in others:
+        if part not in parts and length + len(part.text) <= _CLOSE_CHARACTERS:
+            parts[part] = rng.random()
+            length += len(part.text)
+    if mixed:
+        ordered = sorted(parts, key=lambda each: parts[each])
+    else:
+        ordered = [each for each in article.paragraphs if each in parts]
+    context, found = "", []
+    for part in ordered:
         context += "\n...\n" if context else ""
-        if part is paragraph:
-            span = (len(context), len(context) + len(part.text))
+        span = (len(context), len(context) + len(part.text))
         context += part.text
-    some = rng.sample(paragraph.questions, min(len(paragraph.questions), rng.randint(1, 4)))
+        found += [(question, answers, span) for question, answers in part.questions]
     return tuple(
         Example(context=context, question=question, answers=answers, evidence=(span,), task="close")
-        for question, answers in some
+        for question, answers, span in rng.sample(found, min(len(found), _CLOSE_QUESTIONS))
     )
-
-
-def _with_questions(article: Article) -> list[tuple[Article, Paragraph]]:
-    return [(article, each) for each in article.paragraphs if each.questions]
 
 
 def reading(prompter: Prompter, material: Material, tokens: int, seed: int) -> Lesson:

@@ -19,6 +19,7 @@ from nsa_models.tasks import (
     GENERATORS,
     Article,
     Example,
+    distinct_questions,
     hidden_questions,
     of_split,
     read_articles,
@@ -220,7 +221,7 @@ def load_haystack(path: str | None, longest: int, seed: int) -> tuple[list[str],
 
 
 def load_articles(path: Path, *, held_out: bool) -> list[Article]:
-    """Articles with questions from a file.
+    """Articles with the questions from a file that are asked about one of them alone.
 
     Args:
         path: See `nsa_models.tasks.read_articles`.
@@ -233,6 +234,7 @@ def load_articles(path: Path, *, held_out: bool) -> list[Article]:
     articles = read_articles(path)
     if held_out:
         articles = of_split(articles, "eval")
+    articles = distinct_questions(articles)
     if not any(each.questions for article in articles for each in article.paragraphs):
         raise UsageError(
             f"{path} has no question to ask",

@@ -90,10 +90,16 @@ def test_every_kind_of_lesson_comes_and_none_of_what_is_held_out(
 
 def test_close_questions_bring_their_paragraph(lesson_data: tuple[Path, Path]) -> None:
     material = load_material(lesson_data[0], [])
-    for seed in range(5):
-        for example in close_questions(material.articles, seed):
+    several = set()
+    for seed in range(12):
+        examples = close_questions(material.articles, seed)
+        assert 1 <= len(examples) <= 6
+        for example in examples:
+            assert example.context == examples[0].context
             start, stop = example.evidence[0]
             assert example.answers[0] in example.context[start:stop]
+        several.add("\n...\n" in examples[0].context)
+    assert several == {True, False}
 
 
 def test_a_missing_file_is_told_of(tmp_path: Path) -> None:

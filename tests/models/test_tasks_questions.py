@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from nsa_models.errors import UnreadableError
-from nsa_models.tasks import Article, Paragraph, hidden_questions, of_split, read_articles
+from nsa_models.tasks import (
+    Article,
+    Paragraph,
+    distinct_questions,
+    hidden_questions,
+    of_split,
+    read_articles,
+)
 
 ARTICLES = [
     Article(
@@ -67,6 +74,21 @@ def test_the_splits_share_no_article_and_leave_none_out() -> None:
     assert titles == sorted(article.title for article in ARTICLES)
     with pytest.raises(ValueError, match="'test'"):
         of_split(ARTICLES, "test")  # type: ignore[arg-type]
+
+
+def test_what_is_asked_about_several_articles_is_left_out() -> None:
+    """Twice about one article is no reason; capitals and spaces make no difference."""
+
+    def article(title: str, *questions: str) -> Article:
+        asked = tuple((question, ("Ada",)) for question in questions)
+        parts = (Paragraph(text="A.", questions=asked), Paragraph(text="B.", questions=asked[:1]))
+        return Article(title=title, paragraphs=parts)
+
+    left = distinct_questions([article("S", "Why?", "Who  is it?"), article("T", "who is it?")])
+    assert [[[q for q, _ in p.questions] for p in each.paragraphs] for each in left] == [
+        [["Why?"], ["Why?"]],
+        [[], []],
+    ]
 
 
 def test_articles_without_questions_are_refused() -> None:

@@ -16,7 +16,14 @@ from collections.abc import Callable
 
 from nsa_models.tasks.example import CHARACTERS_PER_TOKEN, Example, Split
 from nsa_models.tasks.needles import needle, several_values, similar_needles
-from nsa_models.tasks.questions import Article, Paragraph, hidden_questions, of_split, read_articles
+from nsa_models.tasks.questions import (
+    Article,
+    Paragraph,
+    distinct_questions,
+    hidden_questions,
+    of_split,
+    read_articles,
+)
 from nsa_models.tasks.tracing import aggregation, variable_tracking
 
 GENERATORS: dict[str, Callable[..., tuple[Example, ...]]] = {
@@ -36,6 +43,7 @@ __all__ = [
     "Paragraph",
     "Split",
     "aggregation",
+    "distinct_questions",
     "hidden_questions",
     "needle",
     "of_split",

@@ -8,8 +8,9 @@ import lzma
 import random
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,32 @@ def of_split(articles: Sequence[Article], split: Split) -> list[Article]:
         for article in articles
         if (zlib.crc32(article.title.encode()) % _HELD_OUT == 0) == (split == "eval")
     ]
+
+
+def distinct_questions(articles: Sequence[Article]) -> list[Article]:
+    """Articles without what is asked about several of them in the same words.
+
+    Among the others such a question does not say which one is meant.
+    """
+    counts = Counter(
+        asked
+        for article in articles
+        for asked in {_key(each) for part in article.paragraphs for each, _ in part.questions}
+    )
+    return [
+        replace(
+            article,
+            paragraphs=tuple(
+                replace(part, questions=tuple(q for q in part.questions if counts[_key(q[0])] == 1))
+                for part in article.paragraphs
+            ),
+        )
+        for article in articles
+    ]
+
+
+def _key(question: str) -> str:
+    return " ".join(question.casefold().split())
 
 
 def hidden_questions(
