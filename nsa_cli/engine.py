@@ -97,7 +97,7 @@ def look(scores: Tensor, text: Text, document: Document, size: int) -> list[Pass
     """The passages that a question lights on.
 
     Args:
-        scores: (N,), from `block_scores`.
+        scores: (N,), from `OpenText.scores`.
         text: What was read.
         document: Where it comes from.
         size: Tokens of a block.
@@ -106,8 +106,7 @@ def look(scores: Tensor, text: Text, document: Document, size: int) -> list[Pass
     if text.document_tokens > CLOSE_TOKENS and document.pieces[-1].page is None:
         # The end of a log is where things went wrong: it is taken in.
         ends = set(range(len(scores) - 2 * per, len(scores)))
-    rest = rested(scores, text, size)
-    runs = best_runs(rest, _CLOSE_BLOCKS * per, _CLOSE_MARGIN * per, ends)
+    runs = best_runs(scores, _CLOSE_BLOCKS * per, _CLOSE_MARGIN * per, ends)
     if not runs and text.document_tokens <= CLOSE_TOKENS:
         return [Passage(start=0, end=len(document.text), score=1.0)]
     return passages_of(runs, text, document, size)
@@ -120,7 +119,7 @@ def rested(scores: Tensor, text: Text, size: int) -> Tensor:
     tells nothing; a text that is answered from directly has none.
 
     Args:
-        scores: (N,), from `OpenText.scores`.
+        scores: (N,), from `block_scores`.
         text: What was read.
         size: Tokens of a block.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from nsa_models.tasks import (
 )
 from nsa_models.tasks.haystack import documentation, paragraphs
 from nsa_models.tasks.questions import read_lines
-from nsa_models.training.lessons import Asked, Lesson
+from nsa_models.training.lessons import Asked, Lesson, Step
 
 _PROSE_CHARACTERS = 4_000_000
 _BOOK_CHARACTERS = 600_000
@@ -29,12 +29,15 @@ _BOOK_CHARACTERS = 600_000
 _CLOSE_CHARACTERS = 4300
 _CLOSE_QUESTIONS = 6
 
+_CLOSE_TOGETHER = 12
+_MADE_QUESTIONS = 12
+
 _MIX = {
-    "close": 0.75, "questions": 0.12, "similar": 0.045, "needle": 0.02, "values": 0.02,
-    "variables": 0.015, "aggregation": 0.01, "reading": 0.02,
+    "close": 0.35, "questions": 0.30, "similar": 0.11, "needle": 0.06, "values": 0.05,
+    "variables": 0.04, "aggregation": 0.03, "reading": 0.06,
 }  # fmt: skip
-"""How often each kind of lesson comes. `close` asks about a few paragraphs, as the passages are
-that an answer is decoded from; so short a lesson takes a fifth of the time of a long one."""
+"""How often each kind of step comes. `close` asks about a few paragraphs, as the passages are that
+an answer is decoded from, in several short lessons at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +71,13 @@ def load_material(questions: Path, texts: Sequence[Path]) -> Material:
     return Material(articles=tuple(articles), prose=tuple(prose))
 
 
-def lesson_of(
-    prompter: Prompter, examples: Sequence[Example], size: int, *, task: str | None = None
-) -> Lesson:
+def lesson_of(prompter: Prompter, examples: Sequence[Example], size: int) -> Lesson:
     """Examples with the same context as one lesson.
 
     Args:
         prompter: Of the model that learns.
         examples: At least one.
         size: Tokens of a selection block.
-        task: The kind; the examples' own when None.
     """
     text = prompter.plain(examples[0].context)
     ids, spans = prompter.lesson([(each.question, each.target) for each in examples])
@@ -96,7 +96,7 @@ def lesson_of(
         document=(int(own[0]), int(own[-1]) + 1),
         instruction=(behind, asked[0].question[0]),
         asked=asked,
-        task=task or examples[0].task,
+        task=examples[0].task,
     )
 
 
@@ -110,33 +110,52 @@ def blocks_of(text: Text, spans: Sequence[tuple[int, int]], size: int) -> tuple[
 
 
 def lessons(
-    prompter: Prompter, material: Material, lengths: Sequence[int], size: int, seed: int
-) -> Iterator[Lesson]:
-    """Lessons without end, of every kind, each of a random one of some lengths in tokens."""
+    prompter: Prompter,
+    material: Material,
+    lengths: Sequence[int],
+    size: int,
+    seed: int,
+    *,
+    short: bool = True,
+) -> Iterator[Step]:
+    """What a model learns from, step by step, without end.
+
+    Args:
+        prompter: Of the model that learns.
+        material: What lessons are made of.
+        lengths: Tokens that long lessons may have.
+        size: Tokens of a selection block.
+        seed: The same seed makes the same lessons.
+        short: Whether there are short lessons too, some of them in one step.
+    """
     rng = random.Random(seed)
-    makers: dict[str, Callable[[int, int], Lesson]] = {
-        "questions": lambda tokens, n: lesson_of(
-            prompter,
-            hidden_questions(material.articles, tokens=tokens, seed=n, count=max(4, tokens // 512)),
-            size,
-        ),
-        "close": lambda _, n: lesson_of(
-            prompter, close_questions(material.articles, n), size, task="close"
-        ),
-        "reading": lambda tokens, n: reading(prompter, material, tokens, n),
-    }
+    mix = {kind: share for kind, share in _MIX.items() if short or kind != "close"}
     while True:
-        kind = rng.choices(list(_MIX), weights=list(_MIX.values()))[0]
+        kind = rng.choices(list(mix), weights=list(mix.values()))[0]
         number, tokens = rng.randrange(2**31), rng.choice(lengths)
-        make = makers.get(kind)
-        if make is not None:
-            yield make(tokens, number)
+        if kind == "close":
+            together = [
+                close_questions(material.articles, number + n) for n in range(_CLOSE_TOGETHER)
+            ]
+            yield [lesson_of(prompter, each, size) for each in together]
+        elif kind == "reading":
+            yield [reading(prompter, material, tokens, number)]
         else:
-            hay = random.Random(number).choice(material.prose)
-            examples = GENERATORS[kind](hay, tokens=tokens, seed=number, split="train")
-            same = [each for each in examples if each.context == examples[0].context]
-            rng.shuffle(same)
-            yield lesson_of(prompter, same[:12], size)
+            yield [lesson_of(prompter, _long(kind, material, tokens, number, rng), size)]
+
+
+def _long(
+    kind: str, material: Material, tokens: int, number: int, rng: random.Random
+) -> Sequence[Example]:
+    """Examples about one long text."""
+    if kind == "questions":
+        count = max(4, tokens // 512)
+        return hidden_questions(material.articles, tokens=tokens, seed=number, count=count)
+    hay = random.Random(number).choice(material.prose)
+    examples = GENERATORS[kind](hay, tokens=tokens, seed=number, split="train")
+    same = [each for each in examples if each.context == examples[0].context]
+    rng.shuffle(same)
+    return same[:_MADE_QUESTIONS]
 
 
 def close_questions(articles: Sequence[Article], seed: int) -> tuple[Example, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ from nsa_cli.places import place
 from nsa_cli.plan import Estimate, check_fits, estimate, weights_dtype
 from nsa_cli.prompt import Prompter, Question, Text, joined
 from nsa_cli.reading import open_store
+from nsa_cli.relevance import Bm25, block_spans, relevance
 from nsa_cli.store import ANSWER_ROOM
 from nsa_cli.verbose import log
 from nsa_cli.volumes import Volume, read_volumes
@@ -220,6 +221,7 @@ class OpenText:
     room: int
     load_seconds: float
     read_seconds: float
+    _words: Bm25 | None = field(default=None, init=False)
 
     @property
     def tokens(self) -> int:
@@ -231,14 +233,28 @@ class OpenText:
         """Those that did not have to be read."""
         return sum(volume.reused_tokens for volume in self.volumes)
 
-    def scores(self, asked: Question) -> Tensor:
+    @property
+    def words(self) -> Bm25:
+        """The blocks by their words."""
+        if self._words is None:
+            spans = block_spans(self.text, self.loaded.model.config.select_block)
+            self._words = Bm25([self.document.text[start:end] for start, end in spans])
+        return self._words
+
+    def scores(self, question: str) -> Tensor:
+        """How well each block goes with a question: (N,); see `relevance`."""
+        attention = self.attention(self.session.prompter.question(question))
+        size = self.loaded.model.config.select_block
+        return relevance(rested(attention, self.text, size), self.words.scores(question))
+
+    def attention(self, asked: Question) -> Tensor:
         """How much attention a question gives each block: (N,); see `block_scores`.
 
         A block of a kept reading that turns out to be damaged is read anew.
         """
-        return torch.cat([self._scores(volume, asked) for volume in self.volumes])
+        return torch.cat([self._attention(volume, asked) for volume in self.volumes])
 
-    def _scores(self, volume: Volume, asked: Question) -> Tensor:
+    def _attention(self, volume: Volume, asked: Question) -> Tensor:
         model = self.loaded.model
         try:
             return block_scores(model, volume.cache, volume.text, asked)
@@ -285,7 +301,7 @@ class OpenText:
         asked = prompter.question(question, earlier, instructions)
         started = time.monotonic()
         if scores is None:
-            scores = self.scores(prompter.question(question))
+            scores = self.scores(question)
         found = look(scores, self.text, self.document, size)
         passages = _with(found, turns[-1].passage if turns else None)
         whole = self.text.document_tokens <= CLOSE_TOKENS
@@ -322,10 +338,8 @@ class OpenText:
             query: What to look for, in words or as a question.
             top: Passages at most.
         """
-        asked = self.session.prompter.question(query)
         size = self.loaded.model.config.select_block
-        scores = rested(self.scores(asked), self.text, size)
-        found = passages_of(best_runs(scores, top, 0), self.text, self.document, size)
+        found = passages_of(best_runs(self.scores(query), top, 0), self.text, self.document, size)
         matches = []
         for passage in sorted(found, key=lambda each: each.score, reverse=True):
             start, end = best_sentence(self.document, passage, "", query)

@@ -90,7 +90,7 @@ def summarize(
     prompter = text.session.prompter
     size = text.loaded.model.config.select_block
     look = prompter.question(focus or _ABOUT)
-    scores = text.scores(look)
+    scores = text.attention(look)
     asked = prompter.question(request(focus))
     said: set[str] = set()
     for part in _parts(text, scores, LENGTHS[length], outline=outline, focused=bool(focus)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from nsa_models.modeling import NSAForCausalLM
 from nsa_models.registry import MODELS
 from nsa_models.resolve import ModelFolder
 from nsa_models.tokenizer import Tokenizer
-from nsa_models.training.lessons import Lesson
+from nsa_models.training.lessons import Step
 from nsa_models.training.objectives import Learner, Means
 from nsa_models.training.recipe import TARGETS, Course, Progress, distill, tune
 
@@ -105,10 +105,10 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
     prompter = Prompter(Tokenizer.from_folder(where.folder), None)
     log = _Log(plan.out / "log.jsonl")
     if plan.distill_seconds > 0:
-        source = _ahead(prompter, material, plan, plan.seed)
+        source = _ahead(prompter, material, plan, plan.seed, short=False)
         _distill(model, config, source, plan, log)
     if plan.tune_seconds > 0:
-        source = _ahead(prompter, material, plan, plan.seed + 1)
+        source = _ahead(prompter, material, plan, plan.seed + 1, short=True)
         _tune(model, config, where, source, plan, log)
     return plan.out
 
@@ -133,7 +133,7 @@ def _settings(plan: Training) -> dict[str, Any]:
 def _distill(
     model: NSAForCausalLM,
     config: NSAConfig,
-    source: Iterator[Lesson],
+    source: Iterator[Step],
     plan: Training,
     log: _Log,
 ) -> None:
@@ -174,7 +174,7 @@ def _tune(
     model: NSAForCausalLM,
     config: NSAConfig,
     where: ModelFolder,
-    source: Iterator[Lesson],
+    source: Iterator[Step],
     plan: Training,
     log: _Log,
 ) -> None:
@@ -229,33 +229,35 @@ def _resume(model: NSAForCausalLM, plan: Training) -> int:
     return int(adapter.about["tokens"])
 
 
-class _Lessons(IterableDataset[Lesson]):
+class _Lessons(IterableDataset[Step]):
     """Lessons without end, made in processes of their own."""
 
-    def __init__(self, prompter: Prompter, material: Material, plan: Training, seed: int) -> None:
-        self._make = partial(lessons, prompter, material, plan.lengths, _BLOCK)
-        self._seed = seed
+    def __init__(self, make: Callable[..., Iterator[Step]], seed: int) -> None:
+        self._make, self._seed = make, seed
 
-    def __iter__(self) -> Iterator[Lesson]:
+    def __iter__(self) -> Iterator[Step]:
         maker = get_worker_info()
-        return self._make(self._seed * _MAKERS + (maker.id if maker else 0))
+        return self._make(seed=self._seed * _MAKERS + (maker.id if maker else 0))
 
 
-def _ahead(prompter: Prompter, material: Material, plan: Training, seed: int) -> Iterator[Lesson]:
+def _ahead(
+    prompter: Prompter, material: Material, plan: Training, seed: int, *, short: bool
+) -> Iterator[Step]:
     """Lessons, made while the model learns from others."""
+    make = partial(lessons, prompter, material, plan.lengths, _BLOCK, short=short)
     return iter(
         DataLoader(
-            _Lessons(prompter, material, plan, seed),
+            _Lessons(make, seed),
             batch_size=None,
             num_workers=_MAKERS,
             prefetch_factor=_AHEAD,
-            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            collate_fn=_as_it_is,
         )
     )
 
 
-def _as_it_is(lesson: Lesson) -> Lesson:
-    return lesson
+def _as_it_is(step: Step) -> Step:
+    return step
 
 
 class _Log:

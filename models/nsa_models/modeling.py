@@ -336,7 +336,8 @@ class NSAForCausalLM(Generation, PreTrainedModel, GenerationMixin):
             settings: What to attend to; the configuration's for reading when None.
             labels: (B, T) the ids themselves, -100 where no loss is wanted.
             last_logits: How many positions, from the end, to give logits for; all when None.
-            logits_at: (P,) the positions among these to give logits for, instead.
+            logits_at: (P,) the positions to give logits for, instead, counted through the rows of
+                the batch; the logits are (1, P, V) then.
             return_mass: Whether to return every layer's attention mass per block.
             answering: A question in the same call as the text, as training has it; then there is
                 no cache, and the mass is that of the question and the answer.
@@ -365,7 +366,7 @@ class NSAForCausalLM(Generation, PreTrainedModel, GenerationMixin):
         if cache is not None:
             cache.advance(input_ids.shape[1])
         if logits_at is not None:
-            x = x[:, logits_at]
+            x = x.flatten(0, 1)[None, logits_at]
         elif last_logits is not None:
             x = x[:, x.shape[1] - last_logits :]
         logits = None

@@ -173,10 +173,6 @@ def _questions(
     json: bool,
 ) -> None:
     """Ask, and show what came of it; what is there is written even when it is interrupted."""
-    from nsa_cli.evaluating.retrieval import load_bm25
-
-    if bm25:
-        load_bm25()
     from nsa_cli.evaluating.asking import evaluate as asked
     from nsa_cli.evaluating.plot import save_plot
     from nsa_cli.evaluating.report import items_of, print_report, rows_of, summary

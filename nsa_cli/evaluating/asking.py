@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from nsa_cli.desk import Desk
 from nsa_cli.documents import Document, Piece
-from nsa_cli.evaluating.retrieval import Bm25, best_rank, block_spans, gold_blocks
+from nsa_cli.evaluating.retrieval import best_rank, gold_blocks
 from nsa_cli.evaluating.scoring import Score, overlap_rank, score
 from nsa_cli.evaluating.suites import Plan, Wanted
 from nsa_cli.events import AnswerText, Event, Note, Overall
@@ -184,6 +184,8 @@ def _refuse_too_long(desk: Desk, length: int) -> None:
 def _ask(
     plan: Plan, wanted: Wanted, desk: Desk, blocks: Sequence[Blocks], *, bm25: bool
 ) -> Iterator[Record]:
+    from nsa_cli.relevance import block_spans
+
     session, prompter = desk.session, desk.session.prompter
     room = _QUESTION_ROOM + desk.options.max_tokens
     examples = plan.make(
@@ -193,9 +195,7 @@ def _ask(
     opened = session.read(document, desk.room([example.question for example in examples]))
     for volume in opened.volumes:
         volume.cache.observe = None  # counts what is touched, block by block, on the host
-    size = opened.loaded.model.config.select_block
-    spans = block_spans(opened.text, size)
-    index = Bm25([document.text[start:end] for start, end in spans]) if bm25 else None
+    spans = block_spans(opened.text, opened.loaded.model.config.select_block)
     lines = [0, *itertools.accumulate(len(line) + 1 for line in document.text.split("\n"))]
     for budget in blocks:
         with answering_with(opened.loaded.model, budget) as named:
@@ -206,7 +206,7 @@ def _ask(
                 adapter=None if desk.where.adapter is None else str(desk.where.adapter),
             )
             for example in examples:
-                yield _record(opened, wanted, setting, example, spans, index, lines)
+                yield _record(opened, wanted, setting, example, spans, lines, bm25=bm25)
 
 
 def _record(
@@ -215,17 +215,15 @@ def _record(
     setting: Setting,
     example: Example,
     spans: Sequence[tuple[int, int]],
-    index: Bm25 | None,
     lines: Sequence[int],
+    *,
+    bm25: bool,
 ) -> Record:
-    from nsa_cli.engine import rested
-
     began = time.monotonic()
-    scores = opened.scores(opened.session.prompter.question(example.question))
+    scores = opened.scores(example.question)
     finished = opened.answer(example.question, scores)
     seconds = time.monotonic() - began
     gold = gold_blocks(spans, example.evidence)
-    looked = rested(scores, opened.text, opened.loaded.model.config.select_block).tolist()
     quotes = [quoted(opened.document.text, each, lines) for each in finished.citations]
     return Record(
         setting=setting,
@@ -238,9 +236,9 @@ def _record(
         answer=finished.answer,
         score=score(finished.answer, example.answers, every=example.every),
         citation_rank=overlap_rank(quotes, example.evidence),
-        passage_rank=best_rank(looked, gold),
-        bm25_rank=best_rank(index.scores(example.question), gold) if index else None,
-        bm25_asked=index is not None,
+        passage_rank=best_rank(scores.tolist(), gold),
+        bm25_rank=best_rank(opened.words.scores(example.question).tolist(), gold) if bm25 else None,
+        bm25_asked=bm25,
         read_seconds=opened.read_seconds,
         answer_seconds=seconds,
     )

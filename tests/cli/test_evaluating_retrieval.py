@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from nsa_cli.evaluating.retrieval import Bm25, best_rank, gold_blocks
+from nsa_cli.evaluating.retrieval import best_rank, gold_blocks
 
 
 def test_blocks_that_hold_half_of_the_evidence_or_are_half_evidence() -> None:
@@ -24,14 +22,3 @@ def test_the_best_gold_block_counts_and_ties_do_not_help() -> None:
     assert best_rank(scores, {1, 4}) == 2
     assert best_rank([0.0, 0.0, 1.0], {0}) is None
     assert best_rank(scores, set()) is None
-
-
-def test_bm25_ranks_by_words_that_are_rare() -> None:
-    pytest.importorskip("bm25s")
-    index = Bm25(["the gate opens", "the watchword for gate W811 is lynx", "a gate", "", "other"])
-    scores = index.scores("What is the watchword for gate W811?")
-    assert len(scores) == 5
-    assert max(scores) == scores[1] > scores[0] > 0
-    assert scores[3] == scores[4] == 0
-    assert index.scores("the of") == [0.0] * 5
-    assert index.scores("unheard") == [0.0] * 5

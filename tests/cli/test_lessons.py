@@ -47,7 +47,7 @@ def test_places_are_those_of_the_words(tokenizer: Tokenizer) -> None:
     first, last = lesson.asked
     assert said(tokenizer, lesson, lesson.document) == examples()[0].context
     assert said(tokenizer, lesson, first.question) == "When was it built?"
-    assert said(tokenizer, lesson, first.answer).startswith(" 1871\n")
+    assert said(tokenizer, lesson, first.answer).startswith(" in 1871\n")
     assert said(tokenizer, lesson, last.question) == " Who was the engineer?"
     assert said(tokenizer, lesson, last.answer) == "Ada<|im_end|>"
     assert lesson.ids[-1] in tokenizer.stop_ids
@@ -75,7 +75,10 @@ def test_every_kind_of_lesson_comes_and_none_of_what_is_held_out(
     material = load_material(questions, [texts])
     titles = {article.title for article in material.articles}
     assert 0 < len(titles) < 20
-    made = list(itertools.islice(lessons(Prompter(tokenizer, None), material, [600], SIZE, 3), 80))
+    prompter = Prompter(tokenizer, None)
+    steps = list(itertools.islice(lessons(prompter, material, [600], SIZE, 3), 80))
+    assert all((len(step) > 1) == (step[0].task == "close") for step in steps)
+    made = [lesson for step in steps for lesson in step]
     kinds = {lesson.task for lesson in made}
     assert {"questions", "close", "similar", "reading", "variables"} <= kinds
     for lesson in made:
@@ -84,8 +87,11 @@ def test_every_kind_of_lesson_comes_and_none_of_what_is_held_out(
             assert asked.question[1] <= asked.answer[0] < asked.answer[1] <= len(lesson.ids)
             assert all(block * SIZE < lesson.document[1] for block in asked.evidence)
         assert bool(lesson.asked) == (lesson.task != "reading")
-    again = list(itertools.islice(lessons(Prompter(tokenizer, None), material, [600], SIZE, 3), 3))
+    again = [each for step in itertools.islice(lessons(prompter, material, [600], SIZE, 3), 3)
+             for each in step]  # fmt: skip
     assert all(np.array_equal(a.ids, b.ids) for a, b in zip(made, again, strict=False))
+    long = itertools.islice(lessons(prompter, material, [600], SIZE, 3, short=False), 40)
+    assert {len(step) for step in long} == {1}
 
 
 def test_close_questions_bring_their_paragraph(lesson_data: tuple[Path, Path]) -> None:

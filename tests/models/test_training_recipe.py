@@ -9,11 +9,12 @@ import peft
 import pytest
 import torch
 
+from nsa_kernels.settings import AttentionSettings
 from nsa_models.adapter import attach_compression, compression_like_mean
 from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
 from nsa_models.modeling import NSAForCausalLM
-from nsa_models.training.lessons import Asked, Lesson
+from nsa_models.training.lessons import Asked, Lesson, Step
 from nsa_models.training.objectives import Learner, Means
 from nsa_models.training.recipe import (
     TARGETS,
@@ -84,10 +85,10 @@ def needle(rng: np.random.Generator) -> Lesson:
     )
 
 
-def needles(seed: int) -> Iterator[Lesson]:
+def needles(seed: int) -> Iterator[Step]:
     rng = np.random.default_rng(seed)
     while True:
-        yield needle(rng)
+        yield [needle(rng)]
 
 
 def right(model: NSAForCausalLM, seed: int, count: int = 40) -> float:
@@ -95,7 +96,7 @@ def right(model: NSAForCausalLM, seed: int, count: int = 40) -> float:
     source, found = needles(seed), 0
     with torch.no_grad():
         for _ in range(count):
-            lesson = next(source)
+            [lesson] = next(source)
             ids = torch.as_tensor(lesson.ids[:-1], dtype=torch.long)[None]
             answering = (LENGTH, model.config.answering())
             logits = model(ids, last_logits=1, answering=answering).logits
@@ -156,3 +157,48 @@ def test_a_lesson_is_watched_where_it_asks_and_answers() -> None:
     assert watch.asked.tolist() == [LENGTH + 1]
     assert [each.tolist() for each in watch.evidence] == [list(lesson.asked[0].evidence)]
     assert watch.document == (1, LENGTH // BLOCK - 1)
+
+
+def test_short_lessons_are_read_side_by_side_as_if_each_were_alone() -> None:
+    """The loss of the answers is that of lessons of several lengths, each run by itself."""
+    torch.manual_seed(0)
+    model, rng = toy(), np.random.default_rng(3)
+    whole = [needle(rng) for _ in range(3)]
+    step = [shortened(lesson, drop) for lesson, drop in zip(whole, (0, 40, 17), strict=True)]
+    said: list[float] = []
+    for lesson in step:
+        ids = torch.as_tensor(lesson.ids, dtype=torch.long)
+        [asked] = lesson.asked
+        logits = model(ids[None, :-1], settings=AttentionSettings(select_count=None)).logits[0]
+        said.append(
+            float(torch.nn.functional.cross_entropy(logits[asked.answer[0] - 1], ids[-1]).detach())
+        )
+    progress = tuned(model, step)
+    assert progress.losses["loss answer"] == pytest.approx(np.mean(said), rel=1e-4)
+    assert progress.tokens == sum(len(lesson.ids) for lesson in step)
+
+
+def shortened(lesson: Lesson, drop: int) -> Lesson:
+    """A lesson without the first tokens of its text."""
+    [asked] = lesson.asked
+    return Lesson(
+        ids=lesson.ids[drop:],
+        document=(0, LENGTH - drop),
+        instruction=(LENGTH - drop, LENGTH + 1 - drop),
+        asked=(
+            Asked(
+                question=(asked.question[0] - drop, asked.question[1] - drop),
+                answer=(asked.answer[0] - drop, asked.answer[1] - drop),
+                evidence=(),
+            ),
+        ),
+        task="close",
+    )
+
+
+def tuned(model: NSAForCausalLM, step: Step) -> Progress:
+    """What one step of tuning tells."""
+    change = peft.LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS)
+    peft.inject_adapter_in_model(change, model)
+    course = Course(seconds=600, steps=1, text_tokens=8)
+    return tune(model, iter([step]), course, quiet, quiet)

@@ -46,8 +46,8 @@ class Example:
 
     @property
     def target(self) -> str:
-        """The answer as one text, such as training teaches it."""
-        return ", ".join(self.answers) if self.every else self.answers[0]
+        """The answer as one text, such as training teaches it: of alternatives the fullest."""
+        return ", ".join(self.answers) if self.every else max(self.answers, key=len)
 
 
 def fill(haystack: Sequence[str], characters: int, rng: random.Random) -> str:

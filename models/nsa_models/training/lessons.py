@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,3 +42,7 @@ class Lesson:
     instruction: tuple[int, int]
     asked: tuple[Asked, ...]
     task: str
+
+
+Step = Sequence[Lesson]
+"""What a step learns from: one lesson, or several short ones, which are read side by side."""

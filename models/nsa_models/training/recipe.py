@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.modeling import NSAForCausalLM
-from nsa_models.training.lessons import Lesson
+from nsa_models.training.lessons import Lesson, Step
 from nsa_models.training.objectives import Learner, Probe, Watch
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -146,17 +146,17 @@ class Stage:
         self.progress = Progress()
 
     def run(
-        self, lessons: Iterator[Lesson], losses_of: Callable[[Lesson], dict[str, Tensor]]
+        self, lessons: Iterator[Step], losses_of: Callable[[Step], dict[str, Tensor]]
     ) -> Progress:
         """Train until the time is over, a step at least; the loss is the sum of `loss …`."""
         began = saved = time.monotonic()
         held: dict[str, list[Tensor]] = {}
         while (done := self._done(time.monotonic() - began)) < 1.0 or not self.progress.step:
-            lesson = next(lessons)
+            step = next(lessons)
             for group in self.optimizer.param_groups:
                 group["lr"] = group["full"] * share_of_rate(done, self.course)
             self.optimizer.zero_grad()
-            losses = losses_of(lesson)
+            losses = losses_of(step)
             total = sum(each for name, each in losses.items() if name.startswith("loss "))
             assert isinstance(total, Tensor)
             total.backward()
@@ -168,7 +168,7 @@ class Stage:
                 self.optimizer.step()
             progress = self.progress
             progress.step += 1
-            progress.tokens += len(lesson.ids)
+            progress.tokens += sum(len(lesson.ids) for lesson in step)
             progress.seconds = time.monotonic() - began
             for name, value in losses.items():
                 held.setdefault(name, []).append(value.detach())
@@ -202,7 +202,7 @@ class Stage:
 def distill(
     model: NSAForCausalLM,
     learners: list[dict[str, Learner]],
-    lessons: Iterator[Lesson],
+    lessons: Iterator[Step],
     settings: AttentionSettings,
     course: Course,
     tell: Tell,
@@ -216,7 +216,7 @@ def distill(
         model: Frozen.
         learners: For each layer, φs by name, on the model's device, or what they are compared
             with; several are taught at once.
-        lessons: What to read.
+        lessons: What to read, one lesson a step.
         settings: The selection that φ is for; the model itself attends to everything.
         course: How long, and how.
         tell: See `Stage`.
@@ -236,7 +236,8 @@ def distill(
     nowhere = torch.empty(0, dtype=torch.long, device=model.device)
     stage = Stage(model, course, [(parameters, course.phi_rate)], tell, save)
 
-    def losses_of(lesson: Lesson) -> dict[str, Tensor]:
+    def losses_of(step: Step) -> dict[str, Tensor]:
+        [lesson] = step
         watch = watch_lesson(lesson, course, settings.select_block, model.device, rng)
         turn = stage.progress.step
         probe = Probe(watch, settings, learners, frequencies, None, course.background, turn)
@@ -248,7 +249,7 @@ def distill(
 
 def tune(
     model: NSAForCausalLM,
-    lessons: Iterator[Lesson],
+    lessons: Iterator[Step],
     course: Course,
     tell: Tell,
     save: Save,
@@ -290,7 +291,10 @@ def tune(
     frequencies = model.model.rotary.frequencies(model.device)
     stage = Stage(model, course, groups, tell, keep)
 
-    def losses_of(lesson: Lesson) -> dict[str, Tensor]:
+    def losses_of(step: Step) -> dict[str, Tensor]:
+        if len(step) > 1:
+            return _side_by_side(model, step, course, rng)
+        [lesson] = step
         watch = watch_lesson(lesson, course, settings.select_block, model.device, rng)
         taught = learners if inside else []
         turn = stage.progress.step
@@ -300,13 +304,7 @@ def tune(
         wanted = torch.as_tensor(np.concatenate([*answers, text]), device=model.device)
         logits = _run(model, lesson, reading, probe, wanted - 1, settings, gradients=True)
         ids = torch.as_tensor(lesson.ids, dtype=torch.long, device=model.device)
-        each = F.cross_entropy(logits.float(), ids[wanted], reduction="none")
-        count = len(wanted) - len(text)
-        losses = {"loss text": each[count:].mean() * course.text_weight}
-        if count:
-            losses["loss answer"] = each[:count].mean()
-            right = (logits[:count].argmax(dim=-1) == ids[wanted[:count]]).float()
-            losses["answer tokens right"] = right.mean()
+        losses = _losses(logits, ids[wanted], len(wanted) - len(text), course)
         if inside:
             losses.update(_selection(probe))
         if watch.evidence:
@@ -316,6 +314,43 @@ def tune(
         return losses
 
     return stage.run(lessons, losses_of)
+
+
+def _losses(logits: Tensor, wanted: Tensor, answers: int, course: Course) -> dict[str, Tensor]:
+    """Losses of the tokens wanted (P,), those of answers first, then those of the text."""
+    each = F.cross_entropy(logits.float(), wanted, reduction="none")
+    losses = {"loss text": each[answers:].mean() * course.text_weight}
+    if answers:
+        losses["loss answer"] = each[:answers].mean()
+        right = (logits[:answers].argmax(dim=-1) == wanted[:answers]).float()
+        losses["answer tokens right"] = right.mean()
+    return losses
+
+
+def _side_by_side(
+    model: NSAForCausalLM, step: Step, course: Course, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """Losses of short lessons, read in one batch, each with all of its own text in view."""
+    length = max(len(lesson.ids) for lesson in step)
+    ids = np.zeros((len(step), length), np.int64)
+    answers, texts = [], []
+    for row, lesson in enumerate(step):
+        ids[row, : len(lesson.ids)] = lesson.ids  # what fills the row up is seen by none before it
+        answers += [np.arange(*each.answer) + row * length for each in lesson.asked]
+        texts.append(np.arange(max(1, lesson.document[0]), lesson.document[1]) + row * length)
+    text = rng.choice(np.concatenate(texts), course.text_tokens)
+    wanted = torch.as_tensor(np.concatenate([*answers, text]), device=model.device)
+    batch = torch.as_tensor(ids, device=model.device)
+    with _precision(model):
+        dense = AttentionSettings(select_count=None)
+        logits = model(batch, settings=dense, logits_at=wanted - 1).logits
+    return _losses(logits[0], batch.flatten()[wanted], len(wanted) - len(text), course)
+
+
+def _precision(model: NSAForCausalLM) -> torch.autocast:
+    """What a step is computed in: bf16 on CUDA."""
+    cuda = model.device.type == "cuda"
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=cuda)
 
 
 def _selection(probe: Probe) -> dict[str, Tensor]:
@@ -349,11 +384,7 @@ def _run(
     for attention in model.attentions:
         attention.probe = show
     try:
-        cuda = model.device.type == "cuda"
-        with (
-            torch.set_grad_enabled(gradients),
-            torch.autocast(model.device.type, torch.bfloat16, enabled=cuda),
-        ):
+        with torch.set_grad_enabled(gradients), _precision(model):
             behind = lesson.document[1]
             then = None
             if answering is not None and behind < len(ids):

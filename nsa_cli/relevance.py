@@ -1,0 +1,86 @@
+"""Which blocks of a text go with a question: by the attention they draw, and the words they share.
+
+Attention finds what is said in other words, and words find names and numbers that a small model
+passes over. Together they find more than either (README, Limits).
+
+Letters: N selection blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from nsa_cli.prompt import Text
+
+_NEIGHBOUR = 0.3
+"""What a block counts for those beside it: what bears an answer out is longer than a block."""
+
+
+def block_spans(text: Text, size: int) -> list[tuple[int, int]]:
+    """Characters of each selection block; an empty range where there is none of the document.
+
+    Args:
+        text: What was read.
+        size: Tokens of a block.
+    """
+    count = -(-len(text.ids) // size)
+    spans = [text.span(n * size, min((n + 1) * size, len(text.ids))) for n in range(count)]
+    return [span or (0, 0) for span in spans]
+
+
+def relevance(attention: Tensor, words: Tensor) -> Tensor:
+    """How well each block goes with a question: (N,), from 0 to 2.
+
+    Args:
+        attention: (N,) squared attention that the question gives each block.
+        words: (N,) from `Bm25`.
+    """
+    return _spread(attention.sqrt()) + _spread(words)
+
+
+def _spread(scores: Tensor) -> Tensor:
+    """Scores with a share of their neighbours', where there are any; the best is 1."""
+    spread = scores.clone()
+    spread[1:] += _NEIGHBOUR * scores[:-1]
+    spread[:-1] += _NEIGHBOUR * scores[1:]
+    spread[scores <= 0] = 0
+    return spread / spread.max().clamp(min=1e-12)
+
+
+class Bm25:
+    """BM25 over the blocks of one text.
+
+    Args:
+        texts: Of the blocks.
+
+    Source: Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond";
+    Lù 2024, "BM25S", arXiv 2407.03618.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        import bm25s
+
+        self._library = bm25s
+        self._count = len(texts)
+        words = self._words(texts)
+        self._index = bm25s.BM25() if any(words) else None
+        if self._index is not None:
+            self._index.index(words, show_progress=False)
+
+    def scores(self, question: str) -> Tensor:
+        """How well each block goes with a question: (N,), fp32."""
+        [words] = self._words([question])
+        if not words or self._index is None:
+            return torch.zeros(self._count)
+        return torch.from_numpy(self._index.get_scores(words)).float()
+
+    def _words(self, texts: Sequence[str]) -> list[list[str]]:
+        found: list[list[str]] = self._library.tokenize(
+            list(texts), stopwords="en", return_ids=False, show_progress=False
+        )
+        return found
