@@ -10,6 +10,7 @@ import json
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ def bench_read(
     attentions: Sequence[str] | None = None,
     random_weights: bool = False,
     answer_blocks: int | None = None,
+    time_limit: float | None = None,
 ) -> dict[str, Any]:
     """Measure kinds of attention at every length.
 
@@ -51,6 +53,7 @@ def bench_read(
         attentions: Of `ATTENTIONS`; those that this machine and the model can do when None.
         random_weights: Whether to take only the model's shape, with random weights.
         answer_blocks: Blocks that questions attend to after NSA's reading; None for all.
+        time_limit: Seconds after which nothing more is begun; None for no limit.
 
     Returns:
         `rows`; `ratios` and `decode_ratios` (NSA over dense, by length), the same over llama.cpp
@@ -67,8 +70,11 @@ def bench_read(
     if "llama.cpp" in attentions:
         wanted_gguf(model)
     rows: list[Row] = []
+    began = time.monotonic()
     for length in lengths:
         for attention in attentions:
+            if time_limit is not None and time.monotonic() - began > time_limit:
+                continue
             request = {
                 "length": length,
                 "attention": attention,
@@ -95,7 +101,7 @@ def bench_read(
         "decode_ratios": _ratios(rows, "decode_tokens_per_second", "dense"),
         "llama_ratios": _ratios(rows, "prefill_tokens_per_second", "llama.cpp"),
         "llama_decode_ratios": _ratios(rows, "decode_tokens_per_second", "llama.cpp"),
-        "notes": _notes(rows),
+        "notes": _notes(rows, len(lengths) * len(attentions)),
         "versions": _versions(),
     }
 
@@ -110,12 +116,14 @@ def _ratios(rows: Sequence[Row], of: str, peer: str) -> dict[str, float]:
     }
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[Row], wanted: int) -> list[str]:
     """What a reader of the figures must know beside them."""
     notes = []
+    if len(rows) < wanted:
+        notes.append(f"the time was over: {wanted - len(rows)} of {wanted} were not measured")
     if any(row["random_weights"] for row in rows):
         notes.append("random weights of this shape: speeds are those of trained ones")
-    trained = min(row["trained_tokens"] for row in rows)
+    trained = min((row["trained_tokens"] for row in rows), default=0)
     if any(row["length"] > trained for row in rows):
         notes.append(
             f"the model was trained for {trained:,} tokens: past that only the speed tells anything"

@@ -17,6 +17,12 @@ bench = typer.Typer(
 )
 
 
+TimeLimit = Annotated[
+    float | None,
+    typer.Option("--time-limit", min=0.0, help="Seconds after which nothing more is begun."),
+]
+
+
 @bench.command("read")
 def bench_read_command(
     lengths: Annotated[
@@ -41,6 +47,7 @@ def bench_read_command(
         ),
     ] = False,
     answer_blocks: shared.AnswerBlocks = None,
+    time_limit: TimeLimit = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="A PNG file to draw reading speed in.")
     ] = None,
@@ -65,6 +72,7 @@ def bench_read_command(
         attentions=attentions,
         random_weights=random_weights,
         answer_blocks=answer_blocks,
+        time_limit=time_limit,
     )
     if plot is not None:
         save_plot(result, plot)
@@ -90,10 +98,7 @@ def bench_kernels_command(
     modes: Annotated[
         str, typer.Option("--modes", help="Of forward, backward, decode, separated by commas.")
     ] = "forward,backward,decode",
-    time_limit: Annotated[
-        float | None,
-        typer.Option("--time-limit", min=0.0, help="Seconds after which nothing more is begun."),
-    ] = None,
+    time_limit: TimeLimit = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for kernels.csv, kernels.json and kernels.png."),

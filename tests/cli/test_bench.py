@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from nsa_cli.bench import _ratios
+
 
 def test_rows_and_plot(tiny_model: Path, tmp_path: Path, start_nsa: Any) -> None:
     pytest.importorskip("matplotlib")
@@ -50,7 +52,40 @@ def test_a_shape_alone_past_its_context(tiny_model: Path, tmp_path: Path, start_
     assert run.returncode == 0, err
     assert "random weights of this shape" in out
     assert "trained for 1,000 tokens" in out.replace("\n", " ")
+    run = start_nsa(
+        *("bench", "read", "--lengths", "100,200", "--model", str(folder), "--random-weights"),
+        *("--attention", "dense", "--time-limit", "0", "--json"),
+    )
+    out, err = run.communicate(timeout=300)
+    assert run.returncode == 0, err
+    result = json.loads(out)
+    assert result["rows"] == []
+    assert result["notes"] == ["the time was over: 2 of 2 were not measured"]
     run = start_nsa("bench", "read", "--lengths", "100", "--model", str(folder), "--json")
     out, _ = run.communicate(timeout=300)
     assert run.returncode != 0
     assert "has no weights" in json.loads(out)["error"]["message"]
+
+
+def test_what_cannot_be_measured_is_refused_first(tiny_model: Path, start_nsa: Any) -> None:
+    read = ("bench", "read", "--lengths", "100", "--model", str(tiny_model), "--attention")
+    run = start_nsa(*read, "nsa,llama.cpp")
+    _, err = run.communicate(timeout=300)
+    assert run.returncode == 2
+    assert "llama.cpp" in err
+    run = start_nsa(*read, "fast")
+    _, err = run.communicate(timeout=300)
+    assert run.returncode == 2
+    assert "--attention fast is unknown" in err
+
+
+def test_ratios_are_of_what_was_measured() -> None:
+    rows = [
+        {"length": 10, "attention": "nsa", "speed": 6.0},
+        {"length": 10, "attention": "dense", "speed": 2.0},
+        {"length": 10, "attention": "llama.cpp", "speed": 1.0},
+        {"length": 20, "attention": "nsa", "speed": 5.0},
+        {"length": 30, "attention": "dense", "speed": 1.0},
+    ]
+    assert _ratios(rows, "speed", "dense") == {"10": 3.0}
+    assert _ratios(rows, "speed", "llama.cpp") == {"10": 6.0}
