@@ -235,7 +235,7 @@ class Readings:
             store.commit(own, kept, start)
             start = done
             if live is kept and resident_bytes() > self.memory_bytes:
-                store.remap(own, kept)
+                kept.let_go()
         del live  # its room on the device goes before the next one's comes
         return self._placed(store.open(own, writable=False), room), reused
 

@@ -252,7 +252,12 @@ class OpenText:
 
         A block of a kept reading that turns out to be damaged is read anew.
         """
-        return torch.cat([self._attention(volume, asked) for volume in self.volumes])
+        found = []
+        for volume in self.volumes:
+            found.append(self._attention(volume, asked))
+            if len(self.volumes) > 1:
+                volume.cache.let_go()
+        return torch.cat(found)
 
     def _attention(self, volume: Volume, asked: Question) -> Tensor:
         model = self.loaded.model

@@ -22,6 +22,7 @@ import errno
 import hashlib
 import json
 import math
+import mmap
 import os
 import shutil
 import struct
@@ -194,8 +195,10 @@ class ReadingStore:
         return max(0, (tokens - block) // stride + 1)
 
     def _map(self, path: Path, tokens: int, *, shared: bool) -> KVCache:
-        size = self._tensor_bytes(tokens) // self.dtype.itemsize
-        flat = torch.from_file(str(path), shared=shared, size=size, dtype=self.dtype)
+        access = mmap.ACCESS_WRITE if shared else mmap.ACCESS_COPY
+        with path.open("r+b" if shared else "rb") as file:
+            memory = mmap.mmap(file.fileno(), self._tensor_bytes(tokens), access=access)
+        flat = torch.frombuffer(memory, dtype=self.dtype)
         mapped = dict(zip(("keys", "values"), flat.chunk(2), strict=True))
         summaries = path.with_name("summaries.bin")
         if self.choosing is not None and summaries.exists():
@@ -210,17 +213,15 @@ class ReadingStore:
                 return mapped[name].view(shape)
             return torch.zeros(shape, dtype=dtype)
 
-        return KVCache(
+        cache = KVCache(
             self.config,
             tokens + ANSWER_ROOM,
             dtype=self.dtype,
             allocate=allocate,
             lasting=frozenset(mapped),
         )
-
-    def remap(self, stored: Stored, cache: KVCache) -> None:
-        """Let go of the memory of a mapping that is written; what was written stays in the file."""
-        cache.move_to(self._map(stored.folder / "tensors.bin", len(stored.ids), shared=True))
+        cache.mapped = memory
+        return cache
 
     def lock(self, ids: Ids) -> filelock.BaseFileLock:
         """The lock that a process holds while it writes the reading of these ids."""

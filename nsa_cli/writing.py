@@ -86,5 +86,5 @@ class WriteBehind:
         self._kept.learn(self._live)
         self._store.commit(self._own, self._kept, start)
         if resident_bytes() > self._memory_bytes:
-            self._store.remap(self._own, self._kept)
+            self._kept.let_go()
         self._broken = False

@@ -6,6 +6,7 @@ capacity in summaries.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -67,6 +68,7 @@ class KVCache:
         capacity: T_max.
         length: Tokens filled.
         lasting: Names of tensors that `allocate` gives with what they held before.
+        mapped: The file that keys and values are mapped from; None if they are in memory.
         observe: Called after each layer's attention with the layer, the blocks that it selected
             (B, G, U, n) or None for all, the settings, S and T; None to call nothing.
     """
@@ -92,6 +94,7 @@ class KVCache:
         self.capacity = capacity
         self.length = 0
         self.lasting = lasting
+        self.mapped: mmap.mmap | None = None
         self.observe: Observe | None = None
         self._learned: dict[int, Summarise] = {}
         self._summaries: dict[Kind, Tensor] = {}
@@ -218,16 +221,13 @@ class KVCache:
             for layer, summarise in other._learned.items()
         }
 
-    def move_to(self, room: KVCache) -> None:
-        """Go on in the room of another cache, which holds the same already: another mapping."""
-        assert room.keys.shape == self.keys.shape, (room.keys.shape, self.keys.shape)
-        self.keys, self.values, self._allocate = room.keys, room.values, room._allocate
-        self._summaries = {}
-        done, self._summarised = self._summarised, {}
-        for kind, counts in done.items():
-            if _name(kind) in room.lasting:
-                self._summary_store(kind)
-                self._summarised[kind] = counts
+    def let_go(self) -> None:
+        """Let go of the memory that a file is mapped into; what is written stays in the file.
+
+        What a private mapping took beyond `length` is lost.
+        """
+        if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
     def advance(self, tokens: int) -> None:
         """Count `tokens` as filled, once every layer has them."""

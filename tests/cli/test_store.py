@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from nsa_cli.memory import resident_bytes
 from nsa_cli.shelf import disk_bytes
 from nsa_cli.store import ANSWER_ROOM, ReadingStore, Stored, copy_tokens
 from nsa_models.cache import KVCache
@@ -79,6 +81,23 @@ def test_what_was_kept_comes_back(store: ReadingStore) -> None:
     assert again.capacity == 300 + ANSWER_ROOM
     assert torch.equal(again.keys[..., :300, :], cache.keys[..., :300, :])
     assert torch.equal(again.values[..., :300, :], cache.values[..., :300, :])
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="memory cannot be let go of here")
+@pytest.mark.parametrize("writable", [False, True])
+def test_memory_is_let_go_of_and_nothing_is_lost(store: ReadingStore, writable: bool) -> None:
+    text = ids(60_000)
+    own, cache = keep(store, text)
+    if not writable:
+        cache = store.open(own, writable=False)
+    keys, values = cache.keys.clone(), cache.values.clone()
+    before = resident_bytes()
+    cache.let_go()
+    assert before - resident_bytes() > 0.9 * keys.nbytes
+    cache.keys[..., 60_000:60_100, :] = 1.0  # a question's
+    cache.let_go()
+    assert torch.equal(cache.keys[..., :60_000, :], keys[..., :60_000, :])
+    assert torch.equal(cache.values[..., :60_000, :], values[..., :60_000, :])
 
 
 def test_nothing_is_found_before_the_first_segment(store: ReadingStore) -> None:
