@@ -19,6 +19,9 @@ from nsa_cli.options import Options
 from nsa_models.paths import cache_root
 from nsa_models.resolve import ModelFolder
 
+_FORMAT = 2
+"""Raised when the same question may be answered otherwise."""
+
 _MOST = 10_000
 """Answers kept; the oldest go first."""
 
@@ -39,6 +42,7 @@ class Answers:
     ) -> None:
         facts = [
             __version__,
+            _FORMAT,
             hashlib.sha256(content).hexdigest(),
             source,
             question,
