@@ -18,7 +18,7 @@ from nsa_cli.events import AnswerText, Event
 from nsa_cli.evidence import Passage, answer_evidence, best_runs, question_evidence, shares
 from nsa_cli.options import Options
 from nsa_cli.prompt import Question, Text
-from nsa_models.cache import KVCache
+from nsa_models.cache import KVCache, SideBySide
 from nsa_models.errors import UsageError
 from nsa_models.generation import decode
 from nsa_models.modeling import NSAForCausalLM
@@ -61,36 +61,49 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def block_scores(model: NSAForCausalLM, cache: KVCache, text: Text, asked: Question) -> Tensor:
-    """How much attention a question gives each block of a text: (N,).
+def block_scores(
+    model: NSAForCausalLM, caches: Sequence[KVCache], texts: Sequence[Text], asked: Question
+) -> list[Tensor]:
+    """How much attention a question gives each block of some texts: (N,) each.
 
-    Blocks without a token of the document have none. The cache is left as it was. The question's
-    tokens share a selection, so that little of the cache is touched.
+    Blocks without a token of the document have none. The caches are left as they were. The
+    question's tokens share a selection, so that little of a cache is touched.
+
+    Args:
+        model: The model.
+        caches: Of each text; several are gone through side by side, since a step of a few tokens
+            waits for the weights.
+        texts: What was read.
+        asked: The question.
 
     Raises:
         DamagedError: If a block of a kept reading that is attended to is damaged.
     """
-    length, size = cache.length, model.config.select_block
+    lengths, size = [cache.length for cache in caches], model.config.select_block
     ids = torch.as_tensor(asked.ids, dtype=torch.long, device=model.device)
     ids = ids[: asked.instruction + asked.asked]
     try:
         with torch.inference_mode():
             output = model(
-                ids[None],
-                cache=cache,
+                ids.expand(len(caches), -1),
+                cache=caches[0] if len(caches) == 1 else SideBySide(caches),
                 settings=replace(model.config.answering(), select_tile=size),
                 last_logits=0,
                 return_mass=True,
             )
     finally:  # Ctrl-C in a chat
-        cache.truncate(length)
-    evidence = question_evidence(output.mass[:, 0], asked.instruction, asked.asked, model.evidence)
-    scores = evidence.cpu()
-    scores = scores[: -(-length // size)]
-    for block in range(len(scores)):
-        if text.span(block * size, min((block + 1) * size, length)) is None:
-            scores[block] = 0
-    return scores
+        for cache, length in zip(caches, lengths, strict=True):
+            cache.truncate(length)
+    found = []
+    for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
+        mass = output.mass[:, row]
+        evidence = question_evidence(mass, asked.instruction, asked.asked, model.evidence)
+        scores = evidence.cpu()[: -(-length // size)]
+        for block in range(len(scores)):
+            if text.span(block * size, min((block + 1) * size, length)) is None:
+                scores[block] = 0
+        found.append(scores)
+    return found
 
 
 def look(scores: Tensor, text: Text, document: Document, size: int) -> list[Passage]:

@@ -50,6 +50,9 @@ from nsa_models.prepared import load_prepared
 from nsa_models.resolve import ModelFolder
 from nsa_models.tokenizer import Tokenizer
 
+_TOGETHER = 4
+"""Volumes that a question looks over side by side: as many are in memory."""
+
 _ROOM_STEP = 256
 """Room is made in steps, so that the next question mostly finds enough."""
 
@@ -252,24 +255,29 @@ class OpenText:
 
         A block of a kept reading that turns out to be damaged is read anew.
         """
-        found = []
-        for volume in self.volumes:
-            found.append(self._attention(volume, asked))
+        found: list[Tensor] = []
+        for first in range(0, len(self.volumes), _TOGETHER):
+            some = self.volumes[first : first + _TOGETHER]
+            found += self._attention(some, asked)
             if len(self.volumes) > 1:
-                volume.cache.let_go()
+                for volume in some:
+                    volume.cache.let_go()
         return torch.cat(found)
 
-    def _attention(self, volume: Volume, asked: Question) -> Tensor:
+    def _attention(self, volumes: Sequence[Volume], asked: Question) -> list[Tensor]:
         model = self.loaded.model
+        caches, texts = [each.cache for each in volumes], [each.text for each in volumes]
         try:
-            return block_scores(model, volume.cache, volume.text, asked)
+            return block_scores(model, caches, texts, asked)
         except DamagedError:
+            if len(volumes) > 1:  # one of them, alone it is found out which
+                return [scores for each in volumes for scores in self._attention([each], asked)]
             name = self.document.name
             self.session.emit(
                 Note(text=f"the kept reading of {name} is damaged; reading that part anew")
             )
-            volume.read_again(self.room, name)
-            return block_scores(model, volume.cache, volume.text, asked)
+            volumes[0].read_again(self.room, name)
+            return block_scores(model, [volumes[0].cache], texts, asked)
 
     def answer(self, question: str, scores: Tensor | None = None) -> Finished:
         """Answer a question; the text stays open for the next one.

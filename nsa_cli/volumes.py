@@ -87,7 +87,7 @@ def read_volumes(
         readings = Readings.open(model, *fingerprints, options, shown)
         cache, reused = readings.read(text.ids, room, document.name, sparing=sparing)
         volumes.append(Volume(text=text, readings=readings, cache=cache, reused_tokens=reused))
-        if len(texts) > 1:  # in memory one at a time, however many there are
+        if len(texts) > 1:  # few are in memory at a time, however many there are
             cache.let_go()
         if readings.store is not None:
             folder = readings.store.folder(text.ids)

@@ -7,11 +7,12 @@ capacity in summaries.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nsa_kernels.api import nsa_attention
@@ -33,7 +34,7 @@ class LayerCache(Protocol):
     """What a model needs of a cache: where its tokens stand, and each layer's attention."""
 
     def positions(self, tokens: int, device: torch.device) -> Tensor:
-        """Positions (T,) of the next `tokens` tokens."""
+        """Positions of the next `tokens` tokens: (T,), or (B, 1, T) where texts differ."""
         ...
 
     def attend(
@@ -245,6 +246,53 @@ class KVCache:
         for (_, block, stride), counts in self._summarised.items():
             complete = max(0, (self.length - block) // stride + 1)
             counts[layer] = min(counts[layer], complete)
+
+
+class SideBySide:
+    """Caches of texts that one question is put to at once: a row of the batch for each.
+
+    Args:
+        caches: Each of one text; they may be of different lengths.
+    """
+
+    def __init__(self, caches: Sequence[KVCache]) -> None:
+        self._caches = caches
+
+    def positions(self, tokens: int, device: torch.device) -> Tensor:
+        """Positions (B, 1, T) of the next `tokens` tokens."""
+        return torch.stack([each.positions(tokens, device) for each in self._caches])[:, None]
+
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        settings: AttentionSettings,
+        gates: Tensor | None,
+        return_mass: bool,
+        summarise: Summarise | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `KVCache.attend`; where a text has fewer blocks than another, their mass is 0."""
+        outs, masses = [], []
+        for row, cache in enumerate(self._caches):
+            q_row, k_row, v_row = (x[row : row + 1] for x in (q, k, v))
+            gates_row = None if gates is None else gates[row : row + 1]
+            out, mass = cache.attend(
+                layer, q_row, k_row, v_row, settings, gates_row, return_mass, summarise
+            )
+            outs.append(out)
+            if mass is not None:
+                masses.append(mass)
+        if not masses:
+            return torch.cat(outs), None
+        most = max(mass.shape[-1] for mass in masses)
+        return torch.cat(outs), torch.cat([F.pad(x, (0, most - x.shape[-1])) for x in masses])
+
+    def advance(self, tokens: int) -> None:
+        """Count `tokens` as filled in each, once every layer has them."""
+        for cache in self._caches:
+            cache.advance(tokens)
 
 
 def _name(kind: Kind) -> str:

@@ -70,14 +70,14 @@ class RotaryEmbedding(nn.Module):
         return self.inv_freq
 
     def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (T, D) of positions (T,), or of the part of D that is rotated."""
-        angles = positions[:, None].float() * self.frequencies(positions.device)
+        """Cosines and sines (..., D) of positions (...), or of the part of D that is rotated."""
+        angles = positions[..., None].float() * self.frequencies(positions.device)
         angles = torch.cat([angles, angles], dim=-1)
         return (angles.cos() * self.scaling).to(dtype), (angles.sin() * self.scaling).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply the rotary embedding (T, D) to queries or keys (B, heads, T, D).
+    """Apply the rotary embedding (T, D) or (B, 1, T, D) to queries or keys (B, heads, T, D).
 
     An embedding of fewer columns than D turns these, and leaves the rest as it is.
     """

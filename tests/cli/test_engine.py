@@ -20,6 +20,7 @@ from nsa_cli.engine import (
     pick_device,
     weigh,
 )
+from nsa_cli.evaluating.asking import answering_with
 from nsa_cli.events import AnswerText, Event
 from nsa_cli.evidence import Passage
 from nsa_cli.options import Options
@@ -56,10 +57,10 @@ def test_looking_leaves_the_cache_as_it_was(loaded: Loaded, prose: Any, lines: i
     text, asked = prompter.whole(paper), prompter.question("Who wrote it?")
     cache = read(loaded, text)
     length, keys = cache.length, cache.keys[..., : cache.length, :].clone()
-    scores = block_scores(loaded.model, cache, text, asked)
+    [scores] = block_scores(loaded.model, [cache], [text], asked)
     assert cache.length == length
     assert torch.equal(cache.keys[..., :length, :], keys)
-    assert torch.equal(scores, block_scores(loaded.model, cache, text, asked))
+    assert torch.equal(scores, block_scores(loaded.model, [cache], [text], asked)[0])
     passages = look(scores, text, paper, loaded.model.config.select_block)
     assert sum(passage.score for passage in passages) == pytest.approx(1)
     for passage in passages:  # whole lines
@@ -67,6 +68,28 @@ def test_looking_leaves_the_cache_as_it_was(loaded: Loaded, prose: Any, lines: i
         assert passage.end == len(paper.text) or paper.text[passage.end] == "\n"
     starts = [passage.start for passage in passages]
     assert starts == sorted(starts)
+
+
+@pytest.mark.parametrize("blocks", [None, 2])
+def test_texts_looked_over_side_by_side_are_as_if_each_were_alone(
+    loaded: Loaded, prose: Any, blocks: int | None
+) -> None:
+    """Texts of three lengths, one of a few words."""
+    prompter, model = Prompter(loaded.tokenizer, None), loaded.model
+    texts = [prompter.plain(prose(lines)) for lines in (60, 2, 25)]
+    asked = prompter.question("Who wrote it?")
+    caches = [read(loaded, text) for text in texts]
+    lengths = [cache.length for cache in caches]
+    with answering_with(model, blocks):
+        alone = [
+            block_scores(model, [cache], [text], asked)[0]
+            for cache, text in zip(caches, texts, strict=True)
+        ]
+        together = block_scores(model, caches, texts, asked)
+    assert [cache.length for cache in caches] == lengths
+    for one, other in zip(alone, together, strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one, other)
 
 
 def test_passages_that_touch_merge() -> None:
