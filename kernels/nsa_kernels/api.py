@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nsa_kernels import blockwise, scoring
+from nsa_kernels import blockwise, decoding, scoring
 from nsa_kernels.branches import gated_attention
 from nsa_kernels.dense_mass import dense_with_mass
 from nsa_kernels.errors import UnsupportedError
@@ -102,6 +102,11 @@ def nsa_attention(
     if return_mass and dense and q.device.type == "cpu" and not torch.is_grad_enabled():
         seen = dense_with_mass(q, k, v, settings.select_block)
         return AttentionResult(out=seen[0], blocks=None, mass=seen[1])
+    if impl is Impl.BLOCKWISE and decoding.takes(q, k.shape[2], settings):
+        if summary_k is None:
+            summary_k = scoring.mean_summaries(k, settings)
+        step = decoding.decode_union(q, k, v, summary_k, settings)
+        return AttentionResult(out=step[0], blocks=step[1], mass=step[2] if return_mass else None)
     if impl is Impl.TRITON:
         out, blocks = _by_triton(q, k, v, settings, summary_k, summary_v, gates, score_k, packing)
     elif settings.combine == "gated":

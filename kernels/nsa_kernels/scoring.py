@@ -115,7 +115,7 @@ def select_blocks(
             scores = _importance(part, summary_k, start, blocks, plan, settings)
         else:
             scores = _refined(part, summary_k, coarse, start, count, plan, settings)
-        chosen[:, :, start:stop] = _best(
+        chosen[:, :, start:stop] = best_blocks(
             scores, plan.blocks(start, stop, q.device), settings, count
         )
     return chosen
@@ -234,10 +234,10 @@ def _importance(
     result = q.new_zeros(batch, groups, tiles, blocks, dtype=torch.float32)
     step = torch.arange(queries, device=q.device) * settings.score_stride
     position = plan.firsts(start, start + tiles, q.device)[:, None] + step
-    total = _visible(min(int(position[-1, -1]), plan.seq_len - 1), settings)
+    total = visible_summaries(min(int(position[-1, -1]), plan.seq_len - 1), settings)
     if total == 0:
         return result
-    shared = _visible(int(position[0, 0]), settings)
+    shared = visible_summaries(int(position[0, 0]), settings)
     ends = torch.arange(shared, total, device=q.device) * settings.compress_stride
     hidden = ends + settings.compress_block - 1 > position[..., None]
     valid = ((position >= plan.offset) & (position < plan.seq_len)).to(q.dtype)
@@ -296,7 +296,7 @@ def _pool_max(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> 
     return padded.unfold(-1, step + before, step).amax(dim=-1)
 
 
-def _visible(position: int, settings: AttentionSettings) -> int:
+def visible_summaries(position: int, settings: AttentionSettings) -> int:
     """Summaries that end at or before a position."""
     return max(0, (position + 1 - settings.compress_block) // settings.compress_stride + 1)
 
@@ -313,7 +313,9 @@ def pool_sum(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> T
     return padded.unfold(-1, step + before, step) @ padded.new_tensor(weights)
 
 
-def _best(importance: Tensor, current: Tensor, settings: AttentionSettings, count: int) -> Tensor:
+def best_blocks(
+    importance: Tensor, current: Tensor, settings: AttentionSettings, count: int
+) -> Tensor:
     """The `count` best of (B, G, U, N), forced blocks first, -1 where there are fewer.
 
     `current` is the block of each tile's queries, (U,).

@@ -1,0 +1,85 @@
+"""A decode step on a CPU: one query per sequence, all groups at once, the mass from one softmax.
+
+`blockwise` makes tiles for many queries; for one the tiles' upkeep outweighs the products.
+
+Letters: B batch, S key tokens, H query heads, G key/value groups, R = H / G query heads of a
+group, D head dim, C summaries, N blocks before the window, n selected blocks.
+
+Source: Yuan et al. 2025, "Native Sparse Attention", arXiv 2502.11089.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nsa_kernels.scoring import best_blocks, pool_sum, visible_summaries
+from nsa_kernels.settings import AttentionSettings
+
+
+def takes(q: Tensor, seq_len: int, settings: AttentionSettings) -> bool:
+    """Whether `decode_union` does this: a query by itself, with the paper's way of scoring."""
+    return (
+        q.shape[2] == 1
+        and q.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and settings.combine == "union"
+        and not settings.covers(seq_len)
+        and (settings.select_tile, settings.score_stride) == (1, 1)
+        and (settings.score_pooling, settings.score_norm) == ("sum", 1)
+        and settings.refine_count is settings.select_run is None
+        and not settings.scores_apart
+        and visible_summaries(seq_len - 1, settings) > 0
+    )
+
+
+def decode_union(
+    q: Tensor, k: Tensor, v: Tensor, summary_k: Tensor, settings: AttentionSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output (B, H, 1, D), blocks (B, G, 1, n) and mass (B, H, 1, blocks of the text).
+
+    Args:
+        q: (B, H, 1, D), the last of S positions.
+        k: (B, G, S, D).
+        v: (B, G, S, D).
+        summary_k: (B, G, C, D), at least those complete within S.
+        settings: For which `takes` holds.
+    """
+    batch, groups, seq_len, _ = k.shape
+    size = settings.select_block
+    last = (seq_len - 1) // size
+    before = last - settings.window_blocks
+    rows = q.view(batch, groups, -1, q.shape[-1]) * (1.0 / math.sqrt(q.shape[-1]))
+
+    summaries = summary_k[:, :, : visible_summaries(seq_len - 1, settings)]
+    probs = (rows @ summaries.transpose(-1, -2)).float().softmax(dim=-1)
+    importance = pool_sum(probs.sum(dim=2), before, settings)
+    current = torch.tensor([last])
+    assert settings.select_count is not None
+    count = min(settings.select_count, before)
+    blocks = best_blocks(importance[:, :, None], current, settings, count)
+
+    chosen = blocks.squeeze(2)
+    b = torch.arange(batch)[:, None, None]
+    g = torch.arange(groups)[:, None]
+    near = before * size
+
+    def picked(x: Tensor) -> Tensor:
+        blocks_of: Tensor = x[:, :, :near].unflatten(2, (before, size))
+        return blocks_of[b, g, chosen].flatten(2, 3)
+
+    scores = torch.cat(
+        [rows @ picked(k).transpose(-1, -2), rows @ k[:, :, near:].transpose(-1, -2)], dim=-1
+    )
+    probs = scores.float().softmax(dim=-1)
+    narrow = probs.to(v.dtype)
+    out = narrow[..., : count * size] @ picked(v) + narrow[..., count * size :] @ v[:, :, near:]
+
+    by_block = F.pad(probs, (0, -seq_len % size)).unflatten(-1, (-1, size)).sum(dim=-1)
+    mass = by_block.new_zeros(*by_block.shape[:-1], last + 1)
+    mass[..., before:] = by_block[..., count:]
+    mass.scatter_(-1, chosen[:, :, None].expand(*by_block.shape[:-1], -1), by_block[..., :count])
+    return out.flatten(1, 2)[:, :, None], blocks, mass.flatten(1, 2)[:, :, None]
