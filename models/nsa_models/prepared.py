@@ -33,7 +33,7 @@ from nsa_models.modeling import NSAForCausalLM
 from nsa_models.paths import lock_path, partial_path, prepared_folder
 from nsa_models.resolve import ModelFolder
 
-FORMAT = 1
+FORMAT = 2
 """Raised when weights are merged or rounded differently, so that old files are not used."""
 
 

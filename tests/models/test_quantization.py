@@ -10,7 +10,9 @@ import torch
 from torch import nn
 from transformers import Qwen2ForCausalLM
 
+from nsa_models.configuration import NSAConfig
 from nsa_models.loading import load_config, load_model
+from nsa_models.modeling import NSAForCausalLM
 from nsa_models.quantization import Int8Linear, quantize
 
 
@@ -84,3 +86,25 @@ def test_an_output_tied_to_the_embedding_stays() -> None:
     assert isinstance(model.head, nn.Linear)
     assert isinstance(model.other, Int8Linear)
     assert torch.equal(model.embed.weight, before)
+
+
+def test_a_learned_compression_stays_and_chooses_the_same_blocks(seed: int) -> None:
+    """A text longer than is attended to whole: φ makes summaries of keys that int8 has made."""
+    torch.manual_seed(seed)
+    config = NSAConfig(
+        vocab_size=96, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, select_count=2, window=64,
+        compress_block=16, compress_stride=16, compress_hidden=8,
+        answer_compress_block=16, answer_compress_stride=16,
+    )  # fmt: skip
+    model = NSAForCausalLM(config).eval().requires_grad_(False)
+    ids = torch.randint(96, (1, 700))
+    small = copy.deepcopy(model)
+    quantize(small)
+    for attention in small.attentions:
+        assert attention.compression is not None
+        assert type(attention.compression.inner) is nn.Linear
+        assert isinstance(attention.q_proj, Int8Linear)
+    with torch.inference_mode():
+        exact, found = model(ids).logits, small(ids).logits
+    assert torch.nn.functional.cosine_similarity(exact, found, dim=-1).mean() > 0.99
