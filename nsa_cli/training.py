@@ -12,6 +12,7 @@ from typing import Any
 
 import peft
 import torch
+from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -209,7 +210,9 @@ def _tune(
             collect(model, 2.0, base=_base(where), settings=settings, about=about),
         )
 
-    tune(model, source, course, log.tell("tune"), save, seed=plan.seed)
+    # Autocast makes bf16 of the changes' weights; fp32 inputs would be copies for nothing.
+    with disable_input_dtype_casting(model, active=model.device.type == "cuda"):
+        tune(model, source, course, log.tell("tune"), save, seed=plan.seed)
 
 
 def _base(where: ModelFolder) -> str:
