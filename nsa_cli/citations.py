@@ -18,6 +18,14 @@ _NUMBERING = re.compile(r"\s*(?:[\d.]+|[A-Za-z]\.|[(\[]?\w{1,3}[)\]])")
 """The number of a section or of an item, which belongs to what follows it."""
 _SHORT_LINE = re.compile(r"^.{1,48}(?<![,;:-])\n(?=[A-Z0-9/<])", re.MULTILINE)
 """A heading or a cell of a table: it ends before the next line's capital, without a full stop."""
+_RECORD = re.compile(
+    r"""\n(?=[\[("']?(?:
+        \d{4}[-/.]\d\d[-/.]\d\d | \d\d[:/.]\d\d[:/.]\d\d
+        | (?:[A-Z][a-z]{2}\s)?[A-Z][a-z]{2}\s+\d{1,2}\s\d\d: | \d{6,10}\s | \{"
+    ))""",
+    re.VERBOSE,
+)
+"""A line of a log, which stands for itself: it begins with a time, or is an object of JSON."""
 _COMMON = frozenset(
     [
         "a",
@@ -263,6 +271,7 @@ def _sentences(
         if not _NUMBERING.fullmatch(text, text.rfind("\n", 0, m.start()) + 1, m.start())
     }
     breaks.update(m.end() for m in _SHORT_LINE.finditer(text, start, end))
+    breaks.update(m.end() for m in _RECORD.finditer(text, start, end))
     breaks.update(edges)
     cuts = [start, *sorted(breaks - {start, end}), end]
     for first, last in itertools.pairwise(cuts):

@@ -109,6 +109,45 @@ def test_a_heading_is_no_part_of_the_next_lines_sentence() -> None:
     assert citation.line_start == citation.line_end == 2
 
 
+@pytest.mark.parametrize(
+    ("before", "line", "after"),
+    [
+        (
+            "2026-03-02 16:26:03 WARN worker-1 retrying upload, attempt 3 of 3",
+            "2026-03-02 16:27:11 ERROR worker-5 exited: signal 9, memory limit exceeded",
+            "2026-03-02 16:28:03 WARN worker-1 retrying upload, attempt 1 of 3",
+        ),
+        (
+            "Mar  2 16:26:03 host sshd[17]: Accepted publickey for root from 10.0.0.1 port 52",
+            "Mar  2 16:27:11 host kernel: worker-5 exited: signal 9, memory limit exceeded",
+            "Mar  2 16:28:03 host sshd[18]: Accepted publickey for root from 10.0.0.1 port 53",
+        ),
+        (
+            '{"time": "2026-03-02T16:26:03Z", "message": "retrying upload, attempt 3 of 3"}',
+            '{"time": "2026-03-02T16:27:11Z", "message": "worker-5 exited: signal 9"}',
+            '{"time": "2026-03-02T16:28:03Z", "message": "retrying upload, attempt 1 of 3"}',
+        ),
+        (
+            "[Mon Mar 02 16:26:03.5] [error] client denied by server configuration, again",
+            "[Mon Mar 02 16:27:11.5] [error] worker-5 exited: signal 9, memory limit exceeded",
+            "[Mon Mar 02 16:28:03.5] [error] client denied by server configuration, again",
+        ),
+    ],
+)
+def test_a_line_of_a_log_is_quoted_by_itself(before: str, line: str, after: str) -> None:
+    log = document(f"{before}\n{line}\n{after}\n")
+    [citation] = cite(log, [around(log.text, log.text)], "signal 9", "Why did worker-5 exit?")
+    assert citation.quote == line
+    assert citation.line_start == citation.line_end == 2
+
+
+def test_a_date_inside_prose_begins_no_line_of_a_log() -> None:
+    text = "The second volume of his letters to the keepers appeared on the\n12th of May, sold out."
+    paper = document(text)
+    [citation] = cite(paper, [around(paper.text, paper.text)], "12th of May", "When?")
+    assert (citation.line_start, citation.line_end) == (1, 2)
+
+
 def test_a_blank_passage_is_not_cited() -> None:
     paper = document("word \n \n word")
     assert cite(paper, [Passage(start=4, end=8, score=1.0)], "word", "what?") == ()
