@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import (
     AttentionInterface,
+    AutoModelForCausalLM,
     BertConfig,
     BertModel,
     Gemma2Config,
@@ -28,6 +29,7 @@ from transformers import (
     Qwen3ForCausalLM,
     SmolLM3Config,
     SmolLM3ForCausalLM,
+    TorchAoConfig,
 )
 
 from nsa_models.attention_interface import register_attention
@@ -251,3 +253,31 @@ def test_a_cache_of_a_fixed_size_is_refused(seed: int) -> None:
 def test_wrong_settings(settings: dict[str, Any], kind: type[Exception]) -> None:
     with pytest.raises(kind):
         register(**settings)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_weights_in_fewer_bits_by_torchao(
+    bits: int, tiny_llama: LlamaForCausalLM, tmp_path: Path
+) -> None:
+    """Quantization is transformers' own: a text that is covered gives what dense attention does."""
+    from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig
+    from torchao.quantization.granularity import PerGroup
+
+    few = Int8WeightOnlyConfig()
+    if bits == 4:
+        few = IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(32))
+    tiny_llama.save_pretrained(tmp_path)
+    register_attention("nsa-few-bits", select_count=2, window=64)
+    ids = torch.randint(90, (1, 600), generator=torch.Generator().manual_seed(1))
+    ours, dense = (
+        AutoModelForCausalLM.from_pretrained(
+            tmp_path, attn_implementation=name, quantization_config=TorchAoConfig(few)
+        )
+        for name in ("nsa-few-bits", "sdpa")
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids[:, :100]).logits, dense(ids[:, :100]).logits)
+        long = ours(ids).logits
+    assert long.isfinite().all()
+    weight = ours.model.layers[0].self_attn.q_proj.weight
+    assert type(weight).__module__.startswith("torchao.")
