@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nsa_cli.prompt import Prompter, Text
+from nsa_models.errors import UsageError
 from nsa_models.tasks import (
     GENERATORS,
     Article,
@@ -62,12 +63,19 @@ def load_material(questions: Path, texts: Sequence[Path]) -> Material:
 
     Raises:
         UnreadableError: If a file cannot be read or is of another form.
+        UsageError: If no article has a question of its own.
     """
     prose = [tuple(documentation(_PROSE_CHARACTERS))]
     for path in texts:
         rows = read_lines(path)
         prose += [tuple(paragraphs(str(row["text"])[:_BOOK_CHARACTERS])) for row in rows]
     articles = distinct_questions(of_split(read_articles(questions), "train"))
+    if not any(part.questions for article in articles for part in article.paragraphs):
+        raise UsageError(
+            f"{questions} has no question to learn from",
+            hint="what is asked about several articles in the same words does not count, and one "
+            "article in eight is held out",
+        )
     return Material(articles=tuple(articles), prose=tuple(prose))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from nsa_cli.lessons import blocks_of, close_questions, lesson_of, lessons, load_material
 from nsa_cli.prompt import Prompter
-from nsa_models.errors import UnreadableError
+from nsa_models.errors import UnreadableError, UsageError
 from nsa_models.tasks import Example
 from nsa_models.tokenizer import Tokenizer
 from nsa_models.training.lessons import Lesson
@@ -106,6 +107,15 @@ def test_close_questions_bring_their_paragraph(lesson_data: tuple[Path, Path]) -
             assert example.answers[0] in example.context[start:stop]
         several.add("\n...\n" in examples[0].context)
     assert several == {True, False}
+
+
+def test_questions_that_are_all_alike_are_told_of(tmp_path: Path) -> None:
+    asked = [{"text": "A.", "questions": [{"question": "Why?", "answers": ["A"]}]}]
+    rows = [json.dumps({"title": f"T{n}", "paragraphs": asked}) for n in range(20)]
+    path = tmp_path / "questions.jsonl"
+    path.write_text("\n".join(rows))
+    with pytest.raises(UsageError, match="no question to learn from"):
+        load_material(path, [])
 
 
 def test_a_missing_file_is_told_of(tmp_path: Path) -> None:
