@@ -93,7 +93,8 @@ def test_the_answer_is_that_of_ask(worker: Worker, asker: Any, tmp_path: Path, p
     worker.submit(client.job)
     worker.start()
     found = client.finished()
-    assert "".join(e.text for e in client.seen if isinstance(e, AnswerText)) == found.answer
+    said = "".join(event.text for event in client.seen if isinstance(event, AnswerText))
+    assert said.rstrip() == found.answer
     told = asker(tmp_path / "log.txt", "Who wrote it?", store=False)
     assert found.answer == told.answer
     assert [c.quote for c in found.citations] == [c.quote for c in told.citations]
