@@ -1,7 +1,7 @@
 """Which blocks of a text go with a question: by the attention they draw, and the words they share.
 
 Attention finds what is said in other words, and words find names and numbers that a small model
-passes over. Together they find more than either (README, Limits).
+passes over. Together they find more than either (README, Measured).
 
 Letters: N selection blocks.
 """

@@ -260,6 +260,7 @@ def test_weights_in_fewer_bits_by_torchao(
     bits: int, tiny_llama: LlamaForCausalLM, tmp_path: Path
 ) -> None:
     """Quantization is transformers' own: a text that is covered gives what dense attention does."""
+    pytest.importorskip("torchao", reason="transformers loads it, with warnings, wherever it is")
     from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig
     from torchao.quantization.granularity import PerGroup
 
