@@ -20,6 +20,7 @@ from nsa_cli import __version__
 from nsa_cli.bench_kernels import git_commit
 from nsa_cli.engine import pick_device
 from nsa_cli.lessons import Material, lessons
+from nsa_cli.own_answers import answer_themselves, with_their_own
 from nsa_cli.prompt import Prompter
 from nsa_models.adapter import (
     attach_compression,
@@ -62,6 +63,9 @@ class Training:
             what `tune` goes on with.
         hidden: Inner width of φ.
         lengths: Of the lessons, in tokens.
+        attention: `nsa`, or `dense`: the same lessons without selection, to compare with.
+        answer_seconds: In which the base answers the questions itself, first of all; its right
+            answers are learned from beside those of the data. 0 for those that are kept.
         distill_seconds: Of the first stage; 0 to go on from what an earlier call left.
         tune_seconds: Of the second stage; 0 to stop before it.
         select_count: Blocks that the model reads and answers with while it is trained.
@@ -76,6 +80,8 @@ class Training:
     kinds: tuple[tuple[int, int], ...] = ((32, 16),)
     hidden: int = 128
     lengths: tuple[int, ...] = (4096, 8192, 16384)
+    attention: str = "nsa"
+    answer_seconds: float = 0.0
     distill_seconds: float = 120.0
     tune_seconds: float = 420.0
     select_count: int = 16
@@ -101,11 +107,17 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
         )
     plan.out.mkdir(parents=True, exist_ok=True)
     device = pick_device(plan.device)
+    said = plan.out / "answers.jsonl"
+    if plan.answer_seconds > 0:
+        answer_themselves(
+            where.folder, material.articles, said, plan.answer_seconds, device, _tell_answers
+        )
+    material = replace(material, articles=tuple(with_their_own(material.articles, said)))
     model = load_model(where.folder, dense, device=device)
     config = _config(where, plan)
     prompter = Prompter(Tokenizer.from_folder(where.folder), None)
     log = _Log(plan.out / "log.jsonl")
-    if plan.distill_seconds > 0:
+    if plan.distill_seconds > 0 and plan.attention == "nsa":
         source = _ahead(prompter, material, plan, plan.seed, short=False)
         _distill(model, config, source, plan, log)
     if plan.tune_seconds > 0:
@@ -119,6 +131,8 @@ def _config(where: ModelFolder, plan: Training) -> NSAConfig:
 
 
 def _settings(plan: Training) -> dict[str, Any]:
+    if plan.attention == "dense":
+        return {"select_count": None, "answer_select_count": None}
     block, stride = plan.kinds[0]
     return {
         "compress_block": block,
@@ -179,18 +193,19 @@ def _tune(
     plan: Training,
     log: _Log,
 ) -> None:
-    block, stride = plan.kinds[0]
-    path = _distilled(plan, block, stride)
-    earlier = plan.out / "adapter.json"
-    if not path.exists() and not earlier.exists():
+    path = _distilled(plan, *plan.kinds[0])
+    earlier, sparse = plan.out / "adapter.json", plan.attention == "nsa"
+    if sparse and not path.exists() and not earlier.exists():
         raise UsageError(f"there is no {path}", hint="give --distill-seconds as well")
-    attach_compression(model, config)
+    if sparse:
+        attach_compression(model, config)
+    model.config = config
     change = peft.LoraConfig(r=plan.rank, lora_alpha=2 * plan.rank, target_modules=TARGETS)
     peft.inject_adapter_in_model(change, model)
     tokens = 0
     if earlier.exists():
         tokens = _resume(model, plan)
-    else:
+    elif sparse:
         load_compression(model, load_file(path), "")
     course = Course(seconds=plan.tune_seconds, rate=plan.rate, phi_rate=3e-4)
 
@@ -204,7 +219,9 @@ def _tune(
             "tokens": tokens + progress.tokens,
             "last": progress.losses,
         }
-        settings = {**_settings(plan), "answer_select_count": plan.answer_blocks}
+        settings = _settings(plan)
+        if sparse:
+            settings["answer_select_count"] = plan.answer_blocks
         save_adapter(
             plan.out,
             collect(model, 2.0, base=_base(where), settings=settings, about=about),
@@ -227,7 +244,8 @@ def _resume(model: NSAForCausalLM, plan: Training) -> int:
         if isinstance(module, peft.tuners.lora.LoraLayer):
             for own, name in ((module.lora_A, "a"), (module.lora_B, "b")):
                 own["default"].weight.data.copy_(adapter.tensors[f"lora.{path}.{name}"])
-    load_compression(model, adapter.tensors, "compression.")
+    if plan.attention == "nsa":
+        load_compression(model, adapter.tensors, "compression.")
     model.evidence = adapter.tensors["evidence"].to(model.device)
     return int(adapter.about["tokens"])
 
@@ -261,6 +279,10 @@ def _ahead(
 
 def _as_it_is(step: Step) -> Step:
     return step
+
+
+def _tell_answers(asked: int, right: int) -> None:
+    sys.stderr.write(f"nsa: {right:,} of {asked:,} answers are right\n")
 
 
 class _Log:

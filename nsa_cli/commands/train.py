@@ -32,6 +32,15 @@ def train_command(
     lengths: Annotated[
         str, typer.Option("--lengths", help="Tokens of the lessons, separated by commas.")
     ] = "4096,8192,16384",
+    attention: Annotated[
+        str, typer.Option("--attention", help="nsa; or dense, to compare with the same lessons.")
+    ] = "nsa",
+    answer_seconds: Annotated[
+        float,
+        typer.Option(
+            "--answer-seconds", min=0.0, help="Time for the base to answer the questions itself."
+        ),
+    ] = 120.0,
     distill_seconds: Annotated[
         float, typer.Option("--distill-seconds", min=0.0, help="Time to teach φ, the base frozen.")
     ] = 120.0,
@@ -49,6 +58,8 @@ def train_command(
 ) -> None:
     """Train a dense model to answer from the blocks that it selects; write an adapter."""
     shared.check_device(device)
+    if attention not in ("nsa", "dense"):
+        raise UsageError(f"--attention is {attention!r}", hint="say nsa or dense")
     try:
         import peft  # noqa: F401
     except ImportError as error:
@@ -66,6 +77,8 @@ def train_command(
         kinds=kinds_of(phi.split(",")),
         hidden=hidden,
         lengths=tuple(shared.numbers("--lengths", lengths)),
+        attention=attention,
+        answer_seconds=answer_seconds,
         distill_seconds=distill_seconds,
         tune_seconds=tune_seconds,
         rank=rank,

@@ -24,6 +24,7 @@ def test_two_stages_make_an_adapter_and_a_later_call_goes_on(
     common = [
         *("train", str(out), "--questions", str(questions), "--texts", str(texts)),
         *("--phi", "16/16", "--hidden", "4", "--rank", "2", "--lengths", "500"),
+        *("--answer-seconds", "0"),
     ]
     code, _, err = nsa(*common, "--distill-seconds", "8", "--tune-seconds", "0", model=str(model))
     assert code == 0, err
@@ -57,13 +58,49 @@ def test_two_stages_make_an_adapter_and_a_later_call_goes_on(
     assert json.loads(answer)["attention"]["answering"]["compress_block"] == 4
 
 
+def test_the_same_lessons_teach_a_dense_model(
+    nsa: Run, tiny_model: Path, lesson_data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    questions, texts = lesson_data
+    out = tmp_path / "out"
+    common = [
+        *("train", str(out), "--questions", str(questions), "--texts", str(texts)),
+        *("--rank", "2", "--lengths", "500", "--attention", "dense"),
+        *("--answer-seconds", "1", "--tune-seconds", "4"),
+    ]
+    for _ in range(2):
+        code, _, err = nsa(*common, model=str(tiny_model))
+        assert code == 0, err
+    assert "answers are right" in err
+    assert not list(out.glob("distilled*"))
+    trained = load_adapter(out)
+    assert trained.settings == {"select_count": None, "answer_select_count": None}
+    text = tmp_path / "a.txt"
+    text.write_text("The dog sleeps. " * 200)
+    asked = ("ask", str(text), "What does it do?", "--json", "--max-tokens", "4")
+    code, answer, err = nsa(*asked, "--adapter", str(out), model=str(tiny_model))
+    assert code == 0, err
+    assert json.loads(answer)["attention"]["reading"]["select_count"] is None
+    code, _, err = nsa(*common, "--attention", "sparse", model=str(tiny_model))
+    assert (code, "'sparse'" in err) == (2, True)
+
+
 def test_what_is_missing_is_said(nsa: Run, lesson_data: tuple[Path, Path], tmp_path: Path) -> None:
     questions, _ = lesson_data
     out = str(tmp_path / "out")
     said = [
         nsa("train", out, "--questions", str(tmp_path / "none")),
         nsa("train", out, "--questions", str(questions), "--phi", "32"),
-        nsa("train", out, "--questions", str(questions), "--distill-seconds", "0"),
+        nsa(
+            "train",
+            out,
+            "--questions",
+            str(questions),
+            "--distill-seconds",
+            "0",
+            "--answer-seconds",
+            "0",
+        ),
         nsa("ask", str(questions), "Who?", "--adapter", str(tmp_path)),
         nsa("ask", str(questions), "Who?", "--adapter", str(tmp_path), "--no-adapter"),
     ]

@@ -1,0 +1,188 @@
+"""What a base says itself of single paragraphs, kept where it is right: answers to learn from.
+
+A model that is taught the bare words of a data set forgets how it spoke. Taught its own right
+answers, it keeps its words, and learns where to find them.
+
+Letters: B questions side by side, T tokens.
+
+Source: Zelikman et al. 2022, "STaR", arXiv 2203.14465; Yuan et al. 2023, "Scaling Relationship on
+Learning Mathematical Reasoning with Large Language Models", arXiv 2308.01825 (rejection sampling).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from nsa_cli.evaluating.scoring import score
+from nsa_cli.prompt import Prompter
+from nsa_models.tasks import Article
+from nsa_models.tokenizer import Tokenizer
+
+MOST_TOKENS = 48
+"""Of an answer; a longer one is not kept."""
+
+_TOGETHER = {"cuda": 256, "cpu": 8}
+_ROUNDS = 4
+_TEMPERATURE = 0.7
+"""Of all rounds but the first, which is greedy."""
+
+Tell = Callable[[int, int], None]
+Key = tuple[str, int, str]
+"""An article's title, the number of a paragraph, and a question about it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Open:
+    """A question that waits for a right answer."""
+
+    key: Key
+    ids: np.ndarray[tuple[int], np.dtype[np.int32]]
+    gold: tuple[str, ...]
+
+
+def answer_themselves(
+    folder: Path,
+    articles: Sequence[Article],
+    path: Path,
+    seconds: float,
+    device: torch.device,
+    tell: Tell,
+    *,
+    seed: int = 0,
+) -> None:
+    """Let a dense model answer questions from their paragraphs; keep its right answers.
+
+    Those kept by an earlier call are not asked for again.
+
+    Args:
+        folder: Of the model, in Hugging Face's form.
+        articles: With the questions.
+        path: JSON Lines to add the right answers to.
+        seconds: After which no more are asked for.
+        device: Where to run.
+        tell: Called with how many were asked and how many of them were right, in a round.
+        seed: Of the answers after the first round.
+    """
+    tokenizer = Tokenizer.from_folder(folder)
+    left = _open_questions(Prompter(tokenizer, None), articles, _read(path).keys())
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
+    ).to(device)
+    began = time.monotonic()
+    torch.manual_seed(seed)
+    for turn in range(_ROUNDS):
+        right: set[Key] = set()
+        asked = 0
+        for batch in _batches(left, _TOGETHER[device.type]):
+            if time.monotonic() - began > seconds and asked + turn:
+                return
+            answers = _generate(model, tokenizer, [each.ids for each in batch], sample=turn > 0)
+            asked += len(batch)
+            with path.open("a", encoding="utf-8") as file:
+                for each, answer in zip(batch, answers, strict=True):
+                    if answer is not None and score(answer, each.gold).contains_gold:
+                        right.add(each.key)
+                        row = dict(zip(("article", "paragraph", "question"), each.key, strict=True))
+                        file.write(json.dumps({**row, "answer": answer}) + "\n")
+            tell(asked, len(right))
+        left = [each for each in left if each.key not in right]
+
+
+def with_their_own(articles: Sequence[Article], path: Path) -> list[Article]:
+    """Articles with the answers that were kept among the right ones; as they are without a file.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    said = _read(path)
+    return [
+        replace(
+            article,
+            paragraphs=tuple(
+                replace(
+                    part,
+                    questions=tuple(
+                        (asked, (*answers, *said.get((article.title, number, asked), ())))
+                        for asked, answers in part.questions
+                    ),
+                )
+                for number, part in enumerate(article.paragraphs)
+            ),
+        )
+        for article in articles
+    ]
+
+
+def _read(path: Path) -> dict[Key, tuple[str, ...]]:
+    if not path.exists():
+        return {}
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {(row["article"], row["paragraph"], row["question"]): (row["answer"],) for row in rows}
+
+
+def _open_questions(
+    prompter: Prompter, articles: Sequence[Article], done: Collection[Key]
+) -> list[_Open]:
+    return [
+        _Open(
+            key=key,
+            ids=np.concatenate([prompter.plain(part.text).ids, prompter.question(asked).ids]),
+            gold=answers,
+        )
+        for article in articles
+        for number, part in enumerate(article.paragraphs)
+        for asked, answers in part.questions
+        if (key := (article.title, number, asked)) not in done
+    ]
+
+
+def _batches(waiting: Sequence[_Open], size: int) -> Iterator[Sequence[_Open]]:
+    """Questions of like length together."""
+    ordered = sorted(waiting, key=lambda each: len(each.ids))
+    for first in range(0, len(ordered), size):
+        yield ordered[first : first + size]
+
+
+def _generate(
+    model: AutoModelForCausalLM,
+    tokenizer: Tokenizer,
+    prompts: Sequence[np.ndarray[tuple[int], np.dtype[np.int32]]],
+    *,
+    sample: bool,
+) -> list[str | None]:
+    """An answer to each prompt; None where it did not come to an end."""
+    stops = sorted(tokenizer.stop_ids)
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), stops[0])
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.as_tensor(prompt, dtype=torch.long)
+        mask[row, longest - len(prompt) :] = 1
+    how = GenerationConfig(
+        max_new_tokens=MOST_TOKENS,
+        do_sample=sample,
+        temperature=_TEMPERATURE if sample else None,
+        top_k=0 if sample else None,
+        eos_token_id=stops,
+        pad_token_id=stops[0],
+    )
+    with torch.inference_mode():
+        said = model.generate(
+            ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=how,
+        )
+    answers: list[str | None] = []
+    for row in said[:, longest:].tolist():
+        end = next((n for n, token in enumerate(row) if token in tokenizer.stop_ids), None)
+        text = None if end is None else tokenizer.decode(row[:end]).strip()
+        answers.append(text or None)
+    return answers
