@@ -3,10 +3,8 @@
 A model that is taught the bare words of a data set forgets how it spoke. Taught its own right
 answers, it keeps its words, and learns where to find them.
 
-Letters: B questions side by side, T tokens.
-
-Source: Zelikman et al. 2022, "STaR", arXiv 2203.14465; Yuan et al. 2023, "Scaling Relationship on
-Learning Mathematical Reasoning with Large Language Models", arXiv 2308.01825 (rejection sampling).
+Source: Zelikman et al. 2022, "STaR: Bootstrapping Reasoning With Reasoning", arXiv 2203.14465, who
+tell the model what it did not find as well.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from nsa_cli.evaluating.scoring import score
-from nsa_cli.prompt import Prompter
+from nsa_cli.prompt import Ids, Prompter
 from nsa_models.tasks import Article
 from nsa_models.tokenizer import Tokenizer
 
@@ -30,9 +28,8 @@ MOST_TOKENS = 48
 """Of an answer; a longer one is not kept."""
 
 _TOGETHER = {"cuda": 256, "cpu": 8}
-_ROUNDS = 4
-_TEMPERATURE = 0.7
-"""Of all rounds but the first, which is greedy."""
+_TOLD = "{question} (The right answer is: {gold}. Say so in a sentence.)"
+"""How what was not answered rightly is asked again."""
 
 Tell = Callable[[int, int], None]
 Key = tuple[str, int, str]
@@ -44,7 +41,8 @@ class _Open:
     """A question that waits for a right answer."""
 
     key: Key
-    ids: np.ndarray[tuple[int], np.dtype[np.int32]]
+    ids: Ids
+    told: Ids
     gold: tuple[str, ...]
 
 
@@ -55,11 +53,10 @@ def answer_themselves(
     seconds: float,
     device: torch.device,
     tell: Tell,
-    *,
-    seed: int = 0,
 ) -> None:
     """Let a dense model answer questions from their paragraphs; keep its right answers.
 
+    In a second round it is told the answers that it did not find, to put them in its own words.
     Those kept by an earlier call are not asked for again.
 
     Args:
@@ -69,7 +66,6 @@ def answer_themselves(
         seconds: After which no more are asked for.
         device: Where to run.
         tell: Called with how many were asked and how many of them were right, in a round.
-        seed: Of the answers after the first round.
     """
     tokenizer = Tokenizer.from_folder(folder)
     left = _open_questions(Prompter(tokenizer, None), articles, _read(path).keys())
@@ -77,14 +73,14 @@ def answer_themselves(
         folder, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
     ).to(device)
     began = time.monotonic()
-    torch.manual_seed(seed)
-    for turn in range(_ROUNDS):
+    for told in (False, True):
         right: set[Key] = set()
         asked = 0
         for batch in _batches(left, _TOGETHER[device.type]):
-            if time.monotonic() - began > seconds and asked + turn:
+            if time.monotonic() - began > seconds and (asked or told):
                 return
-            answers = _generate(model, tokenizer, [each.ids for each in batch], sample=turn > 0)
+            prompts = [each.told if told else each.ids for each in batch]
+            answers = _generate(model, tokenizer, prompts)
             asked += len(batch)
             with path.open("a", encoding="utf-8") as file:
                 for each, answer in zip(batch, answers, strict=True):
@@ -97,12 +93,13 @@ def answer_themselves(
 
 
 def with_their_own(articles: Sequence[Article], path: Path) -> list[Article]:
-    """Articles with the answers that were kept among the right ones; as they are without a file.
+    """Articles with the answers that were kept, and no other; as they are without a file.
 
     Raises:
         OSError: If the file cannot be read.
     """
-    said = _read(path)
+    if not (said := _read(path)):
+        return list(articles)
     return [
         replace(
             article,
@@ -110,8 +107,9 @@ def with_their_own(articles: Sequence[Article], path: Path) -> list[Article]:
                 replace(
                     part,
                     questions=tuple(
-                        (asked, (*answers, *said.get((article.title, number, asked), ())))
-                        for asked, answers in part.questions
+                        (asked, said[article.title, number, asked])
+                        for asked, _ in part.questions
+                        if (article.title, number, asked) in said
                     ),
                 )
                 for number, part in enumerate(article.paragraphs)
@@ -131,17 +129,19 @@ def _read(path: Path) -> dict[Key, tuple[str, ...]]:
 def _open_questions(
     prompter: Prompter, articles: Sequence[Article], done: Collection[Key]
 ) -> list[_Open]:
-    return [
-        _Open(
-            key=key,
-            ids=np.concatenate([prompter.plain(part.text).ids, prompter.question(asked).ids]),
-            gold=answers,
-        )
-        for article in articles
-        for number, part in enumerate(article.paragraphs)
-        for asked, answers in part.questions
-        if (key := (article.title, number, asked)) not in done
-    ]
+    found = []
+    for article in articles:
+        for number, part in enumerate(article.paragraphs):
+            read = prompter.plain(part.text).ids
+            for asked, gold in part.questions:
+                key = (article.title, number, asked)
+                if key not in done:
+                    told = _TOLD.format(question=asked.strip(), gold=max(gold, key=len))
+                    prompts = [
+                        np.concatenate([read, prompter.question(q).ids]) for q in (asked, told)
+                    ]
+                    found.append(_Open(key=key, ids=prompts[0], told=prompts[1], gold=gold))
+    return found
 
 
 def _batches(waiting: Sequence[_Open], size: int) -> Iterator[Sequence[_Open]]:
@@ -154,9 +154,7 @@ def _batches(waiting: Sequence[_Open], size: int) -> Iterator[Sequence[_Open]]:
 def _generate(
     model: AutoModelForCausalLM,
     tokenizer: Tokenizer,
-    prompts: Sequence[np.ndarray[tuple[int], np.dtype[np.int32]]],
-    *,
-    sample: bool,
+    prompts: Sequence[Ids],
 ) -> list[str | None]:
     """An answer to each prompt; None where it did not come to an end."""
     stops = sorted(tokenizer.stop_ids)
@@ -168,9 +166,7 @@ def _generate(
         mask[row, longest - len(prompt) :] = 1
     how = GenerationConfig(
         max_new_tokens=MOST_TOKENS,
-        do_sample=sample,
-        temperature=_TEMPERATURE if sample else None,
-        top_k=0 if sample else None,
+        do_sample=False,
         eos_token_id=stops,
         pad_token_id=stops[0],
     )

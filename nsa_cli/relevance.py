@@ -8,8 +8,9 @@ Letters: N selection blocks.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
 
 _NEIGHBOUR = 0.3
 """What a block counts for those beside it: what bears an answer out is longer than a block."""
+
+
+def _bm25s() -> Any:
+    """The library, without JAX: where that is installed, it takes most of a GPU's memory."""
+    hidden = "jax" not in sys.modules
+    if hidden:
+        sys.modules["jax"] = None  # type: ignore[assignment]
+    try:
+        import bm25s
+    finally:
+        if hidden:
+            del sys.modules["jax"]
+    return bm25s
 
 
 def block_spans(text: Text, size: int) -> list[tuple[int, int]]:
@@ -63,9 +77,7 @@ class Bm25:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        import bm25s
-
-        self._library = bm25s
+        self._library = bm25s = _bm25s()
         self._count = len(texts)
         words = self._words(texts)
         self._index = bm25s.BM25() if any(words) else None

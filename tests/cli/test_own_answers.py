@@ -32,7 +32,7 @@ def test_padding_changes_no_answer(tiny_model: Path, monkeypatch: pytest.MonkeyP
     ends = [next((n for n, token in enumerate(each) if token in stops), None) for each in free]
     monkeypatch.setattr(own_answers, "MOST_TOKENS", 6)
     tokenizer.stop_ids = stops
-    said = own_answers._generate(model, tokenizer, prompts, sample=False)
+    said = own_answers._generate(model, tokenizer, prompts)
     wanted = [
         None if end is None else tokenizer.decode(each[:end]).strip() or None
         for each, end in zip(free, ends, strict=True)
@@ -58,20 +58,19 @@ def test_right_answers_are_kept_and_the_rest_asked_again(
 ) -> None:
     articles, path = read_articles(lesson_data[0])[:4], tmp_path / "answers.jsonl"
     tokenizer = Tokenizer.from_folder(tiny_model)
-    rounds: list[tuple[bool, int]] = []
+    rounds: list[int] = []
 
-    def generate(
-        _: Any, __: Any, prompts: Sequence[np.ndarray], *, sample: bool
-    ) -> list[str | None]:
-        rounds.append((sample, len(prompts)))
-        said: list[str | None] = []
-        for prompt in prompts:
-            text = tokenizer.decode(prompt.tolist())
-            number = text.split("mayor is number ")[1].split(".")[0]
-            town = text.split("of town ")[1].split(" ")[0]
-            asked_of_2 = {True: f"It is {number}.", False: "I do not know."}[sample]
-            said.append({"1": f"The mayor is number {number}.", "2": asked_of_2}.get(town))
-        return said
+    def generate(_: Any, __: Any, prompts: Sequence[np.ndarray]) -> list[str | None]:
+        rounds.append(len(prompts))
+        return [reply(tokenizer.decode(prompt.tolist())) for prompt in prompts]
+
+    def reply(prompt: str) -> str | None:
+        number = prompt.split("mayor is number ")[1].split(".")[0]
+        town = prompt.split("of town ")[1].split(" ")[0]
+        if town == "2":
+            told = f"(The right answer is: {number}." in prompt
+            return f"It is {number}." if told else "I do not know."
+        return f"The mayor is number {number}." if town == "1" else None
 
     told: list[tuple[int, int]] = []
     monkeypatch.setattr(own_answers, "_generate", generate)
@@ -79,25 +78,25 @@ def test_right_answers_are_kept_and_the_rest_asked_again(
     answer_themselves(
         tiny_model, articles, path, 60.0, CPU, lambda asked, right: told.append((asked, right))
     )
-    assert told == [(20, 5), (15, 5), (10, 0), (10, 0)]
-    assert [sample for sample, _ in rounds] == [False, True, True, True]
+    assert told == [(20, 5), (15, 5)]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert {row["article"] for row in rows} == {"Town 1", "Town 2"}
 
     learned = with_their_own(articles, path)
     targets = {
         example.question: example.target
-        for seed in range(40)
+        for seed in range(60)
         for example in close_questions(learned, seed)
     }
-    assert targets["Who is 3 of 1?"] == "The mayor is number 3."
-    assert targets["Who is 3 of 2?"] == "It is 6."
-    assert targets["Who is 3 of 3?"] == "9"
+    assert targets == {
+        **{f"Who is {p} of 1?": f"The mayor is number {p}." for p in range(1, 6)},
+        **{f"Who is {p} of 2?": f"It is {2 * p}." for p in range(1, 6)},
+    }
 
     rounds.clear()
     monkeypatch.setattr(own_answers, "_TOGETHER", {"cpu": 6})
     answer_themselves(tiny_model, articles, path, 0.0, CPU, lambda *_: None)
-    assert rounds == [(False, 6)], "one batch of those without an answer, then the time is over"
+    assert rounds == [6], "one batch of those without an answer, then the time is over"
 
 
 def test_without_kept_answers_articles_stay_as_they_are(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import torch
 
 from nsa_cli.relevance import Bm25, relevance
@@ -39,3 +44,23 @@ def test_a_long_passage_goes_before_a_short_one() -> None:
 def test_nothing_that_goes_with_it() -> None:
     assert relevance(torch.zeros(3), torch.zeros(3)).tolist() == [0.0] * 3
     assert relevance(torch.tensor([0.0, 0.01, 0.0]), torch.zeros(3)).tolist() == [0.0, 1.0, 0.0]
+
+
+def test_jax_is_left_alone(tmp_path: Path) -> None:
+    """bm25s would import it where it is installed, and it takes most of a GPU's memory."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("print('JAX')\n")
+    (tmp_path / "jax" / "lax.py").write_text("def top_k(*_): ...\n")
+    program = (
+        "from nsa_cli.relevance import Bm25\n"
+        "print(Bm25(['a whale', 'a ship']).scores('ship').argmax())\n"
+        "import jax"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split() == ["tensor(1)", "JAX"]
