@@ -41,6 +41,7 @@ from nsa_models.tokenizer import Tokenizer
 from nsa_models.training.lessons import Step
 from nsa_models.training.objectives import Learner, Means
 from nsa_models.training.recipe import TARGETS, Course, Progress, distill, tune
+from nsa_models.training.together import Together
 
 _AHEAD = 8
 """Lessons that are made while the model learns from others, by each of `_MAKERS`."""
@@ -106,24 +107,33 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
             code="model_unsupported",
         )
     plan.out.mkdir(parents=True, exist_ok=True)
-    device = pick_device(plan.device)
+    together = Together(cpu=plan.device == "cpu")
+    device = together.device or pick_device(plan.device)
     said = plan.out / "answers.jsonl"
-    if plan.answer_seconds > 0:
+    if plan.answer_seconds > 0 and together.first:
         answer_themselves(
             where.folder, material.articles, said, plan.answer_seconds, device, _tell_answers
         )
+    together.wait()
     material = replace(material, articles=tuple(with_their_own(material.articles, said)))
     model = load_model(where.folder, dense, device=device)
+    torch.manual_seed(plan.seed)  # every process begins with the same changes
     config = _config(where, plan)
     prompter = Prompter(Tokenizer.from_folder(where.folder), None)
     log = _Log(plan.out / "log.jsonl")
     if plan.distill_seconds > 0 and plan.attention == "nsa":
-        source = _ahead(prompter, material, plan, plan.seed, short=False)
-        _distill(model, config, source, plan, log)
+        source = _ahead(prompter, material, plan, _seed(plan, together), short=False)
+        _distill(model, config, source, plan, log, together)
+        together.wait()
     if plan.tune_seconds > 0:
-        source = _ahead(prompter, material, plan, plan.seed + 1, short=True)
-        _tune(model, config, where, source, plan, log)
+        source = _ahead(prompter, material, plan, _seed(plan, together) + 1, short=True)
+        _tune(model, config, where, source, plan, log, together)
     return plan.out
+
+
+def _seed(plan: Training, together: Together) -> int:
+    """Of a process's own lessons."""
+    return plan.seed + 1000 * together.number
 
 
 def _config(where: ModelFolder, plan: Training) -> NSAConfig:
@@ -151,6 +161,7 @@ def _distill(
     source: Iterator[Step],
     plan: Training,
     log: _Log,
+    together: Together,
 ) -> None:
     dim = config.head_dim
     assert dim is not None
@@ -178,7 +189,17 @@ def _distill(
 
     course = Course(seconds=plan.distill_seconds)
     settings = replace(config.answering(), select_count=plan.select_count)
-    distill(model, learners, source, settings, course, log.tell("distill"), save, seed=plan.seed)
+    distill(
+        model,
+        learners,
+        source,
+        settings,
+        course,
+        log.tell("distill"),
+        save,
+        seed=plan.seed,
+        together=together,
+    )
 
 
 def _distilled(plan: Training, block: int, stride: int) -> Path:
@@ -192,6 +213,7 @@ def _tune(
     source: Iterator[Step],
     plan: Training,
     log: _Log,
+    together: Together,
 ) -> None:
     path = _distilled(plan, *plan.kinds[0])
     earlier, sparse = plan.out / "adapter.json", plan.attention == "nsa"
@@ -229,7 +251,7 @@ def _tune(
 
     # Autocast makes bf16 of the changes' weights; fp32 inputs would be copies for nothing.
     with disable_input_dtype_casting(model, active=model.device.type == "cuda"):
-        tune(model, source, course, log.tell("tune"), save, seed=plan.seed)
+        tune(model, source, course, log.tell("tune"), save, seed=plan.seed, together=together)
 
 
 def _base(where: ModelFolder) -> str:

@@ -26,6 +26,7 @@ from nsa_kernels.settings import AttentionSettings
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.training.lessons import Lesson, Step
 from nsa_models.training.objectives import Learner, Probe, Watch
+from nsa_models.training.together import Together
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -127,6 +128,8 @@ class Stage:
         groups: Parameters and their learning rates.
         tell: Called after every tenth step, and after the last.
         save: Called every `save_seconds`, and at the end.
+        together: The processes that train together, each on lessons of its own; the first one
+            tells and saves.
     """
 
     def __init__(
@@ -136,8 +139,10 @@ class Stage:
         groups: list[tuple[list[nn.Parameter], float]],
         tell: Tell,
         save: Save,
+        together: Together | None = None,
     ) -> None:
         self.model, self.course, self.tell, self.save = model, course, tell, save
+        self.together = together or Together()
         self.optimizer = torch.optim.AdamW(
             [{"params": each, "lr": rate, "full": rate} for each, rate in groups],
             betas=(0.9, 0.98),
@@ -160,6 +165,8 @@ class Stage:
             total = sum(each for name, each in losses.items() if name.startswith("loss "))
             assert isinstance(total, Tensor)
             total.backward()
+            for group in self.optimizer.param_groups:
+                self.together.average(group["params"])
             norms = [
                 nn.utils.clip_grad_norm_(group["params"], self.course.clip)
                 for group in self.optimizer.param_groups
@@ -168,7 +175,7 @@ class Stage:
                 self.optimizer.step()
             progress = self.progress
             progress.step += 1
-            progress.tokens += sum(len(lesson.ids) for lesson in step)
+            progress.tokens += sum(len(lesson.ids) for lesson in step) * self.together.count
             progress.seconds = time.monotonic() - began
             for name, value in losses.items():
                 held.setdefault(name, []).append(value.detach())
@@ -176,10 +183,10 @@ class Stage:
                 self._report(held)
             if time.monotonic() - saved > self.course.save_seconds:
                 saved = time.monotonic()
-                self.save(progress)
+                self._save()
         if held:
             self._report(held)
-        self.save(self.progress)
+        self._save()
         return self.progress
 
     def _report(self, held: dict[str, list[Tensor]]) -> None:
@@ -189,13 +196,18 @@ class Stage:
         row = {"step": progress.step, "tokens": progress.tokens}
         progress.history.append({**row, "seconds": round(progress.seconds, 1), **progress.losses})
         held.clear()
-        self.tell(progress)
+        if self.together.first:
+            self.tell(progress)
+
+    def _save(self) -> None:
+        if self.together.first:
+            self.save(self.progress)
 
     def _done(self, seconds: float) -> float:
         """Share of the stage that is over: of its time or of its steps, whichever is more."""
         steps = self.course.steps
-        return max(
-            seconds / self.course.seconds, 0.0 if steps is None else self.progress.step / steps
+        return self.together.agree(
+            max(seconds / self.course.seconds, 0.0 if steps is None else self.progress.step / steps)
         )
 
 
@@ -209,6 +221,7 @@ def distill(
     save: Save,
     *,
     seed: int = 0,
+    together: Together | None = None,
 ) -> Progress:
     """Teach φ the attention mass of blocks, the model frozen.
 
@@ -222,6 +235,7 @@ def distill(
         tell: See `Stage`.
         save: See `Stage`.
         seed: Of the positions looked at.
+        together: See `Stage`.
     """
     rng = np.random.default_rng(seed)
     dense = AttentionSettings(select_count=None)
@@ -234,7 +248,7 @@ def distill(
     ]
     frequencies = model.model.rotary.frequencies(model.device)
     nowhere = torch.empty(0, dtype=torch.long, device=model.device)
-    stage = Stage(model, course, [(parameters, course.phi_rate)], tell, save)
+    stage = Stage(model, course, [(parameters, course.phi_rate)], tell, save, together)
 
     def losses_of(step: Step) -> dict[str, Tensor]:
         [lesson] = step
@@ -255,6 +269,7 @@ def tune(
     save: Save,
     *,
     seed: int = 0,
+    together: Together | None = None,
 ) -> Progress:
     """Teach low-rank changes, φ and the heads' evidence, with sparse attention.
 
@@ -266,6 +281,7 @@ def tune(
         tell: See `Stage`.
         save: See `Stage`; the heads' evidence is in `model.evidence` by then.
         seed: Of the positions looked at.
+        together: See `Stage`.
     """
     rng = np.random.default_rng(seed)
     reading, settings = model.config.reading(), model.config.answering()
@@ -289,7 +305,7 @@ def tune(
         save(progress)
 
     frequencies = model.model.rotary.frequencies(model.device)
-    stage = Stage(model, course, groups, tell, keep)
+    stage = Stage(model, course, groups, tell, keep, together)
 
     def losses_of(step: Step) -> dict[str, Tensor]:
         if len(step) > 1:

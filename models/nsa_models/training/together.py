@@ -1,0 +1,57 @@
+"""Training in several processes, a device each: gradients are averaged over them by accelerate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast, reduce
+from torch import Tensor, nn
+
+
+class Together:
+    """The processes that `torchrun` or `accelerate launch` has started; one where none has.
+
+    Attributes:
+        count: Processes.
+        number: Of this one, from 0.
+        device: Of this one among several; None where it is alone and may choose.
+
+    Args:
+        cpu: Whether to compute on CPUs.
+    """
+
+    def __init__(self, *, cpu: bool = False) -> None:
+        self._state = PartialState(cpu=cpu)
+        self.count: int = self._state.num_processes
+        self.number: int = self._state.process_index
+        self.device: torch.device | None = self._state.device if self.count > 1 else None
+
+    @property
+    def first(self) -> bool:
+        """Whether this process tells and saves for all."""
+        return self.number == 0
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        self._state.wait_for_everyone()
+
+    def agree(self, value: float) -> float:
+        """The first process's value."""
+        if self.count == 1:
+            return value
+        return float(broadcast(torch.tensor(value, device=self.device)))
+
+    def average(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Make every gradient the mean over the processes; a missing one counts as 0."""
+        if self.count == 1:
+            return
+        grads: list[Tensor] = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            grads.append(parameter.grad)
+        mean = reduce(torch.cat([grad.flatten().float() for grad in grads]), reduction="mean")
+        for grad, part in zip(grads, mean.split([grad.numel() for grad in grads]), strict=True):
+            grad.copy_(part.view_as(grad))

@@ -1,0 +1,91 @@
+"""Processes that train together learn what one does that sees all of their lessons."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nsa_models.training.together import Together
+
+SCRIPT = """
+import sys
+
+import torch
+from torch import nn
+
+from nsa_models.training.recipe import Course, Stage
+from nsa_models.training.together import Together
+
+together = Together(cpu=True)
+assert together.count == 2
+assert together.first == (together.number == 0)
+assert together.agree(float(together.number)) == 0.0
+parameter, other = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
+told, saved = [], []
+stage = Stage(
+    nn.Linear(1, 1),
+    Course(seconds=1e9, steps=4, clip=1e9, warmup=1e-9),
+    [([parameter], 0.1), ([other], 0.1)],
+    lambda progress: told.append(progress.tokens),
+    lambda progress: saved.append(progress.step),
+    together,
+)
+
+
+class Lesson:
+    ids = range(5)
+
+
+def losses(step):
+    # Each process its own slope; one of them has nothing to say of the second parameter.
+    loss = (parameter * (together.number * 3 - 1)).square().sum()
+    return {"loss a": loss + other.square().sum() * 2 if together.first else loss}
+
+
+stage.run(iter(lambda: [Lesson()], None), losses)
+assert (told, saved) == (([40], [4]) if together.first else ([], []))
+torch.save([parameter.detach(), other.detach()], f"{sys.argv[1]}/{together.number}.pt")
+"""
+
+
+def test_two_processes_learn_as_one(tmp_path: Path) -> None:
+    script = tmp_path / "both.py"
+    script.write_text(SCRIPT)
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc_per_node", "2", str(script), str(tmp_path)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert run.returncode == 0, run.stderr
+    first, second = (torch.load(tmp_path / f"{number}.pt") for number in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+
+    parameter, other = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([parameter, other], lr=0.1, betas=(0.9, 0.98), weight_decay=0.0)
+    for step in range(4):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 4) if step else 0.0  # warming up
+        optimizer.zero_grad()
+        loss = (parameter.square().sum() * (1 + 4) + other.square().sum() * 2) / 2
+        loss.backward()
+        optimizer.step()
+    torch.testing.assert_close(first, [parameter.detach(), other.detach()])
+
+
+def test_alone_nothing_changes() -> None:
+    together = Together(cpu=True)
+    assert (together.count, together.first, together.device) == (1, True, None)
+    assert together.agree(0.3) == 0.3
+    parameter = nn.Parameter(torch.ones(2))
+    together.average([parameter])
+    assert parameter.grad is None
