@@ -34,11 +34,15 @@ _CLOSE_TOGETHER = 12
 _MADE_QUESTIONS = 12
 
 _MIX = {
-    "close": 0.35, "questions": 0.30, "similar": 0.11, "needle": 0.06, "values": 0.05,
+    "close": 0.42, "questions": 0.23, "similar": 0.12, "needle": 0.05, "values": 0.05,
     "variables": 0.04, "aggregation": 0.03, "reading": 0.06,
 }  # fmt: skip
 """How often each kind of step comes. `close` asks about a few paragraphs, as the passages are that
 an answer is decoded from, in several short lessons at once."""
+
+_CLOSE_MIX = {"close": 0.5, "similar": 0.3, "needle": 0.1, "values": 0.1}
+_CLOSE_TOKENS = (500, 1100)
+"""Of a short lesson whose facts are made, the least and the most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,20 +146,27 @@ def lessons(
         kind = rng.choices(list(mix), weights=list(mix.values()))[0]
         number, tokens = rng.randrange(2**31), rng.choice(lengths)
         if kind == "close":
-            together = [
-                close_questions(material.articles, number + n) for n in range(_CLOSE_TOGETHER)
-            ]
+            together = [_close(material, number + n, rng) for n in range(_CLOSE_TOGETHER)]
             yield [lesson_of(prompter, each, size) for each in together]
         elif kind == "reading":
             yield [reading(prompter, material, tokens, number)]
         else:
-            yield [lesson_of(prompter, _long(kind, material, tokens, number, rng), size)]
+            yield [lesson_of(prompter, _examples(kind, material, tokens, number, rng), size)]
 
 
-def _long(
+def _close(material: Material, number: int, rng: random.Random) -> Sequence[Example]:
+    """Examples about one short text."""
+    kind = rng.choices(list(_CLOSE_MIX), weights=list(_CLOSE_MIX.values()))[0]
+    if kind == "close":
+        return close_questions(material.articles, number)
+    examples = _examples(kind, material, rng.randint(*_CLOSE_TOKENS), number, rng)
+    return [replace(each, task="close") for each in examples[:_CLOSE_QUESTIONS]]
+
+
+def _examples(
     kind: str, material: Material, tokens: int, number: int, rng: random.Random
 ) -> Sequence[Example]:
-    """Examples about one long text."""
+    """Examples about one text."""
     if kind == "questions":
         count = max(4, tokens // 512)
         return hidden_questions(material.articles, tokens=tokens, seed=number, count=count)

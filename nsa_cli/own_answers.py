@@ -179,6 +179,6 @@ def _generate(
     answers: list[str | None] = []
     for row in said[:, longest:].tolist():
         end = next((n for n, token in enumerate(row) if token in tokenizer.stop_ids), None)
-        text = None if end is None else tokenizer.decode(row[:end]).strip()
+        text = None if end is None else tokenizer.normalize(tokenizer.decode(row[:end])).strip()
         answers.append(text or None)
     return answers
