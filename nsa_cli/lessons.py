@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,8 @@ def load_material(questions: Path, texts: Sequence[Path]) -> Material:
     prose = [tuple(documentation(_PROSE_CHARACTERS))]
     for path in texts:
         rows = read_lines(path)
-        prose += [tuple(paragraphs(str(row["text"])[:_BOOK_CHARACTERS])) for row in rows]
+        texts_of = (unicodedata.normalize("NFC", str(row["text"])) for row in rows)
+        prose += [tuple(paragraphs(text[:_BOOK_CHARACTERS])) for text in texts_of]
     articles = distinct_questions(of_split(read_articles(questions), "train"))
     if not any(part.questions for article in articles for part in article.paragraphs):
         raise UsageError(

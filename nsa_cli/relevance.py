@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _NEIGHBOUR = 0.3
 """What a block counts for those beside it: what bears an answer out is longer than a block."""
 
+_BESIDE_FEW = 3.0
+"""What words count beside attention to a few blocks: then the best four blocks bear out 94 to 96 of
+100 answers at 8k and 30k tokens, and 86 to 91 where both count alike (README, Measured)."""
+
 
 def _bm25s() -> Any:
     """The library, without JAX: where that is installed, it takes most of a GPU's memory."""
@@ -47,14 +51,15 @@ def block_spans(text: Text, size: int) -> list[tuple[int, int]]:
     return [span or (0, 0) for span in spans]
 
 
-def relevance(attention: Tensor, words: Tensor) -> Tensor:
-    """How well each block goes with a question: (N,), from 0 to 2.
+def relevance(attention: Tensor, words: Tensor, *, few: bool = False) -> Tensor:
+    """How well each block goes with a question: (N,), 0 or more.
 
     Args:
         attention: (N,) squared attention that the question gives each block.
         words: (N,) from `Bm25`.
+        few: Whether the question attended to a few blocks only, which tells less.
     """
-    return _spread(attention.sqrt()) + _spread(words)
+    return _spread(attention.sqrt()) + _spread(words) * (_BESIDE_FEW if few else 1.0)
 
 
 def _spread(scores: Tensor) -> Tensor:

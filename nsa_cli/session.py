@@ -247,8 +247,10 @@ class OpenText:
     def scores(self, question: str) -> Tensor:
         """How well each block goes with a question: (N,); see `relevance`."""
         attention = self.attention(self.session.prompter.question(question))
-        size = self.loaded.model.config.select_block
-        return relevance(rested(attention, self.text, size), self.words.scores(question))
+        config = self.loaded.model.config
+        attention = rested(attention, self.text, config.select_block)
+        few = config.answer_select_count is not None
+        return relevance(attention, self.words.scores(question), few=few)
 
     def attention(self, asked: Question) -> Tensor:
         """How much attention a question gives each block: (N,); see `block_scores`.

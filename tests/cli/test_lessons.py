@@ -109,6 +109,13 @@ def test_close_questions_bring_their_paragraph(lesson_data: tuple[Path, Path]) -
     assert several == {True, False}
 
 
+def test_prose_is_in_nfc(lesson_data: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / "prose.jsonl"
+    path.write_text(json.dumps({"text": "The cafe\u0301 was full. " * 20}))
+    [_, (paragraph, *_)] = load_material(lesson_data[0], [path]).prose
+    assert paragraph.startswith("The caf\u00e9 was")
+
+
 def test_questions_that_are_all_alike_are_told_of(tmp_path: Path) -> None:
     asked = [{"text": "A.", "questions": [{"question": "Why?", "answers": ["A"]}]}]
     rows = [json.dumps({"title": f"T{n}", "paragraphs": asked}) for n in range(20)]

@@ -41,6 +41,13 @@ def test_a_long_passage_goes_before_a_short_one() -> None:
     assert relevance(torch.zeros(7), words).argmax() == 4
 
 
+def test_words_count_more_beside_attention_to_a_few_blocks() -> None:
+    attention = torch.tensor([4.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    words = torch.tensor([0.0, 1.0, 0.0, 0.0, 2.0, 0.0])
+    assert relevance(attention, words).argmax() == 1
+    assert relevance(attention, words, few=True).argmax() == 4
+
+
 def test_nothing_that_goes_with_it() -> None:
     assert relevance(torch.zeros(3), torch.zeros(3)).tolist() == [0.0] * 3
     assert relevance(torch.tensor([0.0, 0.01, 0.0]), torch.zeros(3)).tolist() == [0.0, 1.0, 0.0]
