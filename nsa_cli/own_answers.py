@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers.utils.logging import disable_progress_bar
 
 from nsa_cli.evaluating.scoring import score
 from nsa_cli.prompt import Ids, Prompter
@@ -69,6 +70,7 @@ def answer_themselves(
     """
     tokenizer = Tokenizer.from_folder(folder)
     left = _open_questions(Prompter(tokenizer, None), articles, _read(path).keys())
+    disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
     ).to(device)

@@ -47,6 +47,9 @@ _AHEAD = 8
 """Lessons that are made while the model learns from others, by each of `_MAKERS`."""
 
 _MAKERS = 2
+_SEEDS_APART = 1000
+"""Between the seeds of processes that train together."""
+
 _BLOCK = 64
 """Tokens of a selection block."""
 
@@ -122,18 +125,13 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
     prompter = Prompter(Tokenizer.from_folder(where.folder), None)
     log = _Log(plan.out / "log.jsonl")
     if plan.distill_seconds > 0 and plan.attention == "nsa":
-        source = _ahead(prompter, material, plan, _seed(plan, together), short=False)
+        source = _ahead(prompter, material, plan, plan.seed, together, short=False)
         _distill(model, config, source, plan, log, together)
         together.wait()
     if plan.tune_seconds > 0:
-        source = _ahead(prompter, material, plan, _seed(plan, together) + 1, short=True)
+        source = _ahead(prompter, material, plan, plan.seed + 1, together, short=True)
         _tune(model, config, where, source, plan, log, together)
     return plan.out
-
-
-def _seed(plan: Training, together: Together) -> int:
-    """Of a process's own lessons."""
-    return plan.seed + 1000 * together.number
 
 
 def _config(where: ModelFolder, plan: Training) -> NSAConfig:
@@ -284,17 +282,25 @@ class _Lessons(IterableDataset[Step]):
 
 
 def _ahead(
-    prompter: Prompter, material: Material, plan: Training, seed: int, *, short: bool
+    prompter: Prompter,
+    material: Material,
+    plan: Training,
+    seed: int,
+    together: Together,
+    *,
+    short: bool,
 ) -> Iterator[Step]:
-    """Lessons, made while the model learns from others."""
+    """Lessons, made while the model learns from others; each process has lessons of its own."""
     make = partial(lessons, prompter, material, plan.lengths, _BLOCK, short=short)
     return iter(
         DataLoader(
-            _Lessons(make, seed),
+            _Lessons(make, seed + _SEEDS_APART * together.number),
             batch_size=None,
             num_workers=_MAKERS,
             prefetch_factor=_AHEAD,
             collate_fn=_as_it_is,
+            # A fork of one of several processes may hold a lock of their threads for ever.
+            multiprocessing_context="spawn" if together.count > 1 else None,
         )
     )
 
