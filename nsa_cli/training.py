@@ -328,9 +328,10 @@ class _Log:
                 file.write(json.dumps(row) + "\n")
             speed = progress.tokens / max(progress.seconds, 1e-9)
             losses = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
+            left_out = f" ({progress.left_out} did not fit the memory)" if progress.left_out else ""
             sys.stderr.write(
                 f"nsa: {stage} {progress.seconds:.0f} s, step {progress.step}, "
-                f"{speed:,.0f} tokens/s: {losses}\n"
+                f"{speed:,.0f} tokens/s: {losses}{left_out}\n"
             )
 
         return write

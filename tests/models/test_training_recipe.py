@@ -20,6 +20,7 @@ from nsa_models.training.recipe import (
     TARGETS,
     Course,
     Progress,
+    Stage,
     distill,
     share_of_rate,
     tune,
@@ -202,3 +203,29 @@ def tuned(model: NSAForCausalLM, step: Step) -> Progress:
     peft.inject_adapter_in_model(change, model)
     course = Course(seconds=600, steps=1, text_tokens=8)
     return tune(model, iter([step]), course, quiet, quiet)
+
+
+def test_a_lesson_that_does_not_fit_is_left_out() -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    lesson = Lesson(
+        ids=np.zeros(5, np.int32), document=(0, 4), instruction=(0, 1), asked=(), task="reading"
+    )
+    turns = iter(range(100))
+
+    def losses(_: Step) -> dict[str, torch.Tensor]:
+        if next(turns) in fails:
+            raise torch.OutOfMemoryError
+        return {"loss a": parameter.square().sum()}
+
+    def run() -> Progress:
+        groups = [([parameter], 0.1)]
+        course = Course(seconds=1e9, steps=4)
+        stage = Stage(toy(), course, groups, lambda _: None, lambda _: None)
+        return stage.run(iter(lambda: [lesson], None), losses)
+
+    fails = {1, 3}
+    done = run()
+    assert (done.step, done.left_out, done.tokens) == (4, 2, 20)
+    fails = {6}
+    with pytest.raises(torch.OutOfMemoryError):  # not one was possible
+        run()

@@ -70,11 +70,21 @@ class Course:
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """What a stage has done; `losses` holds the last values by name."""
+    """What a stage has done.
+
+    Attributes:
+        step: Steps made.
+        tokens: Of their lessons.
+        seconds: That they took.
+        left_out: Steps that the device's memory was too small for.
+        losses: The last values by name.
+        history: The values at every tenth step.
+    """
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    left_out: int = 0
     losses: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -161,10 +171,18 @@ class Stage:
             for group in self.optimizer.param_groups:
                 group["lr"] = group["full"] * share_of_rate(done, self.course)
             self.optimizer.zero_grad()
-            losses = losses_of(step)
-            total = sum(each for name, each in losses.items() if name.startswith("loss "))
-            assert isinstance(total, Tensor)
-            total.backward()
+            try:
+                losses = losses_of(step)
+                total = sum(each for name, each in losses.items() if name.startswith("loss "))
+                assert isinstance(total, Tensor)
+                total.backward()
+            except torch.OutOfMemoryError:
+                # A single lesson is left out, unless others wait for this process or none fits.
+                if self.together.count > 1 or not self.progress.step:
+                    raise
+                self.progress.left_out += 1
+                self.optimizer.zero_grad()
+                continue
             for group in self.optimizer.param_groups:
                 self.together.average(group["params"])
             norms = [
