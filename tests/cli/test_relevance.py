@@ -22,6 +22,15 @@ def test_bm25_ranks_by_words_that_are_rare() -> None:
     assert index.scores("unheard").tolist() == [0.0] * 5
 
 
+def test_writing_without_spaces_is_found_by_pairs_of_characters() -> None:
+    index = Bm25(["本合同自双方签字之日起生效", "违约金为合同总额的百分之五", "The penalty is 5%"])
+    assert index.scores("违约金是多少?").argmax() == 1
+    assert index.scores("合同何时生效?").argmax() == 0
+    assert index.scores("What is the penalty?").argmax() == 2
+    assert Bm25(["東京タワーは赤い", "雪が白い"]).scores("タワーの色は?").argmax() == 0
+    assert Bm25(["ไม่มีการคืนเงิน", "เปิดทุกวัน"]).scores("คืนเงินได้ไหม").argmax() == 0
+
+
 def test_texts_without_a_word() -> None:
     assert Bm25(["", "…", "--"]).scores("What?").tolist() == [0.0] * 3
 
