@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from nsa_cli.engine import pick_device
 from nsa_cli.lessons import Material, lessons
 from nsa_cli.own_answers import answer_themselves, with_their_own
 from nsa_cli.prompt import Prompter
+from nsa_cli.training_log import Log
 from nsa_models.adapter import (
     attach_compression,
     collect,
@@ -40,7 +40,8 @@ from nsa_models.resolve import ModelFolder
 from nsa_models.tokenizer import Tokenizer
 from nsa_models.training.lessons import Step
 from nsa_models.training.objectives import Learner, Means
-from nsa_models.training.recipe import TARGETS, Course, Progress, distill, tune
+from nsa_models.training.recipe import TARGETS, distill, tune
+from nsa_models.training.stage import Course, Progress
 from nsa_models.training.together import Together
 
 _AHEAD = 8
@@ -123,7 +124,7 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
     torch.manual_seed(plan.seed)  # every process begins with the same changes
     config = _config(where, plan)
     prompter = Prompter(Tokenizer.from_folder(where.folder), None)
-    log = _Log(plan.out / "log.jsonl")
+    log = Log(plan.out / "log.jsonl")
     if plan.distill_seconds > 0 and plan.attention == "nsa":
         source = _ahead(prompter, material, plan, plan.seed, together, short=False)
         _distill(model, config, source, plan, log, together)
@@ -158,7 +159,7 @@ def _distill(
     config: NSAConfig,
     source: Iterator[Step],
     plan: Training,
-    log: _Log,
+    log: Log,
     together: Together,
 ) -> None:
     dim = config.head_dim
@@ -210,7 +211,7 @@ def _tune(
     where: ModelFolder,
     source: Iterator[Step],
     plan: Training,
-    log: _Log,
+    log: Log,
     together: Together,
 ) -> None:
     path = _distilled(plan, *plan.kinds[0])
@@ -313,30 +314,6 @@ def _tell_answers(asked: int, right: int) -> None:
     sys.stderr.write(f"nsa: {right:,} of {asked:,} answers are right\n")
 
 
-class _Log:
-    """Losses as JSON Lines in a file, and as text on standard error."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def tell(self, stage: str) -> Any:
-        """What to call after every tenth step of a stage."""
-
-        def write(progress: Progress) -> None:
-            row = {"stage": stage, **progress.history[-1]}
-            with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            speed = progress.tokens / max(progress.seconds, 1e-9)
-            losses = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
-            left_out = f" ({progress.left_out} did not fit the memory)" if progress.left_out else ""
-            sys.stderr.write(
-                f"nsa: {stage} {progress.seconds:.0f} s, step {progress.step}, "
-                f"{speed:,.0f} tokens/s: {losses}{left_out}\n"
-            )
-
-        return write
-
-
 def kinds_of(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """Lengths and strides such as 32/16.
 
@@ -350,19 +327,3 @@ def kinds_of(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
             raise UsageError(f"--phi is {text!r}", hint="say length/stride, such as 32/16")
         kinds.append((int(block), int(stride)))
     return tuple(kinds)
-
-
-def save_plot(out: Path, path: Path) -> None:
-    """Draw the losses of a folder's log by time, the stages one after the other."""
-    from matplotlib.figure import Figure
-
-    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    names = sorted({name for row in rows for name in row if name.startswith("loss ")})
-    for name in names:
-        found = [(number, row[name]) for number, row in enumerate(rows) if name in row]
-        axes.plot(*zip(*found, strict=True), label=name.removeprefix("loss "))
-    axes.set(xlabel="tens of steps", ylabel="loss", yscale="log")
-    axes.legend()
-    figure.savefig(path, dpi=150)

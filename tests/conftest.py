@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
+import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -23,3 +26,27 @@ def seed() -> int:
     number = int(os.environ.get("NSA_TEST_SEED") or secrets.randbits(31))
     print(f"NSA_TEST_SEED={number}")
     return number
+
+
+@pytest.fixture(scope="session")
+def two_processes() -> Callable[..., str]:
+    """Run a script or a module (`-m NAME`), with its arguments, in two processes of torchrun.
+
+    They must end well; what they wrote on standard error is returned.
+    """
+
+    def run(*program: str) -> str:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+                *("--nproc_per_node", "2", *program),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    return run

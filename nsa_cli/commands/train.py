@@ -68,7 +68,8 @@ def train_command(
         ) from error
     from nsa_cli.evaluating.plot import check_plot
     from nsa_cli.lessons import load_material
-    from nsa_cli.training import Training, kinds_of, save_plot, train
+    from nsa_cli.training import Training, kinds_of, train
+    from nsa_cli.training_log import save_plot
     from nsa_models.resolve import resolve_model
 
     check_plot(plot)

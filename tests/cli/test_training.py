@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,25 +86,19 @@ def test_the_same_lessons_teach_a_dense_model(
 
 
 def test_two_processes_train_one_adapter(
-    tiny_model: Path, lesson_data: tuple[Path, Path], tmp_path: Path
+    tiny_model: Path,
+    lesson_data: tuple[Path, Path],
+    tmp_path: Path,
+    two_processes: Callable[..., str],
 ) -> None:
     questions, texts = lesson_data
     out = tmp_path / "out"
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node", "2", "-m", "nsa_cli", "train", str(out)),
-            *("--questions", str(questions), "--texts", str(texts), "--model", str(tiny_model)),
-            *("--device", "cpu", "--phi", "16/16", "--hidden", "4", "--rank", "2"),
-            *("--lengths", "500", "--answer-seconds", "1"),
-            *("--distill-seconds", "3", "--tune-seconds", "6"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    two_processes(
+        *("-m", "nsa_cli", "train", str(out), "--model", str(tiny_model), "--device", "cpu"),
+        *("--questions", str(questions), "--texts", str(texts), "--lengths", "500"),
+        *("--phi", "16/16", "--hidden", "4", "--rank", "2"),
+        *("--answer-seconds", "1", "--distill-seconds", "3", "--tune-seconds", "6"),
     )
-    assert run.returncode == 0, run.stderr
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert {row["stage"] for row in rows} == {"distill", "tune"}
     assert len({(row["stage"], row["step"]) for row in rows}) == len(rows), "one tells for both"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from transformers import LlamaForCausalLM
@@ -38,18 +36,10 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_are_as_one(tiny_llama: LlamaForCausalLM, tmp_path: Path) -> None:
+def test_two_processes_are_as_one(
+    tiny_llama: LlamaForCausalLM, tmp_path: Path, two_processes: Callable[..., str]
+) -> None:
     tiny_llama.save_pretrained(tmp_path / "model")
     script = tmp_path / "split.py"
     script.write_text(SCRIPT)
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node", "2", str(script), str(tmp_path / "model")),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert run.returncode == 0, run.stderr
+    two_processes(str(script), str(tmp_path / "model"))

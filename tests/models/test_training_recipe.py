@@ -16,16 +16,8 @@ from nsa_models.configuration import NSAConfig
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.training.lessons import Asked, Lesson, Step
 from nsa_models.training.objectives import Learner, Means
-from nsa_models.training.recipe import (
-    TARGETS,
-    Course,
-    Progress,
-    Stage,
-    distill,
-    share_of_rate,
-    tune,
-    watch_lesson,
-)
+from nsa_models.training.recipe import TARGETS, distill, tune, watch_lesson
+from nsa_models.training.stage import Course, Progress, Stage, share_of_rate
 
 WORDS, NEEDLES, ASK = 32, 16, 48
 LENGTH, BLOCK = 96, 8

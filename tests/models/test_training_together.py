@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,7 +16,7 @@ import sys
 import torch
 from torch import nn
 
-from nsa_models.training.recipe import Course, Stage
+from nsa_models.training.stage import Course, Stage
 from nsa_models.training.together import Together
 
 together = Together(cpu=True)
@@ -53,20 +51,10 @@ torch.save([parameter.detach(), other.detach()], f"{sys.argv[1]}/{together.numbe
 """
 
 
-def test_two_processes_learn_as_one(tmp_path: Path) -> None:
+def test_two_processes_learn_as_one(tmp_path: Path, two_processes: Callable[..., str]) -> None:
     script = tmp_path / "both.py"
     script.write_text(SCRIPT)
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node", "2", str(script), str(tmp_path)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert run.returncode == 0, run.stderr
+    two_processes(str(script), str(tmp_path))
     first, second = (torch.load(tmp_path / f"{number}.pt") for number in range(2))
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a, b)
