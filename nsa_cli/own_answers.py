@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,6 +75,9 @@ def answer_themselves(
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
     ).to(device)
+    if path.exists() and not path.read_bytes().endswith(b"\n"):  # a line was cut off
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")
     began = time.monotonic()
     for told in (False, True):
         right: set[Key] = set()
@@ -122,10 +126,15 @@ def with_their_own(articles: Sequence[Article], path: Path) -> list[Article]:
 
 
 def _read(path: Path) -> dict[Key, tuple[str, ...]]:
+    """The answers that a file holds; a last line that was cut off counts for nothing."""
     if not path.exists():
         return {}
-    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return {(row["article"], row["paragraph"], row["question"]): (row["answer"],) for row in rows}
+    found: dict[Key, tuple[str, ...]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(json.JSONDecodeError):
+            row = json.loads(line)
+            found[row["article"], row["paragraph"], row["question"]] = (row["answer"],)
+    return found
 
 
 def _open_questions(

@@ -119,7 +119,13 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
             where.folder, material.articles, said, plan.answer_seconds, device, _tell_answers
         )
     together.wait()
+    asked = _questions(material)
     material = replace(material, articles=tuple(with_their_own(material.articles, said)))
+    if together.first and said.exists():
+        sys.stderr.write(
+            f"nsa: of {asked:,} questions the {_questions(material):,} with an answer of the "
+            f"model's own in {said} are learned from\n"
+        )
     model = load_model(where.folder, dense, device=device)
     torch.manual_seed(plan.seed)  # every process begins with the same changes
     config = _config(where, plan)
@@ -133,6 +139,10 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
         source = _ahead(prompter, material, plan, plan.seed + 1, together, short=True)
         _tune(model, config, where, source, plan, log, together)
     return plan.out
+
+
+def _questions(material: Material) -> int:
+    return sum(len(part.questions) for article in material.articles for part in article.paragraphs)
 
 
 def _config(where: ModelFolder, plan: Training) -> NSAConfig:

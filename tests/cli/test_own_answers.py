@@ -93,10 +93,13 @@ def test_right_answers_are_kept_and_the_rest_asked_again(
         **{f"Who is {p} of 2?": f"It is {2 * p}." for p in range(1, 6)},
     }
 
+    path.write_text(path.read_text() + '{"article": "Town 3", "para')  # cut off
+    assert with_their_own(articles, path) == learned
     rounds.clear()
     monkeypatch.setattr(own_answers, "_TOGETHER", {"cpu": 6})
     answer_themselves(tiny_model, articles, path, 0.0, CPU, lambda *_: None)
     assert rounds == [6], "one batch of those without an answer, then the time is over"
+    assert with_their_own(articles, path) == learned, "what is cut off stays on a line of its own"
 
 
 def test_without_kept_answers_articles_stay_as_they_are(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def test_the_same_lessons_teach_a_dense_model(
         code, _, err = nsa(*common, model=str(tiny_model))
         assert code == 0, err
     assert "answers are right" in err
+    assert re.search(r"of \d+ questions the \d+ with an answer of the model's own", err)
     assert not list(out.glob("distilled*"))
     trained = load_adapter(out)
     assert trained.settings == {"select_count": None, "answer_select_count": None}

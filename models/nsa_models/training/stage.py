@@ -164,7 +164,7 @@ class Stage:
         """Tell the means of what is held, and let go of it."""
         progress = self.progress
         progress.losses = {name: float(torch.stack(x).mean()) for name, x in held.items()}
-        row = {"step": progress.step, "tokens": progress.tokens}
+        row = {"step": progress.step, "tokens": progress.tokens, "left out": progress.left_out}
         progress.history.append({**row, "seconds": round(progress.seconds, 1), **progress.losses})
         held.clear()
         if self.together.first:
