@@ -70,7 +70,7 @@ class Training:
         lengths: Of the lessons, in tokens.
         attention: `nsa`, or `dense`: the same lessons without selection, to compare with.
         answer_seconds: In which the base answers the questions itself, first of all; its right
-            answers are learned from beside those of the data. 0 for those that are kept.
+            answers are learned from in the place of the data's. 0 for those that are kept.
         distill_seconds: Of the first stage; 0 to go on from what an earlier call left.
         tune_seconds: Of the second stage; 0 to stop before it.
         select_count: Blocks that the model reads and answers with while it is trained.
@@ -95,6 +95,11 @@ class Training:
     rate: float = 2e-4
     seed: int = 0
     device: str = "auto"
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the model learns to select."""
+        return self.attention == "nsa"
 
 
 def train(where: ModelFolder, material: Material, plan: Training) -> Path:
@@ -131,7 +136,7 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
     config = _config(where, plan)
     prompter = Prompter(Tokenizer.from_folder(where.folder), None)
     log = Log(plan.out / "log.jsonl")
-    if plan.distill_seconds > 0 and plan.attention == "nsa":
+    if plan.distill_seconds > 0 and plan.sparse:
         source = _ahead(prompter, material, plan, plan.seed, together, short=False)
         _distill(model, config, source, plan, log, together)
         together.wait()
@@ -150,7 +155,7 @@ def _config(where: ModelFolder, plan: Training) -> NSAConfig:
 
 
 def _settings(plan: Training) -> dict[str, Any]:
-    if plan.attention == "dense":
+    if not plan.sparse:
         return {"select_count": None, "answer_select_count": None}
     block, stride = plan.kinds[0]
     return {
@@ -225,10 +230,10 @@ def _tune(
     together: Together,
 ) -> None:
     path = _distilled(plan, *plan.kinds[0])
-    earlier, sparse = plan.out / "adapter.json", plan.attention == "nsa"
-    if sparse and not path.exists() and not earlier.exists():
+    earlier = plan.out / "adapter.json"
+    if plan.sparse and not path.exists() and not earlier.exists():
         raise UsageError(f"there is no {path}", hint="give --distill-seconds as well")
-    if sparse:
+    if plan.sparse:
         attach_compression(model, config)
     model.config = config
     change = peft.LoraConfig(r=plan.rank, lora_alpha=2 * plan.rank, target_modules=TARGETS)
@@ -236,7 +241,7 @@ def _tune(
     tokens = 0
     if earlier.exists():
         tokens = _resume(model, plan)
-    elif sparse:
+    elif plan.sparse:
         load_compression(model, load_file(path), "")
     course = Course(seconds=plan.tune_seconds, rate=plan.rate, phi_rate=3e-4)
 
@@ -251,7 +256,7 @@ def _tune(
             "last": progress.losses,
         }
         settings = _settings(plan)
-        if sparse:
+        if plan.sparse:
             settings["answer_select_count"] = plan.answer_blocks
         save_adapter(
             plan.out,
@@ -275,7 +280,7 @@ def _resume(model: NSAForCausalLM, plan: Training) -> int:
         if isinstance(module, peft.tuners.lora.LoraLayer):
             for own, name in ((module.lora_A, "a"), (module.lora_B, "b")):
                 own["default"].weight.data.copy_(adapter.tensors[f"lora.{path}.{name}"])
-    if plan.attention == "nsa":
+    if plan.sparse:
         load_compression(model, adapter.tensors, "compression.")
     model.evidence = adapter.tensors["evidence"].to(model.device)
     return int(adapter.about["tokens"])
