@@ -41,7 +41,10 @@ _MIX = {
 """How often each kind of step comes. `close` asks about a few paragraphs, as the passages are that
 an answer is decoded from, in several short lessons at once."""
 
-_CLOSE_MIX = {"close": 0.5, "similar": 0.3, "needle": 0.1, "values": 0.1}
+_CLOSE_MIX = {"close": 0.45, "similar": 0.4, "needle": 0.07, "values": 0.08}
+_CLOSE_SIMILAR = (3, 6, 12, 24)
+"""Facts of one shape in a short lesson; a look finds a few of them, or many, beside each other."""
+
 _CLOSE_TOKENS = (500, 1100)
 """Of a short lesson whose facts are made, the least and the most."""
 
@@ -131,6 +134,7 @@ def lessons(
     seed: int,
     *,
     short: bool = True,
+    process: int = 0,
 ) -> Iterator[Step]:
     """What a model learns from, step by step, without end.
 
@@ -141,39 +145,44 @@ def lessons(
         size: Tokens of a selection block.
         seed: The same seed makes the same lessons.
         short: Whether there are short lessons too, some of them in one step.
+        process: Which of those that train together; each has lessons of its own, of the kind and
+            length that the others have at the same time, so that none waits long.
     """
     rng = random.Random(seed)
     mix = {kind: share for kind, share in _MIX.items() if short or kind != "close"}
     while True:
         kind = rng.choices(list(mix), weights=list(mix.values()))[0]
-        number, tokens = rng.randrange(2**31), rng.choice(lengths)
+        number, tokens = rng.randrange(2**31) + process * 2**31, rng.choice(lengths)
         if kind == "close":
-            together = [_close(material, number + n, rng) for n in range(_CLOSE_TOGETHER)]
+            together = [_close(material, number + n) for n in range(_CLOSE_TOGETHER)]
             yield [lesson_of(prompter, each, size) for each in together]
         elif kind == "reading":
             yield [reading(prompter, material, tokens, number)]
         else:
-            yield [lesson_of(prompter, _examples(kind, material, tokens, number, rng), size)]
+            yield [lesson_of(prompter, _examples(kind, material, tokens, number), size)]
 
 
-def _close(material: Material, number: int, rng: random.Random) -> Sequence[Example]:
+def _close(material: Material, number: int) -> Sequence[Example]:
     """Examples about one short text."""
+    rng = random.Random(f"short {number}")
     kind = rng.choices(list(_CLOSE_MIX), weights=list(_CLOSE_MIX.values()))[0]
     if kind == "close":
         return close_questions(material.articles, number)
-    examples = _examples(kind, material, rng.randint(*_CLOSE_TOKENS), number, rng)
+    more = {"count": rng.choice(_CLOSE_SIMILAR)} if kind == "similar" else {}
+    examples = _examples(kind, material, rng.randint(*_CLOSE_TOKENS), number, **more)
     return [replace(each, task="close") for each in examples[:_CLOSE_QUESTIONS]]
 
 
 def _examples(
-    kind: str, material: Material, tokens: int, number: int, rng: random.Random
+    kind: str, material: Material, tokens: int, number: int, **more: int
 ) -> Sequence[Example]:
-    """Examples about one text."""
+    """Examples about one text; `more` is for the generator of a kind."""
     if kind == "questions":
         count = max(4, tokens // 512)
         return hidden_questions(material.articles, tokens=tokens, seed=number, count=count)
-    hay = random.Random(number).choice(material.prose)
-    examples = GENERATORS[kind](hay, tokens=tokens, seed=number, split="train")
+    rng = random.Random(f"{kind} {number}")
+    hay = rng.choice(material.prose)
+    examples = GENERATORS[kind](hay, tokens=tokens, seed=number, split="train", **more)
     same = [each for each in examples if each.context == examples[0].context]
     rng.shuffle(same)
     return same[:_MADE_QUESTIONS]

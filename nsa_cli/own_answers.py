@@ -88,12 +88,14 @@ def answer_themselves(
             prompts = [each.told if told else each.ids for each in batch]
             answers = _generate(model, tokenizer, prompts)
             asked += len(batch)
-            with path.open("a", encoding="utf-8") as file:
-                for each, answer in zip(batch, answers, strict=True):
-                    if answer is not None and score(answer, each.gold).contains_gold:
-                        right.add(each.key)
-                        row = dict(zip(("article", "paragraph", "question"), each.key, strict=True))
-                        file.write(json.dumps({**row, "answer": answer}) + "\n")
+            rows = ""
+            for each, answer in zip(batch, answers, strict=True):
+                if answer is not None and score(answer, each.gold).contains_gold:
+                    right.add(each.key)
+                    row = dict(zip(("article", "paragraph", "question"), each.key, strict=True))
+                    rows += json.dumps({**row, "answer": answer}) + "\n"
+            with path.open("ab", buffering=0) as file:  # at once: others may write to it as well
+                file.write(rows.encode())
             tell(asked, len(right))
         left = [each for each in left if each.key not in right]
 

@@ -48,8 +48,6 @@ _AHEAD = 8
 """Lessons that are made while the model learns from others, by each of `_MAKERS`."""
 
 _MAKERS = 2
-_SEEDS_APART = 1000
-"""Between the seeds of processes that train together."""
 
 _BLOCK = 64
 """Tokens of a selection block."""
@@ -119,9 +117,14 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
     together = Together(cpu=plan.device == "cpu")
     device = together.device or pick_device(plan.device)
     said = plan.out / "answers.jsonl"
-    if plan.answer_seconds > 0 and together.first:
+    if plan.answer_seconds > 0:
         answer_themselves(
-            where.folder, material.articles, said, plan.answer_seconds, device, _tell_answers
+            where.folder,
+            material.articles[together.number :: together.count],
+            said,
+            plan.answer_seconds,
+            device,
+            partial(_tell_answers, together),
         )
     together.wait()
     asked = _questions(material)
@@ -307,10 +310,12 @@ def _ahead(
     short: bool,
 ) -> Iterator[Step]:
     """Lessons, made while the model learns from others; each process has lessons of its own."""
-    make = partial(lessons, prompter, material, plan.lengths, _BLOCK, short=short)
+    make = partial(
+        lessons, prompter, material, plan.lengths, _BLOCK, short=short, process=together.number
+    )
     return iter(
         DataLoader(
-            _Lessons(make, seed + _SEEDS_APART * together.number),
+            _Lessons(make, seed),
             batch_size=None,
             num_workers=_MAKERS,
             prefetch_factor=_AHEAD,
@@ -325,8 +330,10 @@ def _as_it_is(step: Step) -> Step:
     return step
 
 
-def _tell_answers(asked: int, right: int) -> None:
-    sys.stderr.write(f"nsa: {right:,} of {asked:,} answers are right\n")
+def _tell_answers(together: Together, asked: int, right: int) -> None:
+    if together.first:
+        where = f" in the first of {together.count} processes" if together.count > 1 else ""
+        sys.stderr.write(f"nsa: {right:,} of {asked:,} answers are right{where}\n")
 
 
 def kinds_of(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:

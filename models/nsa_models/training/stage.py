@@ -130,12 +130,13 @@ class Stage:
                 assert isinstance(total, Tensor)
                 total.backward()
             except torch.OutOfMemoryError:
-                # A single lesson is left out, unless others wait for this process or none fits.
-                if self.together.count > 1 or not self.progress.step:
+                if not self.progress.step:  # none fits
                     raise
                 self.progress.left_out += 1
                 self.optimizer.zero_grad()
-                continue
+                losses = {}
+                if self.together.count == 1:
+                    continue  # several go on together: the others' gradients are used
             for group in self.optimizer.param_groups:
                 self.together.average(group["params"])
             norms = [
