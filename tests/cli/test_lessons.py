@@ -95,6 +95,21 @@ def test_every_kind_of_lesson_comes_and_none_of_what_is_held_out(
     assert {len(step) for step in long} == {1}
 
 
+def test_processes_have_lessons_of_their_own_of_one_kind(
+    tokenizer: Tokenizer, lesson_data: tuple[Path, Path]
+) -> None:
+    material, prompter = load_material(lesson_data[0], [lesson_data[1]]), Prompter(tokenizer, None)
+    one, other = (
+        list(itertools.islice(lessons(prompter, material, [300, 900], SIZE, 3, process=n), 20))
+        for n in (0, 1)
+    )
+    for mine, theirs in zip(one, other, strict=True):
+        assert (len(mine), mine[0].task) == (len(theirs), theirs[0].task)
+    taken = {each.ids.tobytes() for step in one for each in step}
+    same = [each for step in other for each in step if each.ids.tobytes() in taken]
+    assert len(same) < len(taken) / 4, "a small data set repeats some short ones"
+
+
 def test_close_questions_bring_their_paragraph(lesson_data: tuple[Path, Path]) -> None:
     material = load_material(lesson_data[0], [])
     several = set()
