@@ -58,7 +58,9 @@ torch.save([parameter.detach(), other.detach()], f"{sys.argv[1]}/{together.numbe
 """
 
 
-def test_two_processes_learn_as_one_and_leave_out_what_does_not_fit(tmp_path: Path, two_processes: Callable[..., str]) -> None:
+def test_two_processes_learn_as_one_and_leave_out_what_does_not_fit(
+    tmp_path: Path, two_processes: Callable[..., str]
+) -> None:
     script = tmp_path / "both.py"
     script.write_text(SCRIPT)
     two_processes(str(script), str(tmp_path))
