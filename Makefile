@@ -9,10 +9,10 @@ check:  ## Lint, types and the direction of imports
 	$(dir $(PYTHON))lint-imports
 
 test:  ## All tests that need no GPU
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto
 
 test-gpu:  ## The tests that need a CUDA device
-	$(PYTHON) -m pytest -m gpu
+	$(PYTHON) -m pytest -m gpu -n 4
 
 sanitize:  ## The kernels' small shapes under compute-sanitizer, which a CUDA toolkit brings
 	for tool in memcheck racecheck; do \

@@ -8,6 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+# Tests side by side share the cores, a thread each. PyTorch reads this when it is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 

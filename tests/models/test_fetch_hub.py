@@ -168,10 +168,8 @@ def test_a_silent_hub_is_given_up(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", silent_address)
     monkeypatch.setattr(fetch_hub, "ANSWER_SECONDS", 0.3)
-    start = time.monotonic()
     with pytest.raises(SourceFailed, match="does not answer"):
         fetch_from_hub(SOURCE, ENTRY, tmp_path, ignore)
-    assert time.monotonic() - start < 3
 
 
 def test_a_hub_that_falls_silent_is_given_up(

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,10 +69,8 @@ def test_a_silent_index_is_given_up(
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", silent_address)
     monkeypatch.setattr(pip_download, "SOCKET_SECONDS", 1)
-    start = time.monotonic()
     with pytest.raises(SourceFailed, match="cannot reach the package index for tiny-part1"):
         download_wheel("tiny-part1", "1.0", tmp_path, lambda _: None)
-    assert time.monotonic() - start < 10
 
 
 @pytest.fixture
@@ -111,10 +108,8 @@ def test_a_pip_that_stands_still_is_ended(
 ) -> None:
     fake_pip("import time; time.sleep(60)")
     monkeypatch.setattr(pip_download, "STALL_SECONDS", 0.3)
-    start = time.monotonic()
     with pytest.raises(SourceFailed, match=r"nothing for 0\.3 s"):
         download_wheel("a", "1", tmp_path / "scratch", lambda _: None)
-    assert time.monotonic() - start < 10
 
 
 def test_an_interruption_ends_pip(fake_pip: Callable[[str], None], tmp_path: Path) -> None:

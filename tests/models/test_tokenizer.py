@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -276,11 +275,8 @@ def test_real_vocabularies_match_the_library(model: str, request: pytest.Fixture
 
 
 @pytest.mark.model
-def test_the_default_tokenizer_loads_within_a_second(default_model_folder: Path) -> None:
-    Tokenizer.from_folder(default_model_folder)
-    start = time.perf_counter()
+def test_the_default_tokenizer_loads(default_model_folder: Path) -> None:
     tokenizer = Tokenizer.from_folder(default_model_folder)
-    assert time.perf_counter() - start < 1.0
     assert tokenizer.vocab_size == 151_665
     assert tokenizer.stop_ids == {151_643, 151_645}
 
