@@ -2,7 +2,8 @@
 
 A weight has one scale for each output, made once. For a few rows the products are those of the
 rows with the weights as they were rounded; for many rows each row is rounded too, with a scale of
-its own, so that whole numbers are multiplied. Both products are PyTorch's own.
+its own, so that whole numbers are multiplied, unless the CPU is slow at that: then the weights are
+widened to fp32. All products are PyTorch's own.
 
 Letters: O outputs, I inputs.
 
@@ -12,8 +13,10 @@ Source: Dettmers et al. 2022, "LLM.int8()", arXiv 2208.07339, section 2.1 (vecto
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nsa_kernels.precision import whole_numbers_are_quicker
 from nsa_models.compression import Compression
 
 QUANTIZATIONS = ("int8",)
@@ -54,6 +57,10 @@ class Int8Linear(nn.Module):
         if len(rows) <= _FEW_ROWS:
             out = torch._weight_int8pack_mm(rows, self.weight, self.scale)
             out = out if self.bias is None else out + self.bias
+        elif not whole_numbers_are_quicker():
+            wide = self.weight.float().mul_(self.scale.float()[:, None])
+            bias = None if self.bias is None else self.bias.float()
+            out = F.linear(rows.float(), wide, bias).to(x.dtype)
         else:
             tiny = torch.finfo(rows.dtype).tiny
             per_row = rows.abs().amax(dim=1, keepdim=True).clamp(min=tiny).float() / _LARGEST

@@ -30,9 +30,12 @@ def test_many_rows_of_bf16_where_fp32_is_quicker(
 @pytest.fixture
 def asked_anew() -> Iterator[None]:
     """The machine is asked anew, and again after the test."""
-    precision._narrow_is_quicker.cache_clear()
+    asked = (precision._narrow_is_quicker, precision.whole_numbers_are_quicker)
+    for each in asked:
+        each.cache_clear()
     yield
-    precision._narrow_is_quicker.cache_clear()
+    for each in asked:
+        each.cache_clear()
 
 
 @pytest.mark.usefixtures("asked_anew")
@@ -55,8 +58,25 @@ def test_what_the_machine_does_quicker(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: units)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
 
-    def seconds(a: Tensor, _: Tensor) -> float:
+    def seconds(_: object, a: Tensor, __: Tensor) -> float:
         return bf16_seconds if a.dtype == torch.bfloat16 else 1.0
 
     monkeypatch.setattr(precision, "_seconds", seconds)
     assert precision._narrow_is_quicker() is wanted
+
+
+@pytest.mark.usefixtures("asked_anew")
+@pytest.mark.parametrize(("int8_seconds", "wanted"), [(0.1, True), (9.0, False)])
+def test_whole_numbers_where_they_are_quicker(
+    int8_seconds: float, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(_: object, a: Tensor, __: Tensor) -> float:
+        return int8_seconds if a.dtype == torch.int8 else 1.0
+
+    monkeypatch.setattr(precision, "_seconds", seconds)
+    assert precision.whole_numbers_are_quicker() is wanted
+
+
+@pytest.mark.usefixtures("asked_anew")
+def test_this_machine_can_be_asked() -> None:
+    assert precision.whole_numbers_are_quicker() in (True, False)

@@ -10,12 +10,20 @@ import torch
 from torch import nn
 from transformers import Qwen2ForCausalLM
 
+from nsa_models import quantization
 from nsa_models.configuration import NSAConfig
 from nsa_models.loading import load_config, load_model
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.quantization import Int8Linear, quantize
 
 
+@pytest.fixture(params=[True, False], ids=["whole", "widened"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU that is quick at products of whole numbers, and on one that is not."""
+    monkeypatch.setattr(quantization, "whole_numbers_are_quicker", lambda: request.param)
+
+
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("rows", [1, 3, 16, 17, 200])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -36,6 +44,7 @@ def test_products_are_nearly_the_same(rows: int, bias: bool, dtype: torch.dtype,
     assert float((error / size).max()) < 0.05
 
 
+@pytest.mark.usefixtures("either_way")
 def test_a_row_and_a_weight_of_zeros_give_zeros() -> None:
     layer = nn.Linear(32, 8, bias=False)
     with torch.no_grad():
