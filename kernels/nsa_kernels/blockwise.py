@@ -35,12 +35,12 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     queries, keys = q.shape[2], k.shape[2]
     if widens(q, queries) and not torch.is_grad_enabled():
         return dense_attention(q.float(), k.float(), v.float()).to(q.dtype)
-    if queries == 1:
-        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
-    if queries == keys:
+    if queries == keys > 1:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     trained = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     if trained or q.device.type != "cpu" or v.shape[-1] != q.shape[-1]:
+        if queries == 1:
+            return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
         from torch.nn.attention.bias import causal_lower_right
 
         mask = causal_lower_right(queries, keys)
@@ -49,8 +49,10 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         repeat = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    if queries == 1:
+        return _flash(q, k, v)[0]
     past = keys - queries
-    own = _flash(q, k[:, :, past:], v[:, :, past:], causal=True)
+    own = _flash_causal(q, k[:, :, past:], v[:, :, past:])
     return _merge(_flash(q, k[:, :, :past], v[:, :, :past]), own).to(q.dtype)
 
 
@@ -63,11 +65,23 @@ def _takes_groups(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return can_use_flash_attention(SDPAParams(q, k, v, None, 0.0, True, True))
 
 
-def _flash(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> tuple[Tensor, Tensor]:
-    """PyTorch's fused CPU attention with its log-sum-exp: (B, H, T, D) and (B, H, T)."""
+def _flash(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """PyTorch's fused CPU attention to all keys, its log-sum-exp too: (B, H, T, D) and (B, H, T).
+
+    The heads of a group become rows of one head, so that no key is copied for each.
+    """
+    groups, queries = k.shape[1], q.shape[2]
+    rows = q.unflatten(1, (groups, -1)).flatten(2, 3)
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(rows, k, v)
+    shape = (-1, queries)
+    return out.unflatten(2, shape).flatten(1, 2), lse.unflatten(2, shape).flatten(1, 2)
+
+
+def _flash_causal(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """`_flash` of queries to their own keys, each to those before it and itself."""
     repeat = q.shape[1] // k.shape[1]
     k, v = (x.unsqueeze(2).expand(-1, -1, repeat, -1, -1).flatten(1, 2) for x in (k, v))
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, is_causal=causal)
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, is_causal=True)
     return out, lse
 
 
