@@ -53,6 +53,9 @@ from nsa_models.tokenizer import Tokenizer
 _TOGETHER = 4
 """Volumes that a question looks over side by side: as many are in memory."""
 
+_FEW_WORDS = 3
+"""Of a question that names too little to be looked up by itself: "And when?"."""
+
 _ROOM_STEP = 256
 """Room is made in steps, so that the next question mostly finds enough."""
 
@@ -194,6 +197,13 @@ class Turn:
     passage: Passage | None
 
 
+def _in_full(question: str, turns: Sequence[Turn]) -> str:
+    """A question as it can be looked up: one of a few words goes with the one that it takes up."""
+    if turns and len(question.split()) <= _FEW_WORDS:
+        return f"{turns[-1].question} {question}"
+    return question
+
+
 def _with(found: list[Passage], one: Passage | None) -> list[Passage]:
     """Passages with one more, in the order of the text, unless it is among them."""
     if one is None or any(one.start < other.end and other.start < one.end for other in found):
@@ -305,8 +315,8 @@ class OpenText:
         Args:
             turns: Earlier questions with their answers, in order.
             question: What is asked now.
-            instructions: What the answer is to heed; where to look is told by the question alone.
-            scores: Of the question alone, where they are known already; see `scores`.
+            instructions: What the answer is to heed; they do not tell where to look.
+            scores: Of the question, where they are known already; see `scores`.
 
         Returns:
             The answer, and the turn that it makes.
@@ -316,7 +326,7 @@ class OpenText:
         asked = prompter.question(question, earlier, instructions)
         started = time.monotonic()
         if scores is None:
-            scores = self.scores(question)
+            scores = self.scores(_in_full(question, turns))
         found = look(scores, self.text, self.document, size)
         passages = _with(found, turns[-1].passage if turns else None)
         whole = self.text.document_tokens <= CLOSE_TOKENS

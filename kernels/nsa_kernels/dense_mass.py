@@ -22,6 +22,9 @@ from torch import Tensor
 _SCORES_AT_ONCE = 2**21
 """Scores of one part over all heads and queries: 8 MB."""
 
+_KEYS_AT_ONCE = 2**13
+"""Keys of one part at most: widened, those of a group are 2 MB and stay in a core's caches."""
+
 
 def dense_with_mass(q: Tensor, k: Tensor, v: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Causal attention to every key, and the probability mass of each block of keys.
@@ -40,7 +43,8 @@ def dense_with_mass(q: Tensor, k: Tensor, v: Tensor, size: int) -> tuple[Tensor,
     (batch, heads, queries), (groups, seq_len) = q.shape[:3], k.shape[1:3]
     wide = torch.promote_types(q.dtype, torch.float32)
     rows = (q.to(wide) / math.sqrt(q.shape[3])).unflatten(1, (groups, -1)).flatten(2, 3)
-    step = max(1, _SCORES_AT_ONCE // (batch * heads * queries) // size) * size
+    step = min(_SCORES_AT_ONCE // (batch * heads * queries), _KEYS_AT_ONCE)
+    step = max(1, step // size) * size
     position = torch.arange(seq_len - queries, seq_len, device=q.device)
     position = position.repeat(heads // groups)[:, None]
     tops, outs, masses = [], [], []

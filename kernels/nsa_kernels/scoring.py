@@ -100,7 +100,7 @@ def select_blocks(
     scored = plan.split(q)[..., :: settings.score_stride, :].unflatten(1, (groups, -1))
     scored = scored * (1.0 / math.sqrt(q.shape[-1]))
     rows = scored.shape[2] * scored.shape[4]
-    if widens(scored, rows):
+    if widens(scored, rows * plan.count):
         scored, summary_k = scored.float(), summary_k.float()
     columns = max(1, summary_k.shape[2])
     coarse = None

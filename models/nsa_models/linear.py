@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsa_kernels.precision import widens
+from nsa_kernels.precision import widens_weights
 
 
 class Linear(nn.Linear):
@@ -18,7 +18,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
-        if torch.is_grad_enabled() or not widens(x, x.numel() // x.shape[-1]):
+        if torch.is_grad_enabled() or not widens_weights(x, x.numel() // x.shape[-1]):
             return super().forward(x)
         bias = None if self.bias is None else self.bias.float()
         return F.linear(x.float(), self.weight.float(), bias).to(x.dtype)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nsa_cli.lines import join_lines
+from nsa_cli.session import OpenText
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -60,6 +61,26 @@ def test_later_questions_see_the_earlier_ones(
     assert ["two?", "three?", "four?"] in seen  # the last three
     assert all(len(earlier) <= 3 for earlier in seen)
     assert not any("five?" in earlier for earlier in seen)
+
+
+def test_a_question_of_few_words_is_looked_up_with_the_one_before(
+    talk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[str] = []
+    real = OpenText.scores
+
+    def spied(self: OpenText, question: str) -> Any:
+        looked_up.append(question)
+        return real(self, question)
+
+    monkeypatch.setattr(OpenText, "scores", spied)
+    talk("Who wrote it?", "And when?", "Why did the worker die?", "/clear", "And when?")
+    assert looked_up == [
+        "Who wrote it?",
+        "Who wrote it? And when?",
+        "Why did the worker die?",
+        "And when?",
+    ]
 
 
 def test_sources_and_help(talk: Callable[..., Any], text_file: Path) -> None:

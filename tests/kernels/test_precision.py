@@ -27,6 +27,24 @@ def test_many_rows_of_bf16_where_fp32_is_quicker(
     assert precision.widens(torch.empty(1, dtype=dtype), rows) is wanted
 
 
+@pytest.mark.parametrize(
+    ("instructions", "rows", "narrow", "wanted"),
+    [
+        (False, 16, False, True),
+        (False, 15, False, False),
+        (True, 127, False, False),
+        (True, 128, False, True),
+        (True, 128, True, False),
+    ],
+)
+def test_weights_are_widened_for_fewer_rows_where_bf16_is_emulated(
+    instructions: bool, rows: int, narrow: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_narrow_is_quicker", lambda: narrow)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    assert precision.widens_weights(torch.empty(1, dtype=torch.bfloat16), rows) is wanted
+
+
 @pytest.fixture
 def asked_anew() -> Iterator[None]:
     """The machine is asked anew, and again after the test."""
