@@ -77,8 +77,14 @@ def widens(x: Tensor, rows: int) -> bool:
 
 def widens_weights(x: Tensor, rows: int) -> bool:
     """Whether a product of `rows` rows of bf16 `x` and weights is, though these are widened too."""
-    emulated = not torch.cpu._is_avx512_bf16_supported()
-    return _widens_from(_WIDE_ROWS_EMULATED if emulated else _WIDE_ROWS, x, rows)
+    least = _WIDE_ROWS_EMULATED if emulated(x.dtype, x.device) else _WIDE_ROWS
+    return _widens_from(least, x, rows)
+
+
+def emulated(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether this is bf16 on a CPU without instructions for it: each row of a product costs."""
+    on_cpu = dtype == torch.bfloat16 and device.type == "cpu"
+    return on_cpu and not torch.cpu._is_avx512_bf16_supported()
 
 
 def _widens_from(least: int, x: Tensor, rows: int) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nsa_kernels.errors import UnsupportedError
+from nsa_kernels.precision import emulated
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import KVCache
 from nsa_models.modeling import NSAForCausalLM
@@ -97,7 +98,7 @@ def decode(
     temperature: float = 0.0,
     seed: int | None = None,
     quoted: Sequence[int] | Ids = (),
-    draft_tokens: int = DRAFT_TOKENS,
+    draft_tokens: int | None = None,
 ) -> Iterator[Step]:
     """Append the question and decode the answer, one token at a time.
 
@@ -115,7 +116,8 @@ def decode(
         temperature: 0 is greedy.
         seed: For sampling.
         quoted: A text that the answer may quote, such as the one that was read.
-        draft_tokens: Tokens that are tried ahead at most.
+        draft_tokens: Tokens that are tried ahead at most; `DRAFT_TOKENS` when None, or none where
+            several cost as much as one after another.
 
     Yields:
         The decoded tokens, the ending one included.
@@ -130,6 +132,8 @@ def decode(
         generator.manual_seed(seed)
     # A tensor may lie on the device.
     question = torch.as_tensor(ids).cpu().numpy().astype(np.int32)
+    if draft_tokens is None:
+        draft_tokens = 0 if emulated(model.dtype, model.device) else DRAFT_TOKENS
     # Queries that share a selection would not choose as they do one by one.
     drafts = draft_tokens > 0 and temperature <= 0 and (settings.dense or settings.select_tile == 1)
     lookup = Lookup(np.concatenate([np.asarray(quoted, dtype=np.int32), question]))

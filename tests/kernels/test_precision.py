@@ -45,6 +45,17 @@ def test_weights_are_widened_for_fewer_rows_where_bf16_is_emulated(
     assert precision.widens_weights(torch.empty(1, dtype=torch.bfloat16), rows) is wanted
 
 
+@pytest.mark.parametrize("instructions", [True, False])
+def test_bf16_is_emulated_on_a_cpu_without_instructions_for_it(
+    instructions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    cpu = torch.device("cpu")
+    assert precision.emulated(torch.bfloat16, cpu) is not instructions
+    assert not precision.emulated(torch.float32, cpu)
+    assert not precision.emulated(torch.bfloat16, torch.device("cuda"))
+
+
 @pytest.fixture
 def asked_anew() -> Iterator[None]:
     """The machine is asked anew, and again after the test."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from nsa_models import generation
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.generation import Lookup, decode, prefill
@@ -253,6 +254,19 @@ def test_samples_take_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:
     runs = counted(model)
     answer(model, cache, quoted=QUESTION + [1] * 50, temperature=1.0)
     assert runs == [len(QUESTION) - 1] + [1] * ANSWER
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_no_drafts_where_several_tokens_cost_as_much_as_one_after_another(
+    model: NSAForCausalLM, text: list[int], emulated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "emulated", lambda *_: emulated)
+    runs = counted(model)
+    said = answer(model, read(model, text))
+    runs.clear()
+    answer(model, read(model, text), quoted=QUESTION + said)
+    one_by_one = [1] * ANSWER
+    assert (runs[-ANSWER:] == one_by_one) is emulated
 
 
 def test_a_full_cache_takes_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:
