@@ -53,8 +53,9 @@ from nsa_models.tokenizer import Tokenizer
 _TOGETHER = 4
 """Volumes that a question looks over side by side: as many are in memory."""
 
-_FEW_WORDS = 3
-"""Of a question that names too little to be looked up by itself: "And when?"."""
+_FEW_WORDS, _FEW_CHARACTERS = 3, 24
+"""Of a question that names too little to be looked up by itself: "And when?"; the second for
+scripts that do not set words apart."""
 
 _ROOM_STEP = 256
 """Room is made in steps, so that the next question mostly finds enough."""
@@ -199,7 +200,8 @@ class Turn:
 
 def _in_full(question: str, turns: Sequence[Turn]) -> str:
     """A question as it can be looked up: one of a few words goes with the one that it takes up."""
-    if turns and len(question.split()) <= _FEW_WORDS:
+    few = len(question.split()) <= _FEW_WORDS and len(question) <= _FEW_CHARACTERS
+    if turns and few:
         return f"{turns[-1].question} {question}"
     return question
 
