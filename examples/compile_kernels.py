@@ -28,17 +28,25 @@ from nsa_kernels.gpu import (
     attention,
     banded,
     banded_backward,
+    decode,
     phi,
     selected,
     selected_backward,
     selection,
 )
+from nsa_kernels.gpu.decode_cache import DecodeCache, DecodeWorkspace
 from nsa_kernels.reference import compress
 from nsa_kernels.settings import AttentionSettings
 
-MODULES = (attention, banded, banded_backward, phi, selected, selected_backward, selection)
+MODULES = (
+    *(attention, banded, banded_backward, decode),
+    *(phi, selected, selected_backward, selection),
+)
 HOPPER_BYTES = 227 * 1024
 """Shared memory that one program may take."""
+
+PROGRAMS = 396
+"""Programs of a decode step that the card holds at once."""
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
@@ -106,6 +114,8 @@ def main() -> None:
     parser.add_argument(
         "--score-stride", type=int, default=1, help="of these, one in how many counts"
     )
+    parser.add_argument("--blocks", type=int, default=16, help="that a query selects")
+    parser.add_argument("--capacity", type=int, default=65536, help="tokens of a decode step")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     options = parser.parse_args()
     driver.set_active(HopperDriver())
@@ -117,6 +127,7 @@ def main() -> None:
         combine=options.combine,
         compress_block=block,
         compress_stride=stride,
+        select_count=options.blocks,
         select_tile=options.tile,
         score_stride=options.score_stride,
     )
@@ -138,6 +149,17 @@ def main() -> None:
         gates=gates,
     )
     out.backward(zeros(options.heads, value_dim))
+    if options.tile > 1 or options.score_stride > 1:
+        return  # a decode step has one query
+    sizes = {"batch": 1, "heads": options.heads, "groups": 1, "capacity": options.capacity}
+    sizes |= {"head_dim": dim, "value_dim": value_dim, "dtype": q.dtype, "device": "cpu"}
+    room = DecodeWorkspace.allocate(settings, programs=PROGRAMS, overlap=True, **sizes)
+    cache = DecodeCache.allocate(settings, workspace=room, **sizes)
+    decode.nsa_decode(
+        *(x.detach()[:, :, 0] for x in (q, k, v)),
+        cache,
+        gates=None if gates is None else gates[:, :, 0],
+    )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
         "--dims 64,64 --heads 7 --summaries 8,8 --tile 64 --dtype float16",
         "--dims 64,64 --heads 7 --combine union --summaries 4,4 --tile 64 --score-stride 4",
         "--dims 64,64 --heads 2 --dtype float32",
+        "--dims 64,64 --heads 7 --combine union --blocks 64 --capacity 1048576",
     ],
 )
 def test_kernels_compile_for_hopper(options: str) -> None:
@@ -35,3 +36,5 @@ def test_kernels_compile_for_hopper(options: str) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     assert "_importance_kernel" in run.stdout
     assert "_selected_keys_backward_kernel" in run.stdout
+    assert ("_attend_kernel" in run.stdout) == ("--tile" not in options)
+    assert ("_narrow_kernel" in run.stdout) == ("--capacity" in options)

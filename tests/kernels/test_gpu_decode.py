@@ -7,6 +7,7 @@ import torch
 
 from nsa_kernels.blockwise import block_mass
 from nsa_kernels.errors import UnsupportedError
+from nsa_kernels.gpu import decode_cache
 from nsa_kernels.gpu.decode import nsa_decode
 from nsa_kernels.gpu.decode_cache import DecodeCache, DecodePlan, DecodeWorkspace
 from nsa_kernels.gpu.decode_mass import selected_mass
@@ -223,6 +224,17 @@ def test_many_blocks_equal_the_reference(count, ranked, seed):
     decode.run(1)
 
 
+@pytest.mark.parametrize(("count", "most", "levels"), [(4, 32, 2), (4, 16, 3), (8, 16, 5)])
+def test_lists_are_joined_until_they_are_few(count, most, levels, seed, monkeypatch):
+    monkeypatch.setattr(decode_cache, "_MOST_RANKED", most)
+    torch.manual_seed(seed)
+    settings = replace(SMALL, select_count=count)
+    # The last program of a level has few lists, or one that is not full.
+    decode = Decode(settings, [7990, 4200, 300, 0], groups=1, steps=2, programs=24)
+    assert len(decode.workspace.best) == levels
+    decode.run(2)
+
+
 def test_odd_head_dims_and_more_groups_equal_the_reference(seed):
     torch.manual_seed(seed)
     Decode(SMALL, [90, 17], repeat=3, groups=3, dim=24, value_dim=40, steps=2, programs=40).run(2)
@@ -418,6 +430,18 @@ def test_a_graph_replays_over_several_tokens(combine, seed):
         graph.replay()
         decode.advance()
         decode.check(out)
+
+
+@gpu
+@pytest.mark.parametrize("count", [64, 128])
+def test_a_million_tokens_on_the_device(count, seed):
+    torch.manual_seed(seed)
+    settings = replace(LARGE, combine="union", select_count=count)
+    decode = Decode(
+        settings, [2**20 - 3], groups=1, repeat=7, dim=64, dtype=torch.bfloat16, steps=2
+    )
+    assert len(decode.workspace.best) > 1
+    decode.run(2)
 
 
 @gpu

@@ -1,4 +1,4 @@
-"""A decode step: one new token for each sequence of a batch, in four kernels.
+"""A decode step: one new token for each sequence of a batch, in four kernels or a few more.
 
 All that a step needs to know of the sequences' lengths it reads on the device, so that nothing
 waits for the host and a CUDA graph can hold the step.
@@ -10,6 +10,7 @@ values, T_max tokens and C_max summaries that a cache holds, N selection blocks,
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import triton
@@ -20,6 +21,7 @@ from nsa_kernels.gpu.decode_kernels import (
     _attend_kernel,
     _importance_kernel,
     _merge_kernel,
+    _narrow_kernel,
     _scan_kernel,
 )
 from nsa_kernels.gpu.layout import LOG2_E, loadable, pad
@@ -70,6 +72,7 @@ def nsa_decode(
     q, k, v = loadable(q), loadable(k), loadable(v)
     scan(q, k, v, cache, mean=phi_k is None)
     importance(cache)
+    narrow(cache)
     attend(q, cache)
     return merge(q, cache, gates)
 
@@ -162,8 +165,9 @@ def importance(cache: DecodeCache) -> None:
     w = cache.workspace
     s, plan = w.settings, w.plan
     batch, groups, capacity, _ = cache.k.shape
-    _importance_kernel[(batch * groups, w.best.shape[1])](
-        cache.lengths, w.pooled, w.tile_max, w.tile_spill, w.lse, w.best,
+    _, lists, keep = w.best[0].shape
+    _importance_kernel[(batch * groups, lists)](
+        cache.lengths, w.pooled, w.tile_max, w.tile_spill, w.lse, w.best[0],
         capacity, cache.summary_k.shape[2], w.pooled.shape[1],
         plan.splits, plan.parts, w.tile_max.shape[1],
         G=groups,
@@ -172,7 +176,7 @@ def importance(cache: DecodeCache) -> None:
         BLOCK_S=triton.next_power_of_2(plan.splits),
         BLOCK_N=plan.ranked,
         BLOCK_C=plan.summary_tile,
-        KEEP=w.best.shape[2],
+        KEEP=keep,
         KEY_BLOCK=s.compress_block,
         KEY_STRIDE=s.compress_stride,
         SELECT_BLOCK=s.select_block,
@@ -186,6 +190,31 @@ def importance(cache: DecodeCache) -> None:
     )  # fmt: skip
 
 
+def narrow(cache: DecodeCache) -> None:
+    """Make few lists of the best blocks of many; nothing where they are few."""
+    w = cache.workspace
+    batch, groups, capacity, _ = cache.k.shape
+    span = w.plan.ranked
+    for lists, joined in pairwise(w.best):
+        keep = lists.shape[2]
+        each = w.plan.most_ranked // keep
+        _narrow_kernel[(batch * groups, joined.shape[1])](
+            cache.lengths, lists, joined,
+            capacity, lists.shape[1], joined.shape[1],
+            G=groups,
+            BLOCK_M=pad(each * keep),
+            LISTS=each,
+            KEEP=keep,
+            KEPT=joined.shape[2],
+            SPAN=span,
+            SELECT_BLOCK=w.settings.select_block,
+            OVERLAP=w.plan.overlap,
+            num_warps=max(4, pad(each * keep) // 32),
+            launch_pdl=w.plan.overlap,
+        )  # fmt: skip
+        span *= each
+
+
 def attend(q: Tensor, cache: DecodeCache) -> None:
     """Choose the blocks and attend to them, and to the window.
 
@@ -196,9 +225,12 @@ def attend(q: Tensor, cache: DecodeCache) -> None:
     w = cache.workspace
     s, plan = w.settings, w.plan
     batch, groups, capacity, dim = cache.k.shape
-    lists, keep = w.best.shape[1:]
+    _, lists, keep = w.best[-1].shape
+    span = plan.ranked
+    for joined in w.best[:-1]:
+        span *= plan.most_ranked // joined.shape[2]
     _attend_kernel[(batch * groups, plan.window_parts + plan.select_parts)](
-        q, cache.k, cache.v, cache.lengths, w.best, w.selected, w.lse, w.partial,
+        q, cache.k, cache.v, cache.lengths, w.best[-1], w.selected, w.lse, w.partial,
         q.stride(0), q.stride(1),
         capacity, lists, plan.parts, plan.own, plan.window_parts, dim**-0.5 * LOG2_E,
         G=groups,
@@ -209,9 +241,9 @@ def attend(q: Tensor, cache: DecodeCache) -> None:
         BLOCK_D=pad(dim),
         BLOCK_DV=pad(cache.v.shape[3]),
         BLOCK_T=plan.token_tile,
-        BLOCK_N=plan.ranked,
         BLOCK_M=pad(lists * keep),
         KEEP=keep,
+        SPAN=span,
         SELECT_BLOCK=s.select_block,
         COUNT=s.select_count,
         WINDOW=s.window,

@@ -30,6 +30,9 @@ _TILE_BYTES = 32768
 _MOST_SPLITS = 64
 """More than these would only make the merge longer."""
 
+_MOST_RANKED = 512
+"""Keys that one program ranks: each is compared with each."""
+
 _MOST_CHOOSERS = 32
 """Each program of the selection looks for its blocks by itself: more do more of the same."""
 
@@ -46,6 +49,8 @@ class DecodePlan:
         summary_tile: Summaries of a tile.
         token_tile: Tokens of a tile.
         ranked: Selection blocks that one program ranks, to keep the best n of them.
+        most_ranked: Keys that one program ranks at most. As long as there are more in the lists of
+            the best, a program makes one list of some.
         overlap: Whether a kernel may be launched before its predecessor has ended
             (programmatic dependent launch, from compute capability 9.0 on).
     """
@@ -57,6 +62,7 @@ class DecodePlan:
     summary_tile: int
     token_tile: int
     ranked: int
+    most_ranked: int
     overlap: bool
 
     @property
@@ -101,7 +107,8 @@ class DecodePlan:
         select_parts = triton.cdiv(settings.select_count, own)
         # All blocks are ranked among their like, then the best of these among each other.
         blocks = triton.cdiv(capacity, settings.select_block)
-        ranked = pad(min(512, math.isqrt(blocks * settings.select_count)))
+        ranked = pad(min(_MOST_RANKED, math.isqrt(blocks * settings.select_count)))
+        ranked = max(ranked, summary_tile * settings.compress_stride // settings.select_block)
         return cls(
             # Two programs of the scan on a multiprocessor are faster than three.
             splits=_splits(
@@ -112,7 +119,8 @@ class DecodePlan:
             own=own,
             summary_tile=summary_tile,
             token_tile=token_tile,
-            ranked=max(ranked, summary_tile * settings.compress_stride // settings.select_block),
+            ranked=ranked,
+            most_ranked=_MOST_RANKED,
             overlap=overlap,
         )
 
@@ -149,8 +157,9 @@ class DecodeWorkspace:
         pooled: (B * G, N, R) fp32, unnormalised importance from the summaries of a block's tile.
         tile_max: (B * G, tiles, R) fp32, the score that a tile's importance is relative to.
         tile_spill: (B * G, tiles, R) fp32, what a tile adds to the first block of the next.
-        best: (B * G, lists, min(n, plan.ranked)) int64, the best blocks of so many in falling
-            order: importance, and of equals the earlier block.
+        best: (B * G, lists, up to n) int64, the best blocks of so many in falling order:
+            importance, and of equals the earlier block. The lists of the second are each made of
+            some of the first, and so on; the last are few.
         selected: (B, G, n) int32, the step's blocks in falling importance, -1 where fewer.
     """
 
@@ -161,7 +170,7 @@ class DecodeWorkspace:
     pooled: Tensor
     tile_max: Tensor
     tile_spill: Tensor
-    best: Tensor
+    best: tuple[Tensor, ...]
     selected: Tensor
 
     @classmethod
@@ -222,7 +231,11 @@ class DecodeWorkspace:
         def room(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.empty(batch * groups, *shape, dtype=dtype, device=device)
 
-        keep = min(settings.select_count, plan.ranked)
+        sizes = [(triton.cdiv(blocks, plan.ranked), min(settings.select_count, plan.ranked))]
+        while math.prod(sizes[-1]) > plan.most_ranked >= 2 * sizes[-1][1]:
+            lists, keep = sizes[-1]
+            joined = plan.most_ranked // keep
+            sizes.append((triton.cdiv(lists, joined), min(settings.select_count, joined * keep)))
         return cls(
             settings=settings,
             plan=plan,
@@ -231,7 +244,7 @@ class DecodeWorkspace:
             pooled=room(blocks, repeat),
             tile_max=room(tiles, repeat),
             tile_spill=room(tiles, repeat),
-            best=room(triton.cdiv(blocks, plan.ranked), keep, dtype=torch.int64),
+            best=tuple(room(*size, dtype=torch.int64) for size in sizes),
             selected=torch.empty(
                 batch, groups, settings.select_count, dtype=torch.int32, device=device
             ),

@@ -1,9 +1,10 @@
-"""The four kernels of a decode step: one new token for each sequence of a batch.
+"""The kernels of a decode step, four or more: one new token for each sequence of a batch.
 
 1. scan: appends the token to the cache, completes its summary, and scores all summaries in
    splits of their own; in `gated` mode it attends to them too.
 2. importance: sums the pooled probabilities of the splits over the heads of a group; each
-   program ranks some blocks among each other and keeps the best n of them.
+   program ranks some blocks among each other and keeps the best n of them. Of a long cache that
+   is many lists of n: narrow joins some of them into one, again and again, until few are left.
 3. attend: selection and window. The programs of the selection rank what was kept, each to find
    its own blocks, while those of the window keep the memory busy.
 4. merge: joins the partial outputs, applies the gates, and advances the lengths.
@@ -296,6 +297,33 @@ def _importance_kernel(
     tl.store(best_ptr + (group * lists + part) * KEEP + rank, key, mask=rank < KEEP)
 
 
+@triton.jit(do_not_specialize=["token_capacity", "lists", "joined"])
+def _narrow_kernel(
+    lengths_ptr, lists_ptr, joined_ptr,
+    token_capacity, lists, joined,
+    G: tl.constexpr, BLOCK_M: tl.constexpr, LISTS: tl.constexpr, KEEP: tl.constexpr,
+    KEPT: tl.constexpr, SPAN: tl.constexpr, SELECT_BLOCK: tl.constexpr, OVERLAP: tl.constexpr,
+):  # fmt: skip
+    group = tl.program_id(0).to(tl.int64)
+    part = tl.program_id(1)
+    position = tl.minimum(tl.load(lengths_ptr + group // G), token_capacity - 1)
+    filled = tl.cdiv(position // SELECT_BLOCK + 1, SPAN)
+    if part * LISTS >= filled:
+        return
+    if OVERLAP:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+    index = tl.arange(0, BLOCK_M)
+    mine = tl.minimum(filled - part * LISTS, LISTS) * KEEP
+    key = tl.load(
+        lists_ptr + (group * lists + part * LISTS) * KEEP + index, mask=index < mine, other=0
+    )
+    # Keys of no block differ, so that each has a place of its own behind those of blocks.
+    key = tl.where(index < mine, key, index.to(tl.int64) - _LAST_KEY)
+    rank = _ranks(key, BLOCK_M)
+    tl.store(joined_ptr + (group * joined + part) * KEPT + rank, key, mask=rank < KEPT)
+
+
 @triton.jit(do_not_specialize=["token_capacity", "lists", "parts", "own", "window_parts"])
 def _attend_kernel(
     q_ptr, k_ptr, v_ptr, lengths_ptr, best_ptr, selected_ptr, lse_ptr, partial_ptr,
@@ -303,7 +331,7 @@ def _attend_kernel(
     token_capacity, lists, parts, own, window_parts, scale,
     G: tl.constexpr, R: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_T: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, KEEP: tl.constexpr,
+    BLOCK_M: tl.constexpr, KEEP: tl.constexpr, SPAN: tl.constexpr,
     SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr, WINDOW: tl.constexpr, GATED: tl.constexpr,
     STAGES: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
@@ -333,7 +361,7 @@ def _attend_kernel(
     if chooses:
         rank_first = (part - window_parts) * own
         rank_end = tl.minimum(rank_first + own, COUNT)
-        count = tl.cdiv(position // SELECT_BLOCK + 1, BLOCK_N) * KEEP
+        count = tl.cdiv(position // SELECT_BLOCK + 1, SPAN) * KEEP
         index = tl.arange(0, BLOCK_M)
         key = tl.load(best_ptr + group * lists * KEEP + index, mask=index < count, other=-_LAST_KEY)
         rank = _ranks(key, BLOCK_M)
