@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ def measure(request: dict[str, Any]) -> Row:
 
     from nsa_cli.engine import pick_device
     from nsa_cli.memory import peak_memory_bytes
+    from nsa_models.cache import cache_shape
     from nsa_models.extension import extend_context, longest_context
     from nsa_models.loading import load_config, random_model
     from nsa_models.prepared import load_prepared
@@ -89,7 +91,7 @@ def measure(request: dict[str, Any]) -> Row:
         "answer_blocks": config.answer_select_count,
         "trained_tokens": trained,
         "load_seconds": round(loading, 2),
-        "cache_bytes": 2 * cache.keys[..., :length, :].numel() * cache.keys.element_size(),
+        "cache_bytes": 2 * math.prod(cache_shape(config, length)) * cache.dtype.itemsize,
         "peak_memory_bytes": peak_memory_bytes(),
         "peak_device_memory_bytes": torch.cuda.max_memory_allocated() if on_cuda else None,
         "device": torch.cuda.get_device_name() if on_cuda else "cpu",
@@ -126,7 +128,7 @@ def _read(model: NSAForCausalLM, ids: Tensor, room: int) -> KVCache:
     from nsa_models.generation import prefill
     from nsa_models.placement import new_cache
 
-    cache = new_cache(model.config, len(ids) + room, model.dtype, model.device)
+    cache = new_cache(model.config, len(ids) + room, model.dtype, model.homes)
     for _ in prefill(model, ids, cache):
         pass
     if model.device.type == "cuda":

@@ -38,8 +38,8 @@ class Ledger:
         self._size = size
         self._checks = checks
         self._length = cache.length
-        layers, _, groups, _, dim = cache.keys.shape
-        self._token_bytes = dim * cache.keys.element_size()
+        layers, _, groups, _, dim = cache.shape
+        self._token_bytes = dim * cache.dtype.itemsize
         self._touched = torch.zeros(
             layers, groups, -(-self._length // size), dtype=torch.bool, device="cpu"
         )
@@ -82,7 +82,7 @@ class Ledger:
         assert self._checks is not None
         part = slice(block * self._size, min((block + 1) * self._size, self._length))
         for number, tensor in enumerate((self._cache.keys, self._cache.values)):
-            if crc(tensor[layer, 0, group, part]) != self._checks[block, layer, group, number]:
+            if crc(tensor[layer][0, group, part]) != self._checks[block, layer, group, number]:
                 raise DamagedError(f"layer {layer}, group {group}, block {block}")
 
     def _summary_bytes(self, settings: AttentionSettings) -> int:
@@ -113,13 +113,13 @@ def crc(tensor: Tensor, before: int = 0) -> int:
 
 def block_checks(cache: KVCache, size: int, start: int, stop: int) -> Checks:
     """Checksums of the blocks of the tokens from `start`, a block's first, to `stop`."""
-    layers, _, groups = cache.keys.shape[:3]
+    layers, _, groups = cache.shape[:3]
     blocks = range(start, stop, size)
     checks = np.empty((len(blocks), layers, groups, 2), dtype=np.uint32)
     for number, tensor in enumerate((cache.keys, cache.values)):
         for layer in range(layers):
             for group in range(groups):
-                strip = tensor[layer, 0, group]
+                strip = tensor[layer][0, group]
                 for row, first in enumerate(blocks):
                     checks[row, layer, group, number] = crc(strip[first : min(first + size, stop)])
     return checks

@@ -17,7 +17,8 @@ from nsa_kernels.precision import widens
 from nsa_models.cache import cache_shape
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import DoesNotFitError
-from nsa_models.placement import fits_device, summary_kinds
+from nsa_models.placement import fits_devices, summary_kinds
+from nsa_models.spreading import likely_homes
 
 _SAFE_SHARE = 0.7
 """Of the memory that is free, what reading takes at most unless it is told otherwise."""
@@ -63,7 +64,12 @@ def memory_limit(wanted: int | None) -> int:
 
 def program_memory_bytes(weights: Path) -> int:
     """What the program takes with a model, before it reads anything; `weights` is its folder."""
-    return _PROGRAM_BYTES + sum(path.stat().st_size for path in weights.glob("*.safetensors"))
+    return _PROGRAM_BYTES + weights_bytes(weights)
+
+
+def weights_bytes(weights: Path) -> int:
+    """What the weights in a folder take."""
+    return sum(path.stat().st_size for path in weights.glob("*.safetensors"))
 
 
 def estimate(
@@ -94,7 +100,8 @@ def estimate(
     summaries = kinds * per_token // 2 // config.compress_stride
     per_kept = per_token + (0 if answering.dense else per_token // 2 // answering.compress_stride)
     memory = program_memory_bytes(weights)
-    if device.type == "cuda" and fits_device(config, tokens, dtype, device):
+    homes = likely_homes(config, weights_bytes(weights), dtype, device)
+    if device.type == "cuda" and fits_devices(config, tokens, dtype, homes):
         pass  # keys and values lie there
     elif kept_in is None:
         memory += tokens * (per_token + summaries)

@@ -149,7 +149,7 @@ class Readings:
     def _new_cache(self, capacity: int, host: KVCache | None = None) -> KVCache:
         """A cache where the model is, or streamed there from `host` if it does not fit."""
         model = self.model
-        return new_cache(model.config, capacity, model.dtype, model.device, host=host)
+        return new_cache(model.config, capacity, model.dtype, model.homes, host=host)
 
     def _kept(self, store: ReadingStore, ids: Ids, room: int, name: str) -> tuple[KVCache, int]:
         complete, live = self._complete(store, ids), None

@@ -417,7 +417,7 @@ class OpenText:
         if passages and not whole:
             text = self.session.prompter.excerpts(self.document, passages)
             cache = KVCache(
-                model.config, len(text.ids) + self.room, dtype=model.dtype, device=model.device
+                model.config, len(text.ids) + self.room, dtype=model.dtype, device=model.homes
             )
             for _ in prefill(model, text.ids, cache):
                 pass

@@ -27,6 +27,7 @@ import os
 import shutil
 import struct
 import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,8 +182,9 @@ class ReadingStore:
         start = 0
         for record in records:
             rows = checks[start // size : -(-record.tokens // size)]
-            part = summaries[..., self._complete(start) : self._complete(record.tokens), :]
-            if zlib.crc32(rows.tobytes()) != record.checks or _strips_crc(part) != record.summaries:
+            first, stop = self._complete(start), self._complete(record.tokens)
+            made = _strips_crc(summaries, first, stop)
+            if zlib.crc32(rows.tobytes()) != record.checks or made != record.summaries:
                 return None
             start = record.tokens
         _mark_used(stored)
@@ -302,8 +304,8 @@ class ReadingStore:
         size, summaries = self.config.select_block, 0
         checks = block_checks(cache, size, start, cache.length)
         if self.choosing is not None:
-            first = self._complete(start)
-            summaries = _strips_crc(cache.summaries(self.choosing)[..., first:, :])
+            first, stop = self._complete(start), self._complete(cache.length)
+            summaries = _strips_crc(cache.summaries(self.choosing), first, stop)
         with (stored.folder / "checks.bin").open("r+b") as file:
             file.seek(start // size * checks[:1].nbytes)
             file.write(checks.tobytes())
@@ -373,15 +375,20 @@ def _mark_used(stored: Stored) -> None:
 
 def _checksum(cache: KVCache, start: int, stop: int) -> int:
     """CRC-32 over the keys and values of some tokens."""
-    value = _strips_crc(cache.keys[..., start:stop, :])
-    return _strips_crc(cache.values[..., start:stop, :], value)
+    return _strips_crc(cache.values, start, stop, _strips_crc(cache.keys, start, stop))
 
 
-def _strips_crc(tensor: Tensor, value: int = 0) -> int:
-    """CRC-32 over (L, B, G, tokens, D), each strip of tokens contiguous."""
-    for strip in tensor.flatten(0, 2):
-        value = crc(strip, value)
+def _strips_crc(layers: Sequence[Tensor], start: int, stop: int, value: int = 0) -> int:
+    """CRC-32 over some rows of each layer's (B, G, rows, D), each strip of them contiguous."""
+    for strip in _strips(layers):
+        value = crc(strip[start:stop], value)
     return value
+
+
+def _strips(layers: Sequence[Tensor]) -> Iterator[Tensor]:
+    """What each text and group has in each layer's (B, G, rows, D): (rows, D), contiguous."""
+    for layer in layers:
+        yield from layer.flatten(0, 1)
 
 
 def _common_prefix(first: Ids, second: Ids) -> int:
@@ -397,6 +404,6 @@ def copy_tokens(source: KVCache, target: KVCache, start: int, stop: int) -> None
     Strip by strip, each contiguous on either side: one cache may lie on a device.
     """
     for ours, theirs in ((source.keys, target.keys), (source.values, target.values)):
-        for strip, room in zip(ours.flatten(0, 2), theirs.flatten(0, 2), strict=True):
+        for strip, room in zip(_strips(ours), _strips(theirs), strict=True):
             room[start:stop] = strip[start:stop]
     target.length = stop

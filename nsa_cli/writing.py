@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from types import TracebackType
 
 import torch
@@ -14,16 +14,16 @@ from nsa_models.cache import KVCache
 
 
 class WriteBehind:
-    """Copies segments from a device into a kept reading, in order, in a thread of its own.
+    """Copies segments from devices into a kept reading, in order, in a thread of its own.
 
-    What waits to be written lies on the device anyway, so that any number of segments may wait.
+    What waits to be written lies on the devices anyway, so that any number of segments may wait.
     Leaving the context waits for all of them; an interruption drops those not begun, and where
     one cannot be written those after it are not.
 
     Args:
         store: Where readings are kept.
         own: The reading that is written.
-        live: What is read, on the device.
+        live: What is read, on the devices.
         kept: The reading's mapping.
         memory_bytes: From which on what is written is let go of after each segment.
     """
@@ -36,8 +36,7 @@ class WriteBehind:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nsa-write")
         self._waiting: list[Future[None]] = []
         self._broken = False
-        on_cuda = live.keys.is_cuda
-        self._stream = torch.cuda.Stream(live.keys.device) if on_cuda else None
+        self._streams = [torch.cuda.Stream(home) for home in set(live.homes) if home.type == "cuda"]
 
     def __enter__(self) -> WriteBehind:
         return self
@@ -62,10 +61,11 @@ class WriteBehind:
         done = [future for future in self._waiting if future.done()]
         self._waiting = [future for future in self._waiting if not future.done()]
         self._raise_what_failed(done)
-        ready = None
-        if self._stream is not None:
-            ready = torch.cuda.Event()
-            ready.record(torch.cuda.current_stream(self._stream.device))
+        ready = []
+        for stream in self._streams:
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(stream.device))
+            ready.append(event)
         self._waiting.append(self._thread.submit(self._write, start, stop, ready))
 
     @staticmethod
@@ -73,15 +73,14 @@ class WriteBehind:
         for future in futures:
             future.result()
 
-    def _write(self, start: int, stop: int, ready: torch.cuda.Event | None) -> None:
+    def _write(self, start: int, stop: int, ready: list[torch.cuda.Event]) -> None:
         if self._broken:
             return
         self._broken = True
-        context: AbstractContextManager[object] = nullcontext()
-        if self._stream is not None and ready is not None:
-            self._stream.wait_event(ready)
-            context = torch.cuda.stream(self._stream)
-        with context:
+        with ExitStack() as streams:
+            for stream, event in zip(self._streams, ready, strict=True):
+                stream.wait_event(event)
+                streams.enter_context(torch.cuda.stream(stream))
             copy_tokens(self._live, self._kept, start, stop)
         self._kept.learn(self._live)
         self._store.commit(self._own, self._kept, start)

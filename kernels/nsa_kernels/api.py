@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -153,17 +154,19 @@ def _by_triton(
     """Output and blocks of the Triton kernels."""
     from nsa_kernels.gpu.attention import triton_attention
 
-    return triton_attention(
-        q,
-        k,
-        v,
-        settings,
-        summary_k=summary_k,
-        summary_v=summary_v,
-        gates=gates,
-        score_k=score_k,
-        packing=packing,
-    )
+    # Triton launches where the current device is, whatever holds the tensors.
+    with torch.cuda.device(q.device) if q.is_cuda else nullcontext():
+        return triton_attention(
+            q,
+            k,
+            v,
+            settings,
+            summary_k=summary_k,
+            summary_v=summary_v,
+            gates=gates,
+            score_k=score_k,
+            packing=packing,
+        )
 
 
 @cache

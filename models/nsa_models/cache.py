@@ -24,6 +24,9 @@ Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
 Summarise = Callable[..., Tensor]
 """A layer's φ: keys (B, G, S, D) and `first`, the position of the first, to (B, G, C, D)."""
 
+Homes = Sequence[torch.device]
+"""Where each layer of a model is."""
+
 Kind = tuple[str, int, int]
 """Which summaries: `summary`, of keys, or `value_summary`; their length and their stride."""
 
@@ -59,16 +62,25 @@ class LayerCache(Protocol):
 class KVCache:
     """A fixed room for `capacity` tokens, of which the first `length` are filled.
 
-    The tensors come from `allocate(name, shape, dtype)`, so that they can lie in memory or in a
-    mapped file. A model calls `attend` once per layer; `advance` follows the last layer.
+    A model calls `attend` once per layer; `advance` follows the last layer.
+
+    Args:
+        config: Of the model.
+        capacity: T_max.
+        batch: B.
+        dtype: Of keys and values.
+        allocate: Gives the room of all layers, so that it can be that of a mapped file; called
+            with a name, the shape and the type. Memory of each layer's device when None.
+        device: Where it lies; of each layer, where these lie on several.
+        lasting: Names of tensors that `allocate` gives with what they held before.
 
     Attributes:
-        keys: (L, B, G, T_max, D), after the rotary embedding.
-        values: (L, B, G, T_max, D).
-        device: Where they are attended to.
+        keys: Each layer's (B, G, T_max, D), after the rotary embedding.
+        values: Each layer's (B, G, T_max, D).
+        homes: Where each layer attends.
         capacity: T_max.
         length: Tokens filled.
-        lasting: Names of tensors that `allocate` gives with what they held before.
+        lasting: See above.
         mapped: The file that keys and values are mapped from; None if they are in memory.
         observe: Called after each layer's attention with the layer, the blocks that it selected
             (B, G, U, n) or None for all, the settings, S and T; None to call nothing.
@@ -82,24 +94,36 @@ class KVCache:
         batch: int = 1,
         dtype: torch.dtype = torch.float32,
         allocate: Allocate | None = None,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | Homes = "cpu",
         lasting: frozenset[str] = frozenset(),
     ) -> None:
-        self._allocate = allocate or (
-            lambda _, shape, kind: torch.zeros(shape, dtype=kind, device=device)
-        )
-        shape = cache_shape(config, capacity, batch)
-        self.keys = self._allocate("keys", shape, dtype)
-        self.values = self._allocate("values", shape, dtype)
-        self.device = self.keys.device
+        self.shape = cache_shape(config, capacity, batch)
+        if isinstance(device, (torch.device, str)):
+            device = [torch.device(device)] * self.shape[0]
+        self.homes = tuple(device)
+        self._allocate = allocate
+        self.keys = self._room("keys", self.shape, dtype)
+        self.values = self._room("values", self.shape, dtype)
         self.capacity = capacity
         self.length = 0
         self.lasting = lasting
         self.mapped: mmap.mmap | None = None
         self.observe: Observe | None = None
         self._learned: dict[int, Summarise] = {}
-        self._summaries: dict[Kind, Tensor] = {}
+        self._summaries: dict[Kind, tuple[Tensor, ...]] = {}
         self._summarised: dict[Kind, list[int]] = {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self.keys[0].dtype
+
+    def _room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Room of a shape (L, ...), a tensor for each layer."""
+        if self._allocate is None:
+            return tuple(torch.zeros(shape[1:], dtype=dtype, device=home) for home in self.homes)
+        whole = self._allocate(name, shape, dtype)
+        return tuple(whole[layer] for layer in range(shape[0]))
 
     def positions(self, tokens: int, device: torch.device) -> Tensor:
         """Positions (T,) of the next `tokens` tokens."""
@@ -162,9 +186,9 @@ class KVCache:
         end = self.length + k.shape[2]
         assert end <= self.capacity, (end, self.capacity)
         self._forget_summaries(layer)
-        self.keys[layer, :, :, self.length : end] = k
-        self.values[layer, :, :, self.length : end] = v
-        keys, values = self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        self.keys[layer][:, :, self.length : end] = k
+        self.values[layer][:, :, self.length : end] = v
+        keys, values = self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
         if settings.covers(end):
             return keys, values, None
         return keys, values, self._summarise(layer, keys, settings)
@@ -186,39 +210,38 @@ class KVCache:
             self._summarised[kind][layer] = total
         return store[:, :, :total]
 
-    def _summary_store(self, kind: Kind) -> Tensor:
-        """Room for summaries of so many tokens every so many: (L, B, G, C_max, D)."""
+    def _summary_store(self, kind: Kind) -> tuple[Tensor, ...]:
+        """Room for summaries of so many tokens every so many: each layer's (B, G, C_max, D)."""
         if kind not in self._summaries:
-            layers, batch, groups, capacity, dim = self.keys.shape
+            layers, batch, groups, capacity, dim = self.shape
             shape = (layers, batch, groups, capacity // kind[2], dim)
-            self._summaries[kind] = self._allocate(_name(kind), shape, self.keys.dtype)
+            self._summaries[kind] = self._room(_name(kind), shape, self.dtype)
             self._summarised[kind] = [0] * layers
         return self._summaries[kind]
 
-    def summary_room(self, settings: AttentionSettings) -> Tensor:
-        """Room for the summaries of all that fits, whatever lies in it: (L, B, G, C_max, D)."""
+    def summary_room(self, settings: AttentionSettings) -> tuple[Tensor, ...]:
+        """Room for summaries of all that fits, whatever it holds: each layer's (B, G, C_max, D)."""
         return self._summary_store(("summary", settings.compress_block, settings.compress_stride))
 
-    def summaries(self, settings: AttentionSettings) -> Tensor:
-        """Every layer's summaries of what is filled, brought up to date: (L, B, G, C, D)."""
-        for layer in range(len(self.keys)):
-            self._summarise(layer, self.keys[layer, :, :, : self.length], settings)
-        total = max(0, (self.length - settings.compress_block) // settings.compress_stride + 1)
-        kind = ("summary", settings.compress_block, settings.compress_stride)
-        return self._summary_store(kind)[..., :total, :]
+    def summaries(self, settings: AttentionSettings) -> list[Tensor]:
+        """Each layer's summaries of what is filled, brought up to date: (B, G, C, D)."""
+        return [
+            self._summarise(layer, keys[:, :, : self.length], settings)
+            for layer, keys in enumerate(self.keys)
+        ]
 
-    def trust_summaries(self, settings: AttentionSettings) -> Tensor:
-        """Take the summaries of what is filled to lie in their room already: (L, B, G, C, D)."""
+    def trust_summaries(self, settings: AttentionSettings) -> list[Tensor]:
+        """Take the summaries of what is filled to lie in their room: each layer's (B, G, C, D)."""
         total = max(0, (self.length - settings.compress_block) // settings.compress_stride + 1)
         kind = ("summary", settings.compress_block, settings.compress_stride)
         store = self._summary_store(kind)
-        self._summarised[kind] = [total] * len(self.keys)
-        return store[..., :total, :]
+        self._summarised[kind] = [total] * len(store)
+        return [each[:, :, :total] for each in store]
 
     def learn(self, other: KVCache) -> None:
-        """Make summaries as another cache does that has attended, and on its device."""
+        """Make summaries as another cache does that has attended, and on its devices."""
         self._learned = {
-            layer: partial(_elsewhere, summarise, other.device)
+            layer: partial(_elsewhere, summarise, other.homes[layer])
             for layer, summarise in other._learned.items()
         }
 

@@ -45,8 +45,8 @@ class DecodeStep:
     def __init__(
         self, model: NSAForCausalLM, cache: KVCache, settings: AttentionSettings, tokens: int
     ) -> None:
-        layers, batch, groups, capacity, dim = cache.keys.shape
-        heads, device = model.config.num_attention_heads, cache.keys.device
+        layers, batch, groups, capacity, dim = cache.shape
+        heads, device = model.config.num_attention_heads, cache.homes[0]
         if batch != 1 or settings.combine != "union":
             raise UnsupportedError(
                 f"a step decodes one text by combine='union'; batch is {batch}, "
@@ -73,7 +73,7 @@ class DecodeStep:
                 groups=groups,
                 capacity=capacity,
                 value_dim=dim,
-                dtype=cache.keys.dtype,
+                dtype=cache.dtype,
                 device=device,
             )
             return
@@ -85,11 +85,11 @@ class DecodeStep:
             capacity=capacity,
             head_dim=dim,
             value_dim=dim,
-            dtype=cache.keys.dtype,
+            dtype=cache.dtype,
             device=device,
         )
         cache.summaries(settings)  # brought up to date; the steps complete those that follow
-        no_values = cache.values.new_empty(1, groups, 0, dim)
+        no_values = cache.values[0].new_empty(1, groups, 0, dim)
         self._selecting = [
             DecodeCache(
                 k=cache.keys[layer],

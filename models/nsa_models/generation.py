@@ -70,7 +70,7 @@ def prefill(
     tokens = torch.as_tensor(ids, dtype=torch.long)
     settings = reading_of(model.config.reading(), len(tokens))
     if segment is None:
-        segment = segment_tokens(model.config, model.dtype, model.device)
+        segment = segment_tokens(model.config, model.dtype, model.homes)
     if segment % settings.select_block:
         raise ValueError(f"segment {segment} is no multiple of block {settings.select_block}")
     while cache.length < len(tokens):
@@ -211,7 +211,7 @@ def _decode_step(
     that the kernels for decoding do not have go the model's own way.
     """
     alone = getattr(model, "hf_device_map", None) is None
-    if model.device.type != "cuda" or cache.keys.device != model.device or not alone:
+    if model.device.type != "cuda" or cache.keys[0].device != model.device or not alone:
         return None
     try:
         from nsa_models.decoding_cuda import DecodeStep

@@ -18,6 +18,7 @@ from nsa_models.errors import ModelError
 from nsa_models.families import FAMILIES, family_config
 from nsa_models.modeling import NSAForCausalLM
 from nsa_models.quantization import QUANTIZATIONS, quantize
+from nsa_models.spreading import place
 
 EVIDENCE = "evidence"
 """Name of `NSAForCausalLM.evidence` in a file of prepared weights."""
@@ -144,7 +145,7 @@ def load_model(
     Args:
         folder: Where the safetensors files are.
         config: From `load_config`.
-        device: Where to run.
+        device: Where to run; a card that has no room for the weights stands for all cards.
         dtype: Of the weights; as stored when None.
         quantization: One of `QUANTIZATIONS`, to store them in fewer bits; on a CPU alone.
         adapter: Folder of trained changes, the one that `config` was read with.
@@ -154,6 +155,7 @@ def load_model(
     Raises:
         ValueError: If there is no such quantization.
         ModelError: If tensors are missing, surplus or of another shape.
+        DoesNotFitError: If all cards together have no room for them.
     """
     if quantization is not None and quantization not in QUANTIZATIONS:
         raise ValueError(f"quantization is {quantization!r}; valid are {QUANTIZATIONS}")
@@ -186,20 +188,22 @@ def load_model(
                 hint="its config.json and its weights do not belong together",
                 code="model_broken",
             )
-    tensors = {name: tensors[name].to(device=device, dtype=dtype) for name in wanted}
-    model.load_state_dict(tensors, assign=True, strict=adapter is None)
+    model.load_state_dict(
+        {name: tensors[name].to(dtype=dtype) for name in wanted},
+        assign=True,
+        strict=adapter is None,
+    )
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
-    if model.evidence is not None:
-        model.evidence = model.evidence.to(device)
     if adapter is not None:
         apply_adapter(model, load_adapter(adapter))
     model.eval()
     model.requires_grad_(False)
     if prepared is not None:
-        model.evidence = None if evidence is None else evidence.to(device)
+        model.evidence = evidence
     elif quantization is not None:
         quantize(model)
+    place(model, torch.device(device))
     return model
 
 

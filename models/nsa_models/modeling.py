@@ -24,11 +24,12 @@ from transformers.modeling_outputs import ModelOutput
 
 from nsa_kernels.api import nsa_attention
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache import LayerCache, Summarise
+from nsa_models.cache import Homes, LayerCache, Summarise
 from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
 from nsa_models.linear import Linear
 from nsa_models.rotary import inverse_frequencies
+from nsa_models.spreading import layer_homes
 from nsa_models.transformers_generation import Generation, check_mask
 
 Answering = tuple[int, AttentionSettings]
@@ -305,6 +306,14 @@ class NSAForCausalLM(Generation, PreTrainedModel, GenerationMixin):
         assert all(isinstance(each, NSAAttention) for each in found)
         return found  # type: ignore[return-value]
 
+    @property
+    def homes(self) -> Homes:
+        """Where each layer is, in order."""
+        placed = getattr(self, "hf_device_map", None)
+        if placed is None:
+            return [self.device] * len(self.model.layers)
+        return layer_homes(placed, len(self.model.layers))
+
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding."""
         return self.model.embed_tokens
@@ -362,7 +371,8 @@ class NSAForCausalLM(Generation, PreTrainedModel, GenerationMixin):
         masses = []
         for layer in self.model.layers:
             x, mass = layer(x, rope, frequencies, settings, cache, return_mass, answering)
-            masses.append(mass)
+            if mass is not None:
+                masses.append(mass.to(input_ids.device))
         if cache is not None:
             cache.advance(input_ids.shape[1])
         if logits_at is not None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import torch
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache import KVCache, cache_shape
+from nsa_models.cache import Homes, KVCache, cache_shape
 from nsa_models.configuration import NSAConfig
 from nsa_models.streaming import StreamedCache
 
@@ -41,6 +42,11 @@ def work_bytes(config: NSAConfig, dtype: torch.dtype) -> int:
     return numbers * dtype.itemsize + 3 * config.hidden_size * 4 + 8 * config.num_attention_heads
 
 
+def least_work_bytes(config: NSAConfig, dtype: torch.dtype) -> int:
+    """Memory that a device needs beside weights and cache, for the shortest segment."""
+    return _SEGMENTS[-1] * work_bytes(config, dtype) + _SPARE_BYTES
+
+
 def cache_bytes(config: NSAConfig, capacity: int, dtype: torch.dtype) -> int:
     """Memory of a cache on a device: keys, values and what reading and answering choose by."""
     kinds = {
@@ -58,42 +64,43 @@ def summary_kinds(settings: AttentionSettings) -> int:
     return 2 if settings.combine == "gated" else 1
 
 
-def segment_tokens(config: NSAConfig, dtype: torch.dtype, device: torch.device) -> int:
-    """Tokens that one step of reading takes, by the memory that is free."""
-    if device.type != "cuda":
+def segment_tokens(config: NSAConfig, dtype: torch.dtype, homes: Homes) -> int:
+    """Tokens that one step of reading takes, by the memory that is free where there is least."""
+    if homes[0].type != "cuda":
         return CPU_SEGMENT
-    room = _WORK_SHARE * free_bytes(device)
+    room = _WORK_SHARE * min(free_bytes(home) for home in set(homes))
     per_token = work_bytes(config, dtype)
     fitting = [size for size in _SEGMENTS if size * per_token <= room]
     return fitting[0] if fitting else _SEGMENTS[-1]
 
 
-def fits_device(config: NSAConfig, capacity: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a cache fits the device beside the work of a segment."""
-    work = _SEGMENTS[-1] * work_bytes(config, dtype) + _SPARE_BYTES
-    return cache_bytes(config, capacity, dtype) + work <= free_bytes(device)
+def fits_devices(config: NSAConfig, capacity: int, dtype: torch.dtype, homes: Homes) -> bool:
+    """Whether each device has room for its layers' cache beside the work of a segment."""
+    work = least_work_bytes(config, dtype)
+    layer = cache_bytes(config, capacity, dtype) / len(homes)
+    return all(layer * count + work <= free_bytes(home) for home, count in Counter(homes).items())
 
 
 def new_cache(
     config: NSAConfig,
     capacity: int,
     dtype: torch.dtype,
-    device: torch.device,
+    homes: Homes,
     *,
     host: KVCache | None = None,
 ) -> KVCache:
-    """A cache for a model on a device: there if it fits, with the host if not.
+    """A cache for a model on one device or several: there if it fits, with the host if not.
 
     Args:
         config: Of the model.
         capacity: Tokens.
         dtype: Of keys and values.
-        device: Where the model is.
-        host: Where keys and values lie if they do not fit the device; what it holds counts as
+        homes: Where each layer is.
+        host: Where keys and values lie if they do not fit the devices; what it holds counts as
             read. Memory that transfers well when None.
     """
-    if device.type == "cpu" or fits_device(config, capacity, dtype, device):
-        return KVCache(config, capacity, dtype=dtype, device=device)
+    if homes[0].type == "cpu" or fits_devices(config, capacity, dtype, homes):
+        return KVCache(config, capacity, dtype=dtype, device=homes)
     if host is None:
         host = KVCache(
             config,
@@ -101,4 +108,4 @@ def new_cache(
             dtype=dtype,
             allocate=lambda _, shape, kind: torch.zeros(shape, dtype=kind, pin_memory=True),
         )
-    return StreamedCache(config, host, device)
+    return StreamedCache(config, host, homes)

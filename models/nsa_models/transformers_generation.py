@@ -83,29 +83,23 @@ class Generation:
         for name, plain in _PLAIN_OPTIONS.items():
             if getattr(generation_config, name) not in plain:
                 raise _refusal(f"{name} in generate", "leave it out")
-        placed = set((getattr(self, "hf_device_map", None) or {}).values()) - {"cpu", "disk"}
-        if len(placed) > 1:
-            raise _refusal(
-                "weights on several cards",
-                "load them on one, or a dense model with attn_implementation='nsa' on several",
-            )
         batch_size *= generation_config.num_return_sequences or 1
         given = model_kwargs.get("past_key_values")
         if given is None:
             if batch_size == 1:
-                kv = new_cache(self.config, max_cache_length, self.dtype, self.device)
+                kv = new_cache(self.config, max_cache_length, self.dtype, self.homes)
             else:
                 kv = KVCache(
                     self.config,
                     max_cache_length,
                     batch=batch_size,
                     dtype=self.dtype,
-                    device=self.device,
+                    device=self.homes,
                 )
             model_kwargs["past_key_values"] = GenerationCache(kv)
         elif not isinstance(given, GenerationCache):
             raise _refusal(f"a {type(given).__name__}", "pass a GenerationCache, or none")
-        elif (rows := given.kv.keys.shape[1]) != batch_size:
+        elif (rows := given.kv.shape[1]) != batch_size:
             raise ValueError(f"past_key_values holds {rows} texts; {batch_size} go on")
 
     def prepare_inputs_for_generation(
@@ -153,7 +147,7 @@ class Generation:
             )
         if is_first_iteration:
             check_mask(attention_mask)
-            segment = segment_tokens(self.config, self.dtype, self.device)
+            segment = segment_tokens(self.config, self.dtype, self.homes)
             while (left := new.shape[1] - question_tokens) > 0:
                 size = min(segment - kv.length % segment, left)
                 self(new[:, :size], cache=kv, settings=self.config.reading(), last_logits=0)

@@ -187,7 +187,7 @@ def token_losses(model: NSAForCausalLM, ids: Ids, emit: Callable[[Event], None])
 
     from nsa_models.cache import KVCache
 
-    cache = KVCache(model.config, len(ids), dtype=model.dtype, device=model.device)
+    cache = KVCache(model.config, len(ids), dtype=model.dtype, device=model.homes)
     tokens = torch.as_tensor(ids, dtype=torch.long).to(model.device)
     found = []
     with torch.inference_mode():

@@ -56,10 +56,10 @@ def test_looking_leaves_the_cache_as_it_was(loaded: Loaded, prose: Any, lines: i
     prompter = Prompter(loaded.tokenizer, None)
     text, asked = prompter.whole(paper), prompter.question("Who wrote it?")
     cache = read(loaded, text)
-    length, keys = cache.length, cache.keys[..., : cache.length, :].clone()
+    length, keys = cache.length, torch.stack(cache.keys)[..., : cache.length, :]
     [scores] = block_scores(loaded.model, [cache], [text], asked)
     assert cache.length == length
-    assert torch.equal(cache.keys[..., :length, :], keys)
+    assert torch.equal(torch.stack(cache.keys)[..., :length, :], keys)
     assert torch.equal(scores, block_scores(loaded.model, [cache], [text], asked)[0])
     passages = look(scores, text, paper, loaded.model.config.select_block)
     assert sum(passage.score for passage in passages) == pytest.approx(1)

@@ -25,8 +25,8 @@ TOKEN = 2 * 16 * 4
 def filled(length: int) -> KVCache:
     cache = KVCache(CONFIG, length + 100)
     torch.manual_seed(0)
-    cache.keys.normal_()
-    cache.values.normal_()
+    for tensor in (*cache.keys, *cache.values):
+        tensor.normal_()
     cache.length = length
     return cache
 
@@ -59,7 +59,7 @@ def test_one_flipped_bit_in_a_touched_block_is_noticed(tensor: str, token: int) 
     cache = filled(1000)
     checks = block_checks(cache, 64, 0, 1000)
     ledger = Ledger(cache, 64, checks)
-    numbers = getattr(cache, tensor)[1, 0, 1, token].view(torch.int32)
+    numbers = getattr(cache, tensor)[1][0, 1, token].view(torch.int32)
     numbers[7] ^= 1 << 3
     ledger(0, None, SETTINGS, 1010, 10)
     with pytest.raises(DamagedError, match="layer 1, group 1"):
@@ -69,7 +69,7 @@ def test_one_flipped_bit_in_a_touched_block_is_noticed(tensor: str, token: int) 
 def test_damage_that_nothing_touches_does_no_harm() -> None:
     cache = filled(1000)
     ledger = Ledger(cache, 64, block_checks(cache, 64, 0, 1000))
-    cache.keys[1, 0, 1, 300] += 1
+    cache.keys[1][0, 1, 300] += 1
     ledger(1, torch.tensor([[[[0]], [[3]]]]), SETTINGS, 1010, 10)
     assert ledger.bytes_touched > 0
 

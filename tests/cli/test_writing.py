@@ -41,9 +41,9 @@ def take_apart(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind == "streamed":
 
         def streamed(
-            config: Any, capacity: int, dtype: Any, device: Any, *, host: KVCache | None = None
+            config: Any, capacity: int, dtype: Any, homes: Any, *, host: KVCache | None = None
         ) -> KVCache:
-            return StreamedCache(config, host or KVCache(config, capacity, dtype=dtype), device)
+            return StreamedCache(config, host or KVCache(config, capacity, dtype=dtype), homes)
 
         monkeypatch.setattr(reading, "new_cache", streamed)
 
@@ -60,7 +60,7 @@ def ids(count: int) -> Any:
 def assert_same(found: KVCache, expected: KVCache) -> None:
     assert found.length == expected.length
     for name in ("keys", "values"):
-        both = (getattr(each, name) for each in (found, expected))
+        both = (torch.stack(getattr(each, name)) for each in (found, expected))
         ours, theirs = (tensor[..., : expected.length, :] for tensor in both)
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -93,11 +93,12 @@ def test_what_is_kept_is_what_a_cpu_keeps(
 @pytest.mark.usefixtures("apart")
 def test_an_answer_does_not_change_what_is_kept(open_readings: Any) -> None:
     cache, _ = open_readings().read(ids(300), 50, "a")
-    before = cache.keys[..., :300, :].clone()
-    cache.keys.fill_(7)
+    before = torch.stack(cache.keys)[..., :300, :]
+    for keys in cache.keys:
+        keys.fill_(7)
     again, reused = open_readings().read(ids(300), 50, "a")
     assert reused == 300
-    assert torch.equal(again.keys[..., :300, :], before)
+    assert torch.equal(torch.stack(again.keys)[..., :300, :], before)
 
 
 @pytest.mark.usefixtures("apart")
@@ -159,7 +160,7 @@ def test_a_disk_that_fails_is_told_and_nothing_wrong_is_kept(
 def test_a_device_keeps_and_takes_up_what_it_read(
     fits: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "fits_device", lambda *_: fits)
+    monkeypatch.setattr(placement, "fits_devices", lambda *_: fits)
     monkeypatch.setattr(generation, "segment_tokens", lambda *_: 1024)
     model = load_model(tiny_model, load_config(tiny_model)[0], device="cuda")
     options = Options(model="m", cache_limit_bytes=10**9)
@@ -172,8 +173,9 @@ def test_a_device_keeps_and_takes_up_what_it_read(
     list(generation.prefill(model, text, plain))
     assert [reused for _, reused in results] == [0, 5000]
     for cache, _ in results:
-        assert cache.keys.is_cuda == fits
+        assert cache.keys[0].is_cuda == fits
         assert cache.length == 5000
         for name in ("keys", "values"):
-            ours, theirs = (getattr(each, name)[..., :5000, :].cpu() for each in (cache, plain))
+            both = (torch.stack(getattr(each, name)) for each in (cache, plain))
+            ours, theirs = (tensor[..., :5000, :].cpu() for tensor in both)
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -147,4 +147,4 @@ def test_tensors_come_from_the_allocator(seed: int) -> None:
 
 def test_shape() -> None:
     assert cache_shape(CONFIG, 7, batch=3) == (LAYERS, 3, GROUPS, 7, DIM)
-    assert KVCache(CONFIG, 7, batch=3).values.shape == (LAYERS, 3, GROUPS, 7, DIM)
+    assert torch.stack(KVCache(CONFIG, 7, batch=3).values).shape == (LAYERS, 3, GROUPS, 7, DIM)

@@ -58,7 +58,8 @@ def read(model: NSAForCausalLM, device: str, dtype: torch.dtype) -> KVCache:
 def errors(cache: KVCache, exact: KVCache) -> Tensor:
     """Largest error of each token's keys and values, layer by layer: (L, S)."""
     pairs = ((cache.keys, exact.keys), (cache.values, exact.values))
-    found = [(a[..., :LENGTH, :].cpu().double() - b[..., :LENGTH, :].double()) for a, b in pairs]
+    stacked = ([torch.stack(x)[..., :LENGTH, :].cpu().double() for x in pair] for pair in pairs)
+    found = [ours - theirs for ours, theirs in stacked]
     return torch.cat(found, dim=-1).abs().amax(dim=(1, 2, 4))
 
 

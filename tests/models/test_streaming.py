@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from nsa_models import placement
-from nsa_models.cache import KVCache
+from nsa_models.cache import Homes, KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.generation import decode, prefill
 from nsa_models.modeling import NSAForCausalLM
-from nsa_models.placement import cache_bytes, fits_device, new_cache, segment_tokens, work_bytes
+from nsa_models.placement import cache_bytes, fits_devices, new_cache, segment_tokens, work_bytes
 from nsa_models.streaming import StreamedCache
 
 CUDA = torch.cuda.is_available()
@@ -45,21 +45,21 @@ def read(model: NSAForCausalLM, cache: KVCache, segment: int = 128) -> KVCache:
     return cache
 
 
-def compare(seed: int, layers: int, device: torch.device, **changes: Any) -> None:
-    """Read, cut, read on, answer: once on the device, once from the host."""
-    model = build(seed, layers, device, **changes)
+def compare(seed: int, homes: Homes, **changes: Any) -> None:
+    """Read, cut, read on, answer: once on the layers' devices, once from the host."""
+    model = build(seed, len(homes), homes[0], **changes)
     results = []
     for streamed in (False, True):
-        cache = KVCache(model.config, LENGTH + 60, device=CPU if streamed else device)
+        cache = KVCache(model.config, LENGTH + 60, device=CPU if streamed else homes)
         if streamed:
-            cache = StreamedCache(model.config, cache, device)
+            cache = StreamedCache(model.config, cache, homes)
         read(model, cache)
         cache.truncate(501)
         read(model, cache)
         steps = list(decode(model, [1, 2, 3], cache, max_tokens=8, stop_ids=frozenset()))
         if isinstance(cache, StreamedCache):
             cache.settle()
-            assert cache.keys.device == CPU
+            assert cache.keys[0].device == CPU
         results.append((cache, steps))
     (plain, expected), (streamed_cache, found) = results
     assert [step.id for step in found] == [step.id for step in expected]
@@ -73,20 +73,27 @@ def compare(seed: int, layers: int, device: torch.device, **changes: Any) -> Non
         (streamed_cache.values, plain.values),
         summaries,
     ):
-        torch.testing.assert_close(got[..., :end, :].cpu(), wanted[..., :end, :].cpu())
+        for ours, theirs in zip(got, wanted, strict=True):
+            torch.testing.assert_close(ours[:, :, :end].cpu(), theirs[:, :, :end].cpu())
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("count", [None, 3])
 def test_what_is_streamed_is_what_is_held(layers: int, count: int | None, seed: int) -> None:
-    compare(seed, layers, CPU, answer_select_count=count)
+    compare(seed, [CPU] * layers, answer_select_count=count)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 1), (0, 1, 0, 1), (0, 0, 0, 1)])
+def test_layers_of_several_devices_are_streamed_to_each(order: tuple[int, ...], seed: int) -> None:
+    """Each device has rooms of its own; memory has several names, too."""
+    compare(seed, [torch.device("cpu", index) for index in order], answer_select_count=3)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not CUDA, reason="no CUDA device")
 @pytest.mark.parametrize("count", [None, 3])
 def test_what_is_streamed_is_what_is_held_on_the_device(count: int | None, seed: int) -> None:
-    compare(seed, 3, torch.device("cuda", 0), answer_select_count=count)
+    compare(seed, [torch.device("cuda", 0)] * 3, answer_select_count=count)
 
 
 def test_what_the_host_holds_counts_as_read(seed: int) -> None:
@@ -116,16 +123,19 @@ def test_a_step_that_failed_leaves_nothing(seed: int) -> None:
             model(torch.tensor([[4, 5, 6]]), cache=cache, settings=settings)
         caches.append(cache)
     end = LENGTH + 3
-    assert torch.equal(caches[0].keys[..., :end, :], caches[1].keys[..., :end, :])
+    assert all(
+        torch.equal(a[:, :, :end], b[:, :, :end])
+        for a, b in zip(caches[0].keys, caches[1].keys, strict=True)
+    )
 
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that pretends a card has so many bytes free."""
 
-    def pretend(count: int) -> torch.device:
+    def pretend(count: int) -> Homes:
         monkeypatch.setattr(placement, "free_bytes", lambda _: count)
-        return torch.device("cuda", 0)
+        return [torch.device("cuda", 0)] * 2
 
     return pretend
 
@@ -133,7 +143,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_segments_are_as_long_as_the_card_allows(card: Any) -> None:
     config = NSAConfig(hidden_size=896, intermediate_size=4864, num_attention_heads=14)
     dtype = torch.bfloat16
-    assert segment_tokens(config, dtype, CPU) == 1024
+    assert segment_tokens(config, dtype, [CPU]) == 1024
     assert segment_tokens(config, dtype, card(140 * 10**9)) == 32768
     assert segment_tokens(config, dtype, card(10**8)) == 1024
     sizes = [segment_tokens(config, dtype, card(10**8 * 2**i)) for i in range(8)]
@@ -149,14 +159,14 @@ def test_a_cache_lies_on_the_card_while_it_fits(card: Any, monkeypatch: pytest.M
     # Both kinds of summaries are every four tokens, of different lengths.
     assert cache_bytes(config, 1000, dtype) == 1000 * (per_token + 2 * per_token // 2 // 4)
     need = cache_bytes(config, 10**6, dtype)
-    assert fits_device(config, 10**6, dtype, card(need + 2 * 10**9))
-    assert not fits_device(config, 10**6, dtype, card(need))
+    assert fits_devices(config, 10**6, dtype, card(need + 2 * 10**9))
+    assert not fits_devices(config, 10**6, dtype, card(need))
     made: list[Any] = []
     monkeypatch.setattr(placement, "StreamedCache", lambda *given: made.append(given))
     host = KVCache(config, 100)
     new_cache(config, 100, dtype, card(0), host=host)
-    assert made == [(config, host, torch.device("cuda", 0))]
-    assert isinstance(new_cache(config, 100, dtype, CPU), KVCache)
+    assert made == [(config, host, [torch.device("cuda", 0)] * 2)]
+    assert isinstance(new_cache(config, 100, dtype, [CPU] * 2), KVCache)
 
 
 def test_a_learned_compression_is_streamed_and_kept(seed: int) -> None:
@@ -174,14 +184,16 @@ def test_a_learned_compression_is_streamed_and_kept(seed: int) -> None:
     streamed = StreamedCache(model.config, KVCache(model.config, LENGTH + 60), CPU)
     read(model, streamed)
     kept = KVCache(model.config, LENGTH + 60)
-    kept.keys.copy_(plain.keys)
-    kept.length = plain.length
+    means = KVCache(model.config, LENGTH + 60)
+    for bare in (kept, means):
+        for ours, theirs in zip(bare.keys, plain.keys, strict=True):
+            ours.copy_(theirs)
+        bare.length = plain.length
     with torch.inference_mode():
-        means = KVCache(model.config, LENGTH + 60)
-        means.keys.copy_(plain.keys)
-        means.length = plain.length
         kept.learn(plain)
-        expected, *found = (each.summaries(reading) for each in (plain, streamed, kept, means))
+        expected, *found = (
+            torch.stack(each.summaries(reading)) for each in (plain, streamed, kept, means)
+        )
     for summaries in found[:2]:
         torch.testing.assert_close(summaries, expected, rtol=1e-4, atol=1e-4)
     assert (found[2] - expected).abs().max() > 0.1

@@ -216,11 +216,18 @@ def test_a_device_map_of_one_device(device_map: Any, seed: int, tmp_path: Path) 
     assert torch.equal(placed.generate(ids, max_new_tokens=5, **GREEDY).cpu(), expected)
 
 
-def test_weights_on_several_cards_are_refused(seed: int) -> None:
-    model = make(seed)
-    model.hf_device_map = {"model.layers.0": 0, "model.layers.1": 1, "lm_head": "cpu"}
-    with pytest.raises(ModelError, match="weights on several cards"):
-        model.generate(random_ids(seed, 1, 20), max_new_tokens=2, **GREEDY)
+def test_layers_in_several_places(seed: int, tmp_path: Path) -> None:
+    """The places on one machine without a card are memory and disk."""
+    model, ids = make(seed, **LEARNED), random_ids(seed, 1, 200)
+    model.save_pretrained(tmp_path)
+    places = {"model.embed_tokens": "cpu", "model.norm": "cpu", "lm_head": "cpu"}
+    places |= {"model.layers.0": "cpu", "model.layers.1": "disk"}
+    split = AutoModelForCausalLM.from_pretrained(
+        tmp_path, device_map=places, offload_folder=tmp_path / "offloaded"
+    )
+    assert split.model.layers[1].self_attn.q_proj.weight.is_meta
+    expected = model.generate(ids, max_new_tokens=5, **GREEDY)
+    assert torch.equal(split.generate(ids, max_new_tokens=5, **GREEDY), expected)
 
 
 def test_padding_is_refused(seed: int) -> None:

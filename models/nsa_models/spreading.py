@@ -1,0 +1,116 @@
+"""Weights that one card has no room for, spread over the cards of the machine by accelerate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nsa_models.cache import Homes
+from nsa_models.configuration import NSAConfig
+from nsa_models.errors import DoesNotFitError, ModelError
+from nsa_models.placement import free_bytes, least_work_bytes
+
+if TYPE_CHECKING:
+    from nsa_models.modeling import NSAForCausalLM
+
+_HOST = ("cpu", "disk")
+"""Where a device map has weights that are brought to the first card at each use."""
+
+
+def layer_homes(placed: Mapping[str, Any], layers: int) -> Homes:
+    """Where each layer runs.
+
+    Args:
+        placed: A device map: module names, and where each is with all that it has.
+        layers: How many there are.
+    """
+    cards = [where for where in placed.values() if where not in _HOST]
+    first = _device(cards[0] if cards else "cpu")
+    homes = []
+    for layer in range(layers):
+        name = f"model.layers.{layer}"
+        names = [each for each in placed if not each or f"{name}.".startswith(f"{each}.")]
+        where = placed[max(names, key=len)]
+        homes.append(first if where in _HOST else _device(where))
+    return homes
+
+
+def _device(where: Any) -> torch.device:
+    """A place of a device map, in which cards have numbers or names."""
+    return torch.device("cuda", where) if isinstance(where, int) else torch.device(where)
+
+
+def likely_homes(
+    config: NSAConfig, weights: int, dtype: torch.dtype, device: torch.device
+) -> Homes:
+    """Where the layers of a model that is not loaded yet will be, about.
+
+    Args:
+        config: Of the model.
+        weights: Bytes that it takes.
+        dtype: Of its keys and values.
+        device: Where it is to run.
+    """
+    layers = config.num_hidden_layers
+    if not _needs_several(config, weights, dtype, device):
+        return [device] * layers
+    count = torch.cuda.device_count()
+    return [torch.device("cuda", layer * count // layers) for layer in range(layers)]
+
+
+def place(model: NSAForCausalLM, device: torch.device) -> None:
+    """Move a model to a device, or to all cards where it is one that has no room for it.
+
+    Raises:
+        DoesNotFitError: If they have no room either.
+        ModelError: If accelerate is not installed.
+    """
+    if _needs_several(model.config, model.get_memory_footprint(), model.dtype, device):
+        _spread(model)
+    else:
+        model.to(device)
+    if model.evidence is not None:
+        model.evidence = model.evidence.to(device)
+
+
+def _needs_several(
+    config: NSAConfig, weights: int, dtype: torch.dtype, device: torch.device
+) -> bool:
+    """Whether a card has no room for so many bytes of weights, and the machine has more cards."""
+    several = device.type == "cuda" and torch.cuda.device_count() > 1
+    return several and weights > _room(config, dtype, device)
+
+
+def _spread(model: NSAForCausalLM) -> None:
+    """Move a model's layers to the cards of the machine, about as many to each."""
+    needed = model.get_memory_footprint()
+    try:
+        from accelerate import dispatch_model, infer_auto_device_map
+        from accelerate.utils import get_balanced_memory
+    except ImportError as error:
+        raise ModelError(
+            f"the weights take {needed / 1e9:.1f} GB, more than one card has room for",
+            hint="pip install accelerate, which spreads them over the cards of this machine",
+            code="memory",
+        ) from error
+    cards = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    room = {card.index: _room(model.config, model.dtype, card) for card in cards}
+    whole = model._no_split_modules
+    balanced = get_balanced_memory(model, dict(room), no_split_module_classes=whole)
+    for most in (balanced, room):
+        placed = infer_auto_device_map(model, dict(most), no_split_module_classes=whole)
+        if not set(placed.values()) & set(_HOST):
+            dispatch_model(model, placed)
+            return
+    raise DoesNotFitError(
+        f"the weights take {needed / 1e9:.1f} GB, and the {len(cards)} cards of this machine have "
+        f"room for {sum(room.values()) / 1e9:.1f} GB",
+        hint="choose a smaller model with --model, or run it on the CPU with --device cpu",
+    )
+
+
+def _room(config: NSAConfig, dtype: torch.dtype, card: torch.device) -> int:
+    """Memory that weights may take of a card, beside the work of a segment."""
+    return max(0, free_bytes(card) - least_work_bytes(config, dtype))
