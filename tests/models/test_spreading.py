@@ -84,9 +84,7 @@ def dispatched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_layers_are_shared_out(
-    tied: bool, seed: int, cards: Any, dispatched: list[Any]
-) -> None:
+def test_layers_are_shared_out(tied: bool, seed: int, cards: Any, dispatched: list[Any]) -> None:
     model = build(seed, tie_word_embeddings=tied)
     if tied:
         model.lm_head.weight = model.model.embed_tokens.weight
