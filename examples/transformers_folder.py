@@ -4,7 +4,8 @@
     python examples/transformers_folder.py qwen2.5-coder-0.5b folder "What is a budget?"
 
 The adapter that answers use is merged into the weights. `hf upload OWNER/NAME folder` publishes the
-folder; with `import nsa_models.modeling`, `AutoModelForCausalLM.from_pretrained` reads it.
+folder; after `import nsa_models.transformers_model`, `AutoModelForCausalLM.from_pretrained` reads
+it.
 """
 
 import sys
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nsa_models.loading import load_config, load_model
 from nsa_models.resolve import resolve_model
+from nsa_models.transformers_model import NSAForCausalLM
 
 CARD = """---
 library_name: nsa
@@ -21,7 +23,7 @@ pipeline_tag: text-generation
 ---
 # {name} with Native Sparse Attention
 
-    import nsa_models.modeling
+    import nsa_models.transformers_model
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained("OWNER/NAME")
@@ -37,7 +39,8 @@ def write(name: str, folder: Path) -> None:
         name, on_progress=lambda *_: None, on_note=lambda note: print(note, file=sys.stderr)
     )
     config, _ = load_config(where.folder, where.adapter)
-    model = load_model(where.folder, config, adapter=where.adapter)
+    model = load_model(where.folder, config, adapter=where.adapter, kind=NSAForCausalLM)
+    assert isinstance(model, NSAForCausalLM)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(where.folder).save_pretrained(folder)
     (folder / "README.md").write_text(CARD.format(name=name), encoding="utf-8")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nsa_models.cache import KVCache
-    from nsa_models.modeling import NSAForCausalLM
+    from nsa_models.modeling import NSALanguageModel
 
 Row = dict[str, Any]
 
@@ -121,7 +121,7 @@ def row(request: dict[str, Any], seconds: float, first: float, again: float, spe
     }
 
 
-def _read(model: NSAForCausalLM, ids: Tensor, room: int) -> KVCache:
+def _read(model: NSALanguageModel, ids: Tensor, room: int) -> KVCache:
     """Read some tokens into a cache of their own, with room behind, and wait for the device."""
     import torch
 
@@ -136,7 +136,7 @@ def _read(model: NSAForCausalLM, ids: Tensor, room: int) -> KVCache:
     return cache
 
 
-def _ask(model: NSAForCausalLM, cache: KVCache, tokens: int) -> tuple[float, float]:
+def _ask(model: NSALanguageModel, cache: KVCache, tokens: int) -> tuple[float, float]:
     """Put a random question to what was read, and leave the cache as it was.
 
     Nothing is drafted: random text repeats itself more than an answer does.

@@ -21,7 +21,7 @@ from nsa_cli.prompt import Question, Text
 from nsa_models.cache import KVCache, SideBySide
 from nsa_models.errors import UsageError
 from nsa_models.generation import decode
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.modeling import NSALanguageModel
 from nsa_models.resolve import ModelFolder
 from nsa_models.tokenizer import Tokenizer
 
@@ -44,7 +44,7 @@ class Loaded:
     """A model ready to run, and its tokenizer."""
 
     where: ModelFolder
-    model: NSAForCausalLM
+    model: NSALanguageModel
     tokenizer: Tokenizer
 
 
@@ -62,7 +62,7 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def block_scores(
-    model: NSAForCausalLM, caches: Sequence[KVCache], texts: Sequence[Text], asked: Question
+    model: NSALanguageModel, caches: Sequence[KVCache], texts: Sequence[Text], asked: Question
 ) -> list[Tensor]:
     """How much attention a question gives each block of some texts: (N,) each.
 

@@ -24,7 +24,7 @@ from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import NsaError
 from nsa_models.generation import prefill
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.modeling import NSALanguageModel
 from nsa_models.paths import readings_folder
 from nsa_models.placement import new_cache
 from nsa_models.streaming import StreamedCache
@@ -76,7 +76,7 @@ class Readings:
         ledger: What is touched of the text that was read last.
     """
 
-    model: NSAForCausalLM
+    model: NSALanguageModel
     store: ReadingStore | None
     emit: Callable[[Event], None]
     memory_bytes: int = 2**62
@@ -87,7 +87,7 @@ class Readings:
     @classmethod
     def open(
         cls,
-        model: NSAForCausalLM,
+        model: NSALanguageModel,
         weights: str,
         tokenizer: str,
         options: Options,

@@ -34,7 +34,7 @@ from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import ModelError, UsageError
 from nsa_models.loading import load_config, load_model
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.modeling import NSALanguageModel
 from nsa_models.registry import MODELS
 from nsa_models.resolve import ModelFolder
 from nsa_models.tokenizer import Tokenizer
@@ -173,7 +173,7 @@ def _settings(plan: Training) -> dict[str, Any]:
 
 
 def _distill(
-    model: NSAForCausalLM,
+    model: NSALanguageModel,
     config: NSAConfig,
     source: Iterator[Step],
     plan: Training,
@@ -224,7 +224,7 @@ def _distilled(plan: Training, block: int, stride: int) -> Path:
 
 
 def _tune(
-    model: NSAForCausalLM,
+    model: NSALanguageModel,
     config: NSAConfig,
     where: ModelFolder,
     source: Iterator[Step],
@@ -276,7 +276,7 @@ def _base(where: ModelFolder) -> str:
     return MODELS[where.name].sha256 if where.name in MODELS else where.fingerprint
 
 
-def _resume(model: NSAForCausalLM, plan: Training) -> int:
+def _resume(model: NSALanguageModel, plan: Training) -> int:
     """Take up an adapter that an earlier call left; how many tokens it has seen."""
     adapter = load_adapter(plan.out)
     for path, module in dict(model.named_modules()).items():

@@ -19,7 +19,7 @@ from nsa_cli.prompt import Text
 from nsa_cli.reading import Readings
 from nsa_cli.verbose import log
 from nsa_models.cache import KVCache
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.modeling import NSALanguageModel
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Volume:
 
 
 def read_volumes(
-    model: NSAForCausalLM,
+    model: NSALanguageModel,
     fingerprints: tuple[str, str],
     texts: Sequence[Text],
     document: Document,

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import ModelError
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.modeling import NSALanguageModel
 
 FORMAT = 1
 _FILE_BYTES = 15 * 2**20
@@ -125,7 +125,7 @@ def _unreadable(folder: Path, error: Exception) -> ModelError:
     )
 
 
-def attach_compression(model: NSAForCausalLM, config: NSAConfig) -> None:
+def attach_compression(model: NSALanguageModel, config: NSAConfig) -> None:
     """Give every layer a φ of these settings that begins as the mean; the model takes them over."""
     assert config.head_dim is not None
     assert config.compress_hidden is not None
@@ -136,7 +136,7 @@ def attach_compression(model: NSAForCausalLM, config: NSAConfig) -> None:
         ).to(model.device)
 
 
-def load_compression(model: NSAForCausalLM, tensors: dict[str, Tensor], prefix: str) -> set[str]:
+def load_compression(model: NSALanguageModel, tensors: dict[str, Tensor], prefix: str) -> set[str]:
     """Fill every layer's φ from tensors called `PREFIX LAYER.PARAMETER`; the names taken."""
     taken: set[str] = set()
     for number, attention in enumerate(model.attentions):
@@ -156,7 +156,7 @@ def compression_like_mean(block: int, stride: int, head_dim: int, hidden: int) -
     return phi
 
 
-def apply_adapter(model: NSAForCausalLM, adapter: Adapter) -> None:
+def apply_adapter(model: NSALanguageModel, adapter: Adapter) -> None:
     """Merge the changes into a model whose configuration has the adapter's settings.
 
     Raises:

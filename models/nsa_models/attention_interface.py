@@ -51,7 +51,7 @@ def register_attention(
 
     The weights stay dense ones, untrained for this, so that a prompt's last tokens and the answer
     have a budget of their own. Summaries are means of keys, made anew in each call: it is
-    `NSAForCausalLM` that keeps them.
+    `NSALanguageModel` that keeps them.
 
     Args:
         name: What `attn_implementation` is called; other settings go under other names.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.dense_families import describe_dense
@@ -220,3 +220,6 @@ class NSAConfig(PretrainedConfig):
             ModelError: If the family, or something it does, is not supported.
         """
         return cls(**describe_dense(dense), **known_settings(settings))
+
+
+AutoConfig.register(NSAConfig.model_type, NSAConfig, exist_ok=True)

@@ -22,7 +22,7 @@ from nsa_kernels.gpu.decode_mass import selected_mass
 from nsa_kernels.gpu.dense_decode import MOST_ROWS, DenseWorkspace, dense_decode
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import KVCache, Summarise
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.modeling import NSALanguageModel
 
 
 class DecodeStep:
@@ -43,7 +43,7 @@ class DecodeStep:
     """
 
     def __init__(
-        self, model: NSAForCausalLM, cache: KVCache, settings: AttentionSettings, tokens: int
+        self, model: NSALanguageModel, cache: KVCache, settings: AttentionSettings, tokens: int
     ) -> None:
         layers, batch, groups, capacity, dim = cache.shape
         heads, device = model.config.num_attention_heads, cache.homes[0]

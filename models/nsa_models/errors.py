@@ -55,3 +55,10 @@ class ModelError(NsaError):
     """A model cannot be fetched, read or run."""
 
     default_code = "model"
+
+
+def unsupported(what: str, hint: str) -> ModelError:
+    """The error for what is asked of this attention and cannot be had."""
+    return ModelError(
+        f"Native Sparse Attention does not support {what}", hint=hint, code="attention_unsupported"
+    )

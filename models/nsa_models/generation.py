@@ -17,7 +17,7 @@ from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.precision import emulated
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import KVCache
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.modeling import NSALanguageModel
 from nsa_models.placement import segment_tokens
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Step:
 
 
 def prefill(
-    model: NSAForCausalLM,
+    model: NSALanguageModel,
     ids: Sequence[int] | Ids | Tensor,
     cache: KVCache,
     *,
@@ -88,7 +88,7 @@ def reading_of(settings: AttentionSettings, tokens: int) -> AttentionSettings:
 
 
 def decode(
-    model: NSAForCausalLM,
+    model: NSALanguageModel,
     ids: Sequence[int] | Ids | Tensor,
     cache: KVCache,
     *,
@@ -203,7 +203,7 @@ class Lookup:
 
 
 def _decode_step(
-    model: NSAForCausalLM, cache: KVCache, settings: AttentionSettings, tokens: int
+    model: NSALanguageModel, cache: KVCache, settings: AttentionSettings, tokens: int
 ) -> DecodeStep | None:
     """The step as the device runs it quickest; None where the model's own pass is that.
 
@@ -222,7 +222,7 @@ def _decode_step(
 
 
 def _run(
-    model: NSAForCausalLM, cache: KVCache, settings: AttentionSettings, tokens: Sequence[int]
+    model: NSALanguageModel, cache: KVCache, settings: AttentionSettings, tokens: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Run the next tokens through the model: logits (T, V) and mass (L, H, T, N)."""
     run = torch.tensor([tokens], device=model.device)

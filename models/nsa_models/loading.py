@@ -16,12 +16,12 @@ from nsa_models.configuration import NSAConfig, known_settings
 from nsa_models.dense_families import split_fused
 from nsa_models.errors import ModelError
 from nsa_models.families import FAMILIES, family_config
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.modeling import NSALanguageModel
 from nsa_models.quantization import QUANTIZATIONS, quantize
 from nsa_models.spreading import place
 
 EVIDENCE = "evidence"
-"""Name of `NSAForCausalLM.evidence` in a file of prepared weights."""
+"""Name of `NSALanguageModel.evidence` in a file of prepared weights."""
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -76,7 +76,7 @@ def load_config(
 
     Args:
         folder: A Hugging Face folder, of a dense family, of one of `families` or of
-            `NSAForCausalLM` itself.
+            `NSALanguageModel` itself.
         adapter: Folder of trained changes, whose settings replace the stored ones.
         settings: Attention settings that replace those.
 
@@ -113,7 +113,9 @@ def load_config(
     return config, config.model_type
 
 
-def buildable(folder: Path, config: NSAConfig) -> NSAForCausalLM:
+def buildable(
+    folder: Path, config: NSAConfig, kind: type[NSALanguageModel] = NSALanguageModel
+) -> NSALanguageModel:
     """A model of a configuration, without numbers.
 
     Raises:
@@ -121,7 +123,7 @@ def buildable(folder: Path, config: NSAConfig) -> NSAForCausalLM:
     """
     try:
         with torch.device("meta"):
-            return NSAForCausalLM(config)
+            return kind(config)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(
             f"the configuration of {folder} describes no model that can be built: {error}",
@@ -139,7 +141,8 @@ def load_model(
     quantization: str | None = None,
     adapter: Path | None = None,
     prepared: Path | None = None,
-) -> NSAForCausalLM:
+    kind: type[NSALanguageModel] = NSALanguageModel,
+) -> NSALanguageModel:
     """Build a model around mapped weights.
 
     Args:
@@ -151,6 +154,7 @@ def load_model(
         adapter: Folder of trained changes, the one that `config` was read with.
         prepared: File of weights with these changes and in these bits already, in the place of
             `adapter`; see `nsa_models.prepared`.
+        kind: Its class, such as `NSAForCausalLM`.
 
     Raises:
         ValueError: If there is no such quantization.
@@ -167,7 +171,7 @@ def load_model(
     embedding = tensors.get("model.embed_tokens.weight")
     if config.tie_word_embeddings and embedding is not None:
         tensors.setdefault("lm_head.weight", embedding)
-    model = buildable(folder, config)
+    model = buildable(folder, config, kind)
     if prepared is not None:
         if config.tie_word_embeddings:
             model.lm_head.weight = model.model.embed_tokens.weight
@@ -233,7 +237,7 @@ def _prepared(path: Path) -> dict[str, Tensor]:
 
 def random_model(
     config: NSAConfig, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
-) -> NSAForCausalLM:
+) -> NSALanguageModel:
     """A model of a configuration's shape with random weights: as quick, and of no other use.
 
     Args:
@@ -242,7 +246,7 @@ def random_model(
         dtype: Of the weights; the configuration's when None.
     """
     with torch.device(device):
-        model = NSAForCausalLM(config)
+        model = NSALanguageModel(config)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
     wanted = dtype or (config.dtype if isinstance(config.dtype, torch.dtype) else None)

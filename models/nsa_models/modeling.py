@@ -18,19 +18,23 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
-from transformers.activations import ACT2FN
-from transformers.modeling_outputs import ModelOutput
+from transformers.utils import ModelOutput
 
 from nsa_kernels.api import nsa_attention
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import Homes, LayerCache, Summarise
 from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
+from nsa_models.errors import unsupported
 from nsa_models.linear import Linear
 from nsa_models.rotary import inverse_frequencies
 from nsa_models.spreading import layer_homes
-from nsa_models.transformers_generation import Generation, check_mask
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+}
 
 Answering = tuple[int, AttentionSettings]
 """The position at which a question begins, and what it and the answer attend to."""
@@ -41,7 +45,7 @@ Probe = Callable[[int, Tensor, Tensor], None]
 
 @dataclass
 class NSAOutput(ModelOutput):
-    """What `NSAForCausalLM` returns.
+    """What `NSALanguageModel` returns.
 
     Attributes:
         loss: Mean cross-entropy of the next token, if labels were given.
@@ -214,7 +218,7 @@ class MLP(nn.Module):
         self.gate_proj = Linear(width, inner, bias=bias)
         self.up_proj = Linear(width, inner, bias=bias)
         self.down_proj = Linear(inner, width, bias=bias)
-        self.act = ACT2FN[config.hidden_act]
+        self.act = activation(config.hidden_act)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, width) to (B, T, width)."""
@@ -272,32 +276,41 @@ class NSAModel(nn.Module):
         self.rotary = RotaryEmbedding(config)
 
 
-class NSAForCausalLM(Generation, PreTrainedModel, GenerationMixin):
+class NSALanguageModel(nn.Module):
     """A language model with Native Sparse Attention.
 
+    `NSAForCausalLM` is this one with what transformers' models have; that takes seconds to import.
+
     Attributes:
+        config: Its configuration.
         evidence: (L, H) how much each head's look at a block tells what a question is about;
             all alike when None.
     """
 
-    config_class = NSAConfig
-    base_model_prefix = "model"
     _no_split_modules = ["NSADecoderLayer", "NormAfterDecoderLayer"]  # noqa: RUF012
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: NSAConfig) -> None:
-        super().__init__(config)
+        nn.Module.__init__(self)
+        self.config = config
+        self.build(config)
+
+    def build(self, config: NSAConfig) -> None:
+        """Make the parts; those of a subclass that has set up itself otherwise, too."""
         self.model = NSAModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.evidence: Tensor | None = None
         if config.evidence is not None:  # on no meta device, where the weights may be made
             self.evidence = torch.tensor(config.evidence, device="cpu")
-        self.post_init()
 
-    def save_pretrained(self, *args: Any, **options: Any) -> None:
-        """Write a folder that `AutoModelForCausalLM.from_pretrained` reads, an adapter merged."""
-        self.config.evidence = None if self.evidence is None else self.evidence.tolist()
-        super().save_pretrained(*args, **options)
+    @property
+    def device(self) -> torch.device:
+        """Where its first weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its first weights that are no whole numbers."""
+        return next(each.dtype for each in self.parameters() if each.is_floating_point())
 
     @property
     def attentions(self) -> list[NSAAttention]:
@@ -313,14 +326,6 @@ class NSAForCausalLM(Generation, PreTrainedModel, GenerationMixin):
         if placed is None:
             return [self.device] * len(self.model.layers)
         return layer_homes(placed, len(self.model.layers))
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The token embedding."""
-        return self.model.embed_tokens
-
-    def get_output_embeddings(self) -> nn.Module:
-        """The projection to logits."""
-        return self.lm_head
 
     def forward(
         self,
@@ -394,5 +399,17 @@ class NSAForCausalLM(Generation, PreTrainedModel, GenerationMixin):
         )
 
 
-AutoConfig.register(NSAConfig.model_type, NSAConfig, exist_ok=True)
-AutoModelForCausalLM.register(NSAConfig, NSAForCausalLM, exist_ok=True)
+def check_mask(attention_mask: Tensor | None) -> None:
+    """Raise `ModelError` where an attention mask (B, S) hides a token."""
+    if attention_mask is not None and not bool(torch.all(attention_mask)):
+        raise unsupported("padding", "give one text at a time, or texts of the same length")
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """An activation by the name that transformers gives it."""
+    if name in _ACTIVATIONS:
+        return _ACTIVATIONS[name]
+    from transformers.activations import ACT2FN  # takes seconds
+
+    found: Callable[[Tensor], Tensor] = ACT2FN[name]
+    return found

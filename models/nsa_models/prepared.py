@@ -29,7 +29,7 @@ from torch import Tensor
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import ModelError
 from nsa_models.loading import EVIDENCE, load_model, load_weights
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.modeling import NSALanguageModel
 from nsa_models.paths import lock_path, partial_path, prepared_folder
 from nsa_models.resolve import ModelFolder
 
@@ -44,7 +44,7 @@ def load_prepared(
     device: torch.device | str = "cpu",
     quantization: str | None = None,
     on_note: Callable[[str], None],
-) -> NSAForCausalLM:
+) -> NSALanguageModel:
     """Load a model with its adapter from the kept file, made first where there is none.
 
     Args:
@@ -95,7 +95,7 @@ def _mapped(
     config: NSAConfig,
     device: torch.device | str,
     quantization: str | None,
-) -> NSAForCausalLM | None:
+) -> NSALanguageModel | None:
     """A model of the kept file, or None if there is none that is whole."""
     if not path.is_file():
         return None
@@ -110,7 +110,7 @@ def _mapped(
     return model
 
 
-def _keep(path: Path, model: NSAForCausalLM, folder: Path) -> None:
+def _keep(path: Path, model: NSALanguageModel, folder: Path) -> None:
     """Write what differs from a model's own files; the file appears whole or not at all.
 
     Raises:

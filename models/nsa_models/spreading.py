@@ -13,7 +13,7 @@ from nsa_models.errors import DoesNotFitError, ModelError
 from nsa_models.placement import free_bytes, least_work_bytes
 
 if TYPE_CHECKING:
-    from nsa_models.modeling import NSAForCausalLM
+    from nsa_models.modeling import NSALanguageModel
 
 _HOST = ("cpu", "disk")
 """Where a device map has weights that are brought to the first card at each use."""
@@ -60,14 +60,14 @@ def likely_homes(
     return [torch.device("cuda", layer * count // layers) for layer in range(layers)]
 
 
-def place(model: NSAForCausalLM, device: torch.device) -> None:
+def place(model: NSALanguageModel, device: torch.device) -> None:
     """Move a model to a device, or to all cards where it is one that has no room for it.
 
     Raises:
         DoesNotFitError: If they have no room either.
         ModelError: If accelerate is not installed.
     """
-    if _needs_several(model.config, model.get_memory_footprint(), model.dtype, device):
+    if _needs_several(model.config, weight_bytes(model), model.dtype, device):
         _spread(model)
     else:
         model.to(device)
@@ -83,9 +83,14 @@ def _needs_several(
     return several and weights > _room(config, dtype, device)
 
 
-def _spread(model: NSAForCausalLM) -> None:
+def weight_bytes(model: NSALanguageModel) -> int:
+    """Memory that a model's weights take."""
+    return sum(each.nbytes for each in model.parameters())
+
+
+def _spread(model: NSALanguageModel) -> None:
     """Move a model's layers to the cards of the machine, about as many to each."""
-    needed = model.get_memory_footprint()
+    needed = weight_bytes(model)
     try:
         from accelerate import dispatch_model, infer_auto_device_map
         from accelerate.utils import get_balanced_memory

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.generation import GenerationMode
 
 from nsa_models.cache import KVCache
-from nsa_models.errors import DoesNotFitError, ModelError
+from nsa_models.errors import DoesNotFitError, unsupported
+from nsa_models.modeling import check_mask
 from nsa_models.placement import new_cache, segment_tokens
 
 _PLAIN_OPTIONS: dict[str, tuple[Any, ...]] = {
@@ -79,10 +79,10 @@ class Generation:
     ) -> None:
         """Put a cache with room for the whole text into `model_kwargs`, or check what is there."""
         if generation_mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
-            raise _refusal(f"{generation_mode.value} in generate", "decode greedily, or sample")
+            raise unsupported(f"{generation_mode.value} in generate", "decode greedily, or sample")
         for name, plain in _PLAIN_OPTIONS.items():
             if getattr(generation_config, name) not in plain:
-                raise _refusal(f"{name} in generate", "leave it out")
+                raise unsupported(f"{name} in generate", "leave it out")
         batch_size *= generation_config.num_return_sequences or 1
         given = model_kwargs.get("past_key_values")
         if given is None:
@@ -98,7 +98,7 @@ class Generation:
                 )
             model_kwargs["past_key_values"] = GenerationCache(kv)
         elif not isinstance(given, GenerationCache):
-            raise _refusal(f"a {type(given).__name__}", "pass a GenerationCache, or none")
+            raise unsupported(f"a {type(given).__name__}", "pass a GenerationCache, or none")
         elif (rows := given.kv.shape[1]) != batch_size:
             raise ValueError(f"past_key_values holds {rows} texts; {batch_size} go on")
 
@@ -158,15 +158,3 @@ class Generation:
             "settings": self.config.answering(),
             "last_logits": 1,
         }
-
-
-def check_mask(attention_mask: Tensor | None) -> None:
-    """Raise `ModelError` where an attention mask (B, S) hides a token."""
-    if attention_mask is not None and not bool(torch.all(attention_mask)):
-        raise _refusal("padding", "give one text at a time, or texts of the same length")
-
-
-def _refusal(what: str, hint: str) -> ModelError:
-    return ModelError(
-        f"Native Sparse Attention does not support {what}", hint=hint, code="attention_unsupported"
-    )

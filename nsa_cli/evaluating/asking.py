@@ -28,7 +28,7 @@ from nsa_models.tasks import Example
 if TYPE_CHECKING:
     from nsa_cli.events import Citation
     from nsa_cli.session import OpenText
-    from nsa_models.modeling import NSAForCausalLM
+    from nsa_models.modeling import NSALanguageModel
 
 Blocks = int | None | str
 """Blocks to answer with: a number, None for all of the text, or `model` for what is configured."""
@@ -259,7 +259,7 @@ def quoted(text: str, citation: Citation, lines: Sequence[int]) -> tuple[int, in
 
 
 @contextmanager
-def answering_with(model: NSAForCausalLM, blocks: Blocks) -> Iterator[str]:
+def answering_with(model: NSALanguageModel, blocks: Blocks) -> Iterator[str]:
     """A model that answers with a number of blocks; as before afterwards.
 
     Args:
@@ -270,8 +270,8 @@ def answering_with(model: NSAForCausalLM, blocks: Blocks) -> Iterator[str]:
         The number as text, or `all`.
     """
     config = model.config
-    before = config.answer_select_count
-    if blocks != "model":
+    before: int | None = config.answer_select_count
+    if not isinstance(blocks, str):
         config.answer_select_count = blocks
     try:
         now = config.answer_select_count

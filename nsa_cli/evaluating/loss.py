@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nsa_cli.store import Ids
-    from nsa_models.modeling import NSAForCausalLM
+    from nsa_models.modeling import NSALanguageModel
     from nsa_models.tokenizer import Tokenizer
 
 Row = dict[str, Any]
@@ -172,7 +172,7 @@ def measure_loss(
     emit(Overall(done=total, total=total, name=""))
 
 
-def token_losses(model: NSAForCausalLM, ids: Ids, emit: Callable[[Event], None]) -> Tensor:
+def token_losses(model: NSALanguageModel, ids: Ids, emit: Callable[[Event], None]) -> Tensor:
     """The loss of each token but the first, in nats: (T - 1,) in fp32 on the CPU.
 
     Read as a text is read, segment by segment, with the attention for reading.

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from nsa_models.families import FAMILIES, family_config
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.transformers_model import NSAForCausalLM
 
 Run = Callable[..., tuple[int, str, str]]
 COMMON = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}

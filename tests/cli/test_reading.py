@@ -26,7 +26,7 @@ from nsa_models.adapter import Adapter, save_adapter
 from nsa_models.cache import KVCache
 from nsa_models.errors import NsaError
 from nsa_models.loading import load_config, load_model
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.transformers_model import NSAForCausalLM
 
 SLOW = """
 import time

@@ -17,8 +17,8 @@ from nsa_cli.store import ANSWER_ROOM, ReadingStore
 from nsa_models import generation, placement
 from nsa_models.cache import KVCache
 from nsa_models.loading import load_config, load_model
-from nsa_models.modeling import NSAForCausalLM
 from nsa_models.streaming import StreamedCache
+from nsa_models.transformers_model import NSAForCausalLM
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from torch import Tensor
 from nsa_models.cache import KVCache
 from nsa_models.generation import decode, prefill, reading_of
 from nsa_models.loading import load_config, load_model
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.transformers_model import NSAForCausalLM
 
 Tensors = dict[str, Tensor]
 TOLERANCE = 2e-4

@@ -23,9 +23,9 @@ from nsa_models.adapter import (
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import ModelError
 from nsa_models.loading import load_config, load_model
-from nsa_models.modeling import NSAForCausalLM
 from nsa_models.resolve import SHIPPED, resolve_model
 from nsa_models.training.recipe import TARGETS
+from nsa_models.transformers_model import NSAForCausalLM
 
 SETTINGS = {
     "compress_block": 8,

@@ -36,7 +36,7 @@ from nsa_models.attention_interface import register_attention
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import ModelError
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.transformers_model import NSAForCausalLM
 
 SMALL = {
     "select_block": 16,

@@ -12,7 +12,7 @@ from nsa_models.adapter import compression_like_mean
 from nsa_models.cache import KVCache
 from nsa_models.compression import Compression, turn
 from nsa_models.configuration import NSAConfig
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.transformers_model import NSAForCausalLM
 
 DIM = 16
 FREQUENCIES = 1.0 / (10000.0 ** (torch.arange(0, DIM, 2) / DIM))

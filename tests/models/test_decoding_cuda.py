@@ -13,7 +13,7 @@ from nsa_models import generation
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.generation import Step, decode, prefill
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.transformers_model import NSAForCausalLM
 
 if not find_spec("triton"):
     pytest.skip("Triton is not installed", allow_module_level=True)

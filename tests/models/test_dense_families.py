@@ -38,7 +38,7 @@ from nsa_models.dense_families import split_fused
 from nsa_models.errors import ModelError
 from nsa_models.generation import prefill
 from nsa_models.loading import load_config, load_model
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.transformers_model import NSAForCausalLM
 
 VOCABULARY = 96
 LENGTH = 150
@@ -194,7 +194,7 @@ def test_eight_bits_on_the_cpu(kind: str, seed: int, tmp_path: Path) -> None:
 def test_a_folder_of_ours_from_it(kind: str, seed: int, tmp_path: Path) -> None:
     dense, ids = make(kind, seed), random_ids(seed, 1, 70)
     dense.save_pretrained(tmp_path / "dense")
-    load(tmp_path / "dense").save_pretrained(tmp_path / "ours")
+    load(tmp_path / "dense", kind=NSAForCausalLM).save_pretrained(tmp_path / "ours")
     ours = AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
     assert type(ours) is NSAForCausalLM
     with torch.no_grad():

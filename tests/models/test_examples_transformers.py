@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nsa_models.gguf_import import import_gguf
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.transformers_model import NSAForCausalLM
 
 ROOT = Path(__file__).parents[2]
 

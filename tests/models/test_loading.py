@@ -16,7 +16,7 @@ from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM, MistralConfi
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import ModelError
 from nsa_models.loading import load_config, load_model, load_weights
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.transformers_model import NSAForCausalLM
 
 IDS = torch.arange(30)[None] % 40
 Change = Callable[[dict[str, Tensor]], None]

@@ -29,7 +29,7 @@ from nsa_models.errors import ModelError
 from nsa_models.extension import extend_context
 from nsa_models.generation import decode, prefill
 from nsa_models.loading import load_config, load_model
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.transformers_model import NSAForCausalLM
 
 VOCABULARY = 96
 LLAMA3_ROPE = {

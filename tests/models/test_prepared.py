@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 from nsa_models.adapter import Adapter, compression_like_mean, save_adapter
 from nsa_models.configuration import NSAConfig
 from nsa_models.loading import load_config, load_model, load_weights
-from nsa_models.modeling import NSAForCausalLM
 from nsa_models.paths import lock_path, partial_path, prepared_folder
 from nsa_models.prepared import load_prepared, prepared_path
 from nsa_models.resolve import ModelFolder, resolve_model
+from nsa_models.transformers_model import NSAForCausalLM
 
 SETTINGS = {"compress_block": 8, "compress_stride": 8, "compress_hidden": 8}
 SETTINGS |= {"answer_compress_block": 8, "answer_compress_stride": 8}

@@ -13,8 +13,8 @@ from transformers import Qwen2ForCausalLM
 from nsa_models import quantization
 from nsa_models.configuration import NSAConfig
 from nsa_models.loading import load_config, load_model
-from nsa_models.modeling import NSAForCausalLM
 from nsa_models.quantization import Int8Linear, quantize
+from nsa_models.transformers_model import NSAForCausalLM
 
 
 @pytest.fixture(params=[True, False], ids=["whole", "widened"])

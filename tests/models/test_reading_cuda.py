@@ -14,7 +14,7 @@ from nsa_models import generation
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.generation import decode, prefill
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.transformers_model import NSAForCausalLM
 
 LENGTH = 3000
 

@@ -16,10 +16,10 @@ from nsa_models.configuration import NSAConfig
 from nsa_models.errors import DoesNotFitError, ModelError
 from nsa_models.generation import decode, prefill
 from nsa_models.loading import load_config, load_model
-from nsa_models.modeling import NSAForCausalLM
 from nsa_models.placement import least_work_bytes, new_cache
 from nsa_models.spreading import layer_homes, likely_homes, place
 from nsa_models.streaming import StreamedCache
+from nsa_models.transformers_model import NSAForCausalLM
 
 CARD = torch.device("cuda", 0)
 LAYERS = 6

@@ -11,9 +11,9 @@ from nsa_models import placement
 from nsa_models.cache import Homes, KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.generation import decode, prefill
-from nsa_models.modeling import NSAForCausalLM
 from nsa_models.placement import cache_bytes, fits_devices, new_cache, segment_tokens, work_bytes
 from nsa_models.streaming import StreamedCache
+from nsa_models.transformers_model import NSAForCausalLM
 
 CUDA = torch.cuda.is_available()
 CPU = torch.device("cpu")

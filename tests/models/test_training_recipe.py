@@ -13,11 +13,11 @@ from nsa_kernels.settings import AttentionSettings
 from nsa_models.adapter import attach_compression, compression_like_mean
 from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
-from nsa_models.modeling import NSAForCausalLM
 from nsa_models.training.lessons import Asked, Lesson, Step
 from nsa_models.training.objectives import Learner, Means
 from nsa_models.training.recipe import TARGETS, distill, tune, watch_lesson
 from nsa_models.training.stage import Course, Progress, Stage, share_of_rate
+from nsa_models.transformers_model import NSAForCausalLM
 
 WORDS, NEEDLES, ASK = 32, 16, 48
 LENGTH, BLOCK = 96, 8

@@ -22,8 +22,8 @@ from nsa_models.configuration import NSAConfig
 from nsa_models.errors import DoesNotFitError, ModelError
 from nsa_models.generation import decode, prefill
 from nsa_models.loading import load_config, load_model
-from nsa_models.modeling import NSAForCausalLM
 from nsa_models.transformers_generation import GenerationCache
+from nsa_models.transformers_model import NSAForCausalLM
 
 VOCABULARY = 96
 TIGHT = {
@@ -109,7 +109,7 @@ def test_generate_is_the_dense_model_where_the_budget_covers_the_text(
             parameter.add_(torch.randn_like(parameter) * 0.15)
     dense.save_pretrained(tmp_path / "dense")
     config, _ = load_config(tmp_path / "dense", **TIGHT)
-    ours = saved(load_model(tmp_path / "dense", config), tmp_path / "ours")
+    ours = saved(load_model(tmp_path / "dense", config, kind=NSAForCausalLM), tmp_path / "ours")
     ids = random_ids(seed, 3, 70)
     options = {"max_new_tokens": 8, "attention_mask": torch.ones_like(ids), **GREEDY}
     assert torch.equal(ours.generate(ids, **options), dense.generate(ids, **options))
@@ -305,7 +305,7 @@ def test_an_adapter_merged_and_beside(seed: int, tmp_path: Path) -> None:
     save_adapter(folder, adapter)  # beside the weights, in the same folder
     assert load_adapter(folder).tensors.keys() == adapter.tensors.keys()
     config, _ = load_config(folder, folder)
-    model = load_model(folder, config, adapter=folder)
+    model = load_model(folder, config, adapter=folder, kind=NSAForCausalLM)
     merged = saved(model, tmp_path / "merged")
     ids = random_ids(seed, 1, 300)
     assert merged.config.select_count == 2

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.modeling import NSALanguageModel
 from nsa_models.training.lessons import Lesson, Step
 from nsa_models.training.objectives import Learner, Probe, Watch
 from nsa_models.training.stage import Course, Progress, Save, Stage, Tell
@@ -61,7 +61,7 @@ def watch_lesson(
 
 
 def distill(
-    model: NSAForCausalLM,
+    model: NSALanguageModel,
     learners: list[dict[str, Learner]],
     lessons: Iterator[Step],
     settings: AttentionSettings,
@@ -111,7 +111,7 @@ def distill(
 
 
 def tune(
-    model: NSAForCausalLM,
+    model: NSALanguageModel,
     lessons: Iterator[Step],
     course: Course,
     tell: Tell,
@@ -193,7 +193,7 @@ def _losses(logits: Tensor, wanted: Tensor, answers: int, course: Course) -> dic
 
 
 def _side_by_side(
-    model: NSAForCausalLM, step: Step, course: Course, rng: np.random.Generator
+    model: NSALanguageModel, step: Step, course: Course, rng: np.random.Generator
 ) -> dict[str, Tensor]:
     """Losses of short lessons, read in one batch, each with all of its own text in view."""
     length = max(len(lesson.ids) for lesson in step)
@@ -212,7 +212,7 @@ def _side_by_side(
     return _losses(logits[0], batch.flatten()[wanted], len(wanted) - len(text), course)
 
 
-def _precision(model: NSAForCausalLM) -> torch.autocast:
+def _precision(model: NSALanguageModel) -> torch.autocast:
     """What a step is computed in: bf16 on CUDA."""
     cuda = model.device.type == "cuda"
     return torch.autocast(model.device.type, torch.bfloat16, enabled=cuda)
@@ -227,7 +227,7 @@ def _selection(probe: Probe) -> dict[str, Tensor]:
 
 
 def _run(
-    model: NSAForCausalLM,
+    model: NSALanguageModel,
     lesson: Lesson,
     settings: AttentionSettings,
     probe: Probe,

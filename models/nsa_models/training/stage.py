@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from nsa_models.modeling import NSAForCausalLM
+from nsa_models.modeling import NSALanguageModel
 from nsa_models.training.lessons import Step
 from nsa_models.training.together import Together
 
@@ -97,7 +97,7 @@ class Stage:
 
     def __init__(
         self,
-        model: NSAForCausalLM,
+        model: NSALanguageModel,
         course: Course,
         groups: list[tuple[list[nn.Parameter], float]],
         tell: Tell,
