@@ -1,11 +1,42 @@
 """`nsa`, also as `python -m nsa_cli`."""
 
+import atexit
+import os
+import sys
+
 from nsa_cli.app import app
+from nsa_models.errors import NsaError
+
+
+def run() -> int:
+    """Run the program; its exit code."""
+    code: object = 0
+    try:
+        try:
+            app()
+        except SystemExit as end:
+            code = end.code or 0
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return 141
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        from nsa_cli.render import HumanRenderer
+
+        message = f"the output cannot be written: {error.strerror or error}"
+        hint = "check where it goes, and the disk"
+        HumanRenderer().fail(NsaError(message, hint=hint, code="disk"))
+        return 1
+    return code if isinstance(code, int) else 1
 
 
 def main() -> None:
-    """Run the program."""
-    app()
+    """Run the program and leave at once: to take large libraries apart takes seconds."""
+    code = run()
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from nsa_cli import __version__
+from nsa_cli import __version__, records
 from nsa_cli.events import Citation, Finished, Stats
 from nsa_cli.options import Options
 from nsa_models.paths import cache_root
@@ -23,7 +20,7 @@ _FORMAT = 2
 """Raised when the same question may be answered otherwise."""
 
 _MOST = 10_000
-"""Answers kept; the oldest go first."""
+"""Answers kept; those used longest ago go first."""
 
 
 class Answers:
@@ -61,21 +58,21 @@ class Answers:
             options.yarn,
         ]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-        self._path = _folder() / f"{name}.json"
+        self._path = answers_folder() / f"{name}.json"
         self._usable = options.store and options.temperature == 0
 
     def recall(self, seconds: float) -> Finished | None:
         """The answer given before, or None; `seconds` is what looking it up took so far."""
         if not self._usable:
             return None
+        kept = records.recall(self._path)
+        if kept is None:
+            return None
         try:
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-            if kept.pop("checksum") != _checksum(kept):
-                return None
             citations = tuple(Citation(**citation) for citation in kept.pop("citations"))
             stats = Stats(**kept.pop("stats"))
             found = Finished(**kept, citations=citations, stats=stats)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (TypeError, KeyError):
             return None
         return replace(
             found,
@@ -91,30 +88,10 @@ class Answers:
 
     def keep(self, finished: Finished) -> None:
         """Keep an answer; a disk that cannot take it is no reason to fail."""
-        if not self._usable:
-            return
-        partial = self._path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            body = json.loads(json.dumps(asdict(finished)))
-            body["checksum"] = _checksum(body)
-            partial.write_text(json.dumps(body, ensure_ascii=False), encoding="utf-8")
-            partial.replace(self._path)
-            _forget_oldest(partial.parent)
-        except (OSError, ValueError):  # ValueError: a name that is no UTF-8
-            with suppress(OSError):
-                partial.unlink()
+        if self._usable:
+            records.keep(self._path, asdict(finished), most=_MOST)
 
 
-def _checksum(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _folder() -> Path:
+def answers_folder() -> Path:
+    """Where answers given before lie."""
     return cache_root() / "answers"
-
-
-def _forget_oldest(folder: Path) -> None:
-    kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
-    for path in kept[:-_MOST]:
-        path.unlink(missing_ok=True)

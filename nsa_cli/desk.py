@@ -12,6 +12,7 @@ from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
 from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
 from nsa_cli.options import Options
+from nsa_cli.parsed import Parsed
 from nsa_cli.verbose import log
 from nsa_models.resolve import resolve_model
 
@@ -124,19 +125,16 @@ class Desk:
         Raises:
             NsaError: If what the user named cannot be read, or nothing is left.
         """
-        pages = self.options.pages
         began = time.monotonic()
-        document = parse_sources(
-            sources,
-            name,
-            password=self.options.password,
-            pages=PageRanges.parse(pages) if pages is not None else None,
-            ocr=self.options.ocr,
-            on_page=lambda source, done, total: self.emit(
-                Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
-            ),
-            on_note=lambda text: self.emit(Note(text=text)),
-        )
+        parsed = Parsed(digest(sources), name, self.options)
+        found = parsed.recall()
+        if found is None:
+            document, notes = self._parse(sources, name)
+            parsed.keep(document, notes, time.monotonic() - began)
+        else:
+            document, notes = found
+            for text in notes:
+                self.emit(Note(text=text))
         log.info(
             "%s: %s characters in %s pieces, opened in %.1f s",
             name,
@@ -149,3 +147,24 @@ class Desk:
             where = f"{document.pieces[0].source}: " if single else ""
             self.emit(Note(text=where + warning))
         return document
+
+    def _parse(self, sources: Sequence[Source], name: str) -> tuple[Document, list[str]]:
+        """Sources as one document, and what was noted of them, which is told as well."""
+        pages, notes = self.options.pages, list[str]()
+
+        def note(text: str) -> None:
+            notes.append(text)
+            self.emit(Note(text=text))
+
+        document = parse_sources(
+            sources,
+            name,
+            password=self.options.password,
+            pages=PageRanges.parse(pages) if pages is not None else None,
+            ocr=self.options.ocr,
+            on_page=lambda source, done, total: self.emit(
+                Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
+            ),
+            on_note=note,
+        )
+        return document, notes

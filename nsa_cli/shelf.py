@@ -18,7 +18,6 @@ from filelock import FileLock, Timeout
 
 from nsa_models.errors import UsageError
 from nsa_models.paths import (
-    cache_root,
     lock_path,
     partial_path,
     prepared_folder,
@@ -142,11 +141,6 @@ def remove_folder(folder: Path) -> bool:
     except Timeout:
         return False
     return True
-
-
-def answers_folder() -> Path:
-    """Where answers given before lie."""
-    return cache_root() / "answers"
 
 
 def prepared_weights(folder: Path | None = None) -> list[Path]:

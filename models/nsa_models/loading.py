@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig
 
 from nsa_models.adapter import adapter_settings, apply_adapter, load_adapter
@@ -247,6 +247,7 @@ def random_model(
     """
     with torch.device(device):
         model = NSALanguageModel(config)
+    nn.init.normal_(model.model.embed_tokens.weight, std=config.initializer_range)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
     wanted = dtype or (config.dtype if isinstance(config.dtype, torch.dtype) else None)

@@ -267,7 +267,9 @@ class NSAModel(nn.Module):
 
     def __init__(self, config: NSAConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Not drawn at random: without data that alone takes seconds of imports.
+        empty = torch.empty(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding.from_pretrained(empty, freeze=False)
         kind = NormAfterDecoderLayer if config.norm_after else NSADecoderLayer
         self.layers = nn.ModuleList(
             kind(config, layer) for layer in range(config.num_hidden_layers)
@@ -280,6 +282,7 @@ class NSALanguageModel(nn.Module):
     """A language model with Native Sparse Attention.
 
     `NSAForCausalLM` is this one with what transformers' models have; that takes seconds to import.
+    Here the embedding holds no numbers until weights are loaded.
 
     Attributes:
         config: Its configuration.

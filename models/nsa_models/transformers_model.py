@@ -34,7 +34,8 @@ class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMi
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding."""
-        return self.model.embed_tokens
+        embedding: nn.Module = self.model.embed_tokens
+        return embedding
 
     def get_output_embeddings(self) -> nn.Module:
         """The projection to logits."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nsa_cli.shelf import Kept
 
 cache = typer.Typer(
-    help="""What is kept: readings, answers, prepared weights. List, size, remove.
+    help="""What is kept: readings, documents, answers, prepared weights. List, size, remove.
 
 \b
     nsa cache list
@@ -83,12 +83,15 @@ def show_command(
 @cache.command("size")
 def size_command(json: shared.Json = False) -> None:
     """What everything in the cache folder takes on disk."""
-    from nsa_cli.shelf import answers_folder, disk_bytes
+    from nsa_cli.answers import answers_folder
+    from nsa_cli.parsed import parsed_folder
+    from nsa_cli.shelf import disk_bytes
     from nsa_models.paths import cache_root, models_folder, prepared_folder, readings_folder
 
     prepared = disk_bytes(prepared_folder())
     sizes = {
         "readings": disk_bytes(readings_folder()),
+        "documents": disk_bytes(parsed_folder()),
         "answers": disk_bytes(answers_folder()),
         "models": disk_bytes(models_folder()) - prepared,
         "prepared": prepared,
@@ -107,24 +110,27 @@ def rm_command(
         list[str] | None, typer.Argument(metavar="ID...", help="From `nsa cache list`.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All readings, answers and prepared weights.")
+        bool, typer.Option("--all", help="All readings, documents, answers and prepared weights.")
     ] = False,
     force: Force = False,
 ) -> None:
     """Remove kept readings."""
     import shutil
 
-    from nsa_cli.shelf import answers_folder, kept_readings, pick, prepared_weights
+    from nsa_cli.answers import answers_folder
+    from nsa_cli.parsed import parsed_folder
+    from nsa_cli.shelf import kept_readings, pick, prepared_weights
 
     if bool(readings) == everything:
         raise UsageError("say which readings", hint="name some from `nsa cache list`, or --all")
     kept = kept_readings() if everything else pick(readings or [])
     what = f"{len(kept)} reading{'s' * (len(kept) != 1)}, {_megabytes(sum(k.bytes for k in kept))}"
-    more = ", all answers, and weights that are made again when needed" * everything
+    more = ", all documents and answers, and weights that are made again when needed" * everything
     shared.confirm(f"Remove {what}{more}?", force=force)
     _remove(kept, prepared_weights() if everything else ())
     if everything:
-        shutil.rmtree(answers_folder(), ignore_errors=True)
+        for folder in (answers_folder(), parsed_folder()):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @cache.command("prune")
@@ -135,23 +141,28 @@ def prune_command(
     force: Force = False,
 ) -> None:
     """Remove what was not used for a while."""
-    from nsa_cli.shelf import answers_folder, kept_readings, last_use, prepared_weights
+    from nsa_cli.answers import answers_folder
+    from nsa_cli.parsed import parsed_folder
+    from nsa_cli.shelf import kept_readings, last_use, prepared_weights
 
     found = _AGE.fullmatch(older_than)
     if found is None:
         raise UsageError(f"--older-than is {older_than!r}", hint="say a time such as 12h or 30d")
     since = time.time() - int(found[1]) * _SECONDS[found[2]]
     kept = [each for each in kept_readings() if each.used < since]
-    answers = [path for path in answers_folder().glob("*.json") if path.stat().st_mtime < since]
+    answers, documents = (
+        [path for path in folder.glob("*.json") if path.stat().st_mtime < since]
+        for folder in (answers_folder(), parsed_folder())
+    )
     weights = [path for path in prepared_weights() if last_use(path) < since]
-    if not kept and not answers and not weights:
+    if not kept and not documents and not answers and not weights:
         shared.note(f"nothing is older than {older_than}")
         return
     what = f"{len(kept)} readings, {_megabytes(sum(k.bytes for k in kept))}"
-    more = f", {len(answers)} answers, and {len(weights)} prepared weights"
+    more = f", {len(documents)} documents, {len(answers)} answers, {len(weights)} prepared weights"
     shared.confirm(f"Remove {what}{more}?", force=force)
     _remove(kept, weights)
-    for path in answers:
+    for path in (*documents, *answers):
         path.unlink(missing_ok=True)
 
 

@@ -25,7 +25,7 @@ import torch
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from nsa_cli.__main__ import main
+from nsa_cli.__main__ import run as run_program
 from nsa_cli.asking import ask
 from nsa_cli.events import Event, Finished, Note
 from nsa_cli.options import Options
@@ -254,11 +254,10 @@ def nsa(
         few = ("--max-tokens", "6") if named and command in DECODERS else ()
         few = () if "--max-tokens" in arguments else few
         monkeypatch.setattr(sys, "argv", ["nsa", *arguments, *named, *few])
-        with pytest.raises(SystemExit) as caught:
-            main()
+        code = run_program()
         out, err = capsys.readouterr()
         assert "\x1b" not in out + err
-        return int(caught.value.code or 0), out, err
+        return code, out, err
 
     return run
 

@@ -305,8 +305,8 @@ def test_the_version(nsa: Run) -> None:
 
 def test_help_names_the_exit_codes_and_imports_no_torch() -> None:
     code = (
-        "import sys\nsys.argv = ['nsa', '--help']\nfrom nsa_cli.__main__ import main\n"
-        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "import sys\nsys.argv = ['nsa', '--help']\nfrom nsa_cli.__main__ import run\n"
+        "assert run() == 0\n"
         "heavy = {'torch', 'transformers', 'tokenizers', 'pypdf', 'numpy'} & set(sys.modules)\n"
         "print('imported', heavy)"
     )
@@ -324,6 +324,21 @@ def test_help_of_ask_needs_no_torch_either() -> None:
     assert run.returncode == 0, run.stderr
     for option in ("--model", "--json", "--max-tokens", "--temperature", "--system", "--password"):
         assert option in run.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_behind_the_output_is_told(
+    options: list[str], start_nsa: Any, text_file: Path, tiny_model: Path
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = start_nsa(
+            *("ask", str(text_file), "Who?", "--model", str(tiny_model), *options), stdout=full
+        )
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "nsa: the output cannot be written: No space left on device." in err
+    assert "Traceback" not in err
 
 
 def test_a_closed_pipe_ends_quietly(start_nsa: Any, text_file: Path, tiny_model: Path) -> None:

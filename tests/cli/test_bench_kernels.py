@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from nsa_cli.__main__ import main
+from nsa_cli.__main__ import run as run_program
 from nsa_cli.bench_kernels import Check, Measurement, Point, Report, measure_all, points
 from nsa_cli.bench_report import COLUMNS, as_object, as_records, save_plot
 
@@ -130,10 +130,9 @@ def nsa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setitem(sys.modules, "nsa_cli.bench_cuda", stand_in)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(sys, "argv", ["nsa", "bench", "kernels", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
+        code = run_program()
         out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
+        return code, out, err
 
     return run
 
@@ -258,10 +257,9 @@ def test_on_cuda(
 ) -> None:
     arguments = ["--lengths", "3000", "--shape", "qwen2.5-0.5b", "--out", str(tmp_path), "--json"]
     monkeypatch.setattr(sys, "argv", ["nsa", "bench", "kernels", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
+    code = run_program()
     out, err = capsys.readouterr()
-    assert not caught.value.code, err
+    assert code == 0, err
     shown: dict[str, Any] = json.loads(out)
     assert all(check["passed"] for check in shown["checks"])
     assert all(row["p50_ms"] for row in shown["rows"] if row["attention"] in ("nsa", "cudnn"))
