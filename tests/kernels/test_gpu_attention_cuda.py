@@ -46,6 +46,7 @@ from nsa_kernels.gpu.hopper import support
 from nsa_kernels.settings import AttentionSettings
 from nsa_models import modeling
 from nsa_models.configuration import NSAConfig
+from nsa_models.transformers_model import NSAForCausalLM
 
 pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 
@@ -90,7 +91,7 @@ def train(
 
     monkeypatch.setattr(modeling, "nsa_attention", forced)
     torch.manual_seed(seed)
-    model = modeling.NSAForCausalLM(config).to(DEVICE, dtype)
+    model = NSAForCausalLM(config).to(DEVICE, dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     data = torch.Generator().manual_seed(seed)
     follows = torch.randperm(config.vocab_size, generator=data)

@@ -17,7 +17,7 @@ from nsa_models.errors import DoesNotFitError, ModelError
 from nsa_models.generation import decode, prefill
 from nsa_models.loading import load_config, load_model
 from nsa_models.placement import least_work_bytes, new_cache
-from nsa_models.spreading import layer_homes, likely_homes, place
+from nsa_models.spreading import layer_homes, likely_homes, place, weight_bytes
 from nsa_models.streaming import StreamedCache
 from nsa_models.transformers_model import NSAForCausalLM
 
@@ -88,7 +88,7 @@ def test_layers_are_shared_out(tied: bool, seed: int, cards: Any, dispatched: li
     model = build(seed, tie_word_embeddings=tied)
     if tied:
         model.lm_head.weight = model.model.embed_tokens.weight
-    needed = model.get_memory_footprint()
+    needed = weight_bytes(model)
     cards(model, needed - 1, needed - 1, needed - 1)
     place(model, CARD)
     [placed] = dispatched
@@ -104,7 +104,7 @@ def test_a_model_that_one_card_has_room_for_is_not_spread(
     room: int, several: bool, seed: int, cards: Any
 ) -> None:
     model = build(seed)
-    needed = model.get_memory_footprint()
+    needed = weight_bytes(model)
     cards(model, needed + room, 10 * needed)
     homes = likely_homes(model.config, needed, model.dtype, CARD)
     assert len(homes) == LAYERS
@@ -150,7 +150,7 @@ def test_two_cards_answer_as_one(
     for several in (False, True):
         if several:
             work = least_work_bytes(config, torch.float32)
-            room = load_model(tmp_path, config).get_memory_footprint() - 1
+            room = weight_bytes(load_model(tmp_path, config)) - 1
             monkeypatch.setattr(spreading, "free_bytes", lambda _, most=room + work: most)
         model = load_model(tmp_path, config, device="cuda")
         assert len(set(model.homes)) == (2 if several else 1)
