@@ -125,7 +125,9 @@ def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
     change = peft.LoraConfig(r=32, lora_alpha=64, target_modules=TARGETS)
     peft.inject_adapter_in_model(change, model)
     saved: list[int] = []
-    course = Course(seconds=600, steps=1000, rate=5e-3, watched=32, text_weight=0.0, text_tokens=8)
+    course = Course(
+        seconds=600, steps=1000, rate=2.5e-3, watched=32, text_weight=0.0, text_tokens=8
+    )
     tune(model, needles(2), course, quiet, lambda progress: saved.append(progress.step))
     after = right(model, 99)
     assert before <= 0.25
