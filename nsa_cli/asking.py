@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsa_cli.desk import Desk
-from nsa_cli.documents import read_sources, title
+from nsa_cli.documents import digest, read_sources, title
 from nsa_cli.events import Event, Finished, Note
 from nsa_cli.options import Options
 
@@ -69,7 +69,7 @@ def survey(
     """
     sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
     desk = Desk(options, emit)
-    document = desk.parse(sources, title(arguments, len(sources)))
+    document = desk.parse(sources, title(arguments, len(sources)), digest(sources))
     from nsa_cli.token_tree import sizes_of
 
     return Survey(

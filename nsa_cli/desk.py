@@ -114,19 +114,24 @@ class Desk:
         if self._open is not None and self._open[0] == content and self._open[1].room >= room:
             return self._open[1]
         self._open = None  # its memory goes before the next one's comes
-        document = self.parse(sources, name)
+        document = self.parse(sources, name, content)
         text = self.session.read(document, room)
         self._open = (content, text)
         return text
 
-    def parse(self, sources: Sequence[Source], name: str) -> Document:
+    def parse(self, sources: Sequence[Source], name: str, content: bytes) -> Document:
         """Sources as one document; what is odd about it is told.
+
+        Args:
+            sources: What to parse.
+            name: Of all of them together.
+            content: Their `digest`.
 
         Raises:
             NsaError: If what the user named cannot be read, or nothing is left.
         """
         began = time.monotonic()
-        parsed = Parsed(digest(sources), name, self.options)
+        parsed = Parsed(content, name, self.options)
         found = parsed.recall()
         if found is None:
             document, notes = self._parse(sources, name)

@@ -39,7 +39,6 @@ def keep(path: Path, body: dict[str, Any], *, most: int, most_bytes: int = 2**63
     partial = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        body = json.loads(json.dumps(body))
         text = json.dumps({**body, "checksum": _checksum(body)}, ensure_ascii=False)
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)

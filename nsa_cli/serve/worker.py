@@ -349,13 +349,12 @@ class _Desk(Desk):
         """Whether a text is the one that is open, with so much room."""
         return self._open is not None and self._open[0] == key and self._open[1].room >= room
 
-    def parse(self, sources: Sequence[Source], name: str) -> Document:
+    def parse(self, sources: Sequence[Source], name: str, content: bytes) -> Document:
         """Sources as one document, parsed unless they were before; raises as the desk does."""
-        key = digest(sources)
-        document = self._shelf.get(key)
+        document = self._shelf.get(content)
         if document is None:
-            document = super().parse(sources, name)
-            self._shelf.put(key, document)
+            document = super().parse(sources, name, content)
+            self._shelf.put(content, document)
         return document
 
 

@@ -194,10 +194,8 @@ def narrow(cache: DecodeCache) -> None:
     """Make few lists of the best blocks of many; nothing where they are few."""
     w = cache.workspace
     batch, groups, capacity, _ = cache.k.shape
-    span = w.plan.ranked
-    for lists, joined in pairwise(w.best):
-        keep = lists.shape[2]
-        each = w.plan.most_ranked // keep
+    for (lists, joined), (span, wider) in zip(pairwise(w.best), pairwise(w.spans), strict=True):
+        keep, each = lists.shape[2], wider // span
         _narrow_kernel[(batch * groups, joined.shape[1])](
             cache.lengths, lists, joined,
             capacity, lists.shape[1], joined.shape[1],
@@ -212,7 +210,6 @@ def narrow(cache: DecodeCache) -> None:
             num_warps=max(4, pad(each * keep) // 32),
             launch_pdl=w.plan.overlap,
         )  # fmt: skip
-        span *= each
 
 
 def attend(q: Tensor, cache: DecodeCache) -> None:
@@ -226,9 +223,6 @@ def attend(q: Tensor, cache: DecodeCache) -> None:
     s, plan = w.settings, w.plan
     batch, groups, capacity, dim = cache.k.shape
     _, lists, keep = w.best[-1].shape
-    span = plan.ranked
-    for joined in w.best[:-1]:
-        span *= plan.most_ranked // joined.shape[2]
     _attend_kernel[(batch * groups, plan.window_parts + plan.select_parts)](
         q, cache.k, cache.v, cache.lengths, w.best[-1], w.selected, w.lse, w.partial,
         q.stride(0), q.stride(1),
@@ -243,7 +237,7 @@ def attend(q: Tensor, cache: DecodeCache) -> None:
         BLOCK_T=plan.token_tile,
         BLOCK_M=pad(lists * keep),
         KEEP=keep,
-        SPAN=span,
+        SPAN=w.spans[-1],
         SELECT_BLOCK=s.select_block,
         COUNT=s.select_count,
         WINDOW=s.window,

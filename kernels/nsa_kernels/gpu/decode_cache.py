@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 
 import torch
 import triton
@@ -172,6 +174,12 @@ class DecodeWorkspace:
     tile_spill: Tensor
     best: tuple[Tensor, ...]
     selected: Tensor
+
+    @property
+    def spans(self) -> list[int]:
+        """Selection blocks that one list of each of `best` is made of."""
+        joined = (self.plan.most_ranked // lists.shape[2] for lists in self.best[:-1])
+        return list(accumulate(joined, mul, initial=self.plan.ranked))
 
     @classmethod
     def allocate(
