@@ -19,6 +19,7 @@ from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import KVCache
 from nsa_models.modeling import NSALanguageModel
 from nsa_models.placement import segment_tokens
+from nsa_models.spreading import on_cards
 
 if TYPE_CHECKING:
     from nsa_models.decoding_cuda import DecodeStep
@@ -207,11 +208,12 @@ def _decode_step(
 ) -> DecodeStep | None:
     """The step as the device runs it quickest; None where the model's own pass is that.
 
-    A cache that does not lie on the model's device, weights that lie on several, and attention
-    that the kernels for decoding do not have go the model's own way.
+    Keys and values or weights that lie with the host, and attention that the kernels for decoding
+    do not have go the model's own way.
     """
-    alone = getattr(model, "hf_device_map", None) is None
-    if model.device.type != "cuda" or cache.keys[0].device != model.device or not alone:
+    if not on_cards(model) or any(
+        keys.device != home for keys, home in zip(cache.keys, model.homes, strict=True)
+    ):
         return None
     try:
         from nsa_models.decoding_cuda import DecodeStep

@@ -28,7 +28,7 @@ from nsa_models.configuration import NSAConfig
 from nsa_models.errors import unsupported
 from nsa_models.linear import Linear
 from nsa_models.rotary import inverse_frequencies
-from nsa_models.spreading import layer_homes
+from nsa_models.spreading import layer_homes, runs
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -64,15 +64,15 @@ class RotaryEmbedding(nn.Module):
     def __init__(self, config: NSAConfig) -> None:
         super().__init__()
         self.config = config
-        self.inv_freq: Tensor | None = None
+        self._inverse: dict[torch.device, Tensor] = {}
         self.scaling = 1.0
 
     def frequencies(self, device: torch.device) -> Tensor:
         """Inverse frequencies (D / 2,), made at first use: a model may be built without data."""
-        if self.inv_freq is None or self.inv_freq.device != device:
+        if device not in self._inverse:
             inverse, self.scaling = inverse_frequencies(self.config)
-            self.inv_freq = inverse.to(device)
-        return self.inv_freq
+            self._inverse[device] = inverse.to(device)
+        return self._inverse[device]
 
     def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines (..., D) of positions (...), or of the part of D that is rotated."""
@@ -367,32 +367,20 @@ class NSALanguageModel(nn.Module):
         assert return_dict is not False
         check_mask(attention_mask)
         settings = self.config.reading() if settings is None else settings
-        if cache is None:
-            positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        else:
-            positions = cache.positions(input_ids.shape[1], input_ids.device)
-        x = self.model.embed_tokens(input_ids)
-        if self.config.embedding_scale != 1.0:
-            x = x * self.config.embedding_scale
-        rope = self.model.rotary(positions, x.dtype)
-        frequencies = self.model.rotary.frequencies(x.device)
+        x = self.embed(input_ids)
         masses = []
-        for layer in self.model.layers:
-            x, mass = layer(x, rope, frequencies, settings, cache, return_mass, answering)
-            if mass is not None:
-                masses.append(mass.to(input_ids.device))
+        for home, layers in runs(self.homes):
+            x, made = self.through(
+                x.to(home), layers, settings, cache, return_mass=return_mass, answering=answering
+            )
+            masses += [mass.to(input_ids.device) for mass in made]
         if cache is not None:
             cache.advance(input_ids.shape[1])
         if logits_at is not None:
             x = x.flatten(0, 1)[None, logits_at]
         elif last_logits is not None:
             x = x[:, x.shape[1] - last_logits :]
-        logits = None
-        if x.shape[1]:
-            x = self.model.norm(x)
-            if self.config.logit_scale != 1.0:
-                x = x * self.config.logit_scale
-            logits = self.lm_head(x)
+        logits = self.logits(x) if x.shape[1] else None
         loss = None
         if labels is not None:
             assert logits is not None
@@ -400,6 +388,54 @@ class NSALanguageModel(nn.Module):
         return NSAOutput(
             loss=loss, logits=logits, mass=torch.stack(masses) if return_mass else None
         )
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Token ids (B, T) to what the first layer takes: (B, T, width)."""
+        x: Tensor = self.model.embed_tokens(input_ids)
+        return x if self.config.embedding_scale == 1.0 else x * self.config.embedding_scale
+
+    def through(
+        self,
+        x: Tensor,
+        layers: range,
+        settings: AttentionSettings,
+        cache: LayerCache | None,
+        *,
+        return_mass: bool = False,
+        answering: Answering | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Run some layers of one device: x (B, T, width), and their masses if asked for.
+
+        Args:
+            x: (B, T, width), where these layers are.
+            layers: Which.
+            settings: See `forward`.
+            cache: See `forward`.
+            return_mass: See `forward`.
+            answering: See `forward`.
+        """
+        if cache is None:
+            positions = torch.arange(x.shape[1], device=x.device)
+        else:
+            positions = cache.positions(x.shape[1], x.device)
+        rope = self.model.rotary(positions, x.dtype)
+        frequencies = self.model.rotary.frequencies(x.device)
+        masses = []
+        for layer in layers:
+            x, mass = self.model.layers[layer](
+                x, rope, frequencies, settings, cache, return_mass, answering
+            )
+            if mass is not None:
+                masses.append(mass)
+        return x, masses
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What the last layer made (B, T, width) to logits (B, T, V)."""
+        x = self.model.norm(x)
+        if self.config.logit_scale != 1.0:
+            x = x * self.config.logit_scale
+        made: Tensor = self.lm_head(x)
+        return made
 
 
 def check_mask(attention_mask: Tensor | None) -> None:

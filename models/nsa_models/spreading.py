@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,15 +27,29 @@ def layer_homes(placed: Mapping[str, Any], layers: int) -> Homes:
         placed: A device map: module names, and where each is with all that it has.
         layers: How many there are.
     """
-    cards = [where for where in placed.values() if where not in _HOST]
+    cards = [where for where in placed.values() if str(where) not in _HOST]
     first = _device(cards[0] if cards else "cpu")
     homes = []
     for layer in range(layers):
         name = f"model.layers.{layer}"
-        names = [each for each in placed if not each or f"{name}.".startswith(f"{each}.")]
-        where = placed[max(names, key=len)]
-        homes.append(first if where in _HOST else _device(where))
+        while name and name not in placed:
+            name = name.rpartition(".")[0]
+        homes.append(first if str(placed[name]) in _HOST else _device(placed[name]))
     return homes
+
+
+def runs(homes: Homes) -> list[tuple[torch.device, range]]:
+    """Layers that follow each other on one device: where, and which."""
+    ends = [0]
+    for _, run in groupby(homes):
+        ends.append(ends[-1] + len(list(run)))
+    return [(homes[first], range(first, end)) for first, end in pairwise(ends)]
+
+
+def on_cards(model: NSALanguageModel) -> bool:
+    """Whether all weights of a model lie on cards, with none that the host brings at each use."""
+    placed = getattr(model, "hf_device_map", {})
+    return model.device.type == "cuda" and not {*map(str, placed.values())} & {*_HOST}
 
 
 def _device(where: Any) -> torch.device:

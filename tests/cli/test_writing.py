@@ -14,7 +14,7 @@ from nsa_cli import reading
 from nsa_cli.options import Options
 from nsa_cli.reading import Readings
 from nsa_cli.store import ANSWER_ROOM, ReadingStore
-from nsa_models import generation, placement
+from nsa_models import generation, placement, spreading
 from nsa_models.cache import KVCache
 from nsa_models.loading import load_config, load_model
 from nsa_models.streaming import StreamedCache
@@ -157,25 +157,35 @@ def test_a_disk_that_fails_is_told_and_nothing_wrong_is_kept(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.usefixtures("cache_folder")
 @pytest.mark.parametrize("fits", [True, False])
+@pytest.mark.parametrize("cards", [1, 2])
 def test_a_device_keeps_and_takes_up_what_it_read(
-    fits: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    cards: int, fits: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if cards > torch.cuda.device_count():
+        pytest.skip("no two CUDA devices")
     monkeypatch.setattr(placement, "fits_devices", lambda *_: fits)
     monkeypatch.setattr(generation, "segment_tokens", lambda *_: 1024)
-    model = load_model(tiny_model, load_config(tiny_model)[0], device="cuda")
+    config, _ = load_config(tiny_model)
+    model = load_model(tiny_model, config, device="cuda")
+    if cards > 1:
+        room = spreading.weight_bytes(model) - 1 + placement.least_work_bytes(config, model.dtype)
+        monkeypatch.setattr(spreading, "free_bytes", lambda _: room)
+        model = load_model(tiny_model, config, device="cuda")
+    assert len(set(model.homes)) == cards
     options = Options(model="m", cache_limit_bytes=10**9)
     text = ids(5000)
     results = []
     for _ in range(2):
         readings = Readings.open(model, "w", "t", options, lambda _: None)
         results.append(readings.read(text, 50, "a"))
-    plain = KVCache(model.config, 5050, dtype=model.dtype, device=model.device)
+    plain = KVCache(model.config, 5050, dtype=model.dtype, device=model.homes)
     list(generation.prefill(model, text, plain))
     assert [reused for _, reused in results] == [0, 5000]
     for cache, _ in results:
         assert cache.keys[0].is_cuda == fits
         assert cache.length == 5000
         for name in ("keys", "values"):
-            both = (torch.stack(getattr(each, name)) for each in (cache, plain))
-            ours, theirs = (tensor[..., :5000, :].cpu() for tensor in both)
-            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+            for ours, theirs in zip(getattr(cache, name), getattr(plain, name), strict=True):
+                torch.testing.assert_close(
+                    ours[..., :5000, :].cpu(), theirs[..., :5000, :].cpu(), rtol=1e-4, atol=1e-4
+                )

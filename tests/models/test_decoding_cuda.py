@@ -10,7 +10,7 @@ import torch
 
 from nsa_kernels.errors import UnsupportedError
 from nsa_models import generation
-from nsa_models.cache import KVCache
+from nsa_models.cache import Homes, KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.generation import Step, decode, prefill
 from nsa_models.transformers_model import NSAForCausalLM
@@ -59,13 +59,13 @@ def build(
 
 
 def said(
-    model: NSAForCausalLM, *, captured: bool, room: int = 60, **options: Any
-) -> tuple[list[Step], KVCache]:
+    model: NSAForCausalLM, *, captured: bool, room: int = 60, homes: Homes | None = None,
+    **options: Any,
+) -> tuple[list[Step], KVCache]:  # fmt: skip
     """An answer after a random text, by the step or by the model's own pass."""
     text = torch.randint(96, (LENGTH,), generator=torch.Generator().manual_seed(5)).tolist()
-    cache = KVCache(
-        model.config, LENGTH + len(QUESTION) + room, dtype=model.dtype, device=model.device
-    )
+    capacity = LENGTH + len(QUESTION) + room
+    cache = KVCache(model.config, capacity, dtype=model.dtype, device=homes or model.device)
     list(prefill(model, text, cache))
     steps: list[DecodeStep] = []
 
@@ -135,6 +135,20 @@ def test_steps_decode_as_the_plain_pass(count: int | None, seed: int) -> None:
     for ours, theirs in ((cache.keys, plain.keys), (cache.values, plain.values)):
         filled = (torch.stack(ours) - torch.stack(theirs))[..., : cache.length, :]
         assert filled.abs().max() < 1e-4 * torch.stack(theirs).abs().max()
+
+
+@pytest.mark.skipif(CUDA, reason="cards have a test of their own")
+@pytest.mark.parametrize("count", [None, 2])
+def test_devices_decode_in_turns(count: int | None, seed: int) -> None:
+    """Layers that lie on several devices, which are one CPU by several names."""
+    model = build(seed, count, num_hidden_layers=3)
+    expected, _ = said(model, captured=False)
+    homes = [torch.device("cpu", index) for index in (0, 1, 1)]
+    cache = KVCache(model.config, LENGTH, device=homes)
+    step = DecodeStep(model, cache, model.config.answering(), 1)
+    assert [stage.layers for stage in step._stages] == [range(1), range(1, 3)]
+    found, _ = said(model, captured=True, homes=homes)
+    assert_same(found, expected)
 
 
 def test_a_quoted_text_changes_nothing(seed: int) -> None:
