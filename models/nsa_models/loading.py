@@ -18,7 +18,7 @@ from nsa_models.errors import ModelError
 from nsa_models.families import FAMILIES, family_config
 from nsa_models.modeling import NSALanguageModel
 from nsa_models.quantization import QUANTIZATIONS, quantize
-from nsa_models.spreading import place
+from nsa_models.spreading import device_map, dispatch, place
 
 EVIDENCE = "evidence"
 """Name of `NSALanguageModel.evidence` in a file of prepared weights."""
@@ -242,14 +242,27 @@ def random_model(
 
     Args:
         config: From `load_config`.
-        device: Where to run.
+        device: Where to run; a card that has no room for the weights stands for all cards.
         dtype: Of the weights; the configuration's when None.
+
+    Raises:
+        DoesNotFitError: If all cards together have no room for them.
     """
-    with torch.device(device):
+    with torch.device("meta"):
         model = NSALanguageModel(config)
-    nn.init.normal_(model.model.embed_tokens.weight, std=config.initializer_range)
+    model.to(dtype or (config.dtype if isinstance(config.dtype, torch.dtype) else None))
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
-    wanted = dtype or (config.dtype if isinstance(config.dtype, torch.dtype) else None)
-    model.to(wanted).eval().requires_grad_(False)
+    placed = device_map(model, torch.device(device))
+    for name, where in placed.items():
+        model.get_submodule(name).to_empty(device=where)
+    for name, weight in model.named_parameters():
+        if name.endswith("norm.weight"):
+            nn.init.ones_(weight)
+        else:
+            nn.init.normal_(weight, std=config.initializer_range)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    model.eval().requires_grad_(False)
+    dispatch(model, placed)
     return model

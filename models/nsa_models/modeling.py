@@ -58,11 +58,13 @@ class NSAOutput(ModelOutput):
     mass: Tensor | None = None
 
 
-class RotaryEmbedding(nn.Module):
-    """Cosines and sines of the rotary position embedding, in every form transformers knows."""
+class RotaryEmbedding:
+    """Cosines and sines of the rotary position embedding, in every form transformers knows.
+
+    No module: it lies on no one device.
+    """
 
     def __init__(self, config: NSAConfig) -> None:
-        super().__init__()
         self.config = config
         self._inverse: dict[torch.device, Tensor] = {}
         self.scaling = 1.0
@@ -74,7 +76,7 @@ class RotaryEmbedding(nn.Module):
             self._inverse[device] = inverse.to(device)
         return self._inverse[device]
 
-    def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def __call__(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines (..., D) of positions (...), or of the part of D that is rotated."""
         angles = positions[..., None].float() * self.frequencies(positions.device)
         angles = torch.cat([angles, angles], dim=-1)

@@ -10,6 +10,7 @@ import torch
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache import Homes, KVCache, cache_shape
 from nsa_models.configuration import NSAConfig
+from nsa_models.errors import DoesNotFitError
 from nsa_models.streaming import StreamedCache
 
 CPU_SEGMENT = 1024
@@ -21,6 +22,9 @@ less often."""
 
 _WORK_SHARE = 0.5
 """Of the device's free memory, what the work on a segment may take."""
+
+SMALLER = "choose a smaller model with --model, or run it on the CPU with --device cpu"
+"""What to do where devices have no room."""
 
 _SPARE_BYTES = 2**30
 """What the kernels and libraries take beside: importances, masses, workspaces."""
@@ -81,6 +85,16 @@ def fits_devices(config: NSAConfig, capacity: int, dtype: torch.dtype, homes: Ho
     return all(layer * count + work <= free_bytes(home) for home, count in Counter(homes).items())
 
 
+def streamed_bytes(config: NSAConfig, capacity: int, dtype: torch.dtype, layers: int) -> int:
+    """Memory that a device needs for some layers whose keys and values come from the host.
+
+    Two layers' keys and values are there at a time, and all summaries.
+    """
+    keys = math.prod(cache_shape(config, capacity)) * dtype.itemsize // config.num_hidden_layers
+    summaries = cache_bytes(config, capacity, dtype) // config.num_hidden_layers - 2 * keys
+    return 4 * keys + layers * summaries + least_work_bytes(config, dtype)
+
+
 def new_cache(
     config: NSAConfig,
     capacity: int,
@@ -98,9 +112,20 @@ def new_cache(
         homes: Where each layer is.
         host: Where keys and values lie if they do not fit the devices; what it holds counts as
             read. Memory that transfers well when None.
+
+    Raises:
+        DoesNotFitError: If a device has no room for what lies there even so.
     """
     if homes[0].type == "cpu" or fits_devices(config, capacity, dtype, homes):
         return KVCache(config, capacity, dtype=dtype, device=homes)
+    for home, layers in Counter(homes).items():
+        needed, free = streamed_bytes(config, capacity, dtype, layers), free_bytes(home)
+        if needed > free:
+            raise DoesNotFitError(
+                f"{capacity:,} tokens take {needed / 1e9:.1f} GB on {home} beside the weights, and "
+                f"{free / 1e9:.1f} GB are free",
+                hint=SMALLER,
+            )
     if host is None:
         host = KVCache(
             config,

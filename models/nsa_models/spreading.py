@@ -11,13 +11,17 @@ import torch
 from nsa_models.cache import Homes
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import DoesNotFitError, ModelError
-from nsa_models.placement import free_bytes, least_work_bytes
+from nsa_models.placement import SMALLER, cache_bytes, free_bytes, least_work_bytes
 
 if TYPE_CHECKING:
     from nsa_models.modeling import NSALanguageModel
 
 _HOST = ("cpu", "disk")
 """Where a device map has weights that are brought to the first card at each use."""
+
+_TEXT_TOKENS = 131072
+"""Of a text whose keys and values are to lie beside the weights, if the context is as long: from
+the host they would come at each step of decoding."""
 
 
 def layer_homes(placed: Mapping[str, Any], layers: int) -> Homes:
@@ -76,40 +80,45 @@ def likely_homes(
 
 
 def place(model: NSALanguageModel, device: torch.device) -> None:
-    """Move a model to a device, or to all cards where it is one that has no room for it.
+    """Move a model to a device, or to all cards where that is one with too little room.
 
     Raises:
         DoesNotFitError: If they have no room either.
         ModelError: If accelerate is not installed.
     """
-    if _needs_several(model.config, weight_bytes(model), model.dtype, device):
-        _spread(model)
+    dispatch(model, device_map(model, device))
+
+
+def dispatch(model: NSALanguageModel, placed: Mapping[str, Any]) -> None:
+    """Move the parts of a model to where a device map has them."""
+    if len(placed) > 1:
+        from accelerate import dispatch_model
+
+        dispatch_model(model, dict(placed))
     else:
-        model.to(device)
+        model.to(placed[""])
+    device = model.device
     if model.evidence is not None:
         model.evidence = model.evidence.to(device)
 
 
-def _needs_several(
-    config: NSAConfig, weights: int, dtype: torch.dtype, device: torch.device
-) -> bool:
-    """Whether a card has no room for so many bytes of weights, and the machine has more cards."""
-    several = device.type == "cuda" and torch.cuda.device_count() > 1
-    return several and weights > _room(config, dtype, device)
+def device_map(model: NSALanguageModel, device: torch.device) -> dict[str, Any]:
+    """Where the parts of a model go, by name: the model itself, or layers shared out over cards.
 
-
-def weight_bytes(model: NSALanguageModel) -> int:
-    """Memory that a model's weights take."""
-    return sum(each.nbytes for each in model.parameters())
-
-
-def _spread(model: NSALanguageModel) -> None:
-    """Move a model's layers to the cards of the machine, about as many to each."""
+    Raises:
+        DoesNotFitError: If all cards together have no room for them.
+        ModelError: If accelerate is not installed.
+    """
     needed = weight_bytes(model)
+    if not _needs_several(model.config, needed, model.dtype, device):
+        return {"": device}
+    alone = needed <= _room(model.config, model.dtype, device)
     try:
-        from accelerate import dispatch_model, infer_auto_device_map
+        from accelerate import infer_auto_device_map
         from accelerate.utils import get_balanced_memory
     except ImportError as error:
+        if alone:
+            return {"": device}
         raise ModelError(
             f"the weights take {needed / 1e9:.1f} GB, more than one card has room for",
             hint="pip install accelerate, which spreads them over the cards of this machine",
@@ -122,13 +131,29 @@ def _spread(model: NSALanguageModel) -> None:
     for most in (balanced, room):
         placed = infer_auto_device_map(model, dict(most), no_split_module_classes=whole)
         if not set(placed.values()) & set(_HOST):
-            dispatch_model(model, placed)
-            return
+            return dict(placed)
+    if alone:
+        return {"": device}
     raise DoesNotFitError(
         f"the weights take {needed / 1e9:.1f} GB, and the {len(cards)} cards of this machine have "
         f"room for {sum(room.values()) / 1e9:.1f} GB",
-        hint="choose a smaller model with --model, or run it on the CPU with --device cpu",
+        hint=SMALLER,
     )
+
+
+def _needs_several(
+    config: NSAConfig, weights: int, dtype: torch.dtype, device: torch.device
+) -> bool:
+    """Whether a card has no room for weights and a text, and the machine has more cards."""
+    if device.type != "cuda" or torch.cuda.device_count() < 2:
+        return False
+    text = min(config.max_position_embeddings, _TEXT_TOKENS)
+    return weights + cache_bytes(config, text, dtype) > _room(config, dtype, device)
+
+
+def weight_bytes(model: NSALanguageModel) -> int:
+    """Memory that a model's weights take."""
+    return sum(each.nbytes for each in model.parameters())
 
 
 def _room(config: NSAConfig, dtype: torch.dtype, card: torch.device) -> int:

@@ -10,14 +10,14 @@ import accelerate
 import pytest
 import torch
 
-from nsa_models import placement, spreading
+from nsa_models import loading, placement, spreading
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import DoesNotFitError, ModelError
 from nsa_models.generation import decode, prefill
-from nsa_models.loading import load_config, load_model
-from nsa_models.placement import least_work_bytes, new_cache
-from nsa_models.spreading import layer_homes, likely_homes, place, weight_bytes
+from nsa_models.loading import load_config, load_model, random_model
+from nsa_models.placement import cache_bytes, least_work_bytes, new_cache, streamed_bytes
+from nsa_models.spreading import device_map, layer_homes, likely_homes, place, weight_bytes
 from nsa_models.streaming import StreamedCache
 from nsa_models.transformers_model import NSAForCausalLM
 
@@ -103,8 +103,10 @@ def test_layers_are_shared_out(tied: bool, seed: int, cards: Any, dispatched: li
 def test_a_model_that_one_card_has_room_for_is_not_spread(
     room: int, several: bool, seed: int, cards: Any
 ) -> None:
-    model = build(seed)
+    """Room for the weights and for the keys and values of a text."""
+    model = build(seed, max_position_embeddings=1000)
     needed = weight_bytes(model)
+    room += cache_bytes(model.config, 1000, model.dtype)
     cards(model, needed + room, 10 * needed)
     homes = likely_homes(model.config, needed, model.dtype, CARD)
     assert len(homes) == LAYERS
@@ -113,6 +115,64 @@ def test_a_model_that_one_card_has_room_for_is_not_spread(
     assert set(likely_homes(model.config, needed, model.dtype, CARD)) == {CARD}
     cpu = torch.device("cpu")
     assert set(likely_homes(model.config, needed, model.dtype, cpu)) == {cpu}
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_weights_alone_stay_on_one_card_where_nothing_else_goes(
+    installed: bool, seed: int, cards: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(seed)
+    needed = weight_bytes(model)
+    cards(model, needed, 10 * needed if installed else 0)
+    if not installed:
+        monkeypatch.setitem(sys.modules, "accelerate", None)
+    placed = device_map(model, CARD)
+    assert (placed == {"": CARD}) != installed
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_random_model_is_shared_out_too(
+    tied: bool, seed: int, cards: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one CPU by several names, between which accelerate can move nothing."""
+    config = build(seed, tie_word_embeddings=tied).config
+
+    def by_names(model: Any, _: torch.device) -> dict[str, Any]:
+        cards(model, *[weight_bytes(model)] * 2)
+        placed = device_map(model, CARD)
+        return {name: f"cpu:{card}" for name, card in placed.items()}
+
+    def dispatch(model: Any, placed: dict[str, Any]) -> None:
+        model.hf_device_map = placed
+
+    monkeypatch.setattr(loading, "device_map", by_names)
+    monkeypatch.setattr(loading, "dispatch", dispatch)
+    torch.manual_seed(seed)
+    model = random_model(config)
+    assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
+    assert {home.index for home in model.homes} == {0, 1}
+    logits = model(torch.arange(9)[None]).logits
+    assert logits.isfinite().all()
+    assert logits.std() > 0
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+@pytest.mark.parametrize("more", [0, -1])
+def test_a_card_without_room_for_what_streams_is_told(
+    more: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = build(seed).config
+    room = streamed_bytes(config, 4096, torch.float32, LAYERS) + more
+    monkeypatch.setattr(placement, "free_bytes", lambda _: room)
+    monkeypatch.setattr(placement, "fits_devices", lambda *_: False)
+    monkeypatch.setattr(placement, "StreamedCache", lambda *_: "streamed")
+    homes = [CARD] * LAYERS
+    host = KVCache(config, 4096)
+    if not more:
+        assert new_cache(config, 4096, torch.float32, homes, host=host) == "streamed"
+        return
+    with pytest.raises(DoesNotFitError, match="4,096 tokens take"):
+        new_cache(config, 4096, torch.float32, homes, host=host)
 
 
 def test_cards_without_room_are_counted(seed: int, cards: Any, dispatched: list[Any]) -> None:
