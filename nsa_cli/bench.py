@@ -57,11 +57,12 @@ def bench_read(
 
     Returns:
         `rows`; `ratios` and `decode_ratios` (NSA over dense, by length), the same over llama.cpp
-        with `llama_` before their names; `notes` and `versions`.
+        with `llama_` before their names; `notes`, `versions`, how many `failed` and whether it was
+        `interrupted`.
 
     Raises:
         UsageError: If llama.cpp was asked for and cannot be had.
-        NsaError: If a measurement fails.
+        NsaError: If the first measurement fails; a later one that does is told in the notes.
     """
     if attentions is None:
         own_weights = not random_weights and quantization is None
@@ -70,40 +71,63 @@ def bench_read(
     if "llama.cpp" in attentions:
         wanted_gguf(model)
     rows: list[Row] = []
-    began = time.monotonic()
-    for length in lengths:
-        for attention in attentions:
-            if time_limit is not None and time.monotonic() - began > time_limit:
-                continue
-            request = {
-                "length": length,
-                "attention": attention,
-                "model": model,
-                "device": device,
-                "quantization": quantization,
-                "random_weights": random_weights,
-                "answer_blocks": answer_blocks,
-            }
-            run = subprocess.run(
-                [sys.executable, "-c", _CHILD],
-                input=json.dumps(request),
-                capture_output=True,
-                text=True,
-            )
-            if run.returncode:
-                why = (run.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-                raise NsaError(f"reading {length:,} tokens with {attention} failed: {why}")
-            rows.append(json.loads(run.stdout))
-            on_row(rows[-1])
+    failures: list[str] = []
+    wanted = [(length, attention) for length in lengths for attention in attentions]
+    began, interrupted = time.monotonic(), False
+    for length, attention in wanted:
+        if time_limit is not None and time.monotonic() - began > time_limit:
+            break
+        request = {
+            "length": length,
+            "attention": attention,
+            "model": model,
+            "device": device,
+            "quantization": quantization,
+            "random_weights": random_weights,
+            "answer_blocks": answer_blocks,
+        }
+        try:
+            rows.append(_measured(request))
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            interrupted = True
+            break
+        except NsaError as problem:
+            if not rows:
+                raise
+            failures.append(problem.message)
+            continue
+        on_row(rows[-1])
+    left = len(wanted) - len(rows) - len(failures)
     return {
         "rows": rows,
         "ratios": _ratios(rows, "prefill_tokens_per_second", "dense"),
         "decode_ratios": _ratios(rows, "decode_tokens_per_second", "dense"),
         "llama_ratios": _ratios(rows, "prefill_tokens_per_second", "llama.cpp"),
         "llama_decode_ratios": _ratios(rows, "decode_tokens_per_second", "llama.cpp"),
-        "notes": _notes(rows, len(lengths) * len(attentions)),
+        "notes": [*failures, *_notes(rows, left, len(wanted), interrupted)],
+        "failed": len(failures),
+        "interrupted": interrupted,
         "versions": _versions(),
     }
+
+
+def _measured(request: dict[str, Any]) -> Row:
+    """A measurement in a process of its own.
+
+    Raises:
+        NsaError: If it fails.
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", _CHILD], input=json.dumps(request), capture_output=True, text=True
+    )
+    if run.returncode:
+        what = f"reading {request['length']:,} tokens with {request['attention']}"
+        why = (run.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        raise NsaError(f"{what} failed: {why}")
+    row: Row = json.loads(run.stdout)
+    return row
 
 
 def _ratios(rows: Sequence[Row], of: str, peer: str) -> dict[str, float]:
@@ -116,11 +140,12 @@ def _ratios(rows: Sequence[Row], of: str, peer: str) -> dict[str, float]:
     }
 
 
-def _notes(rows: Sequence[Row], wanted: int) -> list[str]:
+def _notes(rows: Sequence[Row], left: int, wanted: int, interrupted: bool) -> list[str]:
     """What a reader of the figures must know beside them."""
     notes = []
-    if len(rows) < wanted:
-        notes.append(f"the time was over: {wanted - len(rows)} of {wanted} were not measured")
+    if left:
+        why = "interrupted" if interrupted else "the time was over"
+        notes.append(f"{why}: {left} of {wanted} were not measured")
     if any(row["random_weights"] for row in rows):
         notes.append("random weights of this shape: speeds are those of trained ones")
     trained = min((row["trained_tokens"] for row in rows), default=0)

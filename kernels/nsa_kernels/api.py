@@ -187,6 +187,8 @@ def _choose(
     gated = settings.combine == "gated"
     if packing is not None:
         return Impl.TRITON
+    if return_mass and decoding.takes(q, seq_len, settings):
+        return Impl.BLOCKWISE
     if q.is_cuda and settings.select_count is not None and _triton_is_there():
         from nsa_kernels.gpu.layout import supports
 

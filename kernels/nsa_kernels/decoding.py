@@ -1,6 +1,7 @@
-"""A decode step on a CPU: one query per sequence, all groups at once, the mass from one softmax.
+"""A decode step in large products: one query a sequence, all groups at once, one softmax.
 
-`blockwise` makes tiles for many queries; for one the tiles' upkeep outweighs the products.
+`blockwise` makes tiles for many queries; for one the tiles' upkeep outweighs the products. On CUDA
+this is for steps that no graph holds and whose mass is wanted.
 
 Letters: B batch, S key tokens, H query heads, G key/value groups, R = H / G query heads of a
 group, D head dim, C summaries, N blocks before the window, n selected blocks, K keys
@@ -25,7 +26,6 @@ def takes(q: Tensor, seq_len: int, settings: AttentionSettings) -> bool:
     """Whether `decode_union` does this: a query by itself, with the paper's way of scoring."""
     return (
         q.shape[2] == 1
-        and q.device.type == "cpu"
         and not torch.is_grad_enabled()
         and settings.combine == "union"
         and not settings.covers(seq_len)
@@ -60,14 +60,14 @@ def decode_union(
     summaries = summary_k[:, :, : visible_summaries(seq_len - 1, settings)].to(wide)
     probs = (rows @ summaries.transpose(-1, -2)).softmax(dim=-1)
     importance = pool_sum(probs.sum(dim=2), before, settings)
-    current = torch.tensor([last])
+    current = torch.tensor([last], device=q.device)
     assert settings.select_count is not None
     count = min(settings.select_count, before)
     blocks = best_blocks(importance[:, :, None], current, settings, count)
 
     chosen = blocks.squeeze(2)
-    b = torch.arange(batch)[:, None, None]
-    g = torch.arange(groups)[:, None]
+    b = torch.arange(batch, device=q.device)[:, None, None]
+    g = torch.arange(groups, device=q.device)[:, None]
     near = before * size
 
     def picked(x: Tensor) -> Tensor:

@@ -82,6 +82,10 @@ def bench_read_command(
         sys.stdout.write(codec.dumps(result, indent=2) + "\n")
     else:
         print_table(result)
+    if result["interrupted"]:
+        raise typer.Exit(130)
+    if result["failed"]:
+        raise typer.Exit(1)
 
 
 @bench.command("kernels")

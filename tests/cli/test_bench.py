@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from nsa_cli import bench, bench_measure
 from nsa_cli.bench import _ratios
+from nsa_models.errors import NsaError
 
 
 def test_rows_and_plot(tiny_model: Path, tmp_path: Path, start_nsa: Any) -> None:
@@ -77,6 +79,37 @@ def test_what_cannot_be_measured_is_refused_first(tiny_model: Path, start_nsa: A
     _, err = run.communicate(timeout=300)
     assert run.returncode == 2
     assert "--attention fast is unknown" in err
+
+
+@pytest.mark.parametrize("problem", [NsaError("no room"), KeyboardInterrupt()])
+@pytest.mark.parametrize("at", [1, 2])
+def test_what_was_measured_is_not_lost(
+    problem: BaseException, at: int, nsa: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a later measurement fails or is interrupted."""
+    calls: list[int] = []
+
+    def measured(request: dict[str, Any]) -> dict[str, Any]:
+        calls.append(request["length"])
+        if len(calls) == at:
+            raise problem
+        return {**bench_measure.row(request, 2.0, 1.0, 1.0, 3.0), "trained_tokens": 10**6}
+
+    monkeypatch.setattr(bench, "_measured", measured)
+    code, out, _ = nsa(
+        *("bench", "read", "--lengths", "10,20,30", "--attention", "dense", "--random-weights"),
+        "--json",
+    )
+    interrupted = isinstance(problem, KeyboardInterrupt)
+    assert code == (130 if interrupted else 1)
+    result = json.loads(out)
+    if at == 1:
+        assert "rows" not in result
+        return
+    assert [each["length"] for each in result["rows"]] == ([10] if interrupted else [10, 30])
+    assert (result["failed"], result["interrupted"]) == (int(not interrupted), interrupted)
+    why = "interrupted: 2 of 3 were not measured" if interrupted else "no room"
+    assert result["notes"][0] == why
 
 
 def test_ratios_are_of_what_was_measured() -> None:

@@ -167,6 +167,7 @@ def test_a_device_keeps_and_takes_up_what_it_read(
     monkeypatch.setattr(generation, "segment_tokens", lambda *_: 1024)
     config, _ = load_config(tiny_model)
     model = load_model(tiny_model, config, device="cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
     if cards > 1:
         room = spreading.weight_bytes(model) - 1 + placement.least_work_bytes(config, model.dtype)
         monkeypatch.setattr(spreading, "free_bytes", lambda _: room)

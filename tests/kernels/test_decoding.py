@@ -1,4 +1,4 @@
-"""A decode step on a CPU against the reference in fp64."""
+"""A decode step in large products against the reference in fp64."""
 
 from __future__ import annotations
 
@@ -63,6 +63,22 @@ def test_it_is_the_reference(
     assert found.mass is not None
     torch.testing.assert_close(found.mass.double(), mass, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found.out, out, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_card_steps_as_a_cpu_does(seed: int) -> None:
+    torch.manual_seed(seed)
+    tensors = draw(1000, 6, 1, torch.float32)
+    expected = stepped(*tensors, SETTINGS)
+    q, k, v = (x.cuda() for x in tensors)
+    found = stepped(q, k, v, SETTINGS)
+    assert found.blocks is not None
+    assert expected.blocks is not None
+    assert torch.equal(found.blocks.cpu().sort().values, expected.blocks.sort().values)
+    assert found.mass is not None
+    torch.testing.assert_close(found.mass.cpu(), expected.mass, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.out.cpu(), expected.out, rtol=1e-4, atol=1e-5)
 
 
 def test_bf16_is_no_worse_than_its_rounding(seed: int) -> None:

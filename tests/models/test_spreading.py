@@ -206,6 +206,7 @@ def test_two_cards_answer_as_one(
     build(seed, answer_select_count=count, answer_window=64).save_pretrained(tmp_path)
     config, _ = load_config(tmp_path)
     monkeypatch.setattr(placement, "fits_devices", lambda *_: fits)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     results = []
     for several in (False, True):
         if several:
