@@ -236,7 +236,11 @@ def _ranks(tokenizer: dict[str, Any]) -> dict[bytes, int] | None:
             added = {token["content"] for token in tokenizer.get("added_tokens") or ()}
             if not vocab.keys() <= spelled.keys() | added:
                 return None
-        return {token_bytes(token): vocab[token] for token in spelled if token in vocab}
+        tokens = [token for token in spelled if token in vocab]
+        spelt = token_bytes("".join(tokens))  # at once: one by one it takes three times as long
+        ends = list(itertools.accumulate(map(len, tokens), initial=0))
+        pieces = map(spelt.__getitem__, map(slice, ends, ends[1:]))
+        return dict(zip(pieces, map(vocab.__getitem__, tokens), strict=True))
     except (KeyError, UnicodeEncodeError):
         return None
 

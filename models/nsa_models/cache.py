@@ -155,12 +155,7 @@ class KVCache:
         Returns:
             Output (B, H, T, D) and, if asked for, mass (B, H, T, N).
         """
-        if summarise is not None:
-            self._learned[layer] = summarise
-        k, v, summary_k = self.update(layer, k, v, settings)
-        summary_v = None
-        if settings.combine == "gated":
-            summary_v = self._summarise(layer, v, settings, "value_summary")
+        k, v, summary_k, summary_v = self.append(layer, k, v, settings, summarise)
         result = nsa_attention(
             q, k, v, settings,
             summary_k=summary_k, summary_v=summary_v, gates=gates, return_mass=return_mass,
@@ -169,10 +164,38 @@ class KVCache:
             self.observe(layer, result.blocks, settings, k.shape[2], q.shape[2])
         return result.out, result.mass
 
+    def append(
+        self,
+        layer: int,
+        k: Tensor,
+        v: Tensor,
+        settings: AttentionSettings,
+        summarise: Summarise | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Append a layer's keys and values; return all of them, and the summaries of both.
+
+        Args:
+            layer: Index of the layer.
+            k: (B, G, T, D).
+            v: (B, G, T, D).
+            settings: What is attended to.
+            summarise: See `attend`.
+
+        Returns:
+            Keys and values (B, G, S, D), and summaries (B, G, C, D) or None.
+        """
+        if summarise is not None:
+            self._learned[layer] = summarise
+        k, v, summary_k = self.update(layer, k, v, settings)
+        summary_v = None
+        if settings.combine == "gated":
+            summary_v = self._summarise(layer, v, settings, "value_summary")
+        return k, v, summary_k, summary_v
+
     def update(
         self, layer: int, k: Tensor, v: Tensor, settings: AttentionSettings
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Append a layer's keys and values; return all of them and the summaries.
+        """Append a layer's keys and values; return all of them and the summaries of the keys.
 
         Args:
             layer: Index of the layer.

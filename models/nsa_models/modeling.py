@@ -22,7 +22,7 @@ from transformers.utils import ModelOutput
 
 from nsa_kernels.api import nsa_attention
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache import Homes, LayerCache, Summarise
+from nsa_models.cache import Homes, KVCache, LayerCache, Summarise
 from nsa_models.compression import Compression
 from nsa_models.configuration import NSAConfig
 from nsa_models.errors import unsupported
@@ -158,26 +158,28 @@ class NSAAttention(nn.Module):
         cache: LayerCache | None,
         return_mass: bool,
         answering: Answering | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attend: output (B, T, width) and, if asked for, block mass (B, H, T, N)."""
-        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
-        if self.norm_whole:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = (each.unflatten(-1, (-1, self.head_dim)) for each in (q, k, v))
-        if not self.norm_whole:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-        if self.rotates:
-            q, k = rotate(q, *rope), rotate(k, *rope)
-        if self.query_scale != 1.0:
-            q = q * self.query_scale
-        # Autocast makes projections of a lower precision than the rotary embedding's.
-        q, k = q.to(v.dtype), k.to(v.dtype)
-        if self.probe is not None:
-            self.probe(self.layer, q, k)
+        fill: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Attend: output (B, T, width) and, if asked for, block mass (B, H, T, N).
+
+        With `fill` keys and values go to the cache and nothing is made of them.
+        """
+        k = self._heads(self.k_proj(x), self.k_norm, rope)
+        v = self.v_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        k = k.to(v.dtype)  # autocast makes projections of a lower precision than the rotation
         summarise: Summarise | None = None
         if self.compression is not None:
             summarise = partial(self.compression, frequencies=frequencies)
+        if fill and self.probe is None:
+            assert isinstance(cache, KVCache)
+            cache.append(self.layer, k, v, settings, summarise)
+            return None, None
+        q = self._heads(self.q_proj(x), self.q_norm, rope)
+        if self.query_scale != 1.0:
+            q = q * self.query_scale
+        q = q.to(v.dtype)
+        if self.probe is not None:
+            self.probe(self.layer, q, k)
         gates = None
         if self.gate_proj is not None:
             gates = self.gate_proj(x).sigmoid().unflatten(-1, (self.heads, 3)).transpose(1, 2)
@@ -209,6 +211,16 @@ class NSAAttention(nn.Module):
         else:
             out, mass = cache.attend(self.layer, q, k, v, settings, gates, return_mass, summarise)
         return self.o_proj(out.transpose(1, 2).flatten(2)), mass
+
+    def _heads(self, made: Tensor, norm: nn.Module, rope: tuple[Tensor, Tensor]) -> Tensor:
+        """A projection (B, T, heads * D) as normed and turned heads (B, heads, T, D)."""
+        if self.norm_whole:
+            made = norm(made)
+        heads = made.unflatten(-1, (-1, self.head_dim))
+        if not self.norm_whole:
+            heads = norm(heads)
+        heads = heads.transpose(1, 2)
+        return rotate(heads, *rope) if self.rotates else heads
 
 
 class MLP(nn.Module):
@@ -242,6 +254,8 @@ class NSADecoderLayer(nn.Module):
     def forward(self, x: Tensor, *attention: Any) -> tuple[Tensor, Tensor | None]:
         """(B, T, width) to (B, T, width), and the block mass; see `NSAAttention.forward`."""
         attended, mass = self.self_attn(self.input_layernorm(x), *attention)
+        if attended is None:
+            return x, None
         x = x + (attended if self.scale == 1.0 else attended * self.scale)
         made = self.mlp(self.post_attention_layernorm(x))
         return x + (made if self.scale == 1.0 else made * self.scale), mass
@@ -260,6 +274,8 @@ class NormAfterDecoderLayer(nn.Module):
     def forward(self, x: Tensor, *attention: Any) -> tuple[Tensor, Tensor | None]:
         """(B, T, width) to (B, T, width), and the block mass; see `NSAAttention.forward`."""
         attended, mass = self.self_attn(x, *attention)
+        if attended is None:
+            return x, None
         x = x + self.post_attention_layernorm(attended)
         return x + self.post_feedforward_layernorm(self.mlp(x)), mass
 
@@ -370,10 +386,15 @@ class NSALanguageModel(nn.Module):
         check_mask(attention_mask)
         settings = self.config.reading() if settings is None else settings
         x = self.embed(input_ids)
+        # Of the last layer nothing but its keys and values may be wanted.
+        fill = last_logits == 0 and not return_mass and isinstance(cache, KVCache)
         masses = []
         for home, layers in runs(self.homes):
             x, made = self.through(
-                x.to(home), layers, settings, cache, return_mass=return_mass, answering=answering
+                *(x.to(home), layers, settings, cache),
+                return_mass=return_mass,
+                answering=answering,
+                fill=fill,
             )
             masses += [mass.to(input_ids.device) for mass in made]
         if cache is not None:
@@ -405,6 +426,7 @@ class NSALanguageModel(nn.Module):
         *,
         return_mass: bool = False,
         answering: Answering | None = None,
+        fill: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
         """Run some layers of one device: x (B, T, width), and their masses if asked for.
 
@@ -415,6 +437,7 @@ class NSALanguageModel(nn.Module):
             cache: See `forward`.
             return_mass: See `forward`.
             answering: See `forward`.
+            fill: Whether the model's last layer only appends to the cache.
         """
         if cache is None:
             positions = torch.arange(x.shape[1], device=x.device)
@@ -424,8 +447,9 @@ class NSALanguageModel(nn.Module):
         frequencies = self.model.rotary.frequencies(x.device)
         masses = []
         for layer in layers:
+            last = layer == len(self.model.layers) - 1
             x, mass = self.model.layers[layer](
-                x, rope, frequencies, settings, cache, return_mass, answering
+                *(x, rope, frequencies, settings, cache, return_mass, answering), fill and last
             )
             if mass is not None:
                 masses.append(mass)

@@ -121,6 +121,42 @@ def test_a_segment_of_broken_blocks_is_refused(model: NSAForCausalLM) -> None:
         next(prefill(model, [1, 2], KVCache(model.config, 2), segment=100))
 
 
+@pytest.mark.parametrize("combine", ["union", "gated"])
+def test_the_last_layer_of_a_reading_only_appends(combine: str, seed: int, text: list[int]) -> None:
+    """And what it appends, summaries included, is what a pass for logits leaves."""
+    torch.manual_seed(seed)
+    config = NSAConfig(
+        vocab_size=96, hidden_size=48, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=6, num_key_value_heads=2, select_count=2, window=64,
+        combine=combine, compress_hidden=8,
+    )  # fmt: skip
+    model = NSAForCausalLM(config).eval().requires_grad_(False)
+    runs: list[int] = []
+    for layer in range(2):
+        model.model.layers[layer].mlp.register_forward_hook(
+            lambda *_, layer=layer: runs.append(layer)
+        )
+    caches = []
+    for wanted in (0, 1):
+        cache = KVCache(config, LENGTH)
+        model(torch.tensor([text]), cache=cache, last_logits=wanted)
+        caches.append(cache)
+    assert runs == [0, 0, 1]
+    found, expected = caches
+    assert_same_reading(found, expected)
+    settings = config.reading()
+    for ours, theirs in zip(found.summaries(settings), expected.summaries(settings), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    # The next tokens attend to it as to the other.
+    tail = torch.tensor([text[:30]])
+    for cache in caches:
+        cache.truncate(LENGTH - 30)
+    torch.testing.assert_close(
+        *(model(tail, cache=cache, last_logits=30).logits for cache in caches),
+        rtol=1e-4, atol=1e-4,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", [list, torch.tensor, "int32"])
 def test_ids_in_every_form(kind: Any, model: NSAForCausalLM, text: list[int]) -> None:
     ids = np.array(text, dtype=np.int32) if kind == "int32" else kind(text)

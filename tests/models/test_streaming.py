@@ -11,7 +11,14 @@ from nsa_models import placement
 from nsa_models.cache import Homes, KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.generation import decode, prefill
-from nsa_models.placement import cache_bytes, fits_devices, new_cache, segment_tokens, work_bytes
+from nsa_models.placement import (
+    cache_bytes,
+    fits_devices,
+    new_cache,
+    segment_tokens,
+    streamed_bytes,
+    work_bytes,
+)
 from nsa_models.streaming import StreamedCache
 from nsa_models.transformers_model import NSAForCausalLM
 
@@ -163,10 +170,12 @@ def test_a_cache_lies_on_the_card_while_it_fits(card: Any, monkeypatch: pytest.M
     assert not fits_devices(config, 10**6, dtype, card(need))
     made: list[Any] = []
     monkeypatch.setattr(placement, "StreamedCache", lambda *given: made.append(given))
-    host = KVCache(config, 100)
-    new_cache(config, 100, dtype, card(0), host=host)
-    assert made == [(config, host, [torch.device("cuda", 0)] * 2)]
-    assert isinstance(new_cache(config, 100, dtype, [CPU] * 2), KVCache)
+    config = NSAConfig(num_hidden_layers=8)
+    host, homes = KVCache(config, 100), [torch.device("cuda", 0)] * 8
+    card(streamed_bytes(config, 100, dtype, 8))
+    new_cache(config, 100, dtype, homes, host=host)
+    assert made == [(config, host, homes)]
+    assert isinstance(new_cache(config, 100, dtype, [CPU] * 8), KVCache)
 
 
 def test_a_learned_compression_is_streamed_and_kept(seed: int) -> None:
