@@ -238,9 +238,11 @@ def _ranks(tokenizer: dict[str, Any]) -> dict[bytes, int] | None:
                 return None
         tokens = [token for token in spelled if token in vocab]
         spelt = token_bytes("".join(tokens))  # at once: one by one it takes three times as long
-        ends = list(itertools.accumulate(map(len, tokens), initial=0))
-        pieces = map(spelt.__getitem__, map(slice, ends, ends[1:]))
-        return dict(zip(pieces, map(vocab.__getitem__, tokens), strict=True))
+        ends = itertools.pairwise(itertools.accumulate(map(len, tokens), initial=0))
+        return {
+            spelt[start:end]: vocab[token]
+            for token, (start, end) in zip(tokens, ends, strict=True)
+        }
     except (KeyError, UnicodeEncodeError):
         return None
 
