@@ -240,8 +240,7 @@ def _ranks(tokenizer: dict[str, Any]) -> dict[bytes, int] | None:
         spelt = token_bytes("".join(tokens))  # at once: one by one it takes three times as long
         ends = itertools.pairwise(itertools.accumulate(map(len, tokens), initial=0))
         return {
-            spelt[start:end]: vocab[token]
-            for token, (start, end) in zip(tokens, ends, strict=True)
+            spelt[start:end]: vocab[token] for token, (start, end) in zip(tokens, ends, strict=True)
         }
     except (KeyError, UnicodeEncodeError):
         return None

@@ -86,13 +86,13 @@ def fits_devices(config: NSAConfig, capacity: int, dtype: torch.dtype, homes: Ho
 
 
 def streamed_bytes(config: NSAConfig, capacity: int, dtype: torch.dtype, layers: int) -> int:
-    """Memory that a device needs for some layers whose keys and values come from the host.
+    """Memory that a device cannot do without for layers whose keys and values come from the host.
 
-    Two layers' keys and values are there at a time, and all summaries.
+    Two layers' keys and values are there at a time, all summaries, and the shortest segment.
     """
     keys = math.prod(cache_shape(config, capacity)) * dtype.itemsize // config.num_hidden_layers
     summaries = cache_bytes(config, capacity, dtype) // config.num_hidden_layers - 2 * keys
-    return 4 * keys + layers * summaries + least_work_bytes(config, dtype)
+    return 4 * keys + layers * summaries + _SEGMENTS[-1] * work_bytes(config, dtype)
 
 
 def new_cache(

@@ -97,9 +97,8 @@ def dispatch(model: NSALanguageModel, placed: Mapping[str, Any]) -> None:
         dispatch_model(model, dict(placed))
     else:
         model.to(placed[""])
-    device = model.device
     if model.evidence is not None:
-        model.evidence = model.evidence.to(device)
+        model.evidence = model.evidence.to(model.device)
 
 
 def device_map(model: NSALanguageModel, device: torch.device) -> dict[str, Any]:
