@@ -197,7 +197,7 @@ def load_model(
         assign=True,
         strict=adapter is None,
     )
-    if config.tie_word_embeddings:
+    if config.tie_word_embeddings and isinstance(model.lm_head, nn.Linear):
         model.lm_head.weight = model.model.embed_tokens.weight
     if adapter is not None:
         apply_adapter(model, load_adapter(adapter))

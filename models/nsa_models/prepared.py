@@ -33,7 +33,7 @@ from nsa_models.modeling import NSALanguageModel
 from nsa_models.paths import lock_path, partial_path, prepared_folder
 from nsa_models.resolve import ModelFolder
 
-FORMAT = 2
+FORMAT = 3
 """Raised when weights are merged or rounded differently, so that old files are not used."""
 
 

@@ -75,15 +75,13 @@ class Int8Linear(nn.Module):
 def quantize(model: nn.Module) -> None:
     """Store the weights of all projections in eight bits, embeddings left as they are.
 
-    An output projection that shares its weights with the embedding stays too, and so does φ, which
-    is small and chooses what is attended to.
+    An output projection that shares its weights with the embedding gets its own: each token reads
+    all of it, and of the embedding one row. φ stays, which is small and chooses what is attended
+    to.
     """
-    embeddings = {
-        id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
-    }
     for module in list(model.modules()):
         if isinstance(module, Compression):
             continue
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear) and id(child.weight) not in embeddings:
+            if isinstance(child, nn.Linear):
                 setattr(module, name, Int8Linear(child))

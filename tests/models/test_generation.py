@@ -12,6 +12,7 @@ from nsa_models import generation
 from nsa_models.cache import KVCache
 from nsa_models.configuration import NSAConfig
 from nsa_models.generation import Lookup, decode, prefill
+from nsa_models.quantization import quantize
 from nsa_models.transformers_model import NSAForCausalLM
 
 LENGTH = 713
@@ -293,17 +294,30 @@ def test_samples_take_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:
     assert runs == [len(QUESTION) - 1] + [1] * ANSWER
 
 
-@pytest.mark.parametrize("emulated", [True, False])
-def test_no_drafts_where_several_tokens_cost_as_much_as_one_after_another(
-    model: NSAForCausalLM, text: list[int], emulated: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("emulated", "int8", "most"),
+    [(True, False, 1), (True, True, 3), (False, False, 9), (False, True, 9)],
+)
+def test_as_many_drafts_as_pay(
+    emulated: bool, int8: bool, most: int, model: NSAForCausalLM, text: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """None where several tokens cost as much as one after another."""
+    model = model.to(torch.bfloat16).requires_grad_(False)
+    if int8:
+        quantize(model)
     monkeypatch.setattr(generation, "emulated", lambda *_: emulated)
+
+    def fresh() -> KVCache:
+        cache = KVCache(model.config, LENGTH + len(QUESTION) + 60, dtype=model.dtype)
+        list(prefill(model, text, cache))
+        return cache
+
+    said = answer(model, fresh())
+    cache = fresh()
     runs = counted(model)
-    said = answer(model, read(model, text))
-    runs.clear()
-    answer(model, read(model, text), quoted=QUESTION + said)
-    one_by_one = [1] * ANSWER
-    assert (runs[-ANSWER:] == one_by_one) is emulated
+    answer(model, cache, quoted=QUESTION + said)
+    assert max(runs[1:]) == most
 
 
 def test_a_full_cache_takes_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:

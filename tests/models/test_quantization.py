@@ -84,7 +84,7 @@ def test_a_model_keeps_its_embedding_and_answers_nearly_the_same(
     assert float((wanted - got).abs().sum(dim=-1).mean()) < 0.1
 
 
-def test_an_output_tied_to_the_embedding_stays() -> None:
+def test_an_output_tied_to_the_embedding_gets_its_own_weights() -> None:
     model = nn.Module()
     model.embed = nn.Embedding(10, 16)
     model.head = nn.Linear(16, 10, bias=False)
@@ -92,9 +92,11 @@ def test_an_output_tied_to_the_embedding_stays() -> None:
     model.head.weight = model.embed.weight
     before = copy.deepcopy(model.embed.weight)
     quantize(model)
-    assert isinstance(model.head, nn.Linear)
+    assert isinstance(model.head, Int8Linear)
     assert isinstance(model.other, Int8Linear)
     assert torch.equal(model.embed.weight, before)
+    x = torch.randn(3, 16)
+    torch.testing.assert_close(model.head(x), x @ before.T, rtol=0, atol=0.05)
 
 
 def test_a_learned_compression_stays_and_chooses_the_same_blocks(seed: int) -> None:
