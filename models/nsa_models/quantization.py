@@ -42,12 +42,12 @@ class Int8Linear(nn.Module):
             linear: With weights (O, I); left as it is.
         """
         super().__init__()
-        wide = linear.weight.detach().float()
-        scale = wide.abs().amax(dim=1).clamp(min=torch.finfo(torch.bfloat16).tiny) / _LARGEST
-        # Rounded to the type that products take it in before the weights are, so that it is exact.
-        scale = scale.to(linear.weight.dtype)
-        whole = (wide / scale.float()[:, None]).round_().clamp_(-_LARGEST, _LARGEST)
-        self.register_buffer("weight", whole.to(torch.int8))
+        weight = linear.weight.detach()
+        if weight.is_meta:  # filled later; arithmetic without numbers takes seconds of imports
+            whole, scale = weight.to(torch.int8), weight.new_empty(len(weight))
+        else:
+            whole, scale = _rounded(weight)
+        self.register_buffer("weight", whole)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
 
@@ -70,6 +70,16 @@ class Int8Linear(nn.Module):
             out = (wide if self.bias is None else wide.add_(self.bias.float())).to(x.dtype)
         shaped: Tensor = out.unflatten(0, x.shape[:-1])
         return shaped
+
+
+def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (O, I) as whole numbers, and the scale (O,) of each output."""
+    wide = weight.float()
+    scale = wide.abs().amax(dim=1).clamp(min=torch.finfo(torch.bfloat16).tiny) / _LARGEST
+    # Rounded to the type that products take it in before the weights are, so that it is exact.
+    scale = scale.to(weight.dtype)
+    whole = (wide / scale.float()[:, None]).round_().clamp_(-_LARGEST, _LARGEST)
+    return whole.to(torch.int8), scale
 
 
 def quantize(model: nn.Module) -> None:
