@@ -172,11 +172,8 @@ def load_model(
     if config.tie_word_embeddings and embedding is not None:
         tensors.setdefault("lm_head.weight", embedding)
     model = buildable(folder, config, kind)
-    if prepared is not None:
-        if config.tie_word_embeddings:
-            model.lm_head.weight = model.model.embed_tokens.weight
-        if quantization is not None:
-            quantize(model)
+    if prepared is not None and quantization is not None:
+        quantize(model)
     wanted = model.state_dict()
     if adapter is not None:
         wanted = {name: x for name, x in wanted.items() if ".compression." not in name}
@@ -197,8 +194,7 @@ def load_model(
         assign=True,
         strict=adapter is None,
     )
-    if config.tie_word_embeddings and isinstance(model.lm_head, nn.Linear):
-        model.lm_head.weight = model.model.embed_tokens.weight
+    _tie(model)
     if adapter is not None:
         apply_adapter(model, load_adapter(adapter))
     model.eval()
@@ -209,6 +205,12 @@ def load_model(
         quantize(model)
     place(model, torch.device(device))
     return model
+
+
+def _tie(model: NSALanguageModel) -> None:
+    """Have the output projection share the embedding's weights, if it does and is not rounded."""
+    if model.config.tie_word_embeddings and isinstance(model.lm_head, nn.Linear):
+        model.lm_head.weight = model.model.embed_tokens.weight
 
 
 def _named_as_ours(tensors: dict[str, Tensor], config: NSAConfig) -> dict[str, Tensor]:
@@ -251,8 +253,7 @@ def random_model(
     with torch.device("meta"):
         model = NSALanguageModel(config)
     model.to(dtype or (config.dtype if isinstance(config.dtype, torch.dtype) else None))
-    if config.tie_word_embeddings:
-        model.lm_head.weight = model.model.embed_tokens.weight
+    _tie(model)
     placed = device_map(model, torch.device(device))
     for name, where in placed.items():
         model.get_submodule(name).to_empty(device=where)
@@ -261,8 +262,7 @@ def random_model(
             nn.init.ones_(weight)
         else:
             nn.init.normal_(weight, std=config.initializer_range)
-    if config.tie_word_embeddings:
-        model.lm_head.weight = model.model.embed_tokens.weight
+    _tie(model)
     model.eval().requires_grad_(False)
     dispatch(model, placed)
     return model
