@@ -313,13 +313,15 @@ def units(tensors: Tensors) -> dict[str, float]:
     """What one key alone would make each result of: see `assert_as_exact`.
 
     For gradients, of an output gradient of unit variance; keys and values have theirs from all
-    heads of a group.
+    heads of a group. Where a query sees one key, each branch takes from a query's gradient what it
+    has just added, to within the rounding of its output, which differs from branch to branch.
     """
+    branches = 3 if "gates" in tensors else 1
     largest = {name: float(x.detach().abs().max()) for name, x in tensors.items() if x.numel()}
     heads = (tensors["q"].shape[1] / tensors["k"].shape[1]) ** 0.5
     return {
         "out": largest["v"],
-        "dq": largest["k"],
+        "dq": largest["k"] * branches**0.5,
         "dk": largest["q"] * heads,
         "dsummary_k": largest["q"] * heads,
         "dv": heads,

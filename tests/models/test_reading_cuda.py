@@ -111,7 +111,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[Impl]:
 def test_the_settings_for_reading_go_to_the_kernels(chosen: list[Impl], seed: int) -> None:
     read(build(seed, select_count=16), "cuda", torch.bfloat16)
     assert set(chosen) == {Impl.TRITON}
-    assert len(chosen) == 2 * 3
+    assert len(chosen) == (2 - 1) * 3  # the last layer only appends
 
 
 def test_segments_take_a_bounded_part_of_the_card(seed: int) -> None:
