@@ -37,21 +37,11 @@ def _narrow_is_quicker() -> bool:
         return True
     if not torch.cpu._is_avx512_bf16_supported():
         return False
-    return _quicker_than_fp32(torch.mm, torch.bfloat16)
+    return quicker_than_fp32(torch.mm, torch.bfloat16)
 
 
-@cache
-def whole_numbers_are_quicker() -> bool:
-    """Whether the CPU multiplies int8 by int8 quicker than fp32, found out by doing both.
-
-    Where a CPU has no instructions for it (VNNI, AMX), PyTorch goes number by number: two cores
-    with AVX2 alone made 4 Gop/s of int8 and 98 GFLOP/s of fp32.
-    """
-    return _quicker_than_fp32(torch._int_mm, torch.int8)
-
-
-def _quicker_than_fp32(product: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype) -> bool:
-    """Whether a product of matrices in a type is quicker than `torch.mm` in fp32."""
+def quicker_than_fp32(product: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype) -> bool:
+    """Whether a product of matrices in a type is quicker here than `torch.mm` in fp32."""
     rows, columns, width = _PROBE
     a, b = (torch.ones(size, width, dtype=dtype) for size in (rows, columns))
     wide_a, wide_b = a.float(), b.float()

@@ -59,12 +59,9 @@ def test_bf16_is_emulated_on_a_cpu_without_instructions_for_it(
 @pytest.fixture
 def asked_anew() -> Iterator[None]:
     """The machine is asked anew, and again after the test."""
-    asked = (precision._narrow_is_quicker, precision.whole_numbers_are_quicker)
-    for each in asked:
-        each.cache_clear()
+    precision._narrow_is_quicker.cache_clear()
     yield
-    for each in asked:
-        each.cache_clear()
+    precision._narrow_is_quicker.cache_clear()
 
 
 @pytest.mark.usefixtures("asked_anew")
@@ -94,7 +91,6 @@ def test_what_the_machine_does_quicker(
     assert precision._narrow_is_quicker() is wanted
 
 
-@pytest.mark.usefixtures("asked_anew")
 @pytest.mark.parametrize(("int8_seconds", "wanted"), [(0.1, True), (9.0, False)])
 def test_whole_numbers_where_they_are_quicker(
     int8_seconds: float, wanted: bool, monkeypatch: pytest.MonkeyPatch
@@ -103,9 +99,8 @@ def test_whole_numbers_where_they_are_quicker(
         return int8_seconds if a.dtype == torch.int8 else 1.0
 
     monkeypatch.setattr(precision, "_seconds", seconds)
-    assert precision.whole_numbers_are_quicker() is wanted
+    assert precision.quicker_than_fp32(torch._int_mm, torch.int8) is wanted
 
 
-@pytest.mark.usefixtures("asked_anew")
 def test_this_machine_can_be_asked() -> None:
-    assert precision.whole_numbers_are_quicker() in (True, False)
+    assert precision.quicker_than_fp32(torch._int_mm, torch.int8) in (True, False)

@@ -16,11 +16,51 @@ from nsa_models.loading import load_config, load_model
 from nsa_models.quantization import Int8Linear, quantize
 from nsa_models.transformers_model import NSAForCausalLM
 
+packs = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in quantization._PACKING,
+    reason="products by halves are of x86",
+)
 
-@pytest.fixture(params=[True, False], ids=["whole", "widened"])
+
+@pytest.fixture(
+    params=[torch._int_mm, pytest.param(quantization._by_halves, marks=packs), None],
+    ids=["whole", "halves", "widened"],
+)
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU that is quick at products of whole numbers, and on one that is not."""
-    monkeypatch.setattr(quantization, "whole_numbers_are_quicker", lambda: request.param)
+    """On CPUs that are quick at products of whole numbers, and on one that is not."""
+    monkeypatch.setattr(quantization, "_quickest_product", lambda: request.param)
+
+
+@packs
+def test_products_by_halves_lose_one_bit_of_a_weight_and_nothing_else(seed: int) -> None:
+    """The largest numbers of one sign, which would not fit 16 bits whole, among any."""
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (
+        torch.randint(-127, 128, shape, generator=generator, dtype=torch.int8)
+        for shape in ((40, 300), (50, 300))
+    )
+    a[:9], b[:7] = 127, -127
+    a[9:12], b[7:11] = -127, 127
+    kept = (b.double().div(2).floor() * 2) + 0.5
+    got = quantization._by_halves(a, b.t())
+    torch.testing.assert_close(got.double(), a.double() @ kept.t(), rtol=1e-6, atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("capability", "fast", "wanted"),
+    [
+        ("AVX512", torch._int_mm, torch._int_mm),
+        ("AVX2", quantization._by_halves, quantization._by_halves),
+        ("AVX2", None, None),
+        ("SVE256", quantization._by_halves, None),
+    ],
+)
+def test_the_quickest_product_is_one_that_beats_fp32(
+    capability: str, fast: object, wanted: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(quantization, "quicker_than_fp32", lambda product, _: product is fast)
+    assert quantization._quickest_product.__wrapped__() is wanted
 
 
 @pytest.mark.usefixtures("either_way")
@@ -55,7 +95,7 @@ def test_a_row_and_a_weight_of_zeros_give_zeros() -> None:
         with torch.inference_mode():
             out = Int8Linear(layer)(part)
         assert not out[5].any()
-        assert not out[:, 3].any()
+        assert float(out[:, 3].abs().max()) < 1e-30  # half of a step of next to nothing
         assert out.isfinite().all()
 
 
