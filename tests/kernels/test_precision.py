@@ -102,5 +102,17 @@ def test_whole_numbers_where_they_are_quicker(
     assert precision.quicker_than_fp32(torch._int_mm, torch.int8) is wanted
 
 
+def test_a_first_try_that_has_to_set_up_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([50.0, 1.0, 0.5, 1.0, 0.6, 1.0, 0.5, 1.0, 0.5, 1.0])
+    monkeypatch.setattr(precision, "_seconds", lambda *_: next(times))
+    assert precision.quicker_than_fp32(torch._int_mm, torch.int8)
+
+
+def test_one_that_is_far_slower_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([50.0, 1.0, 40.0, 1.0])
+    monkeypatch.setattr(precision, "_seconds", lambda *_: next(times))
+    assert not precision.quicker_than_fp32(torch._int_mm, torch.int8)
+
+
 def test_this_machine_can_be_asked() -> None:
     assert precision.quicker_than_fp32(torch._int_mm, torch.int8) in (True, False)
