@@ -122,11 +122,15 @@ def _measured(request: dict[str, Any]) -> Row:
     run = subprocess.run(
         [sys.executable, "-c", _CHILD], input=json.dumps(request), capture_output=True, text=True
     )
+    what = f"reading {request['length']:,} tokens with {request['attention']} failed"
     if run.returncode:
-        what = f"reading {request['length']:,} tokens with {request['attention']}"
         why = (run.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise NsaError(f"{what} failed: {why}")
+        raise NsaError(f"{what}: {why}")
     row: Row = json.loads(run.stdout)
+    if error := row.get("error"):
+        failure = NsaError(f"{what}: {error['message']}", hint=error["hint"], code=error["code"])
+        failure.exit_code = error["exit_code"]
+        raise failure
     return row
 
 

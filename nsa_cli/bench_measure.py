@@ -8,6 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from nsa_models.errors import NsaError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -23,8 +25,15 @@ WARM_TOKENS = {"cpu": 64, "cuda": 140_000}
 
 
 def measure_here() -> None:
-    """Measure in this process; the request comes on standard input as JSON."""
-    json.dump(measure(json.load(sys.stdin)), sys.stdout)
+    """Measure in this process; the request comes on standard input as JSON.
+
+    What comes out is JSON too: the row, or what a user is told of why there is none.
+    """
+    try:
+        result = measure(json.load(sys.stdin))
+    except NsaError as problem:
+        result = {"error": {**vars(problem), "exit_code": problem.exit_code}}
+    json.dump(result, sys.stdout)
 
 
 def measure(request: dict[str, Any]) -> Row:

@@ -81,6 +81,17 @@ def test_what_cannot_be_measured_is_refused_first(tiny_model: Path, start_nsa: A
     assert "--attention fast is unknown" in err
 
 
+def test_why_a_measurement_failed_comes_with_its_hint(start_nsa: Any) -> None:
+    """The error of the process that measures is the program's own."""
+    run = start_nsa("bench", "read", "--lengths", "20", "--model", "/none", "--json")
+    out, err = run.communicate(timeout=300)
+    assert run.returncode == 1, err
+    error = json.loads(out)["error"]
+    assert error["code"] == "model_missing"
+    assert error["message"] == "reading 20 tokens with nsa failed: there is no model at /none"
+    assert "check the path" in error["hint"]
+
+
 @pytest.mark.parametrize("problem", [NsaError("no room"), KeyboardInterrupt()])
 @pytest.mark.parametrize("at", [1, 2])
 def test_what_was_measured_is_not_lost(
