@@ -67,6 +67,8 @@ def _program() -> Finding:
 def _device() -> Finding:
     import torch
 
+    from nsa_kernels.precision import emulated
+
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
         total = torch.cuda.get_device_properties(0).total_memory
@@ -79,7 +81,18 @@ def _device() -> Finding:
             found=f"{cores}; there is an NVIDIA driver, and this torch cannot use it",
             remedy="install a torch that is built for CUDA, see https://pytorch.org/get-started",
         )
+    if emulated(torch.bfloat16, torch.device("cpu")) and _named("quantize") is None:
+        cores += "; it has no bf16: `nsa config set quantize int8` reads 1.5 times as fast"
     return Finding(what="device", state="ok", found=cores)
+
+
+def _named(setting: str) -> str | None:
+    """What a setting is, in the environment or a file; None where it is not set."""
+    try:
+        found = settings.effective().get(setting)
+    except NsaError:  # told by `_config`
+        return None
+    return None if found is None else str(found.value)
 
 
 def _kernels() -> Finding:
@@ -127,11 +140,7 @@ def _free_memory() -> int | None:
 
 
 def _model() -> Finding:
-    try:
-        named = settings.effective().get("model")
-    except NsaError:  # told by `_config`
-        named = None
-    name = str(named.value) if named is not None else DEFAULT_MODEL
+    name = _named("model") or DEFAULT_MODEL
     entry = MODELS.get(name)
     if entry is None:
         try:

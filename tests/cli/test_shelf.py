@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from filelock import FileLock
 
 from nsa_models.paths import lock_path
@@ -204,6 +205,17 @@ def test_a_healthy_machine(nsa: Run) -> None:
         assert check["state"] in ("ok", "warning")
         assert bool(check["remedy"]) == (check["state"] == "warning")
     assert "nsa models pull" in nsa("doctor")[1]
+
+
+@pytest.mark.parametrize("instructions", [True, False])
+def test_a_cpu_without_bf16_is_told_of_eight_bits(
+    nsa: Run, instructions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    assert ("set quantize int8" in nsa("doctor")[1]) is not instructions
+    monkeypatch.setenv("NSA_QUANTIZE", "int8")
+    assert "set quantize int8" not in nsa("doctor")[1]
 
 
 def test_a_cache_that_cannot_be_written(
