@@ -326,6 +326,23 @@ def test_help_of_ask_needs_no_torch_either() -> None:
         assert option in run.stdout
 
 
+@pytest.mark.parametrize(("said", "kept"), [(None, "128"), ("7", "7")])
+def test_few_kernels_of_onednn_are_kept_unless_told(
+    said: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.delenv(name, raising=False)
+    if said is not None:
+        monkeypatch.setenv(name, said)
+    code = (
+        "import os, sys\nsys.argv = ['nsa', '--version']\n"
+        f"os._exit = lambda _: print(os.environ['{name}'])\n"
+        "from nsa_cli.__main__ import main\nmain()"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == kept
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_full_disk_behind_the_output_is_told(
