@@ -7,7 +7,6 @@ import sys
 from nsa_cli.app import app
 from nsa_models.errors import NsaError
 
-
 _KERNELS_KEPT = "128"
 """oneDNN keeps those of 1,024 shapes unless told (0.3 MB each with AVX2, more with AMX), and each
 segment of a long text has shapes of its own."""
