@@ -116,10 +116,10 @@ def _by_halves(a: Tensor, b: Tensor) -> Tensor:
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Weights (O, I) as whole numbers, and the scale (O,) of each output."""
     wide = weight.float()
-    scale = wide.abs().amax(dim=1).clamp(min=torch.finfo(torch.bfloat16).tiny) / _LARGEST
     # Rounded to the type that products take it in before the weights are, so that it is exact.
-    scale = scale.to(weight.dtype)
-    whole = (wide / scale.float()[:, None]).round_().clamp_(-_LARGEST, _LARGEST)
+    scale = (wide.abs().amax(dim=1) / _LARGEST).to(weight.dtype)
+    divisor = scale.float().clamp(min=torch.finfo(torch.bfloat16).tiny / _LARGEST)
+    whole = (wide / divisor[:, None]).round_().clamp_(-_LARGEST, _LARGEST)
     return whole.to(torch.int8), scale
 
 

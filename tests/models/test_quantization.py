@@ -95,7 +95,7 @@ def test_a_row_and_a_weight_of_zeros_give_zeros() -> None:
         with torch.inference_mode():
             out = Int8Linear(layer)(part)
         assert not out[5].any()
-        assert float(out[:, 3].abs().max()) < 1e-30  # half of a step of next to nothing
+        assert not out[:, 3].any()
         assert out.isfinite().all()
 
 
