@@ -32,6 +32,12 @@ def seed() -> int:
     return number
 
 
+@pytest.fixture(autouse=True)
+def _random_numbers(seed: int) -> None:
+    """PyTorch's, by the seed, so that no test's depend on which tests ran before it."""
+    torch.manual_seed(seed)
+
+
 @pytest.fixture(scope="session")
 def two_processes() -> Callable[..., str]:
     """Run a script or a module (`-m NAME`), with its arguments, in two processes of torchrun.

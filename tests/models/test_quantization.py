@@ -120,8 +120,9 @@ def test_a_model_keeps_its_embedding_and_answers_nearly_the_same(
     assert torch.equal(small.model.embed_tokens.weight, full.model.embed_tokens.weight)
     ids = torch.randint(0, config.vocab_size, (1, 100))
     with torch.inference_mode():
-        wanted, got = (model(ids).logits.softmax(dim=-1) for model in (full, small))
-    assert float((wanted - got).abs().sum(dim=-1).mean()) < 0.1
+        wanted, got = (model(ids).logits for model in (full, small))
+    # 0.9957 to 0.9978 for 300 texts.
+    assert torch.nn.functional.cosine_similarity(wanted, got, dim=-1).mean() > 0.99
 
 
 def test_an_output_tied_to_the_embedding_gets_its_own_weights() -> None:
@@ -136,7 +137,9 @@ def test_an_output_tied_to_the_embedding_gets_its_own_weights() -> None:
     assert isinstance(model.other, Int8Linear)
     assert torch.equal(model.embed.weight, before)
     x = torch.randn(3, 16)
-    torch.testing.assert_close(model.head(x), x @ before.T, rtol=0, atol=0.05)
+    # A weight was rounded by half of its output's step at most.
+    bound = x.abs().sum(dim=1, keepdim=True) * before.abs().amax(dim=1) / 127 / 2
+    assert ((model.head(x) - x @ before.T).abs() <= bound * 1.001).all()
 
 
 def test_a_learned_compression_stays_and_chooses_the_same_blocks(seed: int) -> None:
