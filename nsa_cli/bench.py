@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -124,7 +125,7 @@ def _measured(request: dict[str, Any]) -> Row:
     )
     what = f"reading {request['length']:,} tokens with {request['attention']} failed"
     if run.returncode:
-        why = (run.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        why = (run.stderr.strip().splitlines() or [_ending(run.returncode)])[-1]
         raise NsaError(f"{what}: {why}")
     row: Row = json.loads(run.stdout)
     if error := row.get("error"):
@@ -132,6 +133,14 @@ def _measured(request: dict[str, Any]) -> Row:
         failure.exit_code = error["exit_code"]
         raise failure
     return row
+
+
+def _ending(code: int) -> str:
+    """How a process ended that said nothing."""
+    try:
+        return f"it was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"it ended with exit code {code}"
 
 
 def _ratios(rows: Sequence[Row], of: str, peer: str) -> dict[str, float]:

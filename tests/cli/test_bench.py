@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,22 @@ def test_why_a_measurement_failed_comes_with_its_hint(start_nsa: Any) -> None:
     assert error["code"] == "model_missing"
     assert error["message"] == "reading 20 tokens with nsa failed: there is no model at /none"
     assert "check the path" in error["hint"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        ("os.kill(os.getpid(), signal.SIGILL)", "it was ended by SIGILL"),
+        ("sys.exit(7)", "it ended with exit code 7"),
+    ],
+)
+def test_a_measurement_that_ends_without_a_word(
+    end: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "_CHILD", f"import os, signal, sys; {end}")
+    with pytest.raises(NsaError, match=f"^reading 20 tokens with llama.cpp failed: {why}$"):
+        bench._measured({"length": 20, "attention": "llama.cpp"})
 
 
 @pytest.mark.parametrize("problem", [NsaError("no room"), KeyboardInterrupt()])
