@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-import signal
 import subprocess
 import sys
 import time
@@ -125,7 +124,10 @@ def _measured(request: dict[str, Any]) -> Row:
     )
     what = f"reading {request['length']:,} tokens with {request['attention']} failed"
     if run.returncode:
-        why = (run.stderr.strip().splitlines() or [_ending(run.returncode)])[-1]
+        from nsa_cli.jobs import cause  # with the processes of a batch
+
+        silent = f"its process ended ({cause(run.returncode)})"
+        why = (run.stderr.strip().splitlines() or [silent])[-1]
         raise NsaError(f"{what}: {why}")
     row: Row = json.loads(run.stdout)
     if error := row.get("error"):
@@ -133,14 +135,6 @@ def _measured(request: dict[str, Any]) -> Row:
         failure.exit_code = error["exit_code"]
         raise failure
     return row
-
-
-def _ending(code: int) -> str:
-    """How a process ended that said nothing."""
-    try:
-        return f"it was ended by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"it ended with exit code {code}"
 
 
 def _ratios(rows: Sequence[Row], of: str, peer: str) -> dict[str, float]:

@@ -134,7 +134,7 @@ class _Member:
             said = self.connection.recv()
         except (EOFError, OSError):
             pending, self.pending = self.pending, None
-            why = f"its process ended ({_cause(self._stop())})"
+            why = f"its process ended ({cause(self._stop())})"
             for row in lost_rows(pending, self.assignment, model, self.made, why):
                 yield pending, row
             yield pending, None
@@ -168,7 +168,8 @@ class _Member:
             self._stop()
 
 
-def _cause(code: int | None) -> str:
+def cause(code: int | None) -> str:
+    """What ended a process, by its exit code: a signal or the code itself."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name

@@ -97,16 +97,17 @@ def test_why_a_measurement_failed_comes_with_its_hint(start_nsa: Any) -> None:
 @pytest.mark.parametrize(
     ("end", "why"),
     [
-        ("os.kill(os.getpid(), signal.SIGILL)", "it was ended by SIGILL"),
-        ("sys.exit(7)", "it ended with exit code 7"),
+        ("os.kill(os.getpid(), signal.SIGILL)", "its process ended (SIGILL)"),
+        ("sys.exit(7)", "its process ended (exit code 7)"),
     ],
 )
 def test_a_measurement_that_ends_without_a_word(
     end: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench, "_CHILD", f"import os, signal, sys; {end}")
-    with pytest.raises(NsaError, match=f"^reading 20 tokens with llama.cpp failed: {why}$"):
+    with pytest.raises(NsaError) as caught:
         bench._measured({"length": 20, "attention": "llama.cpp"})
+    assert str(caught.value) == f"reading 20 tokens with llama.cpp failed: {why}"
 
 
 @pytest.mark.parametrize("problem", [NsaError("no room"), KeyboardInterrupt()])

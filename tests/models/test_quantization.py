@@ -26,9 +26,10 @@ packs = pytest.mark.skipif(
     params=[torch._int_mm, pytest.param(quantization._by_halves, marks=packs), None],
     ids=["whole", "halves", "widened"],
 )
-def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
     """On CPUs that are quick at products of whole numbers, and on one that is not."""
     monkeypatch.setattr(quantization, "_quickest_product", lambda: request.param)
+    return request.param
 
 
 @packs
@@ -107,7 +108,7 @@ def test_whole_numbers_fill_a_quarter_of_the_room() -> None:
 
 
 def test_a_model_keeps_its_embedding_and_answers_nearly_the_same(
-    tiny_qwen2: Qwen2ForCausalLM, tmp_path: Path
+    tiny_qwen2: Qwen2ForCausalLM, either_way: object, tmp_path: Path
 ) -> None:
     tiny_qwen2.save_pretrained(tmp_path)
     config, _ = load_config(tmp_path)
@@ -120,9 +121,10 @@ def test_a_model_keeps_its_embedding_and_answers_nearly_the_same(
     assert torch.equal(small.model.embed_tokens.weight, full.model.embed_tokens.weight)
     ids = torch.randint(0, config.vocab_size, (1, 100))
     with torch.inference_mode():
-        wanted, got = (model(ids).logits for model in (full, small))
-    # 0.9957 to 0.9978 for 300 texts.
-    assert torch.nn.functional.cosine_similarity(wanted, got, dim=-1).mean() > 0.99
+        wanted, got = (model(ids).logits.softmax(dim=-1) for model in (full, small))
+    # 200 texts gave 0.057 to 0.076 whole, 0.037 to 0.048 widened, 0.087 to 0.112 in seven bits.
+    allowed = 0.15 if either_way is quantization._by_halves else 0.1
+    assert float((wanted - got).abs().sum(dim=-1).mean()) < allowed
 
 
 def test_an_output_tied_to_the_embedding_gets_its_own_weights() -> None:
