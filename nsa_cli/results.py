@@ -1,4 +1,4 @@
-"""nsa_cli.results."""
+"""What a command returns: citations, matches, passages, turns, statistics and estimates."""
 
 from __future__ import annotations
 

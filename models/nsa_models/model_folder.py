@@ -1,4 +1,4 @@
-"""nsa_models.model_folder."""
+"""A model on this machine: its folder, name, fingerprint and adapter."""
 
 from __future__ import annotations
 

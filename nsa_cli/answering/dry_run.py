@@ -1,4 +1,4 @@
-"""nsa_cli.answering.dry_run."""
+"""`nsa ask --dry-run`: what reading the sources would take."""
 
 from __future__ import annotations
 

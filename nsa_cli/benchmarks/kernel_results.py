@@ -1,4 +1,4 @@
-"""nsa_cli.benchmarks.kernel_results."""
+"""What `nsa bench kernels` measures: shapes, points, checks and the report."""
 
 from __future__ import annotations
 

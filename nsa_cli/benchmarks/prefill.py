@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from nsa_cli.benchmarks.prefill_row import Row
 
-_CHILD = "from nsa_cli.bench_measure import measure_here; measure_here()"
+_CHILD = "from nsa_cli.benchmarks.prefill_worker import measure_here; measure_here()"
 
 ATTENTIONS = ("nsa", "dense", "llama.cpp")
 """What may be measured: NSA, the same program with dense attention, and llama.cpp."""

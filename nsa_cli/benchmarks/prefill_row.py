@@ -1,4 +1,4 @@
-"""nsa_cli.benchmarks.prefill_row."""
+"""One row of `nsa bench read`."""
 
 from __future__ import annotations
 

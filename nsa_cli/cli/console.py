@@ -1,4 +1,4 @@
-"""nsa_cli.cli.console."""
+"""Lines, tables and questions on the terminal."""
 
 from __future__ import annotations
 

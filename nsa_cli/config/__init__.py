@@ -1,1 +1,1 @@
-"""."""
+"""Options, settings files and templates."""

@@ -1,4 +1,4 @@
-"""nsa_cli.config.files."""
+"""Where settings files are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nsa_cli.context.tokens."""
+"""Documents and questions as token ids, each token tied to its characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nsa_cli.kv_store.integrity."""
+"""Checksums and the journal that tell which part of a stored KV cache is whole."""
 
 from __future__ import annotations
 

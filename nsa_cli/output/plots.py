@@ -1,4 +1,4 @@
-"""nsa_cli.output.plots."""
+"""Checks before a plot is drawn."""
 
 from __future__ import annotations
 

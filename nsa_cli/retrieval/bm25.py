@@ -1,4 +1,4 @@
-"""nsa_cli.retrieval.bm25."""
+"""BM25 over the blocks of one text."""
 
 from __future__ import annotations
 

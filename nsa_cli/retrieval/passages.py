@@ -1,4 +1,4 @@
-"""nsa_cli.retrieval.passages."""
+"""Scored blocks become passages of the document."""
 
 from __future__ import annotations
 

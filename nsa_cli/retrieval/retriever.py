@@ -1,4 +1,4 @@
-"""nsa_cli.retrieval.retriever."""
+"""Scores of a document's blocks for a question: attention and BM25 together."""
 
 from __future__ import annotations
 

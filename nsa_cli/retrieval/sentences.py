@@ -1,4 +1,4 @@
-"""nsa_cli.retrieval.sentences."""
+"""Sentences, and the content words by which an answer is compared with its source."""
 
 from __future__ import annotations
 

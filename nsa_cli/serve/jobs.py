@@ -1,4 +1,4 @@
-"""nsa_cli.serve.jobs."""
+"""A client's request as the model's thread sees it, and the errors a queue gives."""
 
 from __future__ import annotations
 

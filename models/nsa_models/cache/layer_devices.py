@@ -1,4 +1,4 @@
-"""nsa_models.cache.layer_devices."""
+"""The device of each layer."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.placement import segment_tokens
 from nsa_models.modeling.int8 import Int8Linear
 from nsa_models.modeling.model import NSALanguageModel
-from nsa_models.weights.device_map import on_cards
 
 if TYPE_CHECKING:
     from nsa_models.generation.cuda_graph import DecodeStep
@@ -223,7 +222,7 @@ def _decode_step(
     Keys and values or weights that lie with the host, and attention that the kernels for decoding
     do not have go the model's own way.
     """
-    if not on_cards(model) or any(
+    if not model.on_cards or any(
         keys.device != home for keys, home in zip(cache.keys, model.homes, strict=True)
     ):
         return None

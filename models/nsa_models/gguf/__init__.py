@@ -1,1 +1,1 @@
-"""."""
+"""GGUF files: configuration, tokenizer and weights."""

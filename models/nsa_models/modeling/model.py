@@ -23,7 +23,7 @@ from transformers.utils import ModelOutput
 from nsa_kernels.api import nsa_attention
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import Homes, KVCache, LayerCache, Summarise
-from nsa_models.cache.layer_devices import layer_homes, runs
+from nsa_models.cache.layer_devices import HOST, layer_homes, runs
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.configuration.rotary import inverse_frequencies
 from nsa_models.errors import unsupported
@@ -347,6 +347,12 @@ class NSALanguageModel(nn.Module):
         if placed is None:
             return [self.device] * len(self.model.layers)
         return layer_homes(placed, len(self.model.layers))
+
+    @property
+    def on_cards(self) -> bool:
+        """Whether all weights are on GPUs, with none that accelerate brings from host or disk."""
+        placed = getattr(self, "hf_device_map", {})
+        return self.device.type == "cuda" and not {*map(str, placed.values())} & {*HOST}
 
     def forward(
         self,

@@ -22,12 +22,6 @@ _TEXT_TOKENS = 131072
 the host they would come at each step of decoding."""
 
 
-def on_cards(model: NSALanguageModel) -> bool:
-    """Whether all weights of a model lie on cards, with none that the host brings at each use."""
-    placed = getattr(model, "hf_device_map", {})
-    return model.device.type == "cuda" and not {*map(str, placed.values())} & {*HOST}
-
-
 def likely_homes(
     config: NSAConfig, weights: int, dtype: torch.dtype, device: torch.device
 ) -> Homes:

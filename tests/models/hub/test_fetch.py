@@ -236,8 +236,8 @@ def test_two_processes_fetch_once(
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from nsa_models.fetch import fetch_model\n"
-        "from nsa_models.registry import HubSource, ModelEntry\n"
+        "from nsa_models.hub.fetch import fetch_model\n"
+        "from nsa_models.hub.registry import HubSource, ModelEntry\n"
         f"entry = {entry!r}\n"
         "print(fetch_model(entry, Path(sys.argv[1]), on_note=lambda t: print(t, flush=True)))\n"
     )

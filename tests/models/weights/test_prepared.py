@@ -250,9 +250,9 @@ def test_a_folder_that_cannot_be_written(
 START = """
 import os, signal, sys
 from pathlib import Path
-from nsa_models import prepared
-from nsa_models.loading import load_config
-from nsa_models.resolve import resolve_model
+from nsa_models.weights import prepared
+from nsa_models.weights.load import load_config
+from nsa_models.hub.resolve import resolve_model
 
 base, adapter, hold = sys.argv[1:]
 original = prepared.save_file

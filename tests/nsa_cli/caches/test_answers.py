@@ -191,5 +191,8 @@ def test_a_name_that_is_no_utf_8_is_no_reason_to_fail() -> None:
 
 
 def test_no_torch_is_needed() -> None:
-    code = "import sys; sys.modules['torch'] = None; import nsa_cli.answers, nsa_cli.asking"
+    code = (
+        "import sys; sys.modules['torch'] = None; "
+        "import nsa_cli.caches.answers, nsa_cli.answering.ask"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

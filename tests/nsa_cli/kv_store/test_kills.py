@@ -22,10 +22,10 @@ SERVER = """
 import os, sys, time
 import torch
 torch.set_num_threads(1)
-import nsa_cli.engine
-import nsa_cli.reading as reading
-from nsa_cli.asking import ask
-from nsa_cli.options import Options
+import nsa_cli.engine.session
+import nsa_cli.kv_store.prefill as reading
+from nsa_cli.answering.ask import ask
+from nsa_cli.config.options import Options
 whole = reading.prefill
 def slow(*arguments):
     for done in whole(*arguments, segment=64):

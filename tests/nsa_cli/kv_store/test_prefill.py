@@ -31,7 +31,7 @@ from nsa_models.weights.load import load_config, load_model
 
 SLOW = """
 import time
-import nsa_cli.reading as reading
+import nsa_cli.kv_store.prefill as reading
 quick = reading.prefill
 def slow(*arguments, **named):
     for done in quick(*arguments, **named):
@@ -227,7 +227,7 @@ def test_prepared_weights_find_what_those_in_memory_have_read(
         return load_model(where.folder, config, adapter=where.adapter, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr("nsa_cli.engine.open_document.load_prepared", in_memory)
+        patch.setattr("nsa_cli.engine.session.load_prepared", in_memory)
         first = asker(text_file, **options)
     made = asker(text_file, **options)
     assert [note for note in asker.notes if "merging the adapter" in note]
@@ -323,7 +323,8 @@ def test_a_new_process_reads_nothing_again(asker: Any, start_nsa: Any, text_file
     process = start_nsa(
         *("ask", str(text_file), "Who?", "--model", str(asker.model), "--max-tokens", "6"),
         "--json",
-        first="import nsa_cli.reading as reading; reading.prefill = None",  # would fail if called
+        # would fail if called
+        first="import nsa_cli.kv_store.prefill as reading; reading.prefill = None",
     )
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err

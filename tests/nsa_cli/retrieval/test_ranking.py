@@ -69,7 +69,7 @@ def test_jax_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "jax" / "__init__.py").write_text("print('JAX')\n")
     (tmp_path / "jax" / "lax.py").write_text("def top_k(*_): ...\n")
     program = (
-        "from nsa_cli.relevance import Bm25\n"
+        "from nsa_cli.retrieval.bm25 import Bm25\n"
         "print(Bm25(['a whale', 'a ship']).scores('ship').argmax())\n"
         "import jax"
     )
