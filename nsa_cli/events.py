@@ -42,7 +42,7 @@ class Progress(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overall(Event):
+class BatchProgress(Event):
     """How far a batch has come.
 
     Attributes:
@@ -64,7 +64,7 @@ class AnswerText(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished(Event):
+class AnswerFinished(Event):
     """The whole answer, at the end.
 
     Attributes:

@@ -124,7 +124,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
+class FileTokens:
     """Tokens of a file.
 
     Attributes:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from nsa_cli.config.options import Options
 from nsa_cli.documents import read_sources, title
 from nsa_cli.engine.engine import Desk
-from nsa_cli.events import Event, Finished, Note
+from nsa_cli.events import AnswerFinished, Event, Note
 
 
 def ask(
@@ -16,7 +16,7 @@ def ask(
     questions: Sequence[str],
     options: Options,
     emit: Callable[[Event], None],
-) -> Iterator[Finished]:
+) -> Iterator[AnswerFinished]:
     """Answer questions about sources.
 
     Args:

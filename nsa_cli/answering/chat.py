@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsa_cli.documents.location import place, printable
-from nsa_cli.events import Finished
+from nsa_cli.events import AnswerFinished
 from nsa_cli.results import Citation
 from nsa_models.errors import DoesNotFitError, NsaError, UsageError
 
 if TYPE_CHECKING:
-    from nsa_cli.engine.open_document import OpenText
+    from nsa_cli.engine.open_document import OpenDocument
     from nsa_cli.results import Turn
 
 ROOM = 1024
@@ -48,13 +48,13 @@ class Chat:
         instructions: What answers are to heed.
     """
 
-    text: OpenText
+    text: OpenDocument
     say: Callable[[str], None]
-    answered: list[tuple[str, Finished]] = field(default_factory=list)
+    answered: list[tuple[str, AnswerFinished]] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     instructions: str = ""
 
-    def ask(self, question: str) -> Finished:
+    def ask(self, question: str) -> AnswerFinished:
         """Answer a question that may take up earlier ones.
 
         Raises:

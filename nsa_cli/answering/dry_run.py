@@ -12,11 +12,11 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, digest, read_sources, title
 from nsa_cli.engine.engine import Desk
 from nsa_cli.events import Event, Note
-from nsa_cli.results import Size
+from nsa_cli.results import FileTokens
 from nsa_models.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from nsa_cli.results import Estimate, Size
+    from nsa_cli.results import Estimate, FileTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Survey:
         estimate: What reading all of it takes; raises `NsaError` if it does not fit the model.
     """
 
-    sizes: Sequence[Size]
+    sizes: Sequence[FileTokens]
     estimate: Callable[[], Estimate]
 
 
@@ -54,12 +54,12 @@ def survey(
     )
 
 
-def sizes_of(document: Document, tokenizer: Tokenizer) -> list[Size]:
+def sizes_of(document: Document, tokenizer: Tokenizer) -> list[FileTokens]:
     """Tokens of each file of a document, the largest first."""
     _, starts = tokenizer.encode_with_offsets(document.text)
     counts: dict[str, int] = {}
     for piece in document.pieces:
         first, stop = np.searchsorted(starts, [piece.start, piece.end])
         counts[piece.source] = counts.get(piece.source, 0) + int(stop - first)
-    sizes = [Size(source=source, tokens=tokens) for source, tokens in counts.items()]
+    sizes = [FileTokens(source=source, tokens=tokens) for source, tokens in counts.items()]
     return sorted(sizes, key=lambda size: (-size.tokens, size.source))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from nsa_cli.config.options import Options
 from nsa_cli.documents import digest, find_sources, read_sources, title
 from nsa_cli.engine.engine import Desk
-from nsa_cli.events import Event, Finished, Note
+from nsa_cli.events import AnswerFinished, Event, Note
 from nsa_cli.kv_store import inventory
 from nsa_models.errors import UnreadableError
 
 if TYPE_CHECKING:
-    from nsa_cli.engine.open_document import OpenText
+    from nsa_cli.engine.open_document import OpenDocument
 
 _INTERVAL_SECONDS = 1.0
 
@@ -32,7 +32,7 @@ def follow(
     options: Options,
     emit: Callable[[Event], None],
     wait: Callable[[], None] = lambda: time.sleep(_INTERVAL_SECONDS),
-) -> Iterator[Iterator[Finished]]:
+) -> Iterator[Iterator[AnswerFinished]]:
     """Answer questions, and again whenever what they are about has changed and is at rest.
 
     Args:
@@ -98,7 +98,7 @@ def _state(arguments: Sequence[str]) -> _State | None:
     return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 
 
-def _superseded(own: set[Path], text: OpenText | None) -> set[Path]:
+def _superseded(own: set[Path], text: OpenDocument | None) -> set[Path]:
     """The readings that this run has written of the text as it is; what they supersede goes."""
     if text is None:
         return own

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from nsa_cli.documents.outline import Section, sections
-from nsa_cli.engine.open_document import OpenText
+from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import Place
 from nsa_cli.results import Citation, Passage
 from nsa_cli.retrieval.citations import cite
-from nsa_cli.retrieval.passages import best_runs, passages_of, weigh
+from nsa_cli.retrieval.passages import add_answer_attention, best_runs, passages_of
 
 LENGTHS = {"short": 3, "medium": 6, "long": 12}
 """Statements of a summary, by what `--length` says."""
@@ -74,7 +74,7 @@ def request(focus: str | None) -> str:
 
 
 def summarize(
-    text: OpenText, *, length: str, focus: str | None, outline: bool
+    text: OpenDocument, *, length: str, focus: str | None, outline: bool
 ) -> Iterator[Statement]:
     """Sum up a text that was read.
 
@@ -109,7 +109,7 @@ def summarize(
         if not sentence or sentence.casefold() in said:
             continue
         said.add(sentence.casefold())
-        weighed = weigh(passages, answer.mass, source, size)
+        weighed = add_answer_attention(passages, answer.mass, source, size)
         section = part.section
         yield Statement(
             section=section.title if section else None,
@@ -143,7 +143,7 @@ def first_sentence(text: str) -> str:
 
 
 def _parts(
-    text: OpenText, scores: Tensor, count: int, *, outline: bool, focused: bool
+    text: OpenDocument, scores: Tensor, count: int, *, outline: bool, focused: bool
 ) -> list[_Part]:
     """Ranges of blocks that are each put into a sentence."""
     size = text.loaded.model.config.select_block
@@ -167,7 +167,7 @@ def _parts(
     ]
 
 
-def _part_of(text: OpenText, section: Section, size: int) -> _Part:
+def _part_of(text: OpenDocument, section: Section, size: int) -> _Part:
     characters = text.text.characters
     inside = ((characters >= section.start) & (characters < section.end)).nonzero()[0]
     if not len(inside):

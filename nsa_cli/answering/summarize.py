@@ -14,7 +14,7 @@ from nsa_cli.events import Event, Note, without_answers
 
 if TYPE_CHECKING:
     from nsa_cli.answering.statements import Statement
-    from nsa_cli.engine.open_document import OpenText
+    from nsa_cli.engine.open_document import OpenDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def summarize(
 
 def open_for_summary(
     desk: Desk, sources: Sequence[Source], name: str, focus: str | None
-) -> OpenText:
+) -> OpenDocument:
     """Read sources with the room that statements need."""
     from nsa_cli.answering import statements
 

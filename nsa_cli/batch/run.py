@@ -7,14 +7,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from nsa_cli.batch.result_file import Row, Rows, key_of
+from nsa_cli.batch.result_file import ResultFile, ResultRow, key_of
 from nsa_cli.batch.work import Assignment, Pending, Work, rows_of
 from nsa_cli.config.options import Options
 from nsa_cli.documents import find_sources
 from nsa_cli.engine.engine import Desk
-from nsa_cli.events import Event, Overall, without_answers
+from nsa_cli.events import BatchProgress, Event, without_answers
 
-Made = Iterator[tuple[Pending, Row | None]]
+Made = Iterator[tuple[Pending, ResultRow | None]]
 """Documents with rows of theirs as they are made; None when one is done."""
 
 
@@ -31,7 +31,7 @@ def run_batch(
     arguments: Sequence[str],
     work: Work,
     options: Options,
-    rows: Rows,
+    rows: ResultFile,
     emit: Callable[[Event], None],
     *,
     jobs: int = 1,
@@ -77,11 +77,11 @@ def run_batch(
             failed.add(pending.path)
         rows.drop(row.key)
         rows.add(row)
-    emit(Overall(done=len(found), total=len(found), name=""))
+    emit(BatchProgress(done=len(found), total=len(found), name=""))
     return Outcome(documents=len(found), done_before=len(found) - len(worked), failed=len(failed))
 
 
-def _pending(path: str, work: Work, run: str, rows: Rows) -> Pending:
+def _pending(path: str, work: Work, run: str, rows: ResultFile) -> Pending:
     there = {task: rows.sha256(key_of(path, task, run)) for task in work.tasks}
     done = {task: sha256 for task, sha256 in there.items() if sha256 is not None}
     return Pending(path=path, done=done)
@@ -96,7 +96,7 @@ def _alone(
     """One document after the other, in this process."""
     documents = list(all_pending)
     for number, pending in enumerate(documents):
-        emit(Overall(done=number, total=len(documents), name=pending.path))
+        emit(BatchProgress(done=number, total=len(documents), name=pending.path))
         for row in rows_of(pending, desk, assignment):
             yield pending, row
         yield pending, None

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from nsa_cli.answering.summarize import open_for_summary
-from nsa_cli.batch.result_file import Row
+from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.config.options import Options
 from nsa_cli.documents import read_source
 from nsa_cli.documents.sources import Source
@@ -70,10 +70,10 @@ class Pending:
     data: bytes | None = None
 
 
-def rows_of(pending: Pending, desk: Desk, assignment: Assignment) -> Iterator[Row]:
+def rows_of(pending: Pending, desk: Desk, assignment: Assignment) -> Iterator[ResultRow]:
     """Rows of a document that are not there yet; each failure is a row, too."""
     work, path = assignment.work, pending.path
-    row = partial(Row, document=path, model=desk.where.name, run=assignment.run)
+    row = partial(ResultRow, document=path, model=desk.where.name, run=assignment.run)
     try:
         name, data = (path, pending.data) if pending.data is not None else read_source(path)
     except NsaError as error:
@@ -98,7 +98,7 @@ def rows_of(pending: Pending, desk: Desk, assignment: Assignment) -> Iterator[Ro
 
 def lost_rows(
     pending: Pending, assignment: Assignment, model: str, made: Collection[str], why: str
-) -> Iterator[Row]:
+) -> Iterator[ResultRow]:
     """Rows of a document whose process has ended before it was done.
 
     Args:
@@ -111,7 +111,7 @@ def lost_rows(
     error = {"code": "killed", "message": why, "hint": "go on with --resume"}
     for task in assignment.work.tasks:
         if task not in made and task not in pending.done:
-            yield Row(
+            yield ResultRow(
                 document=pending.path,
                 sha256="",
                 question=task,

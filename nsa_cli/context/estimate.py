@@ -18,7 +18,7 @@ from nsa_models.cache.kv_cache import cache_shape
 from nsa_models.cache.placement import fits_devices, summary_kinds
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DoesNotFitError
-from nsa_models.weights.device_map import likely_homes
+from nsa_models.weights.device_map import likely_layer_devices
 
 _PROGRAM_BYTES = 700_000_000
 """The program with its libraries, and what one segment of a small model needs."""
@@ -65,11 +65,11 @@ def estimate(
     tokens, longest = sum(volumes), max(volumes)
     dtype = weights_dtype(config)
     per_token = 2 * math.prod(cache_shape(config, 1)) * dtype.itemsize
-    answering, kinds = config.answering(), summary_kinds(config.reading())
+    answering, kinds = config.answer_settings(), summary_kinds(config.prefill_settings())
     summaries = kinds * per_token // 2 // config.compress_stride
     per_kept = per_token + (0 if answering.dense else per_token // 2 // answering.compress_stride)
     memory = program_memory_bytes(weights)
-    homes = likely_homes(config, weights_bytes(weights), dtype, device)
+    homes = likely_layer_devices(config, weights_bytes(weights), dtype, device)
     if device.type == "cuda" and fits_devices(config, tokens, dtype, homes):
         pass  # keys and values lie there
     elif kept_in is None:
@@ -126,7 +126,7 @@ def _seconds_per_token(
     width, dim = config.hidden_size, config.head_dim
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     projections = width * dim * (2 * heads + 2 * groups) + 3 * width * config.intermediate_size
-    settings = config.reading()
+    settings = config.prefill_settings()
     attended = tokens / 2
     scored = 0.0
     if settings.select_count is not None:

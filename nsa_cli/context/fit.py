@@ -20,8 +20,8 @@ from nsa_models.weights.load import load_config
 
 if TYPE_CHECKING:
     from nsa_cli.config.options import Options
-    from nsa_cli.context.prompt import Prompter
-    from nsa_cli.context.tokens import Text
+    from nsa_cli.context.prompt import PromptBuilder
+    from nsa_cli.context.tokens import TokenizedText
     from nsa_models.configuration.config import NSAConfig
     from nsa_models.model_folder import ModelFolder
 
@@ -43,12 +43,12 @@ _CHARACTERS = 3.0
 
 def fit(
     where: ModelFolder,
-    prompter: Prompter,
+    prompter: PromptBuilder,
     document: Document,
     room: int,
     options: Options,
     emit: Emit,
-) -> tuple[Document, list[Text], NSAConfig]:
+) -> tuple[Document, list[TokenizedText], NSAConfig]:
     """A document as ids, and the configuration that it needs.
 
     What is longer than the context that the model was trained for is read in volumes, or with that
@@ -116,8 +116,8 @@ def _most_tokens(config: NSAConfig, options: Options) -> int:
 
 
 def _folded(
-    prompter: Prompter, document: Document, budgets: Sequence[int], emit: Emit
-) -> tuple[Document, Text] | None:
+    prompter: PromptBuilder, document: Document, budgets: Sequence[int], emit: Emit
+) -> tuple[Document, TokenizedText] | None:
     """The lines of a log that fit the first of some budgets that can take one of each kind.
 
     Returns:

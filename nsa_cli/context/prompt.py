@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nsa_cli.context.tokens import Characters, Ids, Question, Spans, Text
+from nsa_cli.context.tokens import Characters, Ids, Spans, TokenizedQuestion, TokenizedText
 from nsa_cli.documents import Document
 from nsa_cli.results import Passage
 from nsa_models.tokenization.tokenizer import Tokenizer
@@ -33,7 +33,7 @@ OVERLAP_TOKENS = 256
 """Tokens that a volume has in common with the next: at its ends attention tells nothing."""
 
 
-class Prompter:
+class PromptBuilder:
     """Puts texts and questions into a model's own chat template.
 
     Args:
@@ -49,11 +49,11 @@ class Prompter:
         )
         self._after = tokenizer.encode_template(frame.after)
 
-    def whole(self, document: Document) -> Text:
+    def whole(self, document: Document) -> TokenizedText:
         """All of a document."""
         return self.plain(document.text)
 
-    def volumes(self, text: Text, most: int) -> list[Text]:
+    def volumes(self, text: TokenizedText, most: int) -> list[TokenizedText]:
         """A whole text, in volumes that overlap a little.
 
         Each begins as a text does, so that the model reads it as one.
@@ -71,11 +71,11 @@ class Prompter:
             texts.append(self._text([(ids[part], starts[part])], end))
         return texts
 
-    def plain(self, text: str) -> Text:
+    def plain(self, text: str) -> TokenizedText:
         """A text in the place of a document's."""
         return self._text([self._tokenizer.encode_with_offsets(text)], len(text))
 
-    def excerpts(self, document: Document, passages: Sequence[Passage]) -> Text:
+    def excerpts(self, document: Document, passages: Sequence[Passage]) -> TokenizedText:
         """Some passages of a document, in its order."""
         parts = []
         for passage in passages:
@@ -87,7 +87,7 @@ class Prompter:
 
     def question(
         self, question: str, earlier: Sequence[tuple[str, str]] = (), instructions: str = ""
-    ) -> Question:
+    ) -> TokenizedQuestion:
         """A question behind a text.
 
         Args:
@@ -100,7 +100,7 @@ class Prompter:
         instruction = self._tokenizer.encode(_INSTRUCTION + heeded + turns)
         asked = self._tokenizer.encode(question.strip())
         ids = np.concatenate([instruction, asked, self._after])
-        return Question(ids=ids, instruction=len(instruction), asked=len(asked))
+        return TokenizedQuestion(ids=ids, instruction=len(instruction), asked=len(asked))
 
     def room(self, question: str) -> int:
         """Tokens that a question takes behind a text."""
@@ -133,7 +133,7 @@ class Prompter:
             spans.append(((start, start + len(asks)), (begins, stop)))
         return np.concatenate(parts), spans
 
-    def _text(self, parts: Sequence[tuple[Ids, Characters]], end: int) -> Text:
+    def _text(self, parts: Sequence[tuple[Ids, Characters]], end: int) -> TokenizedText:
         gap = self._tokenizer.encode(_GAP)
         ids, characters = [self._before], [np.full(len(self._before), -1, np.int64)]
         for number, (part, starts) in enumerate(parts):
@@ -142,7 +142,7 @@ class Prompter:
                 characters.append(np.full(len(gap), -1, np.int64))
             ids.append(part)
             characters.append(starts)
-        return Text(
+        return TokenizedText(
             ids=np.concatenate(ids),
             characters=np.concatenate(characters),
             document_tokens=sum(len(part) for part, _ in parts),

@@ -17,7 +17,7 @@ Characters = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
+class TokenizedText:
     """Ids that are read once, and the character of the document that each begins at.
 
     Attributes:
@@ -45,7 +45,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class TokenizedQuestion:
     """What follows the text.
 
     Attributes:
@@ -59,7 +59,7 @@ class Question:
     asked: int
 
 
-def joined(texts: Sequence[Text], size: int) -> Text:
+def joined(texts: Sequence[TokenizedText], size: int) -> TokenizedText:
     """Volumes as one text, each beginning with a block of its own.
 
     Args:
@@ -77,7 +77,7 @@ def joined(texts: Sequence[Text], size: int) -> Text:
         ids += [text.ids, np.zeros(padding, np.int32)]
         characters += [text.characters, np.full(padding, -1, np.int64)]
         length += len(text.ids) + padding
-    return Text(
+    return TokenizedText(
         ids=np.concatenate(ids),
         characters=np.concatenate(characters),
         document_tokens=sum(text.document_tokens for text in texts),

@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from nsa_cli.caches.answers import Answers
-from nsa_cli.caches.documents import Parsed
+from nsa_cli.caches.answers import AnswerCache
+from nsa_cli.caches.documents import DocumentCache
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
-from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
+from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress
 from nsa_cli.output.logging import log
 from nsa_models.hub.resolve import resolve_model
 
 if TYPE_CHECKING:
-    from nsa_cli.engine.open_document import OpenText
+    from nsa_cli.engine.open_document import OpenDocument
     from nsa_cli.engine.session import Session
 
 
@@ -45,7 +45,7 @@ class Desk:
         )
         log.info("%s lies in %s", self.where.name, self.where.folder)
         self._session: Session | None = None
-        self._open: tuple[bytes, OpenText] | None = None
+        self._open: tuple[bytes, OpenDocument] | None = None
 
     @property
     def session(self) -> Session:
@@ -61,13 +61,13 @@ class Desk:
         return self._session
 
     @property
-    def opened(self) -> OpenText | None:
+    def opened(self) -> OpenDocument | None:
         """The text that is open."""
         return None if self._open is None else self._open[1]
 
     def answers(
         self, sources: Sequence[Source], name: str, questions: Sequence[str], began: float
-    ) -> Iterator[Finished]:
+    ) -> Iterator[AnswerFinished]:
         """Answer questions about sources, those asked before at once.
 
         Args:
@@ -84,7 +84,7 @@ class Desk:
         """
         content = digest(sources)
         for question in questions:
-            answers = Answers(content, name, question, self.where, self.options)
+            answers = AnswerCache(content, name, question, self.where, self.options)
             remembered = answers.recall(time.monotonic() - began)
             if remembered is not None:
                 self.emit(Note(text="answered before; --no-store asks anew"))
@@ -100,7 +100,7 @@ class Desk:
         longest = max(self.session.prompter.room(question) for question in questions)
         return longest + self.options.max_tokens
 
-    def open(self, sources: Sequence[Source], name: str, room: int) -> OpenText:
+    def open(self, sources: Sequence[Source], name: str, room: int) -> OpenDocument:
         """Read sources; what was opened last stays open.
 
         Args:
@@ -132,7 +132,7 @@ class Desk:
             NsaError: If what the user named cannot be read, or nothing is left.
         """
         began = time.monotonic()
-        parsed = Parsed(content, name, self.options)
+        parsed = DocumentCache(content, name, self.options)
         found = parsed.recall()
         if found is None:
             document, notes = self._parse(sources, name)

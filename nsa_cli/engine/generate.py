@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from nsa_cli.config.options import Options
-from nsa_cli.context.tokens import Question, Text
+from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.events import AnswerText, Emit
-from nsa_cli.retrieval.attention import answer_evidence
+from nsa_cli.retrieval.attention import answer_attention
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.generation.generate import decode
 from nsa_models.model_folder import ModelFolder
@@ -47,8 +47,8 @@ class Answer:
 def decode_answer(
     loaded: Loaded,
     cache: KVCache,
-    text: Text,
-    asked: Question,
+    text: TokenizedText,
+    asked: TokenizedQuestion,
     options: Options,
     emit: Emit,
     started: float,
@@ -78,7 +78,7 @@ def decode_answer(
         if step.id in stop_ids:
             reason = "stop"
             break
-        mass += answer_evidence(step.mass)[: len(mass)]
+        mass += answer_attention(step.mass)[: len(mass)]
         piece = decoder.decode(loaded.tokenizer.decode_bytes(step.id))
         if not pieces:
             piece = piece.lstrip()

@@ -14,20 +14,26 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nsa_cli.context.tokens import Question, Text
+from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.documents import Document
 from nsa_cli.documents.location import place
 from nsa_cli.engine.generate import Answer, Loaded, decode_answer
-from nsa_cli.events import Finished, Note
-from nsa_cli.kv_store.block_access import DamagedError
-from nsa_cli.kv_store.windows import Volume
+from nsa_cli.events import AnswerFinished, Note
+from nsa_cli.kv_store.block_access import CorruptBlockError
+from nsa_cli.kv_store.windows import ContextWindow
 from nsa_cli.output.logging import log
 from nsa_cli.results import Match, Passage, Stats, Turn
-from nsa_cli.retrieval.attention import block_scores, rested
+from nsa_cli.retrieval.attention import block_scores, without_attention_sinks
 from nsa_cli.retrieval.bm25 import Bm25
-from nsa_cli.retrieval.citations import best_sentence, cite
-from nsa_cli.retrieval.passages import CLOSE_TOKENS, best_runs, look, passages_of, weigh
-from nsa_cli.retrieval.ranking import block_spans, relevance
+from nsa_cli.retrieval.citations import best_quote, cite
+from nsa_cli.retrieval.passages import (
+    CLOSE_TOKENS,
+    add_answer_attention,
+    best_runs,
+    passages_of,
+    top_passages,
+)
+from nsa_cli.retrieval.ranking import block_spans, hybrid_scores
 from nsa_cli.retrieval.retriever import WINDOWS_TOGETHER, in_full
 from nsa_cli.system import peak_memory_bytes
 from nsa_models.cache.kv_cache import KVCache
@@ -45,7 +51,7 @@ def _with(found: list[Passage], one: Passage | None) -> list[Passage]:
 
 
 @dataclass(slots=True, kw_only=True)
-class OpenText:
+class OpenDocument:
     """A document that was read, open for questions.
 
     Attributes:
@@ -61,9 +67,9 @@ class OpenText:
 
     session: Session
     loaded: Loaded
-    volumes: list[Volume]
+    volumes: list[ContextWindow]
     document: Document
-    text: Text
+    text: TokenizedText
     room: int
     load_seconds: float
     read_seconds: float
@@ -88,14 +94,14 @@ class OpenText:
         return self._words
 
     def scores(self, question: str) -> Tensor:
-        """How well each block goes with a question: (N,); see `relevance`."""
+        """How well each block goes with a question: (N,); see `hybrid_scores`."""
         attention = self.attention(self.session.prompter.question(question))
         config = self.loaded.model.config
-        attention = rested(attention, self.text, config.select_block)
+        attention = without_attention_sinks(attention, self.text, config.select_block)
         few = config.answer_select_count is not None
-        return relevance(attention, self.words.scores(question), few=few)
+        return hybrid_scores(attention, self.words.scores(question), few=few)
 
-    def attention(self, asked: Question) -> Tensor:
+    def attention(self, asked: TokenizedQuestion) -> Tensor:
         """How much attention a question gives each block: (N,); see `block_scores`.
 
         A block of a kept reading that turns out to be damaged is read anew.
@@ -106,15 +112,17 @@ class OpenText:
             found += self._attention(some, asked)
             if len(self.volumes) > 1:
                 for volume in some:
-                    volume.cache.let_go()
+                    volume.cache.release_pages()
         return torch.cat(found)
 
-    def _attention(self, volumes: Sequence[Volume], asked: Question) -> list[Tensor]:
+    def _attention(
+        self, volumes: Sequence[ContextWindow], asked: TokenizedQuestion
+    ) -> list[Tensor]:
         model = self.loaded.model
         caches, texts = [each.cache for each in volumes], [each.text for each in volumes]
         try:
             return block_scores(model, caches, texts, asked)
-        except DamagedError:
+        except CorruptBlockError:
             if len(volumes) > 1:  # one of them, alone it is found out which
                 return [scores for each in volumes for scores in self._attention([each], asked)]
             name = self.document.name
@@ -124,7 +132,7 @@ class OpenText:
             volumes[0].read_again(self.room, name)
             return block_scores(model, [volumes[0].cache], texts, asked)
 
-    def answer(self, question: str, scores: Tensor | None = None) -> Finished:
+    def answer(self, question: str, scores: Tensor | None = None) -> AnswerFinished:
         """Answer a question; the text stays open for the next one.
 
         Args:
@@ -139,7 +147,7 @@ class OpenText:
         question: str,
         instructions: str = "",
         scores: Tensor | None = None,
-    ) -> tuple[Finished, Turn]:
+    ) -> tuple[AnswerFinished, Turn]:
         """Answer a question that may take up earlier ones.
 
         The model sees the earlier questions and answers, and the passage of the last answer
@@ -160,11 +168,11 @@ class OpenText:
         started = time.monotonic()
         if scores is None:
             scores = self.scores(in_full(question, turns))
-        found = look(scores, self.text, self.document, size)
+        found = top_passages(scores, self.text, self.document, size)
         passages = _with(found, turns[-1].passage if turns else None)
         whole = self.text.document_tokens <= CLOSE_TOKENS
         text, answer = self.decode(passages, asked, started, whole=whole)
-        weighed = weigh(passages, answer.mass, text, size)
+        weighed = add_answer_attention(passages, answer.mass, text, size)
         for passage in weighed:
             at = place(self.document.locate(passage.start, passage.end))
             log.info("looked at %s, %.2f of the attention", at, passage.score)
@@ -175,13 +183,13 @@ class OpenText:
             answer.tokens_per_second,
         )
         config = self.loaded.model.config
-        finished = Finished(
+        finished = AnswerFinished(
             answer=answer.text,
             citations=cite(self.document, weighed, answer.text, question),
             model=self.loaded.where.name,
             attention={
-                "reading": asdict(config.reading()),
-                "answering": asdict(config.answering()),
+                "reading": asdict(config.prefill_settings()),
+                "answering": asdict(config.answer_settings()),
             },
             finish_reason=answer.finish_reason,
             stats=self.stats(asked, answer),
@@ -200,7 +208,7 @@ class OpenText:
         found = passages_of(best_runs(self.scores(query), top, 0), self.text, self.document, size)
         matches = []
         for passage in sorted(found, key=lambda each: each.score, reverse=True):
-            start, end = best_sentence(self.document, passage, "", query)
+            start, end = best_quote(self.document, passage, "", query)
             if start < end:
                 at = self.document.locate(start, end)
                 matches.append(
@@ -220,12 +228,12 @@ class OpenText:
     def decode(
         self,
         passages: Sequence[Passage],
-        asked: Question,
+        asked: TokenizedQuestion,
         started: float,
         *,
         whole: bool,
         max_tokens: int | None = None,
-    ) -> tuple[Text, Answer]:
+    ) -> tuple[TokenizedText, Answer]:
         """Decode an answer from some passages, or from all of a text.
 
         Args:
@@ -248,7 +256,10 @@ class OpenText:
         if passages and not whole:
             text = self.session.prompter.excerpts(self.document, passages)
             cache = KVCache(
-                model.config, len(text.ids) + self.room, dtype=model.dtype, device=model.homes
+                model.config,
+                len(text.ids) + self.room,
+                dtype=model.dtype,
+                device=model.layer_devices,
             )
             for _ in prefill(model, text.ids, cache):
                 pass
@@ -260,7 +271,7 @@ class OpenText:
             first.cache.truncate(length)
         return text, answer
 
-    def stats(self, asked: Question, answer: Answer) -> Stats:
+    def stats(self, asked: TokenizedQuestion, answer: Answer) -> Stats:
         """Counts and times of an answer."""
         return Stats(
             document_tokens=self.tokens,

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from nsa_cli.config.options import Options
 from nsa_cli.context.estimate import check_fits, estimate, weights_dtype
 from nsa_cli.context.fit import fit
-from nsa_cli.context.prompt import Prompter
-from nsa_cli.context.tokens import ANSWER_ROOM, Text, joined
+from nsa_cli.context.prompt import PromptBuilder
+from nsa_cli.context.tokens import ANSWER_ROOM, TokenizedText, joined
 from nsa_cli.documents import Document
 from nsa_cli.engine.generate import Loaded
-from nsa_cli.engine.open_document import OpenText
+from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import Emit, Note
 from nsa_cli.kv_store.prefill import open_store
-from nsa_cli.kv_store.windows import read_volumes
+from nsa_cli.kv_store.windows import prefill_windows
 from nsa_cli.output.logging import log
 from nsa_cli.results import Estimate
 from nsa_cli.retrieval.passages import CLOSE_TOKENS
@@ -47,7 +47,7 @@ class Session:
         self._weights = ":".join(filter(None, (where.fingerprint, options.quantization)))
         self._loaded: Loaded | None = None
         self.tokenizer = Tokenizer.from_folder(where.folder)
-        self.prompter = Prompter(self.tokenizer, options.system)
+        self.prompter = PromptBuilder(self.tokenizer, options.system)
 
     @property
     def context(self) -> int | None:
@@ -55,7 +55,7 @@ class Session:
         held = self._loaded
         return None if held is None else held.model.config.max_position_embeddings
 
-    def read(self, document: Document, room: int) -> OpenText:
+    def read(self, document: Document, room: int) -> OpenDocument:
         """Read a document, as much of it as is not kept.
 
         Args:
@@ -75,7 +75,7 @@ class Session:
         if longest + wide <= loaded.model.config.max_position_embeddings:
             room = max(room, min(wide, ANSWER_ROOM))
         started = time.monotonic()
-        volumes = read_volumes(
+        volumes = prefill_windows(
             loaded.model,
             (self._weights, self.tokenizer.fingerprint),
             texts,
@@ -86,7 +86,7 @@ class Session:
             sparing=sum(text.document_tokens for text in texts) > CLOSE_TOKENS,
             named=self._where.name,
         )
-        opened = OpenText(
+        opened = OpenDocument(
             session=self,
             loaded=loaded,
             volumes=volumes,
@@ -114,10 +114,12 @@ class Session:
         _, texts, config = self._fit(document, room)
         return self._plan(texts, config)
 
-    def _fit(self, document: Document, room: int) -> tuple[Document, list[Text], NSAConfig]:
+    def _fit(
+        self, document: Document, room: int
+    ) -> tuple[Document, list[TokenizedText], NSAConfig]:
         return fit(self._where, self.prompter, document, room, self.options, self.emit)
 
-    def _plan(self, texts: Sequence[Text], config: NSAConfig) -> Estimate:
+    def _plan(self, texts: Sequence[TokenizedText], config: NSAConfig) -> Estimate:
         """What reading will take; what is kept from earlier counts as read."""
         store = open_store(
             config,
@@ -126,7 +128,7 @@ class Session:
             self.tokenizer.fingerprint,
             self.options,
         )
-        found = [] if store is None else [store.find(text.ids) for text in texts]
+        found = [] if store is None else [store.match_prefix(text.ids) for text in texts]
         return estimate(
             config,
             self._where.folder,

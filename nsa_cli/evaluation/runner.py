@@ -21,12 +21,12 @@ from nsa_cli.engine.engine import Desk
 from nsa_cli.evaluation.gold_rank import best_rank, gold_blocks
 from nsa_cli.evaluation.metrics import Score, overlap_rank, score
 from nsa_cli.evaluation.suites import Plan, Wanted
-from nsa_cli.events import AnswerText, Event, Note, Overall
+from nsa_cli.events import AnswerText, BatchProgress, Event, Note
 from nsa_models.errors import DoesNotFitError
 from nsa_models.tasks import Example
 
 if TYPE_CHECKING:
-    from nsa_cli.engine.open_document import OpenText
+    from nsa_cli.engine.open_document import OpenDocument
     from nsa_cli.results import Citation
     from nsa_models.modeling.model import NSALanguageModel
 
@@ -63,7 +63,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class QuestionResult:
     """One question, and what came of it.
 
     Attributes:
@@ -102,7 +102,7 @@ class Record:
     read_seconds: float
     answer_seconds: float
 
-    def without_depth(self) -> Record:
+    def without_depth(self) -> QuestionResult:
         """The same, to be counted with those at other depths."""
         return replace(self, depth=None)
 
@@ -114,7 +114,7 @@ def evaluate(
     emit: Callable[[Event], None],
     *,
     bm25: bool = False,
-) -> Iterator[Record]:
+) -> Iterator[QuestionResult]:
     """Ask everything that is planned, of each model and attention, with each budget of blocks.
 
     Args:
@@ -153,10 +153,10 @@ def evaluate(
         desk = desks.pop(0)  # the memory of the one before goes
         named = f"{desk.where.name}, {attention_of(desk.options)}"
         for text, weight in zip(wanted, work, strict=True):
-            emit(Overall(done=done, total=total, name=f"{text.name}, {named}"))
+            emit(BatchProgress(done=done, total=total, name=f"{text.name}, {named}"))
             yield from _ask(plan, text, desk, blocks, bm25=bm25)
             done += weight
-    emit(Overall(done=total, total=total, name=""))
+    emit(BatchProgress(done=total, total=total, name=""))
 
 
 def attention_of(options: Options) -> str:
@@ -183,7 +183,7 @@ def _refuse_too_long(desk: Desk, length: int) -> None:
 
 def _ask(
     plan: Plan, wanted: Wanted, desk: Desk, blocks: Sequence[Blocks], *, bm25: bool
-) -> Iterator[Record]:
+) -> Iterator[QuestionResult]:
     from nsa_cli.retrieval.ranking import block_spans
 
     session, prompter = desk.session, desk.session.prompter
@@ -210,7 +210,7 @@ def _ask(
 
 
 def _record(
-    opened: OpenText,
+    opened: OpenDocument,
     wanted: Wanted,
     setting: Setting,
     example: Example,
@@ -218,14 +218,14 @@ def _record(
     lines: Sequence[int],
     *,
     bm25: bool,
-) -> Record:
+) -> QuestionResult:
     began = time.monotonic()
     scores = opened.scores(example.question)
     finished = opened.answer(example.question, scores)
     seconds = time.monotonic() - began
     gold = gold_blocks(spans, example.evidence)
     quotes = [quoted(opened.document.text, each, lines) for each in finished.citations]
-    return Record(
+    return QuestionResult(
         setting=setting,
         suite=wanted.suite,
         length=wanted.length,

@@ -11,16 +11,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nsa_cli.kv_store.integrity import Checks, crc
+from nsa_cli.kv_store.integrity import BlockChecksums, crc
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
 
 
-class DamagedError(Exception):
+class CorruptBlockError(Exception):
     """A block of a kept reading is not what was written."""
 
 
-class Ledger:
+class BlockAccess:
     """Counts what attention touches of the tokens that a cache holds now.
 
     Args:
@@ -29,7 +29,7 @@ class Ledger:
         checks: (N, L, G, 2) checksums of each block's keys and values; None to check nothing.
     """
 
-    def __init__(self, cache: KVCache, size: int, checks: Checks | None = None) -> None:
+    def __init__(self, cache: KVCache, size: int, checks: BlockChecksums | None = None) -> None:
         self._cache = cache
         self._size = size
         self._checks = checks
@@ -79,7 +79,7 @@ class Ledger:
         part = slice(block * self._size, min((block + 1) * self._size, self._length))
         for number, tensor in enumerate((self._cache.keys, self._cache.values)):
             if crc(tensor[layer][0, group, part]) != self._checks[block, layer, group, number]:
-                raise DamagedError(f"layer {layer}, group {group}, block {block}")
+                raise CorruptBlockError(f"layer {layer}, group {group}, block {block}")
 
     def _summary_bytes(self, settings: AttentionSettings) -> int:
         """Bytes of one layer's summaries."""

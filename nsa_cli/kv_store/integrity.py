@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nsa_models.cache.kv_cache import KVCache
 
-Checks = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint32]]
+BlockChecksums = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint32]]
 
 
 def crc(tensor: Tensor, before: int = 0) -> int:
@@ -22,7 +22,7 @@ def crc(tensor: Tensor, before: int = 0) -> int:
     return zlib.crc32(tensor.view(torch.uint8).numpy().data, before)
 
 
-def block_checks(cache: KVCache, size: int, start: int, stop: int) -> Checks:
+def block_checksums(cache: KVCache, size: int, start: int, stop: int) -> BlockChecksums:
     """Checksums of the blocks of the tokens from `start`, a block's first, to `stop`."""
     layers, _, groups = cache.shape[:3]
     blocks = range(start, stop, size)

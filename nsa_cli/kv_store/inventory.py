@@ -30,7 +30,7 @@ _MOST_SOURCES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class StoredEntry:
     """A reading that is kept.
 
     Attributes:
@@ -54,7 +54,7 @@ class Kept:
     folder: Path
 
 
-def describe(folder: Path, document: Document, model: str) -> None:
+def write_label(folder: Path, document: Document, model: str) -> None:
     """Note what a reading is of; a disk that cannot take it is no reason to fail."""
     sources = list(dict.fromkeys(piece.source for piece in document.pieces))[:_MOST_SOURCES]
     about = {"name": document.name, "sources": sources, "model": model}
@@ -69,7 +69,7 @@ def describe(folder: Path, document: Document, model: str) -> None:
             partial.unlink()
 
 
-def kept_readings() -> list[Kept]:
+def stored_entries() -> list[StoredEntry]:
     """All readings that are kept, the one used last first."""
     found = []
     for manifest in readings_folder().glob("*/manifest.json"):
@@ -80,7 +80,7 @@ def kept_readings() -> list[Kept]:
         except OSError:  # removed meanwhile
             continue
         found.append(
-            Kept(
+            StoredEntry(
                 id=folder.name[:8],
                 name=str(about.get("name", "")),
                 sources=tuple(str(source) for source in about.get("sources", ())),
@@ -112,13 +112,13 @@ def disk_bytes(folder: Path) -> int:
     return total
 
 
-def pick(ids: Sequence[str]) -> list[Kept]:
+def find_entries(ids: Sequence[str]) -> list[StoredEntry]:
     """Readings by the beginnings of their ids.
 
     Raises:
         UsageError: If one names no reading, or several.
     """
-    readings = kept_readings()
+    readings = stored_entries()
     picked = []
     for wanted in ids:
         found = [kept for kept in readings if kept.folder.name.startswith(wanted.lower())]

@@ -16,13 +16,13 @@ import torch
 
 from nsa_cli.context.tokens import ANSWER_ROOM, Ids
 from nsa_cli.events import Event, Note, Progress
-from nsa_cli.kv_store.block_access import Ledger
-from nsa_cli.kv_store.integrity import Checks
-from nsa_cli.kv_store.store import FORMAT, ReadingStore, Stored, copy_tokens
+from nsa_cli.kv_store.block_access import BlockAccess
+from nsa_cli.kv_store.integrity import BlockChecksums
+from nsa_cli.kv_store.store import FORMAT, KVStore, StoredPrefix, copy_tokens
 from nsa_cli.kv_store.write_behind import WriteBehind
 from nsa_cli.system import memory_limit, resident_bytes
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.cache.offloaded import StreamedCache
+from nsa_models.cache.offloaded import OffloadedCache
 from nsa_models.cache.placement import new_cache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import NsaError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def open_store(
     config: NSAConfig, dtype: torch.dtype, weights: str, tokenizer: str, options: Options
-) -> ReadingStore | None:
+) -> KVStore | None:
     """The readings kept of one model and one way of reading, or None if none are to be kept.
 
     Args:
@@ -53,19 +53,19 @@ def open_store(
     facts = [
         weights,
         tokenizer,
-        asdict(config.reading()),
-        asdict(config.answering()),
+        asdict(config.prefill_settings()),
+        asdict(config.answer_settings()),
         config.rope_parameters,
         str(dtype),
     ]
     if config.rope_factors is not None:
         facts.append(config.rope_factors)
     fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return ReadingStore(readings_folder(), fingerprint, config, dtype, options.cache_limit_bytes)
+    return KVStore(readings_folder(), fingerprint, config, dtype, options.cache_limit_bytes)
 
 
 @dataclass(slots=True, kw_only=True)
-class Readings:
+class Prefiller:
     """Reads texts with one model.
 
     Attributes:
@@ -78,12 +78,12 @@ class Readings:
     """
 
     model: NSALanguageModel
-    store: ReadingStore | None
+    store: KVStore | None
     emit: Callable[[Event], None]
     memory_bytes: int = 2**62
     tokens: int = 0
-    ledger: Ledger | None = None
-    _checks: Checks | None = None
+    ledger: BlockAccess | None = None
+    _checks: BlockChecksums | None = None
 
     @classmethod
     def open(
@@ -93,7 +93,7 @@ class Readings:
         tokenizer: str,
         options: Options,
         emit: Callable[[Event], None],
-    ) -> Readings:
+    ) -> Prefiller:
         """Readings of one model; `weights` and `tokenizer` are fingerprints."""
         store = open_store(model.config, model.dtype, weights, tokenizer, options)
         return cls(
@@ -116,7 +116,7 @@ class Readings:
         self.tokens = len(ids)
         cache, reused = self._read(ids, room, name, sparing)
         size = self.model.config.select_block
-        self.ledger = Ledger(cache, size, self._checks)
+        self.ledger = BlockAccess(cache, size, self._checks)
         return cache, reused
 
     def _read(self, ids: Ids, room: int, name: str, sparing: bool) -> tuple[KVCache, int]:
@@ -150,9 +150,9 @@ class Readings:
     def _new_cache(self, capacity: int, host: KVCache | None = None) -> KVCache:
         """A cache where the model is, or streamed there from `host` if it does not fit."""
         model = self.model
-        return new_cache(model.config, capacity, model.dtype, model.homes, host=host)
+        return new_cache(model.config, capacity, model.dtype, model.layer_devices, host=host)
 
-    def _kept(self, store: ReadingStore, ids: Ids, room: int, name: str) -> tuple[KVCache, int]:
+    def _kept(self, store: KVStore, ids: Ids, room: int, name: str) -> tuple[KVCache, int]:
         complete, live = self._complete(store, ids), None
         reused = len(ids)
         if complete is None:
@@ -176,24 +176,24 @@ class Readings:
             copy_tokens(complete, cache, 0, length)
         return cache
 
-    def _complete(self, store: ReadingStore, ids: Ids) -> KVCache | None:
+    def _complete(self, store: KVStore, ids: Ids) -> KVCache | None:
         """A kept reading of exactly these ids, whole, mapped for answering."""
-        for shared, stored in store.find(ids):
+        for shared, stored in store.match_prefix(ids):
             if shared == len(ids) == len(stored.ids):
                 cache = store.open(stored, writable=False)
                 if cache.length == len(ids):
                     return cache
         return None
 
-    def _unchecked(self, store: ReadingStore, ids: Ids) -> tuple[KVCache, Checks] | None:
+    def _unchecked(self, store: KVStore, ids: Ids) -> tuple[KVCache, BlockChecksums] | None:
         """A kept reading of exactly these ids, to be checked block by block."""
-        for shared, stored in store.find(ids):
+        for shared, stored in store.match_prefix(ids):
             if shared == len(ids) == len(stored.ids):
                 return store.open_unchecked(stored)
         return None
 
     @contextmanager
-    def _writing(self, store: ReadingStore, ids: Ids, name: str) -> Iterator[None]:
+    def _writing(self, store: KVStore, ids: Ids, name: str) -> Iterator[None]:
         lock = store.lock(ids)
         try:
             lock.acquire(timeout=0)
@@ -205,7 +205,7 @@ class Readings:
         finally:
             lock.release()
 
-    def _write(self, store: ReadingStore, ids: Ids, room: int, name: str) -> tuple[KVCache, int]:
+    def _write(self, store: KVStore, ids: Ids, room: int, name: str) -> tuple[KVCache, int]:
         """Read and keep a text, going on from the longest first part that is kept.
 
         Returns:
@@ -221,7 +221,7 @@ class Readings:
         own, kept = self._resume(store, ids)
         reused = start = kept.length
         live = self._new_cache(len(ids) + room, kept) if self._apart else kept
-        if self._apart and not isinstance(live, StreamedCache):
+        if self._apart and not isinstance(live, OffloadedCache):
             copy_tokens(kept, live, 0, start)
             with WriteBehind(store, own, live, kept, self.memory_bytes) as writer:
                 for done in self._segments(ids, live, name):
@@ -229,36 +229,36 @@ class Readings:
                     start = done
             return live, reused
         for done in self._segments(ids, live, name):
-            if isinstance(live, StreamedCache):  # its tokens are written into the mapping
+            if isinstance(live, OffloadedCache):  # its tokens are written into the mapping
                 live.settle()
                 kept.length = done
-                kept.learn(live)
+                kept.copy_compressors(live)
             store.commit(own, kept, start)
             start = done
             if live is kept and resident_bytes() > self.memory_bytes:
-                kept.let_go()
+                kept.release_pages()
         del live  # its room on the device goes before the next one's comes
         return self._placed(store.open(own, writable=False), room), reused
 
-    def _resume(self, store: ReadingStore, ids: Ids) -> tuple[Stored, KVCache]:
+    def _resume(self, store: KVStore, ids: Ids) -> tuple[StoredPrefix, KVCache]:
         """The reading to go on with: this text's own, or a new one with a kept first part."""
         block = self.model.config.select_block
-        for shared, stored in store.find(ids):
+        for shared, stored in store.match_prefix(ids):
             same = np.array_equal(stored.ids, ids)
             if not same and (shared < block or not self._read_alike(len(stored.ids), len(ids))):
                 continue
             cache = store.open(stored, writable=same)
             if same:
-                store.rewind(stored, cache.length)
+                store.truncate(stored, cache.length)
                 return stored, cache
             usable = min(shared, cache.length) // block * block
             if usable:
-                own = store.create(ids)
+                own = store.allocate(ids)
                 target = store.open(own, writable=True)
                 copy_tokens(cache, target, 0, usable)
                 store.commit(own, target, 0)
                 return own, target
-        own = store.create(ids)
+        own = store.allocate(ids)
         return own, store.open(own, writable=True)
 
     def _read_alike(self, tokens: int, others: int) -> bool:

@@ -39,8 +39,8 @@ from torch import Tensor
 from nsa_cli.context.tokens import ANSWER_ROOM, Ids
 from nsa_cli.kv_store.integrity import (
     JOURNAL_BODY,
-    Checks,
-    block_checks,
+    BlockChecksums,
+    block_checksums,
     checksum,
     read_journal,
     strips,
@@ -54,7 +54,7 @@ FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class StoredPrefix:
     """A reading found on disk: its folder, its ids, and how many tokens are claimed whole."""
 
     folder: Path
@@ -62,7 +62,7 @@ class Stored:
     claimed: int
 
 
-class ReadingStore:
+class KVStore:
     """The readings of one model with one way of reading.
 
     Args:
@@ -86,7 +86,7 @@ class ReadingStore:
         self.config = config
         self.dtype = dtype
         self.limit_bytes = limit_bytes
-        answering = config.answering()
+        answering = config.answer_settings()
         self.choosing = None if answering.dense else answering
 
     def folder(self, ids: Ids) -> Path:
@@ -94,7 +94,7 @@ class ReadingStore:
         digest = hashlib.sha256(f"{FORMAT} {self.fingerprint} ".encode() + ids.tobytes())
         return self.root / digest.hexdigest()[:32]
 
-    def find(self, ids: Ids) -> list[tuple[int, Stored]]:
+    def match_prefix(self, ids: Ids) -> list[tuple[int, StoredPrefix]]:
         """Readings that share a first part with `ids`, and its length, the longest first."""
         found = []
         for manifest in self.root.glob("*/manifest.json"):
@@ -118,7 +118,7 @@ class ReadingStore:
                 found = form
         return found
 
-    def _stored(self, folder: Path) -> Stored | None:
+    def _stored(self, folder: Path) -> StoredPrefix | None:
         """Read a folder's small files; None unless they are whole and of this fingerprint."""
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
@@ -131,13 +131,13 @@ class ReadingStore:
         if self.folder(ids) != folder or size != self._tensor_bytes(len(ids)):
             return None
         records = read_journal(folder)
-        return Stored(folder=folder, ids=ids, claimed=records[-1].tokens if records else 0)
+        return StoredPrefix(folder=folder, ids=ids, claimed=records[-1].tokens if records else 0)
 
     def _tensor_bytes(self, tokens: int) -> int:
         shape = cache_shape(self.config, tokens + ANSWER_ROOM)
         return 2 * int(np.prod(shape)) * self.dtype.itemsize
 
-    def open(self, stored: Stored, *, writable: bool) -> KVCache:
+    def open(self, stored: StoredPrefix, *, writable: bool) -> KVCache:
         """Map a reading; tokens whose checksum does not hold are not counted.
 
         A mapping that is not writable is private: what the answer appends stays in memory.
@@ -153,7 +153,7 @@ class ReadingStore:
         _mark_used(stored)
         return cache
 
-    def open_unchecked(self, stored: Stored) -> tuple[KVCache, Checks] | None:
+    def open_unchecked(self, stored: StoredPrefix) -> tuple[KVCache, BlockChecksums] | None:
         """Map a reading for an answer that touches little of it, and checks what it touches.
 
         Returns:
@@ -176,7 +176,7 @@ class ReadingStore:
         checks = checks.reshape(-1, layers, groups, 2)
         cache = self._map(stored.folder / "tensors.bin", len(stored.ids), shared=False)
         cache.length = len(stored.ids)
-        summaries = cache.trust_summaries(self.choosing)
+        summaries = cache.adopt_summaries(self.choosing)
         start = 0
         for record in records:
             rows = checks[start // size : -(-record.tokens // size)]
@@ -228,7 +228,7 @@ class ReadingStore:
         self.root.mkdir(parents=True, exist_ok=True)
         return filelock.FileLock(self.root / f"{self.folder(ids).name}.lock")
 
-    def create(self, ids: Ids) -> Stored:
+    def allocate(self, ids: Ids) -> StoredPrefix:
         """Make an empty reading with its room on disk set aside; the caller holds the lock.
 
         Raises:
@@ -243,7 +243,7 @@ class ReadingStore:
                 f"its {needed / 1e9:.2f} GB are more than the limit of "
                 f"{self.limit_bytes / 1e9:.2f} GB (--cache-limit)",
             )
-        self.make_room(needed)
+        self.evict(needed)
         folder.mkdir(parents=True)
         try:
             self._reserve(folder / "tensors.bin", len(ids))
@@ -261,7 +261,7 @@ class ReadingStore:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return Stored(folder=folder, ids=ids, claimed=0)
+        return StoredPrefix(folder=folder, ids=ids, claimed=0)
 
     def _data_bytes(self, tokens: int) -> int:
         shape = cache_shape(self.config, tokens)
@@ -297,10 +297,10 @@ class ReadingStore:
                     for number in range(layers * batch * groups):
                         os.posix_fallocate(file.fileno(), number * strip, filled)
 
-    def commit(self, stored: Stored, cache: KVCache, start: int) -> None:
+    def commit(self, stored: StoredPrefix, cache: KVCache, start: int) -> None:
         """JournalRecord that the tokens from `start` to the cache's end are written whole."""
         size, summaries = self.config.select_block, 0
-        checks = block_checks(cache, size, start, cache.length)
+        checks = block_checksums(cache, size, start, cache.length)
         if self.choosing is not None:
             first, stop = self._complete(start), self._complete(cache.length)
             summaries = strips_crc(cache.summaries(self.choosing), first, stop)
@@ -312,7 +312,7 @@ class ReadingStore:
         with (stored.folder / "journal.bin").open("ab") as file:
             file.write(body + struct.pack("<I", zlib.crc32(body)))
 
-    def rewind(self, stored: Stored, length: int) -> None:
+    def truncate(self, stored: StoredPrefix, length: int) -> None:
         """Forget journal records past `length` tokens."""
         kept = [record for record in read_journal(stored.folder) if record.tokens <= length]
         with (stored.folder / "journal.bin").open("wb") as file:
@@ -320,7 +320,7 @@ class ReadingStore:
                 body = JOURNAL_BODY.pack(*record)
                 file.write(body + struct.pack("<I", zlib.crc32(body)))
 
-    def make_room(self, needed: int) -> None:
+    def evict(self, needed: int) -> None:
         """Remove the readings used longest ago until `needed` more bytes fit the limit."""
         folders = [folder for folder in self.root.glob("*") if folder.is_dir()]
         used = {folder: _last_use(folder) for folder in folders}
@@ -340,7 +340,7 @@ def _last_use(folder: Path) -> float:
         return 0.0
 
 
-def _mark_used(stored: Stored) -> None:
+def _mark_used(stored: StoredPrefix) -> None:
     with suppress(OSError):  # a read-only disk, or a reading removed since it was found
         os.utime(stored.folder / "manifest.json")
 

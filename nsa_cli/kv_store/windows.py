@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nsa_cli.config.options import Options
-from nsa_cli.context.tokens import Text
+from nsa_cli.context.tokens import TokenizedText
 from nsa_cli.documents import Document
 from nsa_cli.events import Emit, Event, Progress
 from nsa_cli.kv_store import inventory
-from nsa_cli.kv_store.block_access import Ledger
-from nsa_cli.kv_store.prefill import Readings
+from nsa_cli.kv_store.block_access import BlockAccess
+from nsa_cli.kv_store.prefill import Prefiller
 from nsa_cli.output.logging import log
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.modeling.model import NSALanguageModel
 
 
 @dataclass(slots=True, kw_only=True)
-class Volume:
+class ContextWindow:
     """A text, or a part of a long one, that was read.
 
     Attributes:
@@ -32,13 +32,13 @@ class Volume:
         reused_tokens: Tokens that did not have to be read.
     """
 
-    text: Text
-    readings: Readings
+    text: TokenizedText
+    readings: Prefiller
     cache: KVCache
     reused_tokens: int
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> BlockAccess:
         """What is touched of it."""
         assert self.readings.ledger is not None
         return self.readings.ledger
@@ -48,10 +48,10 @@ class Volume:
         self.cache, self.reused_tokens = self.readings.read(self.text.ids, room, name)
 
 
-def read_volumes(
+def prefill_windows(
     model: NSALanguageModel,
     fingerprints: tuple[str, str],
-    texts: Sequence[Text],
+    texts: Sequence[TokenizedText],
     document: Document,
     room: int,
     options: Options,
@@ -59,7 +59,7 @@ def read_volumes(
     *,
     sparing: bool,
     named: str,
-) -> list[Volume]:
+) -> list[ContextWindow]:
     """Read the volumes of a text, as much of them as is not kept.
 
     Args:
@@ -70,11 +70,11 @@ def read_volumes(
         room: Tokens that the longest question and its answer need behind each.
         options: How to read.
         emit: Is told how far all of it has come.
-        sparing: Whether only blocks that are attended to need be whole; see `Readings.read`.
+        sparing: Whether only blocks that are attended to need be whole; see `Prefiller.read`.
         named: What the model is called where readings are listed.
     """
     total = sum(len(text.ids) for text in texts)
-    volumes: list[Volume] = []
+    volumes: list[ContextWindow] = []
     for text in texts:
         before = sum(len(volume.text.ids) for volume in volumes)
 
@@ -83,13 +83,15 @@ def read_volumes(
                 event = replace(event, done=before + event.done, total=total)
             emit(event)
 
-        readings = Readings.open(model, *fingerprints, options, shown)
+        readings = Prefiller.open(model, *fingerprints, options, shown)
         cache, reused = readings.read(text.ids, room, document.name, sparing=sparing)
-        volumes.append(Volume(text=text, readings=readings, cache=cache, reused_tokens=reused))
+        volumes.append(
+            ContextWindow(text=text, readings=readings, cache=cache, reused_tokens=reused)
+        )
         if len(texts) > 1:  # few are in memory at a time, however many there are
-            cache.let_go()
+            cache.release_pages()
         if readings.store is not None:
             folder = readings.store.folder(text.ids)
             log.info("kept in %s", folder)
-            inventory.describe(folder, document, named)
+            inventory.write_label(folder, document, named)
     return volumes

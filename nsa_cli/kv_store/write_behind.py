@@ -8,7 +8,7 @@ from types import TracebackType
 
 import torch
 
-from nsa_cli.kv_store.store import ReadingStore, Stored, copy_tokens
+from nsa_cli.kv_store.store import KVStore, StoredPrefix, copy_tokens
 from nsa_cli.system import resident_bytes
 from nsa_models.cache.kv_cache import KVCache
 
@@ -29,14 +29,16 @@ class WriteBehind:
     """
 
     def __init__(
-        self, store: ReadingStore, own: Stored, live: KVCache, kept: KVCache, memory_bytes: int
+        self, store: KVStore, own: StoredPrefix, live: KVCache, kept: KVCache, memory_bytes: int
     ) -> None:
         self._store, self._own, self._live, self._kept = store, own, live, kept
         self._memory_bytes = memory_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nsa-write")
         self._waiting: list[Future[None]] = []
         self._broken = False
-        self._streams = [torch.cuda.Stream(home) for home in set(live.homes) if home.type == "cuda"]
+        self._streams = [
+            torch.cuda.Stream(home) for home in set(live.layer_devices) if home.type == "cuda"
+        ]
 
     def __enter__(self) -> WriteBehind:
         return self
@@ -82,8 +84,8 @@ class WriteBehind:
                 stream.wait_event(event)
                 streams.enter_context(torch.cuda.stream(stream))
             copy_tokens(self._live, self._kept, start, stop)
-        self._kept.learn(self._live)
+        self._kept.copy_compressors(self._live)
         self._store.commit(self._own, self._kept, start)
         if resident_bytes() > self._memory_bytes:
-            self._kept.let_go()
+            self._kept.release_pages()
         self._broken = False

@@ -15,16 +15,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from nsa_cli.context.tokens import Question, Text
+from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.retrieval.passages import CLOSE_TOKENS, blocks_per
-from nsa_models.cache.kv_cache import KVCache, SideBySide
+from nsa_models.cache.kv_cache import CacheBatch, KVCache
 from nsa_models.modeling.model import NSALanguageModel
 
 BACKGROUND = 2.0
 """How many times the attention of the instruction's tokens counts as ordinary."""
 
 
-def question_evidence(
+def question_attention(
     mass: Tensor, instruction: int, question: int, weights: Tensor | None = None
 ) -> Tensor:
     """Surplus attention that a question gives each block: (N,).
@@ -43,13 +43,16 @@ def question_evidence(
     return surplus.sum(dim=(0, 1))
 
 
-def answer_evidence(mass: Tensor) -> Tensor:
+def answer_attention(mass: Tensor) -> Tensor:
     """Attention that a token of the answer gives each block, squared: (N,) of (L, H, N)."""
     return mass.square().sum(dim=(0, 1))
 
 
 def block_scores(
-    model: NSALanguageModel, caches: Sequence[KVCache], texts: Sequence[Text], asked: Question
+    model: NSALanguageModel,
+    caches: Sequence[KVCache],
+    texts: Sequence[TokenizedText],
+    asked: TokenizedQuestion,
 ) -> list[Tensor]:
     """How much attention a question gives each block of some texts: (N,) each.
 
@@ -73,8 +76,8 @@ def block_scores(
         with torch.inference_mode():
             output = model(
                 ids.expand(len(caches), -1),
-                cache=caches[0] if len(caches) == 1 else SideBySide(caches),
-                settings=replace(model.config.answering(), select_tile=size),
+                cache=caches[0] if len(caches) == 1 else CacheBatch(caches),
+                settings=replace(model.config.answer_settings(), select_tile=size),
                 last_logits=0,
                 return_mass=True,
             )
@@ -84,7 +87,7 @@ def block_scores(
     found = []
     for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
         mass = output.mass[:, row]
-        evidence = question_evidence(mass, asked.instruction, asked.asked, model.evidence)
+        evidence = question_attention(mass, asked.instruction, asked.asked, model.evidence)
         scores = evidence.cpu()[: -(-length // size)]
         for block in range(len(scores)):
             if text.span(block * size, min((block + 1) * size, length)) is None:
@@ -93,7 +96,7 @@ def block_scores(
     return found
 
 
-def rested(scores: Tensor, text: Text, size: int) -> Tensor:
+def without_attention_sinks(scores: Tensor, text: TokenizedText, size: int) -> Tensor:
     """Scores of blocks without those on which attention rests whatever is asked.
 
     Heads rest on the first tokens and on the last ones of what was read, so that attention there

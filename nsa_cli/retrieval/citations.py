@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 from nsa_cli.documents import Document
 from nsa_cli.results import Citation, Passage
-from nsa_cli.retrieval.sentences import is_figure, sentences, word_weight, words
+from nsa_cli.retrieval.sentences import content_words, is_figure, sentences, word_weight
 
 
-def bears_out(answer: str, question: str, passage: str) -> bool:
+def is_supported(answer: str, question: str, passage: str) -> bool:
     """Whether what an answer adds to its question is found in a passage.
 
     All figures of the answer must be there, and two thirds of the content words that the
     question did not have; where the answer adds none, two thirds of all it says. A path or an
     identifier says as much as two words.
     """
-    said, there = words(answer), words(passage)
+    said, there = content_words(answer), content_words(passage)
     flat = " ".join(passage.casefold().split())
-    new = said - words(question) or said
+    new = said - content_words(question) or said
     if not new:
         return False
     figures = {word for word in new if is_figure(word)}
@@ -50,7 +50,7 @@ def cite(
     """
     cited = []
     for passage in passages:
-        start, end = best_sentence(document, passage, answer, question)
+        start, end = best_quote(document, passage, answer, question)
         if start == end:
             continue
         place = document.locate(start, end)
@@ -62,7 +62,7 @@ def cite(
                 line_start=place.line_start,
                 line_end=place.line_end,
                 quote=document.text[start:end],
-                verified=bears_out(answer, question, document.text[passage.start : passage.end]),
+                verified=is_supported(answer, question, document.text[passage.start : passage.end]),
                 score=round(passage.score, 4),
                 unit=place.unit,
             )
@@ -71,17 +71,15 @@ def cite(
     return tuple(cited[:at_most])
 
 
-def best_sentence(
-    document: Document, passage: Passage, answer: str, question: str
-) -> tuple[int, int]:
+def best_quote(document: Document, passage: Passage, answer: str, question: str) -> tuple[int, int]:
     """The sentence of a passage that shares most with answer and question, as characters.
 
     It lies in one piece of the document; the range is empty where there is none.
     """
-    said, asked = words(answer), words(question)
+    said, asked = content_words(answer), content_words(question)
 
     def worth(span: tuple[int, int]) -> float:
-        here = words(document.text[span[0] : span[1]])
+        here = content_words(document.text[span[0] : span[1]])
         new = (here & said) - asked
         figures = sum(is_figure(word) for word in new)
         total = 2.0 * word_weight(new) + 2.0 * figures + len(here & asked)

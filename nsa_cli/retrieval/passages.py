@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from nsa_cli.context.tokens import Text
+from nsa_cli.context.tokens import TokenizedText
 from nsa_cli.documents import Document
 from nsa_cli.results import Passage
 
@@ -29,7 +29,9 @@ _LINE_REACH = 400
 """Characters by which a passage is widened at most to take in a line whole."""
 
 
-def look(scores: Tensor, text: Text, document: Document, size: int) -> list[Passage]:
+def top_passages(
+    scores: Tensor, text: TokenizedText, document: Document, size: int
+) -> list[Passage]:
     """The passages that a question lights on.
 
     Args:
@@ -54,7 +56,7 @@ def blocks_per(size: int) -> int:
 
 
 def passages_of(
-    runs: Sequence[tuple[int, int, float]], text: Text, document: Document, size: int
+    runs: Sequence[tuple[int, int, float]], text: TokenizedText, document: Document, size: int
 ) -> list[Passage]:
     """Runs of blocks as passages of the document, with shares of the scores.
 
@@ -89,11 +91,13 @@ def _passages(spans: Sequence[tuple[int, int, float]], text: str) -> list[Passag
     return passages
 
 
-def weigh(passages: Sequence[Passage], mass: Tensor, text: Text, size: int = 64) -> list[Passage]:
+def add_answer_attention(
+    passages: Sequence[Passage], mass: Tensor, text: TokenizedText, size: int = 64
+) -> list[Passage]:
     """Add to each passage's share of the question's attention that of the answer's.
 
     Args:
-        passages: From `look`.
+        passages: From `top_passages`.
         mass: (N,) from the answer, over the blocks of `text`.
         text: What the answer was decoded from.
         size: Tokens of a block.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from nsa_cli.context.tokens import Text
+    from nsa_cli.context.tokens import TokenizedText
 
 
 _NEIGHBOUR = 0.3
@@ -25,7 +25,7 @@ _BESIDE_FEW = 3.0
 100 answers at 8k and 30k tokens, and 86 to 91 where both count alike (README, Measured)."""
 
 
-def block_spans(text: Text, size: int) -> list[tuple[int, int]]:
+def block_spans(text: TokenizedText, size: int) -> list[tuple[int, int]]:
     """Characters of each selection block; an empty range where there is none of the document.
 
     Args:
@@ -37,7 +37,7 @@ def block_spans(text: Text, size: int) -> list[tuple[int, int]]:
     return [span or (0, 0) for span in spans]
 
 
-def relevance(attention: Tensor, words: Tensor, *, few: bool = False) -> Tensor:
+def hybrid_scores(attention: Tensor, words: Tensor, *, few: bool = False) -> Tensor:
     """How well each block goes with a question: (N,), 0 or more.
 
     Args:

@@ -164,7 +164,7 @@ _COMMON = frozenset(
 )
 
 
-def words(text: str) -> set[str]:
+def content_words(text: str) -> set[str]:
     """Content words and figures of a text, folded for comparison."""
     found = (match.group().rstrip(".:'’-<>").casefold() for match in _WORD.finditer(text))
     return {word for word in found if word and word not in _COMMON}

@@ -16,18 +16,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nsa_cli.answering.chat import ROOM, Chat
-from nsa_cli.caches.answers import Answers
+from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.engine import Desk
-from nsa_cli.events import AnswerText, Event, Finished, Progress
-from nsa_cli.serve.documents import Opened
+from nsa_cli.events import AnswerFinished, AnswerText, Event, Progress
+from nsa_cli.serve.documents import ParsedDocuments
 from nsa_cli.serve.jobs import Asked, BusyError, ClosingError, Failed, Job, ReadThrough
 from nsa_models.errors import NsaError
 
 if TYPE_CHECKING:
-    from nsa_cli.engine.open_document import OpenText
+    from nsa_cli.engine.open_document import OpenDocument
 
 
 _MOST_IN_A_ROW = 8
@@ -42,7 +42,7 @@ class _Stopped(Exception):  # noqa: N818 - not an error: nobody waits any more
     """Nobody waits for what is being done."""
 
 
-class Worker:
+class Scheduler:
     """The model's thread.
 
     Args:
@@ -58,7 +58,7 @@ class Worker:
         self,
         options: Options,
         emit: Callable[[Event], None],
-        shelf: Opened,
+        shelf: ParsedDocuments,
     ) -> None:
         self._options = options
         self._elsewhere = emit
@@ -176,7 +176,7 @@ class Worker:
         if plain:
             assert asked.question is not None
             where = self._desk.where
-            answers = Answers(job.key, job.name, asked.question, where, options)
+            answers = AnswerCache(job.key, job.name, asked.question, where, options)
             remembered = answers.recall(time.monotonic() - began)
             if remembered is not None:
                 job.deliver(AnswerText(text=remembered.answer))
@@ -196,7 +196,7 @@ class Worker:
             answers.keep(finished)
         return finished
 
-    def _open(self, job: Job) -> tuple[OpenText, int]:
+    def _open(self, job: Job) -> tuple[OpenDocument, int]:
         """A text, and how many of its tokens did not have to be read for this job."""
         room = _room(job.asked)
         still_open = self._desk.is_open(job.key, room)
@@ -204,7 +204,7 @@ class Worker:
         self._read[job.key] = (text.loaded.model.config.max_position_embeddings, text.room)
         return text, text.tokens if still_open else text.reused_tokens
 
-    def _answer(self, text: OpenText, asked: Asked) -> Finished:
+    def _answer(self, text: OpenDocument, asked: Asked) -> AnswerFinished:
         from nsa_cli.results import Turn
 
         assert asked.question is not None
@@ -260,7 +260,9 @@ class Worker:
 class _Desk(Desk):
     """A desk with a shelf beside it, so that no file is parsed twice."""
 
-    def __init__(self, options: Options, emit: Callable[[Event], None], shelf: Opened) -> None:
+    def __init__(
+        self, options: Options, emit: Callable[[Event], None], shelf: ParsedDocuments
+    ) -> None:
         super().__init__(options, emit)
         self._shelf = shelf
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nsa_cli.cli.chat import join_lines
-from nsa_cli.engine.open_document import OpenText
+from nsa_cli.engine.open_document import OpenDocument
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -55,7 +55,7 @@ def test_later_questions_see_the_earlier_ones(
             seen.append([asked for asked, _ in earlier])
         return real(self, question, earlier, *more)
 
-    monkeypatch.setattr("nsa_cli.context.prompt.Prompter.question", spied)
+    monkeypatch.setattr("nsa_cli.context.prompt.PromptBuilder.question", spied)
     talk("one?", "two?", "three?", "four?", "five?", "/clear", "six?")
     assert ["one?"] in seen
     assert ["two?", "three?", "four?"] in seen  # the last three
@@ -67,13 +67,13 @@ def test_a_question_of_few_words_is_looked_up_with_the_one_before(
     talk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_up: list[str] = []
-    real = OpenText.scores
+    real = OpenDocument.scores
 
-    def spied(self: OpenText, question: str) -> Any:
+    def spied(self: OpenDocument, question: str) -> Any:
         looked_up.append(question)
         return real(self, question)
 
-    monkeypatch.setattr(OpenText, "scores", spied)
+    monkeypatch.setattr(OpenDocument, "scores", spied)
     talk("Who wrote it?", "And when?", "Why did the worker die?", "/clear", "And when?")
     assert looked_up == [
         "Who wrote it?",

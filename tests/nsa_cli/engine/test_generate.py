@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from nsa_cli.config.options import Options
-from nsa_cli.context.prompt import Prompter
-from nsa_cli.context.tokens import Text
+from nsa_cli.context.prompt import PromptBuilder
+from nsa_cli.context.tokens import TokenizedText
 from nsa_cli.documents.text import read_text
 from nsa_cli.engine import generate
 from nsa_cli.engine.generate import Loaded, decode_answer
@@ -21,7 +21,7 @@ from nsa_cli.events import AnswerText, Event
 from nsa_cli.results import Passage
 from nsa_cli.retrieval import passages
 from nsa_cli.retrieval.attention import block_scores
-from nsa_cli.retrieval.passages import look, weigh
+from nsa_cli.retrieval.passages import add_answer_attention, top_passages
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.layer_devices import pick_device
 from nsa_models.errors import UsageError
@@ -41,7 +41,7 @@ def loaded(tiny_model: Path) -> Loaded:
     )
 
 
-def read(loaded: Loaded, text: Text) -> KVCache:
+def read(loaded: Loaded, text: TokenizedText) -> KVCache:
     cache = KVCache(loaded.model.config, len(text.ids) + 500)
     for _ in prefill(loaded.model, text.ids, cache):
         pass
@@ -51,7 +51,7 @@ def read(loaded: Loaded, text: Text) -> KVCache:
 @pytest.mark.parametrize("lines", [30, 100])
 def test_looking_leaves_the_cache_as_it_was(loaded: Loaded, prose: Any, lines: int) -> None:
     paper = read_text(prose(lines).encode(), "a.txt")
-    prompter = Prompter(loaded.tokenizer, None)
+    prompter = PromptBuilder(loaded.tokenizer, None)
     text, asked = prompter.whole(paper), prompter.question("Who wrote it?")
     cache = read(loaded, text)
     length, keys = cache.length, torch.stack(cache.keys)[..., : cache.length, :]
@@ -59,7 +59,7 @@ def test_looking_leaves_the_cache_as_it_was(loaded: Loaded, prose: Any, lines: i
     assert cache.length == length
     assert torch.equal(torch.stack(cache.keys)[..., :length, :], keys)
     assert torch.equal(scores, block_scores(loaded.model, [cache], [text], asked)[0])
-    passages = look(scores, text, paper, loaded.model.config.select_block)
+    passages = top_passages(scores, text, paper, loaded.model.config.select_block)
     assert sum(passage.score for passage in passages) == pytest.approx(1)
     for passage in passages:  # whole lines
         assert passage.start == 0 or paper.text[passage.start - 1] == "\n"
@@ -73,7 +73,7 @@ def test_texts_looked_over_side_by_side_are_as_if_each_were_alone(
     loaded: Loaded, prose: Any, blocks: int | None
 ) -> None:
     """Texts of three lengths, one of a few words."""
-    prompter, model = Prompter(loaded.tokenizer, None), loaded.model
+    prompter, model = PromptBuilder(loaded.tokenizer, None), loaded.model
     texts = [prompter.plain(prose(lines)) for lines in (60, 2, 25)]
     asked = prompter.question("Who wrote it?")
     caches = [read(loaded, text) for text in texts]
@@ -108,7 +108,7 @@ def test_a_passage_of_a_very_long_line_is_a_part_of_it() -> None:
 
 def weighed(tokens: int, block: int) -> list[float]:
     """Scores of two passages, one in the first block and one in `block`, when all look there."""
-    text = Text(
+    text = TokenizedText(
         ids=np.zeros(tokens, np.int32), characters=np.arange(tokens) * 10, document_tokens=tokens
     )
     mass = torch.zeros(-(-tokens // 64))
@@ -117,7 +117,7 @@ def weighed(tokens: int, block: int) -> list[float]:
         Passage(start=0, end=640, score=0.5),
         Passage(start=block * 640, end=(block + 1) * 640, score=0.5),
     ]
-    return [passage.score for passage in weigh(passages, mass, text)]
+    return [passage.score for passage in add_answer_attention(passages, mass, text)]
 
 
 @pytest.mark.parametrize("tokens", [640, 1024])
@@ -126,9 +126,11 @@ def test_the_answers_attention_counts_for_half(tokens: int) -> None:
 
 
 def test_weighing_a_text_that_ends_inside_a_block() -> None:
-    text = Text(ids=np.zeros(130, np.int32), characters=np.arange(130), document_tokens=130)
+    text = TokenizedText(
+        ids=np.zeros(130, np.int32), characters=np.arange(130), document_tokens=130
+    )
     passages = [Passage(start=0, end=64, score=0.5), Passage(start=64, end=128, score=0.5)]
-    scores = [p.score for p in weigh(passages, torch.tensor([0.0, 1.0, 0.0]), text)]
+    scores = [p.score for p in add_answer_attention(passages, torch.tensor([0.0, 1.0, 0.0]), text)]
     assert scores == pytest.approx([0.25, 0.75])
 
 
@@ -139,7 +141,7 @@ def steps(ids: list[int], blocks: int) -> Any:
 def decoded(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch, ids: list[int]
 ) -> tuple[generate.Answer, list[str]]:
-    prompter = Prompter(loaded.tokenizer, None)
+    prompter = PromptBuilder(loaded.tokenizer, None)
     text = prompter.whole(read_text(b"It rained.", "a.txt"))
     monkeypatch.setattr(generate, "decode", steps(ids, 3))
     events: list[Event] = []
@@ -192,7 +194,7 @@ def test_a_short_text_is_answered_directly(
     def refuse(*_: Any) -> None:
         raise AssertionError("a closer look")
 
-    monkeypatch.setattr(Prompter, "excerpts", refuse)
+    monkeypatch.setattr(PromptBuilder, "excerpts", refuse)
     (tmp_path / "a.txt").write_text(prose(20))
     asker(tmp_path / "a.txt")
     (tmp_path / "a.txt").write_text(prose(120))

@@ -16,7 +16,7 @@ from nsa_cli.engine.generate import Answer
 from nsa_cli.evaluation import suites
 from nsa_cli.evaluation.runner import answering_with, evaluate, quoted
 from nsa_cli.evaluation.suites import Plan
-from nsa_cli.events import Event, Finished, Note, Overall
+from nsa_cli.events import AnswerFinished, BatchProgress, Event, Note
 from nsa_cli.results import Citation, Passage
 from nsa_models.errors import DoesNotFitError
 from nsa_models.tasks import Example, needle
@@ -64,10 +64,10 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Example]:
 @pytest.fixture
 def oracle(monkeypatch: pytest.MonkeyPatch, made: list[Example]) -> Iterator[None]:
     """Looks at the evidence and says the gold answers, through all the rest of the program."""
-    answer = open_document.OpenText.answer
+    answer = open_document.OpenDocument.answer
     asked: list[Example] = []
 
-    def answering(self: Any, question: str, scores: Any = None) -> Finished:
+    def answering(self: Any, question: str, scores: Any = None) -> AnswerFinished:
         asked.append(next(e for e in reversed(made) if e.question == question))
         return answer(self, question, scores)
 
@@ -83,8 +83,8 @@ def oracle(monkeypatch: pytest.MonkeyPatch, made: list[Example]) -> Iterator[Non
         return replace(found, text=f"{asked[-1].target}.")
 
     real = open_document.decode_answer
-    monkeypatch.setattr(open_document.OpenText, "answer", answering)
-    monkeypatch.setattr(open_document, "look", look)
+    monkeypatch.setattr(open_document.OpenDocument, "answer", answering)
+    monkeypatch.setattr(open_document, "top_passages", look)
     monkeypatch.setattr(open_document, "decode_answer", decode)
     yield
     assert asked
@@ -122,7 +122,7 @@ def test_budgets_share_a_reading_and_attentions_do_not(
     ]
     assert len(made) == 2 * 2
     assert len({r.read_seconds for r in records}) == 2
-    overall = [event for event in events if isinstance(event, Overall)]
+    overall = [event for event in events if isinstance(event, BatchProgress)]
     assert [event.name for event in overall][-1] == ""
     assert overall[-1].done == overall[-1].total
     assert not [event for event in events if isinstance(event, Note)]
@@ -296,17 +296,17 @@ def test_wrong_usage_in_one_line(
 def test_what_was_asked_is_kept_when_it_is_interrupted(
     nsa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = open_document.OpenText.answer
+    answer = open_document.OpenDocument.answer
     count = 0
 
-    def stopped(self: Any, question: str, scores: Any = None) -> Finished:
+    def stopped(self: Any, question: str, scores: Any = None) -> AnswerFinished:
         nonlocal count
         count += 1
         if count == 3:
             raise KeyboardInterrupt
         return answer(self, question, scores)
 
-    monkeypatch.setattr(open_document.OpenText, "answer", stopped)
+    monkeypatch.setattr(open_document.OpenDocument, "answer", stopped)
     out = tmp_path / "result.json"
     code, _, err = nsa("eval", "values", "--lengths", "1500", "--out", str(out))
     assert code == 130

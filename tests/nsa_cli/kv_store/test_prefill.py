@@ -21,8 +21,8 @@ from nsa_cli.config.options import Options
 from nsa_cli.context.tokens import ANSWER_ROOM
 from nsa_cli.events import Event, Note, Progress
 from nsa_cli.kv_store import prefill
-from nsa_cli.kv_store.prefill import Readings
-from nsa_cli.kv_store.store import ReadingStore
+from nsa_cli.kv_store.prefill import Prefiller
+from nsa_cli.kv_store.store import KVStore
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.errors import NsaError
 from nsa_models.transformers_model import NSAForCausalLM
@@ -48,13 +48,13 @@ def model(tiny_model: Path) -> NSAForCausalLM:
 
 
 @pytest.fixture
-def make(model: NSAForCausalLM) -> Callable[..., tuple[Readings, list[Event]]]:
+def make(model: NSAForCausalLM) -> Callable[..., tuple[Prefiller, list[Event]]]:
     """A function that opens readings and returns them with the events they emit."""
 
     def build(*, store: bool = True, weights: str = "w", tokenizer: str = "t") -> Any:
         events: list[Event] = []
         options = Options(model="m", store=store, cache_limit_bytes=10**9)
-        return Readings.open(model, weights, tokenizer, options, events.append), events
+        return Prefiller.open(model, weights, tokenizer, options, events.append), events
 
     return build
 
@@ -174,7 +174,7 @@ def test_a_shortened_text_reuses_what_is_left(make: Any) -> None:
 def test_a_first_part_still_being_written_is_used(make: Any, model: NSAForCausalLM) -> None:
     text = ids(2200)
     store = make()[0].store
-    own = store.create(text)
+    own = store.allocate(text)
     cache = store.open(own, writable=True)
     segments = prefill.prefill(model, torch.from_numpy(text), cache)
     assert next(segments) == 1024
@@ -433,7 +433,7 @@ def test_a_full_disk(
     elif how == "fallocate":
         monkeypatch.setattr(os, "posix_fallocate", no_space)
     else:
-        monkeypatch.setattr(ReadingStore, "commit", no_space)
+        monkeypatch.setattr(KVStore, "commit", no_space)
     check_not_kept(asker, text_file, substance, "the disk is full")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nsa_cli.context.prompt import OVERLAP_TOKENS, Prompter
+from nsa_cli.context.prompt import OVERLAP_TOKENS, PromptBuilder
 from nsa_cli.context.tokens import joined
 from nsa_cli.documents.text import read_text
 from nsa_cli.events import Progress
@@ -25,7 +25,7 @@ def long_file(tmp_path: Path, prose: Any) -> Path:
 
 
 def test_volumes_cover_a_text_and_overlap(tiny_model: Path, prose: Any) -> None:
-    prompter = Prompter(Tokenizer.from_folder(tiny_model), None)
+    prompter = PromptBuilder(Tokenizer.from_folder(tiny_model), None)
     document = read_text(prose(120).encode(), "a.txt")
     whole = prompter.whole(document)
     head = len(whole.ids) - whole.document_tokens
@@ -51,7 +51,7 @@ def test_volumes_cover_a_text_and_overlap(tiny_model: Path, prose: Any) -> None:
 
 
 def test_a_text_that_fits_is_one_volume(tiny_model: Path) -> None:
-    prompter = Prompter(Tokenizer.from_folder(tiny_model), None)
+    prompter = PromptBuilder(Tokenizer.from_folder(tiny_model), None)
     document = read_text(b"It rained in March.", "a.txt")
     [volume] = prompter.volumes(prompter.whole(document), 1000)
     assert np.array_equal(volume.ids, prompter.whole(document).ids)

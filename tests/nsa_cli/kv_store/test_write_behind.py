@@ -13,11 +13,11 @@ import torch
 from nsa_cli.config.options import Options
 from nsa_cli.context.tokens import ANSWER_ROOM
 from nsa_cli.kv_store import prefill
-from nsa_cli.kv_store.prefill import Readings
-from nsa_cli.kv_store.store import ReadingStore
+from nsa_cli.kv_store.prefill import Prefiller
+from nsa_cli.kv_store.store import KVStore
 from nsa_models.cache import placement
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.cache.offloaded import StreamedCache
+from nsa_models.cache.offloaded import OffloadedCache
 from nsa_models.generation import generate
 from nsa_models.transformers_model import NSAForCausalLM
 from nsa_models.weights import device_map
@@ -31,22 +31,22 @@ def model(tiny_model: Path) -> NSAForCausalLM:
 
 @pytest.fixture
 def open_readings(model: NSAForCausalLM) -> Any:
-    def build() -> Readings:
+    def build() -> Prefiller:
         options = Options(model="m", cache_limit_bytes=10**9)
-        return Readings.open(model, "w", "t", options, lambda _: None)
+        return Prefiller.open(model, "w", "t", options, lambda _: None)
 
     return build
 
 
 def take_apart(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the model's memory for that of a device, with or without room for the cache."""
-    monkeypatch.setattr(Readings, "_apart", property(lambda _: True))
+    monkeypatch.setattr(Prefiller, "_apart", property(lambda _: True))
     if kind == "streamed":
 
         def streamed(
             config: Any, capacity: int, dtype: Any, homes: Any, *, host: KVCache | None = None
         ) -> KVCache:
-            return StreamedCache(config, host or KVCache(config, capacity, dtype=dtype), homes)
+            return OffloadedCache(config, host or KVCache(config, capacity, dtype=dtype), homes)
 
         monkeypatch.setattr(prefill, "new_cache", streamed)
 
@@ -137,7 +137,7 @@ def test_a_disk_that_fails_is_told_and_nothing_wrong_is_kept(
     open_readings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second segment cannot be written; the third is not written in its place."""
-    text, commit = ids(3500), ReadingStore.commit
+    text, commit = ids(3500), KVStore.commit
     starts: list[int] = []
 
     def failing(store: Any, stored: Any, cache: Any, start: int) -> None:
@@ -146,11 +146,11 @@ def test_a_disk_that_fails_is_told_and_nothing_wrong_is_kept(
             raise OSError(5, "the disk failed")
         commit(store, stored, cache, start)
 
-    monkeypatch.setattr(ReadingStore, "commit", failing)
+    monkeypatch.setattr(KVStore, "commit", failing)
     cache, reused = open_readings().read(text, 50, "a")
     assert (cache.length, reused) == (3500, 0)
     assert starts == [0, 1024]
-    monkeypatch.setattr(ReadingStore, "commit", commit)
+    monkeypatch.setattr(KVStore, "commit", commit)
     again, reused = open_readings().read(text, 50, "a")
     assert reused == 1024
     assert_same(again, cache)
@@ -175,14 +175,14 @@ def test_a_device_keeps_and_takes_up_what_it_read(
         room = device_map.weight_bytes(model) - 1 + placement.least_work_bytes(config, model.dtype)
         monkeypatch.setattr(device_map, "free_bytes", lambda _: room)
         model = load_model(tiny_model, config, device="cuda")
-    assert len(set(model.homes)) == cards
+    assert len(set(model.layer_devices)) == cards
     options = Options(model="m", cache_limit_bytes=10**9)
     text = ids(5000)
     results = []
     for _ in range(2):
-        readings = Readings.open(model, "w", "t", options, lambda _: None)
+        readings = Prefiller.open(model, "w", "t", options, lambda _: None)
         results.append(readings.read(text, 50, "a"))
-    plain = KVCache(model.config, 5050, dtype=model.dtype, device=model.homes)
+    plain = KVCache(model.config, 5050, dtype=model.dtype, device=model.layer_devices)
     list(generate.prefill(model, text, plain))
     assert [reused for _, reused in results] == [0, 5000]
     for cache, _ in results:

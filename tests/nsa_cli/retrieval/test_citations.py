@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
 from nsa_cli.results import Passage
-from nsa_cli.retrieval.citations import bears_out, cite
-from nsa_cli.retrieval.sentences import words
+from nsa_cli.retrieval.citations import cite, is_supported
+from nsa_cli.retrieval.sentences import content_words
 
 
 def document(*pages: str) -> Document:
@@ -198,7 +198,7 @@ def test_quotes_are_verbatim_where_they_say(first: str, second: str, cuts: tuple
     ],
 )
 def test_borne_out(answer: str, question: str, passage: str) -> None:
-    assert bears_out(answer, question, passage)
+    assert is_supported(answer, question, passage)
 
 
 @pytest.mark.parametrize(
@@ -216,15 +216,15 @@ def test_borne_out(answer: str, question: str, passage: str) -> None:
     ],
 )
 def test_not_borne_out(answer: str, question: str, passage: str) -> None:
-    assert not bears_out(answer, question, passage)
+    assert not is_supported(answer, question, passage)
 
 
 def test_a_figure_inside_a_longer_figure_is_another_figure() -> None:
-    assert not bears_out("2015 crowns", "What did it cost?", "it cost 12015 crowns")
+    assert not is_supported("2015 crowns", "What did it cost?", "it cost 12015 crowns")
 
 
 def test_words_are_folded_and_common_ones_left_out() -> None:
-    assert words("The Keeper's /usr/lib, ~3.5. and STRASSE straße") == {
+    assert content_words("The Keeper's /usr/lib, ~3.5. and STRASSE straße") == {
         "keeper's",
         "/usr/lib",
         "~3.5",
