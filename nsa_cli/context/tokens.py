@@ -63,7 +63,7 @@ def joined(texts: Sequence[TokenizedText], size: int) -> TokenizedText:
     """Volumes as one text, each beginning with a block of its own.
 
     Args:
-        texts: From `Prompter.volumes`.
+        texts: From `PromptBuilder.volumes`.
         size: Tokens of a block.
     """
     if len(texts) == 1:

@@ -48,7 +48,7 @@ def test_later_questions_see_the_earlier_ones(
     talk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []
-    real = __import__("nsa_cli.context.prompt", fromlist=["Prompter"]).Prompter.question
+    real = __import__("nsa_cli.context.prompt", fromlist=["PromptBuilder"]).PromptBuilder.question
 
     def spied(self: Any, question: str, earlier: Any = (), *more: Any) -> Any:
         if earlier:
