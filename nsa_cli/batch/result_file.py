@@ -1,7 +1,6 @@
-"""Rows of a batch in a file: one per document and question, each written whole or not at all.
+"""The result file of a batch: one row per document and question, as JSON Lines or CSV.
 
-A file can be gone on with: rows that are there are not made again, failures are tried again, and
-a row that a stop has cut in two is dropped.
+A later run can resume a file: it keeps complete rows, retries failures and drops a truncated row.
 """
 
 from __future__ import annotations
@@ -16,28 +15,30 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from nsa_cli.system import write_atomically
 from nsa_models.errors import NsaError, UsageError
 
 FORMATS = ("jsonl", "csv")
 _YES: dict[Any, str] = {True: "yes", False: "no"}
 _RUN = re.compile(r"[0-9a-f]{12}")
 
-Key = tuple[str, str, str]
+RowKey = tuple[str, str, str]
+"""Identity of a row: document, question, run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRow:
-    """What came of one question about one document.
+    """The result of one question about one document.
 
     Attributes:
-        document: Its path.
-        sha256: Of its bytes; empty where they could not be read.
-        question: What was asked; empty for a summary.
+        document: Path of the document.
+        sha256: SHA-256 of its bytes; empty if it could not be read.
+        question: The question; empty for a summary.
         answer: The answer or the summary; empty for a failure.
-        citations: Of the answer, best first.
+        citations: Citations of the answer, best first.
         error: `code`, `message` and `hint` of a failure, or None.
         model: Name or path of the model.
-        run: Names the options of the run, so that rows of other options are told apart.
+        run: Digest of the model and options, which distinguishes rows of different runs.
     """
 
     document: str
@@ -50,13 +51,13 @@ class ResultRow:
     run: str
 
     @property
-    def key(self) -> Key:
-        """What there is one row of."""
+    def key(self) -> RowKey:
+        """Identity of the row: document, question, run."""
         return key_of(self.document, self.question, self.run)
 
 
-def key_of(document: str, question: str, run: str) -> Key:
-    """What there is one row of; names that are no UTF-8 count as a file shows them."""
+def key_of(document: str, question: str, run: str) -> RowKey:
+    """Identity of a row, with names that are not valid UTF-8 escaped as in the file."""
     return (_plain(document), _plain(question), run)
 
 
@@ -67,46 +68,44 @@ _CSV_FIELDS = (
 
 
 class ResultFile:
-    """Rows that are written to a file, or to standard output.
+    """Rows written to a file or to standard output.
 
     Args:
         path: The file; None for standard output.
         kind: One of `FORMATS`.
-        resume: Whether to go on with a file that is there.
+        resume: Whether to resume an existing file.
 
     Raises:
-        UsageError: If the file is there and is not to be gone on with, or holds no rows.
+        UsageError: If the file exists and `resume` is false, or it holds something else.
         NsaError: If it cannot be read or written.
     """
 
     def __init__(self, path: Path | None, kind: str, *, resume: bool) -> None:
         self._kind = kind
         self._path = path
-        self._done: dict[Key, str] = {}
+        self._done: dict[RowKey, str] = {}
         self._file: TextIO = sys.stdout
         if path is None:
             self._begin()
             return
         if path.exists() and not resume and path.stat().st_size:
             raise UsageError(
-                f"{path} is there already",
-                hint="go on with it with --resume, or remove it, or name another --out",
+                f"{path} exists already",
+                hint="resume it with --resume, remove it, or name another --out",
             )
         try:
-            self._go_on(path)
+            self._resume(path)
         except OSError as error:
             raise _unwritable(path, error) from error
 
-    def _go_on(self, path: Path) -> None:
+    def _resume(self, path: Path) -> None:
         text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
         rows = _read(text, self._kind, path)
         kept = {row.key: row for row in rows if row.error is None}
         whole = "".join(_line(row, self._kind) for row in kept.values())
         whole = (_head() if self._kind == "csv" else "") + whole
         if whole != text:
-            partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-            partial.write_text(whole, encoding="utf-8", newline="")
-            partial.replace(path)
+            write_atomically(path, whole.encode())
         self._done = {key: row.sha256 for key, row in kept.items()}
         self._file = path.open("a", encoding="utf-8", newline="")
 
@@ -116,15 +115,15 @@ class ResultFile:
             self._file.flush()
 
     def is_at(self, path: str) -> bool:
-        """Whether these rows are written to a file, which is then no document of the batch."""
+        """Whether a path is the result file, and thus not a document of the batch."""
         return self._path is not None and os.path.realpath(path) == os.path.realpath(self._path)
 
-    def sha256(self, key: Key) -> str | None:
-        """What the row of this key was made of, or None where there is none."""
+    def sha256(self, key: RowKey) -> str | None:
+        """SHA-256 of the document of a finished row, or None without one."""
         return self._done.get(key)
 
-    def drop(self, key: Key) -> None:
-        """Remove the row of a document that has changed since."""
+    def drop(self, key: RowKey) -> None:
+        """Remove the row of a document that has changed."""
         if key not in self._done or self._path is None:
             return
         del self._done[key]
@@ -132,17 +131,15 @@ class ResultFile:
         text = self._path.read_text(encoding="utf-8")
         rows = [row for row in _read(text, self._kind, self._path) if row.key != key]
         head = _head() if self._kind == "csv" else ""
-        partial = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
         body = head + "".join(_line(row, self._kind) for row in rows)
-        partial.write_text(body, encoding="utf-8", newline="")
-        partial.replace(self._path)
+        write_atomically(self._path, body.encode())
         self._file = self._path.open("a", encoding="utf-8", newline="")
 
     def add(self, row: ResultRow) -> None:
         """Write a row.
 
         Raises:
-            NsaError: If the file cannot take it.
+            NsaError: If the row cannot be written.
         """
         try:
             self._file.write(_line(row, self._kind))
@@ -160,17 +157,17 @@ class ResultFile:
 
 def _unwritable(path: Path, error: OSError) -> NsaError:
     return NsaError(
-        f"{path} cannot be written: {error.strerror or error}",
+        f"cannot write {path}: {error.strerror or error}",
         hint="name another file with --out",
         code="disk",
     )
 
 
 def _read(text: str, kind: str, path: Path) -> list[ResultRow]:
-    """Whole rows of a file; one that a stop has cut is left out.
+    """Complete rows of a file, without a truncated last row.
 
     Raises:
-        UsageError: If it holds something else.
+        UsageError: If the file holds something else.
     """
     if kind == "jsonl":
         lines = text.split("\n")
@@ -200,7 +197,7 @@ def _read(text: str, kind: str, path: Path) -> list[ResultRow]:
 
 def _foreign(path: Path) -> UsageError:
     return UsageError(
-        f"{path} holds something else than rows of a batch", hint="name another file with --out"
+        f"{path} is not a result file of a batch", hint="name another file with --out"
     )
 
 
@@ -228,7 +225,7 @@ def _line(row: ResultRow, kind: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text that UTF-8 can say: a file's name may be none."""
+    """The text with characters that UTF-8 cannot encode escaped, as in some file names."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
@@ -243,7 +240,7 @@ def _head() -> str:
 
 
 def _from_csv(cells: dict[str, str]) -> ResultRow:
-    """A row of a table again; of the citations it has the first."""
+    """The row of a CSV line, with its first citation only."""
     quoted = cells["quote"] or cells["line"]
     citation = {
         "page": int(cells["page"]) if cells["page"].isdecimal() else None,

@@ -57,7 +57,15 @@ def bench_read_command(
     shared.check_device(device)
     shared.check_quantize(quantize)
     wanted = shared.numbers("--lengths", lengths)
-    from nsa_cli.benchmarks.prefill import ATTENTIONS, bench_read, print_table, save_plot, show_row
+    from nsa_cli.benchmarks.prefill import (
+        ATTENTIONS,
+        PrefillSettings,
+        bench_read,
+        print_table,
+        save_plot,
+        show_row,
+    )
+    from nsa_cli.output.plots import check_plot
 
     attentions = None if attention is None else [x.strip() for x in attention.split(",")]
     if unknown := set(attentions or ()).difference(ATTENTIONS):
@@ -67,13 +75,15 @@ def bench_read_command(
         )
     if random_weights and quantize is not None:
         raise UsageError("--random-weights and --quantize do not go together", hint="leave one out")
-    result = bench_read(
-        *(wanted, model, device, show_row, quantize),
-        attentions=attentions,
+    check_plot(plot)
+    settings = PrefillSettings(
+        model=model,
+        device=device,
+        quantization=quantize,
         random_weights=random_weights,
         answer_blocks=answer_blocks,
-        time_limit=time_limit,
     )
+    result = bench_read(wanted, settings, show_row, attentions=attentions, time_limit=time_limit)
     if plot is not None:
         save_plot(result, plot)
     if json:

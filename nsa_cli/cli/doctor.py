@@ -17,6 +17,7 @@ import typer
 from nsa_cli import __version__
 from nsa_cli.cli import console
 from nsa_cli.cli import options as shared
+from nsa_cli.system import available_memory_bytes
 from nsa_models.errors import NsaError
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
 from nsa_models.paths import cache_root, models_folder, prepared_folder
@@ -149,7 +150,7 @@ def _kernels() -> Finding:
 
 
 def _memory() -> Finding:
-    free = _free_memory()
+    free = available_memory_bytes()
     if free is None:
         return Finding(what="memory", state="ok", found="not known on this system")
     found = f"{free / 1e9:.1f} GB free"
@@ -161,20 +162,6 @@ def _memory() -> Finding:
             remedy="close other programs, or use --model smollm2-135m",
         )
     return Finding(what="memory", state="ok", found=found)
-
-
-def _free_memory() -> int | None:
-    """Bytes that a program can have, or None where that cannot be told."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    names = getattr(os, "sysconf_names", {})
-    if "SC_AVPHYS_PAGES" in names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
 
 
 def _model() -> Finding:

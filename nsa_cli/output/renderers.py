@@ -1,6 +1,6 @@
-"""Events become what a person, or a program, sees.
+"""Renderers that print events and results for people or as JSON.
 
-Data goes to standard output, all else to standard error.
+Data goes to standard output; progress, notes and errors go to standard error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import (
-    Progress as Bar,
+    Progress as ProgressBar,
 )
 from rich.text import Text
 
@@ -36,32 +36,32 @@ _UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB", "characters": "ch
 
 
 class Renderer(Protocol):
-    """Shows what happens."""
+    """Shows events and results of a command."""
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
 
     def finish(self, finished: AnswerFinished) -> None:
-        """Show the result."""
+        """Show an answer."""
 
     def finish_all(self, questions: Sequence[str], answers: Iterable[AnswerFinished]) -> None:
-        """Show the results of several questions as they come."""
+        """Show the answers to several questions as they arrive."""
 
     def sizes(self, found: Sequence[FileTokens]) -> None:
-        """Show how large files are."""
+        """Show the token count of each file."""
 
     def estimate(self, found: Estimate) -> None:
-        """Show what reading takes."""
+        """Show the time, disk space and memory that reading takes."""
 
     def fail(self, error: NsaError) -> None:
-        """Show what went wrong."""
+        """Show an error."""
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the progress bar."""
 
 
 class _Amount(ProgressColumn):
-    """Done of total, and how quickly."""
+    """Column with the amount done, the total and the speed."""
 
     def render(self, task: Task) -> Text:
         unit = task.fields["unit"]
@@ -72,30 +72,30 @@ class _Amount(ProgressColumn):
 
 
 class _Status:
-    """Progress bars and notes on standard error; no bars where it is not a terminal."""
+    """Progress bars and notes on standard error; bars only at a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.console = Console(stderr=True, highlight=False, emoji=False)
         self._quiet = quiet
         self._animate = self.console.is_terminal and not self.console.is_dumb_terminal and not quiet
-        self._bar: Bar | None = None
+        self._bar: ProgressBar | None = None
         self._task: TaskID | None = None
         self._name = ""
 
     def note(self, text: str) -> None:
-        """A line, unless quiet."""
+        """Print a line unless quiet."""
         if not self._quiet:
             self.console.print(f"nsa: {printable(text)}", markup=False, soft_wrap=True)
 
     def progress(self, event: Progress) -> None:
-        """Move the bar."""
+        """Update the bar."""
         if not self._animate:
             return
         if self._bar is None or self._task is None or self._name != event.task:
             self.close()
             if event.done >= event.total:
                 return
-            self._bar = Bar(
+            self._bar = ProgressBar(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
                 _Amount(),
@@ -113,14 +113,14 @@ class _Status:
             self.close()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
         self._bar, self._task, self._name = None, None, ""
 
 
 class HumanRenderer:
-    """The answer as it comes, then its citations."""
+    """Prints answers as they are generated, then their citations."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._status = _Status(quiet=quiet)
@@ -141,7 +141,7 @@ class HumanRenderer:
                 sys.stdout.flush()
 
     def finish(self, finished: AnswerFinished) -> None:
-        """End the answer, print its citations and what it took."""
+        """End the answer, print its citations and statistics."""
         self.finish_answer(finished)
         stats = finished.stats
         new = stats.document_tokens - stats.reused_tokens
@@ -164,11 +164,11 @@ class HumanRenderer:
             self._out.print(line, markup=False, soft_wrap=True, style=None)
         sys.stdout.flush()
         if finished.finish_reason == "length":
-            self._status.note("the answer was cut by --max-tokens; raise it for more")
+            self._status.note("--max-tokens cut the answer; raise it for more")
         self._begun = False
 
     def stop(self) -> None:
-        """End an answer that was stopped."""
+        """End an interrupted answer."""
         self._status.close()
         sys.stdout.write("\n" if self._begun else "")
         sys.stdout.flush()
@@ -183,7 +183,7 @@ class HumanRenderer:
             self.finish(next(results))
 
     def sizes(self, found: Sequence[FileTokens]) -> None:
-        """Print a tree of several files with the tokens of each."""
+        """Print several files as a tree with token counts."""
         self._status.close()
         if len(found) > 1:
             from nsa_cli.output.token_tree import tree
@@ -192,7 +192,7 @@ class HumanRenderer:
             sys.stdout.flush()
 
     def estimate(self, found: Estimate) -> None:
-        """Print what reading takes, a line for each."""
+        """Print tokens, time, disk, memory and context, a line each."""
         self._status.close()
         new = found.tokens - found.reused_tokens
         disk = "not kept"
@@ -208,7 +208,7 @@ class HumanRenderer:
         )
 
     def fail(self, error: NsaError) -> None:
-        """One line on standard error."""
+        """Print an error as one line on standard error."""
         self._status.close()
         if self._begun:
             sys.stdout.write("\n")
@@ -225,14 +225,14 @@ class HumanRenderer:
 
 
 class JsonRenderer:
-    """One object on standard output, at the end."""
+    """Prints one JSON object on standard output at the end."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._status = _Status(quiet=quiet)
         self._sizes: Sequence[FileTokens] = ()
 
     def __call__(self, event: Event) -> None:
-        """Show progress and notes; the answer waits for the end."""
+        """Show progress and notes."""
         match event:
             case Note():
                 self._status.note(event.text)
@@ -240,12 +240,12 @@ class JsonRenderer:
                 self._status.progress(event)
 
     def finish(self, finished: AnswerFinished) -> None:
-        """Print the result."""
+        """Print an answer as an object."""
         self._status.close()
         print_json(asdict(finished))
 
     def finish_all(self, questions: Sequence[str], answers: Iterable[AnswerFinished]) -> None:
-        """Print one object with all results."""
+        """Print one object with all answers."""
         found = [
             {"question": question, **asdict(finished)}
             for question, finished in zip(questions, answers, strict=True)
@@ -254,17 +254,17 @@ class JsonRenderer:
         print_json({"answers": found})
 
     def sizes(self, found: Sequence[FileTokens]) -> None:
-        """Keep how large files are for the object."""
+        """Keep the token counts for `estimate`."""
         self._sizes = found
 
     def estimate(self, found: Estimate) -> None:
-        """Print what reading takes."""
+        """Print the estimate and the files' token counts as an object."""
         self._status.close()
         files = [asdict(size) for size in self._sizes]
         print_json({"estimate": asdict(found), "files": files})
 
     def fail(self, error: NsaError) -> None:
-        """Print the error as an object."""
+        """Print an error as an object."""
         self._status.close()
         print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
 
@@ -274,9 +274,9 @@ class JsonRenderer:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print one object on standard output."""
+    """Print a JSON object on standard output."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
     if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
-        text = json.dumps(value, indent=2)  # a file's name may be no UTF-8
+        text = json.dumps(value, indent=2)  # file names need not be valid UTF-8
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

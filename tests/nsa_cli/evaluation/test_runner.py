@@ -271,7 +271,7 @@ def test_a_haystack_that_is_too_short_is_told_of(nsa: Run, tmp_path: Path) -> No
         (("needle", "--answer-blocks", "some"), 2, "--answer-blocks is 'some'"),
         (("needle", "--lengths", "4k"), 2, "--lengths is '4k'"),
         (("needle", "--out", "none/x.json"), 2, "there is no folder none"),
-        (("needle", "--plot", "none/x.png"), 2, "there is no folder none"),
+        (("needle", "--plot", "none/x.png"), 2, "folder none does not exist"),
         (("questions", "--data", "none.jsonl"), 3, "none.jsonl does not exist"),
         (("needle", "--haystack", "none.txt"), 3, "none.txt does not exist"),
         (("needle", "--lengths", "20000", "--yarn"), 4, "20,000 tokens are more than the 16,384"),
