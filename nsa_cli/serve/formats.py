@@ -1,4 +1,4 @@
-"""Answers, chunks of answers, errors and files, in the shapes of OpenAI's API."""
+"""Answers, chunks, errors and files as JSON objects of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def status_of(error: NsaError) -> int:
 
 
 def error_body(error: NsaError) -> dict[str, Any]:
-    """An error as clients expect it."""
+    """An error as a JSON body."""
     hint = f". {error.hint[0].upper()}{error.hint[1:]}" if error.hint else ""
     status = status_of(error)
     kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
@@ -53,50 +53,50 @@ def error_body(error: NsaError) -> dict[str, Any]:
     }
 
 
-def event(value: Mapping[str, Any] | str) -> str:
-    """A server-sent event."""
+def sse_event(value: Mapping[str, Any] | str) -> str:
+    """A server-sent event with a text or a JSON object."""
     return f"data: {value if isinstance(value, str) else json.dumps(value)}\n\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer on its way to a client.
+    """Builds the JSON bodies of one answer.
 
     Attributes:
-        model: What answers.
-        id: Of the answer.
-        created: In seconds since 1970.
+        model: Name of the model.
+        id: Id of the answer.
+        created: Time in seconds since 1970.
     """
 
     model: str
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, finished: AnswerFinished) -> dict[str, Any]:
-        """An answer in one piece."""
+    def complete(self, finished: AnswerFinished) -> dict[str, Any]:
+        """The whole answer."""
         message = {"role": "assistant", "content": finished.answer, **_citations(finished)}
         choice = {"index": 0, "message": message, "finish_reason": finished.finish_reason}
         body = self._body("chat.completion", [{**choice, "logprobs": None}])
         return {**body, "usage": usage(finished)}
 
-    def first(self) -> dict[str, Any]:
-        """The chunk that begins an answer."""
+    def first_chunk(self) -> dict[str, Any]:
+        """The chunk that starts an answer."""
         return self._chunk({"role": "assistant", "content": ""})
 
-    def piece(self, text: str) -> dict[str, Any]:
-        """A chunk with the next words."""
+    def text_chunk(self, text: str) -> dict[str, Any]:
+        """A chunk with the next text."""
         return self._chunk({"content": text})
 
-    def last(self, finished: AnswerFinished) -> dict[str, Any]:
+    def last_chunk(self, finished: AnswerFinished) -> dict[str, Any]:
         """The chunk that ends an answer, with its citations."""
         return self._chunk(_citations(finished), finished.finish_reason)
 
-    def counts(self, finished: AnswerFinished) -> dict[str, Any]:
-        """A chunk with counts alone."""
+    def usage_chunk(self, finished: AnswerFinished) -> dict[str, Any]:
+        """A chunk with token counts only."""
         return {**self._body("chat.completion.chunk", []), "usage": usage(finished)}
 
-    def progress(self, progress: Progress) -> dict[str, Any]:
-        """A chunk that says how far reading has come."""
+    def progress_chunk(self, progress: Progress) -> dict[str, Any]:
+        """A chunk with the progress of reading."""
         return {**self._body("chat.completion.chunk", []), "progress": asdict(progress)}
 
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
@@ -114,19 +114,19 @@ class Reply:
 
 
 def usage(finished: AnswerFinished) -> dict[str, Any]:
-    """Counts of tokens; those that did not have to be read are `cached_tokens`."""
+    """Token counts; `cached_tokens` counts those reused from the KV store."""
     stats = finished.stats
-    asked = stats.document_tokens + stats.question_tokens
+    prompt = stats.document_tokens + stats.question_tokens
     return {
-        "prompt_tokens": asked,
+        "prompt_tokens": prompt,
         "completion_tokens": stats.answer_tokens,
-        "total_tokens": asked + stats.answer_tokens,
+        "total_tokens": prompt + stats.answer_tokens,
         "prompt_tokens_details": {"cached_tokens": stats.reused_tokens},
     }
 
 
 def file_body(upload: Upload) -> dict[str, Any]:
-    """An uploaded document."""
+    """An uploaded file as a JSON body."""
     return {**asdict(upload), "object": "file", "status": "processed"}
 
 

@@ -50,7 +50,7 @@ def make(tiny_model: Path, root: Path) -> Iterator[Make]:
     def app(*, api_key: str | None = None, most_bytes: int = 10**6) -> Starlette:
         options = Options(model=str(tiny_model), max_tokens=6, cache_limit_bytes=10**8)
         library = DocumentStore(root, Uploads())
-        worker = Scheduler(options, [].append, library.opened)
+        worker = Scheduler(options, [].append, library.parsed)
         made.append((worker, library.uploads))
         worker.start()
         return Server(worker, library, 6).app(api_key=api_key, most_bytes=most_bytes)
