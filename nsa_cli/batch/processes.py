@@ -92,16 +92,7 @@ def _affordable(
 
 @dataclass(slots=True)
 class _Worker:
-    """A process and its current document.
-
-    Attributes:
-        assignment: Work and options of the batch.
-        jobs: Number of processes, which share the cores.
-        pending: The current document, or None.
-        made: Questions of the current document whose rows have arrived.
-        connection: Pipe to the process, or None before its start.
-        process: The process, or None before its start.
-    """
+    """A process, its current document, and the questions of it whose rows have arrived."""
 
     assignment: Assignment
     jobs: int

@@ -9,8 +9,8 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.batch.work import Assignment, Pending, lost_rows, rows_of
@@ -25,6 +25,7 @@ _MOST_TRIES = 3
 """Attempts for a document, each on another worker."""
 
 _POLL_SECONDS = 5.0
+_NONE_LEFT = "no machine of the cluster is left"
 
 
 def on_ray(
@@ -51,117 +52,80 @@ def on_ray(
         NsaError: If no machine is left, or one cannot load the model.
     """
     ray = _connect(address)
-    tasks = _Tasks(ray, assignment, where.name, list(all_pending), emit)
+    waiting = deque(_Task(pending, number) for number, pending in enumerate(all_pending))
+    total = len(waiting)
+    running: dict[Any, tuple[Any, _Task]] = {}
+    idle = _start_workers(ray, assignment)
+    log.info("%d machines", len(idle))
     try:
-        yield from tasks.results()
+        while waiting or running:
+            while waiting and idle:
+                task, worker = waiting.popleft(), idle.pop()
+                emit(BatchProgress(done=task.number, total=total, name=task.pending.path))
+                running[worker.rows.remote(_with_data(task.pending))] = (worker, task)
+            if not running:
+                idle = _start_workers(ray, assignment)
+                if not idle:
+                    raise NsaError(_NONE_LEFT, hint="continue with --resume", code="ray")
+                continue
+            for reference in ray.wait(list(running), num_returns=1, timeout=_POLL_SECONDS)[0]:
+                worker, task = running.pop(reference)
+                rows = _result(ray, worker, reference, task.pending.path, emit)
+                if rows is not None:
+                    idle.append(worker)
+                elif task.attempt < _MOST_TRIES:
+                    emit(Note(text=f"{task.pending.path} was lost with its machine; trying again"))
+                    waiting.append(task._replace(attempt=task.attempt + 1))
+                    continue
+                else:
+                    reason = f"lost with {task.attempt} machines"
+                    rows = lost_rows(task.pending, assignment, where.name, (), reason)
+                yield from ((task.pending, row) for row in rows)
+                yield task.pending, None
     finally:
-        tasks.close()
+        for worker in (*idle, *(worker for worker, _ in running.values())):
+            _end(ray, worker)
         ray.shutdown()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Task:
-    """A document on its way: its number in the batch and the current attempt."""
+class _Task(NamedTuple):
+    """A document, its number in the batch and the current attempt."""
 
     pending: Pending
     number: int
     attempt: int = 1
 
 
-class _Tasks:
-    """Documents that wait and run, and the workers of the cluster.
+def _result(
+    ray: Any, worker: Any, reference: Any, path: str, emit: Callable[[Event], None]
+) -> Iterable[ResultRow] | None:
+    """The rows of a finished task, or None if its worker was lost.
 
-    Args:
-        ray: The connected library.
-        assignment: Work and options of the batch.
-        model: Name of the model.
-        documents: All documents.
-        emit: Receives notes and progress.
+    Raises:
+        NsaError: If the worker cannot load the model.
     """
+    try:
+        node, notes, rows = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        _end(ray, worker)
+        log.info("lost: %s", error)
+        return None
+    for note in notes:
+        emit(note)
+    if isinstance(rows, NsaError):
+        _end(ray, worker)
+        raise rows
+    log.info("%s was done on machine %s", path, node)
+    found: list[ResultRow] = rows
+    return found
 
-    def __init__(
-        self,
-        ray: Any,
-        assignment: Assignment,
-        model: str,
-        documents: list[Pending],
-        emit: Callable[[Event], None],
-    ) -> None:
-        self._ray = ray
-        self._assignment = assignment
-        self._model = model
-        self._emit = emit
-        self._total = len(documents)
-        self._waiting = deque(
-            _Task(pending=pending, number=number) for number, pending in enumerate(documents)
-        )
-        self._running: dict[Any, tuple[Any, _Task]] = {}
-        self._idle = _start_workers(ray, assignment)
-        log.info("%d machines", len(self._idle))
 
-    def results(self) -> Iterator[tuple[Pending, ResultRow | None]]:
-        """Rows of all documents; see `on_ray`."""
-        while self._waiting or self._running:
-            while self._waiting and self._idle:
-                self._submit(self._waiting.popleft(), self._idle.pop())
-            if not self._running:
-                self._idle = _start_workers(self._ray, self._assignment)
-                if not self._idle:
-                    raise NsaError(
-                        "no machine of the cluster is left",
-                        hint="continue with --resume",
-                        code="ray",
-                    )
-                continue
-            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=_POLL_SECONDS)
-            for reference in ready:
-                yield from self._collect(reference)
-
-    def close(self) -> None:
-        """End all workers."""
-        for worker in (*self._idle, *(worker for worker, _ in self._running.values())):
-            self._end(worker)
-
-    def _submit(self, task: _Task, worker: Any) -> None:
-        self._emit(BatchProgress(done=task.number, total=self._total, name=task.pending.path))
-        self._running[worker.rows.remote(_with_data(task.pending))] = (worker, task)
-
-    def _collect(self, reference: Any) -> Iterator[tuple[Pending, ResultRow | None]]:
-        worker, task = self._running.pop(reference)
-        try:
-            node, notes, rows = self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
-            self._end(worker)
-            log.info("lost: %s", error)
-            yield from self._lost(task)
-            return
-        self._idle.append(worker)
-        for note in notes:
-            self._emit(note)
-        if isinstance(rows, NsaError):
-            raise rows
-        log.info("%s was done on machine %s", task.pending.path, node)
-        for row in rows:
-            yield task.pending, row
-        yield task.pending, None
-
-    def _lost(self, task: _Task) -> Iterator[tuple[Pending, ResultRow | None]]:
-        """Queue the document of a lost worker again, or fail it after the last attempt."""
-        pending = task.pending
-        if task.attempt < _MOST_TRIES:
-            self._emit(Note(text=f"{pending.path} was lost with its machine; trying again"))
-            self._waiting.append(replace(task, attempt=task.attempt + 1))
-            return
-        reason = f"lost with {task.attempt} machines"
-        for row in lost_rows(pending, self._assignment, self._model, (), reason):
-            yield pending, row
-        yield pending, None
-
-    def _end(self, worker: Any) -> None:
-        try:
-            self._ray.kill(worker)
-        except self._ray.exceptions.RayError as error:
-            log.info("ended already: %s", error)
+def _end(ray: Any, worker: Any) -> None:
+    """End a worker, if it has not ended already."""
+    try:
+        ray.kill(worker)
+    except ray.exceptions.RayError as error:
+        log.info("ended already: %s", error)
 
 
 def _connect(address: str) -> Any:

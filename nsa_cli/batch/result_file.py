@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -72,7 +73,7 @@ class ResultFile:
 
     Args:
         path: The file; None for standard output.
-        kind: One of `FORMATS`.
+        format_: One of `FORMATS`.
         resume: Whether to resume an existing file.
 
     Raises:
@@ -80,13 +81,14 @@ class ResultFile:
         NsaError: If it cannot be read or written.
     """
 
-    def __init__(self, path: Path | None, kind: str, *, resume: bool) -> None:
-        self._kind = kind
+    def __init__(self, path: Path | None, format_: str, *, resume: bool) -> None:
+        self._format = format_
         self._path = path
         self._done: dict[RowKey, str] = {}
         self._file: TextIO = sys.stdout
         if path is None:
-            self._begin()
+            self._file.write(_text((), format_))
+            self._file.flush()
             return
         if path.exists() and not resume and path.stat().st_size:
             raise UsageError(
@@ -100,19 +102,13 @@ class ResultFile:
 
     def _resume(self, path: Path) -> None:
         text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
-        rows = _read(text, self._kind, path)
+        rows = _read(text, self._format, path)
         kept = {row.key: row for row in rows if row.error is None}
-        whole = "".join(_line(row, self._kind) for row in kept.values())
-        whole = (_head() if self._kind == "csv" else "") + whole
-        if whole != text:
-            write_atomically(path, whole.encode())
+        complete = _text(kept.values(), self._format)
+        if complete != text:
+            write_atomically(path, complete.encode())
         self._done = {key: row.sha256 for key, row in kept.items()}
         self._file = path.open("a", encoding="utf-8", newline="")
-
-    def _begin(self) -> None:
-        if self._kind == "csv":
-            self._file.write(_head())
-            self._file.flush()
 
     def is_at(self, path: str) -> bool:
         """Whether a path is the result file, and thus not a document of the batch."""
@@ -129,10 +125,8 @@ class ResultFile:
         del self._done[key]
         self._file.close()
         text = self._path.read_text(encoding="utf-8")
-        rows = [row for row in _read(text, self._kind, self._path) if row.key != key]
-        head = _head() if self._kind == "csv" else ""
-        body = head + "".join(_line(row, self._kind) for row in rows)
-        write_atomically(self._path, body.encode())
+        rows = [row for row in _read(text, self._format, self._path) if row.key != key]
+        write_atomically(self._path, _text(rows, self._format).encode())
         self._file = self._path.open("a", encoding="utf-8", newline="")
 
     def add(self, row: ResultRow) -> None:
@@ -142,7 +136,7 @@ class ResultFile:
             NsaError: If the row cannot be written.
         """
         try:
-            self._file.write(_line(row, self._kind))
+            self._file.write(_line(row, self._format))
             self._file.flush()
         except BrokenPipeError:
             raise
@@ -163,34 +157,28 @@ def _unwritable(path: Path, error: OSError) -> NsaError:
     )
 
 
-def _read(text: str, kind: str, path: Path) -> list[ResultRow]:
+def _read(text: str, format_: str, path: Path) -> list[ResultRow]:
     """Complete rows of a file, without a truncated last row.
 
     Raises:
         UsageError: If the file holds something else.
     """
-    if kind == "jsonl":
-        lines = text.split("\n")
-        whole = lines[:-1]
-        rows = []
-        for line in whole:
-            try:
-                rows.append(ResultRow(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise _foreign(path) from error
-        return rows
-    reader = csv.reader(io.StringIO(text, newline=""))
-    table = list(reader)
+    if format_ == "jsonl":
+        try:
+            return [ResultRow(**json.loads(line)) for line in text.split("\n")[:-1]]
+        except (ValueError, TypeError) as error:
+            raise _foreign(path) from error
+    table = list(csv.reader(io.StringIO(text, newline="")))
     if not table or (len(table) == 1 and not text.endswith("\n")):
         if text and not _head().startswith(text):
             raise _foreign(path)
         return []
     if tuple(table[0]) != _CSV_FIELDS:
         raise _foreign(path)
-    whole_rows = table[1:] if text.endswith("\n") else table[1:-1]
+    complete = table[1:] if text.endswith("\n") else table[1:-1]
     return [
         _from_csv(dict(zip(_CSV_FIELDS, cells, strict=True)))
-        for cells in whole_rows
+        for cells in complete
         if len(cells) == len(_CSV_FIELDS) and _RUN.fullmatch(cells[-1])
     ]
 
@@ -201,25 +189,25 @@ def _foreign(path: Path) -> UsageError:
     )
 
 
-def _line(row: ResultRow, kind: str) -> str:
-    if kind == "jsonl":
+def _text(rows: Iterable[ResultRow], format_: str) -> str:
+    """The content of a file with these rows."""
+    return (_head() if format_ == "csv" else "") + "".join(_line(row, format_) for row in rows)
+
+
+def _line(row: ResultRow, format_: str) -> str:
+    if format_ == "jsonl":
         return json.dumps(asdict(row)) + "\n"
     first = row.citations[0] if row.citations else {}
     error = row.error or {}
     page = first.get("page")
     cells = {
-        "document": row.document,
-        "question": row.question,
-        "answer": row.answer,
+        **asdict(row),
         "page": "" if page is None else page,
         "line": first.get("line_start", ""),
         "quote": first.get("quote", ""),
         "verified": _YES.get(first.get("verified"), ""),
         "error_code": error.get("code", ""),
         "error": error.get("message", ""),
-        "model": row.model,
-        "sha256": row.sha256,
-        "run": row.run,
     }
     return _csv_line([_plain(str(cells[name])) for name in _CSV_FIELDS])
 
@@ -249,13 +237,9 @@ def _from_csv(cells: dict[str, str]) -> ResultRow:
         "verified": {"yes": True, "no": False}.get(cells["verified"]),
     }
     failed = {"code": cells["error_code"], "message": cells["error"], "hint": ""}
+    names = ("document", "sha256", "question", "answer", "model", "run")
     return ResultRow(
-        document=cells["document"],
-        sha256=cells["sha256"],
-        question=cells["question"],
-        answer=cells["answer"],
-        model=cells["model"],
-        run=cells["run"],
+        **{name: cells[name] for name in names},
         citations=[citation] if quoted else [],
         error=failed if cells["error_code"] else None,
     )

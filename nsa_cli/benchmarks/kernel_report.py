@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,7 @@ def as_records(report: Report) -> list[dict[str, Any]]:
     """The measurements as flat records with the keys of COLUMNS."""
     return [
         {
-            "mode": row.point.mode,
-            "length": row.point.length,
-            "batch": row.point.batch,
+            **asdict(row.point),
             "attention": row.attention,
             "p20_ms": row.p20_ms,
             "p50_ms": row.p50_ms,
@@ -48,9 +47,7 @@ def as_object(report: Report) -> dict[str, Any]:
         "rows": as_records(report),
         "checks": [
             {
-                "mode": point.mode,
-                "length": point.length,
-                "batch": point.batch,
+                **asdict(point),
                 "passed": check.passed,
                 "errors": check.errors,
                 "allowed": check.allowed,

@@ -67,16 +67,13 @@ def bench_read(
         time_limit: Seconds after which no measurement starts; None for no limit.
 
     Returns:
-        `rows`; `ratios` and `decode_ratios` (NSA over dense, by length) and the same over
-        llama.cpp with the prefix `llama_`; `notes`; `versions`; the number `failed`; and whether
-        the run was `interrupted`.
+        Rows, ratios by length (also with the prefix `llama_`), notes, versions and failures.
 
     Raises:
         UsageError: If llama.cpp was requested but is unavailable.
         NsaError: If the first measurement fails; later failures become notes.
     """
-    if attentions is None:
-        attentions = _supported_attentions(settings)
+    attentions = attentions or _supported_attentions(settings)
     if "llama.cpp" in attentions:
         find_gguf(settings.model)
     rows: list[PrefillRow] = []
@@ -86,19 +83,20 @@ def bench_read(
     for length, attention in planned:
         if time_limit is not None and time.monotonic() - began > time_limit:
             break
+        request = {"length": length, "attention": attention, **asdict(settings)}
         try:
-            rows.append(_measured({"length": length, "attention": attention, **asdict(settings)}))
+            rows.append(_measured(request))
         except KeyboardInterrupt:
+            interrupted = True
             if not rows:
                 raise
-            interrupted = True
             break
         except NsaError as error:
             if not rows:
                 raise
             failures.append(error.message)
-            continue
-        on_row(rows[-1])
+        else:
+            on_row(rows[-1])
     left = len(planned) - len(rows) - len(failures)
     return {
         "rows": rows,

@@ -151,7 +151,7 @@ def measure_loss(
             adapter=each.adapter,
         )
         tokenizer: Tokenizer = Tokenizer.from_folder(where.folder)
-        kind = attention_of(each)
+        attention = attention_of(each)
         for length in sorted(plan.lengths):
             config = fitting_config(where, length, 0, each, emit)
             model = load_prepared(
@@ -164,12 +164,14 @@ def measure_loss(
             parts = windows(plan, length, tokenizer.encode)
             losses = []
             for number, ids in enumerate(parts, 1):
-                name = f"loss, {length:,} tokens, window {number}, {each.model}, {kind}"
+                name = f"loss, {length:,} tokens, window {number}, {each.model}, {attention}"
                 emit(BatchProgress(done=done, total=total, name=name))
                 losses.append(token_losses(model, ids, emit))
                 done += length
             done += (plan.limit - len(parts)) * length
-            yield from _rows(losses, {"model": each.model, "attention": kind, "length": length})
+            yield from _rows(
+                losses, {"model": each.model, "attention": attention, "length": length}
+            )
     emit(BatchProgress(done=total, total=total, name=""))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -61,20 +62,17 @@ def measures(records: Sequence[QuestionResult]) -> ReportRow:
     def within(rank: str, top: int) -> ReportRow:
         return share(lambda record: 0 < (getattr(record, rank) or 0) <= top)
 
-    found = {
-        "questions": count,
-        "exact_match": share(lambda record: record.score.exact_match),
-        "contains_gold": share(lambda record: record.score.contains_gold),
-        "recall": share(lambda record: record.score.recall),
-        "f1": share(lambda record: record.score.f1),
-        "citation_hit_1": within("citation_rank", 1),
-        "citation_hit_3": within("citation_rank", _TOP),
-        "passage_hit_1": within("passage_rank", 1),
-        "passage_hit_3": within("passage_rank", _TOP),
-    }
-    if any(record.bm25_asked for record in records):
-        found["bm25_hit_1"] = within("bm25_rank", 1)
-        found["bm25_hit_3"] = within("bm25_rank", _TOP)
+    found: ReportRow = {"questions": count}
+    for name in ("exact_match", "contains_gold", "recall", "f1"):
+        found[name] = share(attrgetter(f"score.{name}"))
+    ranked = (
+        "citation",
+        "passage",
+        *(["bm25"] if any(each.bm25_asked for each in records) else []),
+    )
+    for name in ranked:
+        for top in (1, _TOP):
+            found[f"{name}_hit_{top}"] = within(f"{name}_rank", top)
     found["tokens"] = round(sum(record.tokens for record in records) / count)
     found["answer_seconds"] = round(sum(record.answer_seconds for record in records) / count, 2)
     return found

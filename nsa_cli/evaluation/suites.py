@@ -9,6 +9,7 @@ import random
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,30 +106,13 @@ class Plan:
             room: Tokens of the longest question and its answer.
         """
         seed = self.seed * 1_000_000 + wanted.number
+        make: Callable[..., tuple[Example, ...]]
         if wanted.suite == "questions":
-
-            def make(tokens: int, ratio: float) -> tuple[Example, ...]:
-                return hidden_questions(
-                    self.articles,
-                    tokens=tokens,
-                    seed=seed,
-                    count=wanted.questions,
-                    characters_per_token=ratio,
-                )
+            make = partial(hidden_questions, self.articles, seed=seed, count=wanted.questions)
         else:
+            generator = GENERATORS[wanted.suite]
             more: dict[str, Any] = {"depth": wanted.depth} if wanted.suite == "needle" else {}
-
-            def make(tokens: int, ratio: float) -> tuple[Example, ...]:
-                generator = GENERATORS[wanted.suite]
-                return generator(
-                    self.haystack,
-                    tokens=tokens,
-                    seed=seed,
-                    split="eval",
-                    characters_per_token=ratio,
-                    **more,
-                )
-
+            make = partial(generator, self.haystack, seed=seed, split="eval", **more)
         examples = fitted(make, wanted.length - room, count)
         asked = random.Random(seed).sample(
             range(len(examples)), min(wanted.questions, len(examples))
@@ -162,12 +146,12 @@ class Wanted:
 
 
 def fitted(
-    make: Callable[[int, float], tuple[Example, ...]], tokens: int, count: Count
+    make: Callable[..., tuple[Example, ...]], tokens: int, count: Count
 ) -> tuple[Example, ...]:
     """Examples whose text has nearly, and at most, the given tokens.
 
     Args:
-        make: Makes examples from a number of tokens and characters per token.
+        make: Makes examples from `tokens` and `characters_per_token`.
         tokens: Maximum tokens of the text.
         count: Counts the tokens of a text.
 
@@ -179,7 +163,7 @@ def fitted(
     longest = 0
     seen: set[float] = set()
     for _ in range(_TRIES if tokens > 0 else 0):
-        examples = make(tokens, ratio)
+        examples = make(tokens=tokens, characters_per_token=ratio)
         found = count(examples[0].context)
         if longest < found <= tokens:
             best, longest = examples, found

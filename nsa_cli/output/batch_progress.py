@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
 from nsa_cli.documents.location import printable
 from nsa_cli.events import BatchProgress, Event, Note, Progress
+from nsa_cli.output.renderers import StatusLine
 
 _LINE_EVERY = 0.01
 """Share of the work between two lines without a terminal."""
@@ -52,18 +52,18 @@ class BatchRenderer:
     ) -> None:
         self._title = title
         self._line = line
-        self._console = Console(stderr=True, highlight=False, emoji=False)
-        self._quiet = quiet
+        self._status = StatusLine(quiet=quiet)
+        self.note = self._status.note
         self._all: TaskID | None = None
         self._one: TaskID | None = None
         self._bar: ProgressBar | None = None
-        if self._console.is_terminal and not self._console.is_dumb_terminal and not quiet:
+        if self._status.animate:
             self._bar = ProgressBar(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
                 TextColumn("{task.fields[amount]}"),
                 TimeRemainingColumn(compact=True),
-                console=self._console,
+                console=self._status.console,
                 transient=True,
                 expand=True,
                 speed_estimate_period=3600,
@@ -84,11 +84,6 @@ class BatchRenderer:
                     total=event.total,
                     amount=f"{event.done:,} of {event.total:,}",
                 )
-
-    def note(self, text: str) -> None:
-        """Print a line unless quiet."""
-        if not self._quiet:
-            self._console.print(f"nsa: {printable(text)}", markup=False, soft_wrap=True)
 
     def _overall(self, event: BatchProgress) -> None:
         if self._bar is None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -35,31 +36,6 @@ if TYPE_CHECKING:
 _UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB", "characters": "characters"}
 
 
-class Renderer(Protocol):
-    """Shows events and results of a command."""
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
-
-    def finish(self, finished: AnswerFinished) -> None:
-        """Show an answer."""
-
-    def finish_all(self, questions: Sequence[str], answers: Iterable[AnswerFinished]) -> None:
-        """Show the answers to several questions as they arrive."""
-
-    def sizes(self, found: Sequence[FileTokens]) -> None:
-        """Show the token count of each file."""
-
-    def estimate(self, found: Estimate) -> None:
-        """Show the time, disk space and memory that reading takes."""
-
-    def fail(self, error: NsaError) -> None:
-        """Show an error."""
-
-    def close(self) -> None:
-        """Remove the progress bar."""
-
-
 class _Amount(ProgressColumn):
     """Column with the amount done, the total and the speed."""
 
@@ -71,13 +47,13 @@ class _Amount(ProgressColumn):
         return Text(f"{task.completed / scale:,.0f} of {total} {_UNITS[unit]}{speed}")
 
 
-class _Status:
+class StatusLine:
     """Progress bars and notes on standard error; bars only at a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.console = Console(stderr=True, highlight=False, emoji=False)
         self._quiet = quiet
-        self._animate = self.console.is_terminal and not self.console.is_dumb_terminal and not quiet
+        self.animate = self.console.is_terminal and not self.console.is_dumb_terminal and not quiet
         self._bar: ProgressBar | None = None
         self._task: TaskID | None = None
         self._name = ""
@@ -89,7 +65,7 @@ class _Status:
 
     def progress(self, event: Progress) -> None:
         """Update the bar."""
-        if not self._animate:
+        if not self.animate:
             return
         if self._bar is None or self._task is None or self._name != event.task:
             self.close()
@@ -119,13 +95,11 @@ class _Status:
         self._bar, self._task, self._name = None, None, ""
 
 
-class HumanRenderer:
-    """Prints answers as they are generated, then their citations."""
+class Renderer(ABC):
+    """Shows events and results of a command; progress and notes go to standard error."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._status = _Status(quiet=quiet)
-        self._out = Console(highlight=False, emoji=False)
-        self._begun = False
+        self._status = StatusLine(quiet=quiet)
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -134,11 +108,48 @@ class HumanRenderer:
                 self._status.note(event.text)
             case Progress():
                 self._status.progress(event)
-            case AnswerText():
-                self._status.close()
-                self._begun = True
-                sys.stdout.write(event.text)
-                sys.stdout.flush()
+
+    @abstractmethod
+    def finish(self, finished: AnswerFinished) -> None:
+        """Show an answer."""
+
+    @abstractmethod
+    def finish_all(self, questions: Sequence[str], answers: Iterable[AnswerFinished]) -> None:
+        """Show the answers to several questions as they arrive."""
+
+    @abstractmethod
+    def sizes(self, found: Sequence[FileTokens]) -> None:
+        """Show the token count of each file."""
+
+    @abstractmethod
+    def estimate(self, found: Estimate) -> None:
+        """Show the time, disk space and memory that reading takes."""
+
+    @abstractmethod
+    def fail(self, error: NsaError) -> None:
+        """Show an error."""
+
+    def close(self) -> None:
+        """Remove the progress bar."""
+        self._status.close()
+
+
+class HumanRenderer(Renderer):
+    """Prints answers as they are generated, then their citations."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        super().__init__(quiet=quiet)
+        self._out = Console(highlight=False, emoji=False)
+        self._begun = False
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        super().__call__(event)
+        if isinstance(event, AnswerText):
+            self._status.close()
+            self._begun = True
+            sys.stdout.write(event.text)
+            sys.stdout.flush()
 
     def finish(self, finished: AnswerFinished) -> None:
         """End the answer, print its citations and statistics."""
@@ -219,25 +230,11 @@ class HumanRenderer:
             f"nsa: {printable(error.message + hint)}", markup=False, soft_wrap=True, style="red"
         )
 
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._status.close()
 
-
-class JsonRenderer:
+class JsonRenderer(Renderer):
     """Prints one JSON object on standard output at the end."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._status = _Status(quiet=quiet)
-        self._sizes: Sequence[FileTokens] = ()
-
-    def __call__(self, event: Event) -> None:
-        """Show progress and notes."""
-        match event:
-            case Note():
-                self._status.note(event.text)
-            case Progress():
-                self._status.progress(event)
+    _sizes: Sequence[FileTokens] = ()
 
     def finish(self, finished: AnswerFinished) -> None:
         """Print an answer as an object."""
@@ -267,10 +264,6 @@ class JsonRenderer:
         """Print an error as an object."""
         self._status.close()
         print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._status.close()
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -42,15 +42,15 @@ def excerpt(
         raise RefusedError(f"{source!r} is not among the documents", code="document_not_found")
     document = library.document(chosen, chosen[0].name)
     pieces = [each for each in document.pieces if page is None or each.page == page]
-    wanted = line if line is not None else 0
-    piece = next((each for each in reversed(pieces) if each.first_line <= wanted), None)
+    target = line or 0
+    piece = next((each for each in reversed(pieces) if each.first_line <= target), None)
     piece = piece or next(iter(pieces), None)
     if piece is None:
         raise RefusedError(
             f"{chosen[0].name} has no {document.pieces[0].unit} {page}", code="document_not_found"
         )
     lines = document.text[piece.start : piece.end].split("\n")
-    at = max(0, wanted - piece.first_line)
+    at = max(0, target - piece.first_line)
     first, stop = max(0, at - _AROUND), at + _AROUND + 1
     pages = [each.page for each in document.pieces if each.page is not None]
     return {

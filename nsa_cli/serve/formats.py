@@ -39,14 +39,14 @@ def error_body(error: NsaError) -> dict[str, Any]:
     """An error as a JSON body."""
     hint = f". {error.hint[0].upper()}{error.hint[1:]}" if error.hint else ""
     status = status_of(error)
-    kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
+    type_ = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
         status, "server_error" if status >= 500 else "invalid_request_error"
     )
     code = "context_length_exceeded" if error.code == "does_not_fit" else error.code
     return {
         "error": {
             "message": error.message + hint,
-            "type": kind,
+            "type": type_,
             "param": getattr(error, "param", None),
             "code": code,
         }
@@ -103,10 +103,10 @@ class Reply:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         return self._body("chat.completion.chunk", [choice])
 
-    def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    def _body(self, name: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
             "id": self.id,
-            "object": kind,
+            "object": name,
             "created": self.created,
             "model": self.model,
             "choices": choices,

@@ -86,8 +86,8 @@ class AccessMiddleware:
             if not is_loopback(host):
                 raise AccessError(f"host {host!r} is not a loopback address", code="forbidden")
         elif path != "/":
-            kind, _, key = headers.get("authorization", "").partition(" ")
-            if kind.lower() != "bearer" or not hmac.compare_digest(
+            scheme, _, key = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(
                 key.strip().encode("latin-1"), self._api_key.encode()
             ):
                 raise AccessError(

@@ -202,8 +202,8 @@ class Server:
 
     async def _content(self, request: Request) -> Response:
         data = await run_in_threadpool(self._library.uploads.read, request.path_params["id"])
-        kind = "application/pdf" if data.startswith(b"%PDF-") else "application/octet-stream"
-        return Response(data, media_type=kind, headers={"X-Content-Type-Options": "nosniff"})
+        media_type = "application/pdf" if data.startswith(b"%PDF-") else "application/octet-stream"
+        return Response(data, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
 
     async def _excerpt(self, request: Request) -> Response:
         query = request.query_params

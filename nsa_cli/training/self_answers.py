@@ -40,14 +40,7 @@ QuestionKey = tuple[str, int, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unanswered:
-    """A question without a correct answer so far.
-
-    Attributes:
-        key: Identity of the question.
-        ids: Prompt of the first round.
-        hinted_ids: Prompt of the second round.
-        gold: Correct answers.
-    """
+    """A question without a correct answer so far, with the prompts of both rounds."""
 
     key: QuestionKey
     ids: Ids

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +12,12 @@ import peft
 import torch
 from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from nsa_cli import __version__
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.system import git_commit
-from nsa_cli.training.examples import TrainingData
-from nsa_cli.training.loader import load_steps
+from nsa_cli.training.examples import TrainingData, training_steps
 from nsa_cli.training.log import Log
 from nsa_cli.training.plan import TrainingPlan
 from nsa_cli.training.self_answers import with_self_answers, write_self_answers
@@ -44,6 +44,14 @@ from nsa_models.weights.adapter import (
 )
 from nsa_models.weights.load import load_config, load_model
 
+_PREFETCHED = 8
+"""Steps that each loader process prepares ahead."""
+
+_PROCESSES = 2
+
+_BLOCK = 64
+"""Tokens of a selection block."""
+
 _COMPARED = (4, 16)
 """Lengths of the means that φ is compared with, in tokens."""
 
@@ -68,16 +76,20 @@ def train(where: ModelFolder, data: TrainingData, plan: TrainingPlan) -> Path:
     data = _with_answers(where, data, plan, together, device)
     model = load_model(where.folder, dense, device=device)
     torch.manual_seed(plan.seed)  # every process starts from the same weights
-    config = load_config(where.folder, **plan.settings())[0]
-    prompts = PromptBuilder(Tokenizer.from_folder(where.folder), None)
-    log = Log(plan.out / "log.jsonl")
+    run = _Run(
+        where=where,
+        data=data,
+        plan=plan,
+        together=together,
+        model=model,
+        config=load_config(where.folder, **plan.settings())[0],
+        log=Log(plan.out / "log.jsonl"),
+    )
     if plan.distill_seconds > 0 and plan.sparse:
-        steps = load_steps(prompts, data, plan, plan.seed, together, short=False)
-        _distill(model, config, steps, plan, log, together)
+        run.distill()
         together.wait()
     if plan.tune_seconds > 0:
-        steps = load_steps(prompts, data, plan, plan.seed + 1, together, short=True)
-        _tune(model, config, where, steps, plan, log, together)
+        run.tune()
     return plan.out
 
 
@@ -88,17 +100,17 @@ def _with_answers(
     together: Together,
     device: torch.device,
 ) -> TrainingData:
-    """The data with the model's correct answers in place of its own, if there are any."""
+    """The data with the model's correct answers in place of the given ones, if any exist."""
+
+    def report(asked: int, right: int) -> None:
+        if together.first:
+            part = f" in the first of {together.count} processes" if together.count > 1 else ""
+            sys.stderr.write(f"nsa: {right:,} of {asked:,} answers are correct{part}\n")
+
     path = plan.out / "answers.jsonl"
     if plan.answer_seconds > 0:
-        write_self_answers(
-            where.folder,
-            data.articles[together.number :: together.count],
-            path,
-            plan.answer_seconds,
-            device,
-            partial(_report_answers, together),
-        )
+        own = data.articles[together.number :: together.count]
+        write_self_answers(where.folder, own, path, plan.answer_seconds, device, report)
     together.wait()
     answered = replace(data, articles=tuple(with_self_answers(data.articles, path)))
     if together.first and path.exists():
@@ -113,101 +125,127 @@ def _questions(data: TrainingData) -> int:
     return sum(len(part.questions) for article in data.articles for part in article.paragraphs)
 
 
-def _distill(
-    model: NSALanguageModel,
-    config: NSAConfig,
-    steps: Iterator[Step],
-    plan: TrainingPlan,
-    log: Log,
-    together: Together,
-) -> None:
-    """Train φ in every layer to match the attention of the frozen model."""
-    dim = config.head_dim
-    assert dim is not None
-    phis: list[dict[str, Compression]] = [
-        {
-            f"φ {block}/{stride}": compression_like_mean(block, stride, dim, plan.hidden).to(
-                model.device
-            )
-            for block, stride in plan.phi_shapes
-        }
-        for _ in model.attentions
-    ]
-    names = list(phis[0])
-    untrained = {f"means {size}/{size}": Means(size, size) for size in _COMPARED}
-    learners: list[dict[str, Learner]] = [{**each, **untrained} for each in phis]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """The two stages of a training run, and their shared state."""
 
-    def save(_: Progress) -> None:
-        for name, (block, stride) in zip(names, plan.phi_shapes, strict=True):
-            tensors = {
-                f"{number}.{key}": value.to(torch.bfloat16).cpu().contiguous()
-                for number, layer in enumerate(phis)
-                for key, value in layer[name].state_dict().items()
+    where: ModelFolder
+    data: TrainingData
+    plan: TrainingPlan
+    together: Together
+    model: NSALanguageModel
+    config: NSAConfig
+    log: Log
+
+    def distill(self) -> None:
+        """Train φ in every layer to match the attention of the frozen model."""
+        plan, dim = self.plan, self.config.head_dim
+        assert dim is not None
+        phis: list[dict[str, Compression]] = [
+            {
+                f"φ {block}/{stride}": compression_like_mean(block, stride, dim, plan.hidden).to(
+                    self.model.device
+                )
+                for block, stride in plan.phi_shapes
             }
-            save_file(tensors, plan.distilled(block, stride))
+            for _ in self.model.attentions
+        ]
+        names = list(phis[0])
+        untrained = {f"means {size}/{size}": Means(size, size) for size in _COMPARED}
+        learners: list[dict[str, Learner]] = [{**each, **untrained} for each in phis]
 
-    schedule = Schedule(seconds=plan.distill_seconds)
-    settings = replace(config.answer_settings(), select_count=plan.select_count)
-    distill(
-        model,
-        learners,
-        steps,
-        settings,
-        schedule,
-        log.writer("distill"),
-        save,
-        seed=plan.seed,
-        together=together,
-    )
+        def save(_: Progress) -> None:
+            for name, (block, stride) in zip(names, plan.phi_shapes, strict=True):
+                tensors = {
+                    f"{number}.{key}": value.to(torch.bfloat16).cpu().contiguous()
+                    for number, layer in enumerate(phis)
+                    for key, value in layer[name].state_dict().items()
+                }
+                save_file(tensors, plan.distilled(block, stride))
 
-
-def _tune(
-    model: NSALanguageModel,
-    config: NSAConfig,
-    where: ModelFolder,
-    steps: Iterator[Step],
-    plan: TrainingPlan,
-    log: Log,
-    together: Together,
-) -> None:
-    """Train low-rank changes of the projections, and φ, with sparse attention."""
-    path = plan.distilled(*plan.phi_shapes[0])
-    earlier = plan.out / "adapter.json"
-    if plan.sparse and not path.exists() and not earlier.exists():
-        raise UsageError(f"{path} is missing", hint="create it with --distill-seconds")
-    if plan.sparse:
-        attach_compression(model, config)
-    model.config = config
-    change = peft.LoraConfig(r=plan.rank, lora_alpha=2 * plan.rank, target_modules=TARGETS)
-    peft.inject_adapter_in_model(change, model)
-    tokens = 0
-    if earlier.exists():
-        tokens = _resume(model, plan)
-    elif plan.sparse:
-        load_compression(model, load_file(path), "")
-    schedule = Schedule(seconds=plan.tune_seconds, rate=plan.rate, phi_rate=3e-4)
-
-    def save(progress: Progress) -> None:
-        about = {
-            "model": Path(where.name).name,
-            "nsa": __version__,
-            "commit": git_commit(),
-            "plan": plan.record(),
-            "course": asdict(schedule),
-            "tokens": tokens + progress.tokens,
-            "last": progress.losses,
-        }
-        settings = plan.settings()
-        if plan.sparse:
-            settings["answer_select_count"] = plan.answer_blocks
-        save_adapter(
-            plan.out,
-            collect(model, 2.0, base=_base(where), settings=settings, about=about),
+        distill(
+            self.model,
+            learners,
+            self._steps(plan.seed, short=False),
+            replace(self.config.answer_settings(), select_count=plan.select_count),
+            Schedule(seconds=plan.distill_seconds),
+            self.log.writer("distill"),
+            save,
+            seed=plan.seed,
+            together=self.together,
         )
 
-    # Autocast casts the changes' weights to bf16; fp32 copies of the inputs would be useless.
-    with disable_input_dtype_casting(model, active=model.device.type == "cuda"):
-        tune(model, steps, schedule, log.writer("tune"), save, seed=plan.seed, together=together)
+    def tune(self) -> None:
+        """Train low-rank changes of the projections, and φ, with sparse attention."""
+        plan, model = self.plan, self.model
+        steps, tokens = self._steps(plan.seed + 1, short=True), self._attach()
+        schedule = Schedule(seconds=plan.tune_seconds, rate=plan.rate, phi_rate=3e-4)
+
+        def save(progress: Progress) -> None:
+            about = {
+                "model": Path(self.where.name).name,
+                "nsa": __version__,
+                "commit": git_commit(),
+                "plan": plan.record(),
+                "course": asdict(schedule),
+                "tokens": tokens + progress.tokens,
+                "last": progress.losses,
+            }
+            settings = plan.settings()
+            if plan.sparse:
+                settings["answer_select_count"] = plan.answer_blocks
+            base = _base(self.where)
+            save_adapter(plan.out, collect(model, 2.0, base=base, settings=settings, about=about))
+
+        log = self.log.writer("tune")
+        # Autocast casts the changes' weights to bf16; fp32 copies of the inputs would be useless.
+        with disable_input_dtype_casting(model, active=model.device.type == "cuda"):
+            tune(model, steps, schedule, log, save, seed=plan.seed, together=self.together)
+
+    def _attach(self) -> int:
+        """Attach φ and low-rank changes, resuming an earlier run; return its tokens.
+
+        Raises:
+            UsageError: If the result of the first stage is missing.
+        """
+        plan, model = self.plan, self.model
+        path, earlier = plan.distilled(*plan.phi_shapes[0]), plan.out / "adapter.json"
+        if plan.sparse and not path.exists() and not earlier.exists():
+            raise UsageError(f"{path} is missing", hint="create it with --distill-seconds")
+        if plan.sparse:
+            attach_compression(model, self.config)
+        model.config = self.config
+        change = peft.LoraConfig(r=plan.rank, lora_alpha=2 * plan.rank, target_modules=TARGETS)
+        peft.inject_adapter_in_model(change, model)
+        if earlier.exists():
+            return _resume(model, plan)
+        if plan.sparse:
+            load_compression(model, load_file(path), "")
+        return 0
+
+    def _steps(self, seed: int, *, short: bool) -> Iterator[Step]:
+        """Endless training steps, made in other processes; see `training_steps`."""
+        together = self.together
+        make = partial(
+            training_steps,
+            PromptBuilder(Tokenizer.from_folder(self.where.folder), None),
+            self.data,
+            self.plan.lengths,
+            _BLOCK,
+            short=short,
+            process=together.number,
+        )
+        return iter(
+            DataLoader(
+                _Steps(make, seed),
+                batch_size=None,
+                num_workers=_PROCESSES,
+                prefetch_factor=_PREFETCHED,
+                collate_fn=_unchanged,
+                # A fork of one of several processes can inherit a lock that is never released.
+                multiprocessing_context="spawn" if together.count > 1 else None,
+            )
+        )
 
 
 def _base(where: ModelFolder) -> str:
@@ -228,8 +266,16 @@ def _resume(model: NSALanguageModel, plan: TrainingPlan) -> int:
     return int(adapter.about["tokens"])
 
 
-def _report_answers(together: Together, asked: int, right: int) -> None:
-    """Report a round of self-answering on standard error."""
-    if together.first:
-        where = f" in the first of {together.count} processes" if together.count > 1 else ""
-        sys.stderr.write(f"nsa: {right:,} of {asked:,} answers are correct{where}\n")
+class _Steps(IterableDataset[Step]):
+    """Endless training steps, with a different seed in each loader process."""
+
+    def __init__(self, make: Callable[..., Iterator[Step]], seed: int) -> None:
+        self._make, self._seed = make, seed
+
+    def __iter__(self) -> Iterator[Step]:
+        worker = get_worker_info()
+        return self._make(seed=self._seed * _PROCESSES + (worker.id if worker else 0))
+
+
+def _unchanged(step: Step) -> Step:
+    return step

@@ -66,7 +66,7 @@ def test_the_seed_and_the_number_make_other_texts() -> None:
 
 
 def test_what_cannot_be_so_short_is_told() -> None:
-    def make(_tokens: int, _ratio: float) -> tuple[Example, ...]:
+    def make(**_: float) -> tuple[Example, ...]:
         context = "Always the same long text. " * 20
         return (
             Example(context=context, question="?", answers=("x",), evidence=((0, 1),), task="t"),
