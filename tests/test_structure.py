@@ -49,6 +49,12 @@ BANNED = (
     r"say such as",
     r"is to heed",
     r"at hand",
+    r"can be told",
+    r"is gone from",
+    r"say which",
+    r"is there already",
+    r"is not had",
+    r"for ever",
 )
 """Phrases that no string, docstring or comment may hold."""
 
