@@ -70,20 +70,20 @@ class Plan:
     haystack: Sequence[str]
     articles: Sequence[Article] = ()
 
-    def texts(self) -> Iterator[Wanted]:
+    def texts(self) -> Iterator[TextSpec]:
         """Specifications of the texts, shortest first."""
         for length in sorted(self.lengths):
             for suite in self.suites:
                 yield from self._of_suite(suite, length)
 
-    def _of_suite(self, suite: str, length: int) -> Iterator[Wanted]:
+    def _of_suite(self, suite: str, length: int) -> Iterator[TextSpec]:
         left = self.limit or _QUESTIONS.get(suite, _OTHER_QUESTIONS)
         each = {"needle": 1, "similar": 24, "values": 4, "variables": 4, "aggregation": 2}
         numbers = itertools.count()
         while left > 0:
             count = min(left, each.get(suite, _PER_TEXT))
             for depth in self._depths() if suite == "needle" else (None,):
-                yield Wanted(
+                yield TextSpec(
                     suite=suite,
                     length=length,
                     depth=depth,
@@ -97,31 +97,29 @@ class Plan:
             return [0.5]
         return [number / (self.depths - 1) for number in range(self.depths)]
 
-    def make(self, wanted: Wanted, count: Count, room: int) -> tuple[Example, ...]:
+    def make(self, spec: TextSpec, count: Count, room: int) -> tuple[Example, ...]:
         """Make one text, as long as the length allows, and its questions.
 
         Args:
-            wanted: Specification of the text.
+            spec: Specification of the text.
             count: Counts the tokens of a text as a document.
             room: Tokens of the longest question and its answer.
         """
-        seed = self.seed * 1_000_000 + wanted.number
+        seed = self.seed * 1_000_000 + spec.number
         make: Callable[..., tuple[Example, ...]]
-        if wanted.suite == "questions":
-            make = partial(hidden_questions, self.articles, seed=seed, count=wanted.questions)
+        if spec.suite == "questions":
+            make = partial(hidden_questions, self.articles, seed=seed, count=spec.questions)
         else:
-            generator = GENERATORS[wanted.suite]
-            more: dict[str, Any] = {"depth": wanted.depth} if wanted.suite == "needle" else {}
+            generator = GENERATORS[spec.suite]
+            more: dict[str, Any] = {"depth": spec.depth} if spec.suite == "needle" else {}
             make = partial(generator, self.haystack, seed=seed, split="eval", **more)
-        examples = fitted(make, wanted.length - room, count)
-        asked = random.Random(seed).sample(
-            range(len(examples)), min(wanted.questions, len(examples))
-        )
+        examples = fitted(make, spec.length - room, count)
+        asked = random.Random(seed).sample(range(len(examples)), min(spec.questions, len(examples)))
         return tuple(examples[number] for number in sorted(asked))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class TextSpec:
     """Specification of one text.
 
     Attributes:
@@ -193,8 +191,8 @@ def load_haystack(path: str | None, longest: int, seed: int) -> tuple[list[str],
         UnreadableError: If the file cannot be read.
     """
     if path is None:
-        wanted = max(longest * _CHARACTERS_PER_TOKEN_AT_MOST, _VARIETY)
-        found = [unicodedata.normalize("NFC", part) for part in documentation(wanted, seed)]
+        characters = max(longest * _CHARACTERS_PER_TOKEN_AT_MOST, _VARIETY)
+        found = [unicodedata.normalize("NFC", part) for part in documentation(characters, seed)]
         name = f"documentation of Python {platform.python_version()}"
     else:
         document = parse_document(*read_source(path))

@@ -35,7 +35,7 @@ def excerpt(
         NsaError: If the document or the page does not exist.
     """
     if not names:
-        raise RequestError("no document given", param="document", hint="name one")
+        raise RequestError("no document given", "document", hint="name one")
     sources = library.sources(names)
     chosen = [each for each in sources if source is None or each.name == source][:1]
     if not chosen:

@@ -57,7 +57,7 @@ class RequestError(NsaError):
     exit_code = 2
     default_code = "invalid_request"
 
-    def __init__(self, message: str, *, param: str | None, hint: str = "", code: str = "") -> None:
+    def __init__(self, message: str, param: str | None, *, hint: str = "", code: str = "") -> None:
         super().__init__(message, hint=hint, code=code)
         self.param = param
 
@@ -93,12 +93,10 @@ def parse_json(body: bytes) -> dict[str, Any]:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise RequestError(
-            "the request body is not valid JSON", param=None, hint="send a JSON object"
+            "the request body is not valid JSON", None, hint="send a JSON object"
         ) from error
     if not isinstance(found, dict):
-        raise RequestError(
-            "the request body is not a JSON object", param=None, hint="send a JSON object"
-        )
+        raise RequestError("the request body is not a JSON object", None, hint="send a JSON object")
     return found
 
 
@@ -114,13 +112,13 @@ def documents_of(body: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(found, list) or not all(isinstance(each, str) and each for each in found):
         raise RequestError(
             "documents must be a list of file ids or paths",
-            param="documents",
+            "documents",
             hint='for example "documents": ["file-…"]',
         )
     if len(found) > _MOST_DOCUMENTS:
         raise RequestError(
             f"too many documents: {len(found)}",
-            param="documents",
+            "documents",
             hint=f"name at most {_MOST_DOCUMENTS}, or a folder",
         )
     return tuple(dict.fromkeys(found))
@@ -142,7 +140,7 @@ def parse_chat_request(body: Mapping[str, Any], *, model: str, max_tokens: int) 
     if name != model:
         raise RequestError(
             f"model {name!r} not found",
-            param="model",
+            "model",
             hint=f"this server runs {model}",
             code="model_not_found",
         )
@@ -150,17 +148,17 @@ def parse_chat_request(body: Mapping[str, Any], *, model: str, max_tokens: int) 
     extras = _value(body, "stream_options", {}, dict, "an object")
     if extras and not stream:
         raise RequestError(
-            "stream_options needs stream", param="stream_options", hint="set stream to true"
+            "stream_options needs stream", "stream_options", hint="set stream to true"
         )
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or max_tokens
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise RequestError(
-            f"max_tokens must be a positive whole number, got {limit!r}", param="max_tokens"
+            f"max_tokens must be a positive whole number, got {limit!r}", "max_tokens"
         )
     temperature = _value(body, "temperature", 0, (int, float), "a number")
     if not 0 <= temperature <= 2 or not math.isfinite(temperature):
         raise RequestError(
-            f"temperature must be between 0 and 2, got {temperature!r}", param="temperature"
+            f"temperature must be between 0 and 2, got {temperature!r}", "temperature"
         )
     question, turns, instructions, texts = _conversation(body.get("messages"))
     return ChatRequest(
@@ -186,11 +184,11 @@ def _check_fields(body: Mapping[str, Any]) -> None:
         if name in _SUPPORTED or name in _IGNORED or value is None:
             continue
         if name not in _NEUTRAL:
-            raise RequestError(f"{name!r} is not supported", param=name, hint="omit it")
+            raise RequestError(f"{name!r} is not supported", name, hint="omit it")
         if value not in _NEUTRAL[name]:
             raise RequestError(
                 f"{name} must be {json.dumps(_NEUTRAL[name][0])}, got {json.dumps(value)[:80]}",
-                param=name,
+                name,
                 hint="omit it",
             )
 
@@ -201,7 +199,7 @@ def _value(body: Mapping[str, Any], name: str, default: Any, kind: Any, form: st
     if value is None:
         return default
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise RequestError(f"{name} must be {form}, got {json.dumps(value)[:80]}", param=name)
+        raise RequestError(f"{name} must be {form}, got {json.dumps(value)[:80]}", name)
     return value
 
 
@@ -210,12 +208,12 @@ def _conversation(
 ) -> tuple[str, list[tuple[str, str]], str, list[Source]]:
     """The question, earlier turns, instructions and long texts of the messages."""
     if not isinstance(messages, list) or not messages:
-        raise RequestError("no messages", param="messages", hint="send a list of messages")
+        raise RequestError("no messages", "messages", hint="send a list of messages")
     parsed = [_message(message, number) for number, message in enumerate(messages)]
     if parsed[-1][0] != "user":
         raise RequestError(
             "the last message is not from the user",
-            param="messages",
+            "messages",
             hint="end with the question",
         )
     texts: list[Source] = []
@@ -229,7 +227,7 @@ def _conversation(
             if last and not rest:
                 raise RequestError(
                     "no question found in the long message",
-                    param="messages",
+                    "messages",
                     hint="ask in a separate message or paragraph",
                 )
             data = text.encode("utf-8", "replace")
@@ -244,7 +242,7 @@ def _conversation(
         elif content:
             instructions.append(content)
     if not question or not question.strip():
-        raise RequestError("the question is empty", param="messages", hint="ask something")
+        raise RequestError("the question is empty", "messages", hint="ask something")
     return question.strip(), turns, "\n".join(instructions), texts
 
 
@@ -265,12 +263,10 @@ def _message(message: Any, number: int) -> tuple[str, str]:
     """The role and the text of a message."""
     where = f"messages[{number}]"
     if not isinstance(message, dict):
-        raise RequestError(f"{where} is not an object", param=where)
+        raise RequestError(f"{where} is not an object", where)
     role = message.get("role")
     if role not in ("system", "developer", "user", "assistant"):
-        raise RequestError(
-            f"{where}.role must be system, user or assistant, got {role!r}", param=where
-        )
+        raise RequestError(f"{where}.role must be system, user or assistant, got {role!r}", where)
     content = message.get("content")
     if isinstance(content, str):
         return role, content
@@ -280,7 +276,7 @@ def _message(message: Any, number: int) -> tuple[str, str]:
     ):
         return role, "\n\n".join(part["text"] for part in content)
     raise RequestError(
-        f"{where}.content is not text", param=where, hint="send text, and upload documents"
+        f"{where}.content is not text", where, hint="send text, and upload documents"
     )
 
 
@@ -292,8 +288,8 @@ def only_documents(body: Mapping[str, Any]) -> tuple[str, ...]:
     """
     for name in body:
         if name != "documents":
-            raise RequestError(f"{name!r} is not supported", param=name, hint="omit it")
+            raise RequestError(f"{name!r} is not supported", name, hint="omit it")
     found = documents_of(body)
     if not found:
-        raise RequestError("no document given", param="documents", hint="name one")
+        raise RequestError("no document given", "documents", hint="name one")
     return found

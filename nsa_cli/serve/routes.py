@@ -112,7 +112,7 @@ class Server:
     async def _model(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name != self._scheduler.model:
-            raise RequestError(f"model {name!r} not found", param="model", code="model_not_found")
+            raise RequestError(f"model {name!r} not found", "model", code="model_not_found")
         return JSONResponse(self._model_body())
 
     def _model_body(self) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class Server:
         if not sources:
             raise RequestError(
                 "no document given",
-                param="documents",
+                "documents",
                 hint='name one, as in "documents": ["file-…"], or send a long text as a message',
             )
         name = title([source.name for source in sources], 1)
@@ -176,12 +176,10 @@ class Server:
         async with request.form(max_files=1, max_fields=4) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
-                raise RequestError(
-                    "no file given", param="file", hint="send it as multipart/form-data"
-                )
+                raise RequestError("no file given", "file", hint="send it as multipart/form-data")
             data = await file.read()
             if not data:
-                raise RequestError("the file is empty", param="file")
+                raise RequestError("the file is empty", "file")
             purpose = str(form.get("purpose", "user_data"))[:40]
             upload = await run_in_threadpool(
                 self._library.uploads.add, file.filename or "", data, purpose
@@ -211,7 +209,7 @@ class Server:
         for name in ("page", "line"):
             value = query.get(name, "")
             if value and not (value.isdecimal() and len(value) < 10):
-                raise RequestError(f"{name} must be a whole number, got {value!r}", param=name)
+                raise RequestError(f"{name} must be a whole number, got {value!r}", name)
             numbers[name] = int(value) if value else None
         found = await run_in_threadpool(
             excerpt, self._library, query.getlist("document"), query.get("source"), **numbers
