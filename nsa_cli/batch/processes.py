@@ -124,13 +124,9 @@ class _Worker:
     def receive(
         self, model: str, emit: Callable[[Event], None]
     ) -> Iterator[tuple[Pending, ResultRow | None]]:
-        """Receive a message of the process; a dead process fails its document.
+        """Receive a message of the process; yield as `in_processes` does.
 
-        Yields:
-            The document with a row, or with None when it is done.
-
-        Raises:
-            NsaError: If the process cannot load the model.
+        A dead process fails its document; an error of loading the model is raised.
         """
         assert self.pending is not None
         assert self.connection is not None

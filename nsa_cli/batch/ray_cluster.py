@@ -99,11 +99,7 @@ class _Task(NamedTuple):
 def _result(
     ray: Any, worker: Any, reference: Any, path: str, emit: Callable[[Event], None]
 ) -> Iterable[ResultRow] | None:
-    """The rows of a finished task, or None if its worker was lost.
-
-    Raises:
-        NsaError: If the worker cannot load the model.
-    """
+    """The rows of a finished task, or None if its worker was lost; raises the worker's error."""
     try:
         node, notes, rows = ray.get(reference)
     except ray.exceptions.RayError as error:

@@ -66,6 +66,7 @@ _CSV_FIELDS = (
     *("document", "question", "answer", "page", "line", "quote", "verified"),
     *("error_code", "error", "model", "sha256", "run"),
 )
+_HEAD = ",".join(_CSV_FIELDS) + "\r\n"
 
 
 class ResultFile:
@@ -170,7 +171,7 @@ def _read(text: str, format_: str, path: Path) -> list[ResultRow]:
             raise _foreign(path) from error
     table = list(csv.reader(io.StringIO(text, newline="")))
     if not table or (len(table) == 1 and not text.endswith("\n")):
-        if text and not _head().startswith(text):
+        if text and not _HEAD.startswith(text):
             raise _foreign(path)
         return []
     if tuple(table[0]) != _CSV_FIELDS:
@@ -191,7 +192,7 @@ def _foreign(path: Path) -> UsageError:
 
 def _text(rows: Iterable[ResultRow], format_: str) -> str:
     """The content of a file with these rows."""
-    return (_head() if format_ == "csv" else "") + "".join(_line(row, format_) for row in rows)
+    return (_HEAD if format_ == "csv" else "") + "".join(_line(row, format_) for row in rows)
 
 
 def _line(row: ResultRow, format_: str) -> str:
@@ -209,22 +210,14 @@ def _line(row: ResultRow, format_: str) -> str:
         "error_code": error.get("code", ""),
         "error": error.get("message", ""),
     }
-    return _csv_line([_plain(str(cells[name])) for name in _CSV_FIELDS])
+    line = io.StringIO()
+    csv.writer(line).writerow([_plain(str(cells[name])) for name in _CSV_FIELDS])
+    return line.getvalue()
 
 
 def _plain(text: str) -> str:
     """The text with characters that UTF-8 cannot encode escaped, as in some file names."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
-
-
-def _csv_line(cells: list[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\r\n").writerow(cells)
-    return line.getvalue()
-
-
-def _head() -> str:
-    return _csv_line(list(_CSV_FIELDS))
 
 
 def _from_csv(cells: dict[str, str]) -> ResultRow:

@@ -221,12 +221,9 @@ def print_table(result: dict[str, Any]) -> None:
     console.print(table)
     for note in result["notes"]:
         console.print(note)
-    devices = sorted({row["device"] for row in result["rows"]})
-    console.print(
-        ", ".join(devices)
-        + ": "
-        + ", ".join(f"{name} {value}" for name, value in result["versions"].items())
-    )
+    devices = ", ".join(sorted({row["device"] for row in result["rows"]}))
+    versions = ", ".join(f"{name} {value}" for name, value in result["versions"].items())
+    console.print(f"{devices}: {versions}")
 
 
 def _versions() -> dict[str, str]:

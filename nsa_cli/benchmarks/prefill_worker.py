@@ -81,11 +81,7 @@ def measure(request: dict[str, Any]) -> PrefillRow:
 
 
 def _load(request: dict[str, Any], length: int) -> tuple[NSALanguageModel, int, float]:
-    """The model of a request, the context length of its training, and seconds to load it.
-
-    Raises:
-        NsaError: If the model or the device is unavailable.
-    """
+    """The model of a request, the context length of its training, and seconds to load it."""
     import torch
 
     from nsa_models.cache.layer_devices import pick_device

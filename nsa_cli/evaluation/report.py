@@ -97,11 +97,8 @@ def summary(records: Sequence[QuestionResult]) -> ReportRow:
 
 def items_of(records: Iterable[QuestionResult]) -> list[ReportRow]:
     """Every question with its answer and scores, as JSON."""
-    items = []
-    for record in records:
-        item = asdict(record)
-        items.append({**item.pop("setting"), **item.pop("score"), **item})
-    return items
+    items = map(asdict, records)
+    return [{**item.pop("setting"), **item.pop("score"), **item} for item in items]
 
 
 def print_report(records: Sequence[QuestionResult]) -> None:

@@ -118,16 +118,9 @@ class DocumentStore:
         """The file or folder of a name within the root, with links resolved.
 
         All failures give the same message, so that clients learn nothing about other folders.
-
-        Raises:
-            RefusedError: If the name is not a path within the root.
         """
         if self.root is None:
-            raise RefusedError(
-                f"document {name!r} not found",
-                hint="upload it with POST /v1/files, or start the server with --root",
-                code="document_not_found",
-            )
+            raise _not_found(name, "upload it with POST /v1/files, or start the server with --root")
         parts = Path(name).parts
         if not parts or "\0" in name or name.startswith(("/", "~")) or ".." in parts:
             raise RefusedError(
@@ -143,13 +136,13 @@ class DocumentStore:
         except (OSError, ValueError, RuntimeError):
             allowed = False
         if not allowed or any(part.startswith(".") for part in inside.parts):
-            raise RefusedError(
-                f"document {name!r} not found",
-                hint="give its path relative to the served folder",
-                code="document_not_found",
-            )
+            raise _not_found(name, "give its path relative to the served folder")
         return path
 
     def _without_root(self, text: str) -> str:
         """A message without the path of the root."""
         return text.replace(f"{self.root}/", "").replace(f"{self.root}", "the folder")
+
+
+def _not_found(name: str, hint: str) -> RefusedError:
+    return RefusedError(f"document {name!r} not found", hint=hint, code="document_not_found")

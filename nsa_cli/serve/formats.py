@@ -74,22 +74,15 @@ class Reply:
 
     def complete(self, finished: AnswerFinished) -> dict[str, Any]:
         """The whole answer."""
-        message = {"role": "assistant", "content": finished.answer, **_citations(finished)}
+        message = {"role": "assistant", "content": finished.answer, **citations(finished)}
         choice = {"index": 0, "message": message, "finish_reason": finished.finish_reason}
         body = self._body("chat.completion", [{**choice, "logprobs": None}])
         return {**body, "usage": usage(finished)}
 
-    def first_chunk(self) -> dict[str, Any]:
-        """The chunk that starts an answer."""
-        return self._chunk({"role": "assistant", "content": ""})
-
-    def text_chunk(self, text: str) -> dict[str, Any]:
-        """A chunk with the next text."""
-        return self._chunk({"content": text})
-
-    def last_chunk(self, finished: AnswerFinished) -> dict[str, Any]:
-        """The chunk that ends an answer, with its citations."""
-        return self._chunk(_citations(finished), finished.finish_reason)
+    def chunk(self, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+        """A chunk with the next part of the message; the last one has a finish reason."""
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return self._body("chat.completion.chunk", [choice])
 
     def usage_chunk(self, finished: AnswerFinished) -> dict[str, Any]:
         """A chunk with token counts only."""
@@ -98,10 +91,6 @@ class Reply:
     def progress_chunk(self, progress: Progress) -> dict[str, Any]:
         """A chunk with the progress of reading."""
         return {**self._body("chat.completion.chunk", []), "progress": asdict(progress)}
-
-    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return self._body("chat.completion.chunk", [choice])
 
     def _body(self, name: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -130,5 +119,6 @@ def file_body(upload: Upload) -> dict[str, Any]:
     return {**asdict(upload), "object": "file", "status": "processed"}
 
 
-def _citations(finished: AnswerFinished) -> dict[str, Any]:
+def citations(finished: AnswerFinished) -> dict[str, Any]:
+    """The citations, as a field of a message."""
     return {"citations": [asdict(citation) for citation in finished.citations]}

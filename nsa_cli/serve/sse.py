@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress
-from nsa_cli.serve.formats import Reply, error_body, sse_event
+from nsa_cli.serve.formats import Reply, citations, error_body, sse_event
 from nsa_cli.serve.jobs import Failed, Job, ReadThrough
 from nsa_cli.serve.requests import ChatRequest
 from nsa_cli.serve.scheduler import Scheduler
@@ -118,17 +118,17 @@ class EventStream(StreamingResponse):
 
 async def answer_events(job: JobEvents, reply: Reply, request: ChatRequest) -> AsyncIterator[str]:
     """The chunks of an answer as server-sent events."""
-    yield sse_event(reply.first_chunk())
+    yield sse_event(reply.chunk({"role": "assistant", "content": ""}))
     async for found in job.events():
         match found:
             case AnswerText():
-                yield sse_event(reply.text_chunk(found.text))
+                yield sse_event(reply.chunk({"content": found.text}))
             case Progress() if request.progress:
                 yield sse_event(reply.progress_chunk(found))
             case Progress():
                 yield f": {found.unit} {found.done} of {found.total}\n\n"
             case AnswerFinished():
-                yield sse_event(reply.last_chunk(found))
+                yield sse_event(reply.chunk(citations(found), found.finish_reason))
                 if request.usage:
                     yield sse_event(reply.usage_chunk(found))
                 yield sse_event("[DONE]")

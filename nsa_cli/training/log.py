@@ -11,28 +11,25 @@ from nsa_cli.output.plots import new_figure
 from nsa_models.training.stage import Progress
 
 
-class Log:
-    """Writes losses as JSON Lines to a file and as text to standard error."""
+def log_writer(path: Path, stage: str) -> Callable[[Progress], None]:
+    """A function to call with the progress of a stage after every tenth step.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    It writes the losses as JSON Lines to a file and as text to standard error.
+    """
 
-    def writer(self, stage: str) -> Callable[[Progress], None]:
-        """A function to call with the progress of a stage after every tenth step."""
+    def write(progress: Progress) -> None:
+        row = {"stage": stage, **progress.history[-1]}
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        speed = progress.tokens / max(progress.seconds, 1e-9)
+        losses = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
+        left_out = f" ({progress.left_out} out of memory)" if progress.left_out else ""
+        sys.stderr.write(
+            f"nsa: {stage} {progress.seconds:.0f} s, step {progress.step}, "
+            f"{speed:,.0f} tokens/s: {losses}{left_out}\n"
+        )
 
-        def write(progress: Progress) -> None:
-            row = {"stage": stage, **progress.history[-1]}
-            with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            speed = progress.tokens / max(progress.seconds, 1e-9)
-            losses = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
-            left_out = f" ({progress.left_out} out of memory)" if progress.left_out else ""
-            sys.stderr.write(
-                f"nsa: {stage} {progress.seconds:.0f} s, step {progress.step}, "
-                f"{speed:,.0f} tokens/s: {losses}{left_out}\n"
-            )
-
-        return write
+    return write
 
 
 def save_plot(out: Path, path: Path) -> None:

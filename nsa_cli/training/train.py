@@ -18,7 +18,7 @@ from nsa_cli import __version__
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.system import git_commit
 from nsa_cli.training.examples import TrainingData, training_steps
-from nsa_cli.training.log import Log
+from nsa_cli.training.log import log_writer
 from nsa_cli.training.plan import TrainingPlan
 from nsa_cli.training.self_answers import with_self_answers, write_self_answers
 from nsa_models.cache.layer_devices import pick_device
@@ -83,7 +83,6 @@ def train(where: ModelFolder, data: TrainingData, plan: TrainingPlan) -> Path:
         together=together,
         model=model,
         config=load_config(where.folder, **plan.settings())[0],
-        log=Log(plan.out / "log.jsonl"),
     )
     if plan.distill_seconds > 0 and plan.sparse:
         run.distill()
@@ -135,7 +134,6 @@ class _Run:
     together: Together
     model: NSALanguageModel
     config: NSAConfig
-    log: Log
 
     def distill(self) -> None:
         """Train φ in every layer to match the attention of the frozen model."""
@@ -169,7 +167,7 @@ class _Run:
             self._steps(plan.seed, short=False),
             replace(self.config.answer_settings(), select_count=plan.select_count),
             Schedule(seconds=plan.distill_seconds),
-            self.log.writer("distill"),
+            log_writer(plan.out / "log.jsonl", "distill"),
             save,
             seed=plan.seed,
             together=self.together,
@@ -197,17 +195,13 @@ class _Run:
             base = _base(self.where)
             save_adapter(plan.out, collect(model, 2.0, base=base, settings=settings, about=about))
 
-        log = self.log.writer("tune")
+        log = log_writer(plan.out / "log.jsonl", "tune")
         # Autocast casts the changes' weights to bf16; fp32 copies of the inputs would be useless.
         with disable_input_dtype_casting(model, active=model.device.type == "cuda"):
             tune(model, steps, schedule, log, save, seed=plan.seed, together=self.together)
 
     def _attach(self) -> int:
-        """Attach φ and low-rank changes, resuming an earlier run; return its tokens.
-
-        Raises:
-            UsageError: If the result of the first stage is missing.
-        """
+        """Attach φ and low-rank changes, resuming an earlier run; return its tokens."""
         plan, model = self.plan, self.model
         path, earlier = plan.distilled(*plan.phi_shapes[0]), plan.out / "adapter.json"
         if plan.sparse and not path.exists() and not earlier.exists():
