@@ -123,14 +123,8 @@ def run(
             kernel_report.save_data(report, out)
 
     try:
-        measure_all(
-            bench,
-            points(lengths, modes, batches),
-            report,
-            on_row=on_row,
-            time_limit=time_limit,
-            clock=time.monotonic,
-        )
+        planned, clock = points(lengths, modes, batches), time.monotonic
+        measure_all(bench, planned, report, on_row=on_row, time_limit=time_limit, clock=clock)
     finally:
         if out:
             kernel_report.save_data(report, out)

@@ -235,7 +235,7 @@ class _Run:
                 batch_size=None,
                 num_workers=_PROCESSES,
                 prefetch_factor=_PREFETCHED,
-                collate_fn=_unchanged,
+                collate_fn=list,
                 # A fork of one of several processes can inherit a lock that is never released.
                 multiprocessing_context="spawn" if together.count > 1 else None,
             )
@@ -269,7 +269,3 @@ class _Steps(IterableDataset[Step]):
     def __iter__(self) -> Iterator[Step]:
         worker = get_worker_info()
         return self._make(seed=self._seed * _PROCESSES + (worker.id if worker else 0))
-
-
-def _unchanged(step: Step) -> Step:
-    return step
