@@ -238,7 +238,7 @@ class Engine:
     def prefill_chunks(
         self, document: Document, room: int
     ) -> Generator[Progress, None, OpenDocument]:
-        """Prefill a document chunk by chunk; stored keys and values are reused.
+        """Prefill a document chunk by chunk, reusing what is stored.
 
         Args:
             document: The document.
@@ -265,11 +265,10 @@ class Engine:
 
         store, matches = self._match(texts, config)
         check_fits(self._estimate(texts, config, store, matches), document.name)
-        began = time.monotonic()
-        model = self._load(config)
+        began, model = time.monotonic(), self._load(config)
         room = _generous(room, max(len(text.ids) for text in texts), config)
-        memory = memory_limit(self.options.memory_bytes)
-        prefiller = Prefiller(model=model, store=store, emit=self.emit, memory_bytes=memory)
+        limit = memory_limit(self.options.memory_bytes)
+        prefiller = Prefiller(model=model, store=store, emit=self.emit, memory_bytes=limit)
         started = time.monotonic()
         windows = yield from prefill_windows(
             prefiller,
