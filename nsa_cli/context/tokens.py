@@ -71,7 +71,7 @@ def answer_room(questions: Iterable[TokenizedQuestion], max_tokens: int) -> int:
 
 
 def joined(texts: Sequence[TokenizedText], size: int) -> TokenizedText:
-    """Join the texts of context windows into one; each begins with a block of its own.
+    """Join the texts of context windows into one; each begins with a new block.
 
     Args:
         texts: From `PromptBuilder.windows`.

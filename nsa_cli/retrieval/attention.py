@@ -102,7 +102,7 @@ def block_scores(
 def without_attention_sinks(scores: Tensor, text: TokenizedText, size: int) -> Tensor:
     """Block scores with attention sinks set to zero.
 
-    Heads attend to the first and the last tokens of a context window whatever is asked. A text
+    Heads attend to the first and the last tokens of a context window for any question. A text
     short enough to be answered from directly is left as it is.
 
     Args:
