@@ -246,7 +246,9 @@ def test_refusals(
     body: dict[str, Any],
     expected: tuple[int, str],
     stream: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sse, "_SETTLE_SECONDS", 60.0)  # a busy machine tokenizes slowly
     (root / "empty.txt").write_text("")
     (root / "huge.txt").write_text("a word " * 200_000)
     response = client.post(f"/v1/{path}", json={**asking(), "stream": stream, **body})
