@@ -24,6 +24,11 @@ _LEAST = {
 }
 
 
+def complete_blocks(tokens: int, block: int, stride: int) -> int:
+    """Number of blocks of `block` tokens, one every `stride`, that end within `tokens` tokens."""
+    return max(0, (tokens - block) // stride + 1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionSettings:
     """Block sizes and budgets, in tokens and blocks.
@@ -190,6 +195,10 @@ class AttentionSettings:
             score_summary_block=None,
             score_summary_stride=None,
         )
+
+    def complete_blocks(self, tokens: int) -> int:
+        """Number of compression blocks that end within the first `tokens` tokens."""
+        return complete_blocks(tokens, self.compress_block, self.compress_stride)
 
     @property
     def window_blocks(self) -> int:

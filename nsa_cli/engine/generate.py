@@ -17,7 +17,7 @@ from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.events import AnswerText, Emit
 from nsa_cli.retrieval.attention import answer_attention
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.generation.generate import decode
+from nsa_models.generation.generate import DecodeOptions, decode
 from nsa_models.model_folder import ModelFolder
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
@@ -65,10 +65,12 @@ def decode_answer(
         loaded.model,
         asked.ids,
         cache,
-        max_tokens=options.max_tokens,
-        stop_ids=stop_ids,
-        temperature=options.temperature,
-        seed=options.seed,
+        DecodeOptions(
+            max_tokens=options.max_tokens,
+            stop_ids=stop_ids,
+            temperature=options.temperature,
+            seed=options.seed,
+        ),
         quoted=text.ids,
     )
     for step in steps:

@@ -1,10 +1,10 @@
-"""Records become rows of counts, shares and intervals; rows become a table and heat maps."""
+"""Reports of an evaluation: rows of counts and shares, tables and heat maps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -14,17 +14,21 @@ from rich.text import Text
 from nsa_cli.evaluation.metrics import wilson
 from nsa_cli.evaluation.runner import QuestionResult
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from nsa_cli.evaluation.loss import LossRow
+
+ReportRow = dict[str, Any]
+"""Counts and shares of a group of questions, as JSON."""
 
 _TOP = 3
-"""Ranks that count as found; there are as many citations."""
+"""Lowest rank that counts as found; an answer has as many citations."""
 
 _SHADES = ((0.25, "on red"), (0.5, "on dark_orange3"), (0.75, "on yellow4"), (1.01, "on green4"))
-"""Below which share a cell of a heat map has which colour."""
+"""Upper limit of the share and color of heat-map cells."""
 
 
-def rows_of(records: Iterable[QuestionResult]) -> list[Row]:
-    """A row for each suite, setting and length, and for the needle each depth, in their order."""
+def rows_of(records: Iterable[QuestionResult]) -> list[ReportRow]:
+    """A row for each suite, setting, length and needle depth, in the order of the records."""
     groups: dict[tuple[Any, ...], list[QuestionResult]] = {}
     for record in records:
         key = (record.suite, record.setting, record.length, record.depth)
@@ -41,11 +45,11 @@ def rows_of(records: Iterable[QuestionResult]) -> list[Row]:
     ]
 
 
-def measures(records: Sequence[QuestionResult]) -> Row:
-    """Counts and shares of some questions, each with an interval of 95 %."""
+def measures(records: Sequence[QuestionResult]) -> ReportRow:
+    """Counts and shares of questions, each share with a 95 % interval."""
     count = len(records)
 
-    def share(right: Callable[[QuestionResult], bool | float]) -> Row:
+    def share(right: Callable[[QuestionResult], bool | float]) -> ReportRow:
         total = sum(right(record) for record in records)
         low, high = wilson(total / count, count)
         return {
@@ -54,7 +58,7 @@ def measures(records: Sequence[QuestionResult]) -> Row:
             "high": round(high, 4),
         }
 
-    def within(rank: str, top: int) -> Row:
+    def within(rank: str, top: int) -> ReportRow:
         return share(lambda record: 0 < (getattr(record, rank) or 0) <= top)
 
     found = {
@@ -76,8 +80,8 @@ def measures(records: Sequence[QuestionResult]) -> Row:
     return found
 
 
-def summary(records: Sequence[QuestionResult]) -> Row:
-    """What is at the top: the share of right answers of the first setting, and all settings."""
+def summary(records: Sequence[QuestionResult]) -> ReportRow:
+    """The share of correct answers of the first setting, and the measures of all settings."""
     first = [record for record in records if record.setting == records[0].setting]
     settings = list(dict.fromkeys(record.setting for record in records))
     return {
@@ -93,8 +97,8 @@ def summary(records: Sequence[QuestionResult]) -> Row:
     }
 
 
-def items_of(records: Iterable[QuestionResult]) -> list[Row]:
-    """Every question with its answer, for a file."""
+def items_of(records: Iterable[QuestionResult]) -> list[ReportRow]:
+    """Every question with its answer and scores, as JSON."""
     items = []
     for record in records:
         item = asdict(record)
@@ -103,20 +107,20 @@ def items_of(records: Iterable[QuestionResult]) -> list[Row]:
 
 
 def print_report(records: Sequence[QuestionResult]) -> None:
-    """Print a table for each model, depths taken together, and heat maps of the needle."""
+    """Print a table for each model, with all depths together, and heat maps of the needle suite."""
     console = Console(highlight=False, emoji=False)
     for weights in dict.fromkeys(record.setting.weights for record in records):
         console.print(weights, markup=False, style="bold")
         console.print(_table([each for each in records if each.setting.weights == weights]))
     needles = [record for record in records if record.depth is not None]
     for setting in dict.fromkeys(record.setting for record in needles):
-        named = f"needle: {setting.weights}, {setting.attention}, blocks {setting.blocks}"
-        console.print(named, markup=False, style="bold")
+        heading = f"needle: {setting.weights}, {setting.attention}, blocks {setting.blocks}"
+        console.print(heading, markup=False, style="bold")
         console.print(heat_map([each for each in needles if each.setting == setting]))
 
 
 def _table(records: Sequence[QuestionResult]) -> Table:
-    """The rows of one model."""
+    """The table of one model."""
     bm25 = any(record.bm25_asked for record in records)
     heads = (
         *("\nsuite", "\nread", "\nblocks", "\ntokens", "\nn", "gold\n%", "\n95 %", "EM\n%"),
@@ -139,7 +143,7 @@ def _table(records: Sequence[QuestionResult]) -> Table:
 
 
 def heat_map(records: Sequence[QuestionResult]) -> Table:
-    """Right answers of the needle by depth and length, as many of as many, of one setting."""
+    """Correct answers of all answers by depth and length, for one setting."""
     rows = rows_of(records)
     lengths = sorted({row["length"] for row in rows})
     heads = ("depth", *(f"{length:,}" for length in lengths))
@@ -159,7 +163,7 @@ def heat_map(records: Sequence[QuestionResult]) -> Table:
     return table
 
 
-def print_loss(rows: Sequence[Row], *, models: int) -> None:
+def print_loss(rows: Sequence[LossRow], *, models: int) -> None:
     """Print the loss by position."""
     heads = [
         *([] if models == 1 else ["model"]),
@@ -181,7 +185,7 @@ def print_loss(rows: Sequence[Row], *, models: int) -> None:
 
 
 def _short(length: int) -> str:
-    """A number of tokens, in units of 1,024 where it is a multiple."""
+    """A number of tokens, in units of 1,024 if it is a multiple."""
     return f"{length // 1024}k" if length % 1024 == 0 else f"{length:,}"
 
 
@@ -189,5 +193,5 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
 
 
-def _pair(row: Row, name: str) -> str:
+def _pair(row: ReportRow, name: str) -> str:
     return "/".join(_percent(row[f"{name}_{top}"]["value"]) for top in (1, _TOP))

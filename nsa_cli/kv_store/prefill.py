@@ -230,7 +230,7 @@ class Prefiller:
             return live, reused
         for done in self._segments(ids, live, name):
             if isinstance(live, OffloadedCache):  # its tokens are written into the mapping
-                live.settle()
+                live.synchronize()
                 kept.length = done
                 kept.copy_compressors(live)
             store.commit(own, kept, start)

@@ -218,7 +218,6 @@ class KVStore:
             tokens + ANSWER_ROOM,
             dtype=self.dtype,
             allocate=allocate,
-            lasting=frozenset(mapped),
         )
         cache.mapped = memory
         return cache

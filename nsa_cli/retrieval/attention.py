@@ -87,7 +87,9 @@ def block_scores(
     found = []
     for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
         mass = output.mass[:, row]
-        evidence = question_attention(mass, asked.instruction, asked.asked, model.evidence)
+        evidence = question_attention(
+            mass, asked.instruction, asked.asked, model.retrieval_head_weights
+        )
         scores = evidence.cpu()[: -(-length // size)]
         for block in range(len(scores)):
             if text.span(block * size, min((block + 1) * size, length)) is None:

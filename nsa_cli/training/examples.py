@@ -24,7 +24,7 @@ from nsa_models.tasks import (
 )
 from nsa_models.tasks.haystack import documentation, paragraphs
 from nsa_models.tasks.questions import read_lines
-from nsa_models.training.lessons import Asked, Step, TrainingExample
+from nsa_models.training.examples import Batch, ExampleQuestion, TrainingExample
 
 _PROSE_CHARACTERS = 4_000_000
 _BOOK_CHARACTERS = 600_000
@@ -101,7 +101,7 @@ def lesson_of(prompter: PromptBuilder, examples: Sequence[Example], size: int) -
     ids, spans = prompter.lesson([(each.question, each.target) for each in examples])
     behind = len(text.ids)
     asked = tuple(
-        Asked(
+        ExampleQuestion(
             question=(question[0] + behind, question[1] + behind),
             answer=(answer[0] + behind, answer[1] + behind),
             evidence=blocks_of(text, each.evidence, size),
@@ -136,7 +136,7 @@ def lessons(
     *,
     short: bool = True,
     process: int = 0,
-) -> Iterator[Step]:
+) -> Iterator[Batch]:
     """What a model learns from, step by step, without end.
 
     Args:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nsa_models.training.stage import Progress
+from nsa_models.training.stage import TrainingProgress
 
 
 class Log:
@@ -19,7 +19,7 @@ class Log:
     def tell(self, stage: str) -> Any:
         """What to call after every tenth step of a stage."""
 
-        def write(progress: Progress) -> None:
+        def write(progress: TrainingProgress) -> None:
             row = {"stage": stage, **progress.history[-1]}
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")

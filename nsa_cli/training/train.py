@@ -29,11 +29,11 @@ from nsa_models.model_folder import ModelFolder
 from nsa_models.modeling.compression import Compression
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
-from nsa_models.training.lessons import Step
-from nsa_models.training.objectives import Learner, Means
+from nsa_models.training.distributed import Processes
+from nsa_models.training.examples import Batch
+from nsa_models.training.objectives import KeyCompression, MeanCompression
 from nsa_models.training.recipe import TARGETS, distill, tune
-from nsa_models.training.stage import Progress, Schedule
-from nsa_models.training.together import Together
+from nsa_models.training.stage import Hooks, Schedule, TrainingProgress
 from nsa_models.weights.adapter import (
     attach_compression,
     collect,
@@ -114,7 +114,7 @@ def train(where: ModelFolder, material: TrainingData, plan: Training) -> Path:
             code="model_unsupported",
         )
     plan.out.mkdir(parents=True, exist_ok=True)
-    together = Together(cpu=plan.device == "cpu")
+    together = Processes(cpu=plan.device == "cpu")
     device = together.device or pick_device(plan.device)
     said = plan.out / "answers.jsonl"
     if plan.answer_seconds > 0:
@@ -175,10 +175,10 @@ def _settings(plan: Training) -> dict[str, Any]:
 def _distill(
     model: NSALanguageModel,
     config: NSAConfig,
-    source: Iterator[Step],
+    source: Iterator[Batch],
     plan: Training,
     log: Log,
-    together: Together,
+    together: Processes,
 ) -> None:
     dim = config.head_dim
     assert dim is not None
@@ -192,10 +192,10 @@ def _distill(
         for _ in model.attentions
     ]
     names = list(phis[0])
-    untrained = {f"means {size}/{size}": Means(size, size) for size in _COMPARED}
-    learners: list[dict[str, Learner]] = [{**each, **untrained} for each in phis]
+    untrained = {f"means {size}/{size}": MeanCompression(size, size) for size in _COMPARED}
+    learners: list[dict[str, KeyCompression]] = [{**each, **untrained} for each in phis]
 
-    def save(_: Progress) -> None:
+    def save(_: TrainingProgress) -> None:
         for name, (block, stride) in zip(names, plan.kinds, strict=True):
             tensors = {
                 f"{number}.{key}": value.to(torch.bfloat16).cpu().contiguous()
@@ -212,10 +212,9 @@ def _distill(
         source,
         settings,
         course,
-        log.tell("distill"),
-        save,
+        Hooks(report=log.tell("distill"), save=save),
         seed=plan.seed,
-        together=together,
+        processes=together,
     )
 
 
@@ -227,10 +226,10 @@ def _tune(
     model: NSALanguageModel,
     config: NSAConfig,
     where: ModelFolder,
-    source: Iterator[Step],
+    source: Iterator[Batch],
     plan: Training,
     log: Log,
-    together: Together,
+    together: Processes,
 ) -> None:
     path = _distilled(plan, *plan.kinds[0])
     earlier = plan.out / "adapter.json"
@@ -248,7 +247,7 @@ def _tune(
         load_compression(model, load_file(path), "")
     course = Schedule(seconds=plan.tune_seconds, rate=plan.rate, phi_rate=3e-4)
 
-    def save(progress: Progress) -> None:
+    def save(progress: TrainingProgress) -> None:
         about = {
             "model": Path(where.name).name,
             "nsa": __version__,
@@ -268,7 +267,14 @@ def _tune(
 
     # Autocast makes bf16 of the changes' weights; fp32 inputs would be copies for nothing.
     with disable_input_dtype_casting(model, active=model.device.type == "cuda"):
-        tune(model, source, course, log.tell("tune"), save, seed=plan.seed, together=together)
+        tune(
+            model,
+            source,
+            course,
+            Hooks(report=log.tell("tune"), save=save),
+            seed=plan.seed,
+            processes=together,
+        )
 
 
 def _base(where: ModelFolder) -> str:
@@ -285,17 +291,17 @@ def _resume(model: NSALanguageModel, plan: Training) -> int:
                 own["default"].weight.data.copy_(adapter.tensors[f"lora.{path}.{name}"])
     if plan.sparse:
         load_compression(model, adapter.tensors, "compression.")
-    model.evidence = adapter.tensors["evidence"].to(model.device)
+    model.retrieval_head_weights = adapter.tensors["evidence"].to(model.device)
     return int(adapter.about["tokens"])
 
 
-class _Lessons(IterableDataset[Step]):
+class _Lessons(IterableDataset[Batch]):
     """Lessons without end, made in processes of their own."""
 
-    def __init__(self, make: Callable[..., Iterator[Step]], seed: int) -> None:
+    def __init__(self, make: Callable[..., Iterator[Batch]], seed: int) -> None:
         self._make, self._seed = make, seed
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[Batch]:
         maker = get_worker_info()
         return self._make(seed=self._seed * _MAKERS + (maker.id if maker else 0))
 
@@ -305,10 +311,10 @@ def _ahead(
     material: TrainingData,
     plan: Training,
     seed: int,
-    together: Together,
+    together: Processes,
     *,
     short: bool,
-) -> Iterator[Step]:
+) -> Iterator[Batch]:
     """Lessons, made while the model learns from others; each process has lessons of its own."""
     make = partial(
         lessons, prompter, material, plan.lengths, _BLOCK, short=short, process=together.number
@@ -326,11 +332,11 @@ def _ahead(
     )
 
 
-def _as_it_is(step: Step) -> Step:
+def _as_it_is(step: Batch) -> Batch:
     return step
 
 
-def _tell_answers(together: Together, asked: int, right: int) -> None:
+def _tell_answers(together: Processes, asked: int, right: int) -> None:
     if together.first:
         where = f" in the first of {together.count} processes" if together.count > 1 else ""
         sys.stderr.write(f"nsa: {right:,} of {asked:,} answers are right{where}\n")

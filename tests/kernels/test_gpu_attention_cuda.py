@@ -44,8 +44,8 @@ from nsa_kernels.gpu import (
 )
 from nsa_kernels.gpu.hopper import support
 from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache import kv_cache
 from nsa_models.configuration.config import NSAConfig
-from nsa_models.modeling import model as modeling
 from nsa_models.transformers_model import NSAForCausalLM
 
 pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
@@ -89,7 +89,7 @@ def train(
         asked.append(impl)
         return nsa_attention(*arguments, **options, impl=impl)
 
-    monkeypatch.setattr(modeling, "nsa_attention", forced)
+    monkeypatch.setattr(kv_cache, "nsa_attention", forced)
     torch.manual_seed(seed)
     model = NSAForCausalLM(config).to(DEVICE, dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
