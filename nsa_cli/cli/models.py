@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 def facts(checkpoint: Checkpoint) -> dict[str, Any]:
     """For `--json`."""
-    return asdict(checkpoint)
+    from nsa_models.configuration.config import attention_fields
+
+    kinds = ("reading", "answering")
+    return asdict(checkpoint) | {
+        kind: attention_fields(getattr(checkpoint, kind)) for kind in kinds
+    }
 
 
 def rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
@@ -180,9 +185,9 @@ def pull_command(name: Name, quiet: shared.Quiet = False) -> None:
     entry = model_entry(name)
     with console.rendering(json=False, quiet=quiet) as renderer:
         from nsa_cli.config.options import Options
-        from nsa_cli.engine.engine import Desk
+        from nsa_cli.engine.engine import Engine
 
-        folder = Desk(Options(model=entry.name), renderer).where.folder
+        folder = Engine(Options(model=entry.name), renderer).folder.folder
     console.note(f"{entry.name} is in {folder}", quiet=quiet)
 
 
@@ -239,11 +244,13 @@ def rm_command(
 
 def _paths(entry: ModelEntry) -> list[Path]:
     """What a model has here: its file and its unpacked folder."""
-    from nsa_models.paths import models_folder
+    from nsa_models.paths import imported_name, models_folder
 
     folder = models_folder()
     unpacked = [
-        path for path in folder.glob(f"{entry.name}-{entry.sha256[:12]}-*") if path.is_dir()
+        path
+        for path in folder.glob(f"{imported_name(entry.name, entry.sha256)}-*")
+        if path.is_dir()
     ]
     file = folder / f"{entry.name}.gguf"
     return [*([file] if file.is_file() else []), *unpacked]
