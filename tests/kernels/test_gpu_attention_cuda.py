@@ -184,11 +184,6 @@ def test_lengths_on_cuda(
         ({"combine": "union"}, (FP16, 192, 128, 16)),
         ({"compress_block": 8, "compress_stride": 8}, (FP16, 96, 96, 16)),
         ({}, (FP32, 64, 64, 2)),
-        ({"score_summary_block": 4, "score_summary_stride": 4}, (BF16, 128, 128, 16)),
-        (
-            {"score_summary_block": 8, "score_summary_stride": 8, "select_tile": 64},
-            (FP16, 64, 64, 7),
-        ),
         ({"combine": "union", "compress_block": 4, "compress_stride": 4}, (FP32, 128, 128, 1)),
     ],
 )

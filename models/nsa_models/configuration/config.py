@@ -228,11 +228,7 @@ class NSAConfig(PretrainedConfig):
         return AttentionSettings(**{**values, "select_tile": 1, "score_stride": 1})
 
     def _attention(self) -> dict[str, Any]:
-        return {
-            each.name: getattr(self, each.name)
-            for each in fields(AttentionSettings)
-            if hasattr(type(self), each.name)
-        }
+        return {each.name: getattr(self, each.name) for each in fields(AttentionSettings)}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under the keys of config.json."""
