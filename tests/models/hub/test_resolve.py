@@ -240,7 +240,7 @@ def test_a_hub_that_cannot_be_had(
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    message = f"owner/name cannot be had from the Hugging Face hub: {why}$"
+    message = f"cannot fetch owner/name from the Hugging Face hub: {why}$"
     with pytest.raises(ModelError, match=message) as caught:
         resolve("owner/name")
     assert caught.value.code == "model_unavailable"
