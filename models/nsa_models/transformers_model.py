@@ -47,11 +47,8 @@ class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMi
         Args:
             input_ids: (B, T).
             attention_mask: (B, S), all ones.
-            cache: See `NSALanguageModel.forward`.
-            settings: See `NSALanguageModel.forward`.
+            cache, settings, last_logits, return_mass: See `NSALanguageModel.forward`.
             labels: (B, T) the ids themselves, -100 at positions without a loss.
-            last_logits: See `NSALanguageModel.forward`.
-            return_mass: See `NSALanguageModel.forward`.
             return_dict: Not False: tuples are not supported.
 
         Raises:

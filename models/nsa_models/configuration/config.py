@@ -14,24 +14,10 @@ _HEAD_WEIGHTS_KEY = "evidence"
 """Key of `retrieval_head_weights` in config.json."""
 
 _FORMAT_2_FIELDS = (
-    "combine",
-    "compress_block",
-    "compress_stride",
-    "select_block",
-    "select_count",
-    "select_tile",
-    "score_stride",
-    "refine_count",
-    "init_blocks",
-    "local_blocks",
-    "score_summary_block",
-    "score_summary_stride",
-    "score_pooling",
-    "score_norm",
-    "select_run",
-    "window",
-    "dense_below",
-)
+    "combine", "compress_block", "compress_stride", "select_block", "select_count", "select_tile",
+    "score_stride", "refine_count", "init_blocks", "local_blocks", "score_summary_block",
+    "score_summary_stride", "score_pooling", "score_norm", "select_run", "window", "dense_below",
+)  # fmt: skip
 """Attention settings in the keys of stored prefixes and in JSON output; removed ones are None."""
 
 

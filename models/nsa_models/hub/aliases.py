@@ -88,7 +88,7 @@ def _check(path: Path) -> None:
         model_config(read_gguf(path))
     else:
         raise ModelError(
-            f"there is no model at {path}", hint="check the path", code="model_missing"
+            f"no model at {path}", hint="check the path", code="model_missing"
         )
 
 

@@ -178,4 +178,4 @@ def find(name: str, aliases: dict[str, Path]) -> Path:
         return path
     if HUB_ID.fullmatch(name) and path.suffix != ".gguf" and name not in aliases:
         return from_hub(name, patterns=["config.json"])
-    raise ModelError(f"there is no model at {path}", code="model_missing")
+    raise ModelError(f"no model at {path}", code="model_missing")

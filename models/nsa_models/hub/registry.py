@@ -138,7 +138,7 @@ def model_entry(name: str) -> ModelEntry:
         near = difflib.get_close_matches(name.lower(), MODELS, n=1, cutoff=0.5)
         guess = f"did you mean {near[0]}? " if near else ""
         raise ModelError(
-            f"there is no model called {name!r}; known are {', '.join(MODELS)}",
+            f"unknown model {name!r}; known are {', '.join(MODELS)}",
             hint=f"{guess}a GGUF file or a Hugging Face folder works too",
             code="model_unknown",
         )

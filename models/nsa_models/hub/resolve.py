@@ -92,7 +92,7 @@ def _base_model(
         return _from_hub(name, on_note)
     if path.suffix == ".gguf" or "/" in name or "\\" in name:
         raise ModelError(
-            f"there is no model at {name}",
+            f"no model at {name}",
             hint="check the path, or name one of " + ", ".join(MODELS),
             code="model_missing",
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 
 from nsa_models.tasks.example import CHARACTERS_PER_TOKEN, Example, Split, fill, hide
 from nsa_models.tasks.words import keys, values, words
@@ -128,22 +129,11 @@ def variable_tracking(
     examples = []
     for chain, places in enumerate(own):
         evidence = tuple(spans[place] for place in places)
+        make = partial(Example, context=context, evidence=evidence, task="variables")
+        answers = tuple(names[place] for place in places)
         examples += [
-            Example(
-                context=context,
-                question=asks_all.format(value=found[chain]),
-                answers=tuple(names[place] for place in places),
-                every=True,
-                evidence=evidence,
-                task="variables",
-            ),
-            Example(
-                context=context,
-                question=asks.format(new=names[places[-1]]),
-                answers=(found[chain],),
-                evidence=evidence,
-                task="variables",
-            ),
+            make(question=asks_all.format(value=found[chain]), answers=answers, every=True),
+            make(question=asks.format(new=names[places[-1]]), answers=(found[chain],)),
         ]
     return tuple(examples)
 

@@ -178,8 +178,7 @@ def load_model(
     _tie(model)
     if adapter is not None:
         apply_adapter(model, load_adapter(adapter))
-    model.eval()
-    model.requires_grad_(False)
+    model.eval().requires_grad_(False)
     if prepared is not None:
         model.retrieval_head_weights = head_weights
     elif quantization is not None:
