@@ -47,8 +47,11 @@ class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMi
         Args:
             input_ids: (B, T).
             attention_mask: (B, S), all ones.
-            cache, settings, last_logits, return_mass: See `NSALanguageModel.forward`.
+            cache: Cache of the previous tokens, extended in place.
+            settings: Attention settings; the prefill settings when None.
             labels: (B, T) the ids themselves, -100 at positions without a loss.
+            last_logits: Number of positions, from the end, with logits; all when None.
+            return_mass: Whether to return every layer's attention mass per block.
             return_dict: Not False: tuples are not supported.
 
         Raises:

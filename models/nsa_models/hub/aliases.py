@@ -87,9 +87,7 @@ def _check(path: Path) -> None:
 
         model_config(read_gguf(path))
     else:
-        raise ModelError(
-            f"no model at {path}", hint="check the path", code="model_missing"
-        )
+        raise ModelError(f"no model at {path}", hint="check the path", code="model_missing")
 
 
 def _write(names: dict[str, Path]) -> None:

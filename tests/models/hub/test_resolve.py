@@ -174,9 +174,7 @@ def test_a_named_model_is_fetched_and_imported_once(
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(
-        ModelError, match=r"unknown model 'qwen2\.5-coder-0\.5'"
-    ) as caught:
+    with pytest.raises(ModelError, match=r"unknown model 'qwen2\.5-coder-0\.5'") as caught:
         resolve("qwen2.5-coder-0.5")
     assert caught.value.code == "model_unknown"
     assert "did you mean qwen2.5-coder-0.5b?" in caught.value.hint
