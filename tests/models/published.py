@@ -140,11 +140,11 @@ class Difference:
     """The largest differences of logits."""
 
     prefill: float
-    segments: float
+    chunks: float
     decode: float
 
     def worst(self) -> float:
-        return max(self.prefill, self.segments, self.decode)
+        return max(self.prefill, self.chunks, self.decode)
 
 
 def load(folder: Path, **settings: Any) -> NSAForCausalLM:
@@ -155,7 +155,7 @@ def load(folder: Path, **settings: Any) -> NSAForCausalLM:
 def compare(
     folder: Path, config: dict[str, Any], tensors: Tensors, render: Render, ids: Tensor
 ) -> Difference:
-    """The program against a rendering: at once, in segments, and token by token.
+    """The program against a rendering: at once, in chunks, and token by token.
 
     Raises:
         NearTieError: If rounding decides which blocks are selected.
@@ -220,7 +220,7 @@ def agree(
         except NearTieError:
             continue
         print(
-            f"| {label} | {length} | {found.prefill:.1e} | {found.segments:.1e} "
+            f"| {label} | {length} | {found.prefill:.1e} | {found.chunks:.1e} "
             f"| {found.decode:.1e} |"
         )
         assert found.worst() < TOLERANCE

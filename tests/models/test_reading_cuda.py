@@ -114,7 +114,7 @@ def test_the_settings_for_reading_go_to_the_kernels(chosen: list[Impl], seed: in
     assert len(chosen) == (2 - 1) * 3  # the last layer only appends
 
 
-def test_segments_take_a_bounded_part_of_the_card(seed: int) -> None:
+def test_chunks_take_a_bounded_part_of_the_card(seed: int) -> None:
     """Nothing is held that grows as tokens times tokens."""
     model = build(seed).to(device="cuda", dtype=torch.bfloat16)
     peaks = []

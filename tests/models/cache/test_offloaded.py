@@ -52,14 +52,14 @@ def read(model: NSAForCausalLM, cache: KVCache, chunk_size: int = 128) -> KVCach
     return cache
 
 
-def compare(seed: int, homes: LayerDevices, **changes: Any) -> None:
+def compare(seed: int, devices: LayerDevices, **changes: Any) -> None:
     """Read, cut, read on, answer: once on the layers' devices, once from the host."""
-    model = build(seed, len(homes), homes[0], **changes)
+    model = build(seed, len(devices), devices[0], **changes)
     results = []
     for streamed in (False, True):
-        cache = KVCache(model.config, LENGTH + 60, device=CPU if streamed else homes)
+        cache = KVCache(model.config, LENGTH + 60, device=CPU if streamed else devices)
         if streamed:
-            cache = OffloadedCache(model.config, cache, homes)
+            cache = OffloadedCache(model.config, cache, devices)
         read(model, cache)
         cache.truncate(501)
         read(model, cache)
@@ -152,7 +152,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Any:
     return pretend
 
 
-def test_segments_are_as_long_as_the_card_allows(card: Any) -> None:
+def test_chunks_are_as_long_as_the_card_allows(card: Any) -> None:
     config = NSAConfig(hidden_size=896, intermediate_size=4864, num_attention_heads=14)
     dtype = torch.bfloat16
     assert chunk_tokens(config, dtype, [CPU]) == 1024
@@ -176,10 +176,10 @@ def test_a_cache_lies_on_the_card_while_it_fits(card: Any, monkeypatch: pytest.M
     made: list[Any] = []
     monkeypatch.setattr(placement, "OffloadedCache", lambda *given: made.append(given))
     config = NSAConfig(num_hidden_layers=8)
-    host, homes = KVCache(config, 100), [torch.device("cuda", 0)] * 8
+    host, devices = KVCache(config, 100), [torch.device("cuda", 0)] * 8
     card(offloaded_bytes(config, 100, dtype, 8))
-    new_cache(config, 100, dtype, homes, host=host)
-    assert made == [(config, host, homes)]
+    new_cache(config, 100, dtype, devices, host=host)
+    assert made == [(config, host, devices)]
     assert isinstance(new_cache(config, 100, dtype, [CPU] * 8), KVCache)
 
 

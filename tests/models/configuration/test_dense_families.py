@@ -130,7 +130,7 @@ def test_logits_in_one_go(kind: str, tied: bool, shard: str, seed: int, tmp_path
 
 
 @every_family
-def test_segments_and_decoding(kind: str, seed: int, tmp_path: Path) -> None:
+def test_chunks_and_decoding(kind: str, seed: int, tmp_path: Path) -> None:
     dense, ids = make(kind, seed), random_ids(seed, 1, LENGTH)
     dense.save_pretrained(tmp_path)
     ours = load(tmp_path)

@@ -79,9 +79,11 @@ def test_the_reading_is_sparse(model: NSAForCausalLM, text: list[int]) -> None:
     assert difference[4 * 64 : LENGTH].max() > 0.01
 
 
-@pytest.mark.parametrize("segment", [64, 128, 320])
-def test_the_segment_changes_nothing(segment: int, model: NSAForCausalLM, text: list[int]) -> None:
-    found, expected = read(model, text, segment), read(model, text)
+@pytest.mark.parametrize("chunk_size", [64, 128, 320])
+def test_the_chunk_size_changes_nothing(
+    chunk_size: int, model: NSAForCausalLM, text: list[int]
+) -> None:
+    found, expected = read(model, text, chunk_size), read(model, text)
     assert_same_reading(found, expected)
     assert answer(model, found) == answer(model, expected)
 
@@ -111,7 +113,7 @@ def test_a_shortened_reading(keep: int, model: NSAForCausalLM, text: list[int]) 
     assert_same_reading(cache, read(model, text))
 
 
-def test_segments_end_at_multiples(model: NSAForCausalLM, text: list[int]) -> None:
+def test_chunks_end_at_multiples(model: NSAForCausalLM, text: list[int]) -> None:
     cache = KVCache(model.config, LENGTH)
     assert list(prefill(model, text[:100], cache, chunk_size=128)) == [100]
     assert list(prefill(model, text, cache, chunk_size=128)) == [128, 256, 384, 512, 640, LENGTH]

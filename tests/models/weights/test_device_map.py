@@ -45,7 +45,7 @@ def build(seed: int, **changes: Any) -> NSAForCausalLM:
 
 
 @pytest.mark.parametrize(
-    ("placed", "homes"),
+    ("placed", "devices"),
     [
         ({"": 1}, ["cuda:1", "cuda:1"]),
         ({"": "cpu"}, ["cpu", "cpu"]),
@@ -57,13 +57,13 @@ def build(seed: int, **changes: Any) -> NSAForCausalLM:
         ({"model.layers.0": "cpu", "model.layers.1": "disk"}, ["cpu", "cpu"]),
     ],
 )
-def test_homes_of_a_device_map(placed: dict[str, Any], homes: list[str]) -> None:
-    assert layer_devices(placed, 2) == [torch.device(home) for home in homes]
+def test_devices_of_a_device_map(placed: dict[str, Any], devices: list[str]) -> None:
+    assert layer_devices(placed, 2) == [torch.device(device) for device in devices]
 
 
 def test_the_tenth_layer_is_not_the_first() -> None:
     placed = {f"model.layers.{layer}": layer for layer in range(12)}
-    assert [home.index for home in layer_devices(placed, 12)] == list(range(12))
+    assert [device.index for device in layer_devices(placed, 12)] == list(range(12))
 
 
 @pytest.fixture
@@ -95,10 +95,10 @@ def test_layers_are_shared_out(tied: bool, seed: int, cards: Any, dispatched: li
     cards(model, needed - 1, needed - 1, needed - 1)
     move_model(model, CARD)
     [placed] = dispatched
-    homes = [home.index for home in layer_devices(placed, LAYERS)]
-    assert homes == sorted(homes)
+    devices = [device.index for device in layer_devices(placed, LAYERS)]
+    assert devices == sorted(devices)
     # Filled one after another, the first card would take nearly all.
-    assert max(homes.count(card) for card in range(3)) <= LAYERS // 2
+    assert max(devices.count(card) for card in range(3)) <= LAYERS // 2
     assert set(placed.values()) == {0, 1, 2}
 
 
@@ -111,9 +111,9 @@ def test_a_model_that_one_card_has_room_for_is_not_spread(
     needed = weight_bytes(model)
     room += cache_bytes(model.config, 1000, model.dtype)
     cards(model, needed + room, 10 * needed)
-    homes = likely_layer_devices(model.config, needed, model.dtype, CARD)
-    assert len(homes) == LAYERS
-    assert len(set(homes)) == 1 + several
+    devices = likely_layer_devices(model.config, needed, model.dtype, CARD)
+    assert len(devices) == LAYERS
+    assert len(set(devices)) == 1 + several
     cards(model, needed + room)
     assert set(likely_layer_devices(model.config, needed, model.dtype, CARD)) == {CARD}
     cpu = torch.device("cpu")
@@ -153,7 +153,7 @@ def test_a_random_model_is_shared_out_too(
     torch.manual_seed(seed)
     model = random_model(config)
     assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
-    assert {home.index for home in model.layer_devices} == {0, 1}
+    assert {device.index for device in model.layer_devices} == {0, 1}
     logits = model(torch.arange(9)[None]).logits
     assert logits.isfinite().all()
     assert logits.std() > 0
@@ -169,13 +169,13 @@ def test_a_card_without_room_for_what_streams_is_told(
     monkeypatch.setattr(placement, "free_bytes", lambda _: room)
     monkeypatch.setattr(placement, "fits_devices", lambda *_: False)
     monkeypatch.setattr(placement, "OffloadedCache", lambda *_: "streamed")
-    homes = [CARD] * LAYERS
+    devices = [CARD] * LAYERS
     host = KVCache(config, 4096)
     if not more:
-        assert new_cache(config, 4096, torch.float32, homes, host=host) == "streamed"
+        assert new_cache(config, 4096, torch.float32, devices, host=host) == "streamed"
         return
     with pytest.raises(DoesNotFitError, match="4,096 tokens need"):
-        new_cache(config, 4096, torch.float32, homes, host=host)
+        new_cache(config, 4096, torch.float32, devices, host=host)
 
 
 def test_cards_without_room_are_counted(seed: int, cards: Any, dispatched: list[Any]) -> None:
@@ -242,7 +242,7 @@ def test_two_cards_answer_as_one(
 
 def test_a_cache_counts_its_layers_homes() -> None:
     config = NSAConfig(num_hidden_layers=3)
-    homes = [torch.device("cpu", 0), torch.device("cpu", 1), torch.device("cpu", 1)]
-    cache = KVCache(config, 10, device=homes)
-    assert cache.layer_devices == tuple(homes)
+    devices = [torch.device("cpu", 0), torch.device("cpu", 1), torch.device("cpu", 1)]
+    cache = KVCache(config, 10, device=devices)
+    assert cache.layer_devices == tuple(devices)
     assert [each.shape for each in cache.keys] == [cache.shape[1:]] * 3
