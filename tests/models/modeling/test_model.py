@@ -191,7 +191,7 @@ def test_loss_is_transformers_own(seed: int, tmp_path: Path) -> None:
     ids = random_ids(seed, 2, 40)
     labels = ids.clone()
     labels[:, :10] = -100
-    model = load(tmp_path)
+    model = load_model(tmp_path, load_config(tmp_path)[0], kind=NSAForCausalLM)
     with torch.no_grad():
         theirs = dense(ids, labels=labels).loss
     torch.testing.assert_close(model(ids, labels=labels).loss, theirs, rtol=1e-4, atol=0)

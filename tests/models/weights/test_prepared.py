@@ -229,7 +229,7 @@ def test_a_disk_that_is_really_full(
     model, notes = load(where, "int8")
     assert_same(model, in_memory(where, "int8"))
     assert len(notes) == 2
-    assert "not kept" in notes[1]
+    assert "cannot store" in notes[1]
     assert "the disk is full" in notes[1]
     assert "\n" not in notes[1]
     assert not [path for path in small_disk.rglob("*") if "safetensors" in path.suffixes[-1:]]
