@@ -27,6 +27,11 @@ class Builder:
         self._pieces: list[Piece] = []
         self._touching = False
 
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return self._name
+
     def between(self, text: str) -> None:
         """Add text that belongs to no piece, so that it is never quoted."""
         self._texts.append(text)
@@ -73,8 +78,9 @@ class Builder:
             UnreadableError: If no piece has text (`empty`).
         """
         if not self._pieces:
+            told = f" ({'; '.join(warnings)})" if warnings else ""
             raise UnreadableError(
-                f"{self._name} has no text", hint="name a file with text in it", code="empty"
+                f"{self._name} has no text{told}", hint="name a file with text in it", code="empty"
             )
         return Document(
             name=self._name,
