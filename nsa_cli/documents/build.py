@@ -71,6 +71,17 @@ class Builder:
         self.between(text)
         self._touching = True
 
+    def graft(self, document: Document) -> None:
+        """Add a document that stands inside this one, under a line with its name."""
+        head = f"\n\n==> {printable(document.name)} <==\n\n"
+        self.between(unicodedata.normalize("NFC", head))
+        self._pieces += [
+            replace(piece, start=piece.start + self._length, end=piece.end + self._length)
+            for piece in document.pieces
+        ]
+        self.between(document.text)
+        self._touching = True
+
     def document(self, warnings: Sequence[str] = ()) -> Document:
         """The document.
 

@@ -70,14 +70,19 @@ _FEWEST_MULTIBYTE = 4
 _ASCII_LINE = re.compile(rb"[\t\x20-\x7e]{16,}\r?\n?")
 _FEWEST_BYTES = 8
 _CUT_WITHIN = 64
+_FOREIGN = bytes(range(0x80, 0x100))
+_FEWEST_TO_GUESS = 64
+"""Bytes outside ASCII that tell a charset; charset-normalizer was wrong for some texts with less."""
+
+_LOOKED_AT = 262_144
 
 
 def decode(data: bytes, name: str, declared: str | None = None) -> tuple[str, tuple[str, ...]]:
     """The text of some bytes, with a warning where it was guessed or damaged.
 
     A byte-order mark goes first, then the charset that the file declares, then UTF-8. Anything else
-    is read as UTF-8 with the damaged places marked where most of it is UTF-8, and as Windows-1252
-    where the outcome looks like a Western European text.
+    is read as UTF-8 with the damaged places marked where most of it is UTF-8, as Windows-1252 where
+    the outcome looks like a Western European text, and else as charset-normalizer guesses.
 
     Args:
         data: The bytes.
@@ -107,6 +112,10 @@ def decode(data: bytes, name: str, declared: str | None = None) -> tuple[str, tu
     if text is not None:
         return text, (*told, damage)
     western = _decode_western(data)
+    if western is None and (guessed := _guess(data)) is not None:
+        text, encoding = guessed
+        guess = f"not UTF-8; the charset was guessed as {encoding}, so letters may be wrong"
+        return text, (*told, guess)
     if western is None:
         raise UnreadableError(
             f"{name} is neither UTF-8 nor another encoding that can be told",
@@ -259,6 +268,19 @@ def _decode_western(data: bytes) -> str | None:
         return None
     plausible = sum(n for char, n in foreign.items() if char.isalpha() or char in _TYPOGRAPHY)
     return text if plausible >= _FEWEST_PLAUSIBLE * foreign.total() else None
+
+
+def _guess(data: bytes) -> tuple[str, str] | None:
+    """The text and the charset that charset-normalizer guesses, where there is enough to tell."""
+    if len(data) - len(data.translate(None, _FOREIGN)) < _FEWEST_TO_GUESS:
+        return None
+    from charset_normalizer import from_bytes  # takes a while to import
+
+    best = from_bytes(data[:_LOOKED_AT]).best()
+    if best is None:
+        return None
+    text = _decoded(data, best.encoding)
+    return None if text is None else (text, best.encoding)
 
 
 def may_be_text(data: bytes) -> bool:
