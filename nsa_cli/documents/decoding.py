@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import codecs
-import re
 import shlex
 from collections import Counter
 
+from nsa_cli.documents.byte_forms import (
+    ASCII_LINE,
+    CONTROLS,
+    MARKS,
+    is_log_with_nul,
+    mixed_utf16,
+    unmarked_utf16,
+    without_nul,
+)
 from nsa_cli.documents.signatures import identify
 from nsa_models.errors import UnreadableError
 
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-"""Byte-order marks; UTF-32 first, because its little-endian mark begins like that of UTF-16."""
-
-_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b")) + b"\x7f"
 _MOST_CONTROLS = 0.05
 """A larger share of control bytes than this is no text; random bytes hold a tenth."""
-
-_MOST_CONTROLS_BESIDE_NUL = 0.002
-"""The share beside NUL bytes, which make a binary file likely."""
 
 _MOST_FOREIGN = 0.3
 """In a Western European text fewer than this share of characters lie outside ASCII."""
@@ -67,12 +62,10 @@ _LABELS = {
 _FEWEST_MULTIBYTE = 4
 """As many sequences that are valid UTF-8 are no accident, whatever the charset declared."""
 
-_ASCII_LINE = re.compile(rb"[\t\x20-\x7e]{16,}\r?\n?")
-_FEWEST_BYTES = 8
 _CUT_WITHIN = 64
 _FOREIGN = bytes(range(0x80, 0x100))
 _FEWEST_TO_GUESS = 64
-"""Bytes outside ASCII that tell a charset; charset-normalizer was wrong for some texts with less."""
+"""Bytes outside ASCII that tell a charset; with fewer, charset-normalizer is often wrong."""
 
 _LOOKED_AT = 262_144
 
@@ -93,7 +86,7 @@ def decode(data: bytes, name: str, declared: str | None = None) -> tuple[str, tu
         UnreadableError: They are not text (`binary`), or their encoding cannot be told
             (`encoding`).
     """
-    for mark, encoding in _MARKS:
+    for mark, encoding in MARKS:
         if data.startswith(mark):
             return _decode_marked(data[len(mark) :], encoding, name)
     told: tuple[str, ...] = ()
@@ -101,7 +94,7 @@ def decode(data: bytes, name: str, declared: str | None = None) -> tuple[str, tu
         text, told = _decode_declared(data, declared)
         if text is not None:
             return text, told
-    data, nul = _without_nul(data, name)
+    data, nul = without_nul(data)
     told += nul
     _refuse_binary(data, name)
     if b"\x1b$" in data and (text := _decoded(data, "iso2022_jp")) is not None:
@@ -196,8 +189,8 @@ def _decode_damaged(data: bytes) -> tuple[str | None, str]:
 
 def _decode_marked(data: bytes, encoding: str, name: str) -> tuple[str, tuple[str, ...]]:
     """Decode bytes whose byte-order mark told their encoding."""
-    if encoding.startswith("utf-16") and _ASCII_LINE.search(data):
-        text, lines = _mixed(data, encoding)
+    if encoding.startswith("utf-16") and ASCII_LINE.search(data):
+        text, lines = mixed_utf16(data, encoding)
         if lines:
             what = "1 line is" if lines == 1 else f"{lines:,} lines are"
             return _checked(text, name, (f"{what} UTF-8 in a file of {encoding.upper()}",))
@@ -224,38 +217,10 @@ def _checked(text: str, name: str, told: tuple[str, ...]) -> tuple[str, tuple[st
     """A text without the NUL characters that a log may hold."""
     if "\0" not in text:
         return text, told
-    data, nul = _without_nul(text.encode("utf-8", "surrogatepass"), name)
+    data, nul = without_nul(text.encode("utf-8", "surrogatepass"))
     if b"\0" in data:
         raise _binary(name, "contains NUL characters and is no text")
     return data.decode("utf-8", "surrogatepass"), (*told, *nul)
-
-
-def _mixed(data: bytes, encoding: str) -> tuple[str, int]:
-    """A text of UTF-16 to which lines of UTF-8 were appended, and how many of those there are."""
-    newline = "\n".encode(encoding)
-    parts: list[str] = []
-    start = lines = 0
-    while start < len(data):
-        end = data.find(b"\n", start) + 1 or len(data)
-        line = data[start:end]
-        if _is_utf8_line(line, data[end : end + 1]):
-            parts.append(line.decode())
-            lines += 1
-        else:
-            end = data.find(newline, start)
-            while end >= 0 and (end - start) % 2:
-                end = data.find(newline, end + 1)
-            end = len(data) if end < 0 else end + 2
-            parts.append(data[start:end].decode(encoding, "replace"))
-        start = end
-    return "".join(parts), lines
-
-
-def _is_utf8_line(line: bytes, after: bytes) -> bool:
-    if len(line) < _FEWEST_BYTES or b"\0" in line or after == b"\0":
-        return False
-    printable = sum(1 for byte in line if 0x20 <= byte < 0x7F or byte in b"\t\r\n")
-    return printable >= 0.8 * len(line) and _decoded(line, "utf-8") is not None
 
 
 def _decode_western(data: bytes) -> str | None:
@@ -283,38 +248,21 @@ def _guess(data: bytes) -> tuple[str, str] | None:
     return None if text is None else (text, best.encoding)
 
 
-def may_be_text(data: bytes) -> bool:
+def may_be_text(head: bytes) -> bool:
     """Whether the first bytes of a file look like a text, NUL bytes in a log included."""
-    if any(data.startswith(mark) for mark, _ in _MARKS):
+    if any(head.startswith(mark) for mark, _ in MARKS):
         return True
-    return b"\0" not in data or _is_log_with_nul(data)
-
-
-def _is_log_with_nul(data: bytes) -> bool:
-    """Whether some bytes are lines of text with NUL bytes between, as a truncated log holds."""
-    rest = data.replace(b"\0", b"")
-    if b"\n" not in rest:
+    controls = len(head) - len(head.translate(None, CONTROLS))
+    if controls and identify(head) is not None:
         return False
-    controls = len(rest) - len(rest.translate(None, _CONTROLS))
-    marked = rest.decode("utf-8", "replace").count("�")
-    return controls + marked <= max(1, _MOST_CONTROLS_BESIDE_NUL * len(rest))
-
-
-def _without_nul(data: bytes, name: str) -> tuple[bytes, tuple[str, ...]]:
-    """Bytes of a log without its NUL bytes, and a warning; other bytes as they are."""
-    count = data.count(0)
-    if not count or identify(data) is not None or _unmarked_utf16(data) is not None:
-        return data, ()
-    if not _is_log_with_nul(data):
-        return data, ()
-    line = 1 + data.count(b"\n", 0, data.index(0))
-    what = "1 NUL byte is" if count == 1 else f"{count:,} NUL bytes are"
-    return data.replace(b"\0", b""), (f"{what} left out, first in line {line}",)
+    if b"\0" in head:
+        return is_log_with_nul(head)
+    return controls <= _MOST_CONTROLS * len(head)
 
 
 def _refuse_binary(data: bytes, name: str) -> None:
     """Raise for bytes that are no text, with what they look like where that is known."""
-    controls = len(data) - len(data.translate(None, _CONTROLS))
+    controls = len(data) - len(data.translate(None, CONTROLS))
     signature = identify(data) if controls else None
     if signature is not None:
         raise UnreadableError(
@@ -323,7 +271,7 @@ def _refuse_binary(data: bytes, name: str) -> None:
             code="binary",
         )
     if b"\0" in data:
-        encoding = _unmarked_utf16(data)
+        encoding = unmarked_utf16(data)
         if encoding is not None:
             raise UnreadableError(
                 f"{name} looks like {encoding} without a byte-order mark",
@@ -333,28 +281,6 @@ def _refuse_binary(data: bytes, name: str) -> None:
         raise _binary(name, "contains NUL bytes and is no text")
     if controls > _MOST_CONTROLS * len(data):
         raise _binary(name, "consists of control characters and is no text")
-
-
-def as_utf8(data: bytes) -> bytes:
-    """UTF-16 as UTF-8, with or without a byte-order mark; other bytes as they are."""
-    encoding = _unmarked_utf16(data)
-    for mark, marked in _MARKS:
-        if data.startswith(mark):
-            data, encoding = data[len(mark) :], marked
-            break
-    if encoding is None or encoding == "utf-8":
-        return data
-    return data.decode(encoding, "replace").encode("utf-8", "replace")
-
-
-def _unmarked_utf16(data: bytes) -> str | None:
-    """The byte order of UTF-16 without a mark, told by which half of its bytes is NUL."""
-    sample = data[:1024]
-    first = sample[0::2].count(0) / max(1, len(sample[0::2]))
-    second = sample[1::2].count(0) / max(1, len(sample[1::2]))
-    if first < 0.2 and second > 0.8:
-        return "UTF-16LE"
-    return "UTF-16BE" if second < 0.2 and first > 0.8 else None
 
 
 def _convert_hint(encoding: str, name: str) -> str:

@@ -104,7 +104,10 @@ def parse_document(
             ocr=ocr,
             hidden=hidden,
         )
-        pieces = tuple(replace(piece, source=name) for piece in document.pieces)
+        pieces = tuple(
+            replace(piece, source=name + piece.source.removeprefix(inside))
+            for piece in document.pieces
+        )
         return replace(document, name=name, pieces=pieces)
     named_pdf = name.lower().endswith(".pdf")
     if named_pdf and data and _PDF_MAGIC not in data[:_PDF_MAGIC_WITHIN]:

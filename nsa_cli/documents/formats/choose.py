@@ -6,8 +6,8 @@ import importlib
 import re
 from pathlib import PurePath
 
+from nsa_cli.documents.byte_forms import as_utf8
 from nsa_cli.documents.compressed import MOST_FORMAT_BYTES, too_large
-from nsa_cli.documents.decoding import as_utf8
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import container_of
 from nsa_cli.documents.formats.mail import looks_like_mail

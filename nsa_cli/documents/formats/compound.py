@@ -87,7 +87,12 @@ def _converted(data: bytes, name: str, suffix: str) -> bytes:
         source = Path(folder, f"document.{suffix}")
         source.write_bytes(data)
         command = [
-            *(program, "--headless", "--norestore", f"-env:UserInstallation=file://{folder}/profile"),
+            *(
+                program,
+                "--headless",
+                "--norestore",
+                f"-env:UserInstallation=file://{folder}/profile",
+            ),
             *("--convert-to", f"{suffix}x", "--outdir", folder, str(source)),
         ]
         try:
@@ -101,5 +106,3 @@ def _converted(data: bytes, name: str, suffix: str) -> bytes:
                 hint=f"open it in its program and save it as .{suffix}x",
                 code="broken",
             ) from error
-
-

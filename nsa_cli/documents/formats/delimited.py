@@ -38,7 +38,7 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
         rows = list(_rows(source.text, delimiter)) if delimiter else []
     except csv.Error:
         return source
-    if header_index(rows[:_HEADER_WITHIN + 40]) is None:
+    if header_index(rows[: _HEADER_WITHIN + 40]) is None:
         return source
     builder = Builder(name)
     labels = Labels()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nsa_cli.documents.formats.equations import linear
+from nsa_cli.documents.formats.numerals import formatted
 from nsa_cli.documents.formats.ooxml import attribute, child, children, descendants, name_of
-from nsa_cli.documents.formats.word_numbers import formatted
 
 
 def paragraph_text(paragraph: Any) -> str:
@@ -52,7 +52,9 @@ def chart_lines(root: Any) -> tuple[list[str], bool]:
         return [], True
     if "chartex" in root.tag:
         return _newer_chart(root)
-    title = " ".join(text_lines(found)) if (found := child(root, "chart", "title")) is not None else ""
+    title = (
+        " ".join(text_lines(found)) if (found := child(root, "chart", "title")) is not None else ""
+    )
     lines = [f"Chart: {title}".rstrip(": ")]
     plot = child(root, "chart", "plotArea")
     for axis in () if plot is None else plot:

@@ -33,7 +33,7 @@ def _of(element: Any, name: str) -> str:
 
 def _grouped(text: str) -> str:
     text = text.strip()
-    return text if len(text) <= 1 or text.isalnum() and text.isdigit() else f"({text})"
+    return text if len(text) <= 1 or (text.isalnum() and text.isdigit()) else f"({text})"
 
 
 def _fraction(element: Any) -> str:

@@ -9,7 +9,8 @@ from email.message import EmailMessage, Message
 from email.parser import BytesParser
 
 from nsa_cli.documents.build import Builder
-from nsa_cli.documents.decoding import as_utf8, decode_anyhow, known_charset
+from nsa_cli.documents.byte_forms import as_utf8
+from nsa_cli.documents.decoding import decode_anyhow, known_charset
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
 from nsa_cli.documents.formats.attachments import Attachments
@@ -126,13 +127,16 @@ class _Reader:
             self._left_out.count("part nested too deep")
             return []
         kind = part.get_content_type()
-        inner = part.get_payload()
-        if kind == "message/rfc822" and isinstance(inner, list):
+        payload = part.get_payload()
+        inner = None
+        if isinstance(payload, list):
+            inner = [each for each in payload if isinstance(each, Message)]
+        if kind == "message/rfc822" and inner is not None:
             lines = [self.lines(each, depth + 1) for each in inner]
             return [line for each in lines for line in ["", "Forwarded mail:", *each]]
-        if kind == "multipart/alternative" and isinstance(inner, list):
+        if kind == "multipart/alternative" and inner is not None:
             return self._alternatives(inner, depth)
-        if isinstance(inner, list):
+        if inner is not None:
             if kind == "message/delivery-status":
                 return [line for each in inner for line in _status(each)]
             return [line for each in inner for line in ["", *self._part(each, depth + 1)]][1:]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nsa_cli.documents.build import Builder
-from nsa_cli.documents.decoding import as_utf8
+from nsa_cli.documents.byte_forms import as_utf8
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
 from nsa_cli.documents.formats.left_out import LeftOut
@@ -46,8 +46,9 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
             parts = [_text(cell.get("source", cell.get("input", "")))]
             if cell.get("cell_type") == "heading":
                 parts[0] = "#" * int(cell.get("level", 1)) + " " + parts[0]
-            for output in cell.get("outputs", []):
-                parts.append(_output(output, left_out, hidden=hidden))
+            parts += [
+                _output(output, left_out, hidden=hidden) for output in cell.get("outputs", [])
+            ]
             builder.add("\n".join(part.rstrip("\n") for part in parts if part), page=number)
     return builder.document(left_out.warnings())
 
@@ -74,7 +75,9 @@ def _output(output: dict[str, Any], left_out: LeftOut, *, hidden: bool) -> str:
         "image/svg+xml": lambda value: _page(_text(value), left_out, hidden=hidden),
         "application/json": lambda value: json.dumps(value, ensure_ascii=False),
     }
-    texts = [text for name, read in readers.items() if name in shown and (text := read(shown[name]))]
+    texts = [
+        text for name, read in readers.items() if name in shown and (text := read(shown[name]))
+    ]
     if texts:
         return max(texts[:2], key=len) if _is_stub(texts[0]) else texts[0]
     for name in list(shown)[:1]:

@@ -40,7 +40,9 @@ def transitional(data: bytes) -> bytes:
                 if member.filename == "[Content_Types].xml":
                     content = _DOCUMENT_TYPES.sub(_DOCUMENT_TYPE, content)
                 elif member.filename.endswith((".xml", ".rels")):
-                    content = _STRICT_NAMES.sub(rb"http://schemas.openxmlformats.org/\1/2006/\2", content)
+                    content = _STRICT_NAMES.sub(
+                        rb"http://schemas.openxmlformats.org/\1/2006/\2", content
+                    )
                 copy.writestr(member.filename, content)
     return written.getvalue()
 

@@ -12,13 +12,21 @@ from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
 from nsa_cli.documents.formats.compound import protected
 from nsa_cli.documents.formats.left_out import LeftOut
-from nsa_cli.documents.formats.ooxml import attribute, child, children, descendants, name_of, parse_xml
+from nsa_cli.documents.formats.ooxml import (
+    attribute,
+    child,
+    children,
+    descendants,
+    name_of,
+    parse_xml,
+)
 from nsa_cli.documents.formats.open_lists import ListNumbers
 from nsa_cli.documents.formats.open_text import OpenText, repeated, rows_of
 from nsa_cli.documents.formats.sheets import add_rows
 from nsa_cli.documents.formats.tables import Row
 
 _BODIES = ("text", "spreadsheet", "presentation", "drawing")
+_MANIFEST = "META-INF/manifest.xml"
 _SHOWN = 4
 
 
@@ -39,9 +47,9 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
             return _OpenFile(name, None, [root], hidden=hidden).document(root)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
-            if "META-INF/manifest.xml" in names:
-                if b"encryption-data" in archive.read("META-INF/manifest.xml"):
-                    raise protected(name)
+            manifest = archive.read(_MANIFEST) if _MANIFEST in names else b""
+            if b"encryption-data" in manifest:
+                raise protected(name)
             content = parse_xml(archive.read("content.xml"))
             styles = [parse_xml(archive.read("styles.xml"))] if "styles.xml" in names else []
             return _OpenFile(name, archive, [content, *styles], hidden=hidden).document(content)
@@ -69,7 +77,11 @@ class _OpenFile:
     def document(self, content: Any) -> Document:
         """The document, by the kind of its body."""
         body = next(descendants(content, "body"), None)
-        part = next((each for each in body if name_of(each) in _BODIES), None) if body is not None else None
+        part = (
+            next((each for each in body if name_of(each) in _BODIES), None)
+            if body is not None
+            else None
+        )
         kind = "" if part is None else name_of(part)
         if kind == "text":
             builder = self._written(part)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nsa_cli.documents.formats.numerals import formatted
 from nsa_cli.documents.formats.ooxml import attribute, descendants, name_of
-from nsa_cli.documents.formats.word_numbers import formatted
 
 _KINDS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
 _OUTLINE = "outline"

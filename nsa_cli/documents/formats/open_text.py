@@ -19,13 +19,51 @@ from nsa_cli.documents.formats.ooxml import (
 from nsa_cli.documents.formats.open_lists import ListNumbers
 
 _FRAMES = frozenset(
-    "frame custom-shape rect ellipse circle line connector polygon polyline path g caption a "
-    "text-box object object-ole regular-polygon measure".split()
+    [
+        "frame",
+        "custom-shape",
+        "rect",
+        "ellipse",
+        "circle",
+        "line",
+        "connector",
+        "polygon",
+        "polyline",
+        "path",
+        "g",
+        "caption",
+        "a",
+        "text-box",
+        "object",
+        "object-ole",
+        "regular-polygon",
+        "measure",
+    ]
 )
 _SKIPPED = frozenset(
-    "sequence-decls variable-decls user-field-decls forms tracked-changes soft-page-break "
-    "bookmark bookmark-start bookmark-end desc title event-listeners note-citation toc-mark "
-    "glue-point settings scripts dde-connection-decls image plugin applet".split()
+    [
+        "sequence-decls",
+        "variable-decls",
+        "user-field-decls",
+        "forms",
+        "tracked-changes",
+        "soft-page-break",
+        "bookmark",
+        "bookmark-start",
+        "bookmark-end",
+        "desc",
+        "title",
+        "event-listeners",
+        "note-citation",
+        "toc-mark",
+        "glue-point",
+        "settings",
+        "scripts",
+        "dde-connection-decls",
+        "image",
+        "plugin",
+        "applet",
+    ]
 )
 _MOST_REPEATED = 16_384
 
@@ -132,9 +170,7 @@ class OpenText:
                 self._inline(base, found)
             if reading is not None and (text := "".join(reading.itertext()).strip()):
                 found.text.append(f"({text})")
-        elif name == "a" and "drawing" in each.tag:
-            found.after += self._frame(each)
-        elif name in _FRAMES - {"a"}:
+        elif (name == "a" and "drawing" in each.tag) or name in _FRAMES - {"a"}:
             found.after += self._frame(each)
         elif name not in _SKIPPED:
             self._inline(each, found)
@@ -211,7 +247,9 @@ class OpenText:
 
     def _object(self, element: Any) -> list[str]:
         roots = [each for each in element if name_of(each) in ("math", "document")]
-        path = posixpath.normpath(posixpath.join(attribute(element, "href", "") or "", "content.xml"))
+        path = posixpath.normpath(
+            posixpath.join(attribute(element, "href", "") or "", "content.xml")
+        )
         if not roots and self._archive is not None and path in self._archive.namelist():
             roots = [parse_xml(self._archive.read(path))]
         for root in roots:

@@ -128,7 +128,7 @@ def flattened(value: Any, path: str = "") -> Iterator[str]:
 
 
 def _without_escapes(text: str) -> str:
-    """JSON whose letters outside ASCII stand as themselves, not as `\\u00e9`."""
+    """JSON whose letters outside ASCII stand as themselves, not as escapes."""
 
     def letters(found: re.Match[str]) -> str:
         try:

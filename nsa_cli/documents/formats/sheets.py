@@ -19,6 +19,9 @@ from nsa_cli.documents.formats.tables import Labels, Row
 from nsa_cli.documents.missing import need
 
 _SHOWN_CELLS = 4
+_MOST_ROWS = 1_048_576
+"""Of a sheet; a damaged file may number a row with anything."""
+
 
 
 def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
@@ -102,6 +105,8 @@ def _rows(sheet: Any, beside: Beside) -> Iterator[Row]:
     for (row, column), formula in beside.uncounted.items():
         formulas.setdefault(row, {})[column] = f"{formula} (no stored value)"
     for number, row in enumerate(sheet.iter_rows(), start=1):
+        if number > _MOST_ROWS:
+            raise ValueError(f"a row beyond {_MOST_ROWS:,}")
         cells = [_cell(cell) for cell in row]
         for column, formula in formulas.get(number, {}).items():
             cells += [""] * (column - len(cells))
@@ -139,10 +144,8 @@ def _told(title: str, beside: Beside) -> list[str]:
     cells = [f"{_letters(column)}{row}" for row, column in list(beside.uncounted)[:_SHOWN_CELLS]]
     shown = ", ".join(cells) + (", …" if count > len(cells) else "")
     what = "1 formula has" if count == 1 else f"{count:,} formulas have"
-    return [
-        f"sheet {title}: {what} no stored value ({shown}); "
-        "open the file in a spreadsheet program and save it to store the values"
-    ]
+    remedy = "open the file in a spreadsheet program and save it to store the values"
+    return [f"sheet {title}: {what} no stored value ({shown}); {remedy}"]
 
 
 def _letters(column: int) -> str:

@@ -65,9 +65,7 @@ def _add(builder: Builder, group: list[_Cue]) -> None:
     lines = [line for cue in group for line in cue.text]
     if lines:
         first = next(cue for cue in group if cue.text)
-        builder.add(
-            "\n".join(lines), page=first.number, label=first.time, first_line=first.line
-        )
+        builder.add("\n".join(lines), page=first.number, label=first.time, first_line=first.line)
 
 
 def _cues(text: str, left_out: LeftOut) -> tuple[list[_Cue], list[str]]:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from nsa_cli.documents.build import Builder
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.left_out import HIDDEN_TEXT, LeftOut
+from nsa_cli.documents.formats.web_hidden import hiding_rules, is_hidden
 from nsa_cli.documents.text import read_text
 
 _UNSEEN = frozenset(["script", "style", "noscript", "template", "iframe"])
@@ -55,11 +56,53 @@ _INLINE = frozenset(
     ]
 )
 _VOID = frozenset(
-    "area base br col embed hr img input link meta param source track wbr".split()
+    [
+        "area",
+        "base",
+        "br",
+        "col",
+        "embed",
+        "hr",
+        "img",
+        "input",
+        "link",
+        "meta",
+        "param",
+        "source",
+        "track",
+        "wbr",
+    ]
 )
 _BLOCKS = frozenset(
-    "address article aside blockquote details div dl fieldset figure footer form h1 h2 h3 h4 h5 h6 "
-    "header hr main nav ol p pre section table ul".split()
+    [
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "details",
+        "div",
+        "dl",
+        "fieldset",
+        "figure",
+        "footer",
+        "form",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "header",
+        "hr",
+        "main",
+        "nav",
+        "ol",
+        "p",
+        "pre",
+        "section",
+        "table",
+        "ul",
+    ]
 )
 _ENDED_BY = {
     "p": _BLOCKS,
@@ -81,11 +124,6 @@ _SHOWN = "shown"
 _DECLARED_WITHIN = 4096
 _XML_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)["']""")
 _META_CHARSET = re.compile(rb"""<meta\b[^>]*?charset\s*=\s*["']?\s*([\w.:-]+)""", re.I)
-_HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)", re.I)
-_CSS_COMMENT = re.compile(r"/\*.*?\*/", re.S)
-_CSS_AT_RULE = re.compile(r"@[\w-]+[^{};]*(?:;|\{(?:[^{}]*\{[^{}]*\})*[^{}]*\})")
-_CSS_RULE = re.compile(r"([^{}]*)\{([^{}]*)\}")
-_SIMPLE_SELECTOR = re.compile(r"[.#]?[A-Za-z_][\w-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +241,7 @@ class _Parser(HTMLParser):
             if tag not in _VOID:
                 self._hidden.append(tag)
             return True
-        if self._read_hidden or not _is_hidden(tag, given, self._rules):
+        if self._read_hidden or not is_hidden(tag, given, self._rules):
             return False
         if tag not in _VOID:
             self._hidden.append(tag)
@@ -285,31 +323,6 @@ class _Parser(HTMLParser):
         """Note the hidden text that has come to its end."""
         self._left_out.add(HIDDEN_TEXT, "".join(self._hidden_words))
         self._hidden_words = []
-
-
-def hiding_rules(style: str) -> frozenset[str]:
-    """The single tags, classes and identifiers that a style sheet hides everywhere.
-
-    Rules for one medium and selectors of several parts are passed over.
-    """
-    style = _CSS_COMMENT.sub("", style)
-    style = _CSS_AT_RULE.sub("", style)
-    found: set[str] = set()
-    for selectors, body in _CSS_RULE.findall(style):
-        if _HIDING.search(body):
-            each = (selector.strip() for selector in selectors.split(","))
-            found.update(selector for selector in each if _SIMPLE_SELECTOR.fullmatch(selector))
-    return frozenset(found)
-
-
-def _is_hidden(tag: str, given: dict[str, str | None], rules: frozenset[str]) -> bool:
-    style = given.get("style") or ""
-    if ("hidden" in given and given["hidden"] != "until-found") or _HIDING.search(style):
-        return True
-    if not rules or re.search(r"display\s*:", style):
-        return False
-    names = [tag, *(f".{each}" for each in (given.get("class") or "").split())]
-    return bool(rules.intersection([*names, f"#{given.get('id')}"]))
 
 
 def _shown_value(given: dict[str, str | None]) -> str:

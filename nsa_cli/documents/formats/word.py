@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 from nsa_cli.documents.build import Builder
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
 from nsa_cli.documents.formats.ooxml import parse_xml, transitional, unplaced
-from nsa_cli.documents.formats.word_walk import Story, WordParts
+from nsa_cli.documents.formats.word_parts import WordParts
+from nsa_cli.documents.formats.word_walk import Story
 from nsa_cli.documents.missing import need
-
-_MANY = 2
 
 
 def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
@@ -38,14 +36,7 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
         lines = story.read(parse_xml(part.blob))
         text = "\n".join(lines)
         told = story.warnings()
-        told += unplaced(
-            _roots(parts), "\n".join([text, *story.left_out.texts]), "the document"
-        )
+        told += unplaced(parts.shown, "\n".join([text, *story.left_out.texts]), "the document")
     builder = Builder(name)
     builder.add(text)
     return builder.document(told)
-
-
-def _roots(parts: WordParts) -> list[Any]:
-    """Roots of the parts that hold text which a reader sees."""
-    return parts.shown

@@ -16,10 +16,22 @@ from nsa_cli.documents.formats.ooxml import (
     name_of,
     switched_on,
 )
-from nsa_cli.documents.formats.word_numbers import Styles
+from nsa_cli.documents.formats.word_styles import Styles
 
 _TRANSPARENT = frozenset(
-    "hyperlink ins moveTo smartTag customXml fldSimple dir bdo sdtContent sdt rubyBase".split()
+    [
+        "hyperlink",
+        "ins",
+        "moveTo",
+        "smartTag",
+        "customXml",
+        "fldSimple",
+        "dir",
+        "bdo",
+        "sdtContent",
+        "sdt",
+        "rubyBase",
+    ]
 )
 _DELETED = frozenset(["del", "moveFrom"])
 _SYMBOLS = {

@@ -6,99 +6,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from nsa_cli.documents.formats.numerals import formatted
 from nsa_cli.documents.formats.ooxml import attribute, child, children, name_of, switched_on
+from nsa_cli.documents.formats.word_styles import Styles
 
-_LEVELS = 9
-_LONGEST_CHAIN = 20
-_ROMAN = (
-    *((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc")),
-    *((50, "l"), (40, "xl"), (10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i")),
-)
-_DIGITS = "〇一二三四五六七八九"
 _PLACEHOLDER = re.compile(r"%([1-9])")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
-    """What a paragraph or character style says about text.
-
-    Attributes:
-        name: As Word shows it, such as `heading 1`.
-        base: The identifier of the style that it inherits from.
-        numbering: The identifier of its list and the level in it, each None if unsaid.
-        hidden: Whether its text is hidden; None if unsaid.
-    """
-
-    name: str
-    base: str | None
-    numbering: tuple[str | None, int | None]
-    hidden: bool | None
-
-
-class Styles:
-    """The styles of a document.
-
-    Args:
-        root: Of the styles part, or None.
-    """
-
-    def __init__(self, root: Any) -> None:
-        self._styles: dict[str, Style] = {}
-        self.default: str | None = None
-        for element in () if root is None else children(root, "style"):
-            identifier = attribute(element, "styleId", "") or ""
-            hidden = child(element, "rPr", "vanish")
-            self._styles[identifier] = Style(
-                name=attribute(child(element, "name"), "val", "") or "",
-                base=attribute(child(element, "basedOn"), "val"),
-                numbering=numbering_of(child(element, "pPr")),
-                hidden=None if hidden is None else switched_on(hidden),
-            )
-            if attribute(element, "default") == "1" and attribute(element, "type") == "paragraph":
-                self.default = identifier
-
-    def chain(self, identifier: str | None) -> list[Style]:
-        """A style and those that it inherits from, itself first."""
-        found: list[Style] = []
-        while identifier in self._styles and len(found) < _LONGEST_CHAIN:
-            found.append(self._styles[identifier])
-            identifier = found[-1].base
-        return found
-
-    def heading(self, identifier: str | None) -> int:
-        """The heading level of a paragraph style, 1 for a title, 0 for text."""
-        for style in self.chain(identifier):
-            name = style.name.lower()
-            if name == "title":
-                return 1
-            level = name.removeprefix("heading ")
-            if level != name and level.isdecimal() and 1 <= int(level) <= _LEVELS:
-                return int(level)
-        return 0
-
-    def numbering(self, identifier: str | None) -> tuple[str | None, int | None, str | None]:
-        """The list and level of a paragraph style, and the style that names them."""
-        current, level = identifier, None
-        for style in self.chain(identifier):
-            number, own = style.numbering
-            level = own if level is None else level
-            if number is not None:
-                return number, level, current
-            current = style.base
-        return None, None, None
-
-    def hidden(self, identifier: str | None) -> bool:
-        """Whether text of a style is hidden."""
-        return next(
-            (style.hidden for style in self.chain(identifier) if style.hidden is not None), False
-        )
-
-
-def numbering_of(properties: Any) -> tuple[str | None, int | None]:
-    """The list and level that paragraph properties name, each None if unsaid."""
-    found = child(properties, "numPr")
-    level = attribute(child(found, "ilvl"), "val")
-    return attribute(child(found, "numId"), "val"), int(level) if level else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +77,8 @@ class Numbering:
         if found is None:
             return None
         overrides = {
-            int(attribute(each, "ilvl", "0") or 0): each for each in children(element, "lvlOverride")
+            int(attribute(each, "ilvl", "0") or 0): each
+            for each in children(element, "lvlOverride")
         }
         levels = found.levels | _levels(
             [each for override in overrides.values() for each in children(override, "lvl")]
@@ -226,38 +139,3 @@ def _written(levels: dict[int, _Level], counts: dict[int, int], level: int) -> s
         return formatted(counts.get(at, levels[at].start), kind)
 
     return _PLACEHOLDER.sub(number, own.text).strip() or None
-
-
-def formatted(number: int, kind: str) -> str:
-    """A number as a format of Word writes it; formats that are not known count in digits.
-
-    Args:
-        number: From 0.
-        kind: Such as `lowerRoman` or `upperLetter`.
-    """
-    if kind == "none":
-        return ""
-    if kind in ("lowerRoman", "upperRoman") and 0 < number < 4000:
-        text = _roman(number)
-        return text.upper() if kind == "upperRoman" else text
-    if kind in ("lowerLetter", "upperLetter") and number > 0:
-        text = chr(ord("a") + (number - 1) % 26) * min(1 + (number - 1) // 26, 20)
-        return text.upper() if kind == "upperLetter" else text
-    if kind == "decimalZero":
-        return f"{number:02}"
-    if kind == "ordinal":
-        tens = number // 10 % 10 == 1
-        return f"{number}{'th' if tens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
-    if kind in ("chineseCounting", "chineseCountingThousand", "japaneseCounting") and number < 100:
-        tens, ones = divmod(number, 10)
-        before = ("" if tens == 1 else _DIGITS[tens]) + "十" if tens else ""
-        return before + (_DIGITS[ones] if ones or not tens else "")
-    return str(number)
-
-
-def _roman(number: int) -> str:
-    text = ""
-    for value, letters in _ROMAN:
-        text += letters * (number // value)
-        number %= value
-    return text

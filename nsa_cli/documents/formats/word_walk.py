@@ -8,6 +8,7 @@ from typing import Any
 from nsa_cli.documents.formats.drawings import chart_lines, diagram_lines, text_lines
 from nsa_cli.documents.formats.equations import linear
 from nsa_cli.documents.formats.left_out import LeftOut
+from nsa_cli.documents.formats.numerals import formatted
 from nsa_cli.documents.formats.ooxml import (
     attribute,
     child,
@@ -18,60 +19,13 @@ from nsa_cli.documents.formats.ooxml import (
     switched_on,
 )
 from nsa_cli.documents.formats.word_inline import Inline, InlineReader, deleted_text
-from nsa_cli.documents.formats.word_numbers import Numbering, Styles, formatted, numbering_of
+from nsa_cli.documents.formats.word_parts import WordParts
+from nsa_cli.documents.formats.word_styles import numbering_of
 
-_TRANSPARENT = frozenset("sdt sdtContent ins moveTo customXml smartTag body txbxContent".split())
-_SEPARATORS = ("separator", "continuationSeparator", "continuationNotice")
+_TRANSPARENT = frozenset(
+    ["sdt", "sdtContent", "ins", "moveTo", "customXml", "smartTag", "body", "txbxContent"]
+)
 _ANCHORED = ("txbxContent", "textpath", "txBody", "chart", "relIds", "OLEObject")
-
-
-class WordParts:
-    """The parts of a package that the main part refers to.
-
-    Args:
-        main: The main part, as python-docx opens it.
-
-    Attributes:
-        shown: Roots of the parts with text that were opened, the main part first.
-    """
-
-    def __init__(self, main: Any) -> None:
-        self._main = main
-        self.shown: list[Any] = []
-        self.styles = Styles(self.by_type("styles"))
-        self.numbering = Numbering(self.by_type("numbering"), self.styles)
-        self.settings = self.by_type("settings")
-        self.notes = {
-            name: self._notes(name, kind)
-            for name, kind in (("footnotes", "footnote"), ("endnotes", "endnote"))
-        }
-        comments = self.by_type("comments")
-        self.comments = {attribute(each, "id"): each for each in children(comments, "comment")}
-        if comments is not None:
-            self.shown.append(comments)
-
-    def by_type(self, kind: str) -> Any:
-        """The root of the part that the main part has for a purpose, or None."""
-        for relation in self._main.rels.values():
-            if relation.reltype.endswith(f"/{kind}") and not relation.is_external:
-                return parse_xml(relation.target_part.blob)
-        return None
-
-    def by_id(self, identifier: str | None, part: Any = None) -> Any:
-        """The part that a relationship leads to, or None for one that is missing or outside."""
-        relation = (part or self._main).rels.get(identifier)
-        return None if relation is None or relation.is_external else relation.target_part
-
-    def _notes(self, name: str, kind: str) -> dict[str | None, Any]:
-        root = self.by_type(name)
-        if root is None:
-            return {}
-        self.shown.append(root)
-        return {
-            attribute(note, "id"): note
-            for note in children(root, kind)
-            if attribute(note, "type") not in _SEPARATORS
-        }
 
 
 class Story:
@@ -171,7 +125,7 @@ class Story:
         return lines + (self._band("header") if self._sections else [])
 
     def _band(self, kind: str) -> list[str]:
-        """The headers or footers of the section at hand; those that were read before are skipped."""
+        """The headers or footers of the section at hand that were not read before."""
         lines: list[str] = []
         if not self._sections:
             return lines
