@@ -14,6 +14,7 @@ from nsa_cli.documents.formats.web import blocks
 from nsa_cli.documents.missing import need
 
 _COMPRESSED_RTF = 0x1009
+_SENDER_NAME = 0x0C1A
 _ENCRYPTED = "IPM.Note.SMIME"
 
 
@@ -35,13 +36,13 @@ def read_message(data: bytes, name: str, *, hidden: bool) -> Document:
         message = oxmsg.Message.load(data)
         lines = [*_headers(message), "", *_body(message, left_out, hidden=hidden)]
         for each in message.attachments:
-            filename, content = each.file_name, each.file_bytes
+            filename, content = _ended(each.file_name or ""), each.file_bytes
             if content is None:
                 lines.append(f"Attachment: {filename or 'a message'}")
                 attachments.warnings.append(f"attachment {filename or 'a message'} is not read")
             else:
                 kind = each.mime_type or "application/octet-stream"
-                lines += attachments.take(filename, kind, content)
+                lines += attachments.take(filename or None, kind, content)
     builder = Builder(name)
     builder.add("\n".join(lines))
     attachments.add_to(builder)
@@ -57,7 +58,7 @@ def _headers(message: Any) -> list[str]:
         if each.name or each.email_address
     )
     found = {
-        "From": message.sender,
+        "From": message.sender or message.properties.str_prop_value(_SENDER_NAME),
         "To": recipients,
         "Date": message.sent_date,
         "Subject": message.subject,
@@ -67,14 +68,14 @@ def _headers(message: Any) -> list[str]:
         value = found.get(header) if header == "Subject" else sent.get(header.lower())
         value = value or found.get(header)
         if value:
-            lines.append(f"{header}: {' '.join(str(value).split())}")
+            lines.append(f"{header}: {' '.join(_ended(str(value)).split())}")
     return lines
 
 
 def _body(message: Any, left_out: LeftOut, *, hidden: bool) -> list[str]:
     plain = message.body
     if plain and plain.strip():
-        return str(plain).replace("\r\n", "\n").strip("\n").split("\n")
+        return _ended(str(plain)).replace("\r\n", "\n").strip("\n").split("\n")
     try:
         rich = message.html_body
     except (LookupError, UnicodeError):
@@ -87,3 +88,8 @@ def _body(message: Any, left_out: LeftOut, *, hidden: bool) -> list[str]:
     if message.message_class.startswith(_ENCRYPTED):
         left_out.count("encrypted body")
     return []
+
+
+def _ended(text: str) -> str:
+    """A text up to the NUL character that may end it."""
+    return text.partition("\0")[0]

@@ -40,6 +40,9 @@ class Beside:
 class Parts:
     """The parts of a workbook, found by its own relationships.
 
+    A workbook that asks to be counted anew when it is opened was written by a library, such as
+    XlsxWriter, which stores a zero for each formula.
+
     Args:
         archive: The package.
     """
@@ -52,6 +55,7 @@ class Parts:
         self.sheets: dict[str, str] = {}
         related = self._by_id(root)
         book = parse_xml(archive.read(root))
+        self._unsure = attribute(child(book, "calcPr"), "fullCalcOnLoad") in ("1", "true")
         for sheet in descendants(book, "sheet"):
             kind, path = related.get(attribute(sheet, "id"), ("", ""))
             if kind == "worksheet":
@@ -69,7 +73,7 @@ class Parts:
             return found
         data = self._archive.read(path)
         if b"<f" in data or b":f" in data:
-            found.uncounted = uncounted_formulas(data)
+            found.uncounted = uncounted_formulas(data, zeros=self._unsure)
         related = self._related(path)
         threaded = any(kind == "threadedComment" for kind, _ in related)
         for kind, target in related:
@@ -133,12 +137,14 @@ class Parts:
         return list(self._by_id(path).values())
 
 
-def uncounted_formulas(data: bytes) -> dict[tuple[int, int], str]:
+def uncounted_formulas(data: bytes, *, zeros: bool = False) -> dict[tuple[int, int], str]:
     """The formulas of a sheet that have no stored value, by row and column from 1.
 
     Args:
         data: The XML of the sheet.
+        zeros: Whether a stored zero is none.
     """
+    missing = ("", "0") if zeros else ("",)
     etree = need("lxml.etree", "lxml", "Excel workbooks")
     translate = need("openpyxl.formula.translate", "openpyxl", "Excel workbooks")
     found = {}
@@ -157,7 +163,10 @@ def uncounted_formulas(data: bytes) -> dict[tuple[int, int], str]:
                     shared[key] = (reference, text)
             stored = child(cell, "v")
             at = _REFERENCE.fullmatch(reference)
-            if at and stored is None and child(cell, "is") is None:
+            value = "" if stored is None else stored.text or ""
+            if attribute(cell, "t") == "str" and stored is not None:
+                value = "text"
+            if at and value in missing:
                 found[int(at[2]), _column(at[1])] = text
         cell.clear()
     return found
