@@ -79,7 +79,7 @@ def _output(output: dict[str, Any], left_out: LeftOut, *, hidden: bool) -> str:
         text for name, read in readers.items() if name in shown and (text := read(shown[name]))
     ]
     if texts:
-        return max(texts[:2], key=len) if _is_stub(texts[0]) else texts[0]
+        return texts[1] if len(texts) > 1 and _is_stub(texts[0]) else texts[0]
     for name in list(shown)[:1]:
         left_out.count(f"output ({name})")
     return ""

@@ -262,7 +262,8 @@ class OpenText:
         return []
 
     def _chart(self, root: Any) -> list[str]:
-        chart = next(descendants(root, "chart"))
+        charts = list(descendants(root, "chart"))  # office:chart, then the chart inside it
+        chart = charts[-1]
         titles = [" ".join("".join(each.itertext()).split()) for each in children(chart, "title")]
         lines = [f"Chart: {' '.join(titles)}".rstrip(": ")]
         for axis in descendants(chart, "axis"):

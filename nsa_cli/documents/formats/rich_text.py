@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from nsa_cli.documents.build import Builder
+from nsa_cli.documents.decoding import known_charset
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
 from nsa_cli.documents.formats.left_out import HIDDEN_TEXT, LeftOut
@@ -28,6 +29,10 @@ _TOKEN = re.compile(r"\\([a-z]+)(-?\d+)? ?|\\'[0-9a-f]{2}|\\[^a-z]|[{}]|[^\\{}]+
 _GROUP = re.compile(r"\s*(\\\*\s*)?\\([a-z]+)")
 _ESCAPED = re.compile(r"\\'([0-9a-f]{2})", re.I)
 _BINARY = re.compile(r"\\bin(\d{1,9}) ?")
+_FONT = re.compile(r"(\\f\d+)(?=(?:(?!\\fcharset|\\f\d)[^;])*;)")
+"""A font without a charset, which striprtf would give that of the next one."""
+
+_CODE_PAGE = re.compile(r"\\ansicpg(\d+)")
 _IGNORED = "\\*"
 _MOST_DEPTH = 500
 
@@ -66,7 +71,10 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
     left_out = LeftOut()
     with as_broken(name, "RTF document"):
         source = data.lstrip().decode("cp1252", "replace")
-        text = library.rtf_to_text(_surfaced(source, left_out, hidden=hidden), errors="replace")
+        page = _CODE_PAGE.search(source)
+        encoding = known_charset(f"cp{page[1]}" if page else "cp1252") or "cp1252"
+        source = _surfaced(source, left_out, hidden=hidden)
+        text = library.rtf_to_text(source, encoding=encoding, errors="replace")
     builder = Builder(name)
     builder.add("\n".join(map(_row, text.replace("\xad", "").split("\n"))))
     return builder.document(left_out.warnings())
@@ -128,6 +136,8 @@ def _close(stack: list[_Group]) -> None:
     """End the innermost group, and put it where it is read."""
     group = stack.pop()
     body = "".join(group.parts)
+    if group.word == "fonttbl":
+        body = _FONT.sub(r"\1\\fcharset1", body)
     outer = stack[-1]
     if group.word in _SURFACED:
         before, after = _SURFACED[group.word]
