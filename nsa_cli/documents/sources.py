@@ -23,6 +23,14 @@ from nsa_models.errors import DoesNotFitError, NsaError, UnreadableError, UsageE
 
 _MOST_FILES = 20_000
 _MOST_SHOWN = 5
+_PLURALS = {
+    "binary file": "binary files",
+    "empty file": "empty files",
+    "folder that cannot be listed": "folders that cannot be listed",
+    "link": "links",
+}
+"""Why a file of a folder is left out, for one and for several."""
+
 _HEAD = 8192
 _COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
@@ -100,15 +108,19 @@ class _Skipped:
         self._paths: dict[str, list[str]] = {}
 
     def add(self, reason: str, path: str) -> None:
-        """Note a file; `reason` names its kind in the plural."""
+        """Note a file; `reason` is one of `_PLURALS`."""
         self._paths.setdefault(reason, []).append(path)
 
     def notes(self) -> list[str]:
         """One line for each reason, with the first paths."""
         return [
-            f"{len(paths):,} {reason} left out: {_listed(paths)}"
+            f"{_counted(len(paths), reason)} left out: {_listed(paths)}"
             for reason, paths in self._paths.items()
         ]
+
+
+def _counted(count: int, kind: str) -> str:
+    return f"1 {kind}" if count == 1 else f"{count:,} {_PLURALS[kind]}"
 
 
 def _listed(paths: Sequence[str]) -> str:
@@ -144,7 +156,7 @@ def _folder(folder: str, skipped: _Skipped, *, may_be_empty: bool = False) -> li
             if _may_be_read(path):
                 found.append(Found(path=path, named=False))
             else:
-                skipped.add("binary files", path)
+                skipped.add("binary file", path)
             if len(found) > _MOST_FILES:
                 break
     except OSError as error:
@@ -271,8 +283,7 @@ def parse_sources(
             else:
                 empty.append(source.name)
     if empty:
-        what = "1 empty file" if len(empty) == 1 else f"{len(empty):,} empty files"
-        on_note(f"{what} left out: {_listed(empty)}")
+        on_note(f"{_counted(len(empty), 'empty file')} left out: {_listed(empty)}")
     if not documents:
         raise last or UnreadableError(
             f"{name} holds nothing to read", hint="name a file with text in it", code="empty"

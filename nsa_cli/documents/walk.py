@@ -68,7 +68,7 @@ def _below(
         path = folder / entry.name
         if entry.is_symlink():
             if not _is_ignored(path, rules, folder=False):
-                on_skipped("links", entry.path)
+                on_skipped("link", entry.path)
             continue
         if entry.is_dir(follow_symlinks=False):
             if _is_vendored(entry.name, names) or _is_ignored(path, rules, folder=True):
@@ -76,7 +76,7 @@ def _below(
             try:
                 yield from _below(entry.path, path, rules, on_skipped)
             except (PermissionError, FileNotFoundError):  # no right to it, or gone meanwhile
-                on_skipped("folders that cannot be listed", entry.path)
+                on_skipped("folder that cannot be listed", entry.path)
         elif (
             entry.is_file(follow_symlinks=False)
             and not entry.name.endswith(_GENERATED)

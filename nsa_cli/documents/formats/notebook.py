@@ -45,7 +45,7 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
         for number, cell in enumerate(cells, start=1):
             parts = [_text(cell.get("source", cell.get("input", "")))]
             if cell.get("cell_type") == "heading":
-                parts[0] = "#" * int(cell.get("level", 1)) + " " + parts[0]
+                parts[0] = "#" * min(int(cell.get("level", 1)), 6) + " " + parts[0]
             parts += [
                 _output(output, left_out, hidden=hidden) for output in cell.get("outputs", [])
             ]

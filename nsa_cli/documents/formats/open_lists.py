@@ -11,6 +11,7 @@ from nsa_cli.documents.formats.ooxml import attribute, descendants, name_of
 
 _KINDS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
 _OUTLINE = "outline"
+_LEVELS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class ListNumbers:
         levels = self._styles.get(style)
         if levels is None:
             return "-"
+        level = min(level, _LEVELS)
         own = levels.get(level)
         if own is None or not own.kind:
             return None
@@ -80,7 +82,7 @@ def _level(element: Any) -> tuple[int, _Level]:
     kind = attribute(element, "num-format", "") or ""
     start = attribute(element, "start-value", "1") or "1"
     shown = attribute(element, "display-levels", "1") or "1"
-    return int(number) if number.isdecimal() else 1, _Level(
+    return min(int(number), _LEVELS) if number.isdecimal() else 1, _Level(
         kind="bullet" if "bullet" in name_of(element) or "image" in name_of(element) else kind,
         before=attribute(element, "num-prefix", "") or "",
         after=attribute(element, "num-suffix", "") or "",

@@ -44,11 +44,13 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
         return builder.document(source.warnings)
     try:
         value = json.loads(text)
+        records = list(_values(value)) if _longest_line(text) > LONGEST_LINE else None
     except (ValueError, RecursionError):
         _add_lines(builder, text)
         return builder.document(source.warnings)
-    if max(map(len, text.split("\n"))) > LONGEST_LINE:
-        _add_values(builder, value)
+    if records is not None:
+        for number, record in records:
+            builder.add(record, page=number)
     elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
         _add_items(builder, text)
     else:
@@ -99,19 +101,21 @@ def _add_items(builder: Builder, text: str) -> None:
         position = end
 
 
-def _add_values(builder: Builder, value: Any) -> None:
-    """The values of a file without readable lines, record by record."""
+def _longest_line(text: str) -> int:
+    return max(map(len, text.split("\n")))
+
+
+def _values(value: Any) -> Iterator[tuple[int | None, str]]:
+    """The values of a file without readable lines, record by record, each with its number."""
     if isinstance(value, dict):
         lists = {key: each for key, each in value.items() if isinstance(each, list)}
         key = max(lists, key=lambda each: len(lists[each]), default=None)
         if key is not None and any(isinstance(each, dict) for each in lists[key]):
             rest = {each: inner for each, inner in value.items() if each != key}
-            builder.add("\n".join(flattened(rest)))
+            yield None, "\n".join(flattened(rest))
             value = lists[key]
-    if not isinstance(value, list):
-        value = [value]
-    for number, record in enumerate(value, start=1):
-        builder.add("\n".join(flattened(record)), page=number)
+    for number, record in enumerate(value if isinstance(value, list) else [value], start=1):
+        yield number, "\n".join(flattened(record))
 
 
 def flattened(value: Any, path: str = "") -> Iterator[str]:

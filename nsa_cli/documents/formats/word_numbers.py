@@ -8,7 +8,7 @@ from typing import Any
 
 from nsa_cli.documents.formats.numerals import formatted
 from nsa_cli.documents.formats.ooxml import attribute, child, children, name_of, switched_on
-from nsa_cli.documents.formats.word_styles import Styles
+from nsa_cli.documents.formats.word_styles import LEVELS, Styles
 
 _PLACEHOLDER = re.compile(r"%([1-9])")
 
@@ -115,6 +115,8 @@ def _levels(elements: list[Any]) -> dict[int, _Level]:
     for element in elements:
         number = int(attribute(element, "ilvl", "0") or 0)
         restart = attribute(child(element, "lvlRestart"), "val")
+        if not 0 <= number < LEVELS:
+            continue
         found[number] = _Level(
             start=int(attribute(child(element, "start"), "val", "0") or 0),
             kind=attribute(child(element, "numFmt"), "val", "decimal") or "decimal",

@@ -7,7 +7,7 @@ from typing import Any
 
 from nsa_cli.documents.formats.ooxml import attribute, child, children, switched_on
 
-_LEVELS = 9
+LEVELS = 9
 _LONGEST_CHAIN = 20
 
 
@@ -65,7 +65,7 @@ class Styles:
             if name == "title":
                 return 1
             level = name.removeprefix("heading ")
-            if level != name and level.isdecimal() and 1 <= int(level) <= _LEVELS:
+            if level != name and level.isdecimal() and 1 <= int(level) <= LEVELS:
                 return int(level)
         return 0
 
