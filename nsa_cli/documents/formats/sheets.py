@@ -23,7 +23,6 @@ _MOST_ROWS = 1_048_576
 """Of a sheet; a damaged file may number a row with anything."""
 
 
-
 def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
     """Read the values of an .xlsx or .xlsm, sheet by sheet; runs of empty rows are left out.
 
