@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nsa_cli.documents import parse_document
 from nsa_models.errors import NsaError
 
-CASES = Path(__file__).parents[1] / "fixtures" / "documents"
+CASES = Path(__file__).parents[2] / "fixtures" / "documents"
 NAMES = sorted(
     path.name for path in CASES.iterdir() if path.is_file() and path.suffix not in (".pdf", ".txt")
 )

@@ -10,7 +10,7 @@ import pytest
 from nsa_cli.documents import Document, find_sources, load_document
 from nsa_models.errors import NsaError
 
-CASES = Path(__file__).parents[1] / "fixtures" / "documents"
+CASES = Path(__file__).parents[2] / "fixtures" / "documents"
 
 
 def case(name: str) -> Document:
