@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 from nsa_cli.documents import parse_document
 from nsa_models.errors import NsaError
 
-_WORD = re.compile(r"\w+")
+WORD = re.compile(r"\w+")
 _PARTS = {
     ".docx": r"word/(document\d*|header\d*|footer\d*|footnotes|endnotes|comments"
     r"|charts/chart\d+|diagrams/data\d+)\.xml",
@@ -34,8 +34,10 @@ _PARTS = {
 }
 _TEXT = frozenset(["t", "text"])
 _BREAKS = frozenset(
-    ["p", "tab", "br", "cr", "tc", "ptab", "pt", "h", "s", "line-break", "table-cell", "row"]
-    + ["si", "c", "text", "comment", "cm"]
+    [
+        *("p", "tab", "br", "cr", "tc", "ptab", "pt", "h", "s", "line-break", "table-cell"),
+        *("row", "si", "c", "text", "comment", "cm"),
+    ]
 )
 _NOT_SEEN = frozenset(
     ["Fallback", "delText", "instrText", "tracked-changes", "oMath", "math", "desc", "title"]
@@ -87,7 +89,7 @@ def reference(path: Path) -> Counter[str]:
             if not pattern.fullmatch(name):
                 continue
             words = Counter(
-                _WORD.findall("".join(_texts(ElementTree.fromstring(package.read(name)))))
+                WORD.findall("".join(_texts(ElementTree.fromstring(package.read(name)))))
             )
             distinct = "chart" in name or path.suffix.lower() in (".xlsx", ".ods")
             found |= Counter(set(words)) if distinct else Counter()
@@ -138,7 +140,7 @@ def measure(path: Path) -> Result:
             seconds=time.process_time() - begun,
         )
     seconds = time.process_time() - begun
-    missing = wanted - Counter(_WORD.findall(document.text))
+    missing = wanted - Counter(WORD.findall(document.text))
     return Result(
         path=path,
         words=wanted.total(),
