@@ -247,8 +247,7 @@ def parse_sources(
         ocr: Languages in which pages without text are read from their pictures, or None.
         hidden: Whether text that a reader does not see is read.
         on_page: Called with a file's name, its pages done and in all.
-        on_note: Called with one line about each file of a folder that is left out, and with one
-            about all that are empty.
+        on_note: Called with a line about each file of a folder that is left out, one for all empty.
 
     Raises:
         NsaError: If what the user named cannot be read, or nothing is left.
@@ -282,13 +281,17 @@ def parse_sources(
                 on_note(f"{error.message}; left out")
             else:
                 empty.append(source.name)
-    if empty:
-        on_note(f"{_counted(len(empty), 'empty file')} left out: {_listed(empty)}")
+    _note_empty(empty, on_note)
     if not documents:
         raise last or UnreadableError(
             f"{name} holds nothing to read", hint="name a file with text in it", code="empty"
         )
     return join_documents(documents, name)
+
+
+def _note_empty(names: Sequence[str], on_note: Callable[[str], None]) -> None:
+    if names:
+        on_note(f"{_counted(len(names), 'empty file')} left out: {_listed(names)}")
 
 
 def title(arguments: Sequence[str], count: int) -> str:

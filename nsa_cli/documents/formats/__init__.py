@@ -10,7 +10,7 @@ sheets          .xlsx, with `sheet_parts` (formulas, comments, text boxes); `tab
 delimited       .csv, .tsv
 open_document   .odt, .ods, .odp, with `open_text` and `open_lists`
 compound        .doc, .ppt by LibreOffice; `old_sheets` reads .xls, `outlook` .msg
-mail            .eml, .mbox, Maildir, with `attachments`
+mail            .eml, .mbox, Maildir, told by `mail_head`, with `attachments`
 web             HTML, with `web_hidden`; `book` is EPUB
 rich_text       RTF
 notebook        .ipynb

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from nsa_cli.documents.build import Builder, printable
+from nsa_cli.documents.build import Builder
 from nsa_cli.documents.document import Document
 from nsa_models.errors import NsaError
 
@@ -62,7 +62,8 @@ class Attachments:
         self._count += 1
         if filename is None:
             filename = f"part {self._count}{mimetypes.guess_extension(kind) or ''}"
-        filename = printable(filename.rpartition("/")[2] or filename)
+        filename = filename.rpartition("/")[2] or filename
+        filename = " ".join("".join(c if c.isprintable() else " " for c in filename).split())
         line = f"Attachment: {filename}"
         if kind.startswith(_SEEN):
             return [line]

@@ -10,7 +10,7 @@ from nsa_cli.documents.byte_forms import as_utf8
 from nsa_cli.documents.compressed import MOST_FORMAT_BYTES, too_large
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import container_of
-from nsa_cli.documents.formats.mail import looks_like_mail
+from nsa_cli.documents.formats.mail_head import looks_like_mail
 
 _COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _HTML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.I)

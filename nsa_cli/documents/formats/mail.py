@@ -15,6 +15,7 @@ from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
 from nsa_cli.documents.formats.attachments import Attachments
 from nsa_cli.documents.formats.left_out import LeftOut
+from nsa_cli.documents.formats.mail_head import MAILBOX_LINE
 from nsa_cli.documents.formats.web import blocks, declared_charset
 
 HEADERS = ("From", "To", "Cc", "Bcc", "Date", "Subject")
@@ -23,25 +24,8 @@ _COVERED = 0.9
 """A plain text that holds this share of an HTML alternative's words stands for it."""
 
 _WORD = re.compile(r"\w+")
-_HEADER = re.compile(rb"([A-Za-z][A-Za-z0-9-]*):[^\n]*\n(?:[ \t][^\n]*\n)*")
-_STRONG = frozenset([b"mime-version", b"message-id", b"received", b"return-path", b"delivered-to"])
-_LOOKED_AT = 16_384
-_MBOX_LINE = re.compile(rb"From [^\n]*\d{4}[^\n]*\r?\n(?=[A-Za-z][A-Za-z0-9-]*:)")
 _MBOX_SPLIT = re.compile(rb"^(?=From [^\n]*\d{4}[^\n]*\r?\n[A-Za-z][A-Za-z0-9-]*:)", re.M)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.M)
-
-
-def looks_like_mail(data: bytes) -> bool:
-    """Whether some bytes begin with the headers of a mail, or with those of a mailbox."""
-    head = as_utf8(data[:_LOOKED_AT]).lstrip(b"\r\n").replace(b"\r\n", b"\n")
-    if _MBOX_LINE.match(head):
-        return True
-    names = set()
-    position = 0
-    while found := _HEADER.match(head, position):
-        names.add(found[1].lower())
-        position = found.end()
-    return len(names) >= 3 and b"from" in names and bool(names & _STRONG)
 
 
 def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
@@ -57,7 +41,7 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
     """
     data = as_utf8(data).lstrip(b"\r\n")
     with as_broken(name, "mail"):
-        if _MBOX_LINE.match(data):
+        if MAILBOX_LINE.match(data):
             return _mailbox(data, name, hidden=hidden)
         reader = _Reader(name, hidden=hidden)
         builder = Builder(name)

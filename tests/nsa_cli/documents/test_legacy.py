@@ -71,15 +71,19 @@ def compound(streams: dict[str, bytes]) -> bytes:
     fat_start = len(sectors)
     chains += [_FAT] * count + [_FREE] * (128 * count - len(chains) - count)
     fat = struct.pack(f"<{len(chains)}I", *chains)
-    difat = [*range(fat_start, fat_start + count)]
+    return _header(count, directory_start, fat_start) + b"".join(sectors) + fat
+
+
+def _header(count: int, directory_start: int, fat_start: int) -> bytes:
     header = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 16
     header += struct.pack(
         "<HHHHH6xIIIIIIIII",
         *(0x3E, 3, 0xFFFE, 9, 6),
         *(0, count, directory_start, 0, 4096, _END, 0, _END, 0),
     )
-    header += struct.pack("<109I", *difat, *[_FREE] * (109 - count))
-    return header + b"".join(sectors) + fat
+    return header + struct.pack(
+        "<109I", *range(fat_start, fat_start + count), *[_FREE] * (109 - count)
+    )
 
 
 def record(kind: int, content: bytes) -> bytes:
