@@ -67,6 +67,9 @@ class ListNumbers:
         counts[level] = counts[level] + 1 if level in counts else own.start
         if start is not None and start.isdecimal():
             counts[level] = int(start)
+        for above in range(1, level):  # a level that was skipped counts as begun
+            if above in levels:
+                counts.setdefault(above, levels[above].start)
         for deeper in [each for each in counts if each > level]:
             del counts[deeper]
         parts = []

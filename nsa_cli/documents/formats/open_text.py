@@ -131,17 +131,27 @@ class OpenText:
         self._left_out.add(HIDDEN_TEXT, text)
         return []
 
-    def _paragraph(self, paragraph: Any, name: str) -> list[str]:
+    def _paragraph(self, paragraph: Any, name: str, label: str | None = None) -> list[str]:
+        """The lines of a paragraph or heading.
+
+        Args:
+            paragraph: The element.
+            name: `p` or `h`.
+            label: The number that a list gives it, or None outside lists.
+        """
         found = _Inline()
         self._inline(paragraph, found)
         text = "".join(found.text).strip(" ")
         if name == "h":
             number = attribute(paragraph, "outline-level", "1") or "1"
             level = int(number) if number.isdecimal() else 1
-            label = None
-            if text.strip() and attribute(paragraph, "is-list-header") != "true":
+            unnumbered = not text.strip() or attribute(paragraph, "is-list-header") == "true"
+            if label is None and not unnumbered:
                 label = self._numbers.heading(level)
+            label = None if label == "-" else label
             text = " ".join(part for part in ("#" * min(level, 9), label, text) if part)
+        elif label:
+            text = f"{label} {text}"
         return [text, *found.after] if text or not found.after else found.after
 
     def _inline(self, element: Any, found: _Inline) -> None:
@@ -208,12 +218,12 @@ class OpenText:
             name = name_of(item)
             if name not in ("list-item", "list-header"):
                 continue
-            label = None
+            inside = list(item)
             if name == "list-item" and _begins_with_text(item):
-                start = attribute(item, "start-value")
-                label = self._numbers.label(style, level, start)
-            found = self.blocks(item, style, level)
-            lines += [f"{label} {found[0]}", *found[1:]] if label and found else found
+                label = self._numbers.label(style, level, attribute(item, "start-value"))
+                first = inside.pop(0)
+                lines += self._paragraph(first, name_of(first), label or "")
+            lines += self.blocks(inside, style, level)
         return lines
 
     def _table(self, table: Any) -> list[str]:
@@ -277,7 +287,8 @@ class OpenText:
 def _begins_with_text(item: Any) -> bool:
     """Whether a list item has words of its own, which its number stands before."""
     first = next(iter(item), None)
-    return first is not None and name_of(first) == "p" and bool("".join(first.itertext()).strip())
+    is_text = first is not None and name_of(first) in ("p", "h")
+    return is_text and bool("".join(first.itertext()).strip())
 
 
 def _through(parent: Any, name: str) -> list[Any]:

@@ -98,6 +98,28 @@ def test_headings_and_lists_have_their_numbers() -> None:
     ]
 
 
+def test_headings_inside_lists_have_the_numbers_of_the_list() -> None:
+    def heading(level: int, text: str) -> str:
+        inside = f"<text:h text:outline-level='{level}'>{text}</text:h>"
+        for _ in range(level):
+            inside = f"<text:list><text:list-item>{inside}</text:list-item></text:list>"
+        return inside.replace(
+            "<text:list>", "<text:list text:style-name='W' text:continue-numbering='true'>", 1
+        )
+
+    levels = "".join(
+        f"<text:list-level-style-number text:level='{n}' style:num-format='1' "
+        f"text:display-levels='{n}'/>"
+        for n in (1, 2, 3)
+    )
+    document = read(
+        "text",
+        heading(1, "Payment") + heading(3, "Rent") + heading(2, "Penalty"),
+        f"<text:list-style style:name='W'>{levels}</text:list-style>",
+    )
+    assert document.text.split("\n") == ["# 1 Payment", "### 1.1.1 Rent", "## 1.2 Penalty"]
+
+
 def test_notes_comments_frames_and_spaces() -> None:
     note = (
         "<text:note><text:note-citation>1</text:note-citation><text:note-body>"
