@@ -16,7 +16,7 @@ class Builder:
 
     Args:
         name: Of the file, for citations.
-        unit: What a piece with a number is: `page`, `slide`, `sheet`, `cell`, `chapter`.
+        unit: What a piece with a number is, such as `slide`; see `Piece`.
     """
 
     def __init__(self, name: str, unit: str = "page") -> None:

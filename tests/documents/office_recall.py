@@ -25,7 +25,7 @@ from nsa_models.errors import NsaError
 WORD = re.compile(r"\w+")
 _PARTS = {
     ".docx": r"word/(document\d*|header\d*|footer\d*|footnotes|endnotes|comments"
-    r"|charts/chart\d+|diagrams/data\d+)\.xml",
+    r"|(charts/)?chart\d+|diagrams/data\d+)\.xml",
     ".pptx": r"ppt/(slides/slide\d+|charts/chart\d+|diagrams/data\d+|comments/.+)\.xml",
     ".xlsx": r"xl/(sharedStrings|worksheets/sheet\d+|comments\d*|drawings/drawing\d+)\.xml",
     ".odt": r"content\.xml",
