@@ -60,7 +60,7 @@ _LABELS = {
 """What browsers take a label for, where it is not what the label says."""
 
 _FEWEST_MULTIBYTE = 4
-"""As many sequences that are valid UTF-8 are no accident, whatever the charset declared."""
+"""Valid UTF-8 with this many characters outside ASCII overrides the declared charset."""
 
 _CUT_WITHIN = 64
 _FOREIGN = bytes(range(0x80, 0x100))
@@ -236,7 +236,7 @@ def _decode_western(data: bytes) -> str | None:
 
 
 def _guess(data: bytes) -> tuple[str, str] | None:
-    """The text and the charset that charset-normalizer guesses, where there is enough to tell."""
+    """The text and the charset that charset-normalizer guesses; None for too little text."""
     if len(data) - len(data.translate(None, _FOREIGN)) < _FEWEST_TO_GUESS:
         return None
     from charset_normalizer import from_bytes  # takes a while to import

@@ -2,7 +2,7 @@
 
 Run as `python -m tests.documents.office_recall FOLDER`. The reference shares no code with the
 readers: it takes the text of each text element of each part that a reader sees, in the order of
-the parts. A word counts as found as often as it stands in both. A file that loses words passes
+the parts. A word counts as found as often as both texts have it. A file that loses words passes
 if the document warns.
 """
 

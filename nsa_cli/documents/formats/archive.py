@@ -102,7 +102,7 @@ def _refuse_bomb(members: list[zipfile.ZipInfo], name: str) -> None:
 
 @contextmanager
 def as_broken(name: str, what: str) -> Iterator[None]:
-    """Turn what a library raises on a damaged file, whatever its type, into `broken`."""
+    """Turn any exception of a library on a damaged file into `broken`."""
     try:
         yield
     except (NsaError, MemoryError):

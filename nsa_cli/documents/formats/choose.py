@@ -36,7 +36,7 @@ _BY_SUFFIX = {
     ".vtt": "subtitles",
 }
 _WITHOUT_LIMIT = frozenset(["delimited", "records", "markup"])
-"""Readers that fall back to plain text, which has a limit of its own."""
+"""Readers that fall back to plain text, which has another limit."""
 
 
 def read_format(data: bytes, name: str, *, hidden: bool = False) -> Document | None:

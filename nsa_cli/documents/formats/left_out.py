@@ -9,7 +9,7 @@ _SHOWN = 3
 _WIDTH = 40
 
 HIDDEN_TEXT = "hidden passage"
-"""Text that a program does not show, which `hidden` reads."""
+"""Kind of text that a program does not show and that `hidden=True` reads."""
 
 
 class LeftOut:

@@ -21,7 +21,7 @@ from nsa_cli.documents.formats.web import blocks, declared_charset
 HEADERS = ("From", "To", "Cc", "Bcc", "Date", "Subject")
 _MOST_DEPTH = 20
 _COVERED = 0.9
-"""A plain text that holds this share of an HTML alternative's words stands for it."""
+"""Share of the HTML alternative's words above which the plain text replaces it."""
 
 _WORD = re.compile(r"\w+")
 _MBOX_SPLIT = re.compile(rb"^(?=From [^\n]*\d{4}[^\n]*\r?\n[A-Za-z][A-Za-z0-9-]*:)", re.M)

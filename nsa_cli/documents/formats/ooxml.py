@@ -93,7 +93,7 @@ def descendants(element: Any, *names: str) -> Iterator[Any]:
 
 
 def attribute(element: Any, name: str, default: str | None = None) -> str | None:
-    """The value of an attribute, whatever its namespace."""
+    """The value of an attribute in any namespace."""
     if element is not None:
         for key, value in element.attrib.items():
             if key.rpartition("}")[2] == name:
@@ -102,7 +102,7 @@ def attribute(element: Any, name: str, default: str | None = None) -> str | None
 
 
 def switched_on(element: Any) -> bool:
-    """Whether an on/off property stands there and is on."""
+    """Whether an on/off property is present and on."""
     return element is not None and attribute(element, "val", "1") not in ("0", "false", "off")
 
 

@@ -104,7 +104,7 @@ class OpenText:
         Args:
             parent: The element.
             style: The list style that holds here.
-            level: How many lists they stand in.
+            level: Number of lists around them.
         """
         lines: list[str] = []
         for each in parent:
@@ -285,7 +285,7 @@ class OpenText:
 
 
 def _begins_with_text(item: Any) -> bool:
-    """Whether a list item has words of its own, which its number stands before."""
+    """Whether a list item begins with a paragraph that has text."""
     first = next(iter(item), None)
     is_text = first is not None and name_of(first) in ("p", "h")
     return is_text and bool("".join(first.itertext()).strip())

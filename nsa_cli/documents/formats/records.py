@@ -59,7 +59,7 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
 
 
 def _add_lines(builder: Builder, text: str) -> None:
-    """Lines as they are, but for long ones: each value of those is a line with their number."""
+    """Add lines as they are; a long line becomes one line for each of its values."""
     run: list[str] = []
     first = 1
 
@@ -83,7 +83,7 @@ def _add_lines(builder: Builder, text: str) -> None:
 
 
 def _add_items(builder: Builder, text: str) -> None:
-    """The items of a list as they stand in the file, each with the lines that it has there."""
+    """Add the items of a list as written in the file, each with its own line numbers."""
     decoder = json.JSONDecoder()
     position = text.index("[") + 1
     number, line, counted = 0, 1, 0
@@ -119,7 +119,7 @@ def _values(value: Any) -> Iterator[tuple[int | None, str]]:
 
 
 def flattened(value: Any, path: str = "") -> Iterator[str]:
-    """Each value inside a value on a line of its own, after its path: `customer.name: Smith`."""
+    """One line for each nested value, after its path: `customer.name: Smith`."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from flattened(inner, f"{path}.{key}" if path else str(key))
@@ -132,7 +132,7 @@ def flattened(value: Any, path: str = "") -> Iterator[str]:
 
 
 def _without_escapes(text: str) -> str:
-    """JSON whose letters outside ASCII stand as themselves, not as escapes."""
+    """JSON text with the escapes of letters outside ASCII resolved."""
 
     def letters(found: re.Match[str]) -> str:
         try:

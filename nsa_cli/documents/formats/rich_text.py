@@ -22,7 +22,7 @@ _SURFACED = {
 """Destinations that a reader sees and striprtf passes over, and what is put around them."""
 
 _NUMBERS = frozenset(["pntext"])
-"""Destinations whose text belongs into the line that they stand in."""
+"""Destinations whose text is part of the line around them."""
 
 _CHANGED = frozenset(["chftn", "chatn"])
 _TOKEN = re.compile(r"\\([a-z]+)(-?\d+)? ?|\\'[0-9a-f]{2}|\\[^a-z]|[{}]|[^\\{}]+", re.I)

@@ -186,5 +186,5 @@ def _column(letters: str) -> int:
 
 
 def _labels_of(root: Any) -> list[str]:
-    """What a chart says beside the values, which stand in the cells."""
+    """Titles of a chart and its axes; its values are in the cells."""
     return [line for line in chart_lines(root)[0] if line.startswith(("Chart:", "Axis:"))]

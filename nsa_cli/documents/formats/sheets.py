@@ -98,7 +98,7 @@ def add_rows(builder: Builder, rows: Iterator[Row], number: int, title: str | No
 
 
 def _rows(sheet: Any, beside: Beside) -> Iterator[Row]:
-    """The rows that have a value, read to the end whatever size the sheet declares."""
+    """The rows that have a value, also those beyond the size that the sheet declares."""
     sheet.reset_dimensions()
     formulas: dict[int, dict[int, str]] = {}
     for (row, column), formula in beside.uncounted.items():

@@ -88,7 +88,7 @@ def _cues(text: str, left_out: LeftOut) -> tuple[list[_Cue], list[str]]:
         if unread and after_blank and line.startswith("NOTE"):
             left_out.add("note", line.removeprefix("NOTE"))
         if blank or unread or (after_blank and _TIMES.fullmatch(following)):
-            continue  # an identifier stands alone above the times
+            continue  # an identifier: the line above the times
         voice = _VOICE.search(line)
         shown = html.unescape(_TAG.sub("", line)).strip()
         if voice and voice[1].strip() != speaker:

@@ -80,10 +80,10 @@ class Labels:
 
 
 def header_index(rows: Sequence[Row]) -> int | None:
-    """Where the header stands: the first row of names over rows of values; None if none does.
+    """Index of the header: the first row of names over rows of values; None without one.
 
-    A header has at least three names, no figures but years, and no wider row above it. Below it
-    stand figures in some column, or at least two rows of other words.
+    A header has at least three names, no figures but years, and no wider row above it. Below it,
+    some column has figures, or at least two rows have other words.
 
     Args:
         rows: None of them empty.

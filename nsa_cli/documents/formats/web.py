@@ -1,4 +1,4 @@
-"""HTML: the text that a browser shows, each block with the line it stands on in the file."""
+"""HTML: the text that a browser shows, each block with its line in the file."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ class _Parser(HTMLParser):
             self._pre += tag == "pre"
 
     def _hides(self, tag: str, given: dict[str, str | None]) -> bool:
-        """Whether an element stands in hidden text, which is then followed to its end."""
+        """Whether an element is hidden or inside a hidden one; opens or deepens that one."""
         if self._hidden and tag in _ENDED_BY.get(self._hidden[-1], ()):
             self.handle_endtag(self._hidden[-1])
         if self._hidden:
@@ -258,7 +258,7 @@ class _Parser(HTMLParser):
                 while self._hidden.pop() != tag:
                     pass
             elif self._hidden[0] in _ENDED_BY and tag not in _INLINE:
-                self._hidden.clear()  # the end of what the hidden paragraph stands in
+                self._hidden.clear()  # the parent of the hidden paragraph ends
             if not self._hidden:
                 self.end_hidden()
             return

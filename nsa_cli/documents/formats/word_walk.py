@@ -276,7 +276,7 @@ def _is_old(section: Any) -> bool:
 
 
 def _inside_box(element: Any, top: Any) -> bool:
-    """Whether an element stands in a text box below `top`, whose own blocks read it."""
+    """Whether a text box below `top` contains an element and reads it."""
     parent = element.getparent()
     while parent is not None and parent is not top:
         if name_of(parent) == "txbxContent":
