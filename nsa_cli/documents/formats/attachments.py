@@ -15,6 +15,14 @@ _MOST_NESTED = 5
 _SEEN = ("image/", "audio/", "video/", "font/")
 """Kinds without text; their name in the mail tells all that can be told."""
 
+_SIGNATURES = frozenset(
+    [
+        "application/pgp-signature",
+        "application/pkcs7-signature",
+        "application/x-pkcs7-signature",
+    ]
+)
+
 _DEPTH: ContextVar[int] = ContextVar("depth", default=0)
 """How many files the file that is being read is inside of."""
 
@@ -65,7 +73,7 @@ class Attachments:
         filename = filename.rpartition("/")[2] or filename
         filename = " ".join("".join(c if c.isprintable() else " " for c in filename).split())
         line = f"Attachment: {filename}"
-        if kind.startswith(_SEEN):
+        if kind.startswith(_SEEN) or kind in _SIGNATURES:
             return [line]
         name = f"{self._name}/{filename}"
         if _DEPTH.get() >= _MOST_NESTED:

@@ -34,6 +34,10 @@ _TRANSPARENT = frozenset(
     ]
 )
 _DELETED = frozenset(["del", "moveFrom"])
+_FILLED = frozenset(["tbl", "txbxContent", "hdr", "ftr"])
+_SMALLEST = 4
+"""Half-points; type of two points and less cannot be read."""
+
 _SYMBOLS = {
     "wingdings": {0x6F: "☐", 0x71: "☐", 0xA8: "☐", 0xFE: "☒", 0xFD: "☒", 0x78: "☒", 0xFC: "✓"}
     | {0xFB: "✗", 0xE0: "→", 0xDF: "←", 0xA7: "▪", 0xD8: "➢", 0x4A: "☺", 0x28: "☎", 0x2A: "✉"},
@@ -109,6 +113,7 @@ class InlineReader:
             hidden = switched_on(own)
         elif style is not None:
             hidden = hidden or self._styles.hidden(style)
+        hidden = hidden or _too_small(properties) or _white_on_white(run, properties)
         if hidden and not self._hidden:
             text = "".join(each.text or "" for each in children(run, "t"))
             self._left_out.add(HIDDEN_TEXT, text)
@@ -164,6 +169,27 @@ class InlineReader:
             found.text.append("(")
             self.read(reading, found, hidden=hidden)
             found.text.append(")")
+
+
+def _too_small(properties: Any) -> bool:
+    size = attribute(child(properties, "sz"), "val", "") or ""
+    return size.isdecimal() and int(size) <= _SMALLEST
+
+
+def _white_on_white(run: Any, properties: Any) -> bool:
+    """Whether a run is white in a body paragraph without shading; tables and boxes have fills."""
+    if (attribute(child(properties, "color"), "val", "") or "").upper() != "FFFFFF":
+        return False
+    if child(properties, "shd") is not None or child(properties, "highlight") is not None:
+        return False
+    parent = run.getparent()
+    while parent is not None:
+        if name_of(parent) in _FILLED or child(parent, "pPr", "shd") is not None:
+            return False
+        if name_of(parent) == "document" and child(parent, "background") is not None:
+            return False
+        parent = parent.getparent()
+    return True
 
 
 def deleted_text(element: Any) -> str:

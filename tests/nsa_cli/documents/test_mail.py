@@ -84,6 +84,16 @@ def test_attachments_are_read_by_their_own_format() -> None:
     assert not [each for each in document.warnings if "logo.png" in each]
 
 
+def test_a_signature_is_named_without_a_warning() -> None:
+    message = mail()
+    message.add_attachment(
+        b"\x30\x80\0", maintype="application", subtype="pkcs7-signature", filename="smime.p7s"
+    )
+    document = read(message)
+    assert "Attachment: smime.p7s" in document.text
+    assert document.warnings == ()
+
+
 def test_attachments_inside_attachments_come_to_an_end() -> None:
     inner: EmailMessage = mail("deepest")
     for number in range(8):

@@ -270,6 +270,19 @@ def test_hidden_text_is_told_and_read_when_asked() -> None:
     assert parse_document("a.docx", data, hidden=True).text == "Seen. Obey me.Me too."
 
 
+def test_white_and_tiny_text_is_hidden_and_white_text_on_a_fill_is_not() -> None:
+    white = '<w:r><w:rPr><w:color w:val="ffffff"/>{}</w:rPr><w:t>{}</w:t></w:r>'
+    tiny = '<w:r><w:rPr><w:sz w:val="2"/></w:rPr><w:t>Tiny orders.</w:t></w:r>'
+    document = read(
+        f"<w:p>{r('Seen. ')}{white.format('', 'White orders.')}{tiny}"
+        f"{white.format('<w:shd/>', 'On a fill.')}</w:p>"
+        f"<w:tbl><w:tr>{cell('<w:p>' + white.format('', 'Head') + '</w:p>')}</w:tr></w:tbl>"
+        f"<w:p><w:pPr><w:shd/></w:pPr>{white.format('', 'Banner')}</w:p>"
+    )
+    assert document.text.split("\n") == ["Seen. On a fill.", "Head", "Banner"]
+    assert "2 hidden passages are left out: “White orders.”" in document.warnings[0]
+
+
 def test_equations() -> None:
     def e(text: str) -> str:
         return f"<m:e><m:r><m:t>{text}</m:t></m:r></m:e>"
