@@ -18,6 +18,7 @@ _FIGURE = re.compile(
     r"|true|false",
     re.IGNORECASE,
 )
+_ADDRESS = re.compile(r"\S+@\S+\.\S+|https?://\S+")
 _YEAR = re.compile(r"(?:18|19|20|21)\d\d(?:[-/]\d{1,4}){0,2}")
 
 
@@ -83,7 +84,7 @@ def header_index(rows: Sequence[Row]) -> int | None:
     """Index of the header: the first row of names over rows of values; None without one.
 
     A header has at least three names, no figures but years, and no wider row above it. Below it,
-    some column has figures, or at least two rows have other words.
+    some column has figures or addresses; or words repeat in some column, and no name is among them.
 
     Args:
         rows: None of them empty.
@@ -119,10 +120,16 @@ def _values(header: Row, body: Sequence[Row]) -> bool:
     inside = sum(len(covered.intersection(row.filled)) for row in wide)
     if inside < 0.8 * sum(len(row.filled) for row in wide):
         return False
+    repeats = False
     for column in covered:
         cells = [row.cells[column] for row in wide if column < len(row.cells) and row.cells[column]]
-        figures = sum(1 for cell in cells if _FIGURE.fullmatch(cell) or cell.startswith("="))
-        if cells and figures >= len(cells) / 2:
+        figures = sum(1 for cell in cells if _is_value(cell))
+        if cells and figures >= len(cells) / 2 and not _ADDRESS.fullmatch(header.cells[column]):
             return True
+        repeats = repeats or len(set(cells)) < len(cells)
     words = {cell for row in wide for cell in row.cells if cell}
-    return len(wide) > 1 and not words.intersection(header.cells[column] for column in covered)
+    return repeats and not words.intersection(header.cells[column] for column in covered)
+
+
+def _is_value(cell: str) -> bool:
+    return bool(_FIGURE.fullmatch(cell) or _ADDRESS.fullmatch(cell) or cell.startswith("="))

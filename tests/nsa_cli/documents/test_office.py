@@ -274,6 +274,22 @@ def test_tables_of_text(name: str, text: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "labeled"),
+    [
+        ("name,mail,town\nSmith,s@x.org,Bonn\nJones,j@x.org,Ulm\n", True),
+        ("name,state,town\nSmith,open,Bonn\nJones,open,Ulm\n", True),
+        ("Smith,open,Bonn\nJones,open,Ulm\nAdams,shut,Ulm\n", False),
+        ("Smith,s@x.org,Bonn\nJones,j@x.org,Ulm\n", False),
+        ("Smith,red,Bonn\nJones,blue,Ulm\nAdams,green,Jena\n", False),
+    ],
+)
+def test_a_first_row_of_values_is_no_header(text: str, labeled: bool) -> None:
+    found = parse_document("a.csv", text.encode()).text
+    assert ("town: Ulm" in found) is labeled
+    assert labeled or found == text
+
+
 def test_rows_over_several_lines_keep_their_lines() -> None:
     table = 'id,note,sum\n1,"two\nlines",40\n2,"a ""b"", c",50\n\n3,late,60,extra\n'
     document = parse_document("a.csv", table.encode())
