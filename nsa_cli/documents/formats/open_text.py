@@ -287,8 +287,9 @@ class OpenText:
 def _begins_with_text(item: Any) -> bool:
     """Whether a list item begins with a paragraph that has text."""
     first = next(iter(item), None)
-    is_text = first is not None and name_of(first) in ("p", "h")
-    return is_text and bool("".join(first.itertext()).strip())
+    if first is None or name_of(first) not in ("p", "h"):
+        return False
+    return bool("".join(first.itertext()).strip())
 
 
 def _through(parent: Any, name: str) -> list[Any]:
