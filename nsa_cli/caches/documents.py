@@ -19,7 +19,7 @@ from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
 from nsa_models.paths import cache_root
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when the same bytes come to another text."""
 
 _WORTH_SECONDS = 0.3
@@ -28,7 +28,10 @@ _WORTH_SECONDS = 0.3
 _MOST, _MOST_BYTES = 10_000, 2**28
 """Documents kept, and the bytes that they take; those used longest ago go first."""
 
-_READERS = ("pypdf", "pypdfium2", "python-docx", "python-pptx", "openpyxl")
+_READERS = (
+    *("pypdf", "pypdfium2", "python-docx", "python-pptx", "openpyxl", "lxml"),
+    *("charset-normalizer", "striprtf", "xlrd", "python-oxmsg"),
+)
 
 
 class DocumentCache:
