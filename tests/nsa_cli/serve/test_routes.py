@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 import nsa_cli.kv_store.prefill
 from nsa_cli.config.options import Options
 from nsa_cli.events import AnswerText
+from nsa_cli.serve import sse
 from nsa_cli.serve.documents import DocumentStore
 from nsa_cli.serve.routes import Server
 from nsa_cli.serve.scheduler import Scheduler
