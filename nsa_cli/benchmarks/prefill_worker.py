@@ -142,12 +142,17 @@ def _ask(model: NSALanguageModel, cache: KVCache, tokens: int) -> tuple[float, f
     """
     import torch
 
-    from nsa_models.generation.generate import decode
+    from nsa_models.generation.generate import DecodeOptions, decode
 
     length = cache.length
     question = torch.randint(0, model.config.vocab_size, (QUESTION_TOKENS,))
     began = time.monotonic()
-    steps = decode(model, question, cache, max_tokens=tokens, stop_ids=frozenset(), draft_tokens=0)
+    steps = decode(
+        model,
+        question,
+        cache,
+        DecodeOptions(max_tokens=tokens, stop_ids=frozenset(), draft_tokens=0),
+    )
     times = [time.monotonic() for _ in steps]
     cache.truncate(length)
     return times[0] - began, (len(times) - 2) / (times[-1] - times[1])

@@ -20,7 +20,7 @@ from nsa_cli.cli import options as shared
 from nsa_cli.system import available_memory_bytes
 from nsa_models.errors import NsaError
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
-from nsa_models.paths import cache_root, models_folder, prepared_folder
+from nsa_models.paths import cache_root, imported_name, models_folder, prepared_folder
 
 HELP = """Check this machine, and say what to do about what is not well.
 
@@ -182,7 +182,7 @@ def _model() -> Finding:
             found=f"{name} is neither a name nor a file here; it is looked up on the hub",
             remedy="see `nsa models list` for names",
         )
-    if any(models_folder().glob(f"{name}-{entry.sha256[:12]}-*/config.json")):
+    if any(models_folder().glob(f"{imported_name(name, entry.sha256)}-*/config.json")):
         return Finding(what="model", state="ok", found=f"{name} is here")
     return Finding(
         what="model",

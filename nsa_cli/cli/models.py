@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 def facts(checkpoint: Checkpoint) -> dict[str, Any]:
     """For `--json`."""
-    return asdict(checkpoint)
+    from nsa_models.configuration.config import attention_fields
+
+    kinds = ("reading", "answering")
+    return asdict(checkpoint) | {
+        kind: attention_fields(getattr(checkpoint, kind)) for kind in kinds
+    }
 
 
 def rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
@@ -239,11 +244,13 @@ def rm_command(
 
 def _paths(entry: ModelEntry) -> list[Path]:
     """What a model has here: its file and its unpacked folder."""
-    from nsa_models.paths import models_folder
+    from nsa_models.paths import imported_name, models_folder
 
     folder = models_folder()
     unpacked = [
-        path for path in folder.glob(f"{entry.name}-{entry.sha256[:12]}-*") if path.is_dir()
+        path
+        for path in folder.glob(f"{imported_name(entry.name, entry.sha256)}-*")
+        if path.is_dir()
     ]
     file = folder / f"{entry.name}.gguf"
     return [*([file] if file.is_file() else []), *unpacked]

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
+from nsa_models.tokenization.ids import TokenIds
+
+Ids = TokenIds
 Spans = tuple[tuple[int, int], tuple[int, int]]
 Characters = np.ndarray[tuple[int], np.dtype[np.int64]]
 

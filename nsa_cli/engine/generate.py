@@ -16,7 +16,7 @@ from nsa_cli.retrieval.attention import answer_attention
 from nsa_cli.retrieval.passages import AnswerAttention
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.generation.generate import Step, decode
+from nsa_models.generation.generate import DecodedToken, DecodeOptions, decode
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
 
@@ -145,16 +145,18 @@ def _decode(
     text: TokenizedText,
     question: TokenizedQuestion,
     options: GenerationOptions,
-) -> Iterator[Step]:
+) -> Iterator[DecodedToken]:
     """Decode the answer's tokens; arguments as for `generate`."""
     return decode(
         model,
         question.ids,
         cache,
+        DecodeOptions(
+            max_tokens=options.max_tokens,
+            stop_ids=tokenizer.stop_ids,
+            temperature=options.temperature,
+            seed=options.seed,
+        ),
         settings=options.attention(model.config),
-        max_tokens=options.max_tokens,
-        stop_ids=tokenizer.stop_ids,
-        temperature=options.temperature,
-        seed=options.seed,
         quoted=text.ids,
     )

@@ -28,6 +28,7 @@ from rich.text import Text
 
 from nsa_cli.documents.location import place, printable, short
 from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress
+from nsa_cli.output.hints import hint_for
 from nsa_models.errors import NsaError
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class HumanRenderer(Renderer):
         if self._begun:
             sys.stdout.write("\n")
             sys.stdout.flush()
-        hint = f". {error.hint[0].upper()}{error.hint[1:]}" if error.hint else ""
+        hint = f". {advice[0].upper()}{advice[1:]}" if (advice := hint_for(error)) else ""
         hint += "" if not hint or hint.endswith(("?", "!", ".")) else "."
         self._status.console.print(
             f"nsa: {printable(error.message + hint)}", markup=False, soft_wrap=True, style="red"
@@ -263,7 +264,9 @@ class JsonRenderer(Renderer):
     def fail(self, error: NsaError) -> None:
         """Print an error as an object."""
         self._status.close()
-        print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+        print_json(
+            {"error": {"code": error.code, "message": error.message, "hint": hint_for(error)}}
+        )
 
 
 def print_json(value: dict[str, Any]) -> None:

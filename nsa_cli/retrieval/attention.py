@@ -90,7 +90,8 @@ def block_scores(
     found = []
     for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
         mass = output.mass[:, row]
-        attention = question_attention(mass, question.instruction, question.asked, model.evidence)
+        weights = model.retrieval_head_weights
+        attention = question_attention(mass, question.instruction, question.asked, weights)
         scores = attention.cpu()[: -(-length // size)]
         for block in range(len(scores)):
             if text.span(block * size, min((block + 1) * size, length)) is None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nsa_cli.events import AnswerFinished, Progress
+from nsa_cli.output.hints import hint_for
 from nsa_cli.serve.uploads import Upload
 from nsa_models.errors import DoesNotFitError, NsaError, UnreadableError, UsageError
 
@@ -37,7 +38,7 @@ def status_of(error: NsaError) -> int:
 
 def error_body(error: NsaError) -> dict[str, Any]:
     """An error as a JSON body."""
-    hint = f". {error.hint[0].upper()}{error.hint[1:]}" if error.hint else ""
+    hint = f". {advice[0].upper()}{advice[1:]}" if (advice := hint_for(error)) else ""
     status = status_of(error)
     type_ = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
         status, "server_error" if status >= 500 else "invalid_request_error"

@@ -24,7 +24,7 @@ from nsa_models.tasks import (
 )
 from nsa_models.tasks.haystack import documentation, paragraphs
 from nsa_models.tasks.questions import read_lines
-from nsa_models.training.lessons import Asked, Step, TrainingExample
+from nsa_models.training.examples import Batch, ExampleQuestion, TrainingExample
 
 _PROSE_CHARACTERS = 4_000_000
 _BOOK_CHARACTERS = 600_000
@@ -103,7 +103,7 @@ def training_example(
     ids, spans = prompts.lesson([(each.question, each.target) for each in examples])
     behind = len(text.ids)
     asked = tuple(
-        Asked(
+        ExampleQuestion(
             question=(question[0] + behind, question[1] + behind),
             answer=(answer[0] + behind, answer[1] + behind),
             evidence=blocks_of(text, each.evidence, size),
@@ -138,7 +138,7 @@ def training_steps(
     *,
     short: bool = True,
     process: int = 0,
-) -> Iterator[Step]:
+) -> Iterator[Batch]:
     """Endless training steps.
 
     Args:

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nsa_cli.output.plots import new_figure
-from nsa_models.training.stage import Progress
+from nsa_models.training.stage import TrainingProgress
 
 
-def log_writer(path: Path, stage: str) -> Callable[[Progress], None]:
+def log_writer(path: Path, stage: str) -> Callable[[TrainingProgress], None]:
     """A function to call with the progress of a stage after every tenth step.
 
     It writes the losses as JSON Lines to a file and as text to standard error.
     """
 
-    def write(progress: Progress) -> None:
+    def write(progress: TrainingProgress) -> None:
         row = {"stage": stage, **progress.history[-1]}
         with path.open("a") as file:
             file.write(json.dumps(row) + "\n")

@@ -29,11 +29,11 @@ from nsa_models.model_folder import ModelFolder
 from nsa_models.modeling.compression import Compression
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
-from nsa_models.training.lessons import Step
-from nsa_models.training.objectives import Learner, Means
+from nsa_models.training.distributed import Processes
+from nsa_models.training.examples import Batch
+from nsa_models.training.objectives import KeyCompression, MeanCompression
 from nsa_models.training.recipe import TARGETS, distill, tune
-from nsa_models.training.stage import Progress, Schedule
-from nsa_models.training.together import Together
+from nsa_models.training.stage import Hooks, Schedule, TrainingProgress
 from nsa_models.weights.adapter import (
     attach_compression,
     collect,
@@ -71,7 +71,7 @@ def train(where: ModelFolder, data: TrainingData, plan: TrainingPlan) -> Path:
             code="model_unsupported",
         )
     plan.out.mkdir(parents=True, exist_ok=True)
-    together = Together(cpu=plan.device == "cpu")
+    together = Processes(cpu=plan.device == "cpu")
     device = together.device or pick_device(plan.device)
     data = _with_answers(where, data, plan, together, device)
     model = load_model(where.folder, dense, device=device)
@@ -96,7 +96,7 @@ def _with_answers(
     where: ModelFolder,
     data: TrainingData,
     plan: TrainingPlan,
-    together: Together,
+    together: Processes,
     device: torch.device,
 ) -> TrainingData:
     """The data with the model's correct answers in place of the given ones, if any exist."""
@@ -131,7 +131,7 @@ class _Run:
     where: ModelFolder
     data: TrainingData
     plan: TrainingPlan
-    together: Together
+    together: Processes
     model: NSALanguageModel
     config: NSAConfig
 
@@ -149,10 +149,10 @@ class _Run:
             for _ in self.model.attentions
         ]
         names = list(phis[0])
-        untrained = {f"means {size}/{size}": Means(size, size) for size in _COMPARED}
-        learners: list[dict[str, Learner]] = [{**each, **untrained} for each in phis]
+        untrained = {f"means {size}/{size}": MeanCompression(size, size) for size in _COMPARED}
+        learners: list[dict[str, KeyCompression]] = [{**each, **untrained} for each in phis]
 
-        def save(_: Progress) -> None:
+        def save(_: TrainingProgress) -> None:
             for name, (block, stride) in zip(names, plan.phi_shapes, strict=True):
                 tensors = {
                     f"{number}.{key}": value.to(torch.bfloat16).cpu().contiguous()
@@ -167,10 +167,9 @@ class _Run:
             self._steps(plan.seed, short=False),
             replace(self.config.answer_settings(), select_count=plan.select_count),
             Schedule(seconds=plan.distill_seconds),
-            log_writer(plan.out / "log.jsonl", "distill"),
-            save,
+            Hooks(report=log_writer(plan.out / "log.jsonl", "distill"), save=save),
             seed=plan.seed,
-            together=self.together,
+            processes=self.together,
         )
 
     def tune(self) -> None:
@@ -179,7 +178,7 @@ class _Run:
         steps, tokens = self._steps(plan.seed + 1, short=True), self._attach()
         schedule = Schedule(seconds=plan.tune_seconds, rate=plan.rate, phi_rate=3e-4)
 
-        def save(progress: Progress) -> None:
+        def save(progress: TrainingProgress) -> None:
             about = {
                 "model": Path(self.where.name).name,
                 "nsa": __version__,
@@ -198,7 +197,8 @@ class _Run:
         log = log_writer(plan.out / "log.jsonl", "tune")
         # Autocast casts the changes' weights to bf16; fp32 copies of the inputs would be useless.
         with disable_input_dtype_casting(model, active=model.device.type == "cuda"):
-            tune(model, steps, schedule, log, save, seed=plan.seed, together=self.together)
+            hooks = Hooks(report=log, save=save)
+            tune(model, steps, schedule, hooks, seed=plan.seed, processes=self.together)
 
     def _attach(self) -> int:
         """Attach φ and low-rank changes, resuming an earlier run; return its tokens."""
@@ -217,7 +217,7 @@ class _Run:
             load_compression(model, load_file(path), "")
         return 0
 
-    def _steps(self, seed: int, *, short: bool) -> Iterator[Step]:
+    def _steps(self, seed: int, *, short: bool) -> Iterator[Batch]:
         """Endless training steps, made in other processes; see `training_steps`."""
         together = self.together
         make = partial(
@@ -256,16 +256,16 @@ def _resume(model: NSALanguageModel, plan: TrainingPlan) -> int:
                 matrix["default"].weight.data.copy_(adapter.tensors[f"lora.{path}.{name}"])
     if plan.sparse:
         load_compression(model, adapter.tensors, "compression.")
-    model.evidence = adapter.tensors["evidence"].to(model.device)
+    model.retrieval_head_weights = adapter.tensors["evidence"].to(model.device)
     return int(adapter.about["tokens"])
 
 
-class _Steps(IterableDataset[Step]):
+class _Steps(IterableDataset[Batch]):
     """Endless training steps, with a different seed in each loader process."""
 
-    def __init__(self, make: Callable[..., Iterator[Step]], seed: int) -> None:
+    def __init__(self, make: Callable[..., Iterator[Batch]], seed: int) -> None:
         self._make, self._seed = make, seed
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         return self._make(seed=self._seed * _PROCESSES + (worker.id if worker else 0))

@@ -89,7 +89,7 @@ def test_why_a_measurement_failed_comes_with_its_hint(start_nsa: Any) -> None:
     assert run.returncode == 1, err
     error = json.loads(out)["error"]
     assert error["code"] == "model_missing"
-    assert error["message"] == "reading 20 tokens with nsa failed: there is no model at /none"
+    assert error["message"] == "reading 20 tokens with nsa failed: no model at /none"
     assert "check the path" in error["hint"]
 
 

@@ -20,7 +20,7 @@ from nsa_cli.training.examples import (
 from nsa_models.errors import UnreadableError, UsageError
 from nsa_models.tasks import Example
 from nsa_models.tokenization.tokenizer import Tokenizer
-from nsa_models.training.lessons import TrainingExample
+from nsa_models.training.examples import TrainingExample
 
 SIZE = 16
 
