@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nsa_cli.cli import console, options
+from nsa_cli.cli import console, options, values
 from nsa_cli.cli.errors import interruptible
 from nsa_cli.config.options import LENGTHS, Options
 from nsa_models.errors import UnreadableError, UsageError
@@ -74,11 +74,11 @@ def batch(
     ask, opts = options.with_template(ctx, template, param, ask, opts)
     if format_ is None:
         format_ = "csv" if out is not None and out.suffix.lower() == ".csv" else "jsonl"
-    options.check_choice("--format", format_, FORMATS)
+    values.check_choice("--format", format_, FORMATS)
     asked = _questions(ask, questions)
     if not asked and not summarize:
         raise UsageError("no question", hint="use --ask, --questions or --summarize")
-    options.check_choice("--length", length, LENGTHS)
+    values.check_choice("--length", length, LENGTHS)
     if resume and out is None:
         raise UsageError("--resume needs --out", hint="name the file to continue")
     if ray is not None and jobs > 1:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nsa_cli.cli import options
+from nsa_cli.cli import options, values
 from nsa_cli.cli.command import App
 from nsa_cli.config.options import DEVICES, QUANTIZATIONS
 from nsa_models.errors import UsageError
@@ -50,14 +50,14 @@ def bench_read_command(
     json: options.Json = False,
 ) -> None:
     """Measure reading speed of NSA, dense and llama.cpp."""
-    options.check_choice("--device", device, DEVICES)
-    options.check_choice("--quantize", quantize, QUANTIZATIONS)
-    wanted = options.numbers("--lengths", lengths)
+    values.check_choice("--device", device, DEVICES)
+    values.check_choice("--quantize", quantize, QUANTIZATIONS)
+    wanted = values.numbers("--lengths", lengths)
     from nsa_cli.benchmarks.prefill import ATTENTIONS, bench_read, print_table, save_plot, show_row
 
     attentions = None if attention is None else [x.strip() for x in attention.split(",")]
     for name in attentions or ():
-        options.check_choice("--attention", name, ATTENTIONS)
+        values.check_choice("--attention", name, ATTENTIONS)
     if random_weights and quantize is not None:
         raise UsageError("--random-weights conflicts with --quantize", hint="use one of them")
     result = bench_read(
@@ -85,8 +85,7 @@ def bench_read_command(
 def bench_kernels_command(
     lengths: options.Lengths = "8192,16384,32768,65536,131072,262144",
     batch: Annotated[
-        str,
-        options.option("--batch", "N,N,...", "Sequences of a decode step, comma-separated."),
+        str, options.option("--batch", "N,N,...", "Sequences of a decode step, comma-separated.")
     ] = "1,16",
     shape: Annotated[
         str, options.option("--shape", "NAME", "paper-gqa, paper or qwen2.5-0.5b.")
@@ -108,11 +107,11 @@ def bench_kernels_command(
     from nsa_cli.benchmarks.kernel_results import MODES, SHAPES
     from nsa_cli.benchmarks.kernels import run
 
-    wanted, batches = options.numbers("--lengths", lengths), options.numbers("--batch", batch)
-    options.check_choice("--shape", shape, tuple(SHAPES))
+    wanted, batches = values.numbers("--lengths", lengths), values.numbers("--batch", batch)
+    values.check_choice("--shape", shape, tuple(SHAPES))
     of_modes = modes.split(",")
     for name in of_modes:
-        options.check_choice("--modes", name, MODES)
+        values.check_choice("--modes", name, MODES)
     report = run(wanted, batches, shape, of_modes, time_limit=time_limit, out=out, as_json=json)
     if report.failed:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nsa_cli.cli import console, options
+from nsa_cli.cli import console, options, values
 from nsa_cli.cli.command import App
 from nsa_models.errors import UsageError
 
@@ -147,7 +147,7 @@ def prune_command(
 
     found = _AGE.fullmatch(older_than)
     if found is None:
-        raise options.invalid("--older-than", older_than, "use an age such as 12h, 30d or 8w")
+        raise values.invalid("--older-than", older_than, "use an age such as 12h, 30d or 8w")
     since = time.time() - int(found[1]) * _SECONDS[found[2]]
     entries = [entry for entry in stored_entries() if entry.used < since]
     answers, documents = (

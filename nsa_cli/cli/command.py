@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -73,5 +74,12 @@ class App(typer.Typer):
         super().__init__(**{**plain, **settings})
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
-        """Register a command."""
-        return super().command(name, cls=Command, **settings)
+        """Register a command, with its annotations evaluated once; Typer would do so four times."""
+        register = super().command(name, cls=Command, **settings)
+
+        def evaluated(command: Any) -> Any:
+            vars(command)["__signature__"] = inspect.signature(command, eval_str=True)
+            command.__annotations__ = {}
+            return register(command)
+
+        return evaluated

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from nsa_cli import __version__
 from nsa_cli.cli import console, options
 from nsa_models.errors import NsaError
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
-from nsa_models.paths import cache_root, models_folder, prepared_folder
 
 HELP = """Check this machine and suggest remedies.
 
@@ -97,6 +95,8 @@ def examine() -> list[Finding]:
 
 
 def _program() -> Finding:
+    import platform
+
     found = f"nsa {__version__}, Python {platform.python_version()}, {platform.platform()}"
     return Finding(what="program", state="ok", found=found)
 
@@ -177,6 +177,8 @@ def _free_memory() -> int | None:
 
 
 def _model() -> Finding:
+    from nsa_models.paths import models_folder
+
     name = _named("model") or DEFAULT_MODEL
     entry = MODELS.get(name)
     if entry is None:
@@ -206,6 +208,7 @@ def _model() -> Finding:
 
 def _cache() -> Finding:
     from nsa_cli.kv_store.inventory import disk_bytes, stored_entries
+    from nsa_models.paths import cache_root, prepared_folder
 
     root = cache_root()
     probe = root / f".probe-{os.getpid()}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nsa_cli.cli import console, options
+from nsa_cli.cli import console, options, values
 from nsa_cli.cli.errors import interruptible
 from nsa_cli.config.options import ATTENTIONS, Options
 from nsa_models.errors import UsageError
@@ -69,8 +69,7 @@ def evaluate(
     limit: Annotated[
         int | None,
         options.option(
-            *("--limit", "N", "Questions per suite, length and depth; windows of the loss."),
-            min=1,
+            *("--limit", "N", "Questions per suite, length and depth; windows of the loss."), min=1
         ),
     ] = None,
     seed: Annotated[int, options.option("--seed", "N", "Seed of the texts.", min=0)] = 0,
@@ -79,8 +78,7 @@ def evaluate(
         options.option("--data", "FILE", "JSON Lines for the suites questions and loss."),
     ] = None,
     held_out: Annotated[
-        bool,
-        options.option("--held-out", None, "Use the articles of --data that training omits."),
+        bool, options.option("--held-out", None, "Use the articles of --data that training omits.")
     ] = False,
     haystack: Annotated[
         str | None,
@@ -92,8 +90,7 @@ def evaluate(
         bool, options.option("--bm25", None, "Rank the passages by BM25, too.")
     ] = False,
     out: Annotated[
-        Path | None,
-        options.option("--out", "FILE", "JSON file for the rows and every answer."),
+        Path | None, options.option("--out", "FILE", "JSON file for the rows and every answer.")
     ] = None,
     plot: Annotated[
         Path | None, options.option("--plot", "FILE", "PNG file for heat maps and curves.")
@@ -129,10 +126,10 @@ def evaluate(
 ) -> None:
     """Measure answers to questions with known answers."""
     chosen = _suites(suites)
-    wanted = tuple(dict.fromkeys(options.numbers("--lengths", lengths)))
+    wanted = tuple(dict.fromkeys(values.numbers("--lengths", lengths)))
     kinds = list(dict.fromkeys(attention.split(",")))
     for kind in kinds:
-        options.check_choice("--attention", kind, ATTENTIONS)
+        values.check_choice("--attention", kind, ATTENTIONS)
     budgets = _budgets(answer_blocks)
     needs_file = [name for name in chosen if name in ("questions", "loss")]
     if data is None and needs_file:
@@ -265,9 +262,9 @@ def _budgets(text: str | None) -> list[Blocks]:
         budgets = [None if each == "all" else int(each) for each in text.split(",")]
     except ValueError as error:
         hint = "separate numbers by commas, such as 16,64,all"
-        raise options.invalid("--answer-blocks", text, hint) from error
+        raise values.invalid("--answer-blocks", text, hint) from error
     if any(budget is not None and budget < 1 for budget in budgets):
-        raise options.invalid("--answer-blocks", text, "numbers must be at least 1")
+        raise values.invalid("--answer-blocks", text, "numbers must be at least 1")
     return list(dict.fromkeys(budgets))
 
 

@@ -14,8 +14,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from nsa_cli.cli import values
 from nsa_cli.cli.errors import JSON_FLAG
-from nsa_cli.config.options import ATTENTIONS, DEVICES, LENGTHS, QUANTIZATIONS, Options, either
+from nsa_cli.config.options import ATTENTIONS, DEVICES, LENGTHS, QUANTIZATIONS, Options
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
 from nsa_models.model_folder import SHIPPED
@@ -53,12 +54,10 @@ Template = Annotated[
     option("--template -t", "NAME", "Ask the questions of a template; see `nsa config list`."),
 ]
 Params = Annotated[
-    list[str] | None,
-    option("--param -p", "NAME=VALUE", "Fill $NAME in the template; repeatable."),
+    list[str] | None, option("--param -p", "NAME=VALUE", "Fill $NAME in the template; repeatable.")
 ]
 Length = Annotated[
-    str,
-    option("--length -l", "|".join(LENGTHS), "Length of a summary: 3, 6 or 12 statements."),
+    str, option("--length -l", "|".join(LENGTHS), "Length of a summary: 3, 6 or 12 statements.")
 ]
 Focus = Annotated[str | None, option("--focus", "TOPIC", "Topic for the summary.")]
 Lengths = Annotated[
@@ -96,12 +95,10 @@ class SharedOptions:
     """All options that `takes` can add to a command, each with its declaration and default."""
 
     pages: Annotated[
-        str | None,
-        option("--pages", "PAGES", "Pages to read, such as 10-40,55.", READING),
+        str | None, option("--pages", "PAGES", "Pages to read, such as 10-40,55.", READING)
     ] = None
     password: Annotated[
-        str | None,
-        option("--password", "PASSWORD", "Password of an encrypted PDF.", READING),
+        str | None, option("--password", "PASSWORD", "Password of an encrypted PDF.", READING)
     ] = None
     ocr: Annotated[
         str | None,
@@ -122,8 +119,7 @@ class SharedOptions:
         option("--store/--no-store", None, "Store what is read for the next question.", READING),
     ] = True
     max_tokens: Annotated[
-        int,
-        option("--max-tokens", "N", "Maximum tokens of an answer.", ANSWERING, min=1),
+        int, option("--max-tokens", "N", "Maximum tokens of an answer.", ANSWERING, min=1)
     ] = 256
     temperature: Annotated[
         float,
@@ -152,12 +148,10 @@ class SharedOptions:
         ),
     ] = None
     cache_limit: Annotated[
-        float,
-        option("--cache-limit", "GB", "Disk space for stored readings.", MACHINE, min=0.0),
+        float, option("--cache-limit", "GB", "Disk space for stored readings.", MACHINE, min=0.0)
     ] = 20.0
     attention: Annotated[
-        str,
-        option(*("--attention", "|".join(ATTENTIONS), "Attention to read with."), ADVANCED),
+        str, option(*("--attention", "|".join(ATTENTIONS), "Attention to read with."), ADVANCED)
     ] = "nsa"
     answer_blocks: AnswerBlocks = None
     yarn: Annotated[
@@ -168,8 +162,7 @@ class SharedOptions:
         ),
     ] = False
     adapter: Annotated[
-        str | None,
-        option("--adapter", "FOLDER", "Adapter that `nsa train` wrote.", ADVANCED),
+        str | None, option("--adapter", "FOLDER", "Adapter that `nsa train` wrote.", ADVANCED)
     ] = None
     no_adapter: Annotated[
         bool, option("--no-adapter", None, "Use the model without its adapter.", ADVANCED)
@@ -183,9 +176,9 @@ class SharedOptions:
         """
         if self.adapter is not None and self.no_adapter:
             raise UsageError("--adapter conflicts with --no-adapter", hint="use one of them")
-        check_choice("--attention", self.attention, ATTENTIONS)
-        check_choice("--device", self.device, DEVICES)
-        check_choice("--quantize", self.quantize, QUANTIZATIONS)
+        values.check_choice("--attention", self.attention, ATTENTIONS)
+        values.check_choice("--device", self.device, DEVICES)
+        values.check_choice("--quantize", self.quantize, QUANTIZATIONS)
         if self.pages is not None:
             from nsa_cli.documents.pages import PageRanges
 
@@ -208,6 +201,18 @@ WEIGHTS = ("device", "quantize", "memory", "adapter", "no_adapter")
 MODEL = ("model", "store", "cache_limit", *WEIGHTS)
 
 
+_PARAMETERS = {
+    each.name: inspect.Parameter(
+        each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=annotation
+    )
+    for each, annotation in zip(
+        fields(SharedOptions),
+        get_type_hints(SharedOptions, include_extras=True).values(),
+        strict=True,
+    )
+}
+
+
 def takes(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command some shared options, handed to its parameter `opts` as `Options`.
 
@@ -215,16 +220,11 @@ def takes(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Calla
         names: Fields of `SharedOptions`; every other field has its default.
         defaults: Defaults of this command that differ, by name.
     """
-    hints = get_type_hints(SharedOptions, include_extras=True)
+    assert _PARAMETERS.keys() >= {*names, *defaults}, "a field of SharedOptions is misspelled"
     added = [
-        inspect.Parameter(
-            each.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=defaults.get(each.name, each.default),
-            annotation=hints[each.name],
-        )
-        for each in fields(SharedOptions)
-        if each.name in names or each.name in defaults
+        each.replace(default=defaults.get(name, each.default))
+        for name, each in _PARAMETERS.items()
+        if name in names or name in defaults
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -236,7 +236,6 @@ def takes(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Calla
             shared = SharedOptions(**{each.name: given.pop(each.name) for each in added})
             command(**given, opts=shared.options())
 
-        run.__annotations__ = {}
         vars(run)["__signature__"] = own.replace(parameters=[*kept, *added])
         return run
 
@@ -274,37 +273,6 @@ def with_template(
     if found.system is not None and not given:
         options = replace(options, system=found.system)
     return [*(asked or []), *found.questions], options
-
-
-def numbers(flag: str, text: str) -> list[int]:
-    """Parse whole numbers of at least 1, separated by commas.
-
-    Raises:
-        UsageError: If the text is anything else.
-    """
-    try:
-        found = [int(number) for number in text.split(",")]
-    except ValueError as error:
-        hint = "separate whole numbers by commas, such as 8192,30000"
-        raise invalid(flag, text, hint) from error
-    if min(found) < 1:
-        raise invalid(flag, text, "numbers must be at least 1")
-    return found
-
-
-def check_choice(flag: str, value: str | None, choices: Sequence[str]) -> None:
-    """Refuse a value that is not among the choices; None is no value.
-
-    Raises:
-        UsageError: If it is not.
-    """
-    if value is not None and value not in choices:
-        raise invalid(flag, value, f"use {either(choices)}")
-
-
-def invalid(flag: str, value: object, hint: str) -> UsageError:
-    """Return the error for a value that an option does not take."""
-    return UsageError(f"invalid value for {flag}: {value!r}", hint=hint)
 
 
 def _bytes(gigabytes: float) -> int:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-from nsa_cli.cli import console, options
+from nsa_cli.cli import console, options, values
 from nsa_cli.config.options import Options
 from nsa_models.errors import UsageError
 
@@ -63,13 +63,9 @@ def serve(
             code="missing_library",
         ) from error
     if opts.max_tokens > MOST_TOKENS:
-        raise options.invalid("--max-tokens", opts.max_tokens, f"use at most {MOST_TOKENS}")
+        raise values.invalid("--max-tokens", opts.max_tokens, f"use at most {MOST_TOKENS}")
     listening = Listening(
-        host=host,
-        port=port,
-        api_key=api_key,
-        root=root,
-        most_bytes=int(upload_limit * 1e6),
+        host=host, port=port, api_key=api_key, root=root, most_bytes=int(upload_limit * 1e6)
     )
     with console.rendering(json=False, quiet=quiet) as renderer:
 

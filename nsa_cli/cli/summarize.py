@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-from nsa_cli.cli import console, options
+from nsa_cli.cli import console, options, values
 from nsa_cli.config.options import LENGTHS, Options
 from nsa_models.errors import UsageError
 
@@ -36,7 +36,7 @@ def summarize(
     quiet: options.Quiet = False,
 ) -> None:
     """Summarize documents, each statement with a citation."""
-    options.check_choice("--length", length, LENGTHS)
+    values.check_choice("--length", length, LENGTHS)
     if focus is not None and not focus.strip():
         raise UsageError("--focus is empty", hint="name a topic, or leave --focus out")
     with console.rendering(json=json, quiet=quiet) as renderer:

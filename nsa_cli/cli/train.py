@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nsa_cli.cli import options
+from nsa_cli.cli import options, values
 from nsa_cli.config.options import ATTENTIONS, DEVICES
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
@@ -29,8 +29,7 @@ def train_command(
     ] = None,
     model: options.Model = DEFAULT_MODEL,
     phi: Annotated[
-        str,
-        options.option("--phi", "N/N,...", "Block length/stride of φ; tuning uses the first."),
+        str, options.option("--phi", "N/N,...", "Block length/stride of φ; tuning uses the first.")
     ] = "32/16",
     hidden: Annotated[int, options.option("--hidden", "N", "Hidden width of φ.", min=1)] = 128,
     lengths: options.Lengths = "4096,8192,16384",
@@ -68,8 +67,8 @@ def train_command(
     ] = None,
 ) -> None:
     """Train a dense model to answer from selected blocks."""
-    options.check_choice("--device", device, DEVICES)
-    options.check_choice("--attention", attention, ATTENTIONS)
+    values.check_choice("--device", device, DEVICES)
+    values.check_choice("--attention", attention, ATTENTIONS)
     try:
         import peft  # noqa: F401
     except ImportError as error:
@@ -88,7 +87,7 @@ def train_command(
         out=out,
         kinds=kinds_of(phi.split(",")),
         hidden=hidden,
-        lengths=tuple(options.numbers("--lengths", lengths)),
+        lengths=tuple(values.numbers("--lengths", lengths)),
         attention=attention,
         answer_seconds=answer_seconds,
         distill_seconds=distill_seconds,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from nsa_cli.cli import options
+from nsa_cli.cli import options, values
 from nsa_cli.cli.app import app
 from nsa_cli.config.options import Options
 from nsa_models.errors import UsageError
@@ -100,10 +100,10 @@ def test_invalid_values(given: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize(("text", "found"), [("1", [1]), ("8192,30000", [8192, 30000])])
 def test_numbers(text: str, found: list[int]) -> None:
-    assert options.numbers("--lengths", text) == found
+    assert values.numbers("--lengths", text) == found
 
 
 @pytest.mark.parametrize("text", ["", "4k", "0", "1,-2", "1,,2"])
 def test_what_is_not_a_number(text: str) -> None:
     with pytest.raises(UsageError, match="invalid value for --lengths"):
-        options.numbers("--lengths", text)
+        values.numbers("--lengths", text)
