@@ -18,7 +18,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.batch.work import Assignment, Pending, lost_rows, rows_of
 from nsa_cli.config.options import Options
-from nsa_cli.engine.engine import Desk
+from nsa_cli.engine.engine import Engine
 from nsa_cli.events import BatchProgress, Event, Note
 from nsa_cli.system import cause
 from nsa_models.errors import NsaError
@@ -182,10 +182,10 @@ def _work(connection: Connection, assignment: Assignment, threads: int) -> None:
             connection.send(event)
 
     try:
-        desk = Desk(assignment.options, emit)
+        engine = Engine(assignment.options, emit)
         while True:
             pending = connection.recv()
-            for row in rows_of(pending, desk, assignment):
+            for row in rows_of(pending, engine, assignment):
                 connection.send(row)
             connection.send(None)
     except NsaError as error:

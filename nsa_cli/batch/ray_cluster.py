@@ -15,7 +15,7 @@ from typing import Any
 from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.batch.work import Assignment, Pending, lost_rows, rows_of
 from nsa_cli.documents import read_source
-from nsa_cli.engine.engine import Desk
+from nsa_cli.engine.engine import Engine
 from nsa_cli.events import BatchProgress, Event, Note
 from nsa_cli.output.logging import log
 from nsa_models.errors import NsaError, UnreadableError, UsageError
@@ -181,7 +181,7 @@ class _Reader:
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._notes: list[Note] = []
-        self._desk: Desk | None = None
+        self._engine: Engine | None = None
 
     def rows(self, pending: Pending) -> tuple[str, list[Note], list[ResultRow] | NsaError]:
         """The machine, notes, and rows; or why the model cannot be had."""
@@ -190,9 +190,10 @@ class _Reader:
         node = str(ray.get_runtime_context().get_node_id())
         self._notes = []
         try:
-            if self._desk is None:
-                self._desk = Desk(self._assignment.options, self._emit)
-            made: list[ResultRow] | NsaError = list(rows_of(pending, self._desk, self._assignment))
+            if self._engine is None:
+                self._engine = Engine(self._assignment.options, self._emit)
+            rows = rows_of(pending, self._engine, self._assignment)
+            made: list[ResultRow] | NsaError = list(rows)
         except NsaError as error:
             made = error
         return node, self._notes, made

@@ -41,7 +41,7 @@ def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) ->
         )
     from nsa_cli.answering.chat import ROOM, Chat
     from nsa_cli.documents import read_sources, title
-    from nsa_cli.engine.engine import Desk
+    from nsa_cli.engine.engine import Engine
     from nsa_cli.events import Note
     from nsa_cli.output.renderers import HumanRenderer
 
@@ -49,11 +49,11 @@ def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) ->
     try:
         read = read_sources(sources, on_note=lambda text: renderer(Note(text=text)))
         name = title(sources, len(read))
-        text = Desk(opts, renderer).open(read, name, ROOM + opts.max_tokens)
+        opened = Engine(opts, renderer).open(read, name, ROOM + opts.max_tokens)
         renderer.close()
-        talk = Chat(text=text, say=lambda line: _say(line))
+        talk = Chat(opened=opened, say=lambda line: _say(line))
         if sys.stdin.isatty() and not quiet:
-            console.note(f"{name}, {len(text.text.ids):,} tokens; /help lists the commands")
+            console.note(f"{name}, {len(opened.text.ids):,} tokens; /help lists the commands")
         _converse(talk, renderer, store=opts.store)
     finally:
         renderer.close()

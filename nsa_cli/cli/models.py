@@ -161,9 +161,9 @@ def pull_command(name: Name, quiet: options.Quiet = False) -> None:
     entry = model_entry(name)
     with console.rendering(json=False, quiet=quiet) as renderer:
         from nsa_cli.config.options import Options
-        from nsa_cli.engine.engine import Desk
+        from nsa_cli.engine.engine import Engine
 
-        folder = Desk(Options(model=entry.name), renderer).where.folder
+        folder = Engine(Options(model=entry.name), renderer).folder.folder
     console.note(f"{entry.name} is in {folder}", quiet=quiet)
 
 

@@ -11,7 +11,7 @@ from nsa_cli.config.options import LENGTHS, Options
 from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
-    from nsa_cli.answering.summarize import Summed
+    from nsa_cli.answering.summarize import Summary
     from nsa_cli.results import Citation
 
 HELP = """Summarize documents, each statement with a citation.
@@ -42,16 +42,16 @@ def summarize(
     with console.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.answering.summarize import summarize as begin
 
-        summed = begin(sources, opts, renderer, length=length, focus=focus, outline=outline)
+        summary = begin(sources, opts, renderer, length=length, focus=focus, outline=outline)
         renderer.close()
-        (_print_object if json else _print_statements)(summed)
+        (_print_object if json else _print_statements)(summary)
 
 
-def _print_statements(summed: Summed) -> None:
+def _print_statements(summary: Summary) -> None:
     from nsa_cli.documents.location import place, short
 
     cited: list[Citation] = []
-    for statement in summed.statements:
+    for statement in summary.statements:
         if statement.section is not None and statement.place is not None:
             sys.stdout.write(f"{statement.section} ({place(statement.place)})\n  ")
         cited += statement.citations
@@ -66,12 +66,12 @@ def _print_statements(summed: Summed) -> None:
     sys.stdout.flush()
 
 
-def _print_object(summed: Summed) -> None:
+def _print_object(summary: Summary) -> None:
     console.print_json(
         {
-            "statements": [asdict(statement) for statement in summed.statements],
-            "model": summed.model,
-            "document_tokens": summed.document_tokens,
-            "reused_tokens": summed.reused_tokens,
+            "statements": [asdict(statement) for statement in summary.statements],
+            "model": summary.model,
+            "document_tokens": summary.document_tokens,
+            "reused_tokens": summary.reused_tokens,
         }
     )

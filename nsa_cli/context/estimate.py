@@ -23,10 +23,8 @@ from nsa_models.weights.device_map import likely_layer_devices
 _PROGRAM_BYTES = 700_000_000
 """The program with its libraries, and what one segment of a small model needs."""
 
-
 _PROBES = {"cpu": (512, 1024), "cuda": (8192, 4096)}
 """Rows, and width, of a product that shows a device's speed."""
-
 
 _CPU = torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""Documents and questions as token ids, each token tied to its characters."""
+"""Prompts: a document and a question in the model's own chat template, as token ids."""
 
 from __future__ import annotations
 
@@ -12,33 +12,21 @@ from nsa_cli.results import Passage
 from nsa_models.tokenization.tokenizer import Tokenizer
 
 _INTRODUCTION = "Document:\n\n"
-
-
 _INSTRUCTION = "\n\nAnswer briefly, from the document only."
-
-
 _QUESTION = "\n\nQuestion: "
-
-
 _ANSWER = "\nAnswer:"
-
-
 _NEXT = "\n\nQuestion:"
-
-
 _GAP = "\n...\n"
-
-
 OVERLAP_TOKENS = 256
-"""Tokens that a volume has in common with the next: at its ends attention tells nothing."""
+"""Tokens that two neighbouring context windows share: attention is uninformative at their ends."""
 
 
 class PromptBuilder:
-    """Puts texts and questions into a model's own chat template.
+    """Puts texts and questions into the model's chat template.
 
     Args:
-        tokenizer: The model's.
-        system: Instructions in the place of the template's own.
+        tokenizer: The model's tokenizer.
+        system: System prompt; the template's own when None.
     """
 
     def __init__(self, tokenizer: Tokenizer, system: str | None) -> None:
@@ -50,17 +38,17 @@ class PromptBuilder:
         self._after = tokenizer.encode_template(frame.after)
 
     def whole(self, document: Document) -> TokenizedText:
-        """All of a document."""
+        """Tokenize a whole document."""
         return self.plain(document.text)
 
-    def volumes(self, text: TokenizedText, most: int) -> list[TokenizedText]:
-        """A whole text, in volumes that overlap a little.
+    def windows(self, text: TokenizedText, most: int) -> list[TokenizedText]:
+        """Split a whole text into context windows that overlap a little.
 
-        Each begins as a text does, so that the model reads it as one.
+        Each begins with the template, so the model sees a complete prompt.
 
         Args:
             text: From `whole`.
-            most: Tokens of a volume at most.
+            most: Maximum tokens of a window.
         """
         head = len(self._before)
         ids, starts, own = text.ids[head:], text.characters[head:], most - head
@@ -72,11 +60,11 @@ class PromptBuilder:
         return texts
 
     def plain(self, text: str) -> TokenizedText:
-        """A text in the place of a document's."""
+        """Tokenize a plain string as if it were a document."""
         return self._text([self._tokenizer.encode_with_offsets(text)], len(text))
 
     def excerpts(self, document: Document, passages: Sequence[Passage]) -> TokenizedText:
-        """Some passages of a document, in its order."""
+        """Tokenize some passages of a document, in document order."""
         parts = []
         for passage in passages:
             ids, starts = self._tokenizer.encode_with_offsets(
@@ -88,34 +76,37 @@ class PromptBuilder:
     def question(
         self, question: str, earlier: Sequence[tuple[str, str]] = (), instructions: str = ""
     ) -> TokenizedQuestion:
-        """A question behind a text.
+        """Tokenize a question as it follows a text.
 
         Args:
-            question: What is asked.
-            earlier: Questions and answers that went before it.
-            instructions: What to heed besides, so that the text before it stays the same.
+            question: The question.
+            earlier: Earlier questions with their answers.
+            instructions: Instructions of the client; here and not in the system prompt, so that
+                the stored prefix stays the same.
         """
         turns = "".join(f"{asked.strip()}\nAnswer: {said}\n\nQuestion: " for asked, said in earlier)
         heeded = f" {instructions.strip()}{_QUESTION}" if instructions.strip() else _QUESTION
         instruction = self._tokenizer.encode(_INSTRUCTION + heeded + turns)
         asked = self._tokenizer.encode(question.strip())
         ids = np.concatenate([instruction, asked, self._after])
-        return TokenizedQuestion(ids=ids, instruction=len(instruction), asked=len(asked))
-
-    def room(self, question: str) -> int:
-        """Tokens that a question takes behind a text."""
-        return len(self.question(question).ids)
+        return TokenizedQuestion(
+            text=question,
+            ids=ids,
+            instruction=len(instruction),
+            asked=len(asked),
+            bare=not (turns or instructions.strip()),
+        )
 
     def lesson(self, questions: Sequence[tuple[str, str]]) -> tuple[Ids, list[Spans]]:
-        """Questions with their answers behind a text, as one conversation to learn from.
+        """Tokenize questions with their answers as one conversation to learn from.
 
         Args:
-            questions: Each with its answer; the last is answered as `question` has it, those
-                before it as `earlier` there.
+            questions: Each with its answer; the last has the form of `question`, those before
+                it the form of its `earlier`.
 
         Returns:
-            The ids, and for each question its place in them and that of its answer, the token
-            that ends it included.
+            The ids, and for each question its span and the span of its answer, the end token
+            included.
         """
         encode = self._tokenizer.encode
         end = [i for i in self._after.tolist() if i in self._tokenizer.stop_ids][:1]

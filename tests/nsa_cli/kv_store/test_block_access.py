@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from nsa_cli.engine import open_document
+from nsa_cli.engine import answer, open_document
 from nsa_cli.kv_store.block_access import BlockAccess, CorruptBlockError
 from nsa_cli.kv_store.integrity import block_checksums
 from nsa_models.cache.kv_cache import KVCache
@@ -92,7 +92,7 @@ def test_a_sparing_answer_touches_little_and_notices_damage(
         damaged[strip + token * 64 + 9] ^= 4
     path.write_bytes(damaged)
     found = asker(text_file, answer_blocks=2)
-    assert [note for note in asker.notes if "is damaged; reading that part anew" in note]
+    assert [note for note in asker.notes if "is damaged; reading that part again" in note]
     assert substance(found) == substance(expected)
     asker(text_file, answer_blocks=2)
     assert not asker.notes
@@ -118,7 +118,7 @@ def test_answers_to_the_whole_text_touch_all(asker: Any, text_file: Path) -> Non
 def test_where_nothing_lights_up_the_whole_text_is_checked_before_it_is_answered_from(
     asker: Any, text_file: Path, substance: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_document, "top_passages", lambda *_: [])
+    monkeypatch.setattr(answer, "top_passages", lambda *_: [])
     expected = asker(text_file, answer_blocks=2)
     [folder] = asker.readings
     path = folder / "tensors.bin"

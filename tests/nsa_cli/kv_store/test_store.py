@@ -57,7 +57,7 @@ def keep(store: KVStore, text: Any, *ends: int) -> tuple[StoredPrefix, KVCache]:
 
 
 def reopened(store: KVStore, text: Any) -> KVCache:
-    [(_, stored)] = store.match_prefix(text)
+    [(_, stored)] = store.match_prefix(text).found
     return store.open(stored, writable=False)
 
 
@@ -109,7 +109,7 @@ def test_memory_is_let_go_of_and_nothing_is_lost(store: KVStore, writable: bool)
 def test_nothing_is_found_before_the_first_segment(store: KVStore) -> None:
     text = ids(100)
     store.allocate(text)
-    assert store.match_prefix(text) == []
+    assert store.match_prefix(text).found == []
 
 
 def test_the_longest_first_part_comes_first(store: KVStore) -> None:
@@ -119,7 +119,7 @@ def test_the_longest_first_part_comes_first(store: KVStore) -> None:
     keep(store, other)
     keep(store, text[:120])
     keep(store, ids(80, seed=5))
-    assert [(shared, len(stored.ids)) for shared, stored in store.match_prefix(text)] == [
+    assert [(shared, len(stored.ids)) for shared, stored in store.match_prefix(text).found] == [
         (120, 120),
         (50, 200),
     ]
@@ -128,7 +128,7 @@ def test_the_longest_first_part_comes_first(store: KVStore) -> None:
 def test_only_what_is_committed_is_shared(store: KVStore) -> None:
     text = ids(200)
     keep(store, text, 64)
-    [(shared, stored)] = store.match_prefix(text)
+    [(shared, stored)] = store.match_prefix(text).found
     assert (shared, stored.claimed, store.open(stored, writable=False).length) == (64, 64, 64)
 
 
@@ -136,9 +136,9 @@ def test_another_fingerprint_shares_nothing(store: KVStore) -> None:
     text = ids(100)
     keep(store, text)
     other = make_store(store.root, "g")
-    assert other.match_prefix(text) == []
+    assert other.match_prefix(text).found == []
     assert other.folder(text) != store.folder(text)
-    assert len(store.match_prefix(text)) == 1
+    assert len(store.match_prefix(text).found) == 1
 
 
 def test_a_folder_that_is_not_named_after_its_ids_does_not_count(store: KVStore) -> None:
@@ -147,7 +147,7 @@ def test_a_folder_that_is_not_named_after_its_ids_does_not_count(store: KVStore)
     changed = text.copy()
     changed[3] += 1
     changed.tofile(own.folder / "tokens.bin")
-    assert store.match_prefix(text) == store.match_prefix(changed) == []
+    assert store.match_prefix(text).found == store.match_prefix(changed).found == []
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_folder_that_is_not_named_after_its_ids_does_not_count(store: KVStore)
 def test_a_garbage_manifest(store: KVStore, content: bytes) -> None:
     own, _ = keep(store, ids(100))
     (own.folder / "manifest.json").write_bytes(content)
-    assert store.match_prefix(own.ids) == []
+    assert store.match_prefix(own.ids).found == []
 
 
 @pytest.mark.parametrize("name", ["tensors.bin", "tokens.bin", "journal.bin"])
@@ -169,7 +169,7 @@ def test_a_file_that_lacks_something(store: KVStore, name: str, change: str) -> 
         path.unlink()
     else:
         os.truncate(path, 0 if change == "empty" else path.stat().st_size - 7)
-    assert store.match_prefix(own.ids) == []
+    assert store.match_prefix(own.ids).found == []
 
 
 def test_a_journal_that_ends_inside_a_record(store: KVStore) -> None:
@@ -186,7 +186,7 @@ def test_a_damaged_journal_counts_up_to_the_damage(
 ) -> None:
     own, _ = keep(store, ids(300), 64, 128, 300)
     flip(own.folder / "journal.bin", RECORD * record + byte)
-    found = store.match_prefix(own.ids)
+    found = store.match_prefix(own.ids).found
     assert (store.open(found[0][1], writable=False).length if found else 0) == left
 
 
@@ -229,7 +229,7 @@ def test_a_private_mapping_leaves_the_file_alone(store: KVStore) -> None:
 def test_rewinding_forgets_what_follows(store: KVStore) -> None:
     own, _ = keep(store, ids(300), 64, 128, 300)
     store.truncate(own, 128)
-    [(shared, stored)] = store.match_prefix(own.ids)
+    [(shared, stored)] = store.match_prefix(own.ids).found
     assert shared == stored.claimed == 128
     cache = store.open(stored, writable=True)
     for keys in cache.keys:

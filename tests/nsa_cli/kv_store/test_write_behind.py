@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from nsa_cli.config.options import Options
 from nsa_cli.context.tokens import ANSWER_ROOM
 from nsa_cli.kv_store import prefill
-from nsa_cli.kv_store.prefill import Prefiller
+from nsa_cli.kv_store.prefill import Prefiller, open_store
 from nsa_cli.kv_store.store import KVStore
 from nsa_models.cache import placement
 from nsa_models.cache.kv_cache import KVCache
@@ -33,7 +34,8 @@ def model(tiny_model: Path) -> NSAForCausalLM:
 def open_readings(model: NSAForCausalLM) -> Any:
     def build() -> Prefiller:
         options = Options(model="m", cache_limit_bytes=10**9)
-        return Prefiller.open(model, "w", "t", options, lambda _: None)
+        store = open_store(model.config, model.dtype, "w", "t", options)
+        return Prefiller(model=model, store=store, emit=lambda _: None)
 
     return build
 
@@ -54,6 +56,12 @@ def take_apart(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["held", "streamed"])
 def apart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     take_apart(request.param, monkeypatch)
+
+
+def prefilled(prefiller: Prefiller, ids: Any, room: int, name: str) -> tuple[KVCache, int]:
+    """Prefill a text: its cache, and the tokens that were stored."""
+    done = prefiller.run(prefiller.match(ids), room, name)
+    return done.cache, done.reused_tokens
 
 
 def ids(count: int) -> Any:
@@ -80,13 +88,13 @@ def test_what_is_kept_is_what_a_cpu_keeps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     text = ids(2500)
-    expected, _ = open_readings().read(text, room, "a")
+    expected, _ = prefilled(open_readings(), text, room, "a")
     plain = files(cache_folder)
     monkeypatch.setenv("NSA_CACHE_DIR", str(tmp_path / "other"))
     take_apart(kind, monkeypatch)
-    fresh, read = open_readings().read(text, room, "a")
+    fresh, read = prefilled(open_readings(), text, room, "a")
     assert files(tmp_path / "other") == plain
-    again, reused = open_readings().read(text, room, "a")
+    again, reused = prefilled(open_readings(), text, room, "a")
     assert (read, reused) == (0, 2500)
     for cache in (fresh, again):
         assert_same(cache, expected)
@@ -95,11 +103,11 @@ def test_what_is_kept_is_what_a_cpu_keeps(
 
 @pytest.mark.usefixtures("apart")
 def test_an_answer_does_not_change_what_is_kept(open_readings: Any) -> None:
-    cache, _ = open_readings().read(ids(300), 50, "a")
+    cache, _ = prefilled(open_readings(), ids(300), 50, "a")
     before = torch.stack(cache.keys)[..., :300, :]
     for keys in cache.keys:
         keys.fill_(7)
-    again, reused = open_readings().read(ids(300), 50, "a")
+    again, reused = prefilled(open_readings(), ids(300), 50, "a")
     assert reused == 300
     assert torch.equal(torch.stack(again.keys)[..., :300, :], before)
 
@@ -107,10 +115,11 @@ def test_an_answer_does_not_change_what_is_kept(open_readings: Any) -> None:
 @pytest.mark.usefixtures("apart")
 def test_a_grown_text_reads_only_what_is_new(open_readings: Any) -> None:
     text = ids(2200)
-    open_readings().read(text[:1500], 50, "a")
-    cache, reused = open_readings().read(text, 50, "a")
+    prefilled(open_readings(), text[:1500], 50, "a")
+    cache, reused = prefilled(open_readings(), text, 50, "a")
     assert reused == 1500 // 64 * 64
-    assert_same(cache, open_readings()._in_memory(text, 50, "a"))
+    fresh = replace(open_readings(), store=None)
+    assert_same(cache, prefilled(fresh, text, 50, "a")[0])
 
 
 @pytest.mark.usefixtures("apart")
@@ -127,9 +136,9 @@ def test_what_was_read_before_an_error_is_kept(
 
     monkeypatch.setattr(prefill, "prefill", failing)
     with pytest.raises(ZeroDivisionError):
-        open_readings().read(text, 50, "a")
+        prefilled(open_readings(), text, 50, "a")
     monkeypatch.setattr(prefill, "prefill", quick)
-    assert open_readings().read(text, 50, "a")[1] == 2048
+    assert prefilled(open_readings(), text, 50, "a")[1] == 2048
 
 
 @pytest.mark.usefixtures("apart")
@@ -147,11 +156,11 @@ def test_a_disk_that_fails_is_told_and_nothing_wrong_is_kept(
         commit(store, stored, cache, start)
 
     monkeypatch.setattr(KVStore, "commit", failing)
-    cache, reused = open_readings().read(text, 50, "a")
+    cache, reused = prefilled(open_readings(), text, 50, "a")
     assert (cache.length, reused) == (3500, 0)
     assert starts == [0, 1024]
     monkeypatch.setattr(KVStore, "commit", commit)
-    again, reused = open_readings().read(text, 50, "a")
+    again, reused = prefilled(open_readings(), text, 50, "a")
     assert reused == 1024
     assert_same(again, cache)
 
@@ -180,8 +189,9 @@ def test_a_device_keeps_and_takes_up_what_it_read(
     text = ids(5000)
     results = []
     for _ in range(2):
-        readings = Prefiller.open(model, "w", "t", options, lambda _: None)
-        results.append(readings.read(text, 50, "a"))
+        store = open_store(model.config, model.dtype, "w", "t", options)
+        readings = Prefiller(model=model, store=store, emit=lambda _: None)
+        results.append(prefilled(readings, text, 50, "a"))
     plain = KVCache(model.config, 5050, dtype=model.dtype, device=model.layer_devices)
     list(generate.prefill(model, text, plain))
     assert [reused for _, reused in results] == [0, 5000]

@@ -25,11 +25,11 @@ def test_steps_are_said(nsa: Run, text_file: Path, flag: str, tiny_model: Path) 
     _, plain, silent = nsa("ask", str(text_file), "Who?", "--no-store")
     code, out, err = nsa("ask", str(text_file), "Who?", "--no-store", flag)
     assert (code, out) == (0, plain)
-    assert "looked at" not in silent
+    assert "passage at" not in silent
     assert f"nsa: {tiny_model} lies in {tiny_model}" in err
     assert f"nsa: {text_file}: {len(text_file.read_text()):,} characters in 1 pieces" in err
     assert "of them kept before; model loaded in" in err
-    assert f"nsa: looked at {text_file}, line" in err
+    assert f"nsa: passage at {text_file}, line" in err
     assert "tokens of answer, the first after" in err
 
 

@@ -21,7 +21,6 @@ from starlette.testclient import TestClient
 import nsa_cli.kv_store.prefill
 from nsa_cli.config.options import Options
 from nsa_cli.events import AnswerText
-from nsa_cli.serve import scheduler as working
 from nsa_cli.serve.documents import DocumentStore
 from nsa_cli.serve.routes import Server
 from nsa_cli.serve.scheduler import Scheduler
@@ -362,19 +361,19 @@ def test_who_goes_away_stops_the_answer(
     ended: list[str] = []
     stopped = threading.Event()
 
-    def endless(self: Scheduler, *_: Any) -> Any:
+    def endless(*_: Any) -> Any:
         try:
             for _ in range(3000):
-                self._emit(AnswerText(text="word "))
+                yield AnswerText(text="word ")
                 said.release()
                 time.sleep(0.02)
             ended.append("said all")
-        except working._Stopped:
+        except GeneratorExit:
             stopped.set()
             raise
         raise NsaError("nobody stopped it")
 
-    monkeypatch.setattr(Scheduler, "_answer", endless)
+    monkeypatch.setattr("nsa_cli.engine.answer.answer_steps", endless)
     address = listen()
     address = address.removeprefix("http://")
     host, port = address.split(":")
