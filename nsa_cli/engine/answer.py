@@ -123,7 +123,7 @@ def _stats(opened: OpenDocument, question: TokenizedQuestion, generated: Generat
     return Stats(
         document_tokens=opened.tokens,
         reused_tokens=opened.reused_tokens,
-        question_tokens=len(question),
+        question_tokens=len(question.ids),
         answer_tokens=generated.tokens,
         load_seconds=round(opened.load_seconds, 3),
         prefill_seconds=round(opened.prefill_seconds, 3),

@@ -100,13 +100,13 @@ def test_going_on_does_nothing_twice(
     assert "--resume" in err
     assert out.read_bytes() == before
     asked = []
-    real = __import__("nsa_cli.engine.engine", fromlist=["Desk"]).Desk.answers
+    real = __import__("nsa_cli.engine.engine", fromlist=["Engine"]).Engine.ask
 
     def counted(self: Any, sources: Any, *more: Any) -> Any:
         asked.append(Path(sources[0].name).name)
         return real(self, sources, *more)
 
-    monkeypatch.setattr("nsa_cli.engine.engine.Desk.answers", counted)
+    monkeypatch.setattr("nsa_cli.engine.engine.Engine.ask", counted)
     assert nsa(*arguments, "--resume")[0] == 5
     assert asked == ["broken.pdf"]  # a failure is tried again
     assert out.read_bytes() == before
@@ -170,7 +170,7 @@ def test_what_nobody_expected_is_a_row_too(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("nsa_cli.engine.open_document.OpenDocument.answer", broken)
+    monkeypatch.setattr("nsa_cli.engine.answer.answer", broken)
     code, out, err = nsa("batch", str(folder / "0.txt"), "-a", "Who?")
     assert code == 5
     assert json.loads(out)["error"]["message"] == "ZeroDivisionError: oh"
