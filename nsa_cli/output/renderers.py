@@ -213,7 +213,8 @@ class HumanRenderer:
         if self._begun:
             sys.stdout.write("\n")
             sys.stdout.flush()
-        hint = f". {error.hint[0].upper()}{error.hint[1:]}" if error.hint else ""
+        stop = "" if error.message.endswith("?") else "."
+        hint = f"{stop} {error.hint[0].upper()}{error.hint[1:]}" if error.hint else ""
         hint += "" if not hint or hint.endswith(("?", "!", ".")) else "."
         self._status.console.print(
             f"nsa: {printable(error.message + hint)}", markup=False, soft_wrap=True, style="red"

@@ -75,3 +75,9 @@ def test_help_reads_no_settings(nsa: Run, monkeypatch: pytest.MonkeyPatch) -> No
 def test_help_shows_the_programs_defaults(nsa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NSA_MAX_TOKENS", "9")
     assert "[default: 256" in nsa("ask", "--help", model=None)[1]
+
+
+def test_a_question_takes_no_period(nsa: Run) -> None:
+    code, _, err = nsa("cache", "rm")
+    message = "nsa: which readings? Give an id from `nsa cache list`, or --all.\n"
+    assert (code, err) == (2, message)
