@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -46,8 +46,7 @@ _WINDOWS = 4
 """Windows of the loss for each length, without `--limit`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Output:
+class _Output(NamedTuple):
     """Where and how results are shown."""
 
     out: Path | None

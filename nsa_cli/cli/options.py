@@ -90,7 +90,7 @@ AnswerBlocks = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SharedOptions:
     """All options that `takes` can add to a command, each with its declaration and default."""
 
@@ -201,45 +201,60 @@ WEIGHTS = ("device", "quantize", "memory", "adapter", "no_adapter")
 MODEL = ("model", "store", "cache_limit", *WEIGHTS)
 
 
-_PARAMETERS = {
-    each.name: inspect.Parameter(
-        each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=annotation
-    )
-    for each, annotation in zip(
-        fields(SharedOptions),
-        get_type_hints(SharedOptions, include_extras=True).values(),
-        strict=True,
-    )
-}
+class _WithOptions:
+    """A command whose signature has shared options in place of `opts`.
+
+    Args:
+        command: The command's function.
+        defaults: The default of each shared option that it takes, by name.
+    """
+
+    def __init__(self, command: Callable[..., None], defaults: dict[str, Any]) -> None:
+        functools.update_wrapper(self, command)
+        self.__annotations__ = {}
+        self._command = command
+        self._defaults = defaults
+
+    @functools.cached_property
+    def __signature__(self) -> inspect.Signature:
+        """The signature that Typer reads when the program starts."""
+        own = inspect.signature(self._command, eval_str=True)
+        hints = _hints()
+        added = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name]
+            )
+            for name, default in self._defaults.items()
+        ]
+        kept = [each for name, each in own.parameters.items() if name != "opts"]
+        return own.replace(parameters=[*kept, *added])
+
+    def __call__(self, **given: Any) -> None:
+        """Run the command."""
+        shared = SharedOptions(**{name: given.pop(name) for name in self._defaults})
+        self._command(**given, opts=shared.options())
 
 
-def takes(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(SharedOptions, include_extras=True)
+
+
+def takes(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], _WithOptions]:
     """Give a command some shared options, handed to its parameter `opts` as `Options`.
 
     Args:
         names: Fields of `SharedOptions`; every other field has its default.
         defaults: Defaults of this command that differ, by name.
     """
-    assert _PARAMETERS.keys() >= {*names, *defaults}, "a field of SharedOptions is misspelled"
-    added = [
-        each.replace(default=defaults.get(name, each.default))
-        for name, each in _PARAMETERS.items()
+    known = {each.name: each.default for each in fields(SharedOptions)}
+    assert known.keys() >= {*names, *defaults}, "a field of SharedOptions is misspelled"
+    taken = {
+        name: defaults.get(name, default)
+        for name, default in known.items()
         if name in names or name in defaults
-    ]
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True)
-        kept = [each for name, each in own.parameters.items() if name != "opts"]
-
-        @functools.wraps(command)
-        def run(**given: Any) -> None:
-            shared = SharedOptions(**{each.name: given.pop(each.name) for each in added})
-            command(**given, opts=shared.options())
-
-        vars(run)["__signature__"] = own.replace(parameters=[*kept, *added])
-        return run
-
-    return decorate
+    }
+    return lambda command: _WithOptions(command, taken)
 
 
 def with_template(

@@ -1,4 +1,4 @@
-"""The options that say how documents are read and questions answered."""
+"""Options for reading documents and answering questions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOTHING = {_CHANGES: "nothing"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How documents are read and questions answered.
+    """Options for reading documents and answering questions.
 
     A new field joins the keys of the document cache and the answer cache, unless its metadata
     declares that it changes the answer alone, or nothing that is cached.
