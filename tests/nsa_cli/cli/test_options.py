@@ -11,6 +11,7 @@ import typer
 from nsa_cli.cli import options, values
 from nsa_cli.cli.app import app
 from nsa_cli.config.options import Options
+from nsa_cli.config.settings import DEFINITIONS
 from nsa_models.errors import UsageError
 from nsa_models.model_folder import SHIPPED
 
@@ -48,6 +49,18 @@ def test_every_option_says_what_it_does_and_what_to_type() -> None:
             assert option.help, (name, option.name)
             switch = getattr(option, "is_flag", False)
             assert switch or option.metavar, (name, option.name)
+
+
+def test_every_setting_is_an_option() -> None:
+    params = {
+        option.name: option
+        for name in ("find", "summarize", "ask")
+        for option in commands()[name].params
+    }
+    for name, definition in DEFINITIONS.items():
+        assert name in params
+        if definition.choices:
+            assert params[name].metavar == "|".join(definition.choices)
 
 
 def test_help_shows_panels_in_order(nsa: Any) -> None:
