@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nsa_models.paths import atomic_write
+
 
 def path_of(folder: Path, facts: Sequence[Any]) -> Path:
     """Return the file in a folder that belongs to a key."""
@@ -42,16 +44,11 @@ def write(path: Path, body: dict[str, Any], *, most: int, most_bytes: int = 2**6
         most: Files to keep in the folder.
         most_bytes: Bytes to keep in the folder.
     """
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError, ValueError):  # ValueError: a name that is not UTF-8
         text = json.dumps({**body, "checksum": _checksum(body)}, ensure_ascii=False)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            partial.write_text(text, encoding="utf-8")
         _evict(path.parent, most, most_bytes)
-    except (OSError, ValueError):  # ValueError: a name that is not UTF-8
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _checksum(body: dict[str, Any]) -> str:

@@ -53,20 +53,30 @@ def bench_read_command(
     values.check_choice("--device", device, DEVICES)
     values.check_choice("--quantize", quantize, QUANTIZATIONS)
     wanted = values.numbers("--lengths", lengths)
-    from nsa_cli.benchmarks.prefill import ATTENTIONS, bench_read, print_table, save_plot, show_row
+    from nsa_cli.benchmarks.prefill import (
+        ATTENTIONS,
+        PrefillSettings,
+        bench_read,
+        print_table,
+        save_plot,
+        show_row,
+    )
+    from nsa_cli.output.plots import check_plot
 
     attentions = None if attention is None else [x.strip() for x in attention.split(",")]
     for name in attentions or ():
         values.check_choice("--attention", name, ATTENTIONS)
     if random_weights and quantize is not None:
         raise UsageError("--random-weights conflicts with --quantize", hint="use one of them")
-    result = bench_read(
-        *(wanted, model, device, show_row, quantize),
-        attentions=attentions,
+    check_plot(plot)
+    settings = PrefillSettings(
+        model=model,
+        device=device,
+        quantization=quantize,
         random_weights=random_weights,
         answer_blocks=answer_blocks,
-        time_limit=time_limit,
     )
+    result = bench_read(wanted, settings, show_row, attentions=attentions, time_limit=time_limit)
     if plot is not None:
         save_plot(result, plot)
     if json:

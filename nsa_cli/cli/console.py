@@ -77,11 +77,11 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         NsaError: If the file cannot be written.
     """
-    partial = path.with_name(f"{path.name}.part")
+    from nsa_models.paths import atomic_write
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise NsaError(
             f"{path} cannot be written: {error.strerror or error}",

@@ -15,6 +15,7 @@ import typer
 
 from nsa_cli import __version__
 from nsa_cli.cli import console, options
+from nsa_cli.system import available_memory_bytes
 from nsa_models.errors import NsaError
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
 
@@ -148,7 +149,7 @@ def _kernels() -> Finding:
 
 
 def _memory() -> Finding:
-    free = _free_memory()
+    free = available_memory_bytes()
     if free is None:
         return Finding(what="memory", state="ok", found="unknown on this system")
     found = f"{free / 1e9:.1f} GB free"
@@ -162,22 +163,8 @@ def _memory() -> Finding:
     return Finding(what="memory", state="ok", found=found)
 
 
-def _free_memory() -> int | None:
-    """Return the memory that programs can take, in bytes, or None if unknown."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    names = getattr(os, "sysconf_names", {})
-    if "SC_AVPHYS_PAGES" in names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
-
-
 def _model() -> Finding:
-    from nsa_models.paths import models_folder
+    from nsa_models.paths import imported_name, models_folder
 
     name = _named("model") or DEFAULT_MODEL
     entry = MODELS.get(name)
@@ -196,7 +183,7 @@ def _model() -> Finding:
             found=f"{name} is not on this machine; it will be fetched from the Hugging Face hub",
             remedy="see `nsa models list` for known models",
         )
-    if any(models_folder().glob(f"{name}-{entry.sha256[:12]}-*/config.json")):
+    if any(models_folder().glob(f"{imported_name(name, entry.sha256)}-*/config.json")):
         return Finding(what="model", state="ok", found=f"{name} is on this machine")
     return Finding(
         what="model",

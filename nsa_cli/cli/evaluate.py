@@ -141,7 +141,7 @@ def evaluate(
 
     check_plot(plot)
     if out is not None and not out.parent.is_dir():
-        raise UsageError(f"no folder {out.parent}", hint="create it, or name another file")
+        raise UsageError(f"folder {out.parent} does not exist", hint="create it first")
     ways = [
         replace(opts, model=name, dense=kind == "dense", store=False, cache_limit_bytes=0)
         for name in dict.fromkeys(model or [DEFAULT_MODEL])

@@ -76,14 +76,16 @@ def show_command(
         path = find(name, own)
         checkpoint = describe(path)
         if json:
-            console.print_json({**_alias_facts(name, path), "checkpoint": asdict(checkpoint)})
+            console.print_json(
+                {**_alias_facts(name, path), "checkpoint": _checkpoint_facts(checkpoint)}
+            )
             return
         console.print_rows((), [("name", name), ("at", str(path)), *_rows(checkpoint)])
         return
     here = _paths(entry)
     found = _described(here)
     if json:
-        described = None if found is None else asdict(found)
+        described = None if found is None else _checkpoint_facts(found)
         console.print_json({**_facts(entry), "checkpoint": described})
         return
     table: list[tuple[str, str]] = [
@@ -216,11 +218,11 @@ def rm_command(name: Name, force: options.Force = False) -> None:
 
 def _paths(entry: ModelEntry) -> list[Path]:
     """Return a model's file and converted folders on this machine."""
-    from nsa_models.paths import models_folder
+    from nsa_models.paths import imported_name, models_folder
 
     folder = models_folder()
     file = folder / f"{entry.name}.gguf"
-    folders = folder.glob(f"{entry.name}-{entry.sha256[:12]}-*")
+    folders = folder.glob(f"{imported_name(entry.name, entry.sha256)}-*")
     return [*([file] if file.is_file() else []), *(path for path in folders if path.is_dir())]
 
 
@@ -247,6 +249,15 @@ def _megabytes(size: int) -> str:
 
 def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.2f}"
+
+
+def _checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    from nsa_models.configuration.config import attention_fields
+
+    return asdict(checkpoint) | {
+        "reading": attention_fields(checkpoint.reading),
+        "answering": attention_fields(checkpoint.answering),
+    }
 
 
 def _alias_facts(name: str, path: Path) -> dict[str, Any]:

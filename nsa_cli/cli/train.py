@@ -77,15 +77,16 @@ def train_command(
             hint="install it with `pip install 'nsa[train]'`",
         ) from error
     from nsa_cli.output.plots import check_plot
-    from nsa_cli.training.examples import load_material
+    from nsa_cli.training.examples import load_training_data
     from nsa_cli.training.log import save_plot
-    from nsa_cli.training.train import Training, kinds_of, train
+    from nsa_cli.training.plan import TrainingPlan, parse_phi_shapes
+    from nsa_cli.training.train import train
     from nsa_models.hub.resolve import resolve_model
 
     check_plot(plot)
-    plan = Training(
+    plan = TrainingPlan(
         out=out,
-        kinds=kinds_of(phi.split(",")),
+        phi_shapes=parse_phi_shapes(phi.split(",")),
         hidden=hidden,
         lengths=tuple(values.numbers("--lengths", lengths)),
         attention=attention,
@@ -98,8 +99,8 @@ def train_command(
         seed=seed,
         device=device,
     )
-    material = load_material(questions, texts or [])
+    data = load_training_data(questions, texts or [])
     where = resolve_model(model, on_progress=lambda *_: None, on_note=lambda _: None, adapter=None)
-    train(where, material, plan)
+    train(where, data, plan)
     if plot is not None:
         save_plot(out, plot)

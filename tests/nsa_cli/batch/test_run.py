@@ -198,7 +198,7 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     for kind in FORMATS:
         path = tmp_path / f"x.{kind}"
         path.write_text("precious, text\nof mine\n")
-        with pytest.raises(UsageError, match="holds something else"):
+        with pytest.raises(UsageError, match="is not a result file"):
             ResultFile(path, kind, resume=True)
         assert path.read_text() == "precious, text\nof mine\n"
 
