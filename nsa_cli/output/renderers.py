@@ -225,7 +225,8 @@ class HumanRenderer(Renderer):
         if self._begun:
             sys.stdout.write("\n")
             sys.stdout.flush()
-        hint = f". {advice[0].upper()}{advice[1:]}" if (advice := hint_for(error)) else ""
+        stop = "" if error.message.endswith("?") else "."
+        hint = f"{stop} {advice[0].upper()}{advice[1:]}" if (advice := hint_for(error)) else ""
         hint += "" if not hint or hint.endswith(("?", "!", ".")) else "."
         self._status.console.print(
             f"nsa: {printable(error.message + hint)}", markup=False, soft_wrap=True, style="red"

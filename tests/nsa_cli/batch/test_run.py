@@ -180,11 +180,11 @@ def test_what_nobody_expected_is_a_row_too(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("docs",), "nothing is asked"),
+        (("docs",), "no question"),
         (("docs", "-a", " "), "the question is empty"),
-        (("docs", "-a", "x", "--format", "xml"), "--format is 'xml'"),
+        (("docs", "-a", "x", "--format", "xml"), "invalid value for --format: 'xml'"),
         (("docs", "-a", "x", "--resume"), "--resume needs --out"),
-        (("-", "-a", "x"), "- is no document of a batch"),
+        (("-", "-a", "x"), "nsa batch does not read standard input"),
         (("-a", "x"), "no document is named"),
     ],
 )

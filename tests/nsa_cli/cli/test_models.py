@@ -134,7 +134,7 @@ def test_where_there_is_nothing(nsa: Run, tmp_path: Path) -> None:
     for name in (str(tmp_path / "nowhere"), str(tmp_path), "no-such-model"):
         code, out, err = nsa("models", "show", name)
         assert (code, out) == (1, "")
-        assert any(why in err for why in ("no model at", "is not a model", "unknown model"))
+        assert any(words in err for words in ("no model at", "is not a model", "unknown model"))
 
 
 def test_a_hub_id_needs_a_network(nsa: Run) -> None:
