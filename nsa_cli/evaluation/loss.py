@@ -14,7 +14,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import parse_document, read_source
 from nsa_cli.evaluation.runner import attention_of
 from nsa_cli.events import BatchProgress, Event, Note, Progress
-from nsa_models.errors import UnreadableError, UsageError
+from nsa_models.errors import DataError, UsageError
 from nsa_models.tasks.questions import read_lines
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def load_texts(path: str) -> list[str]:
     texts = [row.get("text") if isinstance(row, dict) else None for row in rows]
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):
-            raise UnreadableError(
+            raise DataError(
                 f"{path}, line {number}, has no text",
                 hint='write each line as {"text": …}',
                 code="broken",

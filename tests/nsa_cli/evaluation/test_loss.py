@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from nsa_cli.evaluation.loss import LossPlan, load_texts, overall, ranges, token_losses, windows
-from nsa_models.errors import UnreadableError, UsageError
+from nsa_models.errors import DataError, UsageError
 from nsa_models.weights.load import load_config, load_model
 
 Run = Callable[..., tuple[int, str, str]]
@@ -93,7 +93,7 @@ def test_texts_of_files(tmp_path: Path) -> None:
     assert load_texts(str(tmp_path / "b.jsonl.xz")) == ["One.", "Two."]
     assert load_texts(str(tmp_path / "c.txt")) == ["One.\nTwo.\n"]
     (tmp_path / "a.jsonl").write_text('{"text": "One."}\n{"title": "Two"}\n')
-    with pytest.raises(UnreadableError, match=r"line 2, has no text"):
+    with pytest.raises(DataError, match=r"line 2, has no text"):
         load_texts(str(tmp_path / "a.jsonl"))
 
 

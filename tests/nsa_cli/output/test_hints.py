@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import ast
-import re
 from pathlib import Path
 
 import pytest
 
-import nsa_kernels
 import nsa_models
 from nsa_cli.output.hints import HINTS, hint_for
 from nsa_models.errors import DoesNotFitError, ModelError, NsaError
-
-_PROGRAM = re.compile(
-    r"(?<![\w-])--[a-z]|\bnsa (ask|train|models|chat|find|batch|serve|eval|bench)\b"
-)
 
 
 def test_an_error_s_own_hint_comes_first() -> None:
@@ -30,18 +24,6 @@ def test_a_code_has_the_program_s_hint(code: str) -> None:
 def test_other_codes_have_none() -> None:
     assert hint_for(NsaError("x")) == ""
     assert "--model" in hint_for(DoesNotFitError("too large"))
-
-
-@pytest.mark.parametrize("package", [nsa_models, nsa_kernels])
-def test_libraries_name_no_command_and_no_option(package: object) -> None:
-    """In no string, docstrings included; pip's own options aside."""
-    [root] = package.__path__  # type: ignore[attr-defined]
-    for path in Path(root).rglob("*.py"):
-        if path.name == "pip_download.py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                assert not _PROGRAM.search(node.value), (path, node.value)
 
 
 def test_every_error_without_a_hint_has_the_program_s() -> None:
