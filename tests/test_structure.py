@@ -51,7 +51,7 @@ BANNED = (
     r"at hand",
     r"can be told",
     r"is gone from",
-    r"say which",
+    r"say which readings",
     r"is there already",
     r"is not had",
     r"for ever",

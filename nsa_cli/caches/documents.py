@@ -17,11 +17,11 @@ from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
 from nsa_models.paths import cache_root
 
-_FORMAT = 1
+_FORMAT = 2
 """Format version; bump when parsing output changes."""
 
 _KEY = ("pages", "ocr")
-"""Options in the key of format 1, in order."""
+"""Options in the key since format 1, in order."""
 
 _WORTH_SECONDS = 0.3
 """Parsing time from which a document is cached."""
@@ -29,7 +29,10 @@ _WORTH_SECONDS = 0.3
 _MOST, _MOST_BYTES = 10_000, 2**28
 """Documents to keep, and their bytes; the least recently used go first."""
 
-_READERS = ("pypdf", "pypdfium2", "python-docx", "python-pptx", "openpyxl")
+_READERS = (
+    *("pypdf", "pypdfium2", "python-docx", "python-pptx", "openpyxl", "lxml"),
+    *("charset-normalizer", "striprtf", "xlrd", "python-oxmsg"),
+)
 
 
 class DocumentCache:

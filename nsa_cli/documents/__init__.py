@@ -5,8 +5,9 @@ sources     files, folders, globs and standard input, as the user names them; wi
 load        one path or standard input, whatever it holds; `compressed` is read through
 pdf         pages of a PDF, with `hyphens` (broken words) and `word_gaps` (missing spaces); `ocr`
             for pages that are pictures
-formats     office files, books, web pages, notebooks, mails
-text        plain text in any encoding that can be told; `signatures` knows what is none
+formats     office files, books, web pages, notebooks, mails, tables, records, transcripts
+text        plain text in any encoding that can be told; `decoding` tells it, with `byte_forms`;
+            `signatures` knows what is no text
 document    the text and its pieces; a range of characters to a page and lines; put together by
             `build`; `pages` are ranges of them; `folding` takes lines out of a log that is too long
 """
