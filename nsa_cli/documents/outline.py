@@ -115,9 +115,9 @@ def _rising(found: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]
     last: list[tuple[int, str]] = []
     for each in found:
         number = each[2].split(" ", 1)[0]
-        order = [(int(p), "") if p.isdecimal() else (100, p) for p in number.split(".")]
-        if order > last and order[0][0] <= (last[0][0] if last else 0) + 3 + 100 * (
-            order[0][0] == 100
+        order = [(int(p), "") if p.isdecimal() else (_LETTER, p) for p in number.split(".")]
+        if order > last and order[0][0] <= (last[0][0] if last else 0) + 3 + _LETTER * (
+            order[0][0] == _LETTER
         ):
             kept.append(each)
             last = order

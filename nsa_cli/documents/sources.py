@@ -237,20 +237,20 @@ def parse_sources(
     on_page: Callable[[str, int, int], None] | None = None,
     on_note: Callable[[str], None],
 ) -> Document:
-    """Files that were read, as one document.
+    """Parse sources into one document.
 
     Args:
         sources: From `read_sources`.
-        name: Of all of them together.
-        password: Of encrypted PDFs.
-        pages: Those to read; all when None.
-        ocr: Languages in which pages without text are read from their pictures, or None.
-        hidden: Whether text that a reader does not see is read.
-        on_page: Called with a file's name, its pages done and in all.
-        on_note: Called with a line about each file of a folder that is left out, one for all empty.
+        name: Name of all of them together.
+        password: Password of encrypted PDFs.
+        pages: Pages to read; all when None.
+        ocr: Languages for optical character recognition of scanned pages, or None.
+        hidden: Whether to read text that a reader does not see.
+        on_page: Called with a file's name, its pages done and its pages in all.
+        on_note: Called with a line about each skipped file of a folder.
 
     Raises:
-        NsaError: If what the user named cannot be read, or nothing is left.
+        NsaError: If a source that the user named cannot be read, or none has text.
     """
     documents = []
     empty: list[str] = []
@@ -262,17 +262,16 @@ def parse_sources(
                 on_page(name, done, total)
 
         try:
-            documents.append(
-                parse_document(
-                    source.name,
-                    source.data,
-                    password=password,
-                    on_page=told,
-                    pages=pages,
-                    ocr=ocr,
-                    hidden=hidden,
-                )
+            parsed = parse_document(
+                source.name,
+                source.data,
+                password=password,
+                on_page=told,
+                pages=pages,
+                ocr=ocr,
+                hidden=hidden,
             )
+            documents.append(parsed)
         except (UnreadableError, DoesNotFitError, UsageError) as error:
             if source.named or len(sources) == 1:
                 raise

@@ -115,3 +115,12 @@ def as_broken(name: str, what: str) -> Iterator[None]:
             hint="get it again, or open it and save it anew",
             code="broken",
         ) from error
+
+
+def protected(name: str) -> UnreadableError:
+    """The error for an Office file that a password opens."""
+    return UnreadableError(
+        f"{name} is protected by a password",
+        hint="open it in its program and save a copy without the password",
+        code="encrypted",
+    )

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from nsa_cli.documents.document import Document
-from nsa_cli.documents.formats.archive import as_broken
+from nsa_cli.documents.formats.archive import as_broken, protected
 from nsa_cli.documents.missing import need
 from nsa_models.errors import UnreadableError
 
@@ -57,15 +57,6 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
         f"{name} looks like an old Microsoft Office file of an unknown kind",
         hint="save it as .docx, .xlsx or .pdf",
         code="binary",
-    )
-
-
-def protected(name: str) -> UnreadableError:
-    """The error for an Office file that a password opens."""
-    return UnreadableError(
-        f"{name} is protected by a password",
-        hint="open it in its program and save a copy without the password",
-        code="encrypted",
     )
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from nsa_cli.documents.build import Builder
 from nsa_cli.documents.document import Document
-from nsa_cli.documents.formats.archive import as_broken
-from nsa_cli.documents.formats.compound import protected
+from nsa_cli.documents.formats.archive import as_broken, protected
 from nsa_cli.documents.formats.left_out import LeftOut
 from nsa_cli.documents.formats.sheets import add_rows, number_text
 from nsa_cli.documents.formats.tables import Row

@@ -3,7 +3,7 @@
 Compressed keys are means of blocks that do not overlap, and these blocks are also the selection
 blocks. The present code of fla always selects the first block and the last two. Its first kernel,
 in fla-org/native-sparse-attention, always selected the query's own block only, and early layers
-had a head dim of 64 for any `head_dim`. A configuration does not say which version trained it.
+had a head dim of 64 for any `head_dim`. Configurations do not record the version of the code.
 
 Source: fla-org/flash-linear-attention, `fla/models/nsa`, `fla/layers/nsa.py`, `fla/ops/nsa`.
 """
