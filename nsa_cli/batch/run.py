@@ -5,17 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from nsa_cli.batch.result_file import ResultFile, ResultRow, key_of
 from nsa_cli.batch.work import Assignment, Pending, Work, rows_of
-from nsa_cli.config.options import Options
+from nsa_cli.config.options import Options, cache_key
 from nsa_cli.documents import find_sources
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import BatchProgress, Event, without_answers
 
 Results = Iterator[tuple[Pending, ResultRow | None]]
 """Each document with its rows as they arrive, then with None when it is done."""
+
+
+_KEY = (
+    *("model", "adapter", "device", "dense", "password", "pages", "ocr", "every_line", "yarn"),
+    *("system", "max_tokens", "temperature", "seed", "answer_blocks", "quantization"),
+    "memory_bytes",
+)
+"""Options in a run's digest since the first format of rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +112,9 @@ def _in_this_process(
 
 def _run(engine: Engine, work: Work) -> str:
     """Digest of the model and the options that affect answers."""
-    options = asdict(engine.options)
-    for name in ("store", "cache_limit_bytes"):
-        del options[name]
+    values = cache_key(engine.options, "answer", _KEY)
+    options = dict(zip(_KEY, values, strict=False))
+    for later in values[len(_KEY) :]:  # options that are newer than the rows' first format
+        options |= later
     facts = [engine.folder.fingerprint, options, work.length, work.focus]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]

@@ -107,6 +107,10 @@ class SharedOptions:
             READING,
         ),
     ] = None
+    hidden: Annotated[
+        bool,
+        option("--hidden", None, "Read hidden text, too: white, off the page, invisible.", READING),
+    ] = False
     every_line: Annotated[
         bool,
         option(
@@ -195,7 +199,7 @@ class SharedOptions:
         return Options(**{**passed, **mapped})
 
 
-DOCUMENTS = ("pages", "password", "ocr", "every_line")
+DOCUMENTS = ("pages", "password", "ocr", "hidden", "every_line")
 ANSWERS = ("max_tokens", "temperature", "seed", "system")
 WEIGHTS = ("device", "quantize", "memory", "adapter", "no_adapter")
 MODEL = ("model", "store", "cache_limit", *WEIGHTS)

@@ -36,6 +36,7 @@ class Options:
         password: Password of an encrypted PDF.
         pages: Pages to read, such as `10-40,55`; None for all.
         ocr: Tesseract languages for scanned pages; None to skip these pages.
+        hidden: Whether to read text that a reader does not see.
         every_line: Whether to read every line of a long log, however alike the lines are.
         yarn: Whether to extend the context by YaRN instead of reading in several windows.
         system: Instructions that replace the model's default instructions.
@@ -56,6 +57,7 @@ class Options:
     password: str | None = None
     pages: str | None = None
     ocr: str | None = None
+    hidden: bool = False
     every_line: bool = field(default=False, metadata=_ANSWER)
     yarn: bool = field(default=False, metadata=_ANSWER)
     system: str | None = field(default=None, metadata=_ANSWER)

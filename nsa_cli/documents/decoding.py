@@ -19,7 +19,7 @@ from nsa_cli.documents.signatures import identify
 from nsa_models.errors import UnreadableError
 
 _MOST_CONTROLS = 0.05
-"""A larger share of control bytes than this is no text; random bytes hold a tenth."""
+"""Maximum share of control bytes in text; random bytes have a tenth."""
 
 _MOST_FOREIGN = 0.3
 """In a Western European text fewer than this share of characters lie outside ASCII."""
@@ -111,7 +111,7 @@ def decode(data: bytes, name: str, declared: str | None = None) -> tuple[str, tu
         return text, (*told, guess)
     if western is None:
         raise UnreadableError(
-            f"{name} is neither UTF-8 nor another encoding that can be told",
+            f"{name} is neither UTF-8 nor another known encoding",
             hint=_convert_hint("ENCODING", name),
             code="encoding",
         )
@@ -219,7 +219,7 @@ def _checked(text: str, name: str, told: tuple[str, ...]) -> tuple[str, tuple[st
         return text, told
     data, nul = without_nul(text.encode("utf-8", "surrogatepass"))
     if b"\0" in data:
-        raise _binary(name, "contains NUL characters and is no text")
+        raise _binary(name, "contains NUL characters and is not text")
     return data.decode("utf-8", "surrogatepass"), (*told, *nul)
 
 
@@ -278,9 +278,9 @@ def _refuse_binary(data: bytes, name: str) -> None:
                 hint=_convert_hint(encoding, name),
                 code="encoding",
             )
-        raise _binary(name, "contains NUL bytes and is no text")
+        raise _binary(name, "contains NUL bytes and is not text")
     if controls > _MOST_CONTROLS * len(data):
-        raise _binary(name, "consists of control characters and is no text")
+        raise _binary(name, "consists of control characters and is not text")
 
 
 def _convert_hint(encoding: str, name: str) -> str:

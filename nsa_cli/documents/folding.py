@@ -25,7 +25,7 @@ _MOST_KINDS = 1 / 3
 """A text with more kinds than this share of its lines is no log, and is left whole."""
 
 _END_SHARE = 1 / 4
-"""Of the room, what the last lines take whatever their kind."""
+"""Share of the room that the last lines get, of any kind."""
 
 _TABLES = frozenset([".csv", ".tsv", ".tab"])
 _RECORDS = frozenset([".json", ".jsonl", ".ndjson", ".xml"])

@@ -1,4 +1,4 @@
-"""The files of a folder that a person would read: what git ignores and what is no text is left."""
+"""The files of a folder that a person would read: no ignored files, no binary files."""
 
 from __future__ import annotations
 

@@ -219,6 +219,7 @@ class Engine:
             password=self.options.password,
             pages=PageRanges.parse(pages) if pages is not None else None,
             ocr=self.options.ocr,
+            hidden=self.options.hidden,
             on_page=lambda source, done, total: self.emit(
                 Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
             ),

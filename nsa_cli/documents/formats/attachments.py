@@ -13,7 +13,7 @@ from nsa_models.errors import NsaError
 
 _MOST_NESTED = 5
 _SEEN = ("image/", "audio/", "video/", "font/")
-"""Kinds without text; their name in the mail tells all that can be told."""
+"""Kinds without text; the mail gives their names."""
 
 _SIGNATURES = frozenset(
     [

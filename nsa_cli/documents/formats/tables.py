@@ -1,4 +1,4 @@
-"""Rows of a table with their header, so that a value can be told from its neighbours."""
+"""Rows of a table with their header, so that each value has its column's name."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class Story:
         return lines + (self._band("header") if self._sections else [])
 
     def _band(self, kind: str) -> list[str]:
-        """The headers or footers of the section at hand that were not read before."""
+        """Yield the headers or footers of the current section that were not read before."""
         lines: list[str] = []
         if not self._sections:
             return lines
