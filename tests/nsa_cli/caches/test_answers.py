@@ -115,6 +115,9 @@ OTHER_VALUES: dict[str, Any] = {
     "every_line": True,
     "yarn": True,
 }
+LATER_VALUES: dict[str, Any] = {"hidden": True}
+"""Options that joined the key after format 2 was defined."""
+
 NOT_IN_THE_KEY: dict[str, Any] = {
     "model": "n",
     "adapter": None,
@@ -142,11 +145,12 @@ def test_keys_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_option_is_in_the_key_unless_it_changes_no_answer() -> None:
-    paths = {name: make(**{name: value})._path for name, value in OTHER_VALUES.items()}
-    assert len({make()._path, *paths.values()}) == 1 + len(OTHER_VALUES)
+    values = {**OTHER_VALUES, **LATER_VALUES}
+    paths = {name: make(**{name: value})._path for name, value in values.items()}
+    assert len({make()._path, *paths.values()}) == 1 + len(values)
     for name, value in NOT_IN_THE_KEY.items():
         assert make(**{name: value})._path == make()._path
-    named = {*OTHER_VALUES, *NOT_IN_THE_KEY, "temperature"}
+    named = {*values, *NOT_IN_THE_KEY, "temperature"}
     assert named == {each.name for each in fields(Options)}
 
 
