@@ -59,22 +59,6 @@ def memory_limit(wanted: int | None) -> int:
     return wanted if wanted is not None else int(_SAFE_SHARE * free_memory_bytes())
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file's content in one step, so that a crash leaves the old or the new file.
-
-    Raises:
-        OSError: If the file cannot be written. The old file stays.
-    """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
-        raise
-
-
 def git_commit() -> str:
     """The commit of the running source tree, or `unknown`."""
     root = Path(__file__).parents[1]

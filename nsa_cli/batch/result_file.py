@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from nsa_cli.system import write_atomically
 from nsa_models.errors import NsaError, UsageError
+from nsa_models.paths import atomic_write
 
 FORMATS = ("jsonl", "csv")
 _YES: dict[Any, str] = {True: "yes", False: "no"}
@@ -107,7 +107,8 @@ class ResultFile:
         kept = {row.key: row for row in rows if row.error is None}
         complete = _text(kept.values(), self._format)
         if complete != text:
-            write_atomically(path, complete.encode())
+            with atomic_write(path) as partial:
+                partial.write_bytes(complete.encode())
         self._done = {key: row.sha256 for key, row in kept.items()}
         self._file = path.open("a", encoding="utf-8", newline="")
 
@@ -127,7 +128,8 @@ class ResultFile:
         self._file.close()
         text = self._path.read_text(encoding="utf-8")
         rows = [row for row in _read(text, self._format, self._path) if row.key != key]
-        write_atomically(self._path, _text(rows, self._format).encode())
+        with atomic_write(self._path) as partial:
+            partial.write_bytes(_text(rows, self._format).encode())
         self._file = self._path.open("a", encoding="utf-8", newline="")
 
     def add(self, row: ResultRow) -> None:

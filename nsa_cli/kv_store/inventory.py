@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from nsa_models.errors import UsageError
-from nsa_models.paths import readings_folder
+from nsa_models.paths import atomic_write, readings_folder
 
 if TYPE_CHECKING:
     from nsa_cli.documents import Document
@@ -56,15 +55,10 @@ def write_label(folder: Path, document: Document, model: str) -> None:
     """Write what a stored KV cache is of, for people; a full disk is ignored."""
     sources = list(dict.fromkeys(piece.source for piece in document.pieces))[:_MOST_SOURCES]
     about = {"name": document.name, "sources": sources, "model": model}
-    partial = folder / f"about.{os.getpid()}.tmp"
-    try:
-        if not folder.is_dir() or _json(folder / _ABOUT) == about:
-            return
-        partial.write_text(json.dumps(about))
-        partial.replace(folder / _ABOUT)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
+    with suppress(OSError):
+        if folder.is_dir() and _json(folder / _ABOUT) != about:
+            with atomic_write(folder / _ABOUT) as partial:
+                partial.write_text(json.dumps(about))
 
 
 def stored_entries() -> list[StoredEntry]:

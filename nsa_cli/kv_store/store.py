@@ -51,6 +51,7 @@ from nsa_cli.kv_store.integrity import (
 from nsa_cli.kv_store.inventory import disk_bytes, remove_folder
 from nsa_models.cache.kv_cache import KVCache, cache_shape
 from nsa_models.configuration.config import NSAConfig
+from nsa_models.paths import atomic_write
 
 FORMAT = 2
 
@@ -278,8 +279,8 @@ class KVStore:
                 "tokens": len(ids),
                 "dtype": str(self.dtype).removeprefix("torch."),
             }
-            (folder / "manifest.tmp").write_text(json.dumps(manifest, indent=1))
-            (folder / "manifest.tmp").replace(folder / "manifest.json")
+            with atomic_write(folder / "manifest.json") as partial:
+                partial.write_text(json.dumps(manifest, indent=1))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
