@@ -24,8 +24,8 @@ STDIN_NAME = "stdin"
 """How citations name standard input."""
 
 _PDF_MAGIC = b"%PDF-"
-_PDF_MAGIC_WITHIN = 1024
-"""Readers accept a PDF whose magic begins within this many bytes."""
+_PDF_MAGIC_WITHIN = 65_536
+"""Bytes within which the magic of a file named .pdf begins; mail gateways put some before it."""
 
 
 def load_document(
@@ -73,6 +73,7 @@ def parse_document(
     on_page: Callable[[int, int], None] | None = None,
     pages: PageRanges | None = None,
     ocr: str | None = None,
+    hidden: bool = False,
 ) -> Document:
     """Turn the bytes of a source into a document.
 
@@ -84,6 +85,7 @@ def parse_document(
         on_page: Called with the pages done and the pages in all, after each page of a PDF.
         pages: Those to read; all when None.
         ocr: Languages in which pages without text are read from their pictures, or None.
+        hidden: Whether text that a page does not show is read too.
 
     Raises:
         UnreadableError: The bytes cannot be read; its `code` says why.
@@ -93,7 +95,13 @@ def parse_document(
     if is_compressed(data):
         data, inside = decompress(data, name)
         document = parse_document(
-            inside, data, password=password, on_page=on_page, pages=pages, ocr=ocr
+            inside,
+            data,
+            password=password,
+            on_page=on_page,
+            pages=pages,
+            ocr=ocr,
+            hidden=hidden,
         )
         pieces = tuple(replace(piece, source=name) for piece in document.pieces)
         return replace(document, name=name, pieces=pieces)
@@ -103,7 +111,15 @@ def parse_document(
     if data and (named_pdf or data.lstrip()[: len(_PDF_MAGIC)] == _PDF_MAGIC):
         from nsa_cli.documents.pdf import read_pdf  # pypdf takes a while to import
 
-        return read_pdf(data, name, password=password, on_page=on_page, pages=pages, ocr=ocr)
+        return read_pdf(
+            data,
+            name,
+            password=password,
+            on_page=on_page,
+            pages=pages,
+            ocr=ocr,
+            hidden=hidden,
+        )
     found = read_format(data, name)
     if found is None and len(data) > MOST_BYTES:
         raise too_large(name, "holds more than 512 MB of text")

@@ -1,0 +1,156 @@
+"""Text that a page holds and does not show."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pypdfium2.raw as pdfium_c
+
+from nsa_cli.documents.pdf.glyphs import Run
+
+_SCAN_SHARE = 0.5
+"""Share of the page that images cover, from which invisible text is the text of a scan."""
+
+_PIXELS_PER_POINT = 1.5
+_MOST_PIXELS = 8_000_000
+_CONTRAST = 16
+"""Steps of gray, of 255, by which text must differ from its background to be seen."""
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, right, top in points."""
+
+
+@dataclass(slots=True)
+class Hidden:
+    """The hidden text of one page.
+
+    Attributes:
+        runs: What is hidden.
+        words: How many words each reason hides.
+    """
+
+    runs: set[int]
+    words: Counter[str]
+
+
+def find_hidden(page: Any, runs: Sequence[Run], bounds: Box) -> Hidden:
+    """The runs that a reader of the page does not see.
+
+    These are runs off the page, runs too small to read, invisible runs unless an image of the
+    page lies over them (a searchable scan), and runs whose color is that of their background.
+
+    Args:
+        page: PDFium's handle of the page.
+        runs: Of the page.
+        bounds: What is shown of the page.
+    """
+    hidden = Hidden(set(), Counter())
+    pale = [run for run in runs if run.style.suspect == "pale"]
+    unseen = _unseen(page, pale, bounds) if pale else set()
+    scan: bool | None = None
+    for run in runs:
+        reason = ""
+        suspect = run.style.suspect
+        if _is_outside(run.box, bounds):
+            reason = "off the page"
+        elif suspect == "tiny":
+            reason = "too small to read"
+        elif suspect == "invisible":
+            if scan is None:
+                scan = _image_share(page, bounds) >= _SCAN_SHARE
+            reason = "" if scan else "invisible"
+        elif id(run) in unseen:
+            reason = "in the color of its background"
+        words = len(run.string().split()) if reason else 0
+        if words:
+            hidden.runs.add(id(run))
+            hidden.words[reason] += words
+    return hidden
+
+
+def _is_outside(box: Box, bounds: Box) -> bool:
+    across, up = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return not (bounds[0] <= across <= bounds[2] and bounds[1] <= up <= bounds[3])
+
+
+def _image_share(page: Any, bounds: Box) -> float:
+    """The share of the page that images cover, at most; where they overlap, both count."""
+    area = 0.0
+    sides = [ctypes.c_float() for _ in range(4)]
+    for index in range(pdfium_c.FPDFPage_CountObjects(page)):
+        item = pdfium_c.FPDFPage_GetObject(page, index)
+        if _has_image(item) and pdfium_c.FPDFPageObj_GetBounds(item, *sides):
+            left, bottom, right, top = (side.value for side in sides)
+            width = min(right, bounds[2]) - max(left, bounds[0])
+            height = min(top, bounds[3]) - max(bottom, bounds[1])
+            area += max(0.0, width) * max(0.0, height)
+    return area / max(1.0, (bounds[2] - bounds[0]) * (bounds[3] - bounds[1]))
+
+
+def _has_image(item: Any, depth: int = 0) -> bool:
+    kind = pdfium_c.FPDFPageObj_GetType(item)
+    if kind != pdfium_c.FPDF_PAGEOBJ_FORM or depth > 10:
+        return bool(kind == pdfium_c.FPDF_PAGEOBJ_IMAGE)
+    count = max(0, pdfium_c.FPDFFormObj_CountObjects(item))
+    return any(
+        _has_image(pdfium_c.FPDFFormObj_GetObject(item, index), depth + 1) for index in range(count)
+    )
+
+
+def _unseen(page: Any, runs: Sequence[Run], bounds: Box) -> set[int]:
+    """Those of some pale runs that look on the rendered page as if they were not there."""
+    width, height = bounds[2] - bounds[0], bounds[3] - bounds[1]
+    scale = min(_PIXELS_PER_POINT, (_MOST_PIXELS / max(1.0, width * height)) ** 0.5)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    with_text = _rendered(page, size)
+    pointers = {ctypes.addressof(run.style.pointer.contents): run.style.pointer for run in runs}
+    for pointer in pointers.values():
+        pdfium_c.FPDFPageObj_SetIsActive(pointer, False)
+    without = _rendered(page, size)
+    for pointer in pointers.values():
+        pdfium_c.FPDFPageObj_SetIsActive(pointer, True)
+    found = set()
+    for run in runs:
+        left, top, right, bottom = _pixels(run.box, bounds, size)
+        differs = any(
+            max(map(abs, map(int.__sub__, one[left:right], other[left:right])), default=0)
+            > _CONTRAST
+            for one, other in zip(with_text[top:bottom], without[top:bottom], strict=True)
+        )
+        if not differs:
+            found.add(id(run))
+    return found
+
+
+def _pixels(box: Box, bounds: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a box in pixels of the unrotated page."""
+    across = size[0] / max(1e-6, bounds[2] - bounds[0])
+    down = size[1] / max(1e-6, bounds[3] - bounds[1])
+    return (
+        max(0, int((box[0] - bounds[0]) * across)),
+        max(0, int((bounds[3] - box[3]) * down)),
+        max(0, int((box[2] - bounds[0]) * across) + 1),
+        max(0, int((bounds[3] - box[1]) * down) + 1),
+    )
+
+
+def _rendered(page: Any, size: tuple[int, int]) -> list[bytes]:
+    """Rows of gray pixels of the page, not rotated."""
+    width, height = size
+    bitmap = pdfium_c.FPDFBitmap_CreateEx(width, height, pdfium_c.FPDFBitmap_Gray, None, 0)
+    try:
+        pdfium_c.FPDFBitmap_FillRect(bitmap, 0, 0, width, height, 0xFFFFFFFF)
+        undo = (4 - pdfium_c.FPDFPage_GetRotation(page)) % 4
+        pdfium_c.FPDF_RenderPageBitmap(bitmap, page, 0, 0, width, height, undo, 0)
+        stride = pdfium_c.FPDFBitmap_GetStride(bitmap)
+        start = ctypes.cast(
+            pdfium_c.FPDFBitmap_GetBuffer(bitmap), ctypes.POINTER(ctypes.c_ubyte * (stride * height))
+        )
+        data = bytes(start.contents)
+    finally:
+        pdfium_c.FPDFBitmap_Destroy(bitmap)
+    return [data[row * stride : row * stride + width] for row in range(height)]

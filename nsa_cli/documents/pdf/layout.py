@@ -1,0 +1,271 @@
+"""The runs of a page become lines in reading order."""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from nsa_cli.documents.pdf.glyphs import Run
+
+_SAME_LINE = 0.4
+"""Runs whose baselines differ by less than this share of the font size are on one line."""
+
+_RAISED = 0.6
+"""The same for runs of another font size: exponents, indices, marks of footnotes."""
+
+_NEARLY = 0.15
+"""Share of the font size by which the edges of a repeated draw may differ."""
+
+_FEWEST_ROWS = 3
+"""Rows that two columns of prose drawn across one another have at least."""
+
+_WRAPPED = 0.4
+"""Share of lines that begin with a small letter, from which a column is prose and no table."""
+
+Line = list[Run]
+"""Runs on one baseline, in reading order."""
+
+
+def page_text(runs: Sequence[Run]) -> str:
+    """The text of a page, line by line in reading order.
+
+    The order is that of the file, with these exceptions: runs on one baseline are one line, from
+    left to right; columns of prose that are drawn line by line across one another are read one
+    after the other; what annotations draw stands at its place; repeated draws are read once.
+    """
+    kept = [run for run in _without_repeats(runs) if run.text]
+    lines = _in_columns(_lines(run for run in kept if not run.style.annotation))
+    for line in _lines(run for run in kept if run.style.annotation):
+        _insert(lines, line)
+    return "\n".join(" ".join(text for run in line if (text := _spelled(run))) for line in lines)
+
+
+def _without_repeats(runs: Sequence[Run]) -> list[Run]:
+    """Leave out runs that are drawn where their text already stands."""
+    kept: list[Run] = []
+    rows: dict[int, list[Run]] = defaultdict(list)
+    for run in runs:
+        size = run.style.size
+        row = round(run.base)
+        near = _NEARLY * size
+        text = run.string()
+        if not any(
+            other.style.direction == run.style.direction
+            and abs(other.base - run.base) < 2 * near
+            and other.left - near <= run.left
+            and run.right <= other.right + near
+            and _stands_in(text, run, other, near)
+            for beside in (row - 1, row, row + 1)
+            for other in rows[beside]
+        ):
+            rows[row].append(run)
+            kept.append(run)
+    return kept
+
+
+def _stands_in(text: str, run: Run, other: Run, near: float) -> bool:
+    """Whether another run has the text of a run at the same place."""
+    whole = other.string()
+    at = whole.find(text)
+    while at >= 0:
+        if abs(other.lefts[at] - run.left) < near:
+            return True
+        at = whole.find(text, at + 1)
+    return False
+
+
+def _lines(runs: Iterable[Run]) -> list[Line]:
+    """Put runs that follow one another on a baseline on one line."""
+    lines: list[Line] = []
+    for run in runs:
+        if lines and _join(lines[-1], run):
+            continue
+        lines.append([run])
+    return lines
+
+
+def _join(line: Line, run: Run) -> bool:
+    """Add a run to a line if it stands there; False if it does not."""
+    largest = max((each.style.size for each in line), default=0.0)
+    size = max(run.style.size, largest)
+    first = max(line, key=lambda each: each.style.size)
+    if run.style.direction != first.style.direction:
+        return False
+    raised = min(run.style.size, first.style.size) < 0.9 * size  # An exponent or an index.
+    if abs(run.base - first.base) >= (_RAISED if raised else _SAME_LINE) * size:
+        return False
+    slack = 0.3 * size
+    last = line[-1]
+    if run.left >= last.right - slack:
+        if _continues(last, run):
+            _append(last, run)
+        else:
+            line.append(run)
+        return True
+    if not run.broke and _right_to_left(run) and _right_to_left(last):
+        line.append(run)
+        return True
+    for at, each in enumerate(line):
+        before = line[at - 1].right if at else float("-inf")
+        if run.right <= each.left + slack and run.left >= before - slack:
+            line.insert(at, run)
+            return True
+    return False
+
+
+def _continues(last: Run, run: Run) -> bool:
+    """Whether no space stands between two runs: an exponent, an index."""
+    gap = run.left - last.right
+    return -0.3 * last.style.size < gap < 0.12 * min(last.style.size, run.style.size) and (
+        abs(last.style.size - run.style.size) > 0.1 * last.style.size
+        or abs(last.base - run.base) > 0.1 * last.style.size
+    )
+
+
+def _append(last: Run, run: Run) -> None:
+    last.text += run.text
+    last.lefts += run.lefts
+    last.rights += run.rights
+    last.generated += run.generated
+    last.unmapped += run.unmapped
+    last.right = max(last.right, run.right)
+
+
+def _right_to_left(run: Run) -> bool:
+    return any(unicodedata.bidirectional(char) in {"R", "AL"} for char in run.text[:8])
+
+
+def _in_columns(lines: list[Line]) -> list[Line]:
+    """Read columns of prose, drawn line by line across one another, one after the other."""
+    ordered: list[Line] = []
+    at = 0
+    while at < len(lines):
+        stop, gutter = _block(lines, at)
+        if gutter is None:
+            ordered.append(lines[at])
+            at += 1
+            continue
+        halves: tuple[list[Line], list[Line]] = ([], [])
+        for line in lines[at:stop]:
+            for half, part in zip(halves, _parted(line, gutter), strict=True):
+                if part:
+                    half.append(part)
+        if all(_is_prose(half) for half in halves):
+            for half in halves:
+                ordered += _in_columns(half)
+        else:
+            ordered += lines[at:stop]
+        at = stop
+    return ordered
+
+
+def _parted(line: Line, gutter: float) -> tuple[Line, Line]:
+    left = [run for run in line if run.left < gutter]
+    return left, [run for run in line if run.left >= gutter]
+
+
+def _block(lines: Sequence[Line], start: int) -> tuple[int, float | None]:
+    """The end of the rows from `start` on that leave the same gap free, and a place in it."""
+    gaps = _gaps(lines[start])
+    stop, rows = start, 0
+    while stop < len(lines) and gaps:
+        line = lines[stop]
+        if line[0].style.direction != lines[start][0].style.direction:
+            break
+        own = _gaps(line)
+        size = line[0].style.size
+        left, right = line[0].left, max(run.right for run in line)
+        if own:
+            cut = _cut(gaps, own)
+            rows += bool(cut)
+        else:  # One of the columns is longer.
+            cut = [gap for gap in gaps if right <= gap[0] + size or left >= gap[1] - size]
+        if not cut:
+            break
+        gaps = cut
+        stop += 1
+    if rows < _FEWEST_ROWS or not gaps:
+        return start + 1, None
+    widest = max(gaps, key=lambda gap: gap[1] - gap[0])
+    return stop, widest[1] - 0.01
+
+
+def _gaps(line: Line) -> list[tuple[float, float]]:
+    """The wide gaps of a line, from left to right."""
+    size = line[0].style.size
+    return [
+        (one.right, other.left)
+        for one, other in zip(line, line[1:], strict=False)
+        if other.left - one.right > 0.8 * size
+    ]
+
+
+def _cut(
+    gaps: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """The parts that two lists of gaps have in common."""
+    both = ((max(a[0], b[0]), min(a[1], b[1])) for a in gaps for b in others)
+    return [(left, right) for left, right in both if right - left > 3.0]
+
+
+def _is_prose(lines: Sequence[Line]) -> bool:
+    """Whether lines are wrapped prose rather than the cells of a table's column."""
+    texts = ["".join("".join(run.text) for run in line) for line in lines]
+    if len(texts) < _FEWEST_ROWS:
+        return False
+    words = sum(len(text.split()) for text in texts)
+    letters = sum(char.isalpha() for text in texts for char in text)
+    characters = sum(not char.isspace() for text in texts for char in text)
+    if letters < 0.7 * characters or words < 2 * len(texts):
+        return False
+    small = sum(text.lstrip()[:1].islower() for text in texts[1:])
+    return small >= _WRAPPED * (len(texts) - 1)
+
+
+def _insert(lines: list[Line], line: Line) -> None:
+    """Put a line that an annotation draws at its place among the lines of the page."""
+    run = line[0]
+    size = run.style.size
+    beside = [
+        at
+        for at, other in enumerate(lines)
+        if other[0].style.direction == run.style.direction
+        and abs(other[0].base - run.base) < 0.6 * max(size, other[0].style.size)
+    ]
+    for at in beside:
+        other = lines[at]
+        if any(run.left < each.right and each.left < line[-1].right for each in other):
+            continue
+        place = bisect_left([each.left for each in other], run.left)
+        other[place:place] = line
+        return
+    above = [
+        (other[0].base - run.base, -at, at)
+        for at, other in enumerate(lines)
+        if other[0].style.direction == run.style.direction and other[0].base > run.base
+    ]
+    if not above:
+        insort(lines, line, key=lambda each: -each[0].base) if not lines else lines.insert(0, line)
+        return
+    lines.insert(min(above)[2] + 1, line)
+
+
+def _spelled(run: Run) -> str:
+    """The text of a run; letters set apart from one another become words."""
+    text = run.string().replace("\ufffd", "")
+    words = text.split()
+    if len(words) < 5 or run.generated < len(words) - 1 - text.count("  "):
+        return text
+    single = sum(len(word) == 1 for word in words)
+    if single < 0.8 * len(words):
+        return text
+    glyphs = [at for at, char in enumerate(run.text) if not char.isspace()]
+    gaps = [run.lefts[after] - run.rights[at] for at, after in zip(glyphs, glyphs[1:])]  # noqa: B905
+    apart = median(gaps) + 0.25 * run.style.size
+    joined = run.text[glyphs[0]]
+    for gap, at in zip(gaps, glyphs[1:], strict=True):
+        joined += (" " if gap > apart else "") + run.text[at]
+    return joined

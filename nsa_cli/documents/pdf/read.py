@@ -1,0 +1,293 @@
+"""PDF files become documents, page by page."""
+
+from __future__ import annotations
+
+import shlex
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pypdf import PageObject, PdfReader
+
+from nsa_cli.documents.document import Document, Piece
+from nsa_cli.documents.hyphens import mend_hyphens
+from nsa_cli.documents.pages import PageRanges
+from nsa_cli.documents.pdf.attachments import read_attachments
+from nsa_cli.documents.pdf.clean import clean
+from nsa_cli.documents.pdf.messages import (
+    about_fields,
+    about_hidden,
+    about_pages,
+    about_unreadable,
+    named,
+)
+from nsa_cli.documents.pdf.page import PageReader, PageText
+from nsa_cli.documents.pdf.structure import (
+    as_broken,
+    broken,
+    damage_warning,
+    needs_xfa,
+    open_structure,
+    page_labels,
+    quiet_libraries,
+    without_preamble,
+)
+from nsa_models.errors import NsaError, UnreadableError
+
+PAGE_BREAK = "\n\n"
+"""What stands between two pages: a blank line, which belongs to neither."""
+
+OnPage = Callable[[int, int], None]
+
+
+def read_pdf(
+    path_or_bytes: str | Path | bytes,
+    name: str,
+    *,
+    password: str | None,
+    on_page: OnPage | None = None,
+    pages: PageRanges | None = None,
+    ocr: str | None = None,
+    hidden: bool = False,
+    attachments: bool = True,
+) -> Document:
+    """Read the text of a PDF into a document of one piece per page that has text.
+
+    The text is what the page shows, headers, footers, values of form fields and annotations
+    included, in reading order and normalized to NFC, as the tokenizer needs. These things are
+    changed, and no line is added or removed by them: words broken by a hyphen at a line end are
+    joined, ligatures become letters, runs of five and more leader dots ("Purpose ........ 3")
+    become " ... " because they would cost tokens and say nothing, spaces at line ends and
+    characters that cannot be shown (controls, lone surrogates) go. Comments follow their page,
+    attached files the last page. Warnings name the pages that have no text, text that cannot be
+    read or hidden text, and damage that pypdf could work around.
+
+    Args:
+        path_or_bytes: The file, or its bytes.
+        name: The path as the user typed it, for citations and messages.
+        password: The password, or None; a PDF with an empty password opens without.
+        on_page: Called with the pages done and the pages in all, after each.
+        pages: Those to read; all when None.
+        ocr: Languages in which pages without readable text are read from their pictures; None
+            to leave them out.
+        hidden: Whether text that the page does not show is read too.
+        attachments: Whether embedded files are read; they are named otherwise.
+
+    Raises:
+        UsageError: It has none of these pages.
+        UnreadableError: The file is damaged (`broken`), needs another password (`encrypted`),
+            has no page (`empty`), or has pages but no text on any (`scanned`).
+    """
+    data = path_or_bytes if isinstance(path_or_bytes, bytes) else Path(path_or_bytes).read_bytes()
+    data = without_preamble(data)
+    with quiet_libraries() as complaints:
+        reader = open_structure(data, name, password)
+        with as_broken(name):
+            sheets = list(reader.pages)
+        read = _read_pages(data, sheets, name, password, on_page, pages, hidden)
+        damage = damage_warning(complaints)
+        complaints.clear()
+        labels = page_labels(reader, max(len(sheets), max(read, default=0)))
+        damage += ("the page labels are damaged",) if complaints else ()
+        extra, notes = ([], ()) if pages is not None else _attached(reader, read, name, attachments)
+        notes += _about_xfa(reader)
+    if not read:
+        raise UnreadableError(
+            f"{name} has no pages", hint="name a PDF with text in it", code="empty"
+        )
+    seen = _recognise(data, read, ocr, name, password, on_page)
+    texts = [""] * max(read)
+    for number, page in read.items():
+        texts[number - 1] = clean(page.text)
+    texts = [unicodedata.normalize("NFC", text) for text in mend_hyphens(texts)]
+    blank = [number for number in read if not texts[number - 1]]
+    damaged = [number for number in blank if read[number].damaged]
+    if len(blank) == len(read) and not extra:
+        raise _without_text(name, ocr, read)
+    without = "no text" if ocr is not None else "no text (scanned? --ocr reads them)"
+    return _document(
+        name,
+        texts,
+        labels,
+        extra,
+        (
+            *about_pages(
+                [number for number in seen if texts[number - 1]],
+                "read by OCR, which may be wrong in places",
+                past=True,
+            ),
+            *about_pages([number for number in blank if number not in damaged], without),
+            *(f"{named([n])} is damaged and was not read ({read[n].damaged})" for n in damaged),
+            *_about(read, ocr),
+            *notes,
+            *damage,
+        ),
+    )
+
+
+def _read_pages(
+    data: bytes,
+    sheets: Sequence[PageObject],
+    name: str,
+    password: str | None,
+    on_page: OnPage | None,
+    pages: PageRanges | None,
+    hidden: bool,
+) -> dict[int, PageText]:
+    """The wanted pages by number."""
+    read: dict[int, PageText] = {}
+    with PageReader(data, password, hidden=hidden) as reader:
+        count = max(len(sheets), len(reader))
+        numbers = list(range(1, count + 1))
+        if pages is not None and numbers:
+            pages.check(numbers, name)
+            numbers = [number for number in numbers if number in pages]
+        for done, number in enumerate(numbers, start=1):
+            sheet = sheets[number - 1] if number <= len(sheets) else None
+            with as_broken(name, f"at page {number}"):
+                read[number] = reader.read(number - 1, sheet)
+            if on_page is not None:
+                on_page(done, len(numbers))
+    return read
+
+
+def _recognise(
+    data: bytes,
+    read: dict[int, PageText],
+    ocr: str | None,
+    name: str,
+    password: str | None,
+    on_page: OnPage | None,
+) -> list[int]:
+    """Read pages without readable text by OCR; returns their numbers."""
+    if ocr is None:
+        return []
+    wanted = [
+        number
+        for number, page in read.items()
+        if not clean(page.text) or page.unreadable > _WORTH_OCR
+    ]
+    if wanted:
+        from nsa_cli.documents.ocr import recognise
+
+        found = recognise(data, wanted, ocr, name, password=password, on_page=on_page)
+        for number, text in found.items():
+            if text.strip():
+                read[number].text, read[number].unreadable = text, 0.0
+    return wanted
+
+
+_WORTH_OCR = 0.3
+"""Share of unreadable words from which the picture of a page is read instead."""
+
+
+def _without_text(name: str, ocr: str | None, read: dict[int, PageText]) -> UnreadableError:
+    """The error for a PDF that has no text on any page."""
+    for number, page in read.items():
+        if page.damaged:
+            return broken(name, page.damaged, f"at page {number}")
+    hidden = sum(page.hidden.total() for page in read.values())
+    if hidden:
+        return UnreadableError(
+            f"{name} has no text that a reader sees, and {hidden} words of hidden text",
+            hint="read them with --hidden",
+            code="scanned",
+        )
+    return UnreadableError(
+        f"{name} has no text layer (scanned?)" if ocr is None else f"{name} has no text",
+        hint=f"read it with --ocr eng, or run `ocrmypdf {shlex.quote(name)} out.pdf` first"
+        if ocr is None
+        else "say another language with --ocr",
+        code="scanned",
+    )
+
+
+def _about(read: dict[int, PageText], ocr: str | None) -> tuple[str, ...]:
+    """Warnings about what the pages hold and the text lacks."""
+    return (
+        *about_unreadable(
+            {number: page.unreadable for number, page in read.items() if page.unreadable},
+            ocr=ocr is not None,
+        ),
+        *about_fields(
+            {
+                number: page.unreadable_fields
+                for number, page in read.items()
+                if page.unreadable_fields
+            }
+        ),
+        *about_hidden({number: page.hidden for number, page in read.items() if page.hidden}),
+    )
+
+
+def _about_xfa(reader: PdfReader) -> tuple[str, ...]:
+    if not needs_xfa(reader):
+        return ()
+    return ("the pages are drawn by an XFA form, which cannot be read",)
+
+
+def _attached(
+    reader: PdfReader, read: dict[int, PageText], name: str, wanted: bool
+) -> tuple[list[Document], tuple[str, ...]]:
+    """The documents attached to a PDF, and a warning that names those not read."""
+    from nsa_cli.documents.load import parse_document
+
+    annotated = [number - 1 for number, page in read.items() if page.annotated]
+    documents: list[Document] = []
+    left: list[str] = []
+    for attachment in read_attachments(reader, annotated):
+        inside = f"{name}/{attachment.name}"
+        if attachment.data is None or not wanted:
+            left.append(attachment.name)
+            continue
+        try:
+            if attachment.data.lstrip()[:5] == b"%PDF-":
+                document = read_pdf(attachment.data, inside, password=None, attachments=False)
+            else:
+                document = parse_document(inside, attachment.data)
+        except NsaError:
+            left.append(attachment.name)
+        else:
+            documents.append(document)
+    if not left:
+        return documents, ()
+    some = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+    one = len(left) == 1
+    return documents, (
+        f"{len(left)} attached file{'' if one else 's'} {'was' if one else 'were'} not read ({some})",
+    )
+
+
+def _document(
+    name: str,
+    texts: Sequence[str],
+    labels: Sequence[str | None],
+    attached: Sequence[Document],
+    warnings: tuple[str, ...],
+) -> Document:
+    """Put pages that have text and attached documents together."""
+    pieces: list[Piece] = []
+    kept: list[str] = []
+    start = 0
+    for number, (text, label) in enumerate(zip(texts, labels, strict=False), start=1):
+        if text:
+            end = start + len(text)
+            pieces.append(
+                Piece(
+                    source=name, page=number, page_label=label, start=start, end=end, first_line=1
+                )
+            )
+            kept.append(text)
+            start = end + len(PAGE_BREAK)
+    for document in attached:
+        pieces += [
+            replace(piece, start=piece.start + start, end=piece.end + start)
+            for piece in document.pieces
+        ]
+        kept.append(document.text)
+        start += len(document.text) + len(PAGE_BREAK)
+        warnings += tuple(f"{document.name}: {warning}" for warning in document.warnings)
+    return Document(
+        name=name, text=PAGE_BREAK.join(kept), pieces=tuple(pieces), warnings=warnings
+    )
