@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import pypdfium2.raw as pdfium_c
 from pypdf import PageObject
 from pypdf.generic import ArrayObject, DictionaryObject, StreamObject
 
-from nsa_cli.documents.pdf.glyphs import Run, Style, text_objects
+from nsa_cli.documents.pdf.glyphs import Run, Style, address, text_objects
 
 _TEXT_FIELD, _CHOICE, _BUTTON = "/Tx", "/Ch", "/Btn"
 _PASSWORD_FLAG, _PUSH_BUTTON_FLAG = 1 << 13, 1 << 16
@@ -72,7 +71,7 @@ def drawn_by_annotations(page: Any, first: int) -> set[int]:
         if pdfium_c.FPDFPageObj_GetType(item) == pdfium_c.FPDF_PAGEOBJ_FORM:
             found.update(text_objects(item))
         else:
-            found.add(ctypes.addressof(item.contents))
+            found.add(address(item))
     return found
 
 
@@ -168,7 +167,6 @@ def _at(annotation: DictionaryObject, value: str) -> list[Run]:
                 text=list(line),
                 lefts=[left] * len(line),
                 rights=[right] * len(line),
-                box=(left, base, right, base + step),
             )
         )
     return runs

@@ -10,7 +10,7 @@ from typing import Any
 
 import pypdfium2.raw as pdfium_c
 
-from nsa_cli.documents.pdf.glyphs import Run
+from nsa_cli.documents.pdf.glyphs import Box, Run, address
 
 _SCAN_SHARE = 0.5
 """Share of the page that images cover, from which invisible text is the text of a scan."""
@@ -19,9 +19,6 @@ _PIXELS_PER_POINT = 1.5
 _MOST_PIXELS = 8_000_000
 _CONTRAST = 16
 """Steps of gray, of 255, by which text must differ from its background to be seen."""
-
-Box = tuple[float, float, float, float]
-"""Left, bottom, right, top in points."""
 
 
 @dataclass(slots=True)
@@ -49,13 +46,15 @@ def find_hidden(page: Any, runs: Sequence[Run], bounds: Box) -> Hidden:
         bounds: What is shown of the page.
     """
     hidden = Hidden(set(), Counter())
-    pale = [run for run in runs if run.style.suspect == "pale"]
+    pale = [
+        run for run in runs if run.style.suspect == "pale" and not _is_outside(run.box(), bounds)
+    ]
     unseen = _unseen(page, pale, bounds) if pale else set()
     scan: bool | None = None
     for run in runs:
         reason = ""
         suspect = run.style.suspect
-        if _is_outside(run.box, bounds):
+        if _is_outside(run.box(), bounds):
             reason = "off the page"
         elif suspect == "tiny":
             reason = "too small to read"
@@ -65,10 +64,10 @@ def find_hidden(page: Any, runs: Sequence[Run], bounds: Box) -> Hidden:
             reason = "" if scan else "invisible"
         elif id(run) in unseen:
             reason = "in the color of its background"
-        words = len(run.string().split()) if reason else 0
-        if words:
+        if reason:
             hidden.runs.add(id(run))
-            hidden.words[reason] += words
+            words = sum(any(map(str.isalnum, word)) for word in run.string().split())
+            hidden.words += Counter({reason: words})
     return hidden
 
 
@@ -107,7 +106,7 @@ def _unseen(page: Any, runs: Sequence[Run], bounds: Box) -> set[int]:
     scale = min(_PIXELS_PER_POINT, (_MOST_PIXELS / max(1.0, width * height)) ** 0.5)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     with_text = _rendered(page, size)
-    pointers = {ctypes.addressof(run.style.pointer.contents): run.style.pointer for run in runs}
+    pointers = {address(run.style.pointer): run.style.pointer for run in runs}
     for pointer in pointers.values():
         pdfium_c.FPDFPageObj_SetIsActive(pointer, False)
     without = _rendered(page, size)
@@ -115,7 +114,7 @@ def _unseen(page: Any, runs: Sequence[Run], bounds: Box) -> set[int]:
         pdfium_c.FPDFPageObj_SetIsActive(pointer, True)
     found = set()
     for run in runs:
-        left, top, right, bottom = _pixels(run.box, bounds, size)
+        left, top, right, bottom = _pixels(run.box(), bounds, size)
         differs = any(
             max(map(abs, map(int.__sub__, one[left:right], other[left:right])), default=0)
             > _CONTRAST

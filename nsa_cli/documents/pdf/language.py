@@ -29,7 +29,7 @@ def odd_share(text: str) -> float:
     """The share of characters that no text has, from 0 to 1.
 
     These are glyph names, replacement characters, private-use and unassigned characters,
-    controls, and letters out of the font Zapf Dingbats.
+    controls, and dingbats among letters.
     """
     characters = sum(not char.isspace() for char in text)
     if not characters:
@@ -38,11 +38,18 @@ def odd_share(text: str) -> float:
     if text.isascii():
         return odd / characters
     odd += sum(
-        char == "\ufffd" or ord(char) in _DINGBATS or unicodedata.category(char) in _ODD
-        for char in text
-        if char > "\x7f"
+        char == "\ufffd" or unicodedata.category(char) in _ODD for char in text if char > "\x7f"
     )
+    odd += sum(_dingbats(word) for word in text.split() if not word.isascii())
     return min(1.0, odd / characters)
+
+
+def _dingbats(word: str) -> int:
+    """Dingbats that pass as letters of a word; those of bullets and ornaments are few or alike."""
+    dingbats = [char for char in word if ord(char) in _DINGBATS]
+    letters = sum(char.isalnum() for char in word)
+    odd = len(set(dingbats)) > 4 or (len(dingbats) > 2 and 0 < letters)
+    return len(dingbats) if odd else 0
 
 
 def is_language(text: str) -> bool:
@@ -54,10 +61,10 @@ def is_language(text: str) -> bool:
     """
     if odd_share(text) > 0.1:
         return False
-    letters = [char for char in unicodedata.normalize("NFKD", text) if char.isalpha()]
+    letters = [char for char in text if char.isalpha()]
     if not letters:
         return False
-    latin = [char.lower() for char in letters if char < "\u0250"]
+    latin = [unicodedata.normalize("NFKD", char)[0].lower() for char in letters if char < "\u0250"]
     if len(latin) > 0.8 * len(letters):
         return _is_latin(text, latin)
     east = [char for char in text if char.isalpha() and char > "\u2e7f"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from bisect import bisect_left, insort
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from statistics import median
 
 from nsa_cli.documents.pdf.glyphs import Run
+from nsa_cli.documents.pdf.language import is_language
+from nsa_cli.documents.pdf.right_to_left import is_right_to_left, to_logical_order
 
 _SAME_LINE = 0.4
 """Runs whose baselines differ by less than this share of the font size are on one line."""
@@ -25,6 +27,9 @@ _FEWEST_ROWS = 3
 _WRAPPED = 0.4
 """Share of lines that begin with a small letter, from which a column is prose and no table."""
 
+_FEWEST_APART = 5
+"""Letters apart from one another that are joined to words; fewer may be a list or a formula."""
+
 Line = list[Run]
 """Runs on one baseline, in reading order."""
 
@@ -40,7 +45,7 @@ def page_text(runs: Sequence[Run]) -> str:
     lines = _in_columns(_lines(run for run in kept if not run.style.annotation))
     for line in _lines(run for run in kept if run.style.annotation):
         _insert(lines, line)
-    return "\n".join(" ".join(text for run in line if (text := _spelled(run))) for line in lines)
+    return "\n".join(_line_text(line) for line in lines)
 
 
 def _without_repeats(runs: Sequence[Run]) -> list[Run]:
@@ -135,7 +140,7 @@ def _append(last: Run, run: Run) -> None:
 
 
 def _right_to_left(run: Run) -> bool:
-    return any(unicodedata.bidirectional(char) in {"R", "AL"} for char in run.text[:8])
+    return any(is_right_to_left(char) for char in run.text[:8])
 
 
 def _in_columns(lines: list[Line]) -> list[Line]:
@@ -253,19 +258,29 @@ def _insert(lines: list[Line], line: Line) -> None:
     lines.insert(min(above)[2] + 1, line)
 
 
+def _line_text(line: Line) -> str:
+    """The text of a line, in the order in which its script is read."""
+    letters = Counter(is_right_to_left(char) for run in line for char in run.text if char.isalpha())
+    if letters[True]:
+        for run in line:
+            to_logical_order(run)
+    if letters[True] > letters[False]:
+        line = sorted(line, key=lambda run: -run.right)
+    return " ".join(text for run in line if (text := _spelled(run)))
+
+
 def _spelled(run: Run) -> str:
     """The text of a run; letters set apart from one another become words."""
     text = run.string().replace("\ufffd", "")
-    words = text.split()
-    if len(words) < 5 or run.generated < len(words) - 1 - text.count("  "):
+    words = [word for word in text.split() if any(char.isalnum() for char in word)]
+    if len(words) < _FEWEST_APART or run.generated < len(words) - 1 - text.count("  "):
         return text
-    single = sum(len(word) == 1 for word in words)
-    if single < 0.8 * len(words):
+    if sum(len(word) == 1 for word in words) < 0.8 * len(words):
         return text
     glyphs = [at for at, char in enumerate(run.text) if not char.isspace()]
-    gaps = [run.lefts[after] - run.rights[at] for at, after in zip(glyphs, glyphs[1:])]  # noqa: B905
+    gaps = [run.lefts[after] - run.rights[at] for at, after in pairwise(glyphs)]
     apart = median(gaps) + 0.25 * run.style.size
     joined = run.text[glyphs[0]]
     for gap, at in zip(gaps, glyphs[1:], strict=True):
         joined += (" " if gap > apart else "") + run.text[at]
-    return joined
+    return joined if " " in joined or is_language(joined) else text

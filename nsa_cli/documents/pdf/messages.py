@@ -43,13 +43,13 @@ def about_hidden(words: Mapping[int, Counter[str]]) -> tuple[str, ...]:
 
 
 def about_unreadable(shares: Mapping[int, float], *, ocr: bool) -> tuple[str, ...]:
-    """Say which pages have words that are glyphs without a meaning, and how many of the words."""
+    """Say which pages have glyphs without a meaning, and their share of the characters."""
     if not shares:
         return ()
     largest = max(shares.values())
-    how_much = "no readable text" if largest > 0.95 else f"up to {largest:.0%} unreadable words"
+    how_much = "no readable text" if largest > 0.95 else f"up to {largest:.0%} unreadable characters"
     if len(shares) == 1 and largest <= 0.95:
-        how_much = f"{largest:.0%} unreadable words"
+        how_much = f"{largest:.0%} unreadable characters"
     remedy = "" if ocr else "; --ocr reads what the page shows"
     return about_pages(
         sorted(shares), f"{how_much} (fonts without a mapping to Unicode){remedy}"
@@ -61,4 +61,16 @@ def about_fields(counts: Mapping[int, int]) -> tuple[str, ...]:
     return tuple(
         f"page {number} has {count} form field{'' if count == 1 else 's'} that cannot be read"
         for number, count in sorted(counts.items())
+    )
+
+
+def about_damaged(causes: Mapping[int, str]) -> tuple[str, ...]:
+    """Say which pages are damaged beyond reading, with the first cause."""
+    if not causes:
+        return ()
+    numbers = sorted(causes)
+    one = len(numbers) == 1
+    return (
+        f"{named(numbers)} {'is' if one else 'are'} damaged and {'was' if one else 'were'} not"
+        f" read ({causes[numbers[0]]})",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -21,8 +20,8 @@ from nsa_cli.documents.pdf.annotations import (
     drawn_by_annotations,
     read_notes,
 )
-from nsa_cli.documents.pdf.glyphs import GlyphReader, Run
-from nsa_cli.documents.pdf.hidden import Box, find_hidden
+from nsa_cli.documents.pdf.glyphs import Box, GlyphReader, Run, address
+from nsa_cli.documents.pdf.hidden import find_hidden
 from nsa_cli.documents.pdf.language import is_language, odd_share
 from nsa_cli.documents.pdf.layout import page_text
 from nsa_cli.documents.word_gaps import SPACE_WIDTH, gaps_become_spaces
@@ -37,7 +36,7 @@ _MOST_ODD = 0.15
 """Share of characters that no text has, from which a page is not readable."""
 
 _FEWEST_LOST = 3
-"""Text objects of a font that gives no glyph, from which pypdf reads the page."""
+"""Text objects of a font without glyphs, from which the page is compared with pypdf's."""
 
 
 @dataclass(slots=True)
@@ -47,10 +46,11 @@ class PageText:
     Attributes:
         text: Lines in reading order, not cleaned.
         hidden: Words of hidden text that were left out, by reason.
-        unreadable: Share of the page's words that are glyphs without a meaning.
+        unreadable: Share of the page's characters that are glyphs without a meaning.
         unreadable_fields: Form fields whose value cannot be read.
         annotated: Whether the page has annotations other than links.
         damaged: Why the page cannot be read, or an empty string.
+        by_pypdf: Whether the text is pypdf's.
     """
 
     text: str = ""
@@ -59,6 +59,7 @@ class PageText:
     unreadable_fields: int = 0
     annotated: bool = False
     damaged: str = ""
+    by_pypdf: bool = False
 
 
 class PageReader:
@@ -158,20 +159,21 @@ def _bounds(page: Any) -> Box:
 
 
 def _unreadable_share(runs: Sequence[Run], text: str) -> float:
-    """The share of a page's words that are not text, 0 for a page that can be read."""
-    odd = odd_share(text)
-    suspects = [run for run in runs if run.unmapped]
+    """The share of a page's characters that are not text, 0 for a page that can be read."""
+    suspects = [run for run in runs if 2 * run.unmapped > len(run.text)]
     spelled = " ".join(run.string() for run in suspects)
     words = [word for word in spelled.split() if len(word) > 1]
-    count = max(1, len(text.split()))
-    if words and (len(words) >= _FEWEST_UNREADABLE or len(words) >= 0.2 * count):
+    characters = sum(not char.isspace() for char in text)
+    unmapped = sum(run.unmapped for run in suspects) / max(1, characters)
+    if words and (len(words) >= _FEWEST_UNREADABLE or unmapped > _MOST_ODD):
         if not is_language(spelled):
-            return min(1.0, len(words) / count)
+            return min(1.0, unmapped)
+    odd = odd_share(text)
     return odd if odd > _MOST_ODD else 0.0
 
 
 def _lost_fonts(page: Any, fonts: dict[int, int]) -> bool:
-    """Whether a font of the page has text objects and gives not one glyph.
+    """Whether most text objects of a font of the page give no glyph.
 
     PDFium drops text objects without an extent, such as those of a font that is not embedded and
     not installed.
@@ -184,18 +186,14 @@ def _lost_fonts(page: Any, fonts: dict[int, int]) -> bool:
     if count <= len(fonts):
         return False
     silent: Counter[int] = Counter()
-    heard = set(fonts.values())
+    heard = Counter(fonts.values())
     for index in range(count):
         item = pdfium_c.FPDFPage_GetObject(page, index)
         if pdfium_c.FPDFPageObj_GetType(item) != pdfium_c.FPDF_PAGEOBJ_TEXT:
             continue
-        if ctypes.addressof(item.contents) in fonts:
-            continue
-        font = pdfium_c.FPDFTextObj_GetFont(item)
-        address = ctypes.addressof(font.contents) if font else 0
-        if address not in heard:
-            silent[address] += 1
-    return any(times >= _FEWEST_LOST for times in silent.values())
+        if address(item) not in fonts:
+            silent[address(pdfium_c.FPDFTextObj_GetFont(item))] += 1
+    return any(times >= _FEWEST_LOST and times > heard[font] for font, times in silent.items())
 
 
 def _mend(read: PageText, sheet: PageObject, annotations: Sequence[Run]) -> None:
@@ -216,6 +214,7 @@ def _mend(read: PageText, sheet: PageObject, annotations: Sequence[Run]) -> None
         better = len("".join(other.text.split())) > 1.2 * len("".join(read.text.split()))
     if better:
         read.text, read.unreadable = "\n".join([other.text, page_text(annotations)]), 0.0
+        read.by_pypdf = True
 
 
 def _by_pypdf(sheet: PageObject | None) -> PageText:
@@ -224,7 +223,7 @@ def _by_pypdf(sheet: PageObject | None) -> PageText:
         return PageText(damaged="the page is not found")
     try:
         with gaps_become_spaces():
-            return PageText(text=sheet.extract_text(space_width=SPACE_WIDTH))
+            return PageText(text=sheet.extract_text(space_width=SPACE_WIDTH), by_pypdf=True)
     except MemoryError:
         raise
     except Exception as error:  # pypdf leaks exceptions of many types from damaged pages.

@@ -16,11 +16,11 @@ from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.pdf.attachments import read_attachments
 from nsa_cli.documents.pdf.clean import clean
 from nsa_cli.documents.pdf.messages import (
+    about_damaged,
     about_fields,
     about_hidden,
     about_pages,
     about_unreadable,
-    named,
 )
 from nsa_cli.documents.pdf.page import PageReader, PageText
 from nsa_cli.documents.pdf.structure import (
@@ -85,7 +85,10 @@ def read_pdf(
         reader = open_structure(data, name, password)
         with as_broken(name):
             sheets = list(reader.pages)
+        of_structure = len(complaints)
         read = _read_pages(data, sheets, name, password, on_page, pages, hidden)
+        if not any(page.by_pypdf for page in read.values()):
+            del complaints[of_structure:]  # About text that was not taken.
         damage = damage_warning(complaints)
         complaints.clear()
         labels = page_labels(reader, max(len(sheets), max(read, default=0)))
@@ -118,7 +121,7 @@ def read_pdf(
                 past=True,
             ),
             *about_pages([number for number in blank if number not in damaged], without),
-            *(f"{named([n])} is damaged and was not read ({read[n].damaged})" for n in damaged),
+            *about_damaged({number: read[number].damaged for number in damaged}),
             *_about(read, ocr),
             *notes,
             *damage,
