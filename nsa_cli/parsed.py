@@ -18,7 +18,7 @@ from nsa_cli.documents.document import Piece
 from nsa_cli.options import Options
 from nsa_models.paths import cache_root
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when the same bytes come to another text."""
 
 _WORTH_SECONDS = 0.3

@@ -4,7 +4,7 @@ sources     files, folders, globs and standard input, as the user names them; wi
             git ignores) and `rotation` (logs in order)
 load        one path or standard input, whatever it holds; `compressed` is read through
 pdf         pages of a PDF, with `hyphens` (broken words) and `word_gaps` (missing spaces); `ocr`
-            for pages that are pictures
+            reads pages that are pictures
 formats     office files, books, web pages, notebooks, mails
 text        plain text in any encoding that can be told; `signatures` knows what is none
 document    the text and its pieces; a range of characters to a page and lines; put together by

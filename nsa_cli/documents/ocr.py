@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from nsa_cli.documents.missing import need
+from nsa_cli.documents.pdf.pdfium import PDFIUM_LOCK
 from nsa_models.errors import UnreadableError, UsageError
 
 _DOTS_PER_INCH = 300
@@ -44,7 +45,7 @@ def recognise(
     check_languages(tesseract, languages)
     texts = {}
     try:
-        with pdfium.PdfDocument(data, password=password) as document:
+        with PDFIUM_LOCK, pdfium.PdfDocument(data, password=password) as document:
             for done, number in enumerate(numbers, start=1):
                 page = document[number - 1]
                 width, height = page.get_size()

@@ -9,7 +9,10 @@ import pypdfium2.raw as pdfium_c
 from pypdf import PageObject
 from pypdf.generic import ArrayObject, DictionaryObject, StreamObject
 
-from nsa_cli.documents.pdf.glyphs import Run, Style, address, text_objects
+from nsa_cli.documents.pdf.glyphs import text_objects
+from nsa_cli.documents.pdf.objects import array, dictionary, integer, resolved, stream, string
+from nsa_cli.documents.pdf.pdfium import address
+from nsa_cli.documents.pdf.runs import Run, Style
 
 _TEXT_FIELD, _CHOICE, _BUTTON = "/Tx", "/Ch", "/Btn"
 _PASSWORD_FLAG, _PUSH_BUTTON_FLAG = 1 << 13, 1 << 16
@@ -86,24 +89,21 @@ def read_notes(page: PageObject, drawn: str) -> Notes:
     comments: list[str] = []
     unreadable = 0
     seen = _letters(drawn)
-    for reference in _array(page.get("/Annots")):
-        annotation = _resolved(reference)
-        if not isinstance(annotation, DictionaryObject):
-            continue
+    for annotation in map(dictionary, array(page.get("/Annots"))):
         kind = annotation.get("/Subtype")
         if kind == "/Widget":
             value = _field_value(annotation)
             unreadable += value is None
         elif kind in _DRAWING or kind in _COMMENTS:
-            value = _string(annotation.get("/Contents")) or ""
+            value = string(annotation.get("/Contents")) or ""
         else:
             continue
         if not value or not value.strip() or _letters(value) in seen:
             continue
-        if _integer(annotation.get("/F")) & _HIDDEN_FLAGS:
+        if integer(annotation.get("/F")) & _HIDDEN_FLAGS:
             continue
         if kind in _COMMENTS:
-            author = (_string(annotation.get("/T")) or "").strip()
+            author = (string(annotation.get("/T")) or "").strip()
             comments.append(f"Comment{f' by {author}' if author else ''}: {_one_line(value)}")
         else:
             runs += _at(annotation, value)
@@ -113,7 +113,7 @@ def read_notes(page: PageObject, drawn: str) -> Notes:
 def _field_value(widget: DictionaryObject) -> str | None:
     """The value of a form field, empty if it has none; None if it cannot be read."""
     kind = _inherited(widget, "/FT")
-    flags = _integer(_inherited(widget, "/Ff"))
+    flags = integer(_inherited(widget, "/Ff"))
     value = _inherited(widget, "/V")
     if kind == _BUTTON:
         state = widget.get("/AS")
@@ -122,30 +122,24 @@ def _field_value(widget: DictionaryObject) -> str | None:
     if kind not in (_TEXT_FIELD, _CHOICE) or value is None or flags & _PASSWORD_FLAG:
         return ""
     if isinstance(value, StreamObject):
-        try:
-            return value.get_data().decode("utf-8", "replace")
-        except Exception:  # pypdf leaks exceptions of many types from damaged streams.
-            return None
-    parts = [_string(part) for part in (value if isinstance(value, ArrayObject) else [value])]
+        data = stream(value)
+        return None if data is None else data.decode("utf-8", "replace")
+    parts = [string(part) for part in (value if isinstance(value, ArrayObject) else [value])]
     return None if None in parts else ", ".join(part for part in parts if part)
 
 
 def _draws_text(widget: DictionaryObject) -> bool:
     """Whether the present appearance of a widget shows any text."""
-    appearances = _resolved(widget.get("/AP"))
-    normal = _resolved(appearances.get("/N")) if isinstance(appearances, DictionaryObject) else None
-    if isinstance(normal, DictionaryObject) and not isinstance(normal, StreamObject):
-        normal = _resolved(normal.get(widget.get("/AS", "/Off")))
-    try:
-        return isinstance(normal, StreamObject) and b"Tj" in normal.get_data()
-    except Exception:  # As above.
-        return False
+    normal = resolved(dictionary(widget.get("/AP")).get("/N"))
+    if not isinstance(normal, StreamObject):
+        normal = dictionary(normal).get(widget.get("/AS", "/Off"))
+    return b"Tj" in (stream(normal) or b"")
 
 
 def _at(annotation: DictionaryObject, value: str) -> list[Run]:
     """Runs for the lines of a text at the place of its annotation."""
     try:
-        sides = [float(side) for side in _array(annotation.get("/Rect"))]
+        sides = [float(side) for side in array(annotation.get("/Rect"))]
         left, right = sorted((sides[0], sides[2]))
         bottom, top = sorted((sides[1], sides[3]))
     except (IndexError, TypeError, ValueError):
@@ -177,34 +171,10 @@ def _inherited(field: Any, key: str) -> Any:
     for _ in range(32):
         if not isinstance(field, DictionaryObject):
             return None
-        if (value := _resolved(field.get(key))) is not None:
+        if (value := resolved(field.get(key))) is not None:
             return value
-        field = _resolved(field.get("/Parent"))
+        field = resolved(field.get("/Parent"))
     return None
-
-
-def _resolved(value: Any) -> Any:
-    return value.get_object() if hasattr(value, "get_object") else value
-
-
-def _array(value: Any) -> list[Any]:
-    value = _resolved(value)
-    return list(value) if isinstance(value, ArrayObject) else []
-
-
-def _integer(value: Any) -> int:
-    value = _resolved(value)
-    return int(value) if isinstance(value, int) else 0
-
-
-def _string(value: Any) -> str | None:
-    """A text or a name; None for another type."""
-    value = _resolved(value)
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value.removeprefix("/") if isinstance(value, str) else None
 
 
 def _letters(text: str) -> str:

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pypdf import PdfReader
-from pypdf.generic import ArrayObject, DictionaryObject, StreamObject
+from pypdf.generic import DictionaryObject
+
+from nsa_cli.documents.pdf.objects import array, dictionary, stream, string
 
 _MOST_FILES = 200
 _MOST_BYTES = 2**28
+_DEEPEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,63 +35,44 @@ def read_attachments(reader: PdfReader, annotated: Sequence[int]) -> list[Attach
         reader: The PDF.
         annotated: Pages with annotations other than links, counted from 0.
     """
-    found: dict[int | str, Attachment] = {}
+    found: dict[tuple[str, bytes | None], Attachment] = {}
     size = 0
     for specification in _specifications(reader, annotated):
         if len(found) >= _MOST_FILES:
             break
-        name = _name(specification)
-        embedded = specification.get("/EF")
-        embedded = embedded.get_object() if embedded is not None else None
-        stream = None
-        if isinstance(embedded, DictionaryObject):
-            stream = embedded.get("/UF") or embedded.get("/F")
-            stream = stream.get_object() if stream is not None else None
-        try:
-            data = stream.get_data() if isinstance(stream, StreamObject) else None
-        except Exception:  # pypdf leaks exceptions of many types from damaged streams.
-            data = None
+        embedded = dictionary(specification.get("/EF"))
+        data = stream(embedded.get("/UF") or embedded.get("/F"))
         size += len(data or b"")
-        key = name if data is None else hash((name, data))
-        found.setdefault(key, Attachment(name, data if size <= _MOST_BYTES else None))
+        attachment = Attachment(_name(specification), data if size <= _MOST_BYTES else None)
+        found.setdefault((attachment.name, attachment.data), attachment)
     return list(found.values())
 
 
 def _specifications(reader: PdfReader, annotated: Sequence[int]) -> Iterator[DictionaryObject]:
-    """File specifications of a document."""
-    names = reader.root_object.get("/Names")
-    names = names.get_object() if names is not None else None
-    if isinstance(names, DictionaryObject) and "/EmbeddedFiles" in names:
-        yield from _in_tree(names["/EmbeddedFiles"], 0)
+    """File specifications of a document that have an embedded file."""
+    names = dictionary(reader.root_object.get("/Names"))
+    yield from _in_tree(dictionary(names.get("/EmbeddedFiles")), 0)
     for index in annotated:
-        annotations = reader.pages[index].get("/Annots")
-        annotations = annotations.get_object() if annotations is not None else None
-        for reference in annotations if isinstance(annotations, ArrayObject) else ():
-            annotation = reference.get_object()
-            if (
-                isinstance(annotation, DictionaryObject)
-                and annotation.get("/Subtype") == "/FileAttachment"
-                and isinstance(annotation.get("/FS"), DictionaryObject)
-            ):
-                yield annotation["/FS"]
+        for annotation in map(dictionary, array(reader.pages[index].get("/Annots"))):
+            specification = dictionary(annotation.get("/FS"))
+            if annotation.get("/Subtype") == "/FileAttachment" and "/EF" in specification:
+                yield specification
 
 
-def _in_tree(node: object, depth: int) -> Iterator[DictionaryObject]:
+def _in_tree(node: DictionaryObject, depth: int) -> Iterator[DictionaryObject]:
     """The values of a name tree."""
-    if not isinstance(node, DictionaryObject) or depth > 20:
+    if depth > _DEEPEST:
         return
-    kids, names = node.get("/Kids"), node.get("/Names")
-    for kid in kids.get_object() if kids is not None else ():
-        yield from _in_tree(kid.get_object(), depth + 1)
-    for value in (names.get_object() if names is not None else ())[1::2]:
-        if isinstance(specification := value.get_object(), DictionaryObject):
+    for kid in array(node.get("/Kids")):
+        yield from _in_tree(dictionary(kid), depth + 1)
+    for value in array(node.get("/Names"))[1::2]:
+        if specification := dictionary(value):
             yield specification
 
 
 def _name(specification: DictionaryObject) -> str:
     for key in ("/UF", "/F", "/Desc"):
-        value = specification.get(key)
-        value = value.get_object() if value is not None else None
-        if isinstance(value, str) and value.strip():
-            return " ".join(value.split())
+        name = " ".join((string(specification.get(key)) or "").split())
+        if name:
+            return name
     return "a file without a name"

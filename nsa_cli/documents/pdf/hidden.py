@@ -10,7 +10,8 @@ from typing import Any
 
 import pypdfium2.raw as pdfium_c
 
-from nsa_cli.documents.pdf.glyphs import Box, Run, address
+from nsa_cli.documents.pdf.pdfium import address
+from nsa_cli.documents.pdf.runs import Box, Run
 
 _SCAN_SHARE = 0.5
 """Share of the page that images cover, from which invisible text is the text of a scan."""
@@ -146,10 +147,8 @@ def _rendered(page: Any, size: tuple[int, int]) -> list[bytes]:
         undo = (4 - pdfium_c.FPDFPage_GetRotation(page)) % 4
         pdfium_c.FPDF_RenderPageBitmap(bitmap, page, 0, 0, width, height, undo, 0)
         stride = pdfium_c.FPDFBitmap_GetStride(bitmap)
-        start = ctypes.cast(
-            pdfium_c.FPDFBitmap_GetBuffer(bitmap), ctypes.POINTER(ctypes.c_ubyte * (stride * height))
-        )
-        data = bytes(start.contents)
+        start = pdfium_c.FPDFBitmap_GetBuffer(bitmap)
+        data = ctypes.string_at(start, stride * height)
     finally:
         pdfium_c.FPDFBitmap_Destroy(bitmap)
     return [data[row * stride : row * stride + width] for row in range(height)]

@@ -48,7 +48,7 @@ def _dingbats(word: str) -> int:
     """Dingbats that pass as letters of a word; those of bullets and ornaments are few or alike."""
     dingbats = [char for char in word if ord(char) in _DINGBATS]
     letters = sum(char.isalnum() for char in word)
-    odd = len(set(dingbats)) > 4 or (len(dingbats) > 2 and 0 < letters)
+    odd = len(set(dingbats)) > 4 or (len(dingbats) > 2 and letters > 0)
     return len(dingbats) if odd else 0
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import median
 
-from nsa_cli.documents.pdf.glyphs import Run
+from nsa_cli.documents.pdf.columns import in_columns, in_rows
 from nsa_cli.documents.pdf.language import is_language
 from nsa_cli.documents.pdf.right_to_left import is_right_to_left, to_logical_order
+from nsa_cli.documents.pdf.runs import Line, Run
 
 _SAME_LINE = 0.4
 """Runs whose baselines differ by less than this share of the font size are on one line."""
@@ -21,28 +22,20 @@ _RAISED = 0.6
 _NEARLY = 0.15
 """Share of the font size by which the edges of a repeated draw may differ."""
 
-_FEWEST_ROWS = 3
-"""Rows that two columns of prose drawn across one another have at least."""
-
-_WRAPPED = 0.4
-"""Share of lines that begin with a small letter, from which a column is prose and no table."""
-
 _FEWEST_APART = 5
 """Letters apart from one another that are joined to words; fewer may be a list or a formula."""
-
-Line = list[Run]
-"""Runs on one baseline, in reading order."""
 
 
 def page_text(runs: Sequence[Run]) -> str:
     """The text of a page, line by line in reading order.
 
     The order is that of the file, with these exceptions: runs on one baseline are one line, from
-    left to right; columns of prose that are drawn line by line across one another are read one
-    after the other; what annotations draw stands at its place; repeated draws are read once.
+    left to right; columns of figures that are drawn one after the other are the rows of a table;
+    columns of prose that are drawn line by line across one another are read one after the other;
+    what annotations draw stands at its place; repeated draws are read once.
     """
     kept = [run for run in _without_repeats(runs) if run.text]
-    lines = _in_columns(_lines(run for run in kept if not run.style.annotation))
+    lines = in_columns(in_rows(_lines(run for run in kept if not run.style.annotation)))
     for line in _lines(run for run in kept if run.style.annotation):
         _insert(lines, line)
     return "\n".join(_line_text(line) for line in lines)
@@ -97,7 +90,7 @@ def _join(line: Line, run: Run) -> bool:
     largest = max((each.style.size for each in line), default=0.0)
     size = max(run.style.size, largest)
     first = max(line, key=lambda each: each.style.size)
-    if run.style.direction != first.style.direction:
+    if run.style.direction != first.style.direction or run.vertical or first.vertical:
         return False
     raised = min(run.style.size, first.style.size) < 0.9 * size  # An exponent or an index.
     if abs(run.base - first.base) >= (_RAISED if raised else _SAME_LINE) * size:
@@ -141,93 +134,6 @@ def _append(last: Run, run: Run) -> None:
 
 def _right_to_left(run: Run) -> bool:
     return any(is_right_to_left(char) for char in run.text[:8])
-
-
-def _in_columns(lines: list[Line]) -> list[Line]:
-    """Read columns of prose, drawn line by line across one another, one after the other."""
-    ordered: list[Line] = []
-    at = 0
-    while at < len(lines):
-        stop, gutter = _block(lines, at)
-        if gutter is None:
-            ordered.append(lines[at])
-            at += 1
-            continue
-        halves: tuple[list[Line], list[Line]] = ([], [])
-        for line in lines[at:stop]:
-            for half, part in zip(halves, _parted(line, gutter), strict=True):
-                if part:
-                    half.append(part)
-        if all(_is_prose(half) for half in halves):
-            for half in halves:
-                ordered += _in_columns(half)
-        else:
-            ordered += lines[at:stop]
-        at = stop
-    return ordered
-
-
-def _parted(line: Line, gutter: float) -> tuple[Line, Line]:
-    left = [run for run in line if run.left < gutter]
-    return left, [run for run in line if run.left >= gutter]
-
-
-def _block(lines: Sequence[Line], start: int) -> tuple[int, float | None]:
-    """The end of the rows from `start` on that leave the same gap free, and a place in it."""
-    gaps = _gaps(lines[start])
-    stop, rows = start, 0
-    while stop < len(lines) and gaps:
-        line = lines[stop]
-        if line[0].style.direction != lines[start][0].style.direction:
-            break
-        own = _gaps(line)
-        size = line[0].style.size
-        left, right = line[0].left, max(run.right for run in line)
-        if own:
-            cut = _cut(gaps, own)
-            rows += bool(cut)
-        else:  # One of the columns is longer.
-            cut = [gap for gap in gaps if right <= gap[0] + size or left >= gap[1] - size]
-        if not cut:
-            break
-        gaps = cut
-        stop += 1
-    if rows < _FEWEST_ROWS or not gaps:
-        return start + 1, None
-    widest = max(gaps, key=lambda gap: gap[1] - gap[0])
-    return stop, widest[1] - 0.01
-
-
-def _gaps(line: Line) -> list[tuple[float, float]]:
-    """The wide gaps of a line, from left to right."""
-    size = line[0].style.size
-    return [
-        (one.right, other.left)
-        for one, other in zip(line, line[1:], strict=False)
-        if other.left - one.right > 0.8 * size
-    ]
-
-
-def _cut(
-    gaps: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]
-) -> list[tuple[float, float]]:
-    """The parts that two lists of gaps have in common."""
-    both = ((max(a[0], b[0]), min(a[1], b[1])) for a in gaps for b in others)
-    return [(left, right) for left, right in both if right - left > 3.0]
-
-
-def _is_prose(lines: Sequence[Line]) -> bool:
-    """Whether lines are wrapped prose rather than the cells of a table's column."""
-    texts = ["".join("".join(run.text) for run in line) for line in lines]
-    if len(texts) < _FEWEST_ROWS:
-        return False
-    words = sum(len(text.split()) for text in texts)
-    letters = sum(char.isalpha() for text in texts for char in text)
-    characters = sum(not char.isspace() for text in texts for char in text)
-    if letters < 0.7 * characters or words < 2 * len(texts):
-        return False
-    small = sum(text.lstrip()[:1].islower() for text in texts[1:])
-    return small >= _WRAPPED * (len(texts) - 1)
 
 
 def _insert(lines: list[Line], line: Line) -> None:

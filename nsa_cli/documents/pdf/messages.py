@@ -47,13 +47,10 @@ def about_unreadable(shares: Mapping[int, float], *, ocr: bool) -> tuple[str, ..
     if not shares:
         return ()
     largest = max(shares.values())
-    how_much = "no readable text" if largest > 0.95 else f"up to {largest:.0%} unreadable characters"
-    if len(shares) == 1 and largest <= 0.95:
-        how_much = f"{largest:.0%} unreadable characters"
+    some = f"{'' if len(shares) == 1 else 'up to '}{largest:.0%} unreadable characters"
+    how_much = "no readable text" if largest > 0.95 else some
     remedy = "" if ocr else "; --ocr reads what the page shows"
-    return about_pages(
-        sorted(shares), f"{how_much} (fonts without a mapping to Unicode){remedy}"
-    )
+    return about_pages(sorted(shares), f"{how_much} (fonts without a mapping to Unicode){remedy}")
 
 
 def about_fields(counts: Mapping[int, int]) -> tuple[str, ...]:
@@ -70,7 +67,5 @@ def about_damaged(causes: Mapping[int, str]) -> tuple[str, ...]:
         return ()
     numbers = sorted(causes)
     one = len(numbers) == 1
-    return (
-        f"{named(numbers)} {'is' if one else 'are'} damaged and {'was' if one else 'were'} not"
-        f" read ({causes[numbers[0]]})",
-    )
+    verbs = "is damaged and was" if one else "are damaged and were"
+    return (f"{named(numbers)} {verbs} not read ({causes[numbers[0]]})",)

@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from threading import RLock
 from types import TracebackType
 from typing import Any
 
@@ -20,14 +19,13 @@ from nsa_cli.documents.pdf.annotations import (
     drawn_by_annotations,
     read_notes,
 )
-from nsa_cli.documents.pdf.glyphs import Box, GlyphReader, Run, address
+from nsa_cli.documents.pdf.glyphs import GlyphReader
 from nsa_cli.documents.pdf.hidden import find_hidden
 from nsa_cli.documents.pdf.language import is_language, odd_share
 from nsa_cli.documents.pdf.layout import page_text
+from nsa_cli.documents.pdf.pdfium import PDFIUM_LOCK, address
+from nsa_cli.documents.pdf.runs import Box, Run
 from nsa_cli.documents.word_gaps import SPACE_WIDTH, gaps_become_spaces
-
-PDFIUM_LOCK = RLock()
-"""Held while PDFium works: its library serves one thread at a time."""
 
 _FEWEST_UNREADABLE = 3
 """Words without Unicode values that a page may have: marks and bullets."""
@@ -135,7 +133,7 @@ class PageReader:
         runs, fonts = self._glyphs.runs(text_page, drawn)
         notes = Notes()
         if annotated and sheet is not None:
-            notes = read_notes(sheet, "".join(run.string() for run in runs))
+            notes = _notes(sheet, runs)
             runs += notes.runs
         read = PageText(annotated=annotated, unreadable_fields=notes.unreadable)
         if not self._hidden:
@@ -148,6 +146,17 @@ class PageReader:
             _mend(read, sheet, [run for run in runs if run.style.annotation])
         read.text = "\n".join([read.text, *notes.comments])
         return read
+
+
+def _notes(sheet: PageObject, runs: Sequence[Run]) -> Notes:
+    """What the annotations of a page say; one unreadable field if they are damaged."""
+    try:
+        return read_notes(sheet, "".join(run.string() for run in runs))
+    except MemoryError:
+        raise
+    except Exception as error:  # pypdf leaks exceptions of many types from damaged pages.
+        logging.getLogger("pypdf").warning("annotations: %s", error)
+        return Notes(unreadable=1)
 
 
 def _bounds(page: Any) -> Box:
@@ -165,9 +174,9 @@ def _unreadable_share(runs: Sequence[Run], text: str) -> float:
     words = [word for word in spelled.split() if len(word) > 1]
     characters = sum(not char.isspace() for char in text)
     unmapped = sum(run.unmapped for run in suspects) / max(1, characters)
-    if words and (len(words) >= _FEWEST_UNREADABLE or unmapped > _MOST_ODD):
-        if not is_language(spelled):
-            return min(1.0, unmapped)
+    many = len(words) >= _FEWEST_UNREADABLE or (words and unmapped > _MOST_ODD)
+    if many and not is_language(spelled):
+        return min(1.0, unmapped)
     odd = odd_share(text)
     return odd if odd > _MOST_ODD else 0.0
 

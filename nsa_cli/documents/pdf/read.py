@@ -239,7 +239,13 @@ def _attached(
     annotated = [number - 1 for number, page in read.items() if page.annotated]
     documents: list[Document] = []
     left: list[str] = []
-    for attachment in read_attachments(reader, annotated):
+    try:
+        found = read_attachments(reader, annotated)
+    except MemoryError:
+        raise
+    except Exception:  # pypdf leaks exceptions of many types from damaged files.
+        return [], ("the list of attached files is damaged",)
+    for attachment in found:
         inside = f"{name}/{attachment.name}"
         if attachment.data is None or not wanted:
             left.append(attachment.name)
@@ -256,10 +262,8 @@ def _attached(
     if not left:
         return documents, ()
     some = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-    one = len(left) == 1
-    return documents, (
-        f"{len(left)} attached file{'' if one else 's'} {'was' if one else 'were'} not read ({some})",
-    )
+    what = "1 attached file was" if len(left) == 1 else f"{len(left)} attached files were"
+    return documents, (f"{what} not read ({some})",)
 
 
 def _document(
@@ -291,6 +295,4 @@ def _document(
         kept.append(document.text)
         start += len(document.text) + len(PAGE_BREAK)
         warnings += tuple(f"{document.name}: {warning}" for warning in document.warnings)
-    return Document(
-        name=name, text=PAGE_BREAK.join(kept), pieces=tuple(pieces), warnings=warnings
-    )
+    return Document(name=name, text=PAGE_BREAK.join(kept), pieces=tuple(pieces), warnings=warnings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from itertools import pairwise
 
-from nsa_cli.documents.pdf.glyphs import Run
+from nsa_cli.documents.pdf.runs import Run
 
 
 def is_right_to_left(char: str) -> bool:
