@@ -19,11 +19,10 @@ _PASSWORD_FLAG, _PUSH_BUTTON_FLAG = 1 << 13, 1 << 16
 _HIDDEN_FLAGS = (1 << 1) | (1 << 5)
 """Annotations that are not shown: hidden, or not for the screen."""
 
-_DRAWING = frozenset({"/FreeText", "/Stamp"})
 _COMMENTS = frozenset(
     {
         "/Text", "/Highlight", "/Underline", "/Squiggly", "/StrikeOut", "/Caret", "/Ink", "/Line",
-        "/Square", "/Circle", "/Polygon", "/PolyLine",
+        "/Square", "/Circle", "/Polygon", "/PolyLine", "/Stamp",
     }
 )  # fmt: skip
 """Annotations that carry a comment, which viewers show beside the page."""
@@ -94,7 +93,7 @@ def read_notes(page: PageObject, drawn: str) -> Notes:
         if kind == "/Widget":
             value = _field_value(annotation)
             unreadable += value is None
-        elif kind in _DRAWING or kind in _COMMENTS:
+        elif kind in _COMMENTS or (kind == "/FreeText" and not _appearance(annotation)):
             value = string(annotation.get("/Contents")) or ""
         else:
             continue
@@ -118,7 +117,7 @@ def _field_value(widget: DictionaryObject) -> str | None:
     if kind == _BUTTON:
         state = widget.get("/AS")
         chosen = state not in (None, "/Off") and not flags & _PUSH_BUTTON_FLAG
-        return _CHECKED if chosen and not _draws_text(widget) else ""
+        return _CHECKED if chosen and b"Tj" not in _appearance(widget) else ""
     if kind not in (_TEXT_FIELD, _CHOICE) or value is None or flags & _PASSWORD_FLAG:
         return ""
     if isinstance(value, StreamObject):
@@ -128,12 +127,12 @@ def _field_value(widget: DictionaryObject) -> str | None:
     return None if None in parts else ", ".join(part for part in parts if part)
 
 
-def _draws_text(widget: DictionaryObject) -> bool:
-    """Whether the present appearance of a widget shows any text."""
-    normal = resolved(dictionary(widget.get("/AP")).get("/N"))
+def _appearance(annotation: DictionaryObject) -> bytes:
+    """The operators that draw an annotation in its present state."""
+    normal = resolved(dictionary(annotation.get("/AP")).get("/N"))
     if not isinstance(normal, StreamObject):
-        normal = dictionary(normal).get(widget.get("/AS", "/Off"))
-    return b"Tj" in (stream(normal) or b"")
+        normal = dictionary(normal).get(annotation.get("/AS", "/Off"))
+    return stream(normal) or b""
 
 
 def _at(annotation: DictionaryObject, value: str) -> list[Run]:

@@ -15,7 +15,7 @@ _VOWELS = frozenset("aeiouy")
 _MIXED = re.compile(r"[^\W\d_]\d[^\W\d_]|\d[^\W\d_]{2}|[a-zà-ÿ][A-ZÀ-Þ]")
 """A digit inside or before letters, or a capital letter after a small one."""
 
-_NAMES = re.compile(r"/[a-zA-Z]{1,2}\d{1,5}(?=/|\s|$)|\(cid:\d+\)")
+_NAMES = re.compile(r"(?:/[a-zA-Z]{1,2}\d{1,5}){3,}|\(cid:\d+\)")
 """Glyph names and numbers that readers give for glyphs without a Unicode value."""
 
 _LEGACY = ("euc_jp", "gb2312", "big5", "euc_kr")

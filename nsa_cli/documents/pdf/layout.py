@@ -22,6 +22,9 @@ _RAISED = 0.6
 _NEARLY = 0.15
 """Share of the font size by which the edges of a repeated draw may differ."""
 
+_SHORTEST_WORD = 8
+"""Letters apart from one another without a wider gap: a title of one word, or a list."""
+
 _FEWEST_APART = 5
 """Letters apart from one another that are joined to words; fewer may be a list or a formula."""
 
@@ -179,7 +182,7 @@ def _spelled(run: Run) -> str:
     """The text of a run; letters set apart from one another become words."""
     text = run.string().replace("\ufffd", "")
     words = [word for word in text.split() if any(char.isalnum() for char in word)]
-    if len(words) < _FEWEST_APART or run.generated < len(words) - 1 - text.count("  "):
+    if len(words) < _FEWEST_APART or 2 * run.generated < run.text.count(" "):
         return text
     if sum(len(word) == 1 for word in words) < 0.8 * len(words):
         return text
@@ -189,4 +192,5 @@ def _spelled(run: Run) -> str:
     joined = run.text[glyphs[0]]
     for gap, at in zip(gaps, glyphs[1:], strict=True):
         joined += (" " if gap > apart else "") + run.text[at]
-    return joined if " " in joined or is_language(joined) else text
+    is_word = len(joined) >= _SHORTEST_WORD and list(joined) != sorted(joined)
+    return joined if " " in joined or (is_word and is_language(joined)) else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -172,7 +173,7 @@ def _unreadable_share(runs: Sequence[Run], text: str) -> float:
     suspects = [run for run in runs if 2 * run.unmapped > len(run.text)]
     spelled = " ".join(run.string() for run in suspects)
     words = [word for word in spelled.split() if len(word) > 1]
-    characters = sum(not char.isspace() for char in text)
+    characters = sum(not char.isspace() for run in runs for char in run.text)
     unmapped = sum(run.unmapped for run in suspects) / max(1, characters)
     many = len(words) >= _FEWEST_UNREADABLE or (words and unmapped > _MOST_ODD)
     if many and not is_language(spelled):
@@ -200,9 +201,16 @@ def _lost_fonts(page: Any, fonts: dict[int, int]) -> bool:
         item = pdfium_c.FPDFPage_GetObject(page, index)
         if pdfium_c.FPDFPageObj_GetType(item) != pdfium_c.FPDF_PAGEOBJ_TEXT:
             continue
-        if address(item) not in fonts:
+        if address(item) not in fonts and not _width(item):
             silent[address(pdfium_c.FPDFTextObj_GetFont(item))] += 1
     return any(times >= _FEWEST_LOST and times > heard[font] for font, times in silent.items())
+
+
+def _width(item: Any) -> float:
+    """The width of an object in points; a repeated draw has one, a lost text has none."""
+    sides = [ctypes.c_float() for _ in range(4)]
+    pdfium_c.FPDFPageObj_GetBounds(item, *sides)
+    return sides[2].value - sides[0].value
 
 
 def _mend(read: PageText, sheet: PageObject, annotations: Sequence[Run]) -> None:
