@@ -89,6 +89,13 @@ def test_what_the_crop_box_cuts_off_is_off_the_page() -> None:
     assert document.warnings == (warning("off the page"),)
 
 
+def test_a_line_across_the_edge_keeps_what_is_on_the_page() -> None:
+    document = read(SEEN + show("The deposit is two rents" + " and more" * 20, 400, 600))
+    assert document.text.startswith("The rent is 900 euros.\nThe deposit is two rents and more")
+    assert document.text.count("more") == 1
+    assert document.warnings == (warning("off the page", 37),)
+
+
 def test_a_page_with_nothing_but_hidden_text_is_refused() -> None:
     with pytest.raises(UnreadableError) as caught:
         read("3 Tr\n" + show(ORDER, 72, 600))

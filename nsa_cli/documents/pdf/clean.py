@@ -13,11 +13,16 @@ _LEADERS = re.compile(r"(?<![ \t])[ \t]*(?:[.·․…][ \t]{0,3}){5,}")
 _LINE_TAIL = re.compile(r"[ \t]+(?=\n|\Z)")
 
 
+def join_surrogates(text: str) -> str:
+    """Pairs of surrogates become the character they stand for, single ones go."""
+    if not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+
+
 def clean(text: str) -> str:
     """Remove control characters, lone surrogates, ligatures, leader dots and trailing spaces."""
-    if _SURROGATE.search(text):  # Pairs become the character they stand for, the rest goes.
-        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
-    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_LIGATURES)
+    text = join_surrogates(text).replace("\r\n", "\n").replace("\r", "\n").translate(_LIGATURES)
     text = _LEADERS.sub(" ... ", _NOISE.sub("", text))
     text = _LINE_TAIL.sub("", text)
     return text.strip("\n") if text.strip() else ""

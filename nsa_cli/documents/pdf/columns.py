@@ -10,6 +10,9 @@ from nsa_cli.documents.pdf.runs import Line
 _FEWEST_ROWS = 3
 """Rows that two columns of prose drawn across one another have at least."""
 
+_MOST_PAIRS = 1_000_000
+_LONGEST_BLOCK = 500
+
 _WRAPPED = 0.4
 """Share of lines that begin with a small letter, from which a column is prose and no table."""
 
@@ -41,6 +44,8 @@ def in_rows(lines: list[Line]) -> list[Line]:
 def _rows_beside(stack: Sequence[Line], column: Sequence[Line]) -> list[Line] | None:
     """The line of a stack beside each line of a column; None if one has none."""
     rows = []
+    if len(stack) * len(column) > _MOST_PAIRS:
+        return None
     for line in column:
         run = line[0]
         beside = [
@@ -96,7 +101,7 @@ def _block(lines: Sequence[Line], start: int) -> tuple[int, float | None]:
     """The end of the rows from `start` on that leave the same gap free, and a place in it."""
     gaps = _gaps(lines[start])
     stop, rows = start, 0
-    while stop < len(lines) and gaps:
+    while stop < min(len(lines), start + _LONGEST_BLOCK) and gaps:
         line = lines[stop]
         if line[0].style.direction != lines[start][0].style.direction:
             break

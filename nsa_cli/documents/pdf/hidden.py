@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import pypdfium2.raw as pdfium_c
@@ -22,59 +22,81 @@ _CONTRAST = 16
 """Steps of gray, of 255, by which text must differ from its background to be seen."""
 
 
-@dataclass(slots=True)
-class Hidden:
-    """The hidden text of one page.
+def part_hidden(page: Any, runs: Sequence[Run], bounds: Box) -> tuple[list[Run], Counter[str]]:
+    """The runs that a reader of the page sees, and how many words each reason hides.
 
-    Attributes:
-        runs: What is hidden.
-        words: How many words each reason hides.
-    """
-
-    runs: set[int]
-    words: Counter[str]
-
-
-def find_hidden(page: Any, runs: Sequence[Run], bounds: Box) -> Hidden:
-    """The runs that a reader of the page does not see.
-
-    These are runs off the page, runs too small to read, invisible runs unless an image of the
-    page lies over them (a searchable scan), and runs whose color is that of their background.
+    Hidden are runs off the page, runs too small to read, invisible runs unless an image of the
+    page lies over them (a searchable scan), and runs whose color is that of their background. A
+    run that crosses the edge of the page keeps the glyphs on the page.
 
     Args:
         page: PDFium's handle of the page.
         runs: Of the page.
         bounds: What is shown of the page.
     """
-    hidden = Hidden(set(), Counter())
-    pale = [
-        run for run in runs if run.style.suspect == "pale" and not _is_outside(run.box(), bounds)
-    ]
+    seen: list[Run] = []
+    words: Counter[str] = Counter()
+    pale = [run for run in runs if run.style.suspect == "pale" and _meet(run.box(), bounds)]
     unseen = _unseen(page, pale, bounds) if pale else set()
     scan: bool | None = None
     for run in runs:
         reason = ""
         suspect = run.style.suspect
-        if _is_outside(run.box(), bounds):
-            reason = "off the page"
-        elif suspect == "tiny":
+        if not _inside(run.box(), bounds):
+            inside, outside = _cut_off(run, bounds)
+            words += Counter({"off the page": _words(outside)})
+            if not inside.text:
+                continue
+            run = inside if outside.text else run
+        if suspect == "tiny":
             reason = "too small to read"
         elif suspect == "invisible":
             if scan is None:
                 scan = _image_share(page, bounds) >= _SCAN_SHARE
             reason = "" if scan else "invisible"
-        elif id(run) in unseen:
+        elif run.style.pointer is not None and address(run.style.pointer) in unseen:
             reason = "in the color of its background"
         if reason:
-            hidden.runs.add(id(run))
-            words = sum(any(map(str.isalnum, word)) for word in run.string().split())
-            hidden.words += Counter({reason: words})
-    return hidden
+            words += Counter({reason: _words(run)})
+        else:
+            seen.append(run)
+    return seen, words
 
 
-def _is_outside(box: Box, bounds: Box) -> bool:
-    across, up = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    return not (bounds[0] <= across <= bounds[2] and bounds[1] <= up <= bounds[3])
+def _words(run: Run) -> int:
+    return sum(any(map(str.isalnum, word)) for word in run.string().split())
+
+
+def _inside(box: Box, bounds: Box) -> bool:
+    left, bottom, right, top = box
+    return bounds[0] <= left and right <= bounds[2] and bounds[1] <= bottom and top <= bounds[3]
+
+
+def _meet(box: Box, bounds: Box) -> bool:
+    left, bottom, right, top = box
+    return left < bounds[2] and bounds[0] < right and bottom < bounds[3] and bounds[1] < top
+
+
+def _cut_off(run: Run, bounds: Box) -> tuple[Run, Run]:
+    """The glyphs of a run whose middle is on the page, and the others."""
+    parts = tuple(
+        replace(run, text=[], lefts=[], rights=[], unmapped=0, generated=0) for _ in range(2)
+    )
+    cosine, sine = run.style.direction
+    height = run.base + 0.3 * run.style.size
+    for char, left, right in zip(run.text, run.lefts, run.rights, strict=True):
+        across = (left + right) / 2
+        x, y = across * cosine - height * sine, across * sine + height * cosine
+        shown = bounds[0] <= x <= bounds[2] and bounds[1] <= y <= bounds[3]
+        part = parts[0] if shown else parts[1]
+        part.text.append(char)
+        part.lefts.append(left)
+        part.rights.append(right)
+    for part in parts:
+        part.left, part.right = min(part.lefts, default=0.0), max(part.rights, default=0.0)
+        part.unmapped = round(run.unmapped * len(part.text) / len(run.text))
+        part.generated = round(run.generated * len(part.text) / len(run.text))
+    return parts[0], parts[1]
 
 
 def _image_share(page: Any, bounds: Box) -> float:
@@ -102,7 +124,7 @@ def _has_image(item: Any, depth: int = 0) -> bool:
 
 
 def _unseen(page: Any, runs: Sequence[Run], bounds: Box) -> set[int]:
-    """Those of some pale runs that look on the rendered page as if they were not there."""
+    """Addresses of the text objects of pale runs that leave no trace on the rendered page."""
     width, height = bounds[2] - bounds[0], bounds[3] - bounds[1]
     scale = min(_PIXELS_PER_POINT, (_MOST_PIXELS / max(1.0, width * height)) ** 0.5)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -122,7 +144,7 @@ def _unseen(page: Any, runs: Sequence[Run], bounds: Box) -> set[int]:
             for one, other in zip(with_text[top:bottom], without[top:bottom], strict=True)
         )
         if not differs:
-            found.add(id(run))
+            found.add(address(run.style.pointer))
     return found
 
 

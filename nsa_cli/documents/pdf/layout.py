@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import median
 
+from nsa_cli.documents.pdf.clean import join_surrogates
 from nsa_cli.documents.pdf.columns import in_columns, in_rows
 from nsa_cli.documents.pdf.language import is_language
 from nsa_cli.documents.pdf.right_to_left import is_right_to_left, to_logical_order
@@ -25,6 +26,9 @@ _NEARLY = 0.15
 _SHORTEST_WORD = 8
 """Letters apart from one another without a wider gap: a title of one word, or a list."""
 
+_FEW, _MOST_COMPARED = 8, 500
+"""Runs and lines that one more is compared with: a page may have a hundred thousand."""
+
 _FEWEST_APART = 5
 """Letters apart from one another that are joined to words; fewer may be a list or a formula."""
 
@@ -39,9 +43,11 @@ def page_text(runs: Sequence[Run]) -> str:
     """
     kept = [run for run in _without_repeats(runs) if run.text]
     lines = in_columns(in_rows(_lines(run for run in kept if not run.style.annotation)))
-    for line in _lines(run for run in kept if run.style.annotation):
+    drawn = _lines(run for run in kept if run.style.annotation)
+    for line in drawn[:_MOST_COMPARED]:
         _insert(lines, line)
-    return "\n".join(_line_text(line) for line in lines)
+    lines += drawn[_MOST_COMPARED:]
+    return join_surrogates("\n".join(_line_text(line) for line in lines))
 
 
 def _without_repeats(runs: Sequence[Run]) -> list[Run]:
@@ -60,7 +66,7 @@ def _without_repeats(runs: Sequence[Run]) -> list[Run]:
             and run.right <= other.right + near
             and _stands_in(text, run, other, near)
             for beside in (row - 1, row, row + 1)
-            for other in rows[beside]
+            for other in rows[beside][-_MOST_COMPARED:]
         ):
             rows[row].append(run)
             kept.append(run)
@@ -90,9 +96,8 @@ def _lines(runs: Iterable[Run]) -> list[Line]:
 
 def _join(line: Line, run: Run) -> bool:
     """Add a run to a line if it stands there; False if it does not."""
-    largest = max((each.style.size for each in line), default=0.0)
-    size = max(run.style.size, largest)
-    first = max(line, key=lambda each: each.style.size)
+    first = max(line[-_FEW:], key=lambda each: each.style.size)
+    size = max(run.style.size, first.style.size)
     if run.style.direction != first.style.direction or run.vertical or first.vertical:
         return False
     raised = min(run.style.size, first.style.size) < 0.9 * size  # An exponent or an index.
@@ -109,7 +114,7 @@ def _join(line: Line, run: Run) -> bool:
     if not run.broke and _right_to_left(run) and _right_to_left(last):
         line.append(run)
         return True
-    for at, each in enumerate(line):
+    for at, each in enumerate(line[:_MOST_COMPARED]):
         before = line[at - 1].right if at else float("-inf")
         if run.right <= each.left + slack and run.left >= before - slack:
             line.insert(at, run)

@@ -21,7 +21,7 @@ from nsa_cli.documents.pdf.annotations import (
     read_notes,
 )
 from nsa_cli.documents.pdf.glyphs import GlyphReader
-from nsa_cli.documents.pdf.hidden import find_hidden
+from nsa_cli.documents.pdf.hidden import part_hidden
 from nsa_cli.documents.pdf.language import is_language, odd_share
 from nsa_cli.documents.pdf.layout import page_text
 from nsa_cli.documents.pdf.pdfium import PDFIUM_LOCK, address
@@ -71,18 +71,20 @@ class PageReader:
     """
 
     def __init__(self, data: bytes, password: str | None, *, hidden: bool = False) -> None:
+        self._data = data
+        self._password = password
         self._hidden = hidden
         self._glyphs = GlyphReader()
         self._document: Any = None
-        PDFIUM_LOCK.acquire()
-        try:
-            self._document = pypdfium2.PdfDocument(data, password=password)
-            if self._document.get_formtype() != pdfium_c.FORMTYPE_NONE:
-                self._document.init_forms()
-        except pypdfium2.PdfiumError as error:
-            logging.getLogger("pypdfium2").info("PDFium cannot open the file: %s", error)
 
     def __enter__(self) -> PageReader:
+        with PDFIUM_LOCK:
+            try:
+                self._document = pypdfium2.PdfDocument(self._data, password=self._password)
+                if self._document.get_formtype() != pdfium_c.FORMTYPE_NONE:
+                    self._document.init_forms()
+            except pypdfium2.PdfiumError as error:
+                logging.getLogger("pypdfium2").info("PDFium cannot open the file: %s", error)
         return self
 
     def __exit__(
@@ -91,11 +93,9 @@ class PageReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if self._document is not None:
+        if self._document is not None:
+            with PDFIUM_LOCK:
                 self._document.close()
-        finally:
-            PDFIUM_LOCK.release()
 
     def __len__(self) -> int:
         return len(self._document) if self._document is not None else 0
@@ -107,26 +107,26 @@ class PageReader:
             index: Counted from 0.
             sheet: The page as pypdf has it; None if pypdf does not find it.
         """
-        if index >= len(self):
-            return _by_pypdf(sheet)
-        try:
-            page = self._document[index]
-        except pypdfium2.PdfiumError:
-            return _by_pypdf(sheet)
-        before = pdfium_c.FPDFPage_CountObjects(page)
-        annotated = draw_annotations(page)
-        drawn: set[int] = set()
-        if annotated:
-            page.close()
-            page = self._document[index]
-            drawn = drawn_by_annotations(page, before)
-        text_page = page.get_textpage()
-        try:
-            read = self._read(page, text_page, sheet, drawn, annotated)
-        finally:
-            text_page.close()
-            page.close()
-        return read
+        with PDFIUM_LOCK:
+            if index >= len(self):
+                return _by_pypdf(sheet)
+            try:
+                page = self._document[index]
+            except pypdfium2.PdfiumError:
+                return _by_pypdf(sheet)
+            before = pdfium_c.FPDFPage_CountObjects(page)
+            annotated = draw_annotations(page)
+            drawn: set[int] = set()
+            if annotated:
+                page.close()
+                page = self._document[index]
+                drawn = drawn_by_annotations(page, before)
+            text_page = page.get_textpage()
+            try:
+                return self._read(page, text_page, sheet, drawn, annotated)
+            finally:
+                text_page.close()
+                page.close()
 
     def _read(
         self, page: Any, text_page: Any, sheet: PageObject | None, drawn: set[int], annotated: bool
@@ -138,9 +138,7 @@ class PageReader:
             runs += notes.runs
         read = PageText(annotated=annotated, unreadable_fields=notes.unreadable)
         if not self._hidden:
-            found = find_hidden(page, runs, _bounds(page))
-            read.hidden = found.words
-            runs = [run for run in runs if id(run) not in found.runs]
+            runs, read.hidden = part_hidden(page, runs, _bounds(page))
         read.text = page_text(runs)
         read.unreadable = _unreadable_share(runs, read.text)
         if (read.unreadable or not read.text or _lost_fonts(page, fonts)) and sheet is not None:

@@ -24,10 +24,10 @@ from nsa_cli.documents.pdf.messages import (
 )
 from nsa_cli.documents.pdf.page import PageReader, PageText
 from nsa_cli.documents.pdf.structure import (
+    about_xfa,
     as_broken,
     broken,
     damage_warning,
-    needs_xfa,
     open_structure,
     page_labels,
     quiet_libraries,
@@ -54,14 +54,9 @@ def read_pdf(
 ) -> Document:
     """Read the text of a PDF into a document of one piece per page that has text.
 
-    The text is what the page shows, headers, footers, values of form fields and annotations
-    included, in reading order and normalized to NFC, as the tokenizer needs. These things are
-    changed, and no line is added or removed by them: words broken by a hyphen at a line end are
-    joined, ligatures become letters, runs of five and more leader dots ("Purpose ........ 3")
-    become " ... " because they would cost tokens and say nothing, spaces at line ends and
-    characters that cannot be shown (controls, lone surrogates) go. Comments follow their page,
-    attached files the last page. Warnings name the pages that have no text, text that cannot be
-    read or hidden text, and damage that pypdf could work around.
+    The text is what the page shows, values of form fields and annotations included, in reading
+    order and in NFC; `clean` and `mend_hyphens` say what is changed in it. Comments follow their
+    page, attached files the last page. Warnings name what is missing.
 
     Args:
         path_or_bytes: The file, or its bytes.
@@ -69,8 +64,7 @@ def read_pdf(
         password: The password, or None; a PDF with an empty password opens without.
         on_page: Called with the pages done and the pages in all, after each.
         pages: Those to read; all when None.
-        ocr: Languages in which pages without readable text are read from their pictures; None
-            to leave them out.
+        ocr: Languages in which pages without readable text are read from their pictures, or None.
         hidden: Whether text that the page does not show is read too.
         attachments: Whether embedded files are read; they are named otherwise.
 
@@ -91,42 +85,28 @@ def read_pdf(
             del complaints[of_structure:]  # About text that was not taken.
         damage = damage_warning(complaints)
         complaints.clear()
-        labels = page_labels(reader, max(len(sheets), max(read, default=0)))
+        labels = page_labels(reader, max(read, default=0))
         damage += ("the page labels are damaged",) if complaints else ()
         extra, notes = ([], ()) if pages is not None else _attached(reader, read, name, attachments)
-        notes += _about_xfa(reader)
+        notes += about_xfa(reader)
     if not read:
         raise UnreadableError(
             f"{name} has no pages", hint="name a PDF with text in it", code="empty"
         )
     seen = _recognise(data, read, ocr, name, password, on_page)
+    texts = _texts(read)
+    if not any(texts) and not extra:
+        raise _without_text(name, ocr, read)
+    warnings = (*_about_text(texts, read, seen, ocr), *_about(read, ocr), *notes, *damage)
+    return _document(name, texts, labels, extra, warnings)
+
+
+def _texts(read: dict[int, PageText]) -> list[str]:
+    """The text of each page up to the last that was read, empty for those that were not."""
     texts = [""] * max(read)
     for number, page in read.items():
         texts[number - 1] = clean(page.text)
-    texts = [unicodedata.normalize("NFC", text) for text in mend_hyphens(texts)]
-    blank = [number for number in read if not texts[number - 1]]
-    damaged = [number for number in blank if read[number].damaged]
-    if len(blank) == len(read) and not extra:
-        raise _without_text(name, ocr, read)
-    without = "no text" if ocr is not None else "no text (scanned? --ocr reads them)"
-    return _document(
-        name,
-        texts,
-        labels,
-        extra,
-        (
-            *about_pages(
-                [number for number in seen if texts[number - 1]],
-                "read by OCR, which may be wrong in places",
-                past=True,
-            ),
-            *about_pages([number for number in blank if number not in damaged], without),
-            *about_damaged({number: read[number].damaged for number in damaged}),
-            *_about(read, ocr),
-            *notes,
-            *damage,
-        ),
-    )
+    return [unicodedata.normalize("NFC", text) for text in mend_hyphens(texts)]
 
 
 def _read_pages(
@@ -206,28 +186,31 @@ def _without_text(name: str, ocr: str | None, read: dict[int, PageText]) -> Unre
     )
 
 
-def _about(read: dict[int, PageText], ocr: str | None) -> tuple[str, ...]:
-    """Warnings about what the pages hold and the text lacks."""
+def _about_text(
+    texts: Sequence[str], read: dict[int, PageText], seen: Sequence[int], ocr: str | None
+) -> tuple[str, ...]:
+    """Warnings about pages that were read by OCR, have no text, or are damaged."""
+    by_ocr = [number for number in seen if texts[number - 1]]
+    blank = [number for number in read if not texts[number - 1]]
+    damaged = {number: read[number].damaged for number in blank if read[number].damaged}
+    without = "no text" if ocr is not None else "no text (scanned? --ocr reads them)"
     return (
-        *about_unreadable(
-            {number: page.unreadable for number, page in read.items() if page.unreadable},
-            ocr=ocr is not None,
-        ),
-        *about_fields(
-            {
-                number: page.unreadable_fields
-                for number, page in read.items()
-                if page.unreadable_fields
-            }
-        ),
-        *about_hidden({number: page.hidden for number, page in read.items() if page.hidden}),
+        *about_pages(by_ocr, "read by OCR, which may be wrong in places", past=True),
+        *about_pages([number for number in blank if number not in damaged], without),
+        *about_damaged(damaged),
     )
 
 
-def _about_xfa(reader: PdfReader) -> tuple[str, ...]:
-    if not needs_xfa(reader):
-        return ()
-    return ("the pages are drawn by an XFA form, which cannot be read",)
+def _about(read: dict[int, PageText], ocr: str | None) -> tuple[str, ...]:
+    """Warnings about what the pages hold and the text lacks."""
+    shares = {number: page.unreadable for number, page in read.items() if page.unreadable}
+    fields = {n: page.unreadable_fields for n, page in read.items() if page.unreadable_fields}
+    hidden = {number: page.hidden for number, page in read.items() if page.hidden}
+    return (
+        *about_unreadable(shares, ocr=ocr is not None),
+        *about_fields(fields),
+        *about_hidden(hidden),
+    )
 
 
 def _attached(

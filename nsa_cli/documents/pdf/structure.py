@@ -12,11 +12,18 @@ from io import BytesIO
 from pypdf import PdfReader
 
 from nsa_cli.documents.pdf.clean import clean_label
+from nsa_cli.documents.pdf.objects import dictionary
 from nsa_models.errors import UnreadableError
 
 _MAGIC = b"%PDF-"
 
-_HARMLESS = ("fontTools is required", "Ignoring wrong pointing object", "Multiple definitions in")
+_HARMLESS = (
+    "fontTools is required",
+    "Ignoring wrong pointing object",
+    "Multiple definitions in",
+    "parsing for Object Streams",
+    "Token exceeds maximum length",
+)
 """Beginnings of what pypdf says about sound files too."""
 
 
@@ -75,18 +82,18 @@ def page_labels(reader: PdfReader, count: int) -> list[str | None]:
     ]
 
 
-def needs_xfa(reader: PdfReader) -> bool:
-    """Whether the pages are drawn by an XFA form, which only Adobe's programs show."""
+def about_xfa(reader: PdfReader) -> tuple[str, ...]:
+    """A warning if the pages are drawn by an XFA form, which only Adobe's programs show."""
     try:
-        form = reader.root_object.get("/AcroForm")
-        form = form.get_object() if form is not None else None
-        return bool(
-            form is not None
-            and "/XFA" in form
-            and (reader.root_object.get("/NeedsRendering") or not form.get("/Fields"))
+        form = dictionary(reader.root_object.get("/AcroForm"))
+        needed = "/XFA" in form and (
+            reader.root_object.get("/NeedsRendering") or not form.get("/Fields")
         )
+    except MemoryError:
+        raise
     except Exception:  # pypdf leaks exceptions of many types from damaged files.
-        return False
+        return ()
+    return ("the pages are drawn by an XFA form, which cannot be read",) if needed else ()
 
 
 def damage_warning(complaints: Sequence[str]) -> tuple[str, ...]:
