@@ -16,6 +16,9 @@ from nsa_cli.documents.pdf.runs import Box, Run
 _SCAN_SHARE = 0.5
 """Share of the page that images cover, from which invisible text is the text of a scan."""
 
+_FEWEST_CUT = 2
+"""Words beyond the edge of the page from which a run is cut there; one may be half a word."""
+
 _PIXELS_PER_POINT = 1.5
 _MOST_PIXELS = 8_000_000
 _CONTRAST = 16
@@ -44,10 +47,11 @@ def part_hidden(page: Any, runs: Sequence[Run], bounds: Box) -> tuple[list[Run],
         suspect = run.style.suspect
         if not _inside(run.box(), bounds):
             inside, outside = _cut_off(run, bounds)
-            words += Counter({"off the page": _words(outside)})
-            if not inside.text:
+            if not inside.text or _words(outside) >= _FEWEST_CUT:
+                words += Counter({"off the page": _words(outside)})
+                run = inside
+            if not run.text:
                 continue
-            run = inside if outside.text else run
         if suspect == "tiny":
             reason = "too small to read"
         elif suspect == "invisible":
