@@ -35,7 +35,9 @@ FEWEST_WORDS = 20
 ENOUGH, LOST = 0.95, 0.8
 """Word recall from which a file counts as read whole, and below which as lost."""
 
-LONGEST_SECONDS = 60.0
+LONGEST_SECONDS = 60
+"""CPU seconds after which a file's process is ended."""
+
 MOST_BYTES = 8 * 2**30
 
 _BROKEN_WORD = re.compile(r"(?<=\w)[-‐\xad][ \t]*\r?\n[ \t]*(?=\w)")
@@ -173,6 +175,7 @@ def measure(
 
 def _in_process(path: Path, name: str, reference: Sequence[str], reader: str, out: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (LONGEST_SECONDS, LONGEST_SECONDS))
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - ends with the process
     Path(out).write_text(json.dumps(asdict(measure(path, name, reference, READERS[reader]))))
 
@@ -184,7 +187,7 @@ def measure_apart(path: Path, folder: Path, reader: str, out: Path) -> FileRecal
     context = multiprocessing.get_context("fork")
     process = context.Process(target=_in_process, args=(path, name, reference, reader, str(out)))
     process.start()
-    process.join(LONGEST_SECONDS)
+    process.join(20 * LONGEST_SECONDS)  # The machine may be busy with other work.
     late = process.is_alive()
     if late:
         process.kill()
@@ -201,7 +204,7 @@ def measure_apart(path: Path, folder: Path, reader: str, out: Path) -> FileRecal
         warnings=(),
         refused="",
         crashed="timeout" if late else f"exit {process.exitcode}",
-        seconds=LONGEST_SECONDS,
+        seconds=float(LONGEST_SECONDS),
         megabytes=0,
     )
 
