@@ -24,8 +24,8 @@ STDIN_NAME = "stdin"
 """How citations name standard input."""
 
 _PDF_MAGIC = b"%PDF-"
-_PDF_MAGIC_WITHIN = 1024
-"""Readers accept a PDF whose magic begins within this many bytes."""
+_PDF_MAGIC_WITHIN = 65_536
+"""Bytes within which the magic of a file named .pdf begins; mail gateways put some before it."""
 
 
 def load_document(
@@ -85,8 +85,7 @@ def parse_document(
         on_page: Called with the pages done and the pages in all, after each page of a PDF.
         pages: Those to read; all when None.
         ocr: Languages in which pages without text are read from their pictures, or None.
-        hidden: Whether text that a reader does not see is read: hidden parts of web pages and Word
-            documents, hidden slides and sheets.
+        hidden: Whether to read text that a reader does not see.
 
     Raises:
         UnreadableError: The bytes cannot be read; its `code` says why.
@@ -115,7 +114,16 @@ def parse_document(
     if data and (named_pdf or data.lstrip()[: len(_PDF_MAGIC)] == _PDF_MAGIC):
         from nsa_cli.documents.pdf import read_pdf  # pypdf takes a while to import
 
-        return read_pdf(data, name, password=password, on_page=on_page, pages=pages, ocr=ocr)
+        return read_pdf(
+            data,
+            name,
+            password=password,
+            on_page=on_page,
+            pages=pages,
+            ocr=ocr,
+            hidden=hidden,
+            parse=lambda inside, part: parse_document(inside, part, hidden=hidden),
+        )
     found = read_format(data, name, hidden=hidden)
     if found is None and len(data) > MOST_BYTES:
         raise too_large(name, "holds more than 512 MB of text")

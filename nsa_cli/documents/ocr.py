@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from nsa_cli.documents.missing import need
+from nsa_cli.documents.pdf.pdfium import PDFIUM_LOCK
 from nsa_models.errors import UnreadableError, UsageError
 
 _DOTS_PER_INCH = 300
@@ -13,7 +14,7 @@ _MOST_PIXELS = 60_000_000
 """Of a page: larger ones are drawn coarser."""
 
 
-def fast_encoder(
+def recognize(
     data: bytes,
     numbers: Sequence[int],
     languages: str,
@@ -44,7 +45,7 @@ def fast_encoder(
     check_languages(tesseract, languages)
     texts = {}
     try:
-        with pdfium.PdfDocument(data, password=password) as document:
+        with PDFIUM_LOCK, pdfium.PdfDocument(data, password=password) as document:
             for done, number in enumerate(numbers, start=1):
                 page = document[number - 1]
                 width, height = page.get_size()
@@ -65,7 +66,7 @@ def fast_encoder(
 
 
 def check_languages(tesseract: object, languages: str) -> None:
-    """Make sure that Tesseract is here and knows some languages; raises as `fast_encoder`."""
+    """Make sure that Tesseract is here and knows some languages; raises as `recognize`."""
     try:
         known = set(tesseract.get_languages())  # type: ignore[attr-defined]
     except OSError as error:  # what is raised where the program is missing is one

@@ -7,10 +7,12 @@ import unicodedata
 from pathlib import Path
 
 import pypdf
+import pypdfium2
 import pytest
 
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.pdf import PAGE_BREAK, read_pdf
+from nsa_cli.documents.pdf.glyphs import GlyphReader
 from nsa_models.errors import UnreadableError
 
 FHS = Path(__file__).parents[3] / "examples" / "fhs-3.0.pdf"
@@ -286,28 +288,47 @@ def test_damaged_files_are_broken(data: bytes, caplog: pytest.LogCaptureFixture)
 
 def test_a_damaged_page_is_named() -> None:
     data = make_pdf(["good", "wrong"]).replace(b"(wrong) Tj", b")wrong() Tj")
-    error = refusal(data)
+    document = read(data)
+    assert document.text == "good"
+    (warning,) = document.warnings
+    assert warning.startswith("page 2 is damaged and was not read (")
+
+
+def test_a_file_of_damaged_pages_is_broken() -> None:
+    error = refusal(make_pdf(["", "wrong"]).replace(b"(wrong) Tj", b")wrong() Tj"))
     assert error.code == "broken"
     assert "at page 2" in error.message
 
 
 @pytest.mark.parametrize("cause", [RecursionError("too deep"), KeyError("/Font"), TypeError()])
-def test_whatever_pypdf_leaks_is_broken(cause: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_the_libraries_leak_is_broken(
+    cause: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_args: object, **_kwargs: object) -> str:
         raise cause
 
-    monkeypatch.setattr(pypdf.PageObject, "extract_text", fail)
+    monkeypatch.setattr(GlyphReader, "runs", fail)
     error = refusal(make_pdf(["a"]))
     assert error.code == "broken"
     assert (str(cause) or "TypeError") in error.message
     assert error.__cause__ is cause
 
 
+def test_a_page_that_pdfium_cannot_read_is_read_by_pypdf(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_kwargs: object) -> str:
+        raise pypdfium2.PdfiumError("cannot open")
+
+    monkeypatch.setattr(pypdfium2.PdfDocument, "get_page", fail)
+    assert read(make_pdf(["a", "b"])).text == "a\n\nb"
+    monkeypatch.setattr(pypdfium2, "PdfDocument", fail)
+    assert read(make_pdf(["a", "b"])).text == "a\n\nb"
+
+
 def test_memory_errors_are_not_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_args: object, **_kwargs: object) -> str:
         raise MemoryError
 
-    monkeypatch.setattr(pypdf.PageObject, "extract_text", fail)
+    monkeypatch.setattr(GlyphReader, "runs", fail)
     with pytest.raises(MemoryError):
         read(make_pdf(["a"]))
 

@@ -1,0 +1,154 @@
+"""The glyphs of a PDF page, by PDFium."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pypdfium2.raw as pdfium_c
+
+from nsa_cli.documents.pdf.pdfium import address
+from nsa_cli.documents.pdf.runs import UPRIGHT, Run, RunBuilder, Style
+
+TINY_POINTS = 1.5
+"""Text below this size cannot be read on paper."""
+
+_PALE = 0.85 * 255
+"""Fill colors whose red, green and blue are all at least this cannot be read on white."""
+
+_FAINT_ALPHA = 0.05 * 255
+
+_FILLED = (pdfium_c.FPDF_TEXTRENDERMODE_FILL, pdfium_c.FPDF_TEXTRENDERMODE_FILL_CLIP)
+
+_WHITE = frozenset({0x20, 0xA0, 0x0A, 0x0D})
+
+_HYPHENS = (0x02, 0xFFFE)
+"""What PDFium gives for a hyphen at a line end."""
+
+
+class GlyphReader:
+    """Reads the runs of the pages of one document.
+
+    PDFium serves one thread at a time: the caller holds `PDFIUM_LOCK`.
+    """
+
+    def __init__(self) -> None:
+        self._mapped: dict[tuple[int, int], bool] = {}
+
+    def runs(self, text_page: Any, annotations: set[int]) -> tuple[list[Run], dict[int, int]]:
+        """The runs of a page in the order in which PDFium gives its glyphs.
+
+        The second value has the font of each text object that has glyphs, by their addresses.
+
+        Args:
+            text_page: PDFium's handle of the page's text.
+            annotations: Addresses of the text objects that annotations draw.
+        """
+        builder = RunBuilder()
+        styles: dict[int, tuple[Style, int]] = {}
+        handle = address(text_page.raw)
+        box, x, y = pdfium_c.FS_RECTF(), ctypes.c_double(), ctypes.c_double()
+        box_at = ctypes.addressof(box)
+        last, style, font, bottom = -1, None, 0, math.nan
+        for index in range(pdfium_c.FPDFText_CountChars(text_page)):
+            code = _unicode_of(handle, index)
+            if code in _WHITE:
+                own = code == 0x20 and pdfium_c.FPDFText_IsGenerated(text_page, index) != 1
+                builder.white(code, own=own)
+                continue
+            _box_of(handle, index, box_at)
+            here = _object_of(handle, index) or 0
+            if here != last or style is None:
+                last = here
+                if here not in styles:
+                    styles[here] = _style(text_page, index, here, box, here in annotations)
+                style, font = styles[here]
+                builder.object(style)
+                bottom = math.nan
+            if box.bottom != bottom or not style.upright:
+                # One text object has one baseline, unless it is turned or written downwards.
+                pdfium_c.FPDFText_GetCharOrigin(text_page, index, x, y)
+                bottom = box.bottom
+            key = (font, code)
+            mapped = self._mapped.get(key)
+            if mapped is None:
+                mapped = pdfium_c.FPDFText_HasUnicodeMapError(text_page, index) != 1
+                self._mapped[key] = mapped
+            if code in _HYPHENS and mapped:
+                code = 0x2D
+            if style.upright:
+                builder.glyph(code, box.left, box.right, y.value, mapped)
+            else:
+                builder.turned(code, (x.value, y.value), box, mapped)
+        return builder.finish(), {item: font for item, (_, font) in styles.items()}
+
+
+def _quick(function: Any, *parameters: Any) -> Any:
+    """A PDFium function that is called for each glyph, with plain integers for its handles."""
+    prototype = ctypes.PYFUNCTYPE(*parameters)
+    return prototype(address(function))
+
+
+_unicode_of = _quick(pdfium_c.FPDFText_GetUnicode, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int)
+_object_of = _quick(pdfium_c.FPDFText_GetTextObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
+_box_of = _quick(
+    pdfium_c.FPDFText_GetLooseCharBox, ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p
+)
+
+_matrix = pdfium_c.FS_MATRIX()
+_parts = [ctypes.c_uint() for _ in range(4)]
+
+
+def _style(text_page: Any, index: int, item: int, box: Any, annotation: bool) -> tuple[Style, int]:
+    """What the glyphs of a text object share, from its first glyph, and its font's address."""
+    pdfium_c.FPDFText_GetMatrix(text_page, index, _matrix)
+    size = pdfium_c.FPDFText_GetFontSize(text_page, index)
+    across = math.hypot(_matrix.a, _matrix.b)
+    up = math.hypot(_matrix.c, _matrix.d)
+    forward = across if size >= 0 else -across  # A negative size turns the glyphs round.
+    direction = (_matrix.a / forward, _matrix.b / forward) if across > 0 else UPRIGHT
+    if abs(direction[0]) > 0.999 or abs(direction[1]) > 0.999:
+        direction = (float(round(direction[0])), float(round(direction[1])))
+    size = abs(size) * max(up, 1e-6) or 1.0
+    height = box.top - box.bottom if direction[1] == 0.0 else box.right - box.left
+    if 0.0 in direction and size < 0.4 * height:
+        size = 0.8 * height  # The glyphs of a Type 3 font may be any size in their own space.
+    pointer = ctypes.cast(item, pdfium_c.FPDF_PAGEOBJECT) if item else None
+    style = Style(
+        size=size,
+        direction=direction,
+        annotation=annotation,
+        suspect=_suspect(pointer, size),
+        pointer=pointer,
+        upright=direction == UPRIGHT,
+    )
+    return style, address(pdfium_c.FPDFTextObj_GetFont(pointer)) if pointer else 0
+
+
+def _suspect(pointer: Any, size: float) -> str:
+    """Why the text of an object may be hidden, by its render mode, size and color."""
+    mode = pdfium_c.FPDFTextObj_GetTextRenderMode(pointer) if pointer else -1
+    if mode == pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE:
+        return "invisible"
+    if size < TINY_POINTS:
+        return "tiny"
+    if mode in _FILLED and pdfium_c.FPDFPageObj_GetFillColor(pointer, *_parts):
+        red, green, blue, alpha = (part.value for part in _parts)
+        if alpha < _FAINT_ALPHA:
+            return "invisible"
+        if min(red, green, blue) >= _PALE:
+            return "pale"
+    return ""
+
+
+def text_objects(form: Any, *, depth: int = 0) -> Iterator[int]:
+    """Addresses of the text objects in a form object, its inner forms included."""
+    for index in range(max(0, pdfium_c.FPDFFormObj_CountObjects(form))):
+        inner = pdfium_c.FPDFFormObj_GetObject(form, index)
+        kind = pdfium_c.FPDFPageObj_GetType(inner)
+        if kind == pdfium_c.FPDF_PAGEOBJ_TEXT:
+            yield address(inner)
+        elif kind == pdfium_c.FPDF_PAGEOBJ_FORM and depth < 10:
+            yield from text_objects(inner, depth=depth + 1)

@@ -1,0 +1,246 @@
+"""The text of one page: PDFium's glyphs, and pypdf where those cannot be read."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import pypdfium2
+import pypdfium2.raw as pdfium_c
+from pypdf import PageObject
+
+from nsa_cli.documents.pdf.annotations import (
+    Notes,
+    draw_annotations,
+    drawn_by_annotations,
+    read_notes,
+)
+from nsa_cli.documents.pdf.glyphs import GlyphReader
+from nsa_cli.documents.pdf.hidden import part_hidden
+from nsa_cli.documents.pdf.language import is_language, odd_share
+from nsa_cli.documents.pdf.layout import page_text
+from nsa_cli.documents.pdf.pdfium import PDFIUM_LOCK, address
+from nsa_cli.documents.pdf.runs import Box, Run
+from nsa_cli.documents.word_gaps import SPACE_WIDTH, gaps_become_spaces
+
+_FEWEST_UNREADABLE = 3
+"""Words without Unicode values that a page may have: marks and bullets."""
+
+_MOST_ODD = 0.15
+"""Share of characters that no text has, from which a page is not readable."""
+
+_FEWEST_LOST = 3
+"""Text objects of a font without glyphs, from which the page is compared with pypdf's."""
+
+
+@dataclass(slots=True)
+class PageText:
+    """What was read of a page.
+
+    Attributes:
+        text: Lines in reading order, not cleaned.
+        hidden: Words of hidden text that were left out, by reason.
+        unreadable: Share of the page's characters that are glyphs without a meaning.
+        unreadable_fields: Form fields whose value cannot be read.
+        annotated: Whether the page has annotations other than links.
+        damaged: Why the page cannot be read, or an empty string.
+        by_pypdf: Whether the text is pypdf's.
+    """
+
+    text: str = ""
+    hidden: Counter[str] = field(default_factory=Counter)
+    unreadable: float = 0.0
+    unreadable_fields: int = 0
+    annotated: bool = False
+    damaged: str = ""
+    by_pypdf: bool = False
+
+
+class PageReader:
+    """Reads the pages of a PDF; a context manager.
+
+    Args:
+        data: The bytes of the file.
+        password: Opens it, if it is encrypted.
+        hidden: Whether hidden text is read too.
+    """
+
+    def __init__(self, data: bytes, password: str | None, *, hidden: bool = False) -> None:
+        self._data = data
+        self._password = password
+        self._hidden = hidden
+        self._glyphs = GlyphReader()
+        self._document: Any = None
+
+    def __enter__(self) -> PageReader:
+        with PDFIUM_LOCK:
+            try:
+                self._document = pypdfium2.PdfDocument(self._data, password=self._password)
+                if self._document.get_formtype() != pdfium_c.FORMTYPE_NONE:
+                    self._document.init_forms()
+            except pypdfium2.PdfiumError as error:
+                logging.getLogger("pypdfium2").info("PDFium cannot open the file: %s", error)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._document is not None:
+            with PDFIUM_LOCK:
+                self._document.close()
+
+    def __len__(self) -> int:
+        return len(self._document) if self._document is not None else 0
+
+    def read(self, index: int, sheet: PageObject | None) -> PageText:
+        """The text of a page.
+
+        Args:
+            index: Counted from 0.
+            sheet: The page as pypdf has it; None if pypdf does not find it.
+        """
+        with PDFIUM_LOCK:
+            if index >= len(self):
+                return _by_pypdf(sheet)
+            try:
+                page = self._document[index]
+            except pypdfium2.PdfiumError:
+                return _by_pypdf(sheet)
+            before = pdfium_c.FPDFPage_CountObjects(page)
+            annotated = draw_annotations(page)
+            drawn: set[int] = set()
+            if annotated:
+                page.close()
+                page = self._document[index]
+                drawn = drawn_by_annotations(page, before)
+            text_page = page.get_textpage()
+            try:
+                return self._read(page, text_page, sheet, drawn, annotated)
+            finally:
+                text_page.close()
+                page.close()
+
+    def _read(
+        self, page: Any, text_page: Any, sheet: PageObject | None, drawn: set[int], annotated: bool
+    ) -> PageText:
+        runs, fonts = self._glyphs.runs(text_page, drawn)
+        notes = Notes()
+        if annotated and sheet is not None:
+            notes = _notes(sheet, runs)
+            runs += notes.runs
+        read = PageText(annotated=annotated, unreadable_fields=notes.unreadable)
+        if not self._hidden:
+            runs, read.hidden = part_hidden(page, runs, _bounds(page))
+        read.text = page_text(runs)
+        read.unreadable = _unreadable_share(runs, read.text)
+        if (read.unreadable or not read.text or _lost_fonts(page, fonts)) and sheet is not None:
+            _mend(read, sheet, [run for run in runs if run.style.annotation])
+        read.text = "\n".join([read.text, *notes.comments])
+        return read
+
+
+def _notes(sheet: PageObject, runs: Sequence[Run]) -> Notes:
+    """What the annotations of a page say; one unreadable field if they are damaged."""
+    try:
+        return read_notes(sheet, "".join(run.string() for run in runs))
+    except MemoryError:
+        raise
+    except Exception as error:  # pypdf leaks exceptions of many types from damaged pages.
+        logging.getLogger("pypdf").warning("annotations: %s", error)
+        return Notes(unreadable=1)
+
+
+def _bounds(page: Any) -> Box:
+    """What is shown of a page, in points."""
+    box = pdfium_c.FS_RECTF()
+    if pdfium_c.FPDF_GetPageBoundingBox(page, box):
+        return box.left, box.bottom, box.right, box.top
+    return 0.0, 0.0, pdfium_c.FPDF_GetPageWidthF(page), pdfium_c.FPDF_GetPageHeightF(page)
+
+
+def _unreadable_share(runs: Sequence[Run], text: str) -> float:
+    """The share of a page's characters that are not text, 0 for a page that can be read."""
+    suspects = [run for run in runs if 2 * run.unmapped > len(run.text)]
+    spelled = " ".join(run.string() for run in suspects)
+    words = [word for word in spelled.split() if len(word) > 1]
+    characters = sum(not char.isspace() for run in runs for char in run.text)
+    unmapped = sum(run.unmapped for run in suspects) / max(1, characters)
+    many = len(words) >= _FEWEST_UNREADABLE or (words and unmapped > _MOST_ODD)
+    if many and not is_language(spelled):
+        return min(1.0, unmapped)
+    odd = odd_share(text)
+    return odd if odd > _MOST_ODD else 0.0
+
+
+def _lost_fonts(page: Any, fonts: dict[int, int]) -> bool:
+    """Whether most text objects of a font of the page give no glyph.
+
+    PDFium drops text objects without an extent, such as those of a font that is not embedded and
+    not installed.
+
+    Args:
+        page: PDFium's handle of the page.
+        fonts: The font of each text object that has glyphs, by their addresses.
+    """
+    count = pdfium_c.FPDFPage_CountObjects(page)
+    if count <= len(fonts):
+        return False
+    silent: Counter[int] = Counter()
+    heard = Counter(fonts.values())
+    for index in range(count):
+        item = pdfium_c.FPDFPage_GetObject(page, index)
+        if pdfium_c.FPDFPageObj_GetType(item) != pdfium_c.FPDF_PAGEOBJ_TEXT:
+            continue
+        if address(item) not in fonts and not _width(item):
+            silent[address(pdfium_c.FPDFTextObj_GetFont(item))] += 1
+    return any(times >= _FEWEST_LOST and times > heard[font] for font, times in silent.items())
+
+
+def _width(item: Any) -> float:
+    """The width of an object in points; a repeated draw has one, a lost text has none."""
+    sides = [ctypes.c_float() for _ in range(4)]
+    pdfium_c.FPDFPageObj_GetBounds(item, *sides)
+    return sides[2].value - sides[0].value
+
+
+def _mend(read: PageText, sheet: PageObject, annotations: Sequence[Run]) -> None:
+    """Take pypdf's text of a page where it has words that PDFium's lacks.
+
+    pypdf does not tell hidden text from text that is seen, so its text is not taken for a page
+    with hidden text.
+    """
+    other = _by_pypdf(sheet)
+    if not other.text.strip():
+        read.damaged = "" if read.text.strip() else other.damaged
+        return
+    if read.hidden or odd_share(other.text) > _MOST_ODD:
+        return
+    if read.unreadable:
+        better = is_language(other.text) and other.text.split() != read.text.split()
+    else:
+        better = len("".join(other.text.split())) > 1.2 * len("".join(read.text.split()))
+    if better:
+        read.text, read.unreadable = "\n".join([other.text, page_text(annotations)]), 0.0
+        read.by_pypdf = True
+
+
+def _by_pypdf(sheet: PageObject | None) -> PageText:
+    """The text of a page as pypdf reads it."""
+    if sheet is None:
+        return PageText(damaged="the page is not found")
+    try:
+        with gaps_become_spaces():
+            return PageText(text=sheet.extract_text(space_width=SPACE_WIDTH), by_pypdf=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # pypdf leaks exceptions of many types from damaged pages.
+        lines = str(error).splitlines()
+        return PageText(damaged=lines[0][:120] if lines else type(error).__name__)

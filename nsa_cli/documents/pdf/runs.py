@@ -1,0 +1,241 @@
+"""Glyphs that follow one another on a baseline become runs of text."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, right, top in points."""
+
+UPRIGHT = (1.0, 0.0)
+"""The direction of text that is not turned."""
+
+_SAME_BASELINE = 0.4
+"""Glyphs whose baselines differ by less than this share of the font size are on one line."""
+
+_CELL_GAP = 1.0
+"""A gap wider than this share of the font size begins another run (a column or a cell)."""
+
+_WORD_GAP = 0.25
+"""A gap wider than this share of the font size is a space, even where PDFium sees none."""
+
+_LEAST_GAP = 0.03
+"""A space that PDFium finds is one where the gap is wider than this share of the font size."""
+
+_OVERLAP = 0.18
+"""Text objects that overlap by more than this share of the font size are not one word."""
+
+_REPEAT = 0.12
+"""A glyph drawn again within this share of the font size is a repeated draw (fake bold)."""
+
+_CONTROLS = 0x20
+
+
+@dataclass(slots=True, eq=False)
+class Style:
+    """What the glyphs of one text object have in common.
+
+    Attributes:
+        size: Font size in points, after the text matrix.
+        direction: Cosine and sine of the baseline's angle.
+        annotation: Whether an annotation draws it.
+        pointer: PDFium's handle of the text object.
+        suspect: Why the text may be hidden: `invisible`, `tiny`, `pale`; empty for ordinary text.
+        upright: Whether the direction is that of the page.
+    """
+
+    size: float
+    direction: tuple[float, float]
+    annotation: bool = False
+    suspect: str = ""
+    pointer: Any = None
+    upright: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """Glyphs that follow one another on a baseline without a wide gap.
+
+    Coordinates are points, turned so that the text runs to the right: `left` and `right` along
+    the baseline, `base` its height.
+
+    Attributes:
+        style: Of the first glyph.
+        base: Height of the baseline.
+        left: Where the leftmost glyph begins.
+        right: Where the rightmost glyph ends.
+        broke: Whether PDFium began a line here.
+        text: Characters with the spaces between words.
+        lefts: Where the glyph of each character begins; of a space, where the one before it ends.
+        rights: Where the glyph of each character ends.
+        generated: Spaces that the file does not have, and that PDFium or this module found.
+        unmapped: Glyphs without a Unicode value in the file.
+        vertical: Whether the glyphs stand below one another, as in vertical writing.
+    """
+
+    style: Style
+    base: float
+    left: float
+    right: float
+    broke: bool
+    text: list[str] = field(default_factory=list)
+    lefts: list[float] = field(default_factory=list)
+    rights: list[float] = field(default_factory=list)
+    generated: int = 0
+    unmapped: int = 0
+    vertical: bool = False
+
+    def string(self) -> str:
+        """The characters as one string."""
+        return "".join(self.text)
+
+    def box(self) -> Box:
+        """Where the run stands on the page, not turned."""
+        cosine, sine = self.style.direction
+        low, high = self.base - 0.2 * self.style.size, self.base + 0.8 * self.style.size
+        corners = [(across, up) for across in (self.left, self.right) for up in (low, high)]
+        sideways = [across * cosine - up * sine for across, up in corners]
+        upwards = [across * sine + up * cosine for across, up in corners]
+        return min(sideways), min(upwards), max(sideways), max(upwards)
+
+
+Line = list[Run]
+"""Runs on one baseline, in reading order."""
+
+
+class RunBuilder:
+    """Puts glyphs together to runs."""
+
+    def __init__(self) -> None:
+        self._runs: list[Run] = []
+        self._run: Run | None = None
+        self._style = Style(1.0, UPRIGHT)
+        self._space = self._own_space = False
+        self._break = True
+        self._new_object = True
+        self._object_base = 0.0
+
+    def object(self, style: Style) -> None:
+        """Begin a text object."""
+        self._style = style
+        self._new_object = True
+
+    def white(self, code: int, *, own: bool) -> None:
+        """Take a space, which the file has or PDFium found, or a line break."""
+        if code in (0x20, 0xA0):
+            self._space = True
+            self._own_space |= own or code == 0xA0
+        else:
+            self._break = True
+
+    def turned(self, code: int, origin: tuple[float, float], box: Any, mapped: bool) -> None:
+        """Take a glyph of a text object that is not upright."""
+        cosine, sine = self._style.direction
+        x, y = origin
+        base = y * cosine - x * sine
+        if sine == 0.0:
+            left, right = -box.right, -box.left
+        elif cosine == 0.0:
+            left, right = (box.bottom, box.top) if sine > 0 else (-box.top, -box.bottom)
+        else:
+            left = x * cosine + y * sine
+            right = left + 0.55 * self._style.size
+        self.glyph(code, left, right, base, mapped)
+
+    def glyph(self, code: int, left: float, right: float, base: float, mapped: bool) -> None:
+        """Take a glyph with its extent along the baseline and the height of that."""
+        run = self._run
+        char = chr(code) if _CONTROLS <= code <= sys.maxunicode else "\ufffd"
+        if run is not None and not (self._new_object or self._space or self._break):
+            size = self._style.size
+            # Most glyphs follow the one before in the same text object.
+            if (
+                code < 0x590
+                and base == run.base
+                and -0.3 * size < left - run.rights[-1] < (_WORD_GAP * size)
+            ):
+                run.text.append(char)
+                run.lefts.append(left)
+                run.rights.append(right)
+                if right > run.right:
+                    run.right = right
+                if not mapped or char == "\ufffd":
+                    run.unmapped += 1
+                return
+        if run is not None and self._repeats(run, char, left, base):
+            return
+        if self._new_object:
+            self._object_base = base
+        elif run is not None and self._object_base - base > 0.5 * self._style.size:
+            run.vertical = True  # Only vertical writing moves down within a text object.
+        if run is None or not self._follows(run, left, right, base, code):
+            run = Run(self._style, base, left, right, self._break)
+            self._runs.append(run)
+            self._run = run
+        else:
+            gap = left - run.rights[-1]
+            if self._own_space or self._apart(gap, code):
+                run.text.append(" ")
+                run.lefts.append(run.rights[-1])
+                run.rights.append(left)
+                run.generated += not self._own_space
+            run.left, run.right = min(run.left, left), max(run.right, right)
+        run.text.append(char)
+        run.unmapped += not mapped or char == "\ufffd"
+        run.lefts.append(left)
+        run.rights.append(right)
+        self._space = self._own_space = self._break = self._new_object = False
+
+    def _apart(self, gap: float, code: int) -> bool:
+        """Whether the gap before a glyph parts two words, where the file has no space."""
+        size = self._style.size
+        if self._run is not None and self._run.vertical:
+            return False
+        if 0.0 not in self._style.direction:  # The extent of a slanted glyph is a guess.
+            return self._space
+        if self._space:
+            return gap > _LEAST_GAP * size
+        overlaps = self._new_object and gap < -_OVERLAP * size and chr(code).isalnum()
+        return gap > _WORD_GAP * size or overlaps
+
+    def _repeats(self, run: Run, char: str, left: float, base: float) -> bool:
+        """Whether the glyph was drawn already, as the shadow or the bold of this one."""
+        if not self._new_object or abs(base - run.base) > 2 * _REPEAT * run.style.size:
+            return False
+        near = _REPEAT * run.style.size
+        return any(
+            run.text[at] == char and abs(run.lefts[at] - left) < near
+            for at in range(max(0, len(run.text) - 2), len(run.text))
+        )
+
+    def _follows(self, run: Run, left: float, right: float, base: float, code: int) -> bool:
+        """Whether a glyph continues a run."""
+        style = self._style
+        before = run.style
+        if style is not before and (
+            style.direction != before.direction
+            or style.annotation != before.annotation
+            or style.suspect != before.suspect
+        ):
+            return False
+        if run.vertical:
+            return not self._new_object
+        size = max(style.size, before.size)
+        gap = left - run.rights[-1]
+        if _is_right_to_left(code):
+            gap = min(gap, run.lefts[-1] - right) if gap > 0 else run.lefts[-1] - right
+        return (
+            abs(base - run.base) < _SAME_BASELINE * size
+            and gap < _CELL_GAP * size
+            and (gap > -0.3 * size or left > run.lefts[-1] - 0.3 * size)
+        )
+
+    def finish(self) -> list[Run]:
+        """The runs."""
+        return self._runs
+
+
+def _is_right_to_left(code: int) -> bool:
+    return 0x590 <= code < 0x900 or 0xFB1D <= code < 0xFE00 or 0xFE70 <= code < 0xFF00

@@ -1,0 +1,188 @@
+"""The order of lines, rows and columns, and words that are drawn in odd ways."""
+
+from __future__ import annotations
+
+import pytest
+
+from nsa_cli.documents import parse_document
+from tests.documents.raw_pdf import FIRST_MORE, codes, page_pdf, show, two_byte_font
+
+
+def text_of(content: str, **parts: object) -> str:
+    document = parse_document("a.pdf", page_pdf(content, **parts))  # type: ignore[arg-type]
+    assert document.warnings == ()
+    return document.text
+
+
+def rows(*cells: tuple[str, ...], places: tuple[int, ...] = (72, 300, 450)) -> list[list[str]]:
+    """Operators for each cell of a table, row by row."""
+    return [
+        [show(cell, x, 700 - 14 * row) for cell, x in zip(line, places, strict=False)]
+        for row, line in enumerate(cells)
+    ]
+
+
+PROSE = (
+    ("The tenant keeps the", "The landlord pays for"),
+    ("garden in order and", "the boiler, but not"),
+    ("mows it in summer at", "for the fence that the"),
+    ("least once a month.", "neighbor put up."),
+)
+ACCOUNTS = (
+    ("Heating", "1,204.50", "12"),
+    ("Water and sewage", "310.00", "4"),
+    ("Lift", "98.20", "1"),
+    ("Caretaker", "2,400.00", "12"),
+)
+
+
+def test_columns_of_prose_drawn_across_are_read_one_after_the_other() -> None:
+    drawn = "".join(cell for line in rows(*PROSE) for cell in line)
+    expected = "\n".join([*(left for left, _ in PROSE), *(right for _, right in PROSE)])
+    assert text_of(drawn) == expected
+
+
+def test_three_columns_between_full_lines() -> None:
+    third = ("Notice is given in", "writing and ends the", "lease when the third", "month is over.")
+    table = rows(*((*line, cell) for line, cell in zip(PROSE, third, strict=True)),
+                 places=(40, 230, 420))  # fmt: skip
+    title = show("A title that runs across all of the columns of the whole page", 40, 730)
+    end = show("A closing line that runs across all of the columns of the page", 40, 620)
+    lines = text_of(title + "".join(map("".join, table)) + end).split("\n")
+    assert lines[1:5] == [left for left, _ in PROSE]
+    assert lines[5:9] == [right for _, right in PROSE]
+    assert lines[9:13] == list(third)
+    assert lines[0].startswith("A title")
+    assert lines[13].startswith("A closing")
+
+
+@pytest.mark.parametrize("order", ["left to right", "right to left", "column by column"])
+def test_rows_of_a_table_stay_rows(order: str) -> None:
+    table = rows(*ACCOUNTS)
+    if order == "right to left":
+        table = [line[::-1] for line in table]
+    elif order == "column by column":
+        table = [list(column) for column in zip(*table, strict=True)]
+    drawn = "".join(map("".join, table))
+    assert text_of(drawn) == "\n".join(" ".join(line) for line in ACCOUNTS)
+
+
+def test_rows_of_short_texts_are_no_columns() -> None:
+    table = (
+        ("Name of the tenant", "Jane Roe"),
+        ("Name of the owner", "Richard Miles"),
+        ("Place of the signature", "Leeds"),
+        ("Date of the signature", "3 May"),
+    )
+    drawn = "".join(map("".join, rows(*table)))
+    assert text_of(drawn) == "\n".join(" ".join(line) for line in table)
+
+
+def test_columns_drawn_one_after_the_other_are_left_so() -> None:
+    columns = zip(*rows(*PROSE), strict=True)
+    expected = "\n".join([*(left for left, _ in PROSE), *(right for _, right in PROSE)])
+    assert text_of("".join(map("".join, columns))) == expected
+
+
+@pytest.mark.parametrize(
+    ("matrix", "upright"),
+    [("0 1 -1 0 100 100", False), ("0 -1 1 0 100 500", False), ("-1 0 0 -1 400 500", False)],
+)
+def test_turned_captions_are_lines_of_their_own(matrix: str, upright: bool) -> None:
+    assert not upright
+    caption = f"BT /F1 10 Tf {matrix} Tm (Figure 3: loads in kN) Tj ET\n"
+    text = text_of(caption + show("Page text.", 200, 700))
+    assert text == "Figure 3: loads in kN\nPage text."
+
+
+def test_a_slanted_stamp_is_one_line() -> None:
+    stamp = "BT /F1 40 Tf 0.866 0.5 -0.5 0.866 100 200 Tm (DRAFT COPY) Tj ET\n"
+    assert text_of(stamp + show("Page text.", 72, 700)) == "DRAFT COPY\nPage text."
+
+
+def test_bold_by_repeated_draws_is_read_once() -> None:
+    shadow = "".join(show("Total 4,120.50", 72 + dx, 700 - dy) for dx, dy in
+                     ((0, 0), (0.3, 0), (0.6, 0.3), (1, 0.5)))  # fmt: skip
+    assert text_of(shadow + show("Paid.", 72, 680)) == "Total 4,120.50\nPaid."
+
+
+def test_bold_by_repeated_glyphs_is_read_once() -> None:
+    widths = {"T": 0.611, "e": 0.556, "s": 0.5, "t": 0.278, "o": 0.556}
+    drawn, x = "", 72.0
+    for char in "Testtoo":
+        drawn += "".join(show(char, x + step, 700) for step in (0, 0.2, 0.4))
+        x += 12 * widths[char]
+    assert text_of(drawn) == "Testtoo"
+
+
+def test_the_same_words_on_two_places_are_read_twice() -> None:
+    drawn = show("Total 100", 72, 700) + show("Total 100", 72, 680) + show("Total 100", 300, 680)
+    assert text_of(drawn) == "Total 100\nTotal 100 Total 100"
+
+
+def test_double_letters_stay_double() -> None:
+    drawn = "".join(show(char, 72 + 3 * at, 700, size=10) for at, char in enumerate("illl"))
+    assert text_of(drawn) == "illl"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("BT /F1 12 Tf 4 Tc 72 700 Td (The bond is 18,000 euros) Tj ET",
+         "The bond is 18,000 euros"),
+        ("BT /F1 12 Tf 72 700 Td [(T) -300 (h) -300 (e) -850 (b) -300 (o) -300 (n) -300 (d)] TJ ET",
+         "The bond"),
+        ("BT /F1 12 Tf 6 Tc 72 700 Td (CONTRACTS) Tj ET", "CONTRACTS"),
+        # A list of letters, a formula and a caption by letters are no words.
+        ("BT /F1 12 Tf 72 700 Td (A B C D E F G H) Tj ET", "A B C D E F G H"),
+        ("BT /F1 12 Tf 72 700 Td [(A) -400 (B) -400 (C) -400 (D) -400 (E) -400 (F)] TJ ET",
+         "A B C D E F"),
+    ],
+)  # fmt: skip
+def test_letters_apart_become_words(content: str, text: str) -> None:
+    assert text_of(content) == text
+
+
+def test_exponents_and_marks_of_footnotes_stay_on_their_line() -> None:
+    drawn = show("an area of 12 m", 72, 700) + show("2", 156.5, 705, size=7)
+    drawn += show("and more.", 164, 700)
+    assert text_of(drawn).startswith("an area of 12 m2")
+    assert "\n" not in text_of(drawn)
+
+
+JAPANESE = "契約期間は三年です"
+
+
+@pytest.mark.parametrize("gap", [12, 13])
+def test_japanese_drawn_glyph_by_glyph_is_one_line(gap: int) -> None:
+    drawn = "".join(
+        f"BT /F2 24 Tf {72 + gap * at} 700 Td {codes(char, JAPANESE)} Tj ET\n"
+        for at, char in enumerate(JAPANESE)
+    )
+    parts = {"resources": f"/F2 {FIRST_MORE} 0 R", "more": two_byte_font(JAPANESE)}
+    assert text_of(drawn, **parts) == JAPANESE
+
+
+def test_japanese_from_top_to_bottom_is_one_line() -> None:
+    font = two_byte_font(JAPANESE)
+    font[0] = font[0].replace(b"Identity-H", b"Identity-V")
+    drawn = f"BT /F2 12 Tf 300 700 Td {codes(JAPANESE, JAPANESE)} Tj ET"
+    text = text_of(drawn, resources=f"/F2 {FIRST_MORE} 0 R", more=font)
+    assert text == JAPANESE
+
+
+HEBREW = "שלוםעב ג2026"
+
+
+@pytest.mark.parametrize("order", ["as read", "as drawn"])
+def test_hebrew_is_read_from_right_to_left(order: str) -> None:
+    font = two_byte_font(HEBREW)
+    if order == "as drawn":  # One object, its glyphs from left to right.
+        drawn = f"BT /F2 12 Tf 72 700 Td {codes('בע םולש', HEBREW)} Tj ET"
+    else:  # One object a glyph, from right to left.
+        drawn = "".join(
+            f"BT /F2 12 Tf {300 - 6 * at} 700 Td {codes(char, HEBREW)} Tj ET\n"
+            for at, char in enumerate("שלום עב")
+        )
+    text = text_of(drawn, resources=f"/F2 {FIRST_MORE} 0 R", more=font)
+    assert text == "שלום עב"
