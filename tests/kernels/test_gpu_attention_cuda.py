@@ -37,6 +37,9 @@ from nsa_kernels.gpu import (
     attention,
     banded,
     banded_backward,
+    merge,
+    merged,
+    merged_backward,
     phi,
     selected,
     selected_backward,
@@ -327,6 +330,7 @@ def test_a_cuda_tensor_chooses_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 def kernels() -> dict[str, Any]:
     """What Triton compiles of the package, by name."""
     modules = [attention, banded, banded_backward, phi, selected, selected_backward, selection]
+    modules += [merge, merged, merged_backward]
     if torch.cuda.get_device_capability()[0] == 9 and support._has_gluon():
         rooms = ("banded", "importance", "keys_backward")
         modules += [import_module(f"nsa_kernels.gpu.hopper.{name}") for name in rooms]

@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.gpu.banded import NO_SCORE, load_keys
+from nsa_kernels.gpu.hopper.support import serves_merged
 from nsa_kernels.gpu.layout import (
     Problem,
     empty_rows,
@@ -23,27 +24,16 @@ from nsa_kernels.gpu.layout import (
     key_tiles,
     number_strides,
     pad,
+    tile_rows,
 )
+from nsa_kernels.gpu.merge import merge
+from nsa_kernels.gpu.merged import merged_forward
 from nsa_kernels.gpu.tiles import selected_tile
-
-
-@triton.jit
-def tile_rows(
-    start, part, offset, queries, R: tl.constexpr, TILE: tl.constexpr, BLOCK_M: tl.constexpr
-):  # fmt: skip
-    """Head within its group, query and position of each row of a part of a tile.
-
-    Rows go head by head, then query by query; the last value says whether there is such a query.
-    """
-    row = part * BLOCK_M + tl.arange(0, BLOCK_M)
-    position = start + row // R
-    query = position - offset
-    return row % R, query, position, (query >= 0) & (query < queries) & (row < R * TILE)
 
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "stride_sb", "stride_sg", "stride_su"])
 def _selected_forward_kernel(
-    q_ptr, k_tiles, v_tiles, blocks_ptr, out_ptr, lse_ptr, gate_ptr,
+    q_ptr, k_tiles, v_tiles, blocks_ptr, margin_ptr, out_ptr, lse_ptr, gate_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,
     stride_qb, stride_qh, stride_qt,
     stride_sb, stride_sg, stride_su,
@@ -54,7 +44,11 @@ def _selected_forward_kernel(
     COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, PARTS: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
+    MERGED: tl.constexpr,
 ):  # fmt: skip
+    if MERGED:
+        if tl.load(margin_ptr) <= 0:
+            return
     program = tl.program_id(0)
     g = tl.program_id(1).to(tl.int64)
     b = tl.program_id(2).to(tl.int64)
@@ -146,9 +140,11 @@ def selected_forward(
     """
     out = empty_rows(q, problem.value_dim) if others is None else others
     lse = problem.per_query(q)
+    margin = _attend_merged(problem, q, k, v, blocks, out, lse, gate)
     grid, tile = selected_grid(problem)
     _selected_forward_kernel[grid](
         q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks,
+        margin,
         out, lse, lse if gate is None else gate,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         problem.batch_stride(q), q.stride(1), q.stride(2),
@@ -159,9 +155,40 @@ def selected_forward(
         problem.queries, problem.seq_len, problem.scale,
         COUNT=blocks.shape[3],
         GATED=gate is not None,
+        MERGED=margin is not None,
         **tile,
     )  # fmt: skip
     return out, lse
+
+
+def _attend_merged(
+    problem: Problem,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocks: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    gate: Tensor | None,
+) -> Tensor | None:
+    """Launch the attention to merged lists where it applies.
+
+    Returns:
+        (1,) int32, above zero where the launch left the work to the kernel for one tile at a
+        time; None where lists are not merged.
+    """
+    if serves_merged(problem, q, blocks.shape[3]):
+        from nsa_kernels.gpu.hopper.lists import warpgroup_lists
+        from nsa_kernels.gpu.hopper.merged import launch_merged
+
+        own = warpgroup_lists(problem, blocks, 64 // problem.repeat)
+        launch_merged(problem, q, k, v, own, out, lse, gate)
+        return own.margin
+    lists = merge(problem, blocks)
+    if lists is None:
+        return None
+    merged_forward(problem, q, k, v, lists, out, lse, gate)
+    return lists.margin
 
 
 def selected_grid(problem: Problem) -> tuple[tuple[int, int, int], dict[str, int | bool]]:

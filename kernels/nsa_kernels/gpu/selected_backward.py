@@ -18,8 +18,10 @@ from torch import Tensor
 from nsa_kernels.gpu.banded import load_keys
 from nsa_kernels.gpu.banded_backward import OutputGradient, add_rows, keys_step, load_rows
 from nsa_kernels.gpu.inverse import Choosers
-from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, pad
-from nsa_kernels.gpu.selected import selected_grid, tile_rows
+from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, pad, tile_rows
+from nsa_kernels.gpu.merge import merge
+from nsa_kernels.gpu.merged_backward import merged_rows_backward
+from nsa_kernels.gpu.selected import selected_grid
 from nsa_kernels.gpu.tiles import selected_keys_backward_tile
 
 
@@ -152,7 +154,7 @@ def _sum_pieces_kernel(
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "stride_sb", "stride_sg", "stride_su"])
 def _selected_rows_backward_kernel(
-    q_ptr, k_tiles, v_tiles, blocks_ptr, grad_ptr, lse_ptr, dots_ptr, dq_ptr, sums_ptr,
+    q_ptr, k_tiles, v_tiles, blocks_ptr, margin_ptr, grad_ptr, lse_ptr, dots_ptr, dq_ptr, sums_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,
     stride_qb, stride_qh, stride_qt,
     stride_sb, stride_sg, stride_su,
@@ -163,8 +165,11 @@ def _selected_rows_backward_kernel(
     COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, PARTS: tl.constexpr,
-    SUMS: tl.constexpr, ADDS: tl.constexpr, PACKED: tl.constexpr,
+    SUMS: tl.constexpr, ADDS: tl.constexpr, PACKED: tl.constexpr, MERGED: tl.constexpr,
 ):  # fmt: skip
+    if MERGED:
+        if tl.load(margin_ptr) <= 0:
+            return
     program = tl.program_id(0)
     g = tl.program_id(1).to(tl.int64)
     b = tl.program_id(2).to(tl.int64)
@@ -241,9 +246,13 @@ def selected_rows_backward(
         sums: (B, H, T), in the memory order of `grad.lse`, written if given: the inner product
             of the gradient and the branch's gated output, made anew.
     """
+    lists = merge(problem, blocks)
+    if lists is not None:
+        merged_rows_backward(problem, q, k, v, lists, grad, dq, adds=adds, sums=sums)
     grid, tile = selected_grid(problem)
     _selected_rows_backward_kernel[grid](
         q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks,
+        None if lists is None else lists.margin,
         grad.out, grad.lse, grad.dots, dq, grad.lse if sums is None else sums,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         problem.batch_stride(q), q.stride(1), q.stride(2),
@@ -254,6 +263,7 @@ def selected_rows_backward(
         COUNT=blocks.shape[3],
         SUMS=sums is not None,
         ADDS=adds,
+        MERGED=lists is not None,
         **tile,
     )  # fmt: skip
 

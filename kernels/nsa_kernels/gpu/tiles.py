@@ -14,6 +14,12 @@ Tile = dict[str, int]
 SHARED_BYTES = 224 * 1024
 """Shared memory of a program: Hopper's 227 KB, less what barriers and reductions take."""
 
+_MERGED_ROWS = 64
+"""Rows of a merged tile: those of one matrix instruction."""
+
+_MOST_MEMBERS = 16
+"""Tiles of queries of a merged tile: as many as an entry of its list has bits for."""
+
 
 def width(problem: Problem) -> int:
     """How wide rows are, in units of 256 bytes: 1, 2 or 4. Wider rows want fewer of them."""
@@ -91,6 +97,31 @@ def selected_tile(problem: Problem) -> Tile:
         f"a selection block of {block} tokens, {row} bytes each, is too large for the Triton "
         "kernels; take a smaller select_block"
     )
+
+
+def merged_members(problem: Problem) -> int:
+    """Adjacent tiles of queries of a merged tile: those whose rows fill 64, and 16 at most.
+
+    None where the rows and one selection block do not fit into shared memory.
+    """
+    row, block = row_bytes(problem), problem.settings.select_block
+    if 2 * (_MERGED_ROWS + block) * row > SHARED_BYTES:
+        return 0
+    return min(_MOST_MEMBERS, _MERGED_ROWS // (problem.repeat * problem.settings.select_tile))
+
+
+def merged_tile(problem: Problem, *, backward: bool) -> Tile:
+    """Of attention to merged lists of blocks, or of the gradient of its queries.
+
+    There are as many stages, up to three, as let two programs share a multiprocessor, and at
+    least one.
+    """
+    row, block = row_bytes(problem), problem.settings.select_block
+    queries = merged_members(problem) * problem.settings.select_tile
+    rows = pad(queries * problem.repeat)
+    left = SHARED_BYTES // 2 - (2 if backward else 1) * rows * row
+    stages = max(1, min(left // (2 * block * row), 3))
+    return {"BLOCK_M": rows, "num_warps": 4 if rows == 64 else 2, "num_stages": stages}
 
 
 def selected_keys_backward_tile(problem: Problem, heads: int) -> Tile:

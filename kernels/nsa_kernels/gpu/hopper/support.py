@@ -24,6 +24,9 @@ for ever at a barrier, so that a version is added once the GPU tests pass with i
 _MOST_PER_BLOCK = 16
 """Summaries of a selection block, at most: those of one warp."""
 
+_MOST_ENTRIES = 128
+"""Entries of a warpgroup's merged list, at most."""
+
 
 def serves_band(problem: Problem, x: Tensor) -> bool:
     """Whether the Hopper kernels can attend to a band of keys; `x` is any of the tensors."""
@@ -56,6 +59,22 @@ def serves_keys(problem: Problem, x: Tensor) -> bool:
     The tensor memory engine loads a number of each head, in units of 16 bytes.
     """
     return problem.repeat % 4 == 0 and serves_band(problem, x)
+
+
+def serves_merged(problem: Problem, x: Tensor, count: int) -> bool:
+    """Whether the Hopper kernel can attend to merged lists; `count` is n, blocks of one query.
+
+    An entry of a list has bits for 8 queries, 9 for its place and 15 for its block.
+    """
+    s = problem.settings
+    return (
+        s.select_tile == 1
+        and s.select_block == 64
+        and problem.repeat in (8, 16, 32)
+        and 64 // problem.repeat * count <= _MOST_ENTRIES
+        and problem.blocks <= 1 << 15
+        and serves_band(problem, x)
+    )
 
 
 @cache

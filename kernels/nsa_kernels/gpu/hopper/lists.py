@@ -1,0 +1,137 @@
+"""Merged block lists for three warpgroups; see `merge.py`.
+
+The program of `hopper/merged.py` loads the union of the blocks of three warpgroups' queries. A
+warpgroup has a list of its own: the blocks that any of its queries selected, each with its place
+in the union, so that the warpgroup knows how many loaded blocks to skip.
+
+A list is one row of int32: block numbers of the union, then each warpgroup's entries, then how
+many there are. Blocks that some query of the program sees in part come last, in the union as in
+each warpgroup's entries.
+
+Letters: see `layout.py`; n blocks of a query's list, E queries of a warpgroup, V programs' tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from nsa_kernels.gpu.layout import Problem
+from nsa_kernels.gpu.merge import add_margin, find_choosers, load_tiles
+
+GROUPS = tl.constexpr(3)
+"""Warpgroups that multiply."""
+
+BLOCK_BITS = tl.constexpr(15)
+"""Low bits of a warpgroup's entry, which hold the block's number."""
+
+QUERY_BITS = tl.constexpr(8)
+"""The bits above, one for each query of the warpgroup; the rest hold the place in the union."""
+
+ROW = 256
+"""Numbers that the tensor memory engine loads of a row at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarpgroupLists:
+    """The blocks of every program's tile of queries.
+
+    Attributes:
+        rows: (B * G * V * size // 256, 256) int32, in tiles of `size` numbers.
+        margin: (1,) int32, above zero where one query at a time is faster.
+        tiles: V.
+        room: Numbers that a warpgroup's entries may take.
+        size: Numbers of a list.
+    """
+
+    rows: Tensor
+    margin: Tensor
+    tiles: int
+    room: int
+    size: int
+
+
+@triton.jit
+def _store_list(ptr, value, taken, whole):
+    """Store the values that are taken, those that are `whole` first; how many, and how many whole."""
+    first = (taken & whole).to(tl.int32)
+    rest = (taken & ~whole).to(tl.int32)
+    before = tl.sum(first, axis=0)
+    at = tl.where(whole, tl.cumsum(first, axis=0), before + tl.cumsum(rest, axis=0)) - 1
+    tl.store(ptr + at, value, mask=taken)
+    return at, before + tl.sum(rest, axis=0), before
+
+
+@triton.jit(do_not_specialize=["queries", "offset", "stride_sb", "stride_sg", "stride_su"])
+def _warpgroup_lists_kernel(
+    blocks_ptr, rows_ptr, margin_ptr,
+    stride_sb, stride_sg, stride_su,
+    queries, offset,
+    COUNT: tl.constexpr, COUNT_PAD: tl.constexpr, SIZE: tl.constexpr,
+    W_QUERIES: tl.constexpr, SELECT_BLOCK: tl.constexpr,
+    ROOM: tl.constexpr, LIST: tl.constexpr,
+):  # fmt: skip
+    tile = tl.program_id(0)
+    g = tl.program_id(1).to(tl.int64)
+    b = tl.program_id(2).to(tl.int64)
+    first_query = tile * (GROUPS * W_QUERIES)
+    tiles = tl.minimum(queries - first_query, GROUPS * W_QUERIES)
+    blocks_ptr += b * stride_sb + g * stride_sg
+    block, member = load_tiles(blocks_ptr, stride_su, first_query, tiles, COUNT, SIZE)
+    choosers = find_choosers(block, blocks_ptr, stride_su, first_query, tiles, COUNT, COUNT_PAD)
+    new = (block >= 0) & ((choosers & ((1 << member) - 1)) == 0)
+    add_margin(margin_ptr, block, new)
+    whole = block * SELECT_BLOCK + SELECT_BLOCK - 1 <= offset + first_query
+    list_index = (b * tl.num_programs(1) + g) * tl.num_programs(0) + tile
+    rows_ptr += list_index * LIST
+    place, count, _ = _store_list(rows_ptr, block, new, whole)
+    tl.store(rows_ptr + 2 * GROUPS * ROOM, count)
+    for w in tl.static_range(GROUPS):
+        own = (choosers >> (w * W_QUERIES)) & ((1 << W_QUERIES) - 1)
+        entry = block | (own << BLOCK_BITS) | (place << (BLOCK_BITS + QUERY_BITS))
+        to = rows_ptr + (GROUPS + w) * ROOM
+        _, mine, seen = _store_list(to, entry, new & (own != 0), whole)
+        tl.store(rows_ptr + 2 * GROUPS * ROOM + 1 + w, mine)
+        tl.store(rows_ptr + 2 * GROUPS * ROOM + 1 + GROUPS + w, seen)
+
+
+def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> WarpgroupLists:
+    """List the blocks of every three warpgroups' queries.
+
+    Args:
+        problem: The sizes; every query has a list of its own.
+        blocks: (B, G, T, n) int32, -1 for none, one block at least in each list.
+        w_queries: E.
+    """
+    count = blocks.shape[3]
+    queries = GROUPS.value * w_queries
+    tiles = triton.cdiv(problem.queries, queries)
+    room = list_room(w_queries, count)
+    size = triton.next_power_of_2(2 * GROUPS.value * room + 1 + 2 * GROUPS.value)
+    shape = (problem.batch * problem.groups * tiles * (size // ROW), ROW)
+    rows = blocks.new_empty(shape)
+    margin = torch.zeros(1, dtype=torch.int32, device=blocks.device)
+    padded, columns = triton.next_power_of_2(queries * count), triton.next_power_of_2(count)
+    _warpgroup_lists_kernel[(tiles, problem.groups, problem.batch)](
+        blocks, rows, margin,
+        *blocks.stride()[:3],
+        problem.queries, problem.offset,
+        COUNT=count,
+        COUNT_PAD=columns,
+        SIZE=padded,
+        W_QUERIES=w_queries,
+        SELECT_BLOCK=problem.settings.select_block,
+        ROOM=room,
+        LIST=size,
+        num_warps=max(1, min(8, padded * columns // 1024)),
+    )  # fmt: skip
+    return WarpgroupLists(rows=rows, margin=margin, tiles=tiles, room=room, size=size)
+
+
+def list_room(w_queries: int, count: int) -> int:
+    """Numbers that the entries of a warpgroup's list may take."""
+    return max(64, triton.next_power_of_2(w_queries * count))
