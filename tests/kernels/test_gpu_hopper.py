@@ -20,7 +20,9 @@ from exactness import (
     draw,
     gpu,
     masked_attention,
+    random_blocks,
     seen_by,
+    seen_in,
     usual_memory,
 )
 from torch import Tensor
@@ -31,6 +33,7 @@ from nsa_kernels.gpu.banded_backward import OutputGradient, banded_keys_backward
 from nsa_kernels.gpu.bands import Addend, Band
 from nsa_kernels.gpu.hopper import support
 from nsa_kernels.gpu.layout import Problem, empty_rows
+from nsa_kernels.gpu.selected import selected_forward
 from nsa_kernels.gpu.selection import _importance
 from nsa_kernels.settings import AttentionSettings
 
@@ -213,6 +216,44 @@ def test_gradients_of_keys_and_values_equal_autograd(band: Band, case: Case, see
         assert torch.equal(a, b), name
         a = a.to(case.dtype)
         assert_as_exact(name, a, c, d, terms=case.repeat * case.queries, unit=unit)
+
+
+@hopper
+@CASES
+def test_merged_lists_equal_masked_attention(
+    case: Case, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nsa_kernels.gpu.hopper import lists
+
+    make = lists.warpgroup_lists
+    served = []
+
+    def forced(*arguments: Any) -> Any:
+        served.append(make(*arguments))
+        served[-1].margin.fill_(-1)
+        return served[-1]
+
+    monkeypatch.setattr(lists, "warpgroup_lists", forced)
+    torch.manual_seed(seed)
+    problem, tensors = case.draw()
+    q, k, v = (tensors[x] for x in "qkv")
+    of = {"batch": case.batch, "groups": case.groups}
+    blocks = random_blocks(SETTINGS, case.queries, case.seq_len, count=8, **of)
+    gate = tensors["gates"][..., 1]
+    others = empty_rows(q, case.dim).normal_()
+    seen = seen_in(blocks, case.queries, case.seq_len, SETTINGS)
+    with usual_memory():
+        exact, exact_lse = masked_attention(q.double(), k.double(), v.double(), seen)
+        eager, _ = masked_attention(q, k, v, seen)
+    out, lse = selected_forward(problem, q, k, v, blocks)
+    compare("out", out, exact, eager, keys=case.seq_len)
+    torch.testing.assert_close(lse.double(), exact_lse, rtol=1e-5, atol=2e-5)
+    summed = others.clone()
+    out, again = selected_forward(problem, q, k, v, blocks, gate=gate, others=summed)
+    assert torch.equal(lse, again)
+    exact, eager = (others.to(x.dtype) + gate[..., None] * x for x in (exact, eager))
+    compare("sum", out, exact, eager, keys=case.seq_len)
+    assert len(served) == (2 if case.repeat in (8, 16) else 0)
 
 
 def test_another_device_is_not_served() -> None:

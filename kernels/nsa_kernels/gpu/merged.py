@@ -61,9 +61,7 @@ def _merged_forward_kernel(
     start = (offset // TILE + merged * MEMBERS) * TILE
     if (start >= seq_len) | (queries <= 0) | (tl.load(margin_ptr) > 0):
         return
-    head, query, position, valid = tile_rows(
-        start, 0, offset, queries, R, MEMBERS * TILE, BLOCK_M
-    )
+    head, query, position, valid = tile_rows(start, 0, offset, queries, R, MEMBERS * TILE, BLOCK_M)
     member = tl.arange(0, BLOCK_M) // (R * TILE)
     head = head + g * R
     at = (q_first + query).to(tl.int64)

@@ -46,9 +46,6 @@ def _selected_forward_kernel(
     BLOCK_M: tl.constexpr, PARTS: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
     MERGED: tl.constexpr,
 ):  # fmt: skip
-    if MERGED:
-        if tl.load(margin_ptr) <= 0:
-            return
     program = tl.program_id(0)
     g = tl.program_id(1).to(tl.int64)
     b = tl.program_id(2).to(tl.int64)
@@ -58,7 +55,10 @@ def _selected_forward_kernel(
     offset = seq_len - queries
     tile = program // PARTS
     start = (offset // TILE + tile) * TILE
-    if (start >= seq_len) | (queries <= 0):
+    idle = (start >= seq_len) | (queries <= 0)
+    if MERGED:
+        idle = idle | (tl.load(margin_ptr) <= 0)
+    if idle:
         return
     head, query, position, valid = tile_rows(
         start, program % PARTS, offset, queries, R, TILE, BLOCK_M

@@ -56,14 +56,20 @@ class WarpgroupLists:
 
 
 @triton.jit
-def _store_list(ptr, value, taken, whole):
-    """Store the values that are taken, those that are `whole` first; how many, and how many whole."""
-    first = (taken & whole).to(tl.int32)
-    rest = (taken & ~whole).to(tl.int32)
-    before = tl.sum(first, axis=0)
-    at = tl.where(whole, tl.cumsum(first, axis=0), before + tl.cumsum(rest, axis=0)) - 1
-    tl.store(ptr + at, value, mask=taken)
-    return at, before + tl.sum(rest, axis=0), before
+def _counter(taken, whole, BITS: tl.constexpr):
+    """A one in one of two counters of a packed number, of `BITS` and 2 bits: [SIZE] int64."""
+    one = tl.where(whole, 1, 1 << BITS).to(tl.int64)
+    return tl.where(taken, one, 0)
+
+
+@triton.jit
+def _find_places(running, total, whole, SHIFT: tl.constexpr, BITS: tl.constexpr):
+    """Places by the running counters from bit `SHIFT` on; how many there are, how many whole."""
+    full = ((total >> SHIFT) & ((1 << BITS) - 1)).to(tl.int32)
+    rest = ((total >> (SHIFT + BITS)) & 3).to(tl.int32)
+    at_full = ((running >> SHIFT) & ((1 << BITS) - 1)).to(tl.int32)
+    at_rest = ((running >> (SHIFT + BITS)) & 3).to(tl.int32)
+    return tl.where(whole, at_full, full + at_rest) - 1, full + rest, full
 
 
 @triton.jit(do_not_specialize=["queries", "offset", "stride_sb", "stride_sg", "stride_su"])
@@ -82,21 +88,35 @@ def _warpgroup_lists_kernel(
     tiles = tl.minimum(queries - first_query, GROUPS * W_QUERIES)
     blocks_ptr += b * stride_sb + g * stride_sg
     block, member = load_tiles(blocks_ptr, stride_su, first_query, tiles, COUNT, SIZE)
-    choosers = find_choosers(block, blocks_ptr, stride_su, first_query, tiles, COUNT, COUNT_PAD)
+    choosers = find_choosers(
+        block, blocks_ptr, stride_su, first_query, tiles, COUNT, COUNT_PAD,
+        GROUPS * W_QUERIES,
+    )  # fmt: skip
     new = (block >= 0) & ((choosers & ((1 << member) - 1)) == 0)
     add_margin(margin_ptr, block, new)
     whole = block * SELECT_BLOCK + SELECT_BLOCK - 1 <= offset + first_query
     list_index = (b * tl.num_programs(1) + g) * tl.num_programs(0) + tile
     rows_ptr += list_index * LIST
-    place, count, _ = _store_list(rows_ptr, block, new, whole)
+    # One running sum makes all places. The queries of a program lie in two blocks at most, so that
+    # no more than two are seen in part.
+    UNION: tl.constexpr = 9
+    OWN: tl.constexpr = 8
+    packed = _counter(new, whole, UNION)
+    for w in tl.static_range(GROUPS):
+        own = (choosers >> (w * W_QUERIES)) & ((1 << W_QUERIES) - 1)
+        packed += _counter(new & (own != 0), whole, OWN) << (UNION + 2 + w * (OWN + 2))
+    running = tl.cumsum(packed, axis=0)
+    total = tl.sum(packed, axis=0)
+    place, count, _ = _find_places(running, total, whole, 0, UNION)
+    tl.store(rows_ptr + place, block, mask=new)
     tl.store(rows_ptr + 2 * GROUPS * ROOM, count)
     for w in tl.static_range(GROUPS):
         own = (choosers >> (w * W_QUERIES)) & ((1 << W_QUERIES) - 1)
+        at, mine, full = _find_places(running, total, whole, UNION + 2 + w * (OWN + 2), OWN)
         entry = block | (own << BLOCK_BITS) | (place << (BLOCK_BITS + QUERY_BITS))
-        to = rows_ptr + (GROUPS + w) * ROOM
-        _, mine, seen = _store_list(to, entry, new & (own != 0), whole)
+        tl.store(rows_ptr + (GROUPS + w) * ROOM + at, entry, mask=new & (own != 0))
         tl.store(rows_ptr + 2 * GROUPS * ROOM + 1 + w, mine)
-        tl.store(rows_ptr + 2 * GROUPS * ROOM + 1 + GROUPS + w, seen)
+        tl.store(rows_ptr + 2 * GROUPS * ROOM + 1 + GROUPS + w, full)
 
 
 def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> WarpgroupLists:
@@ -115,19 +135,18 @@ def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> Warpgro
     shape = (problem.batch * problem.groups * tiles * (size // ROW), ROW)
     rows = blocks.new_empty(shape)
     margin = torch.zeros(1, dtype=torch.int32, device=blocks.device)
-    padded, columns = triton.next_power_of_2(queries * count), triton.next_power_of_2(count)
     _warpgroup_lists_kernel[(tiles, problem.groups, problem.batch)](
         blocks, rows, margin,
         *blocks.stride()[:3],
         problem.queries, problem.offset,
         COUNT=count,
-        COUNT_PAD=columns,
-        SIZE=padded,
+        COUNT_PAD=triton.next_power_of_2(count),
+        SIZE=triton.next_power_of_2(queries * count),
         W_QUERIES=w_queries,
         SELECT_BLOCK=problem.settings.select_block,
         ROOM=room,
         LIST=size,
-        num_warps=max(1, min(8, padded * columns // 1024)),
+        num_warps=2,
     )  # fmt: skip
     return WarpgroupLists(rows=rows, margin=margin, tiles=tiles, room=room, size=size)
 
