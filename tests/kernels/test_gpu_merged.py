@@ -138,7 +138,9 @@ def assert_a_warpgroups_list(
         entries = [entry & 0xFFFFFFFF for entry in row[begin : begin + counts[1 + w]]]
         places = [entry >> 23 for entry in entries]
         assert places == sorted(set(places))
-        found = {union[place]: (entry >> 15) & 255 for place, entry in zip(places, entries)}
+        found = {
+            union[place]: (entry >> 15) & 255 for place, entry in zip(places, entries, strict=True)
+        }
         assert [union[place] for place in places] == [entry & 0x7FFF for entry in entries]
         assert found == {
             block: sum(1 << i for i, blocks in enumerate(own) if block in blocks)

@@ -153,4 +153,4 @@ def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> Warpgro
 
 def list_room(w_queries: int, count: int) -> int:
     """Numbers that the entries of a warpgroup's list may take."""
-    return max(64, triton.next_power_of_2(w_queries * count))
+    return max(64, int(triton.next_power_of_2(w_queries * count)))

@@ -12,7 +12,6 @@ Source: Yuan et al. 2025, eqs. 5, 11 and 12; Shah et al. 2024, "FlashAttention-3
 2407.08608.
 """
 
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
