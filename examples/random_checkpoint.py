@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from nsa_models.loading import buildable, load_config
+from nsa_models.weights.load import buildable, load_config
 
 SHARD_BYTES = 5 * 10**9
 

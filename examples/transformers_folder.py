@@ -13,9 +13,9 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nsa_models.loading import load_config, load_model
-from nsa_models.resolve import resolve_model
+from nsa_models.hub.resolve import resolve_model
 from nsa_models.transformers_model import NSAForCausalLM
+from nsa_models.weights.load import load_config, load_model
 
 CARD = """---
 library_name: nsa

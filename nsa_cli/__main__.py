@@ -4,7 +4,7 @@ import atexit
 import os
 import sys
 
-from nsa_cli.app import app
+from nsa_cli.cli.app import app
 from nsa_models.errors import NsaError
 
 _KERNELS_KEPT = "128"
@@ -26,7 +26,7 @@ def run() -> int:
     except OSError as error:
         if error.filename is not None:
             raise
-        from nsa_cli.render import HumanRenderer
+        from nsa_cli.output.renderers import HumanRenderer
 
         message = f"the output cannot be written: {error.strerror or error}"
         hint = "check where it goes, and the disk"

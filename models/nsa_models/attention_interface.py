@@ -23,7 +23,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function
 
 from nsa_kernels.api import nsa_attention
-from nsa_models.configuration import NSAConfig, known_settings
+from nsa_models.configuration.config import NSAConfig, known_settings
 from nsa_models.errors import ModelError
 from nsa_models.transformers_generation import QUESTION_TOKENS
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from transformers import Cache
 from transformers.generation import GenerationMode
 
-from nsa_models.cache import KVCache
+from nsa_models.cache.kv_cache import KVCache
+from nsa_models.cache.placement import new_cache, segment_tokens
 from nsa_models.errors import DoesNotFitError, unsupported
-from nsa_models.modeling import check_mask
-from nsa_models.placement import new_cache, segment_tokens
+from nsa_models.modeling.model import check_mask
 
 _PLAIN_OPTIONS: dict[str, tuple[Any, ...]] = {
     "cache_implementation": (None,),

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 
-from nsa_models.configuration import NSAConfig
-from nsa_models.modeling import NSALanguageModel
+from nsa_models.configuration.config import NSAConfig
+from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.transformers_generation import Generation
 
 

@@ -11,8 +11,9 @@ document    the text and its pieces; a range of characters to a page and lines; 
             `build`; `pages` are ranges of them; `folding` takes lines out of a log that is too long
 """
 
-from nsa_cli.documents.document import Document, Location, Piece
+from nsa_cli.documents.document import Document, Piece
 from nsa_cli.documents.load import load_document, parse_document, read_source
+from nsa_cli.documents.location import Location
 from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.sources import digest, find_sources, parse_sources, read_sources, title
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nsa_cli.documents.document import Document, Piece
+from nsa_cli.documents.location import printable
 from nsa_cli.documents.pages import PageRanges
 from nsa_models.errors import UnreadableError, UsageError
 
@@ -144,11 +145,3 @@ def join_documents(documents: Sequence[Document], name: str) -> Document:
         warnings += [f"{document.name}: {warning}" for warning in document.warnings]
         length += len(document.text)
     return Document(name=name, text="".join(texts), pieces=tuple(pieces), warnings=tuple(warnings))
-
-
-def printable(name: str) -> str:
-    """A name on one line, with what cannot be shown escaped."""
-    shown = name.encode("utf-8", "backslashreplace").decode()
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown
-    )

@@ -6,6 +6,8 @@ from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
+from nsa_cli.documents.location import Location
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
@@ -27,27 +29,6 @@ class Piece:
     start: int
     end: int
     first_line: int
-    unit: str = "page"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Location:
-    """Where a passage stands: its page, if it has one, and its lines.
-
-    Attributes:
-        source: The path as the user typed it, or `stdin`.
-        page: The physical page, counted from 1; None for a text file.
-        page_label: The page's printed name, None where it equals the number.
-        line_start: The line of the first character, counted from 1 in the page or the file.
-        line_end: The line of the last character; equal to `line_start` for one line.
-        unit: What `page` counts.
-    """
-
-    source: str
-    page: int | None
-    page_label: str | None
-    line_start: int
-    line_end: int
     unit: str = "page"
 
 

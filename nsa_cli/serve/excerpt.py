@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nsa_cli.serve.library import Library, RefusedError
+from nsa_cli.serve.documents import Library, RefusedError
 from nsa_cli.serve.requests import RequestError
 
 _AROUND = 300

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nsa_cli.documents.sources import Source
-from nsa_cli.serve.worker import MOST_TOKENS, Asked
+from nsa_cli.serve.jobs import MOST_TOKENS, Asked
 from nsa_models.errors import NsaError
 
 LONG = 2000

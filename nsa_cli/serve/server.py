@@ -10,13 +10,13 @@ from types import FrameType
 
 import uvicorn
 
+from nsa_cli.config.options import Options
 from nsa_cli.events import Event
-from nsa_cli.options import Options
-from nsa_cli.serve.app import Server
-from nsa_cli.serve.gate import is_loopback
-from nsa_cli.serve.library import Library
+from nsa_cli.serve.documents import Library
+from nsa_cli.serve.middleware import is_loopback
+from nsa_cli.serve.routes import Server
+from nsa_cli.serve.scheduler import Worker
 from nsa_cli.serve.uploads import Uploads
-from nsa_cli.serve.worker import Worker
 from nsa_models.errors import UsageError
 
 _END_SECONDS = 10

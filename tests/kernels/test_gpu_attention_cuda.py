@@ -47,8 +47,8 @@ from nsa_kernels.gpu import (
 )
 from nsa_kernels.gpu.hopper import support
 from nsa_kernels.settings import AttentionSettings
-from nsa_models import modeling
-from nsa_models.configuration import NSAConfig
+from nsa_models.configuration.config import NSAConfig
+from nsa_models.modeling import model as modeling
 from nsa_models.transformers_model import NSAForCausalLM
 
 pytestmark = pytest.mark.usefixtures("unwritten_is_nan")

@@ -21,10 +21,10 @@ import torch
 from tokenizers import models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from nsa_models.fetch import fetch_model
-from nsa_models.gguf_import import import_gguf
+from nsa_models.gguf.convert import import_gguf
+from nsa_models.hub.fetch import fetch_model
+from nsa_models.hub.registry import DEFAULT_MODEL, model_entry
 from nsa_models.paths import models_folder
-from nsa_models.registry import DEFAULT_MODEL, model_entry
 
 # Under `--import-mode=importlib` a test finds no module beside it by itself.
 sys.path.append(str(Path(__file__).parent))

@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nsa_models.cache import KVCache
-from nsa_models.generation import decode, prefill, reading_of
-from nsa_models.loading import load_config, load_model
+from nsa_models.cache.kv_cache import KVCache
+from nsa_models.generation.generate import decode, prefill, reading_of
 from nsa_models.transformers_model import NSAForCausalLM
+from nsa_models.weights.load import load_config, load_model
 
 Tensors = dict[str, Tensor]
 TOLERANCE = 2e-4

@@ -33,8 +33,8 @@ from transformers import (
 )
 
 from nsa_models.attention_interface import register_attention
-from nsa_models.cache import KVCache
-from nsa_models.configuration import NSAConfig
+from nsa_models.cache.kv_cache import KVCache
+from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import ModelError
 from nsa_models.transformers_model import NSAForCausalLM
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nsa_models.gguf_import import import_gguf
+from nsa_models.gguf.convert import import_gguf
 from nsa_models.transformers_model import NSAForCausalLM
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from nsa_kernels import api
 from nsa_kernels.api import Impl
-from nsa_models import generation
-from nsa_models.cache import KVCache
-from nsa_models.configuration import NSAConfig
-from nsa_models.generation import decode, prefill
+from nsa_models.cache.kv_cache import KVCache
+from nsa_models.configuration.config import NSAConfig
+from nsa_models.generation import generate
+from nsa_models.generation.generate import decode, prefill
 from nsa_models.transformers_model import NSAForCausalLM
 
 LENGTH = 3000
@@ -123,7 +123,7 @@ def test_segments_take_a_bounded_part_of_the_card(seed: int) -> None:
         cache = KVCache(model.config, length, dtype=model.dtype, device=model.device)
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        list(generation.prefill(model, ids, cache, segment=16384))
+        list(generate.prefill(model, ids, cache, segment=16384))
         peaks.append(torch.cuda.max_memory_allocated() - held)
         del cache
     # Summaries are a part of the cache that is made while reading.

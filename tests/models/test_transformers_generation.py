@@ -16,14 +16,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from nsa_models.adapter import Adapter, load_adapter, save_adapter
-from nsa_models.cache import KVCache
-from nsa_models.configuration import NSAConfig
+from nsa_models.cache.kv_cache import KVCache
+from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DoesNotFitError, ModelError
-from nsa_models.generation import decode, prefill
-from nsa_models.loading import load_config, load_model
+from nsa_models.generation.generate import decode, prefill
 from nsa_models.transformers_generation import GenerationCache
 from nsa_models.transformers_model import NSAForCausalLM
+from nsa_models.weights.adapter import Adapter, load_adapter, save_adapter
+from nsa_models.weights.load import load_config, load_model
 
 VOCABULARY = 96
 TIGHT = {

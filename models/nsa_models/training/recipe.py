@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.modeling import NSALanguageModel
+from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.training.lessons import Lesson, Step
 from nsa_models.training.objectives import Learner, Probe, Watch
 from nsa_models.training.stage import Course, Progress, Save, Stage, Tell

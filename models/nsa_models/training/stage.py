@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from nsa_models.modeling import NSALanguageModel
+from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.training.lessons import Step
 from nsa_models.training.together import Together
 

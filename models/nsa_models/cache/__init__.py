@@ -1,0 +1,1 @@
+"""KV caches: in memory, mapped from files, offloaded, over several devices."""

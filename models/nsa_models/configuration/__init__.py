@@ -1,0 +1,1 @@
+"""Configurations: NSA settings, model families, rotary embeddings, YaRN."""

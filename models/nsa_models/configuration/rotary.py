@@ -1,0 +1,63 @@
+"""Inverse frequencies of the rotary position embedding, LongRoPE's among them.
+
+LongRoPE has one set of factors for texts within the context that a model was first trained for,
+and one for longer texts. Keys lie rotated in the cache, so that one set is chosen for a whole
+text before it is read.
+
+Source: Ding et al. 2024, "LongRoPE", arXiv 2402.13753.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from nsa_models.configuration.config import NSAConfig
+from nsa_models.errors import ModelError
+
+
+def inverse_frequencies(config: NSAConfig) -> tuple[Tensor, float]:
+    """Inverse frequencies (D / 2,) in fp32, and what cosines and sines are multiplied by.
+
+    Raises:
+        ModelError: If LongRoPE has not a factor for each frequency.
+    """
+    rope, dim = config.rope_parameters, config.head_dim
+    assert rope is not None
+    assert dim is not None
+    kind = rope["rope_type"]
+    if kind not in ("default", "longrope"):
+        inverse, scaling = ROPE_INIT_FUNCTIONS[kind](config)
+        return inverse, scaling
+    dim = int(dim * rope.get("partial_rotary_factor", 1.0))
+    even = torch.arange(0, dim, 2, dtype=torch.float32)
+    inverse = 1.0 / (rope["rope_theta"] ** (even / dim))
+    if kind == "default":
+        return inverse, 1.0
+    original = rope["original_max_position_embeddings"]
+    which = config.rope_factors
+    if which is None:
+        which = "long" if config.max_position_embeddings > original else "short"
+    factors = torch.tensor(rope[f"{which}_factor"], dtype=torch.float32)
+    if factors.shape != inverse.shape:
+        raise ModelError(
+            f"LongRoPE has {len(factors)} factors for {len(inverse)} frequencies",
+            hint="its config.json is broken; fetch the model again",
+            code="model_broken",
+        )
+    scaling = rope.get("attention_factor")
+    if scaling is None:
+        factor = rope.get("factor") or config.max_position_embeddings / original
+        scaling = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    return inverse / factors, float(scaling)
+
+
+def fit_rotary(config: NSAConfig, tokens: int) -> None:
+    """Choose LongRoPE's factors for a text of so many tokens, unless they are chosen already."""
+    rope = config.rope_parameters or {}
+    if rope.get("rope_type") == "longrope" and config.rope_factors is None:
+        original = rope["original_max_position_embeddings"]
+        config.rope_factors = "long" if tokens > original else "short"

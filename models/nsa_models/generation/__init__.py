@@ -1,0 +1,1 @@
+"""Prefill and decoding, with CUDA graphs on a GPU."""

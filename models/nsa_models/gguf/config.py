@@ -1,0 +1,182 @@
+"""A transformers configuration from the facts of a GGUF file."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nsa_models.errors import ModelError
+from nsa_models.gguf.file import GGUFFile
+
+ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+"""model_type of transformers to its class."""
+
+GGUF_ARCHITECTURES = ("llama", "qwen2", "qwen3")
+"""What GGUF files call the supported ones; Mistral's and SmolLM's call themselves llama."""
+
+LLAMA3_ROPE = {
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+"""What every published Llama 3 uses; the GGUF keeps only the factors that follow from it."""
+
+
+def model_config(gguf: GGUFFile) -> dict[str, Any]:
+    """The `config.json` that transformers would have written for this model.
+
+    Raises:
+        ModelError: With code `model_unsupported` for an architecture or a rotary scaling that
+            is not supported, and `model_broken` when a needed fact is missing.
+    """
+    architecture = gguf.facts.get("general.architecture")
+    if architecture not in GGUF_ARCHITECTURES:
+        raise ModelError(
+            f"{gguf.path.name} holds a model of architecture {architecture!r}, "
+            f"supported are {', '.join(GGUF_ARCHITECTURES)}",
+            hint="choose another model with --model",
+            code="model_unsupported",
+        )
+    facts = _ModelFacts(gguf, str(architecture))
+    # Of those that call themselves llama, Mistral's alone have a sliding window.
+    window = facts.get("attention.sliding_window")
+    model_type = "mistral" if architecture == "llama" and window else str(architecture)
+    heads = int(facts.need("attention.head_count"))
+    hidden_size = int(facts.need("embedding_length"))
+    head_dim = int(facts.get("attention.key_length") or hidden_size // heads)
+    if int(facts.get("attention.value_length") or head_dim) != head_dim:
+        raise _unsupported(gguf, "keys and values of different sizes")
+    if int(facts.get("rope.dimension_count") or head_dim) != head_dim:
+        raise _unsupported(gguf, "rotary embeddings on a part of each head")
+    context_tokens = int(facts.need("context_length"))
+    config: dict[str, Any] = {
+        "architectures": [ARCHITECTURES[model_type]],
+        "model_type": model_type,
+        "vocab_size": gguf.tensors["token_embd.weight"].shape[0],
+        "hidden_size": hidden_size,
+        "intermediate_size": int(facts.need("feed_forward_length")),
+        "num_hidden_layers": int(facts.need("block_count")),
+        "num_attention_heads": heads,
+        "num_key_value_heads": int(facts.get("attention.head_count_kv") or heads),
+        "head_dim": head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": context_tokens,
+        "rms_norm_eps": _short(facts.need("attention.layer_norm_rms_epsilon")),
+        "rope_parameters": _rope_parameters(gguf, facts, head_dim, context_tokens),
+        "tie_word_embeddings": "output.weight" not in gguf.tensors,
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "use_cache": True,
+        "dtype": "bfloat16",
+    }
+    has_attention_bias = "blk.0.attn_q.bias" in gguf.tensors
+    if model_type == "llama":
+        config |= {"attention_bias": has_attention_bias, "mlp_bias": False}
+    elif model_type == "qwen3":
+        config |= {"attention_bias": has_attention_bias, "use_sliding_window": False}
+    elif model_type == "qwen2":
+        config |= {"use_sliding_window": False}
+    else:
+        config |= {"sliding_window": int(window) if window else None}
+    return config | token_ids(gguf)
+
+
+def token_ids(gguf: GGUFFile) -> dict[str, Any]:
+    """`bos_token_id`, `eos_token_id` and `pad_token_id`, as far as the file names them."""
+    names = {"bos": "bos", "eos": "eos", "pad": "padding"}
+    found = {}
+    for ours, theirs in names.items():
+        token_id = gguf.facts.get(f"tokenizer.ggml.{theirs}_token_id")
+        if token_id is not None:
+            found[f"{ours}_token_id"] = int(token_id)
+    return found
+
+
+def rotary_factors(parameters: dict[str, Any], head_dim: int) -> npt.NDArray[np.float64]:
+    """What Llama 3 divides each rotary frequency by, one factor per pair of dimensions.
+
+    Source: Llama 3.1's reference code; it is what `rope_freqs.weight` holds.
+    """
+    exponents = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
+    frequencies = float(parameters["rope_theta"]) ** -exponents
+    wavelengths = 2 * math.pi / frequencies
+    original = parameters["original_max_position_embeddings"]
+    low, high = parameters["low_freq_factor"], parameters["high_freq_factor"]
+    factor = parameters["factor"]
+    smooth = np.clip((original / wavelengths - low) / (high - low), 0.0, 1.0)
+    factors: npt.NDArray[np.float64] = 1 / ((1 - smooth) / factor + smooth)
+    return factors
+
+
+def _rope_parameters(
+    gguf: GGUFFile, facts: _ModelFacts, head_dim: int, context_tokens: int
+) -> dict[str, Any]:
+    parameters: dict[str, Any] = {"rope_theta": _short(facts.get("rope.freq_base") or 10000.0)}
+    stored = gguf.tensors.get("rope_freqs.weight")
+    kind = facts.get("rope.scaling.type") or "none"
+    if stored is not None:
+        factors = stored.rows.reshape(-1).view(np.float32)
+        parameters |= {"rope_type": "llama3", "factor": _short(factors.max()), **LLAMA3_ROPE}
+        if factors.shape != (head_dim // 2,) or not np.allclose(
+            factors, rotary_factors(parameters, head_dim), rtol=1e-3
+        ):
+            raise _unsupported(gguf, "rotary factors other than Llama 3's")
+    elif kind == "none":
+        parameters["rope_type"] = "default"
+    elif kind in ("linear", "yarn"):
+        parameters |= {"rope_type": kind, "factor": _short(facts.need("rope.scaling.factor"))}
+        if kind == "yarn":
+            original = facts.get("rope.scaling.original_context_length")
+            parameters["original_max_position_embeddings"] = int(
+                original or context_tokens / parameters["factor"]
+            )
+    else:
+        raise _unsupported(gguf, f"rotary scaling {kind!r}")
+    return parameters
+
+
+class _ModelFacts:
+    """The facts of the model itself, whose keys begin with the architecture's name."""
+
+    def __init__(self, gguf: GGUFFile, architecture: str) -> None:
+        self._gguf = gguf
+        self._prefix = architecture
+
+    def get(self, key: str) -> Any:
+        value = self._gguf.facts.get(f"{self._prefix}.{key}")
+        if isinstance(value, np.ndarray):
+            if value.size and (value == value[0]).all():
+                return value[0].item()
+            raise _unsupported(self._gguf, f"{key} that differs from layer to layer")
+        return value
+
+    def need(self, key: str) -> Any:
+        value = self.get(key)
+        if value is None:
+            raise ModelError(
+                f"{self._gguf.path.name} does not say {self._prefix}.{key}",
+                hint="choose another model with --model",
+                code="model_broken",
+            )
+        return value
+
+
+def _short(value: Any) -> float:
+    """A float32 as the decimal number that was meant: 1e-06, not 9.999999974752427e-07."""
+    return float(f"{float(value):.7g}")
+
+
+def _unsupported(gguf: GGUFFile, what: str) -> ModelError:
+    return ModelError(
+        f"{gguf.path.name} has {what}, which is not supported",
+        hint="choose another model with --model",
+        code="model_unsupported",
+    )

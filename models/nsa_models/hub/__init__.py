@@ -1,0 +1,1 @@
+"""Named models: registry, download, description."""

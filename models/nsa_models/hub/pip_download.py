@@ -1,0 +1,151 @@
+"""Download one wheel with pip, without installing or running anything of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nsa_models.hub.fetch_common import SourceFailed
+
+SOCKET_SECONDS = 6
+"""pip's own limit for a connection that brings nothing."""
+
+STALL_SECONDS = 60.0
+"""Without a new byte on the disk, until pip is ended."""
+
+POLL_SECONDS = 0.2
+
+
+def pip_command() -> list[str]:
+    """How to run pip here: the environment's own, or else another that only downloads.
+
+    Raises:
+        SourceFailed: When there is none; environments made by uv have no pip of their own.
+    """
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    bundled = _bundled_pip()
+    if bundled:
+        return [sys.executable, str(bundled / "pip")]
+    uv = shutil.which("uv")
+    if uv:
+        return [uv, "tool", "run", "pip"]
+    pip = shutil.which("pip3") or shutil.which("pip")
+    if pip:
+        return [pip]
+    raise SourceFailed("there is no pip to download with (nor uv)")
+
+
+def download_wheel(
+    package: str, version: str, scratch: Path, on_bytes: Callable[[int], None]
+) -> Path:
+    """Download one wheel into `scratch`.
+
+    Args:
+        package: The name of the package.
+        version: The version to download.
+        scratch: An empty folder for pip's work and the wheel.
+        on_bytes: Called about five times a second with the bytes that have arrived.
+
+    Returns:
+        The wheel, in `scratch`.
+
+    Raises:
+        SourceFailed: With what pip said, when it failed.
+    """
+    wheels = scratch / "wheels"
+    work = scratch / "tmp"
+    work.mkdir()
+    command = [
+        *pip_command(),
+        "download",
+        f"{package}=={version}",
+        f"--dest={wheels}",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-cache-dir",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--progress-bar=off",
+        "--retries=1",
+        f"--timeout={SOCKET_SECONDS}",
+    ]
+    # pip unpacks downloads in the temporary folder, so their growth can be watched there.
+    environment = os.environ | {name: str(work) for name in ("TMPDIR", "TEMP", "TMP")}
+    log = scratch / "pip.log"
+    with log.open("wb") as output:
+        # Run where no folder called pip can stand in for pip.
+        process = subprocess.Popen(
+            command,
+            cwd=scratch,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _watch(process, [work, wheels], on_bytes)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+    found = list(wheels.glob("*.whl")) if process.returncode == 0 else []
+    if len(found) != 1:
+        raise SourceFailed(_complaint(log.read_text(errors="replace"), package))
+    return found[0]
+
+
+def _watch(
+    process: subprocess.Popen[bytes], folders: list[Path], on_bytes: Callable[[int], None]
+) -> None:
+    """Report growth until the process ends; give it up when nothing grows any more."""
+    largest = 0
+    last_growth = time.monotonic()
+    while process.poll() is None:
+        size = max(map(_folder_size, folders))
+        if size > largest:
+            largest = size
+            last_growth = time.monotonic()
+            on_bytes(size)
+        elif time.monotonic() - last_growth > STALL_SECONDS:
+            raise SourceFailed(f"pip brought nothing for {STALL_SECONDS:g} s")
+        try:
+            process.wait(POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _folder_size(folder: Path) -> int:
+    """The bytes of all files in `folder`, which another process may be changing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += (Path(parent) / name).stat().st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def _complaint(log: str, package: str) -> str:
+    """The line of pip's output that says most."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    if any("connection broken" in line or "timed out" in line for line in lines):
+        return f"pip cannot reach the package index for {package}"
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
+    return f"pip: {errors[0] if errors else lines[-1] if lines else 'it said nothing'}"
+
+
+def _bundled_pip() -> Path | None:
+    """The pip that Python carries for new environments; a wheel that runs as it is."""
+    spec = importlib.util.find_spec("ensurepip")
+    if spec is None or spec.origin is None:
+        return None
+    wheels = sorted((Path(spec.origin).parent / "_bundled").glob("pip-*.whl"))
+    return wheels[-1] if wheels else None

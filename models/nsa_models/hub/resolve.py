@@ -1,0 +1,207 @@
+"""What `--model` takes becomes a folder on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nsa_models.errors import ModelError
+from nsa_models.hub.aliases import own_names
+from nsa_models.hub.registry import MODELS, model_entry
+from nsa_models.model_folder import SHIPPED, ModelFolder
+from nsa_models.paths import models_folder
+
+IMPORT_FORMAT = 1
+"""Raised when an imported folder is written differently, so that old ones are not used."""
+
+
+_WANTED = ("*.json", "*.safetensors", "*.jinja", "tokenizer*")
+"""Files of a hub id that a model consists of."""
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, and bytes done and in total."""
+
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+"""`owner/name` of the Hugging Face hub."""
+
+
+def resolve_model(
+    name: str,
+    *,
+    on_progress: Progress,
+    on_note: Callable[[str], None],
+    adapter: str | None = SHIPPED,
+) -> ModelFolder:
+    """Find a model, fetching and importing it where needed, and the adapter that goes with it.
+
+    Args:
+        name: A name of the registry or of `names`, a `.gguf` file, a Hugging Face folder, or a
+            hub id `owner/name`.
+        adapter: A folder that `nsa train` has written; `SHIPPED` for the one that the program
+            brings for this name, if it brings one; None for the model as it is.
+        on_progress: Called while bytes are fetched or written.
+        on_note: Called with one line about what is being done.
+
+    Raises:
+        ModelError: If it is unknown, cannot be had or cannot be read.
+    """
+    found = _without_adapter(name, on_progress, on_note)
+    folder = Path(adapter).expanduser() if adapter else None
+    if adapter == SHIPPED:
+        folder = Path(__file__).parents[1] / "adapters" / name
+        if name not in MODELS or not folder.is_dir():
+            return found
+    if folder is None:
+        return found
+    if not (folder / "adapter.json").is_file():
+        raise ModelError(
+            f"{folder} is no adapter: it has no adapter.json",
+            hint="name a folder that nsa train has written, or say --no-adapter",
+            code="model_missing",
+        )
+    return replace(
+        found, fingerprint=f"{found.fingerprint}:{adapter_fingerprint(folder)}", adapter=folder
+    )
+
+
+def adapter_fingerprint(folder: Path) -> str:
+    """Hash of an adapter's files: a reading made with other weights is another reading."""
+    files = [folder / "adapter.json", *sorted(folder.glob("*.safetensors"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _without_adapter(
+    name: str, on_progress: Progress, on_note: Callable[[str], None]
+) -> ModelFolder:
+    if name in MODELS:
+        return _named(name, on_progress, on_note)
+    own = own_names() if "/" not in name and "\\" not in name else {}
+    path = own.get(name) or Path(name).expanduser()
+    if name in own and not path.exists():
+        raise ModelError(
+            f"{name} stands for {path}, where there is no model",
+            hint=f"say where it is: `nsa models add {name} PATH --force`",
+            code="model_missing",
+        )
+    if path.is_file():
+        stat = path.stat()
+        digest = _digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns, IMPORT_FORMAT])
+        folder = models_folder() / f"{path.stem}-{digest[:12]}"
+        return _imported(name, path, folder, on_progress)
+    if path.is_dir():
+        return ModelFolder(name=name, folder=path, fingerprint=_folder_fingerprint(path))
+    if HUB_ID.fullmatch(name) and path.suffix != ".gguf":
+        return _from_hub(name, on_note)
+    if path.suffix == ".gguf" or "/" in name or "\\" in name:
+        raise ModelError(
+            f"there is no model at {name}",
+            hint="check the path, or name one of " + ", ".join(MODELS),
+            code="model_missing",
+        )
+    model_entry(name)
+    raise AssertionError(name)
+
+
+def _named(name: str, on_progress: Progress, on_note: Callable[[str], None]) -> ModelFolder:
+    entry = model_entry(name)
+    folder = models_folder() / f"{name}-{entry.sha256[:12]}-{IMPORT_FORMAT}"
+    if folder.is_dir():
+        return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
+    from nsa_models.hub.fetch import fetch_model
+
+    gguf = fetch_model(
+        entry,
+        models_folder(),
+        on_progress=lambda done, total: on_progress(f"Fetching {name}", done, total),
+        on_note=on_note,
+    )
+    return _imported(name, gguf, folder, on_progress)
+
+
+def _imported(name: str, gguf: Path, folder: Path, on_progress: Progress) -> ModelFolder:
+    if not folder.is_dir():
+        from nsa_models.gguf.convert import import_gguf
+
+        import_gguf(
+            gguf,
+            folder,
+            on_progress=lambda done, total: on_progress(f"Unpacking {name}", done, total),
+        )
+    return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
+
+
+def gguf_of(name: str) -> Path | None:
+    """The GGUF file that a model on this machine was made from, if it was and the file is here.
+
+    Args:
+        name: As `resolve_model` takes it.
+    """
+    path = models_folder() / f"{name}.gguf" if name in MODELS else own_names().get(name, Path(name))
+    path = path.expanduser()
+    return path if path.suffix == ".gguf" and path.is_file() else None
+
+
+def _from_hub(name: str, on_note: Callable[[str], None]) -> ModelFolder:
+    folder = from_hub(name, on_note=on_note)
+    return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
+
+
+def from_hub(
+    name: str,
+    *,
+    patterns: Sequence[str] = _WANTED,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """The folder of a hub id, fetched as far as it is not here.
+
+    Args:
+        name: `owner/name`.
+        patterns: Of the files that are wanted.
+        on_note: Called with one line about what is being done.
+
+    Raises:
+        ModelError: If it cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    from nsa_models.hub.fetch import offline_variable
+
+    offline = offline_variable()
+    if not offline:
+        on_note(f"looking up {name} on the Hugging Face hub")
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                allow_patterns=list(patterns),
+                local_files_only=offline is not None,
+                etag_timeout=5,
+            )
+        )
+    except Exception as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{name} cannot be had from the Hugging Face hub: {why}",
+            hint="name a folder or a .gguf file on this machine, or one of " + ", ".join(MODELS),
+            code="model_unavailable",
+        ) from error
+
+
+def _folder_fingerprint(folder: Path) -> str:
+    """Hash of the folder's place, its configuration, and its files' names, sizes and times."""
+    config = folder / "config.json"
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")])
+    facts: list[object] = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    facts.append(str(folder.resolve()))
+    facts.append(config.read_text() if config.is_file() else "")
+    return _digest(facts)
+
+
+def _digest(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

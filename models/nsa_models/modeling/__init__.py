@@ -1,0 +1,1 @@
+"""The model: layers, attention, compression, int8 weights."""

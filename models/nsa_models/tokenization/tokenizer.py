@@ -1,0 +1,269 @@
+"""Text to token ids and back, for any Hugging Face folder with a `tokenizer.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nsa_models.errors import ModelError
+from nsa_models.tokenization.bpe import recognise
+from nsa_models.tokenization.byte_level import token_bytes
+from nsa_models.tokenization.chat_template import ChatFrame, chat_frame
+from nsa_models.tokenization.hf_tokens import LibraryTokens
+
+END_OF_TURN = frozenset(
+    {
+        "</s>",
+        "<end_of_turn>",
+        "<|end_of_text|>",
+        "<|end|>",
+        "<|endoftext|>",
+        "<|eom_id|>",
+        "<|eot_id|>",
+        "<|im_end|>",
+        "<|return|>",
+        "<｜end▁of▁sentence｜>",
+    }
+)
+"""Special tokens that end an answer wherever they occur, named or not in a model's settings."""
+
+_SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token")
+
+
+class Tokenizer:
+    """The tokenizer of one model.
+
+    Attributes:
+        backend: `tiktoken`, or `tokenizers` for vocabularies that tiktoken cannot reproduce.
+        fingerprint: Hexadecimal; two tokenizers that share it give the same ids.
+        vocab_size: One more than the largest id; the model's embedding may have more rows.
+        stop_ids: The tokens that end an answer.
+        has_template: Whether the model brings a chat template.
+    """
+
+    def __init__(
+        self,
+        tokenizer: dict[str, Any],
+        *,
+        fingerprint: str,
+        config: dict[str, Any],
+        end_ids: Iterable[int],
+        template: str | None,
+        path: Path,
+    ) -> None:
+        """Use `from_folder`."""
+        self.fingerprint = fingerprint
+        self._vocab = _vocabulary(tokenizer)
+        self._added: dict[str, int] = {
+            token["content"]: token["id"] for token in tokenizer.get("added_tokens") or ()
+        }
+        self._tokens = recognise(tokenizer) or LibraryTokens(tokenizer, path)
+        self.backend = self._tokens.name
+        self._nfc = (tokenizer.get("normalizer") or {}).get("type") == "NFC"
+        self._spells_bytes = '"ByteLevel"' in json.dumps(
+            [tokenizer.get("decoder"), tokenizer.get("pre_tokenizer")]
+        )
+        self._token_of_id: dict[int, str] | None = None
+        self.vocab_size = 1 + max(
+            max(self._vocab.values(), default=-1), max(self._added.values(), default=-1)
+        )
+        self._special_names = _special_names(config)
+        self._template = template
+        self.has_template = template is not None
+        named_end = self._id_of(self._special_names.get("eos_token"))
+        self.stop_ids = frozenset(
+            [*end_ids]
+            + [token_id for token, token_id in self._added.items() if token in END_OF_TURN]
+            + ([] if named_end is None else [named_end])
+        )
+        longest_first = sorted(self._added, key=len, reverse=True)
+        self._special_pattern = (
+            re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+            if longest_first
+            else None
+        )
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Tokenizer:
+        """Read `tokenizer.json` and what lies beside it.
+
+        Raises:
+            ModelError: With code `model_missing` when there is no `tokenizer.json`, and
+                `model_broken` when a file cannot be read.
+        """
+        path = folder / "tokenizer.json"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"cannot read {path}: {error.strerror or error}",
+                hint="--model takes a folder in Hugging Face's format with a tokenizer.json",
+                code="model_missing",
+            ) from error
+        tokenizer = _parse(content, path)
+        if not isinstance(tokenizer.get("model"), dict):
+            raise _broken(path, "it describes no tokenizer")
+        config = _read_json(folder / "tokenizer_config.json")
+        end_ids = [
+            end
+            for name in ("generation_config.json", "config.json")
+            for end in _as_list(_read_json(folder / name).get("eos_token_id"))
+        ]
+        return cls(
+            tokenizer,
+            fingerprint=hashlib.sha256(content).hexdigest(),
+            config=config,
+            end_ids=end_ids,
+            template=_template(folder, config),
+            path=path,
+        )
+
+    def normalize(self, text: str) -> str:
+        """`text` in the form that the model was trained on: Unicode's NFC, or as it is.
+
+        Normalizers of other kinds are the `tokenizers` library's own affair, and its offsets
+        relate to the text before them.
+        """
+        # Plain ASCII needs no look at every character.
+        if not self._nfc or text.isascii():
+            return text
+        return unicodedata.normalize("NFC", text)
+
+    def encode(self, text: str) -> npt.NDArray[np.int32]:
+        """The ids of plain text: `<|im_end|>` inside a document has no special meaning."""
+        return self._tokens.encode(self.normalize(text))
+
+    def encode_with_offsets(self, text: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """The ids of plain text and where in it each token begins.
+
+        Args:
+            text: The text as `normalize` returns it; offsets relate to it.
+
+        Returns:
+            The ids, and for each the index of the character at which it begins, or inside
+            whose bytes it begins.
+
+        Raises:
+            ValueError: When `text` is not normalized, since offsets would be off.
+        """
+        if self._nfc and not text.isascii() and not unicodedata.is_normalized("NFC", text):
+            raise ValueError("text must be normalized first, see Tokenizer.normalize")
+        return self._tokens.encode_with_offsets(text)
+
+    def encode_template(self, text: str) -> npt.NDArray[np.int32]:
+        """The ids of text in which special tokens, written out, are special tokens."""
+        if self._special_pattern is None:
+            return self.encode(text)
+        parts = [np.empty(0, np.int32)]
+        for part in self._special_pattern.split(text):
+            if part in self._added:
+                parts.append(np.array([self._added[part]], np.int32))
+            elif part:
+                parts.append(self.encode(part))
+        return np.concatenate(parts)
+
+    def decode_bytes(self, token_id: int) -> bytes:
+        """The bytes that one token stands for; nothing for an id that the vocabulary lacks."""
+        if self._token_of_id is None:
+            self._token_of_id = {index: token for token, index in self._vocab.items()}
+            self._token_of_id |= {index: token for token, index in self._added.items()}
+        token = self._token_of_id.get(token_id, "")
+        if token in self._added:
+            return token.encode()
+        if self._spells_bytes:
+            return token_bytes(token)
+        # SentencePiece writes a space as a low line and an unknown byte by its number.
+        if re.fullmatch(r"<0x[0-9A-F]{2}>", token):
+            return bytes.fromhex(token[3:5])
+        return token.replace("▁", " ").encode()
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`; a character cut in half becomes U+FFFD."""
+        return b"".join(self.decode_bytes(int(token_id)) for token_id in ids).decode(
+            errors="replace"
+        )
+
+    def chat_frame(self, system: str | None = None) -> ChatFrame:
+        """What the model's chat template puts around the user's text.
+
+        Raises:
+            ModelError: With code `model_unsupported` when the template cannot be used.
+        """
+        return chat_frame(self._template, self._special_names, system)
+
+    def _id_of(self, token: str | None) -> int | None:
+        if token is None:
+            return None
+        return self._added.get(token, self._vocab.get(token))
+
+
+def _vocabulary(tokenizer: dict[str, Any]) -> dict[str, int]:
+    """Token to id; Unigram files hold a list of tokens and scores instead."""
+    vocab = tokenizer["model"].get("vocab", {})
+    if isinstance(vocab, dict):
+        return vocab
+    return {token: index for index, (token, *_) in enumerate(vocab)}
+
+
+def _special_names(config: dict[str, Any]) -> dict[str, str]:
+    """`bos_token` and the like, each given as a string or as a token's description."""
+    names = {}
+    for name in _SPECIAL_NAMES:
+        value = config.get(name)
+        text = value.get("content") if isinstance(value, dict) else value
+        if isinstance(text, str):
+            names[name] = text
+    return names
+
+
+def _template(folder: Path, config: dict[str, Any]) -> str | None:
+    """The chat template: a file of its own, or one setting, or the default of several."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        named = {entry["name"]: entry["template"] for entry in template}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _as_list(value: Any) -> list[int]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The contents of a JSON file, or nothing when there is none."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    return _parse(content, path)
+
+
+def _parse(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        parsed = json.loads(content)
+    except ValueError as error:
+        raise _broken(path, str(error)) from error
+    if not isinstance(parsed, dict):
+        raise _broken(path, "it holds no object")
+    return parsed
+
+
+def _broken(path: Path, why: str) -> ModelError:
+    return ModelError(
+        f"cannot read {path}: {why}",
+        hint="fetch the model again, or choose another one with --model",
+        code="model_broken",
+    )

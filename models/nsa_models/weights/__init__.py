@@ -1,0 +1,1 @@
+"""Weights: loading, adapters, prepared files, placement on devices."""

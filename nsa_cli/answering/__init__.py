@@ -1,0 +1,1 @@
+"""Use cases over documents: ask, dry run, follow, find, summarize, chat."""

@@ -1,0 +1,1 @@
+"""`nsa batch`: many documents, one row for each question."""

@@ -1,0 +1,1 @@
+"""`nsa bench`: speed of prefill and of kernels."""

@@ -1,0 +1,199 @@
+"""The device's part of `nsa bench kernels`: checks and timings on a CUDA device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import triton
+from torch import Tensor
+
+from nsa_cli import __version__
+from nsa_cli.benchmarks.kernel_check import (
+    Attend,
+    Comparison,
+    Inputs,
+    compare,
+    draw_inputs,
+    judge,
+    reference_by_group,
+)
+from nsa_cli.benchmarks.kernel_results import SHAPES, Check, Measurement, Point
+from nsa_cli.benchmarks.kernel_timing import captured, measure_call, measure_dense, timed
+from nsa_cli.system import git_commit
+from nsa_kernels.api import Impl, nsa_attention
+from nsa_kernels.gpu.decode import nsa_decode
+from nsa_kernels.gpu.decode_cache import DecodeCache
+from nsa_kernels.gpu.phi import mean_phi
+from nsa_kernels.settings import AttentionSettings
+from nsa_models.errors import NsaError
+
+SETTINGS = AttentionSettings(combine="gated")
+"""The paper's: l=32 d=16 l'=64 n=16 w=512."""
+
+DTYPE = torch.bfloat16
+GRADIENT_LENGTH = 2000
+"""Tokens at which gradients are checked: the reference holds tokens times tokens scores."""
+
+LAST_QUERIES = 64
+"""Queries at the end of a text whose outputs are checked, whatever its length."""
+
+DECODE_DRAWS = 16
+"""Sequences that a decode step is checked on: one bf16 tie among too few would fail it."""
+
+
+class CudaBench:
+    """Checks and times on the current CUDA device, for one shape of attention."""
+
+    def __init__(self, shape: str) -> None:
+        self.name = shape
+        self.shape = SHAPES[shape]
+        self._gradients: tuple[Comparison, Comparison] | None = None
+
+    def setup(self) -> dict[str, str]:
+        """Device, versions, commit, shape and settings, by name."""
+        s, h = SETTINGS, self.shape
+        return {
+            "gpu": torch.cuda.get_device_name(),
+            "nsa": __version__,
+            "commit": git_commit(),
+            "torch": torch.__version__,
+            "triton": triton.__version__,
+            "cuda": str(torch.version.cuda),
+            "cudnn": str(torch.backends.cudnn.version()),
+            "shape": f"{self.name} ({h.heads} query heads, {h.groups} groups, "
+            f"head dim {h.dim}/{h.value_dim})",
+            "settings": f"{s.combine} l={s.compress_block} d={s.compress_stride} "
+            f"l'={s.select_block} n={s.select_count} w={s.window} bf16",
+        }
+
+    def check(self, point: Point) -> Check:
+        """Compare the kernels at the end of a text of this length; backward, gradients too.
+
+        Raises:
+            NsaError: If the device has too little memory for the reference.
+        """
+        try:
+            return self._check(point)
+        except torch.cuda.OutOfMemoryError as error:
+            raise NsaError(
+                f"the device's memory is too small to check {point}",
+                hint="say shorter --lengths or a smaller --batch",
+            ) from error
+
+    def _check(self, point: Point) -> Check:
+        if point.mode == "decode":
+            draws = math.ceil(DECODE_DRAWS / point.batch)
+            pairs = [self._compare(point, 1, seed) for seed in range(draws)]
+        else:
+            pairs = [self._compare(point, min(LAST_QUERIES, point.length), 0)]
+        got, eager = (list(side) for side in zip(*pairs, strict=True))
+        if point.mode == "backward":
+            mine, plain = self._compare_gradients()
+            got = [_with_output_of(mine, got[0])]
+            eager = [_with_output_of(plain, eager[0])]
+        return judge(got, eager)
+
+    def _compare(self, point: Point, queries: int, seed: int) -> tuple[Comparison, Comparison]:
+        """The kernels, and the reference in bf16, against the reference in fp64."""
+        inputs = self._draw(point, queries, seed)
+        attend = _decode_once if point.mode == "decode" else nsa
+        return _both(attend, inputs, gradients=False)
+
+    def _compare_gradients(self) -> tuple[Comparison, Comparison]:
+        """The same with gradients, at one short length and once for all points."""
+        if self._gradients is None:
+            short = Point(mode="backward", length=GRADIENT_LENGTH)
+            inputs = self._draw(short, GRADIENT_LENGTH, 0)
+            self._gradients = _both(nsa, inputs, gradients=True)
+        return self._gradients
+
+    def _draw(self, point: Point, queries: int, seed: int = 0) -> Inputs:
+        return draw_inputs(
+            self.shape,
+            batch=point.batch,
+            queries=queries,
+            length=point.length,
+            settings=SETTINGS,
+            dtype=DTYPE,
+            device="cuda",
+            seed=seed,
+        )
+
+    def measure(self, point: Point, attention: str) -> Measurement:
+        """Time one attention; a note stands in where it cannot run."""
+        row = Measurement(point=point, attention=attention)
+        try:
+            inputs = self._draw(point, 1 if point.mode == "decode" else point.length)
+            if attention != "nsa":
+                return measure_dense(row, inputs)
+            if point.mode == "decode":
+                return timed(row, captured(_decode_step(inputs)))
+            return measure_call(row, lambda *x: nsa(*x)[0], inputs.all())
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return replace(row, note="out of memory")
+
+
+def nsa(q: Tensor, k: Tensor, v: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
+    """NSA in Triton: output and selected blocks."""
+    result = nsa_attention(q, k, v, SETTINGS, gates=gates, impl=Impl.TRITON)
+    assert result.blocks is not None
+    return result.out, result.blocks
+
+
+def _both(attend: Attend, inputs: Inputs, *, gradients: bool) -> tuple[Comparison, Comparison]:
+    return (
+        compare(attend, inputs, SETTINGS, gradients=gradients),
+        compare(reference_by_group(SETTINGS, DTYPE), inputs, SETTINGS, gradients=gradients),
+    )
+
+
+def _with_output_of(gradients: Comparison, output: Comparison) -> Comparison:
+    """Gradients at the short length beside the output at the point's own; the worse of each."""
+    errors = {**gradients.errors, "out": max(gradients.errors["out"], output.errors["out"])}
+    return Comparison(errors=errors, agreement=min(gradients.agreement, output.agreement))
+
+
+def _fill_cache(k: Tensor, v: Tensor, heads: int) -> DecodeCache:
+    """A cache of exactly these keys and values, all but the last counted as read.
+
+    A step at the end of its capacity writes the last token anew, so that any number of replays
+    of a step see the same length.
+    """
+    batch, groups, length, dim = k.shape
+    cache = DecodeCache.allocate(
+        SETTINGS,
+        batch=batch,
+        heads=heads,
+        groups=groups,
+        capacity=length,
+        head_dim=dim,
+        value_dim=v.shape[3],
+        dtype=k.dtype,
+        device=k.device,
+    )
+    cache.k.copy_(k)
+    cache.v.copy_(v)
+    summary_k, summary_v = mean_phi(k, SETTINGS), mean_phi(v, SETTINGS)
+    cache.summary_k[:, :, : summary_k.shape[2]] = summary_k
+    cache.summary_v[:, :, : summary_v.shape[2]] = summary_v
+    cache.lengths.fill_(length - 1)
+    return cache
+
+
+def _decode_once(q: Tensor, k: Tensor, v: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
+    """The decode step that appends the last key and value: output and selected blocks."""
+    cache = _fill_cache(k, v, q.shape[1])
+    out = nsa_decode(q[:, :, 0], k[:, :, -1], v[:, :, -1], cache, gates=gates[:, :, 0])
+    return out[:, :, None], cache.workspace.selected[:, :, None]
+
+
+def _decode_step(inputs: Inputs) -> Callable[[], object]:
+    """A decode step at the inputs' length, with its cache filled beforehand."""
+    cache = _fill_cache(inputs.k, inputs.v, inputs.q.shape[1])
+    q, gates = inputs.q[:, :, 0].contiguous(), inputs.gates[:, :, 0].contiguous()
+    k, v = inputs.k[:, :, -1].contiguous(), inputs.v[:, :, -1].contiguous()
+    return lambda: nsa_decode(q, k, v, cache, gates=gates)

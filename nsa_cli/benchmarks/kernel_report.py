@@ -1,0 +1,172 @@
+"""What `nsa bench kernels` prints and saves: a table, one JSON object, CSV and a plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from nsa_cli.benchmarks.kernel_results import ATTENTIONS, FAILED, Measurement, Point, Report
+
+NAMES = {"nsa": "NSA", "cudnn": "dense, cuDNN", "flash": "dense, FlashAttention-2"}
+MODE_NAMES = {"forward": "forward", "backward": "forward + backward", "decode": "decode step"}
+SHORT_NAMES = {"nsa": "NSA", "cudnn": "cuDNN", "flash": "Flash-2", "backward": "fwd+bwd"}
+COLUMNS = (
+    *("mode", "length", "batch", "attention", "p20_ms", "p50_ms", "p80_ms"),
+    *("dense_over_nsa", "extra_memory_bytes", "note"),
+)
+
+
+def as_records(report: Report) -> list[dict[str, Any]]:
+    """The measurements as flat records, with the keys of COLUMNS."""
+    return [
+        {
+            "mode": row.point.mode,
+            "length": row.point.length,
+            "batch": row.point.batch,
+            "attention": row.attention,
+            "p20_ms": row.p20_ms,
+            "p50_ms": row.p50_ms,
+            "p80_ms": row.p80_ms,
+            "dense_over_nsa": report.ratio(row.point) if row.attention == "nsa" else None,
+            "extra_memory_bytes": row.extra_memory_bytes,
+            "note": row.note,
+        }
+        for row in report.rows
+    ]
+
+
+def as_object(report: Report) -> dict[str, Any]:
+    """The whole report, for `--json` and kernels.json."""
+    return {
+        "setup": report.setup,
+        "rows": as_records(report),
+        "checks": [
+            {
+                "mode": point.mode,
+                "length": point.length,
+                "batch": point.batch,
+                "passed": check.passed,
+                "errors": check.errors,
+                "allowed": check.allowed,
+                "agreement": check.agreement,
+            }
+            for point, check in report.checks
+        ],
+        "stopped": report.stopped or None,
+    }
+
+
+def save_data(report: Report, folder: Path) -> None:
+    """Write kernels.csv and kernels.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(as_records(report))
+    (folder / "kernels.csv").write_text(text.getvalue(), encoding="utf-8")
+    shown = json.dumps(as_object(report), indent=2)
+    (folder / "kernels.json").write_text(shown + "\n", encoding="utf-8")
+
+
+def save_plot(report: Report, folder: Path) -> None:
+    """Write kernels.png: time by length, a panel for each mode and batch, both axes logarithmic.
+
+    Where matplotlib is missing this is told on standard error, and nothing is written.
+    """
+    timed = [row for row in report.rows if row.p50_ms is not None]
+    if not timed:
+        return
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        sys.stderr.write("nsa: no kernels.png: matplotlib is missing: pip install 'nsa[bench]'\n")
+        return
+    panels = list(dict.fromkeys((row.point.mode, row.point.batch) for row in timed))
+    figure = Figure(figsize=(5 * len(panels), 4.2), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for attention in ATTENTIONS:
+            line = [
+                (row.point.length, row.p50_ms)
+                for row in timed
+                if (row.point.mode, row.point.batch, row.attention) == (*panel, attention)
+            ]
+            if line:
+                axes.plot(*zip(*line, strict=True), marker="o", label=NAMES[attention])
+        lengths = sorted({row.point.length for row in timed})
+        axes.set(xscale="log", yscale="log", xlabel="tokens", ylabel="ms (median)")
+        axes.set_xticks(lengths, [f"{length:,}" for length in lengths], rotation=45)
+        axes.minorticks_off()
+        axes.set_title(f"{MODE_NAMES[panel[0]]}, batch {panel[1]}")
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend()
+    figure.suptitle(f"{report.setup['gpu']}, {report.setup['shape']}")
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / "kernels.png", dpi=150)
+
+
+def print_report(report: Report, *, as_json: bool) -> None:
+    """Print a table, or one JSON object, to standard output."""
+    if as_json:
+        sys.stdout.write(json.dumps(as_object(report), indent=2) + "\n")
+    else:
+        print_table(report)
+
+
+def print_table(report: Report) -> None:
+    """Print the measurements and the setup to standard output."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    heads = ("mode", "tokens", "batch", "attention", "p20 ms", "p50 ms", "p80 ms")
+    table = Table(*heads, "dense / NSA", "extra GB", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        column.no_wrap = True
+    table.add_column("note")
+    for row in report.rows:
+        ratio = report.ratio(row.point) if row.attention == "nsa" else None
+        memory = row.extra_memory_bytes
+        table.add_row(
+            SHORT_NAMES.get(row.point.mode, row.point.mode),
+            f"{row.point.length:,}",
+            str(row.point.batch),
+            SHORT_NAMES[row.attention],
+            *(_milliseconds(time) for time in (row.p20_ms, row.p50_ms, row.p80_ms)),
+            "" if ratio is None else f"{ratio:.2f}",
+            "" if memory is None else f"{memory / 1e9:.2f}",
+            row.note,
+        )
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    console.print(", ".join(f"{name} {value}" for name, value in report.setup.items()))
+
+
+def _milliseconds(time: float | None) -> str:
+    return "" if time is None else f"{time:.4g}"
+
+
+def show_row(row: Measurement) -> None:
+    """Tell on standard error that a measurement is done."""
+    shown = "no speed" if row.p50_ms is None else f"{row.p50_ms:.4g} ms"
+    note = f" ({row.note})" if row.note else ""
+    sys.stderr.write(f"nsa: {row.point}, {NAMES[row.attention]}: {shown}{note}\n")
+
+
+def show_end(report: Report) -> None:
+    """Tell on standard error what was not measured, and which checks failed."""
+    if report.stopped:
+        sys.stderr.write(f"nsa: stopped: {report.stopped}\n")
+    for point, check in report.checks:
+        if not check.passed:
+            sys.stderr.write(f"nsa: {FAILED}: {_why(point, check.errors, check.allowed)}; ")
+            sys.stderr.write(f"{check.agreement:.2%} of the selected blocks agree\n")
+
+
+def _why(point: Point, errors: dict[str, float], allowed: dict[str, float]) -> str:
+    """The errors of a check beside what is allowed."""
+    each = (f"{name} {error:.2g} (allowed {allowed[name]:.2g})" for name, error in errors.items())
+    return f"{point}: error of {', '.join(each)}"

@@ -1,0 +1,156 @@
+"""Timings on a CUDA device: any attention, and dense attention through PyTorch's SDPA."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from triton.testing import do_bench
+
+from nsa_cli.benchmarks.kernel_check import Inputs
+from nsa_cli.benchmarks.kernel_results import Measurement
+
+_BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
+_QUANTILES = [0.2, 0.5, 0.8]
+_LONG_MS = 500.0
+"""From here on a run is timed three times; `do_bench` makes at least eight."""
+
+
+def measure_dense(row: Measurement, inputs: Inputs) -> Measurement:
+    """Time dense attention, in the first form that the backend takes.
+
+    Args:
+        row: Of the backend `row.attention`, without times.
+        inputs: Of the point; a decode step's keys are laid out as a cache keeps them.
+    """
+    decode, backward = row.point.mode == "decode", row.point.mode == "backward"
+    for note, tensors in _forms(inputs, as_cache=decode):
+        attend = partial(_dense, _BACKENDS[row.attention], not decode)
+        if _takes(attend, tensors, gradients=backward):
+            row = replace(row, note=note)
+            if decode:
+                return timed(row, captured(partial(attend, *tensors)))
+            return measure_call(row, attend, tensors)
+    return replace(row, note="does not take this shape")
+
+
+def _forms(inputs: Inputs, *, as_cache: bool) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
+    """Queries, keys and values as a backend may want them, the cheapest first, each with a note.
+
+    Repeating the groups' keys for every query head, and filling up the values' head dim, are
+    done here and so not timed.
+    """
+    q, k, v = inputs.q, inputs.k, inputs.v
+    if as_cache:
+        k, v = k.contiguous(), v.contiguous()
+    yield "", (q, k, v)
+    repeat = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(repeat, dim=1) for x in (k, v))
+    yield "k, v expanded", (q, k, v)
+    short = q.shape[3] - v.shape[3]
+    if short:
+        yield "k, v expanded, v padded", (q, k, F.pad(v, (0, short)))
+
+
+def _dense(backend: SDPBackend, causal: bool, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Dense attention by one backend."""
+    with sdpa_kernel(backend):
+        return F.scaled_dot_product_attention(
+            q, k, v, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
+        )
+
+
+def _takes(attend: Callable[..., Tensor], tensors: tuple[Tensor, ...], *, gradients: bool) -> bool:
+    """Whether a backend takes tensors like these, forward and, if asked, backward."""
+    try:
+        with warnings.catch_warnings(), torch.set_grad_enabled(gradients):
+            warnings.simplefilter("ignore")
+            inputs = [x.detach().requires_grad_(gradients) for x in tensors]
+            out = attend(*inputs)
+            if gradients:
+                torch.autograd.grad(out, inputs, torch.zeros_like(out))
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        return False
+    return True
+
+
+def measure_call(
+    row: Measurement, attend: Callable[..., Tensor], tensors: tuple[Tensor, ...]
+) -> Measurement:
+    """Time an attention forward, or forward and backward with the extra memory it takes."""
+    if row.point.mode == "forward":
+        with torch.no_grad():
+            return timed(row, lambda: attend(*tensors))
+    inputs = [x.detach().requires_grad_() for x in tensors]
+    grad = torch.randn_like(attend(*inputs))
+
+    def both() -> tuple[Tensor, ...]:
+        out = attend(*inputs)
+        return (out, *torch.autograd.grad(out, inputs, grad))
+
+    if row.attention == "nsa":
+        row = replace(row, extra_memory_bytes=_extra_memory(both))
+    return timed(row, both)
+
+
+def _extra_memory(call: Callable[[], tuple[Tensor, ...]]) -> int:
+    """Peak memory of a call beyond what it is given and what it returns, in bytes."""
+    # The first call compiles, and may keep a workspace for good.
+    results = call()
+    returned = sum(x.numel() * x.element_size() for x in results)
+    del results
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    torch.cuda.synchronize()
+    return max(0, torch.cuda.max_memory_allocated() - before - returned)
+
+
+def captured(step: Callable[[], object]) -> Callable[[], object]:
+    """Capture a step in a CUDA graph, and return what replays it."""
+    with torch.no_grad():
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                step()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            kept = step()
+
+    def replay() -> object:
+        graph.replay()
+        return kept
+
+    return replay
+
+
+def timed(row: Measurement, call: Callable[[], object]) -> Measurement:
+    """The row with its times: of many runs, or of three where one takes long."""
+    first = _milliseconds(call)
+    if first < _LONG_MS:
+        p20, p50, p80 = do_bench(call, quantiles=_QUANTILES)
+    else:
+        runs = torch.tensor([_milliseconds(call) for _ in range(3)])
+        p20, p50, p80 = runs.quantile(torch.tensor(_QUANTILES)).tolist()
+    return replace(row, p20_ms=p20, p50_ms=p50, p80_ms=p80)
+
+
+def _milliseconds(call: Callable[[], object]) -> float:
+    """Time of one run, in milliseconds of the device."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end))

@@ -1,0 +1,1 @@
+"""Small checksummed JSON caches: answers and parsed documents."""

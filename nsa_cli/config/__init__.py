@@ -1,0 +1,1 @@
+"""Options, settings files and templates."""

@@ -1,0 +1,1 @@
+"""Documents as token ids that fit the model: prompts, context windows, estimates."""

@@ -1,0 +1,194 @@
+"""Whether a text fits a model, and what is done about one that is too long."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nsa_cli.context.estimate import weights_dtype
+from nsa_cli.context.tokens import ANSWER_ROOM
+from nsa_cli.documents import Document
+from nsa_cli.documents.folding import Folded, Sifted
+from nsa_cli.events import Emit, Note, Progress
+from nsa_cli.system import memory_limit
+from nsa_models.cache.kv_cache import cache_shape
+from nsa_models.configuration.rotary import fit_rotary
+from nsa_models.configuration.yarn import extend_context, longest_context
+from nsa_models.errors import DoesNotFitError
+from nsa_models.weights.load import load_config
+
+if TYPE_CHECKING:
+    from nsa_cli.config.options import Options
+    from nsa_cli.context.prompt import Prompter
+    from nsa_cli.context.tokens import Text
+    from nsa_models.configuration.config import NSAConfig
+    from nsa_models.model_folder import ModelFolder
+
+
+_LONGEST_TOKEN = 64
+"""Characters: a text has no more of them than this for each of its tokens."""
+
+
+_LEAST_VOLUME = 1024
+
+
+_LONG_LOG = 4
+"""Of a log longer than this many times the trained context, not all lines are read."""
+
+
+_CHARACTERS = 3.0
+"""Characters of a token in a log, before they are counted."""
+
+
+def fit(
+    where: ModelFolder,
+    prompter: Prompter,
+    document: Document,
+    room: int,
+    options: Options,
+    emit: Emit,
+) -> tuple[Document, list[Text], NSAConfig]:
+    """A document as ids, and the configuration that it needs.
+
+    What is longer than the context that the model was trained for is read in volumes, or with that
+    context extended. Of a log that is several times as long, lines that are alike but for their
+    numbers are left out. All this is told.
+
+    Args:
+        where: The model.
+        prompter: Makes ids.
+        document: The text.
+        room: Tokens that the longest question and its answer need behind it.
+        options: How to read.
+        emit: Is told what is left out, and how what is long is read.
+
+    Returns:
+        The document, or what is left of it; its volumes; the configuration.
+
+    Raises:
+        DoesNotFitError: If it does not fit.
+    """
+    config = _configured(where, options)[0]
+    trained = config.max_position_embeddings
+    most = _most_tokens(config, options)
+    too_long = len(document.text) > most * _LONGEST_TOKEN
+    text = None if too_long else prompter.whole(document)
+    if text is not None and len(text.ids) + room <= trained:
+        fit_rotary(config, len(text.ids) + room)
+        return document, [text], config
+    if not options.every_line and (text is None or len(text.ids) > _LONG_LOG * trained):
+        budgets = [min(times * trained - room, most) for times in (1, 2, _LONG_LOG)]
+        folded = _folded(prompter, document, budgets, emit)
+        if folded is not None:
+            document, text = folded
+    if text is None or len(text.ids) > most:
+        tokens = len(document.text) // _LONGEST_TOKEN if text is None else len(text.ids)
+        raise DoesNotFitError(
+            f"the text has {len(document.text):,} characters, {tokens:,} tokens at least; there is "
+            f"room for the keys and values of {most:,} tokens",
+            hint="ask about a part of it, or "
+            + ("raise --cache-limit" if options.store else "leave --no-store out"),
+        )
+    if options.yarn:
+        return document, [text], fitting_config(where, len(text.ids), room, options, emit)
+    behind = max(room, ANSWER_ROOM) if trained > 4 * ANSWER_ROOM else room
+    size = (trained - behind) // config.select_block * config.select_block
+    if size < _LEAST_VOLUME:
+        raise _too_long(where, len(text.ids) + room, trained)
+    volumes = [text] if len(text.ids) + room <= trained else prompter.volumes(text, size)
+    if len(volumes) > 1:
+        emit(
+            Note(
+                text=f"{len(text.ids):,} tokens are more than the {trained:,} that {where.name} "
+                f"was trained for: read in {len(volumes)} volumes, and looked over together"
+            )
+        )
+    fit_rotary(config, max(len(volume.ids) for volume in volumes) + room)
+    return document, volumes, config
+
+
+def _most_tokens(config: NSAConfig, options: Options) -> int:
+    """Tokens whose keys and values may be kept."""
+    each = 2 * math.prod(cache_shape(config, 1)) * weights_dtype(config).itemsize
+    room = options.cache_limit_bytes if options.store else memory_limit(options.memory_bytes)
+    return room // each
+
+
+def _folded(
+    prompter: Prompter, document: Document, budgets: Sequence[int], emit: Emit
+) -> tuple[Document, Text] | None:
+    """The lines of a log that fit the first of some budgets that can take one of each kind.
+
+    Returns:
+        Them and their ids; None if it is no log, or none of the budgets, in tokens, is enough.
+    """
+    if any(piece.page is not None for piece in document.pieces):
+        return None
+    task = f"Sifting {document.name}"
+    sifted = Sifted(
+        document,
+        on_progress=lambda done, total: emit(
+            Progress(task=task, done=done, total=total, unit="characters")
+        ),
+    )
+    for budget in budgets if sifted.repeats else ():
+        characters = budget * _CHARACTERS
+        while (found := sifted.within(int(characters))) is not None:
+            text = prompter.whole(found.document)
+            if len(text.ids) <= budget:
+                emit(Note(text=_told(found, sifted.kinds, document.name)))
+                return found.document, text
+            characters *= 0.97 * budget / len(text.ids)
+    return None
+
+
+def _told(found: Folded, kinds: int, name: str) -> str:
+    first = "the first" if found.each == 1 else f"the first {found.each:,}"
+    return (
+        f"{name} is a long log: {found.kept:,} of its {found.lines:,} lines are read, "
+        f"{first} of each kind ({kinds:,} kinds, alike but for numbers) and the "
+        "last ones; --every-line reads all"
+    )
+
+
+def fitting_config(
+    where: ModelFolder, text_tokens: int, more_tokens: int, options: Options, emit: Emit
+) -> NSAConfig:
+    """The model's configuration, its context extended where the text needs it.
+
+    Raises:
+        DoesNotFitError: If no extension is long enough.
+    """
+    config, family = _configured(where, options)
+    needed, trained = text_tokens + more_tokens, config.max_position_embeddings
+    fit_rotary(config, needed)
+    if needed <= trained:
+        return config
+    longest = longest_context(config, family)
+    if needed > longest:
+        raise _too_long(where, needed, longest)
+    extend_context(config, family)
+    emit(
+        Note(
+            text=f"{needed:,} tokens are more than the {trained:,} that {where.name} was trained "
+            f"for; extending its context to {longest:,} with YaRN, answers may be less exact"
+        )
+    )
+    return config
+
+
+def _configured(where: ModelFolder, options: Options) -> tuple[NSAConfig, str]:
+    settings: dict[str, int | None] = {"select_count": None} if options.dense else {}
+    if options.answer_blocks is not None:
+        settings["answer_select_count"] = options.answer_blocks
+    return load_config(where.folder, where.adapter, **settings)
+
+
+def _too_long(where: ModelFolder, needed: int, longest: int) -> DoesNotFitError:
+    return DoesNotFitError(
+        f"the text, the question and the answer need {needed:,} tokens, "
+        f"and {where.name} carries {longest:,}",
+        hint="ask about a part of it, lower --max-tokens, or choose a model with a longer "
+        "context with --model",
+    )

@@ -1,0 +1,150 @@
+"""Documents and questions as token ids, each token tied to its characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nsa_cli.context.tokens import Characters, Ids, Question, Spans, Text
+from nsa_cli.documents import Document
+from nsa_cli.results import Passage
+from nsa_models.tokenization.tokenizer import Tokenizer
+
+_INTRODUCTION = "Document:\n\n"
+
+
+_INSTRUCTION = "\n\nAnswer briefly, from the document only."
+
+
+_QUESTION = "\n\nQuestion: "
+
+
+_ANSWER = "\nAnswer:"
+
+
+_NEXT = "\n\nQuestion:"
+
+
+_GAP = "\n...\n"
+
+
+OVERLAP_TOKENS = 256
+"""Tokens that a volume has in common with the next: at its ends attention tells nothing."""
+
+
+class Prompter:
+    """Puts texts and questions into a model's own chat template.
+
+    Args:
+        tokenizer: The model's.
+        system: Instructions in the place of the template's own.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, system: str | None) -> None:
+        self._tokenizer = tokenizer
+        frame = tokenizer.chat_frame(system)
+        self._before = np.concatenate(
+            [tokenizer.encode_template(frame.before), tokenizer.encode(_INTRODUCTION)]
+        )
+        self._after = tokenizer.encode_template(frame.after)
+
+    def whole(self, document: Document) -> Text:
+        """All of a document."""
+        return self.plain(document.text)
+
+    def volumes(self, text: Text, most: int) -> list[Text]:
+        """A whole text, in volumes that overlap a little.
+
+        Each begins as a text does, so that the model reads it as one.
+
+        Args:
+            text: From `whole`.
+            most: Tokens of a volume at most.
+        """
+        head = len(self._before)
+        ids, starts, own = text.ids[head:], text.characters[head:], most - head
+        texts = []
+        for first in range(0, max(1, len(ids) - OVERLAP_TOKENS), own - OVERLAP_TOKENS):
+            part = slice(first, first + own)
+            end = int(starts[part.stop]) if part.stop < len(ids) else text.end
+            texts.append(self._text([(ids[part], starts[part])], end))
+        return texts
+
+    def plain(self, text: str) -> Text:
+        """A text in the place of a document's."""
+        return self._text([self._tokenizer.encode_with_offsets(text)], len(text))
+
+    def excerpts(self, document: Document, passages: Sequence[Passage]) -> Text:
+        """Some passages of a document, in its order."""
+        parts = []
+        for passage in passages:
+            ids, starts = self._tokenizer.encode_with_offsets(
+                document.text[passage.start : passage.end]
+            )
+            parts.append((ids, starts + passage.start))
+        return self._text(parts, passages[-1].end if passages else -1)
+
+    def question(
+        self, question: str, earlier: Sequence[tuple[str, str]] = (), instructions: str = ""
+    ) -> Question:
+        """A question behind a text.
+
+        Args:
+            question: What is asked.
+            earlier: Questions and answers that went before it.
+            instructions: What to heed besides, so that the text before it stays the same.
+        """
+        turns = "".join(f"{asked.strip()}\nAnswer: {said}\n\nQuestion: " for asked, said in earlier)
+        heeded = f" {instructions.strip()}{_QUESTION}" if instructions.strip() else _QUESTION
+        instruction = self._tokenizer.encode(_INSTRUCTION + heeded + turns)
+        asked = self._tokenizer.encode(question.strip())
+        ids = np.concatenate([instruction, asked, self._after])
+        return Question(ids=ids, instruction=len(instruction), asked=len(asked))
+
+    def room(self, question: str) -> int:
+        """Tokens that a question takes behind a text."""
+        return len(self.question(question).ids)
+
+    def lesson(self, questions: Sequence[tuple[str, str]]) -> tuple[Ids, list[Spans]]:
+        """Questions with their answers behind a text, as one conversation to learn from.
+
+        Args:
+            questions: Each with its answer; the last is answered as `question` has it, those
+                before it as `earlier` there.
+
+        Returns:
+            The ids, and for each question its place in them and that of its answer, the token
+            that ends it included.
+        """
+        encode = self._tokenizer.encode
+        end = [i for i in self._after.tolist() if i in self._tokenizer.stop_ids][:1]
+        parts, spans = [encode(_INSTRUCTION + _QUESTION)], []
+        for number, (asked, answer) in enumerate(questions):
+            last = number == len(questions) - 1
+            asks = encode(asked.strip() if number == 0 else f" {asked.strip()}")
+            leads = self._after if last else encode(_ANSWER)
+            says = encode(answer.strip() if last else f" {answer.strip()}")
+            ends = np.array(end, np.int32) if last else encode(_NEXT)
+            start = sum(len(part) for part in parts)
+            parts += [asks, leads, says, ends]
+            begins = start + len(asks) + len(leads)
+            stop = begins + len(says) + min(1, len(ends))
+            spans.append(((start, start + len(asks)), (begins, stop)))
+        return np.concatenate(parts), spans
+
+    def _text(self, parts: Sequence[tuple[Ids, Characters]], end: int) -> Text:
+        gap = self._tokenizer.encode(_GAP)
+        ids, characters = [self._before], [np.full(len(self._before), -1, np.int64)]
+        for number, (part, starts) in enumerate(parts):
+            if number:
+                ids.append(gap)
+                characters.append(np.full(len(gap), -1, np.int64))
+            ids.append(part)
+            characters.append(starts)
+        return Text(
+            ids=np.concatenate(ids),
+            characters=np.concatenate(characters),
+            document_tokens=sum(len(part) for part, _ in parts),
+            end=end,
+        )

@@ -1,0 +1,1 @@
+"""A loaded model, an open document, and the generation of an answer."""

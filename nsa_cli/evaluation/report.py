@@ -1,0 +1,193 @@
+"""Records become rows of counts, shares and intervals; rows become a table and heat maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nsa_cli.evaluation.metrics import wilson
+from nsa_cli.evaluation.runner import Record
+
+Row = dict[str, Any]
+
+_TOP = 3
+"""Ranks that count as found; there are as many citations."""
+
+_SHADES = ((0.25, "on red"), (0.5, "on dark_orange3"), (0.75, "on yellow4"), (1.01, "on green4"))
+"""Below which share a cell of a heat map has which colour."""
+
+
+def rows_of(records: Iterable[Record]) -> list[Row]:
+    """A row for each suite, setting and length, and for the needle each depth, in their order."""
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        key = (record.suite, record.setting, record.length, record.depth)
+        groups.setdefault(key, []).append(record)
+    return [
+        {
+            "suite": suite,
+            **asdict(setting),
+            "length": length,
+            **({} if depth is None else {"depth": round(depth, 4)}),
+            **measures(group),
+        }
+        for (suite, setting, length, depth), group in groups.items()
+    ]
+
+
+def measures(records: Sequence[Record]) -> Row:
+    """Counts and shares of some questions, each with an interval of 95 %."""
+    count = len(records)
+
+    def share(right: Callable[[Record], bool | float]) -> Row:
+        total = sum(right(record) for record in records)
+        low, high = wilson(total / count, count)
+        return {
+            "value": round(total / count, 4),
+            "low": round(low, 4),
+            "high": round(high, 4),
+        }
+
+    def within(rank: str, top: int) -> Row:
+        return share(lambda record: 0 < (getattr(record, rank) or 0) <= top)
+
+    found = {
+        "questions": count,
+        "exact_match": share(lambda record: record.score.exact_match),
+        "contains_gold": share(lambda record: record.score.contains_gold),
+        "recall": share(lambda record: record.score.recall),
+        "f1": share(lambda record: record.score.f1),
+        "citation_hit_1": within("citation_rank", 1),
+        "citation_hit_3": within("citation_rank", _TOP),
+        "passage_hit_1": within("passage_rank", 1),
+        "passage_hit_3": within("passage_rank", _TOP),
+    }
+    if any(record.bm25_asked for record in records):
+        found["bm25_hit_1"] = within("bm25_rank", 1)
+        found["bm25_hit_3"] = within("bm25_rank", _TOP)
+    found["tokens"] = round(sum(record.tokens for record in records) / count)
+    found["answer_seconds"] = round(sum(record.answer_seconds for record in records) / count, 2)
+    return found
+
+
+def summary(records: Sequence[Record]) -> Row:
+    """What is at the top: the share of right answers of the first setting, and all settings."""
+    first = [record for record in records if record.setting == records[0].setting]
+    settings = list(dict.fromkeys(record.setting for record in records))
+    return {
+        "accuracy": measures(first)["contains_gold"]["value"],
+        "questions": len(first),
+        "settings": [
+            {
+                **asdict(setting),
+                **measures([record for record in records if record.setting == setting]),
+            }
+            for setting in settings
+        ],
+    }
+
+
+def items_of(records: Iterable[Record]) -> list[Row]:
+    """Every question with its answer, for a file."""
+    items = []
+    for record in records:
+        item = asdict(record)
+        items.append({**item.pop("setting"), **item.pop("score"), **item})
+    return items
+
+
+def print_report(records: Sequence[Record]) -> None:
+    """Print a table for each model, depths taken together, and heat maps of the needle."""
+    console = Console(highlight=False, emoji=False)
+    for weights in dict.fromkeys(record.setting.weights for record in records):
+        console.print(weights, markup=False, style="bold")
+        console.print(_table([each for each in records if each.setting.weights == weights]))
+    needles = [record for record in records if record.depth is not None]
+    for setting in dict.fromkeys(record.setting for record in needles):
+        named = f"needle: {setting.weights}, {setting.attention}, blocks {setting.blocks}"
+        console.print(named, markup=False, style="bold")
+        console.print(heat_map([each for each in needles if each.setting == setting]))
+
+
+def _table(records: Sequence[Record]) -> Table:
+    """The rows of one model."""
+    bm25 = any(record.bm25_asked for record in records)
+    heads = (
+        *("\nsuite", "\nread", "\nblocks", "\ntokens", "\nn", "gold\n%", "\n95 %", "EM\n%"),
+        *("F1\n%", "cited\n@1/@3", "block\n@1/@3", *(["BM25\n@1/@3"] if bm25 else [])),
+    )
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, pad_edge=False)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number < 2 else "right", no_wrap=True)
+    for row in rows_of(record.without_depth() for record in records):
+        gold = row["contains_gold"]
+        table.add_row(
+            *(row["suite"], row["attention"], row["blocks"], _short(row["length"])),
+            *(str(row["questions"]), _percent(gold["value"])),
+            f"{_percent(gold['low'])}–{_percent(gold['high'])}",
+            *(_percent(row["exact_match"]["value"]), _percent(row["f1"]["value"])),
+            *(_pair(row, "citation_hit"), _pair(row, "passage_hit")),
+            *([_pair(row, "bm25_hit")] if bm25 else []),
+        )
+    return table
+
+
+def heat_map(records: Sequence[Record]) -> Table:
+    """Right answers of the needle by depth and length, as many of as many, of one setting."""
+    rows = rows_of(records)
+    lengths = sorted({row["length"] for row in rows})
+    heads = ("depth", *(f"{length:,}" for length in lengths))
+    table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    cells = {(row["depth"], row["length"]): row for row in rows}
+    for depth in sorted({row["depth"] for row in rows}):
+        shown = [Text(f"{depth:.0%}")]
+        for length in lengths:
+            row = cells.get((depth, length))
+            if row is None:
+                shown.append(Text(""))
+                continue
+            share, count = row["contains_gold"]["value"], row["questions"]
+            shade = next(style for below, style in _SHADES if share < below)
+            shown.append(Text(f" {round(share * count)}/{count} ", style=shade))
+        table.add_row(*shown)
+    return table
+
+
+def print_loss(rows: Sequence[Row], *, models: int) -> None:
+    """Print the loss by position."""
+    heads = [
+        *([] if models == 1 else ["model"]),
+        *("attention", "length", "positions", "windows", "loss", "95 %", "perplexity"),
+    ]
+    table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for row in rows:
+        interval = row["interval"]
+        table.add_row(
+            *([] if models == 1 else [row["model"]]),
+            *(row["attention"], f"{row['length']:,}"),
+            f"{row['first_position']:,}–{row['last_position']:,}",
+            str(row["windows"]),
+            f"{row['loss']:.3f}",
+            "" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}",
+            f"{row['perplexity']:.2f}",
+        )
+    Console(highlight=False, emoji=False).print(table)
+
+
+def _short(length: int) -> str:
+    """A number of tokens, in units of 1,024 where it is a multiple."""
+    return f"{length // 1024}k" if length % 1024 == 0 else f"{length:,}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}"
+
+
+def _pair(row: Row, name: str) -> str:
+    return "/".join(_percent(row[f"{name}_{top}"]["value"]) for top in (1, _TOP))

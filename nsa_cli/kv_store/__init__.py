@@ -1,0 +1,1 @@
+"""KV caches on disk: prefix match, prefill, write-behind, verification, eviction."""

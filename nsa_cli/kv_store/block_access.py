@@ -1,0 +1,102 @@
+"""Which parts of a reading an answer touches, each checked when it is touched first.
+
+A question attends to a few blocks of a long text. Only these, and the summaries that they were
+chosen by, are read from disk, so only these can do harm if they are damaged.
+
+Letters: L layers, G key/value groups, N blocks, D head dim.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nsa_cli.kv_store.integrity import Checks, crc
+from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache.kv_cache import KVCache
+
+
+class DamagedError(Exception):
+    """A block of a kept reading is not what was written."""
+
+
+class Ledger:
+    """Counts what attention touches of the tokens that a cache holds now.
+
+    Args:
+        cache: Observed from now on.
+        size: Tokens of a block.
+        checks: (N, L, G, 2) checksums of each block's keys and values; None to check nothing.
+    """
+
+    def __init__(self, cache: KVCache, size: int, checks: Checks | None = None) -> None:
+        self._cache = cache
+        self._size = size
+        self._checks = checks
+        self._length = cache.length
+        layers, _, groups, _, dim = cache.shape
+        self._token_bytes = dim * cache.dtype.itemsize
+        self._touched = torch.zeros(
+            layers, groups, -(-self._length // size), dtype=torch.bool, device="cpu"
+        )
+        self._summaries: dict[tuple[int, int, int], int] = {}
+        cache.observe = self
+
+    def __call__(
+        self,
+        layer: int,
+        blocks: Tensor | None,
+        settings: AttentionSettings,
+        seq_len: int,
+        queries: int,
+    ) -> None:
+        """Note what one layer attended to; see `KVCache.observe`.
+
+        Raises:
+            DamagedError: If a block touched for the first time does not have its checksum.
+        """
+        groups, count = self._touched.shape[1:]
+        wanted = torch.ones(groups, count, dtype=torch.bool)
+        if blocks is not None:
+            kind = (layer, settings.compress_block, settings.compress_stride)
+            self._summaries[kind] = self._summary_bytes(settings)
+            last = (seq_len - 1) // settings.select_block
+            first = (seq_len - queries) // settings.select_block - settings.window_blocks
+            wanted = torch.zeros(groups, last + 1, dtype=torch.bool)
+            wanted[:, max(0, first) :] = True
+            for group in range(groups):
+                chosen = blocks[:, group].flatten().cpu()
+                wanted[group, chosen[chosen >= 0]] = True
+            wanted = wanted[:, :count]
+        new = wanted & ~self._touched[layer]
+        self._touched[layer] |= wanted
+        if self._checks is not None:
+            for group, block in new.nonzero().tolist():
+                self._check(layer, group, block)
+
+    def _check(self, layer: int, group: int, block: int) -> None:
+        assert self._checks is not None
+        part = slice(block * self._size, min((block + 1) * self._size, self._length))
+        for number, tensor in enumerate((self._cache.keys, self._cache.values)):
+            if crc(tensor[layer][0, group, part]) != self._checks[block, layer, group, number]:
+                raise DamagedError(f"layer {layer}, group {group}, block {block}")
+
+    def _summary_bytes(self, settings: AttentionSettings) -> int:
+        """Bytes of one layer's summaries."""
+        complete = (self._length - settings.compress_block) // settings.compress_stride + 1
+        return max(0, complete) * self._touched.shape[1] * self._token_bytes
+
+    @property
+    def bytes_touched(self) -> int:
+        """Bytes of keys, values and summaries that attention has read since."""
+        blocks = int(self._touched.sum()) * self._size
+        partial = -self._length % self._size
+        blocks -= int(self._touched[:, :, -1:].sum()) * partial
+        return 2 * blocks * self._token_bytes + sum(self._summaries.values())
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of all keys and values, and of the summaries that were used."""
+        layers, groups = self._touched.shape[:2]
+        whole = 2 * layers * groups * self._length * self._token_bytes
+        return whole + sum(self._summaries.values())

@@ -1,0 +1,88 @@
+"""Checksums and the journal that tell which part of a stored KV cache is whole."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nsa_models.cache.kv_cache import KVCache
+
+Checks = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint32]]
+
+
+def crc(tensor: Tensor, before: int = 0) -> int:
+    """CRC-32 of a contiguous tensor's bytes."""
+    return zlib.crc32(tensor.view(torch.uint8).numpy().data, before)
+
+
+def block_checks(cache: KVCache, size: int, start: int, stop: int) -> Checks:
+    """Checksums of the blocks of the tokens from `start`, a block's first, to `stop`."""
+    layers, _, groups = cache.shape[:3]
+    blocks = range(start, stop, size)
+    checks = np.empty((len(blocks), layers, groups, 2), dtype=np.uint32)
+    for number, tensor in enumerate((cache.keys, cache.values)):
+        for layer in range(layers):
+            for group in range(groups):
+                strip = tensor[layer][0, group]
+                for row, first in enumerate(blocks):
+                    checks[row, layer, group, number] = crc(strip[first : min(first + size, stop)])
+    return checks
+
+
+JOURNAL_BODY = struct.Struct("<QIII")
+
+
+_JOURNAL_RECORD = struct.Struct("<QIIII")
+"""Journal record: tokens so far, checksums of the segment's keys and values, of its rows of
+`checks.bin`, of all summaries so far, and of the record itself."""
+
+
+class JournalRecord(NamedTuple):
+    """One segment in the journal; see `_JOURNAL_RECORD`."""
+
+    tokens: int
+    segment: int
+    checks: int
+    summaries: int
+
+
+def read_journal(folder: Path) -> list[JournalRecord]:
+    """Whole records of a journal, rising in tokens; what follows a damaged one is left out."""
+    try:
+        data = (folder / "journal.bin").read_bytes()
+    except OSError:
+        return []
+    records: list[JournalRecord] = []
+    whole = len(data) - len(data) % _JOURNAL_RECORD.size
+    for *body, own in _JOURNAL_RECORD.iter_unpack(data[:whole]):
+        record = JournalRecord(*body)
+        after = records[-1].tokens if records else 0
+        if own != zlib.crc32(JOURNAL_BODY.pack(*record)) or record.tokens <= after:
+            break
+        records.append(record)
+    return records
+
+
+def checksum(cache: KVCache, start: int, stop: int) -> int:
+    """CRC-32 over the keys and values of some tokens."""
+    return strips_crc(cache.values, start, stop, strips_crc(cache.keys, start, stop))
+
+
+def strips_crc(layers: Sequence[Tensor], start: int, stop: int, value: int = 0) -> int:
+    """CRC-32 over some rows of each layer's (B, G, rows, D), each strip of them contiguous."""
+    for strip in strips(layers):
+        value = crc(strip[start:stop], value)
+    return value
+
+
+def strips(layers: Sequence[Tensor]) -> Iterator[Tensor]:
+    """What each text and group has in each layer's (B, G, rows, D): (rows, D), contiguous."""
+    for layer in layers:
+        yield from layer.flatten(0, 1)

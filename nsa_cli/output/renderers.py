@@ -1,0 +1,282 @@
+"""Events become what a person, or a program, sees.
+
+Data goes to standard output, all else to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bar,
+)
+from rich.text import Text
+
+from nsa_cli.documents.location import place, printable, short
+from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
+from nsa_models.errors import NsaError
+
+if TYPE_CHECKING:
+    from nsa_cli.results import Estimate, Size
+
+_UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB", "characters": "characters"}
+
+
+class Renderer(Protocol):
+    """Shows what happens."""
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+
+    def finish(self, finished: Finished) -> None:
+        """Show the result."""
+
+    def finish_all(self, questions: Sequence[str], answers: Iterable[Finished]) -> None:
+        """Show the results of several questions as they come."""
+
+    def sizes(self, found: Sequence[Size]) -> None:
+        """Show how large files are."""
+
+    def estimate(self, found: Estimate) -> None:
+        """Show what reading takes."""
+
+    def fail(self, error: NsaError) -> None:
+        """Show what went wrong."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class _Amount(ProgressColumn):
+    """Done of total, and how quickly."""
+
+    def render(self, task: Task) -> Text:
+        unit = task.fields["unit"]
+        scale = 1e6 if unit == "bytes" else 1
+        total = f"{(task.total or 0) / scale:,.0f}"
+        speed = f", {task.speed / scale:,.0f}/s" if task.speed else ""
+        return Text(f"{task.completed / scale:,.0f} of {total} {_UNITS[unit]}{speed}")
+
+
+class _Status:
+    """Progress bars and notes on standard error; no bars where it is not a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.console = Console(stderr=True, highlight=False, emoji=False)
+        self._quiet = quiet
+        self._animate = self.console.is_terminal and not self.console.is_dumb_terminal and not quiet
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._name = ""
+
+    def note(self, text: str) -> None:
+        """A line, unless quiet."""
+        if not self._quiet:
+            self.console.print(f"nsa: {printable(text)}", markup=False, soft_wrap=True)
+
+    def progress(self, event: Progress) -> None:
+        """Move the bar."""
+        if not self._animate:
+            return
+        if self._bar is None or self._task is None or self._name != event.task:
+            self.close()
+            if event.done >= event.total:
+                return
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                _Amount(),
+                TimeRemainingColumn(compact=True),
+                console=self.console,
+                transient=True,
+                expand=True,
+                speed_estimate_period=20,
+            )
+            self._name = event.task
+            self._task = self._bar.add_task(event.task, total=event.total, unit=event.unit)
+            self._bar.start()
+        self._bar.update(self._task, completed=event.done)
+        if event.done >= event.total:
+            self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._task, self._name = None, None, ""
+
+
+class HumanRenderer:
+    """The answer as it comes, then its citations."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._status = _Status(quiet=quiet)
+        self._out = Console(highlight=False, emoji=False)
+        self._begun = False
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case Note():
+                self._status.note(event.text)
+            case Progress():
+                self._status.progress(event)
+            case AnswerText():
+                self._status.close()
+                self._begun = True
+                sys.stdout.write(event.text)
+                sys.stdout.flush()
+
+    def finish(self, finished: Finished) -> None:
+        """End the answer, print its citations and what it took."""
+        self.finish_answer(finished)
+        stats = finished.stats
+        new = stats.document_tokens - stats.reused_tokens
+        first = stats.time_to_first_token_seconds
+        self._status.note(
+            f"{stats.document_tokens:,} tokens, {new:,} of them read in "
+            f"{stats.prefill_seconds:.1f} s; first word after {first:.1f} s"
+        )
+
+    def finish_answer(self, finished: Finished) -> None:
+        """End the answer and print its citations."""
+        self._status.close()
+        if self._begun:
+            sys.stdout.write("\n")
+        if finished.citations:
+            sys.stdout.write("\n")
+        for number, citation in enumerate(finished.citations, 1):
+            mark = "" if citation.verified else " (not verified)"
+            line = f"[{number}] {place(citation)}: “{short(citation.quote)}”{mark}"
+            self._out.print(line, markup=False, soft_wrap=True, style=None)
+        sys.stdout.flush()
+        if finished.finish_reason == "length":
+            self._status.note("the answer was cut by --max-tokens; raise it for more")
+        self._begun = False
+
+    def stop(self) -> None:
+        """End an answer that was stopped."""
+        self._status.close()
+        sys.stdout.write("\n" if self._begun else "")
+        sys.stdout.flush()
+        self._begun = False
+
+    def finish_all(self, questions: Sequence[str], answers: Iterable[Finished]) -> None:
+        """Print each question above its answer."""
+        results = iter(answers)
+        for number, question in enumerate(questions):
+            sys.stdout.write(f"{chr(10) if number else ''}Q: {question}\n")
+            sys.stdout.flush()
+            self.finish(next(results))
+
+    def sizes(self, found: Sequence[Size]) -> None:
+        """Print a tree of several files with the tokens of each."""
+        self._status.close()
+        if len(found) > 1:
+            from nsa_cli.output.token_tree import tree
+
+            sys.stdout.write("\n".join(tree(found)) + "\n\n")
+            sys.stdout.flush()
+
+    def estimate(self, found: Estimate) -> None:
+        """Print what reading takes, a line for each."""
+        self._status.close()
+        new = found.tokens - found.reused_tokens
+        disk = "not kept"
+        if found.disk_bytes:
+            disk = f"{found.disk_bytes / 1e9:.2f} GB, {found.disk_free_bytes / 1e9:.2f} GB free"
+        sys.stdout.write(
+            f"tokens   {found.tokens:,}, {new:,} of them to read\n"
+            f"time     about {found.seconds:,.0f} s\n"
+            f"disk     {disk}\n"
+            f"memory   {found.memory_bytes / 1e9:.2f} GB, "
+            f"{found.memory_limit_bytes / 1e9:.2f} GB may be used\n"
+            f"context  {found.context_tokens:,} tokens\n"
+        )
+
+    def fail(self, error: NsaError) -> None:
+        """One line on standard error."""
+        self._status.close()
+        if self._begun:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        hint = f". {error.hint[0].upper()}{error.hint[1:]}" if error.hint else ""
+        hint += "" if not hint or hint.endswith(("?", "!", ".")) else "."
+        self._status.console.print(
+            f"nsa: {printable(error.message + hint)}", markup=False, soft_wrap=True, style="red"
+        )
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._status.close()
+
+
+class JsonRenderer:
+    """One object on standard output, at the end."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._status = _Status(quiet=quiet)
+        self._sizes: Sequence[Size] = ()
+
+    def __call__(self, event: Event) -> None:
+        """Show progress and notes; the answer waits for the end."""
+        match event:
+            case Note():
+                self._status.note(event.text)
+            case Progress():
+                self._status.progress(event)
+
+    def finish(self, finished: Finished) -> None:
+        """Print the result."""
+        self._status.close()
+        print_json(asdict(finished))
+
+    def finish_all(self, questions: Sequence[str], answers: Iterable[Finished]) -> None:
+        """Print one object with all results."""
+        found = [
+            {"question": question, **asdict(finished)}
+            for question, finished in zip(questions, answers, strict=True)
+        ]
+        self._status.close()
+        print_json({"answers": found})
+
+    def sizes(self, found: Sequence[Size]) -> None:
+        """Keep how large files are for the object."""
+        self._sizes = found
+
+    def estimate(self, found: Estimate) -> None:
+        """Print what reading takes."""
+        self._status.close()
+        files = [asdict(size) for size in self._sizes]
+        print_json({"estimate": asdict(found), "files": files})
+
+    def fail(self, error: NsaError) -> None:
+        """Print the error as an object."""
+        self._status.close()
+        print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._status.close()
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one object on standard output."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
+        text = json.dumps(value, indent=2)  # a file's name may be no UTF-8
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

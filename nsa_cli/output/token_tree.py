@@ -1,0 +1,94 @@
+"""How many tokens each file and each folder of some sources has, the largest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from nsa_cli.documents.location import printable
+from nsa_cli.results import Size
+
+_MOST_LINES = 40
+
+
+_MOST_BESIDE = 10
+"""Entries of one folder that are shown; the rest are summed up."""
+
+
+@dataclass(slots=True)
+class _Node:
+    """A file, or a folder with what is in it."""
+
+    tokens: int = 0
+    inside: dict[str, _Node] = field(default_factory=dict)
+
+
+def tree(sizes: Sequence[Size]) -> list[str]:
+    """Lines that show the files as a tree: tokens, then the name, folders first summed up.
+
+    Folders are opened from the largest on, as long as there is room; what is left out of one is
+    summed up in a line.
+    """
+    root = _Node()
+    for size in sizes:
+        node = root
+        node.tokens += size.tokens
+        for part in PurePath(size.source).parts:
+            node = node.inside.setdefault(part, _Node())
+            node.tokens += size.tokens
+    opened = _opened(root)
+    width = len(f"{root.tokens:,}")
+    return [
+        f"{tokens:>{width},}  {'  ' * depth}{name}" for depth, name, tokens in _lines(root, opened)
+    ]
+
+
+def _opened(root: _Node) -> set[int]:
+    """The folders that there is room to open, by identity."""
+    opened = {id(root)}
+    room = _MOST_LINES - _height(root)
+    edge = _folders(root)
+    while edge:
+        edge.sort(key=lambda node: node.tokens)
+        node = edge.pop()
+        if _height(node) > room:
+            continue
+        room -= _height(node)
+        opened.add(id(node))
+        edge += _folders(node)
+    return opened
+
+
+def _height(node: _Node) -> int:
+    return min(len(node.inside), _MOST_BESIDE + 1)
+
+
+def _folders(node: _Node) -> list[_Node]:
+    return [each for _, each in _shown(node) if each.inside]
+
+
+def _shown(node: _Node) -> list[tuple[str, _Node]]:
+    """What a folder shows, the largest first; a folder that holds one alone is shown with it."""
+    ranked = sorted(node.inside.items(), key=lambda item: (-item[1].tokens, item[0]))
+    shown = ranked if len(ranked) <= _MOST_BESIDE + 1 else ranked[:_MOST_BESIDE]
+    return [_innermost(name, each) for name, each in shown]
+
+
+def _innermost(name: str, node: _Node) -> tuple[str, _Node]:
+    while len(node.inside) == 1:
+        inner, node = next(iter(node.inside.items()))
+        name = str(PurePath(name, inner))
+    return name, node
+
+
+def _lines(node: _Node, opened: set[int], depth: int = 0) -> Iterator[tuple[int, str, int]]:
+    shown = _shown(node)
+    for name, each in shown:
+        yield depth, printable(name) + ("/" if each.inside else ""), each.tokens
+        if id(each) in opened:
+            yield from _lines(each, opened, depth + 1)
+    rest = len(node.inside) - len(shown)
+    if rest:
+        left = node.tokens - sum(each.tokens for _, each in shown)
+        yield depth, f"… {rest:,} more", left

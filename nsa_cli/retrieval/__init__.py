@@ -1,0 +1,1 @@
+"""From a question to scored blocks, passages and citations."""

@@ -1,0 +1,213 @@
+"""Sentences, and the content words by which an answer is compared with its source."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Iterator
+
+_LONGEST_QUOTE = 240
+
+
+_WORD = re.compile(r"[/~.]?\w[\w./+@:<>'’-]*", re.UNICODE)
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]")
+
+
+_NUMBERING = re.compile(r"\s*(?:[\d.]+|[A-Za-z]\.|[(\[]?\w{1,3}[)\]])")
+"""The number of a section or of an item, which belongs to what follows it."""
+
+
+_SHORT_LINE = re.compile(r"^.{1,48}(?<![,;:-])\n(?=[A-Z0-9/<])", re.MULTILINE)
+"""A heading or a cell of a table: it ends before the next line's capital, without a full stop."""
+
+
+_RECORD = re.compile(
+    r"""\n(?=[\[("']?(?:
+        \d{4}[-/.]\d\d[-/.]\d\d | \d\d[:/.]\d\d[:/.]\d\d
+        | (?:[A-Z][a-z]{2}\s)?[A-Z][a-z]{2}\s+\d{1,2}\s\d\d: | \d{6,10}\s | \{"
+    ))""",
+    re.VERBOSE,
+)
+"""A line of a log, which stands for itself: it begins with a time, or is an object of JSON."""
+
+
+_COMMON = frozenset(
+    [
+        "a",
+        "about",
+        "above",
+        "after",
+        "all",
+        "also",
+        "an",
+        "and",
+        "any",
+        "are",
+        "as",
+        "at",
+        "be",
+        "because",
+        "been",
+        "before",
+        "being",
+        "below",
+        "between",
+        "both",
+        "but",
+        "by",
+        "can",
+        "cannot",
+        "could",
+        "did",
+        "do",
+        "does",
+        "doing",
+        "during",
+        "each",
+        "either",
+        "few",
+        "for",
+        "from",
+        "further",
+        "had",
+        "has",
+        "have",
+        "having",
+        "he",
+        "her",
+        "here",
+        "hers",
+        "him",
+        "his",
+        "how",
+        "however",
+        "i",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "itself",
+        "may",
+        "me",
+        "might",
+        "more",
+        "most",
+        "must",
+        "my",
+        "no",
+        "nor",
+        "not",
+        "of",
+        "on",
+        "once",
+        "only",
+        "or",
+        "other",
+        "our",
+        "out",
+        "over",
+        "own",
+        "same",
+        "shall",
+        "she",
+        "should",
+        "so",
+        "some",
+        "such",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "through",
+        "to",
+        "too",
+        "under",
+        "until",
+        "up",
+        "upon",
+        "very",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "whether",
+        "which",
+        "while",
+        "who",
+        "whom",
+        "whose",
+        "why",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+        "yes",
+        "document",
+        "text",
+        "answer",
+        "question",
+    ]
+)
+
+
+def words(text: str) -> set[str]:
+    """Content words and figures of a text, folded for comparison."""
+    found = (match.group().rstrip(".:'’-<>").casefold() for match in _WORD.finditer(text))
+    return {word for word in found if word and word not in _COMMON}
+
+
+def is_figure(word: str) -> bool:
+    """Whether a word has a digit."""
+    return any(character.isdigit() for character in word)
+
+
+def word_weight(found: set[str]) -> int:
+    """Words of a set, paths and identifiers twice."""
+    return sum(2 if "/" in word or "_" in word else 1 for word in found)
+
+
+def sentences(
+    text: str, start: int, end: int, edges: Collection[int] = ()
+) -> Iterator[tuple[int, int]]:
+    """Sentences of text[start:end] without the blanks around them, long ones cut at a blank.
+
+    None goes past any of `edges`.
+    """
+    breaks = {
+        m.end()
+        for m in _SENTENCE_END.finditer(text, start, end)
+        if not _NUMBERING.fullmatch(text, text.rfind("\n", 0, m.start()) + 1, m.start())
+    }
+    breaks.update(m.end() for m in _SHORT_LINE.finditer(text, start, end))
+    breaks.update(m.end() for m in _RECORD.finditer(text, start, end))
+    breaks.update(edges)
+    cuts = [start, *sorted(breaks - {start, end}), end]
+    for first, last in itertools.pairwise(cuts):
+        while first < last:
+            stop = last
+            if last - first > _LONGEST_QUOTE:
+                blank = max(
+                    text.rfind(" ", first, first + _LONGEST_QUOTE),
+                    text.rfind("\n", first, first + _LONGEST_QUOTE),
+                )
+                stop = blank if blank > first else first + _LONGEST_QUOTE
+            piece = text[first:stop]
+            left = first + len(piece) - len(piece.lstrip())
+            right = first + len(piece.rstrip())
+            if left < right:
+                yield left, right
+            first = stop

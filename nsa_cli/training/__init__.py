@@ -1,0 +1,1 @@
+"""`nsa train`: training data, answers the model gives itself, two stages."""

@@ -1,0 +1,208 @@
+"""A cache that lies with the host gives what one on the device does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from nsa_models.cache import placement
+from nsa_models.cache.kv_cache import Homes, KVCache
+from nsa_models.cache.offloaded import StreamedCache
+from nsa_models.cache.placement import (
+    cache_bytes,
+    fits_devices,
+    new_cache,
+    segment_tokens,
+    streamed_bytes,
+    work_bytes,
+)
+from nsa_models.configuration.config import NSAConfig
+from nsa_models.generation.generate import decode, prefill
+from nsa_models.transformers_model import NSAForCausalLM
+
+CUDA = torch.cuda.is_available()
+CPU = torch.device("cpu")
+LENGTH = 700
+
+
+def build(seed: int, layers: int, device: torch.device = CPU, **changes: Any) -> NSAForCausalLM:
+    torch.manual_seed(seed)
+    config = NSAConfig(
+        **{
+            "vocab_size": 96,
+            "hidden_size": 48,
+            "intermediate_size": 64,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "select_count": 2,
+            "window": 64,
+            "answer_window": 64,
+            **changes,
+        }
+    )
+    return NSAForCausalLM(config).eval().to(device).requires_grad_(False)
+
+
+def read(model: NSAForCausalLM, cache: KVCache, segment: int = 128) -> KVCache:
+    ids = torch.randint(96, (LENGTH,), generator=torch.Generator().manual_seed(1))
+    list(prefill(model, ids, cache, segment=segment))
+    return cache
+
+
+def compare(seed: int, homes: Homes, **changes: Any) -> None:
+    """Read, cut, read on, answer: once on the layers' devices, once from the host."""
+    model = build(seed, len(homes), homes[0], **changes)
+    results = []
+    for streamed in (False, True):
+        cache = KVCache(model.config, LENGTH + 60, device=CPU if streamed else homes)
+        if streamed:
+            cache = StreamedCache(model.config, cache, homes)
+        read(model, cache)
+        cache.truncate(501)
+        read(model, cache)
+        steps = list(decode(model, [1, 2, 3], cache, max_tokens=8, stop_ids=frozenset()))
+        if isinstance(cache, StreamedCache):
+            cache.settle()
+            assert cache.keys[0].device == CPU
+        results.append((cache, steps))
+    (plain, expected), (streamed_cache, found) = results
+    assert [step.id for step in found] == [step.id for step in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.mass, theirs.mass, rtol=1e-4, atol=1e-5)
+    end, reading = plain.length, model.config.reading()
+    with torch.inference_mode():
+        summaries = [each.summaries(reading) for each in (streamed_cache, plain)]
+    for got, wanted in (
+        (streamed_cache.keys, plain.keys),
+        (streamed_cache.values, plain.values),
+        summaries,
+    ):
+        for ours, theirs in zip(got, wanted, strict=True):
+            torch.testing.assert_close(ours[:, :, :end].cpu(), theirs[:, :, :end].cpu())
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("count", [None, 3])
+def test_what_is_streamed_is_what_is_held(layers: int, count: int | None, seed: int) -> None:
+    compare(seed, [CPU] * layers, answer_select_count=count)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 1), (0, 1, 0, 1), (0, 0, 0, 1)])
+def test_layers_of_several_devices_are_streamed_to_each(order: tuple[int, ...], seed: int) -> None:
+    """Each device has rooms of its own; memory has several names, too."""
+    compare(seed, [torch.device("cpu", index) for index in order], answer_select_count=3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not CUDA, reason="no CUDA device")
+@pytest.mark.parametrize("count", [None, 3])
+def test_what_is_streamed_is_what_is_held_on_the_device(count: int | None, seed: int) -> None:
+    compare(seed, [torch.device("cuda", 0)] * 3, answer_select_count=count)
+
+
+def test_what_the_host_holds_counts_as_read(seed: int) -> None:
+    model = build(seed, 2)
+    host = read(model, KVCache(model.config, LENGTH + 60))
+    cache = StreamedCache(model.config, host, CPU)
+    assert cache.length == LENGTH
+    answers = [
+        [step.id for step in decode(model, [5], each, max_tokens=5, stop_ids=frozenset())]
+        for each in (cache, read(model, KVCache(model.config, LENGTH + 60)))
+    ]
+    assert answers[0] == answers[1]
+
+
+def test_a_step_that_failed_leaves_nothing(seed: int) -> None:
+    """One layer was updated, then something went wrong, and the step is made anew."""
+    model = build(seed, 2)
+    settings = model.config.reading()
+    caches = []
+    for failing in (False, True):
+        cache = StreamedCache(model.config, KVCache(model.config, LENGTH + 60), CPU)
+        read(model, cache)
+        with torch.inference_mode():
+            if failing:
+                junk = torch.full((1, 2, 5, 8), 9.0)
+                cache.update(0, junk, junk, settings)
+            model(torch.tensor([[4, 5, 6]]), cache=cache, settings=settings)
+        caches.append(cache)
+    end = LENGTH + 3
+    assert all(
+        torch.equal(a[:, :, :end], b[:, :, :end])
+        for a, b in zip(caches[0].keys, caches[1].keys, strict=True)
+    )
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that pretends a card has so many bytes free."""
+
+    def pretend(count: int) -> Homes:
+        monkeypatch.setattr(placement, "free_bytes", lambda _: count)
+        return [torch.device("cuda", 0)] * 2
+
+    return pretend
+
+
+def test_segments_are_as_long_as_the_card_allows(card: Any) -> None:
+    config = NSAConfig(hidden_size=896, intermediate_size=4864, num_attention_heads=14)
+    dtype = torch.bfloat16
+    assert segment_tokens(config, dtype, [CPU]) == 1024
+    assert segment_tokens(config, dtype, card(140 * 10**9)) == 32768
+    assert segment_tokens(config, dtype, card(10**8)) == 1024
+    sizes = [segment_tokens(config, dtype, card(10**8 * 2**i)) for i in range(8)]
+    assert sizes == sorted(sizes)
+    for size, free in ((16384, 2 * 16384), (8192, 2 * 16384 - 1)):
+        assert segment_tokens(config, dtype, card(free * work_bytes(config, dtype))) == size
+
+
+def test_a_cache_lies_on_the_card_while_it_fits(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = NSAConfig(num_hidden_layers=2, answer_select_count=4, answer_compress_block=16)
+    dtype = torch.float32
+    per_token = 2 * 2 * 2 * 64 * 4
+    # Both kinds of summaries are every four tokens, of different lengths.
+    assert cache_bytes(config, 1000, dtype) == 1000 * (per_token + 2 * per_token // 2 // 4)
+    need = cache_bytes(config, 10**6, dtype)
+    assert fits_devices(config, 10**6, dtype, card(need + 2 * 10**9))
+    assert not fits_devices(config, 10**6, dtype, card(need))
+    made: list[Any] = []
+    monkeypatch.setattr(placement, "StreamedCache", lambda *given: made.append(given))
+    config = NSAConfig(num_hidden_layers=8)
+    host, homes = KVCache(config, 100), [torch.device("cuda", 0)] * 8
+    card(streamed_bytes(config, 100, dtype, 8))
+    new_cache(config, 100, dtype, homes, host=host)
+    assert made == [(config, host, homes)]
+    assert isinstance(new_cache(config, 100, dtype, [CPU] * 8), KVCache)
+
+
+def test_a_learned_compression_is_streamed_and_kept(seed: int) -> None:
+    """Its summaries are the same wherever keys lie, and made by it in a cache that never attended.
+
+    It is not the mean.
+    """
+    model = build(seed, 2, compress_hidden=8, select_count=1)
+    with torch.no_grad():
+        for attention in model.attentions:
+            assert attention.compression is not None
+            attention.compression.outer.bias.normal_()
+    reading = model.config.reading()
+    plain = read(model, KVCache(model.config, LENGTH + 60))
+    streamed = StreamedCache(model.config, KVCache(model.config, LENGTH + 60), CPU)
+    read(model, streamed)
+    kept = KVCache(model.config, LENGTH + 60)
+    means = KVCache(model.config, LENGTH + 60)
+    for bare in (kept, means):
+        for ours, theirs in zip(bare.keys, plain.keys, strict=True):
+            ours.copy_(theirs)
+        bare.length = plain.length
+    with torch.inference_mode():
+        kept.learn(plain)
+        expected, *found = (
+            torch.stack(each.summaries(reading)) for each in (plain, streamed, kept, means)
+        )
+    for summaries in found[:2]:
+        torch.testing.assert_close(summaries, expected, rtol=1e-4, atol=1e-4)
+    assert (found[2] - expected).abs().max() > 0.1

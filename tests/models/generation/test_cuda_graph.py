@@ -1,0 +1,239 @@
+"""The step that a CUDA graph holds decodes as the model's own pass does."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import torch
+
+from nsa_kernels.errors import UnsupportedError
+from nsa_models.cache.kv_cache import Homes, KVCache
+from nsa_models.configuration.config import NSAConfig
+from nsa_models.generation import generate
+from nsa_models.generation.generate import Step, decode, prefill
+from nsa_models.transformers_model import NSAForCausalLM
+
+if not find_spec("triton"):
+    pytest.skip("Triton is not installed", allow_module_level=True)
+
+from nsa_models.generation.cuda_graph import DecodeStep
+
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
+LENGTH, QUESTION = 300, [3, 1, 4, 1, 5]
+
+gpu = pytest.mark.skipif(not CUDA, reason="no CUDA device")
+
+
+def build(
+    seed: int,
+    answer_select_count: int | None,
+    device: str = DEVICE,
+    dtype: torch.dtype = torch.float32,
+    **changes: Any,
+) -> NSAForCausalLM:
+    """A random model for which 300 tokens are more than it answers from with two blocks."""
+    torch.manual_seed(seed)
+    config = NSAConfig(
+        **{
+            "vocab_size": 96,
+            "hidden_size": 48,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "select_count": 2,
+            "window": 64,
+            "answer_select_count": answer_select_count,
+            "answer_window": 64,
+            **changes,
+        }
+    )
+    model = NSAForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.15)
+    return model.to(device=device, dtype=dtype).requires_grad_(False)
+
+
+def said(
+    model: NSAForCausalLM, *, captured: bool, room: int = 60, homes: Homes | None = None,
+    **options: Any,
+) -> tuple[list[Step], KVCache]:  # fmt: skip
+    """An answer after a random text, by the step or by the model's own pass."""
+    text = torch.randint(96, (LENGTH,), generator=torch.Generator().manual_seed(5)).tolist()
+    capacity = LENGTH + len(QUESTION) + room
+    cache = KVCache(model.config, capacity, dtype=model.dtype, device=homes or model.device)
+    list(prefill(model, text, cache))
+    steps: list[DecodeStep] = []
+
+    def make(*arguments: Any) -> DecodeStep:
+        steps.append(DecodeStep(*arguments))
+        return steps[-1]
+
+    options = {"max_tokens": 10, "stop_ids": frozenset(), **options}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generate, "_decode_step", make if captured else lambda *_: None)
+        answer = list(decode(model, QUESTION, cache, **options))
+    assert len(steps) == captured
+    return answer, cache
+
+
+def assert_same(found: list[Step], expected: list[Step]) -> None:
+    assert [step.id for step in found] == [step.id for step in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.mass, theirs.mass, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.parametrize("count", [None, 2, 40])
+def test_a_graph_decodes_as_the_plain_pass(count: int | None, seed: int) -> None:
+    """And it is what the device chooses by itself."""
+    model = build(seed, count)
+    expected, _ = said(model, captured=False, room=300, max_tokens=200)
+    for quoted in ([], [step.id for step in expected]):
+        found, _ = said(model, captured=True, room=300, max_tokens=200, quoted=quoted)
+        assert_same(found, expected)
+    cache = KVCache(model.config, 64, device=model.device)
+    assert isinstance(generate._decode_step(model, cache, model.config.answering(), 9), DecodeStep)
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.parametrize("count", [None, 2])
+def test_a_graph_gives_the_logits_of_the_plain_pass_in_bf16(count: int | None, seed: int) -> None:
+    model = build(seed, count, dtype=torch.bfloat16, hidden_size=96)
+    ids = torch.randint(96, (LENGTH,)).tolist()
+    caches = [
+        KVCache(model.config, LENGTH + 60, dtype=model.dtype, device=model.device) for _ in range(2)
+    ]
+    for cache in caches:
+        list(prefill(model, ids, cache))
+    settings = model.config.answering()
+    with torch.inference_mode():
+        step = DecodeStep(model, caches[0], settings, 4)
+        for token in range(20):
+            logits, mass = step.run([token])
+            expected, plain = generate._run(model, caches[1], settings, [token])
+            spread = expected.float().std()
+            assert (logits - expected).float().abs().max() < 0.15 * spread
+            assert (mass - plain).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("count", [None, 2, 40])
+def test_steps_decode_as_the_plain_pass(count: int | None, seed: int) -> None:
+    model = build(seed, count)
+    expected, plain = said(model, captured=False)
+    found, cache = said(model, captured=True)
+    assert_same(found, expected)
+    assert cache.length == plain.length
+    for ours, theirs in ((cache.keys, plain.keys), (cache.values, plain.values)):
+        filled = (torch.stack(ours) - torch.stack(theirs))[..., : cache.length, :]
+        assert filled.abs().max() < 1e-4 * torch.stack(theirs).abs().max()
+
+
+@pytest.mark.skipif(CUDA, reason="cards have a test of their own")
+@pytest.mark.parametrize("count", [None, 2])
+def test_devices_decode_in_turns(count: int | None, seed: int) -> None:
+    """Layers that lie on several devices, which are one CPU by several names."""
+    model = build(seed, count, num_hidden_layers=3)
+    expected, _ = said(model, captured=False)
+    homes = [torch.device("cpu", index) for index in (0, 1, 1)]
+    cache = KVCache(model.config, LENGTH, device=homes)
+    step = DecodeStep(model, cache, model.config.answering(), 1)
+    assert [stage.layers for stage in step._stages] == [range(1), range(1, 3)]
+    found, _ = said(model, captured=True, homes=homes)
+    assert_same(found, expected)
+
+
+def test_a_quoted_text_changes_nothing(seed: int) -> None:
+    """The quoted text is the answer with a wrong token in it, so that some drafts are in vain."""
+    model = build(seed, None)
+    expected, _ = said(model, captured=False)
+    ids = [step.id for step in expected]
+    quoted = QUESTION + ids[:7] + [95 - ids[7]] + ids[5:]
+    found, _ = said(model, captured=True, quoted=quoted)
+    assert_same(found, expected)
+
+
+def test_samples_are_the_same(seed: int) -> None:
+    model = build(seed, None)
+    options = {"temperature": 1.0, "seed": seed, "max_tokens": 8}
+    expected, _ = said(model, captured=False, **options)
+    assert_same(said(model, captured=True, **options)[0], expected)
+
+
+def test_the_end_of_the_room_is_decoded_too(seed: int) -> None:
+    """Where a whole step no longer fits, the model's own pass goes on."""
+    model = build(seed, None)
+    expected, _ = said(model, captured=False, room=9)
+    assert_same(said(model, captured=True, room=9)[0], expected)
+
+
+def test_after_the_steps_the_cache_goes_on(seed: int) -> None:
+    """Summaries that the steps completed are not taken for those of other tokens."""
+    model = build(seed, 2)
+    results = []
+    for captured in (False, True):
+        _, cache = said(model, captured=captured)
+        cache.truncate(LENGTH)
+        with torch.inference_mode():
+            tail = torch.tensor([[9, 8, 7, 6, 5, 4] * 6], device=model.device)
+            results.append(
+                model(tail, cache=cache, settings=model.config.answering(), last_logits=1).logits
+            )
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [None, 2])
+def test_whoever_observes_is_told(count: int | None, seed: int) -> None:
+    model = build(seed, count)
+    told: list[list[Any]] = []
+    for captured in (False, True):
+        calls: list[Any] = []
+
+        def observe(
+            layer: int, blocks: Any, settings: Any, total: int, queries: int, to: Any = calls
+        ) -> None:
+            chosen = None if blocks is None else sorted(blocks.flatten().tolist())
+            to.append((layer, chosen, settings, total, queries))
+
+        cache = KVCache(model.config, LENGTH + 60, device=model.device)
+        list(prefill(model, list(range(90)) * 3, cache))
+        cache.observe = observe
+        settings = model.config.answering()
+        with torch.inference_mode():
+            step = DecodeStep(model, cache, settings, 1) if captured else None
+            for token in (1, 2):
+                if step is not None:
+                    step.run([token])
+                else:
+                    generate._run(model, cache, settings, [token])
+        told.append(calls)
+    assert told[0] == told[1]
+    assert len(told[0]) == 4
+
+
+def test_what_cannot_be_a_step_is_refused(seed: int) -> None:
+    model = build(seed, None)
+    settings = model.config.answering()
+    with pytest.raises(UnsupportedError, match="batch is 2"):
+        DecodeStep(model, KVCache(model.config, 64, batch=2, device=DEVICE), settings, 1)
+    gated = NSAConfig(combine="gated").answering()
+    with pytest.raises(UnsupportedError, match="gated"):
+        DecodeStep(model, KVCache(model.config, 64, device=DEVICE), gated, 1)
+
+
+def test_many_heads_of_a_group_take_fewer_tokens(seed: int) -> None:
+    model = build(seed, None, num_attention_heads=12, num_key_value_heads=1, head_dim=8)
+    cache = KVCache(model.config, 64, device=model.device)
+    assert DecodeStep(model, cache, model.config.answering(), 9).tokens == 5
+
+
+def test_a_cpu_goes_its_own_way(seed: int) -> None:
+    model = build(seed, None, device="cpu")
+    cache = KVCache(model.config, 64)
+    assert generate._decode_step(model, cache, model.config.answering(), 9) is None

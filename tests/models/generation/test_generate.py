@@ -1,0 +1,356 @@
+"""Tests of reading and answering: the cut of the reading changes nothing, and answers end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nsa_models.cache.kv_cache import KVCache
+from nsa_models.configuration.config import NSAConfig
+from nsa_models.generation import generate
+from nsa_models.generation.generate import Lookup, decode, prefill
+from nsa_models.modeling.int8 import quantize
+from nsa_models.transformers_model import NSAForCausalLM
+
+LENGTH = 713
+ANSWER = 12
+QUESTION = [3, 1, 4, 1, 5]
+
+
+@pytest.fixture
+def model(seed: int) -> NSAForCausalLM:
+    """A random model for which 700 tokens are far more than what it reads in full."""
+    torch.manual_seed(seed)
+    config = NSAConfig(
+        vocab_size=96,
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        select_count=2,
+        window=64,
+        answer_select_count=3,
+        answer_window=64,
+    )
+    model = NSAForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.15)
+    return model
+
+
+@pytest.fixture
+def text(seed: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed + 1)
+    return torch.randint(96, (LENGTH,), generator=generator).tolist()
+
+
+def read(model: NSAForCausalLM, text: list[int], segment: int = 1024) -> KVCache:
+    cache = KVCache(model.config, LENGTH + len(QUESTION) + 60)
+    list(prefill(model, text, cache, segment=segment))
+    return cache
+
+
+def answer(model: NSAForCausalLM, cache: KVCache, **options: Any) -> list[int]:
+    options = {"max_tokens": ANSWER, "stop_ids": frozenset(), **options}
+    return [step.id for step in decode(model, QUESTION, cache, **options)]
+
+
+def assert_same_reading(found: KVCache, expected: KVCache, length: int = LENGTH) -> None:
+    assert found.length == expected.length == length
+    for name in ("keys", "values"):
+        ours, theirs = (torch.stack(getattr(each, name)) for each in (found, expected))
+        difference = (ours - theirs)[..., :length, :].abs().max()
+        assert difference < 1e-4 * theirs.abs().max()
+
+
+def test_the_reading_is_sparse(model: NSAForCausalLM, text: list[int]) -> None:
+    """Or the tests below would show nothing."""
+    sparse = read(model, text)
+    model.config.select_count = None
+    dense = read(model, text)
+    difference = (sparse.keys[1] - dense.keys[1]).abs().amax(dim=(0, 1, 3))
+    assert difference[: 4 * 64].max() < 1e-4
+    assert difference[4 * 64 : LENGTH].max() > 0.01
+
+
+@pytest.mark.parametrize("segment", [64, 128, 320])
+def test_the_segment_changes_nothing(segment: int, model: NSAForCausalLM, text: list[int]) -> None:
+    found, expected = read(model, text, segment), read(model, text)
+    assert_same_reading(found, expected)
+    assert answer(model, found) == answer(model, expected)
+
+
+@pytest.mark.parametrize("begun", [64, 256, 320, 384, 704])
+@pytest.mark.parametrize("segment", [64, 1024])
+def test_a_resumed_reading(
+    begun: int, segment: int, model: NSAForCausalLM, text: list[int]
+) -> None:
+    """From a multiple of the block's size."""
+    cache = KVCache(model.config, LENGTH + len(QUESTION) + 60)
+    list(prefill(model, text[:begun], cache, segment=128))
+    assert cache.length == begun
+    list(prefill(model, text, cache, segment=segment))
+    expected = read(model, text)
+    assert_same_reading(cache, expected)
+    assert answer(model, cache) == answer(model, expected)
+
+
+@pytest.mark.parametrize("keep", [64, 448])
+def test_a_shortened_reading(keep: int, model: NSAForCausalLM, text: list[int]) -> None:
+    """Another text that begins in the same way."""
+    cache = read(model, text[:keep] + text[: LENGTH - keep])
+    answer(model, cache)
+    cache.truncate(keep)
+    list(prefill(model, text, cache))
+    assert_same_reading(cache, read(model, text))
+
+
+def test_segments_end_at_multiples(model: NSAForCausalLM, text: list[int]) -> None:
+    cache = KVCache(model.config, LENGTH)
+    assert list(prefill(model, text[:100], cache, segment=128)) == [100]
+    assert list(prefill(model, text, cache, segment=128)) == [128, 256, 384, 512, 640, LENGTH]
+    assert list(prefill(model, text, cache, segment=128)) == []
+
+
+def test_a_segment_of_broken_blocks_is_refused(model: NSAForCausalLM) -> None:
+    with pytest.raises(ValueError, match="segment 100 is no multiple of block 64"):
+        next(prefill(model, [1, 2], KVCache(model.config, 2), segment=100))
+
+
+@pytest.mark.parametrize("combine", ["union", "gated"])
+def test_the_last_layer_of_a_reading_only_appends(combine: str, seed: int, text: list[int]) -> None:
+    """And what it appends, summaries included, is what a pass for logits leaves."""
+    torch.manual_seed(seed)
+    config = NSAConfig(
+        vocab_size=96, hidden_size=48, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=6, num_key_value_heads=2, select_count=2, window=64,
+        combine=combine, compress_hidden=8,
+    )  # fmt: skip
+    model = NSAForCausalLM(config).eval().requires_grad_(False)
+    runs: list[int] = []
+    for layer in range(2):
+        model.model.layers[layer].mlp.register_forward_hook(
+            lambda *_, layer=layer: runs.append(layer)
+        )
+    caches = []
+    for wanted in (0, 1):
+        cache = KVCache(config, LENGTH)
+        model(torch.tensor([text]), cache=cache, last_logits=wanted)
+        caches.append(cache)
+    assert runs == [0, 0, 1]
+    found, expected = caches
+    assert_same_reading(found, expected)
+    settings = config.reading()
+    for ours, theirs in zip(found.summaries(settings), expected.summaries(settings), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    # The next tokens attend to it as to the other.
+    tail = torch.tensor([text[:30]])
+    for cache in caches:
+        cache.truncate(LENGTH - 30)
+    torch.testing.assert_close(
+        *(model(tail, cache=cache, last_logits=30).logits for cache in caches),
+        rtol=1e-4, atol=1e-4,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor, "int32"])
+def test_ids_in_every_form(kind: Any, model: NSAForCausalLM, text: list[int]) -> None:
+    ids = np.array(text, dtype=np.int32) if kind == "int32" else kind(text)
+    question = np.array(QUESTION, dtype=np.int32) if kind == "int32" else kind(QUESTION)
+    cache = KVCache(model.config, LENGTH + 60)
+    list(prefill(model, ids, cache))
+    steps = decode(model, question, cache, max_tokens=4, stop_ids=frozenset())
+    assert [step.id for step in steps] == answer(model, read(model, text), max_tokens=4)
+
+
+def greedy_by_hand(model: NSAForCausalLM, text: list[int], count: int) -> list[int]:
+    """The best token after all that was read and said, the question once more for each."""
+    said: list[int] = []
+    for _ in range(count):
+        cache = read(model, text)
+        ids = torch.tensor([QUESTION + said])
+        with torch.inference_mode():
+            logits = model(ids, cache=cache, settings=model.config.answering()).logits
+        said.append(int(logits[0, -1].argmax()))
+    return said
+
+
+def test_greedy_answers(model: NSAForCausalLM, text: list[int]) -> None:
+    assert answer(model, read(model, text), max_tokens=4) == greedy_by_hand(model, text, 4)
+
+
+def test_the_question_and_answer_are_appended(model: NSAForCausalLM, text: list[int]) -> None:
+    """All but the last token, which nothing was computed from yet."""
+    cache = read(model, text)
+    answer(model, cache)
+    assert cache.length == LENGTH + len(QUESTION) + ANSWER - 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_max_tokens(count: int, model: NSAForCausalLM, text: list[int]) -> None:
+    said = answer(model, read(model, text), max_tokens=7)
+    assert answer(model, read(model, text), max_tokens=count) == said[:count]
+    assert len(said) == 7
+
+
+def test_it_stops_at_a_stop_token(model: NSAForCausalLM, text: list[int]) -> None:
+    """Which is yielded too."""
+    said = answer(model, read(model, text), temperature=1.0, seed=1)
+    stop = said[5]
+    expected = said[: said.index(stop) + 1]
+    stops = frozenset({stop, 1000})
+    found = answer(model, read(model, text), temperature=1.0, seed=1, stop_ids=stops)
+    assert found == expected
+
+
+def test_sampling_repeats_with_its_seed(model: NSAForCausalLM, text: list[int]) -> None:
+    def sample(seed: int | None, temperature: float = 1.5) -> list[int]:
+        options = {"temperature": temperature, "seed": seed, "max_tokens": 40}
+        return answer(model, read(model, text), **options)
+
+    assert sample(7) == sample(7)
+    assert sample(7) != sample(8)
+    assert sample(7, 1e-4) == sample(8, 0.0)
+
+
+def test_sampling_without_a_seed_varies(model: NSAForCausalLM, text: list[int]) -> None:
+    options = {"temperature": 5.0, "max_tokens": 40}
+    assert answer(model, read(model, text), **options) != answer(
+        model, read(model, text), **options
+    )
+
+
+def test_mass_of_every_step(model: NSAForCausalLM, text: list[int]) -> None:
+    """The selected blocks, the window's two, and nothing else."""
+    steps = list(decode(model, QUESTION, read(model, text), max_tokens=5, stop_ids=frozenset()))
+    for number, step in enumerate(steps):
+        position = LENGTH + len(QUESTION) - 1 + number
+        assert step.mass.shape == (2, 6, position // 64 + 1)
+        torch.testing.assert_close(step.mass.sum(dim=-1), torch.ones(2, 6))
+        read_blocks = step.mass > 0
+        assert (read_blocks.sum(dim=-1) == 3 + 2).all()
+        assert read_blocks[..., [0, -2, -1]].all()
+
+
+def test_settings_of_the_call_come_first(model: NSAForCausalLM, text: list[int]) -> None:
+    dense = decode(
+        model,
+        QUESTION,
+        read(model, text),
+        settings=NSAConfig(select_count=None).reading(),
+        max_tokens=1,
+        stop_ids=frozenset(),
+    )
+    assert (next(dense).mass > 0).all()
+
+
+def counted(model: NSAForCausalLM) -> list[int]:
+    """Tokens of each run through the model from here on."""
+    runs: list[int] = []
+    model.register_forward_pre_hook(lambda _, args: runs.append(args[0].shape[1]))
+    return runs
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_quoted_text_changes_nothing_but_the_runs(
+    dense: bool, model: NSAForCausalLM, text: list[int]
+) -> None:
+    """The text quoted is the answer itself, so that drafts are taken, but for some wrong tokens."""
+    if dense:
+        model.config.answer_select_count = None
+    options: dict[str, Any] = {"max_tokens": 40, "stop_ids": frozenset()}
+    plain = list(decode(model, QUESTION, read(model, text), **options))
+    said = [step.id for step in plain]
+    quoted = QUESTION + said[:15] + [95 - said[15]] + said[10:]
+    cache = read(model, text)
+    runs = counted(model)
+    steps = list(decode(model, QUESTION, cache, quoted=quoted, **options))
+    assert [step.id for step in steps] == said
+    for step, expected in zip(steps, plain, strict=True):
+        torch.testing.assert_close(step.mass, expected.mass, atol=1e-5, rtol=1e-4)
+    assert cache.length == LENGTH + len(QUESTION) + len(said) - 1
+    assert len(runs) < len(said) / 2
+
+
+def test_a_stop_token_inside_a_draft(model: NSAForCausalLM, text: list[int]) -> None:
+    said = answer(model, read(model, text), max_tokens=20)
+    stop = said[7]
+    expected = said[: said.index(stop) + 1]
+    cache = read(model, text)
+    quoted = QUESTION + said
+    assert answer(model, cache, quoted=quoted, stop_ids=frozenset({stop})) == expected
+    assert cache.length == LENGTH + len(QUESTION) + len(expected) - 1
+
+
+def test_samples_take_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:
+    cache = read(model, text)
+    runs = counted(model)
+    answer(model, cache, quoted=QUESTION + [1] * 50, temperature=1.0)
+    assert runs == [len(QUESTION) - 1] + [1] * ANSWER
+
+
+@pytest.mark.parametrize(
+    ("emulated", "int8", "most"),
+    [(True, False, 1), (True, True, 3), (False, False, 9), (False, True, 9)],
+)
+def test_as_many_drafts_as_pay(
+    emulated: bool, int8: bool, most: int, model: NSAForCausalLM, text: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """None where several tokens cost as much as one after another."""
+    model = model.to(torch.bfloat16).requires_grad_(False)
+    if int8:
+        quantize(model)
+    monkeypatch.setattr(generate, "emulated", lambda *_: emulated)
+
+    def fresh() -> KVCache:
+        cache = KVCache(model.config, LENGTH + len(QUESTION) + 60, dtype=model.dtype)
+        list(prefill(model, text, cache))
+        return cache
+
+    said = answer(model, fresh())
+    cache = fresh()
+    runs = counted(model)
+    answer(model, cache, quoted=QUESTION + said)
+    assert max(runs[1:]) == most
+
+
+def test_a_full_cache_takes_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:
+    said = answer(model, read(model, text))
+    cache = KVCache(model.config, LENGTH + len(QUESTION) + ANSWER - 1)
+    list(prefill(model, text, cache))
+    assert answer(model, cache, quoted=QUESTION + said + said) == said
+
+
+@pytest.mark.parametrize(
+    ("ids", "draft"),
+    [
+        ([1, 2, 3, 4, 5, 1, 2, 3], [4, 5, 1]),
+        ([1, 2, 3, 7, 1, 2, 3, 8, 9, 1, 2, 3], [8, 9, 1]),  # the last place
+        ([9, 2, 3, 7, 8, 1, 2, 3], [7, 8, 1]),  # two tokens where three are nowhere
+        ([1, 2, 3, 7, 9, 2, 3, 8, 1, 2, 3], [7, 9, 2]),  # three before two
+        ([5, 5, 5, 5], [5]),
+        ([1, 2, 3], []),
+        ([3, 3], []),
+        ([3], []),
+    ],
+)
+def test_drafts(ids: list[int], draft: list[int]) -> None:
+    assert Lookup(np.array(ids, dtype=np.int32)).draft(3) == draft
+    grown = Lookup(np.array(ids[:1], dtype=np.int32))
+    for token in ids[1:]:
+        grown.append(token)
+    assert grown.draft(3) == draft
+    assert grown.draft(0) == []
+
+
+def test_a_lookup_grows() -> None:
+    lookup = Lookup(np.array([1, 2], dtype=np.int32))
+    for token in range(500):
+        lookup.append(token % 7)
+    assert lookup.draft(4) == [(499 + i) % 7 for i in range(1, 5)]

@@ -1,0 +1,87 @@
+"""Names that people give to models of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsa_models.errors import ModelError, UsageError
+from nsa_models.hub.aliases import add_name, names_file, own_names, remove_name
+from nsa_models.hub.registry import DEFAULT_MODEL
+from nsa_models.hub.resolve import resolve_model
+from nsa_models.model_folder import ModelFolder
+
+
+@pytest.fixture(autouse=True)
+def config_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configuration and cache of one test."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("NSA_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def gguf(write_gguf: Any, tiny_qwen2: Any, tmp_path: Path) -> Path:
+    path: Path = write_gguf(tmp_path / "tiny.gguf", model=tiny_qwen2)
+    return path
+
+
+def resolve(name: str) -> ModelFolder:
+    return resolve_model(name, on_progress=print, on_note=print)
+
+
+def test_a_name_stands_for_a_file(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(gguf.parent)
+    assert add_name("mine", Path("tiny.gguf")) == gguf
+    found = resolve("mine")
+    assert found.name == "mine"
+    assert (found.folder / "config.json").is_file()
+    assert found.fingerprint == resolve(str(gguf)).fingerprint
+    assert add_name("folder", found.folder) == found.folder
+    assert resolve("folder").fingerprint == found.fingerprint
+    assert list(own_names()) == ["folder", "mine"]
+
+
+def test_a_name_that_is_taken(gguf: Path) -> None:
+    add_name("mine", gguf)
+    with pytest.raises(UsageError, match="already"):
+        add_name("mine", gguf)
+    add_name("mine", gguf, replace=True)
+    with pytest.raises(UsageError, match="of nsa itself"):
+        add_name(DEFAULT_MODEL, gguf, replace=True)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "..", "-x", "a.gguf", "a\\b"])
+def test_what_is_no_name(gguf: Path, name: str) -> None:
+    with pytest.raises(UsageError):
+        add_name(name, gguf)
+    assert not names_file().exists()
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"not a model")
+    (tmp_path / "folder").mkdir()
+    for path in ("a.gguf", "folder", "missing"):
+        with pytest.raises(ModelError):
+            add_name("mine", tmp_path / path)
+    assert own_names() == {}
+
+
+def test_a_model_that_has_gone(gguf: Path) -> None:
+    add_name("mine", gguf)
+    gguf.unlink()
+    with pytest.raises(ModelError) as caught:
+        resolve("mine")
+    assert caught.value.code == "model_missing"
+    assert "nsa models add mine" in caught.value.hint
+    assert remove_name("mine")
+    assert not remove_name("mine")
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", '{"a": 1}'])
+def test_a_file_of_something_else(text: str) -> None:
+    names_file().parent.mkdir(parents=True)
+    names_file().write_text(text)
+    with pytest.raises(ModelError):
+        own_names()

@@ -1,0 +1,166 @@
+"""Weights in eight bits, against the same weights in full."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import Qwen2ForCausalLM
+
+from nsa_models.configuration.config import NSAConfig
+from nsa_models.modeling import int8
+from nsa_models.modeling.int8 import Int8Linear, quantize
+from nsa_models.transformers_model import NSAForCausalLM
+from nsa_models.weights.load import load_config, load_model
+
+packs = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in int8._PACKING,
+    reason="products by halves are of x86",
+)
+
+
+@pytest.fixture(
+    params=[torch._int_mm, pytest.param(int8._by_halves, marks=packs), None],
+    ids=["whole", "halves", "widened"],
+)
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
+    """On CPUs that are quick at products of whole numbers, and on one that is not."""
+    monkeypatch.setattr(int8, "_quickest_product", lambda: request.param)
+    return request.param
+
+
+@packs
+def test_products_by_halves_lose_one_bit_of_a_weight_and_nothing_else(seed: int) -> None:
+    """The largest numbers of one sign, which would not fit 16 bits whole, among any."""
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (
+        torch.randint(-127, 128, shape, generator=generator, dtype=torch.int8)
+        for shape in ((40, 300), (50, 300))
+    )
+    a[:9], b[:7] = 127, -127
+    a[9:12], b[7:11] = -127, 127
+    kept = (b.double().div(2).floor() * 2) + 0.5
+    got = int8._by_halves(a, b.t())
+    torch.testing.assert_close(got.double(), a.double() @ kept.t(), rtol=1e-6, atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("capability", "whole", "wanted"),
+    [
+        ("AVX512", True, torch._int_mm),
+        ("AVX2", False, int8._by_halves),
+        ("SVE256", True, torch._int_mm),
+        ("SVE256", False, None),
+    ],
+)
+def test_the_quickest_product(
+    capability: str, whole: bool, wanted: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(int8, "quicker_than_fp32", lambda *_: whole)
+    assert int8._quickest_product.__wrapped__() is wanted
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("rows", [1, 3, 16, 17, 200])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_products_are_nearly_the_same(rows: int, bias: bool, dtype: torch.dtype, seed: int) -> None:
+    torch.manual_seed(seed)
+    layer = nn.Linear(96, 64, bias=bias).to(dtype).requires_grad_(False)
+    layer.weight *= torch.logspace(-2, 2, 64)[:, None]  # a scale for all would lose most rows
+    x = torch.randn(2, rows, 96).to(dtype)[:1]
+    exact = nn.functional.linear(
+        x.double(), layer.weight.double(), layer.bias.double() if bias else None
+    )
+    with torch.inference_mode():
+        got = Int8Linear(layer)(x)
+    assert got.dtype == dtype
+    assert got.shape == exact.shape
+    error = (got.double() - exact).norm(dim=(0, 1))
+    size = x.double().norm() * layer.weight.double().norm(dim=1) / 96**0.5
+    assert float((error / size).max()) < 0.05
+
+
+@pytest.mark.usefixtures("either_way")
+def test_a_row_and_a_weight_of_zeros_give_zeros() -> None:
+    layer = nn.Linear(32, 8, bias=False)
+    with torch.no_grad():
+        layer.weight[3] = 0
+    x = torch.randn(40, 32)
+    x[5] = 0
+    for part in (x, x[:6]):
+        with torch.inference_mode():
+            out = Int8Linear(layer)(part)
+        assert not out[5].any()
+        assert not out[:, 3].any()
+        assert out.isfinite().all()
+
+
+def test_whole_numbers_fill_a_quarter_of_the_room() -> None:
+    layer = nn.Linear(96, 64)
+    small = Int8Linear(layer)
+    assert small.weight.dtype == torch.int8
+    assert int(small.weight.abs().max()) == 127
+
+
+def test_a_model_keeps_its_embedding_and_answers_nearly_the_same(
+    tiny_qwen2: Qwen2ForCausalLM, either_way: object, tmp_path: Path
+) -> None:
+    tiny_qwen2.save_pretrained(tmp_path)
+    config, _ = load_config(tmp_path)
+    full = load_model(tmp_path, config)
+    small = load_model(tmp_path, config, quantization="int8")
+    with pytest.raises(ValueError, match="'int3'; valid are \\('int8',\\)"):
+        load_model(tmp_path, config, quantization="int3")
+    kinds = {name.rsplit(".", 1)[-1]: type(module) for name, module in small.named_modules()}
+    assert kinds["q_proj"] is kinds["down_proj"] is Int8Linear
+    assert torch.equal(small.model.embed_tokens.weight, full.model.embed_tokens.weight)
+    ids = torch.randint(0, config.vocab_size, (1, 100))
+    with torch.inference_mode():
+        wanted, got = (model(ids).logits.softmax(dim=-1) for model in (full, small))
+    # 200 texts gave 0.057 to 0.076 whole, 0.037 to 0.048 widened, 0.087 to 0.112 in seven bits.
+    allowed = 0.15 if either_way is int8._by_halves else 0.1
+    assert float((wanted - got).abs().sum(dim=-1).mean()) < allowed
+
+
+def test_an_output_tied_to_the_embedding_gets_its_own_weights() -> None:
+    model = nn.Module()
+    model.embed = nn.Embedding(10, 16)
+    model.head = nn.Linear(16, 10, bias=False)
+    model.other = nn.Linear(16, 16)
+    model.head.weight = model.embed.weight
+    before = copy.deepcopy(model.embed.weight)
+    quantize(model)
+    assert isinstance(model.head, Int8Linear)
+    assert isinstance(model.other, Int8Linear)
+    assert torch.equal(model.embed.weight, before)
+    x = torch.randn(3, 16)
+    # A weight was rounded by half of its output's step at most.
+    bound = x.abs().sum(dim=1, keepdim=True) * before.abs().amax(dim=1) / 127 / 2
+    assert ((model.head(x) - x @ before.T).abs() <= bound * 1.001).all()
+
+
+def test_a_learned_compression_stays_and_chooses_the_same_blocks(seed: int) -> None:
+    """A text longer than is attended to whole: φ makes summaries of keys that int8 has made."""
+    torch.manual_seed(seed)
+    config = NSAConfig(
+        vocab_size=96, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, select_count=2, window=64,
+        compress_block=16, compress_stride=16, compress_hidden=8,
+        answer_compress_block=16, answer_compress_stride=16,
+    )  # fmt: skip
+    model = NSAForCausalLM(config).eval().requires_grad_(False)
+    ids = torch.randint(96, (1, 700))
+    small = copy.deepcopy(model)
+    quantize(small)
+    for attention in small.attentions:
+        assert attention.compression is not None
+        assert type(attention.compression.inner) is nn.Linear
+        assert isinstance(attention.q_proj, Int8Linear)
+    with torch.inference_mode():
+        exact, found = model(ids).logits, small(ids).logits
+    assert torch.nn.functional.cosine_similarity(exact, found, dim=-1).mean() > 0.99

@@ -1,0 +1,164 @@
+"""Trained changes in files of their own, and merged into a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nsa_models.configuration.config import NSAConfig
+from nsa_models.errors import ModelError
+from nsa_models.hub.resolve import resolve_model
+from nsa_models.model_folder import SHIPPED
+from nsa_models.training.recipe import TARGETS
+from nsa_models.transformers_model import NSAForCausalLM
+from nsa_models.weights.adapter import (
+    Adapter,
+    apply_adapter,
+    attach_compression,
+    collect,
+    load_adapter,
+    save_adapter,
+)
+from nsa_models.weights.load import load_config, load_model
+
+SETTINGS = {
+    "compress_block": 8,
+    "compress_stride": 8,
+    "answer_compress_block": 8,
+    "answer_compress_stride": 8,
+    "compress_hidden": 8,
+    "select_count": 3,
+    "answer_select_count": 2,
+}
+
+
+def config(**changes: Any) -> NSAConfig:
+    small = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "select_block": 8,
+        "select_tile": 8,
+        "window": 16,
+        "answer_window": 16,
+    }
+    return NSAConfig(**{**small, **changes})
+
+
+def trained(folder: Path) -> tuple[NSAForCausalLM, NSAForCausalLM, Adapter]:
+    """A model, the same with changes in the place of training, and these as an adapter."""
+    torch.manual_seed(0)
+    model = NSAForCausalLM(config()).eval()
+    changed = NSAForCausalLM(config()).eval()
+    changed.load_state_dict(model.state_dict())
+    attach_compression(changed, config(**SETTINGS))
+    lora = peft.LoraConfig(r=3, lora_alpha=6, target_modules=TARGETS)
+    peft.inject_adapter_in_model(lora, changed)
+    for name, parameter in changed.named_parameters():
+        if "lora_" in name or "compression" in name:
+            # What an adapter keeps is in bf16.
+            parameter.data = (torch.randn_like(parameter) * 0.2).bfloat16().float()
+    changed.evidence = torch.rand(2, 4)
+    about = {"tokens": 7}
+    adapter = collect(changed, 2.0, base="abc", settings=SETTINGS, about=about)
+    save_adapter(folder, adapter)
+    return model, changed, adapter
+
+
+def test_a_merged_model_is_the_one_that_was_trained(tmp_path: Path) -> None:
+    model, changed, _ = trained(tmp_path / "adapter")
+    base = tmp_path / "base"
+    base.mkdir()
+    save_file(model.state_dict(), base / "model.safetensors")
+    model.config.save_pretrained(base)
+    read, _ = load_config(base, tmp_path / "adapter")
+    assert read.answer_select_count == 2
+    assert load_config(base, tmp_path / "adapter", answer_select_count=5)[0].compress_block == 8
+    merged = load_model(base, read, adapter=tmp_path / "adapter")
+    ids = torch.randint(64, (1, 150))
+    with torch.no_grad():
+        expected, got = (each(ids).logits for each in (changed, merged))
+        plain = model(ids).logits
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(plain, expected, atol=1e-2)
+    assert merged.evidence is not None
+    torch.testing.assert_close(merged.evidence, changed.evidence)
+    assert not any(parameter.requires_grad for parameter in merged.parameters())
+
+
+def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
+    _, _, adapter = trained(tmp_path)
+    read = load_adapter(tmp_path)
+    assert (read.base, read.settings, read.scale, read.about) == (
+        "abc", SETTINGS, 2.0, {"tokens": 7}
+    )  # fmt: skip
+    assert read.tensors.keys() == adapter.tensors.keys()
+    assert all(torch.equal(read.tensors[name], x) for name, x in adapter.tensors.items())
+
+
+def test_files_stay_small_and_old_ones_go(tmp_path: Path) -> None:
+    big = {f"lora.{n}.a": torch.zeros(5, 2**20, dtype=torch.bfloat16) for n in range(4)}
+    save_adapter(tmp_path, Adapter(base="", settings={}, scale=1.0, tensors=big, about={}))
+    files = sorted(tmp_path.glob("*.safetensors"))
+    assert len(files) == 4
+    assert all(file.stat().st_size < 16 * 2**20 for file in files)
+    few = {"evidence": torch.ones(2, 4)}
+    save_adapter(tmp_path, Adapter(base="", settings={}, scale=1.0, tensors=few, about={}))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+
+
+def test_what_does_not_belong_is_refused(tmp_path: Path) -> None:
+    _, _, adapter = trained(tmp_path)
+    model = NSAForCausalLM(config(**SETTINGS))
+    strange = {**adapter.tensors, "lora.model.layers.9.mlp.up_proj.a": torch.zeros(3, 32)}
+    with pytest.raises(ModelError, match="does not belong"):
+        apply_adapter(model, replace(adapter, tensors=strange))
+    with pytest.raises(ModelError, match="no place for other"):
+        apply_adapter(model, replace(adapter, tensors={**adapter.tensors, "other": torch.zeros(1)}))
+    wide = {**adapter.tensors, "evidence": torch.ones(3, 4)}
+    with pytest.raises(ModelError, match=r"\(3, 4\), not \(2, 4\)"):
+        apply_adapter(model, replace(adapter, tensors=wide))
+
+
+@pytest.mark.parametrize("broken", ["head", "format", "tensors"])
+def test_a_broken_folder_is_told_of(tmp_path: Path, broken: str) -> None:
+    trained(tmp_path)
+    if broken == "head":
+        (tmp_path / "adapter.json").write_text("{")
+    elif broken == "format":
+        head = json.loads((tmp_path / "adapter.json").read_text())
+        (tmp_path / "adapter.json").write_text(json.dumps({**head, "format": 9}))
+    else:
+        (tmp_path / "adapter-1.safetensors").write_bytes(b"junk")
+    with pytest.raises(ModelError, match="cannot be read") as raised:
+        load_adapter(tmp_path)
+    assert raised.value.code == "model_broken"
+
+
+def test_a_model_with_an_adapter_is_another_model(tmp_path: Path) -> None:
+    trained(tmp_path / "adapter")
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+
+    def found(adapter: str | None) -> Any:
+        return resolve_model(
+            str(base), on_progress=lambda *_: None, on_note=lambda _: None, adapter=adapter
+        )
+
+    plain, shipped, own = found(None), found(SHIPPED), found(str(tmp_path / "adapter"))
+    assert plain == shipped
+    assert own.adapter == tmp_path / "adapter"
+    assert own.fingerprint != plain.fingerprint
+    with pytest.raises(ModelError, match=r"has no adapter.json"):
+        found(str(base))

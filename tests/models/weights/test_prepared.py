@@ -1,0 +1,335 @@
+"""Weights made ready once: the same bit by bit, and never in the way of an answer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nsa_models.configuration.config import NSAConfig
+from nsa_models.hub.resolve import resolve_model
+from nsa_models.model_folder import ModelFolder
+from nsa_models.paths import lock_path, partial_path, prepared_folder
+from nsa_models.transformers_model import NSAForCausalLM
+from nsa_models.weights.adapter import Adapter, compression_like_mean, save_adapter
+from nsa_models.weights.load import load_config, load_model, load_weights
+from nsa_models.weights.prepared import load_prepared, prepared_path
+
+SETTINGS = {"compress_block": 8, "compress_stride": 8, "compress_hidden": 8}
+SETTINGS |= {"answer_compress_block": 8, "answer_compress_stride": 8}
+LORA = "model.layers.1.mlp.up_proj"
+
+
+def found(base: Path, adapter: Path | None = None) -> ModelFolder:
+    return resolve_model(
+        str(base),
+        on_progress=lambda *_: None,
+        on_note=lambda _: None,
+        adapter=None if adapter is None else str(adapter),
+    )
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache folder of one test."""
+    monkeypatch.setenv("NSA_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(params=[False, True], ids=["own head", "tied head"])
+def make(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Callable[..., ModelFolder]:
+    """A function that writes a small model, with an adapter if asked for."""
+    torch.manual_seed(seed)
+    config = NSAConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        select_block=8,
+        select_tile=8,
+        window=16,
+        answer_window=16,
+        tie_word_embeddings=request.param,
+        dtype=torch.bfloat16,
+    )
+    model = NSAForCausalLM(config).bfloat16()
+    weights = model.state_dict()
+    if request.param:
+        del weights["lm_head.weight"]
+    base = tmp_path / "base"
+    base.mkdir()
+    save_file(weights, base / "model.safetensors")
+    config.save_pretrained(base)
+
+    def write(*, adapter: bool) -> ModelFolder:
+        if not adapter:
+            return found(base)
+        tensors = {f"lora.{LORA}.a": torch.randn(3, 32), f"lora.{LORA}.b": torch.randn(48, 3)}
+        for layer in range(2):
+            phi = compression_like_mean(8, 8, config.head_dim or 0, 8)
+            for name, value in phi.state_dict().items():
+                tensors[f"compression.{layer}.{name}"] = torch.randn_like(value)
+        tensors["evidence"] = torch.rand(2, 4)
+        save_adapter(
+            tmp_path / "adapter",
+            Adapter(base="abc", settings=SETTINGS, scale=0.5, tensors=tensors, about={}),
+        )
+        return found(base, tmp_path / "adapter")
+
+    return write
+
+
+def load(where: ModelFolder, quantization: str | None = None) -> tuple[NSAForCausalLM, list[str]]:
+    """A model, and the notes that came with it."""
+    notes: list[str] = []
+    config, _ = load_config(where.folder, where.adapter)
+    model = load_prepared(where, config, quantization=quantization, on_note=notes.append)
+    return model, notes
+
+
+def in_memory(where: ModelFolder, quantization: str | None = None) -> NSAForCausalLM:
+    config, _ = load_config(where.folder, where.adapter)
+    return load_model(where.folder, config, quantization=quantization, adapter=where.adapter)
+
+
+def assert_same(got: NSAForCausalLM, wanted: NSAForCausalLM) -> None:
+    """Bit by bit, and in every respect that counts for running."""
+    ours, theirs = got.state_dict(), wanted.state_dict()
+    assert list(ours) == list(theirs)
+    for name, tensor in ours.items():
+        assert tensor.dtype == theirs[name].dtype, name
+        assert torch.equal(tensor, theirs[name]), name
+    assert (got.evidence is None) == (wanted.evidence is None)
+    if got.evidence is not None and wanted.evidence is not None:
+        assert torch.equal(got.evidence, wanted.evidence)
+    tied = [m.lm_head.weight is m.model.embed_tokens.weight for m in (got, wanted)]
+    assert tied[0] == tied[1]
+    assert not got.training
+    assert not any(parameter.requires_grad for parameter in got.parameters())
+    ids = torch.randint(64, (1, 150))
+    with torch.inference_mode():
+        assert torch.equal(got(ids).logits, wanted(ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "quantization"), [(True, None), (False, "int8"), (True, "int8")]
+)
+def test_it_is_the_same_model_bit_by_bit(
+    make: Callable[..., ModelFolder], adapter: bool, quantization: str | None
+) -> None:
+    where = make(adapter=adapter)
+    wanted = in_memory(where, quantization)
+    first, notes = load(where, quantization)
+    assert len(notes) == 1
+    assert notes[0].endswith(f"of {where.name}, once")
+    assert ("adapter" in notes[0]) == adapter
+    assert ("int8" in notes[0]) == (quantization is not None)
+    again, notes = load(where, quantization)
+    assert notes == []
+    for got in (first, again):
+        assert_same(got, wanted)
+    kept = prepared_path(where, quantization)
+    assert [path for path in prepared_folder().iterdir() if path.suffix != ".lock"] == [kept]
+    # What the model's own files hold is not written twice.
+    assert "model.embed_tokens.weight" not in load_weights_of(kept)
+
+
+def load_weights_of(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of one file."""
+    alone = path.parent / "alone"
+    alone.mkdir()
+    shutil.copy(path, alone / "model.safetensors")
+    return load_weights(alone)
+
+
+def test_a_model_as_it_is_needs_no_file(make: Callable[..., ModelFolder]) -> None:
+    where = make(adapter=False)
+    model, notes = load(where)
+    assert notes == []
+    assert_same(model, in_memory(where))
+    assert not prepared_folder().exists()
+
+
+def test_other_weights_other_adapters_and_other_bits_have_other_files(
+    make: Callable[..., ModelFolder], tmp_path: Path
+) -> None:
+    first = make(adapter=True)
+    paths = {prepared_path(where, bits) for where in (first,) for bits in (None, "int8")}
+    paths |= {prepared_path(found(first.folder), "int8")}
+    second = make(adapter=True)  # trained on
+    paths.add(prepared_path(second, None))
+    stat = (first.folder / "model.safetensors").stat()
+    os.utime(first.folder / "model.safetensors", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    paths.add(prepared_path(found(first.folder, tmp_path / "adapter"), None))
+    assert len(paths) == 5
+
+
+@pytest.mark.parametrize("damage", ["junk", "cut", "other tensors", "empty"])
+def test_a_damaged_file_is_made_anew(make: Callable[..., ModelFolder], damage: str) -> None:
+    where = make(adapter=True)
+    load(where)
+    kept = prepared_path(where, None)
+    whole = kept.read_bytes()
+    if damage == "other tensors":
+        save_file({"a": torch.ones(3)}, kept)
+    else:
+        kept.write_bytes({"junk": os.urandom(500), "cut": whole[:-9], "empty": b""}[damage])
+    model, notes = load(where)
+    assert len(notes) == 1
+    assert_same(model, in_memory(where))
+    assert kept.read_bytes() == whole
+
+
+def test_a_file_that_is_used_counts_as_used(make: Callable[..., ModelFolder]) -> None:
+    where = make(adapter=True)
+    load(where)
+    kept = prepared_path(where, None)
+    os.utime(kept, (0, 0))
+    load(where)
+    assert kept.stat().st_mtime > time.time() - 100
+
+
+@pytest.fixture
+def small_disk(cache_folder: Path) -> Iterator[Path]:
+    """The cache folder on a disk of 16 kilobytes."""
+    cache_folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(cache_folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no file system can be mounted here")
+    yield cache_folder
+    subprocess.run(["umount", "-l", str(cache_folder)], check=True)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["known before", "found out while writing"])
+def test_a_disk_that_is_really_full(
+    *,
+    told: bool,
+    small_disk: Path,
+    make: Callable[..., ModelFolder],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    where = make(adapter=True)
+    if not told:
+        plenty = shutil.disk_usage("/")._replace(free=10**12)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: plenty)
+    model, notes = load(where, "int8")
+    assert_same(model, in_memory(where, "int8"))
+    assert len(notes) == 2
+    assert "not kept" in notes[1]
+    assert "the disk is full" in notes[1]
+    assert "\n" not in notes[1]
+    assert not [path for path in small_disk.rglob("*") if "safetensors" in path.suffixes[-1:]]
+    assert not list(small_disk.rglob("*.partial"))
+
+
+def test_a_folder_that_cannot_be_written(
+    make: Callable[..., ModelFolder], cache_folder: Path
+) -> None:
+    where = make(adapter=True)
+    cache_folder.write_text("in the way")
+    model, notes = load(where)
+    assert_same(model, in_memory(where))
+    assert len(notes) == 2
+    assert f"not kept in {prepared_folder()}" in notes[1]
+
+
+START = """
+import os, signal, sys
+from pathlib import Path
+from nsa_models.weights import prepared
+from nsa_models.weights.load import load_config
+from nsa_models.hub.resolve import resolve_model
+
+base, adapter, hold = sys.argv[1:]
+original = prepared.save_file
+def slow(tensors, path):
+    original(tensors, path)
+    if hold == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if hold == "waits":
+        print("writing", flush=True)
+        sys.stdin.readline()
+prepared.save_file = slow
+where = resolve_model(
+    base, on_progress=lambda *_: None, on_note=lambda _: None, adapter=adapter
+)
+config, _ = load_config(where.folder, where.adapter)
+prepared.load_prepared(where, config, on_note=lambda _: None)
+print("done", flush=True)
+"""
+
+
+def start(where: ModelFolder, hold: str) -> subprocess.Popen[str]:
+    """Another process that loads the model, and is held or killed when it has written."""
+    return subprocess.Popen(
+        [sys.executable, "-c", START, str(where.folder), str(where.adapter), hold],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_process_killed_while_it_writes_leaves_nothing_that_counts(
+    make: Callable[..., ModelFolder],
+) -> None:
+    where = make(adapter=True)
+    other = start(where, "killed")
+    assert other.communicate()[0] == ""
+    assert other.returncode == -signal.SIGKILL
+    kept = prepared_path(where, None)
+    assert partial_path(kept).exists()
+    assert not kept.exists()
+    model, _ = load(where)
+    assert_same(model, in_memory(where))
+    assert kept.exists()
+    assert not partial_path(kept).exists()
+
+
+def test_two_processes_at_once(make: Callable[..., ModelFolder]) -> None:
+    where = make(adapter=True)
+    other = start(where, "waits")
+    assert other.stdout is not None
+    assert other.stdout.readline() == "writing\n"
+    model, notes = load(where)  # goes on with what it has in memory
+    assert_same(model, in_memory(where))
+    assert len(notes) == 1
+    kept = prepared_path(where, None)
+    assert not kept.exists()
+    assert other.communicate("\n")[0] == "done\n"
+    assert kept.exists()
+    assert lock_path(kept).exists()
+    again, notes = load(where)
+    assert notes == []
+    assert_same(again, model)
+
+
+def test_what_is_loaded_takes_no_memory_of_its_own(make: Callable[..., ModelFolder]) -> None:
+    where = make(adapter=True)
+    model, _ = load(where)
+    kept = str(prepared_path(where, None))
+    address = model.get_submodule(LORA).weight.data_ptr()
+    assert any(low <= address < high for low, high in mappings_of(kept))
+
+
+def mappings_of(path: str) -> list[Any]:
+    """First address, and one past the last, of each part of a file that is mapped here."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        pytest.skip("what is mapped cannot be told on this system")
+    ranges = [line.split()[0].split("-") for line in lines if line.endswith(path)]
+    return [(int(low, 16), int(high, 16)) for low, high in ranges]

@@ -1,0 +1,95 @@
+"""From the source to the answer, given before or not."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pypdf
+import pytest
+
+from nsa_cli.events import AnswerText, Note, Progress
+from nsa_models.errors import UnreadableError
+
+FHS = Path(__file__).parents[3] / "examples" / "fhs-3.0.pdf"
+
+
+def test_an_answer_given_before_comes_at_once(
+    asker: Any, text_file: Path, substance: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = asker(text_file)
+    assert "".join(e.text for e in asker.events if isinstance(e, AnswerText)) == first.answer
+    monkeypatch.setattr("nsa_cli.engine.session.Session", None)
+    again = asker(text_file, remember=True)
+    assert substance(again) == substance(first)
+    assert again.stats.reused_tokens == again.stats.document_tokens > 0
+    assert asker.events == [
+        Note(text="answered before; --no-store asks anew"),
+        AnswerText(text=first.answer),
+    ]
+
+
+def test_a_changed_text_is_asked_anew(asker: Any, text_file: Path) -> None:
+    asker(text_file)
+    text_file.write_text(text_file.read_text() + "One more line.\n")
+    asker(text_file, remember=True)
+    assert asker.notes == []
+
+
+def test_without_a_store_it_is_asked_anew(asker: Any, text_file: Path) -> None:
+    asker(text_file)
+    found = asker(text_file, remember=True, store=False)
+    assert asker.notes == []
+    assert found.stats.reused_tokens == 0
+
+
+def test_another_chat_template_is_asked_anew(
+    asker: Any, text_file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    asker(text_file, model=str(model))
+    (model / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    asker(text_file, model=str(model), remember=True)
+    assert asker.notes == []
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Path:
+    """Two pages of a real document, encrypted."""
+    reader = pypdf.PdfReader(FHS)
+    writer = pypdf.PdfWriter()
+    for page in reader.pages[13:15]:
+        writer.add_page(page)
+    writer.encrypt("secret", algorithm="AES-256")
+    path = tmp_path / "locked.pdf"
+    out = io.BytesIO()
+    writer.write(out)
+    path.write_bytes(out.getvalue())
+    return path
+
+
+def test_a_password_opens_a_document(asker: Any, locked: Path) -> None:
+    found = asker(locked, password="secret")
+    assert {c.page for c in found.citations} <= {1, 2}
+    pages = [(e.done, e.total) for e in asker.events if isinstance(e, Progress) and e.total == 2]
+    assert pages == [(1, 2), (2, 2)]
+    with pytest.raises(UnreadableError) as caught:
+        asker(locked, password="wrong")
+    assert caught.value.exit_code == 3
+
+
+def test_an_answer_given_before_needs_the_password_too(asker: Any, locked: Path) -> None:
+    asker(locked, password="secret")
+    with pytest.raises(UnreadableError):
+        asker(locked, remember=True)
+
+
+def test_warnings_of_the_document_are_noted(asker: Any, tmp_path: Path) -> None:
+    text = "Der Hafen ist größer geworden. Müller war da."
+    (tmp_path / "old.txt").write_bytes(text.encode("cp1252"))
+    asker(tmp_path / "old.txt")
+    [note] = asker.notes
+    assert note.startswith(f"{tmp_path / 'old.txt'}: ")

@@ -1,0 +1,277 @@
+"""`nsa batch`: a row per document and question, failures apart, stops gone on from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nsa_cli.batch.result_file import FORMATS, Row, Rows
+from nsa_models.errors import UsageError
+
+Run = Callable[..., tuple[int, str, str]]
+KEYS = ["document", "sha256", "question", "answer", "citations", "error", "model", "run"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, prose: Any) -> Path:
+    """Three texts and a broken PDF."""
+    inside = tmp_path / "docs"
+    inside.mkdir()
+    for number in range(3):
+        (inside / f"{number}.txt").write_text(prose(5, seed=number))
+    (inside / "broken.pdf").write_bytes(b"%PDF-1.7 nothing")
+    return inside
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_row_for_each_document_and_question(nsa: Run, folder: Path) -> None:
+    code, out, err = nsa("batch", str(folder), "-a", "Who?", "-a", "When?")
+    assert code == 5
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [(Path(row["document"]).name, row["question"]) for row in rows] == [
+        (name, question)
+        for name in ("0.txt", "1.txt", "2.txt", "broken.pdf")
+        for question in ("Who?", "When?")
+    ]
+    for row in rows:
+        assert list(row) == KEYS
+        if row["document"].endswith(".pdf"):
+            assert row["error"]["code"] == "broken"
+            assert row["answer"] == ""
+        else:
+            assert row["error"] is None
+            assert row["citations"][0]["quote"] in Path(row["document"]).read_text()
+    assert err.splitlines()[-1] == "nsa: 4 documents, 1 failed"
+    assert f"nsa: 4 of 4: {folder / 'broken.pdf'}" in err.splitlines()
+
+
+def test_a_table(nsa: Run, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    assert nsa("batch", str(folder / "0.txt"), "-a", "Who?", "--summarize", "-o", str(out))[0] == 0
+    with out.open(newline="") as file:
+        asked, summed = list(csv.DictReader(file))
+    assert asked["question"] == "Who?"
+    assert asked["quote"] in (folder / "0.txt").read_text()
+    assert int(asked["line"]) >= 1
+    assert summed["question"] == ""
+    assert summed["error"] == ""
+
+
+def test_a_long_answer_and_a_summary_of_one_document(nsa: Run, tmp_path: Path, prose: Any) -> None:
+    (tmp_path / "a.txt").write_text(prose(70))
+    wanted = ("-a", "Who?", "--summarize", "--max-tokens", "250", "--length", "short")
+    code, out, _ = nsa("batch", str(tmp_path / "a.txt"), *wanted)
+    assert code == 0
+    assert [json.loads(line)["error"] for line in out.splitlines()] == [None, None]
+
+
+def test_questions_of_a_file(nsa: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_text("# ours\nWho?\n\nWhen?\nWho?\n")
+    _, out, _ = nsa("batch", str(folder / "0.txt"), "--questions", str(tmp_path / "q.txt"))
+    assert [json.loads(line)["question"] for line in out.splitlines()] == ["Who?", "When?"]
+    code, _, err = nsa("batch", str(folder), "--questions", str(tmp_path / "none"))
+    assert code == 3
+    assert "cannot be read" in err
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_going_on_does_nothing_twice(
+    nsa: Run, folder: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / f"rows.{kind}"
+    arguments = ("batch", str(folder), "-a", "Who?", "--out", str(out))
+    assert nsa(*arguments)[0] == 5
+    before = out.read_bytes()
+    code, _, err = nsa(*arguments)
+    assert code == 2
+    assert "--resume" in err
+    assert out.read_bytes() == before
+    asked = []
+    real = __import__("nsa_cli.engine.engine", fromlist=["Desk"]).Desk.answers
+
+    def counted(self: Any, sources: Any, *more: Any) -> Any:
+        asked.append(Path(sources[0].name).name)
+        return real(self, sources, *more)
+
+    monkeypatch.setattr("nsa_cli.engine.engine.Desk.answers", counted)
+    assert nsa(*arguments, "--resume")[0] == 5
+    assert asked == ["broken.pdf"]  # a failure is tried again
+    assert out.read_bytes() == before
+    (folder / "1.txt").write_text("Something else altogether.\n")  # changed since
+    (folder / "broken.pdf").unlink()
+    asked.clear()
+    assert nsa(*arguments, "--resume")[0] == 0
+    assert asked == ["1.txt"]
+    assert out.read_bytes().count(b"Who?") == 3
+
+
+def test_a_kill_loses_and_doubles_nothing(
+    start_nsa: Any, nsa: Run, tmp_path: Path, tiny_model: Path, prose: Any
+) -> None:
+    folder, out = tmp_path / "many", tmp_path / "rows.jsonl"
+    folder.mkdir()
+    for number in range(8):
+        (folder / f"{number}.txt").write_text(prose(20, seed=number))
+    arguments = ("batch", str(folder), "-a", "Who?", "-o", str(out), "--resume")
+    named = ("--model", str(tiny_model), "--max-tokens", "6")
+    for _ in range(2):
+        process = start_nsa(*arguments, *named)
+        had = out.read_text().count("\n") if out.exists() else 0
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            if out.exists() and out.read_text().count("\n") > had:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert nsa(*arguments)[0] == 0
+    documents = [Path(row["document"]).name for row in rows_of(out)]
+    assert sorted(documents) == [f"{number}.txt" for number in range(8)]
+
+
+def test_the_rows_are_no_document_of_their_batch(nsa: Run, folder: Path) -> None:
+    (folder / "broken.pdf").unlink()
+    arguments = ("batch", str(folder), "-a", "Who?", "--out", str(folder / "rows.csv"))
+    assert nsa(*arguments)[0] == 0
+    code, _, err = nsa(*arguments, "--resume")
+    assert code == 0
+    assert err.splitlines()[-1] == "nsa: 3 documents, 3 of them done before, 0 failed"
+    assert b"rows.csv" not in (folder / "rows.csv").read_bytes()
+
+
+def test_an_interruption_says_how_to_go_on(
+    nsa: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nsa_cli.batch.work._made", interrupted)
+    code, _, err = nsa("batch", str(folder), "-a", "Who?", "--out", str(tmp_path / "r.jsonl"))
+    assert code == 130
+    assert "--resume" in err
+
+
+def test_what_nobody_expected_is_a_row_too(
+    nsa: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("nsa_cli.engine.open_document.OpenText.answer", broken)
+    code, out, err = nsa("batch", str(folder / "0.txt"), "-a", "Who?")
+    assert code == 5
+    assert json.loads(out)["error"]["message"] == "ZeroDivisionError: oh"
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("docs",), "nothing is asked"),
+        (("docs", "-a", " "), "the question is empty"),
+        (("docs", "-a", "x", "--format", "xml"), "--format is 'xml'"),
+        (("docs", "-a", "x", "--resume"), "--resume needs --out"),
+        (("-", "-a", "x"), "- is no document of a batch"),
+        (("-a", "x"), "no document is named"),
+    ],
+)
+def test_usage(nsa: Run, arguments: tuple[str, ...], message: str) -> None:
+    code, out, err = nsa("batch", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"nsa: {message}")
+
+
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    for kind in FORMATS:
+        path = tmp_path / f"x.{kind}"
+        path.write_text("precious, text\nof mine\n")
+        with pytest.raises(UsageError, match="holds something else"):
+            Rows(path, kind, resume=True)
+        assert path.read_text() == "precious, text\nof mine\n"
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+citations = st.lists(
+    st.fixed_dictionaries(
+        {
+            "page": st.none() | st.integers(1, 9),
+            "line_start": st.integers(1, 99),
+            "quote": texts.filter(bool),
+            "verified": st.booleans(),
+        }
+    ),
+    max_size=1,
+)
+made = st.builds(
+    Row,
+    document=texts,
+    sha256=st.just("0" * 64),
+    question=texts,
+    answer=texts,
+    citations=citations,
+    error=st.none() | st.just({"code": "broken", "message": "is broken", "hint": ""}),
+    model=st.just("m"),
+    run=st.just("0123456789ab"),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(FORMATS),
+    rows=st.lists(made, max_size=5, unique_by=lambda row: row.key),
+    data=st.data(),
+)
+def test_a_stop_at_any_byte_loses_at_most_a_row(
+    tmp_path: Path, kind: str, rows: list[Row], data: st.DataObject
+) -> None:
+    path = tmp_path / "rows"
+    path.unlink(missing_ok=True)
+    first = Rows(path, kind, resume=True)
+    ends = [path.stat().st_size]
+    for row in rows:
+        first.add(row)
+        ends.append(path.stat().st_size)
+    first.close()
+    whole = path.read_bytes()
+    cut = data.draw(st.integers(0, len(whole)))
+    path.write_bytes(whole[:cut])
+    again = Rows(path, kind, resume=True)
+    sound = [row for row, end in zip(rows, ends[1:], strict=True) if row.error is None]
+    there = [row for row in sound if again.sha256(row.key) == row.sha256]
+    complete = [r for r, e in zip(rows, ends[1:], strict=True) if e <= cut and r.error is None]
+    assert [row.key for row in there] == [row.key for row in complete]
+    for row in rows:
+        if again.sha256(row.key) != row.sha256:
+            again.add(row)
+    again.close()
+    final = Rows(path, kind, resume=True)
+    assert all(final.sha256(row.key) == row.sha256 for row in sound)
+    final.close()
+    if kind == "csv":
+        table = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+        assert len(table) == 1 + len(sound)
+    else:
+        assert len(rows_of(path)) == len(sound)
+
+
+def test_two_bars_at_a_terminal(terminal: Any, folder: Path, tiny_model: Path) -> None:
+    code, shown = terminal(
+        *("batch", str(folder), "-a", "Who?", "--model", str(tiny_model), "--max-tokens", "4"),
+        *("--out", "rows.jsonl"),
+    ).end()
+    assert code == 5
+    assert "All documents" in shown
+    assert "4 documents, 1 failed" in shown

@@ -1,0 +1,270 @@
+"""`nsa bench kernels`: what is measured, shown and saved, with a stand-in for the device."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nsa_cli.__main__ import run as run_program
+from nsa_cli.benchmarks.kernel_report import COLUMNS, as_object, as_records, save_plot
+from nsa_cli.benchmarks.kernel_results import Check, Measurement, Point, Report
+from nsa_cli.benchmarks.kernels import measure_all, points
+
+SETUP = {"gpu": "Pretend 9000", "shape": "paper-gqa"}
+MILLISECONDS = {"nsa": 2.0, "cudnn": 8.0, "flash": 10.0}
+Run = Callable[..., tuple[int, str, str]]
+
+
+class Pretend:
+    """A device on which every run takes as long as MILLISECONDS says, and a second passes."""
+
+    def __init__(self, wrong: str = "") -> None:
+        self.wrong = wrong
+        self.now = 0.0
+        self.measured: list[tuple[Point, str]] = []
+
+    def setup(self) -> dict[str, str]:
+        return SETUP
+
+    def clock(self) -> float:
+        return self.now
+
+    def check(self, point: Point) -> Check:
+        right = point.mode != self.wrong
+        errors = {"out": 0.001 if right else 0.5}
+        return Check(errors=errors, allowed={"out": 0.01}, agreement=1.0, passed=right)
+
+    def measure(self, point: Point, attention: str) -> Measurement:
+        self.measured.append((point, attention))
+        self.now += 1.0
+        if attention == "flash" and point.mode == "backward":
+            return Measurement(point=point, attention=attention, note="out of memory")
+        p50 = MILLISECONDS[attention] * point.length / 1000
+        return Measurement(
+            point=point,
+            attention=attention,
+            p20_ms=0.9 * p50,
+            p50_ms=p50,
+            p80_ms=1.1 * p50,
+            extra_memory_bytes=10**9 if point.mode == "backward" else None,
+        )
+
+
+def report_of(
+    bench: Pretend,
+    lengths: list[int],
+    modes: tuple[str, ...] = ("forward",),
+    time_limit: float | None = None,
+    on_row: Callable[[Measurement], None] = lambda _: None,
+) -> Report:
+    report = Report(setup=SETUP)
+    wanted = points(lengths, modes, [1, 16])
+    measure_all(bench, wanted, report, on_row=on_row, time_limit=time_limit, clock=bench.clock)
+    return report
+
+
+def test_short_lengths_come_first_and_batches_are_for_decode() -> None:
+    found = [(p.length, p.mode, p.batch) for p in points([64, 8], ["forward", "decode"], [1, 4])]
+    assert found == [
+        *[(8, "forward", 1), (8, "decode", 1), (8, "decode", 4)],
+        *[(64, "forward", 1), (64, "decode", 1), (64, "decode", 4)],
+    ]
+
+
+def test_each_attention_at_each_point_and_the_faster_dense_over_nsa() -> None:
+    bench = Pretend()
+    report = report_of(bench, [1000, 2000], ("forward", "backward"))
+    assert [attention for _, attention in bench.measured] == ["nsa", "cudnn", "flash"] * 4
+    assert report.stopped == ""
+    assert report.failed == []
+    ratios = [row["dense_over_nsa"] for row in as_records(report)]
+    assert ratios == [4.0, None, None] * 4
+
+
+def test_no_ratio_without_a_dense_time() -> None:
+    point = Point(mode="forward", length=8)
+    rows = [
+        Measurement(point=point, attention="nsa", p50_ms=1.0),
+        Measurement(point=point, attention="flash", note="out of memory"),
+        Measurement(point=Point(mode="decode", length=8), attention="cudnn", p50_ms=9.0),
+    ]
+    assert Report(setup=SETUP, rows=rows).ratio(point) is None
+
+
+def test_a_failed_check_has_no_speed() -> None:
+    bench = Pretend(wrong="forward")
+    report = report_of(bench, [1000], ("forward", "decode"))
+    assert all(point.mode == "decode" for point, _ in bench.measured)
+    first = report.rows[0]
+    assert (first.point.mode, first.note, first.p50_ms) == ("forward", "failed the check", None)
+    assert report.failed == [first.point]
+    assert [one["passed"] for one in as_object(report)["checks"]] == [False, True, True]
+
+
+def test_the_time_limit_keeps_what_there_is() -> None:
+    rows: list[Measurement] = []
+    report = report_of(Pretend(), [1000, 2000, 3000], time_limit=4.0, on_row=rows.append)
+    assert report.rows == rows
+    assert len(rows) == 4
+    assert report.stopped == (
+        "the time limit of 4 seconds is over in forward at 2,000 tokens, at cudnn"
+    )
+    assert "before forward at 1,000 tokens" in report_of(Pretend(), [1000], time_limit=0).stopped
+
+
+@pytest.fixture
+def nsa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A function that runs `nsa bench kernels` on a pretended device: code, stdout, stderr."""
+
+    def run(*arguments: str, wrong: str = "", cuda: bool = True) -> tuple[int, str, str]:
+        stand_in = types.ModuleType("nsa_cli.benchmarks.kernel_cuda")
+        stand_in.CudaBench = lambda _: Pretend(wrong)  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "nsa_cli.benchmarks.kernel_cuda", stand_in)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(sys, "argv", ["nsa", "bench", "kernels", *arguments])
+        code = run_program()
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_a_table(nsa: Run) -> None:
+    code, out, err = nsa("--lengths", "1000,2000", "--modes", "forward,backward")
+    assert code == 0
+    assert "out of memory" in out
+    assert "gpu Pretend 9000" in out
+    assert "4.00" in out
+    assert "fwd+bwd" in out
+    assert "nsa: forward at 2,000 tokens, dense, cuDNN: 16 ms\n" in err
+
+
+def test_one_json_object(nsa: Run) -> None:
+    code, out, _ = nsa("--lengths", "1000", "--json", "--batch", "2,3")
+    assert code == 0
+    shown = json.loads(out)
+    assert list(shown) == ["setup", "rows", "checks", "stopped"]
+    assert all(tuple(row) == COLUMNS for row in shown["rows"])
+    assert [row["batch"] for row in shown["rows"]] == [1] * 6 + [2] * 3 + [3] * 3
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_failed_check_fails_the_command(nsa: Run, options: tuple[str, ...]) -> None:
+    code, out, err = nsa("--lengths", "1000", "--modes", "forward,decode", *options, wrong="decode")
+    assert code == 1
+    assert "failed the check" in out
+    assert "nsa: failed the check: decode at 1,000 tokens: error of out 0.5 (allowed 0.01)" in err
+    if options:
+        assert len(json.loads(out)["rows"]) == 5
+
+
+def test_all_is_saved_and_the_missing_plot_is_told(
+    nsa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    folder = tmp_path / "new" / "folder"
+    code, out, err = nsa("--lengths", "1000", "--out", str(folder), "--json")
+    assert code == 0
+    assert "pip install 'nsa[bench]'" in err
+    assert sorted(path.name for path in folder.iterdir()) == ["kernels.csv", "kernels.json"]
+    assert json.loads((folder / "kernels.json").read_text()) == json.loads(out)
+    with (folder / "kernels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert tuple(rows[0]) == COLUMNS
+    assert (rows[0]["p50_ms"], rows[0]["dense_over_nsa"], rows[1]["dense_over_nsa"]) == (
+        *("2.0", "4.0", ""),
+    )
+
+
+def test_what_was_measured_before_a_crash_is_saved(
+    nsa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Pretend.measure
+
+    def crash(self: Pretend, point: Point, attention: str) -> Measurement:
+        if attention == "flash":
+            raise KeyboardInterrupt
+        return measure(self, point, attention)
+
+    monkeypatch.setattr(Pretend, "measure", crash)
+    code, _, err = nsa("--lengths", "1000", "--out", str(tmp_path))
+    assert code == 130
+    assert "interrupted" in err
+    saved = json.loads((tmp_path / "kernels.json").read_text())
+    assert [row["attention"] for row in saved["rows"]] == ["nsa", "cudnn"]
+
+
+def test_the_plot(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    report = report_of(Pretend(), [1000, 2000, 4000], ("forward", "backward", "decode"))
+    save_plot(report, tmp_path)
+    assert (tmp_path / "kernels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_plot_of_nothing(tmp_path: Path) -> None:
+    save_plot(report_of(Pretend(wrong="forward"), [1000]), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_cuda(nsa: Run) -> None:
+    code, out, err = nsa(cuda=False)
+    assert (code, out) == (1, "")
+    assert err.startswith("nsa: there is no CUDA device to measure")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--lengths", "many"),
+        ("--lengths", "0"),
+        ("--batch", "1,x"),
+        ("--shape", "huge"),
+        ("--modes", "forward,sideways"),
+    ],
+)
+def test_usage(nsa: Run, arguments: tuple[str, str]) -> None:
+    code, out, err = nsa(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"nsa: {arguments[0]} is '{arguments[1]}'")
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "sys.argv = ['nsa', 'bench', 'kernels', '--help']\n"
+        "from nsa_cli.__main__ import main; main()"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "--time-limit" in run.stdout
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--lengths", "3000", "--shape", "qwen2.5-0.5b", "--out", str(tmp_path), "--json"]
+    monkeypatch.setattr(sys, "argv", ["nsa", "bench", "kernels", *arguments])
+    code = run_program()
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    shown: dict[str, Any] = json.loads(out)
+    assert all(check["passed"] for check in shown["checks"])
+    assert all(row["p50_ms"] for row in shown["rows"] if row["attention"] in ("nsa", "cudnn"))
+    own = [row for row in shown["rows"] if row["attention"] == "nsa"]
+    assert [row["extra_memory_bytes"] is not None for row in own] == [
+        row["mode"] == "backward" for row in own
+    ]

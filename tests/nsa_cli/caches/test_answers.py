@@ -1,0 +1,198 @@
+"""Answers given before: the same question about the same bytes alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsa_cli.caches import answers
+from nsa_cli.caches.answers import Answers
+from nsa_cli.config.options import Options
+from nsa_cli.events import Finished
+from nsa_cli.results import Citation, Stats
+from nsa_models.model_folder import ModelFolder
+
+STATS = Stats(
+    document_tokens=300,
+    reused_tokens=64,
+    question_tokens=20,
+    answer_tokens=7,
+    load_seconds=1.5,
+    prefill_seconds=52.0,
+    time_to_first_token_seconds=2.3,
+    decode_tokens_per_second=15.0,
+    peak_memory_bytes=10**9,
+    cache_bytes=1000,
+    cache_bytes_touched=100,
+)
+CITATION = Citation(
+    source="a.txt",
+    page=None,
+    page_label=None,
+    line_start=1,
+    line_end=2,
+    quote="雨 in “March”",
+    verified=True,
+    score=0.5,
+)
+FINISHED = Finished(
+    answer="March …",
+    citations=(CITATION,),
+    model="m",
+    attention={"reading": {"window": 512}},
+    finish_reason="stop",
+    stats=STATS,
+)
+WHERE = ModelFolder(name="m", folder=Path("m"), fingerprint="f")
+OPTIONS = Options(model="m")
+
+
+def make(
+    content: bytes = b"text",
+    source: str = "a.txt",
+    question: str = "When?",
+    where: ModelFolder = WHERE,
+    **changes: Any,
+) -> Answers:
+    return Answers(content, source, question, where, replace(OPTIONS, **changes))
+
+
+def test_an_answer_comes_back(cache_folder: Path) -> None:
+    assert make().recall(0.1) is None
+    make().keep(FINISHED)
+    found = make().recall(0.1234)
+    assert found is not None
+    assert replace(found, stats=STATS) == FINISHED
+    assert found.stats == replace(
+        STATS,
+        reused_tokens=300,
+        load_seconds=0.123,
+        prefill_seconds=0.0,
+        time_to_first_token_seconds=0.0,
+        decode_tokens_per_second=0.0,
+    )
+    assert [path.suffix for path in (cache_folder / "answers").iterdir()] == [".json"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: make(content=b"texts"),
+        lambda: make(source="b.txt"),
+        lambda: make(question="Who?"),
+        lambda: make(where=replace(WHERE, fingerprint="g")),
+        lambda: make(where=replace(WHERE, name="n")),
+        lambda: make(dense=True),
+        lambda: make(system="Be brief."),
+        lambda: make(max_tokens=10),
+        lambda: make(device="cuda"),
+    ],
+)
+def test_what_is_asked_otherwise_is_asked_anew(other: Callable[[], Answers]) -> None:
+    make().keep(FINISHED)
+    assert other().recall(0.1) is None
+    assert make().recall(0.1) is not None
+
+
+@pytest.mark.parametrize("changes", [{"store": False}, {"temperature": 0.5}])
+def test_some_answers_are_not_kept(changes: dict[str, Any], cache_folder: Path) -> None:
+    make(**changes).keep(FINISHED)
+    assert not cache_folder.exists()
+    make().keep(FINISHED)
+    assert make(**changes).recall(0.1) is None
+
+
+def kept_file(cache: Path) -> Path:
+    [path] = (cache / "answers").glob("*.json")
+    return path
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"answer": 1}', "[1, 2]"])
+def test_a_damaged_file_is_no_answer(cache_folder: Path, content: str) -> None:
+    make().keep(FINISHED)
+    kept_file(cache_folder).write_text(content)
+    assert make().recall(0.1) is None
+    make().keep(FINISHED)
+    assert make().recall(0.1) is not None
+
+
+def test_a_file_of_another_shape_is_no_answer(cache_folder: Path) -> None:
+    make().keep(FINISHED)
+    path = kept_file(cache_folder)
+    content = json.loads(path.read_text())
+    for part, key in (("stats", "reused_tokens"), ("citations", "quote")):
+        changed = json.loads(json.dumps(content))
+        inner = changed[part] if part == "stats" else changed[part][0]
+        del inner[key]
+        path.write_text(json.dumps(changed))
+        assert make().recall(0.1) is None
+
+
+@pytest.mark.parametrize("content", ["5", '"x"', "null"])
+def test_a_file_that_holds_no_object_is_no_answer(cache_folder: Path, content: str) -> None:
+    make().keep(FINISHED)
+    kept_file(cache_folder).write_text(content)
+    assert make().recall(0.1) is None
+
+
+def test_a_flipped_bit_is_no_answer(cache_folder: Path) -> None:
+    make().keep(FINISHED)
+    path = kept_file(cache_folder)
+    path.write_bytes(path.read_bytes().replace(b"March \xe2", b"Match \xe2"))
+    assert make().recall(0.1) is None
+
+
+def test_only_so_many_are_kept(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "_MOST", 2)
+    for number in range(3):
+        make(question=str(number)).keep(FINISHED)
+        for path in (cache_folder / "answers").iterdir():
+            at = path.stat().st_mtime - 10
+            os.utime(path, (at, at))
+    assert [make(question=str(number)).recall(0.1) is None for number in range(3)] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_full_disk_is_no_reason_to_fail(
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, *_: Any, **__: Any) -> None:
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    make().keep(FINISHED)
+    assert list((cache_folder / "answers").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", "answers"])
+def test_a_folder_that_cannot_be_made_is_no_reason_to_fail(cache_folder: Path, name: str) -> None:
+    if name:
+        cache_folder.mkdir()
+    (cache_folder / name).write_text("in the way")
+    make().keep(FINISHED)
+    assert make().recall(0.1) is None
+
+
+def test_a_name_that_is_no_utf_8_is_no_reason_to_fail() -> None:
+    citation = replace(CITATION, source="caf\udce9.txt")
+    make(source="caf\udce9.txt").keep(replace(FINISHED, citations=(citation,)))
+
+
+def test_no_torch_is_needed() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; "
+        "import nsa_cli.caches.answers, nsa_cli.answering.ask"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,109 @@
+"""Settings: flags, then variables, then the project's file, then the user's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsa_cli.config import settings
+from nsa_cli.config.settings import KEYS, check
+from nsa_models.errors import UsageError
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project" / "inner"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    return folder.parent
+
+
+def test_what_goes_first(nsa: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.effective() == {}
+    nsa("config", "set", "device", "cpu")
+    assert settings.effective()["device"].scope == "user"
+    (project / ".nsa.toml").write_text('device = "auto"\nmax_tokens = 9\n')
+    assert settings.effective()["device"].value == "auto"
+    monkeypatch.setenv("NSA_DEVICE", "cuda")
+    found = settings.effective()
+    assert (found["device"].value, found["device"].origin) == ("cuda", "NSA_DEVICE")
+    assert found["max_tokens"].value == 9
+    _, out, _ = nsa("config", "list", "--json")
+    assert json.loads(out)["settings"]["device"] == {
+        "value": "cuda",
+        "origin": "NSA_DEVICE",
+        "scope": "environment",
+    }
+
+
+def test_settings_stand_in_for_flags(
+    nsa: Run, project: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path
+) -> None:
+    (project / ".nsa.toml").write_text(f"max_tokens = 3\nmodel = {json.dumps(str(tiny_model))}\n")
+
+    def tokens(*flags: str) -> int:
+        code, out, err = nsa("ask", str(text_file), "Who?", "--json", *flags, model=None)
+        assert code == 0, err
+        return int(json.loads(out)["stats"]["answer_tokens"])
+
+    assert tokens() == 3
+    monkeypatch.setenv("NSA_MAX_TOKENS", "4")
+    assert tokens() == 4
+    assert tokens("--max-tokens", "5") == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("modle = 'x'", "sets 'modle', which is no setting"),
+        ("max_tokens = 'many'", "sets max_tokens to 'many'"),
+        ("device = 'tpu'", "sets device to 'tpu'"),
+        ("temperature = true", "sets temperature to True"),
+        ("[ask]", "sets 'ask', which is no setting"),
+        ("= x", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_told(
+    nsa: Run, project: Path, text_file: Path, text: str, said: str
+) -> None:
+    (project / ".nsa.toml").write_text(text)
+    code, out, err = nsa("ask", str(text_file), "Who?", model=None)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert nsa("--version")[0] == 0
+    assert nsa("ask", "--help", model=None)[0] == 0
+    assert nsa("doctor")[0] == 1
+
+
+def test_set_keeps_comments_and_unset_removes(nsa: Run, project: Path) -> None:
+    path = project / ".nsa.toml"
+    path.write_text('# ours\nmodel = "a"  # for now\n')
+    assert nsa("config", "set", "--project", "max_tokens", "12")[0] == 0
+    assert path.read_text() == '# ours\nmodel = "a"  # for now\nmax_tokens = 12\n'
+    assert nsa("config", "get", "max_tokens") == (0, "12\n", "")
+    assert nsa("config", "unset", "--project", "max_tokens")[0] == 0
+    assert path.read_text() == '# ours\nmodel = "a"  # for now\n'
+    code, _, err = nsa("config", "unset", "--project", "max_tokens")
+    assert code == 1
+    assert "max_tokens is not set" in err
+    assert nsa("config", "get", "top")[0] == 1
+    assert nsa("config", "set", "tpo", "1")[0] == 2
+    assert nsa("config", "path", "--project") == (0, f"{path}\n", "")
+
+
+@given(st.sampled_from(sorted(KEYS)), st.one_of(st.text(), st.integers(), st.floats()))
+def test_any_value_is_checked(name: str, value: object) -> None:
+    try:
+        found = check(name, value, "here")
+    except UsageError as error:
+        assert str(error).startswith(f"here sets {name}")  # noqa: PT017
+    else:
+        assert type(found) is KEYS[name].kind

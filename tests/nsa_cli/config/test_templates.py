@@ -1,0 +1,159 @@
+"""Questions with a name, in the files that settings are in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsa_cli.config.files import PROJECT_FILE, user_file
+from nsa_cli.config.settings import effective
+from nsa_cli.config.templates import read_templates, template
+from nsa_models.errors import UsageError
+
+Run = Callable[..., tuple[int, str, str]]
+
+SOUND = """
+device = "cpu"
+
+[templates]
+parties = "Who are the parties?"
+
+[templates.risks]
+questions = ["Which risks of $what are named?", "Who bears them, at $$5?"]
+system = "Answer in $language."
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with its own file."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / PROJECT_FILE).write_text(SOUND)
+    monkeypatch.chdir(folder)
+    return folder / PROJECT_FILE
+
+
+def test_settings_and_templates_share_a_file(project: Path) -> None:
+    assert list(effective()) == ["device"]
+    found = read_templates()
+    assert list(found) == ["parties", "risks"]
+    assert found["parties"].questions == ("Who are the parties?",)
+    assert {each.origin for each in found.values()} == {str(project)}
+
+
+def test_values_are_filled_in() -> None:
+    project = Path(PROJECT_FILE)
+    assert not project.exists()
+    user_file().parent.mkdir(parents=True, exist_ok=True)
+    user_file().write_text(SOUND)
+    found = template("risks", ["what=fire", "language=German=x"])
+    assert found.questions == ("Which risks of fire are named?", "Who bears them, at $5?")
+    assert found.system == "Answer in German=x."
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "message", "hint"),
+    [
+        ("risk", [], "there is no template 'risk'", "did you mean risks?"),
+        ("risks", [], "the template risks needs language, what", "-p language=… -p what=…"),
+        ("parties", ["what=x"], "the template parties has no $what", "leave -p what out"),
+        ("risks", ["what"], "-p what gives no value", "say -p name=value"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_what_is_asked_wrongly(name: str, said: list[str], message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        template(name, said)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("templates = 3", "sets templates, which is a table"),
+        ("[templates]\na = 3", "the template a is no text"),
+        ("[templates]\na = ''", "the template a has no question"),
+        ("[templates.a]\nquestions = []", "the template a has no question"),
+        ("[templates.a]\nquestions = ['x', 3]", "the template a has no question"),
+        ("[templates.a]\nquestion = 'x'\nquestions = ['y']", "the template a has no question"),
+        ("[templates.a]\nquestion = 'x'\nsystem = 3", "has a system that is no text"),
+        ("[templates.a]\nquestion = 'x'\nsytem = 'y'", "has 'sytem', which means nothing"),
+    ],
+)
+def test_a_file_that_says_something_else(project: Path, written: str, told: str) -> None:
+    project.write_text(written)
+    for read in (read_templates, effective):
+        with pytest.raises(UsageError, match=told):
+            read()
+
+
+def test_a_dollar_sign_that_names_nothing(project: Path) -> None:
+    project.write_text("[templates]\ncost = 'What costs $5?'\n")
+    with pytest.raises(UsageError, match="names nothing"):
+        template("cost", [])
+
+
+@pytest.mark.usefixtures("project")
+def test_ask(nsa: Run, text_file: Path) -> None:
+    code, out, _ = nsa("ask", str(text_file), "-t", "parties", "--json")
+    assert code == 0
+    plain = json.loads(nsa("ask", str(text_file), "Who are the parties?", "--json")[1])
+    assert json.loads(out)["answer"] == plain["answer"]
+    more = ("-p", "what=fire", "-p", "language=Latin")
+    code, out, _ = nsa("ask", str(text_file), "-t", "risks", *more, "-a", "When?", "--json")
+    questions = [each["question"] for each in json.loads(out)["answers"]]
+    assert questions == ["When?", "Which risks of fire are named?", "Who bears them, at $5?"]
+    assert nsa("ask", str(text_file), "Who?", "-p", "what=x")[0] == 2
+    assert nsa("ask", str(text_file), "-t", "none")[0] == 2
+
+
+@pytest.mark.usefixtures("project")
+def test_whose_instructions_go_first(
+    nsa: Run, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def spied(*arguments: Any) -> None:
+        seen.append(arguments[2].system)
+        raise UsageError("seen", hint="")
+
+    monkeypatch.setattr("nsa_cli.answering.ask.ask", spied)
+    monkeypatch.setenv("NSA_SYSTEM", "Be brief.")
+    risks = ("-t", "risks", "-p", "what=fire", "-p", "language=Latin")
+    nsa("ask", str(text_file), "Who?")
+    nsa("ask", str(text_file), *risks)
+    nsa("ask", str(text_file), *risks, "--system", "Be long.")
+    nsa("ask", str(text_file), "-t", "parties")
+    assert seen == ["Be brief.", "Answer in Latin.", "Be long.", "Be brief."]
+
+
+@pytest.mark.usefixtures("project")
+def test_batch(nsa: Run, text_file: Path) -> None:
+    code, out, _ = nsa("batch", str(text_file), "-t", "parties")
+    assert code == 0
+    assert [json.loads(line)["question"] for line in out.splitlines()] == ["Who are the parties?"]
+
+
+@pytest.mark.usefixtures("project")
+def test_config(nsa: Run) -> None:
+    assert "templates.parties" in nsa("config", "list")[1]
+    assert nsa("config", "get", "templates.risks")[1].startswith(
+        "Which risks of $what are named?\n"
+    )
+    code, _, err = nsa("config", "set", "templates.new", "Is it new?", "--project")
+    assert code == 0
+    assert "templates.new is Is it new?" in err
+    assert template("new", []).questions == ("Is it new?",)
+    assert effective()["device"].value == "cpu"
+    assert nsa("config", "set", "templates.new", " ", "--project")[0] == 2
+    assert nsa("config", "unset", "templates.new", "--project")[0] == 0
+    assert list(read_templates()) == ["parties", "risks"]
+    assert nsa("config", "unset", "templates.new", "--project")[0] == 1
+    assert nsa("config", "get", "templates.new")[0] == 2
+    assert nsa("config", "set", "templates.mine", "Is it mine?")[0] == 0
+    assert template("mine", []).origin == str(user_file())

@@ -1,0 +1,115 @@
+"""Texts longer than the model's context: read in volumes, kept, looked over together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nsa_cli.context.prompt import OVERLAP_TOKENS, Prompter
+from nsa_cli.context.tokens import joined
+from nsa_cli.documents.text import read_text
+from nsa_cli.events import Progress
+from nsa_models.errors import DoesNotFitError
+from nsa_models.tokenization.tokenizer import Tokenizer
+
+
+@pytest.fixture
+def long_file(tmp_path: Path, prose: Any) -> Path:
+    """A text of about 9,000 tokens, where the model was trained for 4,096."""
+    path = tmp_path / "long.txt"
+    path.write_text(prose(500))
+    return path
+
+
+def test_volumes_cover_a_text_and_overlap(tiny_model: Path, prose: Any) -> None:
+    prompter = Prompter(Tokenizer.from_folder(tiny_model), None)
+    document = read_text(prose(120).encode(), "a.txt")
+    whole = prompter.whole(document)
+    head = len(whole.ids) - whole.document_tokens
+    volumes = prompter.volumes(whole, 1000)
+    assert all(len(volume.ids) <= 1000 for volume in volumes)
+    step = 1000 - head - OVERLAP_TOKENS
+    for number, volume in enumerate(volumes):
+        assert np.array_equal(volume.ids[:head], whole.ids[:head])
+        own = whole.ids[head + number * step :][: 1000 - head]
+        assert np.array_equal(volume.ids[head:], own)
+        assert volume.characters[head] == whole.characters[head + number * step]
+    assert volumes[-1].ids[-1] == whole.ids[-1]
+    text = joined(volumes, 64)
+    assert len(text.starts) == len(volumes) > 2
+    assert text.end == len(document.text)
+    for start, volume in zip(text.starts, volumes, strict=True):
+        assert start % 64 == 0
+        assert np.array_equal(text.ids[start : start + len(volume.ids)], volume.ids)
+        first = start + head
+        span = text.span(first, first + 50)
+        assert span == volume.span(head, head + 50)
+    assert text.document_tokens == (text.characters >= 0).sum()
+
+
+def test_a_text_that_fits_is_one_volume(tiny_model: Path) -> None:
+    prompter = Prompter(Tokenizer.from_folder(tiny_model), None)
+    document = read_text(b"It rained in March.", "a.txt")
+    [volume] = prompter.volumes(prompter.whole(document), 1000)
+    assert np.array_equal(volume.ids, prompter.whole(document).ids)
+    assert joined([volume], 64) is volume
+
+
+def test_a_long_text_is_read_in_volumes_and_kept(asker: Any, long_file: Path) -> None:
+    first = asker(long_file, "Who wrote report 17?")
+    assert first.stats.document_tokens > 2 * 4096
+    assert first.stats.reused_tokens == 0
+    assert len(asker.readings) == 3
+    steps = [each for each in asker.events if isinstance(each, Progress) and each.unit == "tokens"]
+    assert [each.done for each in steps] == sorted(each.done for each in steps)
+    assert {each.total for each in steps} == {first.stats.document_tokens}
+    assert steps[-1].done == first.stats.document_tokens
+    lines = long_file.read_text().splitlines()
+    assert first.citations
+    for citation in first.citations:
+        own = lines[citation.line_start - 1 : citation.line_end]
+        assert citation.quote == "\n".join(own)
+    again = asker(long_file, "Who wrote report 17?")
+    assert again.stats.reused_tokens == again.stats.document_tokens
+    assert (again.answer, again.citations) == (first.answer, first.citations)
+    assert asker(long_file, "Who?", store=False).stats.reused_tokens == 0
+
+
+def test_of_a_text_that_grew_only_the_last_volume_is_read(
+    asker: Any, long_file: Path, prose: Any
+) -> None:
+    before = asker(long_file).stats
+    with long_file.open("a") as file:
+        file.write(prose(20))
+    after = asker(long_file).stats
+    assert after.document_tokens > before.document_tokens
+    assert after.reused_tokens > before.document_tokens - 64 - 1
+
+
+def test_a_damaged_volume_is_read_anew(asker: Any, long_file: Path) -> None:
+    first = asker(long_file)
+    damaged = asker.readings[1] / "tensors.bin"
+    with damaged.open("r+b") as file:
+        file.seek(5000)
+        byte = file.read(1)
+        file.seek(5000)
+        file.write(bytes([byte[0] ^ 16]))
+    again = asker(long_file)
+    assert (again.answer, again.citations) == (first.answer, first.citations)
+    assert again.stats.reused_tokens < again.stats.document_tokens
+
+
+def test_room_for_less_than_a_volume_is_refused(asker: Any, long_file: Path) -> None:
+    with pytest.raises(DoesNotFitError, match="carries 4,096") as caught:
+        asker(long_file, max_tokens=3900)
+    assert "--max-tokens" in caught.value.hint
+
+
+def test_more_than_may_be_kept_is_refused(asker: Any, long_file: Path) -> None:
+    with pytest.raises(DoesNotFitError, match="room for the keys and values of") as caught:
+        asker(long_file, cache_limit_bytes=10**6)
+    assert "--cache-limit" in caught.value.hint
+    assert not asker.readings

@@ -1,0 +1,232 @@
+"""Quotes are verbatim, at the page and the lines that they name, and verified or not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nsa_cli.documents import Document
+from nsa_cli.documents.document import Piece
+from nsa_cli.results import Passage
+from nsa_cli.retrieval.citations import bears_out, cite
+from nsa_cli.retrieval.sentences import words
+
+
+def document(*pages: str) -> Document:
+    """A document of pages, the second one labelled `ii`; one page alone is a text file."""
+    pieces, text = [], ""
+    for number, page in enumerate(pages, 1):
+        start = len(text)
+        text += page
+        pieces.append(
+            Piece(
+                source="a.pdf",
+                page=number if len(pages) > 1 else None,
+                page_label="ii" if number == 2 else None,
+                start=start,
+                end=len(text),
+                first_line=1,
+            )
+        )
+        text += "\n\n"
+    return Document(name="a.pdf", text=text, pieces=tuple(pieces))
+
+
+def around(text: str, part: str, score: float = 1.0) -> Passage:
+    start = text.index(part)
+    return Passage(start=start, end=start + len(part), score=score)
+
+
+PAGES = (
+    "Harbour report\nIn March it rained. The keeper\nwas away.",
+    "Costs\nThe new pier cost 4,200 crowns\nand was paid by the guild. Nobody complained.",
+    "Annex\nThe pier is 80 ells long.",
+)
+
+
+def test_a_citation_names_page_lines_and_quote() -> None:
+    paper = document(*PAGES)
+    [citation] = cite(
+        paper, [around(paper.text, PAGES[1], 0.25)], "4,200 crowns", "What did the pier cost?"
+    )
+    assert citation.quote == "The new pier cost 4,200 crowns\nand was paid by the guild."
+    assert (citation.source, citation.page, citation.page_label) == ("a.pdf", 2, "ii")
+    assert (citation.line_start, citation.line_end) == (2, 3)
+    assert citation.verified
+    assert citation.score == 0.25
+
+
+def test_verified_ones_come_first_then_the_best() -> None:
+    paper = document(*PAGES)
+    passages = [
+        around(paper.text, PAGES[0], 0.5),
+        around(paper.text, PAGES[1], 0.2),
+        around(paper.text, PAGES[2], 0.3),
+    ]
+    cited = cite(paper, passages, "4,200 crowns", "What did the pier cost?")
+    assert [(c.page, c.verified) for c in cited] == [(2, True), (1, False), (3, False)]
+    cited = cite(paper, passages, "4,200 crowns", "What did the pier cost?", at_most=2)
+    assert [c.page for c in cited] == [2, 1]
+
+
+def test_a_quote_is_the_sentence_with_the_answer() -> None:
+    text = "First came rain. Then Ada Long built 17 boats. Then came snow."
+    paper = document(text)
+    [citation] = cite(paper, [around(paper.text, text)], "Ada Long", "Who built the boats?")
+    assert citation.quote == "Then Ada Long built 17 boats."
+
+
+def test_chinese_sentences_end_without_a_blank() -> None:
+    text = "港口很旧。灯塔建于一八九二年。没有人抱怨。"
+    paper = document(text)
+    [citation] = cite(paper, [around(paper.text, "灯塔建于一八九二年。")], "一八九二年", "何时？")
+    assert citation.quote == "灯塔建于一八九二年。"
+    [whole] = cite(paper, [around(paper.text, text)], "港口很旧", "如何？")
+    assert whole.quote == "港口很旧。"
+
+
+def test_a_very_long_line_is_cut_at_a_blank() -> None:
+    text = " ".join(f"item{number}" for number in range(200))
+    paper = document(text)
+    [citation] = cite(paper, [around(paper.text, text)], "item150", "Which item?")
+    assert "item150" in citation.quote.split()
+    assert len(citation.quote) <= 240
+    assert set(citation.quote.split()) <= set(text.split())  # no word is cut
+
+
+def test_a_line_without_blanks_is_cut_all_the_same() -> None:
+    text = "x" * 1000
+    paper = document(text)
+    [citation] = cite(paper, [around(paper.text, text)], "anything", "what?")
+    assert citation.quote == "x" * 240
+
+
+def test_a_heading_is_no_part_of_the_next_lines_sentence() -> None:
+    text = "Opening hours\nThe museum opens at nine."
+    paper = document(text)
+    [citation] = cite(paper, [around(paper.text, text)], "nine", "When does it open?")
+    assert citation.quote == "The museum opens at nine."
+    assert citation.line_start == citation.line_end == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "line", "after"),
+    [
+        (
+            "2026-03-02 16:26:03 WARN worker-1 retrying upload, attempt 3 of 3",
+            "2026-03-02 16:27:11 ERROR worker-5 exited: signal 9, memory limit exceeded",
+            "2026-03-02 16:28:03 WARN worker-1 retrying upload, attempt 1 of 3",
+        ),
+        (
+            "Mar  2 16:26:03 host sshd[17]: Accepted publickey for root from 10.0.0.1 port 52",
+            "Mar  2 16:27:11 host kernel: worker-5 exited: signal 9, memory limit exceeded",
+            "Mar  2 16:28:03 host sshd[18]: Accepted publickey for root from 10.0.0.1 port 53",
+        ),
+        (
+            '{"time": "2026-03-02T16:26:03Z", "message": "retrying upload, attempt 3 of 3"}',
+            '{"time": "2026-03-02T16:27:11Z", "message": "worker-5 exited: signal 9"}',
+            '{"time": "2026-03-02T16:28:03Z", "message": "retrying upload, attempt 1 of 3"}',
+        ),
+        (
+            "[Mon Mar 02 16:26:03.5] [error] client denied by server configuration, again",
+            "[Mon Mar 02 16:27:11.5] [error] worker-5 exited: signal 9, memory limit exceeded",
+            "[Mon Mar 02 16:28:03.5] [error] client denied by server configuration, again",
+        ),
+    ],
+)
+def test_a_line_of_a_log_is_quoted_by_itself(before: str, line: str, after: str) -> None:
+    log = document(f"{before}\n{line}\n{after}\n")
+    [citation] = cite(log, [around(log.text, log.text)], "signal 9", "Why did worker-5 exit?")
+    assert citation.quote == line
+    assert citation.line_start == citation.line_end == 2
+
+
+def test_a_date_inside_prose_begins_no_line_of_a_log() -> None:
+    text = "The second volume of his letters to the keepers appeared on the\n12th of May, sold out."
+    paper = document(text)
+    [citation] = cite(paper, [around(paper.text, paper.text)], "12th of May", "When?")
+    assert (citation.line_start, citation.line_end) == (1, 2)
+
+
+def test_a_blank_passage_is_not_cited() -> None:
+    paper = document("word \n \n word")
+    assert cite(paper, [Passage(start=4, end=8, score=1.0)], "word", "what?") == ()
+
+
+TEXTS = st.lists(
+    st.sampled_from(
+        ["a", "Bee", "sea 12", "。", "世界", ". ", "! ", "\n", "\n\n", "- x", "\t", "z" * 300, "Ü,"]
+    ),
+    min_size=1,
+    max_size=40,
+).map("".join)
+
+
+@given(first=TEXTS, second=TEXTS, cuts=st.tuples(st.integers(0, 500), st.integers(0, 500)))
+@example(first="a", second="b", cuts=(0, 500))
+@settings(max_examples=150, deadline=None)
+def test_quotes_are_verbatim_where_they_say(first: str, second: str, cuts: tuple[int, int]) -> None:
+    paper = document(first, second)
+    start, end = sorted(min(cut, len(paper.text)) for cut in cuts)
+    passage = Passage(start=start, end=end, score=1.0)
+    cited = cite(paper, [passage], "Bee 12 世界", "sea?")
+    assert bool(cited) == bool(paper.text[start:end].strip())
+    for citation in cited:
+        assert citation.quote == citation.quote.strip() != ""
+        assert len(citation.quote) <= 240 or "\n" not in citation.quote
+        assert citation.quote in paper.text[start:end]
+        page = (first, second)[(citation.page or 0) - 1]
+        lines = page.split("\n")[citation.line_start - 1 : citation.line_end]
+        shown = "\n".join(lines)
+        assert citation.quote in shown or any(
+            part and part in shown for part in citation.quote.split("\n")
+        )
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "passage"),
+    [
+        ("March 19, 2015", "When was it published?", "Published March 19, 2015 by LF"),
+        ("Christopher Yeoh", "Who?", "dedicated to the memory of CHRISTOPHER YEOH."),
+        ("It is kept in /etc/opt.", "Where is it kept?", "configuration lies in /etc/opt"),
+        ("Logs are located in `/var/log`.", "Where are logs?", "/var/log : Log files"),
+        ("The pier cost 4,200 crowns", "What did the pier cost?", "cost: 4,200 crowns in all"),
+        ("blue, green or red paint", "Which?", "paint that is green or red"),  # two thirds
+        ("the keeper", "Did the keeper come?", "the keeper was away"),  # adds nothing
+        ("灯塔建于", "何时？", "灯塔建于一八九二年"),
+    ],
+)
+def test_borne_out(answer: str, question: str, passage: str) -> None:
+    assert bears_out(answer, question, passage)
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "passage"),
+    [
+        ("March 18, 2015", "When was it published?", "Published March 19, 2015 by LF"),
+        ("4,300 crowns", "What did it cost?", "it cost 4,200 crowns"),
+        ("It is located in /var/log.", "Where are logs?", "the name is located in /var/lib"),
+        ("42 crowns", "What did it cost?", "it cost 420 crowns"),
+        ("Anna Moor", "Who?", "dedicated to Christopher Yeoh"),
+        ("blue, green or red paint", "Which?", "paint that is red"),
+        ("the keeper", "Did the keeper come?", "nobody was there"),
+        ("", "Who?", "anything"),
+        ("yes", "Is it so?", "yes it is"),  # nothing that could be found
+    ],
+)
+def test_not_borne_out(answer: str, question: str, passage: str) -> None:
+    assert not bears_out(answer, question, passage)
+
+
+def test_a_figure_inside_a_longer_figure_is_another_figure() -> None:
+    assert not bears_out("2015 crowns", "What did it cost?", "it cost 12015 crowns")
+
+
+def test_words_are_folded_and_common_ones_left_out() -> None:
+    assert words("The Keeper's /usr/lib, ~3.5. and STRASSE straße") == {
+        "keeper's",
+        "/usr/lib",
+        "~3.5",
+        "strasse",
+    }

@@ -1,0 +1,147 @@
+"""What a request says, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nsa_cli.serve.jobs import MOST_TOKENS
+from nsa_cli.serve.requests import (
+    LONG,
+    RequestError,
+    documents_of,
+    only_documents,
+    parse_json,
+    wanted,
+)
+
+TEXT = "The harbour was closed.\n\n" + "A line of the log.\n" * (LONG // 15)
+
+
+def read(*messages: tuple[str, Any], **more: Any) -> Any:
+    said = [{"role": role, "content": content} for role, content in messages]
+    return wanted({"messages": said, **more}, model="small", max_tokens=256)
+
+
+def texts(found: Any) -> list[str]:
+    return [source.data.decode() for source in found.texts]
+
+
+def test_a_plain_question() -> None:
+    found = read(("user", " Who wrote it? "), documents=["a.pdf", "b/c.txt", "a.pdf"])
+    assert found.asked.question == "Who wrote it?"
+    assert found.documents == ("a.pdf", "b/c.txt")
+    assert (found.stream, found.usage, found.progress, found.texts) == (False, False, False, ())
+    assert (found.asked.max_tokens, found.asked.temperature, found.asked.seed) == (256, 0.0, None)
+
+
+def test_how_to_answer() -> None:
+    found = read(
+        ("user", "Who?"),
+        model="small",
+        max_completion_tokens=7,
+        temperature=0.5,
+        seed=3,
+        stream=True,
+        stream_options={"include_usage": True, "include_progress": True},
+        user="somebody",
+        n=1,
+        top_p=1.0,
+        stop=None,
+        response_format={"type": "text"},
+    )
+    assert (found.asked.max_tokens, found.asked.temperature, found.asked.seed) == (7, 0.5, 3)
+    assert (found.stream, found.usage, found.progress) == (True, True, True)
+    assert read(("user", "Who?"), max_tokens=10**6).asked.max_tokens == MOST_TOKENS
+
+
+def test_a_conversation() -> None:
+    found = read(
+        ("system", "Be brief."),
+        ("user", "Who wrote it?"),
+        ("assistant", "The worker."),
+        ("developer", "Answer in Latin."),
+        ("user", "never answered"),
+        ("user", [{"type": "text", "text": "And"}, {"type": "text", "text": "when?"}]),
+    )
+    assert found.asked.turns == (("Who wrote it?", "The worker."),)
+    assert found.asked.instructions == "Be brief.\nAnswer in Latin."
+    assert found.asked.question == "And\n\nwhen?"
+
+
+@pytest.mark.parametrize(
+    ("messages", "question"),
+    [
+        ([("system", TEXT), ("user", "Who?")], "Who?"),
+        ([("user", TEXT), ("user", "Who?")], "Who?"),
+        ([("user", TEXT + "\n\nWho?")], "Who?"),
+        ([("user", "Who?\n\n" + TEXT)], "Who?"),
+        ([("user", TEXT + "\n\nTell who it was.\n")], "Tell who it was."),
+    ],
+)
+def test_a_long_message_is_a_document(messages: list[tuple[str, str]], question: str) -> None:
+    found = read(*messages)
+    assert found.asked.question == question
+    assert [text.strip() for text in texts(found)] == [TEXT.strip()]
+    assert found.asked.instructions == ""
+
+
+def test_the_document_of_a_conversation_stays_the_same() -> None:
+    first = read(("user", TEXT + "\n\nWho?"))
+    later = read(("user", TEXT + "\n\nWho?"), ("assistant", "A worker."), ("user", "And when?"))
+    assert later.texts == first.texts
+    assert later.asked.turns == (("Who?", "A worker."),)
+    two = read(("user", TEXT), ("user", TEXT + "more\n\n"), ("user", "Who?"))
+    assert [source.name for source in two.texts] == ["message 1", "message 2"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": "Who?"}, "messages"),
+        ({"messages": [{"role": "user", "content": "  "}]}, "messages"),
+        ({"messages": [{"role": "assistant", "content": "Who?"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": "word " * LONG}]}, "messages"),
+        ({"messages": ["Who?"]}, "messages[0]"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0]"),
+        ({"model": "gpt-5"}, "model"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"temperature": 3}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"seed": 1.5}, "seed"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"n": 2}, "n"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"top_p": 0.5}, "top_p"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"stop": ["\n"]}, "stop"),
+        ({"best_of": 3}, "best_of"),
+        ({"documents": [1]}, "documents"),
+        ({"documents": [""]}, "documents"),
+        ({"documents": {"a": 1}}, "documents"),
+        ({"documents": [str(number) for number in range(101)]}, "documents"),
+    ],
+)
+def test_what_is_refused(body: dict[str, Any], param: str) -> None:
+    sound = {"messages": [{"role": "user", "content": "Who?"}]}
+    with pytest.raises(RequestError) as caught:
+        wanted({**sound, **body}, model="small", max_tokens=256)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b"\xff", b'{"a":', b"[" * 100_000])
+def test_no_json_object(body: bytes) -> None:
+    with pytest.raises(RequestError):
+        parse_json(body)
+
+
+def test_documents_alone() -> None:
+    assert only_documents({"documents": "a.pdf"}) == documents_of({"documents": ["a.pdf"]})
+    for body in ({}, {"documents": []}, {"documents": ["a"], "messages": []}):
+        with pytest.raises(RequestError):
+            only_documents(body)

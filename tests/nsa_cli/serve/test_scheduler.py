@@ -1,0 +1,295 @@
+"""The model's thread: readings are shared, stopped when nobody waits, and not waited for."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nsa_cli.kv_store.prefill
+from nsa_cli.answering.chat import ROOM
+from nsa_cli.config.options import Options
+from nsa_cli.context.tokens import ANSWER_ROOM
+from nsa_cli.documents.sources import Source
+from nsa_cli.events import AnswerText, Event, Finished, Progress
+from nsa_cli.serve import jobs
+from nsa_cli.serve import scheduler as working
+from nsa_cli.serve.documents import Opened
+from nsa_cli.serve.jobs import MOST_TOKENS, Asked, Failed, Job, ReadThrough
+from nsa_cli.serve.scheduler import Worker
+
+LAST = (Finished, ReadThrough, Failed)
+
+
+class Client:
+    """Somebody who waits, and keeps what comes."""
+
+    def __init__(self, text: str, question: str | None = "Who wrote it?", **asked: Any) -> None:
+        self.events: queue.Queue[Event] = queue.Queue()
+        self.seen: list[Event] = []
+        self.job = Job(
+            sources=[Source(name="log.txt", data=text.encode(), named=True)],
+            name="log.txt",
+            asked=Asked(question=question, **{"max_tokens": 6, **asked}),
+            deliver=self.events.put,
+        )
+
+    def last(self) -> Event:
+        """The last event; those before it are kept in `seen`."""
+        while not isinstance(found := self.events.get(timeout=120), LAST):
+            self.seen.append(found)
+        return found
+
+    def finished(self) -> Finished:
+        """The answer."""
+        last = self.last()
+        assert isinstance(last, Finished), last
+        return last
+
+
+@pytest.fixture
+def worker(tiny_model: Path) -> Iterator[Worker]:
+    """A worker with the tiny model, not started yet."""
+    options = Options(model=str(tiny_model), max_tokens=6, cache_limit_bytes=10**8)
+    found = Worker(options, [].append, Opened())
+    yield found
+    found.close()
+    found.join(60)
+
+
+@pytest.fixture
+def segments(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Length and tokens done, for each segment of a text that is read; and what to do between."""
+    read: list[tuple[int, int]] = []
+    real = nsa_cli.kv_store.prefill.prefill
+
+    def spied(model: Any, ids: Any, cache: Any, **more: Any) -> Iterator[int]:
+        for done in real(model, ids, cache, **more):
+            read.append((len(ids), done))
+            yield done
+
+    monkeypatch.setattr(nsa_cli.kv_store.prefill, "prefill", spied)
+    return read
+
+
+def at_segment(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Do something after the first segment of the first text that is read."""
+    real = nsa_cli.kv_store.prefill.prefill
+    acts = [act]
+
+    def spied(*arguments: Any, **more: Any) -> Iterator[int]:
+        for done in real(*arguments, **more):
+            while acts:
+                acts.pop()()
+            yield done
+
+    monkeypatch.setattr(nsa_cli.kv_store.prefill, "prefill", spied)
+
+
+def test_the_answer_is_that_of_ask(worker: Worker, asker: Any, tmp_path: Path, prose: Any) -> None:
+    (tmp_path / "log.txt").write_text(prose(150))
+    client = Client(prose(150))
+    worker.submit(client.job)
+    worker.start()
+    found = client.finished()
+    said = "".join(event.text for event in client.seen if isinstance(event, AnswerText))
+    assert said.rstrip() == found.answer
+    told = asker(tmp_path / "log.txt", "Who wrote it?", store=False)
+    assert found.answer == told.answer
+    assert [c.quote for c in found.citations] == [c.quote for c in told.citations]
+    assert {c.source for c in found.citations} == {"log.txt"}
+    assert found.stats.question_tokens == told.stats.question_tokens
+
+
+def _again(worker: Worker, text: str) -> Client:
+    client = Client(text)
+    worker.submit(client.job)
+    return client
+
+
+def test_an_unread_text_is_read_once_for_all(
+    worker: Worker, segments: list[tuple[int, int]], prose: Any
+) -> None:
+    clients = [Client(prose(150), f"Who wrote report {number}?") for number in range(4)]
+    for client in clients:
+        worker.submit(client.job)
+    worker.start()
+    answers = [client.finished() for client in clients]
+    length = answers[0].stats.document_tokens
+    assert segments == [(length, 1024), (length, 2048), (length, length)]
+    progress = [[e for e in client.seen if isinstance(e, Progress)] for client in clients]
+    assert progress[0]
+    assert all(each == progress[0] for each in progress)  # all saw how it went
+
+
+def test_a_reading_that_nobody_waits_for_is_stopped_and_gone_on_with(
+    worker: Worker,
+    segments: list[tuple[int, int]],
+    prose: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leaving = Client(prose(150))
+    at_segment(monkeypatch, leaving.job.stop)
+    worker.submit(leaving.job)
+    other = Client("A short text about a harbour.\n")
+    worker.submit(other.job)
+    worker.start()
+    other.finished()
+    assert [done for length, done in segments if length > 1024] == [1024]
+    assert not any(isinstance(event, LAST) for event in leaving.seen)
+    back = Client(prose(150))
+    worker.submit(back.job)
+    assert back.finished().stats.reused_tokens == 1024
+    assert [done for length, done in segments if length > 1024][:2] == [1024, 2048]
+
+
+def test_a_reading_goes_on_while_another_waits_for_it(
+    worker: Worker,
+    segments: list[tuple[int, int]],
+    prose: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leaving, staying = Client(prose(150)), Client(prose(150), "And when?")
+    at_segment(monkeypatch, leaving.job.stop)
+    for client in (leaving, staying):
+        worker.submit(client.job)
+    worker.start()
+    length = staying.finished().stats.document_tokens
+    assert segments == [(length, 1024), (length, 2048), (length, length)]
+    assert leaving.events.qsize() == 1  # how it began; nothing after it had left
+
+
+def test_a_text_that_was_read_does_not_wait_for_another(
+    worker: Worker, prose: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    known = Client(prose(60, seed=1))
+    worker.submit(known.job)
+    worker.start()
+    known.finished()
+    quick, long = Client(prose(60, seed=1), "And when?"), Client(prose(150))
+    for name, client in (("quick", quick), ("long", long)):
+
+        def deliver(event: Event, name: str = name, put: Any = client.job.deliver) -> None:
+            if isinstance(event, LAST):
+                order.append(name)
+            put(event)
+
+        client.job.deliver = deliver
+    at_segment(monkeypatch, lambda: worker.submit(quick.job))
+    worker.submit(long.job)
+    slow, fast = long.finished(), quick.finished()
+    assert order == ["quick", "long"]
+    assert fast.stats.document_tokens < slow.stats.document_tokens
+    alone = Client(prose(150), "Who wrote it?", instructions="Be brief.")
+    worker.submit(alone.job)
+    assert alone.finished().stats.reused_tokens == slow.stats.document_tokens
+
+
+def test_questions_about_the_open_text_come_first_but_not_for_ever(
+    worker: Worker, prose: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working, "_MOST_IN_A_ROW", 3)
+    order: list[str] = []
+    clients = []
+    for name in "abaaaab":
+        client = Client(prose(3, seed=ord(name)), f"Who wrote report {len(clients)}?")
+
+        def deliver(event: Event, name: str = name, put: Any = client.job.deliver) -> None:
+            if isinstance(event, LAST):
+                order.append(name)
+            put(event)
+
+        client.job.deliver = deliver
+        clients.append(client)
+        worker.submit(client.job)
+    worker.start()
+    for client in clients:
+        client.finished()
+    # Three, one while the other is read, both about the other, and the rest.
+    assert "".join(order) == "aaaabba"
+
+
+def test_failures_end_nothing_else(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ("a word " * 200_000, "A text.\n", "Another text.\n")
+    long, broken, sound = (Client(text) for text in texts)
+    real = working.Worker._open
+
+    def opened(self: Worker, job: Job) -> Any:
+        if job is broken.job:
+            raise ZeroDivisionError("by zero")
+        return real(self, job)
+
+    monkeypatch.setattr(working.Worker, "_open", opened)
+    for client in (long, broken, sound):
+        worker.submit(client.job)
+    worker.start()
+    failed = long.last()
+    assert isinstance(failed, Failed)
+    assert failed.error.code == "does_not_fit"
+    failed = broken.last()
+    assert isinstance(failed, Failed)
+    assert (failed.error.code, failed.error.message) == ("internal", "ZeroDivisionError: by zero")
+    sound.finished()
+
+
+def test_each_answers_as_it_was_asked(worker: Worker, prose: Any) -> None:
+    text = prose(60)
+    few, warm, again = (
+        Client(text, max_tokens=2),
+        Client(text, temperature=1.0, seed=5, max_tokens=12),
+        Client(text, temperature=1.0, seed=5, max_tokens=12),
+    )
+    heeding = Client(text, instructions="Answer in Latin.")
+    taking_up = Client(text, turns=(("Who wrote it?", "The worker."),))
+    for client in (few, warm, again, heeding, taking_up):
+        worker.submit(client.job)
+    worker.start()
+    assert few.finished().stats.answer_tokens <= 2
+    assert warm.finished().answer == again.finished().answer
+    plain = few.seen and _again(worker, text).finished().stats.question_tokens
+    assert heeding.finished().stats.question_tokens > plain
+    assert taking_up.finished().stats.question_tokens > plain
+
+
+def test_reading_alone(worker: Worker, prose: Any) -> None:
+    worker.start()
+    found = []
+    for _ in range(2):
+        client = Client(prose(60), None)
+        worker.submit(client.job)
+        found.append(client.last())
+    assert all(isinstance(each, ReadThrough) for each in found)
+    answered = _again(worker, prose(60)).finished()
+    assert {each.document_tokens for each in found} == {answered.stats.document_tokens}
+    assert answered.stats.answer_tokens > 0
+
+
+def test_too_many_are_refused(worker: Worker) -> None:
+    clients = [Client("A text.\n") for _ in range(working.MOST_WAITING)]
+    for client in clients:
+        worker.submit(client.job)
+    with pytest.raises(jobs.BusyError):
+        worker.submit(Client("A text.\n").job)
+    clients[3].job.stop()  # who has left takes up no room
+    worker.submit(Client("A text.\n").job)
+
+
+def test_closing_tells_all_who_wait(worker: Worker) -> None:
+    clients = [Client("A text.\n") for _ in range(3)]
+    for client in clients:
+        worker.submit(client.job)
+    worker.close()
+    for client in clients:
+        failed = client.last()
+        assert isinstance(failed, Failed)
+        assert failed.error.code == "closing"
+    with pytest.raises(jobs.ClosingError):
+        worker.submit(Client("A text.\n").job)
+
+
+def test_the_longest_answer_fits_behind_a_kept_reading() -> None:
+    assert ROOM + MOST_TOKENS == ANSWER_ROOM

@@ -1,0 +1,16 @@
+"""Peak memory, in bytes."""
+
+from __future__ import annotations
+
+import torch
+
+from nsa_cli.system import peak_memory_bytes
+
+
+def test_the_peak_rises_with_what_is_used() -> None:
+    before = peak_memory_bytes()
+    filled = torch.ones(before // 4 + 50_000_000)  # more bytes than the process has ever held
+    after = peak_memory_bytes()
+    assert filled.nbytes <= after < before + 2 * filled.nbytes
+    del filled
+    assert peak_memory_bytes() >= after

@@ -1,0 +1,145 @@
+"""Examples become lessons whose places are those of the words."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nsa_cli.context.prompt import Prompter
+from nsa_cli.training.examples import blocks_of, close_questions, lesson_of, lessons, load_material
+from nsa_models.errors import UnreadableError, UsageError
+from nsa_models.tasks import Example
+from nsa_models.tokenization.tokenizer import Tokenizer
+from nsa_models.training.lessons import Lesson
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> Tokenizer:
+    return Tokenizer.from_folder(tiny_model)
+
+
+def said(tokenizer: Tokenizer, lesson: Lesson, span: tuple[int, int]) -> str:
+    ids = lesson.ids[slice(*span)].tolist()
+    return b"".join(tokenizer.decode_bytes(one) for one in ids).decode()
+
+
+def examples() -> list[Example]:
+    context = "The harbour was built in 1871. " * 9 + "Its engineer was Ada. " + "It rains. " * 9
+    at = context.index("Its engineer")
+    year = (context.index("1871"), context.index("1871") + 4)
+    return [
+        Example(context=context, question="When was it built?", answers=("1871", "in 1871"),
+                evidence=(year,), task="questions"),
+        Example(context=context, question="Who was the engineer?", answers=("Ada",),
+                evidence=((at, at + 21),), task="questions"),
+    ]  # fmt: skip
+
+
+def test_places_are_those_of_the_words(tokenizer: Tokenizer) -> None:
+    prompter = Prompter(tokenizer, None)
+    lesson = lesson_of(prompter, examples(), SIZE)
+    text = prompter.plain(examples()[0].context)
+    first, last = lesson.asked
+    assert said(tokenizer, lesson, lesson.document) == examples()[0].context
+    assert said(tokenizer, lesson, first.question) == "When was it built?"
+    assert said(tokenizer, lesson, first.answer).startswith(" in 1871\n")
+    assert said(tokenizer, lesson, last.question) == " Who was the engineer?"
+    assert said(tokenizer, lesson, last.answer) == "Ada<|im_end|>"
+    assert lesson.ids[-1] in tokenizer.stop_ids
+    inside = said(tokenizer, lesson, (last.evidence[0] * SIZE, last.evidence[-1] * SIZE + SIZE))
+    assert "Its engineer was Ada." in inside
+    assert blocks_of(text, [], SIZE) == ()
+
+
+def test_one_question_is_asked_as_it_will_be(tokenizer: Tokenizer) -> None:
+    prompter = Prompter(tokenizer, None)
+    one = examples()[1]
+    lesson = lesson_of(prompter, [one], SIZE)
+    asked = np.concatenate([prompter.plain(one.context).ids, prompter.question(one.question).ids])
+    assert np.array_equal(lesson.ids[: len(asked)], asked)
+    answer = lesson.asked[0].answer
+    assert answer[0] == len(asked)
+    instruction = prompter.question(one.question).instruction
+    assert lesson.instruction == (lesson.document[1], lesson.document[1] + instruction)
+
+
+def test_every_kind_of_lesson_comes_and_none_of_what_is_held_out(
+    tokenizer: Tokenizer, lesson_data: tuple[Path, Path]
+) -> None:
+    questions, texts = lesson_data
+    material = load_material(questions, [texts])
+    titles = {article.title for article in material.articles}
+    assert 0 < len(titles) < 20
+    prompter = Prompter(tokenizer, None)
+    steps = list(itertools.islice(lessons(prompter, material, [600], SIZE, 3), 80))
+    assert all((len(step) > 1) == (step[0].task == "close") for step in steps)
+    made = [lesson for step in steps for lesson in step]
+    kinds = {lesson.task for lesson in made}
+    assert {"questions", "close", "similar", "reading", "variables"} <= kinds
+    for lesson in made:
+        assert 0 < lesson.document[0] < lesson.document[1] <= len(lesson.ids)
+        for asked in lesson.asked:
+            assert asked.question[1] <= asked.answer[0] < asked.answer[1] <= len(lesson.ids)
+            assert all(block * SIZE < lesson.document[1] for block in asked.evidence)
+        assert bool(lesson.asked) == (lesson.task != "reading")
+    again = [each for step in itertools.islice(lessons(prompter, material, [600], SIZE, 3), 3)
+             for each in step]  # fmt: skip
+    assert all(np.array_equal(a.ids, b.ids) for a, b in zip(made, again, strict=False))
+    long = itertools.islice(lessons(prompter, material, [600], SIZE, 3, short=False), 40)
+    assert {len(step) for step in long} == {1}
+
+
+def test_processes_have_lessons_of_their_own_of_one_kind(
+    tokenizer: Tokenizer, lesson_data: tuple[Path, Path]
+) -> None:
+    material, prompter = load_material(lesson_data[0], [lesson_data[1]]), Prompter(tokenizer, None)
+    one, other = (
+        list(itertools.islice(lessons(prompter, material, [300, 900], SIZE, 3, process=n), 20))
+        for n in (0, 1)
+    )
+    for mine, theirs in zip(one, other, strict=True):
+        assert (len(mine), mine[0].task) == (len(theirs), theirs[0].task)
+    taken = {each.ids.tobytes() for step in one for each in step}
+    same = [each for step in other for each in step if each.ids.tobytes() in taken]
+    assert len(same) < len(taken) / 4, "a small data set repeats some short ones"
+
+
+def test_close_questions_bring_their_paragraph(lesson_data: tuple[Path, Path]) -> None:
+    material = load_material(lesson_data[0], [])
+    several = set()
+    for seed in range(12):
+        examples = close_questions(material.articles, seed)
+        assert 1 <= len(examples) <= 6
+        for example in examples:
+            assert example.context == examples[0].context
+            start, stop = example.evidence[0]
+            assert example.answers[0] in example.context[start:stop]
+        several.add("\n...\n" in examples[0].context)
+    assert several == {True, False}
+
+
+def test_prose_is_in_nfc(lesson_data: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / "prose.jsonl"
+    path.write_text(json.dumps({"text": "The cafe\u0301 was full. " * 20}))
+    [_, (paragraph, *_)] = load_material(lesson_data[0], [path]).prose
+    assert paragraph.startswith("The caf\u00e9 was")
+
+
+def test_questions_that_are_all_alike_are_told_of(tmp_path: Path) -> None:
+    asked = [{"text": "A.", "questions": [{"question": "Why?", "answers": ["A"]}]}]
+    rows = [json.dumps({"title": f"T{n}", "paragraphs": asked}) for n in range(20)]
+    path = tmp_path / "questions.jsonl"
+    path.write_text("\n".join(rows))
+    with pytest.raises(UsageError, match="no question to learn from"):
+        load_material(path, [])
+
+
+def test_a_missing_file_is_told_of(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError, match="does not exist"):
+        load_material(tmp_path / "none.jsonl", [])

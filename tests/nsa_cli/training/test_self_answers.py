@@ -1,0 +1,109 @@
+"""A base's own answers are kept where they are right, and learned from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from nsa_cli.context.prompt import Prompter
+from nsa_cli.training import self_answers
+from nsa_cli.training.examples import close_questions
+from nsa_cli.training.self_answers import answer_themselves, with_their_own
+from nsa_models.tasks import read_articles
+from nsa_models.tokenization.tokenizer import Tokenizer
+
+CPU = torch.device("cpu")
+
+
+def test_padding_changes_no_answer(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = Tokenizer.from_folder(tiny_model)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    prompter = Prompter(tokenizer, None)
+    prompts = [prompter.question(f"What is {'very ' * n}good?").ids for n in (0, 3, 9)]
+    free = [own_continuation(model, prompt, 6) for prompt in prompts]
+    stops = frozenset({free[0][4], free[2][2]})
+    ends = [next((n for n, token in enumerate(each) if token in stops), None) for each in free]
+    monkeypatch.setattr(self_answers, "MOST_TOKENS", 6)
+    tokenizer.stop_ids = stops
+    said = self_answers._generate(model, tokenizer, prompts)
+    wanted = [
+        None if end is None else tokenizer.decode(each[:end]).strip() or None
+        for each, end in zip(free, ends, strict=True)
+    ]
+    assert said == wanted
+    assert any(answer is not None for answer in said)
+
+
+def own_continuation(model: Any, prompt: Sequence[int], tokens: int) -> list[int]:
+    """Greedy, one token at a time and without padding."""
+    ids = [int(each) for each in prompt]
+    with torch.inference_mode():
+        for _ in range(tokens):
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+def test_right_answers_are_kept_and_the_rest_asked_again(
+    tiny_model: Path,
+    lesson_data: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    articles, path = read_articles(lesson_data[0])[:4], tmp_path / "answers.jsonl"
+    tokenizer = Tokenizer.from_folder(tiny_model)
+    rounds: list[int] = []
+
+    def generate(_: Any, __: Any, prompts: Sequence[np.ndarray]) -> list[str | None]:
+        rounds.append(len(prompts))
+        return [reply(tokenizer.decode(prompt.tolist())) for prompt in prompts]
+
+    def reply(prompt: str) -> str | None:
+        number = prompt.split("mayor is number ")[1].split(".")[0]
+        town = prompt.split("of town ")[1].split(" ")[0]
+        if town == "2":
+            told = f"(The right answer is: {number}." in prompt
+            return f"It is {number}." if told else "I do not know."
+        return f"The mayor is number {number}." if town == "1" else None
+
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(self_answers, "_generate", generate)
+    monkeypatch.setattr(self_answers, "_TOGETHER", {"cpu": 100})
+    answer_themselves(
+        tiny_model, articles, path, 60.0, CPU, lambda asked, right: told.append((asked, right))
+    )
+    assert told == [(20, 5), (15, 5)]
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {row["article"] for row in rows} == {"Town 1", "Town 2"}
+
+    learned = with_their_own(articles, path)
+    targets = {
+        example.question: example.target
+        for seed in range(60)
+        for example in close_questions(learned, seed)
+    }
+    assert targets == {
+        **{f"Who is {p} of 1?": f"The mayor is number {p}." for p in range(1, 6)},
+        **{f"Who is {p} of 2?": f"It is {2 * p}." for p in range(1, 6)},
+    }
+
+    path.write_text(path.read_text() + '{"article": "Town 3", "para')  # cut off
+    assert with_their_own(articles, path) == learned
+    rounds.clear()
+    monkeypatch.setattr(self_answers, "_TOGETHER", {"cpu": 6})
+    answer_themselves(tiny_model, articles, path, 0.0, CPU, lambda *_: None)
+    assert rounds == [6], "one batch of those without an answer, then the time is over"
+    assert with_their_own(articles, path) == learned, "what is cut off stays on a line of its own"
+
+
+def test_without_kept_answers_articles_stay_as_they_are(
+    lesson_data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    articles = read_articles(lesson_data[0])
+    assert with_their_own(articles, tmp_path / "none.jsonl") == articles
