@@ -212,7 +212,7 @@ def _best_blocks_kernel(
     KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     INIT: tl.constexpr, LOCAL: tl.constexpr,
     WINDOW_BLOCKS: tl.constexpr, RECENT: tl.constexpr,
-    CLASSES: tl.constexpr, MEMBERS: tl.constexpr, PACKED: tl.constexpr,
+    CLASSES: tl.constexpr, PART: tl.constexpr, STEP: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
     SPILLS: tl.constexpr = KEY_BLOCK > KEY_STRIDE
     PER_BLOCK: tl.constexpr = SELECT_BLOCK // KEY_STRIDE
@@ -234,30 +234,34 @@ def _best_blocks_kernel(
     at = b * stride_ib + g * stride_ig + tl.program_id(0).to(tl.int64) * stride_iu
     own_ptr += at
     spill_ptr += at
-    # The best of each residue class is kept at hand. Once it is taken, its class alone is looked
-    # through again, for the best of those that rank below it.
-    residue = tl.arange(0, CLASSES)
-    member = tl.arange(0, MEMBERS)
+    # Blocks are divided into classes of adjacent ones, and the best of each class is kept. Once it
+    # is taken, its class alone is searched again, for the best of those that rank below it.
+    number = tl.arange(0, CLASSES)
+    part = tl.arange(0, PART)
+    members = tl.maximum(tl.cdiv(tl.cdiv(candidates, CLASSES), PART), 1) * PART
     best = tl.full([CLASSES], -1, tl.int64)
-    for first in tl.range(0, candidates, CLASSES):
+    # A few members at a time, so that many programs have room for their registers.
+    for first in tl.range(0, members, STEP):
+        few = first + tl.arange(0, STEP)
+        block = number[:, None] * members + few[None, :]  # [CLASSES, STEP]
         rank = _rank(
-            own_ptr, spill_ptr, first + residue, scored, candidates, current, SPILLS, INIT, LOCAL
+            own_ptr, spill_ptr, block, scored, candidates, current, SPILLS, INIT, LOCAL
         )
-        best = tl.maximum(best, rank)
+        best = tl.maximum(best, tl.max(rank, axis=1))
     out = blocks_ptr + b * stride_bb + g * stride_bg + (u_first + tile).to(tl.int64) * stride_bu
     for i in tl.range(0, COUNT):
         highest = tl.max(best)
         block = (0x7FFFFFFF - (highest & 0x7FFFFFFF)).to(tl.int32)
         tl.store(out + i, tl.where(highest >= 0, block, -1))
-        taken = block % CLASSES
+        taken = block // members
         successor = highest * 0 - 1
-        for first in tl.range(0, tl.cdiv(candidates, CLASSES), MEMBERS):
+        for first in tl.range(0, members, PART):
             rank = _rank(
-                own_ptr, spill_ptr, (first + member) * CLASSES + taken, scored, candidates,
+                own_ptr, spill_ptr, taken * members + first + part, scored, candidates,
                 current, SPILLS, INIT, LOCAL,
             )  # fmt: skip
             successor = tl.maximum(successor, tl.max(tl.where(rank < highest, rank, -1)))
-        best = tl.where(residue == taken, successor, best)
+        best = tl.where(number == taken, successor, best)
     for i in tl.range(0, RECENT):
         tl.store(out + COUNT + i, tl.maximum(current - i, -1))
 
@@ -396,8 +400,9 @@ def _best_blocks(
         LOCAL=s.local_blocks,
         WINDOW_BLOCKS=s.window_blocks,
         RECENT=recent_blocks(s),
-        CLASSES=32 if problem.blocks <= 2048 else 128,
-        MEMBERS=32,
+        CLASSES=32,
+        PART=32,
+        STEP=8,
         PACKED=problem.packing is not None,
         num_warps=1,
         num_stages=1,
