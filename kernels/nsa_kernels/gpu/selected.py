@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.gpu.banded import NO_SCORE, load_keys
-from nsa_kernels.gpu.hopper.support import serves_merged
+from nsa_kernels.gpu.hopper.support import pad_heads, serves_merged
 from nsa_kernels.gpu.layout import (
     Problem,
     empty_rows,
@@ -181,7 +181,7 @@ def _attend_merged(
         from nsa_kernels.gpu.hopper.lists import warpgroup_lists
         from nsa_kernels.gpu.hopper.merged import launch_merged
 
-        own = warpgroup_lists(problem, blocks, 64 // problem.repeat)
+        own = warpgroup_lists(problem, blocks, 64 // pad_heads(problem.repeat))
         launch_merged(problem, q, k, v, own, out, lse, gate)
         return own.margin
     lists = merge(problem, blocks)

@@ -244,9 +244,7 @@ def _best_blocks_kernel(
     for first in tl.range(0, members, STEP):
         few = first + tl.arange(0, STEP)
         block = number[:, None] * members + few[None, :]  # [CLASSES, STEP]
-        rank = _rank(
-            own_ptr, spill_ptr, block, scored, candidates, current, SPILLS, INIT, LOCAL
-        )
+        rank = _rank(own_ptr, spill_ptr, block, scored, candidates, current, SPILLS, INIT, LOCAL)
         best = tl.maximum(best, tl.max(rank, axis=1))
     out = blocks_ptr + b * stride_bb + g * stride_bg + (u_first + tile).to(tl.int64) * stride_bu
     for i in tl.range(0, COUNT):

@@ -23,8 +23,16 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.language.core import _aggregate as aggregate
 
 from nsa_kernels.gpu.bands import Addend, Band, band_keys
-from nsa_kernels.gpu.hopper.pipeline import ROWS, Ring, Work, matrix, new_ring, tiles_of
-from nsa_kernels.gpu.hopper.support import processors
+from nsa_kernels.gpu.hopper.pipeline import (
+    ROWS,
+    Ring,
+    Work,
+    matrix,
+    new_ring,
+    rows_of,
+    tiles_of,
+)
+from nsa_kernels.gpu.hopper.support import pad_heads, processors
 from nsa_kernels.gpu.layout import Problem, number_strides
 
 NO_SCORE = gl.constexpr(-1.0e30)
@@ -69,11 +77,10 @@ def _producer(work, shared, q_desc, k_desc, v_desc, other_desc, WITH_ROWS: gl.co
     turn = 0
     for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
         b, g, first, begin, count = work.at(index)
-        head = g * work.R
         # The first keys find room before the last products with the queries before are made.
         at = [b, begin + (count - 1) * work.BLOCK_N, g, 0]
         shared.k.load(k_desc, at, done)
-        shared.q.load_each(q_desc, b, head, first, W_QUERIES, (turn & 1) ^ 1, False)
+        shared.q.load_each(q_desc, b, g, first, W_QUERIES, (turn & 1) ^ 1, False)
         shared.v.load(v_desc, at, done)
         done += 1
         for i in range(1, count):
@@ -82,7 +89,7 @@ def _producer(work, shared, q_desc, k_desc, v_desc, other_desc, WITH_ROWS: gl.co
             shared.v.load(v_desc, at, done)
             done += 1
         if WITH_ROWS:
-            shared.out.load_each(other_desc, b, head, first, W_QUERIES, turn & 1, False)
+            shared.out.load_each(other_desc, b, g, first, W_QUERIES, turn & 1, False)
         turn += 1
 
 
@@ -131,6 +138,7 @@ def _consumer(
     stride_wb, stride_wh, stride_wt = gate_strides
     R: gl.constexpr = work.R
     W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
+    HEADS: gl.constexpr = ROWS // W_QUERIES
     DV: gl.constexpr = shared.v.buffers.shape[4]
     dtype: gl.constexpr = shared.q.buffers.dtype
     S_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
@@ -145,10 +153,10 @@ def _consumer(
     for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
         b, g, tile_first, begin, count = work.at(index)
         first = tile_first + W * W_QUERIES
-        query = first + row // R
+        query = first + row // HEADS
         low, high = work.low(query), work.high(query)
-        valid = query < work.queries
-        head = (g * R + row % R).to(gl.int64)
+        valid = (query < work.queries) & (row % HEADS < R)
+        head = (g * R + row % HEADS).to(gl.int64)
         at_query = query.to(gl.int64)
         if GATED:
             at = b.to(gl.int64) * stride_wb + head * stride_wh + at_query * stride_wt
@@ -203,7 +211,7 @@ def _consumer(
                 tma.store_wait(0)
             out.store(acc.to(dtype))
             fence_async_shared()
-            at_rows = [b, first, g * R, 0]
+            at_rows = [b, first, g, 0, 0]
             tma.async_copy_shared_to_global(out_desc, at_rows, shared.out.buffers.index(W))
         turn += 1
     tma.store_wait(0)
@@ -214,12 +222,12 @@ def _hopper_banded_kernel(
     q_desc, k_desc, v_desc, out_desc, other_desc, numbers_ptr, gate_ptr, other_gate_ptr,
     stride_lb, stride_lh, stride_lt, stride_wb, stride_wh, stride_wt,
     queries, offset, keys, window, groups, pairs, scale,
-    R: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr, WINDOWED: gl.constexpr,
-    STAGES: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
+    R: gl.constexpr, HEADS: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
+    WINDOWED: gl.constexpr, STAGES: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
 ):  # fmt: skip
     work = Work(
         queries, offset, keys, window, groups, pairs,
-        R, KEY_BLOCK, KEY_STRIDE, WINDOWED, GROUPS * ROWS // R, BLOCK_N,
+        R, KEY_BLOCK, KEY_STRIDE, WINDOWED, GROUPS * ROWS // HEADS, BLOCK_N,
     )  # fmt: skip
     shared = Shared(
         new_ring(q_desc, GROUPS, 1), new_ring(k_desc, STAGES, GROUPS),
@@ -268,21 +276,25 @@ def launch_banded(
     assert keys > 0
     assert band.query_stride == 1
     rows, groups, block_n = ROWS.value, GROUPS.value, BLOCK_N.value
-    per_tile, repeat = rows // problem.repeat, problem.repeat
+    heads = pad_heads(problem.repeat)
+    per_tile = rows // heads
     gates = (None, None) if addend is None else (addend.gate, addend.other_gate)
     rows_out = grad if out is None else out
     assert rows_out is not None
-    out_tiles = tiles_of(rows_out, per_tile, repeat)
-    other_tiles = out_tiles if addend is None else tiles_of(addend.other, per_tile, repeat)
+    out_tiles = rows_of(rows_out, problem.groups, per_tile)
+    other_tiles = out_tiles
+    if addend is not None:
+        other_tiles = rows_of(addend.other, problem.groups, per_tile)
     pairs = problem.groups * problem.batch
     tiles = triton.cdiv(problem.queries, groups * per_tile) * pairs
     _hopper_banded_kernel[(min(processors(q.device), tiles),)](
-        tiles_of(q, per_tile, repeat), tiles_of(k, block_n, 1), tiles_of(v, block_n, 1),
+        rows_of(q, problem.groups, per_tile), tiles_of(k, block_n, 1), tiles_of(v, block_n, 1),
         out_tiles, other_tiles, numbers, *(numbers if x is None else x for x in gates),
         *number_strides(problem, numbers), *number_strides(problem, gates[0]),
         problem.queries, problem.offset, keys, band.window or 0, problem.groups, pairs,
         problem.scale,
-        R=repeat,
+        R=problem.repeat,
+        HEADS=heads,
         KEY_BLOCK=band.key_block,
         KEY_STRIDE=band.key_stride,
         WINDOWED=band.window is not None,

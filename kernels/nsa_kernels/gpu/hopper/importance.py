@@ -20,8 +20,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from nsa_kernels.gpu.hopper.pipeline import Work, matrix, new_ring, tiles_of
-from nsa_kernels.gpu.hopper.support import processors
+from nsa_kernels.gpu.hopper.pipeline import Work, matrix, new_ring, rows_of, tiles_of
+from nsa_kernels.gpu.hopper.support import pad_heads, processors
 from nsa_kernels.gpu.layout import Problem
 
 BLOCK_N = gl.constexpr(64)
@@ -40,13 +40,13 @@ _STAGES = 4
 @gluon.jit
 def _producer(work, q, k, q_desc, k_desc):
     """Load every tile's queries and summaries."""
-    W_QUERIES: gl.constexpr = CELLS // work.R
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     done = 0
     turn = 0
     for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
         b, g, first, _, count = work.at(index)
         k.load(k_desc, [b, 0, g, 0], done)
-        q.load_each(q_desc, b, g * work.R, first, W_QUERIES, (turn & 1) ^ 1, True)
+        q.load_each(q_desc, b, g, first, W_QUERIES, (turn & 1) ^ 1, True)
         for i in range(1, count):
             k.load(k_desc, [b, i * BLOCK_N, g, 0], done + i)
         done += count
@@ -74,13 +74,13 @@ def _sum_up(
 ):  # fmt: skip
     """Store what a tile of scores [J_b, CELLS] gives to blocks."""
     LAYOUT: gl.constexpr = scores.type.layout
-    R: gl.constexpr = work.R
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     OVERLAP: gl.constexpr = work.KEY_BLOCK // work.KEY_STRIDE
     probs = gl.exp2(scores * scale - lse[None, :])
     if MASKED:
         key = n + gl.arange(0, BLOCK_N, gl.SliceLayout(1, LAYOUT))
         probs = gl.where(key[:, None] < high[None, :], probs, 0.0)
-    shared = gl.sum(gl.reshape(probs, [BLOCK_N, R, CELLS // R]), axis=1)  # [J_b, E]
+    shared = gl.sum(gl.reshape(probs, [BLOCK_N, CELLS // W_QUERIES, W_QUERIES]), axis=1)  # [J_b, E]
     within = gl.arange(0, BLOCK_N, gl.SliceLayout(1, shared.type.layout)) % PER_BLOCK
     weight = gl.minimum(OVERLAP, PER_BLOCK - within)
     _store(own_ptr, shared, weight, n, stride_iu, first, work, PER_BLOCK)
@@ -95,7 +95,7 @@ def _consumer(work, q_ring, k_ring, ptrs, strides, scale, W: gl.constexpr, PER_B
     lse_ptr, own_ptr, spill_ptr = ptrs
     stride_lb, stride_lh, stride_lt, stride_ib, stride_ig, stride_iu = strides
     R: gl.constexpr = work.R
-    W_QUERIES: gl.constexpr = CELLS // R
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, CELLS, 16])
     q = matrix(q_ring.buffers.index(W))
     cell = gl.arange(0, CELLS, gl.SliceLayout(0, LAYOUT))
@@ -107,8 +107,9 @@ def _consumer(work, q_ring, k_ring, ptrs, strides, scale, W: gl.constexpr, PER_B
         query = first + cell % W_QUERIES
         high = work.high(query)
         head = (g * R + cell // W_QUERIES).to(gl.int64)
+        valid = (query < work.queries) & (cell // W_QUERIES < R)
         at = b.to(gl.int64) * stride_lb + head * stride_lh + query.to(gl.int64) * stride_lt
-        lse = gl.load(lse_ptr + at, mask=query < work.queries, other=float("inf"))
+        lse = gl.load(lse_ptr + at, mask=valid, other=float("inf"))
         to = b.to(gl.int64) * stride_ib + g.to(gl.int64) * stride_ig
         # Below the tile `ragged` every query sees every summary.
         ragged = gl.minimum(work.high(first) // BLOCK_N, count)
@@ -140,12 +141,12 @@ def _hopper_importance_kernel(
     q_desc, k_desc, lse_ptr, own_ptr, spill_ptr,
     stride_lb, stride_lh, stride_lt, stride_ib, stride_ig, stride_iu,
     queries, offset, keys, groups, pairs, scale,
-    R: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
+    R: gl.constexpr, HEADS: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
     PER_BLOCK: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     work = Work(
         queries, offset, keys, keys, groups, pairs,
-        R, KEY_BLOCK, KEY_STRIDE, False, GROUPS * CELLS // R, BLOCK_N,
+        R, KEY_BLOCK, KEY_STRIDE, False, GROUPS * CELLS // HEADS, BLOCK_N,
     )  # fmt: skip
     q = new_ring(q_desc, GROUPS, 1)
     k = new_ring(k_desc, STAGES, GROUPS)
@@ -187,15 +188,17 @@ def launch_importance(
     """
     s = problem.settings
     q, lse = (x[:, :, first : first + queries] for x in (q, lse))
-    per_group = CELLS.value // problem.repeat
+    heads = pad_heads(problem.repeat)
+    per_group = CELLS.value // heads
     pairs = problem.groups * problem.batch
     tiles = triton.cdiv(queries, GROUPS.value * per_group) * pairs
     _hopper_importance_kernel[(min(processors(q.device), tiles),)](
-        tiles_of(q, per_group, problem.repeat, by_head=True),
+        rows_of(q, problem.groups, per_group, by_head=True),
         tiles_of(summary_k, BLOCK_N.value, 1), lse, own, spill,
         *lse.stride(), own.stride(0), own.stride(1), own.stride(2),
         queries, problem.offset + first, problem.summaries, problem.groups, pairs, problem.scale,
         R=problem.repeat,
+        HEADS=heads,
         KEY_BLOCK=s.compress_block,
         KEY_STRIDE=s.compress_stride,
         PER_BLOCK=s.select_block // s.compress_stride,

@@ -26,8 +26,15 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 from triton.language.core import _aggregate as aggregate
 
 from nsa_kernels.gpu.hopper.lists import BLOCK_BITS, GROUPS, QUERY_BITS, ROW, WarpgroupLists
-from nsa_kernels.gpu.hopper.pipeline import ROWS, Ring, matrix, new_ring, tiles_of
-from nsa_kernels.gpu.hopper.support import processors
+from nsa_kernels.gpu.hopper.pipeline import (
+    ROWS,
+    Ring,
+    matrix,
+    new_ring,
+    rows_of,
+    tiles_of,
+)
+from nsa_kernels.gpu.hopper.support import pad_heads, processors
 from nsa_kernels.gpu.layout import Problem, number_strides
 
 NO_SCORE = gl.constexpr(-1.0e30)
@@ -83,11 +90,11 @@ def _number(buffer, i, WARPS: gl.constexpr):
 @gluon.jit
 def _producer(
     shared, q_desc, k_desc, v_desc, list_desc, out_desc, sizes,
-    R: gl.constexpr, ROOM: gl.constexpr, GATED: gl.constexpr,
+    HEADS: gl.constexpr, ROOM: gl.constexpr, GATED: gl.constexpr,
 ):  # fmt: skip
     """Load every tile's list, queries and blocks, and the rows that its output is added to."""
     tiles, total_tiles, groups, _, _ = sizes
-    W_QUERIES: gl.constexpr = ROWS // R
+    W_QUERIES: gl.constexpr = ROWS // HEADS
     BLOCK_N: gl.constexpr = k_desc.block_type.shape[1]
     LINES: gl.constexpr = list_desc.block_type.shape[0]
     lists = shared.lists
@@ -105,7 +112,7 @@ def _producer(
         # The first keys find room before the last products with the queries before are made.
         key = _number(buffer, 0, 1) * BLOCK_N
         shared.k.load(k_desc, [b, key, g, 0], done)
-        shared.q.load_each(q_desc, b, g * R, first, W_QUERIES, (turn & 1) ^ 1, False)
+        shared.q.load_each(q_desc, b, g, first, W_QUERIES, (turn & 1) ^ 1, False)
         shared.v.load(v_desc, [b, key, g, 0], done)
         done += 1
         for i in range(1, count):
@@ -114,7 +121,7 @@ def _producer(
             shared.v.load(v_desc, [b, key, g, 0], done)
             done += 1
         if GATED:
-            shared.out.load_each(out_desc, b, g * R, first, W_QUERIES, turn & 1, False)
+            shared.out.load_each(out_desc, b, g, first, W_QUERIES, turn & 1, False)
         turn += 1
     # The list past the end has come before this program ends.
     mbarrier.wait(lists.full.index(turn % lists.SIZE), turn // lists.SIZE & 1)
@@ -173,14 +180,15 @@ def _attend(
 @gluon.jit
 def _consumer(
     shared, out_desc, ends, sizes, scale,
-    W: gl.constexpr, R: gl.constexpr, ROOM: gl.constexpr, GATED: gl.constexpr,
+    W: gl.constexpr, R: gl.constexpr, HEADS: gl.constexpr, ROOM: gl.constexpr,
+    GATED: gl.constexpr,
 ):  # fmt: skip
     """Make the output of the `W`-th 64 rows of every tile."""
     tiles, total_tiles, groups, queries, offset = sizes
     lse_ptr, gate_ptr, strides, gate_strides = ends
     stride_lb, stride_lh, stride_lt = strides
     stride_wb, stride_wh, stride_wt = gate_strides
-    W_QUERIES: gl.constexpr = ROWS // R
+    W_QUERIES: gl.constexpr = ROWS // HEADS
     BLOCK_N: gl.constexpr = shared.k.buffers.shape[2]
     DV: gl.constexpr = shared.v.buffers.shape[4]
     FIRST: gl.constexpr = (GROUPS + W) * ROOM
@@ -194,15 +202,16 @@ def _consumer(
     q = matrix(shared.q.buffers.index(W))
     out = matrix(shared.out.buffers.index(W))
     row = gl.arange(0, ROWS, S_ROWS)
+    member = row // HEADS
     begin = 0
     turn = 0
     for index in range(gl.program_id(0), total_tiles, gl.num_programs(0)):
         b, g, tile = _place(index, tiles, groups)
         first = (tile * GROUPS + W) * W_QUERIES
-        query = first + row // R
+        query = first + member
         position = offset + query
-        valid = query < queries
-        head = (g * R + row % R).to(gl.int64)
+        valid = (query < queries) & (row % HEADS < R)
+        head = (g * R + row % HEADS).to(gl.int64)
         at_query = query.to(gl.int64)
         if GATED:
             at = b.to(gl.int64) * stride_wb + head * stride_wh + at_query * stride_wt
@@ -221,11 +230,11 @@ def _consumer(
             tma.store_wait(0)
             shared.out.release(W)
         acc, top, total, done = _attend(
-            q, shared, buffer, acc, top, total, begin, begin, 0, whole, position, row // R, scale,
+            q, shared, buffer, acc, top, total, begin, begin, 0, whole, position, member, scale,
             FIRST, False,
         )  # fmt: skip
         acc, top, total, done = _attend(
-            q, shared, buffer, acc, top, total, begin, done, whole, own, position, row // R, scale,
+            q, shared, buffer, acc, top, total, begin, done, whole, own, position, member, scale,
             FIRST, True,
         )  # fmt: skip
         _skip(shared, done, begin + count)
@@ -249,7 +258,7 @@ def _consumer(
             tma.store_wait(0)
         out.store(acc.to(dtype))
         fence_async_shared()
-        at_rows = [b, first, g * R, 0]
+        at_rows = [b, first, g, 0, 0]
         tma.async_copy_shared_to_global(out_desc, at_rows, shared.out.buffers.index(W))
         turn += 1
     tma.store_wait(0)
@@ -260,8 +269,8 @@ def _hopper_merged_kernel(
     q_desc, k_desc, v_desc, out_desc, list_desc, margin_ptr, lse_ptr, gate_ptr,
     stride_lb, stride_lh, stride_lt, stride_wb, stride_wh, stride_wt,
     queries, offset, tiles, total_tiles, groups, scale,
-    R: gl.constexpr, ROOM: gl.constexpr, STAGES: gl.constexpr, LISTS: gl.constexpr,
-    GATED: gl.constexpr,
+    R: gl.constexpr, HEADS: gl.constexpr, ROOM: gl.constexpr, STAGES: gl.constexpr,
+    LISTS: gl.constexpr, GATED: gl.constexpr,
 ):  # fmt: skip
     # Where one query at a time is faster there is nothing to do here.
     total_tiles = gl.where(gl.load(margin_ptr) > 0, 0, total_tiles)
@@ -275,12 +284,12 @@ def _hopper_merged_kernel(
     sizes = (tiles, total_tiles, groups, queries, offset)
     gl.warp_specialize(
         [
-            (_consumer, (shared, out_desc, ends, sizes, scale, 0, R, ROOM, GATED)),
-            (_consumer, (shared, out_desc, ends, sizes, scale, 1, R, ROOM, GATED)),
-            (_consumer, (shared, out_desc, ends, sizes, scale, 2, R, ROOM, GATED)),
+            (_consumer, (shared, out_desc, ends, sizes, scale, 0, R, HEADS, ROOM, GATED)),
+            (_consumer, (shared, out_desc, ends, sizes, scale, 1, R, HEADS, ROOM, GATED)),
+            (_consumer, (shared, out_desc, ends, sizes, scale, 2, R, HEADS, ROOM, GATED)),
             (
                 _producer,
-                (shared, q_desc, k_desc, v_desc, list_desc, out_desc, sizes, R, ROOM, GATED),
+                (shared, q_desc, k_desc, v_desc, list_desc, out_desc, sizes, HEADS, ROOM, GATED),
             ),
         ],
         [4, 4, 1],
@@ -311,19 +320,20 @@ def launch_merged(
         lse: (B, H, T), written: the log-sum-exp of the scaled scores to the base of two.
         gate: (B, H, T), the selection's gate in `gated` mode.
     """
-    repeat, block = problem.repeat, problem.settings.select_block
-    queries = ROWS.value // repeat
+    block, heads = problem.settings.select_block, pad_heads(problem.repeat)
+    queries = ROWS.value // heads
     total = problem.batch * problem.groups * lists.tiles
     layout = gl.NVMMASharedLayout(swizzle_byte_width=0, element_bitwidth=32, rank=2)
     rows, tile = lists.rows, [lists.size // ROW, ROW]
     list_tiles = TensorDescriptor(rows, list(rows.shape), list(rows.stride()), tile, layout)
     _hopper_merged_kernel[(min(processors(q.device), total),)](
-        tiles_of(q, queries, repeat), tiles_of(k, block, 1), tiles_of(v, block, 1),
-        tiles_of(out, queries, repeat), list_tiles, lists.margin,
+        rows_of(q, problem.groups, queries), tiles_of(k, block, 1), tiles_of(v, block, 1),
+        rows_of(out, problem.groups, queries), list_tiles, lists.margin,
         lse, lse if gate is None else gate,
         *number_strides(problem, lse), *number_strides(problem, gate),
         problem.queries, problem.offset, lists.tiles, total, problem.groups, problem.scale,
-        R=repeat,
+        R=problem.repeat,
+        HEADS=heads,
         ROOM=lists.room,
         STAGES=_STAGES,
         LISTS=_LISTS,

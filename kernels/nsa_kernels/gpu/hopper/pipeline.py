@@ -6,6 +6,8 @@ One warp fills them in turn by the tensor memory engine; warpgroups read them in
 Letters: see `layout.py`; R heads of a group.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from triton.experimental import gluon
@@ -13,6 +15,8 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 from triton.language.core import _aggregate as aggregate
+
+from nsa_kernels.gpu.hopper.support import pad_heads
 
 ROWS = gl.constexpr(64)
 """Rows of a warpgroup: those of one matrix instruction."""
@@ -129,7 +133,7 @@ class Ring:
         tma.async_copy_global_to_shared(numbers_desc, at, full, numbers.index(slot))
 
     @gluon.jit
-    def load_each(self, desc, b, head, token, step, parity, BY_HEAD: gl.constexpr):
+    def load_each(self, desc, b, g, token, step, parity, BY_HEAD: gl.constexpr):
         """Start to load all buffers, one for each warpgroup, once the rows before have left.
 
         The tiles begin `step` tokens apart; a descriptor that goes `BY_HEAD` has heads before
@@ -138,7 +142,8 @@ class Ring:
         for i in gl.static_range(self.SIZE):
             mbarrier.wait(self.free.index(i), parity)
             mbarrier.expect(self.full.index(i), desc.block_type.nbytes)
-            at = [b, head, token + i * step, 0] if BY_HEAD else [b, token + i * step, head, 0]
+            first = token + i * step
+            at = [b, g, 0, first, 0] if BY_HEAD else [b, first, g, 0, 0]
             tma.async_copy_global_to_shared(desc, at, self.full.index(i), self.buffers.index(i))
 
     @gluon.jit
@@ -176,31 +181,55 @@ def _barriers(SIZE: gl.constexpr, COUNT: gl.constexpr):
 
 @gluon.jit
 def matrix(buffer):
-    """A tile [1, ., ., D] of the tensor memory engine as a matrix [rows, D]."""
-    ROW_COUNT: gl.constexpr = buffer.shape[1] * buffer.shape[2]
-    DEPTH: gl.constexpr = buffer.shape[3]
+    """A tile [1, ., ., D] or [1, ., ., ., D] of the tensor memory engine as a matrix [rows, D]."""
+    RANK: gl.constexpr = len(buffer.shape)
+    INNER: gl.constexpr = buffer.shape[2] * (buffer.shape[3] if RANK == 5 else 1)
+    ROW_COUNT: gl.constexpr = buffer.shape[1] * INNER
+    DEPTH: gl.constexpr = buffer.shape[RANK - 1]
     layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([ROW_COUNT, DEPTH], buffer.dtype)
     return buffer._reinterpret(buffer.dtype, [ROW_COUNT, DEPTH], layout)
 
 
-def tiles_of(x: Tensor, rows: int, heads: int, *, by_head: bool = False) -> TensorDescriptor:
-    """Tiles of (B, H, T, D) for the tensor memory engine.
+def rows_of(x: Tensor, groups: int, rows: int, *, by_head: bool = False) -> TensorDescriptor:
+    """Tiles of `rows` tokens by the heads of one group of (B, H, T, D).
+
+    The engine sees groups as an axis of their own. What a tile has for heads beyond a group's
+    last is loaded as zeros and not stored.
+
+    Args:
+        x: (B, H, T, D), of strides that the engine can load.
+        groups: G.
+        rows: Tokens of a tile.
+        by_head: Whether a tile's rows go head by head, rather than token by token.
+    """
+    repeat = x.shape[1] // groups
+    x = x.unflatten(1, (groups, repeat)).permute((0, 1, 2, 3, 4) if by_head else (0, 3, 1, 2, 4))
+    unit = 16 // x.element_size()
+    strides = [x.stride(i) if x.shape[i] > 1 else unit for i in range(4)] + [1]
+    inner = [1, pad_heads(repeat), rows] if by_head else [rows, 1, pad_heads(repeat)]
+    tile = [1, *inner, x.shape[4]]
+    return TensorDescriptor(x, list(x.shape), strides, tile, _layout_of(x, tile))
+
+
+def _layout_of(x: Tensor, tile: list[int]) -> Any:
+    """How shared memory holds a tile."""
+    dtype = gl.bfloat16 if x.dtype == torch.bfloat16 else gl.float16
+    return gl.NVMMASharedLayout.get_default_for(tile, dtype)
+
+
+def tiles_of(x: Tensor, rows: int, heads: int) -> TensorDescriptor:
+    """Tiles of (B, H, T, D) for the tensor memory engine, token by token.
 
     Args:
         x: (B, H, T, D), of strides that it can load.
         rows: Tokens of a tile.
         heads: Heads of a tile.
-        by_head: Whether a tile's rows go head by head, rather than token by token.
     """
-    axes = (0, 1, 2, 3) if by_head else (0, 2, 1, 3)
-    x = x.permute(axes)
+    x = x.permute(0, 2, 1, 3)
     unit = 16 // x.element_size()
     strides = [x.stride(i) if x.shape[i] > 1 else unit for i in range(3)] + [1]
-    tile = [1, heads, rows, x.shape[3]] if by_head else [1, rows, heads, x.shape[3]]
-    layout = gl.NVMMASharedLayout.get_default_for(
-        tile, gl.bfloat16 if x.dtype == torch.bfloat16 else gl.float16
-    )
-    return TensorDescriptor(x, list(x.shape), strides, tile, layout)
+    tile = [1, rows, heads, x.shape[3]]
+    return TensorDescriptor(x, list(x.shape), strides, tile, _layout_of(x, tile))
 
 
 def numbers_of(x: Tensor, queries: int, heads: int) -> TensorDescriptor:

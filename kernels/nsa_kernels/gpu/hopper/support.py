@@ -28,18 +28,25 @@ _MOST_ENTRIES = 128
 """Entries of a warpgroup's merged list, at most."""
 
 
-def serves_band(problem: Problem, x: Tensor) -> bool:
-    """Whether the Hopper kernels can attend to a band of keys; `x` is any of the tensors."""
+def _serves(problem: Problem, x: Tensor) -> bool:
+    """Whether there are Hopper kernels for a device, a dtype and head dims."""
     return (
         x.is_cuda
         and x.dtype in (torch.bfloat16, torch.float16)
         and problem.packing is None
         and problem.dim == problem.value_dim
         and problem.dim in (64, 128)
-        and 64 % problem.repeat == 0
         and _is_hopper(x.device)
         and _has_gluon()
     )
+
+
+def serves_band(problem: Problem, x: Tensor) -> bool:
+    """Whether the Hopper kernels can attend to a band of keys; `x` is any of the tensors.
+
+    Heads of a group are padded to a power of two.
+    """
+    return problem.repeat <= 64 and _serves(problem, x)
 
 
 def serves_importance(problem: Problem, x: Tensor) -> bool:
@@ -48,8 +55,8 @@ def serves_importance(problem: Problem, x: Tensor) -> bool:
     return (
         s.select_tile == s.score_stride == 1
         and s.select_block // s.compress_stride <= _MOST_PER_BLOCK
-        and 16 % problem.repeat == 0
-        and serves_band(problem, x)
+        and problem.repeat <= 16
+        and _serves(problem, x)
     )
 
 
@@ -58,7 +65,7 @@ def serves_keys(problem: Problem, x: Tensor) -> bool:
 
     The tensor memory engine loads a number of each head, in units of 16 bytes.
     """
-    return problem.repeat % 4 == 0 and serves_band(problem, x)
+    return problem.repeat % 4 == 0 and 64 % problem.repeat == 0 and serves_band(problem, x)
 
 
 def serves_merged(problem: Problem, x: Tensor, count: int) -> bool:
@@ -70,11 +77,16 @@ def serves_merged(problem: Problem, x: Tensor, count: int) -> bool:
     return (
         s.select_tile == 1
         and s.select_block == 64
-        and problem.repeat in (8, 16, 32)
-        and 64 // problem.repeat * count <= _MOST_ENTRIES
+        and 4 < problem.repeat <= 32
+        and 64 // pad_heads(problem.repeat) * count <= _MOST_ENTRIES
         and problem.blocks <= 1 << 15
         and serves_band(problem, x)
     )
+
+
+def pad_heads(repeat: int) -> int:
+    """Heads of a group as tiles hold them: padded to a power of two."""
+    return int(triton.next_power_of_2(repeat))
 
 
 @cache
