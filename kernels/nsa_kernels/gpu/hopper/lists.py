@@ -44,6 +44,7 @@ class WarpgroupLists:
         rows: (B * G * V * size // 256, 256) int32, in tiles of `size` numbers.
         margin: (1,) int32, above zero where one query at a time is faster.
         tiles: V.
+        w_queries: E.
         room: Numbers that a warpgroup's entries may take.
         size: Numbers of a list.
     """
@@ -51,6 +52,7 @@ class WarpgroupLists:
     rows: Tensor
     margin: Tensor
     tiles: int
+    w_queries: int
     room: int
     size: int
 
@@ -148,7 +150,9 @@ def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> Warpgro
         LIST=size,
         num_warps=2,
     )  # fmt: skip
-    return WarpgroupLists(rows=rows, margin=margin, tiles=tiles, room=room, size=size)
+    return WarpgroupLists(
+        rows=rows, margin=margin, tiles=tiles, w_queries=w_queries, room=room, size=size
+    )
 
 
 def list_room(w_queries: int, count: int) -> int:

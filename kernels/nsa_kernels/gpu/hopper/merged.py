@@ -322,6 +322,7 @@ def launch_merged(
     """
     block, heads = problem.settings.select_block, pad_heads(problem.repeat)
     queries = ROWS.value // heads
+    assert lists.w_queries == queries
     total = problem.batch * problem.groups * lists.tiles
     layout = gl.NVMMASharedLayout(swizzle_byte_width=0, element_bitwidth=32, rank=2)
     rows, tile = lists.rows, [lists.size // ROW, ROW]
