@@ -31,6 +31,12 @@ _ROOM = 2**25
 _FORCED = tl.constexpr(0x7F800000)
 """The bits of infinity: more than any importance."""
 
+_UNKNOWN = tl.constexpr(-2)
+"""Stands for the importance of a class's next block before the class is searched for it."""
+
+_NO_BLOCK = tl.constexpr(0x7FFFFFFF)
+"""More than the number of any block."""
+
 
 @triton.jit
 def _scored_rows(
@@ -182,19 +188,18 @@ def _importance_kernel(
 
 
 @triton.jit
-def _rank(
+def _importance_bits(
     own_ptr, spill_ptr, block, scored, candidates, current,
     SPILLS: tl.constexpr, INIT: tl.constexpr, LOCAL: tl.constexpr,
 ):  # fmt: skip
-    """Importance's bits, then earliness, in one number; less than zero for no candidate."""
+    """The bits of a block's importance, which order as it does; -1 for no candidate."""
     importance = tl.load(own_ptr + block, mask=block < scored, other=0.0)
     if SPILLS:
         before = (block > 0) & (block <= scored)
         importance += tl.load(spill_ptr + block - 1, mask=before, other=0.0)
     bits = importance.to(tl.int32, bitcast=True)
     bits = tl.where((block < INIT) | (block > current - LOCAL), _FORCED, bits)
-    rank = (bits.to(tl.int64) << 32) | (0x7FFFFFFF - block)
-    return tl.where(block < candidates, rank, -1)
+    return tl.where(block < candidates, bits, -1)
 
 
 @triton.jit(
@@ -212,7 +217,7 @@ def _best_blocks_kernel(
     KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     INIT: tl.constexpr, LOCAL: tl.constexpr,
     WINDOW_BLOCKS: tl.constexpr, RECENT: tl.constexpr,
-    CLASSES: tl.constexpr, PART: tl.constexpr, STEP: tl.constexpr, PACKED: tl.constexpr,
+    CLASSES: tl.constexpr, MEMBERS: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
     SPILLS: tl.constexpr = KEY_BLOCK > KEY_STRIDE
     PER_BLOCK: tl.constexpr = SELECT_BLOCK // KEY_STRIDE
@@ -234,32 +239,49 @@ def _best_blocks_kernel(
     at = b * stride_ib + g * stride_ig + tl.program_id(0).to(tl.int64) * stride_iu
     own_ptr += at
     spill_ptr += at
-    # Blocks are divided into classes of adjacent ones, and the best of each class is kept. Once it
-    # is taken, its class alone is searched again, for the best of those that rank below it.
-    number = tl.arange(0, CLASSES)
-    part = tl.arange(0, PART)
-    members = tl.maximum(tl.cdiv(tl.cdiv(candidates, CLASSES), PART), 1) * PART
-    best = tl.full([CLASSES], -1, tl.int64)
-    # A few members at a time, so that many programs have room for their registers.
-    for first in tl.range(0, members, STEP):
-        few = first + tl.arange(0, STEP)
-        block = number[:, None] * members + few[None, :]  # [CLASSES, STEP]
-        rank = _rank(own_ptr, spill_ptr, block, scored, candidates, current, SPILLS, INIT, LOCAL)
-        best = tl.maximum(best, tl.max(rank, axis=1))
+    # The two best blocks of each residue class are kept. A class that has lost both is searched
+    # again, for the best of the blocks that come after the last one taken. Equal importances go
+    # to the earlier block.
+    residue = tl.arange(0, CLASSES)
+    member = tl.arange(0, MEMBERS)
+    bits = tl.full([CLASSES], -1, tl.int32)
+    block = residue
+    next_bits = bits
+    next_block = residue
+    for first in tl.range(0, candidates, CLASSES):
+        found = first + residue
+        found_bits = _importance_bits(
+            own_ptr, spill_ptr, found, scored, candidates, current, SPILLS, INIT, LOCAL
+        )
+        best = found_bits > bits
+        second = found_bits > next_bits
+        next_block = tl.where(best, block, tl.where(second, found, next_block))
+        next_bits = tl.where(best, bits, tl.where(second, found_bits, next_bits))
+        block = tl.where(best, found, block)
+        bits = tl.where(best, found_bits, bits)
     out = blocks_ptr + b * stride_bb + g * stride_bg + (u_first + tile).to(tl.int64) * stride_bu
     for i in tl.range(0, COUNT):
-        highest = tl.max(best)
-        block = (0x7FFFFFFF - (highest & 0x7FFFFFFF)).to(tl.int32)
-        tl.store(out + i, tl.where(highest >= 0, block, -1))
-        taken = block // members
-        successor = highest * 0 - 1
-        for first in tl.range(0, members, PART):
-            rank = _rank(
-                own_ptr, spill_ptr, taken * members + first + part, scored, candidates,
-                current, SPILLS, INIT, LOCAL,
-            )  # fmt: skip
-            successor = tl.maximum(successor, tl.max(tl.where(rank < highest, rank, -1)))
-        best = tl.where(number == taken, successor, best)
+        highest = tl.max(bits, axis=0)
+        taken = tl.min(tl.where(bits == highest, block, _NO_BLOCK), axis=0)
+        tl.store(out + i, tl.where(highest >= 0, taken, -1))
+        own = (residue == taken % CLASSES) & (highest >= 0)
+        block = tl.where(own, next_block, block)
+        bits = tl.where(own, next_bits, bits)
+        next_bits = tl.where(own, _UNKNOWN, next_bits)
+        lost = tl.max(tl.where(bits == _UNKNOWN, 1, 0), axis=0)
+        for first in tl.range(0, tl.cdiv(candidates, CLASSES) * lost, MEMBERS):
+            found = (first + member) * CLASSES + taken % CLASSES
+            found_bits = _importance_bits(
+                own_ptr, spill_ptr, found, scored, candidates, current, SPILLS, INIT, LOCAL
+            )
+            after = (found_bits < highest) | ((found_bits == highest) & (found > taken))
+            found_bits = tl.where(after, found_bits, -1)
+            top = tl.max(found_bits, axis=0)
+            earliest = tl.min(tl.where(found_bits == top, found, _NO_BLOCK), axis=0)
+            better = own & (top > bits)
+            block = tl.where(better, earliest, block)
+            bits = tl.where(better, top, bits)
+        bits = tl.where(bits == _UNKNOWN, -1, bits)
     for i in tl.range(0, RECENT):
         tl.store(out + COUNT + i, tl.maximum(current - i, -1))
 
@@ -398,9 +420,8 @@ def _best_blocks(
         LOCAL=s.local_blocks,
         WINDOW_BLOCKS=s.window_blocks,
         RECENT=recent_blocks(s),
-        CLASSES=32,
-        PART=32,
-        STEP=8,
+        CLASSES=32 if problem.blocks <= 2048 else 128,
+        MEMBERS=32,
         PACKED=problem.packing is not None,
         num_warps=1,
         num_stages=1,

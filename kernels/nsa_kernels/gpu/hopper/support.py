@@ -71,12 +71,14 @@ def serves_keys(problem: Problem, x: Tensor) -> bool:
 def serves_merged(problem: Problem, x: Tensor, count: int) -> bool:
     """Whether the Hopper kernel can attend to merged lists; `count` is n, blocks of one query.
 
-    An entry of a list has bits for 8 queries, 9 for its place and 15 for its block.
+    An entry of a list has bits for 8 queries, 9 for its place and 15 for its block. At head dims
+    of 64 the plain Triton kernel is as fast.
     """
     s = problem.settings
     return (
         s.select_tile == 1
         and s.select_block == 64
+        and problem.dim == 128
         and 4 < problem.repeat <= 32
         and 64 // pad_heads(problem.repeat) * count <= _MOST_ENTRIES
         and problem.blocks <= 1 << 15
