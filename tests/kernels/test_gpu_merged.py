@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -53,7 +53,7 @@ def force(monkeypatch: pytest.MonkeyPatch, merged: bool) -> None:
         monkeypatch.setattr(module, "merge", forced(merge))
 
 
-def chosen_by(blocks: Tensor, tiles: range) -> list[set[int]]:
+def chosen_by(blocks: Tensor, tiles: Iterable[int]) -> list[set[int]]:
     """The blocks that each of some tiles selected: of (U, n)."""
     return [{int(block) for block in blocks[tile] if block >= 0} for tile in tiles]
 
@@ -150,11 +150,20 @@ def assert_a_warpgroups_list(
 
 
 @pytest.mark.parametrize(
-    ("repeat", "count", "queries", "seq_len"),
-    [(16, 16, 50, 700), (8, 9, 61, 900), (16, 5, 7, 7), (32, 4, 20, 300)],
+    ("repeat", "count", "queries", "seq_len", "tile"),
+    [
+        (16, 16, 50, 700, 1),
+        (8, 9, 61, 900, 1),
+        (16, 5, 7, 7, 1),
+        (32, 4, 20, 300, 1),
+        (16, 6, 85, 300, 64),
+        (8, 5, 40, 133, 4),
+    ],
 )
-def test_lists_of_three_warpgroups(repeat: int, count: int, queries: int, seq_len: int) -> None:
-    settings = AttentionSettings(combine="gated")
+def test_lists_of_three_warpgroups(
+    repeat: int, count: int, queries: int, seq_len: int, tile: int
+) -> None:
+    settings = AttentionSettings(combine="gated", select_tile=tile)
     tensors = draw(settings, queries, seq_len, repeat=repeat)
     problem = Problem.of(*(tensors[x] for x in "qkv"), settings, None)
     blocks = random_blocks(settings, queries, seq_len, count=count)
@@ -163,11 +172,15 @@ def test_lists_of_three_warpgroups(repeat: int, count: int, queries: int, seq_le
     rows = lists.rows.view(2, lists.tiles, lists.size).tolist()
     margin = 0
     for group in range(2):
-        for tile in range(lists.tiles):
-            first = tile * 3 * each
-            chosen = chosen_by(blocks[0, group], range(first, min(first + 3 * each, queries)))
+        for number in range(lists.tiles):
+            first = number * 3 * each
+            tiles = [
+                (seq_len - queries + query) // tile - (seq_len - queries) // tile
+                for query in range(first, min(first + 3 * each, queries))
+            ]
+            chosen = chosen_by(blocks[0, group], tiles)
             spare: list[set[int]] = [set()] * (3 * each - len(chosen))
-            row = rows[group][tile]
+            row = rows[group][number]
             assert_a_warpgroups_list(lists, row, chosen + spare, seq_len - queries + first)
             margin += 2 * row[6 * lists.room] - sum(len(own) for own in chosen)
     assert int(lists.margin) == margin

@@ -56,32 +56,34 @@ class MergedLists:
 
 
 @triton.jit
-def load_tiles(
-    blocks_ptr, stride_su, first_tile, tiles, COUNT: tl.constexpr, SIZE: tl.constexpr
+def load_lists(
+    blocks_ptr, stride_su, first, lists, before, COUNT: tl.constexpr, SIZE: tl.constexpr,
+    TILE: tl.constexpr,
 ):  # fmt: skip
-    """Blocks of adjacent tiles, one list after the other, and each one's tile: [SIZE] both.
+    """Blocks of adjacent lists, one list after the other, and each one's list: [SIZE] both.
 
-    Blocks are -1 from the list number `tiles` on.
+    Blocks are -1 from the list number `lists` on. A list is that of every `TILE`-th number from
+    `first` on, where `before` numbers lie before the first in its tile.
     """
     place = tl.arange(0, SIZE)
     member = place // COUNT
-    at = (first_tile + member).to(tl.int64) * stride_su + place % COUNT
-    return tl.load(blocks_ptr + at, mask=member < tiles, other=-1), member
+    at = ((before + first + member) // TILE).to(tl.int64) * stride_su + place % COUNT
+    return tl.load(blocks_ptr + at, mask=member < lists, other=-1), member
 
 
 @triton.jit
 def find_choosers(
-    block, blocks_ptr, stride_su, first_tile, tiles,
-    COUNT: tl.constexpr, COUNT_PAD: tl.constexpr, MEMBERS: tl.constexpr,
+    block, blocks_ptr, stride_su, first, lists, before,
+    COUNT: tl.constexpr, COUNT_PAD: tl.constexpr, MEMBERS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """A bit for each of the tiles from `first_tile` on that selected a block: [SIZE]."""
+    """A bit for each of the lists from `first` on that names a block: [SIZE]."""
     column = tl.arange(0, COUNT_PAD)
     choosers = tl.zeros_like(block)
     # All lists are loaded before the first is needed.
     for member in tl.static_range(MEMBERS):
-        at = (first_tile + member).to(tl.int64) * stride_su + column
+        at = ((before + first + member) // TILE).to(tl.int64) * stride_su + column
         listed = tl.load(
-            blocks_ptr + at, mask=column < tl.where(tiles > member, COUNT, 0), other=-2
+            blocks_ptr + at, mask=column < tl.where(lists > member, COUNT, 0), other=-2
         )
         differs = (listed[:, None] ^ block[None, :]).to(tl.uint32)  # [COUNT_PAD, SIZE]
         choosers |= (tl.min(differs, axis=0) == 0).to(tl.int32) << member
@@ -124,9 +126,9 @@ def _merge_lists_kernel(
         return
     tiles = tl.minimum(tl.cdiv(seq_len - start, TILE), MEMBERS)
     blocks_ptr += b * stride_sb + g * stride_sg + u_first * stride_su
-    block, member = load_tiles(blocks_ptr, stride_su, first_tile, tiles, COUNT, SIZE)
+    block, member = load_lists(blocks_ptr, stride_su, first_tile, tiles, 0, COUNT, SIZE, 1)
     choosers = find_choosers(
-        block, blocks_ptr, stride_su, first_tile, tiles, COUNT, COUNT_PAD, MEMBERS
+        block, blocks_ptr, stride_su, first_tile, tiles, 0, COUNT, COUNT_PAD, MEMBERS, 1
     )  # fmt: skip
     # The first tile that selected a block writes its entry.
     new = (block >= 0) & ((choosers & ((1 << member) - 1)) == 0)

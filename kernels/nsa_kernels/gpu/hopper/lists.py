@@ -21,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.gpu.layout import Problem
-from nsa_kernels.gpu.merge import add_margin, find_choosers, load_tiles
+from nsa_kernels.gpu.merge import add_margin, find_choosers, load_lists
 
 GROUPS = tl.constexpr(3)
 """Warpgroups that multiply."""
@@ -80,7 +80,7 @@ def _warpgroup_lists_kernel(
     stride_sb, stride_sg, stride_su,
     queries, offset,
     COUNT: tl.constexpr, COUNT_PAD: tl.constexpr, SIZE: tl.constexpr,
-    W_QUERIES: tl.constexpr, SELECT_BLOCK: tl.constexpr,
+    W_QUERIES: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     ROOM: tl.constexpr, LIST: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(0)
@@ -89,10 +89,14 @@ def _warpgroup_lists_kernel(
     first_query = tile * (GROUPS * W_QUERIES)
     tiles = tl.minimum(queries - first_query, GROUPS * W_QUERIES)
     blocks_ptr += b * stride_sb + g * stride_sg
-    block, member = load_tiles(blocks_ptr, stride_su, first_query, tiles, COUNT, SIZE)
+    # Queries of a tile, cut at absolute positions, share a list.
+    before = offset % TILE
+    block, member = load_lists(
+        blocks_ptr, stride_su, first_query, tiles, before, COUNT, SIZE, TILE
+    )  # fmt: skip
     choosers = find_choosers(
-        block, blocks_ptr, stride_su, first_query, tiles, COUNT, COUNT_PAD,
-        GROUPS * W_QUERIES,
+        block, blocks_ptr, stride_su, first_query, tiles, before,
+        COUNT, COUNT_PAD, GROUPS * W_QUERIES, TILE,
     )  # fmt: skip
     new = (block >= 0) & ((choosers & ((1 << member) - 1)) == 0)
     add_margin(margin_ptr, block, new)
@@ -125,8 +129,8 @@ def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> Warpgro
     """List the blocks of every three warpgroups' queries.
 
     Args:
-        problem: The sizes; every query has a list of its own.
-        blocks: (B, G, T, n) int32, -1 for none, one block at least in each list.
+        problem: The sizes.
+        blocks: (B, G, U, n) int32, -1 for none, one block at least in each list.
         w_queries: E.
     """
     count = blocks.shape[3]
@@ -145,6 +149,7 @@ def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> Warpgro
         COUNT_PAD=triton.next_power_of_2(count),
         SIZE=triton.next_power_of_2(queries * count),
         W_QUERIES=w_queries,
+        TILE=problem.settings.select_tile,
         SELECT_BLOCK=problem.settings.select_block,
         ROOM=room,
         LIST=size,

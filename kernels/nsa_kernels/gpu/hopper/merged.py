@@ -31,6 +31,7 @@ from nsa_kernels.gpu.hopper.pipeline import (
     Ring,
     matrix,
     new_ring,
+    plain_layout,
     rows_of,
     tiles_of,
 )
@@ -324,9 +325,10 @@ def launch_merged(
     queries = ROWS.value // heads
     assert lists.w_queries == queries
     total = problem.batch * problem.groups * lists.tiles
-    layout = gl.NVMMASharedLayout(swizzle_byte_width=0, element_bitwidth=32, rank=2)
     rows, tile = lists.rows, [lists.size // ROW, ROW]
-    list_tiles = TensorDescriptor(rows, list(rows.shape), list(rows.stride()), tile, layout)
+    list_tiles = TensorDescriptor(
+        rows, list(rows.shape), list(rows.stride()), tile, plain_layout(2)
+    )
     _hopper_merged_kernel[(min(processors(q.device), total),)](
         rows_of(q, problem.groups, queries), tiles_of(k, block, 1), tiles_of(v, block, 1),
         rows_of(out, problem.groups, queries), list_tiles, lists.margin,

@@ -6,6 +6,7 @@ One warp fills them in turn by the tensor memory engine; warpgroups read them in
 Letters: see `layout.py`; R heads of a group.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -208,13 +209,20 @@ def rows_of(x: Tensor, groups: int, rows: int, *, by_head: bool = False) -> Tens
     strides = [x.stride(i) if x.shape[i] > 1 else unit for i in range(4)] + [1]
     inner = [1, pad_heads(repeat), rows] if by_head else [rows, 1, pad_heads(repeat)]
     tile = [1, *inner, x.shape[4]]
-    return TensorDescriptor(x, list(x.shape), strides, tile, _layout_of(x, tile))
+    return TensorDescriptor(x, list(x.shape), strides, tile, _layout(tuple(tile), x.dtype))
 
 
-def _layout_of(x: Tensor, tile: list[int]) -> Any:
-    """How shared memory holds a tile."""
-    dtype = gl.bfloat16 if x.dtype == torch.bfloat16 else gl.float16
-    return gl.NVMMASharedLayout.get_default_for(tile, dtype)
+@cache
+def _layout(tile: tuple[int, ...], dtype: torch.dtype) -> Any:
+    """How shared memory holds a tile. It takes long to make, beside a launch."""
+    of = gl.bfloat16 if dtype == torch.bfloat16 else gl.float16
+    return gl.NVMMASharedLayout.get_default_for(list(tile), of)
+
+
+@cache
+def plain_layout(rank: int) -> Any:
+    """How shared memory holds a tile of 32-bit numbers."""
+    return gl.NVMMASharedLayout(swizzle_byte_width=0, element_bitwidth=32, rank=rank)
 
 
 def tiles_of(x: Tensor, rows: int, heads: int) -> TensorDescriptor:
@@ -229,7 +237,7 @@ def tiles_of(x: Tensor, rows: int, heads: int) -> TensorDescriptor:
     unit = 16 // x.element_size()
     strides = [x.stride(i) if x.shape[i] > 1 else unit for i in range(3)] + [1]
     tile = [1, rows, heads, x.shape[3]]
-    return TensorDescriptor(x, list(x.shape), strides, tile, _layout_of(x, tile))
+    return TensorDescriptor(x, list(x.shape), strides, tile, _layout(tuple(tile), x.dtype))
 
 
 def numbers_of(x: Tensor, queries: int, heads: int) -> TensorDescriptor:
@@ -240,5 +248,4 @@ def numbers_of(x: Tensor, queries: int, heads: int) -> TensorDescriptor:
     x = x.transpose(1, 2)
     assert x.stride(2) == 1, x.stride()
     strides = [x.stride(i) if x.shape[i] > 1 else 4 for i in range(2)] + [1]
-    layout = gl.NVMMASharedLayout(swizzle_byte_width=0, element_bitwidth=32, rank=3)
-    return TensorDescriptor(x, list(x.shape), strides, [1, queries, heads], layout)
+    return TensorDescriptor(x, list(x.shape), strides, [1, queries, heads], plain_layout(3))

@@ -44,9 +44,11 @@ def _serves(problem: Problem, x: Tensor) -> bool:
 def serves_band(problem: Problem, x: Tensor) -> bool:
     """Whether the Hopper kernels can attend to a band of keys; `x` is any of the tensors.
 
-    Heads of a group are padded to a power of two.
+    Heads of a group are padded to a power of two. Where more than an eighth of the rows would be
+    padding, the plain Triton kernels are as fast.
     """
-    return problem.repeat <= 64 and _serves(problem, x)
+    heads = pad_heads(problem.repeat)
+    return heads <= 64 and 8 * problem.repeat >= 7 * heads and _serves(problem, x)
 
 
 def serves_importance(problem: Problem, x: Tensor) -> bool:
@@ -69,20 +71,19 @@ def serves_keys(problem: Problem, x: Tensor) -> bool:
 
 
 def serves_merged(problem: Problem, x: Tensor, count: int) -> bool:
-    """Whether the Hopper kernel can attend to merged lists; `count` is n, blocks of one query.
+    """Whether the Hopper kernel can attend to merged lists; `count` is n, blocks of one list.
 
     An entry of a list has bits for 8 queries, 9 for its place and 15 for its block. At head dims
     of 64 the plain Triton kernel is as fast.
     """
     s = problem.settings
     return (
-        s.select_tile == 1
-        and s.select_block == 64
+        s.select_block == 64
         and problem.dim == 128
         and 4 < problem.repeat <= 32
         and 64 // pad_heads(problem.repeat) * count <= _MOST_ENTRIES
         and problem.blocks <= 1 << 15
-        and serves_band(problem, x)
+        and _serves(problem, x)
     )
 
 
