@@ -152,7 +152,9 @@ def compare(
         want = torch.autograd.grad(wanted, exact, grad.double(), **unused)
         for name, a, b in zip(NAMES, got, want, strict=True):
             errors[name] = relative_error(a, b)
-    return Comparison(errors=errors, agreement=float(found[wanted_blocks >= 0].double().mean()))
+    # A text that the window covers leaves nothing to select.
+    selected = found[wanted_blocks >= 0].double()
+    return Comparison(errors=errors, agreement=float(selected.mean()) if len(selected) else 1.0)
 
 
 def _contains(blocks: Tensor, sought: Tensor) -> Tensor:

@@ -91,6 +91,8 @@ def test_queries_that_share_a_selection_pass(inputs: Inputs) -> None:
     assert check.passed
     assert check.agreement == 1.0
     assert check.errors["gates"] == 0.0
+    window = replace(settings, window=256)
+    assert compare(right, inputs, window, gradients=False).agreement == 1.0
 
 
 def test_a_wrong_output_does_not_pass(inputs: Inputs) -> None:
