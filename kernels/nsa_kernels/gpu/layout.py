@@ -44,9 +44,9 @@ def count_visible(position, KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr):
 def tile_rows(
     start, part, offset, queries, R: tl.constexpr, TILE: tl.constexpr, BLOCK_M: tl.constexpr
 ):  # fmt: skip
-    """Head within its group, query and position of each row of a part of a tile.
+    """Head within its group, query and position of each row of a part of a tile, and validity.
 
-    Rows go head by head, then query by query; the last value says whether there is such a query.
+    Rows go head by head, then query by query. A row is valid if its query exists.
     """
     row = part * BLOCK_M + tl.arange(0, BLOCK_M)
     position = start + row // R

@@ -157,14 +157,14 @@ def list_strides(problem: Problem, entries: Tensor, counts: Tensor) -> tuple[int
 
 
 def merge(problem: Problem, blocks: Tensor) -> MergedLists | None:
-    """Merge the lists of adjacent tiles; None where one tile's rows fill a program.
+    """Merge the lists of adjacent tiles; None where there is one query or a tile fills a program.
 
     Args:
         problem: The sizes.
         blocks: (B, G, U, n) int32, -1 for none.
     """
     members = merged_members(problem)
-    if members < 2 or problem.blocks > BLOCK_MASK.value + 1:
+    if members < 2 or problem.queries == 1 or problem.blocks > BLOCK_MASK.value + 1:
         return None
     batch, groups, tiles, count = blocks.shape
     rows = triton.cdiv(tiles, members) + (problem.batch if problem.packing else 0)

@@ -132,9 +132,9 @@ def merged_forward(
         k: (B, G, S, D).
         v: (B, G, S, Dv).
         lists: The blocks of every merged tile.
-        out: (B, H, T, Dv), written; with a gate it holds the other branches, which this one is
-            added to.
-        lse: (B, H, T), written: the log-sum-exp of the scaled scores to the base of two.
+        out: (B, H, T, Dv), written. With a gate it holds the sum of the other branches, and this
+            branch is added to it.
+        lse: (B, H, T), written: the base-2 log-sum-exp of the scaled scores.
         gate: (B, H, T), the selection's gate in `gated` mode.
     """
     grid, tile = merged_grid(problem, lists, backward=False)
@@ -158,7 +158,7 @@ def merged_forward(
 def merged_grid(
     problem: Problem, lists: MergedLists, *, backward: bool
 ) -> tuple[tuple[int, int, int], dict[str, int | bool]]:
-    """The grid of a kernel over merged tiles, and the constants of its tiles."""
+    """The grid of a kernel over merged tiles, and its constants."""
     s = problem.settings
     constants = {
         "MEMBERS": lists.members,

@@ -1,4 +1,4 @@
-"""Gradient of the queries of attention to merged lists of blocks, as `merged.py` makes it.
+"""Gradient of the queries of attention to merged lists of blocks (`merged.py`).
 
 Letters: see `layout.py`; P tiles of a merged tile, M rows of a program.
 
@@ -110,8 +110,8 @@ def merged_rows_backward(
         grad: The gradient of the output.
         dq: (B, H, T, D), written.
         adds: Whether to add to what `dq` holds.
-        sums: (B, H, T), in the memory order of `grad.lse`, written if given: the inner product
-            of the gradient and the branch's gated output.
+        sums: (B, H, T), in the memory order of `grad.lse`, written if given: the dot product of
+            the gradient and the branch's gated output.
     """
     grid, tile = merged_grid(problem, lists, backward=True)
     block = problem.settings.select_block

@@ -1,8 +1,11 @@
-"""Attention to the blocks that each tile of queries has chosen.
+"""Attention to the blocks that each tile of queries selected.
 
-In `union` mode the list of a tile holds the blocks of its window as well, so that one softmax
-over the list is the whole attention. In `gated` mode this kernel comes last and adds its branch,
-by its gate, to the sum of the others.
+In `union` mode the list of a tile also holds the blocks of its window, so that one softmax over
+the list is the whole attention. In `gated` mode this kernel runs last and adds its branch, times
+its gate, to the sum of the others.
+
+Where adjacent tiles select mostly the same blocks, `merged.py` does the work, and the kernel here
+returns at once.
 
 Letters: see `layout.py`; n blocks of a list, M rows of a program.
 
@@ -97,7 +100,7 @@ def _selected_forward_kernel(
         acc = tl.dot(probs.to(v.dtype), v, acc, input_precision="ieee")
         top = new_top
 
-    # Every query's own block is in its list, so that no total is zero but of rows left out.
+    # Every query's own block is in its list: only rows that are not valid have a total of zero.
     total = tl.where(total > 0, total, 1.0)
     acc = acc / total[:, None]
     written = valid[:, None] & (value_depth < DV)
@@ -122,7 +125,7 @@ def selected_forward(
     gate: Tensor | None = None,
     others: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Attend to chosen blocks.
+    """Attend to the selected blocks.
 
     Args:
         problem: The sizes.
@@ -131,12 +134,11 @@ def selected_forward(
         v: (B, G, S, Dv).
         blocks: (B, G, U, n) int32, -1 for none; each tile's own block among them.
         gate: (B, H, T), the selection's gate in `gated` mode.
-        others: (B, H, T, Dv), the sum of the other branches in `gated` mode, which this one is
-            added to in place.
+        others: (B, H, T, Dv), the sum of the other branches in `gated` mode. This branch is added
+            to it in place.
 
     Returns:
-        Output (B, H, T, Dv), and the log-sum-exp of the selection's scaled scores to the base of
-        two (B, H, T).
+        Output (B, H, T, Dv), and the base-2 log-sum-exp of the scaled scores (B, H, T).
     """
     out = empty_rows(q, problem.value_dim) if others is None else others
     lse = problem.per_query(q)
@@ -171,11 +173,11 @@ def _attend_merged(
     lse: Tensor,
     gate: Tensor | None,
 ) -> Tensor | None:
-    """Launch the attention to merged lists where it applies.
+    """Launch the kernel for merged lists where there is one.
 
     Returns:
-        (1,) int32, above zero where the launch left the work to the kernel for one tile at a
-        time; None where lists are not merged.
+        (1,) int32, the lists' margin: above zero where the kernel for one tile at a time has to
+        do the work. None where lists are not merged.
     """
     if serves_merged(problem, q, blocks.shape[3]):
         from nsa_kernels.gpu.hopper.lists import warpgroup_lists
@@ -192,7 +194,7 @@ def _attend_merged(
 
 
 def selected_grid(problem: Problem) -> tuple[tuple[int, int, int], dict[str, int | bool]]:
-    """The grid of a kernel over tiles of queries, and the constants of its tiles."""
+    """The grid of a kernel over tiles of queries, and its constants."""
     s = problem.settings
     rows = problem.repeat * s.select_tile
     tile = selected_tile(problem)

@@ -1,7 +1,9 @@
-"""Gradients of attention to chosen blocks, as `selected.py` makes it.
+"""Gradients of attention to selected blocks (`selected.py`).
 
-Keys and values go block by block, over the queries that chose the block (`inverse.py`); queries
-go tile by tile, over the blocks that the tile chose.
+The kernel for keys and values takes one block at a time and the queries that selected it
+(`inverse.py`). The kernel for queries takes one tile at a time and the blocks that it selected.
+Where adjacent tiles select mostly the same blocks, `merged_backward.py` computes the gradient of
+the queries, and the kernel here returns at once.
 
 Letters: see `layout.py`; n blocks of a tile's list, M rows of a program.
 
@@ -232,7 +234,7 @@ def selected_rows_backward(
     adds: bool,
     sums: Tensor | None = None,
 ) -> None:
-    """Write the gradient of the queries, or add it to what is there.
+    """Write the gradient of the queries, or add it to `dq`.
 
     Args:
         problem: The sizes.
@@ -240,11 +242,11 @@ def selected_rows_backward(
         k: (B, G, S, D).
         v: (B, G, S, Dv).
         blocks: (B, G, U, n) int32, -1 for none.
-        grad: What came from above.
+        grad: The gradient of the output.
         dq: (B, H, T, D), written.
-        adds: Whether to add.
-        sums: (B, H, T), in the memory order of `grad.lse`, written if given: the inner product
-            of the gradient and the branch's gated output, made anew.
+        adds: Whether to add to what `dq` holds.
+        sums: (B, H, T), in the memory order of `grad.lse`, written if given: the dot product of
+            the gradient and the branch's gated output.
     """
     lists = merge(problem, blocks)
     if lists is not None:
@@ -284,8 +286,8 @@ def selected_keys_backward(
         q: (B, H, T, D).
         k: (B, G, S, D).
         v: (B, G, S, Dv).
-        choosers: Who chose each block.
-        grad: What came from above.
+        choosers: The tiles that selected each block.
+        grad: The gradient of the output.
         extra: Gradients in fp32 to add, such as the window's.
     """
     block = problem.settings.select_block
@@ -328,7 +330,7 @@ def selected_keys_backward(
 def _sum_pieces(
     problem: Problem, choosers: Choosers, part: Tensor, extra: Tensor | None, like: Tensor
 ) -> Tensor:
-    """Sum the pieces of each block's list, and what is to be added: (B, G, S, D) as `like`."""
+    """Sum the pieces of each block's list and `extra`: (B, G, S, D) like `like`."""
     out = torch.empty_like(like)
     added = part if extra is None else extra
     strides = (0, 0, 0)

@@ -1,10 +1,10 @@
 """Importance of the selection blocks, and the choice of the best of them.
 
-The scores against the summaries are made a second time, with their log-sum-exp known, and are
-summed over heads, queries of a tile, and summaries of a block as they arise: what is written is
-one number per tile and block, for so many tiles at a time that the room stays small. A summary
-that reaches into the next block has its share of that block written apart (`spill`), so that
-blocks need nothing from each other.
+The kernel computes the scores against the summaries a second time, with their log-sum-exp known,
+and sums the probabilities over heads, over the queries of a tile, and over the summaries of a
+block. It writes one number per tile and block, for a limited number of tiles at a time, so that
+the buffers stay small. A summary that reaches into the next block has that share written to a
+second buffer (`spill`), so that blocks are independent of each other.
 
 Letters: see `layout.py`; n selected blocks, M rows of a tile.
 
@@ -26,7 +26,7 @@ from nsa_kernels.gpu.tiles import importance_tile
 from nsa_kernels.settings import AttentionSettings
 
 _ROOM = 2**25
-"""Importances held at a time, in numbers: 128 MB, twice."""
+"""Importances that a buffer holds: 128 MB in each of two."""
 
 _FORCED = tl.constexpr(0x7F800000)
 """The bits of infinity: more than any importance."""
@@ -45,10 +45,10 @@ def _scored_rows(
     KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr,
     D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """Queries of some rows, their log-sum-exp, and how many keys each sees.
+    """Queries of some rows, their log-sum-exp, and the number of keys each sees.
 
-    Heads are padded to a power of two, so that rows can be summed by reshaping; the rows of
-    padding have a log-sum-exp of +inf.
+    Heads are padded to a power of two, so that a reshape can sum rows. Padded rows have a
+    log-sum-exp of +inf.
     """
     row = first_row + tl.arange(0, BLOCK_M)
     depth = tl.arange(0, D_PAD)
@@ -68,9 +68,9 @@ def _scored_rows(
 def _sum_heads(probs, member, FOLD: tl.constexpr):
     """Sum keys by rows over the rows of each tile: [BLOCK_N, BLOCK_M] to [BLOCK_N, COLUMNS].
 
-    First rows eight apart, `FOLD` of them, which one thread holds; then by the matrix units, with
-    a matrix that says whose tile each row is. A half-precision number and what it leaves over hold
-    16 bits of each sum: no less exact than the scores.
+    One thread first sums the `FOLD` rows it holds, which are eight apart. The matrix units sum the
+    rest, with a matrix of ones where a row belongs to a tile. Each sum is split into two bf16
+    numbers, which hold 16 bits: no less exact than the scores.
     """
     KEYS: tl.constexpr = probs.shape[0]
     ROWS: tl.constexpr = probs.shape[1]
@@ -192,7 +192,7 @@ def _importance_bits(
     own_ptr, spill_ptr, block, scored, candidates, current,
     SPILLS: tl.constexpr, INIT: tl.constexpr, LOCAL: tl.constexpr,
 ):  # fmt: skip
-    """The bits of a block's importance, which order as it does; -1 for no candidate."""
+    """A block's importance as an integer of the same order; -1 for no candidate."""
     importance = tl.load(own_ptr + block, mask=block < scored, other=0.0)
     if SPILLS:
         before = (block > 0) & (block <= scored)
@@ -239,9 +239,9 @@ def _best_blocks_kernel(
     at = b * stride_ib + g * stride_ig + tl.program_id(0).to(tl.int64) * stride_iu
     own_ptr += at
     spill_ptr += at
-    # The two best blocks of each residue class are kept. A class that has lost both is searched
-    # again, for the best of the blocks that come after the last one taken. Equal importances go
-    # to the earlier block.
+    # Keep the two best blocks of each residue class. Once both are taken, search the class again
+    # for the best of the blocks that rank below the last one taken. Of equally important blocks
+    # the earlier one ranks first.
     residue = tl.arange(0, CLASSES)
     member = tl.arange(0, MEMBERS)
     bits = tl.full([CLASSES], -1, tl.int32)
@@ -287,32 +287,32 @@ def _best_blocks_kernel(
 
 
 def recent_blocks(settings: AttentionSettings) -> int:
-    """Blocks that follow the selected ones in a tile's list: those of a `union`'s window."""
+    """Number of window blocks that follow the selected ones in a tile's list in `union` mode."""
     return settings.window_blocks + 1 if settings.combine == "union" else 0
 
 
 def select_blocks(problem: Problem, q: Tensor, summary_k: Tensor, lse: Tensor | None) -> Tensor:
-    """Choose the blocks of every tile.
+    """Select the blocks of every tile.
 
     Args:
         problem: The sizes.
         q: (B, H, T, D).
         summary_k: (B, G, C, D).
-        lse: (B, H, T) from the compression branch; made here when None.
+        lse: (B, H, T) from the compression branch; computed here when None.
 
     Returns:
-        (B, G, U, n), int32, falling importance first, -1 where there are fewer; in `union` mode
-        followed by the blocks of the window and the tile's own, latest first. Packed tiles
-        follow each other as the sequences do.
+        (B, G, U, n), int32, most important first, -1 where there are fewer. In `union` mode the
+        blocks of the window and the tile's own follow, latest first. Packed tiles are in the
+        order of the sequences.
     """
     s = problem.settings
     assert s.select_count is not None
     recent = recent_blocks(s)
     total = problem.tiles
     if problem.packing:
-        # As many as there can be: the exact total is known to the device alone.
+        # An upper bound: only the device knows the exact total.
         total = q.shape[2] // s.select_tile + 2 * problem.batch if s.select_tile > 1 else q.shape[2]
-    # A packed batch has tiles to spare that no sequence fills: nothing is selected there.
+    # Nothing is selected for the spare tiles of a packed batch.
     blocks = torch.full(
         (
             1 if problem.packing else problem.batch,
@@ -352,7 +352,7 @@ def _importance(
     first: int,
     tiles: int,
 ) -> None:
-    """Write the importances (B, G, tiles, N) of the tiles from `first` on."""
+    """Write the importances (B, G, tiles, N) for the tiles from `first` on."""
     if problem.summaries == 0:
         return
     if serves_importance(problem, q):
@@ -402,7 +402,7 @@ def _best_blocks(
     first: int,
     tiles: int,
 ) -> None:
-    """Write the best blocks of the tiles from `first` on, and those of the window."""
+    """Write the best blocks of the tiles from `first` on, and the blocks of the window."""
     s = problem.settings
     assert s.select_count is not None
     _best_blocks_kernel[(tiles, problem.groups, problem.batch)](

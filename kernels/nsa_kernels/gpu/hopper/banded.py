@@ -1,8 +1,8 @@
-"""Causal attention to a band of keys, warp-specialised: output, or its product with a gradient.
+"""Causal attention to a band of keys, warp-specialized: the output, or its dot with a gradient.
 
-One program a multiprocessor takes tiles of rows, the longest first. One warp loads their queries
-and a ring of keys and values; three warpgroups of 64 rows each multiply, so that one's
-exponentials go while the others' products do.
+One program per multiprocessor takes tiles of rows, the longest first. One warp loads queries, keys
+and values. Three warpgroups of 64 rows each compute, so that the exponentials of one overlap the
+matrix products of the others.
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, J_b keys of a tile.
 
@@ -36,24 +36,24 @@ from nsa_kernels.gpu.hopper.support import pad_heads, processors
 from nsa_kernels.gpu.layout import Problem, number_strides
 
 NO_SCORE = gl.constexpr(-1.0e30)
-"""Less than any score, yet finite, so that differences are numbers."""
+"""A finite number below any score, so that differences are finite."""
 
 GROUPS = gl.constexpr(3)
-"""Warpgroups that multiply."""
+"""Warpgroups that compute."""
 
 BLOCK_N = gl.constexpr(64)
 """Keys of a tile."""
 
 _STAGES = 3
-"""Tiles of keys, and of values, that are held."""
+"""Tiles of keys, and of values, in shared memory."""
 
 
 @aggregate
 class Shared:
-    """Rings that the warps hold in common.
+    """Rings that all warps of a program use.
 
-    Queries and outputs have a buffer for each warpgroup. A row that an output is added to, or
-    multiplied by, comes in the output's buffer.
+    Queries and outputs have one buffer per warpgroup. Rows that an output is added to, or
+    multiplied by, are loaded into the output's buffer.
     """
 
     q: Ring
@@ -71,13 +71,13 @@ class Shared:
 
 @gluon.jit
 def _producer(work, shared, q_desc, k_desc, v_desc, other_desc, WITH_ROWS: gl.constexpr):
-    """Load every tile's queries, keys and values, and the rows that go with its output."""
+    """Load the queries, keys and values of every tile, and the rows combined with its output."""
     W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     done = 0
     turn = 0
     for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
         b, g, first, begin, count = work.at(index)
-        # The first keys find room before the last products with the queries before are made.
+        # Load the first keys before waiting for the queries' buffer, which is freed later.
         at = [b, begin + (count - 1) * work.BLOCK_N, g, 0]
         shared.k.load(k_desc, at, done)
         shared.q.load_each(q_desc, b, g, first, W_QUERIES, (turn & 1) ^ 1, False)
@@ -98,7 +98,7 @@ def _attend(
     q, shared, acc, top, total, low, high, done, begin, from_tile, to_tile, scale,
     MASKED: gl.constexpr,
 ):  # fmt: skip
-    """Take the key tiles below `from_tile` down to `to_tile` into a running softmax."""
+    """Add the key tiles below `from_tile` down to `to_tile` to a running softmax."""
     O_LAYOUT: gl.constexpr = acc.type.layout
     S_LAYOUT: gl.constexpr = top.type.layout.parent
     P_LAYOUT: gl.constexpr = gl.DotOperandLayout(0, O_LAYOUT, 2)
@@ -132,7 +132,7 @@ def _consumer(
     work, shared, out_desc, ends, scale,
     W: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
 ):  # fmt: skip
-    """Make the output of the `W`-th 64 rows of every tile."""
+    """Compute the output of the `W`-th 64 rows of every tile."""
     numbers_ptr, gate_ptr, other_gate_ptr, strides, gate_strides = ends
     stride_lb, stride_lh, stride_lt = strides
     stride_wb, stride_wh, stride_wt = gate_strides
@@ -172,7 +172,7 @@ def _consumer(
         total = gl.zeros([ROWS], gl.float32, S_ROWS)
         mbarrier.wait(shared.q.full.index(W), turn & 1)
         if GATED or DOTS:
-            # The output before has left its buffer, which may now be filled.
+            # The previous output has left its buffer, which may now be filled.
             tma.store_wait(0)
             shared.out.release(W)
         acc, top, total, done = _attend(
@@ -196,7 +196,7 @@ def _consumer(
             dots = gl.convert_layout(dots, S_ROWS) * norm
             gl.store(numbers_ptr + at, dots, mask=valid)
         else:
-            # A row that sees nothing gets +inf, so that its probabilities come out as zero.
+            # A row that sees nothing gets +inf, so that its probabilities are zero.
             lse = gl.where(seen, top + gl.log2(gl.where(seen, total, 1.0)), float("inf"))
             gl.store(numbers_ptr + at, lse, mask=valid)
             if GATED:
@@ -207,7 +207,7 @@ def _consumer(
                 other_gate = gl.convert_layout(other_gate.to(gl.float32), O_ROWS)
                 acc += out.load(O_LAYOUT).to(gl.float32) * other_gate[:, None]
             else:
-                # The output before has left its buffer.
+                # The previous output has left its buffer.
                 tma.store_wait(0)
             out.store(acc.to(dtype))
             fence_async_shared()
@@ -259,18 +259,18 @@ def launch_banded(
     grad: Tensor | None = None,
     addend: Addend | None = None,
 ) -> None:
-    """Attend to a band of keys, of which there is one at least.
+    """Attend to a band of at least one key.
 
     Args:
         problem: The sizes.
-        band: Which keys are seen; of every query.
+        band: Which keys each query sees.
         q: (B, H, T, D).
         k: (B, G, J, D).
         v: (B, G, J, Dv).
-        numbers: (B, H, T), written: the log-sum-exp, or with `grad` the inner products.
+        numbers: (B, H, T), written: the log-sum-exp, or with `grad` the dot products.
         out: (B, H, T, Dv), written; None with `grad`.
-        grad: (B, H, T, Dv), which the output is multiplied by, row by row.
-        addend: Another branch, to be added by its gate.
+        grad: (B, H, T, Dv); the dot product of each row with the output is computed.
+        addend: Another branch, added with its gate.
     """
     keys, _ = band_keys(problem, band)
     assert keys > 0

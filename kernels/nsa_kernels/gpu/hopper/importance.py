@@ -1,8 +1,8 @@
-"""Importance of the selection blocks, warp-specialised; see `selection.py` for what it is.
+"""Importance of the selection blocks, warp-specialized; `selection.py` defines it.
 
-One program a multiprocessor takes tiles of queries, the longest first. Scores lie keys by rows,
-and a warpgroup's rows go head by head: numbers of a query's heads are then in one thread, which
-adds them up by itself, and what is left for shuffles is the sum over a block's summaries.
+One program per multiprocessor takes tiles of queries, the longest first. Scores are a matrix of
+keys by rows, and the rows of a warpgroup go head by head. One thread then holds the scores of all
+heads of a query and sums them alone. Shuffles only sum over the summaries of a block.
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, J_b summaries of a tile, E queries of
 a warpgroup.
@@ -28,18 +28,18 @@ BLOCK_N = gl.constexpr(64)
 """Summaries of a tile."""
 
 GROUPS = gl.constexpr(3)
-"""Warpgroups that multiply."""
+"""Warpgroups that compute."""
 
 CELLS = gl.constexpr(128)
 """Rows of a warpgroup: queries times heads."""
 
 _STAGES = 4
-"""Tiles of summaries that are held."""
+"""Tiles of summaries in shared memory."""
 
 
 @gluon.jit
 def _producer(work, q, k, q_desc, k_desc):
-    """Load every tile's queries and summaries."""
+    """Load the queries and summaries of every tile."""
     W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     done = 0
     turn = 0
@@ -55,7 +55,7 @@ def _producer(work, q, k, q_desc, k_desc):
 
 @gluon.jit
 def _store(ptr, shared, weight, n, stride_iu, query, work, PER_BLOCK: gl.constexpr):
-    """Sum what queries [J_b, E] give to summaries over blocks, each by its weight, and store."""
+    """Sum the probabilities [J_b, E] over blocks, with weights, and store the sums."""
     BLOCKS: gl.constexpr = BLOCK_N // PER_BLOCK
     sums = gl.reshape(shared * weight[:, None], [BLOCKS, PER_BLOCK, shared.shape[1]])
     sums = gl.sum(sums, axis=1)  # [BLOCKS, E]
@@ -72,7 +72,7 @@ def _sum_up(
     scores, lse, high, n, own_ptr, spill_ptr, stride_iu, first, work, scale,
     PER_BLOCK: gl.constexpr, MASKED: gl.constexpr,
 ):  # fmt: skip
-    """Store what a tile of scores [J_b, CELLS] gives to blocks."""
+    """Store the importance that a tile of scores [J_b, CELLS] adds to blocks."""
     LAYOUT: gl.constexpr = scores.type.layout
     W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     OVERLAP: gl.constexpr = work.KEY_BLOCK // work.KEY_STRIDE
@@ -91,7 +91,7 @@ def _sum_up(
 
 @gluon.jit
 def _consumer(work, q_ring, k_ring, ptrs, strides, scale, W: gl.constexpr, PER_BLOCK: gl.constexpr):
-    """Make the importances of the `W`-th queries of every tile."""
+    """Compute the importances for the `W`-th queries of every tile."""
     lse_ptr, own_ptr, spill_ptr = ptrs
     stride_lb, stride_lh, stride_lt, stride_ib, stride_ig, stride_iu = strides
     R: gl.constexpr = work.R
@@ -174,7 +174,7 @@ def launch_importance(
     first: int,
     queries: int,
 ) -> None:
-    """Write the importances of some queries, each a tile of its own.
+    """Write the importances for some queries, each with its own selection.
 
     Args:
         problem: The sizes.
@@ -182,7 +182,7 @@ def launch_importance(
         summary_k: (B, G, C, D).
         lse: (B, H, T).
         own: (B, G, at least `queries`, N), written.
-        spill: The same, what goes to the block after.
+        spill: The same shape, written: the share of the next block.
         first: The first query.
         queries: How many.
     """

@@ -1,12 +1,12 @@
 """Merged block lists for three warpgroups; see `merge.py`.
 
-The program of `hopper/merged.py` loads the union of the blocks of three warpgroups' queries. A
-warpgroup has a list of its own: the blocks that any of its queries selected, each with its place
-in the union, so that the warpgroup knows how many loaded blocks to skip.
+A program of `hopper/merged.py` loads the union of the blocks of three warpgroups' queries. Each
+warpgroup has its own list: the blocks that any of its queries selected, each with its place in
+the union, so that the warpgroup knows how many loaded blocks to skip.
 
-A list is one row of int32: block numbers of the union, then each warpgroup's entries, then how
-many there are. Blocks that some query of the program sees in part come last, in the union as in
-each warpgroup's entries.
+A list is one row of int32: the block numbers of the union, the entries of each warpgroup, and
+their counts. Blocks that some query of the program sees in part come last, in the union and in
+the entries of each warpgroup.
 
 Letters: see `layout.py`; n blocks of a query's list, E queries of a warpgroup, V programs' tiles.
 """
@@ -24,13 +24,13 @@ from nsa_kernels.gpu.layout import Problem
 from nsa_kernels.gpu.merge import add_margin, find_choosers, load_lists
 
 GROUPS = tl.constexpr(3)
-"""Warpgroups that multiply."""
+"""Warpgroups that compute."""
 
 BLOCK_BITS = tl.constexpr(15)
 """Low bits of a warpgroup's entry, which hold the block's number."""
 
 QUERY_BITS = tl.constexpr(8)
-"""The bits above, one for each query of the warpgroup; the rest hold the place in the union."""
+"""The next bits, one per query of the warpgroup; the rest hold the place in the union."""
 
 ROW = 256
 """Numbers that the tensor memory engine loads of a row at a time."""
@@ -45,7 +45,7 @@ class WarpgroupLists:
         margin: (1,) int32, above zero where one query at a time is faster.
         tiles: V.
         w_queries: E.
-        room: Numbers that a warpgroup's entries may take.
+        room: Entries that a warpgroup's list has room for.
         size: Numbers of a list.
     """
 
@@ -59,14 +59,14 @@ class WarpgroupLists:
 
 @triton.jit
 def _counter(taken, whole, BITS: tl.constexpr):
-    """A one in one of two counters of a packed number, of `BITS` and 2 bits: [SIZE] int64."""
+    """A one in the first (`BITS` bits) or second (2 bits) of two packed counters: [SIZE] int64."""
     one = tl.where(whole, 1, 1 << BITS).to(tl.int64)
     return tl.where(taken, one, 0)
 
 
 @triton.jit
 def _find_places(running, total, whole, SHIFT: tl.constexpr, BITS: tl.constexpr):
-    """Places by the running counters from bit `SHIFT` on; how many there are, how many whole."""
+    """Places by the running counters at bit `SHIFT`; number of all, and of whole blocks."""
     full = ((total >> SHIFT) & ((1 << BITS) - 1)).to(tl.int32)
     rest = ((total >> (SHIFT + BITS)) & 3).to(tl.int32)
     at_full = ((running >> SHIFT) & ((1 << BITS) - 1)).to(tl.int32)
@@ -103,8 +103,8 @@ def _warpgroup_lists_kernel(
     whole = block * SELECT_BLOCK + SELECT_BLOCK - 1 <= offset + first_query
     list_index = (b * tl.num_programs(1) + g) * tl.num_programs(0) + tile
     rows_ptr += list_index * LIST
-    # One running sum makes all places. The queries of a program lie in two blocks at most, so that
-    # no more than two are seen in part.
+    # One running sum of packed counters gives all places. The queries of a program lie in at most
+    # two blocks, so that at most two are seen in part.
     UNION: tl.constexpr = 9
     OWN: tl.constexpr = 8
     packed = _counter(new, whole, UNION)
@@ -126,7 +126,7 @@ def _warpgroup_lists_kernel(
 
 
 def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> WarpgroupLists:
-    """List the blocks of every three warpgroups' queries.
+    """List the blocks of the queries of each three warpgroups.
 
     Args:
         problem: The sizes.
@@ -161,5 +161,5 @@ def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> Warpgro
 
 
 def list_room(w_queries: int, count: int) -> int:
-    """Numbers that the entries of a warpgroup's list may take."""
+    """Entries that a warpgroup's list has room for."""
     return max(64, int(triton.next_power_of_2(w_queries * count)))

@@ -1,10 +1,10 @@
-"""Attention of merged queries to their lists of blocks, warp-specialised; see `merged.py`.
+"""Attention of merged queries to their lists of blocks, warp-specialized; see `merged.py`.
 
-One program a multiprocessor takes tiles of queries. One warp loads their queries and the union of
-their blocks. Three warpgroups of 64 rows each multiply, and each skips the blocks that none of
-its queries selected. A warpgroup's list says how many to skip (`lists.py`): a matrix product
-inside a branch that depends on data reads outside of shared memory with this compiler, and a loop
-of a data-dependent length does not.
+One program per multiprocessor takes tiles of queries. One warp loads their queries and the union
+of their blocks. Three warpgroups of 64 rows each compute, and each skips the blocks that none of
+its queries selected. A warpgroup's list says how many blocks to skip (`lists.py`). With Triton 3.6
+a matrix product inside an `if` that depends on data reads outside of shared memory. A loop whose
+length depends on data is compiled correctly.
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, E queries of a warpgroup.
 
@@ -39,21 +39,21 @@ from nsa_kernels.gpu.hopper.support import pad_heads, processors
 from nsa_kernels.gpu.layout import Problem, number_strides
 
 NO_SCORE = gl.constexpr(-1.0e30)
-"""Less than any score, yet finite, so that differences are numbers."""
+"""A finite number below any score, so that differences are finite."""
 
 _STAGES = 3
-"""Blocks of keys, and of values, that are held."""
+"""Blocks of keys, and of values, in shared memory."""
 
 _LISTS = 3
-"""Lists that are held."""
+"""Lists in shared memory."""
 
 
 @aggregate
 class Shared:
-    """Rings that the warps hold in common.
+    """Rings that all warps of a program use.
 
-    Queries and outputs have a buffer for each warpgroup. The rows that an output is added to come
-    in the output's buffer.
+    Queries and outputs have one buffer per warpgroup. The rows that an output is added to are
+    loaded into the output's buffer.
     """
 
     q: Ring
@@ -93,7 +93,7 @@ def _producer(
     shared, q_desc, k_desc, v_desc, list_desc, out_desc, sizes,
     HEADS: gl.constexpr, ROOM: gl.constexpr, GATED: gl.constexpr,
 ):  # fmt: skip
-    """Load every tile's list, queries and blocks, and the rows that its output is added to."""
+    """Load the list, queries and blocks of every tile, and the rows its output is added to."""
     tiles, total_tiles, groups, _, _ = sizes
     W_QUERIES: gl.constexpr = ROWS // HEADS
     BLOCK_N: gl.constexpr = k_desc.block_type.shape[1]
@@ -105,12 +105,12 @@ def _producer(
     for index in range(gl.program_id(0), total_tiles, gl.num_programs(0)):
         b, g, tile = _place(index, tiles, groups)
         first = tile * (GROUPS * W_QUERIES)
-        # The next list comes while this one's blocks do. Past the end it is zeros.
+        # The next list is loaded ahead. Past the end, the engine loads zeros.
         lists.load(list_desc, [(index + gl.num_programs(0)) * LINES, 0], turn + 1)
         mbarrier.wait(lists.full.index(turn % lists.SIZE), turn // lists.SIZE & 1)
         buffer = lists.buffers.index(turn % lists.SIZE)
         count = _number(buffer, 2 * GROUPS * ROOM, 1)
-        # The first keys find room before the last products with the queries before are made.
+        # Load the first keys before waiting for the queries' buffer, which is freed later.
         key = _number(buffer, 0, 1) * BLOCK_N
         shared.k.load(k_desc, [b, key, g, 0], done)
         shared.q.load_each(q_desc, b, g, first, W_QUERIES, (turn & 1) ^ 1, False)
@@ -124,7 +124,7 @@ def _producer(
         if GATED:
             shared.out.load_each(out_desc, b, g, first, W_QUERIES, turn & 1, False)
         turn += 1
-    # The list past the end has come before this program ends.
+    # Wait for the list past the end: the program must not end during a load.
     mbarrier.wait(lists.full.index(turn % lists.SIZE), turn // lists.SIZE & 1)
 
 
@@ -143,7 +143,7 @@ def _attend(
     q, shared, buffer, acc, top, total, begin, done, from_entry, to_entry, position, member, scale,
     FIRST: gl.constexpr, MASKED: gl.constexpr,
 ):  # fmt: skip
-    """Take entries of this warpgroup's list into a running softmax."""
+    """Add entries of this warpgroup's list to a running softmax."""
     O_LAYOUT: gl.constexpr = acc.type.layout
     S_LAYOUT: gl.constexpr = top.type.layout.parent
     P_LAYOUT: gl.constexpr = gl.DotOperandLayout(0, O_LAYOUT, 2)
@@ -184,7 +184,7 @@ def _consumer(
     W: gl.constexpr, R: gl.constexpr, HEADS: gl.constexpr, ROOM: gl.constexpr,
     GATED: gl.constexpr,
 ):  # fmt: skip
-    """Make the output of the `W`-th 64 rows of every tile."""
+    """Compute the output of the `W`-th 64 rows of every tile."""
     tiles, total_tiles, groups, queries, offset = sizes
     lse_ptr, gate_ptr, strides, gate_strides = ends
     stride_lb, stride_lh, stride_lt = strides
@@ -227,7 +227,7 @@ def _consumer(
         whole = _number(buffer, COUNTS + 1 + GROUPS + W, 4)
         mbarrier.wait(shared.q.full.index(W), turn & 1)
         if GATED:
-            # The output before has left its buffer, which may now be filled.
+            # The previous output has left its buffer, which may now be filled.
             tma.store_wait(0)
             shared.out.release(W)
         acc, top, total, done = _attend(
@@ -255,7 +255,7 @@ def _consumer(
             mbarrier.wait(shared.out.full.index(W), turn & 1)
             acc += out.load(O_LAYOUT).to(gl.float32)
         else:
-            # The output before has left its buffer.
+            # The previous output has left its buffer.
             tma.store_wait(0)
         out.store(acc.to(dtype))
         fence_async_shared()
@@ -273,7 +273,7 @@ def _hopper_merged_kernel(
     R: gl.constexpr, HEADS: gl.constexpr, ROOM: gl.constexpr, STAGES: gl.constexpr,
     LISTS: gl.constexpr, GATED: gl.constexpr,
 ):  # fmt: skip
-    # Where one query at a time is faster there is nothing to do here.
+    # Where one query at a time is faster, this kernel does nothing.
     total_tiles = gl.where(gl.load(margin_ptr) > 0, 0, total_tiles)
     shared = Shared(
         new_ring(q_desc, GROUPS, 1), new_ring(k_desc, STAGES, GROUPS),
@@ -316,9 +316,9 @@ def launch_merged(
         k: (B, G, S, D).
         v: (B, G, S, Dv).
         lists: The blocks of every program's queries.
-        out: (B, H, T, Dv), written; with a gate it holds the other branches, which this one is
-            added to.
-        lse: (B, H, T), written: the log-sum-exp of the scaled scores to the base of two.
+        out: (B, H, T, Dv), written. With a gate it holds the sum of the other branches, and this
+            branch is added to it.
+        lse: (B, H, T), written: the base-2 log-sum-exp of the scaled scores.
         gate: (B, H, T), the selection's gate in `gated` mode.
     """
     block, heads = problem.settings.select_block, pad_heads(problem.repeat)

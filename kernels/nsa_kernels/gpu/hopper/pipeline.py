@@ -1,7 +1,7 @@
-"""What the warp-specialised kernels share: tiles in shared memory, and rings of them.
+"""Rings of tiles in shared memory, for the warp-specialized kernels.
 
-A ring is a row of buffers, each with a barrier that says it is full and one that says it is free.
-One warp fills them in turn by the tensor memory engine; warpgroups read them in the same turn.
+A ring is a row of buffers. Each buffer has a barrier for "full" and one for "free". One warp
+fills the buffers in turn with the tensor memory engine, and warpgroups read them in that order.
 
 Letters: see `layout.py`; R heads of a group.
 """
@@ -25,10 +25,11 @@ ROWS = gl.constexpr(64)
 
 @aggregate
 class Work:
-    """What a program needs to know of the call to find its tiles of rows.
+    """The sizes of a call, from which a program finds its tiles of rows.
 
-    `keys` of `KEY_BLOCK` tokens, one every `KEY_STRIDE`, of which the last `window` are seen;
-    `pairs` of a sequence and a group, `QUERIES` of a tile of rows, `BLOCK_N` of a tile of keys.
+    There are `keys` of `KEY_BLOCK` tokens, one every `KEY_STRIDE` tokens. A query sees the last
+    `window` of them. `pairs` counts pairs of a sequence and a group. A tile of rows holds
+    `QUERIES` queries, a tile of keys `BLOCK_N` keys.
     """
 
     queries: gl.tensor
@@ -64,7 +65,7 @@ class Work:
 
     @gluon.jit
     def tiles(self):
-        """How many tiles of rows there are."""
+        """Number of tiles of rows."""
         return gl.cdiv(self.queries, self.QUERIES) * self.pairs
 
     @gluon.jit
@@ -84,8 +85,8 @@ class Work:
     def at(self, index):
         """Sequence, group, first query, first key and number of key tiles of a tile of rows.
 
-        The longest come first, so that none is left alone at the end; there is a key tile even
-        where nothing is seen.
+        The longest tiles come first, so that no long tile runs alone at the end. Every tile of
+        rows has at least one key tile.
         """
         pair = index % self.pairs
         tile = gl.cdiv(self.queries, self.QUERIES) - 1 - index // self.pairs
@@ -98,7 +99,7 @@ class Work:
 
 @aggregate
 class Ring:
-    """Buffers, and for each a barrier met when it is full and one met when it is free."""
+    """Buffers, each with a barrier that completes when it is full and one when it is free."""
 
     buffers: gl.shared_memory_descriptor
     full: gl.shared_memory_descriptor
@@ -114,7 +115,7 @@ class Ring:
 
     @gluon.jit
     def load(self, desc, coordinates, index):
-        """Start to load the ring's tile number `index`, once its place is free."""
+        """Start to load tile number `index` once its buffer is free."""
         slot = index % self.SIZE
         mbarrier.wait(self.free.index(slot), (index // self.SIZE & 1) ^ 1)
         mbarrier.expect(self.full.index(slot), desc.block_type.nbytes)
@@ -124,7 +125,7 @@ class Ring:
 
     @gluon.jit
     def load_with(self, desc, numbers, numbers_desc, at, index):
-        """Start to load tile number `index`, and a number for each row into buffers beside it."""
+        """Start to load tile number `index`, and one number per row into a second buffer."""
         slot = index % self.SIZE
         full = self.full.index(slot)
         mbarrier.wait(self.free.index(slot), (index // self.SIZE & 1) ^ 1)
@@ -135,9 +136,9 @@ class Ring:
 
     @gluon.jit
     def load_each(self, desc, b, g, token, step, parity, BY_HEAD: gl.constexpr):
-        """Start to load all buffers, one for each warpgroup, once the rows before have left.
+        """Start to load all buffers, one per warpgroup, once they are free.
 
-        The tiles begin `step` tokens apart; a descriptor that goes `BY_HEAD` has heads before
+        The tiles begin `step` tokens apart. `BY_HEAD` says that the descriptor has heads before
         tokens.
         """
         for i in gl.static_range(self.SIZE):
@@ -149,26 +150,26 @@ class Ring:
 
     @gluon.jit
     def wait(self, index):
-        """Tile number `index`, loaded, as a matrix [rows, D]."""
+        """Wait for tile number `index`; the tile as a matrix [rows, D]."""
         slot = index % self.SIZE
         mbarrier.wait(self.full.index(slot), index // self.SIZE & 1)
         return matrix(self.buffers.index(slot))
 
     @gluon.jit
     def release(self, index):
-        """Say that this warpgroup has done with tile number `index`."""
+        """Signal that this warpgroup no longer needs tile number `index`."""
         mbarrier.arrive(self.free.index(index % self.SIZE), count=1)
 
 
 @gluon.jit
 def new_ring(desc, SIZE: gl.constexpr, READERS: gl.constexpr):
-    """A ring of tiles of a descriptor, each freed by so many warpgroups."""
+    """A ring of tiles of a descriptor; `READERS` warpgroups release each tile."""
     return Ring(new_buffers(desc, SIZE), _barriers(SIZE, 1), _barriers(SIZE, READERS), SIZE)
 
 
 @gluon.jit
 def new_buffers(desc, SIZE: gl.constexpr):
-    """Room for so many tiles of a descriptor."""
+    """Buffers for `SIZE` tiles of a descriptor."""
     return gl.allocate_shared_memory(desc.dtype, [SIZE] + desc.block_type.shape, desc.layout)
 
 
@@ -182,7 +183,7 @@ def _barriers(SIZE: gl.constexpr, COUNT: gl.constexpr):
 
 @gluon.jit
 def matrix(buffer):
-    """A tile [1, ., ., D] or [1, ., ., ., D] of the tensor memory engine as a matrix [rows, D]."""
+    """A tile [1, ., ., D] or [1, ., ., ., D] as a matrix [rows, D]."""
     RANK: gl.constexpr = len(buffer.shape)
     INNER: gl.constexpr = buffer.shape[2] * (buffer.shape[3] if RANK == 5 else 1)
     ROW_COUNT: gl.constexpr = buffer.shape[1] * INNER
@@ -194,8 +195,8 @@ def matrix(buffer):
 def rows_of(x: Tensor, groups: int, rows: int, *, by_head: bool = False) -> TensorDescriptor:
     """Tiles of `rows` tokens by the heads of one group of (B, H, T, D).
 
-    The engine sees groups as an axis of their own. What a tile has for heads beyond a group's
-    last is loaded as zeros and not stored.
+    The descriptor has an axis for groups and one for the heads of a group. Where a tile has more
+    heads than a group, the engine loads zeros and stores nothing.
 
     Args:
         x: (B, H, T, D), of strides that the engine can load.
@@ -214,14 +215,14 @@ def rows_of(x: Tensor, groups: int, rows: int, *, by_head: bool = False) -> Tens
 
 @cache
 def _layout(tile: tuple[int, ...], dtype: torch.dtype) -> Any:
-    """How shared memory holds a tile. It takes long to make, beside a launch."""
+    """Layout of a tile in shared memory; cached, since building one is slow."""
     of = gl.bfloat16 if dtype == torch.bfloat16 else gl.float16
     return gl.NVMMASharedLayout.get_default_for(list(tile), of)
 
 
 @cache
 def plain_layout(rank: int) -> Any:
-    """How shared memory holds a tile of 32-bit numbers."""
+    """Layout of a tile of 32-bit numbers in shared memory."""
     return gl.NVMMASharedLayout(swizzle_byte_width=0, element_bitwidth=32, rank=rank)
 
 
@@ -243,7 +244,7 @@ def tiles_of(x: Tensor, rows: int, heads: int) -> TensorDescriptor:
 def numbers_of(x: Tensor, queries: int, heads: int) -> TensorDescriptor:
     """Tiles of `queries` by `heads` numbers of (B, H, T), for the tensor memory engine.
 
-    The heads of a token lie side by side, as `Problem.per_query` has them.
+    The heads of a token are adjacent in memory, as in `Problem.per_query`.
     """
     x = x.transpose(1, 2)
     assert x.stride(2) == 1, x.stride()

@@ -1,6 +1,6 @@
-"""Whether the Hopper kernels do a call; where they do not, the plain Triton kernels do.
+"""Whether the Hopper kernels take a call; the plain Triton kernels take the others.
 
-Nothing of Gluon is imported here, so that a Triton without it does no harm.
+This module imports nothing of Gluon, so that it also works with a Triton that has none.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch import Tensor
 from nsa_kernels.gpu.layout import Problem
 
 _VERSIONS = ((3, 6),)
-"""Tritons by which these kernels were compiled and tested on a card.
+"""Versions of Triton that these kernels were tested with on a GPU.
 
-Gluon changes from one to the next: 3.9 does not compile them, and what compiles may still wait
-for ever at a barrier, so that a version is added once the GPU tests pass with it.
+Gluon changes between versions: 3.9 does not compile these kernels, and a kernel that compiles may
+still deadlock at a barrier. Add a version once the GPU tests pass with it.
 """
 
 _MOST_PER_BLOCK = 16
-"""Summaries of a selection block, at most: those of one warp."""
+"""Most summaries of a selection block: those of one warp."""
 
 _MOST_ENTRIES = 128
-"""Entries of a warpgroup's merged list, at most."""
+"""Most entries of a warpgroup's merged list."""
 
 
 def _serves(problem: Problem, x: Tensor) -> bool:
@@ -52,7 +52,7 @@ def serves_band(problem: Problem, x: Tensor) -> bool:
 
 
 def serves_importance(problem: Problem, x: Tensor) -> bool:
-    """Whether the Hopper kernels can sum up the importance of blocks, of each query by itself."""
+    """Whether the Hopper kernels can compute the importance of blocks, each query by itself."""
     s = problem.settings
     return (
         s.select_tile == s.score_stride == 1
@@ -63,9 +63,9 @@ def serves_importance(problem: Problem, x: Tensor) -> bool:
 
 
 def serves_keys(problem: Problem, x: Tensor) -> bool:
-    """Whether the Hopper kernels can make the gradients of a band's keys and values.
+    """Whether the Hopper kernels can compute the gradients of a band's keys and values.
 
-    The tensor memory engine loads a number of each head, in units of 16 bytes.
+    The tensor memory engine loads one number per head, in units of 16 bytes.
     """
     return problem.repeat % 4 == 0 and 64 % problem.repeat == 0 and serves_band(problem, x)
 
@@ -78,7 +78,8 @@ def serves_merged(problem: Problem, x: Tensor, count: int) -> bool:
     """
     s = problem.settings
     return (
-        s.select_block == 64
+        problem.queries > 1
+        and s.select_block == 64
         and problem.dim == 128
         and 4 < problem.repeat <= 32
         and 64 // pad_heads(problem.repeat) * count <= _MOST_ENTRIES
@@ -94,19 +95,19 @@ def pad_heads(repeat: int) -> int:
 
 @cache
 def _is_hopper(device: torch.device) -> bool:
-    """Whether a device is an Nvidia card of compute capability 9."""
+    """Whether a device is an NVIDIA GPU of compute capability 9."""
     return torch.version.hip is None and torch.cuda.get_device_capability(device)[0] == 9
 
 
 @cache
 def processors(device: torch.device) -> int:
-    """Multiprocessors of a card."""
+    """Number of multiprocessors of a GPU."""
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 @cache
 def _has_gluon() -> bool:
-    """Whether the installed Triton has the Gluon that these kernels are written in."""
+    """Whether the installed Triton has the version of Gluon that these kernels need."""
     version = tuple(int(part) for part in triton.__version__.split(".")[:2])
     if version not in _VERSIONS or triton.knobs.runtime.interpret:
         return False
