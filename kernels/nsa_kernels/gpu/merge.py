@@ -60,10 +60,10 @@ def load_lists(
     blocks_ptr, stride_su, first, lists, before, COUNT: tl.constexpr, SIZE: tl.constexpr,
     TILE: tl.constexpr,
 ):  # fmt: skip
-    """Blocks of adjacent lists, one list after the other, and each one's list: [SIZE] both.
+    """The blocks of adjacent members, one member after the other, and the members: [SIZE] both.
 
-    Blocks are -1 from the list number `lists` on. A list is that of every `TILE`-th number from
-    `first` on, where `before` numbers lie before the first in its tile.
+    The members are `lists` many, from `first` on; the rest of the blocks is -1. Members are
+    counted from `before` members after the start of a list that `TILE` of them share.
     """
     place = tl.arange(0, SIZE)
     member = place // COUNT
@@ -76,7 +76,7 @@ def find_choosers(
     block, blocks_ptr, stride_su, first, lists, before,
     COUNT: tl.constexpr, COUNT_PAD: tl.constexpr, MEMBERS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """A bit for each of the lists from `first` on that names a block: [SIZE]."""
+    """A bit for each member from `first` on whose list names a block: [SIZE]."""
     column = tl.arange(0, COUNT_PAD)
     choosers = tl.zeros_like(block)
     # All lists are loaded before the first is needed.
