@@ -22,7 +22,10 @@ from nsa_cli.benchmarks.kernel_results import NSA, Measurement
 _BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 _QUANTILES = [0.2, 0.5, 0.8]
 _LONG_MS = 500.0
-"""From here on a run is timed three times; `do_bench` makes at least eight."""
+"""A run that takes longer is timed three times, a shorter one at least `_RUNS` times."""
+
+_RUNS = 8
+"""Least number of timed runs, so that their spread says something."""
 
 
 def measure_dense(row: Measurement, inputs: Inputs) -> Measurement:
@@ -141,7 +144,9 @@ def measure_call(
 
     def both() -> tuple[Tensor, ...]:
         out = attend(*inputs)
-        return (out, *torch.autograd.grad(out, inputs, grad))
+        # Without gated branches the gates have no gradient.
+        found = torch.autograd.grad(out, inputs, grad, allow_unused=True)
+        return (out, *(x for x in found if x is not None))
 
     if row.attention in NSA:
         row = replace(row, extra_memory_bytes=_extra_memory(both))
@@ -183,10 +188,10 @@ def captured(step: Callable[[], object]) -> Callable[[], object]:
 
 
 def timed(row: Measurement, call: Callable[[], object]) -> Measurement:
-    """The row with its times: of many runs, or of three where one takes long."""
+    """The row with the quantiles of its times over many runs, or over three long ones."""
     first = _milliseconds(call)
     if first < _LONG_MS:
-        p20, p50, p80 = do_bench(call, quantiles=_QUANTILES)
+        p20, p50, p80 = do_bench(call, rep=max(100, _RUNS * first), quantiles=_QUANTILES)
     else:
         runs = torch.tensor([_milliseconds(call) for _ in range(3)])
         p20, p50, p80 = runs.quantile(torch.tensor(_QUANTILES)).tolist()
