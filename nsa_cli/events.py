@@ -1,20 +1,17 @@
-"""What happens while a question is answered, as small frozen values for a renderer."""
+"""Events: what happens while a command runs, as small frozen values for a renderer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from nsa_cli.results import Citation, Stats
-
-if TYPE_CHECKING:
-    from nsa_cli.documents import Location
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Anything a renderer may show."""
+    """Something that a renderer may show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +23,12 @@ class Note(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Event):
-    """How far a piece of work has come; `done == total` ends it.
+    """Progress of one task; `done == total` ends it.
 
     Attributes:
-        task: What is done, such as `Reading report.pdf`.
-        done: In `unit`.
-        total: In `unit`.
+        task: Its name, such as `Reading report.pdf`.
+        done: Units done.
+        total: Units in all.
         unit: `tokens`, `characters`, `bytes` or `pages`.
     """
 
@@ -42,13 +39,13 @@ class Progress(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overall(Event):
-    """How far a batch has come.
+class BatchProgress(Event):
+    """Progress of a batch.
 
     Attributes:
-        done: Documents that are done.
+        done: Documents done.
         total: Documents in all.
-        name: The one at hand; empty at the end.
+        name: The current document; empty at the end.
     """
 
     done: int
@@ -64,14 +61,14 @@ class AnswerText(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished(Event):
-    """The whole answer, at the end.
+class AnswerFinished(Event):
+    """The complete answer.
 
     Attributes:
         answer: The text.
-        citations: Ranked, best first.
-        model: Its name or path.
-        attention: The settings used, for reading and answering.
+        citations: Citations, best first.
+        model: Name or path of the model.
+        attention: Attention settings of prefill (`reading`) and answer (`answering`).
         finish_reason: `stop`, or `length` when the token limit cut the answer.
         stats: Counts and times.
     """
@@ -84,28 +81,23 @@ class Finished(Event):
     stats: Stats
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where something stands; the fields are those of a citation."""
-
-    source: str
-    page: int | None
-    page_label: str | None
-    line_start: int
-    line_end: int
-    unit: str = "page"
-
-    @classmethod
-    def of(cls, location: Location) -> Place:
-        """The place of a range of characters."""
-        return cls(**asdict(location))
-
-
 Emit = Callable[[Event], None]
+Result = TypeVar("Result")
 
 
-def without_answers(emit: Callable[[Event], None]) -> Callable[[Event], None]:
-    """Show everything but the text of answers as it comes."""
+def drain(steps: Generator[Event, None, Result], emit: Emit) -> Result:
+    """Run a generator of events to its end, pass the events on, and return its result."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        emit(event)
+
+
+def without_answers(emit: Emit) -> Emit:
+    """Return a receiver that passes on all events but the text of answers."""
 
     def shown(event: Event) -> None:
         if not isinstance(event, AnswerText):

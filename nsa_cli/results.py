@@ -4,41 +4,80 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nsa_cli.documents.location import Location
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Citation:
-    """A passage that the model looked at, and where it stands.
+class Match(Location):
+    """A passage that `nsa find` returns.
 
     Attributes:
-        source: The document as the user named it.
-        page: Physical page from 1, or None where there are no pages.
-        page_label: The page's own label where it differs.
-        line_start: First line, from 1, in the page or file.
-        line_end: Last line.
-        quote: Verbatim from the text.
-        verified: Whether the answer's content is found in the passage.
-        score: Share of the model's attention, 0 to 1, among the passages found.
-        unit: What `page` counts: `page`, `slide`, `sheet`, `cell` or `chapter`.
+        quote: The sentence that shares most with the query, verbatim from the text.
+        score: Share of the attention, 0 to 1, among the passages found.
     """
 
-    source: str
-    page: int | None
-    page_label: str | None
-    line_start: int
-    line_end: int
     quote: str
-    verified: bool
     score: float
-    unit: str = "page"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Citation(Match):
+    """A passage that an answer cites.
+
+    Attributes:
+        verified: Whether the passage supports the answer.
+    """
+
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A passage of the document.
+
+    Attributes:
+        start: First character.
+        end: One past the last character.
+        score: Share of the attention, 0 to 1, among the passages found.
+    """
+
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A question of a conversation with its answer.
+
+    Attributes:
+        question: The question.
+        answer: Its answer.
+        passage: The passage that the answer attended to most, or None.
+    """
+
+    question: str
+    answer: str
+    passage: Passage | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
     """Counts in tokens and bytes, times in seconds.
 
-    The cache is the keys and values of the text, and the summaries that blocks were chosen by;
-    touched is what the question's attention read of it. Lines are left out of a log that is too
-    long.
+    Attributes:
+        document_tokens: Tokens of the document.
+        reused_tokens: Those of them whose keys and values were stored.
+        question_tokens: Tokens of the question with its instruction.
+        answer_tokens: Tokens of the answer.
+        load_seconds: Loading the model.
+        prefill_seconds: Prefilling the document.
+        time_to_first_token_seconds: From the question to the first token of the answer.
+        decode_tokens_per_second: Of the tokens after the first.
+        peak_memory_bytes: Of the process.
+        cache_bytes: Keys and values of the document, and the compressed keys that were scored.
+        cache_bytes_touched: What the question's attention read of them.
+        left_out_lines: Lines of a long log that were not read.
     """
 
     document_tokens: int
@@ -56,52 +95,18 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
-    """A passage that the model's own look lit on.
-
-    Attributes:
-        source: The document as the user named it.
-        page: Physical page from 1, or None where there are no pages.
-        page_label: The page's own label where it differs.
-        line_start: First line of the quote, from 1, in the page or file.
-        line_end: Its last line.
-        quote: Verbatim from the text: the sentence that shares most with the query.
-        score: Share of the model's attention, 0 to 1, among the passages found.
-        unit: What `page` counts: `page`, `slide`, `sheet`, `cell` or `chapter`.
-    """
-
-    source: str
-    page: int | None
-    page_label: str | None
-    line_start: int
-    line_end: int
-    quote: str
-    score: float
-    unit: str = "page"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passage:
-    """A stretch of the text, as characters, with its share of the attention."""
-
-    start: int
-    end: int
-    score: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What reading a text takes.
+    """What prefilling a document takes.
 
     Attributes:
-        tokens: Of the text.
-        reused_tokens: Of those, what is kept from earlier.
-        seconds: Reading the rest, roughly.
-        disk_bytes: What keeping it takes; 0 if it is not kept.
-        disk_free_bytes: What is free where it would be kept.
-        memory_bytes: What the program needs at least while it reads.
+        tokens: Tokens of the document.
+        reused_tokens: Those of them whose keys and values are stored.
+        seconds: Prefilling the rest, roughly.
+        disk_bytes: Storing the keys and values; 0 if they are not stored.
+        disk_free_bytes: Free space where they would be stored.
+        memory_bytes: What the program needs at least.
         memory_limit_bytes: What it may take.
-        context_tokens: Tokens that the model carries, extended where the text needs it.
+        context_tokens: The model's context, extended where the document needs it.
     """
 
     tokens: int
@@ -115,21 +120,12 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """A question of a conversation, its answer, and the passage that bore most of it."""
-
-    question: str
-    answer: str
-    passage: Passage | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
+class FileTokens:
     """Tokens of a file.
 
     Attributes:
-        source: As citations name it.
-        tokens: Of its text.
+        source: Name of the file, as citations have it.
+        tokens: Tokens of its text.
     """
 
     source: str

@@ -68,7 +68,7 @@ def register_attention(
         raise ValueError("gates and a learned φ are weights, and dense models have none")
     if question_tokens < 1:
         raise ValueError(f"question_tokens is {question_tokens}; it must be at least 1")
-    reading, answering = config.reading(), config.answering()
+    reading, answering = config.prefill_settings(), config.answer_settings()
 
     def attend(
         module: torch.nn.Module,

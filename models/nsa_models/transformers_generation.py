@@ -87,14 +87,14 @@ class Generation:
         given = model_kwargs.get("past_key_values")
         if given is None:
             if batch_size == 1:
-                kv = new_cache(self.config, max_cache_length, self.dtype, self.homes)
+                kv = new_cache(self.config, max_cache_length, self.dtype, self.layer_devices)
             else:
                 kv = KVCache(
                     self.config,
                     max_cache_length,
                     batch=batch_size,
                     dtype=self.dtype,
-                    device=self.homes,
+                    device=self.layer_devices,
                 )
             model_kwargs["past_key_values"] = GenerationCache(kv)
         elif not isinstance(given, GenerationCache):
@@ -147,14 +147,16 @@ class Generation:
             )
         if is_first_iteration:
             check_mask(attention_mask)
-            segment = segment_tokens(self.config, self.dtype, self.homes)
+            segment = segment_tokens(self.config, self.dtype, self.layer_devices)
             while (left := new.shape[1] - question_tokens) > 0:
                 size = min(segment - kv.length % segment, left)
-                self(new[:, :size], cache=kv, settings=self.config.reading(), last_logits=0)
+                self(
+                    new[:, :size], cache=kv, settings=self.config.prefill_settings(), last_logits=0
+                )
                 new = new[:, size:]
         return {
             "input_ids": new,
             "cache": kv,
-            "settings": self.config.answering(),
+            "settings": self.config.answer_settings(),
             "last_logits": 1,
         }

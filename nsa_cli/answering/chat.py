@@ -1,39 +1,75 @@
-"""A conversation about one text: what a line does, apart from where lines come from."""
+"""`nsa chat`: a conversation about a document, apart from where its lines come from."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsa_cli.documents.location import place, printable
-from nsa_cli.events import Finished
+from nsa_cli.events import AnswerFinished, drain
 from nsa_cli.results import Citation
 from nsa_models.errors import DoesNotFitError, NsaError, UsageError
 
 if TYPE_CHECKING:
-    from nsa_cli.engine.open_document import OpenText
+    from nsa_cli.context.tokens import TokenizedQuestion
+    from nsa_cli.engine.open_document import OpenDocument
     from nsa_cli.results import Turn
 
 ROOM = 1024
-"""Tokens of room for a question and the turns before it."""
+"""Tokens of room for a question with the turns before it."""
 
 _TURNS = 3
-"""Earlier turns that the model sees."""
+"""Maximum earlier turns that the model sees."""
 
 _AROUND = 2
 """Lines that `/cite` shows before and after a quote."""
 
 COMMANDS = {
-    "/help": "what can be typed",
-    "/sources": "what the conversation is about",
-    "/cite N": "citation N of the last answer, with the lines around it",
-    "/save FILE": "the conversation as Markdown, or as JSON where FILE ends in .json",
-    "/clear": "forget the conversation, not the text",
-    "/quit": "end; so does Ctrl-D",
+    "/help": "list the commands",
+    "/sources": "list the files of the conversation",
+    "/cite N": "show citation N of the last answer, with the lines around it",
+    "/save FILE": "save the conversation as Markdown, or as JSON if FILE ends in .json",
+    "/clear": "forget the conversation, not the document",
+    "/quit": "quit; so does Ctrl-D",
 }
+
+
+def with_turns(
+    opened: OpenDocument,
+    question: str,
+    turns: Sequence[Turn],
+    max_tokens: int,
+    instructions: str = "",
+) -> tuple[TokenizedQuestion, Sequence[Turn]]:
+    """Tokenize a question with as many of the last turns as the document has room for.
+
+    Args:
+        opened: The document.
+        question: The question.
+        turns: Earlier turns, in order.
+        max_tokens: Maximum tokens of the answer.
+        instructions: Instructions of the client.
+
+    Returns:
+        The question, and the turns in it.
+
+    Raises:
+        DoesNotFitError: If the question alone is too long.
+    """
+    from nsa_cli.context.tokens import answer_room
+
+    turns = turns[-_TURNS:]
+    while True:
+        earlier = [(turn.question, turn.answer) for turn in turns]
+        asked = opened.prompts.question(question, earlier, instructions)
+        if answer_room([asked], max_tokens) <= opened.room:
+            return asked, turns
+        if not turns:
+            raise DoesNotFitError("the question is too long", hint="use fewer words")
+        turns = turns[1:]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,45 +77,37 @@ class Chat:
     """A conversation.
 
     Attributes:
-        text: What it is about.
-        answered: Questions and what came of them.
-        turns: What the model sees of them.
-        say: Shows lines that are no answer.
-        instructions: What answers are to heed.
+        opened: The document.
+        say: Shows a line that is not part of an answer.
+        answered: Questions with their answers.
+        turns: The same as the model sees them.
     """
 
-    text: OpenText
+    opened: OpenDocument
     say: Callable[[str], None]
-    answered: list[tuple[str, Finished]] = field(default_factory=list)
+    answered: list[tuple[str, AnswerFinished]] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
-    instructions: str = ""
 
-    def ask(self, question: str) -> Finished:
-        """Answer a question that may take up earlier ones.
+    def ask(self, question: str) -> AnswerFinished:
+        """Answer a question that may refer to earlier turns.
 
         Raises:
             DoesNotFitError: If the question is too long.
         """
-        turns = self.turns[-_TURNS:]
-        while turns and self._tokens(question, turns) > self.text.room:
-            turns = turns[1:]
-        if self._tokens(question, turns) > self.text.room:
-            raise DoesNotFitError("the question is too long", hint="ask in fewer words")
-        finished, turn = self.text.answer_after(turns, question, self.instructions)
+        from nsa_cli.engine.answer import answer_steps
+
+        opened = self.opened
+        asked, turns = with_turns(opened, question, self.turns, opened.options.max_tokens)
+        finished, turn = drain(answer_steps(opened, asked, opened.options, turns), opened.emit)
         self.answered.append((question, finished))
         self.turns.append(turn)
         return finished
 
-    def _tokens(self, question: str, turns: list[Turn]) -> int:
-        earlier = [(turn.question, turn.answer) for turn in turns]
-        asked = self.text.session.prompter.question(question, earlier, self.instructions)
-        return len(asked.ids) + self.text.session.options.max_tokens
-
     def command(self, line: str) -> bool:
-        """Do what a line that begins with / says; whether the conversation goes on.
+        """Run a command, a line that begins with /; returns whether the conversation goes on.
 
         Raises:
-            NsaError: If it cannot be done.
+            NsaError: If the command fails.
         """
         name, _, rest = line.partition(" ")
         rest = rest.strip()
@@ -101,27 +129,27 @@ class Chat:
             case "/quit" | "/exit" | "/q":
                 return False
             case _:
-                raise UsageError(f"there is no command {name}", hint="see /help")
+                raise UsageError(f"unknown command {name}", hint="see /help")
         return True
 
     def _sources(self) -> None:
-        pieces = self.text.document.pieces
+        pieces = self.opened.document.pieces
         for source in dict.fromkeys(piece.source for piece in pieces):
             own = [piece for piece in pieces if piece.source == source and piece.page is not None]
             pages = len({piece.page for piece in own})
             unit = own[0].unit if own else ""
             count = f", {pages} {unit}{'s' * (pages != 1)}" if own else ""
             self.say(f"{printable(source)}{count}")
-        self.say(f"{self.text.tokens:,} tokens")
+        self.say(f"{self.opened.tokens:,} tokens")
 
     def _cite(self, number: str) -> None:
         citations = self.answered[-1][1].citations if self.answered else ()
         if not citations:
-            raise UsageError("there is no citation yet", hint="ask something first")
+            raise UsageError("no citation yet", hint="ask a question first")
         wanted = number or "1"
         if not wanted.isdecimal() or not 1 <= int(wanted) <= len(citations):
             raise UsageError(
-                f"there is no citation {wanted}", hint=f"say a number from 1 to {len(citations)}"
+                f"no citation {wanted}", hint=f"give a number from 1 to {len(citations)}"
             )
         citation = citations[int(wanted) - 1]
         self.say(f"{place(citation)}:")
@@ -129,42 +157,42 @@ class Chat:
             self.say(f"  {line}")
 
     def _around(self, citation: Citation) -> list[str]:
-        """The lines of a quote and those around it, in its page or file."""
+        """Return the lines of a quote and those around it, in its page or file."""
         piece = next(
             piece
-            for piece in self.text.document.pieces
+            for piece in self.opened.document.pieces
             if (piece.source, piece.page) == (citation.source, citation.page)
             and piece.first_line <= citation.line_start
-            and citation.quote in self.text.document.text[piece.start : piece.end]
+            and citation.quote in self.opened.document.text[piece.start : piece.end]
         )
-        lines = self.text.document.text[piece.start : piece.end].split("\n")
+        lines = self.opened.document.text[piece.start : piece.end].split("\n")
         first = citation.line_start - piece.first_line
         last = citation.line_end - piece.first_line
         return lines[max(0, first - _AROUND) : last + 1 + _AROUND]
 
     def _save(self, name: str) -> None:
         if not name:
-            raise UsageError("no file is named", hint="say /save FILE")
+            raise UsageError("/save needs a file name", hint="type /save FILE")
         if not self.answered:
-            raise UsageError("there is nothing to save yet", hint="ask something first")
+            raise UsageError("nothing to save yet", hint="ask a question first")
         path = Path(name).expanduser()
         text = self._as_json() if path.suffix.lower() == ".json" else self._as_markdown()
         try:
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)
         except FileExistsError as error:
-            raise UsageError(f"{path} is there already", hint="name another file") from error
+            raise UsageError(f"{path} exists already", hint="give another name") from error
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
-            raise NsaError(f"{path} cannot be written: {why}", hint="name another file") from error
+            raise NsaError(f"cannot write {path}: {why}", hint="give another name") from error
         self.say(f"saved in {path}")
 
     def _as_json(self) -> str:
         turns = [{"question": asked, **asdict(finished)} for asked, finished in self.answered]
-        return json.dumps({"document": self.text.document.name, "turns": turns}, indent=2) + "\n"
+        return json.dumps({"document": self.opened.document.name, "turns": turns}, indent=2) + "\n"
 
     def _as_markdown(self) -> str:
-        parts = [f"# {printable(self.text.document.name)}\n"]
+        parts = [f"# {printable(self.opened.document.name)}\n"]
         for asked, finished in self.answered:
             parts.append(f"\n**{asked}**\n\n{finished.answer}\n\n")
             for number, citation in enumerate(finished.citations, 1):

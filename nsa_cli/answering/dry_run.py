@@ -6,17 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, digest, read_sources, title
-from nsa_cli.engine.engine import Desk
-from nsa_cli.events import Event, Note
-from nsa_cli.results import Size
-from nsa_models.tokenization.tokenizer import Tokenizer
+from nsa_cli.engine.engine import Engine
+from nsa_cli.events import Emit, Note
+from nsa_cli.results import Estimate, FileTokens
 
 if TYPE_CHECKING:
-    from nsa_cli.results import Estimate, Size
+    from nsa_models.tokenization.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,41 +22,42 @@ class Survey:
 
     Attributes:
         sizes: Tokens of each file, the largest first.
-        estimate: What reading all of it takes; raises `NsaError` if it does not fit the model.
+        estimate: Estimates the prefill; raises `NsaError` if the document does not fit the model.
     """
 
-    sizes: Sequence[Size]
+    sizes: Sequence[FileTokens]
     estimate: Callable[[], Estimate]
 
 
 def survey(
-    arguments: Sequence[str],
-    questions: Sequence[str],
-    options: Options,
-    emit: Callable[[Event], None],
+    arguments: Sequence[str], questions: Sequence[str], options: Options, emit: Emit
 ) -> Survey:
-    """Say what reading sources will take, and read nothing; arguments as for `ask`.
+    """Say what reading sources takes, and prefill nothing; arguments as for `ask`.
 
     Raises:
-        NsaError: As `ask` does, the refusal of what does not fit the memory excepted.
+        NsaError: As `ask` does, except that a document too large for the memory is not refused.
     """
     sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
-    desk = Desk(options, emit)
-    document = desk.parse(sources, title(arguments, len(sources)), digest(sources))
-    from nsa_cli.answering.dry_run import sizes_of
+    engine = Engine(options, emit)
+    document = engine.parse(sources, title(arguments, len(sources)), digest(sources))
+    asked = [engine.prompts.question(question) for question in questions]
+    from nsa_cli.context.tokens import answer_room
 
+    room = answer_room(asked, options.max_tokens)
     return Survey(
-        sizes=sizes_of(document, desk.session.tokenizer),
-        estimate=lambda: desk.session.plan(document, desk.room(questions)),
+        sizes=sizes_of(document, engine.tokenizer),
+        estimate=lambda: engine.estimate(document, room),
     )
 
 
-def sizes_of(document: Document, tokenizer: Tokenizer) -> list[Size]:
-    """Tokens of each file of a document, the largest first."""
+def sizes_of(document: Document, tokenizer: Tokenizer) -> list[FileTokens]:
+    """Count the tokens of each file of a document, the largest first."""
+    import numpy as np
+
     _, starts = tokenizer.encode_with_offsets(document.text)
     counts: dict[str, int] = {}
     for piece in document.pieces:
         first, stop = np.searchsorted(starts, [piece.start, piece.end])
         counts[piece.source] = counts.get(piece.source, 0) + int(stop - first)
-    sizes = [Size(source=source, tokens=tokens) for source, tokens in counts.items()]
+    sizes = [FileTokens(source=source, tokens=tokens) for source, tokens in counts.items()]
     return sorted(sizes, key=lambda size: (-size.tokens, size.source))

@@ -1,32 +1,33 @@
-"""`nsa find` from the sources to the passages."""
+"""`nsa find`, from the sources to the passages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from nsa_cli.config.options import Options
 from nsa_cli.documents import read_sources, title
-from nsa_cli.engine.engine import Desk
-from nsa_cli.events import Event, Note
+from nsa_cli.engine.engine import Engine
+from nsa_cli.events import Emit, Note
 from nsa_cli.results import Match
 
 
 def find(
-    arguments: Sequence[str], query: str, top: int, options: Options, emit: Callable[[Event], None]
+    arguments: Sequence[str], query: str, top: int, options: Options, emit: Emit
 ) -> list[Match]:
-    """Passages of the sources that a query lights on, best first.
+    """Find the passages of the sources that the model attends to most, best first.
 
     Args:
         arguments: Paths, folders, globs, or `-` for standard input.
-        query: What to look for.
-        top: Passages at most.
+        query: Words or a question.
+        top: Maximum passages.
         options: How to read.
-        emit: Receives everything worth showing.
+        emit: Receives events in order.
 
     Raises:
-        NsaError: Whatever goes wrong that the user can do something about.
+        NsaError: If the sources cannot be read, or do not fit the model or the memory.
     """
     sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
-    desk = Desk(options, emit)
-    room = desk.session.prompter.room(query)
-    return desk.open(sources, title(arguments, len(sources)), room).find(query, top)
+    engine = Engine(options, emit)
+    asked = engine.prompts.question(query)
+    opened = engine.open(sources, title(arguments, len(sources)), len(asked))
+    return opened.find(asked, top)

@@ -1,4 +1,4 @@
-"""`nsa ask --follow`: a text that grows is asked about again, and only what is new is read."""
+"""`nsa ask --follow`: ask again when a file has grown; only the new part is prefilled."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from nsa_cli.config.options import Options
 from nsa_cli.documents import digest, find_sources, read_sources, title
-from nsa_cli.engine.engine import Desk
-from nsa_cli.events import Event, Finished, Note
+from nsa_cli.engine.engine import Engine
+from nsa_cli.events import AnswerFinished, Event, Note
 from nsa_cli.kv_store import inventory
 from nsa_models.errors import UnreadableError
 
 if TYPE_CHECKING:
-    from nsa_cli.engine.open_document import OpenText
+    from nsa_cli.engine.open_document import OpenDocument
 
 _INTERVAL_SECONDS = 1.0
 
 _MOST_LOOKS = 10
-"""Looks at a text that never rests, before it is asked about all the same."""
+"""Checks of a file that keeps changing, before it is asked about all the same."""
 
 _State = list[tuple[str, int, int]]
 
@@ -32,31 +32,31 @@ def follow(
     options: Options,
     emit: Callable[[Event], None],
     wait: Callable[[], None] = lambda: time.sleep(_INTERVAL_SECONDS),
-) -> Iterator[Iterator[Finished]]:
-    """Answer questions, and again whenever what they are about has changed and is at rest.
+) -> Iterator[Iterator[AnswerFinished]]:
+    """Answer questions, and answer again whenever the files have changed and then stayed the same.
 
     Args:
         arguments: Paths, folders or globs.
-        questions: What to ask.
-        options: How.
-        emit: Receives everything worth showing.
-        wait: Lets time pass between two looks.
+        questions: The questions.
+        options: How to read and answer.
+        emit: Receives events in order.
+        wait: Waits between two checks.
 
     Yields:
         An answer for each question, each time.
 
     Raises:
-        NsaError: As `nsa_cli.answering.ask.ask` does; not for files that are missing for a while.
+        NsaError: As `nsa_cli.answering.ask.ask` does, except for files that are missing later on.
     """
     name, began = "", time.monotonic()
-    desk = Desk(options, emit)
+    engine = Engine(options, emit)
     last: bytes | None = None
     own: set[Path] = set()
     while True:
         state = _settled(arguments, wait, at_once=last is None)
         try:
             sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
-        except UnreadableError:  # a log that is being rotated comes back
+        except UnreadableError:  # a rotated log comes back
             if last is None:
                 raise
             wait()
@@ -67,17 +67,18 @@ def follow(
                 emit(Note(text=f"{name} has changed; asking again"))
                 began = time.monotonic()
             name, last = title(arguments, len(sources)), content
-            yield desk.answers(sources, name, questions, began)
-            own = _superseded(own, desk.opened)
+            yield engine.ask(sources, name, questions, began)
+            own = _superseded(own, engine.opened)
         del sources
         while _state(arguments) in (state, None):
             wait()
 
 
 def _settled(arguments: Sequence[str], wait: Callable[[], None], *, at_once: bool) -> _State | None:
-    """Files that do not change while one waits, so that no line is cut in two.
+    """Wait until the files stop changing, so that no line is cut in two.
 
-    None if one that was named is missing.
+    Returns:
+        Their state; None if one that the user named is missing.
     """
     state = _state(arguments)
     for _ in range(0 if at_once else _MOST_LOOKS):
@@ -89,7 +90,7 @@ def _settled(arguments: Sequence[str], wait: Callable[[], None], *, at_once: boo
 
 
 def _state(arguments: Sequence[str]) -> _State | None:
-    """Names, sizes and times of files; None while one that was named is missing."""
+    """Return names, sizes and times of files; None if one that the user named is missing."""
     try:
         found = [each.path for each in find_sources(arguments)]
         stats = [(path, os.stat(path)) for path in found]  # noqa: PTH116
@@ -98,14 +99,22 @@ def _state(arguments: Sequence[str]) -> _State | None:
     return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 
 
-def _superseded(own: set[Path], text: OpenText | None) -> set[Path]:
-    """The readings that this run has written of the text as it is; what they supersede goes."""
-    if text is None:
+def _superseded(own: set[Path], opened: OpenDocument | None) -> set[Path]:
+    """Remove what this run stored of earlier states of the files.
+
+    Args:
+        own: Folders that this run has stored.
+        opened: The document as it is now.
+
+    Returns:
+        The folders that this run has stored of the present state.
+    """
+    if opened is None:
         return own
     folders = {
-        volume.readings.store.folder(volume.text.ids): volume.reused_tokens < len(volume.text.ids)
-        for volume in text.volumes
-        if volume.readings.store is not None
+        window.prefiller.store.folder(window.text.ids): window.reused_tokens < len(window.text.ids)
+        for window in opened.windows
+        if window.prefiller.store is not None
     }
     for folder in own - folders.keys():
         inventory.remove_folder(folder)

@@ -1,7 +1,4 @@
-"""A summary in one reading.
-
-The look picks what matters in each part, and each part is put into a sentence that is cited.
-"""
+"""Statements of a summary: each part of a document becomes one cited sentence."""
 
 from __future__ import annotations
 
@@ -14,19 +11,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from nsa_cli.documents.location import Location
 from nsa_cli.documents.outline import Section, sections
-from nsa_cli.engine.open_document import OpenText
-from nsa_cli.events import Place
+from nsa_cli.engine.open_document import OpenDocument
+from nsa_cli.events import drain
 from nsa_cli.results import Citation, Passage
 from nsa_cli.retrieval.citations import cite
-from nsa_cli.retrieval.passages import best_runs, passages_of, weigh
+from nsa_cli.retrieval.passages import best_runs, passages_of
 
 LENGTHS = {"short": 3, "medium": 6, "long": 12}
-"""Statements of a summary, by what `--length` says."""
+"""Statements of a summary, by its length."""
 
 STATEMENT_TOKENS = 80
 _LEAST_TOKENS = 150
-"""Tokens that a statement stands for at least; a short text has fewer statements."""
+"""Minimum tokens per statement; a short document gets fewer statements."""
 
 _BLOCKS = 4
 _MARGIN = 1
@@ -43,14 +41,14 @@ class Statement:
     """One sentence of a summary.
 
     Attributes:
-        section: The heading that it stands under in an outline, or None.
+        section: The heading of its section in an outline, or None.
         place: Where that section begins, or None.
         text: The sentence.
-        citations: Where it stands.
+        citations: Its source.
     """
 
     section: str | None
-    place: Place | None
+    place: Location | None
     text: str
     citations: tuple[Citation, ...]
 
@@ -62,65 +60,66 @@ class _Part:
     stop: int
 
 
-def room(question_tokens: int) -> int:
-    """Tokens that a statement needs behind the text."""
-    return question_tokens + STATEMENT_TOKENS
-
-
 def request(focus: str | None) -> str:
-    """What the model is asked about each part."""
+    """Return the request that the model gets for each part."""
     about = f" about {focus.strip()}" if focus else ""
     return f"What does this text say{about}? Put it into one sentence."
 
 
 def summarize(
-    text: OpenText, *, length: str, focus: str | None, outline: bool
+    opened: OpenDocument, *, length: str, focus: str | None, outline: bool
 ) -> Iterator[Statement]:
-    """Sum up a text that was read.
+    """Summarize a document part by part.
 
     Args:
-        text: The text.
-        length: A key of `LENGTHS`; not used for an outline.
-        focus: What to look at in particular.
-        outline: Whether to go by the document's own sections.
+        opened: The document.
+        length: A key of `LENGTHS`; not used with an outline.
+        focus: A topic to summarize, or None.
+        outline: Whether the parts are the document's own sections.
 
     Yields:
-        Statements, in the order of the text. One that says nothing new is left out.
+        Statements in the order of the document, without those that repeat an earlier one.
     """
-    prompter = text.session.prompter
-    size = text.loaded.model.config.select_block
-    look = prompter.question(focus or _ABOUT)
-    scores = text.attention(look)
-    asked = prompter.question(request(focus))
-    said: set[str] = set()
-    for part in _parts(text, scores, LENGTHS[length], outline=outline, focused=bool(focus)):
+    size = opened.block_tokens
+    scores = opened.retriever.attention(opened.prompts.question(focus or _ABOUT))
+    asked = opened.prompts.question(request(focus))
+    options = replace(opened.options, max_tokens=STATEMENT_TOKENS)
+    seen: set[str] = set()
+    for part in _parts(opened, scores, LENGTHS[length], outline=outline, focused=bool(focus)):
         inside = torch.zeros_like(scores)
         inside[part.first : part.stop] = scores[part.first : part.stop].clamp(min=1e-9)
         head = [part.first] if part.section is not None and part.first < part.stop else []
         runs = [run for run in best_runs(inside, _BLOCKS, _MARGIN, head) if run[1] > part.first]
         runs = [(max(a, part.first), min(b, part.stop), score) for a, b, score in runs]
-        passages = _inside(passages_of(runs, text.text, text.document, size), part.section)
+        passages = passages_of(runs, opened.text, opened.document, size)
+        passages = _inside(passages, part.section)
         if not passages:
             continue
-        source, answer = text.decode(
-            passages, asked, time.monotonic(), whole=False, max_tokens=STATEMENT_TOKENS
-        )
-        sentence = first_sentence(answer.text)
-        if not sentence or sentence.casefold() in said:
+        steps = opened.generate(passages, asked, options, time.monotonic())
+        generated = drain(steps, opened.emit)
+        sentence = first_sentence(generated.text)
+        if not sentence or sentence.casefold() in seen:
             continue
-        said.add(sentence.casefold())
-        weighed = weigh(passages, answer.mass, source, size)
+        seen.add(sentence.casefold())
+        cited = cite(
+            opened.document,
+            passages,
+            sentence,
+            focus or "",
+            attention=generated.attention,
+            at_most=1,
+        )
         section = part.section
         yield Statement(
             section=section.title if section else None,
-            place=Place.of(text.document.locate(section.start, section.start)) if section else None,
+            place=opened.document.locate(section.start, section.start) if section else None,
             text=sentence,
-            citations=cite(text.document, weighed, sentence, focus or "", at_most=1),
+            citations=cited.citations,
         )
 
 
 def _inside(passages: list[Passage], section: Section | None) -> list[Passage]:
-    """Passages without what they have of other sections."""
+    """Cut passages to a section."""
     if section is None:
         return passages
     cut = [
@@ -131,7 +130,7 @@ def _inside(passages: list[Passage], section: Section | None) -> list[Passage]:
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence of an answer, on one line, without `This text says that`."""
+    """Return the first sentence of an answer, on one line, without `This text says that`."""
     flat = " ".join(text.split())
     if found := _SAYS.match(flat):
         flat = flat[found.end() :]
@@ -143,19 +142,19 @@ def first_sentence(text: str) -> str:
 
 
 def _parts(
-    text: OpenText, scores: Tensor, count: int, *, outline: bool, focused: bool
+    opened: OpenDocument, scores: Tensor, count: int, *, outline: bool, focused: bool
 ) -> list[_Part]:
-    """Ranges of blocks that are each put into a sentence."""
-    size = text.loaded.model.config.select_block
-    found = sections(text.document) if outline else []
+    """Return the ranges of blocks that each become a sentence."""
+    size, text = opened.block_tokens, opened.text
+    found = sections(opened.document) if outline else []
     if found:
-        return [_part_of(text, section, size) for section in found]
+        return [_part_of(opened, section, size) for section in found]
     own = [
         block
         for block in range(len(scores))
-        if text.text.span(block * size, min((block + 1) * size, len(text.text.ids))) is not None
+        if text.span(block * size, min((block + 1) * size, len(text.ids))) is not None
     ]
-    count = min(count, len(own), max(1, text.text.document_tokens // _LEAST_TOKENS))
+    count = min(count, len(own), max(1, text.document_tokens // _LEAST_TOKENS))
     if focused:
         runs = best_runs(scores, count, _MARGIN)
         return [_Part(section=None, first=first, stop=stop) for first, stop, _ in runs]
@@ -167,8 +166,8 @@ def _parts(
     ]
 
 
-def _part_of(text: OpenText, section: Section, size: int) -> _Part:
-    characters = text.text.characters
+def _part_of(opened: OpenDocument, section: Section, size: int) -> _Part:
+    characters = opened.text.characters
     inside = ((characters >= section.start) & (characters < section.end)).nonzero()[0]
     if not len(inside):
         return _Part(section=section, first=0, stop=0)

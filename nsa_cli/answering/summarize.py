@@ -1,31 +1,32 @@
-"""`nsa summarize` from the sources to the statements."""
+"""`nsa summarize`, from the sources to the statements."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsa_cli.config.options import Options
 from nsa_cli.documents import read_sources, title
+from nsa_cli.documents.outline import sections
 from nsa_cli.documents.sources import Source
-from nsa_cli.engine.engine import Desk
-from nsa_cli.events import Event, Note, without_answers
+from nsa_cli.engine.engine import Engine
+from nsa_cli.events import Emit, Note, without_answers
 
 if TYPE_CHECKING:
     from nsa_cli.answering.statements import Statement
-    from nsa_cli.engine.open_document import OpenText
+    from nsa_cli.engine.open_document import OpenDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summed:
-    """A summary that is being made.
+class Summary:
+    """A summary in the making.
 
     Attributes:
-        statements: Come one by one.
-        model: Its name or path.
-        document_tokens: Tokens of the text.
-        reused_tokens: Tokens that did not have to be read.
+        statements: Its statements, one by one.
+        model: Name or path of the model.
+        document_tokens: Tokens of the document.
+        reused_tokens: Tokens whose keys and values were stored.
     """
 
     statements: Iterator[Statement]
@@ -37,47 +38,48 @@ class Summed:
 def summarize(
     arguments: Sequence[str],
     options: Options,
-    emit: Callable[[Event], None],
+    emit: Emit,
     *,
     length: str,
     focus: str | None,
     outline: bool,
-) -> Summed:
-    """Read the sources and begin to sum them up.
+) -> Summary:
+    """Prefill the sources and begin to summarize them.
 
     Args:
         arguments: Paths, folders, globs, or `-` for standard input.
         options: How to read.
-        emit: Receives everything worth showing; the statements are not among it.
+        emit: Receives events; the statements are not among them.
         length: `short`, `medium` or `long`.
-        focus: What to look at in particular.
-        outline: Whether to go by the document's own sections.
+        focus: A topic to summarize, or None.
+        outline: Whether the parts are the document's own sections.
 
     Raises:
-        NsaError: Whatever goes wrong that the user can do something about.
+        NsaError: If the sources cannot be read, or do not fit the model or the memory.
     """
     sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
-    desk = Desk(options, without_answers(emit))
-    text = open_for_summary(desk, sources, title(arguments, len(sources)), focus)
+    engine = Engine(options, without_answers(emit))
+    opened = open_for_summary(engine, sources, title(arguments, len(sources)), focus)
     from nsa_cli.answering import statements
-    from nsa_cli.documents.outline import sections
 
-    if outline and not sections(text.document):
-        emit(Note(text=f"{text.document.name} has no headings that can be told; its parts serve"))
-    return Summed(
-        statements=statements.summarize(text, length=length, focus=focus, outline=outline),
-        model=desk.where.name,
-        document_tokens=text.tokens,
-        reused_tokens=text.reused_tokens,
+    if outline and not sections(opened.document):
+        name = opened.document.name
+        emit(Note(text=f"no headings found in {name}; summarizing equal parts instead"))
+    return Summary(
+        statements=statements.summarize(opened, length=length, focus=focus, outline=outline),
+        model=engine.folder.name,
+        document_tokens=opened.tokens,
+        reused_tokens=opened.reused_tokens,
     )
 
 
 def open_for_summary(
-    desk: Desk, sources: Sequence[Source], name: str, focus: str | None
-) -> OpenText:
-    """Read sources with the room that statements need."""
-    from nsa_cli.answering import statements
+    engine: Engine, sources: Sequence[Source], name: str, focus: str | None
+) -> OpenDocument:
+    """Prefill sources with the room that statements need."""
+    prompts = engine.prompts
+    from nsa_cli.answering.statements import STATEMENT_TOKENS, request
+    from nsa_cli.context.tokens import answer_room
 
-    return desk.open(
-        sources, name, statements.room(desk.session.prompter.room(statements.request(focus)))
-    )
+    room = answer_room([prompts.question(request(focus))], STATEMENT_TOKENS)
+    return engine.open(sources, name, room)

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 
-from nsa_cli.batch.result_file import Row
+from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.batch.work import Assignment, Pending, lost_rows, rows_of
 from nsa_cli.config.options import Options
-from nsa_cli.engine.engine import Desk
-from nsa_cli.events import Event, Note, Overall
+from nsa_cli.engine.engine import Engine
+from nsa_cli.events import BatchProgress, Event, Note
 from nsa_cli.system import cause
 from nsa_models.errors import NsaError
 from nsa_models.model_folder import ModelFolder
@@ -33,7 +33,7 @@ def in_processes(
     where: ModelFolder,
     jobs: int,
     emit: Callable[[Event], None],
-) -> Iterator[tuple[Pending, Row | None]]:
+) -> Iterator[tuple[Pending, ResultRow | None]]:
     """Rows of documents as they are made, by so many processes as memory allows.
 
     Args:
@@ -59,7 +59,7 @@ def in_processes(
             for member in crew:
                 if member.pending is None and waiting:
                     number, pending = waiting.popleft()
-                    emit(Overall(done=number, total=len(documents), name=pending.path))
+                    emit(BatchProgress(done=number, total=len(documents), name=pending.path))
                     member.give(pending)
             busy = [member for member in crew if member.pending]
             ready = wait([member.connection for member in busy if member.connection])
@@ -124,7 +124,7 @@ class _Member:
 
     def take(
         self, model: str, emit: Callable[[Event], None]
-    ) -> Iterator[tuple[Pending, Row | None]]:
+    ) -> Iterator[tuple[Pending, ResultRow | None]]:
         """What it has to say.
 
         Raises:
@@ -142,7 +142,7 @@ class _Member:
             yield pending, None
             return
         match said:
-            case Row():
+            case ResultRow():
                 self.made.add(said.question)
                 yield self.pending, said
             case Note():
@@ -182,10 +182,10 @@ def _work(connection: Connection, assignment: Assignment, threads: int) -> None:
             connection.send(event)
 
     try:
-        desk = Desk(assignment.options, emit)
+        engine = Engine(assignment.options, emit)
         while True:
             pending = connection.recv()
-            for row in rows_of(pending, desk, assignment):
+            for row in rows_of(pending, engine, assignment):
                 connection.send(row)
             connection.send(None)
     except NsaError as error:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from nsa_cli.batch.result_file import Row
+from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.batch.work import Assignment, Pending, lost_rows, rows_of
 from nsa_cli.documents import read_source
-from nsa_cli.engine.engine import Desk
-from nsa_cli.events import Event, Note, Overall
+from nsa_cli.engine.engine import Engine
+from nsa_cli.events import BatchProgress, Event, Note
 from nsa_cli.output.logging import log
 from nsa_models.errors import NsaError, UnreadableError, UsageError
 from nsa_models.model_folder import ModelFolder
@@ -33,7 +33,7 @@ def on_ray(
     where: ModelFolder,
     address: str,
     emit: Callable[[Event], None],
-) -> Iterator[tuple[Pending, Row | None]]:
+) -> Iterator[tuple[Pending, ResultRow | None]]:
     """Rows of documents as they are made, by one process on each machine.
 
     Args:
@@ -60,7 +60,7 @@ def on_ray(
         while waiting or busy:
             while waiting and idle:
                 number, tries, pending = waiting.popleft()
-                emit(Overall(done=number, total=len(documents), name=pending.path))
+                emit(BatchProgress(done=number, total=len(documents), name=pending.path))
                 reader = idle.pop()
                 sent = reader.rows.remote(_with_data(pending))
                 busy[sent] = (reader, number, tries, pending)
@@ -181,18 +181,19 @@ class _Reader:
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._notes: list[Note] = []
-        self._desk: Desk | None = None
+        self._engine: Engine | None = None
 
-    def rows(self, pending: Pending) -> tuple[str, list[Note], list[Row] | NsaError]:
+    def rows(self, pending: Pending) -> tuple[str, list[Note], list[ResultRow] | NsaError]:
         """The machine, notes, and rows; or why the model cannot be had."""
         import ray
 
         node = str(ray.get_runtime_context().get_node_id())
         self._notes = []
         try:
-            if self._desk is None:
-                self._desk = Desk(self._assignment.options, self._emit)
-            made: list[Row] | NsaError = list(rows_of(pending, self._desk, self._assignment))
+            if self._engine is None:
+                self._engine = Engine(self._assignment.options, self._emit)
+            rows = rows_of(pending, self._engine, self._assignment)
+            made: list[ResultRow] | NsaError = list(rows)
         except NsaError as error:
             made = error
         return node, self._notes, made

@@ -26,7 +26,7 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ResultRow:
     """What came of one question about one document.
 
     Attributes:
@@ -66,7 +66,7 @@ _CSV_FIELDS = (
 )
 
 
-class Rows:
+class ResultFile:
     """Rows that are written to a file, or to standard output.
 
     Args:
@@ -138,7 +138,7 @@ class Rows:
         partial.replace(self._path)
         self._file = self._path.open("a", encoding="utf-8", newline="")
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ResultRow) -> None:
         """Write a row.
 
         Raises:
@@ -166,7 +166,7 @@ def _unwritable(path: Path, error: OSError) -> NsaError:
     )
 
 
-def _read(text: str, kind: str, path: Path) -> list[Row]:
+def _read(text: str, kind: str, path: Path) -> list[ResultRow]:
     """Whole rows of a file; one that a stop has cut is left out.
 
     Raises:
@@ -178,7 +178,7 @@ def _read(text: str, kind: str, path: Path) -> list[Row]:
         rows = []
         for line in whole:
             try:
-                rows.append(Row(**json.loads(line)))
+                rows.append(ResultRow(**json.loads(line)))
             except (ValueError, TypeError) as error:
                 raise _foreign(path) from error
         return rows
@@ -204,7 +204,7 @@ def _foreign(path: Path) -> UsageError:
     )
 
 
-def _line(row: Row, kind: str) -> str:
+def _line(row: ResultRow, kind: str) -> str:
     if kind == "jsonl":
         return json.dumps(asdict(row)) + "\n"
     first = row.citations[0] if row.citations else {}
@@ -242,7 +242,7 @@ def _head() -> str:
     return _csv_line(list(_CSV_FIELDS))
 
 
-def _from_csv(cells: dict[str, str]) -> Row:
+def _from_csv(cells: dict[str, str]) -> ResultRow:
     """A row of a table again; of the citations it has the first."""
     quoted = cells["quote"] or cells["line"]
     citation = {
@@ -252,7 +252,7 @@ def _from_csv(cells: dict[str, str]) -> Row:
         "verified": {"yes": True, "no": False}.get(cells["verified"]),
     }
     failed = {"code": cells["error_code"], "message": cells["error"], "hint": ""}
-    return Row(
+    return ResultRow(
         document=cells["document"],
         sha256=cells["sha256"],
         question=cells["question"],

@@ -1,4 +1,4 @@
-"""What a batch wants of one document, and the rows that come of it; in any process."""
+"""The questions of a batch about one document, and its rows; runs in any process."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from functools import partial
 from typing import Any
 
 from nsa_cli.answering.summarize import open_for_summary
-from nsa_cli.batch.result_file import Row
+from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.config.options import Options
 from nsa_cli.documents import read_source
 from nsa_cli.documents.sources import Source
-from nsa_cli.engine.engine import Desk
+from nsa_cli.engine.engine import Engine
 from nsa_models.errors import NsaError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What is wanted of each document.
+    """What to do with each document.
 
     Attributes:
-        questions: What to ask.
-        summary: Whether to sum it up, too.
-        length: Of the summary.
-        focus: Of the summary.
+        questions: Questions to ask.
+        summary: Whether to summarize it, too.
+        length: Length of the summary.
+        focus: Topic of the summary, or None.
     """
 
     questions: tuple[str, ...]
@@ -36,18 +36,18 @@ class Work:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Questions, and an empty one for the summary."""
+        """The questions, and an empty one for the summary."""
         return (*self.questions, *([""] if self.summary else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What is the same for all documents of a batch.
+    """What all documents of a batch have in common.
 
     Attributes:
-        work: What is wanted of each.
-        options: How.
-        run: Names everything that answers depend on, but for documents and questions.
+        work: What to do with each.
+        options: How to read and answer.
+        run: Fingerprint of everything that answers depend on besides document and question.
     """
 
     work: Work
@@ -60,9 +60,9 @@ class Pending:
     """A document of a batch.
 
     Attributes:
-        path: As rows name it.
-        done: The SHA-256 that rows which are there were made of, by task.
-        data: Its bytes, where they were read elsewhere.
+        path: Its path, as in its rows.
+        done: SHA-256 of the document that each existing row was made from, by task.
+        data: Its bytes, if another process read them.
     """
 
     path: str
@@ -70,10 +70,10 @@ class Pending:
     data: bytes | None = None
 
 
-def rows_of(pending: Pending, desk: Desk, assignment: Assignment) -> Iterator[Row]:
-    """Rows of a document that are not there yet; each failure is a row, too."""
+def rows_of(pending: Pending, engine: Engine, assignment: Assignment) -> Iterator[ResultRow]:
+    """Yield the missing rows of a document; a failure is a row, too."""
     work, path = assignment.work, pending.path
-    row = partial(Row, document=path, model=desk.where.name, run=assignment.run)
+    row = partial(ResultRow, document=path, model=engine.folder.name, run=assignment.run)
     try:
         name, data = (path, pending.data) if pending.data is not None else read_source(path)
     except NsaError as error:
@@ -87,7 +87,7 @@ def rows_of(pending: Pending, desk: Desk, assignment: Assignment) -> Iterator[Ro
         if pending.done.get(task) == sha256:
             continue
         try:
-            made = _made(task, sources, desk, work)
+            made = _made(task, sources, engine, work)
         except NsaError as error:
             made = {"error": _told(error)}
         except Exception as error:  # one document must not end the others
@@ -98,20 +98,20 @@ def rows_of(pending: Pending, desk: Desk, assignment: Assignment) -> Iterator[Ro
 
 def lost_rows(
     pending: Pending, assignment: Assignment, model: str, made: Collection[str], why: str
-) -> Iterator[Row]:
-    """Rows of a document whose process has ended before it was done.
+) -> Iterator[ResultRow]:
+    """Yield the rows of a document whose process ended too early.
 
     Args:
         pending: The document.
-        assignment: What was wanted of it.
-        model: The model's name.
-        made: Tasks whose rows have come.
-        why: What has happened.
+        assignment: What was to be done with it.
+        model: Name of the model.
+        made: Tasks that have rows.
+        why: What happened.
     """
-    error = {"code": "killed", "message": why, "hint": "go on with --resume"}
+    error = {"code": "killed", "message": why, "hint": "continue with --resume"}
     for task in assignment.work.tasks:
         if task not in made and task not in pending.done:
-            yield Row(
+            yield ResultRow(
                 document=pending.path,
                 sha256="",
                 question=task,
@@ -121,17 +121,17 @@ def lost_rows(
             )
 
 
-def _made(task: str, sources: Sequence[Source], desk: Desk, work: Work) -> dict[str, Any]:
-    """Answer and citations of one task."""
+def _made(task: str, sources: Sequence[Source], engine: Engine, work: Work) -> dict[str, Any]:
+    """Return answer and citations of one task."""
     if task:
         questions = [*work.questions[work.questions.index(task) :]]
-        finished = next(desk.answers(sources, sources[0].name, questions, time.monotonic()))
+        finished = next(engine.ask(sources, sources[0].name, questions, time.monotonic()))
         cited = [asdict(citation) for citation in finished.citations]
         return {"answer": finished.answer, "citations": cited}
     from nsa_cli.answering.statements import summarize
 
-    text = open_for_summary(desk, sources, sources[0].name, work.focus)
-    made = list(summarize(text, length=work.length, focus=work.focus, outline=False))
+    opened = open_for_summary(engine, sources, sources[0].name, work.focus)
+    made = list(summarize(opened, length=work.length, focus=work.focus, outline=False))
     return {
         "answer": " ".join(statement.text for statement in made),
         "citations": [asdict(cited) for statement in made for cited in statement.citations],

@@ -14,7 +14,7 @@ from nsa_models.hub.resolve import gguf_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nsa_cli.benchmarks.prefill_row import Row
+    from nsa_cli.benchmarks.prefill_row import PrefillRow
 
 
 def llama_version() -> str | None:
@@ -44,7 +44,7 @@ def wanted_gguf(model: str) -> Path:
     return gguf
 
 
-def measure_llama(request: dict[str, Any]) -> Row:
+def measure_llama(request: dict[str, Any]) -> PrefillRow:
     """Read random tokens and put questions to them, as `bench_measure.measure` does.
 
     Raises:

@@ -22,7 +22,7 @@ from nsa_models.hub.resolve import gguf_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nsa_cli.benchmarks.prefill_row import Row
+    from nsa_cli.benchmarks.prefill_row import PrefillRow
 
 _CHILD = "from nsa_cli.benchmarks.prefill_worker import measure_here; measure_here()"
 
@@ -34,7 +34,7 @@ def bench_read(
     lengths: Sequence[int],
     model: str,
     device: str,
-    on_row: Callable[[Row], None],
+    on_row: Callable[[PrefillRow], None],
     quantization: str | None = None,
     *,
     attentions: Sequence[str] | None = None,
@@ -70,7 +70,7 @@ def bench_read(
         attentions = ATTENTIONS if comparable else ATTENTIONS[:2]
     if "llama.cpp" in attentions:
         wanted_gguf(model)
-    rows: list[Row] = []
+    rows: list[PrefillRow] = []
     failures: list[str] = []
     wanted = [(length, attention) for length in lengths for attention in attentions]
     began, interrupted = time.monotonic(), False
@@ -113,7 +113,7 @@ def bench_read(
     }
 
 
-def _measured(request: dict[str, Any]) -> Row:
+def _measured(request: dict[str, Any]) -> PrefillRow:
     """A measurement in a process of its own.
 
     Raises:
@@ -129,7 +129,7 @@ def _measured(request: dict[str, Any]) -> Row:
         silent = f"its process ended ({cause(run.returncode)})"
         why = (run.stderr.strip().splitlines() or [silent])[-1]
         raise NsaError(f"{what}: {why}")
-    row: Row = json.loads(run.stdout)
+    row: PrefillRow = json.loads(run.stdout)
     if error := row.get("error"):
         failure = NsaError(f"{what}: {error['message']}", hint=error["hint"], code=error["code"])
         failure.exit_code = error["exit_code"]
@@ -137,7 +137,7 @@ def _measured(request: dict[str, Any]) -> Row:
     return row
 
 
-def _ratios(rows: Sequence[Row], of: str, peer: str) -> dict[str, float]:
+def _ratios(rows: Sequence[PrefillRow], of: str, peer: str) -> dict[str, float]:
     """NSA over a peer, by length, where both were measured."""
     speed = {(row["length"], row["attention"]): row[of] for row in rows}
     return {
@@ -147,7 +147,7 @@ def _ratios(rows: Sequence[Row], of: str, peer: str) -> dict[str, float]:
     }
 
 
-def _notes(rows: Sequence[Row], left: int, wanted: int, interrupted: bool) -> list[str]:
+def _notes(rows: Sequence[PrefillRow], left: int, wanted: int, interrupted: bool) -> list[str]:
     """What a reader of the figures must know beside them."""
     notes = []
     if left:
@@ -187,7 +187,7 @@ def save_plot(result: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def show_row(row: Row) -> None:
+def show_row(row: PrefillRow) -> None:
     """Tell on standard error that a measurement is done."""
     speed = row["prefill_tokens_per_second"]
     sys.stderr.write(f"nsa: {row['length']:,} tokens, {row['attention']}: {speed:,.0f} tokens/s\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-Row = dict[str, Any]
+PrefillRow = dict[str, Any]
 
 
 QUESTION_TOKENS = 32
@@ -17,7 +17,9 @@ WARM_TOKENS = {"cpu": 64, "cuda": 140_000}
 """Tokens that are read beforehand: on CUDA past those from which on NSA's kernels are others."""
 
 
-def row(request: dict[str, Any], seconds: float, first: float, again: float, speed: float) -> Row:
+def row(
+    request: dict[str, Any], seconds: float, first: float, again: float, speed: float
+) -> PrefillRow:
     """What any measurement tells.
 
     Args:

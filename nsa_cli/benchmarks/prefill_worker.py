@@ -8,7 +8,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from nsa_cli.benchmarks.prefill_row import ANSWER_TOKENS, QUESTION_TOKENS, WARM_TOKENS, Row, row
+from nsa_cli.benchmarks.prefill_row import (
+    ANSWER_TOKENS,
+    QUESTION_TOKENS,
+    WARM_TOKENS,
+    PrefillRow,
+    row,
+)
 from nsa_models.errors import NsaError
 
 if TYPE_CHECKING:
@@ -30,7 +36,7 @@ def measure_here() -> None:
     json.dump(result, sys.stdout)
 
 
-def measure(request: dict[str, Any]) -> Row:
+def measure(request: dict[str, Any]) -> PrefillRow:
     """Read random tokens and put questions to them; the request's keys are those of `bench_read`.
 
     Raises:
@@ -108,7 +114,7 @@ def _read(model: NSALanguageModel, ids: Tensor, room: int) -> KVCache:
     from nsa_models.cache.placement import new_cache
     from nsa_models.generation.generate import prefill
 
-    cache = new_cache(model.config, len(ids) + room, model.dtype, model.homes)
+    cache = new_cache(model.config, len(ids) + room, model.dtype, model.layer_devices)
     for _ in prefill(model, ids, cache):
         pass
     if model.device.type == "cuda":

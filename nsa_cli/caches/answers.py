@@ -13,7 +13,7 @@ from pathlib import Path
 from nsa_cli import __version__
 from nsa_cli.caches import json_files
 from nsa_cli.config.options import Options
-from nsa_cli.events import Finished
+from nsa_cli.events import AnswerFinished
 from nsa_cli.results import Citation, Stats
 from nsa_models.model_folder import ModelFolder
 from nsa_models.paths import cache_root
@@ -25,7 +25,7 @@ _MOST = 10_000
 """Answers kept; those used longest ago go first."""
 
 
-class Answers:
+class AnswerCache:
     """Answers to one question about one document.
 
     Args:
@@ -63,17 +63,17 @@ class Answers:
         self._path = answers_folder() / f"{name}.json"
         self._usable = options.store and options.temperature == 0
 
-    def recall(self, seconds: float) -> Finished | None:
+    def recall(self, seconds: float) -> AnswerFinished | None:
         """The answer given before, or None; `seconds` is what looking it up took so far."""
         if not self._usable:
             return None
-        kept = json_files.recall(self._path)
+        kept = json_files.read(self._path)
         if kept is None:
             return None
         try:
             citations = tuple(Citation(**citation) for citation in kept.pop("citations"))
             stats = Stats(**kept.pop("stats"))
-            found = Finished(**kept, citations=citations, stats=stats)
+            found = AnswerFinished(**kept, citations=citations, stats=stats)
         except (TypeError, KeyError):
             return None
         return replace(
@@ -88,10 +88,10 @@ class Answers:
             ),
         )
 
-    def keep(self, finished: Finished) -> None:
+    def keep(self, finished: AnswerFinished) -> None:
         """Keep an answer; a disk that cannot take it is no reason to fail."""
         if self._usable:
-            json_files.keep(self._path, asdict(finished), most=_MOST)
+            json_files.write(self._path, asdict(finished), most=_MOST)
 
 
 def answers_folder() -> Path:

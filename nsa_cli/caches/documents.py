@@ -31,7 +31,7 @@ _MOST, _MOST_BYTES = 10_000, 2**28
 _READERS = ("pypdf", "pypdfium2", "python-docx", "python-pptx", "openpyxl")
 
 
-class Parsed:
+class DocumentCache:
     """The document that some sources came to.
 
     Args:
@@ -56,7 +56,7 @@ class Parsed:
 
     def recall(self) -> tuple[Document, list[str]] | None:
         """The document and what was noted when it was parsed, or None."""
-        kept = json_files.recall(self._path) if self._usable else None
+        kept = json_files.read(self._path) if self._usable else None
         if kept is None:
             return None
         try:
@@ -79,7 +79,7 @@ class Parsed:
             "left_out_lines": document.left_out_lines,
             "notes": list(notes),
         }
-        json_files.keep(self._path, body, most=_MOST, most_bytes=_MOST_BYTES)
+        json_files.write(self._path, body, most=_MOST, most_bytes=_MOST_BYTES)
 
 
 def parsed_folder() -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 
-def recall(path: Path) -> dict[str, Any] | None:
+def read(path: Path) -> dict[str, Any] | None:
     """What was kept in a file; None if it is not there or not whole."""
     try:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -27,7 +27,7 @@ def recall(path: Path) -> dict[str, Any] | None:
     return kept if whole else None
 
 
-def keep(path: Path, body: dict[str, Any], *, most: int, most_bytes: int = 2**63) -> None:
+def write(path: Path, body: dict[str, Any], *, most: int, most_bytes: int = 2**63) -> None:
     """Keep an object, whole or not at all; of its folder's files those used longest ago go.
 
     Args:

@@ -115,14 +115,14 @@ def batch(
         raise UsageError("--jobs is for one machine", hint="leave it out with --ray")
     if "-" in sources:
         raise UsageError("- is no document of a batch", hint="name files or folders")
-    from nsa_cli.batch.result_file import Rows
+    from nsa_cli.batch.result_file import ResultFile
     from nsa_cli.batch.run import run_batch
     from nsa_cli.batch.work import Work
-    from nsa_cli.output.batch_progress import LevelsRenderer, each_document
+    from nsa_cli.output.batch_progress import BatchRenderer, each_document
 
     work = Work(questions=tuple(asked), summary=summarize, length=length, focus=focus)
-    rows = Rows(out, kind, resume=resume)
-    renderer = LevelsRenderer("All documents", each_document, quiet=quiet)
+    rows = ResultFile(out, kind, resume=resume)
+    renderer = BatchRenderer("All documents", each_document, quiet=quiet)
     try:
         outcome = run_batch(sources, work, options, rows, renderer, jobs=jobs, ray=ray)
     finally:

@@ -17,7 +17,7 @@ from nsa_models.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nsa_cli.kv_store.inventory import Kept
+    from nsa_cli.kv_store.inventory import StoredEntry
 
 cache = typer.Typer(
     help="""What is kept: readings, documents, answers, prepared weights. List, size, remove.
@@ -40,9 +40,9 @@ _SECONDS = {"h": 3600, "d": 86_400, "w": 604_800}
 @cache.command("list")
 def list_command(json: shared.Json = False) -> None:
     """Kept readings, the one used last first."""
-    from nsa_cli.kv_store.inventory import kept_readings
+    from nsa_cli.kv_store.inventory import stored_entries
 
-    readings = kept_readings()
+    readings = stored_entries()
     if json:
         console.print_json({"readings": [_facts(kept) for kept in readings]})
         return
@@ -62,9 +62,9 @@ def show_command(
 ) -> None:
     """One kept reading."""
     from nsa_cli.documents.location import printable
-    from nsa_cli.kv_store.inventory import pick
+    from nsa_cli.kv_store.inventory import find_entries
 
-    [kept] = pick([reading])
+    [kept] = find_entries([reading])
     if json:
         console.print_json(_facts(kept))
         return
@@ -120,12 +120,12 @@ def rm_command(
 
     from nsa_cli.caches.answers import answers_folder
     from nsa_cli.caches.documents import parsed_folder
-    from nsa_cli.kv_store.inventory import kept_readings, pick
+    from nsa_cli.kv_store.inventory import find_entries, stored_entries
     from nsa_models.weights.prepared import prepared_weights
 
     if bool(readings) == everything:
         raise UsageError("say which readings", hint="name some from `nsa cache list`, or --all")
-    kept = kept_readings() if everything else pick(readings or [])
+    kept = stored_entries() if everything else find_entries(readings or [])
     what = f"{len(kept)} reading{'s' * (len(kept) != 1)}, {_megabytes(sum(k.bytes for k in kept))}"
     more = ", all documents and answers, and weights that are made again when needed" * everything
     console.confirm(f"Remove {what}{more}?", force=force)
@@ -145,14 +145,14 @@ def prune_command(
     """Remove what was not used for a while."""
     from nsa_cli.caches.answers import answers_folder
     from nsa_cli.caches.documents import parsed_folder
-    from nsa_cli.kv_store.inventory import kept_readings
+    from nsa_cli.kv_store.inventory import stored_entries
     from nsa_models.weights.prepared import last_use, prepared_weights
 
     found = _AGE.fullmatch(older_than)
     if found is None:
         raise UsageError(f"--older-than is {older_than!r}", hint="say a time such as 12h or 30d")
     since = time.time() - int(found[1]) * _SECONDS[found[2]]
-    kept = [each for each in kept_readings() if each.used < since]
+    kept = [each for each in stored_entries() if each.used < since]
     answers, documents = (
         [path for path in folder.glob("*.json") if path.stat().st_mtime < since]
         for folder in (answers_folder(), parsed_folder())
@@ -169,7 +169,7 @@ def prune_command(
         path.unlink(missing_ok=True)
 
 
-def _remove(readings: Sequence[Kept], weights: Sequence[Path]) -> None:
+def _remove(readings: Sequence[StoredEntry], weights: Sequence[Path]) -> None:
     from nsa_cli.kv_store.inventory import remove_folder
     from nsa_models.weights.prepared import remove_prepared
 
@@ -187,7 +187,7 @@ def _remove(readings: Sequence[Kept], weights: Sequence[Path]) -> None:
     console.note(f"{_megabytes(freed)} freed")
 
 
-def _facts(kept: Kept) -> dict[str, Any]:
+def _facts(kept: StoredEntry) -> dict[str, Any]:
     return {
         "id": kept.folder.name,
         "name": kept.name,

@@ -74,7 +74,7 @@ def chat(
         raise UsageError("- cannot be talked about", hint="standard input has the questions")
     from nsa_cli.answering.chat import ROOM, Chat
     from nsa_cli.documents import read_sources, title
-    from nsa_cli.engine.engine import Desk
+    from nsa_cli.engine.engine import Engine
     from nsa_cli.events import Note
     from nsa_cli.output.renderers import HumanRenderer
 
@@ -82,9 +82,9 @@ def chat(
     try:
         read = read_sources(sources, on_note=lambda text: renderer(Note(text=text)))
         name = title(sources, len(read))
-        text = Desk(options, renderer).open(read, name, ROOM + max_tokens)
+        text = Engine(options, renderer).open(read, name, ROOM + max_tokens)
         renderer.close()
-        talk = Chat(text=text, say=lambda line: _say(line))
+        talk = Chat(opened=text, say=lambda line: _say(line))
         if sys.stdin.isatty() and not quiet:
             console.note(f"{name}, {len(text.text.ids):,} tokens; /help shows what can be typed")
         _converse(talk, renderer, keep=store)

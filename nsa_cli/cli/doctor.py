@@ -181,10 +181,10 @@ def _model() -> Finding:
     name = _named("model") or DEFAULT_MODEL
     entry = MODELS.get(name)
     if entry is None:
-        from nsa_models.hub.aliases import own_names
+        from nsa_models.hub.aliases import aliases
 
         try:
-            path = own_names().get(name, Path(name).expanduser())
+            path = aliases().get(name, Path(name).expanduser())
         except NsaError as error:
             return Finding(what="model", state="failure", found=error.message, remedy=error.hint)
         if path.exists():
@@ -206,7 +206,7 @@ def _model() -> Finding:
 
 
 def _cache() -> Finding:
-    from nsa_cli.kv_store.inventory import disk_bytes, kept_readings
+    from nsa_cli.kv_store.inventory import disk_bytes, stored_entries
 
     root = cache_root()
     probe = root / f".probe-{os.getpid()}"
@@ -222,7 +222,7 @@ def _cache() -> Finding:
             found=f"{root} cannot be written: {error.strerror or error}",
             remedy="set NSA_CACHE_DIR to a folder that can be written",
         )
-    readings = kept_readings()
+    readings = stored_entries()
     taken = sum(kept.bytes for kept in readings)
     prepared = disk_bytes(prepared_folder())
     found = (

@@ -177,10 +177,10 @@ def _questions(
     from nsa_cli.evaluation.plot import save_plot
     from nsa_cli.evaluation.report import items_of, print_report, rows_of, summary
     from nsa_cli.evaluation.runner import evaluate as asked
-    from nsa_cli.output.batch_progress import LevelsRenderer, each_hundredth
+    from nsa_cli.output.batch_progress import BatchRenderer, each_hundredth
 
     records = []
-    progress = LevelsRenderer("Evaluation", each_hundredth(), quiet=quiet)
+    progress = BatchRenderer("Evaluation", each_hundredth(), quiet=quiet)
     if haystack is not None and haystack["characters"] < 4 * max(plan.lengths):
         progress.note(f"{haystack['name']} is shorter than the longest text, and is repeated in it")
     try:
@@ -217,10 +217,10 @@ def _loss(
     from nsa_cli.evaluation.loss import LossPlan, load_texts, measure_loss, overall
     from nsa_cli.evaluation.plot import save_loss_plot
     from nsa_cli.evaluation.report import print_loss
-    from nsa_cli.output.batch_progress import LevelsRenderer, each_hundredth
+    from nsa_cli.output.batch_progress import BatchRenderer, each_hundredth
 
     plan = LossPlan(texts=load_texts(str(data)), lengths=lengths, limit=limit, seed=seed)
-    progress = LevelsRenderer("Evaluation", each_hundredth(), quiet=quiet)
+    progress = BatchRenderer("Evaluation", each_hundredth(), quiet=quiet)
     try:
         rows = list(measure_loss(plan, options, progress))
     finally:

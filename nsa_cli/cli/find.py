@@ -101,13 +101,13 @@ def _show(matches: Sequence[Match], query: str) -> None:
     from rich.text import Text
 
     from nsa_cli.documents.location import place, short
-    from nsa_cli.retrieval.sentences import words
+    from nsa_cli.retrieval.sentences import content_words
 
     console = Console(highlight=False, emoji=False)
     for match in matches:
         head = Text(f"{match.score:4.0%}  ", style="dim")
         head.append(place(match), style="magenta")
         quote = Text(short(match.quote))
-        quote.highlight_words(sorted(words(query)), style="bold red", case_sensitive=False)
+        quote.highlight_words(sorted(content_words(query)), style="bold red", case_sensitive=False)
         console.print(head, soft_wrap=True)
         console.print(Text("      ") + quote, soft_wrap=True)

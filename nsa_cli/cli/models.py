@@ -93,9 +93,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="From `nsa models list
 def list_command(json: shared.Json = False) -> None:
     """Models with a name, and other models that were unpacked here."""
     from nsa_cli.kv_store.inventory import disk_bytes
-    from nsa_models.hub.aliases import own_names
+    from nsa_models.hub.aliases import aliases
 
-    own = own_names()
+    own = aliases()
     if json:
         facts = [_facts(entry) for entry in MODELS.values()]
         console.print_json({"models": [*facts, *(_own(name, own[name]) for name in own)]})
@@ -128,10 +128,10 @@ def show_command(
     entry = MODELS.get(name)
     shown: dict[str, Any]
     if entry is None:
-        from nsa_models.hub.aliases import own_names
+        from nsa_models.hub.aliases import aliases
         from nsa_models.hub.describe import describe, find
 
-        own = own_names()
+        own = aliases()
         if not (name in own or "/" in name or "\\" in name or Path(name).exists()):
             model_entry(name)
         path = find(name, own)
@@ -180,9 +180,9 @@ def pull_command(name: Name, quiet: shared.Quiet = False) -> None:
     entry = model_entry(name)
     with console.rendering(json=False, quiet=quiet) as renderer:
         from nsa_cli.config.options import Options
-        from nsa_cli.engine.engine import Desk
+        from nsa_cli.engine.engine import Engine
 
-        folder = Desk(Options(model=entry.name), renderer).where.folder
+        folder = Engine(Options(model=entry.name), renderer).folder.folder
     console.note(f"{entry.name} is in {folder}", quiet=quiet)
 
 

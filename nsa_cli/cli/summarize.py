@@ -14,7 +14,7 @@ from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from nsa_cli.answering.summarize import Summed
+    from nsa_cli.answering.summarize import Summary
     from nsa_cli.results import Citation
 
 HELP = """Sum up documents, each statement with the place it stands on.
@@ -81,7 +81,7 @@ def summarize(
         (_print_object if json else _print_statements)(summed)
 
 
-def _print_statements(summed: Summed) -> None:
+def _print_statements(summed: Summary) -> None:
     from nsa_cli.documents.location import place, short
 
     cited: list[Citation] = []
@@ -100,7 +100,7 @@ def _print_statements(summed: Summed) -> None:
     sys.stdout.flush()
 
 
-def _print_object(summed: Summed) -> None:
+def _print_object(summed: Summary) -> None:
     console.print_json(
         {
             "statements": [asdict(statement) for statement in summed.statements],

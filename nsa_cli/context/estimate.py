@@ -1,4 +1,4 @@
-"""What reading a text will take: time, disk and memory, before it begins."""
+"""Estimate of a prefill: time, disk and memory, before it begins."""
 
 from __future__ import annotations
 
@@ -18,60 +18,58 @@ from nsa_models.cache.kv_cache import cache_shape
 from nsa_models.cache.placement import fits_devices, summary_kinds
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DoesNotFitError
-from nsa_models.weights.device_map import likely_homes
+from nsa_models.weights.device_map import likely_layer_devices
 
 _PROGRAM_BYTES = 700_000_000
-"""The program with its libraries, and what one segment of a small model needs."""
-
+"""Memory of the program with its libraries, and of one chunk of a small model."""
 
 _PROBES = {"cpu": (512, 1024), "cuda": (8192, 4096)}
-"""Rows, and width, of a product that shows a device's speed."""
-
+"""Rows and width of the matrix product that measures a device's speed."""
 
 _CPU = torch.device("cpu")
 
 
 def program_memory_bytes(weights: Path) -> int:
-    """What the program takes with a model, before it reads anything; `weights` is its folder."""
+    """Return the memory of the program with a model loaded; `weights` is the model's folder."""
     return _PROGRAM_BYTES + weights_bytes(weights)
 
 
 def weights_bytes(weights: Path) -> int:
-    """What the weights in a folder take."""
+    """Return the bytes of the weights in a folder."""
     return sum(path.stat().st_size for path in weights.glob("*.safetensors"))
 
 
 def estimate(
     config: NSAConfig,
     weights: Path,
-    volumes: Sequence[int],
+    windows: Sequence[int],
     *,
     reused: int,
     kept_in: Path | None,
     memory_bytes: int | None,
     device: torch.device = _CPU,
 ) -> Estimate:
-    """Estimate a reading.
+    """Estimate a prefill.
 
     Args:
-        config: Of the model.
-        weights: Its folder.
-        volumes: Tokens of each volume of the text.
-        reused: Tokens that are kept from earlier.
-        kept_in: Where the reading will be kept; None if it is not.
-        memory_bytes: What it may take; None for a safe share of what is free.
-        device: Where it will be read.
+        config: Configuration of the model.
+        weights: Folder of the model.
+        windows: Tokens of each context window.
+        reused: Tokens whose keys and values are stored.
+        kept_in: Folder of the KV store; None if nothing is stored.
+        memory_bytes: Memory limit; None for a safe share of the free memory.
+        device: Where the prefill runs.
     """
-    tokens, longest = sum(volumes), max(volumes)
+    tokens, longest = sum(windows), max(windows)
     dtype = weights_dtype(config)
     per_token = 2 * math.prod(cache_shape(config, 1)) * dtype.itemsize
-    answering, kinds = config.answering(), summary_kinds(config.reading())
+    answering, kinds = config.answer_settings(), summary_kinds(config.prefill_settings())
     summaries = kinds * per_token // 2 // config.compress_stride
     per_kept = per_token + (0 if answering.dense else per_token // 2 // answering.compress_stride)
     memory = program_memory_bytes(weights)
-    homes = likely_homes(config, weights_bytes(weights), dtype, device)
+    homes = likely_layer_devices(config, weights_bytes(weights), dtype, device)
     if device.type == "cuda" and fits_devices(config, tokens, dtype, homes):
-        pass  # keys and values lie there
+        pass  # keys and values are on the devices
     elif kept_in is None:
         memory += tokens * (per_token + summaries)
     elif answering.dense:
@@ -89,15 +87,15 @@ def estimate(
 
 
 def weights_dtype(config: NSAConfig) -> torch.dtype:
-    """The type of the weights, and so of the keys and values."""
+    """Return the type of the weights, which is also that of keys and values."""
     return config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
 
 
 def check_fits(found: Estimate, name: str) -> None:
-    """Refuse a reading for which there is not enough memory.
+    """Refuse a prefill that needs more memory than it may take.
 
     Raises:
-        DoesNotFitError: With what is needed and what there is.
+        DoesNotFitError: With both numbers.
     """
     if found.memory_bytes > found.memory_limit_bytes:
         raise DoesNotFitError(
@@ -121,12 +119,12 @@ def _disk_free(folder: Path) -> int:
 def _seconds_per_token(
     config: NSAConfig, tokens: int, dtype: torch.dtype, device: torch.device
 ) -> float:
-    """Time of a token, from its multiplications and how quickly this machine makes them now."""
+    """Estimate the seconds of a token from its arithmetic and the speed of this machine now."""
     assert config.head_dim is not None
     width, dim = config.hidden_size, config.head_dim
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     projections = width * dim * (2 * heads + 2 * groups) + 3 * width * config.intermediate_size
-    settings = config.reading()
+    settings = config.prefill_settings()
     attended = tokens / 2
     scored = 0.0
     if settings.select_count is not None:
@@ -140,12 +138,12 @@ def _seconds_per_token(
 
 
 def _seconds_per_flop(dtype: torch.dtype, device: torch.device) -> float:
-    """Time of one multiplication or addition in a product of large matrices."""
+    """Measure the seconds of one operation in a product of large matrices."""
     rows, width = _PROBES[device.type]
     a, b = (torch.ones(size, width, dtype=dtype, device=device) for size in (rows, width))
     if widens(a, rows):
         a, b = a.float(), b.float()
-    # What is read of the second product waits for it, wherever it is made.
+    # Reading one element waits for the product on any device.
     float(F.linear(a, b)[0, 0])
     began = time.perf_counter()
     float(F.linear(a, b)[0, 0])

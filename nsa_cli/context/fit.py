@@ -1,4 +1,4 @@
-"""Whether a text fits a model, and what is done about one that is too long."""
+"""Fit a document to the model's context: one window, several, YaRN, or lines of a log."""
 
 from __future__ import annotations
 
@@ -20,51 +20,47 @@ from nsa_models.weights.load import load_config
 
 if TYPE_CHECKING:
     from nsa_cli.config.options import Options
-    from nsa_cli.context.prompt import Prompter
-    from nsa_cli.context.tokens import Text
+    from nsa_cli.context.prompt import PromptBuilder
+    from nsa_cli.context.tokens import TokenizedText
     from nsa_models.configuration.config import NSAConfig
     from nsa_models.model_folder import ModelFolder
 
 
 _LONGEST_TOKEN = 64
-"""Characters: a text has no more of them than this for each of its tokens."""
+"""Maximum characters of a token."""
 
-
-_LEAST_VOLUME = 1024
-
-
+_LEAST_WINDOW = 1024
 _LONG_LOG = 4
-"""Of a log longer than this many times the trained context, not all lines are read."""
-
+"""A log longer than this many trained contexts is sampled by kinds of lines."""
 
 _CHARACTERS = 3.0
-"""Characters of a token in a log, before they are counted."""
+"""Estimated characters of a token in a log."""
 
 
 def fit(
     where: ModelFolder,
-    prompter: Prompter,
+    prompts: PromptBuilder,
     document: Document,
     room: int,
     options: Options,
     emit: Emit,
-) -> tuple[Document, list[Text], NSAConfig]:
-    """A document as ids, and the configuration that it needs.
+) -> tuple[Document, list[TokenizedText], NSAConfig]:
+    """Tokenize a document, and return the configuration that it needs.
 
-    What is longer than the context that the model was trained for is read in volumes, or with that
-    context extended. Of a log that is several times as long, lines that are alike but for their
-    numbers are left out. All this is told.
+    A document longer than the trained context gets several context windows, or an extended context
+    with YaRN. Of a log several times as long, lines that differ only in numbers are left out. A
+    note says so in each case.
 
     Args:
         where: The model.
-        prompter: Makes ids.
-        document: The text.
-        room: Tokens that the longest question and its answer need behind it.
+        prompts: Tokenizes the document.
+        document: The document.
+        room: Tokens that the longest question and its answer need after it.
         options: How to read.
-        emit: Is told what is left out, and how what is long is read.
+        emit: Receives notes and progress.
 
     Returns:
-        The document, or what is left of it; its volumes; the configuration.
+        The document, or what is left of it; the text of each window; the configuration.
 
     Raises:
         DoesNotFitError: If it does not fit.
@@ -73,13 +69,13 @@ def fit(
     trained = config.max_position_embeddings
     most = _most_tokens(config, options)
     too_long = len(document.text) > most * _LONGEST_TOKEN
-    text = None if too_long else prompter.whole(document)
+    text = None if too_long else prompts.whole(document)
     if text is not None and len(text.ids) + room <= trained:
         fit_rotary(config, len(text.ids) + room)
         return document, [text], config
     if not options.every_line and (text is None or len(text.ids) > _LONG_LOG * trained):
         budgets = [min(times * trained - room, most) for times in (1, 2, _LONG_LOG)]
-        folded = _folded(prompter, document, budgets, emit)
+        folded = _folded(prompts, document, budgets, emit)
         if folded is not None:
             document, text = folded
     if text is None or len(text.ids) > most:
@@ -94,34 +90,34 @@ def fit(
         return document, [text], fitting_config(where, len(text.ids), room, options, emit)
     behind = max(room, ANSWER_ROOM) if trained > 4 * ANSWER_ROOM else room
     size = (trained - behind) // config.select_block * config.select_block
-    if size < _LEAST_VOLUME:
+    if size < _LEAST_WINDOW:
         raise _too_long(where, len(text.ids) + room, trained)
-    volumes = [text] if len(text.ids) + room <= trained else prompter.volumes(text, size)
-    if len(volumes) > 1:
+    windows = [text] if len(text.ids) + room <= trained else prompts.windows(text, size)
+    if len(windows) > 1:
         emit(
             Note(
                 text=f"{len(text.ids):,} tokens are more than the {trained:,} that {where.name} "
-                f"was trained for: read in {len(volumes)} volumes, and looked over together"
+                f"was trained for: read in {len(windows)} windows, and searched together"
             )
         )
-    fit_rotary(config, max(len(volume.ids) for volume in volumes) + room)
-    return document, volumes, config
+    fit_rotary(config, max(len(window.ids) for window in windows) + room)
+    return document, windows, config
 
 
 def _most_tokens(config: NSAConfig, options: Options) -> int:
-    """Tokens whose keys and values may be kept."""
+    """Return the tokens whose keys and values fit the cache limit or the memory."""
     each = 2 * math.prod(cache_shape(config, 1)) * weights_dtype(config).itemsize
     room = options.cache_limit_bytes if options.store else memory_limit(options.memory_bytes)
     return room // each
 
 
 def _folded(
-    prompter: Prompter, document: Document, budgets: Sequence[int], emit: Emit
-) -> tuple[Document, Text] | None:
-    """The lines of a log that fit the first of some budgets that can take one of each kind.
+    prompts: PromptBuilder, document: Document, budgets: Sequence[int], emit: Emit
+) -> tuple[Document, TokenizedText] | None:
+    """Sample the lines of a log by kind, within the first token budget that is large enough.
 
     Returns:
-        Them and their ids; None if it is no log, or none of the budgets, in tokens, is enough.
+        The sampled document and its tokens; None if it is not a log, or no budget is enough.
     """
     if any(piece.page is not None for piece in document.pieces):
         return None
@@ -135,7 +131,7 @@ def _folded(
     for budget in budgets if sifted.repeats else ():
         characters = budget * _CHARACTERS
         while (found := sifted.within(int(characters))) is not None:
-            text = prompter.whole(found.document)
+            text = prompts.whole(found.document)
             if len(text.ids) <= budget:
                 emit(Note(text=_told(found, sifted.kinds, document.name)))
                 return found.document, text
@@ -155,10 +151,10 @@ def _told(found: Folded, kinds: int, name: str) -> str:
 def fitting_config(
     where: ModelFolder, text_tokens: int, more_tokens: int, options: Options, emit: Emit
 ) -> NSAConfig:
-    """The model's configuration, its context extended where the text needs it.
+    """Return the model's configuration, with the context extended by YaRN if the text needs it.
 
     Raises:
-        DoesNotFitError: If no extension is long enough.
+        DoesNotFitError: If the longest extension is too short.
     """
     config, family = _configured(where, options)
     needed, trained = text_tokens + more_tokens, config.max_position_embeddings

@@ -1,4 +1,4 @@
-"""Documents and questions as token ids, each token tied to its characters."""
+"""Prompts: a document and a question in the model's own chat template, as token ids."""
 
 from __future__ import annotations
 
@@ -6,39 +6,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nsa_cli.context.tokens import Characters, Ids, Question, Spans, Text
+from nsa_cli.context.tokens import Characters, Ids, Spans, TokenizedQuestion, TokenizedText
 from nsa_cli.documents import Document
 from nsa_cli.results import Passage
 from nsa_models.tokenization.tokenizer import Tokenizer
 
 _INTRODUCTION = "Document:\n\n"
-
-
 _INSTRUCTION = "\n\nAnswer briefly, from the document only."
-
-
 _QUESTION = "\n\nQuestion: "
-
-
 _ANSWER = "\nAnswer:"
-
-
 _NEXT = "\n\nQuestion:"
-
-
 _GAP = "\n...\n"
-
-
 OVERLAP_TOKENS = 256
-"""Tokens that a volume has in common with the next: at its ends attention tells nothing."""
+"""Tokens that two neighbouring context windows share: attention is uninformative at their ends."""
 
 
-class Prompter:
-    """Puts texts and questions into a model's own chat template.
+class PromptBuilder:
+    """Puts texts and questions into the model's chat template.
 
     Args:
-        tokenizer: The model's.
-        system: Instructions in the place of the template's own.
+        tokenizer: The model's tokenizer.
+        system: System prompt; the template's own when None.
     """
 
     def __init__(self, tokenizer: Tokenizer, system: str | None) -> None:
@@ -49,18 +37,18 @@ class Prompter:
         )
         self._after = tokenizer.encode_template(frame.after)
 
-    def whole(self, document: Document) -> Text:
-        """All of a document."""
+    def whole(self, document: Document) -> TokenizedText:
+        """Tokenize a whole document."""
         return self.plain(document.text)
 
-    def volumes(self, text: Text, most: int) -> list[Text]:
-        """A whole text, in volumes that overlap a little.
+    def windows(self, text: TokenizedText, most: int) -> list[TokenizedText]:
+        """Split a whole text into context windows that overlap a little.
 
-        Each begins as a text does, so that the model reads it as one.
+        Each begins with the template, so the model sees a complete prompt.
 
         Args:
             text: From `whole`.
-            most: Tokens of a volume at most.
+            most: Maximum tokens of a window.
         """
         head = len(self._before)
         ids, starts, own = text.ids[head:], text.characters[head:], most - head
@@ -71,12 +59,12 @@ class Prompter:
             texts.append(self._text([(ids[part], starts[part])], end))
         return texts
 
-    def plain(self, text: str) -> Text:
-        """A text in the place of a document's."""
+    def plain(self, text: str) -> TokenizedText:
+        """Tokenize a plain string as if it were a document."""
         return self._text([self._tokenizer.encode_with_offsets(text)], len(text))
 
-    def excerpts(self, document: Document, passages: Sequence[Passage]) -> Text:
-        """Some passages of a document, in its order."""
+    def excerpts(self, document: Document, passages: Sequence[Passage]) -> TokenizedText:
+        """Tokenize some passages of a document, in document order."""
         parts = []
         for passage in passages:
             ids, starts = self._tokenizer.encode_with_offsets(
@@ -87,35 +75,38 @@ class Prompter:
 
     def question(
         self, question: str, earlier: Sequence[tuple[str, str]] = (), instructions: str = ""
-    ) -> Question:
-        """A question behind a text.
+    ) -> TokenizedQuestion:
+        """Tokenize a question as it follows a text.
 
         Args:
-            question: What is asked.
-            earlier: Questions and answers that went before it.
-            instructions: What to heed besides, so that the text before it stays the same.
+            question: The question.
+            earlier: Earlier questions with their answers.
+            instructions: Instructions of the client; here and not in the system prompt, so that
+                the stored prefix stays the same.
         """
         turns = "".join(f"{asked.strip()}\nAnswer: {said}\n\nQuestion: " for asked, said in earlier)
         heeded = f" {instructions.strip()}{_QUESTION}" if instructions.strip() else _QUESTION
         instruction = self._tokenizer.encode(_INSTRUCTION + heeded + turns)
         asked = self._tokenizer.encode(question.strip())
         ids = np.concatenate([instruction, asked, self._after])
-        return Question(ids=ids, instruction=len(instruction), asked=len(asked))
-
-    def room(self, question: str) -> int:
-        """Tokens that a question takes behind a text."""
-        return len(self.question(question).ids)
+        return TokenizedQuestion(
+            text=question,
+            ids=ids,
+            instruction=len(instruction),
+            asked=len(asked),
+            bare=not (turns or instructions.strip()),
+        )
 
     def lesson(self, questions: Sequence[tuple[str, str]]) -> tuple[Ids, list[Spans]]:
-        """Questions with their answers behind a text, as one conversation to learn from.
+        """Tokenize questions with their answers as one conversation to learn from.
 
         Args:
-            questions: Each with its answer; the last is answered as `question` has it, those
-                before it as `earlier` there.
+            questions: Each with its answer; the last has the form of `question`, those before
+                it the form of its `earlier`.
 
         Returns:
-            The ids, and for each question its place in them and that of its answer, the token
-            that ends it included.
+            The ids, and for each question its span and the span of its answer, the end token
+            included.
         """
         encode = self._tokenizer.encode
         end = [i for i in self._after.tolist() if i in self._tokenizer.stop_ids][:1]
@@ -133,7 +124,7 @@ class Prompter:
             spans.append(((start, start + len(asks)), (begins, stop)))
         return np.concatenate(parts), spans
 
-    def _text(self, parts: Sequence[tuple[Ids, Characters]], end: int) -> Text:
+    def _text(self, parts: Sequence[tuple[Ids, Characters]], end: int) -> TokenizedText:
         gap = self._tokenizer.encode(_GAP)
         ids, characters = [self._before], [np.full(len(self._before), -1, np.int64)]
         for number, (part, starts) in enumerate(parts):
@@ -142,7 +133,7 @@ class Prompter:
                 characters.append(np.full(len(gap), -1, np.int64))
             ids.append(part)
             characters.append(starts)
-        return Text(
+        return TokenizedText(
             ids=np.concatenate(ids),
             characters=np.concatenate(characters),
             document_tokens=sum(len(part) for part, _ in parts),

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
-
-
 Spans = tuple[tuple[int, int], tuple[int, int]]
-
-
 Characters = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+ANSWER_ROOM = 4096
+"""Tokens that a stored KV cache has room for after the text: questions and answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
-    """Ids that are read once, and the character of the document that each begins at.
+class TokenizedText:
+    """Token ids of a text, and the character of the document at which each token begins.
 
     Attributes:
-        ids: The template's beginning, an introduction, and the document or parts of it.
+        ids: The beginning of the chat template, an introduction, the document or parts of it.
         characters: As long as `ids`; -1 for a token that is not the document's.
-        document_tokens: Tokens that are.
-        end: The character behind the last token's; -1 where it is not known.
-        starts: First token of each volume that it was read in.
+        document_tokens: Tokens that are the document's.
+        end: The character after the last token's; -1 if unknown.
+        starts: First token of each context window.
     """
 
     ids: Ids
@@ -35,35 +34,47 @@ class Text:
     starts: tuple[int, ...] = (0,)
 
     def span(self, start: int, stop: int) -> tuple[int, int] | None:
-        """Characters of the document in the tokens from `start` to `stop`, or None."""
+        """Return the characters of the document in tokens `start` to `stop`, or None."""
         own = self.characters[start : stop + 1]
         if stop >= len(self.ids):
             own = np.append(own, self.end)
         own = own[own >= 0]
-        # Volumes overlap, so that the first character may not be the first token's.
+        # Context windows overlap, so the first token need not have the first character.
         return (int(own.min()), int(own.max())) if len(own) > 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What follows the text.
+class TokenizedQuestion:
+    """Token ids that follow the text: instruction, question, end of the chat template.
 
     Attributes:
-        ids: The instruction, the question, and the template's end.
+        text: The question.
+        ids: All tokens.
         instruction: Tokens of the instruction, the same for every question.
         asked: Tokens of the question itself.
+        bare: Whether neither earlier turns nor instructions of a client are in `ids`.
     """
 
+    text: str
     ids: Ids
     instruction: int
     asked: int
+    bare: bool = True
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
-def joined(texts: Sequence[Text], size: int) -> Text:
-    """Volumes as one text, each beginning with a block of its own.
+def answer_room(questions: Iterable[TokenizedQuestion], max_tokens: int) -> int:
+    """Tokens that the longest of some questions and its answer need after the text."""
+    return max(len(question) for question in questions) + max_tokens
+
+
+def joined(texts: Sequence[TokenizedText], size: int) -> TokenizedText:
+    """Join the texts of context windows into one; each begins with a block of its own.
 
     Args:
-        texts: From `Prompter.volumes`.
+        texts: From `PromptBuilder.windows`.
         size: Tokens of a block.
     """
     if len(texts) == 1:
@@ -77,14 +88,10 @@ def joined(texts: Sequence[Text], size: int) -> Text:
         ids += [text.ids, np.zeros(padding, np.int32)]
         characters += [text.characters, np.full(padding, -1, np.int64)]
         length += len(text.ids) + padding
-    return Text(
+    return TokenizedText(
         ids=np.concatenate(ids),
         characters=np.concatenate(characters),
         document_tokens=sum(text.document_tokens for text in texts),
         end=texts[-1].end,
         starts=tuple(starts),
     )
-
-
-ANSWER_ROOM = 4096
-"""Tokens of room behind the text for questions and answers; a hole in the file, never written."""

@@ -1,41 +1,56 @@
-"""One model at work on one set of sources after the other, as the commands share it."""
+"""The engine: one model and the document that is open, shared by all commands.
+
+torch is imported only when a document must be prefilled, so that an answer given before comes
+at once.
+"""
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from nsa_cli.caches.answers import Answers
-from nsa_cli.caches.documents import Parsed
+from nsa_cli.caches.answers import AnswerCache
+from nsa_cli.caches.documents import DocumentCache
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
-from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
+from nsa_cli.events import AnswerFinished, AnswerText, Emit, Note, Progress, drain
 from nsa_cli.output.logging import log
+from nsa_models.errors import UsageError
 from nsa_models.hub.resolve import resolve_model
 
 if TYPE_CHECKING:
-    from nsa_cli.engine.open_document import OpenText
-    from nsa_cli.engine.session import Session
+    from nsa_cli.context.prompt import PromptBuilder
+    from nsa_cli.context.tokens import TokenizedText
+    from nsa_cli.engine.open_document import OpenDocument
+    from nsa_cli.kv_store.store import KVStore, PrefixMatch
+    from nsa_cli.results import Estimate
+    from nsa_models.configuration.config import NSAConfig
+    from nsa_models.modeling.model import NSALanguageModel
+    from nsa_models.tokenization.tokenizer import Tokenizer
+
+_ROOM_STEP = 256
+"""Room for questions is made in these steps, so that the next question mostly finds enough."""
 
 
-class Desk:
-    """A model, fetched at once and loaded when something must be read.
+class Engine:
+    """A model, fetched at once and loaded when a document must be prefilled.
 
     Args:
         options: How to read and answer.
-        emit: Receives everything worth showing, in order; results are not among it.
+        emit: Receives events in order; results are not among them.
 
     Raises:
-        ModelError: If the model cannot be had.
+        ModelError: If the model is not available.
     """
 
-    def __init__(self, options: Options, emit: Callable[[Event], None]) -> None:
+    def __init__(self, options: Options, emit: Emit) -> None:
         self.options = options
         self.emit = emit
-        self.where = resolve_model(
+        self.folder = resolve_model(
             options.model,
             on_progress=lambda task, done, total: emit(
                 Progress(task=task, done=done, total=total, unit="bytes")
@@ -43,100 +58,136 @@ class Desk:
             on_note=lambda text: emit(Note(text=text)),
             adapter=options.adapter,
         )
-        log.info("%s lies in %s", self.where.name, self.where.folder)
-        self._session: Session | None = None
-        self._open: tuple[bytes, OpenText] | None = None
+        log.info("model %s in %s", self.folder.name, self.folder.folder)
+        self._model: NSALanguageModel | None = None
+        self._open: tuple[bytes, OpenDocument] | None = None
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        # Imports make a million objects that stay: the garbage collector need not look at them.
+        gc.disable()
+        try:
+            import nsa_cli.engine.answer  # noqa: F401 - with all that an answer needs
+            from nsa_models.tokenization.tokenizer import Tokenizer
+        finally:
+            gc.enable()
+        return Tokenizer.from_folder(self.folder.folder)
+
+    @cached_property
+    def prompts(self) -> PromptBuilder:
+        """Tokenizes documents and questions."""
+        tokenizer = self.tokenizer
+        from nsa_cli.context.prompt import PromptBuilder
+
+        return PromptBuilder(tokenizer, self.options.system)
 
     @property
-    def session(self) -> Session:
-        """The model at work."""
-        if self._session is None:
-            # Libraries make a million objects that stay: looking through these is time lost.
-            gc.disable()
-            try:
-                from nsa_cli.engine.session import Session
-            finally:
-                gc.enable()
-            self._session = Session(self.where, self.options, self.emit)
-        return self._session
-
-    @property
-    def opened(self) -> OpenText | None:
-        """The text that is open."""
+    def opened(self) -> OpenDocument | None:
+        """The document that is open."""
         return None if self._open is None else self._open[1]
 
-    def answers(
+    @property
+    def context(self) -> int | None:
+        """Context of the model as it is loaded, in tokens; None if it is not loaded."""
+        return None if self._model is None else self._model.config.max_position_embeddings
+
+    def is_open(self, content: bytes, room: int) -> bool:
+        """Whether the sources with this digest are open with this much room."""
+        return self._open is not None and self._open[0] == content and self._open[1].room >= room
+
+    def ask(
         self, sources: Sequence[Source], name: str, questions: Sequence[str], began: float
-    ) -> Iterator[Finished]:
-        """Answer questions about sources, those asked before at once.
+    ) -> Iterator[AnswerFinished]:
+        """Answer questions about sources; questions asked before are answered at once.
 
         Args:
-            sources: What to ask about.
-            name: Of all of them together.
-            questions: What to ask.
+            sources: The sources.
+            name: Name of all of them together.
+            questions: The questions.
             began: When the command began, on the monotonic clock, in seconds.
 
         Yields:
             An answer for each question, in order.
 
         Raises:
-            NsaError: Whatever goes wrong that the user can do something about.
+            NsaError: If the sources cannot be read, or do not fit the model or the memory.
         """
         content = digest(sources)
-        for question in questions:
-            answers = Answers(content, name, question, self.where, self.options)
-            remembered = answers.recall(time.monotonic() - began)
-            if remembered is not None:
+        asked = None
+        for number, question in enumerate(questions):
+            answers = AnswerCache(content, name, question, self.folder, self.options)
+            kept = answers.recall(time.monotonic() - began)
+            if kept is not None:
                 self.emit(Note(text="answered before; --no-store asks anew"))
-                self.emit(AnswerText(text=remembered.answer))
-                yield remembered
+                self.emit(AnswerText(text=kept.answer))
+                yield kept
                 continue
-            finished = self.open(sources, name, self.room(questions)).answer(question)
+            if asked is None:
+                asked = [self.prompts.question(each) for each in questions]
+                from nsa_cli.context.tokens import answer_room
+                from nsa_cli.engine.answer import answer
+
+                room = answer_room(asked, self.options.max_tokens)
+            opened = self.open(sources, name, room, content)
+            finished = answer(opened, asked[number])
             answers.keep(finished)
             yield finished
 
-    def room(self, questions: Sequence[str]) -> int:
-        """Tokens that the longest of some questions and its answer need behind a text."""
-        longest = max(self.session.prompter.room(question) for question in questions)
-        return longest + self.options.max_tokens
+    def open(
+        self, sources: Sequence[Source], name: str, room: int, content: bytes | None = None
+    ) -> OpenDocument:
+        """Prefill sources to the end; arguments as for `open_steps`."""
+        return drain(self.open_steps(sources, name, room, content), self.emit)
 
-    def open(self, sources: Sequence[Source], name: str, room: int) -> OpenText:
-        """Read sources; what was opened last stays open.
+    def open_steps(
+        self, sources: Sequence[Source], name: str, room: int, content: bytes | None = None
+    ) -> Generator[Progress, None, OpenDocument]:
+        """Parse and prefill sources chunk by chunk; the last document opened stays open.
+
+        Closing the generator stops after a chunk; what was prefilled is stored.
 
         Args:
-            sources: What to read.
-            name: Of all of them together.
-            room: Tokens that the longest question and its answer need behind the text.
+            sources: The sources.
+            name: Name of all of them together.
+            room: Tokens that the longest question and its answer need after the text.
+            content: Digest of the sources, if known.
+
+        Yields:
+            Progress in tokens.
+
+        Returns:
+            The document, open for questions.
 
         Raises:
-            NsaError: If they cannot be read, or do not fit the model.
+            NsaError: If the sources cannot be read, or do not fit the model or the memory.
         """
-        content = digest(sources)
-        if self._open is not None and self._open[0] == content and self._open[1].room >= room:
+        content = digest(sources) if content is None else content
+        if self._open is not None and self.is_open(content, room):
             return self._open[1]
-        self._open = None  # its memory goes before the next one's comes
+        self._open = None  # free its memory before the next one's is taken
         document = self.parse(sources, name, content)
-        text = self.session.read(document, room)
-        self._open = (content, text)
-        return text
+        opened = yield from self.prefill_chunks(document, room)
+        self._open = (content, opened)
+        return opened
 
     def parse(self, sources: Sequence[Source], name: str, content: bytes) -> Document:
-        """Sources as one document; what is odd about it is told.
+        """Parse sources into one document; its warnings are emitted.
 
         Args:
-            sources: What to parse.
-            name: Of all of them together.
+            sources: The sources.
+            name: Name of all of them together.
             content: Their `digest`.
 
         Raises:
-            NsaError: If what the user named cannot be read, or nothing is left.
+            NsaError: If a source that the user named cannot be read, or none has text.
         """
         began = time.monotonic()
-        parsed = Parsed(content, name, self.options)
-        found = parsed.recall()
+        cache = DocumentCache(content, name, self.options)
+        found = cache.recall()
         if found is None:
             document, notes = self._parse(sources, name)
-            parsed.keep(document, notes, time.monotonic() - began)
+            cache.keep(document, notes, time.monotonic() - began)
         else:
             document, notes = found
             for text in notes:
@@ -155,7 +206,7 @@ class Desk:
         return document
 
     def _parse(self, sources: Sequence[Source], name: str) -> tuple[Document, list[str]]:
-        """Sources as one document, and what was noted of them, which is told as well."""
+        """Parse sources; returns the document, and the notes that were emitted."""
         pages, notes = self.options.pages, list[str]()
 
         def note(text: str) -> None:
@@ -174,3 +225,149 @@ class Desk:
             on_note=note,
         )
         return document, notes
+
+    def estimate(self, document: Document, room: int) -> Estimate:
+        """Estimate what prefilling a document takes; arguments as for `prefill_chunks`.
+
+        Raises:
+            DoesNotFitError: If the model's context is too short.
+        """
+        _, texts, config = self._fit(document, room)
+        return self._estimate(texts, config, *self._match(texts, config))
+
+    def prefill_chunks(
+        self, document: Document, room: int
+    ) -> Generator[Progress, None, OpenDocument]:
+        """Prefill a document chunk by chunk; stored keys and values are reused.
+
+        Args:
+            document: The document.
+            room: Tokens that the longest question and its answer need after it.
+
+        Yields:
+            Progress in tokens.
+
+        Returns:
+            The document, open for questions.
+
+        Raises:
+            NsaError: If it does not fit the model or the memory, or memory runs out.
+        """
+        document, texts, config = self._fit(document, room)
+        from nsa_cli.context.estimate import check_fits
+        from nsa_cli.context.tokens import ANSWER_ROOM, joined
+        from nsa_cli.engine.generate import GenerationOptions
+        from nsa_cli.engine.open_document import OpenDocument
+        from nsa_cli.kv_store.prefill import Prefiller
+        from nsa_cli.kv_store.windows import prefill_windows
+        from nsa_cli.retrieval.passages import DIRECT_TOKENS
+        from nsa_cli.system import memory_limit
+
+        store, matches = self._match(texts, config)
+        check_fits(self._estimate(texts, config, store, matches), document.name)
+        started = time.monotonic()
+        model = self._load(config)
+        loading = time.monotonic() - started
+        wide = -(-room // _ROOM_STEP) * _ROOM_STEP
+        if max(len(text.ids) for text in texts) + wide <= config.max_position_embeddings:
+            room = max(room, min(wide, ANSWER_ROOM))
+        started = time.monotonic()
+        memory = memory_limit(self.options.memory_bytes)
+        windows = yield from prefill_windows(
+            Prefiller(model=model, store=store, emit=self.emit, memory_bytes=memory),
+            texts,
+            matches,
+            document,
+            room,
+            verify_later=sum(text.document_tokens for text in texts) > DIRECT_TOKENS,
+            model_name=self.folder.name,
+        )
+        opened = OpenDocument(
+            model=model,
+            model_name=self.folder.name,
+            tokenizer=self.tokenizer,
+            prompts=self.prompts,
+            document=document,
+            windows=windows,
+            text=joined(texts, config.select_block),
+            room=room,
+            options=GenerationOptions.of(self.options),
+            emit=self.emit,
+            load_seconds=loading,
+            prefill_seconds=time.monotonic() - started,
+        )
+        log.info(
+            "%s tokens, %s of them stored before; model loaded in %.1f s, read in %.1f s",
+            f"{opened.tokens:,}",
+            f"{opened.reused_tokens:,}",
+            loading,
+            opened.prefill_seconds,
+        )
+        return opened
+
+    def _fit(
+        self, document: Document, room: int
+    ) -> tuple[Document, list[TokenizedText], NSAConfig]:
+        """Tokenize a document into context windows; see `fit`."""
+        prompts = self.prompts
+        from nsa_cli.context.fit import fit
+
+        return fit(self.folder, prompts, document, room, self.options, self.emit)
+
+    def _match(
+        self, texts: Sequence[TokenizedText], config: NSAConfig
+    ) -> tuple[KVStore | None, list[PrefixMatch]]:
+        """Open the KV store, and look up what it has of each context window."""
+        from nsa_cli.context.estimate import weights_dtype
+        from nsa_cli.kv_store.prefill import open_store
+        from nsa_cli.kv_store.store import PrefixMatch
+
+        # Quantized weights make other keys and values.
+        weights = ":".join(filter(None, (self.folder.fingerprint, self.options.quantization)))
+        dtype, tokenizer = weights_dtype(config), self.tokenizer.fingerprint
+        store = open_store(config, dtype, weights, tokenizer, self.options)
+        if store is None:
+            return None, [PrefixMatch(ids=text.ids) for text in texts]
+        return store, [store.match_prefix(text.ids) for text in texts]
+
+    def _estimate(
+        self,
+        texts: Sequence[TokenizedText],
+        config: NSAConfig,
+        store: KVStore | None,
+        matches: Sequence[PrefixMatch],
+    ) -> Estimate:
+        from nsa_cli.context.estimate import estimate
+        from nsa_models.cache.layer_devices import pick_device
+
+        return estimate(
+            config,
+            self.folder.folder,
+            [len(text.ids) for text in texts],
+            reused=sum(match.reused_tokens for match in matches),
+            kept_in=None if store is None else store.root,
+            memory_bytes=self.options.memory_bytes,
+            device=pick_device(self.options.device),
+        )
+
+    def _load(self, config: NSAConfig) -> NSALanguageModel:
+        """Load the model with a configuration, unless it is loaded with that one."""
+        from nsa_models.cache.layer_devices import pick_device
+        from nsa_models.weights.prepared import load_prepared
+
+        if self._model is not None and self._model.config.to_dict() == config.to_dict():
+            return self._model
+        self._model = None  # free its memory before the next one's is taken
+        device, quantization = pick_device(self.options.device), self.options.quantization
+        if quantization is not None and device.type != "cpu":
+            raise UsageError(
+                f"--quantize {quantization} is for the CPU", hint="leave it out on a GPU"
+            )
+        self._model = load_prepared(
+            self.folder,
+            config,
+            device=device,
+            quantization=quantization,
+            on_note=lambda text: self.emit(Note(text=text)),
+        )
+        return self._model

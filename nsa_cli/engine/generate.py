@@ -1,72 +1,122 @@
-"""The steps of an answer: a configuration that fits, the look, the decoding, the weighing.
-
-`session` puts them together.
-"""
+"""Generation of an answer from a KV cache, with the attention that its tokens give the text."""
 
 from __future__ import annotations
 
 import codecs
 import time
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
-from nsa_cli.config.options import Options
-from nsa_cli.context.tokens import Question, Text
-from nsa_cli.events import AnswerText, Emit
-from nsa_cli.retrieval.attention import answer_evidence
+from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
+from nsa_cli.events import AnswerText
+from nsa_cli.retrieval.attention import answer_attention
+from nsa_cli.retrieval.passages import AnswerAttention
+from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.generation.generate import decode
-from nsa_models.model_folder import ModelFolder
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """A model ready to run, and its tokenizer."""
-
-    where: ModelFolder
-    model: NSALanguageModel
-    tokenizer: Tokenizer
+if TYPE_CHECKING:
+    from nsa_cli.config.options import Options
+    from nsa_models.configuration.config import NSAConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A decoded answer; `mass` is the attention (N,) that its tokens gave the blocks."""
+class GenerationOptions:
+    """How an answer is generated.
+
+    Attributes:
+        max_tokens: Maximum tokens of the answer.
+        temperature: 0 is greedy.
+        seed: For sampling.
+        answer_blocks: Blocks that the question and the answer attend to; None for the whole text,
+            `model` for the model's configuration.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int | None = None
+    answer_blocks: int | Literal["model"] | None = "model"
+
+    @classmethod
+    def of(cls, options: Options) -> GenerationOptions:
+        """Take the generation options of a command; its blocks are in the configuration."""
+        return cls(
+            max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed
+        )
+
+    def attention(self, config: NSAConfig) -> AttentionSettings:
+        """Attention settings of question and answer."""
+        settings = config.answer_settings()
+        if self.answer_blocks == "model":
+            return settings
+        return replace(settings, select_count=self.answer_blocks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratedAnswer:
+    """A decoded answer.
+
+    Attributes:
+        text: The answer.
+        tokens: Its tokens, the end token included.
+        attention: Attention that its tokens gave the text.
+        finish_reason: `stop`, or `length` if the token limit cut it.
+        first_token_seconds: From the question to the first token.
+        tokens_per_second: Of the tokens after the first.
+    """
 
     text: str
     tokens: int
-    mass: Tensor
+    attention: AnswerAttention
     finish_reason: str
     first_token_seconds: float
     tokens_per_second: float
 
 
-def decode_answer(
-    loaded: Loaded,
+def generate(
+    model: NSALanguageModel,
+    tokenizer: Tokenizer,
     cache: KVCache,
-    text: Text,
-    asked: Question,
-    options: Options,
-    emit: Emit,
+    text: TokenizedText,
+    question: TokenizedQuestion,
+    options: GenerationOptions,
     started: float,
-) -> Answer:
-    """Decode the answer, emitting its text as it comes."""
-    stop_ids = loaded.tokenizer.stop_ids
+) -> Generator[AnswerText, None, GeneratedAnswer]:
+    """Decode an answer.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        cache: Keys and values of `text`; question and answer are appended.
+        text: The text that the answer is decoded from.
+        question: The question.
+        options: How to generate.
+        started: Time of the question on the monotonic clock, in seconds.
+
+    Yields:
+        The answer, piece by piece; a character never comes in two.
+
+    Returns:
+        The whole answer.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    size = loaded.model.config.select_block
-    # Summed on the device: only the tokens' ids come over one by one.
-    mass = torch.zeros(-(-len(text.ids) // size), device=loaded.model.device)
+    size = model.config.select_block
+    # Summed on the device: only token ids are copied to the host one by one.
+    mass = torch.zeros(-(-len(text.ids) // size), device=model.device)
     pieces: list[str] = []
     tokens, reason, first = 0, "length", 0.0
     steps = decode(
-        loaded.model,
-        asked.ids,
+        model,
+        question.ids,
         cache,
+        settings=options.attention(model.config),
         max_tokens=options.max_tokens,
-        stop_ids=stop_ids,
+        stop_ids=tokenizer.stop_ids,
         temperature=options.temperature,
         seed=options.seed,
         quoted=text.ids,
@@ -75,24 +125,24 @@ def decode_answer(
         if not tokens:
             first = time.monotonic() - started
         tokens += 1
-        if step.id in stop_ids:
+        if step.id in tokenizer.stop_ids:
             reason = "stop"
             break
-        mass += answer_evidence(step.mass)[: len(mass)]
-        piece = decoder.decode(loaded.tokenizer.decode_bytes(step.id))
+        mass += answer_attention(step.mass)[: len(mass)]
+        piece = decoder.decode(tokenizer.decode_bytes(step.id))
         if not pieces:
             piece = piece.lstrip()
         if piece:
             pieces.append(piece)
-            emit(AnswerText(text=piece))
+            yield AnswerText(text=piece)
     if rest := decoder.decode(b"", final=True):
         pieces.append(rest)
-        emit(AnswerText(text=rest))
+        yield AnswerText(text=rest)
     spent = time.monotonic() - started - first
-    return Answer(
+    return GeneratedAnswer(
         text="".join(pieces).rstrip(),
         tokens=tokens,
-        mass=mass.cpu(),
+        attention=AnswerAttention(mass=mass.cpu(), text=text, size=size),
         finish_reason=reason,
         first_token_seconds=first,
         tokens_per_second=(tokens - 1) / spent if tokens > 1 and spent > 0 else 0.0,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nsa_cli.config.options import Options
 from nsa_cli.documents import parse_document, read_source
 from nsa_cli.evaluation.runner import attention_of
-from nsa_cli.events import Event, Note, Overall, Progress
+from nsa_cli.events import BatchProgress, Event, Note, Progress
 from nsa_models.errors import UnreadableError, UsageError
 from nsa_models.tasks.questions import read_lines
 
@@ -164,12 +164,12 @@ def measure_loss(
             losses = []
             for number, ids in enumerate(parts, 1):
                 name = f"loss, {length:,} tokens, window {number}, {each.model}, {kind}"
-                emit(Overall(done=done, total=total, name=name))
+                emit(BatchProgress(done=done, total=total, name=name))
                 losses.append(token_losses(model, ids, emit))
                 done += length
             done += (plan.limit - len(parts)) * length
             yield from _rows(losses, {"model": each.model, "attention": kind, "length": length})
-    emit(Overall(done=total, total=total, name=""))
+    emit(BatchProgress(done=total, total=total, name=""))
 
 
 def token_losses(model: NSALanguageModel, ids: Ids, emit: Callable[[Event], None]) -> Tensor:
@@ -187,13 +187,13 @@ def token_losses(model: NSALanguageModel, ids: Ids, emit: Callable[[Event], None
 
     from nsa_models.cache.kv_cache import KVCache
 
-    cache = KVCache(model.config, len(ids), dtype=model.dtype, device=model.homes)
+    cache = KVCache(model.config, len(ids), dtype=model.dtype, device=model.layer_devices)
     tokens = torch.as_tensor(ids, dtype=torch.long).to(model.device)
     found = []
     with torch.inference_mode():
         for start in range(0, len(ids), _SEGMENT):
             part = tokens[start : start + _SEGMENT]
-            output = model(part[None], cache=cache, settings=model.config.reading())
+            output = model(part[None], cache=cache, settings=model.config.prefill_settings())
             after = tokens[start + 1 : start + 1 + len(part)]
             logits = output.logits[0, : len(after)].float()
             found.append(F.cross_entropy(logits, after, reduction="none"))

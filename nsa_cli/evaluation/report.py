@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nsa_cli.evaluation.metrics import wilson
-from nsa_cli.evaluation.runner import Record
+from nsa_cli.evaluation.runner import QuestionResult
 
 Row = dict[str, Any]
 
@@ -23,9 +23,9 @@ _SHADES = ((0.25, "on red"), (0.5, "on dark_orange3"), (0.75, "on yellow4"), (1.
 """Below which share a cell of a heat map has which colour."""
 
 
-def rows_of(records: Iterable[Record]) -> list[Row]:
+def rows_of(records: Iterable[QuestionResult]) -> list[Row]:
     """A row for each suite, setting and length, and for the needle each depth, in their order."""
-    groups: dict[tuple[Any, ...], list[Record]] = {}
+    groups: dict[tuple[Any, ...], list[QuestionResult]] = {}
     for record in records:
         key = (record.suite, record.setting, record.length, record.depth)
         groups.setdefault(key, []).append(record)
@@ -41,11 +41,11 @@ def rows_of(records: Iterable[Record]) -> list[Row]:
     ]
 
 
-def measures(records: Sequence[Record]) -> Row:
+def measures(records: Sequence[QuestionResult]) -> Row:
     """Counts and shares of some questions, each with an interval of 95 %."""
     count = len(records)
 
-    def share(right: Callable[[Record], bool | float]) -> Row:
+    def share(right: Callable[[QuestionResult], bool | float]) -> Row:
         total = sum(right(record) for record in records)
         low, high = wilson(total / count, count)
         return {
@@ -76,7 +76,7 @@ def measures(records: Sequence[Record]) -> Row:
     return found
 
 
-def summary(records: Sequence[Record]) -> Row:
+def summary(records: Sequence[QuestionResult]) -> Row:
     """What is at the top: the share of right answers of the first setting, and all settings."""
     first = [record for record in records if record.setting == records[0].setting]
     settings = list(dict.fromkeys(record.setting for record in records))
@@ -93,7 +93,7 @@ def summary(records: Sequence[Record]) -> Row:
     }
 
 
-def items_of(records: Iterable[Record]) -> list[Row]:
+def items_of(records: Iterable[QuestionResult]) -> list[Row]:
     """Every question with its answer, for a file."""
     items = []
     for record in records:
@@ -102,7 +102,7 @@ def items_of(records: Iterable[Record]) -> list[Row]:
     return items
 
 
-def print_report(records: Sequence[Record]) -> None:
+def print_report(records: Sequence[QuestionResult]) -> None:
     """Print a table for each model, depths taken together, and heat maps of the needle."""
     console = Console(highlight=False, emoji=False)
     for weights in dict.fromkeys(record.setting.weights for record in records):
@@ -115,7 +115,7 @@ def print_report(records: Sequence[Record]) -> None:
         console.print(heat_map([each for each in needles if each.setting == setting]))
 
 
-def _table(records: Sequence[Record]) -> Table:
+def _table(records: Sequence[QuestionResult]) -> Table:
     """The rows of one model."""
     bm25 = any(record.bm25_asked for record in records)
     heads = (
@@ -138,7 +138,7 @@ def _table(records: Sequence[Record]) -> Table:
     return table
 
 
-def heat_map(records: Sequence[Record]) -> Table:
+def heat_map(records: Sequence[QuestionResult]) -> Table:
     """Right answers of the needle by depth and length, as many of as many, of one setting."""
     rows = rows_of(records)
     lengths = sorted({row["length"] for row in rows})

@@ -1,7 +1,7 @@
-"""A model at work on texts with known answers, by the very steps of `nsa ask`.
+"""Runs the suites of `nsa eval` through the engine of `nsa ask`.
 
-A text is read once for all its questions, and for all budgets of blocks to answer with, since
-these do not change what was read.
+A text is prefilled once for all its questions and all budgets of blocks, since these do not change
+its keys and values.
 """
 
 from __future__ import annotations
@@ -11,33 +11,34 @@ import re
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, Piece
-from nsa_cli.engine.engine import Desk
+from nsa_cli.engine.engine import Engine
 from nsa_cli.evaluation.gold_rank import best_rank, gold_blocks
 from nsa_cli.evaluation.metrics import Score, overlap_rank, score
 from nsa_cli.evaluation.suites import Plan, Wanted
-from nsa_cli.events import AnswerText, Event, Note, Overall
+from nsa_cli.events import AnswerFinished, AnswerText, BatchProgress, Event, Note, drain
 from nsa_models.errors import DoesNotFitError
 from nsa_models.tasks import Example
 
 if TYPE_CHECKING:
-    from nsa_cli.engine.open_document import OpenText
-    from nsa_cli.results import Citation
-    from nsa_models.modeling.model import NSALanguageModel
+    from torch import Tensor
 
-Blocks = int | None | str
-"""Blocks to answer with: a number, None for all of the text, or `model` for what is configured."""
+    from nsa_cli.engine.open_document import OpenDocument
+    from nsa_cli.results import Citation
+
+Blocks = int | Literal["model"] | None
+"""Blocks that a question attends to: a number, None for the whole text, `model` for the model's
+configuration."""
 
 _QUESTION_ROOM = 96
-"""Tokens of instruction, question and template at most."""
+"""Maximum tokens of instruction, question and template."""
 
 _QUESTION_WORK = 1500
-"""How many tokens of reading an answer counts as, for the time that is left."""
+"""Prefill tokens that an answer counts as, for the progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +46,10 @@ class Setting:
     """One way to read and answer.
 
     Attributes:
-        model: As `--model` takes it.
-        attention: `nsa` or `dense`, of the reading.
-        blocks: Blocks of 64 tokens to answer with; `all`, or a number as text.
-        adapter: Folder of the trained changes that were applied; None for none.
+        model: The model, as the command line names it.
+        attention: Attention of the prefill: `nsa` or `dense`.
+        blocks: Blocks of 64 tokens that a question attends to; `all`, or a number as text.
+        adapter: Folder of the adapter; None for none.
     """
 
     model: str
@@ -58,32 +59,31 @@ class Setting:
 
     @property
     def weights(self) -> str:
-        """The model, and what was changed in it."""
+        """Model and adapter."""
         return self.model + (f" with {self.adapter}" if self.adapter else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One question, and what came of it.
+class QuestionResult:
+    """One question and its result.
 
     Attributes:
         setting: How it was read and answered.
-        suite: Of the question.
-        length: Tokens wanted, text, question and answer together.
-        depth: Of the single needle, a share of the text; else None.
-        tokens: That the text had.
-        question: What was asked.
+        suite: Its suite.
+        length: Planned tokens of text, question and answer together.
+        depth: Depth of a single needle as a share of the text; else None.
+        tokens: Tokens of the text.
+        question: The question.
         gold: Right answers.
-        answer: What was said.
-        score: How right it is.
-        citation_rank: The first citation whose quote shares a character with the evidence, from
-            1; None if none of the three does.
-        passage_rank: Rank of the best block of the evidence in the model's look, from 1; None
-            where none draws attention.
-        bm25_rank: The same by BM25; None where none shares a word.
-        bm25_asked: Whether BM25 ranked at all.
-        read_seconds: Reading the text, for all of its questions.
-        answer_seconds: The look and the answer.
+        answer: The answer.
+        score: Its score.
+        citation_rank: Rank from 1 of the first citation that overlaps the gold span; None if none
+            of the three does.
+        passage_rank: Rank from 1 of the best gold block by the scores; None if all score 0.
+        bm25_rank: The same by BM25 alone.
+        bm25_asked: Whether BM25 ranks were asked for.
+        read_seconds: Prefill of the text, once for all of its questions.
+        answer_seconds: Retrieval and answer.
     """
 
     setting: Setting
@@ -102,8 +102,8 @@ class Record:
     read_seconds: float
     answer_seconds: float
 
-    def without_depth(self) -> Record:
-        """The same, to be counted with those at other depths."""
+    def without_depth(self) -> QuestionResult:
+        """Return the result without depth, to be counted with other depths."""
         return replace(self, depth=None)
 
 
@@ -114,21 +114,21 @@ def evaluate(
     emit: Callable[[Event], None],
     *,
     bm25: bool = False,
-) -> Iterator[Record]:
-    """Ask everything that is planned, of each model and attention, with each budget of blocks.
+) -> Iterator[QuestionResult]:
+    """Ask all planned questions, of each model and attention, with each budget of blocks.
 
     Args:
-        plan: What is read and asked.
-        options: A model and an attention each; nothing is kept, whatever they say.
-        blocks: Budgets to answer with.
+        plan: Texts and questions.
+        options: A model and an attention each.
+        blocks: Budgets of blocks.
         emit: Receives progress and notes.
-        bm25: Whether to rank passages by BM25 too.
+        bm25: Whether to rank blocks by BM25 alone, too.
 
     Yields:
-        A record for each question, as soon as it is answered.
+        The result of each question, as soon as it is answered.
 
     Raises:
-        NsaError: If a model cannot be had, or a text does not fit it.
+        NsaError: If a model is not available, or a text does not fit it.
     """
     wanted = list(plan.texts())
     work = [each.length + each.questions * len(blocks) * _QUESTION_WORK for each in wanted]
@@ -138,94 +138,123 @@ def evaluate(
     def heard(event: Event) -> None:
         if isinstance(event, AnswerText):
             return
-        if isinstance(event, Note):  # each text brings the same ones
+        if isinstance(event, Note):  # every text has the same notes
             said = re.sub(r"\d", "", event.text)
             if said in told:
                 return
             told.add(said)
         emit(event)
 
-    desks = [Desk(each, heard) for each in options]
-    for desk in desks:
-        if desk.options.yarn:
-            _refuse_too_long(desk, max(plan.lengths))
-    while desks:
-        desk = desks.pop(0)  # the memory of the one before goes
-        named = f"{desk.where.name}, {attention_of(desk.options)}"
+    engines = [Engine(each, heard) for each in options]
+    for engine in engines:
+        if engine.options.yarn:
+            _refuse_too_long(engine, max(plan.lengths))
+    while engines:
+        engine = engines.pop(0)  # frees the memory of the one before
+        named = f"{engine.folder.name}, {attention_of(engine.options)}"
         for text, weight in zip(wanted, work, strict=True):
-            emit(Overall(done=done, total=total, name=f"{text.name}, {named}"))
-            yield from _ask(plan, text, desk, blocks, bm25=bm25)
+            emit(BatchProgress(done=done, total=total, name=f"{text.name}, {named}"))
+            yield from _ask(plan, text, engine, blocks, bm25=bm25)
             done += weight
-    emit(Overall(done=total, total=total, name=""))
+    emit(BatchProgress(done=total, total=total, name=""))
 
 
 def attention_of(options: Options) -> str:
-    """The attention of the reading, as the command line calls it."""
+    """Return the attention of the prefill, as the command line calls it."""
     return ("dense" if options.dense else "nsa") + (" yarn" if options.yarn else "")
 
 
-def _refuse_too_long(desk: Desk, length: int) -> None:
-    """Refuse before hours of shorter texts what the model cannot carry.
+def _refuse_too_long(engine: Engine, length: int) -> None:
+    """Refuse a length that does not fit the model, before hours of shorter texts.
 
     Raises:
-        DoesNotFitError: If it cannot carry the longest text.
+        DoesNotFitError: If the longest text does not fit.
     """
     from nsa_models.configuration.yarn import longest_context
     from nsa_models.weights.load import load_config
 
-    longest = longest_context(*load_config(desk.where.folder, desk.where.adapter))
+    longest = longest_context(*load_config(engine.folder.folder, engine.folder.adapter))
     if length > longest:
         raise DoesNotFitError(
-            f"{length:,} tokens are more than the {longest:,} that {desk.where.name} carries",
+            f"{length:,} tokens are more than the {longest:,} that {engine.folder.name} carries",
             hint="lower --lengths, or choose a model with a longer context with --model",
         )
 
 
 def _ask(
-    plan: Plan, wanted: Wanted, desk: Desk, blocks: Sequence[Blocks], *, bm25: bool
-) -> Iterator[Record]:
-    from nsa_cli.retrieval.ranking import block_spans
+    plan: Plan, wanted: Wanted, engine: Engine, blocks: Sequence[Blocks], *, bm25: bool
+) -> Iterator[QuestionResult]:
+    """Ask all questions about one text, with each budget of blocks."""
+    prompts, options = engine.prompts, engine.options
+    from nsa_cli.context.tokens import answer_room
+    from nsa_cli.engine.answer import answer_steps
 
-    session, prompter = desk.session, desk.session.prompter
-    room = _QUESTION_ROOM + desk.options.max_tokens
     examples = plan.make(
-        wanted, lambda text: len(prompter.whole(_document(text, wanted.name)).ids), room
+        wanted,
+        lambda text: len(prompts.whole(_document(text, wanted.name)).ids),
+        _QUESTION_ROOM + options.max_tokens,
     )
+    questions = [prompts.question(example.question) for example in examples]
     document = _document(examples[0].context, wanted.name)
-    opened = session.read(document, desk.room([example.question for example in examples]))
-    for volume in opened.volumes:
-        volume.cache.observe = None  # counts what is touched, block by block, on the host
-    spans = block_spans(opened.text, opened.loaded.model.config.select_block)
-    lines = [0, *itertools.accumulate(len(line) + 1 for line in document.text.split("\n"))]
+    room = answer_room(questions, options.max_tokens)
+    opened = drain(engine.prefill_chunks(document, room), engine.emit)
+    for window in opened.windows:
+        window.cache.observe = None  # counting blocks on the host takes time
+    setting = Setting(
+        model=options.model,
+        attention=attention_of(options),
+        blocks="all",
+        adapter=None if engine.folder.adapter is None else str(engine.folder.adapter),
+    )
     for budget in blocks:
-        with answering_with(opened.loaded.model, budget) as named:
-            setting = Setting(
-                model=desk.options.model,
-                attention=attention_of(desk.options),
-                blocks=named,
-                adapter=None if desk.where.adapter is None else str(desk.where.adapter),
-            )
-            for example in examples:
-                yield _record(opened, wanted, setting, example, spans, lines, bm25=bm25)
+        generation = replace(opened.options, answer_blocks=budget)
+        count = generation.attention(opened.model.config).select_count
+        setting = replace(setting, blocks="all" if count is None else str(count))
+        for example, question in zip(examples, questions, strict=True):
+            began = time.monotonic()
+            scores = opened.retriever.scores(question, generation.attention(opened.model.config))
+            steps = answer_steps(opened, question, generation, scores=scores)
+            finished, _ = drain(steps, opened.emit)
+            seconds = time.monotonic() - began
+            answered = _Answered(example=example, finished=finished, seconds=seconds)
+            words = opened.retriever.bm25.scores(example.question) if bm25 else None
+            yield _result(opened, wanted, setting, answered, scores, words)
 
 
-def _record(
-    opened: OpenText,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answered:
+    """A question of a suite and its answer."""
+
+    example: Example
+    finished: AnswerFinished
+    seconds: float
+
+
+def _result(
+    opened: OpenDocument,
     wanted: Wanted,
     setting: Setting,
-    example: Example,
-    spans: Sequence[tuple[int, int]],
-    lines: Sequence[int],
-    *,
-    bm25: bool,
-) -> Record:
-    began = time.monotonic()
-    scores = opened.scores(example.question)
-    finished = opened.answer(example.question, scores)
-    seconds = time.monotonic() - began
-    gold = gold_blocks(spans, example.evidence)
-    quotes = [quoted(opened.document.text, each, lines) for each in finished.citations]
-    return Record(
+    answered: _Answered,
+    scores: Tensor,
+    words: Tensor | None,
+) -> QuestionResult:
+    """Score an answer.
+
+    Args:
+        opened: The document.
+        wanted: The text in its plan.
+        setting: How it was read and answered.
+        answered: Question and answer.
+        scores: (N,) block scores of the question.
+        words: (N,) the same by BM25 alone, or None.
+    """
+    from nsa_cli.retrieval.ranking import block_spans
+
+    example, text = answered.example, opened.document.text
+    gold = gold_blocks(block_spans(opened.text, opened.block_tokens), example.evidence)
+    lines = [0, *itertools.accumulate(len(line) + 1 for line in text.split("\n"))]
+    quotes = [quoted(text, each, lines) for each in answered.finished.citations]
+    return QuestionResult(
         setting=setting,
         suite=wanted.suite,
         length=wanted.length,
@@ -233,24 +262,24 @@ def _record(
         tokens=opened.tokens,
         question=example.question,
         gold=example.answers,
-        answer=finished.answer,
-        score=score(finished.answer, example.answers, every=example.every),
+        answer=answered.finished.answer,
+        score=score(answered.finished.answer, example.answers, every=example.every),
         citation_rank=overlap_rank(quotes, example.evidence),
         passage_rank=best_rank(scores.tolist(), gold),
-        bm25_rank=best_rank(opened.words.scores(example.question).tolist(), gold) if bm25 else None,
-        bm25_asked=bm25,
-        read_seconds=opened.read_seconds,
-        answer_seconds=seconds,
+        bm25_rank=None if words is None else best_rank(words.tolist(), gold),
+        bm25_asked=words is not None,
+        read_seconds=opened.prefill_seconds,
+        answer_seconds=answered.seconds,
     )
 
 
 def quoted(text: str, citation: Citation, lines: Sequence[int]) -> tuple[int, int]:
-    """The characters of a citation's quote, found from the line that it names.
+    """Return the characters of a citation's quote, found from its line.
 
     Args:
-        text: Of the document, a single piece.
+        text: Text of the document, a single piece.
         citation: One of its citations.
-        lines: Where each line begins.
+        lines: First character of each line.
     """
     start = text.find(citation.quote, lines[citation.line_start - 1])
     assert start >= 0, citation
@@ -258,29 +287,7 @@ def quoted(text: str, citation: Citation, lines: Sequence[int]) -> tuple[int, in
     return start, start + len(citation.quote)
 
 
-@contextmanager
-def answering_with(model: NSALanguageModel, blocks: Blocks) -> Iterator[str]:
-    """A model that answers with a number of blocks; as before afterwards.
-
-    Args:
-        model: The model.
-        blocks: See `Blocks`.
-
-    Yields:
-        The number as text, or `all`.
-    """
-    config = model.config
-    before: int | None = config.answer_select_count
-    if not isinstance(blocks, str):
-        config.answer_select_count = blocks
-    try:
-        now = config.answer_select_count
-        yield "all" if now is None else str(now)
-    finally:
-        config.answer_select_count = before
-
-
 def _document(text: str, name: str) -> Document:
-    """A text that is in NFC as it is, so that its ranges hold."""
+    """Make a document of a text that is in NFC already."""
     piece = Piece(source=name, page=None, page_label=None, start=0, end=len(text), first_line=1)
     return Document(name=name, text=text, pieces=(piece,))

@@ -1,7 +1,7 @@
-"""Which parts of a reading an answer touches, each checked when it is touched first.
+"""Blocks of a stored KV cache that attention reads, each verified when it is first read.
 
-A question attends to a few blocks of a long text. Only these, and the summaries that they were
-chosen by, are read from disk, so only these can do harm if they are damaged.
+A question attends to a few blocks of a long text. Only these, and the compressed keys that
+selected them, are read from disk, so only these must be verified.
 
 Letters: L layers, G key/value groups, N blocks, D head dim.
 """
@@ -11,25 +11,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nsa_cli.kv_store.integrity import Checks, crc
+from nsa_cli.kv_store.integrity import BlockChecksums, crc
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
 
 
-class DamagedError(Exception):
-    """A block of a kept reading is not what was written."""
+class CorruptBlockError(Exception):
+    """A block of a stored KV cache does not have its checksum."""
 
 
-class Ledger:
-    """Counts what attention touches of the tokens that a cache holds now.
+class BlockAccess:
+    """Counts and verifies what attention reads of the tokens that a cache holds now.
 
     Args:
-        cache: Observed from now on.
+        cache: The cache; calls this object at each layer.
         size: Tokens of a block.
-        checks: (N, L, G, 2) checksums of each block's keys and values; None to check nothing.
+        checks: (N, L, G, 2) checksums of each block's keys and values; None to verify nothing.
     """
 
-    def __init__(self, cache: KVCache, size: int, checks: Checks | None = None) -> None:
+    def __init__(self, cache: KVCache, size: int, checks: BlockChecksums | None = None) -> None:
         self._cache = cache
         self._size = size
         self._checks = checks
@@ -50,10 +50,10 @@ class Ledger:
         seq_len: int,
         queries: int,
     ) -> None:
-        """Note what one layer attended to; see `KVCache.observe`.
+        """Count what one layer attended to; arguments as for `KVCache.observe`.
 
         Raises:
-            DamagedError: If a block touched for the first time does not have its checksum.
+            CorruptBlockError: If a block read for the first time does not have its checksum.
         """
         groups, count = self._touched.shape[1:]
         wanted = torch.ones(groups, count, dtype=torch.bool)
@@ -79,16 +79,16 @@ class Ledger:
         part = slice(block * self._size, min((block + 1) * self._size, self._length))
         for number, tensor in enumerate((self._cache.keys, self._cache.values)):
             if crc(tensor[layer][0, group, part]) != self._checks[block, layer, group, number]:
-                raise DamagedError(f"layer {layer}, group {group}, block {block}")
+                raise CorruptBlockError(f"layer {layer}, group {group}, block {block}")
 
     def _summary_bytes(self, settings: AttentionSettings) -> int:
-        """Bytes of one layer's summaries."""
+        """Bytes of one layer's compressed keys."""
         complete = (self._length - settings.compress_block) // settings.compress_stride + 1
         return max(0, complete) * self._touched.shape[1] * self._token_bytes
 
     @property
     def bytes_touched(self) -> int:
-        """Bytes of keys, values and summaries that attention has read since."""
+        """Bytes of keys, values and compressed keys that attention has read since."""
         blocks = int(self._touched.sum()) * self._size
         partial = -self._length % self._size
         blocks -= int(self._touched[:, :, -1:].sum()) * partial
@@ -96,7 +96,7 @@ class Ledger:
 
     @property
     def bytes_held(self) -> int:
-        """Bytes of all keys and values, and of the summaries that were used."""
+        """Bytes of all keys and values, and of the compressed keys that were scored."""
         layers, groups = self._touched.shape[:2]
         whole = 2 * layers * groups * self._length * self._token_bytes
         return whole + sum(self._summaries.values())

@@ -14,16 +14,23 @@ from torch import Tensor
 
 from nsa_models.cache.kv_cache import KVCache
 
-Checks = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint32]]
+BlockChecksums = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint32]]
 
 
 def crc(tensor: Tensor, before: int = 0) -> int:
-    """CRC-32 of a contiguous tensor's bytes."""
+    """Return the CRC-32 of a contiguous tensor's bytes."""
     return zlib.crc32(tensor.view(torch.uint8).numpy().data, before)
 
 
-def block_checks(cache: KVCache, size: int, start: int, stop: int) -> Checks:
-    """Checksums of the blocks of the tokens from `start`, a block's first, to `stop`."""
+def block_checksums(cache: KVCache, size: int, start: int, stop: int) -> BlockChecksums:
+    """Return the checksums (N, L, G, 2) of the blocks from token `start` to `stop`.
+
+    Args:
+        cache: The KV cache.
+        size: Tokens of a block.
+        start: First token of a block.
+        stop: One past the last token.
+    """
     layers, _, groups = cache.shape[:3]
     blocks = range(start, stop, size)
     checks = np.empty((len(blocks), layers, groups, 2), dtype=np.uint32)
@@ -37,24 +44,22 @@ def block_checks(cache: KVCache, size: int, start: int, stop: int) -> Checks:
 
 
 JOURNAL_BODY = struct.Struct("<QIII")
-
-
 _JOURNAL_RECORD = struct.Struct("<QIIII")
-"""Journal record: tokens so far, checksums of the segment's keys and values, of its rows of
-`checks.bin`, of all summaries so far, and of the record itself."""
+"""Tokens so far; checksums of the chunk's keys and values, of its rows of `checks.bin`, of its
+compressed keys, and of the record itself."""
 
 
 class JournalRecord(NamedTuple):
-    """One segment in the journal; see `_JOURNAL_RECORD`."""
+    """One chunk in the journal; see `_JOURNAL_RECORD`."""
 
     tokens: int
-    segment: int
+    chunk: int
     checks: int
     summaries: int
 
 
 def read_journal(folder: Path) -> list[JournalRecord]:
-    """Whole records of a journal, rising in tokens; what follows a damaged one is left out."""
+    """Return the records of a journal up to the first corrupt one, rising in tokens."""
     try:
         data = (folder / "journal.bin").read_bytes()
     except OSError:
@@ -71,18 +76,18 @@ def read_journal(folder: Path) -> list[JournalRecord]:
 
 
 def checksum(cache: KVCache, start: int, stop: int) -> int:
-    """CRC-32 over the keys and values of some tokens."""
+    """Return the CRC-32 over the keys and values of tokens `start` to `stop`."""
     return strips_crc(cache.values, start, stop, strips_crc(cache.keys, start, stop))
 
 
 def strips_crc(layers: Sequence[Tensor], start: int, stop: int, value: int = 0) -> int:
-    """CRC-32 over some rows of each layer's (B, G, rows, D), each strip of them contiguous."""
+    """Return the CRC-32 over rows `start` to `stop` of each layer's (B, G, rows, D)."""
     for strip in strips(layers):
         value = crc(strip[start:stop], value)
     return value
 
 
 def strips(layers: Sequence[Tensor]) -> Iterator[Tensor]:
-    """What each text and group has in each layer's (B, G, rows, D): (rows, D), contiguous."""
+    """Yield the contiguous (rows, D) of each text and group in each layer's (B, G, rows, D)."""
     for layer in layers:
         yield from layer.flatten(0, 1)

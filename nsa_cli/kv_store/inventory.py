@@ -1,6 +1,6 @@
-"""What lies in the cache folder: kept readings, answers and prepared weights.
+"""The stored KV caches, as `nsa cache` lists and removes them.
 
-Beside a reading, `about.json` says what it is of, for people; the reading is whole without it.
+`about.json` in a KV cache's folder says what it is of, for people; nothing depends on it.
 """
 
 from __future__ import annotations
@@ -24,24 +24,22 @@ if TYPE_CHECKING:
 
 
 _ABOUT = "about.json"
-
-
 _MOST_SOURCES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """A reading that is kept.
+class StoredEntry:
+    """A stored KV cache, as `nsa cache` lists it.
 
     Attributes:
-        id: What names it to `nsa cache`.
-        name: What it is of, or an empty string where that was not noted.
-        sources: Files that it is of, the first hundred.
-        model: The model that read it.
-        tokens: Its length.
-        bytes: What it takes on disk.
+        id: The beginning of its folder's name.
+        name: Name of the document, or an empty string if it has no label.
+        sources: Files of the document, the first hundred.
+        model: The model that prefilled it.
+        tokens: Tokens of the text.
+        bytes: Bytes on disk.
         used: When it was last used, in seconds since 1970.
-        folder: Where it lies.
+        folder: Its folder.
     """
 
     id: str
@@ -54,8 +52,8 @@ class Kept:
     folder: Path
 
 
-def describe(folder: Path, document: Document, model: str) -> None:
-    """Note what a reading is of; a disk that cannot take it is no reason to fail."""
+def write_label(folder: Path, document: Document, model: str) -> None:
+    """Write what a stored KV cache is of, for people; a full disk is ignored."""
     sources = list(dict.fromkeys(piece.source for piece in document.pieces))[:_MOST_SOURCES]
     about = {"name": document.name, "sources": sources, "model": model}
     partial = folder / f"about.{os.getpid()}.tmp"
@@ -69,8 +67,8 @@ def describe(folder: Path, document: Document, model: str) -> None:
             partial.unlink()
 
 
-def kept_readings() -> list[Kept]:
-    """All readings that are kept, the one used last first."""
+def stored_entries() -> list[StoredEntry]:
+    """List the stored KV caches, the last used first."""
     found = []
     for manifest in readings_folder().glob("*/manifest.json"):
         folder = manifest.parent
@@ -80,7 +78,7 @@ def kept_readings() -> list[Kept]:
         except OSError:  # removed meanwhile
             continue
         found.append(
-            Kept(
+            StoredEntry(
                 id=folder.name[:8],
                 name=str(about.get("name", "")),
                 sources=tuple(str(source) for source in about.get("sources", ())),
@@ -103,7 +101,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def disk_bytes(folder: Path) -> int:
-    """Bytes that all files below a folder take on disk; holes do not count."""
+    """Return the bytes on disk of all files below a folder; holes do not count."""
     total = 0
     for path in folder.rglob("*"):
         with suppress(OSError):  # removed meanwhile
@@ -112,25 +110,25 @@ def disk_bytes(folder: Path) -> int:
     return total
 
 
-def pick(ids: Sequence[str]) -> list[Kept]:
-    """Readings by the beginnings of their ids.
+def find_entries(ids: Sequence[str]) -> list[StoredEntry]:
+    """Find stored KV caches by the beginnings of their ids.
 
     Raises:
-        UsageError: If one names no reading, or several.
+        UsageError: If one names none, or several.
     """
-    readings = kept_readings()
+    readings = stored_entries()
     picked = []
     for wanted in ids:
         found = [kept for kept in readings if kept.folder.name.startswith(wanted.lower())]
         if len(found) != 1 or not wanted:
-            what = "no kept reading" if not found else f"{len(found)} kept readings"
+            what = "no stored reading" if not found else f"{len(found)} stored readings"
             raise UsageError(f"{wanted!r} names {what}", hint="see `nsa cache list`")
         picked.append(found[0])
     return picked
 
 
 def remove_folder(folder: Path) -> bool:
-    """Remove a reading; False if another process is writing it."""
+    """Remove a stored KV cache; False if another process is writing it."""
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
         with lock.acquire(blocking=False):

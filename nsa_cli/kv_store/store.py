@@ -1,19 +1,20 @@
-"""What was read, kept on disk: keys and values of a text, mapped from a file.
+"""KV caches on disk: keys and values of a text, mapped from a file.
 
-A reading is a folder named after a hash of everything that its content depends on:
+Each KV cache has a folder, named after a hash of everything that its content depends on:
 
     readings/<hash of fingerprint and ids>/
-        manifest.json   format, fingerprint, shape; written last, so that without it nothing counts
+        manifest.json   format, fingerprint, shape; written last: without it the folder is ignored
         tokens.bin      the ids, int32
-        tensors.bin     keys, then values, each (L, B, G, T_max, D); written in place while reading
-        summaries.bin   (L, B, G, C_max, D), by which an answer chooses its blocks; if it does so
+        tensors.bin     keys, then values, each (L, B, G, T_max, D); written in place during prefill
+        summaries.bin   compressed keys (L, B, G, C_max, D), where answers select blocks
         checks.bin      a checksum of each block's keys and values, by layer and group
-        journal.bin     one record per segment: tokens so far and checksums of its part of all these
+        journal.bin     one record per chunk: tokens so far, and checksums of its part of all these
 
-The journal tells which prefix is whole, and checksums hold it to that, so that a crash, a full
-disk or a damaged file costs at most a part of the reading, never a wrong answer. An answer that
-selects blocks checks the summaries at once and blocks as it comes to them. One process
-writes a reading at a time, under a lock that the operating system drops when the process ends.
+The journal says which prefix is complete, and checksums verify it, so a crash, a full disk or a
+damaged file costs at most a part of the prefill and never yields a wrong answer. An answer that
+selects blocks verifies the compressed keys first, and each block when it attends to it. One
+process writes a KV cache at a time, under a lock that the operating system releases when the
+process ends.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import os
 import shutil
 import struct
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +41,8 @@ from torch import Tensor
 from nsa_cli.context.tokens import ANSWER_ROOM, Ids
 from nsa_cli.kv_store.integrity import (
     JOURNAL_BODY,
-    Checks,
-    block_checks,
+    BlockChecksums,
+    block_checksums,
     checksum,
     read_journal,
     strips,
@@ -54,23 +56,51 @@ FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A reading found on disk: its folder, its ids, and how many tokens are claimed whole."""
+class StoredPrefix:
+    """A KV cache on disk: its folder, its ids, and the tokens that its journal claims."""
 
     folder: Path
     ids: Ids
     claimed: int
 
 
-class ReadingStore:
-    """The readings of one model with one way of reading.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixMatch:
+    """What is stored of a text, from one look at the store.
+
+    Attributes:
+        ids: The text.
+        found: Stored prefixes with the tokens that they share with `ids`, the longest first.
+        outdated: Folders of exactly these ids in another format, with that format.
+    """
+
+    ids: Ids
+    found: Sequence[tuple[int, StoredPrefix]] = ()
+    outdated: Sequence[tuple[int, Path]] = ()
+
+    @property
+    def whole(self) -> StoredPrefix | None:
+        """The stored prefix of exactly these ids, if its journal claims all of them."""
+        for shared, stored in self.found:
+            if shared == len(self.ids) == len(stored.ids):
+                return stored
+        return None
+
+    @property
+    def reused_tokens(self) -> int:
+        """Tokens that need no prefill."""
+        return self.found[0][0] if self.found else 0
+
+
+class KVStore:
+    """KV caches of one model with one set of attention settings.
 
     Args:
-        root: Folder of all readings.
+        root: Folder of all of them.
         fingerprint: Of model, attention settings and numeric format.
-        config: Of the model; gives the shape of the tensors.
-        dtype: Of keys and values.
-        limit_bytes: Size that all readings together may have on disk.
+        config: Configuration of the model; gives the shape of the tensors.
+        dtype: Type of keys and values.
+        limit_bytes: Maximum size of all stored KV caches on disk.
     """
 
     def __init__(
@@ -86,40 +116,34 @@ class ReadingStore:
         self.config = config
         self.dtype = dtype
         self.limit_bytes = limit_bytes
-        answering = config.answering()
+        answering = config.answer_settings()
         self.choosing = None if answering.dense else answering
 
     def folder(self, ids: Ids) -> Path:
-        """Where the reading of exactly these ids is kept."""
+        """Folder of the KV cache of exactly these ids."""
         digest = hashlib.sha256(f"{FORMAT} {self.fingerprint} ".encode() + ids.tobytes())
         return self.root / digest.hexdigest()[:32]
 
-    def find(self, ids: Ids) -> list[tuple[int, Stored]]:
-        """Readings that share a first part with `ids`, and its length, the longest first."""
-        found = []
+    def match_prefix(self, ids: Ids) -> PrefixMatch:
+        """Find the stored prefixes of a text; scans the store once."""
+        found, outdated = [], []
         for manifest in self.root.glob("*/manifest.json"):
             stored = self._stored(manifest.parent)
             if stored is not None:
                 shared = _common_prefix(stored.ids[: stored.claimed], ids)
                 if shared:
                     found.append((shared, stored))
-        return sorted(found, key=lambda pair: pair[0], reverse=True)
+            elif (form := _other_format(manifest, ids)) is not None:
+                outdated.append((form, manifest.parent))
+        found.sort(key=lambda pair: pair[0], reverse=True)
+        return PrefixMatch(ids=ids, found=found, outdated=outdated)
 
-    def remove_outdated(self, ids: Ids) -> int | None:
-        """Remove readings of exactly these ids in another format; return that format."""
-        found = None
-        for path in self.root.glob("*/manifest.json"):
-            try:
-                form = json.loads(path.read_text())["format"]
-                kept = np.fromfile(path.with_name("tokens.bin"), dtype=np.int32)
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-            if form != FORMAT and np.array_equal(kept, ids) and remove_folder(path.parent):
-                found = form
-        return found
+    def match_whole(self, ids: Ids) -> StoredPrefix | None:
+        """Find the KV cache of exactly these ids, complete or not; looks at one folder."""
+        return self._stored(self.folder(ids))
 
-    def _stored(self, folder: Path) -> Stored | None:
-        """Read a folder's small files; None unless they are whole and of this fingerprint."""
+    def _stored(self, folder: Path) -> StoredPrefix | None:
+        """Read a folder's small files; None unless they are complete and of this fingerprint."""
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
             if manifest["format"] != FORMAT or manifest["fingerprint"] != self.fingerprint:
@@ -131,37 +155,37 @@ class ReadingStore:
         if self.folder(ids) != folder or size != self._tensor_bytes(len(ids)):
             return None
         records = read_journal(folder)
-        return Stored(folder=folder, ids=ids, claimed=records[-1].tokens if records else 0)
+        return StoredPrefix(folder=folder, ids=ids, claimed=records[-1].tokens if records else 0)
 
     def _tensor_bytes(self, tokens: int) -> int:
         shape = cache_shape(self.config, tokens + ANSWER_ROOM)
         return 2 * int(np.prod(shape)) * self.dtype.itemsize
 
-    def open(self, stored: Stored, *, writable: bool) -> KVCache:
-        """Map a reading; tokens whose checksum does not hold are not counted.
+    def open(self, stored: StoredPrefix, *, writable: bool) -> KVCache:
+        """Map a KV cache; its length ends before the first chunk with a wrong checksum.
 
-        A mapping that is not writable is private: what the answer appends stays in memory.
+        A mapping that is not writable is private: tokens of the answer stay in memory.
         """
         cache = self._map(stored.folder / "tensors.bin", len(stored.ids), shared=writable)
         start = 0
         for record in read_journal(stored.folder):
             whole = record.tokens <= len(stored.ids)
-            if not whole or checksum(cache, start, record.tokens) != record.segment:
+            if not whole or checksum(cache, start, record.tokens) != record.chunk:
                 break
             start = record.tokens
         cache.length = start
         _mark_used(stored)
         return cache
 
-    def open_unchecked(self, stored: Stored) -> tuple[KVCache, Checks] | None:
-        """Map a reading for an answer that touches little of it, and checks what it touches.
+    def open_unchecked(self, stored: StoredPrefix) -> tuple[KVCache, BlockChecksums] | None:
+        """Map a KV cache whose blocks are verified only when an answer attends to them.
 
         Returns:
-            The cache, and the checksums of its blocks; None if the reading is not whole, or if
-            answers attend to all of it anyway.
+            The cache and the checksums of its blocks; None if it is incomplete, or if answers
+            attend to all of it anyway.
         """
         records = read_journal(stored.folder)
-        # Values are summarised too in `gated` mode, from all of them.
+        # In `gated` mode values are compressed too, from all of them.
         gated = self.config.combine == "gated"
         if self.choosing is None or gated or not records or records[-1].tokens != len(stored.ids):
             return None
@@ -176,7 +200,7 @@ class ReadingStore:
         checks = checks.reshape(-1, layers, groups, 2)
         cache = self._map(stored.folder / "tensors.bin", len(stored.ids), shared=False)
         cache.length = len(stored.ids)
-        summaries = cache.trust_summaries(self.choosing)
+        summaries = cache.adopt_summaries(self.choosing)
         start = 0
         for record in records:
             rows = checks[start // size : -(-record.tokens // size)]
@@ -189,7 +213,7 @@ class ReadingStore:
         return cache, checks
 
     def _complete(self, tokens: int) -> int:
-        """Summaries that end within the first `tokens` tokens."""
+        """Compressed keys whose block ends within the first `tokens` tokens."""
         assert self.choosing is not None
         block, stride = self.choosing.compress_block, self.choosing.compress_stride
         return max(0, (tokens - block) // stride + 1)
@@ -224,12 +248,12 @@ class ReadingStore:
         return cache
 
     def lock(self, ids: Ids) -> filelock.BaseFileLock:
-        """The lock that a process holds while it writes the reading of these ids."""
+        """Lock that a process holds while it writes the KV cache of these ids."""
         self.root.mkdir(parents=True, exist_ok=True)
         return filelock.FileLock(self.root / f"{self.folder(ids).name}.lock")
 
-    def create(self, ids: Ids) -> Stored:
-        """Make an empty reading with its room on disk set aside; the caller holds the lock.
+    def allocate(self, ids: Ids) -> StoredPrefix:
+        """Make an empty KV cache and reserve its disk space; the caller holds the lock.
 
         Raises:
             OSError: If the disk has no room or cannot be written.
@@ -243,7 +267,7 @@ class ReadingStore:
                 f"its {needed / 1e9:.2f} GB are more than the limit of "
                 f"{self.limit_bytes / 1e9:.2f} GB (--cache-limit)",
             )
-        self.make_room(needed)
+        self.evict(needed)
         folder.mkdir(parents=True)
         try:
             self._reserve(folder / "tensors.bin", len(ids))
@@ -261,7 +285,7 @@ class ReadingStore:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return Stored(folder=folder, ids=ids, claimed=0)
+        return StoredPrefix(folder=folder, ids=ids, claimed=0)
 
     def _data_bytes(self, tokens: int) -> int:
         shape = cache_shape(self.config, tokens)
@@ -274,7 +298,7 @@ class ReadingStore:
         return math.prod(shape) * self.dtype.itemsize
 
     def _reserve(self, path: Path, tokens: int) -> None:
-        """Set the tensors' room aside, so that a full disk shows now and not while reading."""
+        """Reserve the tensors' disk space, so that a full disk shows now and not during prefill."""
         free = shutil.disk_usage(path.parent).free
         needed = self._data_bytes(tokens)
         if free < needed:
@@ -297,31 +321,31 @@ class ReadingStore:
                     for number in range(layers * batch * groups):
                         os.posix_fallocate(file.fileno(), number * strip, filled)
 
-    def commit(self, stored: Stored, cache: KVCache, start: int) -> None:
-        """JournalRecord that the tokens from `start` to the cache's end are written whole."""
+    def commit(self, stored: StoredPrefix, cache: KVCache, start: int) -> None:
+        """Record in the journal that the tokens from `start` to the cache's end are written."""
         size, summaries = self.config.select_block, 0
-        checks = block_checks(cache, size, start, cache.length)
+        checks = block_checksums(cache, size, start, cache.length)
         if self.choosing is not None:
             first, stop = self._complete(start), self._complete(cache.length)
             summaries = strips_crc(cache.summaries(self.choosing), first, stop)
         with (stored.folder / "checks.bin").open("r+b") as file:
             file.seek(start // size * checks[:1].nbytes)
             file.write(checks.tobytes())
-        segment = checksum(cache, start, cache.length)
-        body = JOURNAL_BODY.pack(cache.length, segment, zlib.crc32(checks.tobytes()), summaries)
+        chunk = checksum(cache, start, cache.length)
+        body = JOURNAL_BODY.pack(cache.length, chunk, zlib.crc32(checks.tobytes()), summaries)
         with (stored.folder / "journal.bin").open("ab") as file:
             file.write(body + struct.pack("<I", zlib.crc32(body)))
 
-    def rewind(self, stored: Stored, length: int) -> None:
-        """Forget journal records past `length` tokens."""
+    def truncate(self, stored: StoredPrefix, length: int) -> None:
+        """Remove the journal records past `length` tokens."""
         kept = [record for record in read_journal(stored.folder) if record.tokens <= length]
         with (stored.folder / "journal.bin").open("wb") as file:
             for record in kept:
                 body = JOURNAL_BODY.pack(*record)
                 file.write(body + struct.pack("<I", zlib.crc32(body)))
 
-    def make_room(self, needed: int) -> None:
-        """Remove the readings used longest ago until `needed` more bytes fit the limit."""
+    def evict(self, needed: int) -> None:
+        """Remove the least recently used KV caches until `needed` more bytes fit the limit."""
         folders = [folder for folder in self.root.glob("*") if folder.is_dir()]
         used = {folder: _last_use(folder) for folder in folders}
         sizes = {folder: disk_bytes(folder) for folder in folders}
@@ -333,6 +357,18 @@ class ReadingStore:
                 total -= sizes[folder]
 
 
+def _other_format(manifest: Path, ids: Ids) -> int | None:
+    """Format of a KV cache of exactly these ids, if it is not this one."""
+    try:
+        form: int = json.loads(manifest.read_text())["format"]
+        if form == FORMAT:
+            return None
+        kept = np.fromfile(manifest.with_name("tokens.bin"), dtype=np.int32)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return form if np.array_equal(kept, ids) else None
+
+
 def _last_use(folder: Path) -> float:
     try:
         return (folder / "manifest.json").stat().st_mtime
@@ -340,13 +376,13 @@ def _last_use(folder: Path) -> float:
         return 0.0
 
 
-def _mark_used(stored: Stored) -> None:
-    with suppress(OSError):  # a read-only disk, or a reading removed since it was found
+def _mark_used(stored: StoredPrefix) -> None:
+    with suppress(OSError):  # a read-only disk, or a folder removed since it was found
         os.utime(stored.folder / "manifest.json")
 
 
 def _common_prefix(first: Ids, second: Ids) -> int:
-    """Length of the longest common prefix."""
+    """Return the length of the longest common prefix."""
     size = min(len(first), len(second))
     differs = np.flatnonzero(first[:size] != second[:size])
     return int(differs[0]) if len(differs) else size
@@ -355,7 +391,7 @@ def _common_prefix(first: Ids, second: Ids) -> int:
 def copy_tokens(source: KVCache, target: KVCache, start: int, stop: int) -> None:
     """Copy the tokens from `start` to `stop` into a cache that holds those before them.
 
-    Strip by strip, each contiguous on either side: one cache may lie on a device.
+    Each copy is contiguous on both sides, since one cache may be on a device.
     """
     for ours, theirs in ((source.keys, target.keys), (source.values, target.values)):
         for strip, room in zip(strips(ours), strips(theirs), strict=True):

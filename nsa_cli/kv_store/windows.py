@@ -1,95 +1,137 @@
-"""A text that is longer than a model's context, read in volumes that are looked over together.
+"""Context windows: a text longer than the model's context is prefilled in several.
 
-Each volume is a reading of its own, with positions that the model was trained for, and is kept as
-one. A question looks over each, and what it lights on anywhere is read closely together.
+Each window is a text of its own, with positions that the model was trained for, and is stored as
+one. A question is scored over each; the best passages of all are then read together.
+
+Source: Ratner et al. 2023, "Parallel Context Windows for Large Language Models".
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from nsa_cli.config.options import Options
-from nsa_cli.context.tokens import Text
+from nsa_cli.context.tokens import TokenizedText
 from nsa_cli.documents import Document
-from nsa_cli.events import Emit, Event, Progress
+from nsa_cli.events import Note, Progress
 from nsa_cli.kv_store import inventory
-from nsa_cli.kv_store.block_access import Ledger
-from nsa_cli.kv_store.prefill import Readings
+from nsa_cli.kv_store.block_access import BlockAccess, CorruptBlockError
+from nsa_cli.kv_store.prefill import Prefiller
+from nsa_cli.kv_store.store import PrefixMatch
 from nsa_cli.output.logging import log
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.modeling.model import NSALanguageModel
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True, kw_only=True)
-class Volume:
-    """A text, or a part of a long one, that was read.
+class ContextWindow:
+    """A prefilled text, or a prefilled part of a long one.
 
     Attributes:
         text: Its tokens.
-        readings: What read it.
-        cache: What was read, with room behind it.
-        reused_tokens: Tokens that did not have to be read.
+        prefiller: What prefilled it.
+        name: Name of the document.
+        room: Tokens of room after it.
+        cache: Its keys and values, with that room.
+        reused_tokens: Tokens whose keys and values were stored.
+        access: Counts and verifies the blocks that attention reads.
     """
 
-    text: Text
-    readings: Readings
+    text: TokenizedText
+    prefiller: Prefiller
+    name: str
+    room: int
     cache: KVCache
     reused_tokens: int
+    access: BlockAccess
 
-    @property
-    def ledger(self) -> Ledger:
-        """What is touched of it."""
-        assert self.readings.ledger is not None
-        return self.readings.ledger
-
-    def read_again(self, room: int, name: str) -> None:
-        """Read anew what of it turned out to be damaged; all of it is checked."""
-        self.cache, self.reused_tokens = self.readings.read(self.text.ids, room, name)
+    def prefill_again(self) -> None:
+        """Verify all that is stored of the window, and prefill what is corrupt."""
+        match = self.prefiller.match(self.text.ids)
+        done = self.prefiller.run(match, self.room, self.name)
+        self.cache, self.reused_tokens, self.access = done
 
 
-def read_volumes(
-    model: NSALanguageModel,
-    fingerprints: tuple[str, str],
-    texts: Sequence[Text],
-    document: Document,
-    room: int,
-    options: Options,
-    emit: Emit,
-    *,
-    sparing: bool,
-    named: str,
-) -> list[Volume]:
-    """Read the volumes of a text, as much of them as is not kept.
+def over_windows(
+    windows: Sequence[ContextWindow],
+    step: Callable[[Sequence[ContextWindow]], list[Result]],
+) -> list[Result]:
+    """Run a step over windows together; one with a corrupt block is prefilled again first.
 
     Args:
-        model: The model.
-        fingerprints: Of its weights and of its tokenizer.
-        texts: The volumes.
-        document: Whose they are.
-        room: Tokens that the longest question and its answer need behind each.
-        options: How to read.
-        emit: Is told how far all of it has come.
-        sparing: Whether only blocks that are attended to need be whole; see `Readings.read`.
-        named: What the model is called where readings are listed.
+        windows: The windows.
+        step: Gives a result for each window it gets.
+    """
+    try:
+        return step(windows)
+    except CorruptBlockError:
+        if len(windows) > 1:  # find out which one it is
+            return [result for window in windows for result in over_windows([window], step)]
+        [window] = windows
+        window.prefiller.emit(
+            Note(text=f"the stored reading of {window.name} is damaged; reading that part again")
+        )
+        window.prefill_again()
+        return step(windows)
+
+
+def prefill_windows(
+    prefiller: Prefiller,
+    texts: Sequence[TokenizedText],
+    matches: Sequence[PrefixMatch],
+    document: Document,
+    room: int,
+    *,
+    verify_later: bool,
+    model_name: str,
+) -> Generator[Progress, None, list[ContextWindow]]:
+    """Prefill the context windows of a document.
+
+    Args:
+        prefiller: Prefills each.
+        texts: The text of each window.
+        matches: What is stored of each.
+        document: The document.
+        room: Tokens that the longest question and its answer need after each.
+        verify_later: As for `Prefiller.chunks`.
+        model_name: Name of the model in lists of what is stored.
+
+    Yields:
+        Progress in tokens over all windows.
+
+    Returns:
+        The windows.
     """
     total = sum(len(text.ids) for text in texts)
-    volumes: list[Volume] = []
-    for text in texts:
-        before = sum(len(volume.text.ids) for volume in volumes)
-
-        def shown(event: Event, before: int = before) -> None:
-            if isinstance(event, Progress) and event.unit == "tokens":
-                event = replace(event, done=before + event.done, total=total)
-            emit(event)
-
-        readings = Readings.open(model, *fingerprints, options, shown)
-        cache, reused = readings.read(text.ids, room, document.name, sparing=sparing)
-        volumes.append(Volume(text=text, readings=readings, cache=cache, reused_tokens=reused))
-        if len(texts) > 1:  # few are in memory at a time, however many there are
-            cache.let_go()
-        if readings.store is not None:
-            folder = readings.store.folder(text.ids)
-            log.info("kept in %s", folder)
-            inventory.describe(folder, document, named)
-    return volumes
+    windows: list[ContextWindow] = []
+    before = 0
+    for text, match in zip(texts, matches, strict=True):
+        chunks = prefiller.chunks(match, room, document.name, verify_later=verify_later)
+        while True:
+            try:
+                progress = next(chunks)
+            except StopIteration as end:
+                cache, reused, access = end.value
+                break
+            yield replace(progress, done=before + progress.done, total=total)
+        windows.append(
+            ContextWindow(
+                text=text,
+                prefiller=prefiller,
+                name=document.name,
+                room=room,
+                cache=cache,
+                reused_tokens=reused,
+                access=access,
+            )
+        )
+        before += len(text.ids)
+        if len(texts) > 1:  # keep few windows in memory, however many there are
+            cache.release_pages()
+        if prefiller.store is not None:
+            folder = prefiller.store.folder(text.ids)
+            log.info("stored in %s", folder)
+            inventory.write_label(folder, document, model_name)
+    return windows

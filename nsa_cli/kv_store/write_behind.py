@@ -1,4 +1,4 @@
-"""Keeping what a device reads, behind the reading: it does not wait for the disk."""
+"""Write-behind: a device prefills while a thread writes earlier chunks to disk."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from types import TracebackType
 
 import torch
 
-from nsa_cli.kv_store.store import ReadingStore, Stored, copy_tokens
+from nsa_cli.kv_store.store import KVStore, StoredPrefix, copy_tokens
 from nsa_cli.system import resident_bytes
 from nsa_models.cache.kv_cache import KVCache
 
 
 class WriteBehind:
-    """Copies segments from devices into a kept reading, in order, in a thread of its own.
+    """Copies chunks from devices into a stored KV cache, in order, in one thread.
 
-    What waits to be written lies on the devices anyway, so that any number of segments may wait.
-    Leaving the context waits for all of them; an interruption drops those not begun, and where
-    one cannot be written those after it are not.
+    Any number of chunks may wait, since they stay on the devices anyway. Leaving the context waits
+    for all of them; Ctrl-C drops those not begun. After a chunk that cannot be written, none is.
 
     Args:
-        store: Where readings are kept.
-        own: The reading that is written.
-        live: What is read, on the devices.
-        kept: The reading's mapping.
-        memory_bytes: From which on what is written is let go of after each segment.
+        store: The store.
+        own: The stored KV cache.
+        live: The cache on the devices.
+        kept: The stored cache, mapped.
+        memory_bytes: Resident memory above which written pages are released after each chunk.
     """
 
     def __init__(
-        self, store: ReadingStore, own: Stored, live: KVCache, kept: KVCache, memory_bytes: int
+        self, store: KVStore, own: StoredPrefix, live: KVCache, kept: KVCache, memory_bytes: int
     ) -> None:
         self._store, self._own, self._live, self._kept = store, own, live, kept
         self._memory_bytes = memory_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nsa-write")
         self._waiting: list[Future[None]] = []
         self._broken = False
-        self._streams = [torch.cuda.Stream(home) for home in set(live.homes) if home.type == "cuda"]
+        self._streams = [
+            torch.cuda.Stream(home) for home in set(live.layer_devices) if home.type == "cuda"
+        ]
 
     def __enter__(self) -> WriteBehind:
         return self
@@ -47,16 +48,17 @@ class WriteBehind:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        interrupted = kind is not None and not issubclass(kind, Exception)
+        # A generator that is closed ends like a finished one: what was computed is stored.
+        interrupted = kind is not None and not issubclass(kind, (Exception, GeneratorExit))
         self._thread.shutdown(wait=True, cancel_futures=interrupted)
         if kind is None:
             self._raise_what_failed(self._waiting)
 
     def put(self, start: int, stop: int) -> None:
-        """Have the tokens from `start` to `stop`, which are read, written.
+        """Write the prefilled tokens from `start` to `stop`.
 
         Raises:
-            OSError: If something before them could not be written.
+            OSError: If an earlier chunk could not be written.
         """
         done = [future for future in self._waiting if future.done()]
         self._waiting = [future for future in self._waiting if not future.done()]
@@ -82,8 +84,8 @@ class WriteBehind:
                 stream.wait_event(event)
                 streams.enter_context(torch.cuda.stream(stream))
             copy_tokens(self._live, self._kept, start, stop)
-        self._kept.learn(self._live)
+        self._kept.copy_compressors(self._live)
         self._store.commit(self._own, self._kept, start)
         if resident_bytes() > self._memory_bytes:
-            self._kept.let_go()
+            self._kept.release_pages()
         self._broken = False

@@ -9,23 +9,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from nsa_cli.documents.location import printable
-from nsa_cli.events import Event, Note, Overall
+from nsa_cli.events import BatchProgress, Event, Note
 from nsa_cli.events import Progress as Done
 
 _LINE_EVERY = 0.01
 """Share of the work between two lines, where there is no terminal."""
 
 
-def each_document(event: Overall) -> str | None:
+def each_document(event: BatchProgress) -> str | None:
     """The line about a document of a batch, where there is no terminal."""
     return f"{event.done + 1} of {event.total}: {event.name}"
 
 
-def each_hundredth() -> Callable[[Overall], str | None]:
+def each_hundredth() -> Callable[[BatchProgress], str | None]:
     """What makes a line of an evaluation for each hundredth of it, with the time that is left."""
     began, told = time.monotonic(), -1.0
 
-    def line(event: Overall) -> str | None:
+    def line(event: BatchProgress) -> str | None:
         nonlocal told
         share = event.done / event.total
         if share < told + _LINE_EVERY:
@@ -38,7 +38,7 @@ def each_hundredth() -> Callable[[Overall], str | None]:
     return line
 
 
-class LevelsRenderer:
+class BatchRenderer:
     """Two bars at a terminal, lines elsewhere; all on standard error.
 
     Args:
@@ -48,7 +48,7 @@ class LevelsRenderer:
     """
 
     def __init__(
-        self, title: str, line: Callable[[Overall], str | None], *, quiet: bool = False
+        self, title: str, line: Callable[[BatchProgress], str | None], *, quiet: bool = False
     ) -> None:
         self._title = title
         self._line = line
@@ -74,7 +74,7 @@ class LevelsRenderer:
         match event:
             case Note():
                 self.note(event.text)
-            case Overall():
+            case BatchProgress():
                 self._overall(event)
             case Done() if self._bar is not None and self._one is not None:
                 self._bar.update(
@@ -90,7 +90,7 @@ class LevelsRenderer:
         if not self._quiet:
             self._console.print(f"nsa: {printable(text)}", markup=False, soft_wrap=True)
 
-    def _overall(self, event: Overall) -> None:
+    def _overall(self, event: BatchProgress) -> None:
         if self._bar is None:
             if event.name and (line := self._line(event)) is not None:
                 self.note(line)

@@ -26,11 +26,11 @@ from rich.progress import (
 from rich.text import Text
 
 from nsa_cli.documents.location import place, printable, short
-from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
+from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress
 from nsa_models.errors import NsaError
 
 if TYPE_CHECKING:
-    from nsa_cli.results import Estimate, Size
+    from nsa_cli.results import Estimate, FileTokens
 
 _UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB", "characters": "characters"}
 
@@ -41,13 +41,13 @@ class Renderer(Protocol):
     def __call__(self, event: Event) -> None:
         """Show an event."""
 
-    def finish(self, finished: Finished) -> None:
+    def finish(self, finished: AnswerFinished) -> None:
         """Show the result."""
 
-    def finish_all(self, questions: Sequence[str], answers: Iterable[Finished]) -> None:
+    def finish_all(self, questions: Sequence[str], answers: Iterable[AnswerFinished]) -> None:
         """Show the results of several questions as they come."""
 
-    def sizes(self, found: Sequence[Size]) -> None:
+    def sizes(self, found: Sequence[FileTokens]) -> None:
         """Show how large files are."""
 
     def estimate(self, found: Estimate) -> None:
@@ -140,7 +140,7 @@ class HumanRenderer:
                 sys.stdout.write(event.text)
                 sys.stdout.flush()
 
-    def finish(self, finished: Finished) -> None:
+    def finish(self, finished: AnswerFinished) -> None:
         """End the answer, print its citations and what it took."""
         self.finish_answer(finished)
         stats = finished.stats
@@ -151,7 +151,7 @@ class HumanRenderer:
             f"{stats.prefill_seconds:.1f} s; first word after {first:.1f} s"
         )
 
-    def finish_answer(self, finished: Finished) -> None:
+    def finish_answer(self, finished: AnswerFinished) -> None:
         """End the answer and print its citations."""
         self._status.close()
         if self._begun:
@@ -174,7 +174,7 @@ class HumanRenderer:
         sys.stdout.flush()
         self._begun = False
 
-    def finish_all(self, questions: Sequence[str], answers: Iterable[Finished]) -> None:
+    def finish_all(self, questions: Sequence[str], answers: Iterable[AnswerFinished]) -> None:
         """Print each question above its answer."""
         results = iter(answers)
         for number, question in enumerate(questions):
@@ -182,7 +182,7 @@ class HumanRenderer:
             sys.stdout.flush()
             self.finish(next(results))
 
-    def sizes(self, found: Sequence[Size]) -> None:
+    def sizes(self, found: Sequence[FileTokens]) -> None:
         """Print a tree of several files with the tokens of each."""
         self._status.close()
         if len(found) > 1:
@@ -229,7 +229,7 @@ class JsonRenderer:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._status = _Status(quiet=quiet)
-        self._sizes: Sequence[Size] = ()
+        self._sizes: Sequence[FileTokens] = ()
 
     def __call__(self, event: Event) -> None:
         """Show progress and notes; the answer waits for the end."""
@@ -239,12 +239,12 @@ class JsonRenderer:
             case Progress():
                 self._status.progress(event)
 
-    def finish(self, finished: Finished) -> None:
+    def finish(self, finished: AnswerFinished) -> None:
         """Print the result."""
         self._status.close()
         print_json(asdict(finished))
 
-    def finish_all(self, questions: Sequence[str], answers: Iterable[Finished]) -> None:
+    def finish_all(self, questions: Sequence[str], answers: Iterable[AnswerFinished]) -> None:
         """Print one object with all results."""
         found = [
             {"question": question, **asdict(finished)}
@@ -253,7 +253,7 @@ class JsonRenderer:
         self._status.close()
         print_json({"answers": found})
 
-    def sizes(self, found: Sequence[Size]) -> None:
+    def sizes(self, found: Sequence[FileTokens]) -> None:
         """Keep how large files are for the object."""
         self._sizes = found
 

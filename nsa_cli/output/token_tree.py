@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from nsa_cli.documents.location import printable
-from nsa_cli.results import Size
+from nsa_cli.results import FileTokens
 
 _MOST_LINES = 40
 
@@ -24,7 +24,7 @@ class _Node:
     inside: dict[str, _Node] = field(default_factory=dict)
 
 
-def tree(sizes: Sequence[Size]) -> list[str]:
+def tree(sizes: Sequence[FileTokens]) -> list[str]:
     """Lines that show the files as a tree: tokens, then the name, folders first summed up.
 
     Folders are opened from the largest on, as long as there is room; what is left out of one is

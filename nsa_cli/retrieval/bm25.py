@@ -17,7 +17,7 @@ _UNSPACED = re.compile(
 
 
 def _bm25s() -> Any:
-    """The library, without JAX: where that is installed, it takes most of a GPU's memory."""
+    """Import the library without JAX, which would take most of a GPU's memory."""
     hidden = "jax" not in sys.modules
     if hidden:
         sys.modules["jax"] = None  # type: ignore[assignment]
@@ -33,7 +33,7 @@ class Bm25:
     """BM25 over the blocks of one text.
 
     Args:
-        texts: Of the blocks.
+        texts: The text of each block.
 
     Source: Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond";
     Lù 2024, "BM25S", arXiv 2407.03618.
@@ -48,7 +48,7 @@ class Bm25:
             self._index.index(words, show_progress=False)
 
     def scores(self, question: str) -> Tensor:
-        """How well each block goes with a question: (N,), fp32."""
+        """Score each block for a question: (N,), fp32."""
         [words] = self._words([question])
         if not words or self._index is None:
             return torch.zeros(self._count)
@@ -65,6 +65,6 @@ class Bm25:
 
 
 def _pairs(run: re.Match[str]) -> str:
-    """What is written without spaces as its pairs of characters, which take the place of words."""
+    """Split a run without spaces into pairs of characters, which serve as words."""
     text = run.group()
     return " " + " ".join(text[at : at + 2] for at in range(len(text) - 1)) + " "

@@ -1,25 +1,40 @@
-"""Passages become citations: a verbatim quote, its place, and whether it bears the answer out."""
+"""Passages become citations: a verbatim quote, its location, and whether it supports the answer."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import NamedTuple
 
 from nsa_cli.documents import Document
 from nsa_cli.results import Citation, Passage
-from nsa_cli.retrieval.sentences import is_figure, sentences, word_weight, words
+from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention
+from nsa_cli.retrieval.sentences import content_words, is_figure, sentences, word_weight
 
 
-def bears_out(answer: str, question: str, passage: str) -> bool:
-    """Whether what an answer adds to its question is found in a passage.
+class Cited(NamedTuple):
+    """Citations of an answer.
 
-    All figures of the answer must be there, and two thirds of the content words that the
-    question did not have; where the answer adds none, two thirds of all it says. A path or an
-    identifier says as much as two words.
+    Attributes:
+        citations: Those that support the answer first, then by score.
+        passages: The passages with the answer's attention added to their scores.
     """
-    said, there = words(answer), words(passage)
+
+    citations: tuple[Citation, ...]
+    passages: Sequence[Passage]
+
+
+def is_supported(answer: str, question: str, passage: str) -> bool:
+    """Whether a passage contains what an answer adds to its question.
+
+    It must contain all figures of the answer, and two thirds of the content words that are not in
+    the question; if the answer adds none, two thirds of all its content words. A path or an
+    identifier counts as two words.
+    """
+    said, there = content_words(answer), content_words(passage)
     flat = " ".join(passage.casefold().split())
-    new = said - words(question) or said
+    new = said - content_words(question) or said
     if not new:
         return False
     figures = {word for word in new if is_figure(word)}
@@ -37,51 +52,48 @@ def cite(
     answer: str,
     question: str,
     *,
+    attention: AnswerAttention | None = None,
     at_most: int = 3,
-) -> tuple[Citation, ...]:
-    """Turn passages into citations, those that bear the answer out first.
+) -> Cited:
+    """Turn passages into citations.
 
     Args:
-        document: The text.
-        passages: What the model looked at.
-        answer: What it said.
-        question: What was asked.
-        at_most: Citations to give.
+        document: The document.
+        passages: The passages that the answer was decoded from.
+        answer: The answer.
+        question: The question.
+        attention: The answer's attention, which counts for half of each score; None to leave the
+            scores as they are.
+        at_most: Maximum citations.
     """
-    cited = []
+    if attention is not None:
+        passages = add_answer_attention(passages, attention)
+    citations = []
     for passage in passages:
-        start, end = best_sentence(document, passage, answer, question)
+        start, end = best_quote(document, passage, answer, question)
         if start == end:
             continue
-        place = document.locate(start, end)
-        cited.append(
+        citations.append(
             Citation(
-                source=place.source,
-                page=place.page,
-                page_label=place.page_label,
-                line_start=place.line_start,
-                line_end=place.line_end,
+                **asdict(document.locate(start, end)),
                 quote=document.text[start:end],
-                verified=bears_out(answer, question, document.text[passage.start : passage.end]),
                 score=round(passage.score, 4),
-                unit=place.unit,
+                verified=is_supported(answer, question, document.text[passage.start : passage.end]),
             )
         )
-    cited.sort(key=lambda citation: (not citation.verified, -citation.score))
-    return tuple(cited[:at_most])
+    citations.sort(key=lambda citation: (not citation.verified, -citation.score))
+    return Cited(tuple(citations[:at_most]), passages)
 
 
-def best_sentence(
-    document: Document, passage: Passage, answer: str, question: str
-) -> tuple[int, int]:
-    """The sentence of a passage that shares most with answer and question, as characters.
+def best_quote(document: Document, passage: Passage, answer: str, question: str) -> tuple[int, int]:
+    """Return the sentence of a passage that shares most with answer and question, as characters.
 
-    It lies in one piece of the document; the range is empty where there is none.
+    It is inside one piece of the document; the range is empty if the passage has no sentence.
     """
-    said, asked = words(answer), words(question)
+    said, asked = content_words(answer), content_words(question)
 
     def worth(span: tuple[int, int]) -> float:
-        here = words(document.text[span[0] : span[1]])
+        here = content_words(document.text[span[0] : span[1]])
         new = (here & said) - asked
         figures = sum(is_figure(word) for word in new)
         total = 2.0 * word_weight(new) + 2.0 * figures + len(here & asked)

@@ -3,65 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from nsa_cli.context.tokens import Text
+from nsa_cli.context.tokens import TokenizedText
 from nsa_cli.documents import Document
 from nsa_cli.results import Passage
 
-_CLOSE_BLOCKS = 4
+_TOP_BLOCKS = 4
+_MARGIN_BLOCKS = 1
+_BLOCK_TOKENS = 64
+"""Tokens of a block in the two counts above; smaller blocks count for less."""
 
-
-_CLOSE_MARGIN = 1
-
-
-_CLOSE_SIZE = 64
-"""Tokens of the blocks that these two count; of smaller ones there are more."""
-
-
-CLOSE_TOKENS = 1024
-"""A text up to this long is answered from directly: a closer look would take in all of it."""
-
+DIRECT_TOKENS = 1024
+"""A document up to this long is answered from directly: passages would cover all of it."""
 
 _LINE_REACH = 400
-"""Characters by which a passage is widened at most to take in a line whole."""
+"""Maximum characters that a passage is widened by to include a whole line."""
 
 
-def look(scores: Tensor, text: Text, document: Document, size: int) -> list[Passage]:
-    """The passages that a question lights on.
+def top_passages(
+    scores: Tensor, text: TokenizedText, document: Document, size: int
+) -> list[Passage]:
+    """Return the top passages for a question, in the order of the document.
 
     Args:
-        scores: (N,), from `OpenText.scores`.
-        text: What was read.
-        document: Where it comes from.
+        scores: (N,), from `Retriever.scores`.
+        text: The tokens of the document.
+        document: The document.
         size: Tokens of a block.
     """
     per, ends = blocks_per(size), set[int]()
-    if text.document_tokens > CLOSE_TOKENS and document.pieces[-1].page is None:
-        # The end of a log is where things went wrong: it is taken in.
+    if text.document_tokens > DIRECT_TOKENS and document.pieces[-1].page is None:
+        # Include the end of a log: the last lines tell what went wrong.
         ends = set(range(len(scores) - 2 * per, len(scores)))
-    runs = best_runs(scores, _CLOSE_BLOCKS * per, _CLOSE_MARGIN * per, ends)
-    if not runs and text.document_tokens <= CLOSE_TOKENS:
+    runs = best_runs(scores, _TOP_BLOCKS * per, _MARGIN_BLOCKS * per, ends)
+    if not runs and text.document_tokens <= DIRECT_TOKENS:
         return [Passage(start=0, end=len(document.text), score=1.0)]
     return passages_of(runs, text, document, size)
 
 
 def blocks_per(size: int) -> int:
-    """Blocks of a size that take the place of one of `_CLOSE_SIZE`."""
-    return max(1, _CLOSE_SIZE // size)
+    """Return how many blocks of a size replace one of `_BLOCK_TOKENS`."""
+    return max(1, _BLOCK_TOKENS // size)
 
 
 def passages_of(
-    runs: Sequence[tuple[int, int, float]], text: Text, document: Document, size: int
+    runs: Sequence[tuple[int, int, float]], text: TokenizedText, document: Document, size: int
 ) -> list[Passage]:
-    """Runs of blocks as passages of the document, with shares of the scores.
+    """Turn runs of blocks into passages of the document, with their shares of the scores.
 
     Args:
         runs: First block, one past the last, and score of each, in the order of the text.
-        text: What was read.
-        document: Where it comes from.
+        text: The tokens of the document.
+        document: The document.
         size: Tokens of a block.
     """
     weights = shares([score for _, _, score in runs])
@@ -89,37 +86,51 @@ def _passages(spans: Sequence[tuple[int, int, float]], text: str) -> list[Passag
     return passages
 
 
-def weigh(passages: Sequence[Passage], mass: Tensor, text: Text, size: int = 64) -> list[Passage]:
-    """Add to each passage's share of the question's attention that of the answer's.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerAttention:
+    """Attention that the tokens of an answer gave the text it was decoded from.
 
-    Args:
-        passages: From `look`.
-        mass: (N,) from the answer, over the blocks of `text`.
-        text: What the answer was decoded from.
+    Attributes:
+        mass: (N,) over the blocks of `text`.
+        text: The text.
         size: Tokens of a block.
     """
+
+    mass: Tensor
+    text: TokenizedText
+    size: int
+
+
+def add_answer_attention(passages: Sequence[Passage], attention: AnswerAttention) -> list[Passage]:
+    """Score passages by the mean of the question's and the answer's share of attention.
+
+    Args:
+        passages: From `top_passages`, scored by the question's attention.
+        attention: The answer's attention.
+    """
+    size, characters = attention.size, attention.text.characters
     found = [0.0] * len(passages)
-    for block, value in enumerate(mass.tolist()):
-        own = text.characters[block * size : (block + 1) * size]
+    for block, value in enumerate(attention.mass.tolist()):
+        own = characters[block * size : (block + 1) * size]
         for number, passage in enumerate(passages):
             inside = (own >= passage.start) & (own < passage.end)
             found[number] += value * float(inside.mean()) if len(own) else 0.0
     return [
-        Passage(start=p.start, end=p.end, score=(p.score + share) / 2)
-        for p, share in zip(passages, shares(found), strict=True)
+        replace(passage, score=(passage.score + share) / 2)
+        for passage, share in zip(passages, shares(found), strict=True)
     ]
 
 
 def best_runs(
     scores: Tensor, count: int, margin: int, always: Iterable[int] = ()
 ) -> list[tuple[int, int, float]]:
-    """The best blocks with their neighbours, merged into runs.
+    """Return the best blocks with their neighbors, merged into runs.
 
     Args:
-        scores: (N,), zero where a block is not to be chosen.
-        count: Blocks to choose at most.
-        margin: Neighbours to take in on either side.
-        always: Blocks to take in whatever their scores.
+        scores: (N,), zero for a block that must not be chosen.
+        count: Maximum blocks to choose.
+        margin: Neighbors to include on either side.
+        always: Blocks to include whatever their scores.
 
     Returns:
         First block, one past the last, and the sum of the scores, in the order of the text.
@@ -139,6 +150,6 @@ def best_runs(
 
 
 def shares(values: list[float]) -> list[float]:
-    """Values as shares of their sum."""
+    """Return values as shares of their sum."""
     total = torch.tensor(values).sum().clamp(min=1e-12)
     return [float(value / total) for value in values]

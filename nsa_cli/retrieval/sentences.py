@@ -7,21 +7,13 @@ import re
 from collections.abc import Collection, Iterator
 
 _LONGEST_QUOTE = 240
-
-
 _WORD = re.compile(r"[/~.]?\w[\w./+@:<>'’-]*", re.UNICODE)
-
-
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]")
-
-
 _NUMBERING = re.compile(r"\s*(?:[\d.]+|[A-Za-z]\.|[(\[]?\w{1,3}[)\]])")
-"""The number of a section or of an item, which belongs to what follows it."""
-
+"""The number of a section or an item: it belongs to the text after it."""
 
 _SHORT_LINE = re.compile(r"^.{1,48}(?<![,;:-])\n(?=[A-Z0-9/<])", re.MULTILINE)
-"""A heading or a cell of a table: it ends before the next line's capital, without a full stop."""
-
+"""A heading or a table cell: it has no full stop, and the next line begins with a capital."""
 
 _RECORD = re.compile(
     r"""\n(?=[\[("']?(?:
@@ -30,142 +22,22 @@ _RECORD = re.compile(
     ))""",
     re.VERBOSE,
 )
-"""A line of a log, which stands for itself: it begins with a time, or is an object of JSON."""
+"""A log line is a sentence: it begins with a time or is a JSON object."""
+
+_COMMON_WORDS = """
+a about above after all also an and any are as at be because been before being below between
+both but by can cannot could did do does doing during each either few for from further had has
+have having he her here hers him his how however i if in into is it its itself may me might more
+most must my no nor not of on once only or other our out over own same shall she should so some
+such than that the their them then there these they this those through to too under until up
+upon very was we were what when where whether which while who whom whose why will with would you
+your yes document text answer question
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
 
 
-_COMMON = frozenset(
-    [
-        "a",
-        "about",
-        "above",
-        "after",
-        "all",
-        "also",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "at",
-        "be",
-        "because",
-        "been",
-        "before",
-        "being",
-        "below",
-        "between",
-        "both",
-        "but",
-        "by",
-        "can",
-        "cannot",
-        "could",
-        "did",
-        "do",
-        "does",
-        "doing",
-        "during",
-        "each",
-        "either",
-        "few",
-        "for",
-        "from",
-        "further",
-        "had",
-        "has",
-        "have",
-        "having",
-        "he",
-        "her",
-        "here",
-        "hers",
-        "him",
-        "his",
-        "how",
-        "however",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "itself",
-        "may",
-        "me",
-        "might",
-        "more",
-        "most",
-        "must",
-        "my",
-        "no",
-        "nor",
-        "not",
-        "of",
-        "on",
-        "once",
-        "only",
-        "or",
-        "other",
-        "our",
-        "out",
-        "over",
-        "own",
-        "same",
-        "shall",
-        "she",
-        "should",
-        "so",
-        "some",
-        "such",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-        "through",
-        "to",
-        "too",
-        "under",
-        "until",
-        "up",
-        "upon",
-        "very",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "whether",
-        "which",
-        "while",
-        "who",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-        "yes",
-        "document",
-        "text",
-        "answer",
-        "question",
-    ]
-)
-
-
-def words(text: str) -> set[str]:
-    """Content words and figures of a text, folded for comparison."""
+def content_words(text: str) -> set[str]:
+    """Return the content words and figures of a text, case-folded."""
     found = (match.group().rstrip(".:'’-<>").casefold() for match in _WORD.finditer(text))
     return {word for word in found if word and word not in _COMMON}
 
@@ -176,16 +48,16 @@ def is_figure(word: str) -> bool:
 
 
 def word_weight(found: set[str]) -> int:
-    """Words of a set, paths and identifiers twice."""
+    """Count the words of a set; paths and identifiers count twice."""
     return sum(2 if "/" in word or "_" in word else 1 for word in found)
 
 
 def sentences(
     text: str, start: int, end: int, edges: Collection[int] = ()
 ) -> Iterator[tuple[int, int]]:
-    """Sentences of text[start:end] without the blanks around them, long ones cut at a blank.
+    """Yield the sentences of text[start:end], stripped; long ones are cut at a space.
 
-    None goes past any of `edges`.
+    No sentence crosses any of `edges`.
     """
     breaks = {
         m.end()

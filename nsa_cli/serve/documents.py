@@ -29,7 +29,7 @@ class RefusedError(NsaError):
     default_code = "document_refused"
 
 
-class Opened:
+class ParsedDocuments:
     """Documents that were parsed, by the key of their sources; those used longest ago go first."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Opened:
                 total -= len(self._documents.popitem(last=False)[1].text)
 
 
-class Library:
+class DocumentStore:
     """What clients may ask about.
 
     Args:
@@ -67,7 +67,7 @@ class Library:
         self.root = None if root is None else root.resolve(strict=True)
         self.uploads = uploads
         self._ocr = ocr
-        self.opened = Opened()
+        self.opened = ParsedDocuments()
 
     def sources(self, names: Sequence[str]) -> list[Source]:
         """What some names stand for, named as citations are to name it.

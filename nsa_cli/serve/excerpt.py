@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nsa_cli.serve.documents import Library, RefusedError
+from nsa_cli.serve.documents import DocumentStore, RefusedError
 from nsa_cli.serve.requests import RequestError
 
 _AROUND = 300
@@ -15,7 +15,7 @@ _MOST_CHARACTERS = 200_000
 
 
 def excerpt(
-    library: Library,
+    library: DocumentStore,
     names: Sequence[str],
     source: str | None,
     *,

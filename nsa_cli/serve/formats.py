@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nsa_cli.events import Finished, Progress
+from nsa_cli.events import AnswerFinished, Progress
 from nsa_cli.serve.uploads import Upload
 from nsa_models.errors import DoesNotFitError, NsaError, UnreadableError, UsageError
 
@@ -72,7 +72,7 @@ class Reply:
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, finished: Finished) -> dict[str, Any]:
+    def whole(self, finished: AnswerFinished) -> dict[str, Any]:
         """An answer in one piece."""
         message = {"role": "assistant", "content": finished.answer, **_citations(finished)}
         choice = {"index": 0, "message": message, "finish_reason": finished.finish_reason}
@@ -87,11 +87,11 @@ class Reply:
         """A chunk with the next words."""
         return self._chunk({"content": text})
 
-    def last(self, finished: Finished) -> dict[str, Any]:
+    def last(self, finished: AnswerFinished) -> dict[str, Any]:
         """The chunk that ends an answer, with its citations."""
         return self._chunk(_citations(finished), finished.finish_reason)
 
-    def counts(self, finished: Finished) -> dict[str, Any]:
+    def counts(self, finished: AnswerFinished) -> dict[str, Any]:
         """A chunk with counts alone."""
         return {**self._body("chat.completion.chunk", []), "usage": usage(finished)}
 
@@ -113,7 +113,7 @@ class Reply:
         }
 
 
-def usage(finished: Finished) -> dict[str, Any]:
+def usage(finished: AnswerFinished) -> dict[str, Any]:
     """Counts of tokens; those that did not have to be read are `cached_tokens`."""
     stats = finished.stats
     asked = stats.document_tokens + stats.question_tokens
@@ -130,5 +130,5 @@ def file_body(upload: Upload) -> dict[str, Any]:
     return {**asdict(upload), "object": "file", "status": "processed"}
 
 
-def _citations(finished: Finished) -> dict[str, Any]:
+def _citations(finished: AnswerFinished) -> dict[str, Any]:
     return {"citations": [asdict(citation) for citation in finished.citations]}

@@ -1,4 +1,4 @@
-"""A client's request as the model's thread sees it, and the errors a queue gives."""
+"""Requests as the scheduler sees them, and the events and errors that end them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ from nsa_cli.events import Event
 from nsa_models.errors import NsaError
 
 MOST_TOKENS = 3072
-"""Tokens of the longest answer: a kept reading has room for it behind the longest question."""
+"""Maximum tokens of an answer: a stored KV cache has room for it after the longest question."""
 
 
 class BusyError(NsaError):
-    """Too many questions wait already."""
+    """Too many requests wait."""
 
     default_code = "busy"
 
 
 class ClosingError(NsaError):
-    """The server is about to end."""
+    """The server is shutting down."""
 
     default_code = "closing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadThrough(Event):
-    """A text was read, and nothing was asked: its tokens, and those that were kept before."""
+    """A document was prefilled for a request without a question.
+
+    Attributes:
+        document_tokens: Tokens of the document.
+        reused_tokens: Tokens whose keys and values were stored.
+    """
 
     document_tokens: int
     reused_tokens: int
@@ -37,20 +42,20 @@ class ReadThrough(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(Event):
-    """Nothing comes any more, and why."""
+    """A request failed, and why."""
 
     error: NsaError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is wanted of a text.
+    """What a client asks of a document.
 
     Attributes:
-        question: What to answer; None to have the text read, no more.
+        question: The question; None to prefill the document only.
         turns: Earlier questions and answers.
-        instructions: What the answer is to heed.
-        max_tokens: Of the answer.
+        instructions: Instructions of the client.
+        max_tokens: Maximum tokens of the answer.
         temperature: 0 is greedy.
         seed: For sampling.
     """
@@ -65,15 +70,15 @@ class Asked:
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Job:
-    """Somebody who waits.
+    """A request in the queue.
 
     Attributes:
-        sources: What it is about.
-        name: Of all of them together.
-        asked: What is wanted.
-        deliver: Receives events, from the model's thread; the last is `Finished`,
-            `ReadThrough` or `Failed`, unless it was stopped.
-        key: The same for the same sources.
+        sources: The sources.
+        name: Name of all of them together.
+        asked: What the client asks.
+        deliver: Receives events in the scheduler's thread; the last is `AnswerFinished`,
+            `ReadThrough` or `Failed`, unless the job was stopped.
+        key: Digest of the sources.
     """
 
     sources: Sequence[Source]
@@ -87,10 +92,10 @@ class Job:
         self.key = digest(self.sources)
 
     def stop(self) -> None:
-        """Nobody waits for it any more."""
+        """Cancel the job: its client is gone."""
         self._stopped.set()
 
     @property
     def stopped(self) -> bool:
-        """Whether nobody waits for it."""
+        """Whether its client is gone."""
         return self._stopped.is_set()

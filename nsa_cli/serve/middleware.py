@@ -28,7 +28,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Gate:
+class AccessMiddleware:
     """Lets requests in.
 
     A page of another site, opened in a browser on this machine, can send requests here: those

@@ -21,14 +21,14 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from nsa_cli.documents import title
-from nsa_cli.events import Finished
-from nsa_cli.serve.documents import Library
+from nsa_cli.events import AnswerFinished
+from nsa_cli.serve.documents import DocumentStore
 from nsa_cli.serve.excerpt import excerpt
 from nsa_cli.serve.formats import Reply, error_body, file_body, status_of
 from nsa_cli.serve.jobs import Asked, Failed, Job
-from nsa_cli.serve.middleware import Gate
+from nsa_cli.serve.middleware import AccessMiddleware
 from nsa_cli.serve.requests import RequestError, Wanted, only_documents, parse_json, wanted
-from nsa_cli.serve.scheduler import Worker
+from nsa_cli.serve.scheduler import Scheduler
 from nsa_cli.serve.sse import EventStream, Waiter, answer_events, gone, reading_events
 from nsa_models.errors import NsaError
 
@@ -45,7 +45,7 @@ class Server:
         max_tokens: Of an answer, where a request does not say.
     """
 
-    def __init__(self, worker: Worker, library: Library, max_tokens: int) -> None:
+    def __init__(self, worker: Scheduler, library: DocumentStore, max_tokens: int) -> None:
         self._worker = worker
         self._library = library
         self._max_tokens = max_tokens
@@ -80,7 +80,7 @@ class Server:
                 Route("/v1/documents/read", self._read, methods=["POST"]),
                 Route("/v1/documents/excerpt", self._excerpt, methods=["GET"]),
             ],
-            middleware=[Middleware(Gate, api_key=api_key, most_bytes=most_bytes)],
+            middleware=[Middleware(AccessMiddleware, api_key=api_key, most_bytes=most_bytes)],
             exception_handlers={
                 NsaError: _told,
                 HTTPException: _told_by_status,
@@ -137,7 +137,7 @@ class Server:
                     await task
         if isinstance(last, Failed):
             raise last.error
-        assert isinstance(last, Finished)
+        assert isinstance(last, AnswerFinished)
         return JSONResponse(reply.whole(last))
 
     async def _read(self, request: Request) -> Response:

@@ -1,8 +1,8 @@
-"""One thread with one model, and the questions that wait for it.
+"""The scheduler: one thread with one model, and the requests that wait for it.
 
-All that wait for the same text share its reading: each sees its progress, and it is stopped only
-when nobody waits any more. A question about a text that is read already need not wait until
-another has been read: it is answered between two segments of that reading.
+Requests about the same document share its prefill: each sees the progress, and the prefill stops
+only when no client waits for it. A request about a document that is already prefilled does not
+wait for another document: the scheduler answers it between two prefill chunks.
 """
 
 from __future__ import annotations
@@ -10,86 +10,81 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from nsa_cli.answering.chat import ROOM, Chat
-from nsa_cli.caches.answers import Answers
+from nsa_cli.answering.chat import ROOM, with_turns
+from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document
 from nsa_cli.documents.sources import Source
-from nsa_cli.engine.engine import Desk
-from nsa_cli.events import AnswerText, Event, Finished, Progress
-from nsa_cli.serve.documents import Opened
+from nsa_cli.engine.engine import Engine
+from nsa_cli.events import AnswerFinished, AnswerText, Emit, Event, Progress
+from nsa_cli.results import Turn
+from nsa_cli.serve.documents import ParsedDocuments
 from nsa_cli.serve.jobs import Asked, BusyError, ClosingError, Failed, Job, ReadThrough
 from nsa_models.errors import NsaError
 
 if TYPE_CHECKING:
-    from nsa_cli.engine.open_document import OpenText
+    from nsa_cli.engine.open_document import OpenDocument
 
+Result = TypeVar("Result")
 
 _MOST_IN_A_ROW = 8
-"""Questions about the text that is open, before one about another is no longer passed over."""
-
+"""Maximum requests about the open document before one about another gets its turn."""
 
 MOST_WAITING = 64
-"""Questions that wait at once; one more is refused."""
+"""Maximum requests that wait; one more is refused."""
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error: nobody waits any more
-    """Nobody waits for what is being done."""
+class _Cancelled(Exception):  # noqa: N818 - not an error
+    """No client waits for the result."""
 
 
-class Worker:
+class Scheduler:
     """The model's thread.
 
     Args:
         options: How to read and answer.
-        emit: Receives what belongs to no job, such as the progress of fetching the model.
-        shelf: Keeps documents that were opened.
+        emit: Receives events that belong to no request, such as the model's download.
+        parsed: Keeps parsed documents.
 
     Raises:
-        ModelError: If the model cannot be had.
+        ModelError: If the model is not available.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        emit: Callable[[Event], None],
-        shelf: Opened,
-    ) -> None:
+    def __init__(self, options: Options, emit: Emit, parsed: ParsedDocuments) -> None:
         self._options = options
         self._elsewhere = emit
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._last: tuple[bytes, int] = (b"", 0)  # key of the last job, and how many in a row
-        self._at_hand: list[Job] = []  # the last is done; those before it wait for it
-        self._read: dict[bytes, tuple[int, int]] = {}  # context and room of texts, by key
-        self._desk = _Desk(options, self._emit, shelf)
+        self._running: list[Job] = []  # the last one runs; those before it wait for it
+        self._prefilled: dict[bytes, tuple[int, int]] = {}  # context and room of documents, by key
+        self._engine = _Engine(options, self._emit, parsed)
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     @property
     def model(self) -> str:
-        """The model's name."""
-        return self._desk.where.name
+        """Name of the model."""
+        return self._engine.folder.name
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, job: Job) -> None:
-        """Let a job wait for its turn.
+        """Queue a job.
 
         Raises:
-            BusyError: If too many wait already.
-            ClosingError: If the server is about to end.
+            BusyError: If too many jobs wait.
+            ClosingError: If the server is shutting down.
         """
         with self._changed:
             if self._closing:
-                raise ClosingError("the server is about to end", hint="ask again later")
+                raise ClosingError("the server is shutting down", hint="ask again later")
             self._waiting = deque(each for each in self._waiting if not each.stopped)
             if len(self._waiting) >= MOST_WAITING:
                 raise BusyError(
@@ -99,16 +94,16 @@ class Worker:
             self._changed.notify()
 
     def close(self) -> None:
-        """Stop what is being done and refuse what waits; what was read so far is kept."""
+        """Cancel the running job and refuse those that wait; prefilled chunks stay stored."""
         with self._changed:
             self._closing = True
             waiting, self._waiting = self._waiting, deque()
             self._changed.notify()
-        for job in (*waiting, *self._at_hand):
-            job.deliver(Failed(error=ClosingError("the server is about to end")))
+        for job in (*waiting, *self._running):
+            job.deliver(Failed(error=ClosingError("the server is shutting down")))
 
     def join(self, seconds: float) -> None:
-        """Wait for the thread's end."""
+        """Wait for the thread to end."""
         if self._thread.is_alive():
             self._thread.join(seconds)
 
@@ -123,7 +118,7 @@ class Worker:
                 self._do(job)
 
     def _next(self) -> Job:
-        """The job that waits longest, unless there is one about the text that is open."""
+        """The next job about the open document, or else the one that waits longest."""
         key, row = self._last
         same = (job for job in self._waiting if job.key == key and row < _MOST_IN_A_ROW)
         job = next(same, self._waiting[0])
@@ -132,62 +127,48 @@ class Worker:
         return job
 
     def _do(self, job: Job) -> None:
-        """Do a job; whatever goes wrong is its client's to know, and ends nothing else."""
-        self._at_hand.append(job)
+        """Run a job; report failures to its client and keep serving."""
+        self._running.append(job)
         last: Event | None = None
         try:
-            with self._answering(job.asked) as options:
-                last = self._result(job, options)
-        except _Stopped:
+            last = self._result(job)
+        except _Cancelled:
             pass
         except NsaError as error:
             last = Failed(error=error)
         except Exception as error:
-            said = " ".join(str(error).split())[:200]
-            told = NsaError(f"{type(error).__name__}: {said}", hint="report it", code="internal")
-            last = Failed(error=told)
+            text = " ".join(str(error).split())[:200]
+            failure = NsaError(f"{type(error).__name__}: {text}", hint="report it", code="internal")
+            last = Failed(error=failure)
         finally:
-            self._at_hand.pop()
+            self._running.pop()
         if last is not None and not job.stopped:
             job.deliver(last)
 
-    @contextmanager
-    def _answering(self, asked: Asked) -> Iterator[Options]:
-        """Let the model answer as one job wants it."""
-        session = self._desk.session
-        before = (self._desk.options, session.options)
-        options = replace(
-            self._options,
-            max_tokens=asked.max_tokens,
-            temperature=asked.temperature,
-            seed=asked.seed,
-        )
-        self._desk.options = session.options = options
-        try:
-            yield options
-        finally:
-            self._desk.options, session.options = before
-
-    def _result(self, job: Job, options: Options) -> Event:
-        asked = job.asked
-        began = time.monotonic()
-        plain = asked.question is not None and not asked.turns and not asked.instructions
-        answers = None
-        if plain:
-            assert asked.question is not None
-            where = self._desk.where
-            answers = Answers(job.key, job.name, asked.question, where, options)
-            remembered = answers.recall(time.monotonic() - began)
-            if remembered is not None:
-                job.deliver(AnswerText(text=remembered.answer))
-                return remembered
-        text, reused = self._open(job)
-        if job.stopped:  # others wait for the same text: it was read for them
-            raise _Stopped
+    def _result(self, job: Job) -> Event:
+        """Run a job to its last event."""
+        asked, answers = job.asked, None
+        if asked.question is not None and not asked.turns and not asked.instructions:
+            began = time.monotonic()
+            options = replace(
+                self._options,
+                max_tokens=asked.max_tokens,
+                temperature=asked.temperature,
+                seed=asked.seed,
+            )
+            folder = self._engine.folder
+            answers = AnswerCache(job.key, job.name, asked.question, folder, options)
+            kept = answers.recall(time.monotonic() - began)
+            if kept is not None:
+                job.deliver(AnswerText(text=kept.answer))
+                return kept
+        opened, reused = self._open(job)
+        if job.stopped:  # others wait for the same document: it was prefilled for them
+            raise _Cancelled
         if asked.question is None:
-            return ReadThrough(document_tokens=text.tokens, reused_tokens=reused)
-        finished = self._answer(text, asked)
-        if reused == text.tokens:
+            return ReadThrough(document_tokens=opened.tokens, reused_tokens=reused)
+        finished = self._answer(job, opened, asked.question)
+        if reused == opened.tokens:
             stats = replace(
                 finished.stats, reused_tokens=reused, load_seconds=0.0, prefill_seconds=0.0
             )
@@ -196,90 +177,111 @@ class Worker:
             answers.keep(finished)
         return finished
 
-    def _open(self, job: Job) -> tuple[OpenText, int]:
-        """A text, and how many of its tokens did not have to be read for this job."""
+    def _open(self, job: Job) -> tuple[OpenDocument, int]:
+        """Open a job's document; returns it, and the tokens not prefilled for this job."""
         room = _room(job.asked)
-        still_open = self._desk.is_open(job.key, room)
-        text = self._desk.open(job.sources, job.name, room)
-        self._read[job.key] = (text.loaded.model.config.max_position_embeddings, text.room)
-        return text, text.tokens if still_open else text.reused_tokens
+        still_open = self._engine.is_open(job.key, room)
+        steps = self._engine.open_steps(job.sources, job.name, room, job.key)
+        opened = self._drive(job, steps)
+        self._prefilled[job.key] = (opened.model.config.max_position_embeddings, opened.room)
+        return opened, opened.tokens if still_open else opened.reused_tokens
 
-    def _answer(self, text: OpenText, asked: Asked) -> Finished:
-        from nsa_cli.results import Turn
+    def _answer(self, job: Job, opened: OpenDocument, question: str) -> AnswerFinished:
+        """Answer a job's question."""
+        from nsa_cli.engine.answer import answer_steps
+        from nsa_cli.engine.generate import GenerationOptions
 
-        assert asked.question is not None
-        talk = Chat(
-            text=text,
-            say=_unsaid,
-            turns=[Turn(question=q, answer=a, passage=None) for q, a in asked.turns],
-            instructions=asked.instructions,
+        asked = job.asked
+        options = GenerationOptions(
+            max_tokens=asked.max_tokens, temperature=asked.temperature, seed=asked.seed
         )
-        return talk.ask(asked.question)
+        earlier = [Turn(question=q, answer=a, passage=None) for q, a in asked.turns]
+        tokenized, turns = with_turns(
+            opened, question, earlier, asked.max_tokens, asked.instructions
+        )
+        finished, _ = self._drive(job, answer_steps(opened, tokenized, options, turns))
+        return finished
+
+    def _drive(self, job: Job, steps: Generator[Event, None, Result]) -> Result:
+        """Run steps to their end and deliver their events.
+
+        Between two prefill chunks, answer one request about a prefilled document: one, so that
+        many requests do not delay the prefill's end.
+
+        Raises:
+            _Cancelled: If no client waits any more.
+        """
+        while True:
+            try:
+                event = next(steps)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            self._deliver(job, event)
+            if not self._is_wanted(job, event):
+                steps.close()
+                raise _Cancelled
+            if isinstance(event, Progress) and event.done < event.total:
+                self._answer_between()
 
     def _emit(self, event: Event) -> None:
-        """Pass an event on to those it is for; called from within what is being done."""
-        if not self._at_hand:
+        """Deliver an event that comes from inside a step."""
+        if self._running:
+            self._deliver(self._running[-1], event)
+        else:
             self._elsewhere(event)
-            return
-        job = self._at_hand[-1]
-        audience = [job]
-        if isinstance(event, Progress):
-            with self._changed:
-                audience += [each for each in self._waiting if each.key == job.key]
-        for each in audience:
+
+    def _deliver(self, job: Job, event: Event) -> None:
+        """Deliver an event to its clients."""
+        for each in self._audience(job, event):
             if not each.stopped:
                 each.deliver(event)
-        if self._closing or all(each.stopped for each in audience):
-            raise _Stopped
-        if isinstance(event, Progress) and event.unit == "tokens" and event.done < event.total:
-            self._answer_between()
+
+    def _audience(self, job: Job, event: Event) -> list[Job]:
+        """The job, and with it all jobs that wait for the same document's progress."""
+        if not isinstance(event, Progress):
+            return [job]
+        with self._changed:
+            return [job, *(each for each in self._waiting if each.key == job.key)]
+
+    def _is_wanted(self, job: Job, event: Event) -> bool:
+        """Whether a client still waits for what follows an event."""
+        return not self._closing and not all(each.stopped for each in self._audience(job, event))
 
     def _answer_between(self) -> None:
-        """Answer one question that can be answered at once, while another text is being read.
-
-        One between two segments, so that many questions do not keep the reading from its end.
-        """
-        if len(self._at_hand) != 1 or not self._options.store:
+        """Answer one waiting request that needs no prefill."""
+        if len(self._running) != 1 or not self._options.store:
             return
         job = self._take_ready()
         if job is not None:
             self._do(job)
 
     def _take_ready(self) -> Job | None:
-        """A job that waits, about a text that was read with the model as it is loaded now."""
-        loaded = self._desk.session.context
+        """Take a waiting job about a document that was prefilled with the model as it is loaded."""
+        loaded = self._engine.context
         with self._changed:
             for job in self._waiting:
-                context, room = self._read.get(job.key, (None, 0))
+                context, room = self._prefilled.get(job.key, (None, 0))
                 if context == loaded and _room(job.asked) <= room:
                     self._waiting.remove(job)
                     return job
         return None
 
 
-class _Desk(Desk):
-    """A desk with a shelf beside it, so that no file is parsed twice."""
+class _Engine(Engine):
+    """An engine that keeps parsed documents in memory."""
 
-    def __init__(self, options: Options, emit: Callable[[Event], None], shelf: Opened) -> None:
+    def __init__(self, options: Options, emit: Emit, parsed: ParsedDocuments) -> None:
         super().__init__(options, emit)
-        self._shelf = shelf
-
-    def is_open(self, key: bytes, room: int) -> bool:
-        """Whether a text is the one that is open, with so much room."""
-        return self._open is not None and self._open[0] == key and self._open[1].room >= room
+        self._parsed = parsed
 
     def parse(self, sources: Sequence[Source], name: str, content: bytes) -> Document:
-        """Sources as one document, parsed unless they were before; raises as the desk does."""
-        document = self._shelf.get(content)
+        """Parse sources unless they were parsed before; arguments and errors as for `Engine`."""
+        document = self._parsed.get(content)
         if document is None:
             document = super().parse(sources, name, content)
-            self._shelf.put(content, document)
+            self._parsed.put(content, document)
         return document
-
-
-def _unsaid(line: str) -> None:
-    """Nothing but answers is said."""
-    del line
 
 
 def _room(asked: Asked) -> int:

@@ -12,10 +12,10 @@ import uvicorn
 
 from nsa_cli.config.options import Options
 from nsa_cli.events import Event
-from nsa_cli.serve.documents import Library
+from nsa_cli.serve.documents import DocumentStore
 from nsa_cli.serve.middleware import is_loopback
 from nsa_cli.serve.routes import Server
-from nsa_cli.serve.scheduler import Worker
+from nsa_cli.serve.scheduler import Scheduler
 from nsa_cli.serve.uploads import Uploads
 from nsa_models.errors import UsageError
 
@@ -45,7 +45,7 @@ class Listening:
 class _Uvicorn(uvicorn.Server):
     """Stops the model when it is told to end, so that no stream keeps it waiting."""
 
-    def __init__(self, config: uvicorn.Config, worker: Worker) -> None:
+    def __init__(self, config: uvicorn.Config, worker: Scheduler) -> None:
         super().__init__(config)
         self._worker = worker
 
@@ -79,8 +79,8 @@ def serve(
             hint="set NSA_API_KEY or say --api-key",
         )
     with _bound(listening.host, listening.port) as bound:
-        library = Library(listening.root, Uploads(), options.ocr)
-        worker = Worker(options, emit, library.opened)
+        library = DocumentStore(listening.root, Uploads(), options.ocr)
+        worker = Scheduler(options, emit, library.opened)
         app = Server(worker, library, options.max_tokens).app(
             api_key=listening.api_key, most_bytes=listening.most_bytes
         )

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from nsa_cli.events import AnswerText, Event, Finished, Note, Progress
+from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress
 from nsa_cli.serve.formats import Reply, error_body, event
 from nsa_cli.serve.jobs import Failed, Job, ReadThrough
 from nsa_cli.serve.requests import Wanted
-from nsa_cli.serve.scheduler import Worker
+from nsa_cli.serve.scheduler import Scheduler
 
 _SETTLE_SECONDS = 1.0
 """How long a stream waits before it begins, so that an early failure still has its own status."""
@@ -23,7 +23,7 @@ _SETTLE_SECONDS = 1.0
 _ALIVE_SECONDS = 15.0
 """How often a stream without news says that it is alive."""
 
-_LAST = (Finished, ReadThrough, Failed)
+_LAST = (AnswerFinished, ReadThrough, Failed)
 
 
 class Waiter:
@@ -40,7 +40,7 @@ class Waiter:
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-    def begin(self, worker: Worker, job: Job) -> None:
+    def begin(self, worker: Scheduler, job: Job) -> None:
         """Let a job wait for its turn.
 
         Raises:
@@ -127,7 +127,7 @@ async def answer_events(waiter: Waiter, reply: Reply, said: Wanted) -> AsyncIter
                 yield event(reply.progress(found))
             case Progress():
                 yield f": {found.unit} {found.done} of {found.total}\n\n"
-            case Finished():
+            case AnswerFinished():
                 yield event(reply.last(found))
                 if said.usage:
                     yield event(reply.counts(found))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nsa_cli.context.prompt import Prompter
-from nsa_cli.context.tokens import Text
+from nsa_cli.context.prompt import PromptBuilder
+from nsa_cli.context.tokens import TokenizedText
 from nsa_models.errors import UsageError
 from nsa_models.tasks import (
     GENERATORS,
@@ -24,7 +24,7 @@ from nsa_models.tasks import (
 )
 from nsa_models.tasks.haystack import documentation, paragraphs
 from nsa_models.tasks.questions import read_lines
-from nsa_models.training.lessons import Asked, Lesson, Step
+from nsa_models.training.lessons import Asked, Step, TrainingExample
 
 _PROSE_CHARACTERS = 4_000_000
 _BOOK_CHARACTERS = 600_000
@@ -51,7 +51,7 @@ _CLOSE_TOKENS = (500, 1100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
+class TrainingData:
     """What lessons are made of.
 
     Attributes:
@@ -63,7 +63,7 @@ class Material:
     prose: tuple[tuple[str, ...], ...]
 
 
-def load_material(questions: Path, texts: Sequence[Path]) -> Material:
+def load_material(questions: Path, texts: Sequence[Path]) -> TrainingData:
     """Read the training split of articles, and prose of books and manuals.
 
     Args:
@@ -86,10 +86,10 @@ def load_material(questions: Path, texts: Sequence[Path]) -> Material:
             hint="what is asked about several articles in the same words does not count, and one "
             "article in eight is held out",
         )
-    return Material(articles=tuple(articles), prose=tuple(prose))
+    return TrainingData(articles=tuple(articles), prose=tuple(prose))
 
 
-def lesson_of(prompter: Prompter, examples: Sequence[Example], size: int) -> Lesson:
+def lesson_of(prompter: PromptBuilder, examples: Sequence[Example], size: int) -> TrainingExample:
     """Examples with the same context as one lesson.
 
     Args:
@@ -109,7 +109,7 @@ def lesson_of(prompter: Prompter, examples: Sequence[Example], size: int) -> Les
         for each, (question, answer) in zip(examples, spans, strict=True)
     )
     own = np.flatnonzero(text.characters >= 0)
-    return Lesson(
+    return TrainingExample(
         ids=np.concatenate([text.ids, ids]),
         document=(int(own[0]), int(own[-1]) + 1),
         instruction=(behind, asked[0].question[0]),
@@ -118,7 +118,7 @@ def lesson_of(prompter: Prompter, examples: Sequence[Example], size: int) -> Les
     )
 
 
-def blocks_of(text: Text, spans: Sequence[tuple[int, int]], size: int) -> tuple[int, ...]:
+def blocks_of(text: TokenizedText, spans: Sequence[tuple[int, int]], size: int) -> tuple[int, ...]:
     """Selection blocks that hold characters of some spans of a text."""
     blocks: set[int] = set()
     for start, stop in spans:
@@ -128,8 +128,8 @@ def blocks_of(text: Text, spans: Sequence[tuple[int, int]], size: int) -> tuple[
 
 
 def lessons(
-    prompter: Prompter,
-    material: Material,
+    prompter: PromptBuilder,
+    material: TrainingData,
     lengths: Sequence[int],
     size: int,
     seed: int,
@@ -163,7 +163,7 @@ def lessons(
             yield [lesson_of(prompter, _examples(kind, material, tokens, number), size)]
 
 
-def _close(material: Material, number: int) -> Sequence[Example]:
+def _close(material: TrainingData, number: int) -> Sequence[Example]:
     """Examples about one short text."""
     rng = random.Random(f"short {number}")
     kind = rng.choices(list(_CLOSE_MIX), weights=list(_CLOSE_MIX.values()))[0]
@@ -175,7 +175,7 @@ def _close(material: Material, number: int) -> Sequence[Example]:
 
 
 def _examples(
-    kind: str, material: Material, tokens: int, number: int, **more: int
+    kind: str, material: TrainingData, tokens: int, number: int, **more: int
 ) -> Sequence[Example]:
     """Examples about one text; `more` is for the generator of a kind."""
     if kind == "questions":
@@ -222,7 +222,9 @@ def close_questions(articles: Sequence[Article], seed: int) -> tuple[Example, ..
     )
 
 
-def reading(prompter: Prompter, material: Material, tokens: int, seed: int) -> Lesson:
+def reading(
+    prompter: PromptBuilder, material: TrainingData, tokens: int, seed: int
+) -> TrainingExample:
     """A text that is only read."""
     rng = random.Random(seed)
     parts = rng.choice(material.prose)

@@ -21,7 +21,7 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
-from nsa_cli.context.prompt import Prompter
+from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import Ids
 from nsa_cli.evaluation.metrics import score
 from nsa_models.tasks import Article
@@ -71,7 +71,7 @@ def answer_themselves(
         tell: Called with how many were asked and how many of them were right, in a round.
     """
     tokenizer = Tokenizer.from_folder(folder)
-    left = _open_questions(Prompter(tokenizer, None), articles, _read(path).keys())
+    left = _open_questions(PromptBuilder(tokenizer, None), articles, _read(path).keys())
     disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -141,7 +141,7 @@ def _read(path: Path) -> dict[Key, tuple[str, ...]]:
 
 
 def _open_questions(
-    prompter: Prompter, articles: Sequence[Article], done: Collection[Key]
+    prompter: PromptBuilder, articles: Sequence[Article], done: Collection[Key]
 ) -> list[_Open]:
     found = []
     for article in articles:

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from nsa_cli import __version__
-from nsa_cli.context.prompt import Prompter
+from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.system import git_commit
-from nsa_cli.training.examples import Material, lessons
+from nsa_cli.training.examples import TrainingData, lessons
 from nsa_cli.training.log import Log
 from nsa_cli.training.self_answers import answer_themselves, with_their_own
 from nsa_models.cache.layer_devices import pick_device
@@ -32,7 +32,7 @@ from nsa_models.tokenization.tokenizer import Tokenizer
 from nsa_models.training.lessons import Step
 from nsa_models.training.objectives import Learner, Means
 from nsa_models.training.recipe import TARGETS, distill, tune
-from nsa_models.training.stage import Course, Progress
+from nsa_models.training.stage import Progress, Schedule
 from nsa_models.training.together import Together
 from nsa_models.weights.adapter import (
     attach_compression,
@@ -100,7 +100,7 @@ class Training:
         return self.attention == "nsa"
 
 
-def train(where: ModelFolder, material: Material, plan: Training) -> Path:
+def train(where: ModelFolder, material: TrainingData, plan: Training) -> Path:
     """Train an adapter and return its folder.
 
     Raises:
@@ -137,7 +137,7 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
     model = load_model(where.folder, dense, device=device)
     torch.manual_seed(plan.seed)  # every process begins with the same changes
     config = _config(where, plan)
-    prompter = Prompter(Tokenizer.from_folder(where.folder), None)
+    prompter = PromptBuilder(Tokenizer.from_folder(where.folder), None)
     log = Log(plan.out / "log.jsonl")
     if plan.distill_seconds > 0 and plan.sparse:
         source = _ahead(prompter, material, plan, plan.seed, together, short=False)
@@ -149,7 +149,7 @@ def train(where: ModelFolder, material: Material, plan: Training) -> Path:
     return plan.out
 
 
-def _questions(material: Material) -> int:
+def _questions(material: TrainingData) -> int:
     return sum(len(part.questions) for article in material.articles for part in article.paragraphs)
 
 
@@ -204,8 +204,8 @@ def _distill(
             }
             save_file(tensors, _distilled(plan, block, stride))
 
-    course = Course(seconds=plan.distill_seconds)
-    settings = replace(config.answering(), select_count=plan.select_count)
+    course = Schedule(seconds=plan.distill_seconds)
+    settings = replace(config.answer_settings(), select_count=plan.select_count)
     distill(
         model,
         learners,
@@ -246,7 +246,7 @@ def _tune(
         tokens = _resume(model, plan)
     elif plan.sparse:
         load_compression(model, load_file(path), "")
-    course = Course(seconds=plan.tune_seconds, rate=plan.rate, phi_rate=3e-4)
+    course = Schedule(seconds=plan.tune_seconds, rate=plan.rate, phi_rate=3e-4)
 
     def save(progress: Progress) -> None:
         about = {
@@ -301,8 +301,8 @@ class _Lessons(IterableDataset[Step]):
 
 
 def _ahead(
-    prompter: Prompter,
-    material: Material,
+    prompter: PromptBuilder,
+    material: TrainingData,
     plan: Training,
     seed: int,
     together: Together,

@@ -170,13 +170,13 @@ def compare(
         at_once = model(ids[None]).logits[0]
         cache = KVCache(model.config, length)
         size = 2 * model.config.select_block
-        reading = reading_of(model.config.reading(), length)
+        reading = reading_of(model.config.prefill_settings(), length)
         parts = [
             model(part[None], cache=cache, settings=reading).logits[0] for part in ids.split(size)
         ]
         cache = KVCache(model.config, length)
         list(prefill(model, ids[:first], cache, segment=size))
-        answering = model.config.answering()
+        answering = model.config.answer_settings()
         singles = [
             model(ids[None, i : i + 1], cache=cache, settings=answering).logits[0]
             for i in range(first, length)

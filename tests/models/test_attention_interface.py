@@ -125,8 +125,8 @@ def test_it_is_as_sparse_as_our_own_model(seed: int) -> None:
     with torch.no_grad():
         away = dense(ids).logits
         expected = [
-            ours(ids[:, :280], cache=cache, settings=config.reading()).logits,
-            ours(ids[:, 280:], cache=cache, settings=config.answering()).logits,
+            ours(ids[:, :280], cache=cache, settings=config.prefill_settings()).logits,
+            ours(ids[:, 280:], cache=cache, settings=config.answer_settings()).logits,
         ]
         dense.set_attn_implementation(register(**settings, question_tokens=20))
         got = dense(ids).logits

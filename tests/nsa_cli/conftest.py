@@ -28,7 +28,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from nsa_cli.__main__ import run as run_program
 from nsa_cli.answering.ask import ask
 from nsa_cli.config.options import Options
-from nsa_cli.events import Event, Finished, Note
+from nsa_cli.events import AnswerFinished, Event, Note
 from nsa_models.tokenization.byte_level import QWEN2_PATTERN
 
 CORPUS = [
@@ -153,7 +153,7 @@ class Asker:
         *,
         remember: bool = False,
         **options: Any,
-    ) -> Finished:
+    ) -> AnswerFinished:
         """Ask; unless `remember`, answers given before are forgotten first."""
         if not remember:
             shutil.rmtree(self.cache / "answers", ignore_errors=True)
@@ -187,7 +187,7 @@ def text_file(tmp_path: Path) -> Path:
     return path
 
 
-def substance(finished: Finished) -> tuple[Any, ...]:
+def substance(finished: AnswerFinished) -> tuple[Any, ...]:
     """What must be the same however a text was read: all but times and counts of reuse."""
     return (finished.answer, finished.citations, finished.finish_reason, finished.attention)
 
@@ -237,7 +237,7 @@ def prose_fixture() -> Callable[..., str]:
 
 
 @pytest.fixture(name="substance", scope="session")
-def substance_fixture() -> Callable[[Finished], tuple[Any, ...]]:
+def substance_fixture() -> Callable[[AnswerFinished], tuple[Any, ...]]:
     """The function `substance`."""
     return substance
 

@@ -90,7 +90,10 @@ def test_asking(nsa: Run, checkpoint: Path, text_file: Path, cache_folder: Path)
     """With the published budgets, the same from a kept reading, from memory, and anew."""
     first = ask(nsa, text_file, checkpoint)
     config = family_config(json.loads((checkpoint / "config.json").read_text()))
-    for way, of in (("reading", config.reading()), ("answering", config.answering())):
+    for way, of in (
+        ("reading", config.prefill_settings()),
+        ("answering", config.answer_settings()),
+    ):
         assert first["attention"][way]["select_count"] == of.select_count
         assert first["attention"][way]["combine"] == of.combine
         assert first["attention"][way]["window"] == of.window

@@ -24,7 +24,7 @@ Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
 Summarise = Callable[..., Tensor]
 """A layer's φ: keys (B, G, S, D) and `first`, the position of the first, to (B, G, C, D)."""
 
-Homes = Sequence[torch.device]
+LayerDevices = Sequence[torch.device]
 """Where each layer of a model is."""
 
 Kind = tuple[str, int, int]
@@ -94,13 +94,13 @@ class KVCache:
         batch: int = 1,
         dtype: torch.dtype = torch.float32,
         allocate: Allocate | None = None,
-        device: torch.device | str | Homes = "cpu",
+        device: torch.device | str | LayerDevices = "cpu",
         lasting: frozenset[str] = frozenset(),
     ) -> None:
         self.shape = cache_shape(config, capacity, batch)
         if isinstance(device, (torch.device, str)):
             device = [torch.device(device)] * self.shape[0]
-        self.homes = tuple(device)
+        self.layer_devices = tuple(device)
         self._allocate = allocate
         self.keys = self._room("keys", self.shape, dtype)
         self.values = self._room("values", self.shape, dtype)
@@ -121,7 +121,9 @@ class KVCache:
     def _room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Room of a shape (L, ...), a tensor for each layer."""
         if self._allocate is None:
-            return tuple(torch.zeros(shape[1:], dtype=dtype, device=home) for home in self.homes)
+            return tuple(
+                torch.zeros(shape[1:], dtype=dtype, device=home) for home in self.layer_devices
+            )
         whole = self._allocate(name, shape, dtype)
         return tuple(whole[layer] for layer in range(shape[0]))
 
@@ -253,7 +255,7 @@ class KVCache:
             for layer, keys in enumerate(self.keys)
         ]
 
-    def trust_summaries(self, settings: AttentionSettings) -> list[Tensor]:
+    def adopt_summaries(self, settings: AttentionSettings) -> list[Tensor]:
         """Take the summaries of what is filled to lie in their room: each layer's (B, G, C, D)."""
         total = max(0, (self.length - settings.compress_block) // settings.compress_stride + 1)
         kind = ("summary", settings.compress_block, settings.compress_stride)
@@ -261,14 +263,14 @@ class KVCache:
         self._summarised[kind] = [total] * len(store)
         return [each[:, :, :total] for each in store]
 
-    def learn(self, other: KVCache) -> None:
+    def copy_compressors(self, other: KVCache) -> None:
         """Make summaries as another cache does that has attended, and on its devices."""
         self._learned = {
-            layer: partial(_elsewhere, summarise, other.homes[layer])
+            layer: partial(_elsewhere, summarise, other.layer_devices[layer])
             for layer, summarise in other._learned.items()
         }
 
-    def let_go(self) -> None:
+    def release_pages(self) -> None:
         """Let go of the memory that a file is mapped into; what is written stays in the file.
 
         What a private mapping took beyond `length` is lost.
@@ -294,7 +296,7 @@ class KVCache:
             counts[layer] = min(counts[layer], complete)
 
 
-class SideBySide:
+class CacheBatch:
     """Caches of texts that one question is put to at once: a row of the batch for each.
 
     Args:

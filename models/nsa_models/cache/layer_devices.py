@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nsa_models.cache.kv_cache import Homes
+from nsa_models.cache.kv_cache import LayerDevices
 from nsa_models.errors import UsageError
 
 
@@ -29,7 +29,7 @@ HOST = ("cpu", "disk")
 """Where a device map has weights that are brought to the first card at each use."""
 
 
-def layer_homes(placed: Mapping[str, Any], layers: int) -> Homes:
+def layer_devices(placed: Mapping[str, Any], layers: int) -> LayerDevices:
     """Where each layer runs.
 
     Args:
@@ -47,7 +47,7 @@ def layer_homes(placed: Mapping[str, Any], layers: int) -> Homes:
     return homes
 
 
-def runs(homes: Homes) -> list[tuple[torch.device, range]]:
+def device_runs(homes: LayerDevices) -> list[tuple[torch.device, range]]:
     """Layers that follow each other on one device: where, and which."""
     ends = [0]
     for _, run in groupby(homes):

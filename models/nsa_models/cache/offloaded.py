@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache.kv_cache import Homes, KVCache
+from nsa_models.cache.kv_cache import KVCache, LayerDevices
 from nsa_models.configuration.config import NSAConfig
 
 
-class StreamedCache(KVCache):
+class OffloadedCache(KVCache):
     """Keys and values with the host, two layers of them and all summaries on each device.
 
     While a layer attends, the next one is on its way. A long segment hides the transfer behind
@@ -28,13 +28,15 @@ class StreamedCache(KVCache):
         device: Where the model is, or each of its layers.
     """
 
-    def __init__(self, config: NSAConfig, host: KVCache, device: torch.device | Homes) -> None:
+    def __init__(
+        self, config: NSAConfig, host: KVCache, device: torch.device | LayerDevices
+    ) -> None:
         self._host = host
         super().__init__(
             config, host.capacity, batch=host.shape[1], dtype=host.dtype, device=device
         )
         self.length = host.length
-        homes = set(self.homes)
+        homes = set(self.layer_devices)
         # (2, 2, B, G, T_max, D): two layers' room, keys and values.
         shape = (2, 2, *host.shape[1:])
         self._rooms = {home: torch.zeros(shape, dtype=host.dtype, device=home) for home in homes}
@@ -52,7 +54,7 @@ class StreamedCache(KVCache):
         start, end = self.length, self.length + k.shape[2]
         assert end <= self.capacity, (end, self.capacity)
         self._forget_summaries(layer)
-        home = self.homes[layer]
+        home = self.layer_devices[layer]
         room, held = self._rooms[home][layer % 2], self._held[home]
         if held[layer % 2] != (layer, start):
             self._fetch(layer)
@@ -72,7 +74,7 @@ class StreamedCache(KVCache):
     def summaries(self, settings: AttentionSettings) -> list[Tensor]:
         """Each layer's summaries of what is filled, brought up to date: (B, G, C, D)."""
         found = []
-        for layer, home in enumerate(self.homes):
+        for layer, home in enumerate(self.layer_devices):
             self._fetch(layer)
             self._await(home)
             keys = self._rooms[home][layer % 2, 0, :, :, : self.length]
@@ -91,7 +93,7 @@ class StreamedCache(KVCache):
 
     def _fetch(self, layer: int) -> None:
         """Send a layer's filled part on its way to its device, into the room that is its own."""
-        home = self.homes[layer]
+        home = self.layer_devices[layer]
         room = self._rooms[home][layer % 2]
         context: AbstractContextManager[object] = nullcontext()
         if home in self._transfers:

@@ -8,8 +8,8 @@ from collections import Counter
 import torch
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache.kv_cache import Homes, KVCache, cache_shape
-from nsa_models.cache.offloaded import StreamedCache
+from nsa_models.cache.kv_cache import KVCache, LayerDevices, cache_shape
+from nsa_models.cache.offloaded import OffloadedCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DoesNotFitError
 
@@ -55,7 +55,7 @@ def cache_bytes(config: NSAConfig, capacity: int, dtype: torch.dtype) -> int:
     """Memory of a cache on a device: keys, values and what reading and answering choose by."""
     kinds = {
         (settings.compress_block, settings.compress_stride): settings
-        for settings in (config.reading(), config.answering())
+        for settings in (config.prefill_settings(), config.answer_settings())
         if not settings.dense
     }
     keys = math.prod(cache_shape(config, capacity)) * dtype.itemsize
@@ -68,7 +68,7 @@ def summary_kinds(settings: AttentionSettings) -> int:
     return 2 if settings.combine == "gated" else 1
 
 
-def segment_tokens(config: NSAConfig, dtype: torch.dtype, homes: Homes) -> int:
+def segment_tokens(config: NSAConfig, dtype: torch.dtype, homes: LayerDevices) -> int:
     """Tokens that one step of reading takes, by the memory that is free where there is least."""
     if homes[0].type != "cuda":
         return CPU_SEGMENT
@@ -78,7 +78,7 @@ def segment_tokens(config: NSAConfig, dtype: torch.dtype, homes: Homes) -> int:
     return fitting[0] if fitting else _SEGMENTS[-1]
 
 
-def fits_devices(config: NSAConfig, capacity: int, dtype: torch.dtype, homes: Homes) -> bool:
+def fits_devices(config: NSAConfig, capacity: int, dtype: torch.dtype, homes: LayerDevices) -> bool:
     """Whether each device has room for its layers' cache beside the work of a segment."""
     work = least_work_bytes(config, dtype)
     layer = cache_bytes(config, capacity, dtype) / len(homes)
@@ -99,7 +99,7 @@ def new_cache(
     config: NSAConfig,
     capacity: int,
     dtype: torch.dtype,
-    homes: Homes,
+    homes: LayerDevices,
     *,
     host: KVCache | None = None,
 ) -> KVCache:
@@ -133,4 +133,4 @@ def new_cache(
             dtype=dtype,
             allocate=lambda _, shape, kind: torch.zeros(shape, dtype=kind, pin_memory=True),
         )
-    return StreamedCache(config, host, homes)
+    return OffloadedCache(config, host, homes)

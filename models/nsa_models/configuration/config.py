@@ -162,7 +162,7 @@ class NSAConfig(PretrainedConfig):
                 f"compress_hidden is {self.compress_hidden}; φ is made for keys that the rotary "
                 "embedding turns whole, in every layer"
             )
-        read, answered = self.reading(), self.answering()
+        read, answered = self.prefill_settings(), self.answer_settings()
         kinds = [(each.compress_block, each.compress_stride) for each in (read, answered)]
         if self.compress_hidden is not None and kinds[0] != kinds[1]:
             raise ValueError(
@@ -170,7 +170,7 @@ class NSAConfig(PretrainedConfig):
                 f"summaries of {kinds[0]} and {kinds[1]} (length, stride); make them the same"
             )
 
-    def reading(self) -> AttentionSettings:
+    def prefill_settings(self) -> AttentionSettings:
         """Settings for reading the text."""
         plain = self.compress_block == self.compress_stride
         return AttentionSettings(
@@ -191,7 +191,7 @@ class NSAConfig(PretrainedConfig):
             dense_below=self.dense_below,
         )
 
-    def answering(self) -> AttentionSettings:
+    def answer_settings(self) -> AttentionSettings:
         """Settings for the question and the answer: every query selects for itself."""
         return AttentionSettings(
             combine=self.combine,  # type: ignore[arg-type]

@@ -22,11 +22,11 @@ from nsa_kernels.gpu.decode_mass import selected_mass
 from nsa_kernels.gpu.dense_decode import MOST_ROWS, DenseWorkspace, dense_decode
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache, Summarise
-from nsa_models.cache.layer_devices import runs
+from nsa_models.cache.layer_devices import device_runs
 from nsa_models.modeling.model import NSALanguageModel
 
 
-class DecodeStep:
+class CudaGraphDecoder:
     """A step of decoding after what a cache holds: the launch of a graph on each of its devices.
 
     Args:
@@ -51,12 +51,12 @@ class DecodeStep:
             )
         self.tokens = max(1, min(tokens, MOST_ROWS * groups // heads)) if settings.dense else 1
         self._model, self._cache, self._settings = model, cache, settings
-        self._ids = torch.zeros(1, self.tokens, dtype=torch.long, device=cache.homes[0])
+        self._ids = torch.zeros(1, self.tokens, dtype=torch.long, device=cache.layer_devices[0])
         if not settings.dense:
             cache.summaries(settings)  # brought up to date; the steps complete those that follow
         self._stages = [
-            _Stage(cache, settings, heads, self.tokens, home, layers)
-            for home, layers in runs(cache.homes)
+            _DeviceGraph(cache, settings, heads, self.tokens, home, layers)
+            for home, layers in device_runs(cache.layer_devices)
         ]
 
     def fits(self) -> bool:
@@ -120,7 +120,7 @@ class DecodeStep:
                 self._cache.observe(layer, blocks, self._settings, self._cache.length, count)
 
 
-class _Stage:
+class _DeviceGraph:
     """The layers of one device in a step, and the graph of what they do.
 
     It stands in for the cache before these layers, which attend by the kernels for decoding. The
@@ -270,4 +270,4 @@ class _Stage:
         return out.unsqueeze(2), None
 
     def advance(self, tokens: int) -> None:
-        """Nothing: `DecodeStep` counts for the host, as it knows how many tokens are meant."""
+        """Do nothing: `CudaGraphDecoder` counts tokens on the host."""

@@ -22,7 +22,7 @@ from nsa_models.modeling.int8 import Int8Linear
 from nsa_models.modeling.model import NSALanguageModel
 
 if TYPE_CHECKING:
-    from nsa_models.generation.cuda_graph import DecodeStep
+    from nsa_models.generation.cuda_graph import CudaGraphDecoder
 
 Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
 
@@ -73,9 +73,9 @@ def prefill(
         Tokens in the cache after each segment.
     """
     tokens = torch.as_tensor(ids, dtype=torch.long)
-    settings = reading_of(model.config.reading(), len(tokens))
+    settings = reading_of(model.config.prefill_settings(), len(tokens))
     if segment is None:
-        segment = segment_tokens(model.config, model.dtype, model.homes)
+        segment = segment_tokens(model.config, model.dtype, model.layer_devices)
     if segment % settings.select_block:
         raise ValueError(f"segment {segment} is no multiple of block {settings.select_block}")
     while cache.length < len(tokens):
@@ -129,7 +129,7 @@ def decode(
 
     Source: Saxena 2023, "Prompt Lookup Decoding"; Leviathan et al. 2023, arXiv 2211.17192.
     """
-    settings = model.config.answering() if settings is None else settings
+    settings = model.config.answer_settings() if settings is None else settings
     generator = torch.Generator(device="cpu")
     if seed is None:
         generator.seed()
@@ -216,20 +216,20 @@ def _worth_trying(model: NSALanguageModel) -> int:
 
 def _decode_step(
     model: NSALanguageModel, cache: KVCache, settings: AttentionSettings, tokens: int
-) -> DecodeStep | None:
+) -> CudaGraphDecoder | None:
     """The step as the device runs it quickest; None where the model's own pass is that.
 
     Keys and values or weights that lie with the host, and attention that the kernels for decoding
     do not have go the model's own way.
     """
     if not model.on_cards or any(
-        keys.device != home for keys, home in zip(cache.keys, model.homes, strict=True)
+        keys.device != home for keys, home in zip(cache.keys, model.layer_devices, strict=True)
     ):
         return None
     try:
-        from nsa_models.generation.cuda_graph import DecodeStep
+        from nsa_models.generation.cuda_graph import CudaGraphDecoder
 
-        return DecodeStep(model, cache, settings, tokens)
+        return CudaGraphDecoder(model, cache, settings, tokens)
     except (UnsupportedError, ImportError):  # Triton is not installed everywhere
         return None
 

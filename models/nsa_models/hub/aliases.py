@@ -19,7 +19,7 @@ def names_file() -> Path:
     return Path(platformdirs.user_config_dir("nsa")) / "models.json"
 
 
-def own_names() -> dict[str, Path]:
+def aliases() -> dict[str, Path]:
     """Names, and the GGUF file or the Hugging Face folder that each stands for.
 
     Raises:
@@ -54,7 +54,7 @@ def add_name(name: str, path: Path, *, replace: bool = False) -> Path:
     """
     if not _NAME.fullmatch(name) or name.endswith(".gguf"):
         raise UsageError(f"{name!r} is no name", hint="say letters, digits, _, . and -")
-    names = own_names()
+    names = aliases()
     if name in MODELS:
         raise UsageError(f"{name} is a model of nsa itself", hint="choose another name")
     if name in names and not replace:
@@ -67,7 +67,7 @@ def add_name(name: str, path: Path, *, replace: bool = False) -> Path:
 
 def remove_name(name: str) -> bool:
     """Forget a name, not the model; whether there was one."""
-    names = own_names()
+    names = aliases()
     if names.pop(name, None) is None:
         return False
     _write(names)

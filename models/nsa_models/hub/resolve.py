@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nsa_models.errors import ModelError
-from nsa_models.hub.aliases import own_names
+from nsa_models.hub.aliases import aliases
 from nsa_models.hub.registry import MODELS, model_entry
 from nsa_models.model_folder import SHIPPED, ModelFolder
 from nsa_models.paths import models_folder
@@ -81,7 +81,7 @@ def _without_adapter(
 ) -> ModelFolder:
     if name in MODELS:
         return _named(name, on_progress, on_note)
-    own = own_names() if "/" not in name and "\\" not in name else {}
+    own = aliases() if "/" not in name and "\\" not in name else {}
     path = own.get(name) or Path(name).expanduser()
     if name in own and not path.exists():
         raise ModelError(
@@ -142,7 +142,7 @@ def gguf_of(name: str) -> Path | None:
     Args:
         name: As `resolve_model` takes it.
     """
-    path = models_folder() / f"{name}.gguf" if name in MODELS else own_names().get(name, Path(name))
+    path = models_folder() / f"{name}.gguf" if name in MODELS else aliases().get(name, Path(name))
     path = path.expanduser()
     return path if path.suffix == ".gguf" and path.is_file() else None
 

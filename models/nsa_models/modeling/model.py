@@ -22,8 +22,8 @@ from transformers.utils import ModelOutput
 
 from nsa_kernels.api import nsa_attention
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache.kv_cache import Homes, KVCache, LayerCache, Summarise
-from nsa_models.cache.layer_devices import HOST, layer_homes, runs
+from nsa_models.cache.kv_cache import KVCache, LayerCache, LayerDevices, Summarise
+from nsa_models.cache.layer_devices import HOST, device_runs, layer_devices
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.configuration.rotary import inverse_frequencies
 from nsa_models.errors import unsupported
@@ -341,12 +341,12 @@ class NSALanguageModel(nn.Module):
         return found  # type: ignore[return-value]
 
     @property
-    def homes(self) -> Homes:
+    def layer_devices(self) -> LayerDevices:
         """Where each layer is, in order."""
         placed = getattr(self, "hf_device_map", None)
         if placed is None:
             return [self.device] * len(self.model.layers)
-        return layer_homes(placed, len(self.model.layers))
+        return layer_devices(placed, len(self.model.layers))
 
     @property
     def on_cards(self) -> bool:
@@ -390,12 +390,12 @@ class NSALanguageModel(nn.Module):
         assert cache is None or answering is None
         assert return_dict is not False
         check_mask(attention_mask)
-        settings = self.config.reading() if settings is None else settings
+        settings = self.config.prefill_settings() if settings is None else settings
         x = self.embed(input_ids)
         # Of the last layer nothing but its keys and values may be wanted.
         fill = last_logits == 0 and not return_mass and isinstance(cache, KVCache)
         masses = []
-        for home, layers in runs(self.homes):
+        for home, layers in device_runs(self.layer_devices):
             x, made = self.through(
                 *(x.to(home), layers, settings, cache),
                 return_mass=return_mass,

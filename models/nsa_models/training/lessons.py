@@ -26,7 +26,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class TrainingExample:
     """A text and what is asked about it.
 
     Attributes:
@@ -44,5 +44,5 @@ class Lesson:
     task: str
 
 
-Step = Sequence[Lesson]
+Step = Sequence[TrainingExample]
 """What a step learns from: one lesson, or several short ones, which are read side by side."""

@@ -22,16 +22,20 @@ from torch import Tensor, nn
 
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.modeling.model import NSALanguageModel
-from nsa_models.training.lessons import Lesson, Step
+from nsa_models.training.lessons import Step, TrainingExample
 from nsa_models.training.objectives import Learner, Probe, Watch
-from nsa_models.training.stage import Course, Progress, Save, Stage, Tell
+from nsa_models.training.stage import Progress, Save, Schedule, Stage, Tell
 from nsa_models.training.together import Together
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def watch_lesson(
-    lesson: Lesson, course: Course, size: int, device: torch.device, rng: np.random.Generator
+    lesson: TrainingExample,
+    course: Schedule,
+    size: int,
+    device: torch.device,
+    rng: np.random.Generator,
 ) -> Watch:
     """Where to look at the attention of a lesson."""
     start, stop = lesson.document
@@ -65,7 +69,7 @@ def distill(
     learners: list[dict[str, Learner]],
     lessons: Iterator[Step],
     settings: AttentionSettings,
-    course: Course,
+    course: Schedule,
     tell: Tell,
     save: Save,
     *,
@@ -113,7 +117,7 @@ def distill(
 def tune(
     model: NSALanguageModel,
     lessons: Iterator[Step],
-    course: Course,
+    course: Schedule,
     tell: Tell,
     save: Save,
     *,
@@ -133,7 +137,7 @@ def tune(
         together: See `Stage`.
     """
     rng = np.random.default_rng(seed)
-    reading, settings = model.config.reading(), model.config.answering()
+    reading, settings = model.config.prefill_settings(), model.config.answer_settings()
     phis = [attention.compression for attention in model.attentions]
     learners: list[dict[str, Learner]] = [{} if phi is None else {"φ": phi} for phi in phis]
     inside = {id(p) for phi in phis if phi is not None for p in phi.parameters()}
@@ -181,7 +185,7 @@ def tune(
     return stage.run(lessons, losses_of)
 
 
-def _losses(logits: Tensor, wanted: Tensor, answers: int, course: Course) -> dict[str, Tensor]:
+def _losses(logits: Tensor, wanted: Tensor, answers: int, course: Schedule) -> dict[str, Tensor]:
     """Losses of the tokens wanted (P,), those of answers first, then those of the text."""
     each = F.cross_entropy(logits.float(), wanted, reduction="none")
     losses = {"loss text": each[answers:].mean() * course.text_weight}
@@ -193,7 +197,7 @@ def _losses(logits: Tensor, wanted: Tensor, answers: int, course: Course) -> dic
 
 
 def _side_by_side(
-    model: NSALanguageModel, step: Step, course: Course, rng: np.random.Generator
+    model: NSALanguageModel, step: Step, course: Schedule, rng: np.random.Generator
 ) -> dict[str, Tensor]:
     """Losses of short lessons, read in one batch, each with all of its own text in view."""
     length = max(len(lesson.ids) for lesson in step)
@@ -228,7 +232,7 @@ def _selection(probe: Probe) -> dict[str, Tensor]:
 
 def _run(
     model: NSALanguageModel,
-    lesson: Lesson,
+    lesson: TrainingExample,
     settings: AttentionSettings,
     probe: Probe,
     at: Tensor,

@@ -15,7 +15,7 @@ from nsa_models.training.together import Together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class Schedule:
     """How a stage is trained.
 
     Attributes:
@@ -76,7 +76,7 @@ Tell = Callable[[Progress], None]
 Save = Callable[[Progress], None]
 
 
-def share_of_rate(done: float, course: Course) -> float:
+def share_of_rate(done: float, course: Schedule) -> float:
     """Of the learning rate, when such a share of a stage is over."""
     at = min(1.0, done)
     return min(1.0, at / course.warmup) * (1.0 - at)
@@ -98,7 +98,7 @@ class Stage:
     def __init__(
         self,
         model: NSALanguageModel,
-        course: Course,
+        course: Schedule,
         groups: list[tuple[list[nn.Parameter], float]],
         tell: Tell,
         save: Save,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nsa_models.cache.kv_cache import Homes
+from nsa_models.cache.kv_cache import LayerDevices
 from nsa_models.cache.layer_devices import HOST
 from nsa_models.cache.placement import SMALLER, cache_bytes, free_bytes, least_work_bytes
 from nsa_models.configuration.config import NSAConfig
@@ -22,9 +22,9 @@ _TEXT_TOKENS = 131072
 the host they would come at each step of decoding."""
 
 
-def likely_homes(
+def likely_layer_devices(
     config: NSAConfig, weights: int, dtype: torch.dtype, device: torch.device
-) -> Homes:
+) -> LayerDevices:
     """Where the layers of a model that is not loaded yet will be, about.
 
     Args:

@@ -108,8 +108,8 @@ def load_config(
         return NSAConfig.from_dense(config, **settings), str(config.model_type)
     for name, value in known_settings(settings).items():
         setattr(config, name, value)
-    config.reading()
-    config.answering()
+    config.prefill_settings()
+    config.answer_settings()
     return config, config.model_type
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nsa_models.cache import placement
-from nsa_models.cache.kv_cache import Homes, KVCache
-from nsa_models.cache.offloaded import StreamedCache
+from nsa_models.cache.kv_cache import KVCache, LayerDevices
+from nsa_models.cache.offloaded import OffloadedCache
 from nsa_models.cache.placement import (
     cache_bytes,
     fits_devices,
@@ -52,19 +52,19 @@ def read(model: NSAForCausalLM, cache: KVCache, segment: int = 128) -> KVCache:
     return cache
 
 
-def compare(seed: int, homes: Homes, **changes: Any) -> None:
+def compare(seed: int, homes: LayerDevices, **changes: Any) -> None:
     """Read, cut, read on, answer: once on the layers' devices, once from the host."""
     model = build(seed, len(homes), homes[0], **changes)
     results = []
     for streamed in (False, True):
         cache = KVCache(model.config, LENGTH + 60, device=CPU if streamed else homes)
         if streamed:
-            cache = StreamedCache(model.config, cache, homes)
+            cache = OffloadedCache(model.config, cache, homes)
         read(model, cache)
         cache.truncate(501)
         read(model, cache)
         steps = list(decode(model, [1, 2, 3], cache, max_tokens=8, stop_ids=frozenset()))
-        if isinstance(cache, StreamedCache):
+        if isinstance(cache, OffloadedCache):
             cache.settle()
             assert cache.keys[0].device == CPU
         results.append((cache, steps))
@@ -72,7 +72,7 @@ def compare(seed: int, homes: Homes, **changes: Any) -> None:
     assert [step.id for step in found] == [step.id for step in expected]
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours.mass, theirs.mass, rtol=1e-4, atol=1e-5)
-    end, reading = plain.length, model.config.reading()
+    end, reading = plain.length, model.config.prefill_settings()
     with torch.inference_mode():
         summaries = [each.summaries(reading) for each in (streamed_cache, plain)]
     for got, wanted in (
@@ -106,7 +106,7 @@ def test_what_is_streamed_is_what_is_held_on_the_device(count: int | None, seed:
 def test_what_the_host_holds_counts_as_read(seed: int) -> None:
     model = build(seed, 2)
     host = read(model, KVCache(model.config, LENGTH + 60))
-    cache = StreamedCache(model.config, host, CPU)
+    cache = OffloadedCache(model.config, host, CPU)
     assert cache.length == LENGTH
     answers = [
         [step.id for step in decode(model, [5], each, max_tokens=5, stop_ids=frozenset())]
@@ -118,10 +118,10 @@ def test_what_the_host_holds_counts_as_read(seed: int) -> None:
 def test_a_step_that_failed_leaves_nothing(seed: int) -> None:
     """One layer was updated, then something went wrong, and the step is made anew."""
     model = build(seed, 2)
-    settings = model.config.reading()
+    settings = model.config.prefill_settings()
     caches = []
     for failing in (False, True):
-        cache = StreamedCache(model.config, KVCache(model.config, LENGTH + 60), CPU)
+        cache = OffloadedCache(model.config, KVCache(model.config, LENGTH + 60), CPU)
         read(model, cache)
         with torch.inference_mode():
             if failing:
@@ -140,7 +140,7 @@ def test_a_step_that_failed_leaves_nothing(seed: int) -> None:
 def card(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that pretends a card has so many bytes free."""
 
-    def pretend(count: int) -> Homes:
+    def pretend(count: int) -> LayerDevices:
         monkeypatch.setattr(placement, "free_bytes", lambda _: count)
         return [torch.device("cuda", 0)] * 2
 
@@ -169,7 +169,7 @@ def test_a_cache_lies_on_the_card_while_it_fits(card: Any, monkeypatch: pytest.M
     assert fits_devices(config, 10**6, dtype, card(need + 2 * 10**9))
     assert not fits_devices(config, 10**6, dtype, card(need))
     made: list[Any] = []
-    monkeypatch.setattr(placement, "StreamedCache", lambda *given: made.append(given))
+    monkeypatch.setattr(placement, "OffloadedCache", lambda *given: made.append(given))
     config = NSAConfig(num_hidden_layers=8)
     host, homes = KVCache(config, 100), [torch.device("cuda", 0)] * 8
     card(streamed_bytes(config, 100, dtype, 8))
@@ -188,9 +188,9 @@ def test_a_learned_compression_is_streamed_and_kept(seed: int) -> None:
         for attention in model.attentions:
             assert attention.compression is not None
             attention.compression.outer.bias.normal_()
-    reading = model.config.reading()
+    reading = model.config.prefill_settings()
     plain = read(model, KVCache(model.config, LENGTH + 60))
-    streamed = StreamedCache(model.config, KVCache(model.config, LENGTH + 60), CPU)
+    streamed = OffloadedCache(model.config, KVCache(model.config, LENGTH + 60), CPU)
     read(model, streamed)
     kept = KVCache(model.config, LENGTH + 60)
     means = KVCache(model.config, LENGTH + 60)
@@ -199,7 +199,7 @@ def test_a_learned_compression_is_streamed_and_kept(seed: int) -> None:
             ours.copy_(theirs)
         bare.length = plain.length
     with torch.inference_mode():
-        kept.learn(plain)
+        kept.copy_compressors(plain)
         expected, *found = (
             torch.stack(each.summaries(reading)) for each in (plain, streamed, kept, means)
         )

@@ -113,7 +113,7 @@ def test_settings_for_reading_and_for_answering() -> None:
         answer_select_count=9,
         answer_window=192,
     )
-    assert config.reading() == AttentionSettings(
+    assert config.prefill_settings() == AttentionSettings(
         compress_block=32,
         compress_stride=16,
         select_block=32,
@@ -124,7 +124,7 @@ def test_settings_for_reading_and_for_answering() -> None:
         local_blocks=4,
         window=96,
     )
-    assert config.answering() == AttentionSettings(
+    assert config.answer_settings() == AttentionSettings(
         compress_block=8,
         compress_stride=2,
         select_block=32,
@@ -139,13 +139,13 @@ def test_settings_for_reading_and_for_answering() -> None:
 
 def test_the_mode_goes_into_both() -> None:
     config = NSAConfig(combine="gated", window=100, answer_window=50)
-    assert config.reading().combine == config.answering().combine == "gated"
+    assert config.prefill_settings().combine == config.answer_settings().combine == "gated"
 
 
 def test_answers_are_dense_unless_told_otherwise() -> None:
     """Untrained weights need that; see the design, section 3."""
-    assert NSAConfig().answering().dense
-    assert not NSAConfig().reading().dense
+    assert NSAConfig().answer_settings().dense
+    assert not NSAConfig().prefill_settings().dense
 
 
 @pytest.mark.parametrize(

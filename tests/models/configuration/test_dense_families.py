@@ -140,7 +140,7 @@ def test_segments_and_decoding(kind: str, seed: int, tmp_path: Path) -> None:
     rows = []
     with torch.no_grad():
         for at in range(140, LENGTH):
-            step = ours(ids[:, at : at + 1], cache=cache, settings=ours.config.answering())
+            step = ours(ids[:, at : at + 1], cache=cache, settings=ours.config.answer_settings())
             rows.append(step.logits[0, 0])
     assert_same(torch.stack(rows), expected[140:])
 

@@ -56,7 +56,7 @@ def test_a_dense_checkpoint(length: int, seed: int, tmp_path: Path) -> None:
         torch.testing.assert_close(model(ids).logits, expected, atol=1e-4, rtol=1e-4)
         cache = KVCache(config, length)
         list(prefill(model, ids[0, : length - 1], cache, segment=64))
-        last = model(ids[:, length - 1 :], cache=cache, settings=config.answering()).logits
+        last = model(ids[:, length - 1 :], cache=cache, settings=config.answer_settings()).logits
     torch.testing.assert_close(last, expected[:, -1:], atol=1e-4, rtol=1e-4)
 
 

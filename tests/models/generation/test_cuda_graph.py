@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nsa_kernels.errors import UnsupportedError
-from nsa_models.cache.kv_cache import Homes, KVCache
+from nsa_models.cache.kv_cache import KVCache, LayerDevices
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.generation import generate
 from nsa_models.generation.generate import Step, decode, prefill
@@ -18,7 +18,7 @@ from nsa_models.transformers_model import NSAForCausalLM
 if not find_spec("triton"):
     pytest.skip("Triton is not installed", allow_module_level=True)
 
-from nsa_models.generation.cuda_graph import DecodeStep
+from nsa_models.generation.cuda_graph import CudaGraphDecoder
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -59,7 +59,7 @@ def build(
 
 
 def said(
-    model: NSAForCausalLM, *, captured: bool, room: int = 60, homes: Homes | None = None,
+    model: NSAForCausalLM, *, captured: bool, room: int = 60, homes: LayerDevices | None = None,
     **options: Any,
 ) -> tuple[list[Step], KVCache]:  # fmt: skip
     """An answer after a random text, by the step or by the model's own pass."""
@@ -67,10 +67,10 @@ def said(
     capacity = LENGTH + len(QUESTION) + room
     cache = KVCache(model.config, capacity, dtype=model.dtype, device=homes or model.device)
     list(prefill(model, text, cache))
-    steps: list[DecodeStep] = []
+    steps: list[CudaGraphDecoder] = []
 
-    def make(*arguments: Any) -> DecodeStep:
-        steps.append(DecodeStep(*arguments))
+    def make(*arguments: Any) -> CudaGraphDecoder:
+        steps.append(CudaGraphDecoder(*arguments))
         return steps[-1]
 
     options = {"max_tokens": 10, "stop_ids": frozenset(), **options}
@@ -98,7 +98,9 @@ def test_a_graph_decodes_as_the_plain_pass(count: int | None, seed: int) -> None
         found, _ = said(model, captured=True, room=300, max_tokens=200, quoted=quoted)
         assert_same(found, expected)
     cache = KVCache(model.config, 64, device=model.device)
-    assert isinstance(generate._decode_step(model, cache, model.config.answering(), 9), DecodeStep)
+    assert isinstance(
+        generate._decode_step(model, cache, model.config.answer_settings(), 9), CudaGraphDecoder
+    )
 
 
 @pytest.mark.gpu
@@ -112,9 +114,9 @@ def test_a_graph_gives_the_logits_of_the_plain_pass_in_bf16(count: int | None, s
     ]
     for cache in caches:
         list(prefill(model, ids, cache))
-    settings = model.config.answering()
+    settings = model.config.answer_settings()
     with torch.inference_mode():
-        step = DecodeStep(model, caches[0], settings, 4)
+        step = CudaGraphDecoder(model, caches[0], settings, 4)
         for token in range(20):
             logits, mass = step.run([token])
             expected, plain = generate._run(model, caches[1], settings, [token])
@@ -143,7 +145,7 @@ def test_devices_decode_in_turns(count: int | None, seed: int) -> None:
     expected, _ = said(model, captured=False)
     homes = [torch.device("cpu", index) for index in (0, 1, 1)]
     cache = KVCache(model.config, LENGTH, device=homes)
-    step = DecodeStep(model, cache, model.config.answering(), 1)
+    step = CudaGraphDecoder(model, cache, model.config.answer_settings(), 1)
     assert [stage.layers for stage in step._stages] == [range(1), range(1, 3)]
     found, _ = said(model, captured=True, homes=homes)
     assert_same(found, expected)
@@ -183,7 +185,9 @@ def test_after_the_steps_the_cache_goes_on(seed: int) -> None:
         with torch.inference_mode():
             tail = torch.tensor([[9, 8, 7, 6, 5, 4] * 6], device=model.device)
             results.append(
-                model(tail, cache=cache, settings=model.config.answering(), last_logits=1).logits
+                model(
+                    tail, cache=cache, settings=model.config.answer_settings(), last_logits=1
+                ).logits
             )
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
 
@@ -204,9 +208,9 @@ def test_whoever_observes_is_told(count: int | None, seed: int) -> None:
         cache = KVCache(model.config, LENGTH + 60, device=model.device)
         list(prefill(model, list(range(90)) * 3, cache))
         cache.observe = observe
-        settings = model.config.answering()
+        settings = model.config.answer_settings()
         with torch.inference_mode():
-            step = DecodeStep(model, cache, settings, 1) if captured else None
+            step = CudaGraphDecoder(model, cache, settings, 1) if captured else None
             for token in (1, 2):
                 if step is not None:
                     step.run([token])
@@ -219,21 +223,21 @@ def test_whoever_observes_is_told(count: int | None, seed: int) -> None:
 
 def test_what_cannot_be_a_step_is_refused(seed: int) -> None:
     model = build(seed, None)
-    settings = model.config.answering()
+    settings = model.config.answer_settings()
     with pytest.raises(UnsupportedError, match="batch is 2"):
-        DecodeStep(model, KVCache(model.config, 64, batch=2, device=DEVICE), settings, 1)
-    gated = NSAConfig(combine="gated").answering()
+        CudaGraphDecoder(model, KVCache(model.config, 64, batch=2, device=DEVICE), settings, 1)
+    gated = NSAConfig(combine="gated").answer_settings()
     with pytest.raises(UnsupportedError, match="gated"):
-        DecodeStep(model, KVCache(model.config, 64, device=DEVICE), gated, 1)
+        CudaGraphDecoder(model, KVCache(model.config, 64, device=DEVICE), gated, 1)
 
 
 def test_many_heads_of_a_group_take_fewer_tokens(seed: int) -> None:
     model = build(seed, None, num_attention_heads=12, num_key_value_heads=1, head_dim=8)
     cache = KVCache(model.config, 64, device=model.device)
-    assert DecodeStep(model, cache, model.config.answering(), 9).tokens == 5
+    assert CudaGraphDecoder(model, cache, model.config.answer_settings(), 9).tokens == 5
 
 
 def test_a_cpu_goes_its_own_way(seed: int) -> None:
     model = build(seed, None, device="cpu")
     cache = KVCache(model.config, 64)
-    assert generate._decode_step(model, cache, model.config.answering(), 9) is None
+    assert generate._decode_step(model, cache, model.config.answer_settings(), 9) is None

@@ -145,7 +145,7 @@ def test_the_last_layer_of_a_reading_only_appends(combine: str, seed: int, text:
     assert runs == [0, 0, 1]
     found, expected = caches
     assert_same_reading(found, expected)
-    settings = config.reading()
+    settings = config.prefill_settings()
     for ours, theirs in zip(found.summaries(settings), expected.summaries(settings), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     # The next tokens attend to it as to the other.
@@ -175,7 +175,7 @@ def greedy_by_hand(model: NSAForCausalLM, text: list[int], count: int) -> list[i
         cache = read(model, text)
         ids = torch.tensor([QUESTION + said])
         with torch.inference_mode():
-            logits = model(ids, cache=cache, settings=model.config.answering()).logits
+            logits = model(ids, cache=cache, settings=model.config.answer_settings()).logits
         said.append(int(logits[0, -1].argmax()))
     return said
 
@@ -242,7 +242,7 @@ def test_settings_of_the_call_come_first(model: NSAForCausalLM, text: list[int])
         model,
         QUESTION,
         read(model, text),
-        settings=NSAConfig(select_count=None).reading(),
+        settings=NSAConfig(select_count=None).prefill_settings(),
         max_tokens=1,
         stop_ids=frozenset(),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nsa_models.errors import ModelError, UsageError
-from nsa_models.hub.aliases import add_name, names_file, own_names, remove_name
+from nsa_models.hub.aliases import add_name, aliases, names_file, remove_name
 from nsa_models.hub.registry import DEFAULT_MODEL
 from nsa_models.hub.resolve import resolve_model
 from nsa_models.model_folder import ModelFolder
@@ -40,7 +40,7 @@ def test_a_name_stands_for_a_file(gguf: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found.fingerprint == resolve(str(gguf)).fingerprint
     assert add_name("folder", found.folder) == found.folder
     assert resolve("folder").fingerprint == found.fingerprint
-    assert list(own_names()) == ["folder", "mine"]
+    assert list(aliases()) == ["folder", "mine"]
 
 
 def test_a_name_that_is_taken(gguf: Path) -> None:
@@ -65,7 +65,7 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     for path in ("a.gguf", "folder", "missing"):
         with pytest.raises(ModelError):
             add_name("mine", tmp_path / path)
-    assert own_names() == {}
+    assert aliases() == {}
 
 
 def test_a_model_that_has_gone(gguf: Path) -> None:
@@ -84,4 +84,4 @@ def test_a_file_of_something_else(text: str) -> None:
     names_file().parent.mkdir(parents=True)
     names_file().write_text(text)
     with pytest.raises(ModelError):
-        own_names()
+        aliases()

@@ -93,12 +93,12 @@ def test_reading_in_parts_and_then_answering_equals_one_pass() -> None:
         torch.nn.init.normal_(attention.compression.outer.weight, std=0.5)
     ids = torch.randint(100, (1, 300))
     with torch.no_grad():
-        whole = model(ids, answering=(256, config.answering())).logits
+        whole = model(ids, answering=(256, config.answer_settings())).logits
         cache = KVCache(config, 400)
         parts = [model(ids[:, a:b], cache=cache).logits for a, b in ((0, 96), (96, 256))]
-        parts.append(model(ids[:, 256:], cache=cache, settings=config.answering()).logits)
+        parts.append(model(ids[:, 256:], cache=cache, settings=config.answer_settings()).logits)
         for attention in model.attentions:
             attention.compression = None
-        means = model(ids, answering=(256, config.answering())).logits
+        means = model(ids, answering=(256, config.answer_settings())).logits
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(means, whole, atol=1e-3)

@@ -383,5 +383,5 @@ def test_every_attention_reads_what_the_settings_say(
     model = make_sparse(seed, answer_select_count=5, answer_window=32)
     ids = random_ids(seed, 1, 8)
     model(ids)
-    model(ids, settings=model.config.answering())
-    assert asked == [model.config.reading()] * 2 + [model.config.answering()] * 2
+    model(ids, settings=model.config.answer_settings())
+    assert asked == [model.config.prefill_settings()] * 2 + [model.config.answer_settings()] * 2

@@ -12,10 +12,10 @@ import torch
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.modeling.compression import Compression
-from nsa_models.training.lessons import Asked, Lesson, Step
+from nsa_models.training.lessons import Asked, Step, TrainingExample
 from nsa_models.training.objectives import Learner, Means
 from nsa_models.training.recipe import TARGETS, distill, tune, watch_lesson
-from nsa_models.training.stage import Course, Progress, Stage, share_of_rate
+from nsa_models.training.stage import Progress, Schedule, Stage, share_of_rate
 from nsa_models.transformers_model import NSAForCausalLM
 from nsa_models.weights.adapter import attach_compression, compression_like_mean
 
@@ -57,13 +57,13 @@ def toy() -> NSAForCausalLM:
     return model
 
 
-def needle(rng: np.random.Generator) -> Lesson:
+def needle(rng: np.random.Generator) -> TrainingExample:
     """Words without meaning, one needle among them, and the question which it was."""
     ids = rng.integers(0, WORDS, LENGTH).astype(np.int32)
     place, value = int(rng.integers(BLOCK, LENGTH - 3 * BLOCK)), WORDS + int(rng.integers(NEEDLES))
     ids[place] = value
     ids = np.concatenate([ids, np.array([ASK, ASK + 1, value], np.int32)])
-    return Lesson(
+    return TrainingExample(
         ids=ids,
         document=(0, LENGTH),
         instruction=(LENGTH, LENGTH + 1),
@@ -91,7 +91,7 @@ def right(model: NSAForCausalLM, seed: int, count: int = 40) -> float:
         for _ in range(count):
             [lesson] = next(source)
             ids = torch.as_tensor(lesson.ids[:-1], dtype=torch.long)[None]
-            answering = (LENGTH, model.config.answering())
+            answering = (LENGTH, model.config.answer_settings())
             logits = model(ids, last_logits=1, answering=answering).logits
             found += int(logits.argmax()) == int(lesson.ids[-1])
     return found / count
@@ -109,8 +109,10 @@ def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
     learners: list[dict[str, Learner]] = [
         {"φ": compression_like_mean(4, 4, 16, 8), "means": Means(4, 4)} for _ in model.attentions
     ]
-    course = Course(seconds=600, steps=100, watched=64, phi_rate=3e-3)
-    distilled = distill(model, learners, needles(1), model.config.answering(), course, quiet, quiet)
+    course = Schedule(seconds=600, steps=100, watched=64, phi_rate=3e-3)
+    distilled = distill(
+        model, learners, needles(1), model.config.answer_settings(), course, quiet, quiet
+    )
     assert distilled.step == 100
     assert distilled.tokens == 100 * (LENGTH + 3)
     last = distilled.history[-1]
@@ -125,7 +127,7 @@ def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
     change = peft.LoraConfig(r=32, lora_alpha=64, target_modules=TARGETS)
     peft.inject_adapter_in_model(change, model)
     saved: list[int] = []
-    course = Course(
+    course = Schedule(
         seconds=600, steps=1000, rate=2.5e-3, watched=32, text_weight=0.0, text_tokens=8
     )
     tune(model, needles(2), course, quiet, lambda progress: saved.append(progress.step))
@@ -138,7 +140,7 @@ def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
 
 
 def test_the_rate_rises_and_falls_to_nothing() -> None:
-    course = Course(seconds=100, warmup=0.1)
+    course = Schedule(seconds=100, warmup=0.1)
     rates = [share_of_rate(done, course) for done in (0.0, 0.05, 0.1, 0.55, 1.0, 1.3)]
     assert rates == pytest.approx([0.0, 0.475, 0.9, 0.45, 0.0, 0.0])
 
@@ -146,7 +148,7 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
 def test_a_lesson_is_watched_where_it_asks_and_answers() -> None:
     lesson = needle(np.random.default_rng(0))
     rng = np.random.default_rng(1)
-    watch = watch_lesson(lesson, Course(seconds=1, watched=16), BLOCK, torch.device("cpu"), rng)
+    watch = watch_lesson(lesson, Schedule(seconds=1, watched=16), BLOCK, torch.device("cpu"), rng)
     assert {LENGTH + 1} <= set(watch.chosen.tolist())
     assert watch.chosen.shape == (16,)
     assert watch.asked.tolist() == [LENGTH + 1]
@@ -173,10 +175,10 @@ def test_short_lessons_are_read_side_by_side_as_if_each_were_alone() -> None:
     assert progress.tokens == sum(len(lesson.ids) for lesson in step)
 
 
-def shortened(lesson: Lesson, drop: int) -> Lesson:
+def shortened(lesson: TrainingExample, drop: int) -> TrainingExample:
     """A lesson without the first tokens of its text."""
     [asked] = lesson.asked
-    return Lesson(
+    return TrainingExample(
         ids=lesson.ids[drop:],
         document=(0, LENGTH - drop),
         instruction=(LENGTH - drop, LENGTH + 1 - drop),
@@ -195,13 +197,13 @@ def tuned(model: NSAForCausalLM, step: Step) -> Progress:
     """What one step of tuning tells."""
     change = peft.LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS)
     peft.inject_adapter_in_model(change, model)
-    course = Course(seconds=600, steps=1, text_tokens=8)
+    course = Schedule(seconds=600, steps=1, text_tokens=8)
     return tune(model, iter([step]), course, quiet, quiet)
 
 
 def test_a_lesson_that_does_not_fit_is_left_out() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
-    lesson = Lesson(
+    lesson = TrainingExample(
         ids=np.zeros(5, np.int32), document=(0, 4), instruction=(0, 1), asked=(), task="reading"
     )
     turns = iter(range(100))
@@ -213,7 +215,7 @@ def test_a_lesson_that_does_not_fit_is_left_out() -> None:
 
     def run() -> Progress:
         groups = [([parameter], 0.1)]
-        course = Course(seconds=1e9, steps=4)
+        course = Schedule(seconds=1e9, steps=4)
         stage = Stage(toy(), course, groups, lambda _: None, lambda _: None)
         return stage.run(iter(lambda: [lesson], None), losses)
 

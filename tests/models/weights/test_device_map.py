@@ -12,8 +12,8 @@ import torch
 
 from nsa_models.cache import placement
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.cache.layer_devices import layer_homes
-from nsa_models.cache.offloaded import StreamedCache
+from nsa_models.cache.layer_devices import layer_devices
+from nsa_models.cache.offloaded import OffloadedCache
 from nsa_models.cache.placement import cache_bytes, least_work_bytes, new_cache, streamed_bytes
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DoesNotFitError, ModelError
@@ -21,7 +21,7 @@ from nsa_models.generation.generate import decode, prefill
 from nsa_models.transformers_model import NSAForCausalLM
 from nsa_models.weights import device_map as device_maps
 from nsa_models.weights import load
-from nsa_models.weights.device_map import device_map, likely_homes, place, weight_bytes
+from nsa_models.weights.device_map import device_map, likely_layer_devices, place, weight_bytes
 from nsa_models.weights.load import load_config, load_model, random_model
 
 CARD = torch.device("cuda", 0)
@@ -58,12 +58,12 @@ def build(seed: int, **changes: Any) -> NSAForCausalLM:
     ],
 )
 def test_homes_of_a_device_map(placed: dict[str, Any], homes: list[str]) -> None:
-    assert layer_homes(placed, 2) == [torch.device(home) for home in homes]
+    assert layer_devices(placed, 2) == [torch.device(home) for home in homes]
 
 
 def test_the_tenth_layer_is_not_the_first() -> None:
     placed = {f"model.layers.{layer}": layer for layer in range(12)}
-    assert [home.index for home in layer_homes(placed, 12)] == list(range(12))
+    assert [home.index for home in layer_devices(placed, 12)] == list(range(12))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_layers_are_shared_out(tied: bool, seed: int, cards: Any, dispatched: li
     cards(model, needed - 1, needed - 1, needed - 1)
     place(model, CARD)
     [placed] = dispatched
-    homes = [home.index for home in layer_homes(placed, LAYERS)]
+    homes = [home.index for home in layer_devices(placed, LAYERS)]
     assert homes == sorted(homes)
     # Filled one after another, the first card would take nearly all.
     assert max(homes.count(card) for card in range(3)) <= LAYERS // 2
@@ -111,13 +111,13 @@ def test_a_model_that_one_card_has_room_for_is_not_spread(
     needed = weight_bytes(model)
     room += cache_bytes(model.config, 1000, model.dtype)
     cards(model, needed + room, 10 * needed)
-    homes = likely_homes(model.config, needed, model.dtype, CARD)
+    homes = likely_layer_devices(model.config, needed, model.dtype, CARD)
     assert len(homes) == LAYERS
     assert len(set(homes)) == 1 + several
     cards(model, needed + room)
-    assert set(likely_homes(model.config, needed, model.dtype, CARD)) == {CARD}
+    assert set(likely_layer_devices(model.config, needed, model.dtype, CARD)) == {CARD}
     cpu = torch.device("cpu")
-    assert set(likely_homes(model.config, needed, model.dtype, cpu)) == {cpu}
+    assert set(likely_layer_devices(model.config, needed, model.dtype, cpu)) == {cpu}
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -153,7 +153,7 @@ def test_a_random_model_is_shared_out_too(
     torch.manual_seed(seed)
     model = random_model(config)
     assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
-    assert {home.index for home in model.homes} == {0, 1}
+    assert {home.index for home in model.layer_devices} == {0, 1}
     logits = model(torch.arange(9)[None]).logits
     assert logits.isfinite().all()
     assert logits.std() > 0
@@ -168,7 +168,7 @@ def test_a_card_without_room_for_what_streams_is_told(
     room = streamed_bytes(config, 4096, torch.float32, LAYERS) + more
     monkeypatch.setattr(placement, "free_bytes", lambda _: room)
     monkeypatch.setattr(placement, "fits_devices", lambda *_: False)
-    monkeypatch.setattr(placement, "StreamedCache", lambda *_: "streamed")
+    monkeypatch.setattr(placement, "OffloadedCache", lambda *_: "streamed")
     homes = [CARD] * LAYERS
     host = KVCache(config, 4096)
     if not more:
@@ -217,12 +217,12 @@ def test_two_cards_answer_as_one(
             room = weight_bytes(load_model(tmp_path, config)) - 1
             monkeypatch.setattr(device_maps, "free_bytes", lambda _, most=room + work: most)
         model = load_model(tmp_path, config, device="cuda")
-        assert len(set(model.homes)) == (2 if several else 1)
-        cache = new_cache(config, 3100, model.dtype, model.homes)
-        assert isinstance(cache, StreamedCache) != fits
+        assert len(set(model.layer_devices)) == (2 if several else 1)
+        cache = new_cache(config, 3100, model.dtype, model.layer_devices)
+        assert isinstance(cache, OffloadedCache) != fits
         list(prefill(model, ids, cache, segment=1024))
         steps = list(decode(model, [1, 2, 3], cache, max_tokens=12, stop_ids=frozenset()))
-        if isinstance(cache, StreamedCache):
+        if isinstance(cache, OffloadedCache):
             cache.settle()
         results.append((cache, steps))
     (plain, expected), (spread, found) = results
@@ -242,5 +242,5 @@ def test_a_cache_counts_its_layers_homes() -> None:
     config = NSAConfig(num_hidden_layers=3)
     homes = [torch.device("cpu", 0), torch.device("cpu", 1), torch.device("cpu", 1)]
     cache = KVCache(config, 10, device=homes)
-    assert cache.homes == tuple(homes)
+    assert cache.layer_devices == tuple(homes)
     assert [each.shape for each in cache.keys] == [cache.shape[1:]] * 3

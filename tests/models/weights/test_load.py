@@ -236,7 +236,7 @@ def test_settings_of_a_dense_folder(tmp_path: Path) -> None:
     write(tmp_path)
     config, family = load_config(tmp_path, select_count=5, window=128)
     assert family == "llama"
-    assert (config.reading().select_count, config.reading().window) == (5, 128)
+    assert (config.prefill_settings().select_count, config.prefill_settings().window) == (5, 128)
 
 
 def write_sparse(folder: Path) -> NSAConfig:
@@ -256,9 +256,9 @@ def test_settings_of_our_own_folder(tmp_path: Path) -> None:
     write_sparse(tmp_path)
     config, family = load_config(tmp_path)
     assert family == "native_sparse"
-    assert (config.reading().select_count, config.reading().window) == (3, 192)
+    assert (config.prefill_settings().select_count, config.prefill_settings().window) == (3, 192)
     config, _ = load_config(tmp_path, select_count=5)
-    assert (config.reading().select_count, config.reading().window) == (5, 192)
+    assert (config.prefill_settings().select_count, config.prefill_settings().window) == (5, 192)
 
 
 @pytest.mark.parametrize("settings", [{"window": 100}, {"windows": 128}])

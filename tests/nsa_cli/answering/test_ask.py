@@ -21,7 +21,7 @@ def test_an_answer_given_before_comes_at_once(
 ) -> None:
     first = asker(text_file)
     assert "".join(e.text for e in asker.events if isinstance(e, AnswerText)) == first.answer
-    monkeypatch.setattr("nsa_cli.engine.session.Session", None)
+    monkeypatch.setattr("nsa_cli.engine.engine.Engine.prefill_chunks", None)
     again = asker(text_file, remember=True)
     assert substance(again) == substance(first)
     assert again.stats.reused_tokens == again.stats.document_tokens > 0

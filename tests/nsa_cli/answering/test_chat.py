@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nsa_cli.cli.chat import join_lines
-from nsa_cli.engine.open_document import OpenText
+from nsa_cli.engine.open_document import OpenDocument
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -48,14 +48,14 @@ def test_later_questions_see_the_earlier_ones(
     talk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []
-    real = __import__("nsa_cli.context.prompt", fromlist=["Prompter"]).Prompter.question
+    real = __import__("nsa_cli.context.prompt", fromlist=["PromptBuilder"]).PromptBuilder.question
 
     def spied(self: Any, question: str, earlier: Any = (), *more: Any) -> Any:
         if earlier:
             seen.append([asked for asked, _ in earlier])
         return real(self, question, earlier, *more)
 
-    monkeypatch.setattr("nsa_cli.context.prompt.Prompter.question", spied)
+    monkeypatch.setattr("nsa_cli.context.prompt.PromptBuilder.question", spied)
     talk("one?", "two?", "three?", "four?", "five?", "/clear", "six?")
     assert ["one?"] in seen
     assert ["two?", "three?", "four?"] in seen  # the last three
@@ -67,13 +67,13 @@ def test_a_question_of_few_words_is_looked_up_with_the_one_before(
     talk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_up: list[str] = []
-    real = OpenText.scores
+    real = OpenDocument.scores
 
-    def spied(self: OpenText, question: str) -> Any:
-        looked_up.append(question)
+    def spied(self: OpenDocument, question: Any) -> Any:
+        looked_up.append(question.text)
         return real(self, question)
 
-    monkeypatch.setattr(OpenText, "scores", spied)
+    monkeypatch.setattr(OpenDocument, "scores", spied)
     talk("Who wrote it?", "And when?", "Why did the worker die?", "/clear", "And when?")
     assert looked_up == [
         "Who wrote it?",
@@ -95,8 +95,8 @@ def test_sources_and_help(talk: Callable[..., Any], text_file: Path) -> None:
 def test_a_citation_with_the_lines_around_it(talk: Callable[..., Any], text_file: Path) -> None:
     code, out, err = talk("/cite", "Who wrote it?", "/cite 1", "/cite 9")
     assert code == 0
-    assert "there is no citation yet" in err
-    assert "there is no citation 9" in err
+    assert "no citation yet" in err
+    assert "no citation 9" in err
     shown = [line[2:] for line in out.splitlines() if line.startswith("  The worker")]
     lines = text_file.read_text().splitlines()
     start = lines.index(shown[0])
@@ -109,9 +109,9 @@ def test_saving(talk: Callable[..., Any], tmp_path: Path) -> None:
     _, out, err = talk(
         "/save", f"/save {plain}", "Who?", f"/save {plain}", f"/save {machine}", f"/save {plain}"
     )
-    assert "no file is named" in err
+    assert "/save needs a file name" in err
     assert "nothing to save yet" in err
-    assert f"{plain} is there already" in err
+    assert f"{plain} exists already" in err
     assert "**Who?**" in plain.read_text()
     [turn] = json.loads(machine.read_text())["turns"]
     assert turn["question"] == "Who?"
@@ -121,7 +121,7 @@ def test_saving(talk: Callable[..., Any], tmp_path: Path) -> None:
 def test_what_cannot_be_done(talk: Callable[..., Any], nsa: Run) -> None:
     code, _, err = talk("/what", "word " * 3000)
     assert code == 0
-    assert "there is no command /what. See /help." in err
+    assert "unknown command /what. See /help." in err
     assert "the question is too long" in err
     assert nsa("chat", "-")[0] == 2
     assert nsa("chat")[0] == 2

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 Run = Callable[..., tuple[int, str, str]]
-KEYS = ["source", "page", "page_label", "line_start", "line_end", "quote", "score", "unit"]
+KEYS = ["source", "page", "page_label", "line_start", "line_end", "unit", "quote", "score"]
 
 
 @pytest.fixture

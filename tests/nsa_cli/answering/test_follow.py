@@ -13,7 +13,7 @@ import pytest
 import nsa_cli.kv_store.prefill
 from nsa_cli.answering.follow import follow
 from nsa_cli.config.options import Options
-from nsa_cli.events import Event, Finished, Note
+from nsa_cli.events import AnswerFinished, Event, Note
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -43,12 +43,14 @@ def rest() -> None:
 
 
 @pytest.fixture
-def watch(tiny_model: Path) -> Callable[..., tuple[list[list[Finished]], list[str]]]:
+def watch(tiny_model: Path) -> Callable[..., tuple[list[list[AnswerFinished]], list[str]]]:
     """A function that follows a path until its time is over: answers of each round, notes."""
 
-    def run(path: Path, time: Time, *questions: str) -> tuple[list[list[Finished]], list[str]]:
+    def run(
+        path: Path, time: Time, *questions: str
+    ) -> tuple[list[list[AnswerFinished]], list[str]]:
         events: list[Event] = []
-        rounds: list[list[Finished]] = []
+        rounds: list[list[AnswerFinished]] = []
         options = Options(model=str(tiny_model), max_tokens=4, cache_limit_bytes=10**9)
         found = follow([str(path)], questions or ["Who?"], options, events.append, time)
         with suppress(KeyboardInterrupt):

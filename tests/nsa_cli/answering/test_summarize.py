@@ -76,7 +76,7 @@ def test_an_outline_goes_by_the_documents_sections(
 def test_no_sections_are_told(nsa: Run, text_file: Path) -> None:
     code, _, err = nsa("summarize", str(text_file), "--outline", "--length", "short")
     assert code == 0
-    assert "has no headings that can be told" in err
+    assert "no headings found in" in err
 
 
 def test_a_short_text(nsa: Run, tmp_path: Path) -> None:

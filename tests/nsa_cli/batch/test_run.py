@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nsa_cli.batch.result_file import FORMATS, Row, Rows
+from nsa_cli.batch.result_file import FORMATS, ResultFile, ResultRow
 from nsa_models.errors import UsageError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -100,13 +100,13 @@ def test_going_on_does_nothing_twice(
     assert "--resume" in err
     assert out.read_bytes() == before
     asked = []
-    real = __import__("nsa_cli.engine.engine", fromlist=["Desk"]).Desk.answers
+    real = __import__("nsa_cli.engine.engine", fromlist=["Engine"]).Engine.ask
 
     def counted(self: Any, sources: Any, *more: Any) -> Any:
         asked.append(Path(sources[0].name).name)
         return real(self, sources, *more)
 
-    monkeypatch.setattr("nsa_cli.engine.engine.Desk.answers", counted)
+    monkeypatch.setattr("nsa_cli.engine.engine.Engine.ask", counted)
     assert nsa(*arguments, "--resume")[0] == 5
     assert asked == ["broken.pdf"]  # a failure is tried again
     assert out.read_bytes() == before
@@ -170,7 +170,7 @@ def test_what_nobody_expected_is_a_row_too(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("nsa_cli.engine.open_document.OpenText.answer", broken)
+    monkeypatch.setattr("nsa_cli.engine.answer.answer", broken)
     code, out, err = nsa("batch", str(folder / "0.txt"), "-a", "Who?")
     assert code == 5
     assert json.loads(out)["error"]["message"] == "ZeroDivisionError: oh"
@@ -199,7 +199,7 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
         path = tmp_path / f"x.{kind}"
         path.write_text("precious, text\nof mine\n")
         with pytest.raises(UsageError, match="holds something else"):
-            Rows(path, kind, resume=True)
+            ResultFile(path, kind, resume=True)
         assert path.read_text() == "precious, text\nof mine\n"
 
 
@@ -216,7 +216,7 @@ citations = st.lists(
     max_size=1,
 )
 made = st.builds(
-    Row,
+    ResultRow,
     document=texts,
     sha256=st.just("0" * 64),
     question=texts,
@@ -235,11 +235,11 @@ made = st.builds(
     data=st.data(),
 )
 def test_a_stop_at_any_byte_loses_at_most_a_row(
-    tmp_path: Path, kind: str, rows: list[Row], data: st.DataObject
+    tmp_path: Path, kind: str, rows: list[ResultRow], data: st.DataObject
 ) -> None:
     path = tmp_path / "rows"
     path.unlink(missing_ok=True)
-    first = Rows(path, kind, resume=True)
+    first = ResultFile(path, kind, resume=True)
     ends = [path.stat().st_size]
     for row in rows:
         first.add(row)
@@ -248,7 +248,7 @@ def test_a_stop_at_any_byte_loses_at_most_a_row(
     whole = path.read_bytes()
     cut = data.draw(st.integers(0, len(whole)))
     path.write_bytes(whole[:cut])
-    again = Rows(path, kind, resume=True)
+    again = ResultFile(path, kind, resume=True)
     sound = [row for row, end in zip(rows, ends[1:], strict=True) if row.error is None]
     there = [row for row in sound if again.sha256(row.key) == row.sha256]
     complete = [r for r, e in zip(rows, ends[1:], strict=True) if e <= cut and r.error is None]
@@ -257,7 +257,7 @@ def test_a_stop_at_any_byte_loses_at_most_a_row(
         if again.sha256(row.key) != row.sha256:
             again.add(row)
     again.close()
-    final = Rows(path, kind, resume=True)
+    final = ResultFile(path, kind, resume=True)
     assert all(final.sha256(row.key) == row.sha256 for row in sound)
     final.close()
     if kind == "csv":

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from nsa_cli.caches import answers
-from nsa_cli.caches.answers import Answers
+from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.config.options import Options
-from nsa_cli.events import Finished
+from nsa_cli.events import AnswerFinished
 from nsa_cli.results import Citation, Stats
 from nsa_models.model_folder import ModelFolder
 
@@ -43,7 +43,7 @@ CITATION = Citation(
     verified=True,
     score=0.5,
 )
-FINISHED = Finished(
+FINISHED = AnswerFinished(
     answer="March …",
     citations=(CITATION,),
     model="m",
@@ -61,8 +61,8 @@ def make(
     question: str = "When?",
     where: ModelFolder = WHERE,
     **changes: Any,
-) -> Answers:
-    return Answers(content, source, question, where, replace(OPTIONS, **changes))
+) -> AnswerCache:
+    return AnswerCache(content, source, question, where, replace(OPTIONS, **changes))
 
 
 def test_an_answer_comes_back(cache_folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_an_answer_comes_back(cache_folder: Path) -> None:
         lambda: make(device="cuda"),
     ],
 )
-def test_what_is_asked_otherwise_is_asked_anew(other: Callable[[], Answers]) -> None:
+def test_what_is_asked_otherwise_is_asked_anew(other: Callable[[], AnswerCache]) -> None:
     make().keep(FINISHED)
     assert other().recall(0.1) is None
     assert make().recall(0.1) is not None

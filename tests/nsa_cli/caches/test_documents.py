@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nsa_cli.caches import documents
-from nsa_cli.caches.documents import Parsed, parsed_folder
+from nsa_cli.caches.documents import DocumentCache, parsed_folder
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
@@ -25,8 +25,8 @@ DOCUMENT = Document(
 OPTIONS = Options(model="m")
 
 
-def make(content: bytes = b"hash", name: str = "a.pdf", **changes: Any) -> Parsed:
-    return Parsed(content, name, replace(OPTIONS, **changes))
+def make(content: bytes = b"hash", name: str = "a.pdf", **changes: Any) -> DocumentCache:
+    return DocumentCache(content, name, replace(OPTIONS, **changes))
 
 
 def test_a_document_comes_back(cache_folder: Path) -> None:

@@ -7,35 +7,35 @@ from pathlib import Path
 
 import pytest
 
-from nsa_cli.caches.json_files import keep, recall
+from nsa_cli.caches.json_files import read, write
 
 
 def test_an_object_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.json"
-    assert recall(path) is None
-    keep(path, {"text": "größe", "list": (1, 2)}, most=10)
-    assert recall(path) == {"text": "größe", "list": [1, 2]}
+    assert read(path) is None
+    write(path, {"text": "größe", "list": (1, 2)}, most=10)
+    assert read(path) == {"text": "größe", "list": [1, 2]}
 
 
 @pytest.mark.parametrize("change", [("größe", "grüße"), ("{", ""), ("checksum", "checkout")])
 def test_what_is_damaged_is_none(change: tuple[str, str], tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    keep(path, {"text": "größe"}, most=10)
+    write(path, {"text": "größe"}, most=10)
     path.write_text(path.read_text(encoding="utf-8").replace(*change), encoding="utf-8")
-    assert recall(path) is None
+    assert read(path) is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", '"checksum"', "\udcff"])
 def test_what_is_no_object_is_none(content: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(content, encoding="utf-8", errors="surrogateescape")
-    assert recall(path) is None
+    assert read(path) is None
 
 
 def test_a_disk_that_cannot_take_it_is_no_failure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    keep(tmp_path / "file" / "a.json", {}, most=10)
-    keep(tmp_path / "a.json", {"name": "\udcff"}, most=10)
+    write(tmp_path / "file" / "a.json", {}, most=10)
+    write(tmp_path / "a.json", {"name": "\udcff"}, most=10)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -43,8 +43,8 @@ def test_a_disk_that_cannot_take_it_is_no_failure(tmp_path: Path) -> None:
 def test_those_used_longest_ago_go(most: int, most_bytes: int, tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.json" for name in "abcd"]
     for age, path in enumerate(paths[:3]):
-        keep(path, {"text": path.name}, most=9)
+        write(path, {"text": path.name}, most=9)
         os.utime(path, (1000 + age, 1000 + age))
-    assert recall(paths[0]) is not None  # which counts as use
-    keep(paths[3], {"text": "d"}, most=most, most_bytes=most_bytes)
+    assert read(paths[0]) is not None  # which counts as use
+    write(paths[3], {"text": "d"}, most=most, most_bytes=most_bytes)
     assert sorted(tmp_path.iterdir()) == [paths[0], paths[3]]

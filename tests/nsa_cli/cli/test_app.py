@@ -16,8 +16,8 @@ import pytest
 
 KEYS = ["answer", "citations", "model", "attention", "finish_reason", "stats"]
 CITATION_KEYS = [
-    *("source", "page", "page_label", "line_start", "line_end", "quote", "verified", "score"),
-    "unit",
+    *("source", "page", "page_label", "line_start", "line_end", "unit", "quote", "score"),
+    "verified",
 ]
 STATS_KEYS = [
     *("document_tokens", "reused_tokens", "question_tokens", "answer_tokens", "load_seconds"),
@@ -213,7 +213,7 @@ def test_what_is_too_long(nsa: Run, tmp_path: Path, prose: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "said"), [((), "read in 3 volumes"), (("--yarn",), "to 16,384 with YaRN")]
+    ("option", "said"), [((), "read in 3 windows"), (("--yarn",), "to 16,384 with YaRN")]
 )
 def test_how_what_is_long_is_read_is_said_in_one_line(
     nsa: Run, tmp_path: Path, prose: Any, option: tuple[str, ...], said: str

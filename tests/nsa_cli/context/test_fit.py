@@ -36,7 +36,7 @@ def test_what_fits_is_left_as_it_is(where: ModelFolder) -> None:
 
 
 def test_dense_attention_is_dense(where: ModelFolder) -> None:
-    assert fitted(where, 10, 10, dense=True)[0].reading().select_count is None
+    assert fitted(where, 10, 10, dense=True)[0].prefill_settings().select_count is None
 
 
 @pytest.mark.parametrize(("text", "more"), [(4000, 97), (16000, 384)])
@@ -60,7 +60,7 @@ def test_what_does_not_fit_is_refused(where: ModelFolder) -> None:
 def test_what_is_far_too_long_is_refused_before_it_is_tokens(
     tmp_path: Path, asker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nsa_cli.context.prompt.Prompter.whole", None)
+    monkeypatch.setattr("nsa_cli.context.prompt.PromptBuilder.whole", None)
     (tmp_path / "long.txt").write_text("word " * 300_000)
     with pytest.raises(
         DoesNotFitError, match=r"1,500,000 characters, 23,437 tokens at least"

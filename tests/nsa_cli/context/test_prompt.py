@@ -11,8 +11,8 @@ import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nsa_cli.context.prompt import Prompter
-from nsa_cli.context.tokens import Text
+from nsa_cli.context.prompt import PromptBuilder
+from nsa_cli.context.tokens import TokenizedText
 from nsa_cli.documents.text import read_text
 from nsa_cli.results import Passage
 from nsa_models.errors import UnreadableError
@@ -43,7 +43,7 @@ def library(tiny_model: Path) -> tokenizers.Tokenizer:
     return tokenizers.Tokenizer.from_file(str(tiny_model / "tokenizer.json"))
 
 
-def spelled(tokenizer: Tokenizer, text: Text, start: int, stop: int) -> bytes:
+def spelled(tokenizer: Tokenizer, text: TokenizedText, start: int, stop: int) -> bytes:
     return b"".join(tokenizer.decode_bytes(int(token)) for token in text.ids[start:stop])
 
 
@@ -51,7 +51,7 @@ def spelled(tokenizer: Tokenizer, text: Text, start: int, stop: int) -> bytes:
 def test_the_template_goes_around(
     tokenizer: Tokenizer, library: tokenizers.Tokenizer, system: str | None
 ) -> None:
-    prompter = Prompter(tokenizer, system)
+    prompter = PromptBuilder(tokenizer, system)
     text = prompter.whole(document("It rained in March.\n"))
     asked = prompter.question("  When did it rain?  ")
     ids = [*text.ids.tolist(), *asked.ids.tolist()]
@@ -85,7 +85,7 @@ def test_ids_are_the_librarys(
     def ids(text: str) -> list[int]:
         return list(plain.encode(text, add_special_tokens=False).ids)
 
-    prompter = Prompter(tokenizer, None)
+    prompter = PromptBuilder(tokenizer, None)
     before = library.encode("<|im_start|>user\n", add_special_tokens=False).ids
     after = library.encode("<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False).ids
     assert prompter.whole(paper).ids.tolist() == [*before, *ids("Document:\n\n"), *ids(paper.text)]
@@ -104,7 +104,7 @@ def test_every_token_stands_for_its_characters(tokenizer: Tokenizer, body: str) 
         paper = document(body)
     except UnreadableError:
         return
-    text = Prompter(tokenizer, None).whole(paper)
+    text = PromptBuilder(tokenizer, None).whole(paper)
     assert len(text.characters) == len(text.ids)
     assert text.document_tokens == (text.characters >= 0).sum()
     own = np.flatnonzero(text.characters >= 0)
@@ -112,7 +112,7 @@ def test_every_token_stands_for_its_characters(tokenizer: Tokenizer, body: str) 
     check_characters(tokenizer, text, paper.text)
 
 
-def check_characters(tokenizer: Tokenizer, text: Text, source: str) -> None:
+def check_characters(tokenizer: Tokenizer, text: TokenizedText, source: str) -> None:
     """Tokens between two that begin at a character each spell what lies between these."""
     starts = text.characters
     for token in np.flatnonzero(starts >= 0):
@@ -140,7 +140,7 @@ def test_excerpts_stand_for_their_characters(
         return
     a, b, c, d = sorted(cut % (len(paper.text) + 1) for cut in cuts)
     passages = [Passage(start=a, end=b, score=0.5), Passage(start=c, end=d, score=0.5)]
-    text = Prompter(tokenizer, None).excerpts(paper, passages)
+    text = PromptBuilder(tokenizer, None).excerpts(paper, passages)
     own = text.characters[text.characters >= 0]
     assert all(a <= start < b or c <= start < d for start in own.tolist())
     assert len(own) == text.document_tokens
@@ -151,7 +151,7 @@ def test_excerpts_stand_for_their_characters(
 
 def test_a_span_runs_to_where_the_next_token_begins(tokenizer: Tokenizer) -> None:
     paper = document("The quick brown fox jumps over the lazy dog. " * 5)
-    text = Prompter(tokenizer, None).whole(paper)
+    text = PromptBuilder(tokenizer, None).whole(paper)
     first = len(text.ids) - text.document_tokens
     for start in range(first, first + 20):
         for stop in range(start + 1, start + 6):
@@ -161,7 +161,7 @@ def test_a_span_runs_to_where_the_next_token_begins(tokenizer: Tokenizer) -> Non
 
 
 def test_a_span_of_the_template_is_none(tokenizer: Tokenizer) -> None:
-    text = Prompter(tokenizer, None).whole(document("a text"))
+    text = PromptBuilder(tokenizer, None).whole(document("a text"))
     first = len(text.ids) - text.document_tokens
     assert first > 1
     assert text.span(0, first - 1) is None
@@ -169,7 +169,7 @@ def test_a_span_of_the_template_is_none(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("body", ["brown fox jumps", "the"])
 def test_a_span_to_the_end_reaches_into_the_last_token(tokenizer: Tokenizer, body: str) -> None:
-    text = Prompter(tokenizer, None).whole(document(body))
+    text = PromptBuilder(tokenizer, None).whole(document(body))
     first = len(text.ids) - text.document_tokens
     span = text.span(first, len(text.ids))
     assert span is not None

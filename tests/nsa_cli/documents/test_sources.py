@@ -301,7 +301,7 @@ def test_every_quote_is_verbatim_at_its_place(contents: list[str], data: st.Data
     start = data.draw(st.integers(0, len(whole.text)))
     end = data.draw(st.integers(start, len(whole.text)))
     passage = Passage(start=start, end=end, score=1.0)
-    for citation in cite(whole, [passage], data.draw(texts), "Who?"):
+    for citation in cite(whole, [passage], data.draw(texts), "Who?").citations:
         lines = next(d for d in documents if d.name == citation.source).text.split("\n")
         there = "\n".join(lines[citation.line_start - 1 : citation.line_end])
         assert citation.quote in there

@@ -10,56 +10,56 @@ import numpy as np
 import pytest
 import torch
 
-from nsa_cli.config.options import Options
-from nsa_cli.context.prompt import Prompter
-from nsa_cli.context.tokens import Text
+from nsa_cli.context.prompt import PromptBuilder
+from nsa_cli.context.tokens import TokenizedText
 from nsa_cli.documents.text import read_text
 from nsa_cli.engine import generate
-from nsa_cli.engine.generate import Loaded, decode_answer
-from nsa_cli.evaluation.runner import answering_with
-from nsa_cli.events import AnswerText, Event
+from nsa_cli.engine.generate import GenerationOptions
+from nsa_cli.events import AnswerText, Event, drain
 from nsa_cli.results import Passage
 from nsa_cli.retrieval import passages
 from nsa_cli.retrieval.attention import block_scores
-from nsa_cli.retrieval.passages import look, weigh
+from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention, top_passages
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.layer_devices import pick_device
 from nsa_models.errors import UsageError
 from nsa_models.generation.generate import Step, prefill
-from nsa_models.model_folder import ModelFolder
+from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
 from nsa_models.weights.load import load_config, load_model
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_model: Path) -> Loaded:
-    config, _ = load_config(tiny_model)
-    return Loaded(
-        where=ModelFolder(name="tiny", folder=tiny_model, fingerprint="f"),
-        model=load_model(tiny_model, config),
-        tokenizer=Tokenizer.from_folder(tiny_model),
-    )
+def model(tiny_model: Path) -> NSALanguageModel:
+    return load_model(tiny_model, load_config(tiny_model)[0])
 
 
-def read(loaded: Loaded, text: Text) -> KVCache:
-    cache = KVCache(loaded.model.config, len(text.ids) + 500)
-    for _ in prefill(loaded.model, text.ids, cache):
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> Tokenizer:
+    return Tokenizer.from_folder(tiny_model)
+
+
+def read(model: NSALanguageModel, text: TokenizedText) -> KVCache:
+    cache = KVCache(model.config, len(text.ids) + 500)
+    for _ in prefill(model, text.ids, cache):
         pass
     return cache
 
 
 @pytest.mark.parametrize("lines", [30, 100])
-def test_looking_leaves_the_cache_as_it_was(loaded: Loaded, prose: Any, lines: int) -> None:
-    paper = read_text(prose(lines).encode(), "a.txt")
-    prompter = Prompter(loaded.tokenizer, None)
+def test_scoring_leaves_the_cache_as_it_was(
+    model: NSALanguageModel, tokenizer: Tokenizer, prose: Any, lines: int
+) -> None:
+    paper, settings = read_text(prose(lines).encode(), "a.txt"), model.config.answer_settings()
+    prompter = PromptBuilder(tokenizer, None)
     text, asked = prompter.whole(paper), prompter.question("Who wrote it?")
-    cache = read(loaded, text)
+    cache = read(model, text)
     length, keys = cache.length, torch.stack(cache.keys)[..., : cache.length, :]
-    [scores] = block_scores(loaded.model, [cache], [text], asked)
+    [scores] = block_scores(model, [cache], [text], asked, settings)
     assert cache.length == length
     assert torch.equal(torch.stack(cache.keys)[..., :length, :], keys)
-    assert torch.equal(scores, block_scores(loaded.model, [cache], [text], asked)[0])
-    passages = look(scores, text, paper, loaded.model.config.select_block)
+    assert torch.equal(scores, block_scores(model, [cache], [text], asked, settings)[0])
+    passages = top_passages(scores, text, paper, model.config.select_block)
     assert sum(passage.score for passage in passages) == pytest.approx(1)
     for passage in passages:  # whole lines
         assert passage.start == 0 or paper.text[passage.start - 1] == "\n"
@@ -69,21 +69,21 @@ def test_looking_leaves_the_cache_as_it_was(loaded: Loaded, prose: Any, lines: i
 
 
 @pytest.mark.parametrize("blocks", [None, 2])
-def test_texts_looked_over_side_by_side_are_as_if_each_were_alone(
-    loaded: Loaded, prose: Any, blocks: int | None
+def test_texts_scored_together_are_as_if_each_were_alone(
+    model: NSALanguageModel, tokenizer: Tokenizer, prose: Any, blocks: int | None
 ) -> None:
     """Texts of three lengths, one of a few words."""
-    prompter, model = Prompter(loaded.tokenizer, None), loaded.model
+    prompter = PromptBuilder(tokenizer, None)
+    settings = GenerationOptions(answer_blocks=blocks).attention(model.config)
     texts = [prompter.plain(prose(lines)) for lines in (60, 2, 25)]
     asked = prompter.question("Who wrote it?")
-    caches = [read(loaded, text) for text in texts]
+    caches = [read(model, text) for text in texts]
     lengths = [cache.length for cache in caches]
-    with answering_with(model, blocks):
-        alone = [
-            block_scores(model, [cache], [text], asked)[0]
-            for cache, text in zip(caches, texts, strict=True)
-        ]
-        together = block_scores(model, caches, texts, asked)
+    alone = [
+        block_scores(model, [cache], [text], asked, settings)[0]
+        for cache, text in zip(caches, texts, strict=True)
+    ]
+    together = block_scores(model, caches, texts, asked, settings)
     assert [cache.length for cache in caches] == lengths
     for one, other in zip(alone, together, strict=True):
         assert one.shape == other.shape
@@ -108,7 +108,7 @@ def test_a_passage_of_a_very_long_line_is_a_part_of_it() -> None:
 
 def weighed(tokens: int, block: int) -> list[float]:
     """Scores of two passages, one in the first block and one in `block`, when all look there."""
-    text = Text(
+    text = TokenizedText(
         ids=np.zeros(tokens, np.int32), characters=np.arange(tokens) * 10, document_tokens=tokens
     )
     mass = torch.zeros(-(-tokens // 64))
@@ -117,7 +117,8 @@ def weighed(tokens: int, block: int) -> list[float]:
         Passage(start=0, end=640, score=0.5),
         Passage(start=block * 640, end=(block + 1) * 640, score=0.5),
     ]
-    return [passage.score for passage in weigh(passages, mass, text)]
+    attention = AnswerAttention(mass=mass, text=text, size=64)
+    return [passage.score for passage in add_answer_attention(passages, attention)]
 
 
 @pytest.mark.parametrize("tokens", [640, 1024])
@@ -126,9 +127,12 @@ def test_the_answers_attention_counts_for_half(tokens: int) -> None:
 
 
 def test_weighing_a_text_that_ends_inside_a_block() -> None:
-    text = Text(ids=np.zeros(130, np.int32), characters=np.arange(130), document_tokens=130)
+    text = TokenizedText(
+        ids=np.zeros(130, np.int32), characters=np.arange(130), document_tokens=130
+    )
     passages = [Passage(start=0, end=64, score=0.5), Passage(start=64, end=128, score=0.5)]
-    scores = [p.score for p in weigh(passages, torch.tensor([0.0, 1.0, 0.0]), text)]
+    attention = AnswerAttention(mass=torch.tensor([0.0, 1.0, 0.0]), text=text, size=64)
+    scores = [p.score for p in add_answer_attention(passages, attention)]
     assert scores == pytest.approx([0.25, 0.75])
 
 
@@ -137,44 +141,52 @@ def steps(ids: list[int], blocks: int) -> Any:
 
 
 def decoded(
-    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, ids: list[int]
-) -> tuple[generate.Answer, list[str]]:
-    prompter = Prompter(loaded.tokenizer, None)
+    model: NSALanguageModel,
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+    ids: list[int],
+) -> tuple[generate.GeneratedAnswer, list[str]]:
+    prompter = PromptBuilder(tokenizer, None)
     text = prompter.whole(read_text(b"It rained.", "a.txt"))
     monkeypatch.setattr(generate, "decode", steps(ids, 3))
     events: list[Event] = []
-    answer = decode_answer(
-        loaded,
-        read(loaded, text),
+    steps_made = generate.generate(
+        model,
+        tokenizer,
+        read(model, text),
         text,
         prompter.question("When?"),
-        Options(model="m"),
-        events.append,
+        GenerationOptions(),
         time.monotonic(),
     )
+    answer = drain(steps_made, events.append)
     return answer, [event.text for event in events if isinstance(event, AnswerText)]
 
 
-def test_characters_come_whole(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = loaded.tokenizer.encode(" \n 𐍈雨 fell").tolist()
-    answer, pieces = decoded(loaded, monkeypatch, ids)
+def test_characters_come_whole(
+    model: NSALanguageModel, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = tokenizer.encode(" \n 𐍈雨 fell").tolist()
+    answer, pieces = decoded(model, tokenizer, monkeypatch, ids)
     assert answer.text == "".join(pieces) == "𐍈雨 fell"
     assert (answer.finish_reason, answer.tokens) == ("length", len(ids))
     assert not [piece for piece in pieces if "\ufffd" in piece or not piece]
 
 
-def test_the_end_token_is_not_shown(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    [end, *_] = loaded.tokenizer.stop_ids
-    ids = [*loaded.tokenizer.encode("yes ").tolist(), end]
-    answer, _ = decoded(loaded, monkeypatch, ids)
+def test_the_end_token_is_not_shown(
+    model: NSALanguageModel, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [end, *_] = tokenizer.stop_ids
+    ids = [*tokenizer.encode("yes ").tolist(), end]
+    answer, _ = decoded(model, tokenizer, monkeypatch, ids)
     assert (answer.text, answer.finish_reason, answer.tokens) == ("yes", "stop", len(ids))
 
 
 def test_a_character_cut_off_is_shown_as_such(
-    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+    model: NSALanguageModel, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = loaded.tokenizer.encode("a𐍈").tolist()[:-1]
-    answer, pieces = decoded(loaded, monkeypatch, ids)
+    ids = tokenizer.encode("a𐍈").tolist()[:-1]
+    answer, pieces = decoded(model, tokenizer, monkeypatch, ids)
     assert answer.text == "".join(pieces) == "a\ufffd"
 
 
@@ -192,7 +204,7 @@ def test_a_short_text_is_answered_directly(
     def refuse(*_: Any) -> None:
         raise AssertionError("a closer look")
 
-    monkeypatch.setattr(Prompter, "excerpts", refuse)
+    monkeypatch.setattr(PromptBuilder, "excerpts", refuse)
     (tmp_path / "a.txt").write_text(prose(20))
     asker(tmp_path / "a.txt")
     (tmp_path / "a.txt").write_text(prose(120))

@@ -13,7 +13,7 @@ from rich.console import Console
 from nsa_cli.evaluation.metrics import Score, wilson
 from nsa_cli.evaluation.plot import save_plot
 from nsa_cli.evaluation.report import heat_map, items_of, print_report, rows_of, summary
-from nsa_cli.evaluation.runner import Record, Setting
+from nsa_cli.evaluation.runner import QuestionResult, Setting
 from nsa_cli.output.plots import check_plot
 from nsa_models.errors import UsageError
 
@@ -21,7 +21,7 @@ NSA = Setting(model="m", attention="nsa", blocks="all")
 DENSE = Setting(model="m", attention="dense", blocks="16")
 
 
-def record(right: bool, **more: Any) -> Record:
+def record(right: bool, **more: Any) -> QuestionResult:
     facts = {
         "setting": NSA,
         "suite": "similar",
@@ -40,7 +40,7 @@ def record(right: bool, **more: Any) -> Record:
         "answer_seconds": 3.0,
         **more,
     }
-    return Record(**facts)
+    return QuestionResult(**facts)
 
 
 def test_a_row_counts_and_has_intervals() -> None:

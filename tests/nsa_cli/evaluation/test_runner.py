@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from nsa_cli.config.options import Options
-from nsa_cli.engine import open_document
-from nsa_cli.engine.generate import Answer
+from nsa_cli.engine import answer, open_document
+from nsa_cli.engine.generate import GenerationOptions
 from nsa_cli.evaluation import suites
-from nsa_cli.evaluation.runner import answering_with, evaluate, quoted
+from nsa_cli.evaluation.runner import evaluate, quoted
 from nsa_cli.evaluation.suites import Plan
-from nsa_cli.events import Event, Finished, Note, Overall
+from nsa_cli.events import BatchProgress, Event, Note
 from nsa_cli.results import Citation, Passage
 from nsa_models.errors import DoesNotFitError
 from nsa_models.tasks import Example, needle
 from nsa_models.tasks.haystack import documentation
+from nsa_models.weights.load import load_config
 
 HAYSTACK = documentation(30_000, seed=5)
 EVERY = ("needle", "similar", "values", "variables", "aggregation")
@@ -63,13 +64,13 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Example]:
 
 @pytest.fixture
 def oracle(monkeypatch: pytest.MonkeyPatch, made: list[Example]) -> Iterator[None]:
-    """Looks at the evidence and says the gold answers, through all the rest of the program."""
-    answer = open_document.OpenText.answer
+    """Finds the gold spans and says the gold answers, through all the rest of the program."""
+    answer_steps = answer.answer_steps
     asked: list[Example] = []
 
-    def answering(self: Any, question: str, scores: Any = None) -> Finished:
-        asked.append(next(e for e in reversed(made) if e.question == question))
-        return answer(self, question, scores)
+    def answering(opened: Any, question: Any, *more: Any, **named: Any) -> Any:
+        asked.append(next(e for e in reversed(made) if e.question == question.text))
+        return answer_steps(opened, question, *more, **named)
 
     def look(_scores: Any, _text: Any, document: Any, _size: int) -> list[Passage]:
         example = asked[-1]
@@ -78,14 +79,14 @@ def oracle(monkeypatch: pytest.MonkeyPatch, made: list[Example]) -> Iterator[Non
             Passage(start=a, end=b, score=1 / len(example.evidence)) for a, b in example.evidence
         ]
 
-    def decode(*arguments: Any) -> Answer:
-        found = real(*arguments)
+    def generate(*arguments: Any) -> Any:
+        found = yield from real(*arguments)
         return replace(found, text=f"{asked[-1].target}.")
 
-    real = open_document.decode_answer
-    monkeypatch.setattr(open_document.OpenText, "answer", answering)
-    monkeypatch.setattr(open_document, "look", look)
-    monkeypatch.setattr(open_document, "decode_answer", decode)
+    real = open_document.generate
+    monkeypatch.setattr(answer, "answer_steps", answering)
+    monkeypatch.setattr(answer, "top_passages", look)
+    monkeypatch.setattr(open_document, "generate", generate)
     yield
     assert asked
 
@@ -122,7 +123,7 @@ def test_budgets_share_a_reading_and_attentions_do_not(
     ]
     assert len(made) == 2 * 2
     assert len({r.read_seconds for r in records}) == 2
-    overall = [event for event in events if isinstance(event, Overall)]
+    overall = [event for event in events if isinstance(event, BatchProgress)]
     assert [event.name for event in overall][-1] == ""
     assert overall[-1].done == overall[-1].total
     assert not [event for event in events if isinstance(event, Note)]
@@ -154,18 +155,15 @@ def test_the_same_note_is_told_once(tiny_model: Path) -> None:
     assert len(list(run)) == 2
     notes = [event.text for event in events if isinstance(event, Note)]
     assert len(notes) == 1
-    assert "2 volumes" in notes[0]
+    assert "2 windows" in notes[0]
 
 
-def test_a_budget_is_put_back() -> None:
-    class Model:
-        class config:  # noqa: N801
-            answer_select_count: int | None = 7
-
-    for budget, named in ((3, "3"), (None, "all"), ("model", "7")):
-        with answering_with(Model, budget) as shown:  # type: ignore[arg-type]
-            assert shown == named
-        assert Model.config.answer_select_count == 7
+def test_a_budget_of_blocks_changes_no_configuration(tiny_model: Path) -> None:
+    config, _ = load_config(tiny_model, answer_select_count=7)
+    for budget, count in ((3, 3), (None, None), ("model", 7)):
+        settings = GenerationOptions(answer_blocks=budget).attention(config)  # type: ignore[arg-type]
+        assert settings == replace(config.answer_settings(), select_count=count)
+        assert config.answer_select_count == 7
 
 
 def test_a_quote_is_found_in_its_line() -> None:
@@ -296,17 +294,17 @@ def test_wrong_usage_in_one_line(
 def test_what_was_asked_is_kept_when_it_is_interrupted(
     nsa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = open_document.OpenText.answer
+    answer_steps = answer.answer_steps
     count = 0
 
-    def stopped(self: Any, question: str, scores: Any = None) -> Finished:
+    def stopped(*arguments: Any, **named: Any) -> Any:
         nonlocal count
         count += 1
         if count == 3:
             raise KeyboardInterrupt
-        return answer(self, question, scores)
+        return answer_steps(*arguments, **named)
 
-    monkeypatch.setattr(open_document.OpenText, "answer", stopped)
+    monkeypatch.setattr(answer, "answer_steps", stopped)
     out = tmp_path / "result.json"
     code, _, err = nsa("eval", "values", "--lengths", "1500", "--out", str(out))
     assert code == 130

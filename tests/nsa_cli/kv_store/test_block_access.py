@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from nsa_cli.engine import open_document
-from nsa_cli.kv_store.block_access import DamagedError, Ledger
-from nsa_cli.kv_store.integrity import block_checks
+from nsa_cli.engine import answer, open_document
+from nsa_cli.kv_store.block_access import BlockAccess, CorruptBlockError
+from nsa_cli.kv_store.integrity import block_checksums
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import NSAConfig
 
 CONFIG = NSAConfig(
     hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16
 )
-SETTINGS = replace(CONFIG.answering(), select_count=4, select_tile=64, window=128)
+SETTINGS = replace(CONFIG.answer_settings(), select_count=4, select_tile=64, window=128)
 TOKEN = 2 * 16 * 4
 """Bytes of one token's key and value in one layer and group."""
 
@@ -34,7 +34,7 @@ def filled(length: int) -> KVCache:
 
 def test_selected_blocks_the_window_and_the_summaries_count() -> None:
     cache = filled(1000)
-    ledger = Ledger(cache, 64)
+    ledger = BlockAccess(cache, 64)
     assert cache.observe is ledger
     blocks = torch.tensor([[[[0, 3, -1]], [[0, 5, 6]]]])
     ledger(1, blocks, SETTINGS, 1010, 10)
@@ -48,7 +48,7 @@ def test_selected_blocks_the_window_and_the_summaries_count() -> None:
 
 
 def test_dense_attention_touches_everything() -> None:
-    ledger = Ledger(filled(1000), 64)
+    ledger = BlockAccess(filled(1000), 64)
     for layer in range(2):
         ledger(layer, None, SETTINGS, 1010, 10)
     assert ledger.bytes_touched == ledger.bytes_held == 2 * 2 * 1000 * TOKEN
@@ -58,18 +58,18 @@ def test_dense_attention_touches_everything() -> None:
 @pytest.mark.parametrize("token", [192, 255, 999])
 def test_one_flipped_bit_in_a_touched_block_is_noticed(tensor: str, token: int) -> None:
     cache = filled(1000)
-    checks = block_checks(cache, 64, 0, 1000)
-    ledger = Ledger(cache, 64, checks)
+    checks = block_checksums(cache, 64, 0, 1000)
+    ledger = BlockAccess(cache, 64, checks)
     numbers = getattr(cache, tensor)[1][0, 1, token].view(torch.int32)
     numbers[7] ^= 1 << 3
     ledger(0, None, SETTINGS, 1010, 10)
-    with pytest.raises(DamagedError, match="layer 1, group 1"):
+    with pytest.raises(CorruptBlockError, match="layer 1, group 1"):
         ledger(1, torch.tensor([[[[0]], [[3]]]]), SETTINGS, 1010, 10)
 
 
 def test_damage_that_nothing_touches_does_no_harm() -> None:
     cache = filled(1000)
-    ledger = Ledger(cache, 64, block_checks(cache, 64, 0, 1000))
+    ledger = BlockAccess(cache, 64, block_checksums(cache, 64, 0, 1000))
     cache.keys[1][0, 1, 300] += 1
     ledger(1, torch.tensor([[[[0]], [[3]]]]), SETTINGS, 1010, 10)
     assert ledger.bytes_touched > 0
@@ -92,7 +92,7 @@ def test_a_sparing_answer_touches_little_and_notices_damage(
         damaged[strip + token * 64 + 9] ^= 4
     path.write_bytes(damaged)
     found = asker(text_file, answer_blocks=2)
-    assert [note for note in asker.notes if "is damaged; reading that part anew" in note]
+    assert [note for note in asker.notes if "is damaged; reading that part again" in note]
     assert substance(found) == substance(expected)
     asker(text_file, answer_blocks=2)
     assert not asker.notes
@@ -118,7 +118,7 @@ def test_answers_to_the_whole_text_touch_all(asker: Any, text_file: Path) -> Non
 def test_where_nothing_lights_up_the_whole_text_is_checked_before_it_is_answered_from(
     asker: Any, text_file: Path, substance: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_document, "look", lambda *_: [])
+    monkeypatch.setattr(answer, "top_passages", lambda *_: [])
     expected = asker(text_file, answer_blocks=2)
     [folder] = asker.readings
     path = folder / "tensors.bin"
@@ -128,6 +128,8 @@ def test_where_nothing_lights_up_the_whole_text_is_checked_before_it_is_answered
         damaged[strip + token * 64 + 9] ^= 4
     path.write_bytes(damaged)
     monkeypatch.setattr(
-        open_document.OpenText, "scores", lambda self, _: torch.zeros(-(-len(self.text.ids) // 64))
+        open_document.OpenDocument,
+        "scores",
+        lambda self, _: torch.zeros(-(-len(self.text.ids) // 64)),
     )
     assert substance(asker(text_file, answer_blocks=2)) == substance(expected)

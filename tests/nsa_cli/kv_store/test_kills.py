@@ -22,7 +22,7 @@ SERVER = """
 import os, sys, time
 import torch
 torch.set_num_threads(1)
-import nsa_cli.engine.session
+import nsa_cli.engine.answer
 import nsa_cli.kv_store.prefill as reading
 from nsa_cli.answering.ask import ask
 from nsa_cli.config.options import Options

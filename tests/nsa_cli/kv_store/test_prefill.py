@@ -21,8 +21,8 @@ from nsa_cli.config.options import Options
 from nsa_cli.context.tokens import ANSWER_ROOM
 from nsa_cli.events import Event, Note, Progress
 from nsa_cli.kv_store import prefill
-from nsa_cli.kv_store.prefill import Readings
-from nsa_cli.kv_store.store import ReadingStore
+from nsa_cli.kv_store.prefill import Prefiller, open_store
+from nsa_cli.kv_store.store import KVStore
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.errors import NsaError
 from nsa_models.transformers_model import NSAForCausalLM
@@ -48,15 +48,22 @@ def model(tiny_model: Path) -> NSAForCausalLM:
 
 
 @pytest.fixture
-def make(model: NSAForCausalLM) -> Callable[..., tuple[Readings, list[Event]]]:
+def make(model: NSAForCausalLM) -> Callable[..., tuple[Prefiller, list[Event]]]:
     """A function that opens readings and returns them with the events they emit."""
 
     def build(*, store: bool = True, weights: str = "w", tokenizer: str = "t") -> Any:
         events: list[Event] = []
         options = Options(model="m", store=store, cache_limit_bytes=10**9)
-        return Readings.open(model, weights, tokenizer, options, events.append), events
+        store = open_store(model.config, model.dtype, weights, tokenizer, options)
+        return Prefiller(model=model, store=store, emit=events.append), events
 
     return build
+
+
+def prefilled(prefiller: Prefiller, ids: Any, room: int, name: str) -> tuple[KVCache, int]:
+    """Prefill a text: its cache, and the tokens that were stored."""
+    done = prefiller.run(prefiller.match(ids), room, name)
+    return done.cache, done.reused_tokens
 
 
 def ids(count: int, seed: int = 0) -> Any:
@@ -87,9 +94,9 @@ def close(first: KVCache, second: KVCache) -> bool:
 
 def test_kept_and_reopened_is_what_was_read(make: Any) -> None:
     text = ids(2500)
-    fresh, none = make(store=False)[0].read(text, 50, "a")
-    kept, read = make()[0].read(text, 50, "a")
-    again, reused = make()[0].read(text, 50, "a")
+    fresh, none = prefilled(make(store=False)[0], text, 50, "a")
+    kept, read = prefilled(make()[0], text, 50, "a")
+    again, reused = prefilled(make()[0], text, 50, "a")
     assert (none, read, reused) == (0, 0, 2500)
     assert same(fresh, kept)
     assert same(fresh, again)
@@ -97,40 +104,39 @@ def test_kept_and_reopened_is_what_was_read(make: Any) -> None:
 
 
 def test_nothing_is_prefilled_again(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    make()[0].read(ids(500), 50, "a")
+    prefilled(make()[0], ids(500), 50, "a")
 
     def never(*_: Any, **__: Any) -> Iterator[int]:
         raise AssertionError("read again")
 
     monkeypatch.setattr(prefill, "prefill", never)
     readings, events = make()
-    assert readings.read(ids(500), 50, "a")[1] == 500
+    assert prefilled(readings, ids(500), 50, "a")[1] == 500
     assert events == []
-    assert readings.tokens == 500
     with pytest.raises(AssertionError):
-        readings.read(ids(501), 50, "a")
+        prefilled(readings, ids(501), 50, "a")
 
 
 def test_without_a_store_nothing_is_kept(make: Any, cache_folder: Path) -> None:
-    make(store=False)[0].read(ids(500), 50, "a")
+    prefilled(make(store=False)[0], ids(500), 50, "a")
     assert not cache_folder.exists()
 
 
 @pytest.mark.parametrize("room", [50, ANSWER_ROOM + 1])
 def test_there_is_room_for_the_answer(make: Any, room: int) -> None:
-    fresh, _ = make(store=False)[0].read(ids(300), room, "a")
+    fresh, _ = prefilled(make(store=False)[0], ids(300), room, "a")
     for _ in range(2):
-        cache, _ = make()[0].read(ids(300), room, "a")
+        cache, _ = prefilled(make()[0], ids(300), room, "a")
         assert cache.capacity >= 300 + room
         assert same(cache, fresh)
 
 
 def test_an_answer_does_not_change_what_is_kept(make: Any) -> None:
-    cache, _ = make()[0].read(ids(300), 50, "a")
+    cache, _ = prefilled(make()[0], ids(300), 50, "a")
     before = contents(cache)
     for tensor in (*cache.keys, *cache.values):
         tensor.fill_(7)
-    again, reused = make()[0].read(ids(300), 50, "a")
+    again, reused = prefilled(make()[0], ids(300), 50, "a")
     assert reused == 300
     assert torch.equal(contents(again)[0], before[0])
     assert torch.equal(contents(again)[1], before[1])
@@ -139,57 +145,57 @@ def test_an_answer_does_not_change_what_is_kept(make: Any) -> None:
 @pytest.mark.parametrize("old", [63, 64, 1000, 1024, 1500, 2047])
 def test_a_grown_text_reads_only_what_is_new(make: Any, old: int) -> None:
     text = ids(2200)
-    make()[0].read(text[:old], 50, "a")
+    prefilled(make()[0], text[:old], 50, "a")
     readings, events = make()
-    cache, reused = readings.read(text, 50, "a")
+    cache, reused = prefilled(readings, text, 50, "a")
     assert reused == old // 64 * 64
     began = [e.done for e in events if isinstance(e, Progress)]
     assert began[0] == reused
-    assert close(cache, make(store=False)[0].read(text, 50, "a")[0])
-    assert make()[0].read(text, 50, "a")[1] == 2200
-    assert make()[0].read(text[:old], 50, "a")[1] == old
+    assert close(cache, prefilled(make(store=False)[0], text, 50, "a")[0])
+    assert prefilled(make()[0], text, 50, "a")[1] == 2200
+    assert prefilled(make()[0], text[:old], 50, "a")[1] == old
 
 
 def test_a_changed_middle_reuses_the_part_before(make: Any) -> None:
     text = ids(2200)
-    make()[0].read(text, 50, "a")
+    prefilled(make()[0], text, 50, "a")
     changed = text.copy()
     changed[1300] += 1
-    cache, reused = make()[0].read(changed, 50, "a")
+    cache, reused = prefilled(make()[0], changed, 50, "a")
     assert reused == 1280
-    fresh = make(store=False)[0].read(changed, 50, "a")[0]
+    fresh = prefilled(make(store=False)[0], changed, 50, "a")[0]
     assert close(cache, fresh)
     changed[0] += 1
-    assert make()[0].read(changed, 50, "a")[1] == 0
+    assert prefilled(make()[0], changed, 50, "a")[1] == 0
 
 
 def test_a_shortened_text_reuses_what_is_left(make: Any) -> None:
     text = ids(2200)
-    make()[0].read(text, 50, "a")
-    cache, reused = make()[0].read(text[:1500], 50, "a")
+    prefilled(make()[0], text, 50, "a")
+    cache, reused = prefilled(make()[0], text[:1500], 50, "a")
     assert reused == 1472
-    assert close(cache, make(store=False)[0].read(text[:1500], 50, "a")[0])
+    assert close(cache, prefilled(make(store=False)[0], text[:1500], 50, "a")[0])
 
 
 def test_a_first_part_still_being_written_is_used(make: Any, model: NSAForCausalLM) -> None:
     text = ids(2200)
     store = make()[0].store
-    own = store.create(text)
+    own = store.allocate(text)
     cache = store.open(own, writable=True)
     segments = prefill.prefill(model, torch.from_numpy(text), cache)
     assert next(segments) == 1024
     store.commit(own, cache, 0)
     longer = np.concatenate([text, ids(100, 1)])
-    found, reused = make()[0].read(longer, 50, "b")
+    found, reused = prefilled(make()[0], longer, 50, "b")
     assert reused == 1024
-    assert close(found, make(store=False)[0].read(longer, 50, "b")[0])
+    assert close(found, prefilled(make(store=False)[0], longer, 50, "b")[0])
 
 
 @pytest.mark.parametrize("change", [{"weights": "x"}, {"tokenizer": "x"}])
 def test_another_model_shares_nothing(make: Any, change: dict[str, str]) -> None:
-    make()[0].read(ids(300), 50, "a")
-    assert make(**change)[0].read(ids(300), 50, "a")[1] == 0
-    assert make()[0].read(ids(300), 50, "a")[1] == 300
+    prefilled(make()[0], ids(300), 50, "a")
+    assert prefilled(make(**change)[0], ids(300), 50, "a")[1] == 0
+    assert prefilled(make()[0], ids(300), 50, "a")[1] == 300
 
 
 def test_other_settings_share_nothing(asker: Any, text_file: Path, other_model: Path) -> None:
@@ -227,7 +233,7 @@ def test_prepared_weights_find_what_those_in_memory_have_read(
         return load_model(where.folder, config, adapter=where.adapter, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr("nsa_cli.engine.session.load_prepared", in_memory)
+        patch.setattr("nsa_models.weights.prepared.load_prepared", in_memory)
         first = asker(text_file, **options)
     made = asker(text_file, **options)
     assert [note for note in asker.notes if "merging the adapter" in note]
@@ -398,12 +404,12 @@ def test_damage_costs_time_and_never_the_answer(
 
 def test_damage_in_a_first_part_is_not_taken_over(make: Any, cache_folder: Path) -> None:
     text = ids(2200)
-    make()[0].read(text[:2000], 50, "a")
+    prefilled(make()[0], text[:2000], 50, "a")
     [folder] = [path.parent for path in cache_folder.glob("readings/*/manifest.json")]
     strips(1500, 10)(folder)
-    cache, reused = make()[0].read(text, 50, "a")
+    cache, reused = prefilled(make()[0], text, 50, "a")
     assert reused == 1024
-    assert close(cache, make(store=False)[0].read(text, 50, "a")[0])
+    assert close(cache, prefilled(make(store=False)[0], text, 50, "a")[0])
 
 
 # Disks
@@ -415,7 +421,7 @@ def check_not_kept(asker: Any, source: Path, substance: Any, why: str) -> None:
     assert substance(found) == substance(expected)
     assert len(asker.notes) == 1
     assert why in asker.notes[0]
-    assert "not kept" in asker.notes[0]
+    assert "cannot store this reading" in asker.notes[0]
     assert found.stats.reused_tokens == 0
 
 
@@ -433,7 +439,7 @@ def test_a_full_disk(
     elif how == "fallocate":
         monkeypatch.setattr(os, "posix_fallocate", no_space)
     else:
-        monkeypatch.setattr(ReadingStore, "commit", no_space)
+        monkeypatch.setattr(KVStore, "commit", no_space)
     check_not_kept(asker, text_file, substance, "the disk is full")
 
 
@@ -508,7 +514,7 @@ def test_the_size_limit_holds(asker: Any, tmp_path: Path, prose: Any) -> None:
 
 def test_progress_rises_to_the_end(make: Any) -> None:
     readings, events = make()
-    readings.read(ids(2500), 50, "a.txt")
+    prefilled(readings, ids(2500), 50, "a.txt")
     assert [(e.task, e.done, e.total, e.unit) for e in events] == [
         ("Reading a.txt", done, 2500, "tokens") for done in (0, 1024, 2048, 2500)
     ]
@@ -522,7 +528,7 @@ def test_memory_that_runs_out_is_told(make: Any, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(prefill, "prefill", out)
     with pytest.raises(NsaError, match="memory ran out") as caught:
-        make()[0].read(ids(2000), 50, "a")
+        prefilled(make()[0], ids(2000), 50, "a")
     assert (caught.value.code, caught.value.exit_code) == ("memory", 1)
 
 
@@ -533,4 +539,4 @@ def test_memory_that_runs_out_on_a_cpu_is_told(make: Any, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(prefill, "prefill", out)
     with pytest.raises(NsaError, match="memory ran out"):
-        make()[0].read(ids(2000), 50, "a")
+        prefilled(make()[0], ids(2000), 50, "a")

@@ -20,7 +20,7 @@ import torch
 
 from nsa_cli.context.tokens import ANSWER_ROOM
 from nsa_cli.kv_store.inventory import disk_bytes
-from nsa_cli.kv_store.store import ReadingStore, Stored, copy_tokens
+from nsa_cli.kv_store.store import KVStore, StoredPrefix, copy_tokens
 from nsa_cli.system import resident_bytes
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import NSAConfig
@@ -34,17 +34,17 @@ STRIP = 16 * 4
 """Bytes of one token in one layer and group."""
 
 
-def make_store(root: Path, fingerprint: str = "f", limit: int = 10**9) -> ReadingStore:
-    return ReadingStore(root, fingerprint, CONFIG, torch.float32, limit)
+def make_store(root: Path, fingerprint: str = "f", limit: int = 10**9) -> KVStore:
+    return KVStore(root, fingerprint, CONFIG, torch.float32, limit)
 
 
 def ids(count: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).integers(0, 1000, count, dtype=np.int32)
 
 
-def keep(store: ReadingStore, text: Any, *ends: int) -> tuple[Stored, KVCache]:
+def keep(store: KVStore, text: Any, *ends: int) -> tuple[StoredPrefix, KVCache]:
     """Keep random keys and values in segments with these ends."""
-    own = store.create(text)
+    own = store.allocate(text)
     cache = store.open(own, writable=True)
     start = 0
     for end in ends or (len(text),):
@@ -56,8 +56,8 @@ def keep(store: ReadingStore, text: Any, *ends: int) -> tuple[Stored, KVCache]:
     return own, cache
 
 
-def reopened(store: ReadingStore, text: Any) -> KVCache:
-    [(_, stored)] = store.find(text)
+def reopened(store: KVStore, text: Any) -> KVCache:
+    [(_, stored)] = store.match_prefix(text).found
     return store.open(stored, writable=False)
 
 
@@ -75,11 +75,11 @@ def flip(path: Path, offset: int) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ReadingStore:
+def store(tmp_path: Path) -> KVStore:
     return make_store(tmp_path / "readings")
 
 
-def test_what_was_kept_comes_back(store: ReadingStore) -> None:
+def test_what_was_kept_comes_back(store: KVStore) -> None:
     text = ids(300)
     _, cache = keep(store, text, 128, 300)
     again = reopened(store, text)
@@ -91,88 +91,88 @@ def test_what_was_kept_comes_back(store: ReadingStore) -> None:
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="memory cannot be let go of here")
 @pytest.mark.parametrize("writable", [False, True])
-def test_memory_is_let_go_of_and_nothing_is_lost(store: ReadingStore, writable: bool) -> None:
+def test_memory_is_let_go_of_and_nothing_is_lost(store: KVStore, writable: bool) -> None:
     text = ids(60_000)
     own, cache = keep(store, text)
     if not writable:
         cache = store.open(own, writable=False)
     before_it = contents(cache, 60_000)
     before = resident_bytes()
-    cache.let_go()
+    cache.release_pages()
     assert before - resident_bytes() > 0.9 * before_it[0].nbytes
     cache.keys[0][:, :, 60_000:60_100] = 1.0  # a question's
-    cache.let_go()
+    cache.release_pages()
     for ours, theirs in zip(contents(cache, 60_000), before_it, strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_nothing_is_found_before_the_first_segment(store: ReadingStore) -> None:
+def test_nothing_is_found_before_the_first_segment(store: KVStore) -> None:
     text = ids(100)
-    store.create(text)
-    assert store.find(text) == []
+    store.allocate(text)
+    assert store.match_prefix(text).found == []
 
 
-def test_the_longest_first_part_comes_first(store: ReadingStore) -> None:
+def test_the_longest_first_part_comes_first(store: KVStore) -> None:
     text = ids(200)
     other = text.copy()
     other[50:] += 1
     keep(store, other)
     keep(store, text[:120])
     keep(store, ids(80, seed=5))
-    assert [(shared, len(stored.ids)) for shared, stored in store.find(text)] == [
+    assert [(shared, len(stored.ids)) for shared, stored in store.match_prefix(text).found] == [
         (120, 120),
         (50, 200),
     ]
 
 
-def test_only_what_is_committed_is_shared(store: ReadingStore) -> None:
+def test_only_what_is_committed_is_shared(store: KVStore) -> None:
     text = ids(200)
     keep(store, text, 64)
-    [(shared, stored)] = store.find(text)
+    [(shared, stored)] = store.match_prefix(text).found
     assert (shared, stored.claimed, store.open(stored, writable=False).length) == (64, 64, 64)
 
 
-def test_another_fingerprint_shares_nothing(store: ReadingStore) -> None:
+def test_another_fingerprint_shares_nothing(store: KVStore) -> None:
     text = ids(100)
     keep(store, text)
     other = make_store(store.root, "g")
-    assert other.find(text) == []
+    assert other.match_prefix(text).found == []
     assert other.folder(text) != store.folder(text)
-    assert len(store.find(text)) == 1
+    assert len(store.match_prefix(text).found) == 1
 
 
-def test_a_folder_that_is_not_named_after_its_ids_does_not_count(store: ReadingStore) -> None:
+def test_a_folder_that_is_not_named_after_its_ids_does_not_count(store: KVStore) -> None:
     text = ids(100)
     own, _ = keep(store, text)
     changed = text.copy()
     changed[3] += 1
     changed.tofile(own.folder / "tokens.bin")
-    assert store.find(text) == store.find(changed) == []
+    assert store.match_prefix(text).found == store.match_prefix(changed).found == []
 
 
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"\xff\xfe", b"[]", b"7", b"null", b"{}", b'{"format": 1}', b'{"format": 99}'],
 )
-def test_a_garbage_manifest(store: ReadingStore, content: bytes) -> None:
+def test_a_garbage_manifest(store: KVStore, content: bytes) -> None:
     own, _ = keep(store, ids(100))
     (own.folder / "manifest.json").write_bytes(content)
-    assert store.find(own.ids) == []
+    assert store.match_prefix(own.ids).found == []
 
 
 @pytest.mark.parametrize("name", ["tensors.bin", "tokens.bin", "journal.bin"])
 @pytest.mark.parametrize("change", ["missing", "empty", "shorter"])
-def test_a_file_that_lacks_something(store: ReadingStore, name: str, change: str) -> None:
+def test_a_file_that_lacks_something(store: KVStore, name: str, change: str) -> None:
     own, _ = keep(store, ids(100))
     path = own.folder / name
     if change == "missing":
         path.unlink()
     else:
         os.truncate(path, 0 if change == "empty" else path.stat().st_size - 7)
-    assert store.find(own.ids) == []
+    assert store.match_prefix(own.ids).found == []
 
 
-def test_a_journal_that_ends_inside_a_record(store: ReadingStore) -> None:
+def test_a_journal_that_ends_inside_a_record(store: KVStore) -> None:
     own, _ = keep(store, ids(300), 64, 128, 300)
     path = own.folder / "journal.bin"
     os.truncate(path, path.stat().st_size - 5)
@@ -182,15 +182,15 @@ def test_a_journal_that_ends_inside_a_record(store: ReadingStore) -> None:
 @pytest.mark.parametrize(("record", "left"), [(0, 0), (1, 64), (2, 128)])
 @pytest.mark.parametrize("byte", [0, 8, 12, 16, 20])
 def test_a_damaged_journal_counts_up_to_the_damage(
-    store: ReadingStore, record: int, byte: int, left: int
+    store: KVStore, record: int, byte: int, left: int
 ) -> None:
     own, _ = keep(store, ids(300), 64, 128, 300)
     flip(own.folder / "journal.bin", RECORD * record + byte)
-    found = store.find(own.ids)
+    found = store.match_prefix(own.ids).found
     assert (store.open(found[0][1], writable=False).length if found else 0) == left
 
 
-def test_a_journal_that_goes_backwards(store: ReadingStore) -> None:
+def test_a_journal_that_goes_backwards(store: KVStore) -> None:
     own, _ = keep(store, ids(300), 64, 128)
     path = own.folder / "journal.bin"
     data = path.read_bytes()
@@ -203,20 +203,20 @@ def test_a_journal_that_goes_backwards(store: ReadingStore) -> None:
 )
 @pytest.mark.parametrize("strip", [0, 3, 4, 7], ids=["keys", "last keys", "values", "last values"])
 def test_damaged_tensors_count_up_to_the_damage(
-    store: ReadingStore, strip: int, token: int, left: int
+    store: KVStore, strip: int, token: int, left: int
 ) -> None:
     own, _ = keep(store, ids(300), 64, 128, 300)
     flip(own.folder / "tensors.bin", (strip * (300 + ANSWER_ROOM) + token) * STRIP + 5)
     assert reopened(store, own.ids).length == left
 
 
-def test_damage_behind_the_text_does_not_matter(store: ReadingStore) -> None:
+def test_damage_behind_the_text_does_not_matter(store: KVStore) -> None:
     own, _ = keep(store, ids(300))
     flip(own.folder / "tensors.bin", 300 * STRIP)
     assert reopened(store, own.ids).length == 300
 
 
-def test_a_private_mapping_leaves_the_file_alone(store: ReadingStore) -> None:
+def test_a_private_mapping_leaves_the_file_alone(store: KVStore) -> None:
     own, _ = keep(store, ids(100))
     before = (own.folder / "tensors.bin").read_bytes()
     cache = store.open(own, writable=False)
@@ -226,10 +226,10 @@ def test_a_private_mapping_leaves_the_file_alone(store: ReadingStore) -> None:
     assert reopened(store, own.ids).length == 100
 
 
-def test_rewinding_forgets_what_follows(store: ReadingStore) -> None:
+def test_rewinding_forgets_what_follows(store: KVStore) -> None:
     own, _ = keep(store, ids(300), 64, 128, 300)
-    store.rewind(own, 128)
-    [(shared, stored)] = store.find(own.ids)
+    store.truncate(own, 128)
+    [(shared, stored)] = store.match_prefix(own.ids).found
     assert shared == stored.claimed == 128
     cache = store.open(stored, writable=True)
     for keys in cache.keys:
@@ -239,7 +239,7 @@ def test_rewinding_forgets_what_follows(store: ReadingStore) -> None:
     assert reopened(store, own.ids).length == 200
 
 
-def test_copying_part_after_part(store: ReadingStore) -> None:
+def test_copying_part_after_part(store: KVStore) -> None:
     _, source = keep(store, ids(100))
     target = KVCache(CONFIG, 80)
     for start, stop in ((0, 40), (40, 64)):
@@ -250,8 +250,8 @@ def test_copying_part_after_part(store: ReadingStore) -> None:
         assert not any(keys[:, :, stop:].any() for keys in target.keys)
 
 
-def test_creating_sets_room_aside_for_the_text_alone(store: ReadingStore) -> None:
-    own = store.create(ids(1000))
+def test_creating_sets_room_aside_for_the_text_alone(store: KVStore) -> None:
+    own = store.allocate(ids(1000))
     size = (own.folder / "tensors.bin").stat().st_size
     assert size == 8 * (1000 + ANSWER_ROOM) * STRIP
     assert 8 * 1000 * STRIP <= disk_bytes(own.folder) < size / 2
@@ -268,28 +268,28 @@ def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("how", ["disk_usage", "fallocate"])
 def test_a_full_disk_shows_at_once_and_leaves_nothing(
-    store: ReadingStore, monkeypatch: pytest.MonkeyPatch, how: str
+    store: KVStore, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     if how == "disk_usage":
         no_room(monkeypatch)
     else:
         monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match=r"needed|No space") as caught:
-        store.create(ids(100))
+        store.allocate(ids(100))
     assert caught.value.errno == errno.ENOSPC
     assert list(store.root.iterdir()) == []
 
 
-def age(stored: Stored, seconds: float) -> None:
+def age(stored: StoredPrefix, seconds: float) -> None:
     at = time.time() - seconds
     os.utime(stored.folder / "manifest.json", (at, at))
 
 
-def names(store: ReadingStore) -> set[str]:
+def names(store: KVStore) -> set[str]:
     return {path.parent.name for path in store.root.glob("*/manifest.json")}
 
 
-def three(root: Path, limit: int) -> tuple[ReadingStore, list[Stored]]:
+def three(root: Path, limit: int) -> tuple[KVStore, list[StoredPrefix]]:
     """Three readings of about 150 kB, the first one used longest ago."""
     store = make_store(root)
     kept = [keep(store, ids(300, seed))[0] for seed in range(3)]
@@ -303,7 +303,7 @@ def test_the_one_used_longest_ago_goes_first(tmp_path: Path) -> None:
     store, kept = three(tmp_path, 10**9)
     store.open(kept[0], writable=False)  # a use
     store.limit_bytes = sum(disk_bytes(each.folder) for each in kept) + 1000
-    new = store.create(ids(300, 9))
+    new = store.allocate(ids(300, 9))
     assert names(store) == {s.folder.name for s in (kept[0], kept[2], new)}
     assert not kept[1].folder.exists()
 
@@ -312,9 +312,9 @@ def test_no_more_goes_than_must(tmp_path: Path) -> None:
     store, kept = three(tmp_path, 10**9)
     sizes = [disk_bytes(each.folder) for each in kept]
     store.limit_bytes = sum(sizes) + 1000
-    store.make_room(1000)
+    store.evict(1000)
     assert len(names(store)) == 3
-    store.make_room(1001)
+    store.evict(1001)
     assert names(store) == {each.folder.name for each in kept[1:]}
 
 
@@ -329,26 +329,26 @@ def test_what_another_process_writes_stays(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        store.make_room(1)
+        store.evict(1)
         assert names(store) == {kept[0].folder.name}
         with pytest.raises(filelock.Timeout):
             store.lock(kept[0].ids).acquire(timeout=0)
         holder.kill()
-    store.make_room(1)
+    store.evict(1)
     assert names(store) == set()
 
 
 def test_a_reading_larger_than_the_limit_is_not_kept(tmp_path: Path) -> None:
     store, _ = three(tmp_path, 1_000_000)
     with pytest.raises(OSError, match="limit"):
-        store.create(ids(4000, 9))
+        store.allocate(ids(4000, 9))
     assert len(names(store)) == 3
 
 
 def test_what_a_killed_process_left_half_made_goes(tmp_path: Path) -> None:
     store, kept = three(tmp_path, 0)
     (kept[0].folder / "manifest.json").unlink()
-    store.make_room(1)
+    store.evict(1)
     assert not kept[0].folder.exists()
 
 
@@ -361,7 +361,7 @@ def vanishing(original: Callable[..., Any], path: Path) -> Callable[..., Any]:
 
 
 def test_a_reading_evicted_while_it_is_opened_is_still_good(
-    store: ReadingStore, monkeypatch: pytest.MonkeyPatch
+    store: KVStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, _ = keep(store, ids(100))
     monkeypatch.setattr(os, "utime", vanishing(os.utime, own.folder))

@@ -1,4 +1,4 @@
-"""Texts longer than the model's context: read in volumes, kept, looked over together."""
+"""Texts longer than the model's context: read in windows, kept, looked over together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nsa_cli.context.prompt import OVERLAP_TOKENS, Prompter
+from nsa_cli.context.prompt import OVERLAP_TOKENS, PromptBuilder
 from nsa_cli.context.tokens import joined
 from nsa_cli.documents.text import read_text
 from nsa_cli.events import Progress
@@ -24,41 +24,41 @@ def long_file(tmp_path: Path, prose: Any) -> Path:
     return path
 
 
-def test_volumes_cover_a_text_and_overlap(tiny_model: Path, prose: Any) -> None:
-    prompter = Prompter(Tokenizer.from_folder(tiny_model), None)
+def test_windows_cover_a_text_and_overlap(tiny_model: Path, prose: Any) -> None:
+    prompter = PromptBuilder(Tokenizer.from_folder(tiny_model), None)
     document = read_text(prose(120).encode(), "a.txt")
     whole = prompter.whole(document)
     head = len(whole.ids) - whole.document_tokens
-    volumes = prompter.volumes(whole, 1000)
-    assert all(len(volume.ids) <= 1000 for volume in volumes)
+    windows = prompter.windows(whole, 1000)
+    assert all(len(window.ids) <= 1000 for window in windows)
     step = 1000 - head - OVERLAP_TOKENS
-    for number, volume in enumerate(volumes):
-        assert np.array_equal(volume.ids[:head], whole.ids[:head])
+    for number, window in enumerate(windows):
+        assert np.array_equal(window.ids[:head], whole.ids[:head])
         own = whole.ids[head + number * step :][: 1000 - head]
-        assert np.array_equal(volume.ids[head:], own)
-        assert volume.characters[head] == whole.characters[head + number * step]
-    assert volumes[-1].ids[-1] == whole.ids[-1]
-    text = joined(volumes, 64)
-    assert len(text.starts) == len(volumes) > 2
+        assert np.array_equal(window.ids[head:], own)
+        assert window.characters[head] == whole.characters[head + number * step]
+    assert windows[-1].ids[-1] == whole.ids[-1]
+    text = joined(windows, 64)
+    assert len(text.starts) == len(windows) > 2
     assert text.end == len(document.text)
-    for start, volume in zip(text.starts, volumes, strict=True):
+    for start, window in zip(text.starts, windows, strict=True):
         assert start % 64 == 0
-        assert np.array_equal(text.ids[start : start + len(volume.ids)], volume.ids)
+        assert np.array_equal(text.ids[start : start + len(window.ids)], window.ids)
         first = start + head
         span = text.span(first, first + 50)
-        assert span == volume.span(head, head + 50)
+        assert span == window.span(head, head + 50)
     assert text.document_tokens == (text.characters >= 0).sum()
 
 
-def test_a_text_that_fits_is_one_volume(tiny_model: Path) -> None:
-    prompter = Prompter(Tokenizer.from_folder(tiny_model), None)
+def test_a_text_that_fits_is_one_window(tiny_model: Path) -> None:
+    prompter = PromptBuilder(Tokenizer.from_folder(tiny_model), None)
     document = read_text(b"It rained in March.", "a.txt")
-    [volume] = prompter.volumes(prompter.whole(document), 1000)
-    assert np.array_equal(volume.ids, prompter.whole(document).ids)
-    assert joined([volume], 64) is volume
+    [window] = prompter.windows(prompter.whole(document), 1000)
+    assert np.array_equal(window.ids, prompter.whole(document).ids)
+    assert joined([window], 64) is window
 
 
-def test_a_long_text_is_read_in_volumes_and_kept(asker: Any, long_file: Path) -> None:
+def test_a_long_text_is_read_in_windows_and_kept(asker: Any, long_file: Path) -> None:
     first = asker(long_file, "Who wrote report 17?")
     assert first.stats.document_tokens > 2 * 4096
     assert first.stats.reused_tokens == 0
@@ -78,7 +78,7 @@ def test_a_long_text_is_read_in_volumes_and_kept(asker: Any, long_file: Path) ->
     assert asker(long_file, "Who?", store=False).stats.reused_tokens == 0
 
 
-def test_of_a_text_that_grew_only_the_last_volume_is_read(
+def test_of_a_text_that_grew_only_the_last_window_is_read(
     asker: Any, long_file: Path, prose: Any
 ) -> None:
     before = asker(long_file).stats
@@ -89,7 +89,7 @@ def test_of_a_text_that_grew_only_the_last_volume_is_read(
     assert after.reused_tokens > before.document_tokens - 64 - 1
 
 
-def test_a_damaged_volume_is_read_anew(asker: Any, long_file: Path) -> None:
+def test_a_damaged_window_is_read_anew(asker: Any, long_file: Path) -> None:
     first = asker(long_file)
     damaged = asker.readings[1] / "tensors.bin"
     with damaged.open("r+b") as file:
@@ -102,7 +102,7 @@ def test_a_damaged_volume_is_read_anew(asker: Any, long_file: Path) -> None:
     assert again.stats.reused_tokens < again.stats.document_tokens
 
 
-def test_room_for_less_than_a_volume_is_refused(asker: Any, long_file: Path) -> None:
+def test_room_for_less_than_a_window_is_refused(asker: Any, long_file: Path) -> None:
     with pytest.raises(DoesNotFitError, match="carries 4,096") as caught:
         asker(long_file, max_tokens=3900)
     assert "--max-tokens" in caught.value.hint

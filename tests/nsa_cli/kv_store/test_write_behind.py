@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import torch
 from nsa_cli.config.options import Options
 from nsa_cli.context.tokens import ANSWER_ROOM
 from nsa_cli.kv_store import prefill
-from nsa_cli.kv_store.prefill import Readings
-from nsa_cli.kv_store.store import ReadingStore
+from nsa_cli.kv_store.prefill import Prefiller, open_store
+from nsa_cli.kv_store.store import KVStore
 from nsa_models.cache import placement
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.cache.offloaded import StreamedCache
+from nsa_models.cache.offloaded import OffloadedCache
 from nsa_models.generation import generate
 from nsa_models.transformers_model import NSAForCausalLM
 from nsa_models.weights import device_map
@@ -31,22 +32,23 @@ def model(tiny_model: Path) -> NSAForCausalLM:
 
 @pytest.fixture
 def open_readings(model: NSAForCausalLM) -> Any:
-    def build() -> Readings:
+    def build() -> Prefiller:
         options = Options(model="m", cache_limit_bytes=10**9)
-        return Readings.open(model, "w", "t", options, lambda _: None)
+        store = open_store(model.config, model.dtype, "w", "t", options)
+        return Prefiller(model=model, store=store, emit=lambda _: None)
 
     return build
 
 
 def take_apart(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the model's memory for that of a device, with or without room for the cache."""
-    monkeypatch.setattr(Readings, "_apart", property(lambda _: True))
+    monkeypatch.setattr(Prefiller, "_apart", property(lambda _: True))
     if kind == "streamed":
 
         def streamed(
             config: Any, capacity: int, dtype: Any, homes: Any, *, host: KVCache | None = None
         ) -> KVCache:
-            return StreamedCache(config, host or KVCache(config, capacity, dtype=dtype), homes)
+            return OffloadedCache(config, host or KVCache(config, capacity, dtype=dtype), homes)
 
         monkeypatch.setattr(prefill, "new_cache", streamed)
 
@@ -54,6 +56,12 @@ def take_apart(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["held", "streamed"])
 def apart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     take_apart(request.param, monkeypatch)
+
+
+def prefilled(prefiller: Prefiller, ids: Any, room: int, name: str) -> tuple[KVCache, int]:
+    """Prefill a text: its cache, and the tokens that were stored."""
+    done = prefiller.run(prefiller.match(ids), room, name)
+    return done.cache, done.reused_tokens
 
 
 def ids(count: int) -> Any:
@@ -80,13 +88,13 @@ def test_what_is_kept_is_what_a_cpu_keeps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     text = ids(2500)
-    expected, _ = open_readings().read(text, room, "a")
+    expected, _ = prefilled(open_readings(), text, room, "a")
     plain = files(cache_folder)
     monkeypatch.setenv("NSA_CACHE_DIR", str(tmp_path / "other"))
     take_apart(kind, monkeypatch)
-    fresh, read = open_readings().read(text, room, "a")
+    fresh, read = prefilled(open_readings(), text, room, "a")
     assert files(tmp_path / "other") == plain
-    again, reused = open_readings().read(text, room, "a")
+    again, reused = prefilled(open_readings(), text, room, "a")
     assert (read, reused) == (0, 2500)
     for cache in (fresh, again):
         assert_same(cache, expected)
@@ -95,11 +103,11 @@ def test_what_is_kept_is_what_a_cpu_keeps(
 
 @pytest.mark.usefixtures("apart")
 def test_an_answer_does_not_change_what_is_kept(open_readings: Any) -> None:
-    cache, _ = open_readings().read(ids(300), 50, "a")
+    cache, _ = prefilled(open_readings(), ids(300), 50, "a")
     before = torch.stack(cache.keys)[..., :300, :]
     for keys in cache.keys:
         keys.fill_(7)
-    again, reused = open_readings().read(ids(300), 50, "a")
+    again, reused = prefilled(open_readings(), ids(300), 50, "a")
     assert reused == 300
     assert torch.equal(torch.stack(again.keys)[..., :300, :], before)
 
@@ -107,10 +115,11 @@ def test_an_answer_does_not_change_what_is_kept(open_readings: Any) -> None:
 @pytest.mark.usefixtures("apart")
 def test_a_grown_text_reads_only_what_is_new(open_readings: Any) -> None:
     text = ids(2200)
-    open_readings().read(text[:1500], 50, "a")
-    cache, reused = open_readings().read(text, 50, "a")
+    prefilled(open_readings(), text[:1500], 50, "a")
+    cache, reused = prefilled(open_readings(), text, 50, "a")
     assert reused == 1500 // 64 * 64
-    assert_same(cache, open_readings()._in_memory(text, 50, "a"))
+    fresh = replace(open_readings(), store=None)
+    assert_same(cache, prefilled(fresh, text, 50, "a")[0])
 
 
 @pytest.mark.usefixtures("apart")
@@ -127,9 +136,9 @@ def test_what_was_read_before_an_error_is_kept(
 
     monkeypatch.setattr(prefill, "prefill", failing)
     with pytest.raises(ZeroDivisionError):
-        open_readings().read(text, 50, "a")
+        prefilled(open_readings(), text, 50, "a")
     monkeypatch.setattr(prefill, "prefill", quick)
-    assert open_readings().read(text, 50, "a")[1] == 2048
+    assert prefilled(open_readings(), text, 50, "a")[1] == 2048
 
 
 @pytest.mark.usefixtures("apart")
@@ -137,7 +146,7 @@ def test_a_disk_that_fails_is_told_and_nothing_wrong_is_kept(
     open_readings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second segment cannot be written; the third is not written in its place."""
-    text, commit = ids(3500), ReadingStore.commit
+    text, commit = ids(3500), KVStore.commit
     starts: list[int] = []
 
     def failing(store: Any, stored: Any, cache: Any, start: int) -> None:
@@ -146,12 +155,12 @@ def test_a_disk_that_fails_is_told_and_nothing_wrong_is_kept(
             raise OSError(5, "the disk failed")
         commit(store, stored, cache, start)
 
-    monkeypatch.setattr(ReadingStore, "commit", failing)
-    cache, reused = open_readings().read(text, 50, "a")
+    monkeypatch.setattr(KVStore, "commit", failing)
+    cache, reused = prefilled(open_readings(), text, 50, "a")
     assert (cache.length, reused) == (3500, 0)
     assert starts == [0, 1024]
-    monkeypatch.setattr(ReadingStore, "commit", commit)
-    again, reused = open_readings().read(text, 50, "a")
+    monkeypatch.setattr(KVStore, "commit", commit)
+    again, reused = prefilled(open_readings(), text, 50, "a")
     assert reused == 1024
     assert_same(again, cache)
 
@@ -175,14 +184,15 @@ def test_a_device_keeps_and_takes_up_what_it_read(
         room = device_map.weight_bytes(model) - 1 + placement.least_work_bytes(config, model.dtype)
         monkeypatch.setattr(device_map, "free_bytes", lambda _: room)
         model = load_model(tiny_model, config, device="cuda")
-    assert len(set(model.homes)) == cards
+    assert len(set(model.layer_devices)) == cards
     options = Options(model="m", cache_limit_bytes=10**9)
     text = ids(5000)
     results = []
     for _ in range(2):
-        readings = Readings.open(model, "w", "t", options, lambda _: None)
-        results.append(readings.read(text, 50, "a"))
-    plain = KVCache(model.config, 5050, dtype=model.dtype, device=model.homes)
+        store = open_store(model.config, model.dtype, "w", "t", options)
+        readings = Prefiller(model=model, store=store, emit=lambda _: None)
+        results.append(prefilled(readings, text, 50, "a"))
+    plain = KVCache(model.config, 5050, dtype=model.dtype, device=model.layer_devices)
     list(generate.prefill(model, text, plain))
     assert [reused for _, reused in results] == [0, 5000]
     for cache, _ in results:

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from nsa_cli.events import Note, Overall, Progress
-from nsa_cli.output.batch_progress import LevelsRenderer, each_document, each_hundredth
+from nsa_cli.events import BatchProgress, Note, Progress
+from nsa_cli.output.batch_progress import BatchRenderer, each_document, each_hundredth
 
 
 def test_a_line_for_each_hundredth(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = LevelsRenderer("Evaluation", each_hundredth())
+    shown = BatchRenderer("Evaluation", each_hundredth())
     for done in range(1000):
-        shown(Overall(done=done, total=1000, name=f"text {done}"))
+        shown(BatchProgress(done=done, total=1000, name=f"text {done}"))
         shown(Progress(task="Reading", done=1, total=2, unit="tokens"))
-    shown(Overall(done=1000, total=1000, name=""))
+    shown(BatchProgress(done=1000, total=1000, name=""))
     shown.close()
     out, err = capsys.readouterr()
     lines = err.splitlines()
@@ -28,8 +28,8 @@ def test_a_line_for_each_hundredth(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_quiet_tells_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = LevelsRenderer("All documents", each_document, quiet=True)
-    shown(Overall(done=0, total=2, name="text"))
+    shown = BatchRenderer("All documents", each_document, quiet=True)
+    shown(BatchProgress(done=0, total=2, name="text"))
     shown(Note(text="something"))
     shown.close()
     assert capsys.readouterr() == ("", "")

@@ -25,11 +25,11 @@ def test_steps_are_said(nsa: Run, text_file: Path, flag: str, tiny_model: Path) 
     _, plain, silent = nsa("ask", str(text_file), "Who?", "--no-store")
     code, out, err = nsa("ask", str(text_file), "Who?", "--no-store", flag)
     assert (code, out) == (0, plain)
-    assert "looked at" not in silent
-    assert f"nsa: {tiny_model} lies in {tiny_model}" in err
+    assert "passage at" not in silent
+    assert f"nsa: model {tiny_model} in {tiny_model}" in err
     assert f"nsa: {text_file}: {len(text_file.read_text()):,} characters in 1 pieces" in err
-    assert "of them kept before; model loaded in" in err
-    assert f"nsa: looked at {text_file}, line" in err
+    assert "of them stored before; model loaded in" in err
+    assert f"nsa: passage at {text_file}, line" in err
     assert "tokens of answer, the first after" in err
 
 
@@ -39,8 +39,8 @@ def test_before_a_command_and_with_quiet(
     words = ("ask", str(text_file), "Who?", "--model", str(tiny_model), "--max-tokens", "4", "-q")
     code, _, err = nsa("-v", *words)
     assert code == 0
-    [line] = [line for line in err.splitlines() if line.startswith("nsa: kept in ")]
-    assert Path(line.removeprefix("nsa: kept in ")).parent == cache_folder / "readings"
+    [line] = [line for line in err.splitlines() if line.startswith("nsa: stored in ")]
+    assert Path(line.removeprefix("nsa: stored in ")).parent == cache_folder / "readings"
 
 
 def test_a_file_of_that_name_behind_two_dashes(nsa: Run) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nsa_cli.events import AnswerText, Finished, Note, Progress
+from nsa_cli.events import AnswerFinished, AnswerText, Note, Progress
 from nsa_cli.output.renderers import HumanRenderer, JsonRenderer
 from nsa_cli.results import Citation, Stats
 from nsa_models.errors import UsageError
@@ -44,8 +44,8 @@ def citation(**changes: Any) -> Citation:
     return Citation(**{**plain, **changes})
 
 
-def finished(*citations: Citation, reason: str = "stop") -> Finished:
-    return Finished(
+def finished(*citations: Citation, reason: str = "stop") -> AnswerFinished:
+    return AnswerFinished(
         answer="4,200 crowns",
         citations=citations,
         model="m",

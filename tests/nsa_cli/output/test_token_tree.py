@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsa_cli.output.token_tree import _MOST_LINES, tree
-from nsa_cli.results import Size
+from nsa_cli.results import FileTokens
 
 Run = Callable[..., tuple[int, str, str]]
 
 
-def sizes(**files: int) -> list[Size]:
-    return [Size(source=name.replace("__", "/"), tokens=count) for name, count in files.items()]
+def sizes(**files: int) -> list[FileTokens]:
+    return [
+        FileTokens(source=name.replace("__", "/"), tokens=count) for name, count in files.items()
+    ]
 
 
 def test_folders_are_summed_up_and_the_largest_come_first() -> None:
@@ -33,7 +35,7 @@ def test_folders_are_summed_up_and_the_largest_come_first() -> None:
 
 
 def test_many_files_are_cut() -> None:
-    found = tree([Size(source=f"a/{n}.txt", tokens=n) for n in range(1, 101)])
+    found = tree([FileTokens(source=f"a/{n}.txt", tokens=n) for n in range(1, 101)])
     assert found[0].split() == ["5,050", "a/"]
     assert found[1].split() == ["100", "100.txt"]
     assert found[-1].split(maxsplit=1) == ["4,095", "… 90 more"]
@@ -46,7 +48,8 @@ parts = st.lists(st.sampled_from("abcdefghijklmnop"), min_size=1, max_size=4)
 @given(st.lists(st.tuples(parts, st.integers(0, 9999)), min_size=1, max_size=200))
 def test_no_token_is_lost_and_no_tree_is_long(files: list[tuple[list[str], int]]) -> None:
     found = [
-        Size(source="/".join([*path, f"{n}.txt"]), tokens=t) for n, (path, t) in enumerate(files)
+        FileTokens(source="/".join([*path, f"{n}.txt"]), tokens=t)
+        for n, (path, t) in enumerate(files)
     ]
     lines = tree(found)
     assert len(lines) <= _MOST_LINES + 1

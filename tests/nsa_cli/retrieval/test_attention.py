@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nsa_cli.retrieval.attention import answer_evidence, question_evidence
+from nsa_cli.retrieval.attention import answer_attention, question_attention
 from nsa_cli.retrieval.passages import best_runs, shares
 
 
@@ -13,7 +13,7 @@ def test_a_planted_block_is_found() -> None:
     torch.manual_seed(0)
     mass = torch.rand(2, 4, 9, 50) * 0.02
     mass[1, 2, 5, 31] = 0.6  # a single head's strong look, from a word of the question
-    scores = question_evidence(mass, instruction=4, question=3)
+    scores = question_attention(mass, instruction=4, question=3)
     assert scores.shape == (50,)
     assert int(scores.argmax()) == 31
     assert scores[31] > 10 * scores.topk(2).values[1]
@@ -23,24 +23,24 @@ def test_what_every_question_looks_at_is_no_evidence() -> None:
     mass = torch.zeros(1, 1, 6, 4)
     mass[..., 2] = 0.9  # instruction and question alike
     mass[:, :, 3, 1] = 0.1
-    scores = question_evidence(mass, instruction=3, question=2)
+    scores = question_attention(mass, instruction=3, question=2)
     assert scores.tolist() == pytest.approx([0, 0.01, 0, 0])
 
 
 def test_the_template_behind_the_question_does_not_count() -> None:
     mass = torch.zeros(1, 1, 6, 4)
     mass[:, :, 5, 3] = 0.9
-    assert not question_evidence(mass, instruction=3, question=2).any()
-    assert question_evidence(mass, instruction=3, question=3).argmax() == 3
+    assert not question_attention(mass, instruction=3, question=2).any()
+    assert question_attention(mass, instruction=3, question=3).argmax() == 3
 
 
 def test_few_strong_looks_count_for_more_than_many_faint_ones() -> None:
     mass = torch.zeros(2, 5, 3, 2)
     mass[:, :, 1:, 0] = 0.05
     mass[0, 0, 1, 1] = 0.5
-    scores = question_evidence(mass, instruction=1, question=2)
+    scores = question_attention(mass, instruction=1, question=2)
     assert scores[1] > scores[0] > 0
-    answers = answer_evidence(mass[:, :, 1])
+    answers = answer_attention(mass[:, :, 1])
     assert answers.tolist() == pytest.approx([10 * 0.05**2, 0.25])
 
 

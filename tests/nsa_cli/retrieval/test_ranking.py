@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from nsa_cli.retrieval.bm25 import Bm25
-from nsa_cli.retrieval.ranking import relevance
+from nsa_cli.retrieval.ranking import hybrid_scores
 
 
 def test_bm25_ranks_by_words_that_are_rare() -> None:
@@ -39,7 +39,7 @@ def test_texts_without_a_word() -> None:
 def test_what_both_light_on_goes_before_what_one_does() -> None:
     attention = torch.tensor([0.0, 4.0, 0.0, 4.0, 0.0, 0.0, 0.0])
     words = torch.tensor([0.0, 3.0, 0.0, 0.0, 0.0, 3.0, 0.0])
-    scores = relevance(attention, words)
+    scores = hybrid_scores(attention, words)
     assert scores.argmax() == 1
     assert scores[1] == 2
     assert scores[3] == scores[5] == 1
@@ -48,19 +48,19 @@ def test_what_both_light_on_goes_before_what_one_does() -> None:
 
 def test_a_long_passage_goes_before_a_short_one() -> None:
     words = torch.tensor([0.0, 2.0, 0.0, 0.0, 2.0, 1.5, 0.0])
-    assert relevance(torch.zeros(7), words).argmax() == 4
+    assert hybrid_scores(torch.zeros(7), words).argmax() == 4
 
 
 def test_words_count_more_beside_attention_to_a_few_blocks() -> None:
     attention = torch.tensor([4.0, 1.0, 0.0, 0.0, 0.0, 0.0])
     words = torch.tensor([0.0, 1.0, 0.0, 0.0, 2.0, 0.0])
-    assert relevance(attention, words).argmax() == 1
-    assert relevance(attention, words, few=True).argmax() == 4
+    assert hybrid_scores(attention, words).argmax() == 1
+    assert hybrid_scores(attention, words, few=True).argmax() == 4
 
 
 def test_nothing_that_goes_with_it() -> None:
-    assert relevance(torch.zeros(3), torch.zeros(3)).tolist() == [0.0] * 3
-    assert relevance(torch.tensor([0.0, 0.01, 0.0]), torch.zeros(3)).tolist() == [0.0, 1.0, 0.0]
+    assert hybrid_scores(torch.zeros(3), torch.zeros(3)).tolist() == [0.0] * 3
+    assert hybrid_scores(torch.tensor([0.0, 0.01, 0.0]), torch.zeros(3)).tolist() == [0.0, 1.0, 0.0]
 
 
 def test_jax_is_left_alone(tmp_path: Path) -> None:

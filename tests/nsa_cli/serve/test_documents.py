@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nsa_cli.serve.documents import Library, Opened, RefusedError
+from nsa_cli.serve.documents import DocumentStore, ParsedDocuments, RefusedError
 from nsa_cli.serve.uploads import NoUploadError, Uploads, is_upload
 from nsa_models.errors import NsaError, UnreadableError
 
@@ -38,10 +38,10 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def library(root: Path) -> Iterator[Library]:
+def library(root: Path) -> Iterator[DocumentStore]:
     """The library of that folder."""
     uploads = Uploads(most_bytes=100)
-    yield Library(root, uploads)
+    yield DocumentStore(root, uploads)
     uploads.close()
 
 
@@ -56,7 +56,7 @@ def library(root: Path) -> Iterator[Library]:
         ("in", ["a.txt"]),
     ],
 )
-def test_what_may_be_read(library: Library, name: str, named: list[str]) -> None:
+def test_what_may_be_read(library: DocumentStore, name: str, named: list[str]) -> None:
     found = library.sources([name])
     assert [source.name for source in found] == named
     assert b"line" in found[0].data
@@ -71,7 +71,7 @@ def test_what_may_be_read(library: Library, name: str, named: list[str]) -> None
         *("../served-too/d.txt", "up/served-too/d.txt", "x" * 5000),
     ],
 )
-def test_what_may_not(library: Library, root: Path, name: str) -> None:
+def test_what_may_not(library: DocumentStore, root: Path, name: str) -> None:
     with pytest.raises(RefusedError) as caught:
         library.sources([name])
     told = caught.value.message + caught.value.hint
@@ -79,12 +79,12 @@ def test_what_may_not(library: Library, root: Path, name: str) -> None:
     assert caught.value.code in ("document_refused", "document_not_found")
 
 
-def test_the_root_itself_by_an_absolute_path(library: Library, root: Path) -> None:
+def test_the_root_itself_by_an_absolute_path(library: DocumentStore, root: Path) -> None:
     with pytest.raises(RefusedError):
         library.sources([str(root / "a.txt")])
 
 
-def test_messages_do_not_tell_where_the_root_is(library: Library, root: Path) -> None:
+def test_messages_do_not_tell_where_the_root_is(library: DocumentStore, root: Path) -> None:
     (root / "hollow").mkdir()
     for name in ("hollow", "empty.txt"):
         with pytest.raises(UnreadableError) as caught:
@@ -94,7 +94,7 @@ def test_messages_do_not_tell_where_the_root_is(library: Library, root: Path) ->
 
 def test_without_a_root_only_uploads() -> None:
     uploads = Uploads()
-    library = Library(None, uploads)
+    library = DocumentStore(None, uploads)
     with pytest.raises(RefusedError):
         library.sources(["a.txt"])
     sent = uploads.add("a.txt", b"A line.\n", "user_data")
@@ -104,7 +104,7 @@ def test_without_a_root_only_uploads() -> None:
         library.sources([sent.id])
 
 
-def test_uploads(library: Library) -> None:
+def test_uploads(library: DocumentStore) -> None:
     uploads = library.uploads
     first = uploads.add("../../etc/a b.txt", b"x" * 40, "user_data")
     assert (first.filename, first.bytes) == ("a b.txt", 40)
@@ -124,18 +124,18 @@ def test_uploads(library: Library) -> None:
 
 
 @pytest.mark.parametrize("name", ["file-../../../etc/passwd", "file-12", "file-" + "G" * 24])
-def test_no_upload_has_such_an_id(library: Library, name: str) -> None:
+def test_no_upload_has_such_an_id(library: DocumentStore, name: str) -> None:
     assert not is_upload(name)
     with pytest.raises(NsaError):
         library.sources([name])
 
 
-def test_parsed_documents_stay(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parsed_documents_stay(library: DocumentStore, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = library.sources(["a.txt"])
     document = library.document(sources, "a.txt")
     assert library.document(sources, "a.txt") is document
     monkeypatch.setattr("nsa_cli.serve.documents._MOST_CHARACTERS", 10)
-    opened = Opened()
+    opened = ParsedDocuments()
     opened.put(b"1", document)
     opened.put(b"2", document)
     assert opened.get(b"1") is None

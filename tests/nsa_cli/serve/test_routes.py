@@ -21,10 +21,9 @@ from starlette.testclient import TestClient
 import nsa_cli.kv_store.prefill
 from nsa_cli.config.options import Options
 from nsa_cli.events import AnswerText
-from nsa_cli.serve import scheduler as working
-from nsa_cli.serve.documents import Library
+from nsa_cli.serve.documents import DocumentStore
 from nsa_cli.serve.routes import Server
-from nsa_cli.serve.scheduler import Worker
+from nsa_cli.serve.scheduler import Scheduler
 from nsa_cli.serve.uploads import Uploads
 from nsa_models.errors import NsaError
 
@@ -45,12 +44,12 @@ def root(tmp_path: Path, prose: Any) -> Path:
 @pytest.fixture
 def make(tiny_model: Path, root: Path) -> Iterator[Make]:
     """A function that makes the application, its worker started."""
-    made: list[tuple[Worker, Uploads]] = []
+    made: list[tuple[Scheduler, Uploads]] = []
 
     def app(*, api_key: str | None = None, most_bytes: int = 10**6) -> Starlette:
         options = Options(model=str(tiny_model), max_tokens=6, cache_limit_bytes=10**8)
-        library = Library(root, Uploads())
-        worker = Worker(options, [].append, library.opened)
+        library = DocumentStore(root, Uploads())
+        worker = Scheduler(options, [].append, library.opened)
         made.append((worker, library.uploads))
         worker.start()
         return Server(worker, library, 6).app(api_key=api_key, most_bytes=most_bytes)
@@ -257,11 +256,11 @@ def test_refusals(
 def test_a_failure_in_the_middle_is_an_event(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(self: Worker, *_: Any) -> Any:
+    def failing(self: Scheduler, *_: Any) -> Any:
         self._emit(AnswerText(text="The"))
         raise NsaError("memory ran out", hint="close other programs", code="memory")
 
-    monkeypatch.setattr(Worker, "_answer", failing)
+    monkeypatch.setattr(Scheduler, "_answer", failing)
     response = client.post("/v1/chat/completions", json=asking(stream=True))
     assert response.status_code == 200
     *before, last = [part for part in response.text.split("\n\n") if part.startswith("data: ")]
@@ -362,19 +361,19 @@ def test_who_goes_away_stops_the_answer(
     ended: list[str] = []
     stopped = threading.Event()
 
-    def endless(self: Worker, *_: Any) -> Any:
+    def endless(*_: Any) -> Any:
         try:
             for _ in range(3000):
-                self._emit(AnswerText(text="word "))
+                yield AnswerText(text="word ")
                 said.release()
                 time.sleep(0.02)
             ended.append("said all")
-        except working._Stopped:
+        except GeneratorExit:
             stopped.set()
             raise
         raise NsaError("nobody stopped it")
 
-    monkeypatch.setattr(Worker, "_answer", endless)
+    monkeypatch.setattr("nsa_cli.engine.answer.answer_steps", endless)
     address = listen()
     address = address.removeprefix("http://")
     host, port = address.split(":")

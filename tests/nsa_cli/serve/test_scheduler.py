@@ -14,14 +14,14 @@ from nsa_cli.answering.chat import ROOM
 from nsa_cli.config.options import Options
 from nsa_cli.context.tokens import ANSWER_ROOM
 from nsa_cli.documents.sources import Source
-from nsa_cli.events import AnswerText, Event, Finished, Progress
+from nsa_cli.events import AnswerFinished, AnswerText, Event, Progress
 from nsa_cli.serve import jobs
 from nsa_cli.serve import scheduler as working
-from nsa_cli.serve.documents import Opened
+from nsa_cli.serve.documents import ParsedDocuments
 from nsa_cli.serve.jobs import MOST_TOKENS, Asked, Failed, Job, ReadThrough
-from nsa_cli.serve.scheduler import Worker
+from nsa_cli.serve.scheduler import Scheduler
 
-LAST = (Finished, ReadThrough, Failed)
+LAST = (AnswerFinished, ReadThrough, Failed)
 
 
 class Client:
@@ -43,18 +43,18 @@ class Client:
             self.seen.append(found)
         return found
 
-    def finished(self) -> Finished:
+    def finished(self) -> AnswerFinished:
         """The answer."""
         last = self.last()
-        assert isinstance(last, Finished), last
+        assert isinstance(last, AnswerFinished), last
         return last
 
 
 @pytest.fixture
-def worker(tiny_model: Path) -> Iterator[Worker]:
+def worker(tiny_model: Path) -> Iterator[Scheduler]:
     """A worker with the tiny model, not started yet."""
     options = Options(model=str(tiny_model), max_tokens=6, cache_limit_bytes=10**8)
-    found = Worker(options, [].append, Opened())
+    found = Scheduler(options, [].append, ParsedDocuments())
     yield found
     found.close()
     found.join(60)
@@ -89,7 +89,9 @@ def at_segment(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None
     monkeypatch.setattr(nsa_cli.kv_store.prefill, "prefill", spied)
 
 
-def test_the_answer_is_that_of_ask(worker: Worker, asker: Any, tmp_path: Path, prose: Any) -> None:
+def test_the_answer_is_that_of_ask(
+    worker: Scheduler, asker: Any, tmp_path: Path, prose: Any
+) -> None:
     (tmp_path / "log.txt").write_text(prose(150))
     client = Client(prose(150))
     worker.submit(client.job)
@@ -104,14 +106,14 @@ def test_the_answer_is_that_of_ask(worker: Worker, asker: Any, tmp_path: Path, p
     assert found.stats.question_tokens == told.stats.question_tokens
 
 
-def _again(worker: Worker, text: str) -> Client:
+def _again(worker: Scheduler, text: str) -> Client:
     client = Client(text)
     worker.submit(client.job)
     return client
 
 
 def test_an_unread_text_is_read_once_for_all(
-    worker: Worker, segments: list[tuple[int, int]], prose: Any
+    worker: Scheduler, segments: list[tuple[int, int]], prose: Any
 ) -> None:
     clients = [Client(prose(150), f"Who wrote report {number}?") for number in range(4)]
     for client in clients:
@@ -126,7 +128,7 @@ def test_an_unread_text_is_read_once_for_all(
 
 
 def test_a_reading_that_nobody_waits_for_is_stopped_and_gone_on_with(
-    worker: Worker,
+    worker: Scheduler,
     segments: list[tuple[int, int]],
     prose: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -147,7 +149,7 @@ def test_a_reading_that_nobody_waits_for_is_stopped_and_gone_on_with(
 
 
 def test_a_reading_goes_on_while_another_waits_for_it(
-    worker: Worker,
+    worker: Scheduler,
     segments: list[tuple[int, int]],
     prose: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -163,7 +165,7 @@ def test_a_reading_goes_on_while_another_waits_for_it(
 
 
 def test_a_text_that_was_read_does_not_wait_for_another(
-    worker: Worker, prose: Any, monkeypatch: pytest.MonkeyPatch
+    worker: Scheduler, prose: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
     known = Client(prose(60, seed=1))
@@ -190,7 +192,7 @@ def test_a_text_that_was_read_does_not_wait_for_another(
 
 
 def test_questions_about_the_open_text_come_first_but_not_for_ever(
-    worker: Worker, prose: Any, monkeypatch: pytest.MonkeyPatch
+    worker: Scheduler, prose: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(working, "_MOST_IN_A_ROW", 3)
     order: list[str] = []
@@ -213,17 +215,17 @@ def test_questions_about_the_open_text_come_first_but_not_for_ever(
     assert "".join(order) == "aaaabba"
 
 
-def test_failures_end_nothing_else(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_end_nothing_else(worker: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ("a word " * 200_000, "A text.\n", "Another text.\n")
     long, broken, sound = (Client(text) for text in texts)
-    real = working.Worker._open
+    real = working.Scheduler._open
 
-    def opened(self: Worker, job: Job) -> Any:
+    def opened(self: Scheduler, job: Job) -> Any:
         if job is broken.job:
             raise ZeroDivisionError("by zero")
         return real(self, job)
 
-    monkeypatch.setattr(working.Worker, "_open", opened)
+    monkeypatch.setattr(working.Scheduler, "_open", opened)
     for client in (long, broken, sound):
         worker.submit(client.job)
     worker.start()
@@ -236,7 +238,7 @@ def test_failures_end_nothing_else(worker: Worker, monkeypatch: pytest.MonkeyPat
     sound.finished()
 
 
-def test_each_answers_as_it_was_asked(worker: Worker, prose: Any) -> None:
+def test_each_answers_as_it_was_asked(worker: Scheduler, prose: Any) -> None:
     text = prose(60)
     few, warm, again = (
         Client(text, max_tokens=2),
@@ -255,7 +257,7 @@ def test_each_answers_as_it_was_asked(worker: Worker, prose: Any) -> None:
     assert taking_up.finished().stats.question_tokens > plain
 
 
-def test_reading_alone(worker: Worker, prose: Any) -> None:
+def test_reading_alone(worker: Scheduler, prose: Any) -> None:
     worker.start()
     found = []
     for _ in range(2):
@@ -268,7 +270,7 @@ def test_reading_alone(worker: Worker, prose: Any) -> None:
     assert answered.stats.answer_tokens > 0
 
 
-def test_too_many_are_refused(worker: Worker) -> None:
+def test_too_many_are_refused(worker: Scheduler) -> None:
     clients = [Client("A text.\n") for _ in range(working.MOST_WAITING)]
     for client in clients:
         worker.submit(client.job)
@@ -278,7 +280,7 @@ def test_too_many_are_refused(worker: Worker) -> None:
     worker.submit(Client("A text.\n").job)
 
 
-def test_closing_tells_all_who_wait(worker: Worker) -> None:
+def test_closing_tells_all_who_wait(worker: Scheduler) -> None:
     clients = [Client("A text.\n") for _ in range(3)]
     for client in clients:
         worker.submit(client.job)

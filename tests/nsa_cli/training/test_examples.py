@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nsa_cli.context.prompt import Prompter
+from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.training.examples import blocks_of, close_questions, lesson_of, lessons, load_material
 from nsa_models.errors import UnreadableError, UsageError
 from nsa_models.tasks import Example
 from nsa_models.tokenization.tokenizer import Tokenizer
-from nsa_models.training.lessons import Lesson
+from nsa_models.training.lessons import TrainingExample
 
 SIZE = 16
 
@@ -24,7 +24,7 @@ def tokenizer(tiny_model: Path) -> Tokenizer:
     return Tokenizer.from_folder(tiny_model)
 
 
-def said(tokenizer: Tokenizer, lesson: Lesson, span: tuple[int, int]) -> str:
+def said(tokenizer: Tokenizer, lesson: TrainingExample, span: tuple[int, int]) -> str:
     ids = lesson.ids[slice(*span)].tolist()
     return b"".join(tokenizer.decode_bytes(one) for one in ids).decode()
 
@@ -42,7 +42,7 @@ def examples() -> list[Example]:
 
 
 def test_places_are_those_of_the_words(tokenizer: Tokenizer) -> None:
-    prompter = Prompter(tokenizer, None)
+    prompter = PromptBuilder(tokenizer, None)
     lesson = lesson_of(prompter, examples(), SIZE)
     text = prompter.plain(examples()[0].context)
     first, last = lesson.asked
@@ -58,7 +58,7 @@ def test_places_are_those_of_the_words(tokenizer: Tokenizer) -> None:
 
 
 def test_one_question_is_asked_as_it_will_be(tokenizer: Tokenizer) -> None:
-    prompter = Prompter(tokenizer, None)
+    prompter = PromptBuilder(tokenizer, None)
     one = examples()[1]
     lesson = lesson_of(prompter, [one], SIZE)
     asked = np.concatenate([prompter.plain(one.context).ids, prompter.question(one.question).ids])
@@ -76,7 +76,7 @@ def test_every_kind_of_lesson_comes_and_none_of_what_is_held_out(
     material = load_material(questions, [texts])
     titles = {article.title for article in material.articles}
     assert 0 < len(titles) < 20
-    prompter = Prompter(tokenizer, None)
+    prompter = PromptBuilder(tokenizer, None)
     steps = list(itertools.islice(lessons(prompter, material, [600], SIZE, 3), 80))
     assert all((len(step) > 1) == (step[0].task == "close") for step in steps)
     made = [lesson for step in steps for lesson in step]
@@ -98,7 +98,10 @@ def test_every_kind_of_lesson_comes_and_none_of_what_is_held_out(
 def test_processes_have_lessons_of_their_own_of_one_kind(
     tokenizer: Tokenizer, lesson_data: tuple[Path, Path]
 ) -> None:
-    material, prompter = load_material(lesson_data[0], [lesson_data[1]]), Prompter(tokenizer, None)
+    material, prompter = (
+        load_material(lesson_data[0], [lesson_data[1]]),
+        PromptBuilder(tokenizer, None),
+    )
     one, other = (
         list(itertools.islice(lessons(prompter, material, [300, 900], SIZE, 3, process=n), 20))
         for n in (0, 1)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from nsa_cli.context.prompt import Prompter
+from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.training import self_answers
 from nsa_cli.training.examples import close_questions
 from nsa_cli.training.self_answers import answer_themselves, with_their_own
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 def test_padding_changes_no_answer(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = Tokenizer.from_folder(tiny_model)
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    prompter = Prompter(tokenizer, None)
+    prompter = PromptBuilder(tokenizer, None)
     prompts = [prompter.question(f"What is {'very ' * n}good?").ids for n in (0, 3, 9)]
     free = [own_continuation(model, prompt, 6) for prompt in prompts]
     stops = frozenset({free[0][4], free[2][2]})

@@ -201,13 +201,13 @@ def test_what_the_defaults_mean(tmp_path: Path) -> None:
     for values in (DEFAULTS, {"model_type": "nsa"}):
         write(tmp_path, values, {"x": torch.zeros(1)})
         config, family = load_config(tmp_path)
-        reading = config.reading()
+        reading = config.prefill_settings()
         assert (family, reading.combine) == ("nsa", "gated")
         assert (reading.select_block, reading.select_count, reading.select_run) == (64, 16, None)
         assert (reading.compress_block, reading.compress_stride) == (64, 64)
         assert (reading.init_blocks, reading.local_blocks, reading.window) == (1, 2, 512)
         assert (config.head_dim, config.intermediate_size) == (32, 5632)
-        assert config.answering() == reading
+        assert config.answer_settings() == reading
 
 
 @pytest.mark.parametrize(

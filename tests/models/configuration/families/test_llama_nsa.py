@@ -234,12 +234,12 @@ def test_variants(name: str, shards: int, seed: int, tmp_path: Path) -> None:
 def test_what_the_published_configuration_means(tmp_path: Path) -> None:
     write(tmp_path, {**NSA_1B, "rope_scaling": SCALING}, {"x": torch.zeros(1)})
     config, family = load_config(tmp_path)
-    reading = config.reading()
+    reading = config.prefill_settings()
     assert family == "llama-nsa"
     assert (reading.combine, reading.compress_block, reading.compress_stride) == ("gated", 16, 16)
     assert (reading.select_block, reading.select_count, reading.select_run) == (16, 16, 16)
     assert (reading.init_blocks, reading.local_blocks, reading.window) == (0, 1, 128)
-    assert config.answering() == reading
+    assert config.answer_settings() == reading
     assert config.dtype == torch.bfloat16
     assert config.rope_parameters["rope_type"] == "llama3"
 
@@ -276,7 +276,7 @@ def test_dense_attention_is_not_made_up(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="trained sparse"):
         load_config(tmp_path, select_count=None)
     write(tmp_path, SSA, {"x": torch.zeros(1)})
-    assert load_config(tmp_path, select_count=None)[0].answering().select_count is None
+    assert load_config(tmp_path, select_count=None)[0].answer_settings().select_count is None
 
 
 def test_tensors_are_called_as_they_are_published(seed: int, tmp_path: Path) -> None:

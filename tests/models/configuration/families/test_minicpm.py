@@ -240,14 +240,14 @@ def test_variants(name: str, shards: int, seed: int, tmp_path: Path) -> None:
 def test_what_the_published_configuration_means(tmp_path: Path) -> None:
     write(tmp_path, MINICPM4_8B, {"x": torch.zeros(1)})
     config, family = load_config(tmp_path)
-    reading = config.reading()
+    reading = config.prefill_settings()
     assert (family, reading.combine) == ("minicpm", "union")
     assert (reading.compress_block, reading.compress_stride, reading.select_block) == (32, 16, 64)
     # 64 + 32 blocks, 33 of them from the window's first block to the query's own.
     assert (reading.select_count, reading.window_blocks) == (63, 32)
     assert reading.select_count + reading.window_blocks + 1 == 64 + 32
     assert (reading.dense_below, reading.init_blocks) == (8192, 1)
-    assert config.answering() == reading
+    assert config.answer_settings() == reading
     assert config.residual_scale == 1.4 / math.sqrt(32)
     assert (config.embedding_scale, config.logit_scale) == (12.0, 1 / 16)
 

@@ -1,0 +1,136 @@
+"""An answer to a question about an open document: retrieve, generate, cite."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, replace
+
+from torch import Tensor
+
+from nsa_cli.context.prompt import PromptBuilder
+from nsa_cli.context.tokens import TokenizedQuestion
+from nsa_cli.documents.location import place
+from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
+from nsa_cli.engine.open_document import OpenDocument
+from nsa_cli.events import AnswerFinished, AnswerText, drain
+from nsa_cli.output.logging import log
+from nsa_cli.results import Passage, Stats, Turn
+from nsa_cli.retrieval.citations import Cited, cite
+from nsa_cli.retrieval.passages import top_passages
+from nsa_cli.system import peak_memory_bytes
+
+_FOLLOW_UP_WORDS, _FOLLOW_UP_CHARACTERS = 3, 24
+"""A question up to this long, such as "And when?", is a follow-up; the characters are for scripts
+without spaces."""
+
+
+def answer(
+    opened: OpenDocument, question: TokenizedQuestion, scores: Tensor | None = None
+) -> AnswerFinished:
+    """Answer one question; arguments as for `answer_steps`."""
+    steps = answer_steps(opened, question, opened.options, scores=scores)
+    return drain(steps, opened.emit)[0]
+
+
+def answer_steps(
+    opened: OpenDocument,
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+    turns: Sequence[Turn] = (),
+    scores: Tensor | None = None,
+) -> Generator[AnswerText, None, tuple[AnswerFinished, Turn]]:
+    """Answer a question that may refer to earlier turns.
+
+    Args:
+        opened: The document.
+        question: The question, with the earlier turns in it.
+        options: How to generate.
+        turns: The earlier turns, in order; the passage of the last is read again.
+        scores: Block scores of the question, if known; see `OpenDocument.scores`.
+
+    Yields:
+        The answer, piece by piece.
+
+    Returns:
+        The finished answer, and the turn that it makes.
+    """
+    started = time.monotonic()
+    if scores is None:
+        scores = opened.scores(_standalone(opened.prompts, question, turns))
+    passages = top_passages(scores, opened.text, opened.document, opened.block_tokens)
+    passages = _with(passages, turns[-1].passage if turns else None)
+    generated = yield from opened.generate(
+        passages, question, options, started, whole=opened.is_short
+    )
+    cited = cite(
+        opened.document,
+        passages,
+        generated.text,
+        question.text,
+        attention=generated.attention,
+    )
+    _log(opened, cited, generated)
+    config = opened.model.config
+    finished = AnswerFinished(
+        answer=generated.text,
+        citations=cited.citations,
+        model=opened.model_name,
+        attention={
+            "reading": asdict(config.prefill_settings()),
+            "answering": asdict(options.attention(config)),
+        },
+        finish_reason=generated.finish_reason,
+        stats=_stats(opened, question, generated),
+    )
+    best = max(cited.passages, key=lambda passage: passage.score, default=None)
+    return finished, Turn(question=question.text, answer=generated.text, passage=best)
+
+
+def _standalone(
+    prompts: PromptBuilder, question: TokenizedQuestion, turns: Sequence[Turn]
+) -> TokenizedQuestion:
+    """The question as it is retrieved: a short follow-up is prefixed with the question before."""
+    text = question.text
+    short = len(text.split()) <= _FOLLOW_UP_WORDS and len(text) <= _FOLLOW_UP_CHARACTERS
+    if turns and short:
+        return prompts.question(f"{turns[-1].question} {text}")
+    return question if question.bare else prompts.question(text)
+
+
+def _with(passages: list[Passage], one: Passage | None) -> list[Passage]:
+    """Add a passage, in the order of the document, unless it overlaps another."""
+    if one is None or any(one.start < other.end and other.start < one.end for other in passages):
+        return passages
+    return sorted([*passages, replace(one, score=0.0)], key=lambda passage: passage.start)
+
+
+def _log(opened: OpenDocument, cited: Cited, generated: GeneratedAnswer) -> None:
+    """Log passages and speed, for `--verbose`."""
+    for passage in cited.passages:
+        at = place(opened.document.locate(passage.start, passage.end))
+        log.info("passage at %s, %.2f of the attention", at, passage.score)
+    log.info(
+        "%d tokens of answer, the first after %.1f s, then %.1f a second",
+        generated.tokens,
+        generated.first_token_seconds,
+        generated.tokens_per_second,
+    )
+
+
+def _stats(opened: OpenDocument, question: TokenizedQuestion, generated: GeneratedAnswer) -> Stats:
+    """Counts and times of an answer."""
+    return Stats(
+        document_tokens=opened.tokens,
+        reused_tokens=opened.reused_tokens,
+        question_tokens=len(question.ids),
+        answer_tokens=generated.tokens,
+        load_seconds=round(opened.load_seconds, 3),
+        prefill_seconds=round(opened.prefill_seconds, 3),
+        time_to_first_token_seconds=round(generated.first_token_seconds, 3),
+        decode_tokens_per_second=round(generated.tokens_per_second, 2),
+        peak_memory_bytes=peak_memory_bytes(),
+        cache_bytes=sum(window.access.bytes_held for window in opened.windows),
+        cache_bytes_touched=sum(window.access.bytes_touched for window in opened.windows),
+        left_out_lines=opened.document.left_out_lines,
+    )

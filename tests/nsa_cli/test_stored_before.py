@@ -1,0 +1,73 @@
+"""What an earlier commit stored opens still: KV caches, answers, prepared weights, batch outputs.
+
+The archive was made by the program of format 2 (commit 6f0b4ef), with a model of one head and
+random weights: `ask` about log.txt (plain, with selected blocks, with an adapter), and `batch`.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsa_models.hub import resolve
+
+ARCHIVE = Path(__file__).parent / "fixtures" / "format2.tar.xz"
+QUESTION = "Who wrote report 17?"
+WAYS = {"plain": (), "blocks": ("--answer-blocks", "2"), "adapter": ("--adapter", "adapter")}
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The archive's folder, which is the current one."""
+    folder = tmp_path / "stored"
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("NSA_CACHE_DIR", str(folder / "cache"))
+    # The fingerprint has a folder's path and times in it; here as when the archive was made.
+    monkeypatch.setattr(resolve, "_folder_fingerprint", lambda folder: folder.name)
+    return folder
+
+
+def ask(nsa: Run, question: str, way: str) -> tuple[Any, str]:
+    named = ("--model", "model", "--max-tokens", "4", "--json")
+    code, out, err = nsa("ask", "log.txt", question, *named, *WAYS[way], model=None)
+    assert code == 0, err
+    return json.loads(out), err
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_answer_is_found(nsa: Run, stored: Path, way: str) -> None:
+    before = json.loads((stored / "answers.json").read_text())[way]
+    found, err = ask(nsa, QUESTION, way)
+    assert "answered before" in err
+    for key in ("answer", "citations", "model", "attention", "finish_reason"):
+        assert found[key] == before[key]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_kv_cache_is_used(nsa: Run, stored: Path, way: str) -> None:
+    folders = sorted((stored / "cache" / "readings").glob("*/manifest.json"))
+    found, err = ask(nsa, "And what else did the worker write?", way)
+    assert found["stats"]["reused_tokens"] == found["stats"]["document_tokens"] > 0
+    assert sorted((stored / "cache" / "readings").glob("*/manifest.json")) == folders
+    assert "adapter" not in err  # prepared weights are used, too
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_batch_has_nothing_left_to_do(
+    nsa: Run, stored: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsa_cli.engine.engine.Engine.ask", None)  # would fail if called
+    rows = stored / f"rows.{kind}"
+    before = rows.read_bytes()
+    words = ("docs", "--ask", "Who?", "--model", "model", "--max-tokens", "4")
+    code, _, err = nsa("batch", *words, "--out", rows.name, "--resume", model=None)
+    assert code == 0, err
+    assert rows.read_bytes() == before
