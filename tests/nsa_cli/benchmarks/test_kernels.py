@@ -206,7 +206,7 @@ def test_a_failed_check_fails_the_command(nsa: Run, options: tuple[str, ...]) ->
     why = "decode at 1,000 tokens, NSA gated, random selections: error of out 0.5 (allowed 0.01)"
     assert f"nsa: failed the check: {why}" in err
     if options:
-        assert len(json.loads(out)["rows"]) == 9
+        assert len(json.loads(out)["rows"]) == 10
 
 
 def test_all_is_saved_and_the_missing_plot_is_told(
