@@ -7,17 +7,17 @@ import sys
 from nsa_cli.cli.app import app
 from nsa_models.errors import NsaError
 
-_KERNELS_KEPT = "128"
-"""oneDNN keeps those of 1,024 shapes unless told (0.3 MB each with AVX2, more with AMX), and each
-segment of a long text has shapes of its own."""
+_CACHED_SHAPES = "128"
+"""Shapes whose kernels oneDNN caches. Its default of 1,024 takes 0.3 MB a shape with AVX2 and more
+with AMX, and each chunk of a long text has new shapes."""
 
 
 def run() -> int:
-    """Run the program; its exit code."""
+    """Run the program and return its exit code."""
     code: object = 0
     try:
         try:
-            app()
+            app(sys.argv[1:])
         except SystemExit as end:
             code = end.code or 0
         sys.stdout.flush()
@@ -29,15 +29,15 @@ def run() -> int:
         from nsa_cli.output.renderers import HumanRenderer
 
         message = f"the output cannot be written: {error.strerror or error}"
-        hint = "check where it goes, and the disk"
+        hint = "check the file or pipe that it goes to"
         HumanRenderer().fail(NsaError(message, hint=hint, code="disk"))
         return 1
     return code if isinstance(code, int) else 1
 
 
 def main() -> None:
-    """Run the program and leave at once: to take large libraries apart takes seconds."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KERNELS_KEPT)
+    """Run the program and exit without the interpreter's cleanup, which takes seconds."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _CACHED_SHAPES)
     code = run()
     atexit._run_exitfuncs()
     sys.stderr.flush()

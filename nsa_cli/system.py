@@ -1,4 +1,4 @@
-"""How much memory this process has used, holds, and may take."""
+"""The machine and its files: memory, atomic writes, exit causes, the git commit."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+_SAFE_SHARE = 0.7
+"""Share of the free memory that reading may take by default."""
 
 
 def peak_memory_bytes() -> int:
-    """Peak resident memory of this process, mapped files included; 0 where it is not known."""
+    """Peak resident memory of this process, mapped files included; 0 if unknown."""
     try:
         import resource
     except ImportError:
@@ -20,7 +24,7 @@ def peak_memory_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds now, mapped files included; 0 where it is not known."""
+    """Current resident memory of this process, mapped files included; 0 if unknown."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -28,22 +32,51 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def free_memory_bytes() -> int:
-    """Memory that programs can still take without others being pushed out."""
-    try:
+def available_memory_bytes() -> int | None:
+    """Memory that programs can take without swapping, or None if unknown."""
+    with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
+    if "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def free_memory_bytes() -> int:
+    """Available memory; half of the physical memory, or 4 GiB, if unknown."""
+    available = available_memory_bytes()
+    if available is not None:
+        return available
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return 2**32
 
 
+def memory_limit(wanted: int | None) -> int:
+    """Bytes that reading may take: `wanted`, or a safe share of the free memory."""
+    return wanted if wanted is not None else int(_SAFE_SHARE * free_memory_bytes())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file's content in one step, so that a crash leaves the old or the new file.
+
+    Raises:
+        OSError: If the file cannot be written. The old file stays.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
 def git_commit() -> str:
-    """The commit of the source tree that this runs from, or `unknown`."""
+    """The commit of the running source tree, or `unknown`."""
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():
         return "unknown"
@@ -57,17 +90,8 @@ def git_commit() -> str:
 
 
 def cause(code: int | None) -> str:
-    """What ended a process, by its exit code: a signal or the code itself."""
+    """The reason a process ended: the signal's name, or the exit code."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name
-        return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name
+        return f"{name}, probably out of memory" if name == "SIGKILL" else name
     return f"exit code {code}"
-
-
-_SAFE_SHARE = 0.7
-"""Of the memory that is free, what reading takes at most unless it is told otherwise."""
-
-
-def memory_limit(wanted: int | None) -> int:
-    """Bytes that reading may take: what was asked for, or a safe share of what is free."""
-    return wanted if wanted is not None else int(_SAFE_SHARE * free_memory_bytes())

@@ -56,7 +56,6 @@ def nsa_attention(
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
     gates: Tensor | None = None,
-    score_k: Tensor | None = None,
     packing: Packing | None = None,
     impl: Impl | None = None,
     return_mass: bool = False,
@@ -71,8 +70,6 @@ def nsa_attention(
         summary_k: (B, G, C, D), the compression of the keys; their means when None.
         summary_v: (B, G, C, D), the compression of the values; their means when None.
         gates: (B, H, T, 3), order compression, selection, window; for `gated` and it alone.
-        score_k: (B, G, C', D), what blocks are scored by where `settings.scores_apart`; means of
-            the keys when None.
         packing: Where the sequences of a packed batch lie: q, k and v then have B = 1, and the
             sequences follow each other along T and S. Triton alone.
         impl: The implementation; when None the fastest there is for the device and `settings`.
@@ -85,7 +82,7 @@ def nsa_attention(
 
     Source: Yuan et al. 2025, eqs. 5 to 12.
     """
-    _validate(q, k, v, settings, gates, score_k, packing)
+    _validate(q, k, v, settings, gates, packing)
     if not (impl is None or isinstance(impl, Impl)):
         raise TypeError(f"impl is {impl!r}; valid are {[str(one) for one in Impl]} or None")
     if impl is None:
@@ -95,7 +92,7 @@ def nsa_attention(
     if impl is Impl.REFERENCE:
         of = nsa_reference(
             q, k, v, settings,
-            summary_k=summary_k, summary_v=summary_v, gates=gates, score_k=score_k,
+            summary_k=summary_k, summary_v=summary_v, gates=gates,
         )  # fmt: skip
         return AttentionResult(out=of[0], blocks=of[1], mass=of[2] if return_mass else None)
     blocks: Tensor | None
@@ -109,12 +106,12 @@ def nsa_attention(
         step = decoding.decode_union(q, k, v, summary_k, settings)
         return AttentionResult(out=step[0], blocks=step[1], mass=step[2] if return_mass else None)
     if impl is Impl.TRITON:
-        out, blocks = _by_triton(q, k, v, settings, summary_k, summary_v, gates, score_k, packing)
+        out, blocks = _by_triton(q, k, v, settings, summary_k, summary_v, gates, packing)
     elif settings.combine == "gated":
         assert gates is not None
         out, blocks, mass = gated_attention(
             q, k, v, gates, settings,
-            summary_k=summary_k, summary_v=summary_v, score_k=score_k, return_mass=return_mass,
+            summary_k=summary_k, summary_v=summary_v, return_mass=return_mass,
         )  # fmt: skip
         return AttentionResult(out=out, blocks=blocks, mass=mass)
     else:
@@ -148,7 +145,6 @@ def _by_triton(
     summary_k: Tensor | None,
     summary_v: Tensor | None,
     gates: Tensor | None,
-    score_k: Tensor | None,
     packing: Packing | None,
 ) -> tuple[Tensor, Tensor]:
     """Output and blocks of the Triton kernels."""
@@ -164,7 +160,6 @@ def _by_triton(
             summary_k=summary_k,
             summary_v=summary_v,
             gates=gates,
-            score_k=score_k,
             packing=packing,
         )
 
@@ -205,7 +200,6 @@ def _validate(
     v: Tensor,
     settings: AttentionSettings,
     gates: Tensor | None,
-    score_k: Tensor | None,
     packing: Packing | None,
 ) -> None:
     """Raise ValueError with the received shapes where they do not go together."""
@@ -227,13 +221,3 @@ def _validate(
         raise ValueError(f"gates are {got}; combine='gated' needs {wanted}")
     if settings.combine == "union" and gates is not None:
         raise ValueError("gates were given; combine='union' has none")
-    if score_k is not None:
-        _validate_score_k(k, score_k, settings)
-
-
-def _validate_score_k(k: Tensor, score_k: Tensor, settings: AttentionSettings) -> None:
-    """Raise ValueError where what blocks are scored by is not wanted or has another shape."""
-    if not settings.scores_apart:
-        raise ValueError("score_k was given; settings.score_summary_block is None")
-    if score_k.shape[:2] != k.shape[:2] or score_k.shape[3] != k.shape[3]:
-        raise ValueError(f"score_k is {tuple(score_k.shape)}; k is {tuple(k.shape)}")

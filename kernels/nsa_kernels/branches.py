@@ -38,7 +38,6 @@ def gated_attention(
     *,
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
-    score_k: Tensor | None = None,
     return_mass: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The gated sum of compression, selection and window.
@@ -51,7 +50,6 @@ def gated_attention(
         settings: What to attend to; `combine` is `gated`.
         summary_k: (B, G, C, D); means of the keys when None.
         summary_v: (B, G, C, D); means of the values when None.
-        score_k: (B, G, C', D) where `settings.scores_apart`; means of the keys when None.
         return_mass: Whether to return the selection branch's mass of each block.
 
     Returns:
@@ -60,8 +58,6 @@ def gated_attention(
     """
     summary_k = mean_summaries(k, settings) if summary_k is None else summary_k
     summary_v = mean_summaries(v, settings) if summary_v is None else summary_v
-    if settings.scores_apart and score_k is None:
-        score_k = mean_summaries(k, settings.scoring)
     seq_len, queries = k.shape[2], q.shape[2]
     outs: list[Tensor] = []
     chosen: list[Tensor] = []
@@ -74,8 +70,6 @@ def gated_attention(
             picked = dense_attention(part.q, k[:, :, :end], v[:, :, :end])
             mass = block_mass(part.q, k[:, :, :end], None, settings) if return_mass else None
         else:
-            if score_k is not None:
-                _, probs = part.compression(score_k, score_k, settings.scoring)
             blocks = part.select(probs)
             picked, mass = part.selection(k, v, blocks, return_mass)
             chosen.append(blocks)
@@ -149,7 +143,7 @@ class _Part:
         scored = self.position % s.score_stride == 0
         per_tile = probs.new_zeros(*probs.shape[:2], plan.count, probs.shape[-1])
         per_tile = per_tile.index_add(2, tile[scored], probs[:, :, scored])
-        ranked = pool_sum(per_tile, plan.last_block + 1, s.scoring)
+        ranked = pool_sum(per_tile, plan.last_block + 1, s)
         block = torch.arange(ranked.shape[-1], device=probs.device)
         current = plan.blocks(0, plan.count, probs.device)[:, None]
         forced = (block < s.init_blocks) | (block > current - s.local_blocks)

@@ -31,8 +31,7 @@ def takes(q: Tensor, seq_len: int, settings: AttentionSettings) -> bool:
         and not settings.covers(seq_len)
         and (settings.select_tile, settings.score_stride) == (1, 1)
         and (settings.score_pooling, settings.score_norm) == ("sum", 1)
-        and settings.refine_count is settings.select_run is None
-        and not settings.scores_apart
+        and settings.select_run is None
         and visible_summaries(seq_len - 1, settings) > 0
     )
 

@@ -253,7 +253,6 @@ def nsa_reference(
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
     gates: Tensor | None = None,
-    score_k: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Native Sparse Attention in full.
 
@@ -266,8 +265,6 @@ def nsa_reference(
         summary_v: (B, G, C, D); means of the values when None.
         gates: (B, H, T, 3), order compression, selection, window, within 0 to 1; needed by
             `gated` and by it alone.
-        score_k: (B, G, C', D), what blocks are scored by where `settings.scores_apart`; means of
-            the keys when None.
 
     Returns:
         Output (B, H, T, D); selected blocks (B, G, U, n), -1 where fewer; and the probability
@@ -280,12 +277,9 @@ def nsa_reference(
     summary_v = compress(v, settings) if summary_v is None else summary_v
     position = _positions(q, k)
     compressed, summary_probs = compression_attention(q, k, summary_k, summary_v, settings)
-    if settings.scores_apart:
-        score_k = compress(k, settings.scoring) if score_k is None else score_k
-        _, summary_probs = compression_attention(q, k, score_k, score_k, settings.scoring)
-    elif settings.score_norm > 1:
+    if settings.score_norm > 1:
         summary_probs = coarse_probs(q, position, summary_k, settings)
-    importances = importance(summary_probs, k.shape[1], position, settings.scoring)
+    importances = importance(summary_probs, k.shape[1], position, settings)
     if k.shape[2] < settings.dense_below:
         settings = replace(settings, select_count=None)
     blocks = select(importances, position, settings)

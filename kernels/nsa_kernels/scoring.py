@@ -1,8 +1,8 @@
-"""Choosing blocks in large matrix products: scores against summaries, coarse ones first.
+"""Block selection with large matrix products: scores of queries and compressed keys.
 
 Letters: B batch, T query tokens, S key tokens (the queries are the last T of them), H query
 heads, G key/value groups, R = H / G query heads of a group, D head dim, C summaries, N selection
-blocks, n selected blocks, U tiles, Q scored queries of a tile, M candidate blocks of a tile.
+blocks, n selected blocks, U tiles, Q scored queries of a tile.
 
 Source: Yuan et al. 2025, "Native Sparse Attention", arXiv 2502.11089, section 3.3.
 """
@@ -20,12 +20,6 @@ from nsa_kernels.settings import AttentionSettings
 
 _SCORES_AT_ONCE = 2 * 2**20
 """Scores held at a time, in elements: what stays in the last-level cache of a laptop."""
-
-_COARSE_PARTS = 2
-"""Coarse summaries of a selection block, at most."""
-
-_LEAST, _TINY = -1e4, 1e-30
-"""Stand for the largest score and for the mass where a query has no block to score."""
 
 
 class TilePlan:
@@ -102,114 +96,15 @@ def select_blocks(
     rows = scored.shape[2] * scored.shape[4]
     if widens(scored, rows * plan.count):
         scored, summary_k = scored.float(), summary_k.float()
-    columns = max(1, summary_k.shape[2])
-    coarse = None
-    if settings.refine_count is not None and blocks > max(settings.refine_count, count):
-        coarse = _coarse(summary_k, blocks, settings)
-        columns = coarse.shape[2]
-    at_once = max(1, _SCORES_AT_ONCE // (rows * columns))
+    at_once = max(1, _SCORES_AT_ONCE // (rows * max(1, summary_k.shape[2])))
     for start in range(0, plan.count, at_once):
         stop = min(start + at_once, plan.count)
         part = scored[:, :, :, start:stop]
-        if coarse is None:
-            scores = _importance(part, summary_k, start, blocks, plan, settings)
-        else:
-            scores = _refined(part, summary_k, coarse, start, count, plan, settings)
+        scores = _importance(part, summary_k, start, blocks, plan, settings)
         chosen[:, :, start:stop] = best_blocks(
             scores, plan.blocks(start, stop, q.device), settings, count
         )
     return chosen
-
-
-def _coarse(summary_k: Tensor, blocks: int, settings: AttentionSettings) -> Tensor:
-    """Means of neighbouring summaries of the first `blocks` blocks: (B, G, parts * N, D)."""
-    per = settings.select_block // settings.compress_stride
-    parts = math.gcd(_COARSE_PARTS, per)
-    means = summary_k[:, :, : blocks * per].unflatten(2, (blocks, parts, -1)).mean(dim=4)
-    by_part: Tensor = means.transpose(2, 3).flatten(2, 3)
-    return by_part
-
-
-def _refined(
-    q: Tensor,
-    summary_k: Tensor,
-    coarse: Tensor,
-    start: int,
-    count: int,
-    plan: TilePlan,
-    settings: AttentionSettings,
-) -> Tensor:
-    """Importance by coarse summaries, then exactly for the best blocks: (B, G, U, N), fp32.
-
-    Blocks that the coarse scores rule out get 0. They still count in the denominator of the
-    others' probabilities, by their coarse scores.
-
-    Args:
-        q: (B, G, R, U, Q, D), scaled.
-        summary_k: (B, G, C, D), each of `compress_stride` tokens.
-        coarse: (B, G, parts * N, D), from `_coarse`.
-        start: The first of these tiles.
-        count: Blocks that will be chosen.
-        plan: The tiles of the call.
-        settings: The block sizes.
-    """
-    batch, groups, repeat, tiles, queries, _ = q.shape
-    per = settings.select_block // settings.compress_stride
-    parts = math.gcd(_COARSE_PARTS, per)
-    blocks = coarse.shape[2] // parts
-    assert settings.refine_count is not None
-    candidates = min(max(settings.refine_count, count), blocks)
-    result = q.new_zeros(batch, groups, tiles, blocks, dtype=torch.float32)
-
-    step = torch.arange(queries, device=q.device) * settings.score_stride
-    position = plan.firsts(start, start + tiles, q.device)[:, None] + step
-    weight = ((position >= plan.offset) & (position < plan.seq_len)).float()
-    weight = weight[:, None].expand(-1, repeat, -1).flatten(1)[:, None]  # [U, 1, R * Q]
-    current = plan.blocks(start, start + tiles, q.device)[:, None]
-    number = torch.arange(blocks, device=q.device)
-    outside = (number < settings.init_blocks) | (number >= current - settings.window_blocks)
-    settled = max(0, int(current[0]) - settings.window_blocks)
-    near = torch.cat(
-        [
-            torch.arange(settings.init_blocks, device=q.device).expand(tiles, -1),
-            current + torch.arange(-settings.window_blocks, 1, device=q.device),
-        ],
-        dim=1,
-    )
-    within = torch.arange(per, device=q.device)
-    near = (near[..., None] * per + within).flatten(1)  # [U, K]
-    ends = (near + 1) * settings.compress_stride - 1
-    hidden = (ends[:, None] > position[..., None]) | (near < 0)[:, None]
-    hidden = hidden[:, None].expand(-1, repeat, -1, -1).flatten(1, 2)  # [U, R * Q, K]
-    near = near.clamp(0, summary_k.shape[2] - 1)
-    for b in range(batch):
-        for g in range(groups):
-            rows = q[b, g].transpose(0, 1).flatten(1, 2)  # [U, R * Q, D]
-            scores = (rows.flatten(0, 1) @ coarse[b, g].t()).float().view(tiles, -1, parts, blocks)
-            scores[..., : settings.init_blocks] = float("-inf")
-            scores[..., settled:].masked_fill_(outside[:, None, None, settled:], float("-inf"))
-            top = scores.flatten(2).amax(dim=-1, keepdim=True).clamp(min=_LEAST)
-            mass = scores.sub_(top[..., None]).exp_().sum(dim=2)  # [U, R * Q, N]
-            total = mass.sum(dim=-1, keepdim=True).clamp(min=_TINY)
-            rough = ((weight / total.transpose(1, 2)) @ mass).squeeze(1)
-            best = rough.masked_fill(outside, -1.0).topk(candidates, dim=-1)
-            index = best.indices  # [U, M]
-            spread = index[:, None].expand(-1, mass.shape[1], -1)
-            rest = total - mass.gather(2, spread).sum(dim=-1, keepdim=True)
-
-            slots = torch.cat([(index[..., None] * per + within).flatten(1), near], dim=1)
-            keys = summary_k[b, g].index_select(0, slots.flatten()).view(tiles, slots.shape[1], -1)
-            fine = (rows @ keys.transpose(1, 2)).float()  # [U, R * Q, M * per + K]
-            fine[..., candidates * per :].masked_fill_(hidden, float("-inf"))
-            peak = torch.maximum(fine.amax(dim=-1, keepdim=True), top)
-            fine = fine.sub_(peak).exp_()
-            seen = fine.sum(dim=-1, keepdim=True)
-            seen = seen + rest.clamp(min=0.0) * (top - peak).exp() * (per // parts)
-            probs = ((weight / seen.transpose(1, 2)) @ fine)[..., : candidates * per]
-            exact = probs.reshape(tiles, candidates, per).sum(dim=-1)
-            exact = exact.masked_fill(best.values < 0, 0.0)
-            result[b, g].scatter_(1, index, exact)
-    return result
 
 
 def _importance(
@@ -298,7 +193,7 @@ def _pool_max(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> 
 
 def visible_summaries(position: int, settings: AttentionSettings) -> int:
     """Summaries that end at or before a position."""
-    return max(0, (position + 1 - settings.compress_block) // settings.compress_stride + 1)
+    return settings.complete_blocks(position + 1)
 
 
 def pool_sum(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> Tensor:

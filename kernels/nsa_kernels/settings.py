@@ -5,7 +5,7 @@ Source: Yuan et al. 2025, "Native Sparse Attention", arXiv 2502.11089, section 3
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 Combine = Literal["union", "gated"]
@@ -24,6 +24,11 @@ _LEAST = {
 }
 
 
+def complete_blocks(tokens: int, block: int, stride: int) -> int:
+    """Number of blocks of `block` tokens, one every `stride`, that end within `tokens` tokens."""
+    return max(0, (tokens - block) // stride + 1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionSettings:
     """Block sizes and budgets, in tokens and blocks.
@@ -40,14 +45,8 @@ class AttentionSettings:
             selection; 1 gives every query its own. It divides `select_block`.
         score_stride: Only queries at positions that this divides take part in the scoring of
             their tile. It divides `select_tile`.
-        refine_count: Blocks that are scored by their own summaries, having come first by coarse
-            means of these; None scores all. It needs summaries that do not overlap, and speeds up
-            the blockwise implementation alone: the others score all.
         init_blocks: First blocks of the text that are always selected.
         local_blocks: Most recent blocks, the query's own included, that are always selected.
-        score_summary_block: Tokens of the summaries that blocks are scored by in `gated` mode, if
-            not by those that the compression branch attends to. Untrained weights need finer ones.
-        score_summary_stride: Tokens from one such summary's start to the next; set with the other.
         score_pooling: What a block's importance is, of the probabilities of the summaries that
             overlap it: their `sum`, weighted by the overlap, or the `max` of them (InfLLM-v2).
         score_norm: Blocks are scored by probabilities whose denominator is that of summaries so
@@ -75,11 +74,8 @@ class AttentionSettings:
     select_count: int | None = 16
     select_tile: int = 1
     score_stride: int = 1
-    refine_count: int | None = None
     init_blocks: int = 1
     local_blocks: int = 2
-    score_summary_block: int | None = None
-    score_summary_stride: int | None = None
     score_pooling: Pooling = "sum"
     score_norm: int = 1
     select_run: int | None = None
@@ -99,13 +95,6 @@ class AttentionSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.select_count is not None and self.select_count < 1:
             raise ValueError(f"select_count is {self.select_count}; it must be at least 1 or None")
-        if self.refine_count is not None and self.refine_count < 1:
-            raise ValueError(f"refine_count is {self.refine_count}; it must be at least 1 or None")
-        if self.refine_count is not None and self.compress_block != self.compress_stride:
-            raise ValueError(
-                f"refine_count is {self.refine_count}; summaries of {self.compress_block} tokens "
-                f"every {self.compress_stride} overlap, so that it must be None"
-            )
         if self.window < (self.combine == "union"):
             raise ValueError(f"window is {self.window}; a query must at least see itself")
         if self.compress_block % self.compress_stride:
@@ -144,11 +133,6 @@ class AttentionSettings:
                 f"score_pooling is {self.score_pooling!r}; valid are {get_args(Pooling)}"
             )
         plain = self.score_pooling == "sum" and self.score_norm == 1
-        if not plain and (self.refine_count is not None or self.scores_apart):
-            raise ValueError(
-                f"score_pooling is {self.score_pooling!r} and score_norm {self.score_norm}; "
-                "with these refine_count and score_summary_block must be None"
-            )
         if not plain and self.combine == "gated":
             raise ValueError(
                 "combine='gated' scores blocks by the probabilities of its compression branch; "
@@ -160,36 +144,10 @@ class AttentionSettings:
             raise ValueError("combine='union' ranks all blocks together; set select_run to None")
         if self.dense_below and self.combine == "gated":
             raise ValueError("combine='gated' has its branches at any length; set dense_below to 0")
-        if (self.score_summary_block is None) != (self.score_summary_stride is None):
-            raise ValueError(
-                f"score_summary_block is {self.score_summary_block} and score_summary_stride "
-                f"{self.score_summary_stride}; set both or neither"
-            )
-        if self.scores_apart:
-            if self.combine == "union":
-                raise ValueError(
-                    "combine='union' has no other summaries than those that it scores by; "
-                    "set compress_block and compress_stride"
-                )
-            _ = self.scoring
 
-    @property
-    def scores_apart(self) -> bool:
-        """Whether blocks are scored by other summaries than the compression branch's."""
-        return self.score_summary_block is not None
-
-    @property
-    def scoring(self) -> AttentionSettings:
-        """The settings of the scoring: these, with the summaries that blocks are scored by."""
-        if self.score_summary_block is None or self.score_summary_stride is None:
-            return self
-        return replace(
-            self,
-            compress_block=self.score_summary_block,
-            compress_stride=self.score_summary_stride,
-            score_summary_block=None,
-            score_summary_stride=None,
-        )
+    def complete_blocks(self, tokens: int) -> int:
+        """Number of compression blocks that end within the first `tokens` tokens."""
+        return complete_blocks(tokens, self.compress_block, self.compress_stride)
 
     @property
     def window_blocks(self) -> int:

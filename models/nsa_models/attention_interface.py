@@ -1,12 +1,12 @@
-"""Native Sparse Attention in the models of transformers, by `attn_implementation="nsa"`.
+"""Native Sparse Attention for models of transformers, with `attn_implementation="nsa"`.
 
     from nsa_models.attention_interface import register_attention
 
     register_attention()
     model = AutoModelForCausalLM.from_pretrained(name, attn_implementation="nsa")
 
-The models keep their own code, weights and cache; what their attention layers call is replaced.
-What cannot be done rightly raises a `ModelError`, and is never left out in silence.
+The models keep their code, weights and cache; only the attention function is replaced.
+Unsupported features raise a `ModelError`.
 
 Letters: B batch, T tokens of this call, S tokens so far, H query heads, G key/value groups,
 D head dim.
@@ -41,34 +41,34 @@ _HARMLESS = frozenset(
         "use_cache",
     }
 )
-"""What models hand to their attention that is for others than it."""
+"""Arguments that models pass to their attention without an effect on it."""
 
 
 def register_attention(
     name: str = "nsa", *, question_tokens: int = QUESTION_TOKENS, **settings: Any
 ) -> None:
-    """Make union attention known to transformers under a name.
+    """Register union attention with transformers.
 
-    The weights stay dense ones, untrained for this, so that a prompt's last tokens and the answer
-    have a budget of their own. Summaries are means of keys, made anew in each call: it is
-    `NSALanguageModel` that keeps them.
+    The weights are dense, without sparse training, so a prompt's last tokens and the answer use
+    the answer settings with their larger budget. Compressed keys are means, computed again in
+    each call; only `NSALanguageModel` caches them.
 
     Args:
-        name: What `attn_implementation` is called; other settings go under other names.
-        question_tokens: How many of a call's last tokens have the budget of answers.
+        name: Value of `attn_implementation`; register other settings under other names.
+        question_tokens: Number of tokens at the end of a call with the answer settings.
         settings: Attention settings of `NSAConfig` that differ from the defaults, such as
             `select_count` and `window`, or `answer_select_count` and `answer_window`.
 
     Raises:
-        TypeError: If there is no such setting.
-        ValueError: If settings do not go together or need trained weights.
+        TypeError: If a setting is unknown.
+        ValueError: If settings contradict each other or need trained weights.
     """
     config = NSAConfig(**known_settings(settings))
     if config.combine != "union" or config.compress_hidden is not None:
-        raise ValueError("gates and a learned φ are weights, and dense models have none")
+        raise ValueError("gates and a learned φ need trained weights, which dense models lack")
     if question_tokens < 1:
         raise ValueError(f"question_tokens is {question_tokens}; it must be at least 1")
-    reading, answering = config.prefill_settings(), config.answer_settings()
+    prefill, answer = config.prefill_settings(), config.answer_settings()
 
     def attend(
         module: torch.nn.Module,
@@ -80,19 +80,19 @@ def register_attention(
         scaling: float | None = None,
         **options: Any,
     ) -> tuple[Tensor, None]:
-        """Attention of a layer: q (B, H, T, D), k and v (B, G, S, D) to (B, T, H, D)."""
+        """Attend in a layer: query (B, H, T, D), key and value (B, G, S, D) to (B, T, H, D)."""
         _refuse_options(module, attention_mask, dropout, options)
         if scaling is not None:
             query = query * (scaling * math.sqrt(query.shape[-1]))
         tokens, total = query.shape[2], key.shape[2]
-        read = max(0, tokens - question_tokens)
+        first = max(0, tokens - question_tokens)
         parts = []
-        if read:
-            end = total - tokens + read
+        if first:
+            end = total - tokens + first
             parts.append(
-                nsa_attention(query[:, :, :read], key[:, :, :end], value[:, :, :end], reading)
+                nsa_attention(query[:, :, :first], key[:, :, :end], value[:, :, :end], prefill)
             )
-        parts.append(nsa_attention(query[:, :, read:], key, value, answering))
+        parts.append(nsa_attention(query[:, :, first:], key, value, answer))
         return torch.cat([part.out for part in parts], dim=2).transpose(1, 2).contiguous(), None
 
     AttentionInterface.register(name, attend)
@@ -102,9 +102,9 @@ def register_attention(
 def _refuse_options(
     module: torch.nn.Module, mask: Tensor | None, dropout: float, options: dict[str, Any]
 ) -> None:
-    """Raise for what a layer asks of its attention that it cannot have."""
+    """Raise for options of a layer that this attention does not support."""
     if mask is not None:
-        raise _refusal("a mask of its own", "pass the attention mask as (batch, tokens), or none")
+        raise _refusal("a 4D attention mask", "pass the attention mask as (batch, tokens), or none")
     if dropout:
         raise _refusal(f"dropout of {dropout}", "set attention_dropout to 0 or call model.eval()")
     causal = options.pop("is_causal", None)
@@ -127,31 +127,31 @@ def _mask(
     attention_mask: Tensor | None = None,
     **_: Any,
 ) -> None:
-    """No mask at all, as the attention is causal by itself; raises where another is wanted.
+    """Return no mask, because the attention is causal; raise for any other mask.
 
     Args:
         q_length: T.
-        kv_length: Keys that the cache will give.
-        q_offset: Tokens before these.
-        kv_offset: Tokens that the cache has forgotten.
-        mask_function: What transformers would make a mask by.
+        kv_length: Number of keys from the cache.
+        q_offset: Number of tokens before the queries.
+        kv_offset: Number of tokens that the cache dropped.
+        mask_function: The mask function of transformers.
         attention_mask: (B, S), False for padding.
 
     Raises:
-        ModelError: If a query may not see just all tokens up to itself.
+        ModelError: If a query does not see exactly all tokens up to itself.
     """
     if attention_mask is not None and not bool(attention_mask.all()):
         raise _refusal("padding", "give one text at a time, or texts of the same length")
     if mask_function is not causal_mask_function:
         raise _refusal(
-            "another mask than the causal one (a sliding window, packed texts)",
+            "a mask other than the causal one (a sliding window, packed texts)",
             f"{_NO_WINDOW}; give one text in each row",
         )
     if kv_offset or int(q_offset) + q_length != kv_length:
         raise _refusal("a cache of a fixed size", "use transformers' DynamicCache")
 
 
-def _refusal(what: str, hint: str) -> ModelError:
+def _refusal(feature: str, hint: str) -> ModelError:
     return ModelError(
-        f"attention 'nsa' does not support {what}", hint=hint, code="attention_unsupported"
+        f"attention 'nsa' does not support {feature}", hint=hint, code="attention_unsupported"
     )

@@ -1,9 +1,10 @@
-"""The errors a user can meet, each with a message, a next step and an exit code.
+"""Errors for the user, each with a message, a hint, a code and an exit code.
 
-NsaError                     1   something went wrong
-├── UsageError               2   the command was given wrongly
+NsaError                     1   any other failure
+├── UsageError               2   wrong arguments
+├── DataError                3   a data file is missing, empty or malformed
 ├── UnreadableError          3   a document is missing, empty, binary, broken, encrypted, scanned
-├── DoesNotFitError          4   a text, or what it needs, is larger than what there is
+├── DoesNotFitError          4   a text or its memory exceeds a limit
 └── ModelError               1   a model cannot be fetched, read or run
 """
 
@@ -11,12 +12,12 @@ from __future__ import annotations
 
 
 class NsaError(Exception):
-    """A failure shown to the user in one line.
+    """A failure that is shown to the user in one line.
 
     Attributes:
         message: What happened and where, as one clause without a final period.
-        hint: What to do next, or an empty string.
-        code: A stable, machine-readable name such as `scanned`, for `--json`.
+        hint: The remedy, or an empty string. A program may supply its own hint by `code`.
+        code: A stable, machine-readable name such as `scanned`.
         exit_code: The exit status of the program.
     """
 
@@ -31,21 +32,28 @@ class NsaError(Exception):
 
 
 class UsageError(NsaError):
-    """The command line does not say something that can be done."""
+    """An argument is invalid, or arguments contradict each other."""
 
     exit_code = 2
     default_code = "usage"
 
 
+class DataError(NsaError):
+    """A data file cannot be used; `code` is `missing`, `empty` or `broken`."""
+
+    exit_code = 3
+    default_code = "data"
+
+
 class UnreadableError(NsaError):
-    """A source cannot be read; `code` says why (`missing`, `empty`, `binary`, …)."""
+    """A source cannot be read; `code` names the reason (`missing`, `empty`, `binary`, …)."""
 
     exit_code = 3
     default_code = "unreadable"
 
 
 class DoesNotFitError(NsaError):
-    """A text or the room it needs is larger than what there is."""
+    """A text or its memory exceeds the context, the memory or the disk."""
 
     exit_code = 4
     default_code = "does_not_fit"
@@ -57,8 +65,10 @@ class ModelError(NsaError):
     default_code = "model"
 
 
-def unsupported(what: str, hint: str) -> ModelError:
-    """The error for what is asked of this attention and cannot be had."""
+def unsupported(feature: str, hint: str) -> ModelError:
+    """Return the error for a feature that Native Sparse Attention lacks."""
     return ModelError(
-        f"Native Sparse Attention does not support {what}", hint=hint, code="attention_unsupported"
+        f"Native Sparse Attention does not support {feature}",
+        hint=hint,
+        code="attention_unsupported",
     )

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHIPPED = "shipped"
-"""The adapter that the program brings for a model."""
+"""Stands for the adapter that is installed with the package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFolder:
-    """A model that lies on this machine.
+    """A model on this machine.
 
     Attributes:
-        name: As the user named it.
-        folder: A Hugging Face folder.
-        fingerprint: Changes when the weights may have changed.
-        adapter: Folder of trained changes to apply, if any.
+        name: The name that the user gave.
+        folder: The Hugging Face folder.
+        fingerprint: Changes whenever the weights may have changed.
+        adapter: Folder of the adapter to apply, if any.
     """
 
     name: str

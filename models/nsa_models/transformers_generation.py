@@ -1,4 +1,4 @@
-"""What `generate` of transformers needs of a model that keeps its own cache.
+"""Support for transformers' `generate` in a model with its own cache.
 
 Letters: B batch, T tokens of this call, S tokens so far.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.generation import GenerationMode
 
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.cache.placement import new_cache, segment_tokens
+from nsa_models.cache.placement import chunk_tokens, new_cache
 from nsa_models.errors import DoesNotFitError, unsupported
-from nsa_models.modeling.model import check_mask
 
 _PLAIN_OPTIONS: dict[str, tuple[Any, ...]] = {
     "cache_implementation": (None,),
@@ -23,19 +23,19 @@ _PLAIN_OPTIONS: dict[str, tuple[Any, ...]] = {
     "prefill_chunk_size": (None,),
     "use_cache": (None, True),
 }
-"""Options of `generate` that cannot be had, and what leaves them out."""
+"""Options of `generate` that are not supported, and their accepted values."""
 
 QUESTION_TOKENS = 64
-"""The end of a prompt that is attended from as the answer is, unless a caller says otherwise."""
+"""Default number of tokens at the end of a prompt with the answer's settings."""
 
 
 class GenerationCache(Cache):
-    """A `KVCache` as transformers hands one on from step to step.
+    """A `KVCache` as transformers' `past_key_values`.
 
-    Pass it as `past_key_values` to ask again about what was read: `crop` forgets the end.
+    To ask another question about the same text, call `crop` and pass the cache again.
 
     Attributes:
-        kv: What holds the keys, values and summaries.
+        kv: Keys, values and summaries.
     """
 
     def __init__(self, kv: KVCache) -> None:
@@ -43,18 +43,19 @@ class GenerationCache(Cache):
         self.kv = kv
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
-        """Tokens read and answered so far."""
+        """Return the number of tokens in the cache."""
         return self.kv.length
 
     def get_max_length(self) -> int:
-        """Tokens that there is room for."""
+        """Return the capacity in tokens."""
         return self.kv.capacity
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Forget the last tokens.
+        """Remove the last tokens.
 
         Args:
-            tokens_to_remove: Minus how many, as transformers counts them.
+            tokens_to_remove: Number of tokens as a negative number, the convention of
+                transformers.
         """
         if tokens_to_remove > 0:
             raise ValueError(f"tokens_to_remove is {tokens_to_remove}; it must not be positive")
@@ -62,11 +63,11 @@ class GenerationCache(Cache):
 
 
 class Generation:
-    """What `GenerationMixin` asks of a model: the budgets of reading and of answering.
+    """Hooks of `GenerationMixin` that use prefill settings and answer settings.
 
-    A prompt is read segment by segment with the budget of reading, but for its last
-    `question_tokens`, an argument of `generate`: from these and from the answer more is attended
-    to, as untrained weights need it.
+    A prompt is prefilled in chunks with the prefill settings, except for its last
+    `question_tokens`, an argument of `generate`. These and the answer use the answer settings,
+    whose larger budget untrained weights need.
     """
 
     def _prepare_cache_for_generation(
@@ -77,7 +78,7 @@ class Generation:
         batch_size: int,
         max_cache_length: int,
     ) -> None:
-        """Put a cache with room for the whole text into `model_kwargs`, or check what is there."""
+        """Put a cache for the whole text into `model_kwargs`, or check the given one."""
         if generation_mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
             raise unsupported(f"{generation_mode.value} in generate", "decode greedily, or sample")
         for name, plain in _PLAIN_OPTIONS.items():
@@ -100,7 +101,7 @@ class Generation:
         elif not isinstance(given, GenerationCache):
             raise unsupported(f"a {type(given).__name__}", "pass a GenerationCache, or none")
         elif (rows := given.kv.shape[1]) != batch_size:
-            raise ValueError(f"past_key_values holds {rows} texts; {batch_size} go on")
+            raise ValueError(f"past_key_values holds {rows} texts; the batch has {batch_size}")
 
     def prepare_inputs_for_generation(
         self: Any,
@@ -113,23 +114,20 @@ class Generation:
         is_first_iteration: bool = False,
         **_: Any,
     ) -> dict[str, Any]:
-        """Read what precedes the question, and say how the model runs on what follows.
+        """Prefill the tokens before the question and return the arguments of `forward`.
 
         Args:
-            input_ids: (B, any), whose last tokens are not in the cache yet.
-            next_sequence_length: How many that are; all when None.
-            past_key_values: From the step before; extended in place.
+            input_ids: (B, any); the last tokens are not in the cache yet.
+            next_sequence_length: Number of these tokens; all when None.
+            past_key_values: The cache, extended in place.
             attention_mask: (B, S), all ones.
-            question_tokens: The last tokens of a prompt that have the budget of answers.
-            is_first_iteration: Whether a prompt comes, not a token of the answer.
-
-        Returns:
-            Arguments of `forward`.
+            question_tokens: Number of tokens at the end of a prompt with the answer settings.
+            is_first_iteration: Whether `input_ids` is a prompt and not a token of the answer.
 
         Raises:
-            DoesNotFitError: If the cache has no room for these tokens.
-            ModelError: If there is padding.
-            ValueError: If no token is new.
+            DoesNotFitError: If the tokens exceed the cache's capacity.
+            ModelError: If the mask hides a token.
+            ValueError: If all tokens are in the cache already.
         """
         if question_tokens < 1:
             raise ValueError(f"question_tokens is {question_tokens}; it must be at least 1")
@@ -141,15 +139,15 @@ class Generation:
         new = input_ids.to(self.device)
         if kv.length + new.shape[1] > kv.capacity:
             raise DoesNotFitError(
-                f"the cache has room for {kv.capacity} tokens, and {kv.length} are in it: "
+                f"the cache holds {kv.length} of at most {kv.capacity} tokens: "
                 f"{new.shape[1]} more do not fit",
-                hint="make a larger KVCache, or let generate make one",
+                hint="pass a larger KVCache, or none",
             )
         if is_first_iteration:
             check_mask(attention_mask)
-            segment = segment_tokens(self.config, self.dtype, self.layer_devices)
+            chunk = chunk_tokens(self.config, self.dtype, self.layer_devices)
             while (left := new.shape[1] - question_tokens) > 0:
-                size = min(segment - kv.length % segment, left)
+                size = min(chunk - kv.length % chunk, left)
                 self(
                     new[:, :size], cache=kv, settings=self.config.prefill_settings(), last_logits=0
                 )
@@ -160,3 +158,9 @@ class Generation:
             "settings": self.config.answer_settings(),
             "last_logits": 1,
         }
+
+
+def check_mask(attention_mask: Tensor | None) -> None:
+    """Raise `ModelError` if an attention mask (B, S) hides a token."""
+    if attention_mask is not None and not bool(torch.all(attention_mask)):
+        raise unsupported("padding", "give one text at a time, or texts of the same length")

@@ -1,22 +1,25 @@
-"""The model as one of transformers: `from_pretrained`, `generate`, `save_pretrained`.
+"""The model with the interface of transformers: `from_pretrained`, `generate`, `save_pretrained`.
 
-Importing this makes `AutoModelForCausalLM` read its folders.
+Importing this module registers the model with `AutoModelForCausalLM`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 
+from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache.kv_cache import LayerCache
 from nsa_models.configuration.config import NSAConfig
-from nsa_models.modeling.model import NSALanguageModel
-from nsa_models.transformers_generation import Generation
+from nsa_models.modeling.model import NSALanguageModel, NSAOutput
+from nsa_models.transformers_generation import Generation, check_mask
 
 
 class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMixin):
-    """`NSALanguageModel` with what transformers' models have."""
+    """`NSALanguageModel` with the interface of transformers' models."""
 
     config_class = NSAConfig
     base_model_prefix = "model"
@@ -27,18 +30,61 @@ class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMi
         self.build(config)
         self.post_init()  # type: ignore[operator]
 
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        cache: LayerCache | None = None,
+        settings: AttentionSettings | None = None,
+        labels: Tensor | None = None,
+        last_logits: int | None = None,
+        return_mass: bool = False,
+        return_dict: bool | None = None,
+    ) -> NSAOutput:
+        """Run the model over the next tokens; see `NSALanguageModel.forward`.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, S), all ones.
+            cache: Cache of the previous tokens, extended in place.
+            settings: Attention settings; the prefill settings when None.
+            labels: (B, T) the ids themselves, -100 at positions without a loss.
+            last_logits: Number of positions, from the end, with logits; all when None.
+            return_mass: Whether to return every layer's attention mass per block.
+            return_dict: Not False: tuples are not supported.
+
+        Raises:
+            ModelError: If the attention mask hides a token.
+        """
+        assert return_dict is not False
+        check_mask(attention_mask)
+        output = super().forward(
+            input_ids,
+            cache=cache,
+            settings=settings,
+            last_logits=last_logits,
+            return_mass=return_mass,
+        )
+        if labels is not None:
+            assert output.logits is not None
+            logits = output.logits[:, :-1].flatten(0, 1).float()
+            output.loss = F.cross_entropy(logits, labels[:, 1:].flatten())
+        return output
+
     def save_pretrained(self, *args: Any, **options: Any) -> None:
-        """Write a folder that `AutoModelForCausalLM.from_pretrained` reads, an adapter merged."""
-        self.config.evidence = None if self.evidence is None else self.evidence.tolist()
+        """Write a folder that `AutoModelForCausalLM.from_pretrained` reads, adapter merged."""
+        weights = self.retrieval_head_weights
+        self.config.retrieval_head_weights = None if weights is None else weights.tolist()
         super().save_pretrained(*args, **options)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The token embedding."""
+        """Return the token embedding."""
         embedding: nn.Module = self.model.embed_tokens
         return embedding
 
     def get_output_embeddings(self) -> nn.Module:
-        """The projection to logits."""
+        """Return the projection to logits."""
         return self.lm_head
 
 

@@ -1,7 +1,6 @@
-"""Documents of a batch in several processes, each with the model; one that dies costs its document.
+"""Documents of a batch in several processes, each with the model; a crash fails one document.
 
-The processes share what is kept on disk. They hear nothing of Ctrl-C, which is this process's to
-heed, and end with it.
+The processes share the KV store on disk. They ignore Ctrl-C and end with the parent process.
 """
 
 from __future__ import annotations
@@ -34,47 +33,47 @@ def in_processes(
     jobs: int,
     emit: Callable[[Event], None],
 ) -> Iterator[tuple[Pending, ResultRow | None]]:
-    """Rows of documents as they are made, by so many processes as memory allows.
+    """Process documents in parallel, in as many processes as memory allows.
 
     Args:
         all_pending: The documents.
-        assignment: What is wanted of them.
-        where: The model, which is here already.
-        jobs: Processes at once, at most.
-        emit: Receives notes, and which document is begun.
+        assignment: Work and options of the batch.
+        where: The model, already fetched.
+        jobs: Maximum number of processes.
+        emit: Receives notes, and progress when a document starts.
 
     Yields:
-        A document with a row of it, or with None when it is done.
+        Each document with its rows as they arrive, then with None when it is done.
 
     Raises:
-        NsaError: If a process cannot have the model.
+        NsaError: If a process cannot load the model.
     """
     documents = list(all_pending)
     jobs, options = _affordable(jobs, assignment, where, emit)
     assignment = replace(assignment, options=options)
     waiting = deque(enumerate(documents))
-    crew = [_Member(assignment, jobs) for _ in range(min(jobs, len(documents)))]
+    workers = [_Worker(assignment, jobs) for _ in range(min(jobs, len(documents)))]
     try:
-        while waiting or any(member.pending for member in crew):
-            for member in crew:
-                if member.pending is None and waiting:
+        while waiting or any(worker.pending for worker in workers):
+            for worker in workers:
+                if worker.pending is None and waiting:
                     number, pending = waiting.popleft()
                     emit(BatchProgress(done=number, total=len(documents), name=pending.path))
-                    member.give(pending)
-            busy = [member for member in crew if member.pending]
-            ready = wait([member.connection for member in busy if member.connection])
-            for member in busy:
-                if member.connection in ready:
-                    yield from member.take(where.name, emit)
+                    worker.send(pending)
+            busy = [worker for worker in workers if worker.pending]
+            ready = wait([worker.connection for worker in busy if worker.connection])
+            for worker in busy:
+                if worker.connection in ready:
+                    yield from worker.receive(where.name, emit)
     finally:
-        for member in crew:
-            member.end()
+        for worker in workers:
+            worker.end()
 
 
 def _affordable(
     jobs: int, assignment: Assignment, where: ModelFolder, emit: Callable[[Event], None]
 ) -> tuple[int, Options]:
-    """Processes that memory allows, and options with what each may take."""
+    """The number of processes that fit in memory, and options with the limit of each."""
     from nsa_cli.context.estimate import program_memory_bytes
     from nsa_cli.system import memory_limit
 
@@ -84,16 +83,16 @@ def _affordable(
     if fitting < jobs:
         emit(
             Note(
-                text=f"{fitting} of {jobs} jobs: each takes {each / 1e9:.2f} GB of memory, and "
-                f"{limit / 1e9:.2f} GB may be used"
+                text=f"running {fitting} of {jobs} jobs: each needs {each / 1e9:.2f} GB of memory, "
+                f"and the limit is {limit / 1e9:.2f} GB"
             )
         )
     return fitting, replace(assignment.options, memory_bytes=limit // fitting)
 
 
 @dataclass(slots=True)
-class _Member:
-    """A process, and the document that it has in hand."""
+class _Worker:
+    """A process, its current document, and the questions of it whose rows have arrived."""
 
     assignment: Assignment
     jobs: int
@@ -103,58 +102,57 @@ class _Member:
     process: SpawnProcess | None = None
 
     def _start(self) -> Connection:
-        context: SpawnContext = multiprocessing.get_context("spawn")  # threads do not survive forks
-        self.connection, its = context.Pipe()
+        context: SpawnContext = multiprocessing.get_context("spawn")  # forks lose threads
+        self.connection, remote = context.Pipe()
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         self.process = context.Process(
-            target=_work, args=(its, self.assignment, threads), daemon=True
+            target=_work, args=(remote, self.assignment, threads), daemon=True
         )
         self.process.start()
-        its.close()
+        remote.close()
         return self.connection
 
-    def give(self, pending: Pending) -> None:
-        """Hand it a document."""
+    def send(self, pending: Pending) -> None:
+        """Send a document to the process, restarting it if it has died."""
         self.pending, self.made = pending, set()
         try:
             (self.connection or self._start()).send(pending)
-        except OSError:  # it died while it had nothing to do
+        except OSError:  # the process died while idle
             self._stop()
             self._start().send(pending)
 
-    def take(
+    def receive(
         self, model: str, emit: Callable[[Event], None]
     ) -> Iterator[tuple[Pending, ResultRow | None]]:
-        """What it has to say.
+        """Receive a message of the process; yield as `in_processes` does.
 
-        Raises:
-            NsaError: If it cannot have the model.
+        A dead process fails its document; an error of loading the model is raised.
         """
         assert self.pending is not None
         assert self.connection is not None
         try:
-            said = self.connection.recv()
+            message = self.connection.recv()
         except (EOFError, OSError):
             pending, self.pending = self.pending, None
-            why = f"its process ended ({cause(self._stop())})"
-            for row in lost_rows(pending, self.assignment, model, self.made, why):
+            reason = f"its process ended ({cause(self._stop())})"
+            for row in lost_rows(pending, self.assignment, model, self.made, reason):
                 yield pending, row
             yield pending, None
             return
-        match said:
+        match message:
             case ResultRow():
-                self.made.add(said.question)
-                yield self.pending, said
+                self.made.add(message.question)
+                yield self.pending, message
             case Note():
-                emit(said)
+                emit(message)
             case NsaError():
-                raise said
+                raise message
             case None:
                 pending, self.pending = self.pending, None
                 yield pending, None
 
     def _stop(self) -> int | None:
-        """Forget a process that has ended; its exit code."""
+        """Wait for an ended process and return its exit code."""
         assert self.connection is not None
         assert self.process is not None
         self.connection.close()
@@ -164,14 +162,14 @@ class _Member:
         return code
 
     def end(self) -> None:
-        """End it, whatever it does."""
+        """Terminate the process."""
         if self.process is not None:
             self.process.terminate()
             self._stop()
 
 
 def _work(connection: Connection, assignment: Assignment, threads: int) -> None:
-    """What a process does: rows of one document after the other."""
+    """Process one document after the other; the target of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
@@ -190,5 +188,5 @@ def _work(connection: Connection, assignment: Assignment, threads: int) -> None:
             connection.send(None)
     except NsaError as error:
         connection.send(error)
-    except (EOFError, OSError):  # the other end is gone
+    except (EOFError, OSError):  # the parent has ended
         return

@@ -1,6 +1,6 @@
-"""Documents of a batch on the machines of a Ray cluster; one that dies costs time, no document.
+"""Documents of a batch on the machines of a Ray cluster; a lost machine loses no document.
 
-Each machine needs nsa and the model, not the documents: these are sent.
+Each machine needs nsa and the model; the driver sends the documents.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.batch.work import Assignment, Pending, lost_rows, rows_of
@@ -22,9 +22,10 @@ from nsa_models.errors import NsaError, UnreadableError, UsageError
 from nsa_models.model_folder import ModelFolder
 
 _MOST_TRIES = 3
-"""Machines that a document is tried on."""
+"""Attempts for a document, each on another worker."""
 
-_LOOK_SECONDS = 5.0
+_POLL_SECONDS = 5.0
+_NONE_LEFT = "no machine of the cluster is left"
 
 
 def on_ray(
@@ -34,81 +35,102 @@ def on_ray(
     address: str,
     emit: Callable[[Event], None],
 ) -> Iterator[tuple[Pending, ResultRow | None]]:
-    """Rows of documents as they are made, by one process on each machine.
+    """Process documents with one worker per machine.
 
     Args:
         all_pending: The documents.
-        assignment: What is wanted of them.
+        assignment: Work and options of the batch.
         where: The model.
-        address: Of the cluster; `auto` for the one that this machine belongs to.
-        emit: Receives notes, and which document is begun.
+        address: Address of the cluster; `auto` for the cluster of this machine.
+        emit: Receives notes, and progress when a document starts.
 
     Yields:
-        A document with a row of it, or with None when it is done.
+        Each document with its rows as they arrive, then with None when it is done.
 
     Raises:
-        UsageError: If Ray is not installed, or there is no cluster.
-        NsaError: If no machine is left, or one cannot have the model.
+        UsageError: If Ray or the cluster is missing.
+        NsaError: If no machine is left, or one cannot load the model.
     """
-    ray = _connected(address)
-    documents = list(all_pending)
-    waiting = deque((number, 1, pending) for number, pending in enumerate(documents))
-    busy: dict[Any, tuple[Any, int, int, Pending]] = {}
-    idle = _readers(ray, assignment)
+    ray = _connect(address)
+    waiting = deque(_Task(pending, number) for number, pending in enumerate(all_pending))
+    total = len(waiting)
+    running: dict[Any, tuple[Any, _Task]] = {}
+    idle = _start_workers(ray, assignment)
     log.info("%d machines", len(idle))
     try:
-        while waiting or busy:
+        while waiting or running:
             while waiting and idle:
-                number, tries, pending = waiting.popleft()
-                emit(BatchProgress(done=number, total=len(documents), name=pending.path))
-                reader = idle.pop()
-                sent = reader.rows.remote(_with_data(pending))
-                busy[sent] = (reader, number, tries, pending)
-            if not busy:
-                idle = _readers(ray, assignment)
+                task, worker = waiting.popleft(), idle.pop()
+                emit(BatchProgress(done=task.number, total=total, name=task.pending.path))
+                running[worker.rows.remote(_with_data(task.pending))] = (worker, task)
+            if not running:
+                idle = _start_workers(ray, assignment)
                 if not idle:
-                    raise NsaError(
-                        "no machine of the cluster is left", hint="go on with --resume", code="ray"
-                    )
+                    raise NsaError(_NONE_LEFT, hint="continue with --resume", code="ray")
                 continue
-            for sent in ray.wait(list(busy), num_returns=1, timeout=_LOOK_SECONDS)[0]:
-                reader, number, tries, pending = busy.pop(sent)
-                try:
-                    node, notes, made = ray.get(sent)
-                except ray.exceptions.RayError as error:
-                    _end(ray, reader)
-                    log.info("lost: %s", error)
-                    if tries < _MOST_TRIES:
-                        emit(Note(text=f"{pending.path} was lost with its machine; trying again"))
-                        waiting.append((number, tries + 1, pending))
-                        continue
-                    why = f"{tries} machines were lost with it"
-                    for row in lost_rows(pending, assignment, where.name, (), why):
-                        yield pending, row
-                    yield pending, None
+            for reference in ray.wait(list(running), num_returns=1, timeout=_POLL_SECONDS)[0]:
+                worker, task = running.pop(reference)
+                rows = _result(ray, worker, reference, task.pending.path, emit)
+                if rows is not None:
+                    idle.append(worker)
+                elif task.attempt < _MOST_TRIES:
+                    emit(Note(text=f"{task.pending.path} was lost with its machine; trying again"))
+                    waiting.append(task._replace(attempt=task.attempt + 1))
                     continue
-                idle.append(reader)
-                for note in notes:
-                    emit(note)
-                if isinstance(made, NsaError):
-                    raise made
-                log.info("%s was done on machine %s", pending.path, node)
-                for row in made:
-                    yield pending, row
-                yield pending, None
+                else:
+                    reason = f"lost with {task.attempt} machines"
+                    rows = lost_rows(task.pending, assignment, where.name, (), reason)
+                yield from ((task.pending, row) for row in rows)
+                yield task.pending, None
     finally:
-        for reader in [*idle, *(reader for reader, *_ in busy.values())]:
-            _end(ray, reader)
+        for worker in (*idle, *(worker for worker, _ in running.values())):
+            _end(ray, worker)
         ray.shutdown()
 
 
-def _connected(address: str) -> Any:
-    """Ray, as part of a cluster."""
+class _Task(NamedTuple):
+    """A document, its number in the batch and the current attempt."""
+
+    pending: Pending
+    number: int
+    attempt: int = 1
+
+
+def _result(
+    ray: Any, worker: Any, reference: Any, path: str, emit: Callable[[Event], None]
+) -> Iterable[ResultRow] | None:
+    """The rows of a finished task, or None if its worker was lost; raises the worker's error."""
+    try:
+        node, notes, rows = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        _end(ray, worker)
+        log.info("lost: %s", error)
+        return None
+    for note in notes:
+        emit(note)
+    if isinstance(rows, NsaError):
+        _end(ray, worker)
+        raise rows
+    log.info("%s was done on machine %s", path, node)
+    found: list[ResultRow] = rows
+    return found
+
+
+def _end(ray: Any, worker: Any) -> None:
+    """End a worker, if it has not ended already."""
+    try:
+        ray.kill(worker)
+    except ray.exceptions.RayError as error:
+        log.info("ended already: %s", error)
+
+
+def _connect(address: str) -> Any:
+    """The library ray, connected to the cluster."""
     try:
         import ray
     except ModuleNotFoundError as error:
         raise UsageError(
-            "--ray needs the library ray, which is not installed",
+            "--ray needs the library ray",
             hint="install it with `pip install 'nsa[ray]'`",
             code="missing_library",
         ) from error
@@ -121,62 +143,54 @@ def _connected(address: str) -> Any:
             ignore_reinit_error=True,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _nowhere(address) from error
+        raise _no_cluster(address) from error
     return ray
 
 
 def _check_reachable(address: str) -> None:
-    """Refuse an address where nobody listens; Ray itself would try for minutes."""
+    """Check for a listening port; Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _LOOK_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), _POLL_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise _nowhere(address) from error
+        raise _no_cluster(address) from error
 
 
-def _nowhere(address: str) -> UsageError:
+def _no_cluster(address: str) -> UsageError:
     return UsageError(
-        f"there is no Ray cluster at {address}",
-        hint="start one with `ray start --head`, or say its address",
+        f"no Ray cluster at {address}",
+        hint="start one with `ray start --head`, or give its address",
     )
 
 
-def _readers(ray: Any, assignment: Assignment) -> list[Any]:
-    """A process on each machine that is alive, with all its cores, or with a GPU."""
+def _start_workers(ray: Any, assignment: Assignment) -> list[Any]:
+    """One worker per live machine, with all of its cores and a GPU if there is one."""
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    readers = []
+    workers = []
     for node in nodes:
         at = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             node_id=node["NodeID"], soft=False
         )
         gpu = assignment.options.device != "cpu" and node["Resources"].get("GPU", 0) >= 1
-        kind = ray.remote(
+        worker = ray.remote(
             num_cpus=int(node["Resources"]["CPU"]), num_gpus=int(gpu), scheduling_strategy=at
-        )(_Reader)
-        readers.append(kind.remote(assignment))
-    return readers
+        )(_Worker)
+        workers.append(worker.remote(assignment))
+    return workers
 
 
 def _with_data(pending: Pending) -> Pending:
-    """A document with its bytes; without, where its row is to say why they cannot be read."""
+    """A document with its bytes; unchanged if unreadable, so that the worker reports why."""
     try:
         return replace(pending, data=read_source(pending.path)[1])
     except UnreadableError:
         return pending
 
 
-def _end(ray: Any, reader: Any) -> None:
-    """End a process, if it has not ended already."""
-    try:
-        ray.kill(reader)
-    except ray.exceptions.RayError as error:
-        log.info("ended already: %s", error)
-
-
-class _Reader:
-    """What a process on a machine does: rows of one document after the other."""
+class _Worker:
+    """A Ray actor that processes one document after the other."""
 
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
@@ -184,7 +198,7 @@ class _Reader:
         self._engine: Engine | None = None
 
     def rows(self, pending: Pending) -> tuple[str, list[Note], list[ResultRow] | NsaError]:
-        """The machine, notes, and rows; or why the model cannot be had."""
+        """The machine's id, notes, and rows or the error of loading the model."""
         import ray
 
         node = str(ray.get_runtime_context().get_node_id())
@@ -192,11 +206,11 @@ class _Reader:
         try:
             if self._engine is None:
                 self._engine = Engine(self._assignment.options, self._emit)
-            rows = rows_of(pending, self._engine, self._assignment)
-            made: list[ResultRow] | NsaError = list(rows)
+            made = rows_of(pending, self._engine, self._assignment)
+            rows: list[ResultRow] | NsaError = list(made)
         except NsaError as error:
-            made = error
-        return node, self._notes, made
+            rows = error
+        return node, self._notes, rows
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Note):

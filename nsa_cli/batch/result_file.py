@@ -1,7 +1,6 @@
-"""Rows of a batch in a file: one per document and question, each written whole or not at all.
+"""The result file of a batch: one row per document and question, as JSON Lines or CSV.
 
-A file can be gone on with: rows that are there are not made again, failures are tried again, and
-a row that a stop has cut in two is dropped.
+A later run can resume a file: it keeps complete rows, retries failures and drops a truncated row.
 """
 
 from __future__ import annotations
@@ -12,32 +11,35 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from nsa_cli.system import write_atomically
 from nsa_models.errors import NsaError, UsageError
 
 FORMATS = ("jsonl", "csv")
 _YES: dict[Any, str] = {True: "yes", False: "no"}
 _RUN = re.compile(r"[0-9a-f]{12}")
 
-Key = tuple[str, str, str]
+RowKey = tuple[str, str, str]
+"""Identity of a row: document, question, run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRow:
-    """What came of one question about one document.
+    """The result of one question about one document.
 
     Attributes:
-        document: Its path.
-        sha256: Of its bytes; empty where they could not be read.
-        question: What was asked; empty for a summary.
+        document: Path of the document.
+        sha256: SHA-256 of its bytes; empty if it could not be read.
+        question: The question; empty for a summary.
         answer: The answer or the summary; empty for a failure.
-        citations: Of the answer, best first.
+        citations: Citations of the answer, best first.
         error: `code`, `message` and `hint` of a failure, or None.
         model: Name or path of the model.
-        run: Names the options of the run, so that rows of other options are told apart.
+        run: Digest of the model and options, which distinguishes rows of different runs.
     """
 
     document: str
@@ -50,13 +52,13 @@ class ResultRow:
     run: str
 
     @property
-    def key(self) -> Key:
-        """What there is one row of."""
+    def key(self) -> RowKey:
+        """Identity of the row: document, question, run."""
         return key_of(self.document, self.question, self.run)
 
 
-def key_of(document: str, question: str, run: str) -> Key:
-    """What there is one row of; names that are no UTF-8 count as a file shows them."""
+def key_of(document: str, question: str, run: str) -> RowKey:
+    """Identity of a row, with names that are not valid UTF-8 escaped as in the file."""
     return (_plain(document), _plain(question), run)
 
 
@@ -64,88 +66,78 @@ _CSV_FIELDS = (
     *("document", "question", "answer", "page", "line", "quote", "verified"),
     *("error_code", "error", "model", "sha256", "run"),
 )
+_HEAD = ",".join(_CSV_FIELDS) + "\r\n"
 
 
 class ResultFile:
-    """Rows that are written to a file, or to standard output.
+    """Rows written to a file or to standard output.
 
     Args:
         path: The file; None for standard output.
-        kind: One of `FORMATS`.
-        resume: Whether to go on with a file that is there.
+        format_: One of `FORMATS`.
+        resume: Whether to resume an existing file.
 
     Raises:
-        UsageError: If the file is there and is not to be gone on with, or holds no rows.
+        UsageError: If the file exists and `resume` is false, or it holds something else.
         NsaError: If it cannot be read or written.
     """
 
-    def __init__(self, path: Path | None, kind: str, *, resume: bool) -> None:
-        self._kind = kind
+    def __init__(self, path: Path | None, format_: str, *, resume: bool) -> None:
+        self._format = format_
         self._path = path
-        self._done: dict[Key, str] = {}
+        self._done: dict[RowKey, str] = {}
         self._file: TextIO = sys.stdout
         if path is None:
-            self._begin()
+            self._file.write(_text((), format_))
+            self._file.flush()
             return
         if path.exists() and not resume and path.stat().st_size:
             raise UsageError(
-                f"{path} is there already",
-                hint="go on with it with --resume, or remove it, or name another --out",
+                f"{path} exists already",
+                hint="resume it with --resume, remove it, or name another --out",
             )
         try:
-            self._go_on(path)
+            self._resume(path)
         except OSError as error:
             raise _unwritable(path, error) from error
 
-    def _go_on(self, path: Path) -> None:
+    def _resume(self, path: Path) -> None:
         text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
-        rows = _read(text, self._kind, path)
+        rows = _read(text, self._format, path)
         kept = {row.key: row for row in rows if row.error is None}
-        whole = "".join(_line(row, self._kind) for row in kept.values())
-        whole = (_head() if self._kind == "csv" else "") + whole
-        if whole != text:
-            partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-            partial.write_text(whole, encoding="utf-8", newline="")
-            partial.replace(path)
+        complete = _text(kept.values(), self._format)
+        if complete != text:
+            write_atomically(path, complete.encode())
         self._done = {key: row.sha256 for key, row in kept.items()}
         self._file = path.open("a", encoding="utf-8", newline="")
 
-    def _begin(self) -> None:
-        if self._kind == "csv":
-            self._file.write(_head())
-            self._file.flush()
-
     def is_at(self, path: str) -> bool:
-        """Whether these rows are written to a file, which is then no document of the batch."""
+        """Whether a path is the result file, and thus not a document of the batch."""
         return self._path is not None and os.path.realpath(path) == os.path.realpath(self._path)
 
-    def sha256(self, key: Key) -> str | None:
-        """What the row of this key was made of, or None where there is none."""
+    def sha256(self, key: RowKey) -> str | None:
+        """SHA-256 of the document of a finished row, or None without one."""
         return self._done.get(key)
 
-    def drop(self, key: Key) -> None:
-        """Remove the row of a document that has changed since."""
+    def drop(self, key: RowKey) -> None:
+        """Remove the row of a document that has changed."""
         if key not in self._done or self._path is None:
             return
         del self._done[key]
         self._file.close()
         text = self._path.read_text(encoding="utf-8")
-        rows = [row for row in _read(text, self._kind, self._path) if row.key != key]
-        head = _head() if self._kind == "csv" else ""
-        partial = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-        body = head + "".join(_line(row, self._kind) for row in rows)
-        partial.write_text(body, encoding="utf-8", newline="")
-        partial.replace(self._path)
+        rows = [row for row in _read(text, self._format, self._path) if row.key != key]
+        write_atomically(self._path, _text(rows, self._format).encode())
         self._file = self._path.open("a", encoding="utf-8", newline="")
 
     def add(self, row: ResultRow) -> None:
         """Write a row.
 
         Raises:
-            NsaError: If the file cannot take it.
+            NsaError: If the row cannot be written.
         """
         try:
-            self._file.write(_line(row, self._kind))
+            self._file.write(_line(row, self._format))
             self._file.flush()
         except BrokenPipeError:
             raise
@@ -160,90 +152,76 @@ class ResultFile:
 
 def _unwritable(path: Path, error: OSError) -> NsaError:
     return NsaError(
-        f"{path} cannot be written: {error.strerror or error}",
+        f"cannot write {path}: {error.strerror or error}",
         hint="name another file with --out",
         code="disk",
     )
 
 
-def _read(text: str, kind: str, path: Path) -> list[ResultRow]:
-    """Whole rows of a file; one that a stop has cut is left out.
+def _read(text: str, format_: str, path: Path) -> list[ResultRow]:
+    """Complete rows of a file, without a truncated last row.
 
     Raises:
-        UsageError: If it holds something else.
+        UsageError: If the file holds something else.
     """
-    if kind == "jsonl":
-        lines = text.split("\n")
-        whole = lines[:-1]
-        rows = []
-        for line in whole:
-            try:
-                rows.append(ResultRow(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise _foreign(path) from error
-        return rows
-    reader = csv.reader(io.StringIO(text, newline=""))
-    table = list(reader)
+    if format_ == "jsonl":
+        try:
+            return [ResultRow(**json.loads(line)) for line in text.split("\n")[:-1]]
+        except (ValueError, TypeError) as error:
+            raise _foreign(path) from error
+    table = list(csv.reader(io.StringIO(text, newline="")))
     if not table or (len(table) == 1 and not text.endswith("\n")):
-        if text and not _head().startswith(text):
+        if text and not _HEAD.startswith(text):
             raise _foreign(path)
         return []
     if tuple(table[0]) != _CSV_FIELDS:
         raise _foreign(path)
-    whole_rows = table[1:] if text.endswith("\n") else table[1:-1]
+    complete = table[1:] if text.endswith("\n") else table[1:-1]
     return [
         _from_csv(dict(zip(_CSV_FIELDS, cells, strict=True)))
-        for cells in whole_rows
+        for cells in complete
         if len(cells) == len(_CSV_FIELDS) and _RUN.fullmatch(cells[-1])
     ]
 
 
 def _foreign(path: Path) -> UsageError:
     return UsageError(
-        f"{path} holds something else than rows of a batch", hint="name another file with --out"
+        f"{path} is not a result file of a batch", hint="name another file with --out"
     )
 
 
-def _line(row: ResultRow, kind: str) -> str:
-    if kind == "jsonl":
+def _text(rows: Iterable[ResultRow], format_: str) -> str:
+    """The content of a file with these rows."""
+    return (_HEAD if format_ == "csv" else "") + "".join(_line(row, format_) for row in rows)
+
+
+def _line(row: ResultRow, format_: str) -> str:
+    if format_ == "jsonl":
         return json.dumps(asdict(row)) + "\n"
     first = row.citations[0] if row.citations else {}
     error = row.error or {}
     page = first.get("page")
     cells = {
-        "document": row.document,
-        "question": row.question,
-        "answer": row.answer,
+        **asdict(row),
         "page": "" if page is None else page,
         "line": first.get("line_start", ""),
         "quote": first.get("quote", ""),
         "verified": _YES.get(first.get("verified"), ""),
         "error_code": error.get("code", ""),
         "error": error.get("message", ""),
-        "model": row.model,
-        "sha256": row.sha256,
-        "run": row.run,
     }
-    return _csv_line([_plain(str(cells[name])) for name in _CSV_FIELDS])
-
-
-def _plain(text: str) -> str:
-    """A text that UTF-8 can say: a file's name may be none."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
-
-
-def _csv_line(cells: list[str]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    csv.writer(line).writerow([_plain(str(cells[name])) for name in _CSV_FIELDS])
     return line.getvalue()
 
 
-def _head() -> str:
-    return _csv_line(list(_CSV_FIELDS))
+def _plain(text: str) -> str:
+    """The text with characters that UTF-8 cannot encode escaped, as in some file names."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def _from_csv(cells: dict[str, str]) -> ResultRow:
-    """A row of a table again; of the citations it has the first."""
+    """The row of a CSV line, with its first citation only."""
     quoted = cells["quote"] or cells["line"]
     citation = {
         "page": int(cells["page"]) if cells["page"].isdecimal() else None,
@@ -252,13 +230,9 @@ def _from_csv(cells: dict[str, str]) -> ResultRow:
         "verified": {"yes": True, "no": False}.get(cells["verified"]),
     }
     failed = {"code": cells["error_code"], "message": cells["error"], "hint": ""}
+    names = ("document", "sha256", "question", "answer", "model", "run")
     return ResultRow(
-        document=cells["document"],
-        sha256=cells["sha256"],
-        question=cells["question"],
-        answer=cells["answer"],
-        model=cells["model"],
-        run=cells["run"],
+        **{name: cells[name] for name in names},
         citations=[citation] if quoted else [],
         error=failed if cells["error_code"] else None,
     )

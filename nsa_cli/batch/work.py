@@ -15,6 +15,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import read_source
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.engine import Engine
+from nsa_cli.output.hints import hint_for
 from nsa_models.errors import NsaError
 
 
@@ -139,4 +140,4 @@ def _made(task: str, sources: Sequence[Source], engine: Engine, work: Work) -> d
 
 
 def _told(error: NsaError) -> dict[str, str]:
-    return {"code": error.code, "message": error.message, "hint": error.hint}
+    return {"code": error.code, "message": error.message, "hint": hint_for(error)}

@@ -1,8 +1,8 @@
-"""Whether an attention's results are the fp64 reference's, before its speed is worth a look.
+"""Comparison of an attention with the fp64 reference, before its speed is reported.
 
-Two selections of equal merit make different outputs, and in bf16 near ties are common, so
-outputs and gradients are compared for the queries whose selected blocks agree, and nearly all
-blocks must.
+Selections of equal score give different outputs, and near ties are common in bf16. Outputs and
+gradients are therefore compared for the queries whose selected blocks agree, and nearly all
+blocks must agree.
 
 Letters: B batch, T query tokens, S key tokens, H query heads, G key/value groups, D and Dv head
 dims of keys and values, U tiles of queries that share a selection, n selected blocks.
@@ -23,14 +23,14 @@ from nsa_kernels.settings import AttentionSettings
 
 LEAST_AGREEMENT = 0.99
 LEAST_ERROR = 2.0**-7
-"""An error that is always allowed: one unit in the last place of bf16."""
+"""Relative error that is always allowed: one unit in the last place of bf16."""
 
 NAMES = ("q", "k", "v", "gates")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """The tensors of one call, in memory as (B, T, H, D).
+    """The tensors of one call, views of contiguous (B, T, H, D) memory.
 
     Attributes:
         q: (B, H, T, D).
@@ -50,7 +50,7 @@ class Inputs:
 
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From q, k, v and gates to output (B, H, T, Dv) and selected blocks (B, G, U, n)."""
+"""Maps q, k, v and gates to the output (B, H, T, Dv) and the selected blocks (B, G, U, n)."""
 
 
 def draw_inputs(
@@ -64,10 +64,10 @@ def draw_inputs(
     device: torch.device | str,
     seed: int = 0,
 ) -> Inputs:
-    """Random inputs whose keys have something in common within a selection block.
+    """Random inputs whose keys share a component within each selection block.
 
-    With keys of noise alone every block would be as important as any other, and the choice
-    among them a matter of rounding.
+    With independent keys all blocks would be equally important, and rounding would decide the
+    selection.
     """
     generator = torch.Generator(device).manual_seed(seed)
 
@@ -87,9 +87,9 @@ def draw_inputs(
 
 
 def reference_by_group(settings: AttentionSettings, dtype: torch.dtype) -> Attend:
-    """The reference in a precision, one sequence and group at a time.
+    """The reference in a given precision, one sequence and group at a time.
 
-    So it never holds more than the scores of one group, nor more of the keys in that precision.
+    Only the scores and the converted keys of one group are in memory at once.
     """
 
     def attend(q: Tensor, k: Tensor, v: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +116,7 @@ def reference_by_group(settings: AttentionSettings, dtype: torch.dtype) -> Atten
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Relative errors by name, of `out` and perhaps the gradients; share of agreeing blocks."""
+    """Relative errors of `out` and of the gradients if compared; share of agreeing blocks."""
 
     errors: dict[str, float]
     agreement: float
@@ -127,53 +127,53 @@ def compare(
 ) -> Comparison:
     """Compare an attention with the reference in fp64.
 
-    Queries whose selection differs are left out of the output, and out of the gradients by a
-    zero gradient of their output.
+    Queries whose selection differs are masked: in the output directly, in the gradients by a
+    zero output gradient.
     """
     mine = [x.detach().requires_grad_(gradients) for x in inputs.all()]
-    # Gradients come in the precision of what they are of; without them a group's is enough.
+    # Gradients have the precision of their inputs; without gradients each group is converted.
     exact = [x.detach().double().requires_grad_() for x in inputs.all()] if gradients else mine
     with torch.set_grad_enabled(gradients):
         out, blocks = attend(*mine)
-        wanted, wanted_blocks = reference_by_group(settings, torch.float64)(*exact)
-    found = _contains(blocks, wanted_blocks)
-    same = found.all(dim=-1) & _contains(wanted_blocks, blocks).all(dim=-1)
+        expected, expected_blocks = reference_by_group(settings, torch.float64)(*exact)
+    found = _contains(blocks, expected_blocks)
+    same = found.all(dim=-1) & _contains(expected_blocks, blocks).all(dim=-1)
     repeat = inputs.q.shape[1] // inputs.k.shape[1]
     queries, length = inputs.q.shape[2], inputs.k.shape[2]
     tile = torch.arange(length - queries, length, device=same.device) // settings.select_tile
     same = same[:, :, tile - tile[0]]
-    rows = same.repeat_interleave(repeat, dim=1)[..., None]
-    errors = {"out": relative_error(out.detach() * rows, wanted.detach() * rows)}
+    mask = same.repeat_interleave(repeat, dim=1)[..., None]
+    errors = {"out": relative_error(out.detach() * mask, expected.detach() * mask)}
     if gradients:
-        grad = torch.randn_like(out) * rows
+        grad = torch.randn_like(out) * mask
         # Without a gated branch the gates have no gradient.
         unused = {"allow_unused": True, "materialize_grads": True}
         got = torch.autograd.grad(out, mine, grad, **unused)
-        want = torch.autograd.grad(wanted, exact, grad.double(), **unused)
+        want = torch.autograd.grad(expected, exact, grad.double(), **unused)
         for name, a, b in zip(NAMES, got, want, strict=True):
             errors[name] = relative_error(a, b)
     # A text that the window covers leaves nothing to select.
-    selected = found[wanted_blocks >= 0].double()
+    selected = found[expected_blocks >= 0].double()
     return Comparison(errors=errors, agreement=float(selected.mean()) if len(selected) else 1.0)
 
 
 def _contains(blocks: Tensor, sought: Tensor) -> Tensor:
-    """Whether each of `sought` (..., n) is among `blocks` (..., m); -1, no block, always is."""
+    """Whether each of `sought` (..., n) occurs in `blocks` (..., m); -1 (no block) always does."""
     return (sought[..., :, None] == blocks[..., None, :]).any(dim=-1) | (sought < 0)
 
 
-def relative_error(got: Tensor, wanted: Tensor) -> float:
-    """||got - wanted|| / ||wanted||, in fp64; infinite where `got` is not finite."""
-    error = float((got.double() - wanted).norm() / wanted.norm().clamp(min=1e-30))
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    """||got - expected|| / ||expected|| in fp64; infinite if `got` is not finite."""
+    error = float((got.double() - expected).norm() / expected.norm().clamp(min=1e-30))
     return error if math.isfinite(error) else math.inf
 
 
 def judge(got: Sequence[Comparison], eager: Sequence[Comparison]) -> Check:
-    """Decide whether a speed may be shown.
+    """Decide whether a speed may be reported.
 
     Args:
-        got: Of the kernels, one for each draw.
-        eager: Of the reference in the kernels' own precision, on the same draws.
+        got: Comparisons of the kernels, one per draw.
+        eager: Comparisons of the reference in the kernels' precision, on the same draws.
     """
     errors = {name: max(one.errors[name] for one in got) for name in got[0].errors}
     allowed = {name: _allowed([one.errors[name] for one in eager]) for name in errors}
@@ -188,5 +188,5 @@ def judge(got: Sequence[Comparison], eager: Sequence[Comparison]) -> Check:
 
 
 def _allowed(eager: Sequence[float]) -> float:
-    """Twice the worst error of the eager reference; one that is no number allows nothing more."""
+    """Twice the worst finite error of the eager reference, at least `LEAST_ERROR`."""
     return max([LEAST_ERROR, *(2 * error for error in eager if math.isfinite(error))])

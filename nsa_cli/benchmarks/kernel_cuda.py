@@ -1,4 +1,4 @@
-"""The device's part of `nsa bench kernels`: checks and timings on a CUDA device."""
+"""Checks and timings of `nsa bench kernels` on a CUDA device."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ from nsa_kernels.settings import AttentionSettings
 from nsa_models.errors import NsaError
 
 SETTINGS = AttentionSettings(combine="gated")
-"""The paper's: l=32 d=16 l'=64 n=16 w=512."""
+"""The paper's settings: l=32 d=16 l'=64 n=16 w=512."""
 
 UNION = AttentionSettings(
     combine="union", compress_block=16, compress_stride=16, select_tile=64, score_stride=4
 )
-"""What the shipped model reads with."""
+"""The settings that the shipped model reads with."""
 
 DTYPE = torch.bfloat16
 GRADIENT_LENGTH = 2000
-"""Tokens at which gradients are checked: the reference holds tokens times tokens scores."""
+"""Tokens of the gradient check; the reference stores scores quadratic in the tokens."""
 
 LAST_QUERIES = 64
-"""Queries at the end of a text whose outputs are checked, whatever its length."""
+"""Queries at the end of a text whose outputs are checked, for any length."""
 
 DECODE_DRAWS = 16
-"""Sequences that a decode step is checked on: one bf16 tie among too few would fail it."""
+"""Sequences of the decode check; with fewer, a single bf16 tie could fail it."""
 
 
 class CudaBench:
-    """Checks and times on the current CUDA device, for one shape of attention."""
+    """Checks and timings on the current CUDA device for one attention shape."""
 
     def __init__(self, shape: str) -> None:
         self.name = shape
@@ -91,7 +91,7 @@ class CudaBench:
         }
 
     def check(self, point: Point, attention: str) -> Check:
-        """Compare a variant of NSA at the end of a text of this length; backward, gradients too.
+        """Compare a variant of NSA with the reference at the end of a text, with any gradients.
 
         Raises:
             NsaError: If the device has too little memory for the reference.
@@ -100,8 +100,8 @@ class CudaBench:
             return self._check(point, attention)
         except torch.cuda.OutOfMemoryError as error:
             raise NsaError(
-                f"the device's memory is too small to check {point}",
-                hint="say shorter --lengths or a smaller --batch",
+                f"out of device memory while checking {point}",
+                hint="use shorter --lengths or a smaller --batch",
             ) from error
 
     def _check(self, point: Point, attention: str) -> Check:
@@ -120,7 +120,7 @@ class CudaBench:
     def _compare(
         self, point: Point, attention: str, queries: int, seed: int, *, gradients: bool = False
     ) -> tuple[Comparison, Comparison]:
-        """The kernels, and the reference in bf16, against the reference in fp64."""
+        """Comparisons of the kernels and of the bf16 reference with the fp64 reference."""
         inputs = self._draw(point, queries, seed)
         settings = _settings(attention)
         attend = _decode_once if point.mode == "decode" else partial(nsa, settings)
@@ -132,7 +132,7 @@ class CudaBench:
             )
 
     def _compare_gradients(self, attention: str) -> tuple[Comparison, Comparison]:
-        """The same with gradients, at one short length and once for all points."""
+        """Comparisons with gradients at one short length, computed once for all points."""
         if attention not in self._gradients:
             short = Point(mode="backward", length=GRADIENT_LENGTH)
             self._gradients[attention] = self._compare(
@@ -143,7 +143,7 @@ class CudaBench:
     def _selections(
         self, attention: str, length: int, queries: int
     ) -> AbstractContextManager[None]:
-        """Where a variant's selections come from: a recording, or the queries."""
+        """A context in which a variant selects the recorded blocks, if it does."""
         if not NSA[attention].recorded:
             return nullcontext()
         assert SETTINGS.select_count is not None
@@ -164,7 +164,7 @@ class CudaBench:
         )
 
     def measure(self, point: Point, attention: str) -> Measurement:
-        """Time one attention; a note stands in where it cannot run."""
+        """Time one attention; a note replaces the times if it cannot run."""
         row = Measurement(point=point, attention=attention)
         try:
             inputs = self._draw(point, 1 if point.mode == "decode" else point.length)
@@ -192,7 +192,7 @@ def _settings(attention: str) -> AttentionSettings:
 def nsa(
     settings: AttentionSettings, q: Tensor, k: Tensor, v: Tensor, gates: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """NSA in Triton: output and selected blocks."""
+    """Output and selected blocks of NSA in Triton."""
     gated = settings.combine == "gated"
     result = nsa_attention(q, k, v, settings, gates=gates if gated else None, impl=Impl.TRITON)
     assert result.blocks is not None
@@ -200,16 +200,16 @@ def nsa(
 
 
 def _with_output_of(gradients: Comparison, output: Comparison) -> Comparison:
-    """Gradients at the short length beside the output at the point's own; the worse of each."""
+    """Gradient errors at the short length, with the worse of the two output errors."""
     errors = {**gradients.errors, "out": max(gradients.errors["out"], output.errors["out"])}
     return Comparison(errors=errors, agreement=min(gradients.agreement, output.agreement))
 
 
 def _fill_cache(k: Tensor, v: Tensor, heads: int) -> DecodeCache:
-    """A cache of exactly these keys and values, all but the last counted as read.
+    """A cache that holds these keys and values and counts all but the last token.
 
-    A step at the end of its capacity writes the last token anew, so that any number of replays
-    of a step see the same length.
+    A decode step at the end of the capacity rewrites the last token, so that every replay of the
+    step sees the same length.
     """
     batch, groups, length, dim = k.shape
     cache = DecodeCache.allocate(
@@ -233,14 +233,14 @@ def _fill_cache(k: Tensor, v: Tensor, heads: int) -> DecodeCache:
 
 
 def _decode_once(q: Tensor, k: Tensor, v: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
-    """The decode step that appends the last key and value: output and selected blocks."""
+    """Output and selected blocks of the decode step that appends the last key and value."""
     cache = _fill_cache(k, v, q.shape[1])
     out = nsa_decode(q[:, :, 0], k[:, :, -1], v[:, :, -1], cache, gates=gates[:, :, 0])
     return out[:, :, None], cache.workspace.selected[:, :, None]
 
 
 def _decode_step(inputs: Inputs) -> Callable[[], object]:
-    """A decode step at the inputs' length, with its cache filled beforehand."""
+    """A decode step at the inputs' length on a filled cache."""
     cache = _fill_cache(inputs.k, inputs.v, inputs.q.shape[1])
     q, gates = inputs.q[:, :, 0].contiguous(), inputs.gates[:, :, 0].contiguous()
     k, v = inputs.k[:, :, -1].contiguous(), inputs.v[:, :, -1].contiguous()

@@ -1,4 +1,4 @@
-"""What `nsa bench kernels` prints and saves: a table, one JSON object, CSV and a plot."""
+"""Output of `nsa bench kernels`: a table, a JSON object, CSV and a plot."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import csv
 import io
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nsa_cli.benchmarks.kernel_results import ATTENTIONS, FAILED, UNSTEADY, Measurement, Report
+from nsa_cli.output.plots import new_figure
+from nsa_models.errors import UsageError
 
 NAMES = {
     "nsa": "NSA gated, random selections",
@@ -47,12 +50,10 @@ COLUMNS = (
 
 
 def as_records(report: Report) -> list[dict[str, Any]]:
-    """The measurements as flat records, with the keys of COLUMNS."""
+    """The measurements as flat records with the keys of COLUMNS."""
     return [
         {
-            "mode": row.point.mode,
-            "length": row.point.length,
-            "batch": row.point.batch,
+            **asdict(row.point),
             "attention": row.attention,
             "p20_ms": row.p20_ms,
             "p50_ms": row.p50_ms,
@@ -67,15 +68,13 @@ def as_records(report: Report) -> list[dict[str, Any]]:
 
 
 def as_object(report: Report) -> dict[str, Any]:
-    """The whole report, for `--json` and kernels.json."""
+    """The whole report as an object for `--json` and kernels.json."""
     return {
         "setup": report.setup,
         "rows": as_records(report),
         "checks": [
             {
-                "mode": point.mode,
-                "length": point.length,
-                "batch": point.batch,
+                **asdict(point),
                 "attention": attention,
                 "passed": check.passed,
                 "errors": check.errors,
@@ -101,20 +100,19 @@ def save_data(report: Report, folder: Path) -> None:
 
 
 def save_plot(report: Report, folder: Path) -> None:
-    """Write kernels.png: time by length, a panel for each mode and batch, both axes logarithmic.
+    """Write kernels.png: time by length, a panel per mode and batch, both axes logarithmic.
 
-    Where matplotlib is missing this is told on standard error, and nothing is written.
+    Without matplotlib, print a line on standard error instead.
     """
     timed = [row for row in report.rows if row.p50_ms is not None]
     if not timed:
         return
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        sys.stderr.write("nsa: no kernels.png: matplotlib is missing: pip install 'nsa[bench]'\n")
-        return
     panels = list(dict.fromkeys((row.point.mode, row.point.batch) for row in timed))
-    figure = Figure(figsize=(5 * len(panels), 4.2), layout="constrained")
+    try:
+        figure = new_figure(5 * len(panels), 4.2)
+    except UsageError as error:
+        sys.stderr.write(f"nsa: kernels.png was not drawn: {error.message}; {error.hint}\n")
+        return
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for attention in ATTENTIONS:
             line = [
@@ -184,20 +182,20 @@ def _milliseconds(time: float | None) -> str:
 
 
 def show_row(row: Measurement) -> None:
-    """Tell on standard error that a measurement is done."""
+    """Report a measurement on standard error."""
     shown = "no speed" if row.p50_ms is None else f"{row.p50_ms:.4g} ms"
     note = f" ({_note(row)})" if _note(row) else ""
     sys.stderr.write(f"nsa: {row.point}, {NAMES[row.attention]}: {shown}{note}\n")
 
 
 def show_end(report: Report) -> None:
-    """Tell on standard error what was not measured, which checks failed, and unsteady times."""
+    """Report on standard error an early stop, the failed checks and unsteady times."""
     if report.stopped:
         sys.stderr.write(f"nsa: stopped: {report.stopped}\n")
     for point, attention, check in report.checks:
         if not check.passed:
             where = f"{point}, {NAMES[attention]}"
-            sys.stderr.write(f"nsa: {FAILED}: {_why(where, check.errors, check.allowed)}; ")
+            sys.stderr.write(f"nsa: {FAILED}: {_errors(where, check.errors, check.allowed)}; ")
             sys.stderr.write(f"{check.agreement:.2%} of the selected blocks agree\n")
     if unsteady := sum(row.unsteady for row in report.rows):
         sys.stderr.write(
@@ -206,7 +204,7 @@ def show_end(report: Report) -> None:
         )
 
 
-def _why(where: str, errors: dict[str, float], allowed: dict[str, float]) -> str:
-    """The errors of a check beside what is allowed."""
+def _errors(where: str, errors: dict[str, float], allowed: dict[str, float]) -> str:
+    """The errors of a check and their limits, as text."""
     each = (f"{name} {error:.2g} (allowed {allowed[name]:.2g})" for name, error in errors.items())
     return f"{where}: error of {', '.join(each)}"

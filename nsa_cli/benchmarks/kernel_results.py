@@ -1,4 +1,4 @@
-"""What `nsa bench kernels` measures: shapes, points, checks and the report."""
+"""Data of `nsa bench kernels`: shapes, points, checks, measurements and the report."""
 
 from __future__ import annotations
 
@@ -48,7 +48,6 @@ hidden behind the device's."""
 UNSTEADY = 1.2
 """A ratio of p80 to p20 above which something else may run on the device."""
 
-
 FAILED = "failed the check"
 
 
@@ -78,7 +77,7 @@ SHAPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """Something to measure: `mode`, one of MODES, at a `length` in tokens, for a `batch`."""
+    """A point to measure: a mode of MODES, a length in tokens and a batch size."""
 
     mode: str
     length: int
@@ -100,13 +99,13 @@ def attentions(point: Point, *, fa3: bool) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """How the kernels' results compare with the fp64 reference.
+    """Result of comparing the kernels with the fp64 reference.
 
     Attributes:
-        errors: Relative error of the output and, backward, of each gradient.
-        allowed: The largest error allowed of each.
-        agreement: Share of the reference's selected blocks that the kernels selected too.
-        passed: Whether a speed may be shown.
+        errors: Relative error of the output and, for backward, of each gradient.
+        allowed: Largest allowed error of each.
+        agreement: Share of the reference's selected blocks that the kernels also selected.
+        passed: Whether a speed may be reported.
     """
 
     errors: dict[str, float]
@@ -122,11 +121,11 @@ class Measurement:
     Attributes:
         point: What was measured.
         attention: One of ATTENTIONS.
-        p20_ms: Milliseconds that a fifth of the runs stayed under; None where there is no speed.
-        p50_ms: The median, in milliseconds.
-        p80_ms: Milliseconds that four fifths of the runs stayed under.
+        p20_ms: 20th percentile in milliseconds; None without a speed.
+        p50_ms: Median in milliseconds.
+        p80_ms: 80th percentile in milliseconds.
         extra_memory_bytes: Peak of forward and backward beyond inputs, output and gradients.
-        note: Why there is no speed, or how the inputs differ.
+        note: Reason for a missing speed, or a remark on the measurement.
     """
 
     point: Point
@@ -147,13 +146,13 @@ class Measurement:
 
 @dataclass(kw_only=True)
 class Report:
-    """What was found so far.
+    """The results so far.
 
     Attributes:
         setup: Device, versions, commit, shape and settings, by name.
         rows: The measurements, in order.
         checks: The checks, in order, each with its point and the variant of NSA.
-        stopped: Why not all was measured, or an empty string.
+        stopped: Reason for an early stop, or an empty string.
     """
 
     setup: dict[str, str]
@@ -163,7 +162,7 @@ class Report:
 
     @property
     def failed(self) -> list[Point]:
-        """The points that did not pass a check."""
+        """The points that failed a check."""
         return [point for point, _, check in self.checks if not check.passed]
 
     def ratio(self, point: Point, attention: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Timings on a CUDA device: any attention, and dense attention by SDPA or FlashAttention-3."""
+"""Timings on a CUDA device of NSA, and of dense attention by SDPA or FlashAttention-3."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from nsa_cli.benchmarks.kernel_results import NSA, Measurement
 _BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 _QUANTILES = [0.2, 0.5, 0.8]
 _LONG_MS = 500.0
-"""A run that takes longer is timed three times, a shorter one at least `_RUNS` times."""
+"""Duration from which a call is timed three times; a shorter one is timed `_RUNS` times or more."""
 
 _RUNS = 8
-"""Least number of timed runs, so that their spread says something."""
+"""Least number of timed runs, so that their spread is meaningful."""
 
 
 def measure_dense(row: Measurement, inputs: Inputs) -> Measurement:
-    """Time dense attention, in the first form that the backend takes.
+    """Time dense attention in the first input form that the backend supports.
 
     Args:
-        row: Of the backend `row.attention`, without times.
-        inputs: Of the point; a decode step's keys are laid out as a cache keeps them.
+        row: A measurement without times; `row.attention` names the backend.
+        inputs: Inputs of the point; a decode step's keys become contiguous, as in a cache.
     """
     if row.attention == "fa3":
         return _measure_fa3(row, inputs)
     decode, backward = row.point.mode == "decode", row.point.mode == "backward"
     for note, tensors in _forms(inputs, as_cache=decode):
         attend = partial(_dense, _BACKENDS[row.attention], not decode)
-        if _takes(attend, tensors, gradients=backward):
+        if _supports(attend, tensors, gradients=backward):
             row = replace(row, note=note)
             if decode:
                 return timed(row, captured(partial(attend, *tensors)))
@@ -79,10 +79,10 @@ def _measure_fa3(row: Measurement, inputs: Inputs) -> Measurement:
 
 
 def _forms(inputs: Inputs, *, as_cache: bool) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
-    """Queries, keys and values as a backend may want them, the cheapest first, each with a note.
+    """Input forms of queries, keys and values with a note each, the cheapest first.
 
-    Repeating the groups' keys for every query head, and filling up the values' head dim, are
-    done here and so not timed.
+    Expanding the groups' keys to all query heads and padding the values' head dim happen here,
+    outside the timing.
     """
     q, k, v = inputs.q, inputs.k, inputs.v
     if as_cache:
@@ -104,8 +104,10 @@ def _dense(backend: SDPBackend, causal: bool, q: Tensor, k: Tensor, v: Tensor) -
         )
 
 
-def _takes(attend: Callable[..., Tensor], tensors: tuple[Tensor, ...], *, gradients: bool) -> bool:
-    """Whether a backend takes tensors like these, forward and, if asked, backward."""
+def _supports(
+    attend: Callable[..., Tensor], tensors: tuple[Tensor, ...], *, gradients: bool
+) -> bool:
+    """Whether a backend supports these tensors, forward and with `gradients` also backward."""
     try:
         with warnings.catch_warnings(), torch.set_grad_enabled(gradients):
             warnings.simplefilter("ignore")
@@ -154,8 +156,8 @@ def measure_call(
 
 
 def _extra_memory(call: Callable[[], tuple[Tensor, ...]]) -> int:
-    """Peak memory of a call beyond what it is given and what it returns, in bytes."""
-    # The first call compiles, and may keep a workspace for good.
+    """Peak memory of a call beyond its inputs and results, in bytes."""
+    # The first call compiles, and may allocate a permanent workspace.
     results = call()
     returned = sum(x.numel() * x.element_size() for x in results)
     del results
@@ -168,7 +170,7 @@ def _extra_memory(call: Callable[[], tuple[Tensor, ...]]) -> int:
 
 
 def captured(step: Callable[[], object]) -> Callable[[], object]:
-    """Capture a step in a CUDA graph, and return what replays it."""
+    """Capture a step in a CUDA graph and return a function that replays it."""
     with torch.no_grad():
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -188,7 +190,7 @@ def captured(step: Callable[[], object]) -> Callable[[], object]:
 
 
 def timed(row: Measurement, call: Callable[[], object]) -> Measurement:
-    """The row with the quantiles of its times over many runs, or over three long ones."""
+    """The measurement with times of many runs, or of three if a run is long."""
     first = _milliseconds(call)
     if first >= _LONG_MS:
         # The first run may have compiled, or have set up a backend.
@@ -202,7 +204,7 @@ def timed(row: Measurement, call: Callable[[], object]) -> Measurement:
 
 
 def _milliseconds(call: Callable[[], object]) -> float:
-    """Time of one run, in milliseconds of the device."""
+    """Device time of one run, in milliseconds."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
     call()

@@ -1,7 +1,7 @@
-"""`nsa bench kernels`: the kernels beside dense attention, each measured only once it is right.
+"""`nsa bench kernels`: the kernels beside dense attention, each checked before it is timed.
 
-This module says what to measure, in which order, and when to stop. `kernel_cuda.py` runs on the
-device, and `kernel_report.py` prints and saves.
+This module decides the points, their order and the stop; `kernel_cuda` measures, `kernel_report`
+prints and saves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nsa_models.errors import NsaError
 
 
 class Bench(Protocol):
-    """What checks and measures: a CUDA device, or a test's stand-in."""
+    """A device that checks and measures."""
 
     @property
     def fa3(self) -> bool:
@@ -38,7 +38,7 @@ class Bench(Protocol):
 
 
 def points(lengths: Sequence[int], modes: Sequence[str], batches: Sequence[int]) -> Iterator[Point]:
-    """All that is to be measured, short lengths first, so that a limit cuts off the longest."""
+    """The points to measure, short lengths first, so that a time limit cuts off the longest."""
     for length in sorted(lengths):
         for mode in modes:
             for batch in batches if mode == "decode" else (1,):
@@ -47,7 +47,7 @@ def points(lengths: Sequence[int], modes: Sequence[str], batches: Sequence[int])
 
 def measure_all(
     bench: Bench,
-    wanted: Iterator[Point],
+    planned: Iterator[Point],
     report: Report,
     *,
     on_row: Callable[[Measurement], None],
@@ -57,12 +57,12 @@ def measure_all(
     """Check and measure every point; a variant of NSA that fails its check gets no speed.
 
     Args:
-        bench: What checks and measures.
-        wanted: The points.
-        report: Filled as measurements are made.
-        on_row: Called with each measurement once it is in the report.
-        time_limit: Seconds after which nothing more is begun; None for no limit.
-        clock: Seconds since any moment.
+        bench: The device.
+        planned: The points.
+        report: Receives checks and measurements.
+        on_row: Called with each measurement after the report has it.
+        time_limit: Seconds after which no measurement starts; None for no limit.
+        clock: Returns the time in seconds.
     """
     began = clock()
 
@@ -73,15 +73,15 @@ def measure_all(
     def spent() -> bool:
         return time_limit is not None and clock() - began >= time_limit
 
-    for point in wanted:
+    for point in planned:
         if spent():
-            report.stopped = f"the time limit of {time_limit:g} seconds is over before {point}"
+            report.stopped = f"the time limit of {time_limit:g} seconds ended before {point}"
             return
         failed, any_right = False, False
         for attention in attentions(point, fa3=bench.fa3):
             if spent():
                 report.stopped = (
-                    f"the time limit of {time_limit:g} seconds is over in {point}, at {attention}"
+                    f"the time limit of {time_limit:g} seconds ended in {point}, before {attention}"
                 )
                 return
             # A graph replays the variant that was just checked.
@@ -106,58 +106,46 @@ def run(
     out: Path | None,
     as_json: bool,
 ) -> Report:
-    """Measure, save after every row, and print: the whole command.
+    """Measure, save after every measurement, and print the report.
 
     Args:
-        lengths: Tokens.
-        batches: Sequences of a decode step.
+        lengths: Text lengths in tokens.
+        batches: Batch sizes of a decode step.
         shape: One of SHAPES.
-        modes: Of MODES.
-        time_limit: Seconds after which nothing more is begun; None for no limit.
-        out: Where to save; None saves nothing.
-        as_json: Whether to print one JSON object rather than a table.
+        modes: Some of MODES.
+        time_limit: Seconds after which no measurement starts; None for no limit.
+        out: Folder for the results; None saves nothing.
+        as_json: Whether to print a JSON object instead of a table.
 
     Raises:
-        NsaError: If there is no CUDA device, or too small a one.
+        NsaError: If the CUDA device is missing or too small.
     """
     import torch
 
     if not torch.cuda.is_available():
         raise NsaError(
-            "there is no CUDA device to measure",
-            hint="run it where an NVIDIA GPU and a CUDA build of torch are; "
-            "`nsa bench read` measures any machine",
+            "no CUDA device found",
+            hint="use a machine with an NVIDIA GPU and a CUDA build of torch, or measure this one "
+            "with `nsa bench read`",
         )
+    from nsa_cli.benchmarks import kernel_report
     from nsa_cli.benchmarks.kernel_cuda import CudaBench
-    from nsa_cli.benchmarks.kernel_report import (
-        print_report,
-        save_data,
-        save_plot,
-        show_end,
-        show_row,
-    )
 
     bench = CudaBench(shape)
     report = Report(setup=bench.setup())
 
     def on_row(row: Measurement) -> None:
-        show_row(row)
+        kernel_report.show_row(row)
         if out:
-            save_data(report, out)
+            kernel_report.save_data(report, out)
 
     try:
-        measure_all(
-            bench,
-            points(lengths, modes, batches),
-            report,
-            on_row=on_row,
-            time_limit=time_limit,
-            clock=time.monotonic,
-        )
+        planned, clock = points(lengths, modes, batches), time.monotonic
+        measure_all(bench, planned, report, on_row=on_row, time_limit=time_limit, clock=clock)
     finally:
         if out:
-            save_data(report, out)
-            save_plot(report, out)
-    show_end(report)
-    print_report(report, as_json=as_json)
+            kernel_report.save_data(report, out)
+            kernel_report.save_plot(report, out)
+    kernel_report.show_end(report)
+    kernel_report.print_report(report, as_json=as_json)
     return report

@@ -1,4 +1,4 @@
-"""llama.cpp on the same weights, for `nsa bench read`; llama-cpp-python brings it."""
+"""Measurements of llama.cpp on the same weights, through llama-cpp-python."""
 
 from __future__ import annotations
 
@@ -8,53 +8,57 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nsa_cli.benchmarks.prefill_row import (
+    ANSWER_TOKENS,
+    QUESTION_TOKENS,
+    WARM_TOKENS,
+    PrefillRow,
+    speed_fields,
+)
 from nsa_models.errors import UsageError
 from nsa_models.hub.resolve import gguf_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nsa_cli.benchmarks.prefill_row import PrefillRow
-
 
 def llama_version() -> str | None:
-    """Of llama-cpp-python, if it is installed."""
+    """The version of llama-cpp-python, or None if it is not installed."""
     try:
         return version("llama-cpp-python")
     except PackageNotFoundError:
         return None
 
 
-def wanted_gguf(model: str) -> Path:
-    """The file that llama.cpp reads for a model.
+def find_gguf(model: str) -> Path:
+    """The GGUF file of a model.
 
     Raises:
-        UsageError: If llama-cpp-python is missing, or the model did not come as such a file.
+        UsageError: If llama-cpp-python is missing, or the model has no GGUF file.
     """
     if llama_version() is None:
         raise UsageError(
-            "llama.cpp is not installed", hint="install it: pip install llama-cpp-python"
+            "llama.cpp is not installed", hint="install it with `pip install llama-cpp-python`"
         )
     gguf = gguf_of(model)
     if gguf is None:
         raise UsageError(
-            f"llama.cpp reads GGUF files, and {model} has none",
-            hint="name a .gguf file with --model, or leave llama.cpp out",
+            f"llama.cpp reads GGUF files, but {model} has none",
+            hint="name a .gguf file with --model, or omit llama.cpp",
         )
     return gguf
 
 
 def measure_llama(request: dict[str, Any]) -> PrefillRow:
-    """Read random tokens and put questions to them, as `bench_measure.measure` does.
+    """Prefill random tokens and ask two questions; see `prefill_worker.measure`.
 
     Raises:
         UsageError: If llama-cpp-python or the GGUF file is missing.
     """
-    gguf = wanted_gguf(request["model"])
+    gguf = find_gguf(request["model"])
     import torch
     from llama_cpp import Llama
 
-    from nsa_cli.benchmarks.prefill_row import ANSWER_TOKENS, QUESTION_TOKENS, WARM_TOKENS, row
     from nsa_cli.system import peak_memory_bytes
     from nsa_models.cache.layer_devices import pick_device
 
@@ -79,7 +83,7 @@ def measure_llama(request: dict[str, Any]) -> PrefillRow:
     first, _ = _ask(llama, ids[:QUESTION_TOKENS], answer)
     again, speed = _ask(llama, ids[-QUESTION_TOKENS:], answer)
     return {
-        **row(request, seconds, first, again, speed),
+        **speed_fields(request, seconds, first, again, speed),
         "answer_blocks": None,
         "trained_tokens": int(
             llama.metadata[f"{llama.metadata['general.architecture']}.context_length"]
@@ -93,7 +97,7 @@ def measure_llama(request: dict[str, Any]) -> PrefillRow:
 
 
 def _ask(llama: Any, question: list[int], tokens: int) -> tuple[float, float]:
-    """Put a question to what was read, and leave the cache as it was; see `bench_measure`."""
+    """Ask a question and restore the cache; see `prefill_worker`."""
     length = llama.n_tokens
     began = time.monotonic()
     llama.eval(question)

@@ -1,7 +1,7 @@
-"""`nsa bench read`: reading, answering and their cost by length, NSA beside its peers.
+"""`nsa bench read`: speed and memory of prefill and decoding by length, NSA beside its peers.
 
-Each measurement is a process of its own, so that its peak memory is its own; NSA and its peers
-alternate, so that a machine whose speed drifts treats both alike.
+Each measurement runs in a separate process, so that its peak memory excludes the others. NSA and
+its peers alternate, so that a drifting machine speed affects all of them alike.
 """
 
 from __future__ import annotations
@@ -12,133 +12,137 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from nsa_cli import __version__
-from nsa_cli.benchmarks.llama_cpp import llama_version, wanted_gguf
-from nsa_models.errors import NsaError, UsageError
+from nsa_cli.benchmarks.llama_cpp import find_gguf, llama_version
+from nsa_cli.benchmarks.prefill_row import PrefillRow
+from nsa_cli.output.plots import new_figure
+from nsa_cli.system import cause
+from nsa_models.errors import NsaError
 from nsa_models.hub.resolve import gguf_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from nsa_cli.benchmarks.prefill_row import PrefillRow
 
 _CHILD = "from nsa_cli.benchmarks.prefill_worker import measure_here; measure_here()"
 
 ATTENTIONS = ("nsa", "dense", "llama.cpp")
-"""What may be measured: NSA, the same program with dense attention, and llama.cpp."""
+"""NSA, the same program with dense attention, and llama.cpp."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefillSettings:
+    """Settings of every measurement.
+
+    Attributes:
+        model: Name or path of the model.
+        device: `auto`, `cpu` or `cuda`.
+        quantization: Format of quantized weights; None for the weights as stored.
+        random_weights: Whether to use random weights in the model's shape.
+        answer_blocks: Blocks that questions attend to after an NSA prefill; None for all.
+    """
+
+    model: str
+    device: str
+    quantization: str | None = None
+    random_weights: bool = False
+    answer_blocks: int | None = None
 
 
 def bench_read(
     lengths: Sequence[int],
-    model: str,
-    device: str,
+    settings: PrefillSettings,
     on_row: Callable[[PrefillRow], None],
-    quantization: str | None = None,
     *,
     attentions: Sequence[str] | None = None,
-    random_weights: bool = False,
-    answer_blocks: int | None = None,
     time_limit: float | None = None,
 ) -> dict[str, Any]:
-    """Measure kinds of attention at every length.
+    """Measure attention implementations at every length.
 
     Args:
-        lengths: Tokens to read.
-        model: As `--model` takes it.
-        device: `auto`, `cpu` or `cuda`.
-        on_row: Called with each measurement as it is made.
-        quantization: How weights are stored in fewer bits; None as they are.
-        attentions: Of `ATTENTIONS`; those that this machine and the model can do when None.
-        random_weights: Whether to take only the model's shape, with random weights.
-        answer_blocks: Blocks that questions attend to after NSA's reading; None for all.
-        time_limit: Seconds after which nothing more is begun; None for no limit.
+        lengths: Tokens to prefill.
+        settings: Settings of every measurement.
+        on_row: Called with each measurement.
+        attentions: Some of `ATTENTIONS`; None for all that this machine and model support.
+        time_limit: Seconds after which no measurement starts; None for no limit.
 
     Returns:
-        `rows`; `ratios` and `decode_ratios` (NSA over dense, by length), the same over llama.cpp
-        with `llama_` before their names; `notes`, `versions`, how many `failed` and whether it was
-        `interrupted`.
+        Rows, ratios by length (also with the prefix `llama_`), notes, versions and failures.
 
     Raises:
-        UsageError: If llama.cpp was asked for and cannot be had.
-        NsaError: If the first measurement fails; a later one that does is told in the notes.
+        UsageError: If llama.cpp was requested but is unavailable.
+        NsaError: If the first measurement fails; later failures become notes.
     """
-    if attentions is None:
-        own_weights = not random_weights and quantization is None
-        comparable = own_weights and llama_version() is not None and gguf_of(model) is not None
-        attentions = ATTENTIONS if comparable else ATTENTIONS[:2]
+    attentions = attentions or _supported_attentions(settings)
     if "llama.cpp" in attentions:
-        wanted_gguf(model)
+        find_gguf(settings.model)
     rows: list[PrefillRow] = []
     failures: list[str] = []
-    wanted = [(length, attention) for length in lengths for attention in attentions]
+    planned = [(length, attention) for length in lengths for attention in attentions]
     began, interrupted = time.monotonic(), False
-    for length, attention in wanted:
+    for length, attention in planned:
         if time_limit is not None and time.monotonic() - began > time_limit:
             break
-        request = {
-            "length": length,
-            "attention": attention,
-            "model": model,
-            "device": device,
-            "quantization": quantization,
-            "random_weights": random_weights,
-            "answer_blocks": answer_blocks,
-        }
+        request = {"length": length, "attention": attention, **asdict(settings)}
         try:
             rows.append(_measured(request))
         except KeyboardInterrupt:
-            if not rows:
-                raise
             interrupted = True
-            break
-        except NsaError as problem:
             if not rows:
                 raise
-            failures.append(problem.message)
-            continue
-        on_row(rows[-1])
-    left = len(wanted) - len(rows) - len(failures)
+            break
+        except NsaError as error:
+            if not rows:
+                raise
+            failures.append(error.message)
+        else:
+            on_row(rows[-1])
+    left = len(planned) - len(rows) - len(failures)
     return {
         "rows": rows,
         "ratios": _ratios(rows, "prefill_tokens_per_second", "dense"),
         "decode_ratios": _ratios(rows, "decode_tokens_per_second", "dense"),
         "llama_ratios": _ratios(rows, "prefill_tokens_per_second", "llama.cpp"),
         "llama_decode_ratios": _ratios(rows, "decode_tokens_per_second", "llama.cpp"),
-        "notes": [*failures, *_notes(rows, left, len(wanted), interrupted)],
+        "notes": [*failures, *_notes(rows, left, len(planned), interrupted)],
         "failed": len(failures),
         "interrupted": interrupted,
         "versions": _versions(),
     }
 
 
+def _supported_attentions(settings: PrefillSettings) -> Sequence[str]:
+    """The attentions of `ATTENTIONS` that can run the same weights."""
+    same_weights = not settings.random_weights and settings.quantization is None
+    if same_weights and llama_version() is not None and gguf_of(settings.model) is not None:
+        return ATTENTIONS
+    return ATTENTIONS[:2]
+
+
 def _measured(request: dict[str, Any]) -> PrefillRow:
-    """A measurement in a process of its own.
+    """Measure in a separate process; `request` holds length, attention and settings.
 
     Raises:
-        NsaError: If it fails.
+        NsaError: If the measurement fails.
     """
     run = subprocess.run(
         [sys.executable, "-c", _CHILD], input=json.dumps(request), capture_output=True, text=True
     )
-    what = f"reading {request['length']:,} tokens with {request['attention']} failed"
+    action = f"reading {request['length']:,} tokens with {request['attention']} failed"
     if run.returncode:
-        from nsa_cli.system import cause  # with the processes of a batch
-
         silent = f"its process ended ({cause(run.returncode)})"
-        why = (run.stderr.strip().splitlines() or [silent])[-1]
-        raise NsaError(f"{what}: {why}")
+        reason = (run.stderr.strip().splitlines() or [silent])[-1]
+        raise NsaError(f"{action}: {reason}")
     row: PrefillRow = json.loads(run.stdout)
     if error := row.get("error"):
-        failure = NsaError(f"{what}: {error['message']}", hint=error["hint"], code=error["code"])
+        failure = NsaError(f"{action}: {error['message']}", hint=error["hint"], code=error["code"])
         failure.exit_code = error["exit_code"]
         raise failure
     return row
 
 
 def _ratios(rows: Sequence[PrefillRow], of: str, peer: str) -> dict[str, float]:
-    """NSA over a peer, by length, where both were measured."""
+    """Ratio of NSA to a peer by length, where both were measured."""
     speed = {(row["length"], row["attention"]): row[of] for row in rows}
     return {
         str(length): round(speed[length, "nsa"] / value, 3)
@@ -147,48 +151,42 @@ def _ratios(rows: Sequence[PrefillRow], of: str, peer: str) -> dict[str, float]:
     }
 
 
-def _notes(rows: Sequence[PrefillRow], left: int, wanted: int, interrupted: bool) -> list[str]:
-    """What a reader of the figures must know beside them."""
+def _notes(rows: Sequence[PrefillRow], left: int, planned: int, interrupted: bool) -> list[str]:
+    """Notes on unmeasured points, random weights and untrained lengths."""
     notes = []
     if left:
-        why = "interrupted" if interrupted else "the time was over"
-        notes.append(f"{why}: {left} of {wanted} were not measured")
+        reason = "interrupted" if interrupted else "time limit reached"
+        notes.append(f"{reason}: {left} of {planned} were not measured")
     if any(row["random_weights"] for row in rows):
-        notes.append("random weights of this shape: speeds are those of trained ones")
+        notes.append("random weights in the model's shape: speeds equal those of trained weights")
     trained = min((row["trained_tokens"] for row in rows), default=0)
     if any(row["length"] > trained for row in rows):
         notes.append(
-            f"the model was trained for {trained:,} tokens: past that only the speed tells anything"
+            f"the model was trained for {trained:,} tokens: beyond that only speeds are meaningful"
         )
     return notes
 
 
 def save_plot(result: dict[str, Any], path: Path) -> None:
-    """Draw reading speed by length, a line for each kind of attention.
+    """Plot prefill speed by length, a line for each attention.
 
     Raises:
         UsageError: If matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError(
-            "the plot needs matplotlib", hint="install it: pip install 'nsa[bench]'"
-        ) from error
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = new_figure(7, 4)
     axes = figure.subplots()
     for attention in dict.fromkeys(row["attention"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["attention"] == attention]
         lengths = [row["length"] for row in rows]
         speeds = [row["prefill_tokens_per_second"] for row in rows]
         axes.plot(lengths, speeds, marker="o", label=attention)
-    axes.set(xscale="log", xlabel="tokens", ylabel="tokens/s, reading", ylim=(0, None))
+    axes.set(xscale="log", xlabel="tokens", ylabel="prefill, tokens/s", ylim=(0, None))
     axes.legend()
     figure.savefig(path, dpi=150)
 
 
 def show_row(row: PrefillRow) -> None:
-    """Tell on standard error that a measurement is done."""
+    """Report a measurement on standard error."""
     speed = row["prefill_tokens_per_second"]
     sys.stderr.write(f"nsa: {row['length']:,} tokens, {row['attention']}: {speed:,.0f} tokens/s\n")
 
@@ -223,12 +221,9 @@ def print_table(result: dict[str, Any]) -> None:
     console.print(table)
     for note in result["notes"]:
         console.print(note)
-    devices = sorted({row["device"] for row in result["rows"]})
-    console.print(
-        ", ".join(devices)
-        + ": "
-        + ", ".join(f"{name} {value}" for name, value in result["versions"].items())
-    )
+    devices = ", ".join(sorted({row["device"] for row in result["rows"]}))
+    versions = ", ".join(f"{name} {value}" for name, value in result["versions"].items())
+    console.print(f"{devices}: {versions}")
 
 
 def _versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""One row of `nsa bench read`."""
+"""A measurement of `nsa bench read`, and the token counts that all measurements share."""
 
 from __future__ import annotations
 
@@ -6,28 +6,23 @@ from typing import Any
 
 PrefillRow = dict[str, Any]
 
-
 QUESTION_TOKENS = 32
-
-
 ANSWER_TOKENS = {"cpu": 17, "cuda": 129}
-
-
 WARM_TOKENS = {"cpu": 64, "cuda": 140_000}
-"""Tokens that are read beforehand: on CUDA past those from which on NSA's kernels are others."""
+"""Tokens prefilled before a measurement; on CUDA enough to reach the kernels for long texts."""
 
 
-def row(
+def speed_fields(
     request: dict[str, Any], seconds: float, first: float, again: float, speed: float
 ) -> PrefillRow:
-    """What any measurement tells.
+    """The fields of a measurement that any implementation can fill.
 
     Args:
-        request: As `measure` takes it.
-        seconds: That reading took.
-        first: From the end of reading to the first token of an answer, in seconds.
-        again: From a second question to its first token, in seconds.
-        speed: Tokens of the answer per second.
+        request: Length, attention and settings of the measurement.
+        seconds: Duration of the prefill.
+        first: Seconds from the end of the prefill to the first token of an answer.
+        again: Seconds from a second question to its first token.
+        speed: Decoded tokens per second.
     """
     return {
         "length": request["length"],

@@ -1,4 +1,4 @@
-"""One measurement of `nsa bench read`, in the process that it has to itself."""
+"""One measurement of `nsa bench read`, in a separate process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nsa_cli.benchmarks.prefill_row import (
     QUESTION_TOKENS,
     WARM_TOKENS,
     PrefillRow,
-    row,
+    speed_fields,
 )
 from nsa_models.errors import NsaError
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 
 def measure_here() -> None:
-    """Measure in this process; the request comes on standard input as JSON.
-
-    What comes out is JSON too: the row, or what a user is told of why there is none.
-    """
+    """Read a request as JSON from standard input and print the measurement, or the error."""
     try:
         result = measure(json.load(sys.stdin))
-    except NsaError as problem:
-        result = {"error": {**vars(problem), "exit_code": problem.exit_code}}
+    except NsaError as error:
+        result = {"error": {**vars(error), "exit_code": error.exit_code}}
     json.dump(result, sys.stdout)
 
 
 def measure(request: dict[str, Any]) -> PrefillRow:
-    """Read random tokens and put questions to them; the request's keys are those of `bench_read`.
+    """Prefill random tokens and ask two questions.
+
+    Args:
+        request: `length`, `attention` and the fields of `PrefillSettings`.
 
     Raises:
-        NsaError: If the model or the device cannot be had.
+        NsaError: If the model or the device is unavailable.
     """
     if request["attention"] == "llama.cpp":
         from nsa_cli.benchmarks.llama_cpp import measure_llama
@@ -50,15 +50,48 @@ def measure(request: dict[str, Any]) -> PrefillRow:
 
     from nsa_cli.system import peak_memory_bytes
     from nsa_models.cache.kv_cache import cache_shape
+
+    length = int(request["length"])
+    model, trained, loading = _load(request, length)
+    config, on_cuda = model.config, model.device.type == "cuda"
+    ids = torch.randint(0, config.vocab_size, (length,), dtype=torch.int32)
+    # The first calls compile kernels.
+    all_kernels = request["attention"] == "nsa" or not on_cuda
+    warm = ids[: WARM_TOKENS[model.device.type] if all_kernels else 8192]
+    _ask(model, _read(model, warm, QUESTION_TOKENS + 4), 4)
+    if on_cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    answer = ANSWER_TOKENS[model.device.type]
+    began = time.monotonic()
+    cache = _read(model, ids, QUESTION_TOKENS + answer)
+    seconds = time.monotonic() - began
+    first, _ = _ask(model, cache, answer)
+    again, speed = _ask(model, cache, answer)
+    return {
+        **speed_fields(request, seconds, first, again, speed),
+        "answer_blocks": config.answer_select_count,
+        "trained_tokens": trained,
+        "load_seconds": round(loading, 2),
+        "cache_bytes": 2 * math.prod(cache_shape(config, length)) * cache.dtype.itemsize,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_device_memory_bytes": torch.cuda.max_memory_allocated() if on_cuda else None,
+        "device": torch.cuda.get_device_name() if on_cuda else "cpu",
+    }
+
+
+def _load(request: dict[str, Any], length: int) -> tuple[NSALanguageModel, int, float]:
+    """The model of a request, the context length of its training, and seconds to load it."""
+    import torch
+
     from nsa_models.cache.layer_devices import pick_device
     from nsa_models.configuration.yarn import extend_context, longest_context
     from nsa_models.hub.resolve import resolve_model
     from nsa_models.weights.load import load_config, random_model
     from nsa_models.weights.prepared import load_prepared
 
-    length = int(request["length"])
-    asked = request["answer_blocks"]
-    settings: dict[str, int | None] = {} if asked is None else {"answer_select_count": asked}
+    blocks = request["answer_blocks"]
+    settings: dict[str, int | None] = {} if blocks is None else {"answer_select_count": blocks}
     if request["attention"] == "dense":
         settings = {"select_count": None, "answer_select_count": None}
     where = resolve_model(request["model"], on_progress=lambda *_: None, on_note=lambda _: None)
@@ -67,7 +100,6 @@ def measure(request: dict[str, Any]) -> PrefillRow:
     if trained < length and trained < longest_context(config, family):
         extend_context(config, family)
     device = pick_device(request["device"])
-    on_cuda = device.type == "cuda"
     began = time.monotonic()
     if request["random_weights"]:
         model = random_model(config, device=device)
@@ -79,36 +111,13 @@ def measure(request: dict[str, Any]) -> PrefillRow:
             quantization=request["quantization"],
             on_note=lambda _: None,
         )
-    if on_cuda:
+    if device.type == "cuda":
         torch.cuda.synchronize()
-    loading = time.monotonic() - began
-    ids = torch.randint(0, config.vocab_size, (length,), dtype=torch.int32)
-    # Kernels are compiled at first use.
-    warm = ids[: WARM_TOKENS[device.type] if request["attention"] == "nsa" or not on_cuda else 8192]
-    _ask(model, _read(model, warm, QUESTION_TOKENS + 4), 4)
-    if on_cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    answer = ANSWER_TOKENS[device.type]
-    began = time.monotonic()
-    cache = _read(model, ids, QUESTION_TOKENS + answer)
-    seconds = time.monotonic() - began
-    first, _ = _ask(model, cache, answer)
-    again, speed = _ask(model, cache, answer)
-    return {
-        **row(request, seconds, first, again, speed),
-        "answer_blocks": config.answer_select_count,
-        "trained_tokens": trained,
-        "load_seconds": round(loading, 2),
-        "cache_bytes": 2 * math.prod(cache_shape(config, length)) * cache.dtype.itemsize,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "peak_device_memory_bytes": torch.cuda.max_memory_allocated() if on_cuda else None,
-        "device": torch.cuda.get_device_name() if on_cuda else "cpu",
-    }
+    return model, trained, time.monotonic() - began
 
 
 def _read(model: NSALanguageModel, ids: Tensor, room: int) -> KVCache:
-    """Read some tokens into a cache of their own, with room behind, and wait for the device."""
+    """Prefill tokens into a new cache with spare capacity for `room` tokens; synchronize."""
     import torch
 
     from nsa_models.cache.placement import new_cache
@@ -123,22 +132,27 @@ def _read(model: NSALanguageModel, ids: Tensor, room: int) -> KVCache:
 
 
 def _ask(model: NSALanguageModel, cache: KVCache, tokens: int) -> tuple[float, float]:
-    """Put a random question to what was read, and leave the cache as it was.
+    """Ask a random question and truncate the cache to its previous length.
 
-    Nothing is drafted: random text repeats itself more than an answer does.
+    Drafting is off: random text repeats itself more than an answer does.
 
     Returns:
-        Seconds to the first token, and tokens a second from the third on: a CUDA device captures
-        the step while it makes the second.
+        Seconds to the first token, and tokens per second from the third token on; a CUDA device
+        captures the decode step with the second.
     """
     import torch
 
-    from nsa_models.generation.generate import decode
+    from nsa_models.generation.generate import DecodeOptions, decode
 
     length = cache.length
     question = torch.randint(0, model.config.vocab_size, (QUESTION_TOKENS,))
     began = time.monotonic()
-    steps = decode(model, question, cache, max_tokens=tokens, stop_ids=frozenset(), draft_tokens=0)
+    steps = decode(
+        model,
+        question,
+        cache,
+        DecodeOptions(max_tokens=tokens, stop_ids=frozenset(), draft_tokens=0),
+    )
     times = [time.monotonic() for _ in steps]
     cache.truncate(length)
     return times[0] - began, (len(times) - 2) / (times[-1] - times[1])

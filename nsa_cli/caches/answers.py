@@ -1,70 +1,58 @@
-"""Answers given before: the same question about the same bytes is answered at once.
+"""The answer cache: the same question about the same bytes is answered at once.
 
-Only greedy answers are kept, since they alone are the same each time. Nothing here imports torch.
+It keeps greedy answers alone, because sampling gives another answer each time. No torch here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from nsa_cli import __version__
 from nsa_cli.caches import json_files
-from nsa_cli.config.options import Options
+from nsa_cli.config.options import Options, cache_key
 from nsa_cli.events import AnswerFinished
 from nsa_cli.results import Citation, Stats
 from nsa_models.model_folder import ModelFolder
 from nsa_models.paths import cache_root
 
 _FORMAT = 2
-"""Raised when the same question may be answered otherwise."""
+"""Bump when the same question may get another answer."""
+
+_KEY = (
+    *("device", "dense", "answer_blocks", "quantization", "system", "max_tokens"),
+    *("password", "pages", "ocr", "every_line", "yarn"),
+)
+"""Options in the key of format 2, in order."""
 
 _MOST = 10_000
-"""Answers kept; those used longest ago go first."""
+"""Answers to keep; the least recently used go first."""
 
 
 class AnswerCache:
-    """Answers to one question about one document.
+    """The cached answer to one question about one document.
 
     Args:
         content: The document's bytes, or a hash of them.
-        source: What the user called it, since citations name it.
-        question: What was asked.
+        source: The document's name, which citations repeat.
+        question: The question as typed.
         where: The model.
-        options: How it was asked.
+        options: How to read and answer.
     """
 
     def __init__(
         self, content: bytes, source: str, question: str, where: ModelFolder, options: Options
     ) -> None:
         facts = [
-            __version__,
-            _FORMAT,
-            hashlib.sha256(content).hexdigest(),
-            source,
-            question,
-            where.name,
-            where.fingerprint,
-            options.device,
-            options.dense,
-            options.answer_blocks,
-            options.quantization,
-            options.system,
-            options.max_tokens,
-            options.password,
-            options.pages,
-            options.ocr,
-            options.every_line,
-            options.yarn,
+            *(__version__, _FORMAT, hashlib.sha256(content).hexdigest(), source, question),
+            *(where.name, where.fingerprint, *cache_key(options, "answer", _KEY)),
         ]
-        name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-        self._path = answers_folder() / f"{name}.json"
+        self._path = json_files.path_of(answers_folder(), facts)
         self._usable = options.store and options.temperature == 0
 
     def recall(self, seconds: float) -> AnswerFinished | None:
-        """The answer given before, or None; `seconds` is what looking it up took so far."""
+        """Return the cached answer, or None; `seconds` have passed since the command began."""
         if not self._usable:
             return None
         kept = json_files.read(self._path)
@@ -89,11 +77,11 @@ class AnswerCache:
         )
 
     def keep(self, finished: AnswerFinished) -> None:
-        """Keep an answer; a disk that cannot take it is no reason to fail."""
+        """Store an answer; ignore a disk that refuses it."""
         if self._usable:
             json_files.write(self._path, asdict(finished), most=_MOST)
 
 
 def answers_folder() -> Path:
-    """Where answers given before lie."""
+    """Return the folder of cached answers."""
     return cache_root() / "answers"

@@ -1,12 +1,10 @@
-"""Documents parsed before: taking a PDF apart takes seconds, and comes to the same each time.
+"""The document cache: a PDF that took seconds to parse is not parsed again.
 
-What a password opens is not kept. Nothing here imports torch.
+It keeps no encrypted documents. No torch here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -14,48 +12,47 @@ from pathlib import Path
 
 from nsa_cli import __version__
 from nsa_cli.caches import json_files
-from nsa_cli.config.options import Options
+from nsa_cli.config.options import Options, cache_key
 from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
 from nsa_models.paths import cache_root
 
-_FORMAT = 1
-"""Raised when the same bytes come to another text."""
+_FORMAT = 3
+"""Format version; bump when parsing output changes."""
+
+_KEY = ("pages", "ocr")
+"""Options in the key since format 1, in order."""
 
 _WORTH_SECONDS = 0.3
-"""What is parsed quicker than this is parsed anew."""
+"""Parsing time from which a document is cached."""
 
 _MOST, _MOST_BYTES = 10_000, 2**28
-"""Documents kept, and the bytes that they take; those used longest ago go first."""
+"""Documents to keep, and their bytes; the least recently used go first."""
 
-_READERS = ("pypdf", "pypdfium2", "python-docx", "python-pptx", "openpyxl")
+_READERS = (
+    *("pypdf", "pypdfium2", "python-docx", "python-pptx", "openpyxl", "lxml"),
+    *("charset-normalizer", "striprtf", "xlrd", "python-oxmsg"),
+)
 
 
 class DocumentCache:
-    """The document that some sources came to.
+    """The cached document that some sources were parsed to.
 
     Args:
         content: A hash of the names and bytes of the sources.
-        name: Of all of them together.
-        options: How they are parsed.
+        name: The sources' common name.
+        options: How to parse them.
     """
 
     def __init__(self, content: bytes, name: str, options: Options) -> None:
-        facts = [
-            __version__,
-            _FORMAT,
-            [_version(reader) for reader in _READERS],
-            content.hex(),
-            name,
-            options.pages,
-            options.ocr,
-        ]
-        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-        self._path = parsed_folder() / f"{digest}.json"
+        readers = [_version(reader) for reader in _READERS]
+        key = cache_key(options, "text", _KEY)
+        facts = [__version__, _FORMAT, readers, content.hex(), name, *key]
+        self._path = json_files.path_of(parsed_folder(), facts)
         self._usable = options.store and options.password is None
 
     def recall(self) -> tuple[Document, list[str]] | None:
-        """The document and what was noted when it was parsed, or None."""
+        """Return the document and the notes of its parsing, or None."""
         kept = json_files.read(self._path) if self._usable else None
         if kept is None:
             return None
@@ -68,7 +65,7 @@ class DocumentCache:
             return None
 
     def keep(self, document: Document, notes: Sequence[str], seconds: float) -> None:
-        """Keep a document that it took so long to parse."""
+        """Store a document that took `seconds` to parse."""
         if not self._usable or seconds < _WORTH_SECONDS or len(document.text) > _MOST_BYTES // 8:
             return
         body = {
@@ -83,7 +80,7 @@ class DocumentCache:
 
 
 def parsed_folder() -> Path:
-    """Where documents parsed before lie."""
+    """Return the folder of cached documents."""
     return cache_root() / "documents"
 
 

@@ -1,7 +1,6 @@
-"""Small files that come back as they were written, or not at all.
+"""Checksummed JSON files, one object each.
 
-Each holds one JSON object with a checksum. A disk that cannot take one is no reason to fail, and
-one that is damaged is as good as none. Nothing here imports torch.
+A damaged file reads as absent, and a disk that refuses a file is ignored. No torch here.
 """
 
 from __future__ import annotations
@@ -9,13 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nsa_models.paths import atomic_write
+
+
+def path_of(folder: Path, facts: Sequence[Any]) -> Path:
+    """Return the file in a folder that belongs to a key."""
+    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return folder / f"{name}.json"
+
 
 def read(path: Path) -> dict[str, Any] | None:
-    """What was kept in a file; None if it is not there or not whole."""
+    """Return a file's object; None if the file is missing or damaged."""
     try:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         whole = kept.pop("checksum") == _checksum(kept)
@@ -28,31 +36,26 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def write(path: Path, body: dict[str, Any], *, most: int, most_bytes: int = 2**63) -> None:
-    """Keep an object, whole or not at all; of its folder's files those used longest ago go.
+    """Write an object atomically, then evict the least recently used files of its folder.
 
     Args:
         path: The file, `.json`.
-        body: What JSON can say.
-        most: Files that its folder keeps.
-        most_bytes: Bytes that they may take.
+        body: The object.
+        most: Files to keep in the folder.
+        most_bytes: Bytes to keep in the folder.
     """
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError, ValueError):  # ValueError: a name that is not UTF-8
         text = json.dumps({**body, "checksum": _checksum(body)}, ensure_ascii=False)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-        _forget_oldest(path.parent, most, most_bytes)
-    except (OSError, ValueError):  # ValueError: a name that is no UTF-8
-        with suppress(OSError):
-            partial.unlink()
+        with atomic_write(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+        _evict(path.parent, most, most_bytes)
 
 
 def _checksum(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _forget_oldest(folder: Path, most: int, most_bytes: int) -> None:
+def _evict(folder: Path, most: int, most_bytes: int) -> None:
     found = [(path.stat(), path) for path in folder.glob("*.json")]
     for stat, path in sorted(found, key=lambda each: each[0].st_mtime, reverse=True):
         most, most_bytes = most - 1, most_bytes - stat.st_size

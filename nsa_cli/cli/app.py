@@ -1,10 +1,11 @@
-"""The command line: commands are gathered here, what they need is imported when they run."""
+"""The command line: each command imports what it needs when it runs."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, Any
 
 import typer
 
@@ -24,9 +25,10 @@ from nsa_cli.cli import (
     summarize,
     train,
 )
+from nsa_cli.cli.command import App
 from nsa_cli.cli.errors import NO_COLOR_FLAG, VERBOSE_FLAG, VERBOSE_LETTER, Boundary
 
-_EXAMPLES = """Ask long documents, read whole by Native Sparse Attention.
+_EXAMPLES = """Ask questions about long documents, read in full with Native Sparse Attention.
 
 \b
     nsa ask report.pdf "What was the operating margin in 2019?"
@@ -44,25 +46,35 @@ Exit codes:
     1    error
     2    wrong usage
     3    the document cannot be read: missing, empty, binary, broken, encrypted, scanned
-    4    it does not fit
+    4    the text does not fit the model or the memory
     5    some documents of a batch failed
     130  interrupted
 """
 
-app = typer.Typer(
+app = App(
     name="nsa",
     cls=Boundary,
     help=_EXAMPLES,
-    no_args_is_help=True,
-    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-
 _CONFIGURED = ("ask", "find", "summarize", "batch", "chat", "serve")
-"""Commands whose options can be set in a file."""
+"""Commands whose options have defaults in the settings."""
+
+
+class _Settings(dict[str, Any]):
+    """Defaults from the settings, which are read when a command looks up the first one."""
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        from nsa_cli.config import settings
+
+        return {name: setting.value for name, setting in settings.effective().items()}
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._values.get(name, default)
 
 
 def _without_color(wanted: bool) -> None:
@@ -70,7 +82,7 @@ def _without_color(wanted: bool) -> None:
         os.environ["NO_COLOR"] = "1"
 
 
-def _explain(wanted: bool) -> None:
+def _log(wanted: bool) -> None:
     if wanted:
         from nsa_cli.output import logging
 
@@ -92,23 +104,19 @@ def main(
     ] = False,
     _no_color: Annotated[
         bool,
-        typer.Option(NO_COLOR_FLAG, callback=_without_color, help="No colours; as NO_COLOR=1."),
+        typer.Option(
+            NO_COLOR_FLAG, callback=_without_color, help="Show no colors, as NO_COLOR=1 does."
+        ),
     ] = False,
     _verbose: Annotated[
         bool,
         typer.Option(
-            VERBOSE_FLAG, VERBOSE_LETTER, callback=_explain, help="Say what is done, and how long."
+            VERBOSE_FLAG, VERBOSE_LETTER, callback=_log, help="Log each step and its time."
         ),
     ] = False,
 ) -> None:
-    """Options before a command; what is set elsewhere stands in for flags."""
-    helped = bool({"--help", "-h"} & set(sys.argv))
-    if ctx.invoked_subcommand in _CONFIGURED and not helped:
-        from nsa_cli.config import settings
-
-        found = settings.effective()
-        said = {name: setting.value for name, setting in found.items()}
-        ctx.default_map = dict.fromkeys(_CONFIGURED, said)
+    """Set the defaults of commands from the settings."""
+    ctx.default_map = dict.fromkeys(_CONFIGURED, _Settings())
 
 
 app.command(help=ask.HELP)(ask.ask)

@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
-from nsa_cli.cli import console
-from nsa_cli.cli import options as shared
+from nsa_cli.cli import console, options
+from nsa_cli.config.options import Options
 from nsa_models.errors import UsageError
-from nsa_models.hub.registry import DEFAULT_MODEL
 
-HELP = """Answer a question about documents, with the pages it stands on.
+HELP = """Answer a question about documents, with citations.
 
 \b
     nsa ask report.pdf "What was the operating margin in 2019?"
@@ -24,94 +23,50 @@ HELP = """Answer a question about documents, with the pages it stands on.
 """
 
 
+@options.takes(
+    *options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "attention", "answer_blocks", "yarn"
+)
 def ask(
     ctx: typer.Context,
-    sources: shared.Sources,
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
-    more: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--ask", "-a", help="A question, in the place of QUESTION; may be given several times."
-        ),
-    ] = None,
-    template: shared.Template = None,
-    param: shared.Params = None,
-    model: shared.Model = DEFAULT_MODEL,
-    json: shared.Json = False,
-    pages: shared.Pages = None,
-    ocr: shared.Ocr = None,
-    every_line: shared.EveryLine = False,
-    yarn: shared.Yarn = False,
-    max_tokens: shared.MaxTokens = 256,
-    temperature: shared.Temperature = 0.0,
-    seed: shared.Seed = None,
-    system: shared.System = None,
-    password: shared.Password = None,
-    attention: shared.Attention = "nsa",
-    device: shared.Device = "auto",
-    store: shared.Store = True,
-    cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
-    answer_blocks: shared.AnswerBlocks = None,
-    quantize: shared.Quantize = None,
-    adapter: shared.Adapter = None,
-    no_adapter: shared.NoAdapter = False,
-    memory: shared.Memory = None,
+    opts: Options,
+    sources: options.Sources,
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="Your question; with --ask, one more source.")
+    ],
+    more: options.Questions = None,
+    template: options.Template = None,
+    param: options.Params = None,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only say what reading takes: time, disk and memory."),
+        bool, options.option("--dry-run", None, "Estimate time, disk and memory; read nothing.")
     ] = False,
     follow: Annotated[
         bool,
-        typer.Option(
-            "--follow", "-f", help="Ask again whenever the text grows, until Ctrl-C; for logs."
-        ),
+        options.option("--follow -f", None, "Ask again whenever the text grows, until Ctrl-C."),
     ] = False,
-    quiet: shared.Quiet = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Answer a question about documents, with the pages it stands on."""
-    shared.check_attention(attention)
-    asked, system = shared.with_template(ctx, template, param, more, system)
-    options = shared.options(
-        model=model,
-        device=device,
-        pages=pages,
-        ocr=ocr,
-        every_line=every_line,
-        yarn=yarn,
-        password=password,
-        store=store,
-        cache_limit=cache_limit,
-        quantize=quantize,
-        adapter=adapter,
-        no_adapter=no_adapter,
-        memory=memory,
-        dense=attention == "dense",
-        system=system,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=seed,
-        answer_blocks=answer_blocks,
-    )
+    """Answer a question about documents, with citations."""
+    asked, opts = options.with_template(ctx, template, param, more, opts)
     named, questions = _divide([*sources, question], asked)
-    if follow and ("-" in named or not store or dry_run):
+    if follow and ("-" in named or not opts.store or dry_run):
         raise UsageError(
-            "--follow needs files, and what was read of them",
-            hint="leave out -, --no-store and --dry-run",
+            "--follow conflicts with -, --no-store and --dry-run", hint="leave them out"
         )
     with console.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.answering.ask import ask as answer
         from nsa_cli.answering.dry_run import survey
 
         if dry_run:
-            found = survey(named, questions, options, renderer)
+            found = survey(named, questions, opts, renderer)
             renderer.sizes(found.sizes)
             renderer.estimate(found.estimate())
             return
-        rounds = iter([answer(named, questions, options, renderer)])
+        rounds = iter([answer(named, questions, opts, renderer)])
         if follow:
             from nsa_cli.answering.follow import follow as followed
 
-            rounds = followed(named, questions, options, renderer)
+            rounds = followed(named, questions, opts, renderer)
         for answers in rounds:
             if len(questions) == 1:
                 renderer.finish(next(answers))
@@ -120,24 +75,21 @@ def ask(
 
 
 def _divide(words: Sequence[str], more: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Sources and questions; without `--ask` the last word is the question."""
+    """Split the arguments into sources and questions; without `--ask` the last is the question."""
     *sources, last = words
     questions = list(more)
     if more:
         sources.append(last)
     elif not sources:
         raise UsageError(
-            f"there is no question about {last}",
-            hint=f'say what you want to know, such as nsa ask {last} "Who wrote it?"',
+            f"no question about {last}", hint=f'add one: nsa ask {last} "Who wrote it?"'
         )
     elif last.strip() and " " not in last and _exists(last):
-        raise UsageError(
-            f"there is no question: {last} is a file", hint="say the question after it"
-        )
+        raise UsageError(f"no question: {last} is a file", hint="put the question after it")
     else:
         questions = [last]
     if not all(question.strip() for question in questions):
-        raise UsageError("the question is empty", hint="say what you want to know")
+        raise UsageError("the question is empty", hint="type a question")
     return sources, questions
 
 

@@ -7,124 +7,96 @@ from typing import Annotated
 
 import typer
 
-from nsa_cli.cli import console
-from nsa_cli.cli import options as shared
+from nsa_cli.cli import console, options, values
+from nsa_cli.cli.errors import interruptible
+from nsa_cli.config.options import LENGTHS, Options
 from nsa_models.errors import UnreadableError, UsageError
-from nsa_models.hub.registry import DEFAULT_MODEL
 
-HELP = """Ask about, or sum up, each document of a folder by itself.
+HELP = """Ask about, or summarize, each document of a folder separately.
 
 \b
     nsa batch contracts/ --ask "Who may terminate it?" --out answers.jsonl
     nsa batch contracts/ --ask "Who may terminate it?" --out answers.jsonl --resume
     nsa batch papers/*.pdf --questions questions.txt --summarize --out papers.csv
 
-One row per document and question, as JSON Lines or CSV. A document that fails has a row that says
-why, and does not end the others; the exit code is then 5.
+The output has one row per document and question, as JSON Lines or CSV. A document that fails gets
+a row with the reason; the batch continues and exits with code 5.
 """
 
+FORMATS = ("jsonl", "csv")
 FAILED = 5
 
 
+@options.takes(*options.DOCUMENTS, *options.MODEL, "max_tokens", "system")
 def batch(
     ctx: typer.Context,
-    sources: shared.Paths,
-    ask: Annotated[
-        list[str] | None,
-        typer.Option("--ask", "-a", help="A question; may be repeated."),
-    ] = None,
+    opts: Options,
+    sources: options.Paths,
+    ask: options.Questions = None,
     questions: Annotated[
-        Path | None, typer.Option("--questions", help="A file with a question on each line.")
+        Path | None, options.option("--questions", "FILE", "Text file with a question per line.")
     ] = None,
-    summarize: Annotated[bool, typer.Option("--summarize", help="Sum up each document.")] = False,
-    length: Annotated[
-        str, typer.Option("--length", "-l", help="Of summaries: short, medium or long.")
-    ] = "medium",
-    focus: Annotated[
-        str | None, typer.Option("--focus", help="What summaries look at in particular.")
-    ] = None,
+    template: options.Template = None,
+    param: options.Params = None,
+    summarize: Annotated[
+        bool, options.option("--summarize", None, "Summarize each document.")
+    ] = False,
+    length: options.Length = "medium",
+    focus: options.Focus = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A file; standard output without it.")
+        Path | None,
+        options.option("--out -o", "FILE", "File for the rows.", show_default="standard output"),
     ] = None,
     format_: Annotated[
-        str | None, typer.Option("--format", help="jsonl or csv; by the name of --out.")
+        str | None,
+        options.option(
+            "--format", "|".join(FORMATS), "Format of the rows.", show_default="by --out"
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with --out; nothing is done twice.")
+        bool, options.option("--resume", None, "Continue --out; finished rows are not repeated.")
     ] = False,
-    template: shared.Template = None,
-    param: shared.Params = None,
     jobs: Annotated[
         int,
-        typer.Option(
-            "--jobs",
-            "-j",
+        options.option(
+            *("--jobs -j", "N", "Processes, as far as memory allows; rows come as they finish."),
+            options.MACHINE,
             min=1,
-            help="Processes at once, as far as memory goes; rows then come as they are done.",
         ),
     ] = 1,
     ray: Annotated[
         str | None,
-        typer.Option(
-            "--ray", metavar="ADDRESS", help="Use the machines of a Ray cluster; auto finds it."
-        ),
+        options.option("--ray", "ADDRESS", "Run on a Ray cluster; auto finds it.", options.MACHINE),
     ] = None,
-    model: shared.Model = DEFAULT_MODEL,
-    pages: shared.Pages = None,
-    ocr: shared.Ocr = None,
-    every_line: shared.EveryLine = False,
-    max_tokens: shared.MaxTokens = 256,
-    system: shared.System = None,
-    password: shared.Password = None,
-    device: shared.Device = "auto",
-    store: shared.Store = True,
-    cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
-    quantize: shared.Quantize = None,
-    adapter: shared.Adapter = None,
-    no_adapter: shared.NoAdapter = False,
-    memory: shared.Memory = None,
-    quiet: shared.Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Ask about, or sum up, each document of a folder by itself."""
-    ask, system = shared.with_template(ctx, template, param, ask, system)
-    options = shared.options(
-        model=model,
-        device=device,
-        pages=pages,
-        ocr=ocr,
-        every_line=every_line,
-        password=password,
-        store=store,
-        cache_limit=cache_limit,
-        quantize=quantize,
-        adapter=adapter,
-        no_adapter=no_adapter,
-        memory=memory,
-        system=system,
-        max_tokens=max_tokens,
-    )
-    kind = _kind(format_, out)
+    """Ask about, or summarize, each document of a folder separately."""
+    ask, opts = options.with_template(ctx, template, param, ask, opts)
+    if format_ is None:
+        format_ = "csv" if out is not None and out.suffix.lower() == ".csv" else "jsonl"
+    values.check_choice("--format", format_, FORMATS)
     asked = _questions(ask, questions)
     if not asked and not summarize:
-        raise UsageError("nothing is asked", hint="say --ask, --questions or --summarize")
-    if length not in ("short", "medium", "long"):
-        raise UsageError(f"--length is {length!r}", hint="say short, medium or long")
+        raise UsageError("no question", hint="use --ask, --questions or --summarize")
+    values.check_choice("--length", length, LENGTHS)
     if resume and out is None:
-        raise UsageError("--resume needs --out", hint="name the file to go on with")
+        raise UsageError("--resume needs --out", hint="name the file to continue")
     if ray is not None and jobs > 1:
-        raise UsageError("--jobs is for one machine", hint="leave it out with --ray")
+        raise UsageError("--jobs conflicts with --ray", hint="use one of them")
     if "-" in sources:
-        raise UsageError("- is no document of a batch", hint="name files or folders")
+        raise UsageError("nsa batch does not read standard input", hint="name files or folders")
     from nsa_cli.batch.result_file import ResultFile
     from nsa_cli.batch.run import run_batch
     from nsa_cli.batch.work import Work
     from nsa_cli.output.batch_progress import BatchRenderer, each_document
 
     work = Work(questions=tuple(asked), summary=summarize, length=length, focus=focus)
-    rows = ResultFile(out, kind, resume=resume)
+    rows = ResultFile(out, format_, resume=resume)
     renderer = BatchRenderer("All documents", each_document, quiet=quiet)
+    hint = "run it again to continue; finished documents are stored"
     try:
-        outcome = run_batch(sources, work, options, rows, renderer, jobs=jobs, ray=ray)
+        with interruptible("continue with --resume; finished rows are in --out" if out else hint):
+            outcome = run_batch(sources, work, opts, rows, renderer, jobs=jobs, ray=ray)
     finally:
         renderer.close()
         rows.close()
@@ -134,16 +106,8 @@ def batch(
         raise typer.Exit(FAILED)
 
 
-def _kind(wanted: str | None, out: Path | None) -> str:
-    if wanted is None:
-        return "csv" if out is not None and out.suffix.lower() == ".csv" else "jsonl"
-    if wanted not in ("jsonl", "csv"):
-        raise UsageError(f"--format is {wanted!r}", hint="say jsonl or csv")
-    return wanted
-
-
 def _questions(asked: list[str], file: Path | None) -> list[str]:
-    """All questions, each once; lines of the file that are empty or begin with # are none."""
+    """Return all questions once; skip empty lines of the file and those that begin with #."""
     lines: list[str] = []
     if file is not None:
         try:
@@ -151,9 +115,9 @@ def _questions(asked: list[str], file: Path | None) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise UnreadableError(
-                f"{file} cannot be read: {why}", hint="name a text file, a question on each line"
+                f"{file} cannot be read: {why}", hint="name a text file with a question per line"
             ) from error
     found = [line.strip() for line in [*asked, *lines]]
     if any(not line for line in found[: len(asked)]):
-        raise UsageError("the question is empty", hint="say what you want to know")
+        raise UsageError("the question is empty", hint="type a question")
     return list(dict.fromkeys(line for line in found if line and not line.startswith("#")))

@@ -1,4 +1,4 @@
-"""`nsa bench`: what to measure, and on what."""
+"""`nsa bench`."""
 
 from __future__ import annotations
 
@@ -8,72 +8,75 @@ from typing import Annotated
 
 import typer
 
-from nsa_cli.cli import options as shared
+from nsa_cli.cli import options, values
+from nsa_cli.cli.command import App
+from nsa_cli.config.options import DEVICES, QUANTIZATIONS
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
 
-bench = typer.Typer(
-    help="Measure this machine.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
-)
-
+bench = App(help="Measure the speed of this machine.")
 
 TimeLimit = Annotated[
     float | None,
-    typer.Option("--time-limit", min=0.0, help="Seconds after which nothing more is begun."),
+    options.option("--time-limit", "SECONDS", "Begin no measurement after this time.", min=0.0),
 ]
 
 
 @bench.command("read")
 def bench_read_command(
-    lengths: Annotated[
-        str, typer.Option("--lengths", help="Tokens to read, separated by commas.")
-    ] = "8192,30000",
+    lengths: options.Lengths = "8192,30000",
     attention: Annotated[
         str | None,
-        typer.Option(
-            "--attention",
-            help="Of nsa, dense, llama.cpp, separated by commas.",
-            show_default="all that can be had here",
+        options.option(
+            *("--attention", "NAME,NAME,...", "Of nsa, dense and llama.cpp, comma-separated."),
+            show_default="all available here",
         ),
     ] = None,
-    model: shared.Model = DEFAULT_MODEL,
-    device: shared.Device = "auto",
-    quantize: shared.Quantize = None,
+    model: options.Model = DEFAULT_MODEL,
+    device: options.Device = "auto",
+    quantize: options.Quantize = None,
     random_weights: Annotated[
         bool,
-        typer.Option(
-            "--random-weights",
-            help="Only the shape of the model, which a folder with a config.json gives.",
+        options.option(
+            *("--random-weights", None, "Use random weights in the shape of a config.json."),
+            options.MACHINE,
         ),
     ] = False,
-    answer_blocks: shared.AnswerBlocks = None,
+    answer_blocks: options.AnswerBlocks = None,
     time_limit: TimeLimit = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="A PNG file to draw reading speed in.")
+        Path | None, options.option("--plot", "FILE", "PNG file for the reading speed.")
     ] = None,
-    json: shared.Json = False,
+    json: options.Json = False,
 ) -> None:
-    """Reading speed by length, NSA beside dense attention and llama.cpp."""
-    shared.check_device(device)
-    shared.check_quantize(quantize)
-    wanted = shared.numbers("--lengths", lengths)
-    from nsa_cli.benchmarks.prefill import ATTENTIONS, bench_read, print_table, save_plot, show_row
+    """Measure reading speed of NSA, dense and llama.cpp."""
+    values.check_choice("--device", device, DEVICES)
+    values.check_choice("--quantize", quantize, QUANTIZATIONS)
+    wanted = values.numbers("--lengths", lengths)
+    from nsa_cli.benchmarks.prefill import (
+        ATTENTIONS,
+        PrefillSettings,
+        bench_read,
+        print_table,
+        save_plot,
+        show_row,
+    )
+    from nsa_cli.output.plots import check_plot
 
     attentions = None if attention is None else [x.strip() for x in attention.split(",")]
-    if unknown := set(attentions or ()).difference(ATTENTIONS):
-        raise UsageError(
-            f"--attention {', '.join(sorted(unknown))} is unknown",
-            hint="name some of " + ", ".join(ATTENTIONS),
-        )
+    for name in attentions or ():
+        values.check_choice("--attention", name, ATTENTIONS)
     if random_weights and quantize is not None:
-        raise UsageError("--random-weights and --quantize do not go together", hint="leave one out")
-    result = bench_read(
-        *(wanted, model, device, show_row, quantize),
-        attentions=attentions,
+        raise UsageError("--random-weights conflicts with --quantize", hint="use one of them")
+    check_plot(plot)
+    settings = PrefillSettings(
+        model=model,
+        device=device,
+        quantization=quantize,
         random_weights=random_weights,
         answer_blocks=answer_blocks,
-        time_limit=time_limit,
     )
+    result = bench_read(wanted, settings, show_row, attentions=attentions, time_limit=time_limit)
     if plot is not None:
         save_plot(result, plot)
     if json:
@@ -90,35 +93,35 @@ def bench_read_command(
 
 @bench.command("kernels")
 def bench_kernels_command(
-    lengths: Annotated[
-        str, typer.Option("--lengths", help="Tokens, separated by commas.")
-    ] = "8192,16384,32768,65536,131072,262144",
+    lengths: options.Lengths = "8192,16384,32768,65536,131072,262144",
     batch: Annotated[
-        str, typer.Option("--batch", help="Sequences of a decode step, separated by commas.")
+        str, options.option("--batch", "N,N,...", "Sequences of a decode step, comma-separated.")
     ] = "1,16",
     shape: Annotated[
-        str, typer.Option("--shape", help="paper-gqa, paper or qwen2.5-0.5b.")
+        str, options.option("--shape", "NAME", "paper-gqa, paper or qwen2.5-0.5b.")
     ] = "paper-gqa",
     modes: Annotated[
-        str, typer.Option("--modes", help="Of forward, backward, decode, separated by commas.")
+        str,
+        options.option(
+            "--modes", "NAME,NAME,...", "Of forward, backward and decode, comma-separated."
+        ),
     ] = "forward,backward,decode",
     time_limit: TimeLimit = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for kernels.csv, kernels.json and kernels.png."),
+        options.option("--out", "FOLDER", "Folder for kernels.csv, kernels.json, kernels.png."),
     ] = None,
-    json: shared.Json = False,
+    json: options.Json = False,
 ) -> None:
-    """Attention kernels by length on a CUDA device, checked, then timed beside dense ones."""
+    """Check and time attention kernels on a CUDA device."""
     from nsa_cli.benchmarks.kernel_results import MODES, SHAPES
     from nsa_cli.benchmarks.kernels import run
 
-    wanted, batches = shared.numbers("--lengths", lengths), shared.numbers("--batch", batch)
-    if shape not in SHAPES:
-        raise UsageError(f"--shape is {shape!r}", hint=f"say {', '.join(SHAPES)}")
+    wanted, batches = values.numbers("--lengths", lengths), values.numbers("--batch", batch)
+    values.check_choice("--shape", shape, tuple(SHAPES))
     of_modes = modes.split(",")
-    if not set(of_modes) <= set(MODES):
-        raise UsageError(f"--modes is {modes!r}", hint=f"say some of {','.join(MODES)}")
+    for name in of_modes:
+        values.check_choice("--modes", name, MODES)
     report = run(wanted, batches, shape, of_modes, time_limit=time_limit, out=out, as_json=json)
     if report.failed:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`nsa cache`: what is kept, and how to be rid of it."""
+"""`nsa cache`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nsa_cli.cli import console
-from nsa_cli.cli import options as shared
+from nsa_cli.cli import console, options, values
+from nsa_cli.cli.command import App
 from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,71 +19,67 @@ if TYPE_CHECKING:
 
     from nsa_cli.kv_store.inventory import StoredEntry
 
-cache = typer.Typer(
-    help="""What is kept: readings, documents, answers, prepared weights. List, size, remove.
+cache = App(
+    help="""Manage stored readings, documents, answers and weights.
 
 \b
     nsa cache list
     nsa cache rm 1f3a
     nsa cache prune --older-than 30d
-""",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,
+"""
 )
 
-Force = Annotated[bool, typer.Option("--force", "-f", help="Do not ask.")]
 _AGE = re.compile(r"(\d+)([dhw])")
 _SECONDS = {"h": 3600, "d": 86_400, "w": 604_800}
 
 
 @cache.command("list")
-def list_command(json: shared.Json = False) -> None:
-    """Kept readings, the one used last first."""
+def list_command(json: options.Json = False) -> None:
+    """List stored readings, the most recently used first."""
     from nsa_cli.kv_store.inventory import stored_entries
 
     readings = stored_entries()
     if json:
-        console.print_json({"readings": [_facts(kept) for kept in readings]})
+        console.print_json({"readings": [_facts(entry) for entry in readings]})
         return
     rows = [
-        (k.id, f"{k.tokens:,}", _megabytes(k.bytes), _date(k.used), k.model or "?", k.name or "?")
-        for k in readings
+        (e.id, f"{e.tokens:,}", _megabytes(e.bytes), _date(e.used), e.model or "?", e.name or "?")
+        for e in readings
     ]
     console.print_rows(("ID", "TOKENS", "SIZE", "USED", "MODEL", "OF"), rows, right=(1, 2))
     if not readings:
-        console.note("nothing is kept")
+        console.note("no stored readings")
 
 
 @cache.command("show")
 def show_command(
     reading: Annotated[str, typer.Argument(metavar="ID", help="From `nsa cache list`.")],
-    json: shared.Json = False,
+    json: options.Json = False,
 ) -> None:
-    """One kept reading."""
+    """Show one stored reading."""
     from nsa_cli.documents.location import printable
     from nsa_cli.kv_store.inventory import find_entries
 
-    [kept] = find_entries([reading])
+    [entry] = find_entries([reading])
     if json:
-        console.print_json(_facts(kept))
+        console.print_json(_facts(entry))
         return
     rows: list[tuple[str, str]] = [
-        ("id", kept.folder.name),
-        ("of", printable(kept.name) or "not noted"),
-        *(("file", printable(source)) for source in kept.sources if source != kept.name),
-        ("model", kept.model or "not noted"),
-        ("tokens", f"{kept.tokens:,}"),
-        ("size", _megabytes(kept.bytes)),
-        ("used", _date(kept.used)),
-        ("folder", str(kept.folder)),
+        ("id", entry.folder.name),
+        ("of", printable(entry.name) or "unknown"),
+        *(("file", printable(source)) for source in entry.sources if source != entry.name),
+        ("model", entry.model or "unknown"),
+        ("tokens", f"{entry.tokens:,}"),
+        ("size", _megabytes(entry.bytes)),
+        ("used", _date(entry.used)),
+        ("folder", str(entry.folder)),
     ]
     console.print_rows((), rows)
 
 
 @cache.command("size")
-def size_command(json: shared.Json = False) -> None:
-    """What everything in the cache folder takes on disk."""
+def size_command(json: options.Json = False) -> None:
+    """Show the disk space of everything in the cache folder."""
     from nsa_cli.caches.answers import answers_folder
     from nsa_cli.caches.documents import parsed_folder
     from nsa_cli.kv_store.inventory import disk_bytes
@@ -100,22 +96,23 @@ def size_command(json: shared.Json = False) -> None:
     if json:
         console.print_json({"folder": str(cache_root()), "bytes": sizes})
         return
-    rows = [(what, _megabytes(size)) for what, size in sizes.items()]
-    console.print_rows((), [*rows, ("in all", _megabytes(sum(sizes.values())))], right=(1,))
+    rows = [(kind, _megabytes(size)) for kind, size in sizes.items()]
+    console.print_rows((), [*rows, ("total", _megabytes(sum(sizes.values())))], right=(1,))
     console.note(f"in {cache_root()}")
 
 
 @cache.command("rm")
 def rm_command(
     readings: Annotated[
-        list[str] | None, typer.Argument(metavar="ID...", help="From `nsa cache list`.")
+        list[str] | None, typer.Argument(metavar="ID", help="From `nsa cache list`.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All readings, documents, answers and prepared weights.")
+        bool,
+        options.option("--all", None, "Remove all readings, documents, answers, prepared weights."),
     ] = False,
-    force: Force = False,
+    force: options.Force = False,
 ) -> None:
-    """Remove kept readings."""
+    """Remove stored readings."""
     import shutil
 
     from nsa_cli.caches.answers import answers_folder
@@ -124,12 +121,11 @@ def rm_command(
     from nsa_models.weights.prepared import prepared_weights
 
     if bool(readings) == everything:
-        raise UsageError("say which readings", hint="name some from `nsa cache list`, or --all")
-    kept = stored_entries() if everything else find_entries(readings or [])
-    what = f"{len(kept)} reading{'s' * (len(kept) != 1)}, {_megabytes(sum(k.bytes for k in kept))}"
-    more = ", all documents and answers, and weights that are made again when needed" * everything
-    console.confirm(f"Remove {what}{more}?", force=force)
-    _remove(kept, prepared_weights() if everything else ())
+        raise UsageError("which readings?", hint="give an id from `nsa cache list`, or --all")
+    entries = stored_entries() if everything else find_entries(readings or [])
+    more = ", all documents and answers, and all prepared weights" * everything
+    console.confirm(f"Remove {_described(entries)}{more}?", force=force)
+    _remove(entries, prepared_weights() if everything else ())
     if everything:
         for folder in (answers_folder(), parsed_folder()):
             shutil.rmtree(folder, ignore_errors=True)
@@ -138,11 +134,12 @@ def rm_command(
 @cache.command("prune")
 def prune_command(
     older_than: Annotated[
-        str, typer.Option("--older-than", help="Not used for so long: 12h, 30d, 8w.")
+        str,
+        options.option("--older-than", "AGE", "Time since the last use, such as 12h, 30d or 8w."),
     ] = "30d",
-    force: Force = False,
+    force: options.Force = False,
 ) -> None:
-    """Remove what was not used for a while."""
+    """Remove everything that was not used recently."""
     from nsa_cli.caches.answers import answers_folder
     from nsa_cli.caches.documents import parsed_folder
     from nsa_cli.kv_store.inventory import stored_entries
@@ -150,52 +147,56 @@ def prune_command(
 
     found = _AGE.fullmatch(older_than)
     if found is None:
-        raise UsageError(f"--older-than is {older_than!r}", hint="say a time such as 12h or 30d")
+        raise values.invalid("--older-than", older_than, "use an age such as 12h, 30d or 8w")
     since = time.time() - int(found[1]) * _SECONDS[found[2]]
-    kept = [each for each in stored_entries() if each.used < since]
+    entries = [entry for entry in stored_entries() if entry.used < since]
     answers, documents = (
         [path for path in folder.glob("*.json") if path.stat().st_mtime < since]
         for folder in (answers_folder(), parsed_folder())
     )
     weights = [path for path in prepared_weights() if last_use(path) < since]
-    if not kept and not documents and not answers and not weights:
+    if not entries and not documents and not answers and not weights:
         console.note(f"nothing is older than {older_than}")
         return
-    what = f"{len(kept)} readings, {_megabytes(sum(k.bytes for k in kept))}"
-    more = f", {len(documents)} documents, {len(answers)} answers, {len(weights)} prepared weights"
-    console.confirm(f"Remove {what}{more}?", force=force)
-    _remove(kept, weights)
+    more = f"{len(documents)} documents, {len(answers)} answers, {len(weights)} prepared weights"
+    console.confirm(f"Remove {_described(entries)}, {more}?", force=force)
+    _remove(entries, weights)
     for path in (*documents, *answers):
         path.unlink(missing_ok=True)
 
 
-def _remove(readings: Sequence[StoredEntry], weights: Sequence[Path]) -> None:
+def _described(entries: Sequence[StoredEntry]) -> str:
+    size = _megabytes(sum(entry.bytes for entry in entries))
+    return f"{len(entries)} reading{'s' * (len(entries) != 1)}, {size}"
+
+
+def _remove(entries: Sequence[StoredEntry], weights: Sequence[Path]) -> None:
     from nsa_cli.kv_store.inventory import remove_folder
     from nsa_models.weights.prepared import remove_prepared
 
     freed = 0
-    for kept in readings:
-        if remove_folder(kept.folder):
-            freed += kept.bytes
+    for entry in entries:
+        if remove_folder(entry.folder):
+            freed += entry.bytes
         else:
-            console.note(f"{kept.id} is being written by another process; left")
+            console.note(f"skipped {entry.id}: another process is writing it")
     for path in weights:
         size = remove_prepared(path)
         if size is None:
-            console.note(f"{path} is in use by another process; left")
+            console.note(f"skipped {path}: another process is using it")
         freed += size or 0
     console.note(f"{_megabytes(freed)} freed")
 
 
-def _facts(kept: StoredEntry) -> dict[str, Any]:
+def _facts(entry: StoredEntry) -> dict[str, Any]:
     return {
-        "id": kept.folder.name,
-        "name": kept.name,
-        "sources": list(kept.sources),
-        "model": kept.model,
-        "tokens": kept.tokens,
-        "bytes": kept.bytes,
-        "used": datetime.fromtimestamp(kept.used).astimezone().isoformat(timespec="seconds"),
+        "id": entry.folder.name,
+        "name": entry.name,
+        "sources": list(entry.sources),
+        "model": entry.model,
+        "tokens": entry.tokens,
+        "bytes": entry.bytes,
+        "used": datetime.fromtimestamp(entry.used).astimezone().isoformat(timespec="seconds"),
     }
 
 

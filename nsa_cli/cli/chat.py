@@ -8,70 +8,37 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsa_cli.cli import console
-from nsa_cli.cli import options as shared
+from nsa_cli.cli import console, options
+from nsa_cli.config.options import Options
 from nsa_models.errors import NsaError, UsageError
-from nsa_models.hub.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from nsa_cli.answering.chat import Chat
     from nsa_cli.output.renderers import HumanRenderer
 
 
-HELP = """Talk about documents; questions may take up earlier ones.
+HELP = """Hold a conversation about documents.
 
 \b
     nsa chat report.pdf
     nsa chat src README.md
 
-A line that ends in a backslash goes on in the next one. Ctrl-C stops an answer, Ctrl-D or /quit
-ends, /help shows the rest.
+A question can refer to earlier ones. End a line with a backslash to continue it. Ctrl-C stops an
+answer, Ctrl-D or /quit ends the chat, /help lists the commands.
 """
 
+_FENCE = '"""'
+_HISTORY_LINES = 1000
 
-def chat(
-    sources: shared.Paths,
-    model: shared.Model = DEFAULT_MODEL,
-    pages: shared.Pages = None,
-    ocr: shared.Ocr = None,
-    every_line: shared.EveryLine = False,
-    max_tokens: shared.MaxTokens = 256,
-    temperature: shared.Temperature = 0.0,
-    seed: shared.Seed = None,
-    system: shared.System = None,
-    password: shared.Password = None,
-    device: shared.Device = "auto",
-    store: shared.Store = True,
-    cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
-    answer_blocks: shared.AnswerBlocks = None,
-    quantize: shared.Quantize = None,
-    adapter: shared.Adapter = None,
-    no_adapter: shared.NoAdapter = False,
-    memory: shared.Memory = None,
-    quiet: shared.Quiet = False,
-) -> None:
-    """Talk about documents; questions may take up earlier ones."""
-    options = shared.options(
-        model=model,
-        device=device,
-        pages=pages,
-        ocr=ocr,
-        every_line=every_line,
-        password=password,
-        store=store,
-        cache_limit=cache_limit,
-        quantize=quantize,
-        adapter=adapter,
-        no_adapter=no_adapter,
-        memory=memory,
-        system=system,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=seed,
-        answer_blocks=answer_blocks,
-    )
+
+@options.takes(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_blocks")
+def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) -> None:
+    """Hold a conversation about documents."""
     if "-" in sources:
-        raise UsageError("- cannot be talked about", hint="standard input has the questions")
+        raise UsageError(
+            "nsa chat needs a file: standard input is used for your questions",
+            hint="save the text to a file",
+        )
     from nsa_cli.answering.chat import ROOM, Chat
     from nsa_cli.documents import read_sources, title
     from nsa_cli.engine.engine import Engine
@@ -82,12 +49,12 @@ def chat(
     try:
         read = read_sources(sources, on_note=lambda text: renderer(Note(text=text)))
         name = title(sources, len(read))
-        text = Engine(options, renderer).open(read, name, ROOM + max_tokens)
+        opened = Engine(opts, renderer).open(read, name, ROOM + opts.max_tokens)
         renderer.close()
-        talk = Chat(opened=text, say=lambda line: _say(line))
+        talk = Chat(opened=opened, say=lambda line: _say(line))
         if sys.stdin.isatty() and not quiet:
-            console.note(f"{name}, {len(text.text.ids):,} tokens; /help shows what can be typed")
-        _converse(talk, renderer, keep=store)
+            console.note(f"{name}, {len(opened.text.ids):,} tokens; /help lists the commands")
+        _converse(talk, renderer, store=opts.store)
     finally:
         renderer.close()
 
@@ -97,12 +64,12 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _converse(talk: Chat, renderer: HumanRenderer, *, keep: bool) -> None:
+def _converse(talk: Chat, renderer: HumanRenderer, *, store: bool) -> None:
     from nsa_models.paths import cache_root
 
-    prompt = Prompt(cache_root() / "chat_history" if keep else None)
+    reader = LineReader(cache_root() / "chat_history" if store else None)
     try:
-        for line in prompt:
+        for line in reader:
             if not line:
                 continue
             try:
@@ -115,28 +82,21 @@ def _converse(talk: Chat, renderer: HumanRenderer, *, keep: bool) -> None:
                 renderer.fail(error)
             except KeyboardInterrupt:
                 renderer.stop()
-                console.note("stopped; Ctrl-D or /quit ends")
+                console.note("stopped; Ctrl-D or /quit ends the chat")
     finally:
-        prompt.close()
-
-
-_FENCE = '"""'
-
-
-_MOST = 1000
+        reader.close()
 
 
 def join_lines(read: Callable[[bool], str]) -> str:
-    """A text of one line, or of several.
+    """Read a message of one or more lines.
 
-    A line that ends in a backslash goes on in the next one; what stands between two times three
-    quotation marks is one text.
+    A backslash at the end of a line continues it, and three quotation marks enclose several lines.
 
     Args:
-        read: Gives the next line; is told whether a text has begun.
+        read: Returns the next line; its argument says whether the message has begun.
 
     Raises:
-        EOFError: If there is no line.
+        EOFError: At the end of the input.
     """
     first = read(False)
     if first.strip().startswith(_FENCE):
@@ -152,11 +112,11 @@ def join_lines(read: Callable[[bool], str]) -> str:
     return "\n".join(lines).strip()
 
 
-class Prompt:
-    """Lines from the keyboard, with editing and history where the system has them.
+class LineReader:
+    """Messages from the keyboard, with editing and history where readline is available.
 
     Args:
-        history: Where lines are kept from one conversation to the next; None to keep none.
+        history: File for the history; None to store none.
     """
 
     def __init__(self, history: Path | None) -> None:
@@ -172,7 +132,7 @@ class Prompt:
                 self._readline.read_history_file(history)
 
     def __iter__(self) -> Iterator[str]:
-        """Texts until the end of the input; Ctrl-C gives up the one that is being typed."""
+        """Yield messages until the end of the input; Ctrl-C discards the current one."""
         while True:
             try:
                 yield join_lines(self._read)
@@ -192,11 +152,11 @@ class Prompt:
         return input("… " if begun else "> ")
 
     def close(self) -> None:
-        """Keep the history; a disk that cannot take it is no reason to fail."""
+        """Save the history; ignore a disk that refuses it."""
         if self._readline is None or self._history is None:
             return
         with suppress(OSError):
             self._history.parent.mkdir(parents=True, exist_ok=True)
             self._history.touch(mode=0o600)
-            self._readline.set_history_length(_MOST)
+            self._readline.set_history_length(_HISTORY_LINES)
             self._readline.write_history_file(self._history)

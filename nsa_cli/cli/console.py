@@ -1,15 +1,16 @@
-"""Lines, tables and questions on the terminal."""
+"""Lines, tables, questions and files of the commands."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nsa_models.errors import UsageError
+from nsa_models.errors import NsaError, UsageError
 
 if TYPE_CHECKING:
     from nsa_cli.output.renderers import Renderer
@@ -25,12 +26,12 @@ def print_json(value: dict[str, Any]) -> None:
 def print_rows(
     head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, right: Sequence[int] = ()
 ) -> None:
-    """Print a table whose columns stand below each other; nothing where there is no row.
+    """Print a table with aligned columns; print nothing without rows.
 
     Args:
-        head: The names of the columns, or nothing.
-        rows: As many texts each as there are columns.
-        right: Columns that are set to the right.
+        head: The names of the columns; empty for none.
+        rows: The cells of each row.
+        right: Columns to align to the right.
     """
     lines = [*([head] if head and rows else []), *rows]
     if not lines:
@@ -46,30 +47,51 @@ def print_rows(
 
 
 def note(text: str, *, quiet: bool = False) -> None:
-    """A line on standard error."""
+    """Print a line on standard error."""
     if not quiet:
         sys.stderr.write(f"nsa: {text}\n")
 
 
 def confirm(question: str, *, force: bool) -> None:
-    """Ask before something is lost.
+    """Ask before a removal.
 
     Raises:
-        UsageError: If nobody can be asked, and `force` is not given.
+        UsageError: If standard input is not a terminal and `force` is not given.
         typer.Exit: If the answer is no.
     """
     if force:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("nobody can be asked", hint="say --force to do it without asking")
+        raise UsageError(
+            "cannot ask for confirmation: standard input is not a terminal",
+            hint="use --force to remove without asking",
+        )
     if not typer.confirm(question, err=True):
-        note("nothing is removed")
+        note("nothing was removed")
         raise typer.Exit(1)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically.
+
+    Raises:
+        NsaError: If the file cannot be written.
+    """
+    from nsa_models.paths import atomic_write
+
+    try:
+        with atomic_write(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise NsaError(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="check its permissions and the disk",
+        ) from error
 
 
 @contextmanager
 def rendering(*, json: bool, quiet: bool) -> Iterator[Renderer]:
-    """A renderer that leaves the terminal as it was."""
+    """Return a renderer that restores the terminal at the end."""
     from nsa_cli.output.renderers import HumanRenderer, JsonRenderer
 
     renderer = (JsonRenderer if json else HumanRenderer)(quiet=quiet)

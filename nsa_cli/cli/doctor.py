@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,28 +14,40 @@ from typing import Literal
 import typer
 
 from nsa_cli import __version__
-from nsa_cli.cli import console
-from nsa_cli.cli import options as shared
+from nsa_cli.cli import console, options
+from nsa_cli.system import available_memory_bytes
 from nsa_models.errors import NsaError
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
-from nsa_models.paths import cache_root, models_folder, prepared_folder
 
-HELP = """Check this machine, and say what to do about what is not well.
+HELP = """Check this machine and suggest remedies.
 
 \b
     nsa doctor
     nsa doctor --json
 
-Looks at the device, kernels, memory, the model, the cache, formats and settings. Exit code 1 if
-something does not work.
+Checks the device, kernels, memory, model, cache, formats and settings. Exits with code 1 if one of
+them does not work.
 """
 
 
-_MARKS = {"ok": "ok  ", "warning": "note", "failure": "FAIL"}
+_ENOUGH_MEMORY = 3e9
+"""Bytes to read 30,000 tokens with the default model, with a margin."""
+
+_ENOUGH_DISK = 5e9
+
+_FORMATS = {
+    "docx": "python-docx",
+    "pptx": "python-pptx",
+    "openpyxl": "openpyxl",
+    "zstandard": "zstandard",
+}
+"""The package of each optional module."""
+
+_MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
 
 
-def doctor(json: shared.Json = False) -> None:
-    """Check this machine, and say what to do about what is not well."""
+def doctor(json: options.Json = False) -> None:
+    """Check this machine and suggest remedies."""
     findings = examine()
     failed = any(finding.state == "failure" for finding in findings)
     if json:
@@ -52,28 +63,15 @@ def doctor(json: shared.Json = False) -> None:
         raise typer.Exit(1)
 
 
-_ENOUGH_MEMORY = 3e9
-"""Bytes: what reading 30,000 tokens with the default model takes, and some room."""
-
-
-_ENOUGH_DISK = 5e9
-
-
-_FORMATS = {"docx": "python-docx", "pptx": "python-pptx", "openpyxl": "openpyxl"}
-
-
-_FORMATS |= {"zstandard": "zstandard"}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was examined.
+    """The result of one check.
 
     Attributes:
-        what: Its name.
-        state: Whether it works as it should, less well than it could, or not at all.
-        found: What was found.
-        remedy: What to do about it, or an empty string.
+        what: The part that was checked.
+        state: Whether it works, works less well than it could, or fails.
+        found: The observation.
+        remedy: The remedy, or an empty string.
     """
 
     what: str
@@ -83,7 +81,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Examine everything, in an order in which one thing may explain the next."""
+    """Run all checks; a finding may explain later ones."""
     checks: tuple[Callable[[], Finding], ...] = (
         _program,
         _device,
@@ -98,6 +96,8 @@ def examine() -> list[Finding]:
 
 
 def _program() -> Finding:
+    import platform
+
     found = f"nsa {__version__}, Python {platform.python_version()}, {platform.platform()}"
     return Finding(what="program", state="ok", found=found)
 
@@ -114,21 +114,21 @@ def _device() -> Finding:
         return Finding(
             what="device",
             state="warning",
-            found=f"{cores}; there is an NVIDIA driver, and this torch cannot use it",
-            remedy="install a torch that is built for CUDA, see https://pytorch.org/get-started",
+            found=f"{cores}; this torch cannot use the NVIDIA driver",
+            remedy="install torch for CUDA, see https://pytorch.org/get-started",
         )
     if torch.backends.cpu.get_cpu_capability() == "AVX2" and _named("quantize") is None:
-        cores += "; no bf16 in AVX2: `nsa config set quantize int8` reads 1.4 times as fast"
+        cores += "; no bf16 with AVX2: `nsa config set quantize int8` reads 1.4 times as fast"
     return Finding(what="device", state="ok", found=cores)
 
 
 def _named(setting: str) -> str | None:
-    """What a setting is, in the environment or a file; None where it is not set."""
+    """Return a setting from the environment or a file, or None."""
     from nsa_cli.config import settings
 
     try:
         found = settings.effective().get(setting)
-    except NsaError:  # told by `_config`
+    except NsaError:  # reported by `_config`
         return None
     return None if found is None else str(found.value)
 
@@ -142,42 +142,30 @@ def _kernels() -> Finding:
         return Finding(
             what="kernels",
             state="warning",
-            found="triton is not installed; the slower blockwise attention is used",
+            found="triton is not installed: slower blockwise attention",
             remedy="install it with `pip install triton`",
         )
     return Finding(what="kernels", state="ok", found="Triton kernels for CUDA")
 
 
 def _memory() -> Finding:
-    free = _free_memory()
+    free = available_memory_bytes()
     if free is None:
-        return Finding(what="memory", state="ok", found="not known on this system")
+        return Finding(what="memory", state="ok", found="unknown on this system")
     found = f"{free / 1e9:.1f} GB free"
     if free < _ENOUGH_MEMORY:
         return Finding(
             what="memory",
             state="warning",
-            found=f"{found}; reading a long document takes about {_ENOUGH_MEMORY / 1e9:.0f} GB",
+            found=f"{found}; reading a long document needs about {_ENOUGH_MEMORY / 1e9:.0f} GB",
             remedy="close other programs, or use --model smollm2-135m",
         )
     return Finding(what="memory", state="ok", found=found)
 
 
-def _free_memory() -> int | None:
-    """Bytes that a program can have, or None where that cannot be told."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    names = getattr(os, "sysconf_names", {})
-    if "SC_AVPHYS_PAGES" in names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
-
-
 def _model() -> Finding:
+    from nsa_models.paths import imported_name, models_folder
+
     name = _named("model") or DEFAULT_MODEL
     entry = MODELS.get(name)
     if entry is None:
@@ -192,21 +180,22 @@ def _model() -> Finding:
         return Finding(
             what="model",
             state="warning",
-            found=f"{name} is neither a name nor a file here; it is looked up on the hub",
-            remedy="see `nsa models list` for names",
+            found=f"{name} is not on this machine; it will be fetched from the Hugging Face hub",
+            remedy="see `nsa models list` for known models",
         )
-    if any(models_folder().glob(f"{name}-{entry.sha256[:12]}-*/config.json")):
-        return Finding(what="model", state="ok", found=f"{name} is here")
+    if any(models_folder().glob(f"{imported_name(name, entry.sha256)}-*/config.json")):
+        return Finding(what="model", state="ok", found=f"{name} is on this machine")
     return Finding(
         what="model",
         state="warning",
-        found=f"{name} is not here yet; {entry.size_bytes / 1e6:.0f} MB are fetched at first use",
+        found=f"{name} is not on this machine: {entry.size_bytes / 1e6:.0f} MB to fetch",
         remedy=f"fetch it now with `nsa models pull {name}`",
     )
 
 
 def _cache() -> Finding:
     from nsa_cli.kv_store.inventory import disk_bytes, stored_entries
+    from nsa_models.paths import cache_root, prepared_folder
 
     root = cache_root()
     probe = root / f".probe-{os.getpid()}"
@@ -220,13 +209,13 @@ def _cache() -> Finding:
             what="cache",
             state="failure",
             found=f"{root} cannot be written: {error.strerror or error}",
-            remedy="set NSA_CACHE_DIR to a folder that can be written",
+            remedy="set NSA_CACHE_DIR to a writable folder",
         )
     readings = stored_entries()
-    taken = sum(kept.bytes for kept in readings)
+    taken = sum(entry.bytes for entry in readings)
     prepared = disk_bytes(prepared_folder())
     found = (
-        f"{root}: {len(readings)} kept, {taken / 1e9:.1f} GB; "
+        f"{root}: {len(readings)} readings, {taken / 1e9:.1f} GB; "
         f"prepared weights {prepared / 1e9:.1f} GB; {free / 1e9:.0f} GB free"
     )
     if free < _ENOUGH_DISK:
@@ -234,7 +223,7 @@ def _cache() -> Finding:
             what="cache",
             state="warning",
             found=found,
-            remedy="free some space, e.g. `nsa cache prune`, or set NSA_CACHE_DIR",
+            remedy="free some space with `nsa cache prune`, or set NSA_CACHE_DIR",
         )
     return Finding(what="cache", state="ok", found=found)
 
@@ -245,11 +234,11 @@ def _formats() -> Finding:
         return Finding(
             what="formats",
             state="warning",
-            found=f"some files cannot be read without {', '.join(missing)}",
+            found=f"not installed: {', '.join(missing)}",
             remedy=f"install them with `{Path(sys.executable).name} -m pip install "
             f"{' '.join(missing)}`",
         )
-    return Finding(what="formats", state="ok", found="all that nsa knows can be read")
+    return Finding(what="formats", state="ok", found="all supported formats can be read")
 
 
 def _config() -> Finding:
@@ -259,5 +248,5 @@ def _config() -> Finding:
         found = settings.effective()
     except NsaError as error:
         return Finding(what="config", state="failure", found=error.message, remedy=error.hint)
-    said = ", ".join(f"{key}={setting.value}" for key, setting in found.items())
-    return Finding(what="config", state="ok", found=said or "nothing is set")
+    values = ", ".join(f"{name}={setting.value}" for name, setting in found.items())
+    return Finding(what="config", state="ok", found=values or "no settings")

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from nsa_cli.cli import console
-from nsa_cli.cli import options as shared
-from nsa_models.errors import NsaError, UsageError
+from nsa_cli.cli import console, options, values
+from nsa_cli.cli.errors import interruptible
+from nsa_cli.config.options import ATTENTIONS, Options
+from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nsa_cli.config.options import Options
+    from nsa_cli.evaluation.loss import LossPlan
     from nsa_cli.evaluation.runner import Blocks
     from nsa_cli.evaluation.suites import Plan
 
-HELP = """Measure how questions are answered whose answers are known.
+HELP = """Measure answers to questions with known answers.
 
 \b
     nsa eval needle --lengths 16384 --depths 5 --json
@@ -30,270 +32,250 @@ HELP = """Measure how questions are answered whose answers are known.
 
 \b
 Suites:
-    needle       one fact at some depths of a text
-    similar      24 facts of one shape, each asked for
-    values       keys with four values each, all of them asked for
-    variables    values that variables hand on
-    aggregation  what is said most often, and how often
-    questions    about paragraphs among others, from a file (--data)
-    loss         language-model loss by position, of a file (--data); alone
+    needle       one fact at several depths of a text
+    similar      24 facts of the same form, each asked for
+    values       keys with four values each, all asked for
+    variables    values assigned from variable to variable
+    aggregation  the most frequent word, and its frequency
+    questions    questions about one paragraph among others, from --data
+    loss         language-model loss by position, of the texts in --data; runs alone
 """
 
 _SUITES = ("needle", "similar", "values", "variables", "aggregation", "questions", "loss")
 _WINDOWS = 4
-"""Of the loss, of each length, unless `--limit` says another number."""
+"""Windows of the loss for each length, without `--limit`."""
 
 
+class _Output(NamedTuple):
+    """Where and how results are shown."""
+
+    out: Path | None
+    plot: Path | None
+    json: bool
+    quiet: bool
+
+
+@options.takes(*options.WEIGHTS, "yarn", max_tokens=48)
 def evaluate(
+    opts: Options,
     suites: Annotated[
         list[str], typer.Argument(metavar="SUITE", help="One or more of the suites above.")
     ],
-    lengths: Annotated[
-        str, typer.Option("--lengths", help="Tokens of text and question, with commas.")
-    ] = "4096,16384",
+    lengths: options.Lengths = "4096,16384",
     depths: Annotated[
-        int, typer.Option("--depths", min=1, help="Depths at which the needle is hidden.")
+        int, options.option("--depths", "N", "Depths at which to hide the needle.", min=1)
     ] = 5,
     limit: Annotated[
         int | None,
-        typer.Option(
-            "--limit",
-            min=1,
-            help="Questions of a suite at one length, and depth; windows of the loss.",
+        options.option(
+            *("--limit", "N", "Questions per suite, length and depth; windows of the loss."), min=1
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Makes other texts.")] = 0,
+    seed: Annotated[int, options.option("--seed", "N", "Seed of the texts.", min=0)] = 0,
     data: Annotated[
-        Path | None, typer.Option("--data", help="JSON Lines, for questions and loss.")
+        Path | None,
+        options.option("--data", "FILE", "JSON Lines for the suites questions and loss."),
     ] = None,
     held_out: Annotated[
-        bool,
-        typer.Option("--held-out", help="Only the articles of --data that training leaves out."),
+        bool, options.option("--held-out", None, "Use the articles of --data that training omits.")
     ] = False,
     haystack: Annotated[
         str | None,
-        typer.Option("--haystack", help="A text to hide in; Python's documentation unless given."),
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", "-m", help="As in ask; may be given several times."),
-    ] = None,
-    attention: Annotated[
-        str, typer.Option("--attention", help="nsa, dense, or both with a comma.")
-    ] = "nsa",
-    answer_blocks: Annotated[
-        str | None,
-        typer.Option(
-            "--answer-blocks", help="Such as 16,64,all; what the model is set to unless given."
+        options.option(
+            *("--haystack", "FILE", "Text to hide facts in."), show_default="Python's documentation"
         ),
     ] = None,
     bm25: Annotated[
-        bool, typer.Option("--bm25", help="Rank the same passages by BM25 too.")
+        bool, options.option("--bm25", None, "Rank the passages by BM25, too.")
     ] = False,
-    max_tokens: shared.MaxTokens = 48,
-    device: shared.Device = "auto",
-    quantize: shared.Quantize = None,
-    adapter: shared.Adapter = None,
-    no_adapter: shared.NoAdapter = False,
-    memory: shared.Memory = None,
-    yarn: shared.Yarn = False,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="A JSON file for rows, and every question with its answer."),
+        Path | None, options.option("--out", "FILE", "JSON file for the rows and every answer.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="A PNG file for heat maps and lines.")
+        Path | None, options.option("--plot", "FILE", "PNG file for heat maps and curves.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result.")] = False,
-    json: shared.Json = False,
+    model: Annotated[
+        list[str] | None,
+        options.option(
+            *("--model -m", "MODEL", "Model name, folder, .gguf file or Hugging Face id."),
+            options.MACHINE,
+        ),
+    ] = None,
+    attention: Annotated[
+        str,
+        options.option(
+            *("--attention", "NAME,NAME,...", "nsa, dense or both, comma-separated."),
+            options.ADVANCED,
+        ),
+    ] = "nsa",
+    answer_blocks: Annotated[
+        str | None,
+        options.option(
+            *(
+                "--answer-blocks",
+                "N,N,...",
+                "Blocks that a question attends to, such as 16,64,all.",
+            ),
+            options.ADVANCED,
+            show_default="as the model is configured",
+        ),
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Measure how questions are answered whose answers are known."""
+    """Measure answers to questions with known answers."""
     chosen = _suites(suites)
-    wanted = tuple(dict.fromkeys(shared.numbers("--lengths", lengths)))
-    kinds = _attentions(attention)
+    wanted = tuple(dict.fromkeys(values.numbers("--lengths", lengths)))
+    kinds = list(dict.fromkeys(attention.split(",")))
+    for kind in kinds:
+        values.check_choice("--attention", kind, ATTENTIONS)
     budgets = _budgets(answer_blocks)
     needs_file = [name for name in chosen if name in ("questions", "loss")]
     if data is None and needs_file:
         raise UsageError(f"{needs_file[0]} needs a file", hint="name it with --data")
     if data is not None and not needs_file:
-        raise UsageError("--data is for questions and loss", hint="hide in a text by --haystack")
+        raise UsageError(
+            "--data is for the suites questions and loss", hint="use --haystack for a text"
+        )
     from nsa_cli.output.plots import check_plot
 
     check_plot(plot)
-    _check_folder(out)
-    options = [
-        shared.options(
-            model=name,
-            device=device,
-            pages=None,
-            ocr=None,
-            password=None,
-            store=False,
-            cache_limit=0.0,
-            quantize=quantize,
-            adapter=adapter,
-            no_adapter=no_adapter,
-            memory=memory,
-            yarn=yarn,
-            dense=kind == "dense",
-            max_tokens=max_tokens,
-        )
+    if out is not None and not out.parent.is_dir():
+        raise UsageError(f"folder {out.parent} does not exist", hint="create it first")
+    ways = [
+        replace(opts, model=name, dense=kind == "dense", store=False, cache_limit_bytes=0)
         for name in dict.fromkeys(model or [DEFAULT_MODEL])
         for kind in kinds
     ]
-    if chosen == ("loss",):
-        assert data is not None
-        _loss(data, wanted, limit or _WINDOWS, seed, options, out, plot, quiet=quiet, json=json)
-        return
-    from nsa_cli.evaluation.suites import Plan, load_articles, load_haystack
+    output = _Output(out=out, plot=plot, json=json, quiet=quiet)
+    is_loss = chosen == ("loss",)
+    written = out is not None and not is_loss
+    with interruptible("finished answers are in --out" if written else "nothing was stored"):
+        if is_loss:
+            from nsa_cli.evaluation.loss import LossPlan, load_texts
 
-    hides = chosen != ("questions",)
-    found, about = load_haystack(haystack, max(wanted), seed) if hides else ([], None)
-    plan = Plan(
-        suites=chosen,
-        lengths=wanted,
-        depths=depths,
-        limit=limit,
-        seed=seed,
-        haystack=found,
-        articles=load_articles(data, held_out=held_out) if data is not None else (),
-    )
-    _questions(plan, about, options, budgets, out, plot, bm25=bm25, quiet=quiet, json=json)
+            texts = load_texts(str(data))
+            _loss(
+                LossPlan(texts=texts, lengths=wanted, limit=limit or _WINDOWS, seed=seed),
+                *(ways, output),
+            )
+            return
+        from nsa_cli.evaluation.suites import Plan, load_articles, load_haystack
+
+        hides = chosen != ("questions",)
+        found, about = load_haystack(haystack, max(wanted), seed) if hides else ([], None)
+        plan = Plan(
+            suites=chosen,
+            lengths=wanted,
+            depths=depths,
+            limit=limit,
+            seed=seed,
+            haystack=found,
+            articles=load_articles(data, held_out=held_out) if data is not None else (),
+        )
+        _questions(plan, about, ways, budgets, output, bm25=bm25)
 
 
 def _questions(
     plan: Plan,
     haystack: dict[str, Any] | None,
-    options: Sequence[Options],
+    ways: Sequence[Options],
     budgets: Sequence[Blocks],
-    out: Path | None,
-    plot: Path | None,
+    output: _Output,
     *,
     bm25: bool,
-    quiet: bool,
-    json: bool,
 ) -> None:
-    """Ask, and show what came of it; what is there is written even when it is interrupted."""
+    """Ask and show the results; write finished answers even after an interruption."""
     from nsa_cli.evaluation.plot import save_plot
     from nsa_cli.evaluation.report import items_of, print_report, rows_of, summary
     from nsa_cli.evaluation.runner import evaluate as asked
     from nsa_cli.output.batch_progress import BatchRenderer, each_hundredth
 
     records = []
-    progress = BatchRenderer("Evaluation", each_hundredth(), quiet=quiet)
+    progress = BatchRenderer("Evaluation", each_hundredth(), quiet=output.quiet)
     if haystack is not None and haystack["characters"] < 4 * max(plan.lengths):
         progress.note(f"{haystack['name']} is shorter than the longest text, and is repeated in it")
     try:
-        for record in asked(plan, options, budgets, progress, bm25=bm25):
+        for record in asked(plan, ways, budgets, progress, bm25=bm25):
             records.append(record)  # noqa: PERF402 - those before an interruption are kept
     finally:
         progress.close()
-        if out is not None and records:
-            result = {**summary(records), "rows": rows_of(records), "answers": items_of(records)}
-            _write(out, {**result, "seed": plan.seed, "haystack": haystack, **_versions()})
+        result = {"seed": plan.seed, "haystack": haystack, **_versions()}
+        if output.out is not None and records:
+            rows, items = rows_of(records), items_of(records)
+            _write(output.out, {**summary(records), "rows": rows, "answers": items, **result})
     rows = rows_of(records)
-    if plot is not None:
-        save_plot(rows, plot)
-    if json:
-        result = {**summary(records), "rows": rows, "seed": plan.seed, "haystack": haystack}
-        console.print_json({**result, **_versions()})
+    if output.plot is not None:
+        save_plot(rows, output.plot)
+    if output.json:
+        console.print_json({**summary(records), "rows": rows, **result})
     else:
         print_report(records)
 
 
-def _loss(
-    data: Path,
-    lengths: tuple[int, ...],
-    limit: int,
-    seed: int,
-    options: Sequence[Options],
-    out: Path | None,
-    plot: Path | None,
-    *,
-    quiet: bool,
-    json: bool,
-) -> None:
-    """Measure the loss, and show it."""
-    from nsa_cli.evaluation.loss import LossPlan, load_texts, measure_loss, overall
+def _loss(plan: LossPlan, ways: Sequence[Options], output: _Output) -> None:
+    """Measure the loss and show the results."""
+    from nsa_cli.evaluation.loss import measure_loss, overall
     from nsa_cli.evaluation.plot import save_loss_plot
     from nsa_cli.evaluation.report import print_loss
     from nsa_cli.output.batch_progress import BatchRenderer, each_hundredth
 
-    plan = LossPlan(texts=load_texts(str(data)), lengths=lengths, limit=limit, seed=seed)
-    progress = BatchRenderer("Evaluation", each_hundredth(), quiet=quiet)
+    progress = BatchRenderer("Evaluation", each_hundredth(), quiet=output.quiet)
     try:
-        rows = list(measure_loss(plan, options, progress))
+        rows = list(measure_loss(plan, ways, progress))
     finally:
         progress.close()
-    result = {"loss": overall(rows), "rows": rows, "seed": seed, **_versions()}
-    if out is not None:
-        _write(out, result)
-    if plot is not None:
-        save_loss_plot(rows, plot)
-    if json:
+    result = {"loss": overall(rows), "rows": rows, "seed": plan.seed, **_versions()}
+    if output.out is not None:
+        _write(output.out, result)
+    if output.plot is not None:
+        save_loss_plot(rows, output.plot)
+    if output.json:
         console.print_json(result)
     else:
-        print_loss(rows, models=len({each.model for each in options}))
+        print_loss(rows, models=len({each.model for each in ways}))
 
 
 def _suites(names: Sequence[str]) -> tuple[str, ...]:
-    """Suites, each once.
+    """Return each suite once.
 
     Raises:
-        UsageError: If there is no such suite, or the loss is not alone.
+        UsageError: If a suite is unknown, or the loss is not alone.
     """
     for name in names:
         if name not in _SUITES:
             close = difflib.get_close_matches(name, _SUITES, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_SUITES)}"
-            raise UsageError(f"there is no suite {name!r}", hint=hint)
+            hint = f"did you mean {close[0]}?" if close else f"use {', '.join(_SUITES)}"
+            raise UsageError(f"no suite {name!r}", hint=hint)
     chosen = tuple(dict.fromkeys(names))
     if "loss" in chosen and len(chosen) > 1:
-        raise UsageError("loss is measured alone", hint="run it and the other suites apart")
+        raise UsageError("the suite loss runs alone", hint="run the other suites separately")
     return chosen
 
 
-def _attentions(said: str) -> list[str]:
-    """Kinds of attention, separated by commas."""
-    kinds = list(dict.fromkeys(said.split(",")))
-    if not set(kinds) <= {"nsa", "dense"}:
-        raise UsageError(f"--attention is {said!r}", hint="say nsa, dense or nsa,dense")
-    return kinds
-
-
-def _budgets(said: str | None) -> list[Blocks]:
-    """Budgets of blocks, separated by commas."""
-    if said is None:
+def _budgets(text: str | None) -> list[Blocks]:
+    """Parse numbers of blocks, separated by commas; None is the model's number."""
+    if text is None:
         return ["model"]
     try:
-        budgets = [None if each == "all" else int(each) for each in said.split(",")]
+        budgets = [None if each == "all" else int(each) for each in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"--answer-blocks is {said!r}", hint="say such as 16,64,all") from error
+        hint = "separate numbers by commas, such as 16,64,all"
+        raise values.invalid("--answer-blocks", text, hint) from error
     if any(budget is not None and budget < 1 for budget in budgets):
-        raise UsageError(f"--answer-blocks is {said!r}", hint="numbers are at least 1")
+        raise values.invalid("--answer-blocks", text, "numbers must be at least 1")
     return list(dict.fromkeys(budgets))
 
 
-def _check_folder(out: Path | None) -> None:
-    """Refuse a file that could not be written, before anything is measured."""
-    if out is not None and not out.parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent}", hint="make it, or name another")
-
-
 def _write(path: Path, result: dict[str, Any]) -> None:
-    """Write a result as JSON, whole or not at all."""
-    import json as codec
+    """Write a result as JSON."""
+    import json
 
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        partial.write_text(codec.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise NsaError(f"{path} cannot be written: {error.strerror or error}") from error
+    console.write_text(path, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
 
 
 def _versions() -> dict[str, Any]:
-    """What the result was made with."""
+    """Return the versions that made a result."""
     import torch
 
     from nsa_cli import __version__

@@ -9,73 +9,46 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nsa_cli.cli import console
-from nsa_cli.cli import options as shared
+from nsa_cli.cli import console, options
+from nsa_cli.config.options import Options
 from nsa_models.errors import UsageError
-from nsa_models.hub.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from nsa_cli.results import Match
 
-HELP = """Find the passages that some words are about, best first.
+HELP = """Find the passages that match a query, best first.
 
 \b
     nsa find src "where are retries counted"
     nsa find report.pdf "termination clause" --top 3
     nsa find logs/ "out of memory" | cut -d: -f1,2
 
-In a pipe each passage is a line, PATH:LINE: QUOTE, with :pPAGE before the line where there are
-pages.
+In a pipe each passage is one line, PATH:LINE: QUOTE; documents with pages have :pPAGE before the
+line.
 """
 
 
+@options.takes(*options.DOCUMENTS, *options.MODEL, "answer_blocks", "yarn")
 def find(
-    sources: shared.Sources,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
-    top: Annotated[int, typer.Option("--top", "-n", min=1, help="Passages at most.")] = 10,
-    model: shared.Model = DEFAULT_MODEL,
-    json: shared.Json = False,
-    pages: shared.Pages = None,
-    ocr: shared.Ocr = None,
-    every_line: shared.EveryLine = False,
-    yarn: shared.Yarn = False,
-    password: shared.Password = None,
-    device: shared.Device = "auto",
-    store: shared.Store = True,
-    cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
-    answer_blocks: shared.AnswerBlocks = None,
-    quantize: shared.Quantize = None,
-    adapter: shared.Adapter = None,
-    no_adapter: shared.NoAdapter = False,
-    memory: shared.Memory = None,
-    quiet: shared.Quiet = False,
+    opts: Options,
+    sources: options.Sources,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="Words to search for.")],
+    top: Annotated[int, options.option("--top -n", "N", "Maximum number of passages.", min=1)] = 10,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Find the passages that some words are about, best first."""
-    options = shared.options(
-        model=model,
-        device=device,
-        pages=pages,
-        ocr=ocr,
-        every_line=every_line,
-        yarn=yarn,
-        password=password,
-        store=store,
-        cache_limit=cache_limit,
-        quantize=quantize,
-        adapter=adapter,
-        no_adapter=no_adapter,
-        memory=memory,
-        answer_blocks=answer_blocks,
-    )
+    """Find the passages that match a query, best first."""
     if not sources:
-        raise UsageError(f"nothing to look for in {query}", hint="say it after the source")
+        raise UsageError(
+            f"no query for {query}", hint=f'add one: nsa find {query} "termination clause"'
+        )
     if not query.strip():
-        raise UsageError("the query is empty", hint="say what to look for")
+        raise UsageError("the query is empty", hint="type words to search for")
     with console.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.answering.find import find as search
         from nsa_cli.output.renderers import print_json
 
-        matches = search(sources, query, top, options, renderer)
+        matches = search(sources, query, top, opts, renderer)
         renderer.close()
         if json:
             print_json({"query": query, "matches": [asdict(match) for match in matches]})
@@ -87,7 +60,7 @@ def find(
 
 
 def _line(match: Match) -> str:
-    """`path:line: quote`, as other tools read it."""
+    """Return a passage as `path:line: quote`, which other tools can parse."""
     from nsa_cli.documents.location import printable
 
     page = f"p{match.page}:" if match.page is not None else ""
@@ -96,7 +69,7 @@ def _line(match: Match) -> str:
 
 
 def _show(matches: Sequence[Match], query: str) -> None:
-    """Passages for a person, the words of the query in bold."""
+    """Print passages for a person, with the query's words in bold."""
     from rich.console import Console
     from rich.text import Text
 

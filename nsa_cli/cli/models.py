@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nsa_cli.cli import console
-from nsa_cli.cli import options as shared
+from nsa_cli.cli import console, options
+from nsa_cli.cli.command import App
 from nsa_models.errors import ModelError, UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS, ModelEntry, model_entry
 
@@ -18,115 +18,54 @@ if TYPE_CHECKING:
     from nsa_kernels.settings import AttentionSettings
     from nsa_models.hub.describe import Checkpoint
 
-
-def facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    """For `--json`."""
-    return asdict(checkpoint)
-
-
-def rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    """For a terminal: names and values."""
-    from nsa_models.hub.describe import MODES
-
-    longest = checkpoint.extended_context_tokens
-    more = f" ({longest:,} with YaRN)" if longest else ""
-    trained = "trained for it" if checkpoint.trained else "not trained for it"
-    found = [
-        ("family", f"{checkpoint.title} ({checkpoint.family})"),
-        ("parameters", f"{checkpoint.parameters:,} in {checkpoint.dtype}"),
-        ("attention", f"{checkpoint.mode}, {trained}: {MODES[checkpoint.mode]}"),
-        ("reading", _attended(checkpoint.reading)),
-        ("answering", _attended(checkpoint.answering)),
-        ("context", f"{checkpoint.context_tokens:,}{more} tokens"),
-    ]
-    for memory in checkpoint.memory:
-        parts = (
-            (memory.weights_bytes, "weights"),
-            (memory.keys_values_bytes, "keys and values"),
-            (memory.summary_bytes, "summaries"),
-        )
-        sums = " + ".join(f"{_gb(size)} {what}" for size, what in parts)
-        found.append((f"{memory.tokens:,} tokens", f"{_gb(memory.total_bytes)} GB: {sums}"))
-    return found + [("note", note) for note in checkpoint.notes]
-
-
-def _attended(settings: AttentionSettings) -> str:
-    """What a query attends to, in words."""
-    if settings.select_count is None:
-        return "everything"
-    size = settings.select_block
-    words = [f"{settings.select_count} blocks of {size} tokens"]
-    if settings.window:
-        words.append(f"the last {settings.window:,} tokens")
-    if settings.combine == "gated":
-        words.append("all summaries")
-    block, stride = settings.compress_block, settings.compress_stride
-    words.append(f"chosen by means of {block} every {stride}")
-    if settings.dense_below:
-        words.append(f"everything below {settings.dense_below:,} tokens")
-    return ", ".join(words)
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f}"
-
-
-models = typer.Typer(
-    help="""Models by name: what there is, what is here, fetch, add and remove.
+models = App(
+    help="""List, fetch, add and remove models.
 
 \b
     nsa models list
     nsa models pull qwen2.5-coder-1.5b
     nsa models add mine ~/models/mine.gguf
     nsa models rm smollm2-135m
-""",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,
+"""
 )
-
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="From `nsa models list`.")]
 
 
 @models.command("list")
-def list_command(json: shared.Json = False) -> None:
-    """Models with a name, and other models that were unpacked here."""
+def list_command(json: options.Json = False) -> None:
+    """List named models and other models on this machine."""
     from nsa_cli.kv_store.inventory import disk_bytes
     from nsa_models.hub.aliases import aliases
 
     own = aliases()
     if json:
         facts = [_facts(entry) for entry in MODELS.values()]
-        console.print_json({"models": [*facts, *(_own(name, own[name]) for name in own)]})
+        facts += [_alias_facts(name, path) for name, path in own.items()]
+        console.print_json({"models": facts})
         return
     rows = []
     for entry in MODELS.values():
-        here = _paths(entry)
+        here = "yes" if _paths(entry) else "no"
         name = f"{entry.name} (default)" if entry.name == DEFAULT_MODEL else entry.name
-        size = f"{entry.size_bytes / 1e6:,.0f} MB"
-        rows.append((name, size, _context(entry), entry.licence, "yes" if here else "no"))
+        rows.append((name, _megabytes(entry.size_bytes), _context(entry), entry.licence, here))
     for name, path in own.items():
         where = f"at {path}" if path.exists() else f"no, not at {path}"
         rows.append((name, "", "", "", where))
-    rows += [(path.name, f"{disk_bytes(path) / 1e6:,.0f} MB", "", "", "yes") for path in _others()]
-    console.print_rows(("NAME", "FILE", "CONTEXT", "LICENCE", "HERE"), rows, right=(1,))
+    rows += [(path.name, _megabytes(disk_bytes(path)), "", "", "yes") for path in _others()]
+    console.print_rows(("NAME", "FILE", "CONTEXT", "LICENSE", "HERE"), rows, right=(1,))
 
 
 @models.command("show")
 def show_command(
     name: Annotated[
         str,
-        typer.Argument(
-            metavar="NAME_OR_PATH",
-            help="A named model, a folder, a .gguf file or a hub id; no weights are fetched.",
-        ),
+        typer.Argument(metavar="MODEL", help="Model name, folder, .gguf file or Hugging Face id."),
     ],
-    json: shared.Json = False,
+    json: options.Json = False,
 ) -> None:
-    """What a model is, how it will attend, and the memory that it needs."""
+    """Show a model's attention and memory; fetch no weights."""
     entry = MODELS.get(name)
-    shown: dict[str, Any]
     if entry is None:
         from nsa_models.hub.aliases import aliases
         from nsa_models.hub.describe import describe, find
@@ -137,46 +76,90 @@ def show_command(
         path = find(name, own)
         checkpoint = describe(path)
         if json:
-            console.print_json({**_own(name, path), "checkpoint": facts(checkpoint)})
+            console.print_json(
+                {**_alias_facts(name, path), "checkpoint": _checkpoint_facts(checkpoint)}
+            )
             return
-        console.print_rows((), [("name", name), ("at", str(path)), *rows(checkpoint)])
+        console.print_rows((), [("name", name), ("at", str(path)), *_rows(checkpoint)])
         return
     here = _paths(entry)
     found = _described(here)
     if json:
-        shown = {**_facts(entry), "checkpoint": None if found is None else facts(found)}
-        console.print_json(shown)
+        described = None if found is None else _checkpoint_facts(found)
+        console.print_json({**_facts(entry), "checkpoint": described})
         return
     table: list[tuple[str, str]] = [
         ("name", entry.name),
         ("title", entry.title),
-        ("licence", entry.licence),
+        ("license", entry.licence),
         ("file", f"{entry.size_bytes:,} bytes"),
         ("sha256", entry.sha256),
         ("context", f"{_context(entry)} tokens"),
         *(("here", str(path)) for path in here),
     ]
     if found is not None:
-        table += [row for row in rows(found) if row[0] != "context"]
+        table += [row for row in _rows(found) if row[0] != "context"]
     console.print_rows((), table)
 
 
+def _rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """Return a checkpoint's properties as names and values."""
+    from nsa_models.hub.describe import MODES
+
+    trained = "trained for it" if checkpoint.trained else "not trained for it"
+    context = _extended(checkpoint.context_tokens, checkpoint.extended_context_tokens)
+    found = [
+        ("family", f"{checkpoint.title} ({checkpoint.family})"),
+        ("parameters", f"{checkpoint.parameters:,} in {checkpoint.dtype}"),
+        ("attention", f"{checkpoint.mode}, {trained}: {MODES[checkpoint.mode]}"),
+        ("reading", _attended(checkpoint.reading)),
+        ("answering", _attended(checkpoint.answering)),
+        ("context", f"{context} tokens"),
+    ]
+    for memory in checkpoint.memory:
+        parts = (
+            (memory.weights_bytes, "weights"),
+            (memory.keys_values_bytes, "keys and values"),
+            (memory.summary_bytes, "summaries"),
+        )
+        sums = " + ".join(f"{_gigabytes(size)} {part}" for size, part in parts)
+        total = f"{_gigabytes(memory.total_bytes)} GB: {sums}"
+        found.append((f"{memory.tokens:,} tokens", total))
+    return found + [("note", note) for note in checkpoint.notes]
+
+
+def _attended(settings: AttentionSettings) -> str:
+    """Return the keys that a query attends to, in words."""
+    if settings.select_count is None:
+        return "all tokens"
+    words = [f"{settings.select_count} blocks of {settings.select_block} tokens"]
+    if settings.window:
+        words.append(f"the last {settings.window:,} tokens")
+    if settings.combine == "gated":
+        words.append("all summaries")
+    block, stride = settings.compress_block, settings.compress_stride
+    words.append(f"selected by summaries of {block} tokens every {stride}")
+    if settings.dense_below:
+        words.append(f"all tokens below {settings.dense_below:,}")
+    return ", ".join(words)
+
+
 def _described(here: list[Path]) -> Checkpoint | None:
-    """A named model, if it was unpacked here and is whole."""
+    """Return the checkpoint of a named model that is complete on this machine."""
     from nsa_models.hub.describe import describe
 
     for folder in here:
         if folder.is_dir():
             try:
                 return describe(folder)
-            except ModelError:  # it is fetched anew when it is used
+            except ModelError:  # fetched again on first use
                 return None
     return None
 
 
 @models.command("pull")
-def pull_command(name: Name, quiet: shared.Quiet = False) -> None:
-    """Fetch and unpack a model now, so that it works without a network."""
+def pull_command(name: Name, quiet: options.Quiet = False) -> None:
+    """Fetch and convert a model for use without a network."""
     entry = model_entry(name)
     with console.rendering(json=False, quiet=quiet) as renderer:
         from nsa_cli.config.options import Options
@@ -188,15 +171,15 @@ def pull_command(name: Name, quiet: shared.Quiet = False) -> None:
 
 @models.command("add")
 def add_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What --model is to take.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name for --model.")],
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="A .gguf file or a Hugging Face folder.")
     ],
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Replace what it stands for.")
+        bool, options.option("--force -f", None, "Replace a model of this name.")
     ] = False,
 ) -> None:
-    """Give a model on this machine a name."""
+    """Name a model on this machine."""
     from nsa_models.hub.aliases import add_name
 
     kept = add_name(name, path, replace=force)
@@ -204,10 +187,7 @@ def add_command(
 
 
 @models.command("rm")
-def rm_command(
-    name: Name,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Do not ask.")] = False,
-) -> None:
+def rm_command(name: Name, force: options.Force = False) -> None:
     """Remove a model from this machine."""
     from nsa_cli.kv_store.inventory import disk_bytes
     from nsa_models.hub.aliases import remove_name
@@ -215,18 +195,17 @@ def rm_command(
     from nsa_models.weights.prepared import prepared_weights, remove_prepared
 
     if remove_name(name):
-        console.note(f"{name} is forgotten; the model itself stays where it is")
+        console.note(f"removed the name {name}; the model's files remain")
         return
     paths = _paths(MODELS[name]) if name in MODELS else []
     paths += [path for path in _others() if path.name == name]
     if not paths:
-        if name not in MODELS:
-            raise UsageError(f"there is no model {name}", hint="see `nsa models list`")
-        raise UsageError(f"{name} is not on this machine", hint="see `nsa models list`")
+        known = "is not on this machine" if name in MODELS else "is not a model's name"
+        raise UsageError(f"{name} {known}", hint="see `nsa models list`")
     prepared = [each for path in paths if path.is_dir() for each in prepared_weights(path)]
     files = [*paths, *(path for path in prepared if path.exists())]
     size = sum(disk_bytes(p) if p.is_dir() else p.stat().st_size for p in files)
-    console.confirm(f"Remove {name}, {size / 1e6:,.0f} MB?", force=force)
+    console.confirm(f"Remove {name}, {_megabytes(size)}?", force=force)
     for path in paths:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -234,23 +213,21 @@ def rm_command(
             path.unlink(missing_ok=True)
     for path in prepared:
         remove_prepared(path)
-    console.note(f"{name} is gone from {models_folder()}")
+    console.note(f"removed {name} from {models_folder()}")
 
 
 def _paths(entry: ModelEntry) -> list[Path]:
-    """What a model has here: its file and its unpacked folder."""
-    from nsa_models.paths import models_folder
+    """Return a model's file and converted folders on this machine."""
+    from nsa_models.paths import imported_name, models_folder
 
     folder = models_folder()
-    unpacked = [
-        path for path in folder.glob(f"{entry.name}-{entry.sha256[:12]}-*") if path.is_dir()
-    ]
     file = folder / f"{entry.name}.gguf"
-    return [*([file] if file.is_file() else []), *unpacked]
+    folders = folder.glob(f"{imported_name(entry.name, entry.sha256)}-*")
+    return [*([file] if file.is_file() else []), *(path for path in folders if path.is_dir())]
 
 
 def _others() -> list[Path]:
-    """Unpacked models that have no name of the registry."""
+    """Return converted models that the registry does not name."""
     from nsa_models.paths import models_folder
 
     known = {path for entry in MODELS.values() for path in _paths(entry)}
@@ -259,11 +236,31 @@ def _others() -> list[Path]:
 
 
 def _context(entry: ModelEntry) -> str:
-    longest = entry.extended_context_tokens
-    return f"{entry.context_tokens:,}" + (f" ({longest:,} with YaRN)" if longest else "")
+    return _extended(entry.context_tokens, entry.extended_context_tokens)
 
 
-def _own(name: str, path: Path) -> dict[str, Any]:
+def _extended(tokens: int, longest: int | None) -> str:
+    return f"{tokens:,}" + (f" ({longest:,} with YaRN)" if longest else "")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f}"
+
+
+def _checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    from nsa_models.configuration.config import attention_fields
+
+    return asdict(checkpoint) | {
+        "reading": attention_fields(checkpoint.reading),
+        "answering": attention_fields(checkpoint.answering),
+    }
+
+
+def _alias_facts(name: str, path: Path) -> dict[str, Any]:
     return {"name": name, "path": str(path), "here": [str(path)] if path.exists() else []}
 
 

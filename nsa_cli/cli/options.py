@@ -1,318 +1,297 @@
-"""Options that several commands share, and what they have in common."""
+"""The command-line options that several commands share, each declared once.
+
+`takes` adds them to a command, which receives them as one `Options` object. A new option needs a
+field in `SharedOptions`, a field in `Options`, and its name in the `takes` of each command.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from nsa_cli.cli import values
 from nsa_cli.cli.errors import JSON_FLAG
+from nsa_cli.config.options import ATTENTIONS, DEVICES, LENGTHS, QUANTIZATIONS, Options
 from nsa_models.errors import UsageError
+from nsa_models.hub.registry import DEFAULT_MODEL
+from nsa_models.model_folder import SHIPPED
 
-if TYPE_CHECKING:
-    from nsa_cli.config.options import Options
+PANELS = ("Common", "Reading", "Answering", "Model and machine", "Advanced")
+"""Groups of options in the help, in order."""
+
+COMMON, READING, ANSWERING, MACHINE, ADVANCED = PANELS
 
 
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="A named model, a folder, a .gguf file or a hub id.")
+def option(flags: str, metavar: str | None, about: str, panel: str = COMMON, **more: Any) -> Any:
+    """Declare an option.
+
+    Args:
+        flags: Its names, separated by spaces.
+        metavar: What to type for its value; None for a switch.
+        about: Its line in the help.
+        panel: Its group in the help.
+        more: As for `typer.Option`.
+    """
+    return typer.Option(*flags.split(), metavar=metavar, help=about, rich_help_panel=panel, **more)
+
+
+def _sources(about: str) -> Any:
+    return typer.Argument(metavar="SOURCE", default_factory=list, help=about, show_default=False)
+
+
+Sources = Annotated[list[str], _sources("Files, folders, globs, or - for standard input.")]
+Paths = Annotated[list[str], _sources("Files, folders or globs.")]
+Questions = Annotated[
+    list[str] | None, option("--ask -a", "QUESTION", "Ask this question; repeatable.")
 ]
-
-
-Json = Annotated[bool, typer.Option(JSON_FLAG, help="Print one JSON object.")]
-
-
-MaxTokens = Annotated[
-    int, typer.Option("--max-tokens", min=1, help="Tokens of the answer at most.")
-]
-
-
-Temperature = Annotated[
-    float, typer.Option("--temperature", min=0.0, help="0 always picks the likeliest word.")
-]
-
-
-Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable.")]
-
-
-System = Annotated[str | None, typer.Option("--system", help="Instructions for the model.")]
-
-
-Pages = Annotated[
-    str | None, typer.Option("--pages", help="Of PDFs and the like, such as 10-40,55.")
-]
-
-
-Ocr = Annotated[
-    str | None,
-    typer.Option(
-        "--ocr",
-        metavar="LANG",
-        help="Read scanned pages with Tesseract: eng, deu+eng or others that it knows.",
-    ),
-]
-
-
-EveryLine = Annotated[
-    bool,
-    typer.Option(
-        "--every-line", help="Read all of a very long log, not only some lines of each kind."
-    ),
-]
-
-
-Yarn = Annotated[
-    bool,
-    typer.Option(
-        "--yarn",
-        help="Read what is longer than the model was trained for in one, by YaRN, not in volumes.",
-    ),
-]
-
-
-Sources = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SOURCE",
-        default_factory=list,
-        help="Files, folders, globs, or - for standard input.",
-        show_default=False,
-    ),
-]
-
-
-Paths = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SOURCE",
-        default_factory=list,
-        help="Files, folders or globs.",
-        show_default=False,
-    ),
-]
-
-
-Password = Annotated[str | None, typer.Option("--password", help="Of an encrypted PDF.")]
-
-
-Attention = Annotated[str, typer.Option("--attention", help="nsa, or dense to compare with.")]
-
-
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-
-
-Store = Annotated[
-    bool, typer.Option("--store/--no-store", help="Keep what is read for the next question.")
-]
-
-
-CacheLimit = Annotated[
-    float,
-    typer.Option("--cache-limit", min=0.0, help="GB that readings may take."),
-]
-
-
-Quantize = Annotated[
-    str | None,
-    typer.Option(
-        "--quantize", help="int8: weights in eight bits; quicker on a CPU, a little less exact."
-    ),
-]
-
-
-Adapter = Annotated[
-    str | None,
-    typer.Option("--adapter", help="A folder that nsa train has written, for other weights."),
-]
-
-
-NoAdapter = Annotated[
-    bool, typer.Option("--no-adapter", help="The model as it was before nsa trained it.")
-]
-
-
-AnswerBlocks = Annotated[
-    int | None,
-    typer.Option(
-        "--answer-blocks",
-        min=1,
-        help="Blocks of 64 tokens that a question attends to; the whole text unless given.",
-    ),
-]
-
-
-Memory = Annotated[
-    float | None,
-    typer.Option(
-        "--memory", min=0.0, help="GB that reading may take; 0.7 of what is free unless given."
-    ),
-]
-
-
 Template = Annotated[
     str | None,
-    typer.Option("--template", "-t", help="Questions with a name; see `nsa config list`."),
+    option("--template -t", "NAME", "Ask the questions of a template; see `nsa config list`."),
 ]
-
-
 Params = Annotated[
-    list[str] | None,
-    typer.Option("--param", "-p", metavar="NAME=VALUE", help="Fills a $NAME of the template."),
+    list[str] | None, option("--param -p", "NAME=VALUE", "Fill $NAME in the template; repeatable.")
+]
+Length = Annotated[
+    str, option("--length -l", "|".join(LENGTHS), "Length of a summary: 3, 6 or 12 statements.")
+]
+Focus = Annotated[str | None, option("--focus", "TOPIC", "Topic for the summary.")]
+Lengths = Annotated[
+    str, option("--lengths", "N,N,...", "Lengths of text in tokens, comma-separated.")
+]
+Json = Annotated[bool, option(JSON_FLAG, None, "Print one JSON object.")]
+Quiet = Annotated[bool, option("--quiet -q", None, "Show no notes and no progress.")]
+Force = Annotated[bool, option("--force -f", None, "Do not ask for confirmation.")]
+Model = Annotated[
+    str,
+    option("--model -m", "MODEL", "Model name, folder, .gguf file or Hugging Face id.", MACHINE),
+]
+Device = Annotated[str, option("--device", "|".join(DEVICES), "Device to compute on.", MACHINE)]
+Quantize = Annotated[
+    str | None,
+    option(
+        *("--quantize", "|".join(QUANTIZATIONS)),
+        "Weights in eight bits: faster on a CPU, a little less exact.",
+        MACHINE,
+    ),
+]
+AnswerBlocks = Annotated[
+    int | None,
+    option(
+        *("--answer-blocks", "N", "Number of 64-token blocks that a question attends to."),
+        ADVANCED,
+        min=1,
+        show_default="the whole text",
+    ),
 ]
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")]
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SharedOptions:
+    """All options that `takes` can add to a command, each with its declaration and default."""
+
+    pages: Annotated[
+        str | None, option("--pages", "PAGES", "Pages to read, such as 10-40,55.", READING)
+    ] = None
+    password: Annotated[
+        str | None, option("--password", "PASSWORD", "Password of an encrypted PDF.", READING)
+    ] = None
+    ocr: Annotated[
+        str | None,
+        option(
+            *("--ocr", "LANG", "Tesseract languages for scanned pages, such as eng or deu+eng."),
+            READING,
+        ),
+    ] = None
+    hidden: Annotated[
+        bool,
+        option("--hidden", None, "Read hidden text, too: white, off the page, invisible.", READING),
+    ] = False
+    every_line: Annotated[
+        bool,
+        option(
+            *("--every-line", None, "Read all of a very long log, not a few lines of each kind."),
+            READING,
+        ),
+    ] = False
+    store: Annotated[
+        bool,
+        option("--store/--no-store", None, "Store what is read for the next question.", READING),
+    ] = True
+    max_tokens: Annotated[
+        int, option("--max-tokens", "N", "Maximum tokens of an answer.", ANSWERING, min=1)
+    ] = 256
+    temperature: Annotated[
+        float,
+        option(
+            *("--temperature", "NUMBER", "0 always picks the most likely token."),
+            ANSWERING,
+            min=0.0,
+        ),
+    ] = 0.0
+    seed: Annotated[
+        int | None, option("--seed", "N", "Seed for repeatable sampling.", ANSWERING)
+    ] = None
+    system: Annotated[
+        str | None, option("--system", "TEXT", "Instructions for the model.", ANSWERING)
+    ] = None
+    model: Model = DEFAULT_MODEL
+    device: Device = "auto"
+    quantize: Quantize = None
+    memory: Annotated[
+        float | None,
+        option(
+            *("--memory", "GB", "Memory for reading."),
+            MACHINE,
+            min=0.0,
+            show_default="0.7 of the free memory",
+        ),
+    ] = None
+    cache_limit: Annotated[
+        float, option("--cache-limit", "GB", "Disk space for stored readings.", MACHINE, min=0.0)
+    ] = 20.0
+    attention: Annotated[
+        str, option(*("--attention", "|".join(ATTENTIONS), "Attention to read with."), ADVANCED)
+    ] = "nsa"
+    answer_blocks: AnswerBlocks = None
+    yarn: Annotated[
+        bool,
+        option(
+            *("--yarn", None, "Extend the context by YaRN instead of reading in several windows."),
+            ADVANCED,
+        ),
+    ] = False
+    adapter: Annotated[
+        str | None, option("--adapter", "FOLDER", "Adapter that `nsa train` wrote.", ADVANCED)
+    ] = None
+    no_adapter: Annotated[
+        bool, option("--no-adapter", None, "Use the model without its adapter.", ADVANCED)
+    ] = False
+
+    def options(self) -> Options:
+        """Return the options in the program's units.
+
+        Raises:
+            UsageError: If a value is invalid, or two values conflict.
+        """
+        if self.adapter is not None and self.no_adapter:
+            raise UsageError("--adapter conflicts with --no-adapter", hint="use one of them")
+        values.check_choice("--attention", self.attention, ATTENTIONS)
+        values.check_choice("--device", self.device, DEVICES)
+        values.check_choice("--quantize", self.quantize, QUANTIZATIONS)
+        if self.pages is not None:
+            from nsa_cli.documents.pages import PageRanges
+
+            PageRanges.parse(self.pages)
+        names = {each.name for each in fields(Options)}
+        passed = {name: value for name, value in vars(self).items() if name in names}
+        mapped = {
+            "adapter": None if self.no_adapter else self.adapter or SHIPPED,
+            "dense": self.attention == "dense",
+            "quantization": self.quantize,
+            "cache_limit_bytes": _bytes(self.cache_limit),
+            "memory_bytes": None if self.memory is None else _bytes(self.memory),
+        }
+        return Options(**{**passed, **mapped})
 
 
-CACHE_LIMIT_GB = 20.0
+DOCUMENTS = ("pages", "password", "ocr", "hidden", "every_line")
+ANSWERS = ("max_tokens", "temperature", "seed", "system")
+WEIGHTS = ("device", "quantize", "memory", "adapter", "no_adapter")
+MODEL = ("model", "store", "cache_limit", *WEIGHTS)
+
+
+class _WithOptions:
+    """A command whose signature has shared options in place of `opts`.
+
+    Args:
+        command: The command's function.
+        defaults: The default of each shared option that it takes, by name.
+    """
+
+    def __init__(self, command: Callable[..., None], defaults: dict[str, Any]) -> None:
+        functools.update_wrapper(self, command)
+        self.__annotations__ = {}
+        self._command = command
+        self._defaults = defaults
+
+    @functools.cached_property
+    def __signature__(self) -> inspect.Signature:
+        """The signature that Typer reads when the program starts."""
+        own = inspect.signature(self._command, eval_str=True)
+        hints = _hints()
+        added = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name]
+            )
+            for name, default in self._defaults.items()
+        ]
+        kept = [each for name, each in own.parameters.items() if name != "opts"]
+        return own.replace(parameters=[*kept, *added])
+
+    def __call__(self, **given: Any) -> None:
+        """Run the command."""
+        shared = SharedOptions(**{name: given.pop(name) for name in self._defaults})
+        self._command(**given, opts=shared.options())
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(SharedOptions, include_extras=True)
+
+
+def takes(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], _WithOptions]:
+    """Give a command some shared options, handed to its parameter `opts` as `Options`.
+
+    Args:
+        names: Fields of `SharedOptions`; every other field has its default.
+        defaults: Defaults of this command that differ, by name.
+    """
+    known = {each.name: each.default for each in fields(SharedOptions)}
+    assert known.keys() >= {*names, *defaults}, "a field of SharedOptions is misspelled"
+    taken = {
+        name: defaults.get(name, default)
+        for name, default in known.items()
+        if name in names or name in defaults
+    }
+    return lambda command: _WithOptions(command, taken)
 
 
 def with_template(
     ctx: typer.Context,
     name: str | None,
-    params: list[str] | None,
-    asked: list[str] | None,
-    system: str | None,
-) -> tuple[list[str], str | None]:
-    """Questions, and instructions for the model, with those of a template.
+    params: Sequence[str] | None,
+    asked: Sequence[str] | None,
+    options: Options,
+) -> tuple[list[str], Options]:
+    """Add the questions and the instructions of a template.
 
     Args:
-        ctx: Of the command: instructions that it says itself go before the template's.
+        ctx: The command's context; its own `--system` overrides the template's.
         name: The template; None for none.
         params: Values for it, as `NAME=VALUE`.
         asked: Questions of the command line.
-        system: Instructions of the command line or of settings.
+        options: Options of the command.
 
     Raises:
-        UsageError: If there is no such template, or a value is missing.
+        UsageError: If no template has this name, or a value is missing.
     """
     if name is None:
         if params:
-            raise UsageError("-p fills a template, and none is named", hint="name it with -t")
-        return asked or [], system
+            raise UsageError("-p needs a template", hint="name it with -t")
+        return list(asked or []), options
     from nsa_cli.config.templates import template
 
     found = template(name, params or [])
     source = ctx.get_parameter_source("system")
-    said = source is not None and source.name == "COMMANDLINE"
-    if found.system is not None and not said:
-        system = found.system
-    return [*(asked or []), *found.questions], system
-
-
-def numbers(option: str, text: str) -> list[int]:
-    """Read numbers of at least 1, separated by commas.
-
-    Raises:
-        UsageError: If one is none.
-    """
-    try:
-        found = [int(number) for number in text.split(",")]
-    except ValueError as error:
-        raise UsageError(
-            f"{option} is {text!r}", hint="say numbers with commas, such as 8192,30000"
-        ) from error
-    if min(found) < 1:
-        raise UsageError(f"{option} is {text!r}", hint="numbers are at least 1")
-    return found
-
-
-def check_attention(attention: str) -> None:
-    """Refuse an unknown kind of attention.
-
-    Raises:
-        UsageError: If it is one.
-    """
-    if attention not in ("nsa", "dense"):
-        raise UsageError(f"--attention is {attention!r}", hint="say nsa or dense")
-
-
-def check_device(device: str) -> None:
-    """Refuse an unknown device.
-
-    Raises:
-        UsageError: If it is one.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device is {device!r}", hint="say auto, cpu or cuda")
-
-
-def check_quantize(quantize: str | None) -> None:
-    """Refuse an unknown way to store weights.
-
-    Raises:
-        UsageError: If it is one.
-    """
-    if quantize not in (None, "int8"):
-        raise UsageError(f"--quantize is {quantize!r}", hint="say int8, or leave it out")
-
-
-def check_pages(pages: str) -> None:
-    """Refuse what says no pages.
-
-    Raises:
-        UsageError: If it does not.
-    """
-    from nsa_cli.documents.pages import PageRanges
-
-    PageRanges.parse(pages)
-
-
-def options(
-    *,
-    model: str,
-    device: str,
-    pages: str | None,
-    ocr: str | None,
-    password: str | None,
-    store: bool,
-    cache_limit: float,
-    quantize: str | None,
-    adapter: str | None,
-    no_adapter: bool,
-    memory: float | None,
-    **answering: Any,
-) -> Options:
-    """How to read and answer, as the command line says it.
-
-    Args:
-        model: As `Model`; those that follow likewise, as they are called here.
-        device: See there.
-        pages: See there.
-        ocr: See there.
-        password: See there.
-        store: See there.
-        cache_limit: In GB.
-        quantize: See there.
-        adapter: See there.
-        no_adapter: See there.
-        memory: In GB.
-        answering: What some commands have besides, by its name in `Options`.
-
-    Raises:
-        UsageError: If a value is none that there is.
-    """
-    from nsa_cli.config.options import Options
-    from nsa_models.model_folder import SHIPPED
-
-    if adapter is not None and no_adapter:
-        raise UsageError("--adapter and --no-adapter were given", hint="say one of them")
-    check_device(device)
-    check_quantize(quantize)
-    if pages is not None:
-        check_pages(pages)
-    return Options(
-        model=model,
-        device=device,
-        pages=pages,
-        ocr=ocr,
-        password=password,
-        store=store,
-        cache_limit_bytes=_bytes(cache_limit),
-        quantization=quantize,
-        adapter=None if no_adapter else adapter or SHIPPED,
-        memory_bytes=None if memory is None else _bytes(memory),
-        **answering,
-    )
+    given = source is not None and source.name == "COMMANDLINE"
+    if found.system is not None and not given:
+        options = replace(options, system=found.system)
+    return [*(asked or []), *found.questions], options
 
 
 def _bytes(gigabytes: float) -> int:

@@ -6,14 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from nsa_cli.cli import console
-from nsa_cli.cli import options as shared
+from nsa_cli.cli import console, options, values
+from nsa_cli.config.options import Options
 from nsa_models.errors import UsageError
-from nsa_models.hub.registry import DEFAULT_MODEL
 
-HELP = """Answer over HTTP, as OpenAI's API does, with a page for the browser.
+HELP = """Serve OpenAI's API over HTTP, with a page for the browser.
 
 \b
     nsa serve
@@ -21,60 +18,39 @@ HELP = """Answer over HTTP, as OpenAI's API does, with a page for the browser.
     NSA_API_KEY=... nsa serve --host 0.0.0.0
 
 Clients upload documents (POST /v1/files) or name files of --root, and ask about them with
-POST /v1/chat/completions: "documents": ["file-..."]. Ctrl-C ends.
+POST /v1/chat/completions: "documents": ["file-..."]. Ctrl-C stops the server.
 """
 
 
+@options.takes(*options.MODEL, "ocr", "max_tokens", "answer_blocks")
 def serve(
+    opts: Options,
     host: Annotated[
-        str, typer.Option("--host", help="Others than this machine need --api-key.")
+        str,
+        options.option("--host", "ADDRESS", "Address to listen on; a public one needs --api-key."),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")
+        int,
+        options.option("--port", "N", "Port to listen on; 0 for any free one.", min=0, max=65535),
     ] = 8765,
     root: Annotated[
-        Path | None, typer.Option("--root", help="A folder whose files clients may ask about.")
+        Path | None,
+        options.option("--root", "FOLDER", "Folder with files that clients may ask about."),
     ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option("--api-key", envvar="NSA_API_KEY", help="What clients must show."),
+        options.option("--api-key", "KEY", "Key that clients must send.", envvar="NSA_API_KEY"),
     ] = None,
     upload_limit: Annotated[
-        float, typer.Option("--upload-limit", min=0.001, help="MB of a request at most.")
+        float, options.option("--upload-limit", "MB", "Maximum size of a request.", min=0.001)
     ] = 100.0,
-    model: shared.Model = DEFAULT_MODEL,
-    max_tokens: shared.MaxTokens = 256,
-    ocr: shared.Ocr = None,
-    device: shared.Device = "auto",
-    store: shared.Store = True,
-    cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
-    answer_blocks: shared.AnswerBlocks = None,
-    quantize: shared.Quantize = None,
-    adapter: shared.Adapter = None,
-    no_adapter: shared.NoAdapter = False,
-    memory: shared.Memory = None,
-    quiet: shared.Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Answer over HTTP, as OpenAI's API does, with a page for the browser."""
-    options = shared.options(
-        model=model,
-        device=device,
-        pages=None,
-        ocr=ocr,
-        password=None,
-        store=store,
-        cache_limit=cache_limit,
-        quantize=quantize,
-        adapter=adapter,
-        no_adapter=no_adapter,
-        memory=memory,
-        max_tokens=max_tokens,
-        answer_blocks=answer_blocks,
-    )
+    """Serve OpenAI's API over HTTP, with a page for the browser."""
     if root is not None and not root.is_dir():
-        raise UsageError(f"--root {root} is no folder", hint="name a folder")
+        raise UsageError(f"--root: {root} is not a folder", hint="name a folder")
     if api_key is not None and not api_key.strip():
-        raise UsageError("the API key is empty", hint="leave it out, or set NSA_API_KEY to one")
+        raise UsageError("the API key is empty", hint="set NSA_API_KEY, or leave --api-key out")
     try:
         from nsa_cli.serve.jobs import MOST_TOKENS
         from nsa_cli.serve.server import Listening, serve
@@ -86,16 +62,10 @@ def serve(
             hint="install it with `pip install 'nsa[serve]'`",
             code="missing_library",
         ) from error
-    if max_tokens > MOST_TOKENS:
-        raise UsageError(
-            f"--max-tokens is {max_tokens}", hint=f"say {MOST_TOKENS} at most when serving"
-        )
+    if opts.max_tokens > MOST_TOKENS:
+        raise values.invalid("--max-tokens", opts.max_tokens, f"use at most {MOST_TOKENS}")
     listening = Listening(
-        host=host,
-        port=port,
-        api_key=api_key,
-        root=root,
-        most_bytes=int(upload_limit * 1e6),
+        host=host, port=port, api_key=api_key, root=root, most_bytes=int(upload_limit * 1e6)
     )
     with console.rendering(json=False, quiet=quiet) as renderer:
 
@@ -104,5 +74,6 @@ def serve(
             console.note(f"{name} answers at {address}/v1, the page is {address}/", quiet=quiet)
 
         with suppress(KeyboardInterrupt):
-            serve(listening, options, renderer, ready)
-        console.note("ended; what was read is kept" if store else "ended", quiet=quiet)
+            serve(listening, opts, renderer, ready)
+        kept = "; readings are stored" if opts.store else ""
+        console.note(f"stopped{kept}", quiet=quiet)

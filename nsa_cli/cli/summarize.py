@@ -6,18 +6,15 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from nsa_cli.cli import console
-from nsa_cli.cli import options as shared
+from nsa_cli.cli import console, options, values
+from nsa_cli.config.options import LENGTHS, Options
 from nsa_models.errors import UsageError
-from nsa_models.hub.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from nsa_cli.answering.summarize import Summary
     from nsa_cli.results import Citation
 
-HELP = """Sum up documents, each statement with the place it stands on.
+HELP = """Summarize documents, each statement with a citation.
 
 \b
     nsa summarize report.pdf
@@ -25,67 +22,36 @@ HELP = """Sum up documents, each statement with the place it stands on.
     nsa summarize manual.pdf --outline > outline.txt
 """
 
-_LENGTHS = ("short", "medium", "long")
 
-
+@options.takes(*options.DOCUMENTS, *options.MODEL)
 def summarize(
-    sources: shared.Sources,
-    length: Annotated[
-        str, typer.Option("--length", "-l", help="short, medium or long: 3, 6 or 12 statements.")
-    ] = "medium",
-    focus: Annotated[
-        str | None, typer.Option("--focus", help="What to look at in particular.")
-    ] = None,
+    opts: Options,
+    sources: options.Sources,
+    length: options.Length = "medium",
+    focus: options.Focus = None,
     outline: Annotated[
-        bool, typer.Option("--outline", help="A statement for each of the document's sections.")
+        bool, options.option("--outline", None, "Write a statement for each section.")
     ] = False,
-    model: shared.Model = DEFAULT_MODEL,
-    json: shared.Json = False,
-    pages: shared.Pages = None,
-    ocr: shared.Ocr = None,
-    every_line: shared.EveryLine = False,
-    password: shared.Password = None,
-    device: shared.Device = "auto",
-    store: shared.Store = True,
-    cache_limit: shared.CacheLimit = shared.CACHE_LIMIT_GB,
-    quantize: shared.Quantize = None,
-    adapter: shared.Adapter = None,
-    no_adapter: shared.NoAdapter = False,
-    memory: shared.Memory = None,
-    quiet: shared.Quiet = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Sum up documents, each statement with the place it stands on."""
-    options = shared.options(
-        model=model,
-        device=device,
-        pages=pages,
-        ocr=ocr,
-        every_line=every_line,
-        password=password,
-        store=store,
-        cache_limit=cache_limit,
-        quantize=quantize,
-        adapter=adapter,
-        no_adapter=no_adapter,
-        memory=memory,
-    )
-    if length not in _LENGTHS:
-        raise UsageError(f"--length is {length!r}", hint="say short, medium or long")
+    """Summarize documents, each statement with a citation."""
+    values.check_choice("--length", length, LENGTHS)
     if focus is not None and not focus.strip():
-        raise UsageError("--focus is empty", hint="say what to look at, or leave it out")
+        raise UsageError("--focus is empty", hint="name a topic, or leave --focus out")
     with console.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.answering.summarize import summarize as begin
 
-        summed = begin(sources, options, renderer, length=length, focus=focus, outline=outline)
+        summary = begin(sources, opts, renderer, length=length, focus=focus, outline=outline)
         renderer.close()
-        (_print_object if json else _print_statements)(summed)
+        (_print_object if json else _print_statements)(summary)
 
 
-def _print_statements(summed: Summary) -> None:
+def _print_statements(summary: Summary) -> None:
     from nsa_cli.documents.location import place, short
 
     cited: list[Citation] = []
-    for statement in summed.statements:
+    for statement in summary.statements:
         if statement.section is not None and statement.place is not None:
             sys.stdout.write(f"{statement.section} ({place(statement.place)})\n  ")
         cited += statement.citations
@@ -100,12 +66,12 @@ def _print_statements(summed: Summary) -> None:
     sys.stdout.flush()
 
 
-def _print_object(summed: Summary) -> None:
+def _print_object(summary: Summary) -> None:
     console.print_json(
         {
-            "statements": [asdict(statement) for statement in summed.statements],
-            "model": summed.model,
-            "document_tokens": summed.document_tokens,
-            "reused_tokens": summed.reused_tokens,
+            "statements": [asdict(statement) for statement in summary.statements],
+            "model": summary.model,
+            "document_tokens": summary.document_tokens,
+            "reused_tokens": summary.reused_tokens,
         }
     )

@@ -1,4 +1,4 @@
-"""`nsa train`: a dense model learns to select, from data files."""
+"""`nsa train`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from nsa_cli.cli import options as shared
+from nsa_cli.cli import options, values
+from nsa_cli.config.options import ATTENTIONS, DEVICES
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
 
@@ -15,69 +16,79 @@ from nsa_models.hub.registry import DEFAULT_MODEL
 def train_command(
     out: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="Folder for the adapter; a later call goes on there."),
+        typer.Argument(
+            metavar="OUT", help="Folder for the adapter; a second run continues from it."
+        ),
     ],
     questions: Annotated[
-        Path, typer.Option("--questions", help="JSON Lines of articles with questions.")
+        Path, options.option("--questions", "FILE", "JSON Lines of articles with questions.")
     ],
     texts: Annotated[
         list[Path] | None,
-        typer.Option("--texts", help="JSON Lines with a text each; more than once for several."),
+        options.option("--texts", "FILE", "JSON Lines with a text each; repeatable."),
     ] = None,
-    model: shared.Model = DEFAULT_MODEL,
+    model: options.Model = DEFAULT_MODEL,
     phi: Annotated[
-        str, typer.Option("--phi", help="Length/stride of summaries; the first is tuned with.")
+        str, options.option("--phi", "N/N,...", "Block length/stride of φ; tuning uses the first.")
     ] = "32/16",
-    hidden: Annotated[int, typer.Option("--hidden", min=1, help="Inner width of φ.")] = 128,
-    lengths: Annotated[
-        str, typer.Option("--lengths", help="Tokens of the lessons, separated by commas.")
-    ] = "4096,8192,16384",
+    hidden: Annotated[int, options.option("--hidden", "N", "Hidden width of φ.", min=1)] = 128,
+    lengths: options.Lengths = "4096,8192,16384",
     attention: Annotated[
-        str, typer.Option("--attention", help="nsa; or dense, to compare with the same lessons.")
+        str,
+        options.option(
+            "--attention", "|".join(ATTENTIONS), "Attention to train; dense for comparison."
+        ),
     ] = "nsa",
     answer_seconds: Annotated[
         float,
-        typer.Option(
-            "--answer-seconds", min=0.0, help="Time for the base to answer the questions itself."
+        options.option(
+            *("--answer-seconds", "SECONDS", "Time for the base model's own answers."), min=0.0
         ),
     ] = 120.0,
     distill_seconds: Annotated[
-        float, typer.Option("--distill-seconds", min=0.0, help="Time to teach φ, the base frozen.")
+        float,
+        options.option(
+            *("--distill-seconds", "SECONDS", "Time to train φ, with the base frozen."), min=0.0
+        ),
     ] = 120.0,
     tune_seconds: Annotated[
-        float, typer.Option("--tune-seconds", min=0.0, help="Time to teach all projections.")
+        float,
+        options.option(*("--tune-seconds", "SECONDS", "Time to train all projections."), min=0.0),
     ] = 420.0,
-    rate: Annotated[float, typer.Option("--rate", help="Learning rate.")] = 2e-4,
-    rank: Annotated[int, typer.Option("--rank", min=1, help="Of the low-rank changes.")] = 16,
-    answer_blocks: shared.AnswerBlocks = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the lessons.")] = 0,
-    device: shared.Device = "auto",
+    rate: Annotated[float, options.option("--rate", "NUMBER", "Learning rate.")] = 2e-4,
+    rank: Annotated[
+        int, options.option("--rank", "N", "Rank of the low-rank changes.", min=1)
+    ] = 16,
+    answer_blocks: options.AnswerBlocks = None,
+    seed: Annotated[int, options.option("--seed", "N", "Seed of the training examples.")] = 0,
+    device: options.Device = "auto",
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="A PNG file to draw the losses in.")
+        Path | None, options.option("--plot", "FILE", "PNG file for the losses.")
     ] = None,
 ) -> None:
-    """Train a dense model to answer from the blocks that it selects; write an adapter."""
-    shared.check_device(device)
-    if attention not in ("nsa", "dense"):
-        raise UsageError(f"--attention is {attention!r}", hint="say nsa or dense")
+    """Train a dense model to answer from selected blocks."""
+    values.check_choice("--device", device, DEVICES)
+    values.check_choice("--attention", attention, ATTENTIONS)
     try:
         import peft  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            "training needs the peft library", hint="pip install 'nsa[train]'"
+            "nsa train needs the library peft, which is not installed",
+            hint="install it with `pip install 'nsa[train]'`",
         ) from error
     from nsa_cli.output.plots import check_plot
-    from nsa_cli.training.examples import load_material
+    from nsa_cli.training.examples import load_training_data
     from nsa_cli.training.log import save_plot
-    from nsa_cli.training.train import Training, kinds_of, train
+    from nsa_cli.training.plan import TrainingPlan, parse_phi_shapes
+    from nsa_cli.training.train import train
     from nsa_models.hub.resolve import resolve_model
 
     check_plot(plot)
-    plan = Training(
+    plan = TrainingPlan(
         out=out,
-        kinds=kinds_of(phi.split(",")),
+        phi_shapes=parse_phi_shapes(phi.split(",")),
         hidden=hidden,
-        lengths=tuple(shared.numbers("--lengths", lengths)),
+        lengths=tuple(values.numbers("--lengths", lengths)),
         attention=attention,
         answer_seconds=answer_seconds,
         distill_seconds=distill_seconds,
@@ -88,8 +99,8 @@ def train_command(
         seed=seed,
         device=device,
     )
-    material = load_material(questions, texts or [])
+    data = load_training_data(questions, texts or [])
     where = resolve_model(model, on_progress=lambda *_: None, on_note=lambda _: None, adapter=None)
-    train(where, material, plan)
+    train(where, data, plan)
     if plot is not None:
         save_plot(out, plot)

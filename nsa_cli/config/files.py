@@ -1,4 +1,4 @@
-"""Where settings files are."""
+"""The paths of the settings files."""
 
 from __future__ import annotations
 
@@ -8,23 +8,17 @@ PROJECT_FILE = ".nsa.toml"
 
 
 def user_file() -> Path:
-    """The user's file; it need not exist."""
+    """Return the path of the user's file, which may not exist."""
     import platformdirs
 
     return Path(platformdirs.user_config_dir("nsa")) / "config.toml"
 
 
 def project_file(folder: Path | None = None) -> Path | None:
-    """The project's file, or None where there is none."""
+    """Return the nearest project file in a folder or above it; None without one."""
     try:
         start = (folder or Path.cwd()).resolve()
     except OSError:  # the current folder is gone
         return None
-    return next(
-        (
-            each / PROJECT_FILE
-            for each in (start, *start.parents)
-            if (each / PROJECT_FILE).is_file()
-        ),
-        None,
-    )
+    paths = (each / PROJECT_FILE for each in (start, *start.parents))
+    return next((path for path in paths if path.is_file()), None)

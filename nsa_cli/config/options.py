@@ -1,54 +1,99 @@
-"""How a question is to be answered, as the command line says it."""
+"""Options for reading documents and answering questions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from nsa_models.model_folder import SHIPPED
+
+DEVICES = ("auto", "cpu", "cuda")
+ATTENTIONS = ("nsa", "dense")
+QUANTIZATIONS = ("int8",)
+LENGTHS = ("short", "medium", "long")
+
+_CHANGES = "changes"
+"""Metadata key: `answer` or `nothing`. Without it a field changes the parsed text and answers."""
+
+_ANSWER = {_CHANGES: "answer"}
+_NOTHING = {_CHANGES: "nothing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a question is to be answered.
+    """Options for reading documents and answering questions.
+
+    A new field joins the keys of the document cache and the answer cache, unless its metadata
+    declares that it changes the answer alone, or nothing that is cached.
 
     Attributes:
-        model: Name, folder, file or hub id.
+        model: Name, folder, file or hub id. Cache keys hold the model's fingerprint instead.
         adapter: Folder of trained changes; `SHIPPED` for those that come with the model, None for
-            the model as it is.
+            the model without changes. Part of the model's fingerprint.
         device: `auto`, `cpu` or `cuda`.
         dense: Whether to read with dense attention instead of NSA.
-        password: Of an encrypted PDF.
-        pages: Of documents with pages, such as `10-40,55`; all when None.
-        ocr: Languages in which pages without text are read from their pictures; None to leave
-            them out.
-        every_line: Whether all lines of a log are read, however alike they are.
-        yarn: Whether a text longer than the model was trained for is read in one, by YaRN.
-        system: Instructions in the place of the model's own.
-        max_tokens: Tokens of the answer at most.
-        temperature: 0 is greedy.
-        seed: For sampling.
-        store: Whether to keep the reading and the answer on disk, and to use kept ones.
-        cache_limit_bytes: Size that all kept readings may have.
-        answer_blocks: Blocks of 64 tokens that the question attends to; None for the whole text.
-        quantization: How weights are stored in fewer bits, `int8`; None as they are.
-        memory_bytes: Memory that reading may take; None for a safe share of what is free.
+        password: Password of an encrypted PDF.
+        pages: Pages to read, such as `10-40,55`; None for all.
+        ocr: Tesseract languages for scanned pages; None to skip these pages.
+        hidden: Whether to read text that a reader does not see.
+        every_line: Whether to read every line of a long log, however alike the lines are.
+        yarn: Whether to extend the context by YaRN instead of reading in several windows.
+        system: Instructions that replace the model's default instructions.
+        max_tokens: Maximum length of an answer in tokens.
+        temperature: Sampling temperature; 0 is greedy.
+        seed: Seed for sampling. The answer cache keeps greedy answers alone.
+        store: Whether to use the caches on disk.
+        cache_limit_bytes: Disk space for stored readings.
+        answer_blocks: Blocks of 64 tokens that a question attends to; None for all.
+        quantization: `int8` for weights in eight bits; None for the stored precision.
+        memory_bytes: Memory limit for reading; None for a safe share of the free memory.
     """
 
-    model: str
-    adapter: str | None = SHIPPED
-    device: str = "auto"
-    dense: bool = False
+    model: str = field(metadata=_NOTHING)
+    adapter: str | None = field(default=SHIPPED, metadata=_NOTHING)
+    device: str = field(default="auto", metadata=_ANSWER)
+    dense: bool = field(default=False, metadata=_ANSWER)
     password: str | None = None
     pages: str | None = None
     ocr: str | None = None
-    every_line: bool = False
-    yarn: bool = False
-    system: str | None = None
-    max_tokens: int = 256
-    temperature: float = 0.0
-    seed: int | None = None
-    store: bool = True
-    cache_limit_bytes: int = 0
-    answer_blocks: int | None = None
-    quantization: str | None = None
-    memory_bytes: int | None = None
+    hidden: bool = False
+    every_line: bool = field(default=False, metadata=_ANSWER)
+    yarn: bool = field(default=False, metadata=_ANSWER)
+    system: str | None = field(default=None, metadata=_ANSWER)
+    max_tokens: int = field(default=256, metadata=_ANSWER)
+    temperature: float = field(default=0.0, metadata=_ANSWER)
+    seed: int | None = field(default=None, metadata=_NOTHING)
+    store: bool = field(default=True, metadata=_NOTHING)
+    cache_limit_bytes: int = field(default=0, metadata=_NOTHING)
+    answer_blocks: int | None = field(default=None, metadata=_ANSWER)
+    quantization: str | None = field(default=None, metadata=_ANSWER)
+    memory_bytes: int | None = field(default=None, metadata=_NOTHING)
+
+
+def either(choices: Sequence[str]) -> str:
+    """Return choices in words, such as `auto, cpu or cuda`."""
+    *most, last = choices
+    return " or ".join([", ".join(most), last]) if most else last
+
+
+def cache_key(
+    options: Options, cached: Literal["text", "answer"], first: Sequence[str]
+) -> list[Any]:
+    """List the option values that belong to a cache key.
+
+    Args:
+        options: The options of the command.
+        cached: What is cached: the `text` parsed from documents, or an `answer`.
+        first: Fields of the key when its format was defined, in order. Any other field joins by
+            name, and only with a value other than its default, so that old keys stay valid.
+    """
+    without = ("nothing",) if cached == "answer" else ("nothing", "answer")
+    later = {
+        each.name: getattr(options, each.name)
+        for each in fields(options)
+        if each.name not in first
+        and each.metadata.get(_CHANGES) not in without
+        and getattr(options, each.name) != each.default
+    }
+    return [*(getattr(options, name) for name in first), *([later] if later else [])]

@@ -1,8 +1,8 @@
-"""Settings: what flags leave open is said by `NSA_*` variables or by files.
+"""Settings: defaults for command-line options, from `NSA_*` variables and TOML files.
 
-Flags go before variables, these before the project's file, that before the user's. The user's
-file is `config.toml` in the configuration folder of the platform; a project's is `.nsa.toml` in
-the current folder or the nearest one above it. Flags are not seen here.
+Precedence: flags, then variables, then the project's file, then the user's file. The user's file
+is `config.toml` in the platform's configuration folder; the project's file is `.nsa.toml` in the
+current folder or the nearest one above it. This module does not see flags.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import math
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +17,23 @@ from typing import Any, Literal
 
 from nsa_cli.config import templates
 from nsa_cli.config.files import project_file, user_file
+from nsa_cli.config.options import ATTENTIONS, DEVICES, LENGTHS, QUANTIZATIONS, either
 from nsa_models.errors import UsageError
 
 Value = str | int | float | bool
-
-
 Scope = Literal["environment", "project", "user"]
+
+_TYPES = {str: "text", int: "a whole number", float: "a number"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """Something that can be set.
+class SettingDefinition:
+    """The definition of one setting.
 
     Attributes:
         kind: The type of its value.
-        choices: Its values, where they are few.
-        help: What it means.
+        choices: Its allowed values; empty for any.
+        help: Its meaning.
     """
 
     kind: type[str] | type[int] | type[float]
@@ -43,86 +43,88 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """A value, and where it was set: a file's path or a variable's name."""
+    """A value and its origin: a file's path or a variable's name."""
 
     value: Value
     origin: str
     scope: Scope
 
 
-KEYS: dict[str, Key] = {
-    "model": Key(kind=str, help="a named model, a folder, a .gguf file or a hub id"),
-    "device": Key(kind=str, choices=("auto", "cpu", "cuda"), help="what to compute on"),
-    "attention": Key(kind=str, choices=("nsa", "dense"), help="how to read"),
-    "max_tokens": Key(kind=int, help="tokens of an answer at most"),
-    "temperature": Key(kind=float, help="0 always picks the likeliest word"),
-    "system": Key(kind=str, help="instructions for the model"),
-    "cache_limit": Key(kind=float, help="GB that readings may take"),
-    "quantize": Key(kind=str, choices=("int8",), help="store weights in fewer bits, on a CPU"),
-    "memory": Key(kind=float, help="GB of memory that reading may take"),
-    "answer_blocks": Key(kind=int, help="blocks that a question attends to"),
-    "top": Key(kind=int, help="passages that find shows at most"),
-    "length": Key(kind=str, choices=("short", "medium", "long"), help="of a summary"),
+def _define(
+    kind: type[str] | type[int] | type[float], help_: str, choices: tuple[str, ...] = ()
+) -> SettingDefinition:
+    return SettingDefinition(kind=kind, choices=choices, help=help_)
+
+
+DEFINITIONS = {
+    "model": _define(str, "model name, folder, .gguf file or Hugging Face id"),
+    "device": _define(str, "device to compute on", DEVICES),
+    "attention": _define(str, "attention for reading", ATTENTIONS),
+    "max_tokens": _define(int, "maximum length of an answer, in tokens"),
+    "temperature": _define(float, "sampling temperature; 0 picks the most likely token"),
+    "system": _define(str, "instructions for the model"),
+    "cache_limit": _define(float, "GB of disk space for stored readings"),
+    "quantize": _define(str, "weights in eight bits, on a CPU", QUANTIZATIONS),
+    "memory": _define(float, "GB of memory for reading"),
+    "answer_blocks": _define(int, "blocks that a question attends to"),
+    "top": _define(int, "maximum number of passages from `nsa find`"),
+    "length": _define(str, "length of a summary", LENGTHS),
 }
 
 
 def read_file(path: Path) -> dict[str, Value]:
-    """The settings of a file; none where there is no file.
+    """Read the settings of a file; a missing file has none.
 
     Raises:
-        UsageError: If it is no TOML, or sets what cannot be set.
+        UsageError: If the file is not valid TOML, or has an unknown setting or an invalid value.
     """
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"{path} cannot be read ({error})", hint="correct or remove it") from error
+    found = templates.read_toml(path)
     templates.check_templates(found.pop(templates.TABLE, {}), str(path))
     return {name: check(name, value, str(path)) for name, value in found.items()}
 
 
-def check(name: str, value: Any, origin: str) -> Value:
-    """A value as its key wants it.
+def check(name: str, value: Any, origin: str = "") -> Value:
+    """Return a value in the type of its setting; messages begin with its origin.
 
     Raises:
-        UsageError: If there is no such key, or it cannot have this value.
+        UsageError: If the setting is unknown, or the value is invalid.
     """
-    key = KEYS.get(name)
-    if key is None:
-        close = difflib.get_close_matches(name, KEYS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(KEYS)}"
-        raise UsageError(f"{origin} sets {name!r}, which is no setting", hint=hint)
+    where = f"{origin}: " if origin else ""
+    definition = DEFINITIONS.get(name)
+    if definition is None:
+        close = difflib.get_close_matches(name, DEFINITIONS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(DEFINITIONS)}"
+        raise UsageError(f"{where}unknown setting {name!r}", hint=hint)
+    kind, choices = definition.kind, definition.choices
+    wrong = f"{where}{name} must be {either(choices) if choices else _TYPES[kind]}, got {value!r}"
+    error = UsageError(wrong, hint="see `nsa config list --all`")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise error
+    if kind is str and not isinstance(value, str):
+        raise error
     try:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError(value)
-        if key.kind is str and not isinstance(value, str):
-            raise ValueError(value)
-        checked = key.kind(value)
-        if isinstance(checked, float) and not math.isfinite(checked):
-            raise ValueError(value)
-        if key.kind is int and isinstance(value, float) and checked != value:
-            raise ValueError(value)
-    except (ValueError, OverflowError) as error:
-        wanted = {str: "a text", int: "a whole number", float: "a number"}[key.kind]
-        raise UsageError(f"{origin} sets {name} to {value!r}", hint=f"say {wanted}") from error
-    if key.choices and checked not in key.choices:
-        raise UsageError(
-            f"{origin} sets {name} to {value!r}", hint=f"say {' or '.join(key.choices)}"
-        )
+        checked = kind(value)
+    except (ValueError, OverflowError) as failed:
+        raise error from failed
+    if isinstance(checked, float) and not math.isfinite(checked):
+        raise error
+    if kind is int and isinstance(value, float) and checked != value:
+        raise error
+    if choices and checked not in choices:
+        raise error
     return checked
 
 
 def variable(name: str) -> str:
-    """The environment variable of a key."""
+    """Return the environment variable of a setting."""
     return f"NSA_{name.upper()}"
 
 
 def effective(environment: Mapping[str, str] | None = None) -> dict[str, Setting]:
-    """What is set outside the command line, each by what goes first.
+    """Return the settings from environment and files, by precedence.
 
     Raises:
-        UsageError: If a file or a variable sets what cannot be set.
+        UsageError: If a file or a variable has an unknown setting or an invalid value.
     """
     environment = os.environ if environment is None else environment
     found: dict[str, Setting] = {}
@@ -132,10 +134,10 @@ def effective(environment: Mapping[str, str] | None = None) -> dict[str, Setting
     for path, scope in files:
         for name, value in read_file(path).items():
             found[name] = Setting(value=value, origin=str(path), scope=scope)
-    for name in KEYS:
-        said = environment.get(variable(name), "").strip()
-        if said:
+    for name in DEFINITIONS:
+        text = environment.get(variable(name), "").strip()
+        if text:
             origin = variable(name)
-            value = check(name, said, origin)
+            value = check(name, text, origin)
             found[name] = Setting(value=value, origin=origin, scope="environment")
-    return {name: found[name] for name in KEYS if name in found}
+    return {name: found[name] for name in DEFINITIONS if name in found}

@@ -79,13 +79,7 @@ def fit(
         if folded is not None:
             document, text = folded
     if text is None or len(text.ids) > most:
-        tokens = len(document.text) // _LONGEST_TOKEN if text is None else len(text.ids)
-        raise DoesNotFitError(
-            f"the text has {len(document.text):,} characters, {tokens:,} tokens at least; there is "
-            f"room for the keys and values of {most:,} tokens",
-            hint="ask about a part of it, or "
-            + ("raise --cache-limit" if options.store else "leave --no-store out"),
-        )
+        raise _too_large(document, text, most, options)
     if options.yarn:
         return document, [text], fitting_config(where, len(text.ids), room, options, emit)
     behind = max(room, ANSWER_ROOM) if trained > 4 * ANSWER_ROOM else room
@@ -179,6 +173,19 @@ def _configured(where: ModelFolder, options: Options) -> tuple[NSAConfig, str]:
     if options.answer_blocks is not None:
         settings["answer_select_count"] = options.answer_blocks
     return load_config(where.folder, where.adapter, **settings)
+
+
+def _too_large(
+    document: Document, text: TokenizedText | None, most: int, options: Options
+) -> DoesNotFitError:
+    """The error for a document whose keys and values exceed the cache limit or the memory."""
+    tokens = len(document.text) // _LONGEST_TOKEN if text is None else len(text.ids)
+    return DoesNotFitError(
+        f"the text has {len(document.text):,} characters, at least {tokens:,} tokens; there is "
+        f"room for the keys and values of {most:,} tokens",
+        hint="ask about a part of it, or "
+        + ("raise --cache-limit" if options.store else "leave --no-store out"),
+    )
 
 
 def _too_long(where: ModelFolder, needed: int, longest: int) -> DoesNotFitError:

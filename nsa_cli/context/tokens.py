@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Ids = np.ndarray[tuple[int], np.dtype[np.int32]]
+from nsa_models.tokenization.ids import TokenIds
+
+Ids = TokenIds
 Spans = tuple[tuple[int, int], tuple[int, int]]
 Characters = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -71,7 +73,7 @@ def answer_room(questions: Iterable[TokenizedQuestion], max_tokens: int) -> int:
 
 
 def joined(texts: Sequence[TokenizedText], size: int) -> TokenizedText:
-    """Join the texts of context windows into one; each begins with a block of its own.
+    """Join the texts of context windows into one; each begins with a new block.
 
     Args:
         texts: From `PromptBuilder.windows`.

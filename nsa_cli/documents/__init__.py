@@ -1,14 +1,14 @@
-"""Documents become text with the provenance of each character; no tensors here.
+"""Sources become text, with the page and the lines of each character. No tensors here.
 
-sources     files, folders, globs and standard input, as the user names them; with `walk` (what
-            git ignores) and `rotation` (logs in order)
-load        one path or standard input, whatever it holds; `compressed` is read through
-pdf         pages of a PDF, with `hyphens` (broken words) and `word_gaps` (missing spaces); `ocr`
-            for pages that are pictures
-formats     office files, books, web pages, notebooks, mails
-text        plain text in any encoding that can be told; `signatures` knows what is none
-document    the text and its pieces; a range of characters to a page and lines; put together by
-            `build`; `pages` are ranges of them; `folding` takes lines out of a log that is too long
+sources     files, folders, globs and standard input; `walk` lists folders, `rotation` orders logs
+load        one path or standard input; `compressed` files are decompressed
+pdf         pages of a PDF; `ocr` reads scanned pages
+formats     office files, books, web pages, notebooks, mails, tables, records, transcripts
+text        plain text; `decoding` finds its encoding, `signatures` recognizes binary files
+document    the text, its pieces, and the location of a range; `build` joins documents
+pages       ranges of pages
+folding     samples the lines of a long log
+outline     sections of a document
 """
 
 from nsa_cli.documents.document import Document, Piece

@@ -17,7 +17,7 @@ class Builder:
 
     Args:
         name: Of the file, for citations.
-        unit: What a piece with a number is: `page`, `slide`, `sheet`, `cell`, `chapter`.
+        unit: What a piece with a number is, such as `slide`; see `Piece`.
     """
 
     def __init__(self, name: str, unit: str = "page") -> None:
@@ -27,6 +27,11 @@ class Builder:
         self._length = 0
         self._pieces: list[Piece] = []
         self._touching = False
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return self._name
 
     def between(self, text: str) -> None:
         """Add text that belongs to no piece, so that it is never quoted."""
@@ -67,6 +72,17 @@ class Builder:
         self.between(text)
         self._touching = True
 
+    def graft(self, document: Document) -> None:
+        """Add a document that stands inside this one, under a line with its name."""
+        head = f"\n\n==> {printable(document.name)} <==\n\n"
+        self.between(unicodedata.normalize("NFC", head))
+        self._pieces += [
+            replace(piece, start=piece.start + self._length, end=piece.end + self._length)
+            for piece in document.pieces
+        ]
+        self.between(document.text)
+        self._touching = True
+
     def document(self, warnings: Sequence[str] = ()) -> Document:
         """The document.
 
@@ -74,8 +90,9 @@ class Builder:
             UnreadableError: If no piece has text (`empty`).
         """
         if not self._pieces:
+            told = f" ({'; '.join(warnings)})" if warnings else ""
             raise UnreadableError(
-                f"{self._name} has no text", hint="name a file with text in it", code="empty"
+                f"{self._name} has no text{told}", hint="name a file with text in it", code="empty"
             )
         return Document(
             name=self._name,

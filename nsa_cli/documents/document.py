@@ -20,7 +20,8 @@ class Piece:
         start: The first character of the piece.
         end: One past its last character.
         first_line: The number of its first line, counted from 1.
-        unit: What `page` counts: `page`, `slide`, `sheet`, `cell` or `chapter`.
+        unit: What `page` counts: `page`, `slide`, `sheet`, `cell`, `chapter`, `mail`, `record`
+            or `cue`.
     """
 
     source: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 import numpy as np
 
@@ -24,7 +25,19 @@ _MOST_KINDS = 1 / 3
 """A text with more kinds than this share of its lines is no log, and is left whole."""
 
 _END_SHARE = 1 / 4
-"""Of the room, what the last lines take whatever their kind."""
+"""Share of the room that the last lines get, of any kind."""
+
+_TABLES = frozenset([".csv", ".tsv", ".tab"])
+_RECORDS = frozenset([".json", ".jsonl", ".ndjson", ".xml"])
+"""Files of records; some of them are logs."""
+
+_LOG_LINE = re.compile(
+    r"\d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]|\b(?:DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL)\b"
+)
+"""What a line of a log holds: a time, or how grave it is."""
+
+_LOG_LINES = 1 / 2
+_LOOKED_AT = 65_536
 
 _CHUNK = 1 << 22
 """Characters that are looked at in one go."""
@@ -50,24 +63,31 @@ class Folded:
 class Sifted:
     """The lines of a text by their kinds: those of one kind are alike but for their numbers.
 
+    Kinds are found in each file by itself.
+
     Args:
         document: Text files alone.
         on_progress: Called with the characters looked at, and those in all.
 
     Attributes:
-        kinds: How many kinds of lines there are.
+        kinds: How many kinds of lines there are, those of each file counted.
     """
 
     def __init__(
         self, document: Document, on_progress: Callable[[int, int], None] | None = None
     ) -> None:
         seen: dict[str, int] = {}
+        source: str | None = None
+        self.kinds = 0
         ranks: list[int] = []
         lengths: list[int] = []
         self._document = document
         self._counts: list[int] = []
         for piece in document.pieces:
             before = len(ranks)
+            if piece.source != source:
+                self.kinds += len(seen.keys() - {""})
+                seen, source = {}, piece.source
             for start, end in _chunks(document.text, piece):
                 text = document.text[start:end]
                 lengths += map(len, text.split("\n"))
@@ -78,15 +98,35 @@ class Sifted:
                 if on_progress is not None:
                     on_progress(end, len(document.text))
             self._counts.append(len(ranks) - before)
-        self.kinds = len(seen.keys() - {""})
+        self.kinds += len(seen.keys() - {""})
         self._ranks = np.array(ranks)
         self._costs = np.array(lengths) + 1
         self._filled = self._costs > 1
 
     @property
     def repeats(self) -> bool:
-        """Whether the lines repeat as those of a log do."""
-        return self.kinds <= _MOST_KINDS * int(np.count_nonzero(self._filled))
+        """Whether the lines repeat as those of a log do, and all files are logs.
+
+        A table is none, however alike its rows are. Of several files, each must look like a log.
+        """
+        if self.kinds > _MOST_KINDS * int(np.count_nonzero(self._filled)):
+            return False
+        first: dict[str, Piece] = {}
+        for piece in self._document.pieces:
+            first.setdefault(piece.source, piece)
+        return all(self._is_log(piece, alone=len(first) == 1) for piece in first.values())
+
+    def _is_log(self, piece: Piece, *, alone: bool) -> bool:
+        name = PurePath(piece.source).name.lower()
+        suffix = PurePath(name).suffix
+        if suffix in _TABLES:
+            return False
+        if (alone and suffix not in _RECORDS) or ".log" in name:
+            return True
+        head = self._document.text[piece.start : min(piece.end, piece.start + _LOOKED_AT)]
+        lines = [line for line in head.split("\n") if line.strip()]
+        marked = sum(1 for line in lines if _LOG_LINE.search(line))
+        return marked >= _LOG_LINES * len(lines)
 
     def within(self, most: int) -> Folded | None:
         """As many lines as there is room for, the rarest first.

@@ -73,6 +73,7 @@ def parse_document(
     on_page: Callable[[int, int], None] | None = None,
     pages: PageRanges | None = None,
     ocr: str | None = None,
+    hidden: bool = False,
 ) -> Document:
     """Turn the bytes of a source into a document.
 
@@ -84,6 +85,8 @@ def parse_document(
         on_page: Called with the pages done and the pages in all, after each page of a PDF.
         pages: Those to read; all when None.
         ocr: Languages in which pages without text are read from their pictures, or None.
+        hidden: Whether text that a reader does not see is read: hidden parts of web pages and Word
+            documents, hidden slides and sheets.
 
     Raises:
         UnreadableError: The bytes cannot be read; its `code` says why.
@@ -93,9 +96,18 @@ def parse_document(
     if is_compressed(data):
         data, inside = decompress(data, name)
         document = parse_document(
-            inside, data, password=password, on_page=on_page, pages=pages, ocr=ocr
+            inside,
+            data,
+            password=password,
+            on_page=on_page,
+            pages=pages,
+            ocr=ocr,
+            hidden=hidden,
         )
-        pieces = tuple(replace(piece, source=name) for piece in document.pieces)
+        pieces = tuple(
+            replace(piece, source=name + piece.source.removeprefix(inside))
+            for piece in document.pieces
+        )
         return replace(document, name=name, pieces=pieces)
     named_pdf = name.lower().endswith(".pdf")
     if named_pdf and data and _PDF_MAGIC not in data[:_PDF_MAGIC_WITHIN]:
@@ -104,7 +116,7 @@ def parse_document(
         from nsa_cli.documents.pdf import read_pdf  # pypdf takes a while to import
 
         return read_pdf(data, name, password=password, on_page=on_page, pages=pages, ocr=ocr)
-    found = read_format(data, name)
+    found = read_format(data, name, hidden=hidden)
     if found is None and len(data) > MOST_BYTES:
         raise too_large(name, "holds more than 512 MB of text")
     document = found or read_text(data, name)

@@ -13,7 +13,7 @@ _MOST_PIXELS = 60_000_000
 """Of a page: larger ones are drawn coarser."""
 
 
-def recognise(
+def fast_encoder(
     data: bytes,
     numbers: Sequence[int],
     languages: str,
@@ -65,7 +65,7 @@ def recognise(
 
 
 def check_languages(tesseract: object, languages: str) -> None:
-    """Make sure that Tesseract is here and knows some languages; raises as `recognise`."""
+    """Make sure that Tesseract is here and knows some languages; raises as `fast_encoder`."""
     try:
         known = set(tesseract.get_languages())  # type: ignore[attr-defined]
     except OSError as error:  # what is raised where the program is missing is one

@@ -1,4 +1,4 @@
-"""The sections that a document itself has: files, slides, chapters, headings, definitions."""
+"""Sections of a document: files, slides, chapters, headings, definitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from nsa_cli.documents import Document
 
 _MOST = 30
-"""Sections at most; deeper levels are left out until there are no more than these."""
+"""Maximum sections; the deepest levels are dropped until no more are left."""
 
 _MARKDOWN = re.compile(r"^(#{1,6})[ \t]+(\S.{0,118}?)[ \t#]*$", re.MULTILINE)
 _NUMBERED = re.compile(
@@ -27,15 +27,15 @@ _DEFINED = re.compile(
     re.MULTILINE,
 )
 _CONTENTS = re.compile(r"\.\.\.|[ \t]\d{1,4}$")
-"""A line of a table of contents: it ends in the number of a page."""
+"""A line of a table of contents ends with a page number."""
 
 _LETTER = 100
-"""Where sections with a letter, such as `A.1`, stand: behind those with a number."""
+"""Sort position of sections with a letter, such as `A.1`: after those with a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of a document under a heading of its own.
+    """A part of a document under one heading.
 
     Attributes:
         title: Its heading.
@@ -51,10 +51,10 @@ class Section:
 
 
 def sections(document: Document) -> list[Section]:
-    """The sections of a document, in order; empty where none can be told.
+    """Return the sections of a document, in order; empty if it has none.
 
     Args:
-        document: The text.
+        document: The document.
     """
     starts = _by_piece(document) or _by_heading(document)
     while len(starts) > _MOST and (deepest := max(level for _, level, _ in starts)) > 1:
@@ -74,7 +74,7 @@ def sections(document: Document) -> list[Section]:
 
 
 def _by_piece(document: Document) -> list[tuple[int, int, str]]:
-    """Files of a folder; slides, sheets or chapters of one file."""
+    """Return the files of a folder, or the slides, sheets or chapters of one file."""
     first = document.pieces[0]
     sources = dict.fromkeys(piece.source for piece in document.pieces)
     if len(sources) > 1:
@@ -100,7 +100,7 @@ def _by_heading(document: Document) -> list[tuple[int, int, str]]:
     numbered: dict[str, tuple[int, int, str]] = {}
     for match in _NUMBERED.finditer(text):
         if _CONTENTS.search(match[2]) is None:
-            # A table of contents names it first, so the last place is its own.
+            # A table of contents names it first, so the last occurrence is the heading.
             level = 1 + match[1].count(".")
             numbered[match[1]] = (match.start(), level, f"{match[1]} {match[2]}")
     named = [(m.start(), 1, m[1]) for m in _NAMED.finditer(text) if not _CONTENTS.search(m[1][12:])]
@@ -110,14 +110,14 @@ def _by_heading(document: Document) -> list[tuple[int, int, str]]:
 
 
 def _rising(found: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
-    """Numbered headings that rise, so that items of lists are left out."""
+    """Keep the numbered headings in rising order, which drops items of lists."""
     kept: list[tuple[int, int, str]] = []
     last: list[tuple[int, str]] = []
     for each in found:
         number = each[2].split(" ", 1)[0]
-        order = [(int(p), "") if p.isdecimal() else (100, p) for p in number.split(".")]
-        if order > last and order[0][0] <= (last[0][0] if last else 0) + 3 + 100 * (
-            order[0][0] == 100
+        order = [(int(p), "") if p.isdecimal() else (_LETTER, p) for p in number.split(".")]
+        if order > last and order[0][0] <= (last[0][0] if last else 0) + 3 + _LETTER * (
+            order[0][0] == _LETTER
         ):
             kept.append(each)
             last = order
@@ -125,7 +125,7 @@ def _rising(found: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]
 
 
 def _merged(found: Sequence[Section]) -> list[Section]:
-    """Neighbours put together until there are no more sections than are wanted."""
+    """Merge neighbors until there are at most `_MOST` sections."""
     size = -(-len(found) // _MOST)
     if size == 1:
         return list(found)

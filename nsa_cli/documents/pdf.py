@@ -90,9 +90,9 @@ def read_pdf(
         )
     seen = [number for number in wanted if not texts[number - 1]] if ocr is not None else []
     if ocr is not None and seen:
-        from nsa_cli.documents.ocr import recognise
+        from nsa_cli.documents.ocr import fast_encoder
 
-        found = recognise(data, seen, ocr, name, password=password, on_page=on_page)
+        found = fast_encoder(data, seen, ocr, name, password=password, on_page=on_page)
         for number, text in found.items():
             texts[number - 1] = _clean(text)
     texts = [unicodedata.normalize("NFC", text) for text in mend_hyphens(texts)]

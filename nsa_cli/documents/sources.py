@@ -12,17 +12,27 @@ from typing import BinaryIO
 
 from nsa_cli.documents.build import join_documents
 from nsa_cli.documents.compressed import MOST_BYTES, is_compressed
+from nsa_cli.documents.decoding import may_be_text
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import container_of
 from nsa_cli.documents.load import parse_document, read_source
 from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.rotation import in_order
-from nsa_cli.documents.signatures import identify
 from nsa_cli.documents.walk import files_of
 from nsa_models.errors import DoesNotFitError, NsaError, UnreadableError, UsageError
 
 _MOST_FILES = 20_000
+_MOST_SHOWN = 5
+_PLURALS = {
+    "binary file": "binary files",
+    "empty file": "empty files",
+    "folder that cannot be listed": "folders that cannot be listed",
+    "link": "links",
+}
+"""Why a file of a folder is left out, for one and for several."""
+
 _HEAD = 8192
+_COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +63,15 @@ class Source:
     named: bool
 
 
-def find_sources(arguments: Sequence[str]) -> list[Found]:
+def find_sources(
+    arguments: Sequence[str], *, on_note: Callable[[str], None] | None = None
+) -> list[Found]:
     """The files that some arguments name, each once, the parts of a rotated log in order.
 
     Args:
         arguments: Paths of files and folders, globs such as `docs/**/*.md`, or `-`.
+        on_note: Called with one line for each reason why files of a folder are left out; an empty
+            file, and one that cannot be opened, is found all the same and told when it is read.
 
     Raises:
         UnreadableError: If a folder holds nothing to read, or a glob names nothing.
@@ -69,8 +83,9 @@ def find_sources(arguments: Sequence[str]) -> list[Found]:
     if list(arguments).count("-") > 1:
         raise UsageError("- is named twice", hint="standard input can be read once")
     found: dict[str, Found] = {}
+    skipped = _Skipped()
     for argument in arguments:
-        for each in _expand(argument):
+        for each in _expand(argument, skipped):
             key = each.path if each.path == "-" else os.path.realpath(each.path)
             if key not in found or (each.named and not found[key].named):
                 found[key] = each
@@ -80,14 +95,44 @@ def find_sources(arguments: Sequence[str]) -> list[Found]:
                     hint="name a folder inside it, or a glob such as 'src/**/*.py'",
                     code="too_many_files",
                 )
+    if on_note is not None:
+        for note in skipped.notes():
+            on_note(note)
     return in_order(list(found.values()), lambda each: each.path)
 
 
-def _expand(argument: str) -> Iterable[Found]:
+class _Skipped:
+    """Files of folders that are not read, by the reason."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, list[str]] = {}
+
+    def add(self, reason: str, path: str) -> None:
+        """Note a file; `reason` is one of `_PLURALS`."""
+        self._paths.setdefault(reason, []).append(path)
+
+    def notes(self) -> list[str]:
+        """One line for each reason, with the first paths."""
+        return [
+            f"{_counted(len(paths), reason)} left out: {_listed(paths)}"
+            for reason, paths in self._paths.items()
+        ]
+
+
+def _counted(count: int, kind: str) -> str:
+    return f"1 {kind}" if count == 1 else f"{count:,} {_PLURALS[kind]}"
+
+
+def _listed(paths: Sequence[str]) -> str:
+    shown = ", ".join(paths[:_MOST_SHOWN])
+    return f"{shown}, …" if len(paths) > _MOST_SHOWN else shown
+
+
+def _expand(argument: str, skipped: _Skipped) -> Iterable[Found]:
     if argument == "-":
         return [Found(path=argument, named=True)]
     if os.path.isdir(argument):  # noqa: PTH112 - a NUL in the name is no error here
-        return _folder(argument)
+        return _folder(argument, skipped)
     if glob.has_magic(argument) and not os.path.lexists(argument):
         matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps `./`
         if not matches:
@@ -97,19 +142,21 @@ def _expand(argument: str) -> Iterable[Found]:
         found: list[Found] = []
         for match in matches:
             if Path(match).is_dir():
-                found += [] if "**" in argument else _folder(match, may_be_empty=True)
+                found += [] if "**" in argument else _folder(match, skipped, may_be_empty=True)
             else:
                 found.append(Found(path=match, named=False))
         return found
     return [Found(path=argument, named=True)]
 
 
-def _folder(folder: str, *, may_be_empty: bool = False) -> list[Found]:
+def _folder(folder: str, skipped: _Skipped, *, may_be_empty: bool = False) -> list[Found]:
     found = []
     try:
-        for path in files_of(folder):
+        for path in files_of(folder, skipped.add):
             if _may_be_read(path):
                 found.append(Found(path=path, named=False))
+            else:
+                skipped.add("binary file", path)
             if len(found) > _MOST_FILES:
                 break
     except OSError as error:
@@ -129,7 +176,7 @@ def _folder(folder: str, *, may_be_empty: bool = False) -> list[Found]:
 
 
 def _may_be_read(path: str) -> bool:
-    """Whether a file of a folder looks like a document or a text."""
+    """Whether a file of a folder looks like a document or a text, or is empty."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(_HEAD)
@@ -137,9 +184,9 @@ def _may_be_read(path: str) -> bool:
                 return container_of(head + file.read(MOST_BYTES), path) is not None
     except (NsaError, OSError):  # told when it is read, not hidden
         return True
-    if head.startswith(b"%PDF-") or is_compressed(head):
+    if not head.strip() or head.startswith((b"%PDF-", _COMPOUND)) or is_compressed(head):
         return True
-    return bool(head.strip()) and b"\0" not in head and identify(head) is None
+    return path.lower().endswith(".pdf") or may_be_text(head)
 
 
 def read_sources(
@@ -160,7 +207,7 @@ def read_sources(
     """
     sources: list[Source] = []
     total = 0
-    for found in find_sources(arguments):
+    for found in find_sources(arguments, on_note=on_note):
         try:
             name, data = read_source(found.path, stdin=stdin)
         except UnreadableError as error:
@@ -186,24 +233,27 @@ def parse_sources(
     password: str | None = None,
     pages: PageRanges | None = None,
     ocr: str | None = None,
+    hidden: bool = False,
     on_page: Callable[[str, int, int], None] | None = None,
     on_note: Callable[[str], None],
 ) -> Document:
-    """Files that were read, as one document.
+    """Parse sources into one document.
 
     Args:
         sources: From `read_sources`.
-        name: Of all of them together.
-        password: Of encrypted PDFs.
-        pages: Those to read; all when None.
-        ocr: Languages in which pages without text are read from their pictures, or None.
-        on_page: Called with a file's name, its pages done and in all.
-        on_note: Called with one line about each file of a folder that is left out.
+        name: Name of all of them together.
+        password: Password of encrypted PDFs.
+        pages: Pages to read; all when None.
+        ocr: Languages for optical character recognition of scanned pages, or None.
+        hidden: Whether to read text that a reader does not see.
+        on_page: Called with a file's name, its pages done and its pages in all.
+        on_note: Called with a line about each skipped file of a folder.
 
     Raises:
-        NsaError: If what the user named cannot be read, or nothing is left.
+        NsaError: If a source that the user named cannot be read, or none has text.
     """
     documents = []
+    empty: list[str] = []
     last: NsaError | None = None
     for source in sources:
 
@@ -212,26 +262,35 @@ def parse_sources(
                 on_page(name, done, total)
 
         try:
-            documents.append(
-                parse_document(
-                    source.name,
-                    source.data,
-                    password=password,
-                    on_page=told,
-                    pages=pages,
-                    ocr=ocr,
-                )
+            parsed = parse_document(
+                source.name,
+                source.data,
+                password=password,
+                on_page=told,
+                pages=pages,
+                ocr=ocr,
+                hidden=hidden,
             )
+            documents.append(parsed)
         except (UnreadableError, DoesNotFitError, UsageError) as error:
             if source.named or len(sources) == 1:
                 raise
             last = error
-            on_note(f"{error.message}; left out")
+            if source.data.strip():
+                on_note(f"{error.message}; left out")
+            else:
+                empty.append(source.name)
+    _note_empty(empty, on_note)
     if not documents:
         raise last or UnreadableError(
             f"{name} holds nothing to read", hint="name a file with text in it", code="empty"
         )
     return join_documents(documents, name)
+
+
+def _note_empty(names: Sequence[str], on_note: Callable[[str], None]) -> None:
+    if names:
+        on_note(f"{_counted(len(names), 'empty file')} left out: {_listed(names)}")
 
 
 def title(arguments: Sequence[str], count: int) -> str:

@@ -1,9 +1,9 @@
-"""The files of a folder that a person would read: what git ignores and what is no text is left."""
+"""The files of a folder that a person would read: no ignored files, no binary files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
@@ -34,14 +34,16 @@ Rules = tuple[tuple[str, GitIgnoreSpec], ...]
 """Folders that hold rules, and their rules, the outermost first."""
 
 
-def files_of(folder: str) -> Iterator[str]:
+def files_of(folder: str, on_skipped: Callable[[str, str], None]) -> Iterator[str]:
     """Paths of the files of a folder and those below it, in order of their names.
 
     Left out are hidden files, links (so that no loop is followed), anything that is no regular
-    file, folders of vendored code, generated files, and what .gitignore files say.
+    file, folders of vendored code, generated files, and what .gitignore files say. Links and
+    folders that cannot be listed are told.
 
     Args:
         folder: As the user typed it; paths begin with it.
+        on_skipped: Called with the reason and the path of a link or a folder that is not read.
 
     Raises:
         OSError: If the folder itself cannot be listed.
@@ -50,25 +52,31 @@ def files_of(folder: str) -> Iterator[str]:
     outer = _outer_rules(root)
     if _is_ignored(root, outer, folder=True):  # named all the same: only its own rules count
         outer = ()
-    yield from _below(folder, root, outer)
+    yield from _below(folder, root, outer, on_skipped)
 
 
-def _below(shown: str, folder: Path, rules: Rules) -> Iterator[str]:
+def _below(
+    shown: str, folder: Path, rules: Rules, on_skipped: Callable[[str, str], None]
+) -> Iterator[str]:
     with os.scandir(shown) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     rules = (*rules, *_rules_in(folder))
     names = {entry.name for entry in found}
     for entry in found:
-        if entry.name.startswith(".") or entry.is_symlink():
+        if entry.name.startswith("."):
             continue
         path = folder / entry.name
+        if entry.is_symlink():
+            if not _is_ignored(path, rules, folder=False):
+                on_skipped("link", entry.path)
+            continue
         if entry.is_dir(follow_symlinks=False):
             if _is_vendored(entry.name, names) or _is_ignored(path, rules, folder=True):
                 continue
             try:
-                yield from _below(entry.path, path, rules)
+                yield from _below(entry.path, path, rules, on_skipped)
             except (PermissionError, FileNotFoundError):  # no right to it, or gone meanwhile
-                continue
+                on_skipped("folder that cannot be listed", entry.path)
         elif (
             entry.is_file(follow_symlinks=False)
             and not entry.name.endswith(_GENERATED)
@@ -97,7 +105,7 @@ def _rules_in(folder: Path) -> Rules:
     rules = []
     for name in (".git/info/exclude", ".gitignore"):
         try:
-            lines = (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = (folder / name).read_text(encoding="utf-8-sig", errors="replace").splitlines()
         except OSError:
             continue
         rules.append((str(folder), GitIgnoreSpec.from_lines(_sound(lines))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from nsa_cli.results import Passage, Stats, Turn
 from nsa_cli.retrieval.citations import Cited, cite
 from nsa_cli.retrieval.passages import top_passages
 from nsa_cli.system import peak_memory_bytes
+from nsa_models.configuration.config import attention_fields
 
 _FOLLOW_UP_WORDS, _FOLLOW_UP_CHARACTERS = 3, 24
 """A question up to this long, such as "And when?", is a follow-up; the characters are for scripts
@@ -77,8 +78,8 @@ def answer_steps(
         citations=cited.citations,
         model=opened.model_name,
         attention={
-            "reading": asdict(config.prefill_settings()),
-            "answering": asdict(options.attention(config)),
+            "reading": attention_fields(config.prefill_settings()),
+            "answering": attention_fields(options.attention(config)),
         },
         finish_reason=generated.finish_reason,
         stats=_stats(opened, question, generated),

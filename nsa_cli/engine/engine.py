@@ -219,6 +219,7 @@ class Engine:
             password=self.options.password,
             pages=PageRanges.parse(pages) if pages is not None else None,
             ocr=self.options.ocr,
+            hidden=self.options.hidden,
             on_page=lambda source, done, total: self.emit(
                 Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
             ),
@@ -238,7 +239,7 @@ class Engine:
     def prefill_chunks(
         self, document: Document, room: int
     ) -> Generator[Progress, None, OpenDocument]:
-        """Prefill a document chunk by chunk; stored keys and values are reused.
+        """Prefill a document chunk by chunk, reusing what is stored.
 
         Args:
             document: The document.
@@ -255,7 +256,7 @@ class Engine:
         """
         document, texts, config = self._fit(document, room)
         from nsa_cli.context.estimate import check_fits
-        from nsa_cli.context.tokens import ANSWER_ROOM, joined
+        from nsa_cli.context.tokens import joined
         from nsa_cli.engine.generate import GenerationOptions
         from nsa_cli.engine.open_document import OpenDocument
         from nsa_cli.kv_store.prefill import Prefiller
@@ -265,16 +266,13 @@ class Engine:
 
         store, matches = self._match(texts, config)
         check_fits(self._estimate(texts, config, store, matches), document.name)
+        began, model = time.monotonic(), self._load(config)
+        room = _generous(room, max(len(text.ids) for text in texts), config)
+        limit = memory_limit(self.options.memory_bytes)
+        prefiller = Prefiller(model=model, store=store, emit=self.emit, memory_bytes=limit)
         started = time.monotonic()
-        model = self._load(config)
-        loading = time.monotonic() - started
-        wide = -(-room // _ROOM_STEP) * _ROOM_STEP
-        if max(len(text.ids) for text in texts) + wide <= config.max_position_embeddings:
-            room = max(room, min(wide, ANSWER_ROOM))
-        started = time.monotonic()
-        memory = memory_limit(self.options.memory_bytes)
         windows = yield from prefill_windows(
-            Prefiller(model=model, store=store, emit=self.emit, memory_bytes=memory),
+            prefiller,
             texts,
             matches,
             document,
@@ -293,16 +291,10 @@ class Engine:
             room=room,
             options=GenerationOptions.of(self.options),
             emit=self.emit,
-            load_seconds=loading,
+            load_seconds=started - began,
             prefill_seconds=time.monotonic() - started,
         )
-        log.info(
-            "%s tokens, %s of them stored before; model loaded in %.1f s, read in %.1f s",
-            f"{opened.tokens:,}",
-            f"{opened.reused_tokens:,}",
-            loading,
-            opened.prefill_seconds,
-        )
+        _log(opened)
         return opened
 
     def _fit(
@@ -371,3 +363,23 @@ class Engine:
             on_note=lambda text: self.emit(Note(text=text)),
         )
         return self._model
+
+
+def _generous(room: int, tokens: int, config: NSAConfig) -> int:
+    """Widen the room after a window for later questions, if the context allows it."""
+    from nsa_cli.context.tokens import ANSWER_ROOM
+
+    wide = -(-room // _ROOM_STEP) * _ROOM_STEP
+    fits = tokens + wide <= config.max_position_embeddings
+    return max(room, min(wide, ANSWER_ROOM)) if fits else room
+
+
+def _log(opened: OpenDocument) -> None:
+    """Log tokens and times of a prefill, for `--verbose`."""
+    log.info(
+        "%s tokens, %s of them stored before; model loaded in %.1f s, read in %.1f s",
+        f"{opened.tokens:,}",
+        f"{opened.reused_tokens:,}",
+        opened.load_seconds,
+        opened.prefill_seconds,
+    )

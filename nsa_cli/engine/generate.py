@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +16,7 @@ from nsa_cli.retrieval.attention import answer_attention
 from nsa_cli.retrieval.passages import AnswerAttention
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.generation.generate import decode
+from nsa_models.generation.generate import DecodedToken, DecodeOptions, decode
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
 
@@ -110,18 +110,7 @@ def generate(
     mass = torch.zeros(-(-len(text.ids) // size), device=model.device)
     pieces: list[str] = []
     tokens, reason, first = 0, "length", 0.0
-    steps = decode(
-        model,
-        question.ids,
-        cache,
-        settings=options.attention(model.config),
-        max_tokens=options.max_tokens,
-        stop_ids=tokenizer.stop_ids,
-        temperature=options.temperature,
-        seed=options.seed,
-        quoted=text.ids,
-    )
-    for step in steps:
+    for step in _decode(model, tokenizer, cache, text, question, options):
         if not tokens:
             first = time.monotonic() - started
         tokens += 1
@@ -146,4 +135,28 @@ def generate(
         finish_reason=reason,
         first_token_seconds=first,
         tokens_per_second=(tokens - 1) / spent if tokens > 1 and spent > 0 else 0.0,
+    )
+
+
+def _decode(
+    model: NSALanguageModel,
+    tokenizer: Tokenizer,
+    cache: KVCache,
+    text: TokenizedText,
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+) -> Iterator[DecodedToken]:
+    """Decode the answer's tokens; arguments as for `generate`."""
+    return decode(
+        model,
+        question.ids,
+        cache,
+        DecodeOptions(
+            max_tokens=options.max_tokens,
+            stop_ids=tokenizer.stop_ids,
+            temperature=options.temperature,
+            seed=options.seed,
+        ),
+        settings=options.attention(model.config),
+        quoted=text.ids,
     )

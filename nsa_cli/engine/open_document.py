@@ -148,7 +148,7 @@ class OpenDocument:
             first.cache.truncate(length)
 
     def _excerpts(self, passages: Sequence[Passage]) -> tuple[TokenizedText, KVCache]:
-        """Prefill some passages as a text of their own."""
+        """Prefill some passages as one text."""
         text, model = self.prompts.excerpts(self.document, passages), self.model
         cache = KVCache(
             model.config,

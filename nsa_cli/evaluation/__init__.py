@@ -1,9 +1,10 @@
 """`nsa eval`: questions with known answers, asked as `nsa ask` asks them.
 
-suites      which texts are read, what is asked
-asking      a model and its attention at work on them, through the session that `nsa ask` uses
-scoring     exact match, F1, evidence; intervals
-retrieval   where the evidence ranks among all passages, and where BM25 ranks it
+suites      texts and questions of each suite
+runner      asks the questions with each model and attention
+metrics     exact match, F1, overlap with gold evidence, intervals
+gold_rank   rank of the gold evidence among all passages, by attention and by BM25
 loss        language-model loss by position
-report      rows, tables and heat maps; plot: the same as PNG
+report      rows, tables and heat maps
+plot        plots as image files
 """

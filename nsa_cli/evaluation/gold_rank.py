@@ -1,7 +1,4 @@
-"""Where the evidence ranks among all passages of a text: by the model's look, and by BM25.
-
-A passage is a selection block, so that both rank the very same.
-"""
+"""Rank of the gold evidence among all selection blocks of a text."""
 
 from __future__ import annotations
 
@@ -9,11 +6,11 @@ from collections.abc import Sequence
 
 
 def gold_blocks(spans: Sequence[tuple[int, int]], evidence: Sequence[tuple[int, int]]) -> set[int]:
-    """The blocks that hold half of an evidence at least, or of which half is evidence.
+    """Blocks that share at least half of a piece of evidence, or half of themselves, with it.
 
     Args:
-        spans: Characters of each block.
-        evidence: Characters.
+        spans: Character range of each block.
+        evidence: Character ranges of the gold evidence.
     """
     gold = set()
     for number, (start, end) in enumerate(spans):
@@ -25,13 +22,13 @@ def gold_blocks(spans: Sequence[tuple[int, int]], evidence: Sequence[tuple[int, 
 
 
 def best_rank(scores: Sequence[float], gold: set[int]) -> int | None:
-    """The rank, from 1, of the best of some blocks; None where none scores above zero.
+    """Rank, from 1, of the best gold block; None if no gold block scores above zero.
 
-    Blocks of the same score share the worst rank among them, so that ties are no help.
+    Tied blocks share their worst rank, so that ties give no advantage.
 
     Args:
-        scores: Of all blocks.
-        gold: Which are right.
+        scores: Scores of all blocks.
+        gold: Numbers of the gold blocks.
     """
     best = max((scores[number] for number in gold), default=0.0)
     if best <= 0:

@@ -1,4 +1,4 @@
-"""Language-model loss by position: how well a text is foretold, early in it and late."""
+"""Language-model loss by position in a text."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from nsa_models.modeling.model import NSALanguageModel
     from nsa_models.tokenization.tokenizer import Tokenizer
 
-Row = dict[str, Any]
+LossRow = dict[str, Any]
+"""Loss of a range of positions, as JSON."""
 
 _FIRST = 1024
-"""Tokens of the first range of positions; each that follows ends at twice the number."""
+"""Tokens of the first range of positions; each later range ends at twice the previous end."""
 
-_SEGMENT = 1024
-"""Tokens whose logits are held at once: (1024, V) in fp32."""
+_CHUNK = 1024
+"""Tokens per forward pass; their logits take (1024, V) in fp32."""
 
 _Z = 1.959964
 _CHARACTERS_PER_TOKEN_AT_MOST = 8
@@ -38,13 +39,13 @@ _CHARACTERS_PER_TOKEN_AT_MOST = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossPlan:
-    """What is read.
+    """Texts and windows of a loss measurement.
 
     Attributes:
         texts: Long texts.
-        lengths: Tokens of a window.
-        limit: Windows of a length at most.
-        seed: Of the choice of windows.
+        lengths: Window lengths in tokens.
+        limit: Maximum number of windows of each length.
+        seed: Seed of the choice of texts.
     """
 
     texts: Sequence[str]
@@ -54,10 +55,10 @@ class LossPlan:
 
 
 def load_texts(path: str) -> list[str]:
-    """The texts of a file: `text` of each line of JSON Lines, or the file itself.
+    """The texts of a file: `text` of each line of JSON Lines, or the whole document.
 
     Raises:
-        UnreadableError: If it cannot be read, or a line has no text.
+        UnreadableError: If the file cannot be read, or a line has no text.
     """
     if not path.removesuffix(".xz").removesuffix(".gz").endswith((".jsonl", ".json")):
         return [parse_document(*read_source(path)).text]
@@ -67,39 +68,39 @@ def load_texts(path: str) -> list[str]:
         if not isinstance(text, str):
             raise UnreadableError(
                 f"{path}, line {number}, has no text",
-                hint='each line is {"text": …}',
+                hint='write each line as {"text": …}',
                 code="broken",
             )
     return [str(text) for text in texts]
 
 
 def windows(plan: LossPlan, length: int, encode: Callable[[str], Ids]) -> list[Ids]:
-    """Windows of a length, of as many texts as can be, none overlapping another.
+    """Disjoint windows of one length, from as many texts as possible.
 
     Args:
-        plan: What is read.
-        length: Tokens of each.
-        encode: Text to ids.
+        plan: Texts and limits.
+        length: Tokens of a window.
+        encode: Maps text to ids.
 
     Raises:
-        UsageError: If no text is so long.
+        UsageError: If every text is too short.
     """
     texts = list(plan.texts)
     random.Random(plan.seed).shuffle(texts)
     long = [text for text in texts if len(text) >= length]
     wide = length * _CHARACTERS_PER_TOKEN_AT_MOST
     found: list[Ids] = []
-    turn = 0
+    round_ = 0
     while long and len(found) < plan.limit:
-        still: list[str] = []
+        remaining: list[str] = []
         for text in long:
             if len(found) == plan.limit:
                 break
-            ids = encode(text[turn * wide : (turn + 1) * wide])
+            ids = encode(text[round_ * wide : (round_ + 1) * wide])
             if len(ids) >= length:
                 found.append(ids[:length])
-                still.append(text)
-        long, turn = still, turn + 1
+                remaining.append(text)
+        long, round_ = remaining, round_ + 1
     if not found:
         raise UsageError(
             f"no text of the file has {length:,} tokens", hint="lower --lengths or add texts"
@@ -108,7 +109,7 @@ def windows(plan: LossPlan, length: int, encode: Callable[[str], Ids]) -> list[I
 
 
 def ranges(length: int) -> list[tuple[int, int]]:
-    """Ranges of positions, each as long as all before it, up to a length."""
+    """Ranges of positions up to a length, each as long as all earlier ones together."""
     edges = [0, min(_FIRST, length)]
     while edges[-1] < length:
         edges.append(min(2 * edges[-1], length))
@@ -117,20 +118,20 @@ def ranges(length: int) -> list[tuple[int, int]]:
 
 def measure_loss(
     plan: LossPlan, options: Sequence[Options], emit: Callable[[Event], None]
-) -> Iterator[Row]:
+) -> Iterator[LossRow]:
     """Measure the loss of each model and attention on the same windows.
 
     Args:
-        plan: What is read.
-        options: A model and an attention each.
+        plan: Texts and windows.
+        options: Options of each combination of model and attention.
         emit: Receives progress and notes.
 
     Yields:
-        A row for each range of positions: mean loss in nats for a token, its interval of 95 % over
-        the windows (None for a single one), and perplexity.
+        A row for each range of positions: mean loss in nats per token, its 95 % interval over
+        the windows (None for a single window), and perplexity.
 
     Raises:
-        NsaError: If a model cannot be had, or a length does not fit it.
+        NsaError: If a model is unavailable, or a length exceeds its context.
     """
     from nsa_cli.context.fit import fitting_config
     from nsa_models.cache.layer_devices import pick_device
@@ -150,7 +151,7 @@ def measure_loss(
             adapter=each.adapter,
         )
         tokenizer: Tokenizer = Tokenizer.from_folder(where.folder)
-        kind = attention_of(each)
+        attention = attention_of(each)
         for length in sorted(plan.lengths):
             config = fitting_config(where, length, 0, each, emit)
             model = load_prepared(
@@ -163,19 +164,21 @@ def measure_loss(
             parts = windows(plan, length, tokenizer.encode)
             losses = []
             for number, ids in enumerate(parts, 1):
-                name = f"loss, {length:,} tokens, window {number}, {each.model}, {kind}"
+                name = f"loss, {length:,} tokens, window {number}, {each.model}, {attention}"
                 emit(BatchProgress(done=done, total=total, name=name))
                 losses.append(token_losses(model, ids, emit))
                 done += length
             done += (plan.limit - len(parts)) * length
-            yield from _rows(losses, {"model": each.model, "attention": kind, "length": length})
+            yield from _rows(
+                losses, {"model": each.model, "attention": attention, "length": length}
+            )
     emit(BatchProgress(done=total, total=total, name=""))
 
 
 def token_losses(model: NSALanguageModel, ids: Ids, emit: Callable[[Event], None]) -> Tensor:
-    """The loss of each token but the first, in nats: (T - 1,) in fp32 on the CPU.
+    """Loss of each token after the first, in nats: (T - 1,) in fp32 on the CPU.
 
-    Read as a text is read, segment by segment, with the attention for reading.
+    Uses chunked prefill with the prefill attention, as for a document.
 
     Args:
         model: The model.
@@ -191,18 +194,18 @@ def token_losses(model: NSALanguageModel, ids: Ids, emit: Callable[[Event], None
     tokens = torch.as_tensor(ids, dtype=torch.long).to(model.device)
     found = []
     with torch.inference_mode():
-        for start in range(0, len(ids), _SEGMENT):
-            part = tokens[start : start + _SEGMENT]
+        for start in range(0, len(ids), _CHUNK):
+            part = tokens[start : start + _CHUNK]
             output = model(part[None], cache=cache, settings=model.config.prefill_settings())
-            after = tokens[start + 1 : start + 1 + len(part)]
-            logits = output.logits[0, : len(after)].float()
-            found.append(F.cross_entropy(logits, after, reduction="none"))
+            targets = tokens[start + 1 : start + 1 + len(part)]
+            logits = output.logits[0, : len(targets)].float()
+            found.append(F.cross_entropy(logits, targets, reduction="none"))
             emit(Progress(task="Reading", done=cache.length, total=len(ids), unit="tokens"))
     return torch.cat(found).cpu()
 
 
-def overall(rows: Sequence[Row]) -> float:
-    """The loss of the first model, attention and length over all of its positions."""
+def overall(rows: Sequence[LossRow]) -> float:
+    """Mean loss over all positions of the first model, attention and length."""
     head = ("model", "attention", "length")
     first = [row for row in rows if all(row[name] == rows[0][name] for name in head)]
     sizes = [row["last_position"] - max(0, row["first_position"] - 1) for row in first]
@@ -210,9 +213,9 @@ def overall(rows: Sequence[Row]) -> float:
     return round(float(total / sum(sizes)), 4)
 
 
-def _rows(losses: Sequence[Tensor], head: Row) -> Iterator[Row]:
+def _rows(losses: Sequence[Tensor], head: LossRow) -> Iterator[LossRow]:
     for first, stop in ranges(len(losses[0]) + 1):
-        # The token at position p is foretold by entry p - 1.
+        # Entry p - 1 is the loss of the token at position p.
         means = [float(each[max(0, first - 1) : stop - 1].mean()) for each in losses]
         mean = sum(means) / len(means)
         interval = None

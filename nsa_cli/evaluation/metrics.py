@@ -1,6 +1,6 @@
-"""How right an answer is, how right its citations are, and how sure that is.
+"""Scores of answers and citations, and confidence intervals.
 
-Source: answers are normalised and compared as in Rajpurkar et al. 2016, "SQuAD", arXiv 1606.05250;
+Source: answers are normalized and compared as in Rajpurkar et al. 2016, "SQuAD", arXiv 1606.05250;
 Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
 """
 
@@ -22,18 +22,18 @@ _MONTH_FIRST = re.compile(
 )
 _ORDINAL_DAY = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th) (?:of )?(?=[a-z]+ \d{4}\b)")
 _Z = 1.959964
-"""Of the normal distribution, for an interval of 95 %."""
+"""Quantile of the normal distribution for a 95 % interval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """How right an answer is.
+    """Scores of an answer against gold answers, which are alternatives or all required.
 
     Attributes:
-        exact_match: Whether it is the gold answer; of several wanted, these and no others.
-        contains_gold: Whether the gold answer is in it; of several wanted, all of them.
-        recall: Share of the gold answers that are in it; of alternatives, 1 or 0.
-        f1: Harmonic mean of precision and recall of the words, with the best alternative.
+        exact_match: Whether it equals a gold answer, or lists exactly the required ones.
+        contains_gold: Whether it contains a gold answer, or all required ones.
+        recall: Share of the required answers that it contains; 1 or 0 for alternatives.
+        f1: Harmonic mean of precision and recall of words, for the best alternative.
     """
 
     exact_match: bool
@@ -43,15 +43,15 @@ class Score:
 
 
 def score(answer: str, gold: Sequence[str], *, every: bool = False) -> Score:
-    """Compare an answer with the right ones.
+    """Compare an answer with the gold answers.
 
     Args:
-        answer: What was said.
-        gold: At least one right answer.
-        every: Whether all of `gold` are wanted; else any of them is right.
+        answer: The model's answer.
+        gold: At least one gold answer.
+        every: Whether all of `gold` are required; otherwise they are alternatives.
     """
-    said = normal_words(answer)
-    inside = [_contains(said, normal_words(each)) for each in gold]
+    words = normal_words(answer)
+    inside = [_contains(words, normal_words(each)) for each in gold]
     if every:
         dated = _MONTH_FIRST.sub(r"\2 \1 \3", answer.casefold())
         listed = sorted(filter(None, map(normal_words, _BETWEEN.split(dated))))
@@ -59,42 +59,42 @@ def score(answer: str, gold: Sequence[str], *, every: bool = False) -> Score:
             exact_match=listed == sorted(map(normal_words, gold)),
             contains_gold=all(inside),
             recall=sum(inside) / len(inside),
-            f1=_f1(said, [word for each in gold for word in normal_words(each)]),
+            f1=_f1(words, [word for each in gold for word in normal_words(each)]),
         )
     return Score(
-        exact_match=any(said == normal_words(each) for each in gold),
+        exact_match=any(words == normal_words(each) for each in gold),
         contains_gold=any(inside),
         recall=float(any(inside)),
-        f1=max(_f1(said, normal_words(each)) for each in gold),
+        f1=max(_f1(words, normal_words(each)) for each in gold),
     )
 
 
 def normal_words(text: str) -> list[str]:
-    """Words of a text in lower case, without punctuation and articles; dates in one form."""
+    """Lower-case words without punctuation and articles; dates in one form."""
     plain = _ORDINAL_DAY.sub(r"\1 ", _MONTH_FIRST.sub(r"\2 \1 \3", text.casefold()))
     plain = plain.translate(_SIGNS)
     return [word for word in plain.split() if word not in _ARTICLES]
 
 
-def _contains(said: list[str], gold: list[str]) -> bool:
-    """Whether some words stand in others one behind the other; no words never do."""
+def _contains(words: list[str], gold: list[str]) -> bool:
+    """Whether `gold`, if not empty, is a contiguous part of `words`."""
     size = len(gold)
-    return bool(gold) and any(said[at : at + size] == gold for at in range(len(said) - size + 1))
+    return bool(gold) and any(words[at : at + size] == gold for at in range(len(words) - size + 1))
 
 
-def _f1(said: list[str], gold: list[str]) -> float:
-    common = (Counter(said) & Counter(gold)).total()
-    return 2 * common / (len(said) + len(gold)) if common else 0.0
+def _f1(words: list[str], gold: list[str]) -> float:
+    common = (Counter(words) & Counter(gold)).total()
+    return 2 * common / (len(words) + len(gold)) if common else 0.0
 
 
 def overlap_rank(
     found: Sequence[tuple[int, int]], evidence: Sequence[tuple[int, int]]
 ) -> int | None:
-    """The place, from 1, of the first of some ranges that shares a character with the evidence.
+    """Rank, from 1, of the first range that overlaps the evidence, or None.
 
     Args:
-        found: Ranges of characters, best first.
-        evidence: Ranges of characters.
+        found: Character ranges, best first.
+        evidence: Character ranges of the gold evidence.
     """
     for rank, (start, end) in enumerate(found, 1):
         if any(start < last and first < end for first, last in evidence):
@@ -103,12 +103,12 @@ def overlap_rank(
 
 
 def wilson(mean: float, count: int) -> tuple[float, float]:
-    """The interval in which a share lies with 95 % confidence.
+    """The 95 % Wilson interval of a share.
 
     Args:
-        mean: The share that was found; a mean of numbers from 0 to 1, such as F1, varies no more
-            than a share does, so that its interval is wide enough.
-        count: Of how many.
+        mean: The measured share. For a mean of numbers from 0 to 1, such as F1, the interval is
+            conservative: the variance of such a mean is at most that of a share.
+        count: Number of samples.
     """
     if not count:
         return 0.0, 1.0

@@ -1,4 +1,4 @@
-"""Rows as a picture: a heat map of the needle for each setting, shares by length of the rest."""
+"""Plots of evaluation results: heat maps of the needle suite, shares by length, loss."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
-
+from nsa_cli.evaluation.loss import LossRow
+from nsa_cli.evaluation.report import ReportRow
+from nsa_cli.output.plots import new_figure
 
 _COLUMNS = 3
-"""Panels beside each other."""
+"""Panels in a line."""
 
 
-def save_plot(rows: Sequence[Row], path: Path) -> None:
-    """Draw rows of questions.
+def save_plot(rows: Sequence[ReportRow], path: Path) -> None:
+    """Plot the needle suite as a heat map per setting, other suites as lines by length.
 
     Args:
-        rows: From `report.rows_of`.
-        path: The picture, of a format that matplotlib knows by its suffix.
-    """
-    from matplotlib.figure import Figure
+        rows: The rows of `report.rows_of`.
+        path: Image file; matplotlib picks the format by its suffix.
 
+    Raises:
+        UsageError: If matplotlib is missing.
+    """
     needles = [row for row in rows if "depth" in row]
     settings = list(dict.fromkeys(map(_setting, needles)))
     suites = list(dict.fromkeys(row["suite"] for row in rows if "depth" not in row))
     panels = len(settings) + len(suites)
     columns = min(_COLUMNS, panels)
     lines = -(-panels // columns)
-    figure = Figure(figsize=(5 * columns, 3.6 * lines), layout="constrained")
+    figure = new_figure(5 * columns, 3.6 * lines)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax, setting in zip(axes, settings, strict=False):
         _heat_map(ax, [row for row in needles if _setting(row) == setting], setting)
@@ -39,28 +41,31 @@ def save_plot(rows: Sequence[Row], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def save_loss_plot(rows: Sequence[Row], path: Path) -> None:
-    """Draw the loss by position, a line for each model, attention and length."""
-    from matplotlib.figure import Figure
+def save_loss_plot(rows: Sequence[LossRow], path: Path) -> None:
+    """Plot the loss by position, a line for each model, attention and length.
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    Raises:
+        UsageError: If matplotlib is missing.
+    """
+    figure = new_figure(7, 4)
     axes = figure.subplots()
-    kinds = list(dict.fromkeys((r["model"], r["attention"], r["length"]) for r in rows))
-    for kind in kinds:
-        own = [row for row in rows if (row["model"], row["attention"], row["length"]) == kind]
-        middles = [(row["first_position"] + row["last_position"]) / 2 for row in own]
-        label = f"{kind[0]}, {kind[1]}, {kind[2]:,}"
-        axes.plot(middles, [row["loss"] for row in own], marker="o", label=label)
+    series: dict[str, list[LossRow]] = {}
+    for row in rows:
+        label = f"{row['model']}, {row['attention']}, {row['length']:,}"
+        series.setdefault(label, []).append(row)
+    for label, line in series.items():
+        middles = [(row["first_position"] + row["last_position"]) / 2 for row in line]
+        axes.plot(middles, [row["loss"] for row in line], marker="o", label=label)
     axes.set(xscale="log", xlabel="position, tokens", ylabel="loss, nats/token")
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=150)
 
 
-def _setting(row: Row) -> str:
+def _setting(row: ReportRow) -> str:
     return f"{row['model']}, {row['attention']}, blocks {row['blocks']}"
 
 
-def _heat_map(ax: Any, rows: Sequence[Row], title: str) -> None:
+def _heat_map(ax: Any, rows: Sequence[ReportRow], title: str) -> None:
     lengths = sorted({row["length"] for row in rows})
     depths = sorted({row["depth"] for row in rows})
     shares = [[float("nan")] * len(lengths) for _ in depths]
@@ -79,17 +84,17 @@ def _heat_map(ax: Any, rows: Sequence[Row], title: str) -> None:
                 ax.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize="small")
 
 
-def _lines(ax: Any, rows: Sequence[Row], suite: str) -> None:
+def _lines(ax: Any, rows: Sequence[ReportRow], suite: str) -> None:
     for setting in dict.fromkeys(map(_setting, rows)):
-        own = sorted(
+        line = sorted(
             (row for row in rows if _setting(row) == setting), key=lambda row: int(row["length"])
         )
-        gold = [row["contains_gold"] for row in own]
+        gold = [row["contains_gold"] for row in line]
         reach = (
             [share["value"] - share["low"] for share in gold],
             [share["high"] - share["value"] for share in gold],
         )
-        lengths = [row["length"] for row in own]
+        lengths = [row["length"] for row in line]
         values = [share["value"] for share in gold]
         ax.errorbar(lengths, values, yerr=reach, marker="o", capsize=3, label=setting)
     ticks = sorted({row["length"] for row in rows})

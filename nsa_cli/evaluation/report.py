@@ -1,10 +1,11 @@
-"""Records become rows of counts, shares and intervals; rows become a table and heat maps."""
+"""Reports of an evaluation: rows of counts and shares, tables and heat maps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -14,17 +15,21 @@ from rich.text import Text
 from nsa_cli.evaluation.metrics import wilson
 from nsa_cli.evaluation.runner import QuestionResult
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from nsa_cli.evaluation.loss import LossRow
+
+ReportRow = dict[str, Any]
+"""Counts and shares of a group of questions, as JSON."""
 
 _TOP = 3
-"""Ranks that count as found; there are as many citations."""
+"""Lowest rank that counts as found; an answer has as many citations."""
 
 _SHADES = ((0.25, "on red"), (0.5, "on dark_orange3"), (0.75, "on yellow4"), (1.01, "on green4"))
-"""Below which share a cell of a heat map has which colour."""
+"""Upper limit of the share and color of heat-map cells."""
 
 
-def rows_of(records: Iterable[QuestionResult]) -> list[Row]:
-    """A row for each suite, setting and length, and for the needle each depth, in their order."""
+def rows_of(records: Iterable[QuestionResult]) -> list[ReportRow]:
+    """A row for each suite, setting, length and needle depth, in the order of the records."""
     groups: dict[tuple[Any, ...], list[QuestionResult]] = {}
     for record in records:
         key = (record.suite, record.setting, record.length, record.depth)
@@ -41,11 +46,11 @@ def rows_of(records: Iterable[QuestionResult]) -> list[Row]:
     ]
 
 
-def measures(records: Sequence[QuestionResult]) -> Row:
-    """Counts and shares of some questions, each with an interval of 95 %."""
+def measures(records: Sequence[QuestionResult]) -> ReportRow:
+    """Counts and shares of questions, each share with a 95 % interval."""
     count = len(records)
 
-    def share(right: Callable[[QuestionResult], bool | float]) -> Row:
+    def share(right: Callable[[QuestionResult], bool | float]) -> ReportRow:
         total = sum(right(record) for record in records)
         low, high = wilson(total / count, count)
         return {
@@ -54,30 +59,27 @@ def measures(records: Sequence[QuestionResult]) -> Row:
             "high": round(high, 4),
         }
 
-    def within(rank: str, top: int) -> Row:
+    def within(rank: str, top: int) -> ReportRow:
         return share(lambda record: 0 < (getattr(record, rank) or 0) <= top)
 
-    found = {
-        "questions": count,
-        "exact_match": share(lambda record: record.score.exact_match),
-        "contains_gold": share(lambda record: record.score.contains_gold),
-        "recall": share(lambda record: record.score.recall),
-        "f1": share(lambda record: record.score.f1),
-        "citation_hit_1": within("citation_rank", 1),
-        "citation_hit_3": within("citation_rank", _TOP),
-        "passage_hit_1": within("passage_rank", 1),
-        "passage_hit_3": within("passage_rank", _TOP),
-    }
-    if any(record.bm25_asked for record in records):
-        found["bm25_hit_1"] = within("bm25_rank", 1)
-        found["bm25_hit_3"] = within("bm25_rank", _TOP)
+    found: ReportRow = {"questions": count}
+    for name in ("exact_match", "contains_gold", "recall", "f1"):
+        found[name] = share(attrgetter(f"score.{name}"))
+    ranked = (
+        "citation",
+        "passage",
+        *(["bm25"] if any(each.bm25_asked for each in records) else []),
+    )
+    for name in ranked:
+        for top in (1, _TOP):
+            found[f"{name}_hit_{top}"] = within(f"{name}_rank", top)
     found["tokens"] = round(sum(record.tokens for record in records) / count)
     found["answer_seconds"] = round(sum(record.answer_seconds for record in records) / count, 2)
     return found
 
 
-def summary(records: Sequence[QuestionResult]) -> Row:
-    """What is at the top: the share of right answers of the first setting, and all settings."""
+def summary(records: Sequence[QuestionResult]) -> ReportRow:
+    """The share of correct answers of the first setting, and the measures of all settings."""
     first = [record for record in records if record.setting == records[0].setting]
     settings = list(dict.fromkeys(record.setting for record in records))
     return {
@@ -93,30 +95,27 @@ def summary(records: Sequence[QuestionResult]) -> Row:
     }
 
 
-def items_of(records: Iterable[QuestionResult]) -> list[Row]:
-    """Every question with its answer, for a file."""
-    items = []
-    for record in records:
-        item = asdict(record)
-        items.append({**item.pop("setting"), **item.pop("score"), **item})
-    return items
+def items_of(records: Iterable[QuestionResult]) -> list[ReportRow]:
+    """Every question with its answer and scores, as JSON."""
+    items = map(asdict, records)
+    return [{**item.pop("setting"), **item.pop("score"), **item} for item in items]
 
 
 def print_report(records: Sequence[QuestionResult]) -> None:
-    """Print a table for each model, depths taken together, and heat maps of the needle."""
+    """Print a table for each model, with all depths together, and heat maps of the needle suite."""
     console = Console(highlight=False, emoji=False)
     for weights in dict.fromkeys(record.setting.weights for record in records):
         console.print(weights, markup=False, style="bold")
         console.print(_table([each for each in records if each.setting.weights == weights]))
     needles = [record for record in records if record.depth is not None]
     for setting in dict.fromkeys(record.setting for record in needles):
-        named = f"needle: {setting.weights}, {setting.attention}, blocks {setting.blocks}"
-        console.print(named, markup=False, style="bold")
+        heading = f"needle: {setting.weights}, {setting.attention}, blocks {setting.blocks}"
+        console.print(heading, markup=False, style="bold")
         console.print(heat_map([each for each in needles if each.setting == setting]))
 
 
 def _table(records: Sequence[QuestionResult]) -> Table:
-    """The rows of one model."""
+    """The table of one model."""
     bm25 = any(record.bm25_asked for record in records)
     heads = (
         *("\nsuite", "\nread", "\nblocks", "\ntokens", "\nn", "gold\n%", "\n95 %", "EM\n%"),
@@ -139,7 +138,7 @@ def _table(records: Sequence[QuestionResult]) -> Table:
 
 
 def heat_map(records: Sequence[QuestionResult]) -> Table:
-    """Right answers of the needle by depth and length, as many of as many, of one setting."""
+    """Correct answers of all answers by depth and length, for one setting."""
     rows = rows_of(records)
     lengths = sorted({row["length"] for row in rows})
     heads = ("depth", *(f"{length:,}" for length in lengths))
@@ -159,7 +158,7 @@ def heat_map(records: Sequence[QuestionResult]) -> Table:
     return table
 
 
-def print_loss(rows: Sequence[Row], *, models: int) -> None:
+def print_loss(rows: Sequence[LossRow], *, models: int) -> None:
     """Print the loss by position."""
     heads = [
         *([] if models == 1 else ["model"]),
@@ -181,7 +180,7 @@ def print_loss(rows: Sequence[Row], *, models: int) -> None:
 
 
 def _short(length: int) -> str:
-    """A number of tokens, in units of 1,024 where it is a multiple."""
+    """A number of tokens, in units of 1,024 if it is a multiple."""
     return f"{length // 1024}k" if length % 1024 == 0 else f"{length:,}"
 
 
@@ -189,5 +188,5 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
 
 
-def _pair(row: Row, name: str) -> str:
+def _pair(row: ReportRow, name: str) -> str:
     return "/".join(_percent(row[f"{name}_{top}"]["value"]) for top in (1, _TOP))

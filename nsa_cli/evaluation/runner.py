@@ -19,7 +19,7 @@ from nsa_cli.documents import Document, Piece
 from nsa_cli.engine.engine import Engine
 from nsa_cli.evaluation.gold_rank import best_rank, gold_blocks
 from nsa_cli.evaluation.metrics import Score, overlap_rank, score
-from nsa_cli.evaluation.suites import Plan, Wanted
+from nsa_cli.evaluation.suites import Plan, TextSpec
 from nsa_cli.events import AnswerFinished, AnswerText, BatchProgress, Event, Note, drain
 from nsa_models.errors import DoesNotFitError
 from nsa_models.tasks import Example
@@ -182,7 +182,7 @@ def _refuse_too_long(engine: Engine, length: int) -> None:
 
 
 def _ask(
-    plan: Plan, wanted: Wanted, engine: Engine, blocks: Sequence[Blocks], *, bm25: bool
+    plan: Plan, wanted: TextSpec, engine: Engine, blocks: Sequence[Blocks], *, bm25: bool
 ) -> Iterator[QuestionResult]:
     """Ask all questions about one text, with each budget of blocks."""
     prompts, options = engine.prompts, engine.options
@@ -232,7 +232,7 @@ class _Answered:
 
 def _result(
     opened: OpenDocument,
-    wanted: Wanted,
+    wanted: TextSpec,
     setting: Setting,
     answered: _Answered,
     scores: Tensor,

@@ -1,4 +1,4 @@
-"""Which texts are read and what is asked about them, suite by suite and length by length."""
+"""Texts and questions of an evaluation, by suite and length."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import random
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,36 +30,36 @@ from nsa_models.tasks.haystack import documentation, paragraphs
 SUITES = (*GENERATORS, "questions")
 
 _QUESTIONS = {"needle": 1, "similar": 24, "values": 12, "variables": 12, "aggregation": 8}
-"""Questions of a suite at one length (and depth) unless `--limit` says another number."""
+"""Default number of questions of a suite at one length, and one depth."""
 
 _OTHER_QUESTIONS = 24
 _PER_TEXT = 8
-"""Questions about one text of articles."""
+"""Questions about one text."""
 
 _CHARACTERS_PER_TOKEN_AT_MOST = 6
 _VARIETY = 400_000
-"""Characters of documentation at least, so that short texts differ from each other."""
+"""Minimum characters of documentation, so that short texts differ from each other."""
 
 _TRIES = 6
 _SHORTEST = 0.93
-"""Share of the length wanted that a text must have, where there is enough of the haystack."""
+"""Share of the requested length that a text must reach, if the haystack is long enough."""
 
 Count = Callable[[str], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is evaluated.
+    """The texts and questions of an evaluation.
 
     Attributes:
-        suites: Of `SUITES`.
-        lengths: Tokens that text, question and answer take together at most.
-        depths: At how many depths the single needle is hidden.
-        limit: Questions at most of a suite at one length, and for the needle at one depth; a
-            number of the suite's own when None.
-        seed: Makes the texts.
+        suites: Some of `SUITES`.
+        lengths: Limits in tokens of text, question and answer together.
+        depths: Number of depths of the single needle.
+        limit: Maximum number of questions of a suite at one length, and one needle depth; None
+            for the suite's default.
+        seed: Seed of the texts.
         haystack: Paragraphs to hide facts in.
-        articles: What the suite `questions` is made of.
+        articles: Articles of the suite `questions`.
     """
 
     suites: tuple[str, ...]
@@ -69,20 +70,20 @@ class Plan:
     haystack: Sequence[str]
     articles: Sequence[Article] = ()
 
-    def texts(self) -> Iterator[Wanted]:
-        """What is to be made, shortest first; each is one text."""
+    def texts(self) -> Iterator[TextSpec]:
+        """Specifications of the texts, shortest first."""
         for length in sorted(self.lengths):
             for suite in self.suites:
                 yield from self._of_suite(suite, length)
 
-    def _of_suite(self, suite: str, length: int) -> Iterator[Wanted]:
+    def _of_suite(self, suite: str, length: int) -> Iterator[TextSpec]:
         left = self.limit or _QUESTIONS.get(suite, _OTHER_QUESTIONS)
         each = {"needle": 1, "similar": 24, "values": 4, "variables": 4, "aggregation": 2}
         numbers = itertools.count()
         while left > 0:
             count = min(left, each.get(suite, _PER_TEXT))
             for depth in self._depths() if suite == "needle" else (None,):
-                yield Wanted(
+                yield TextSpec(
                     suite=suite,
                     length=length,
                     depth=depth,
@@ -96,56 +97,37 @@ class Plan:
             return [0.5]
         return [number / (self.depths - 1) for number in range(self.depths)]
 
-    def make(self, wanted: Wanted, count: Count, room: int) -> tuple[Example, ...]:
-        """Make one text, as long as there is place for.
+    def make(self, spec: TextSpec, count: Count, room: int) -> tuple[Example, ...]:
+        """Make one text, as long as the length allows, and its questions.
 
         Args:
-            wanted: Which.
-            count: Counts the tokens that a text takes as a document.
+            spec: Specification of the text.
+            count: Counts the tokens of a text as a document.
             room: Tokens of the longest question and its answer.
         """
-        seed = self.seed * 1_000_000 + wanted.number
-        if wanted.suite == "questions":
-
-            def make(tokens: int, ratio: float) -> tuple[Example, ...]:
-                return hidden_questions(
-                    self.articles,
-                    tokens=tokens,
-                    seed=seed,
-                    count=wanted.questions,
-                    characters_per_token=ratio,
-                )
+        seed = self.seed * 1_000_000 + spec.number
+        make: Callable[..., tuple[Example, ...]]
+        if spec.suite == "questions":
+            make = partial(hidden_questions, self.articles, seed=seed, count=spec.questions)
         else:
-            more: dict[str, Any] = {"depth": wanted.depth} if wanted.suite == "needle" else {}
-
-            def make(tokens: int, ratio: float) -> tuple[Example, ...]:
-                generator = GENERATORS[wanted.suite]
-                return generator(
-                    self.haystack,
-                    tokens=tokens,
-                    seed=seed,
-                    split="eval",
-                    characters_per_token=ratio,
-                    **more,
-                )
-
-        examples = fitted(make, wanted.length - room, count)
-        asked = random.Random(seed).sample(
-            range(len(examples)), min(wanted.questions, len(examples))
-        )
+            generator = GENERATORS[spec.suite]
+            more: dict[str, Any] = {"depth": spec.depth} if spec.suite == "needle" else {}
+            make = partial(generator, self.haystack, seed=seed, split="eval", **more)
+        examples = fitted(make, spec.length - room, count)
+        asked = random.Random(seed).sample(range(len(examples)), min(spec.questions, len(examples)))
         return tuple(examples[number] for number in sorted(asked))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """One text that is to be made.
+class TextSpec:
+    """Specification of one text.
 
     Attributes:
-        suite: Of `SUITES`.
-        length: Tokens, text, question and answer together.
-        depth: Of the single needle, a share of the text; None in other suites.
-        number: Of the text among those alike, from 0.
-        questions: How many are asked.
+        suite: One of `SUITES`.
+        length: Tokens of text, question and answer together.
+        depth: Depth of the single needle, a share of the text; None in other suites.
+        number: Number of the text among those of its suite and length, from 0.
+        questions: Number of questions.
     """
 
     suite: str
@@ -156,30 +138,30 @@ class Wanted:
 
     @property
     def name(self) -> str:
-        """For progress."""
+        """Name for progress."""
         where = "" if self.depth is None else f", depth {self.depth:.0%}"
         return f"{self.suite}, {self.length:,} tokens{where}"
 
 
 def fitted(
-    make: Callable[[int, float], tuple[Example, ...]], tokens: int, count: Count
+    make: Callable[..., tuple[Example, ...]], tokens: int, count: Count
 ) -> tuple[Example, ...]:
-    """Examples whose text is as long as is wanted, and no longer.
+    """Examples whose text has nearly, and at most, the given tokens.
 
     Args:
-        make: Makes them from a number of tokens and characters per token.
-        tokens: Of the text at most, and nearly.
+        make: Makes examples from `tokens` and `characters_per_token`.
+        tokens: Maximum tokens of the text.
         count: Counts the tokens of a text.
 
     Raises:
-        UsageError: If no text is that short.
+        UsageError: If even the shortest text has more tokens.
     """
     ratio = CHARACTERS_PER_TOKEN
     best: tuple[Example, ...] = ()
     longest = 0
     seen: set[float] = set()
     for _ in range(_TRIES if tokens > 0 else 0):
-        examples = make(tokens, ratio)
+        examples = make(tokens=tokens, characters_per_token=ratio)
         found = count(examples[0].context)
         if longest < found <= tokens:
             best, longest = examples, found
@@ -191,26 +173,26 @@ def fitted(
         seen.add(ratio)
     if not best:
         raise UsageError(
-            f"{max(0, tokens):,} tokens of text are too few for what is hidden in them",
+            f"{max(0, tokens):,} tokens of text are too few to hide the facts in",
             hint="raise --lengths",
         )
     return best
 
 
 def load_haystack(path: str | None, longest: int, seed: int) -> tuple[list[str], dict[str, Any]]:
-    """Paragraphs to hide facts in, and what they are.
+    """Paragraphs to hide facts in, and their name, size and SHA-256.
 
     Args:
-        path: A file of the user's; Python's documentation when None.
+        path: File of the haystack; None for Python's documentation.
         longest: Tokens of the longest text.
-        seed: Of the order of the documentation.
+        seed: Seed of the order of the documentation.
 
     Raises:
         UnreadableError: If the file cannot be read.
     """
     if path is None:
-        wanted = max(longest * _CHARACTERS_PER_TOKEN_AT_MOST, _VARIETY)
-        found = [unicodedata.normalize("NFC", part) for part in documentation(wanted, seed)]
+        characters = max(longest * _CHARACTERS_PER_TOKEN_AT_MOST, _VARIETY)
+        found = [unicodedata.normalize("NFC", part) for part in documentation(characters, seed)]
         name = f"documentation of Python {platform.python_version()}"
     else:
         document = parse_document(*read_source(path))
@@ -221,15 +203,15 @@ def load_haystack(path: str | None, longest: int, seed: int) -> tuple[list[str],
 
 
 def load_articles(path: Path, *, held_out: bool) -> list[Article]:
-    """Articles with the questions from a file that are asked about one of them alone.
+    """Articles of a file, with the questions that belong to a single article.
 
     Args:
-        path: See `nsa_models.tasks.read_articles`.
-        held_out: Whether to take only every eighth, which training leaves out.
+        path: File for `nsa_models.tasks.read_articles`.
+        held_out: Whether to load only the eighth of the articles that training excludes.
 
     Raises:
-        UnreadableError: If it cannot be read.
-        UsageError: If no article taken has a question.
+        UnreadableError: If the file cannot be read.
+        UsageError: If no loaded article has a question.
     """
     articles = read_articles(path)
     if held_out:
@@ -238,6 +220,6 @@ def load_articles(path: Path, *, held_out: bool) -> list[Article]:
     if not any(each.questions for article in articles for each in article.paragraphs):
         raise UsageError(
             f"{path} has no question to ask",
-            hint="leave --held-out out, or name another file" if held_out else "name another file",
+            hint="omit --held-out, or name another file" if held_out else "name another file",
         )
     return articles

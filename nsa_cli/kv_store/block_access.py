@@ -83,8 +83,8 @@ class BlockAccess:
 
     def _summary_bytes(self, settings: AttentionSettings) -> int:
         """Bytes of one layer's compressed keys."""
-        complete = (self._length - settings.compress_block) // settings.compress_stride + 1
-        return max(0, complete) * self._touched.shape[1] * self._token_bytes
+        complete = settings.complete_blocks(self._length)
+        return complete * self._touched.shape[1] * self._token_bytes
 
     @property
     def bytes_touched(self) -> int:

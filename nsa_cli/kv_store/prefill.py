@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import filelock
@@ -24,7 +24,7 @@ from nsa_cli.system import resident_bytes
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.offloaded import OffloadedCache
 from nsa_models.cache.placement import new_cache
-from nsa_models.configuration.config import NSAConfig
+from nsa_models.configuration.config import NSAConfig, attention_fields
 from nsa_models.errors import NsaError
 from nsa_models.generation.generate import prefill
 from nsa_models.modeling.model import NSALanguageModel
@@ -51,8 +51,8 @@ def open_store(
     facts = [
         weights,
         tokenizer,
-        asdict(config.prefill_settings()),
-        asdict(config.answer_settings()),
+        attention_fields(config.prefill_settings()),
+        attention_fields(config.answer_settings()),
         config.rope_parameters,
         str(dtype),
     ]
@@ -225,7 +225,7 @@ class Prefiller:
         for done, progress in self._compute(ids, live, name):
             if done > start:
                 if isinstance(live, OffloadedCache):  # its tokens are written into the mapping
-                    live.settle()
+                    live.synchronize()
                     kept.length = done
                     kept.copy_compressors(live)
                 store.commit(own, kept, start)

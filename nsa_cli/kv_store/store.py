@@ -215,8 +215,7 @@ class KVStore:
     def _complete(self, tokens: int) -> int:
         """Compressed keys whose block ends within the first `tokens` tokens."""
         assert self.choosing is not None
-        block, stride = self.choosing.compress_block, self.choosing.compress_stride
-        return max(0, (tokens - block) // stride + 1)
+        return self.choosing.complete_blocks(tokens)
 
     def _map(self, path: Path, tokens: int, *, shared: bool) -> KVCache:
         access = mmap.ACCESS_WRITE if shared else mmap.ACCESS_COPY
@@ -242,7 +241,6 @@ class KVStore:
             tokens + ANSWER_ROOM,
             dtype=self.dtype,
             allocate=allocate,
-            lasting=frozenset(mapped),
         )
         cache.mapped = memory
         return cache

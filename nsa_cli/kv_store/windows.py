@@ -1,7 +1,7 @@
 """Context windows: a text longer than the model's context is prefilled in several.
 
-Each window is a text of its own, with positions that the model was trained for, and is stored as
-one. A question is scored over each; the best passages of all are then read together.
+Each window has positions that the model was trained for, and is stored separately. A question is
+scored over each; the best passages of all are then read together.
 
 Source: Ratner et al. 2023, "Parallel Context Windows for Large Language Models".
 """

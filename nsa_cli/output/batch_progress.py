@@ -1,36 +1,36 @@
-"""Progress on two levels: all of a batch or an evaluation, and the text at hand."""
+"""Progress of a batch or an evaluation: all of it, and the current document."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 
 from nsa_cli.documents.location import printable
-from nsa_cli.events import BatchProgress, Event, Note
-from nsa_cli.events import Progress as Done
+from nsa_cli.events import BatchProgress, Event, Note, Progress
+from nsa_cli.output.renderers import StatusLine
 
 _LINE_EVERY = 0.01
-"""Share of the work between two lines, where there is no terminal."""
+"""Share of the work between two lines without a terminal."""
 
 
 def each_document(event: BatchProgress) -> str | None:
-    """The line about a document of a batch, where there is no terminal."""
+    """The progress line of a document, for output that is not a terminal."""
     return f"{event.done + 1} of {event.total}: {event.name}"
 
 
 def each_hundredth() -> Callable[[BatchProgress], str | None]:
-    """What makes a line of an evaluation for each hundredth of it, with the time that is left."""
-    began, told = time.monotonic(), -1.0
+    """A function that returns a progress line with the time left for each percent of the work."""
+    began, reported = time.monotonic(), -1.0
 
     def line(event: BatchProgress) -> str | None:
-        nonlocal told
+        nonlocal reported
         share = event.done / event.total
-        if share < told + _LINE_EVERY:
+        if share < reported + _LINE_EVERY:
             return None
-        told = share
+        reported = share
         spent = time.monotonic() - began
         left = f", about {spent / share - spent:,.0f} s left" if share else ""
         return f"{share:.0%} done{left}; {event.name}"
@@ -39,12 +39,12 @@ def each_hundredth() -> Callable[[BatchProgress], str | None]:
 
 
 class BatchRenderer:
-    """Two bars at a terminal, lines elsewhere; all on standard error.
+    """Show two progress bars at a terminal, lines elsewhere, on standard error.
 
     Args:
-        title: Of the bar for all.
-        line: Makes the line about what comes next, or None for none.
-        quiet: Whether nothing is shown.
+        title: Label of the overall bar.
+        line: Returns the line for the next document, or None to print nothing.
+        quiet: Whether to show nothing.
     """
 
     def __init__(
@@ -52,18 +52,18 @@ class BatchRenderer:
     ) -> None:
         self._title = title
         self._line = line
-        self._console = Console(stderr=True, highlight=False, emoji=False)
-        self._quiet = quiet
+        self._status = StatusLine(quiet=quiet)
+        self.note = self._status.note
         self._all: TaskID | None = None
         self._one: TaskID | None = None
-        self._bar: Progress | None = None
-        if self._console.is_terminal and not self._console.is_dumb_terminal and not quiet:
-            self._bar = Progress(
+        self._bar: ProgressBar | None = None
+        if self._status.animate:
+            self._bar = ProgressBar(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
                 TextColumn("{task.fields[amount]}"),
                 TimeRemainingColumn(compact=True),
-                console=self._console,
+                console=self._status.console,
                 transient=True,
                 expand=True,
                 speed_estimate_period=3600,
@@ -76,7 +76,7 @@ class BatchRenderer:
                 self.note(event.text)
             case BatchProgress():
                 self._overall(event)
-            case Done() if self._bar is not None and self._one is not None:
+            case Progress() if self._bar is not None and self._one is not None:
                 self._bar.update(
                     self._one,
                     description=printable(event.task),
@@ -84,11 +84,6 @@ class BatchRenderer:
                     total=event.total,
                     amount=f"{event.done:,} of {event.total:,}",
                 )
-
-    def note(self, text: str) -> None:
-        """A line, unless quiet."""
-        if not self._quiet:
-            self._console.print(f"nsa: {printable(text)}", markup=False, soft_wrap=True)
 
     def _overall(self, event: BatchProgress) -> None:
         if self._bar is None:
@@ -106,6 +101,6 @@ class BatchRenderer:
             self._bar.reset(self._one, description=name, total=None, amount="")
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bars."""
         if self._bar is not None:
             self._bar.stop()

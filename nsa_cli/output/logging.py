@@ -1,7 +1,4 @@
-"""`-v`: what is done, step by step, on standard error.
-
-Steps are logged to `nsa`, which nobody hears unless they are asked for.
-"""
+"""The logger `nsa`, silent unless `-v` shows its messages on standard error."""
 
 from __future__ import annotations
 
@@ -9,11 +6,11 @@ import logging
 import sys
 
 log = logging.getLogger("nsa")
-"""Where steps are logged, at the level INFO."""
+"""The program's logger; steps have the level INFO."""
 
 
-class _Lines(logging.Handler):
-    """A line for each step, above a progress bar where there is one."""
+class _StderrHandler(logging.Handler):
+    """Write each message as a line on standard error, above a progress bar if one is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from nsa_cli.documents.location import printable
@@ -22,8 +19,8 @@ class _Lines(logging.Handler):
 
 
 def explain() -> None:
-    """Show steps from now on."""
+    """Show log messages on standard error from now on."""
     log.setLevel(logging.INFO)
-    if not any(isinstance(handler, _Lines) for handler in log.handlers):
-        log.addHandler(_Lines())
+    if not any(isinstance(handler, _StderrHandler) for handler in log.handlers):
+        log.addHandler(_StderrHandler())
     log.propagate = False

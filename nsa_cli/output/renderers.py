@@ -1,15 +1,16 @@
-"""Events become what a person, or a program, sees.
+"""Renderers that print events and results for people or as JSON.
 
-Data goes to standard output, all else to standard error.
+Data goes to standard output; progress, notes and errors go to standard error.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -21,12 +22,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import (
-    Progress as Bar,
+    Progress as ProgressBar,
 )
 from rich.text import Text
 
 from nsa_cli.documents.location import place, printable, short
 from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress
+from nsa_cli.output.hints import hint_for
 from nsa_models.errors import NsaError
 
 if TYPE_CHECKING:
@@ -35,33 +37,8 @@ if TYPE_CHECKING:
 _UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB", "characters": "characters"}
 
 
-class Renderer(Protocol):
-    """Shows what happens."""
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
-
-    def finish(self, finished: AnswerFinished) -> None:
-        """Show the result."""
-
-    def finish_all(self, questions: Sequence[str], answers: Iterable[AnswerFinished]) -> None:
-        """Show the results of several questions as they come."""
-
-    def sizes(self, found: Sequence[FileTokens]) -> None:
-        """Show how large files are."""
-
-    def estimate(self, found: Estimate) -> None:
-        """Show what reading takes."""
-
-    def fail(self, error: NsaError) -> None:
-        """Show what went wrong."""
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-
-
 class _Amount(ProgressColumn):
-    """Done of total, and how quickly."""
+    """Column with the amount done, the total and the speed."""
 
     def render(self, task: Task) -> Text:
         unit = task.fields["unit"]
@@ -71,31 +48,31 @@ class _Amount(ProgressColumn):
         return Text(f"{task.completed / scale:,.0f} of {total} {_UNITS[unit]}{speed}")
 
 
-class _Status:
-    """Progress bars and notes on standard error; no bars where it is not a terminal."""
+class StatusLine:
+    """Progress bars and notes on standard error; bars only at a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.console = Console(stderr=True, highlight=False, emoji=False)
         self._quiet = quiet
-        self._animate = self.console.is_terminal and not self.console.is_dumb_terminal and not quiet
-        self._bar: Bar | None = None
+        self.animate = self.console.is_terminal and not self.console.is_dumb_terminal and not quiet
+        self._bar: ProgressBar | None = None
         self._task: TaskID | None = None
         self._name = ""
 
     def note(self, text: str) -> None:
-        """A line, unless quiet."""
+        """Print a line unless quiet."""
         if not self._quiet:
             self.console.print(f"nsa: {printable(text)}", markup=False, soft_wrap=True)
 
     def progress(self, event: Progress) -> None:
-        """Move the bar."""
-        if not self._animate:
+        """Update the bar."""
+        if not self.animate:
             return
         if self._bar is None or self._task is None or self._name != event.task:
             self.close()
             if event.done >= event.total:
                 return
-            self._bar = Bar(
+            self._bar = ProgressBar(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
                 _Amount(),
@@ -113,19 +90,17 @@ class _Status:
             self.close()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
         self._bar, self._task, self._name = None, None, ""
 
 
-class HumanRenderer:
-    """The answer as it comes, then its citations."""
+class Renderer(ABC):
+    """Shows events and results of a command; progress and notes go to standard error."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._status = _Status(quiet=quiet)
-        self._out = Console(highlight=False, emoji=False)
-        self._begun = False
+        self._status = StatusLine(quiet=quiet)
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -134,14 +109,51 @@ class HumanRenderer:
                 self._status.note(event.text)
             case Progress():
                 self._status.progress(event)
-            case AnswerText():
-                self._status.close()
-                self._begun = True
-                sys.stdout.write(event.text)
-                sys.stdout.flush()
+
+    @abstractmethod
+    def finish(self, finished: AnswerFinished) -> None:
+        """Show an answer."""
+
+    @abstractmethod
+    def finish_all(self, questions: Sequence[str], answers: Iterable[AnswerFinished]) -> None:
+        """Show the answers to several questions as they arrive."""
+
+    @abstractmethod
+    def sizes(self, found: Sequence[FileTokens]) -> None:
+        """Show the token count of each file."""
+
+    @abstractmethod
+    def estimate(self, found: Estimate) -> None:
+        """Show the time, disk space and memory that reading takes."""
+
+    @abstractmethod
+    def fail(self, error: NsaError) -> None:
+        """Show an error."""
+
+    def close(self) -> None:
+        """Remove the progress bar."""
+        self._status.close()
+
+
+class HumanRenderer(Renderer):
+    """Prints answers as they are generated, then their citations."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        super().__init__(quiet=quiet)
+        self._out = Console(highlight=False, emoji=False)
+        self._begun = False
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        super().__call__(event)
+        if isinstance(event, AnswerText):
+            self._status.close()
+            self._begun = True
+            sys.stdout.write(event.text)
+            sys.stdout.flush()
 
     def finish(self, finished: AnswerFinished) -> None:
-        """End the answer, print its citations and what it took."""
+        """End the answer, print its citations and statistics."""
         self.finish_answer(finished)
         stats = finished.stats
         new = stats.document_tokens - stats.reused_tokens
@@ -164,11 +176,11 @@ class HumanRenderer:
             self._out.print(line, markup=False, soft_wrap=True, style=None)
         sys.stdout.flush()
         if finished.finish_reason == "length":
-            self._status.note("the answer was cut by --max-tokens; raise it for more")
+            self._status.note("--max-tokens cut the answer; raise it for more")
         self._begun = False
 
     def stop(self) -> None:
-        """End an answer that was stopped."""
+        """End an interrupted answer."""
         self._status.close()
         sys.stdout.write("\n" if self._begun else "")
         sys.stdout.flush()
@@ -183,7 +195,7 @@ class HumanRenderer:
             self.finish(next(results))
 
     def sizes(self, found: Sequence[FileTokens]) -> None:
-        """Print a tree of several files with the tokens of each."""
+        """Print several files as a tree with token counts."""
         self._status.close()
         if len(found) > 1:
             from nsa_cli.output.token_tree import tree
@@ -192,7 +204,7 @@ class HumanRenderer:
             sys.stdout.flush()
 
     def estimate(self, found: Estimate) -> None:
-        """Print what reading takes, a line for each."""
+        """Print tokens, time, disk, memory and context, a line each."""
         self._status.close()
         new = found.tokens - found.reused_tokens
         disk = "not kept"
@@ -208,44 +220,31 @@ class HumanRenderer:
         )
 
     def fail(self, error: NsaError) -> None:
-        """One line on standard error."""
+        """Print an error as one line on standard error."""
         self._status.close()
         if self._begun:
             sys.stdout.write("\n")
             sys.stdout.flush()
-        hint = f". {error.hint[0].upper()}{error.hint[1:]}" if error.hint else ""
+        stop = "" if error.message.endswith("?") else "."
+        hint = f"{stop} {advice[0].upper()}{advice[1:]}" if (advice := hint_for(error)) else ""
         hint += "" if not hint or hint.endswith(("?", "!", ".")) else "."
         self._status.console.print(
             f"nsa: {printable(error.message + hint)}", markup=False, soft_wrap=True, style="red"
         )
 
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._status.close()
 
+class JsonRenderer(Renderer):
+    """Prints one JSON object on standard output at the end."""
 
-class JsonRenderer:
-    """One object on standard output, at the end."""
-
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._status = _Status(quiet=quiet)
-        self._sizes: Sequence[FileTokens] = ()
-
-    def __call__(self, event: Event) -> None:
-        """Show progress and notes; the answer waits for the end."""
-        match event:
-            case Note():
-                self._status.note(event.text)
-            case Progress():
-                self._status.progress(event)
+    _sizes: Sequence[FileTokens] = ()
 
     def finish(self, finished: AnswerFinished) -> None:
-        """Print the result."""
+        """Print an answer as an object."""
         self._status.close()
         print_json(asdict(finished))
 
     def finish_all(self, questions: Sequence[str], answers: Iterable[AnswerFinished]) -> None:
-        """Print one object with all results."""
+        """Print one object with all answers."""
         found = [
             {"question": question, **asdict(finished)}
             for question, finished in zip(questions, answers, strict=True)
@@ -254,29 +253,27 @@ class JsonRenderer:
         print_json({"answers": found})
 
     def sizes(self, found: Sequence[FileTokens]) -> None:
-        """Keep how large files are for the object."""
+        """Keep the token counts for `estimate`."""
         self._sizes = found
 
     def estimate(self, found: Estimate) -> None:
-        """Print what reading takes."""
+        """Print the estimate and the files' token counts as an object."""
         self._status.close()
         files = [asdict(size) for size in self._sizes]
         print_json({"estimate": asdict(found), "files": files})
 
     def fail(self, error: NsaError) -> None:
-        """Print the error as an object."""
+        """Print an error as an object."""
         self._status.close()
-        print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._status.close()
+        print_json(
+            {"error": {"code": error.code, "message": error.message, "hint": hint_for(error)}}
+        )
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print one object on standard output."""
+    """Print a JSON object on standard output."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
     if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
-        text = json.dumps(value, indent=2)  # a file's name may be no UTF-8
+        text = json.dumps(value, indent=2)  # file names need not be valid UTF-8
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

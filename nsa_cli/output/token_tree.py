@@ -1,4 +1,4 @@
-"""How many tokens each file and each folder of some sources has, the largest first."""
+"""A tree of files and folders with their token counts, the largest first."""
 
 from __future__ import annotations
 
@@ -11,24 +11,22 @@ from nsa_cli.results import FileTokens
 
 _MOST_LINES = 40
 
-
 _MOST_BESIDE = 10
-"""Entries of one folder that are shown; the rest are summed up."""
+"""Entries shown of one folder; a last line sums up the others."""
 
 
 @dataclass(slots=True)
 class _Node:
-    """A file, or a folder with what is in it."""
+    """A file, or a folder and its entries."""
 
     tokens: int = 0
     inside: dict[str, _Node] = field(default_factory=dict)
 
 
 def tree(sizes: Sequence[FileTokens]) -> list[str]:
-    """Lines that show the files as a tree: tokens, then the name, folders first summed up.
+    """Lines of the tree: tokens, then the indented name.
 
-    Folders are opened from the largest on, as long as there is room; what is left out of one is
-    summed up in a line.
+    The largest folders are expanded until the lines run out.
     """
     root = _Node()
     for size in sizes:
@@ -37,15 +35,15 @@ def tree(sizes: Sequence[FileTokens]) -> list[str]:
         for part in PurePath(size.source).parts:
             node = node.inside.setdefault(part, _Node())
             node.tokens += size.tokens
-    opened = _opened(root)
+    opened = _expanded(root)
     width = len(f"{root.tokens:,}")
     return [
         f"{tokens:>{width},}  {'  ' * depth}{name}" for depth, name, tokens in _lines(root, opened)
     ]
 
 
-def _opened(root: _Node) -> set[int]:
-    """The folders that there is room to open, by identity."""
+def _expanded(root: _Node) -> set[int]:
+    """Identities of the folders to expand."""
     opened = {id(root)}
     room = _MOST_LINES - _height(root)
     edge = _folders(root)
@@ -69,7 +67,7 @@ def _folders(node: _Node) -> list[_Node]:
 
 
 def _shown(node: _Node) -> list[tuple[str, _Node]]:
-    """What a folder shows, the largest first; a folder that holds one alone is shown with it."""
+    """The entries shown of a folder, the largest first; chains of single entries are joined."""
     ranked = sorted(node.inside.items(), key=lambda item: (-item[1].tokens, item[0]))
     shown = ranked if len(ranked) <= _MOST_BESIDE + 1 else ranked[:_MOST_BESIDE]
     return [_innermost(name, each) for name, each in shown]

@@ -90,7 +90,8 @@ def block_scores(
     found = []
     for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
         mass = output.mass[:, row]
-        attention = question_attention(mass, question.instruction, question.asked, model.evidence)
+        weights = model.retrieval_head_weights
+        attention = question_attention(mass, question.instruction, question.asked, weights)
         scores = attention.cpu()[: -(-length // size)]
         for block in range(len(scores)):
             if text.span(block * size, min((block + 1) * size, length)) is None:
@@ -102,7 +103,7 @@ def block_scores(
 def without_attention_sinks(scores: Tensor, text: TokenizedText, size: int) -> Tensor:
     """Block scores with attention sinks set to zero.
 
-    Heads attend to the first and the last tokens of a context window whatever is asked. A text
+    Heads attend to the first and the last tokens of a context window for any question. A text
     short enough to be answered from directly is left as it is.
 
     Args:

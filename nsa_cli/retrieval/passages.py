@@ -130,7 +130,7 @@ def best_runs(
         scores: (N,), zero for a block that must not be chosen.
         count: Maximum blocks to choose.
         margin: Neighbors to include on either side.
-        always: Blocks to include whatever their scores.
+        always: Blocks to include regardless of their scores.
 
     Returns:
         First block, one past the last, and the sum of the scores, in the order of the text.

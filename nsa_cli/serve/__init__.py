@@ -1,12 +1,13 @@
-"""`nsa serve`: one model behind an endpoint that speaks OpenAI's API, and a page to use it with.
+"""`nsa serve`: an OpenAI-compatible HTTP server for one model, and a web page.
 
-server      the socket, and a clean end
-app         routes, put together; `gate` stands before them: who may ask, and how much at once
-requests    what a request says: question, conversation, documents
-library     names of documents become sources, within one folder; `uploads` are kept for a while
-worker      one thread with the model; readings are shared by all who wait for them
-streams     what the model's thread says, sent on as it comes
-excerpt     the text around a citation
-replies     answers, chunks of answers and errors, as clients expect them
-page.html   the page
+server      socket, startup and shutdown
+routes      HTTP routes
+middleware  access checks before every route
+requests    parsing of request bodies
+documents   document names to sources; `uploads` stores uploaded files
+scheduler   the thread that runs the model
+sse         events of the model's thread as server-sent events
+excerpt     text around a citation
+formats     answers, chunks and errors as JSON
+page.html   the web page
 """

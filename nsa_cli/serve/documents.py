@@ -1,4 +1,4 @@
-"""Names of documents, as clients say them, become sources: uploads, and files of one folder."""
+"""Sources for the document names of clients: uploads, and files within one folder."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from nsa_cli.serve.uploads import Uploads, is_upload
 from nsa_models.errors import NsaError
 
 _MOST_CHARACTERS = 64_000_000
-"""Of the documents that stay parsed."""
+"""Total characters of the parsed documents in memory."""
 
 
-def _untold(text: str) -> None:
-    """What is left out of a folder is not told to clients."""
+def _ignore(text: str) -> None:
+    """Ignore a note about skipped files; clients do not see them."""
     del text
 
 
 class RefusedError(NsaError):
-    """What a client names is none of its business, or is not there."""
+    """A document that does not exist or that clients may not read."""
 
     default_code = "document_refused"
 
 
 class ParsedDocuments:
-    """Documents that were parsed, by the key of their sources; those used longest ago go first."""
+    """Parsed documents by digest, in memory; evicts the least recently used."""
 
     def __init__(self) -> None:
         self._documents: OrderedDict[bytes, Document] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: bytes) -> Document | None:
-        """A document, if it is still here."""
+        """The document of a digest, or None."""
         with self._lock:
             document = self._documents.get(key)
             if document is not None:
@@ -45,7 +45,7 @@ class ParsedDocuments:
             return document
 
     def put(self, key: bytes, document: Document) -> None:
-        """Keep a document."""
+        """Keep a document; evict others beyond the character limit."""
         with self._lock:
             self._documents[key] = document
             self._documents.move_to_end(key)
@@ -55,29 +55,29 @@ class ParsedDocuments:
 
 
 class DocumentStore:
-    """What clients may ask about.
+    """The documents that clients may ask about.
 
     Args:
-        root: The folder whose files may be named; None for uploads alone.
-        uploads: What clients have sent.
-        ocr: Languages in which scanned pages are read, or None.
+        root: The folder whose files clients may name; None for uploads only.
+        uploads: Uploaded files.
+        ocr: Languages for OCR of scanned pages, or None.
     """
 
     def __init__(self, root: Path | None, uploads: Uploads, ocr: str | None = None) -> None:
         self.root = None if root is None else root.resolve(strict=True)
         self.uploads = uploads
         self._ocr = ocr
-        self.opened = ParsedDocuments()
+        self.parsed = ParsedDocuments()
 
     def sources(self, names: Sequence[str]) -> list[Source]:
-        """What some names stand for, named as citations are to name it.
+        """The sources of names, with the names that citations show.
 
         Args:
             names: Ids of uploads, or paths of files and folders within the root.
 
         Raises:
-            RefusedError: If one names nothing that may be read.
-            NsaError: If it cannot be read.
+            RefusedError: If a document does not exist or may not be read.
+            NsaError: If a document cannot be read.
         """
         found: list[Source] = []
         for name in names:
@@ -90,16 +90,16 @@ class DocumentStore:
         return found
 
     def document(self, sources: Sequence[Source], name: str) -> Document:
-        """Sources as one document, parsed unless they were before.
+        """Sources as one document, parsed once.
 
         Raises:
-            NsaError: If they cannot be read.
+            NsaError: If the sources cannot be parsed.
         """
         key = digest(sources)
-        document = self.opened.get(key)
+        document = self.parsed.get(key)
         if document is None:
-            document = parse_sources(sources, name, ocr=self._ocr, on_note=_untold)
-            self.opened.put(key, document)
+            document = parse_sources(sources, name, ocr=self._ocr, on_note=_ignore)
+            self.parsed.put(key, document)
         return document
 
     def _within(self, name: str) -> list[Source]:
@@ -107,29 +107,25 @@ class DocumentStore:
         assert self.root is not None
         inside = len(os.fspath(self.root).rstrip("/")) + 1
         try:
-            sources = read_sources([os.fspath(path)], on_note=_untold)
+            sources = read_sources([os.fspath(path)], on_note=_ignore)
         except NsaError as error:
-            error.message = self._say(error.message)
-            error.hint = self._say(error.hint)
+            error.message = self._without_root(error.message)
+            error.hint = self._without_root(error.hint)
             raise
         return [replace(source, name=source.name[inside:]) for source in sources]
 
     def _path(self, name: str) -> Path:
-        """The file or folder of a name, its links followed, if it lies within the root.
+        """The file or folder of a name within the root, with links resolved.
 
-        Every failure is told alike, so that nobody learns what lies elsewhere.
+        All failures give the same message, so that clients learn nothing about other folders.
         """
         if self.root is None:
-            raise RefusedError(
-                f"there is no document {name!r}",
-                hint="upload it with POST /v1/files, or start the server with --root",
-                code="document_not_found",
-            )
+            raise _not_found(name, "upload it with POST /v1/files, or start the server with --root")
         parts = Path(name).parts
         if not parts or "\0" in name or name.startswith(("/", "~")) or ".." in parts:
             raise RefusedError(
-                f"{name!r} is not a path within the folder that is served",
-                hint="name a file by its path from there, without `..` and without a `/` before it",
+                f"{name!r} is not a path within the served folder",
+                hint="give a path relative to it, without `..` and a leading `/`",
             )
         if any(part.startswith(".") for part in parts):
             raise RefusedError(f"{name!r} is hidden", hint="hidden files are not served")
@@ -140,13 +136,13 @@ class DocumentStore:
         except (OSError, ValueError, RuntimeError):
             allowed = False
         if not allowed or any(part.startswith(".") for part in inside.parts):
-            raise RefusedError(
-                f"there is no document {name!r}",
-                hint="name a file by its path from the folder that is served",
-                code="document_not_found",
-            )
+            raise _not_found(name, "give its path relative to the served folder")
         return path
 
-    def _say(self, text: str) -> str:
-        """A message without the place of the root."""
+    def _without_root(self, text: str) -> str:
+        """A message without the path of the root."""
         return text.replace(f"{self.root}/", "").replace(f"{self.root}", "the folder")
+
+
+def _not_found(name: str, hint: str) -> RefusedError:
+    return RefusedError(f"document {name!r} not found", hint=hint, code="document_not_found")

@@ -1,4 +1,4 @@
-"""The text around a citation, for a page to show."""
+"""The text around a citation, for the web page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nsa_cli.serve.documents import DocumentStore, RefusedError
 from nsa_cli.serve.requests import RequestError
 
 _AROUND = 300
-"""Lines before and after the one that is asked for."""
+"""Lines before and after the requested line."""
 
 _MOST_CHARACTERS = 200_000
 
@@ -22,35 +22,35 @@ def excerpt(
     page: int | None,
     line: int | None,
 ) -> dict[str, Any]:
-    """A page, or the lines around one.
+    """A page, or the lines around a line.
 
     Args:
-        library: What may be looked at.
-        names: Of the documents that the citation came from.
-        source: The one among them, as the citation names it; the first when None.
-        page: As the citation says it.
-        line: Likewise; the first one when None.
+        library: The documents that clients may read.
+        names: Names of the documents that the citation came from.
+        source: Source of the citation; the first source when None.
+        page: Page of the citation.
+        line: First line of the citation; the first line when None.
 
     Raises:
-        NsaError: If it is not there.
+        NsaError: If the document or the page does not exist.
     """
     if not names:
-        raise RequestError("no document is named", param="document", hint="name one")
+        raise RequestError("no document given", "document", hint="name one")
     sources = library.sources(names)
-    own = [each for each in sources if source is None or each.name == source][:1]
-    if not own:
-        raise RefusedError(f"there is no {source!r} among them", code="document_not_found")
-    document = library.document(own, own[0].name)
+    chosen = [each for each in sources if source is None or each.name == source][:1]
+    if not chosen:
+        raise RefusedError(f"{source!r} is not among the documents", code="document_not_found")
+    document = library.document(chosen, chosen[0].name)
     pieces = [each for each in document.pieces if page is None or each.page == page]
-    wanted = line if line is not None else 0
-    piece = next((each for each in reversed(pieces) if each.first_line <= wanted), None)
+    target = line or 0
+    piece = next((each for each in reversed(pieces) if each.first_line <= target), None)
     piece = piece or next(iter(pieces), None)
     if piece is None:
         raise RefusedError(
-            f"{own[0].name} has no {document.pieces[0].unit} {page}", code="document_not_found"
+            f"{chosen[0].name} has no {document.pieces[0].unit} {page}", code="document_not_found"
         )
     lines = document.text[piece.start : piece.end].split("\n")
-    at = max(0, wanted - piece.first_line)
+    at = max(0, target - piece.first_line)
     first, stop = max(0, at - _AROUND), at + _AROUND + 1
     pages = [each.page for each in document.pieces if each.page is not None]
     return {

@@ -1,4 +1,4 @@
-"""What stands before all routes: who may ask, and how much may be sent at once."""
+"""Access checks before all routes: origin, host, API key and body size."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nsa_cli.serve.formats import error_body, status_of
 from nsa_models.errors import NsaError
 
 
-class GateError(NsaError):
-    """A request that is not let in; `code` says why."""
+class AccessError(NsaError):
+    """A refused request; `code` gives the reason."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine as only it can name it."""
+    """Whether a host name or address is a loopback."""
     if host.lower() == "localhost":
         return True
     try:
@@ -29,16 +29,15 @@ def is_loopback(host: str) -> bool:
 
 
 class AccessMiddleware:
-    """Lets requests in.
+    """Refuses requests of other origins, without the API key, or with large bodies.
 
-    A page of another site, opened in a browser on this machine, can send requests here: those
-    tell where they come from (`Origin`), or, when a name was made to point here, whom they mean
-    (`Host`), and are refused.
+    A page of another site in a browser on this machine can send requests here. Such a request
+    names its site in `Origin` or, after DNS rebinding, in `Host`.
 
     Args:
-        app: What they are let in to.
-        api_key: What they must show, or None.
-        most_bytes: Of a request's body.
+        app: The application.
+        api_key: The required key, or None.
+        most_bytes: Limit of a request's body.
     """
 
     def __init__(self, app: ASGIApp, *, api_key: str | None, most_bytes: int) -> None:
@@ -47,51 +46,51 @@ class AccessMiddleware:
         self._most_bytes = most_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or say why not."""
+        """Pass a request on, or answer with an error."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = False
-        taken = 0
+        started = False
+        received = 0
 
-        async def counted() -> Message:
-            nonlocal taken
+        async def receive_limited() -> Message:
+            nonlocal received
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._most_bytes:
+            received += len(message.get("body", b""))
+            if received > self._most_bytes:
                 raise self._too_large()
             return message
 
-        async def told(message: Message) -> None:
-            nonlocal began
-            began = True
+        async def send_noted(message: Message) -> None:
+            nonlocal started
+            started = True
             await send(message)
 
         try:
             self._check(scope["path"], Headers(scope=scope))
-            await self._app(scope, counted, told)
-        except GateError as refused:
-            if began:
+            await self._app(scope, receive_limited, send_noted)
+        except AccessError as error:
+            if started:
                 raise
             response = JSONResponse(
-                error_body(refused), status_of(refused), headers={"Connection": "close"}
+                error_body(error), status_of(error), headers={"Connection": "close"}
             )
             await response(scope, receive, send)
 
     def _check(self, path: str, headers: Headers) -> None:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != headers.get("host", ""):
-            raise GateError(f"requests from {origin} are not let in", code="forbidden")
+            raise AccessError(f"requests from {origin} are not allowed", code="forbidden")
         if self._api_key is None:
             host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
             if not is_loopback(host):
-                raise GateError(f"{host!r} is not this machine", code="forbidden")
+                raise AccessError(f"host {host!r} is not a loopback address", code="forbidden")
         elif path != "/":
-            kind, _, key = headers.get("authorization", "").partition(" ")
-            if kind.lower() != "bearer" or not hmac.compare_digest(
+            scheme, _, key = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(
                 key.strip().encode("latin-1"), self._api_key.encode()
             ):
-                raise GateError(
+                raise AccessError(
                     "the API key is missing or wrong",
                     hint="send it as `Authorization: Bearer KEY`",
                     code="invalid_api_key",
@@ -100,9 +99,9 @@ class AccessMiddleware:
         if length.isdecimal() and int(length) > self._most_bytes:
             raise self._too_large()
 
-    def _too_large(self) -> GateError:
-        return GateError(
-            f"more than {self._most_bytes / 1e6:,.0f} MB are sent",
-            hint="send less, or start the server with a larger --upload-limit",
+    def _too_large(self) -> AccessError:
+        return AccessError(
+            f"the request is larger than {self._most_bytes / 1e6:,.0f} MB",
+            hint="send less, or restart the server with a larger --upload-limit",
             code="too_large",
         )

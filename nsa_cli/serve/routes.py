@@ -1,4 +1,4 @@
-"""The routes of the server."""
+"""The HTTP routes of the server."""
 
 from __future__ import annotations
 
@@ -21,49 +21,56 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from nsa_cli.documents import title
+from nsa_cli.documents.sources import Source
 from nsa_cli.events import AnswerFinished
 from nsa_cli.serve.documents import DocumentStore
 from nsa_cli.serve.excerpt import excerpt
 from nsa_cli.serve.formats import Reply, error_body, file_body, status_of
 from nsa_cli.serve.jobs import Asked, Failed, Job
 from nsa_cli.serve.middleware import AccessMiddleware
-from nsa_cli.serve.requests import RequestError, Wanted, only_documents, parse_json, wanted
+from nsa_cli.serve.requests import RequestError, only_documents, parse_chat_request, parse_json
 from nsa_cli.serve.scheduler import Scheduler
-from nsa_cli.serve.sse import EventStream, Waiter, answer_events, gone, reading_events
+from nsa_cli.serve.sse import (
+    EventStream,
+    JobEvents,
+    answer_events,
+    reading_events,
+    wait_for_disconnect,
+)
 from nsa_models.errors import NsaError
 
 _CLIENT_GONE = 499
-"""Nobody sees it; it is what others write down for a client that went away."""
+"""The status that other servers log for a disconnected client; nothing receives it."""
 
 
 class Server:
-    """What the routes share.
+    """The routes and the state they share.
 
     Args:
-        worker: The model's thread, started already.
-        library: What may be asked about.
-        max_tokens: Of an answer, where a request does not say.
+        scheduler: The model's thread, already started.
+        library: The documents that clients may ask about.
+        max_tokens: Default length of an answer.
     """
 
-    def __init__(self, worker: Scheduler, library: DocumentStore, max_tokens: int) -> None:
-        self._worker = worker
+    def __init__(self, scheduler: Scheduler, library: DocumentStore, max_tokens: int) -> None:
+        self._scheduler = scheduler
         self._library = library
         self._max_tokens = max_tokens
         page = resources.files("nsa_cli.serve").joinpath("page.html").read_text("utf-8")
         self._page, self._policy = page, _policy(page)
 
     def app(self, *, api_key: str | None, most_bytes: int) -> Starlette:
-        """The application.
+        """The ASGI application.
 
         Args:
-            api_key: What clients must show, or None.
-            most_bytes: Of a request.
+            api_key: The key that clients need, or None.
+            most_bytes: Limit of a request's body.
         """
 
         @asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncIterator[None]:
             yield
-            self._worker.close()
+            self._scheduler.close()
             self._library.uploads.close()
 
         return Starlette(
@@ -82,9 +89,9 @@ class Server:
             ],
             middleware=[Middleware(AccessMiddleware, api_key=api_key, most_bytes=most_bytes)],
             exception_handlers={
-                NsaError: _told,
-                HTTPException: _told_by_status,
-                Exception: _unexpected,
+                NsaError: _error_response,
+                HTTPException: _http_error_response,
+                Exception: _unexpected_response,
             },
             lifespan=lifespan,
         )
@@ -104,82 +111,78 @@ class Server:
 
     async def _model(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if name != self._worker.model:
-            raise RequestError(f"there is no model {name!r}", param="model", code="model_not_found")
+        if name != self._scheduler.model:
+            raise RequestError(f"model {name!r} not found", "model", code="model_not_found")
         return JSONResponse(self._model_body())
 
     def _model_body(self) -> dict[str, Any]:
-        return {"id": self._worker.model, "object": "model", "created": 0, "owned_by": "nsa"}
+        return {"id": self._scheduler.model, "object": "model", "created": 0, "owned_by": "nsa"}
 
     async def _chat(self, request: Request) -> Response:
-        said = wanted(
+        chat = parse_chat_request(
             parse_json(await request.body()),
-            model=self._worker.model,
+            model=self._scheduler.model,
             max_tokens=self._max_tokens,
         )
-        waiter = await self._wait_for(said.asked, said.documents, said)
-        reply = Reply(model=self._worker.model)
-        if said.stream:
-            await waiter.settle()
-            return EventStream(waiter, answer_events(waiter, reply, said))
-        done = asyncio.ensure_future(waiter.last())
-        left = asyncio.ensure_future(gone(request))
+        job = await self._submit(chat.asked, chat.documents, chat.texts)
+        reply = Reply(model=self._scheduler.model)
+        if chat.stream:
+            await job.wait_for_start()
+            return EventStream(job, answer_events(job, reply, chat))
+        done = asyncio.ensure_future(job.last())
+        disconnected = asyncio.ensure_future(wait_for_disconnect(request))
         try:
-            await asyncio.wait({done, left}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({done, disconnected}, return_when=asyncio.FIRST_COMPLETED)
             if not done.done():
                 return Response(status_code=_CLIENT_GONE)
             last = done.result()
         finally:
-            waiter.stop()
-            for task in (done, left):
+            job.stop()
+            for task in (done, disconnected):
                 task.cancel()
                 with suppress(asyncio.CancelledError, Exception):
                     await task
         if isinstance(last, Failed):
             raise last.error
         assert isinstance(last, AnswerFinished)
-        return JSONResponse(reply.whole(last))
+        return JSONResponse(reply.complete(last))
 
     async def _read(self, request: Request) -> Response:
         names = only_documents(parse_json(await request.body()))
-        waiter = await self._wait_for(Asked(question=None, max_tokens=self._max_tokens), names)
-        await waiter.settle()
-        return EventStream(waiter, reading_events(waiter))
+        job = await self._submit(Asked(question=None, max_tokens=self._max_tokens), names)
+        await job.wait_for_start()
+        return EventStream(job, reading_events(job))
 
-    async def _wait_for(
-        self, asked: Asked, names: Sequence[str], said: Wanted | None = None
-    ) -> Waiter:
-        """Let the model have a job, once all that it is about is there."""
-        sources = await run_in_threadpool(self._library.sources, names)
-        if said is not None:
-            sources += said.texts
+    async def _submit(
+        self, asked: Asked, names: Sequence[str], texts: Sequence[Source] = ()
+    ) -> JobEvents:
+        """Submit a job about named documents and texts."""
+        sources = [*await run_in_threadpool(self._library.sources, names), *texts]
         if not sources:
             raise RequestError(
-                "no document is named",
-                param="documents",
-                hint='name one, such as "documents": ["file-…"], or send a long text as a message',
+                "no document given",
+                "documents",
+                hint='name one, as in "documents": ["file-…"], or send a long text as a message',
             )
         name = title([source.name for source in sources], 1)
-        waiter = Waiter()
+        events = JobEvents()
         job = await run_in_threadpool(
-            Job, sources=sources, name=name, asked=asked, deliver=waiter.deliver
+            Job, sources=sources, name=name, asked=asked, deliver=events.deliver
         )
-        waiter.begin(self._worker, job)
-        return waiter
+        events.submit(self._scheduler, job)
+        return events
 
     async def _upload(self, request: Request) -> Response:
         async with request.form(max_files=1, max_fields=4) as form:
-            sent = form.get("file")
-            if not isinstance(sent, UploadFile):
-                raise RequestError(
-                    "there is no file", param="file", hint="send it as multipart/form-data"
-                )
-            data = await sent.read()
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise RequestError("no file given", "file", hint="send it as multipart/form-data")
+            data = await file.read()
             if not data:
-                raise RequestError("the file is empty", param="file")
+                raise RequestError("the file is empty", "file")
             purpose = str(form.get("purpose", "user_data"))[:40]
             upload = await run_in_threadpool(
-                self._library.uploads.add, sent.filename or "", data, purpose
+                self._library.uploads.add, file.filename or "", data, purpose
             )
         return JSONResponse(file_body(upload))
 
@@ -197,8 +200,8 @@ class Server:
 
     async def _content(self, request: Request) -> Response:
         data = await run_in_threadpool(self._library.uploads.read, request.path_params["id"])
-        kind = "application/pdf" if data.startswith(b"%PDF-") else "application/octet-stream"
-        return Response(data, media_type=kind, headers={"X-Content-Type-Options": "nosniff"})
+        media_type = "application/pdf" if data.startswith(b"%PDF-") else "application/octet-stream"
+        return Response(data, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
 
     async def _excerpt(self, request: Request) -> Response:
         query = request.query_params
@@ -206,7 +209,7 @@ class Server:
         for name in ("page", "line"):
             value = query.get(name, "")
             if value and not (value.isdecimal() and len(value) < 10):
-                raise RequestError(f"{name} is {value!r}", param=name, hint="say a number")
+                raise RequestError(f"{name} must be a whole number, got {value!r}", name)
             numbers[name] = int(value) if value else None
         found = await run_in_threadpool(
             excerpt, self._library, query.getlist("document"), query.get("source"), **numbers
@@ -214,25 +217,25 @@ class Server:
         return JSONResponse(found)
 
 
-async def _told(_request: Request, error: Exception) -> Response:
+async def _error_response(_request: Request, error: Exception) -> Response:
     assert isinstance(error, NsaError)
     return JSONResponse(error_body(error), status_of(error))
 
 
-async def _told_by_status(_request: Request, error: Exception) -> Response:
+async def _http_error_response(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
     body = error_body(NsaError(str(error.detail), code=code))
     return JSONResponse(body, error.status_code, headers=error.headers)
 
 
-async def _unexpected(_request: Request, error: Exception) -> Response:
-    said = NsaError(f"{type(error).__name__} in the server", hint="report it", code="internal")
-    return JSONResponse(error_body(said), 500)
+async def _unexpected_response(_request: Request, error: Exception) -> Response:
+    internal = NsaError(f"{type(error).__name__} in the server", hint="report it", code="internal")
+    return JSONResponse(error_body(internal), 500)
 
 
 def _policy(page: str) -> str:
-    """What the page may do: run its own script and style, and speak with this server."""
+    """The page's content security policy: its own script and style, and this server only."""
 
     def hashes(tag: str) -> str:
         found = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)

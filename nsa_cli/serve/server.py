@@ -1,4 +1,4 @@
-"""The server's socket, its start, and a clean end."""
+"""The server's socket, startup and shutdown."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from nsa_cli.serve.uploads import Uploads
 from nsa_models.errors import UsageError
 
 _END_SECONDS = 10
-"""How long the end waits for streams, and then for the model's thread."""
+"""Time for streams to end at shutdown, and then for the model's thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listening:
-    """Where and for whom to listen.
+    """Address and access settings.
 
     Attributes:
-        host: A name or an address.
-        port: 0 for any that is free.
-        api_key: What clients must show, or None.
-        root: The folder whose files may be asked about, or None.
-        most_bytes: Of a request.
+        host: Host name or address.
+        port: Port number; 0 picks a free one.
+        api_key: The key that clients need, or None.
+        root: The folder whose files clients may name, or None.
+        most_bytes: Limit of a request's body.
     """
 
     host: str
@@ -43,16 +43,16 @@ class Listening:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Stops the model when it is told to end, so that no stream keeps it waiting."""
+    """Stops the model at a signal, so that no stream delays the shutdown."""
 
-    def __init__(self, config: uvicorn.Config, worker: Scheduler) -> None:
+    def __init__(self, config: uvicorn.Config, scheduler: Scheduler) -> None:
         super().__init__(config)
-        self._worker = worker
+        self._scheduler = scheduler
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End: called for SIGINT and SIGTERM."""
+        """Handle SIGINT and SIGTERM."""
         super().handle_exit(sig, frame)
-        self._worker.close()
+        self._scheduler.close()
 
 
 def serve(
@@ -64,24 +64,24 @@ def serve(
     """Serve until interrupted.
 
     Args:
-        listening: Where and for whom.
-        options: How to read and answer.
+        listening: Address and access settings.
+        options: Options for reading and answering.
         emit: Receives the progress of fetching the model.
-        on_ready: Called with the address and the model's name when requests are taken.
+        on_ready: Called with the URL and the model's name when the server accepts requests.
 
     Raises:
-        UsageError: If it cannot listen there.
-        ModelError: If the model cannot be had.
+        UsageError: If the address is unavailable or needs an API key.
+        ModelError: If the model is unavailable.
     """
     if listening.api_key is None and not is_loopback(listening.host):
         raise UsageError(
-            f"{listening.host} can be reached by others, and there is no API key",
-            hint="set NSA_API_KEY or say --api-key",
+            f"an API key is required: other machines can reach {listening.host}",
+            hint="set NSA_API_KEY or give --api-key",
         )
     with _bound(listening.host, listening.port) as bound:
         library = DocumentStore(listening.root, Uploads(), options.ocr)
-        worker = Scheduler(options, emit, library.opened)
-        app = Server(worker, library, options.max_tokens).app(
+        scheduler = Scheduler(options, emit, library.parsed)
+        app = Server(scheduler, library, options.max_tokens).app(
             api_key=listening.api_key, most_bytes=listening.most_bytes
         )
         config = uvicorn.Config(
@@ -92,28 +92,28 @@ def serve(
             ws="none",
             timeout_graceful_shutdown=_END_SECONDS,
         )
-        worker.start()
+        scheduler.start()
         port = bound.getsockname()[1]
         host = f"[{listening.host}]" if ":" in listening.host else listening.host
-        on_ready(f"http://{host}:{port}", worker.model)
+        on_ready(f"http://{host}:{port}", scheduler.model)
         try:
-            _Uvicorn(config, worker).run(sockets=[bound])
+            _Uvicorn(config, scheduler).run(sockets=[bound])
         finally:
-            worker.close()
-            worker.join(_END_SECONDS)
+            scheduler.close()
+            scheduler.join(_END_SECONDS)
             library.uploads.close()
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """A listening socket.
 
     Raises:
-        UsageError: If the host is none, or the port is taken.
+        UsageError: If the host is unknown or the port is taken.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        bound = socket.socket(family, kind, protocol)
+        family, type_, protocol, _, address = found[0]
+        bound = socket.socket(family, type_, protocol)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)
@@ -123,7 +123,7 @@ def _bound(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         raise UsageError(
-            f"{host} port {port} cannot be listened on: {error.strerror or error}",
+            f"cannot listen on {host} port {port}: {error.strerror or error}",
             hint="choose another with --host or --port",
         ) from error
     return bound

@@ -1,4 +1,4 @@
-"""What the model's thread says, as events of the server's loop and as a stream to a client."""
+"""Events of the model's thread, in the server's event loop and as server-sent events."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress
-from nsa_cli.serve.formats import Reply, error_body, event
+from nsa_cli.serve.formats import Reply, citations, error_body, sse_event
 from nsa_cli.serve.jobs import Failed, Job, ReadThrough
-from nsa_cli.serve.requests import Wanted
+from nsa_cli.serve.requests import ChatRequest
 from nsa_cli.serve.scheduler import Scheduler
 
 _SETTLE_SECONDS = 1.0
-"""How long a stream waits before it begins, so that an early failure still has its own status."""
+"""Delay before a stream starts, so that an early failure still sets the HTTP status."""
 
 _ALIVE_SECONDS = 15.0
-"""How often a stream without news says that it is alive."""
+"""Interval of comments in a stream without events, which keep the connection open."""
 
 _LAST = (AnswerFinished, ReadThrough, Failed)
 
 
-class Waiter:
-    """Waits for a job's events; made and used in the loop, filled from the model's thread."""
+class JobEvents:
+    """The events of one job, from the model's thread to the event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -36,29 +36,29 @@ class Waiter:
         self._job: Job | None = None
 
     def deliver(self, event: Event) -> None:
-        """Take an event; called from the model's thread."""
+        """Add an event; called from the model's thread."""
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-    def begin(self, worker: Scheduler, job: Job) -> None:
-        """Let a job wait for its turn.
+    def submit(self, scheduler: Scheduler, job: Job) -> None:
+        """Submit the job.
 
         Raises:
-            NsaError: If the server takes no more.
+            NsaError: If the scheduler refuses it.
         """
-        worker.submit(job)
+        scheduler.submit(job)
         self._job = job
 
     def stop(self) -> None:
-        """Nobody waits any more."""
+        """Cancel the job."""
         if self._job is not None:
             self._job.stop()
 
-    async def settle(self) -> None:
-        """Wait a moment for the first event that tells how it goes.
+    async def wait_for_start(self) -> None:
+        """Wait up to a second until the model reads or answers.
 
         Raises:
-            NsaError: If it went wrong already.
+            NsaError: If the job has failed.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(_SETTLE_SECONDS):
@@ -71,7 +71,7 @@ class Waiter:
                         return
 
     async def events(self) -> AsyncIterator[Event | None]:
-        """All events to the last; None where nothing happened for a while."""
+        """All events to the last; None after an interval without events."""
         for found in self._seen:
             yield found
             if isinstance(found, _LAST):
@@ -98,64 +98,64 @@ def _is_reading(event: Event) -> bool:
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events; when the client goes away, nobody waits for the job any more."""
+    """A response of server-sent events; a disconnect cancels the job."""
 
-    def __init__(self, waiter: Waiter, events: AsyncIterator[str]) -> None:
+    def __init__(self, job: JobEvents, events: AsyncIterator[str]) -> None:
         super().__init__(
             events,
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
-        self._waiter = waiter
+        self._job = job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them."""
+        """Send the events."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._waiter.stop()
+            self._job.stop()
 
 
-async def answer_events(waiter: Waiter, reply: Reply, said: Wanted) -> AsyncIterator[str]:
-    """An answer in chunks."""
-    yield event(reply.first())
-    async for found in waiter.events():
+async def answer_events(job: JobEvents, reply: Reply, request: ChatRequest) -> AsyncIterator[str]:
+    """The chunks of an answer as server-sent events."""
+    yield sse_event(reply.chunk({"role": "assistant", "content": ""}))
+    async for found in job.events():
         match found:
             case AnswerText():
-                yield event(reply.piece(found.text))
-            case Progress() if said.progress:
-                yield event(reply.progress(found))
+                yield sse_event(reply.chunk({"content": found.text}))
+            case Progress() if request.progress:
+                yield sse_event(reply.progress_chunk(found))
             case Progress():
                 yield f": {found.unit} {found.done} of {found.total}\n\n"
             case AnswerFinished():
-                yield event(reply.last(found))
-                if said.usage:
-                    yield event(reply.counts(found))
-                yield event("[DONE]")
+                yield sse_event(reply.chunk(citations(found), found.finish_reason))
+                if request.usage:
+                    yield sse_event(reply.usage_chunk(found))
+                yield sse_event("[DONE]")
             case Failed():
-                yield event(error_body(found.error))
+                yield sse_event(error_body(found.error))
             case None:
                 yield ": waiting\n\n"
 
 
-async def reading_events(waiter: Waiter) -> AsyncIterator[str]:
-    """How far the reading of a text has come."""
-    async for found in waiter.events():
+async def reading_events(job: JobEvents) -> AsyncIterator[str]:
+    """The progress of reading as server-sent events."""
+    async for found in job.events():
         match found:
             case Progress():
-                yield event({"progress": asdict(found)})
+                yield sse_event({"progress": asdict(found)})
             case Note():
-                yield event({"note": found.text})
+                yield sse_event({"note": found.text})
             case ReadThrough():
-                yield event({"done": asdict(found)})
-                yield event("[DONE]")
+                yield sse_event({"done": asdict(found)})
+                yield sse_event("[DONE]")
             case Failed():
-                yield event(error_body(found.error))
+                yield sse_event(error_body(found.error))
             case None:
                 yield ": waiting\n\n"
 
 
-async def gone(request: Request) -> None:
-    """Wait until a client goes away."""
+async def wait_for_disconnect(request: Request) -> None:
+    """Return when the client disconnects."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""Documents that clients have sent, kept until the server ends."""
+"""Uploaded files, kept until the server ends."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from pathlib import Path, PurePosixPath
 from nsa_models.errors import NsaError
 
 MOST_BYTES = 2_000_000_000
-"""Of all uploads together; those used longest ago go first."""
+"""Total size of the uploads; the least recently used are evicted."""
 
 _ID = re.compile(r"file-[0-9a-f]{24}")
 _LONGEST_NAME = 120
 
 
 class NoUploadError(NsaError):
-    """An id names nothing."""
+    """An unknown upload id."""
 
     default_code = "document_not_found"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A document that was sent.
+    """An uploaded file.
 
     Attributes:
-        id: The same for the same name and bytes, so that who sends it again gets the same.
-        filename: Without folders.
-        bytes: Its size.
-        created_at: In seconds since 1970.
-        purpose: As the client said it.
+        id: Derived from name and content, so that a repeated upload has the same id.
+        filename: Name without folders.
+        bytes: Size in bytes.
+        created_at: Time in seconds since 1970.
+        purpose: The client's `purpose` field.
     """
 
     id: str
@@ -47,15 +47,15 @@ class Upload:
 
 
 def is_upload(name: str) -> bool:
-    """Whether a name is an upload's id."""
+    """Whether a name has the form of an upload id."""
     return _ID.fullmatch(name) is not None
 
 
 class Uploads:
-    """Uploads on disk, in a folder of their own that goes with the server.
+    """Uploads in a temporary folder.
 
     Args:
-        most_bytes: Of all of them together.
+        most_bytes: Limit of their total size.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -65,7 +65,7 @@ class Uploads:
         self._lock = threading.Lock()
 
     def add(self, filename: str, data: bytes, purpose: str) -> Upload:
-        """Keep a document."""
+        """Store a file; evict others beyond the size limit."""
         name = _plain(filename)
         digest = hashlib.sha256(name.encode("utf-8", "replace") + b"\0" + data).hexdigest()
         upload = Upload(
@@ -88,39 +88,39 @@ class Uploads:
             return self._uploads[upload.id]
 
     def get(self, id_: str) -> Upload:
-        """An upload.
+        """The upload of an id.
 
         Raises:
-            NoUploadError: If there is none of this id.
+            NoUploadError: If the id is unknown.
         """
         with self._lock:
             found = self._uploads.get(id_)
             if found is None:
-                raise NoUploadError(f"there is no file {id_!r}", hint="upload it again")
+                raise NoUploadError(f"file {id_!r} not found", hint="upload it again")
             self._uploads.move_to_end(id_)
             return found
 
     def read(self, id_: str) -> bytes:
-        """The bytes of an upload; raises as `get`."""
+        """The content of an upload; raises like `get`."""
         self.get(id_)
         try:
             return (self._folder / id_).read_bytes()
-        except FileNotFoundError as error:  # removed meanwhile
-            raise NoUploadError(f"there is no file {id_!r}", hint="upload it again") from error
+        except FileNotFoundError as error:  # removed concurrently
+            raise NoUploadError(f"file {id_!r} not found", hint="upload it again") from error
 
     def all(self) -> list[Upload]:
-        """All uploads, the one used last first."""
+        """All uploads, the most recently used first."""
         with self._lock:
             return list(reversed(self._uploads.values()))
 
     def remove(self, id_: str) -> None:
-        """Remove an upload; raises as `get`."""
+        """Remove an upload; raises like `get`."""
         self.get(id_)
         with self._lock:
             self._drop(id_)
 
     def close(self) -> None:
-        """Remove all of them."""
+        """Remove all uploads."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _drop(self, id_: str) -> None:
@@ -129,7 +129,7 @@ class Uploads:
 
 
 def _plain(filename: str) -> str:
-    """A file's name without folders and without what cannot be shown."""
+    """A file name without folders and unprintable characters."""
     name = PurePosixPath(filename.replace("\\", "/")).name
     name = "".join(char for char in name if char.isprintable()).strip()
     if len(name) > _LONGEST_NAME:

@@ -1,1 +1,1 @@
-"""`nsa train`: training data, answers the model gives itself, two stages."""
+"""`nsa train`: training data, self-generated answers, two stages."""

@@ -1,4 +1,4 @@
-"""Examples with known answers become lessons: what `nsa train` trains on."""
+"""Training examples of `nsa train`, made from questions with known answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nsa_models.tasks import (
 )
 from nsa_models.tasks.haystack import documentation, paragraphs
 from nsa_models.tasks.questions import read_lines
-from nsa_models.training.lessons import Asked, Step, TrainingExample
+from nsa_models.training.examples import Batch, ExampleQuestion, TrainingExample
 
 _PROSE_CHARACTERS = 4_000_000
 _BOOK_CHARACTERS = 600_000
@@ -39,40 +39,40 @@ _MIX = {
     "close": 0.42, "questions": 0.23, "similar": 0.12, "needle": 0.05, "values": 0.05,
     "variables": 0.04, "aggregation": 0.03, "reading": 0.06,
 }  # fmt: skip
-"""How often each kind of step comes. `close` asks about a few paragraphs, as the passages are that
-an answer is decoded from, in several short lessons at once."""
+"""Share of each kind of step. `close` is a batch of short examples about a few paragraphs, like
+the passages that answers are decoded from."""
 
 _CLOSE_MIX = {"close": 0.45, "similar": 0.4, "needle": 0.07, "values": 0.08}
 _CLOSE_SIMILAR = (3, 6, 12, 24)
-"""Facts of one shape in a short lesson; a look finds a few of them, or many, beside each other."""
+"""Numbers of similar facts in a short example; retrieval returns few or many together."""
 
 _CLOSE_TOKENS = (500, 1100)
-"""Of a short lesson whose facts are made, the least and the most."""
+"""Minimum and maximum tokens of a short example with generated facts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
-    """What lessons are made of.
+    """Sources of training examples.
 
     Attributes:
-        articles: With questions about their paragraphs.
-        prose: Texts to hide facts in, and to read, as paragraphs.
+        articles: Articles with questions about their paragraphs.
+        prose: Texts as paragraphs, to hide facts in and to read without questions.
     """
 
     articles: tuple[Article, ...]
     prose: tuple[tuple[str, ...], ...]
 
 
-def load_material(questions: Path, texts: Sequence[Path]) -> TrainingData:
-    """Read the training split of articles, and prose of books and manuals.
+def load_training_data(questions: Path, texts: Sequence[Path]) -> TrainingData:
+    """Load the training split of articles, and prose of books and manuals.
 
     Args:
-        questions: As for `nsa eval questions`.
-        texts: JSON Lines whose lines have a `text`.
+        questions: JSON Lines of articles with questions, as for `nsa eval questions`.
+        texts: JSON Lines files whose lines have a `text`.
 
     Raises:
-        UnreadableError: If a file cannot be read or is of another form.
-        UsageError: If no article has a question of its own.
+        UnreadableError: If a file cannot be read or has another format.
+        UsageError: If no question belongs to a single article.
     """
     prose = [tuple(documentation(_PROSE_CHARACTERS))]
     for path in texts:
@@ -82,26 +82,28 @@ def load_material(questions: Path, texts: Sequence[Path]) -> TrainingData:
     articles = distinct_questions(of_split(read_articles(questions), "train"))
     if not any(part.questions for article in articles for part in article.paragraphs):
         raise UsageError(
-            f"{questions} has no question to learn from",
-            hint="what is asked about several articles in the same words does not count, and one "
-            "article in eight is held out",
+            f"{questions} has no question to train on",
+            hint="add questions; those that occur in several articles are skipped, and one article "
+            "in eight is held out",
         )
     return TrainingData(articles=tuple(articles), prose=tuple(prose))
 
 
-def lesson_of(prompter: PromptBuilder, examples: Sequence[Example], size: int) -> TrainingExample:
-    """Examples with the same context as one lesson.
+def training_example(
+    prompts: PromptBuilder, examples: Sequence[Example], size: int
+) -> TrainingExample:
+    """One training example of several questions about the same context.
 
     Args:
-        prompter: Of the model that learns.
-        examples: At least one.
+        prompts: The model's prompt builder.
+        examples: At least one, all with the same context.
         size: Tokens of a selection block.
     """
-    text = prompter.plain(examples[0].context)
-    ids, spans = prompter.lesson([(each.question, each.target) for each in examples])
+    text = prompts.plain(examples[0].context)
+    ids, spans = prompts.lesson([(each.question, each.target) for each in examples])
     behind = len(text.ids)
     asked = tuple(
-        Asked(
+        ExampleQuestion(
             question=(question[0] + behind, question[1] + behind),
             answer=(answer[0] + behind, answer[1] + behind),
             evidence=blocks_of(text, each.evidence, size),
@@ -119,7 +121,7 @@ def lesson_of(prompter: PromptBuilder, examples: Sequence[Example], size: int) -
 
 
 def blocks_of(text: TokenizedText, spans: Sequence[tuple[int, int]], size: int) -> tuple[int, ...]:
-    """Selection blocks that hold characters of some spans of a text."""
+    """Selection blocks that contain characters of the spans."""
     blocks: set[int] = set()
     for start, stop in spans:
         inside = np.flatnonzero((text.characters >= start) & (text.characters < stop))
@@ -127,27 +129,27 @@ def blocks_of(text: TokenizedText, spans: Sequence[tuple[int, int]], size: int) 
     return tuple(sorted(blocks))
 
 
-def lessons(
-    prompter: PromptBuilder,
-    material: TrainingData,
+def training_steps(
+    prompts: PromptBuilder,
+    data: TrainingData,
     lengths: Sequence[int],
     size: int,
     seed: int,
     *,
     short: bool = True,
     process: int = 0,
-) -> Iterator[Step]:
-    """What a model learns from, step by step, without end.
+) -> Iterator[Batch]:
+    """Endless training steps.
 
     Args:
-        prompter: Of the model that learns.
-        material: What lessons are made of.
-        lengths: Tokens that long lessons may have.
+        prompts: The model's prompt builder.
+        data: Sources of the examples.
+        lengths: Token counts of long examples.
         size: Tokens of a selection block.
-        seed: The same seed makes the same lessons.
-        short: Whether there are short lessons too, some of them in one step.
-        process: Which of those that train together; each has lessons of its own, of the kind and
-            length that the others have at the same time, so that none waits long.
+        seed: The same seed makes the same steps.
+        short: Whether to include batches of short examples.
+        process: Number of the training process; processes get different examples of the same
+            kind and length at each step, so that none waits long.
     """
     rng = random.Random(seed)
     mix = {kind: share for kind, share in _MIX.items() if short or kind != "close"}
@@ -155,34 +157,34 @@ def lessons(
         kind = rng.choices(list(mix), weights=list(mix.values()))[0]
         number, tokens = rng.randrange(2**31) + process * 2**31, rng.choice(lengths)
         if kind == "close":
-            together = [_close(material, number + n) for n in range(_CLOSE_TOGETHER)]
-            yield [lesson_of(prompter, each, size) for each in together]
+            batch = [_close(data, number + n) for n in range(_CLOSE_TOGETHER)]
+            yield [training_example(prompts, each, size) for each in batch]
         elif kind == "reading":
-            yield [reading(prompter, material, tokens, number)]
+            yield [reading_example(prompts, data, tokens, number)]
         else:
-            yield [lesson_of(prompter, _examples(kind, material, tokens, number), size)]
+            yield [training_example(prompts, _examples(kind, data, tokens, number), size)]
 
 
-def _close(material: TrainingData, number: int) -> Sequence[Example]:
+def _close(data: TrainingData, number: int) -> Sequence[Example]:
     """Examples about one short text."""
     rng = random.Random(f"short {number}")
     kind = rng.choices(list(_CLOSE_MIX), weights=list(_CLOSE_MIX.values()))[0]
     if kind == "close":
-        return close_questions(material.articles, number)
+        return close_questions(data.articles, number)
     more = {"count": rng.choice(_CLOSE_SIMILAR)} if kind == "similar" else {}
-    examples = _examples(kind, material, rng.randint(*_CLOSE_TOKENS), number, **more)
+    examples = _examples(kind, data, rng.randint(*_CLOSE_TOKENS), number, **more)
     return [replace(each, task="close") for each in examples[:_CLOSE_QUESTIONS]]
 
 
 def _examples(
-    kind: str, material: TrainingData, tokens: int, number: int, **more: int
+    kind: str, data: TrainingData, tokens: int, number: int, **more: int
 ) -> Sequence[Example]:
-    """Examples about one text; `more` is for the generator of a kind."""
+    """Examples about one text; `more` goes to the generator."""
     if kind == "questions":
         count = max(4, tokens // 512)
-        return hidden_questions(material.articles, tokens=tokens, seed=number, count=count)
+        return hidden_questions(data.articles, tokens=tokens, seed=number, count=count)
     rng = random.Random(f"{kind} {number}")
-    hay = rng.choice(material.prose)
+    hay = rng.choice(data.prose)
     examples = GENERATORS[kind](hay, tokens=tokens, seed=number, split="train", **more)
     same = [each for each in examples if each.context == examples[0].context]
     rng.shuffle(same)
@@ -190,17 +192,21 @@ def _examples(
 
 
 def close_questions(articles: Sequence[Article], seed: int) -> tuple[Example, ...]:
-    """Questions about a few paragraphs that stand apart, as passages do that a look has found.
+    """Questions about a few separate paragraphs, like retrieved passages.
 
-    They are of one article, in its order, or of several.
+    The paragraphs come from one article in its order, or from several.
     """
     rng = random.Random(f"close {seed}")
-    able = [article for article in articles if any(each.questions for each in article.paragraphs)]
-    weights = [sum(len(each.questions) for each in article.paragraphs) for article in able]
-    article = rng.choices(able, weights)[0]
+    candidates = [
+        article for article in articles if any(each.questions for each in article.paragraphs)
+    ]
+    weights = [sum(len(each.questions) for each in article.paragraphs) for article in candidates]
+    article = rng.choices(candidates, weights)[0]
     asked = rng.choice([each for each in article.paragraphs if each.questions])
     mixed, many = rng.random() < 0.5, rng.randint(0, 6)
-    others = [rng.choice((rng.choice(able) if mixed else article).paragraphs) for _ in range(many)]
+    others = [
+        rng.choice((rng.choice(candidates) if mixed else article).paragraphs) for _ in range(many)
+    ]
     parts, length = {asked: rng.random()}, len(asked.text)
     for part in others:
         if part not in parts and length + len(part.text) <= _CLOSE_CHARACTERS:
@@ -222,12 +228,12 @@ def close_questions(articles: Sequence[Article], seed: int) -> tuple[Example, ..
     )
 
 
-def reading(
-    prompter: PromptBuilder, material: TrainingData, tokens: int, seed: int
+def reading_example(
+    prompts: PromptBuilder, data: TrainingData, tokens: int, seed: int
 ) -> TrainingExample:
-    """A text that is only read."""
+    """A text without questions."""
     rng = random.Random(seed)
-    parts = rng.choice(material.prose)
+    parts = rng.choice(data.prose)
     start, taken, length = rng.randrange(len(parts)), [], 0
     for part in (*parts[start:], *parts[:start]):
         taken.append(part)
@@ -237,7 +243,11 @@ def reading(
     one = Example(
         context="\n\n".join(taken), question="?", answers=("?",), evidence=(), task="reading"
     )
-    lesson = lesson_of(prompter, [one], 64)
+    example = training_example(prompts, [one], 64)
     return replace(
-        lesson, ids=lesson.ids[: lesson.document[1]], asked=(), instruction=(0, 1), task="reading"
+        example,
+        ids=example.ids[: example.document[1]],
+        asked=(),
+        instruction=(0, 1),
+        task="reading",
     )

@@ -1,45 +1,45 @@
-"""What training tells while it goes on, and the drawing of it."""
+"""The log of a training run, and a plot of its losses."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from nsa_models.training.stage import Progress
+from nsa_cli.output.plots import new_figure
+from nsa_models.training.stage import TrainingProgress
 
 
-class Log:
-    """Losses as JSON Lines in a file, and as text on standard error."""
+def log_writer(path: Path, stage: str) -> Callable[[TrainingProgress], None]:
+    """A function to call with the progress of a stage after every tenth step.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    It writes the losses as JSON Lines to a file and as text to standard error.
+    """
 
-    def tell(self, stage: str) -> Any:
-        """What to call after every tenth step of a stage."""
+    def write(progress: TrainingProgress) -> None:
+        row = {"stage": stage, **progress.history[-1]}
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        speed = progress.tokens / max(progress.seconds, 1e-9)
+        losses = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
+        left_out = f" ({progress.left_out} out of memory)" if progress.left_out else ""
+        sys.stderr.write(
+            f"nsa: {stage} {progress.seconds:.0f} s, step {progress.step}, "
+            f"{speed:,.0f} tokens/s: {losses}{left_out}\n"
+        )
 
-        def write(progress: Progress) -> None:
-            row = {"stage": stage, **progress.history[-1]}
-            with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            speed = progress.tokens / max(progress.seconds, 1e-9)
-            losses = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
-            left_out = f" ({progress.left_out} did not fit the memory)" if progress.left_out else ""
-            sys.stderr.write(
-                f"nsa: {stage} {progress.seconds:.0f} s, step {progress.step}, "
-                f"{speed:,.0f} tokens/s: {losses}{left_out}\n"
-            )
-
-        return write
+    return write
 
 
 def save_plot(out: Path, path: Path) -> None:
-    """Draw the losses of a folder's log by time, the stages one after the other."""
-    from matplotlib.figure import Figure
+    """Plot the losses in a folder's log, one stage after the other.
 
+    Raises:
+        UsageError: If matplotlib is missing.
+    """
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = new_figure(8, 4.5)
     axes = figure.subplots()
     names = sorted({name for row in rows for name in row if name.startswith("loss ")})
     for name in names:

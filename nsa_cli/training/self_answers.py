@@ -1,10 +1,10 @@
-"""What a base says itself of single paragraphs, kept where it is right: answers to learn from.
+"""Self-generated answers: correct answers of the base model, kept as training targets.
 
-A model that is taught the bare words of a data set forgets how it spoke. Taught its own right
-answers, it keeps its words, and learns where to find them.
+Training on the short answers of a data set changes the model's style. Training on its own correct
+answers keeps the style and teaches where the answers are.
 
-Source: Zelikman et al. 2022, "STaR: Bootstrapping Reasoning With Reasoning", arXiv 2203.14465, who
-tell the model what it did not find as well.
+Source: Zelikman et al. 2022, "STaR: Bootstrapping Reasoning With Reasoning", arXiv 2203.14465,
+whose second round also gives the model the answers that it missed.
 """
 
 from __future__ import annotations
@@ -28,65 +28,65 @@ from nsa_models.tasks import Article
 from nsa_models.tokenization.tokenizer import Tokenizer
 
 MOST_TOKENS = 48
-"""Of an answer; a longer one is not kept."""
+"""Tokens of the longest answer kept."""
 
-_TOGETHER = {"cuda": 256, "cpu": 8}
-_TOLD = "{question} (The right answer is: {gold}. Say so in a sentence.)"
-"""How what was not answered rightly is asked again."""
+_BATCH = {"cuda": 256, "cpu": 8}
+_HINTED = "{question} (The right answer is: {gold}. Say so in a sentence.)"
+"""Second-round question, with the answer that the first round missed."""
 
-Tell = Callable[[int, int], None]
-Key = tuple[str, int, str]
-"""An article's title, the number of a paragraph, and a question about it."""
+QuestionKey = tuple[str, int, str]
+"""Title of the article, number of the paragraph, question."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Open:
-    """A question that waits for a right answer."""
+class _Unanswered:
+    """A question without a correct answer so far, with the prompts of both rounds."""
 
-    key: Key
+    key: QuestionKey
     ids: Ids
-    told: Ids
+    hinted_ids: Ids
     gold: tuple[str, ...]
 
 
-def answer_themselves(
+def write_self_answers(
     folder: Path,
     articles: Sequence[Article],
     path: Path,
     seconds: float,
     device: torch.device,
-    tell: Tell,
+    on_round: Callable[[int, int], None],
 ) -> None:
-    """Let a dense model answer questions from their paragraphs; keep its right answers.
+    """Let a dense model answer questions from their paragraphs; write its correct answers.
 
-    In a second round it is told the answers that it did not find, to put them in its own words.
-    Those kept by an earlier call are not asked for again.
+    A second round gives the missed answers to rephrase. Questions that the file answers already
+    are skipped.
 
     Args:
-        folder: Of the model, in Hugging Face's form.
-        articles: With the questions.
-        path: JSON Lines to add the right answers to.
-        seconds: After which no more are asked for.
-        device: Where to run.
-        tell: Called with how many were asked and how many of them were right, in a round.
+        folder: Hugging Face folder of the model.
+        articles: Articles with questions.
+        path: JSON Lines file to append the correct answers to.
+        seconds: Time limit.
+        device: Device of the model.
+        on_round: Called after each batch with the questions asked and answered correctly in the
+            round.
     """
     tokenizer = Tokenizer.from_folder(folder)
-    left = _open_questions(PromptBuilder(tokenizer, None), articles, _read(path).keys())
+    left = _unanswered(PromptBuilder(tokenizer, None), articles, _read(path).keys())
     disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
     ).to(device)
-    if path.exists() and not path.read_bytes().endswith(b"\n"):  # a line was cut off
+    if path.exists() and not path.read_bytes().endswith(b"\n"):  # the last line is truncated
         with path.open("a", encoding="utf-8") as file:
             file.write("\n")
     began = time.monotonic()
-    for told in (False, True):
-        right: set[Key] = set()
+    for hinted in (False, True):
+        right: set[QuestionKey] = set()
         asked = 0
-        for batch in _batches(left, _TOGETHER[device.type]):
-            if time.monotonic() - began > seconds and (asked or told):
+        for batch in _batches(left, _BATCH[device.type]):
+            if time.monotonic() - began > seconds and (asked or hinted):
                 return
-            prompts = [each.told if told else each.ids for each in batch]
+            prompts = [each.hinted_ids if hinted else each.ids for each in batch]
             answers = _generate(model, tokenizer, prompts)
             asked += len(batch)
             rows = ""
@@ -95,19 +95,19 @@ def answer_themselves(
                     right.add(each.key)
                     row = dict(zip(("article", "paragraph", "question"), each.key, strict=True))
                     rows += json.dumps({**row, "answer": answer}) + "\n"
-            with path.open("ab", buffering=0) as file:  # at once: others may write to it as well
+            with path.open("ab", buffering=0) as file:  # one write: other processes append too
                 file.write(rows.encode())
-            tell(asked, len(right))
+            on_round(asked, len(right))
         left = [each for each in left if each.key not in right]
 
 
-def with_their_own(articles: Sequence[Article], path: Path) -> list[Article]:
-    """Articles with the answers that were kept, and no other; as they are without a file.
+def with_self_answers(articles: Sequence[Article], path: Path) -> list[Article]:
+    """Articles with the file's answers only; unchanged if the file is missing or empty.
 
     Raises:
         OSError: If the file cannot be read.
     """
-    if not (said := _read(path)):
+    if not (answers := _read(path)):
         return list(articles)
     return [
         replace(
@@ -116,9 +116,9 @@ def with_their_own(articles: Sequence[Article], path: Path) -> list[Article]:
                 replace(
                     part,
                     questions=tuple(
-                        (asked, said[article.title, number, asked])
+                        (asked, answers[article.title, number, asked])
                         for asked, _ in part.questions
-                        if (article.title, number, asked) in said
+                        if (article.title, number, asked) in answers
                     ),
                 )
                 for number, part in enumerate(article.paragraphs)
@@ -128,11 +128,11 @@ def with_their_own(articles: Sequence[Article], path: Path) -> list[Article]:
     ]
 
 
-def _read(path: Path) -> dict[Key, tuple[str, ...]]:
-    """The answers that a file holds; a last line that was cut off counts for nothing."""
+def _read(path: Path) -> dict[QuestionKey, tuple[str, ...]]:
+    """The answers of a file; truncated lines are skipped."""
     if not path.exists():
         return {}
-    found: dict[Key, tuple[str, ...]] = {}
+    found: dict[QuestionKey, tuple[str, ...]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         with suppress(json.JSONDecodeError):
             row = json.loads(line)
@@ -140,26 +140,28 @@ def _read(path: Path) -> dict[Key, tuple[str, ...]]:
     return found
 
 
-def _open_questions(
-    prompter: PromptBuilder, articles: Sequence[Article], done: Collection[Key]
-) -> list[_Open]:
+def _unanswered(
+    prompts: PromptBuilder, articles: Sequence[Article], done: Collection[QuestionKey]
+) -> list[_Unanswered]:
+    """The questions of articles that are not in `done`, with their prompts."""
     found = []
     for article in articles:
         for number, part in enumerate(article.paragraphs):
-            read = prompter.plain(part.text).ids
+            paragraph = prompts.plain(part.text).ids
             for asked, gold in part.questions:
                 key = (article.title, number, asked)
                 if key not in done:
-                    told = _TOLD.format(question=asked.strip(), gold=max(gold, key=len))
-                    prompts = [
-                        np.concatenate([read, prompter.question(q).ids]) for q in (asked, told)
-                    ]
-                    found.append(_Open(key=key, ids=prompts[0], told=prompts[1], gold=gold))
+                    hinted = _HINTED.format(question=asked.strip(), gold=max(gold, key=len))
+                    ids, hinted_ids = (
+                        np.concatenate([paragraph, prompts.question(q).ids])
+                        for q in (asked, hinted)
+                    )
+                    found.append(_Unanswered(key=key, ids=ids, hinted_ids=hinted_ids, gold=gold))
     return found
 
 
-def _batches(waiting: Sequence[_Open], size: int) -> Iterator[Sequence[_Open]]:
-    """Questions of like length together."""
+def _batches(waiting: Sequence[_Unanswered], size: int) -> Iterator[Sequence[_Unanswered]]:
+    """Batches of questions of similar length."""
     ordered = sorted(waiting, key=lambda each: len(each.ids))
     for first in range(0, len(ordered), size):
         yield ordered[first : first + size]
@@ -170,7 +172,7 @@ def _generate(
     tokenizer: Tokenizer,
     prompts: Sequence[Ids],
 ) -> list[str | None]:
-    """An answer to each prompt; None where it did not come to an end."""
+    """An answer to each prompt; None for an unfinished or empty answer."""
     stops = sorted(tokenizer.stop_ids)
     longest = max(map(len, prompts))
     ids = torch.full((len(prompts), longest), stops[0])
@@ -178,20 +180,20 @@ def _generate(
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :] = torch.as_tensor(prompt, dtype=torch.long)
         mask[row, longest - len(prompt) :] = 1
-    how = GenerationConfig(
+    config = GenerationConfig(
         max_new_tokens=MOST_TOKENS,
         do_sample=False,
         eos_token_id=stops,
         pad_token_id=stops[0],
     )
     with torch.inference_mode():
-        said = model.generate(
+        output = model.generate(
             ids.to(model.device),
             attention_mask=mask.to(model.device),
-            generation_config=how,
+            generation_config=config,
         )
     answers: list[str | None] = []
-    for row in said[:, longest:].tolist():
+    for row in output[:, longest:].tolist():
         end = next((n for n, token in enumerate(row) if token in tokenizer.stop_ids), None)
         text = None if end is None else tokenizer.normalize(tokenizer.decode(row[:end])).strip()
         answers.append(text or None)

@@ -104,9 +104,6 @@ def draw(
         drawn["summary_k"] = normal(batch, groups, count, dim)
         if settings.combine == "gated":
             drawn["summary_v"] = normal(batch, groups, count, value_dim)
-        if settings.scores_apart:
-            scored = summary_count(seq_len, settings.scoring)
-            drawn["score_k"] = normal(batch, groups, scored, dim)
     if settings.combine == "gated":
         drawn["gates"] = torch.rand(batch, heads, queries, 3, device=DEVICE).to(dtype)
     return drawn
@@ -326,7 +323,6 @@ def units(tensors: Tensors) -> dict[str, float]:
         "dsummary_k": largest["q"] * heads,
         "dv": heads,
         "dsummary_v": heads,
-        "dscore_k": 1.0,
         "dgates": tensors["v"].shape[3] ** 0.5,
     }
 
@@ -358,7 +354,7 @@ def check(
     got, blocks = by_triton(tensors, settings, grad, packing)
     repeat = q.shape[1] // k.shape[1]
     scored = repeat * settings.select_tile // settings.score_stride
-    overlap = settings.scoring.compress_block // settings.scoring.compress_stride
+    overlap = settings.compress_block // settings.compress_stride
     for part in parts or [WHOLE]:
         of_part, chosen = part.of(tensors), blocks[:, :, part.tiles]
         slope = None if grad is None else grad[:, :, part.queries]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -166,18 +165,3 @@ def test_given_summaries_choose_the_blocks(impl: Impl, seed: int) -> None:
     blocks = nsa_attention(q, k, v, settings, summary_k=summary_k, impl=impl).blocks
     assert blocks is not None
     assert blocks.tolist() == [[[[0, first]], [[0, second]]]]
-
-
-def test_what_blocks_are_scored_by_is_refused_where_it_does_not_belong() -> None:
-    q, k, v = tensors(length=600)
-    gates = torch.rand(1, 4, 300, 3)
-    with pytest.raises(ValueError, match="score_summary_block is None"):
-        nsa_attention(q, k, v, GATED, gates=gates, score_k=k[:, :, ::4])
-    apart = replace(GATED, select_count=4, score_summary_block=4, score_summary_stride=4)
-    with pytest.raises(ValueError, match=r"score_k is \(1, 1, 150, 16\); k is \(1, 2, 600, 16\)"):
-        nsa_attention(q, k, v, apart, gates=gates, score_k=k[:, :1, ::4])
-    of = nsa_attention(q, k, v, apart, gates=gates, score_k=k[:, :, ::4])
-    other = nsa_attention(q, k, v, apart, gates=gates, score_k=-k[:, :, ::4])
-    assert of.blocks is not None
-    assert other.blocks is not None
-    assert not torch.equal(of.blocks, other.blocks)

@@ -34,7 +34,7 @@ SETTINGS = [
     replace(PLAIN, select_tile=8, score_stride=4),
     replace(PLAIN, window=0),
     replace(PAPER, select_count=None, window=0),
-    replace(PAPER, score_summary_block=8, score_summary_stride=8, select_tile=16, score_stride=4),
+    replace(PAPER, select_tile=16, score_stride=4),
 ]
 INFLLM = AttentionSettings(
     select_count=3, window=64, local_blocks=0, score_pooling="max", score_norm=4
@@ -154,10 +154,6 @@ def test_triton_refuses_what_it_has_not(settings: AttentionSettings, word: str) 
         ({"score_pooling": "mean"}, "score_pooling is 'mean'"),
         ({"score_norm": 0}, "score_norm is 0"),
         ({"score_pooling": "max", "combine": "gated"}, "compression branch"),
-        (
-            {"score_norm": 4, "compress_block": 16, "refine_count": 4},
-            "refine_count .* must be None",
-        ),
         ({"select_run": 15, "combine": "gated"}, "must be even"),
         ({"select_run": 16}, "set select_run to None"),
         ({"window": 0}, "see itself"),

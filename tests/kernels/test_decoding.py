@@ -116,7 +116,6 @@ def test_summaries_that_are_given_choose(seed: int) -> None:
     [
         {"select_tile": 64},
         {"select_tile": 4, "score_stride": 4},
-        {"refine_count": 8},
         {"score_pooling": "max"},
         {"combine": "gated"},
         {"select_count": None},

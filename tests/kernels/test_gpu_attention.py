@@ -132,29 +132,6 @@ def test_given_summaries_are_used_and_get_gradients(settings: AttentionSettings,
     assert all(got[name].any() for name in names)
 
 
-@pytest.mark.parametrize(
-    ("changes", "tile"), [((4, 4), 16), ((2, 2), 1), ((16, 8), 4), ((8, 8), 1)]
-)
-@pytest.mark.parametrize("given", [False, True])
-def test_blocks_are_scored_by_other_summaries(
-    changes: tuple[int, int], tile: int, given: bool, seed: int
-) -> None:
-    torch.manual_seed(seed)
-    apart = {"score_summary_block": changes[0], "score_summary_stride": changes[1]}
-    settings = replace(SMALL, select_tile=tile, **apart)
-    tensors = draw(settings, 50, 131, repeat=3, summaries=given)
-    got = check(tensors, settings)
-    if given:
-        assert not got["dscore_k"].any()
-
-
-def test_packed_blocks_are_scored_by_other_summaries(seed: int) -> None:
-    torch.manual_seed(seed)
-    settings = replace(SMALL, select_tile=1, score_summary_block=4, score_summary_stride=4)
-    packing, parts = pack([(1, 1), (5, 60), (70, 70)], settings)
-    check(draw(settings, 76, 131), settings, packing=packing, parts=parts)
-
-
 @pytest.mark.parametrize(("settings", "given"), [(SMALL, True), (UNION, False)])
 def test_packed_sequences_equal_the_same_one_by_one(
     settings: AttentionSettings, given: bool, seed: int

@@ -47,8 +47,8 @@ from nsa_kernels.gpu import (
 )
 from nsa_kernels.gpu.hopper import support
 from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache import kv_cache
 from nsa_models.configuration.config import NSAConfig
-from nsa_models.modeling import model as modeling
 from nsa_models.transformers_model import NSAForCausalLM
 
 pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
@@ -92,7 +92,7 @@ def train(
         asked.append(impl)
         return nsa_attention(*arguments, **options, impl=impl)
 
-    monkeypatch.setattr(modeling, "nsa_attention", forced)
+    monkeypatch.setattr(kv_cache, "nsa_attention", forced)
     torch.manual_seed(seed)
     model = NSAForCausalLM(config).to(DEVICE, dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
@@ -187,11 +187,6 @@ def test_lengths_on_cuda(
         ({"combine": "union"}, (FP16, 192, 128, 16)),
         ({"compress_block": 8, "compress_stride": 8}, (FP16, 96, 96, 16)),
         ({}, (FP32, 64, 64, 2)),
-        ({"score_summary_block": 4, "score_summary_stride": 4}, (BF16, 128, 128, 16)),
-        (
-            {"score_summary_block": 8, "score_summary_stride": 8, "select_tile": 64},
-            (FP16, 64, 64, 7),
-        ),
         ({"combine": "union", "compress_block": 4, "compress_stride": 4}, (FP32, 128, 128, 1)),
     ],
 )

@@ -334,7 +334,6 @@ def test_a_plan_covers_the_work(groups, capacity, count, row_bytes):
         {"select_tile": 16},
         {"select_block": 48, "compress_block": 4, "compress_stride": 4},
         {"compress_block": 24},
-        {"score_summary_block": 4, "score_summary_stride": 4},
     ],
 )
 def test_what_the_kernels_cannot_do_is_refused(changes):

@@ -101,32 +101,8 @@ def test_gated_settings_never_cover() -> None:
     assert not settings.covers(1)
 
 
-def test_blocks_are_scored_by_the_compression_s_summaries_unless_told_otherwise() -> None:
-    usual = AttentionSettings(combine="gated")
-    assert not usual.scores_apart
-    assert usual.scoring is usual
-    apart = AttentionSettings(combine="gated", score_summary_block=4, score_summary_stride=4)
-    assert apart.scores_apart
-    assert (apart.compress_block, apart.compress_stride) == (32, 16)
-    assert apart.scoring == AttentionSettings(combine="gated", compress_block=4, compress_stride=4)
-
-
 @pytest.mark.parametrize(
-    ("sizes", "combine", "reason"),
-    [
-        ((4, None), "gated", "set both or neither"),
-        ((None, 4), "gated", "set both or neither"),
-        ((4, 4), "union", "compress_block and compress_stride"),
-        ((6, 4), "gated", "no multiple of compress_stride"),
-        ((0, 4), "gated", "at least 1"),
-    ],
+    ("tokens", "count"), [(0, 0), (31, 0), (32, 1), (47, 1), (48, 2), (64, 3), (1000, 61)]
 )
-def test_scoring_summaries_that_do_not_go_together_are_refused(
-    sizes: tuple[int | None, int | None], combine: str, reason: str
-) -> None:
-    with pytest.raises(ValueError, match=reason):
-        AttentionSettings(
-            combine=combine,  # type: ignore[arg-type]
-            score_summary_block=sizes[0],
-            score_summary_stride=sizes[1],
-        )
+def test_complete_blocks(tokens: int, count: int) -> None:
+    assert AttentionSettings().complete_blocks(tokens) == count

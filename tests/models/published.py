@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.generation.generate import decode, prefill, reading_of
+from nsa_models.generation.generate import DecodeOptions, decode, prefill, settings_for_length
 from nsa_models.transformers_model import NSAForCausalLM
 from nsa_models.weights.load import load_config, load_model
 
@@ -140,11 +140,11 @@ class Difference:
     """The largest differences of logits."""
 
     prefill: float
-    segments: float
+    chunks: float
     decode: float
 
     def worst(self) -> float:
-        return max(self.prefill, self.segments, self.decode)
+        return max(self.prefill, self.chunks, self.decode)
 
 
 def load(folder: Path, **settings: Any) -> NSAForCausalLM:
@@ -155,7 +155,7 @@ def load(folder: Path, **settings: Any) -> NSAForCausalLM:
 def compare(
     folder: Path, config: dict[str, Any], tensors: Tensors, render: Render, ids: Tensor
 ) -> Difference:
-    """The program against a rendering: at once, in segments, and token by token.
+    """The program against a rendering: at once, in chunks, and token by token.
 
     Raises:
         NearTieError: If rounding decides which blocks are selected.
@@ -170,12 +170,12 @@ def compare(
         at_once = model(ids[None]).logits[0]
         cache = KVCache(model.config, length)
         size = 2 * model.config.select_block
-        reading = reading_of(model.config.prefill_settings(), length)
+        reading = settings_for_length(model.config.prefill_settings(), length)
         parts = [
             model(part[None], cache=cache, settings=reading).logits[0] for part in ids.split(size)
         ]
         cache = KVCache(model.config, length)
-        list(prefill(model, ids[:first], cache, segment=size))
+        list(prefill(model, ids[:first], cache, chunk_size=size))
         answering = model.config.answer_settings()
         singles = [
             model(ids[None, i : i + 1], cache=cache, settings=answering).logits[0]
@@ -220,7 +220,7 @@ def agree(
         except NearTieError:
             continue
         print(
-            f"| {label} | {length} | {found.prefill:.1e} | {found.segments:.1e} "
+            f"| {label} | {length} | {found.prefill:.1e} | {found.chunks:.1e} "
             f"| {found.decode:.1e} |"
         )
         assert found.worst() < TOLERANCE
@@ -237,7 +237,13 @@ def check_decode(
     cache = KVCache(model.config, len(ids) + count + 1)
     list(prefill(model, ids[:read], cache))
     asked = ids[read:] if len(ids) > read else ids[-1:]
-    steps = decode(model, asked, cache, max_tokens=count, stop_ids=frozenset(), quoted=ids[:read])
+    steps = decode(
+        model,
+        asked,
+        cache,
+        DecodeOptions(max_tokens=count, stop_ids=frozenset()),
+        quoted=ids[:read],
+    )
     chosen = [step.id for step in steps]
     assert len(chosen) == count
     text = torch.cat([ids[:read], asked, torch.tensor(chosen)])

@@ -183,7 +183,7 @@ def test_padding_is_refused(seed: int) -> None:
 def test_a_mask_of_four_dimensions_is_refused(seed: int) -> None:
     ids = random_ids(seed, 1, 20)
     mask = torch.zeros(1, 1, 20, 20)
-    refused(make("llama", seed), "a mask of its own", ids, attention_mask=mask)
+    refused(make("llama", seed), "a 4D attention mask", ids, attention_mask=mask)
 
 
 def test_packed_texts_are_refused(seed: int) -> None:

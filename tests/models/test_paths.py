@@ -8,7 +8,15 @@ import platformdirs
 import pytest
 
 from nsa_models.errors import ModelError
-from nsa_models.paths import cache_root, models_folder, readings_folder, require_space
+from nsa_models.paths import (
+    atomic_write,
+    cache_root,
+    imported_name,
+    models_folder,
+    partial_targets,
+    readings_folder,
+    require_space,
+)
 
 
 def test_the_platforms_own_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +37,27 @@ def test_room_on_the_disk(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"to test: 1000000000\.00 GB needed, \d+\.\d\d GB") as e:
         require_space(tmp_path, 10**18, "to test")
     assert e.value.code == "disk_full"
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_file_is_written_whole_or_not_at_all(locked: bool, tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file.json"
+    with atomic_write(path, locked=locked) as partial:
+        partial.write_text("old")
+        assert not path.exists()
+        assert (path in partial_targets(path.parent)) == locked
+    assert path.read_text() == "old"
+
+    def fail() -> None:
+        with atomic_write(path, locked=locked) as partial:
+            partial.write_text("new")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_names_of_imported_models() -> None:
+    assert imported_name("tiny", "0123456789abcdef") == "tiny-0123456789ab"

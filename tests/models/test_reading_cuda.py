@@ -13,7 +13,7 @@ from nsa_kernels.api import Impl
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.generation import generate
-from nsa_models.generation.generate import decode, prefill
+from nsa_models.generation.generate import DecodeOptions, decode, prefill
 from nsa_models.transformers_model import NSAForCausalLM
 
 LENGTH = 3000
@@ -51,7 +51,7 @@ def read(model: NSAForCausalLM, device: str, dtype: torch.dtype) -> KVCache:
     ids = torch.randint(96, (LENGTH,), generator=torch.Generator().manual_seed(7))
     model.to(device=device, dtype=dtype)
     cache = KVCache(model.config, LENGTH + 100, dtype=dtype, device=model.device)
-    list(prefill(model, ids, cache, segment=1024))
+    list(prefill(model, ids, cache, chunk_size=1024))
     return cache
 
 
@@ -87,7 +87,7 @@ def test_answers_are_those_of_a_cpu(seed: int) -> None:
     answers = []
     for device in ("cpu", "cuda"):
         cache = read(model, device, torch.float32)
-        steps = decode(model, [5, 6, 7], cache, max_tokens=40, stop_ids=frozenset())
+        steps = decode(model, [5, 6, 7], cache, DecodeOptions(max_tokens=40, stop_ids=frozenset()))
         answers.append([(step.id, step.mass.cpu()) for step in steps])
     assert [token for token, _ in answers[0]] == [token for token, _ in answers[1]]
     for (_, expected), (_, mass) in zip(*answers, strict=True):
@@ -114,7 +114,7 @@ def test_the_settings_for_reading_go_to_the_kernels(chosen: list[Impl], seed: in
     assert len(chosen) == (2 - 1) * 3  # the last layer only appends
 
 
-def test_segments_take_a_bounded_part_of_the_card(seed: int) -> None:
+def test_chunks_take_a_bounded_part_of_the_card(seed: int) -> None:
     """Nothing is held that grows as tokens times tokens."""
     model = build(seed).to(device="cuda", dtype=torch.bfloat16)
     peaks = []
@@ -123,7 +123,7 @@ def test_segments_take_a_bounded_part_of_the_card(seed: int) -> None:
         cache = KVCache(model.config, length, dtype=model.dtype, device=model.device)
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        list(generate.prefill(model, ids, cache, segment=16384))
+        list(generate.prefill(model, ids, cache, chunk_size=16384))
         peaks.append(torch.cuda.max_memory_allocated() - held)
         del cache
     # Summaries are a part of the cache that is made while reading.

@@ -19,7 +19,7 @@ from transformers import (
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DoesNotFitError, ModelError
-from nsa_models.generation.generate import decode, prefill
+from nsa_models.generation.generate import DecodeOptions, decode, prefill
 from nsa_models.transformers_generation import GenerationCache
 from nsa_models.transformers_model import NSAForCausalLM
 from nsa_models.weights.adapter import Adapter, load_adapter, save_adapter
@@ -69,8 +69,10 @@ def saved(model: Any, folder: Path) -> NSAForCausalLM:
 
 def own_answer(model: NSAForCausalLM, ids: Tensor, question: int, count: int) -> list[int]:
     cache = KVCache(model.config, len(ids) + count)
-    list(prefill(model, ids[:-question], cache, segment=64))
-    steps = decode(model, ids[-question:], cache, max_tokens=count, stop_ids=frozenset())
+    list(prefill(model, ids[:-question], cache, chunk_size=64))
+    steps = decode(
+        model, ids[-question:], cache, DecodeOptions(max_tokens=count, stop_ids=frozenset())
+    )
     return [step.id for step in steps]
 
 
@@ -246,13 +248,13 @@ def test_wrong_caches_and_questions(seed: int) -> None:
     with pytest.raises(ValueError, match="question_tokens is 0"):
         model.generate(ids, question_tokens=0, max_new_tokens=2, **GREEDY)
     small = GenerationCache(KVCache(model.config, 19))
-    with pytest.raises(DoesNotFitError, match="room for 19 tokens"):
+    with pytest.raises(DoesNotFitError, match="of at most 19 tokens"):
         model.generate(ids, past_key_values=small, max_new_tokens=2, **GREEDY)
     cache = GenerationCache(KVCache(model.config, 40))
     model.generate(ids, past_key_values=cache, max_new_tokens=2, **GREEDY)
     with pytest.raises(ValueError, match="holds all 20 tokens"):
         model.generate(ids, past_key_values=cache, max_new_tokens=2, **GREEDY)
-    with pytest.raises(ValueError, match="holds 1 texts; 2 go on"):
+    with pytest.raises(ValueError, match="holds 1 texts; the batch has 2"):
         model.generate(ids.repeat(2, 1), past_key_values=cache, max_new_tokens=2, **GREEDY)
     with pytest.raises(ValueError, match="must not be positive"):
         cache.crop(3)
@@ -264,15 +266,15 @@ def test_a_folder_is_read_by_transformers_and_by_us(
     changes: dict[str, Any], size: str, seed: int, tmp_path: Path
 ) -> None:
     model, ids = make(seed, **changes), random_ids(seed, 1, 200)
-    model.evidence = torch.rand(2, model.config.num_attention_heads)
+    model.retrieval_head_weights = torch.rand(2, model.config.num_attention_heads)
     model.save_pretrained(tmp_path, max_shard_size=size)
     config, family = load_config(tmp_path)
     assert family == "native_sparse"
     for again in (AutoModelForCausalLM.from_pretrained(tmp_path), load_model(tmp_path, config)):
         with torch.no_grad():
             assert torch.equal(again(ids).logits, model(ids).logits)
-        assert again.evidence is not None
-        assert torch.equal(again.evidence, model.evidence)
+        assert again.retrieval_head_weights is not None
+        assert torch.equal(again.retrieval_head_weights, model.retrieval_head_weights)
 
 
 def test_an_adapter_merged_and_beside(seed: int, tmp_path: Path) -> None:
@@ -309,8 +311,8 @@ def test_an_adapter_merged_and_beside(seed: int, tmp_path: Path) -> None:
     merged = saved(model, tmp_path / "merged")
     ids = random_ids(seed, 1, 300)
     assert merged.config.select_count == 2
-    assert merged.evidence is not None
-    assert torch.equal(merged.evidence, adapter.tensors["evidence"])
+    assert merged.retrieval_head_weights is not None
+    assert torch.equal(merged.retrieval_head_weights, adapter.tensors["evidence"])
     with torch.no_grad():
         assert torch.equal(merged(ids).logits, model(ids).logits)
         assert (merged(ids).logits - base(ids).logits).abs().max() > 1e-3

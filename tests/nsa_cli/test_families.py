@@ -71,7 +71,7 @@ def checkpoint(request: pytest.FixtureRequest, tiny_model: Path, tmp_path: Path)
     model = NSAForCausalLM(family_config(values))
     family = FAMILIES[values["model_type"]]
     tensors = {
-        family.published(name): (x + torch.randn_like(x) * 0.1).contiguous()
+        family.published_name(name): (x + torch.randn_like(x) * 0.1).contiguous()
         for name, x in model.state_dict().items()
     }
     (folder / "config.json").write_text(json.dumps(values))

@@ -11,7 +11,6 @@ Source: Yuan et al. 2025, eqs. 5 to 12.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -47,7 +46,6 @@ def triton_attention(
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
     gates: Tensor | None = None,
-    score_k: Tensor | None = None,
     packing: Packing | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attend by Native Sparse Attention; arguments as for `nsa_attention`.
@@ -60,7 +58,6 @@ def triton_attention(
         summary_k: (B, G, C, D); the means of the keys when None.
         summary_v: (B, G, C, Dv), for `gated`; the means of the values when None.
         gates: (B, H, T, 3), for `gated`.
-        score_k: (B, G, C', D), for `settings.scores_apart`; the means of the keys when None.
         packing: Where the sequences of a packed batch lie.
 
     Returns:
@@ -77,12 +74,7 @@ def triton_attention(
     else:
         assert gates is not None
         summary_v = _means(problem, v) if summary_v is None else loadable(summary_v)
-        scoring = replace(problem, settings=settings.scoring)
-        if settings.scores_apart:
-            score_k = _means(scoring, k) if score_k is None else loadable(score_k)
-        out, blocks = _Gated.apply(
-            q, k, v, summary_k, summary_v, gates, problem, score_k, scoring
-        )  # fmt: skip
+        out, blocks = _Gated.apply(q, k, v, summary_k, summary_v, gates, problem)
     return out, blocks[..., : settings.select_count]
 
 
@@ -117,8 +109,6 @@ class _Gated(torch.autograd.Function):
         summary_v: Tensor,
         gates: Tensor,
         problem: Problem,
-        score_k: Tensor | None,
-        scoring: Problem,
     ) -> tuple[Tensor, Tensor]:
         """Output (B, H, T, Dv) and blocks (B, G, U, n)."""
         settings = problem.settings
@@ -126,12 +116,8 @@ class _Gated(torch.autograd.Function):
             problem, _compression(settings), q, summary_k, summary_v
         )
         assert compressed is not None
-        if settings.scores_apart:
-            assert score_k is not None
-            blocks = select_blocks(scoring, q, score_k, None)
-        else:
-            scored = compressed_lse if settings.score_stride == 1 else None
-            blocks = select_blocks(problem, q, summary_k, scored)
+        scored = compressed_lse if settings.score_stride == 1 else None
+        blocks = select_blocks(problem, q, summary_k, scored)
         gate = gates.unbind(dim=-1)
         addend = Addend(other=compressed, other_gate=gate[0], gate=gate[2])
         window = Band(window=settings.window)
@@ -185,8 +171,6 @@ class _Gated(torch.autograd.Function):
             dsummary[0].to(summary_k.dtype),
             dsummary[1].to(summary_v.dtype),
             dgates,
-            None,
-            None,
             None,
         )
 

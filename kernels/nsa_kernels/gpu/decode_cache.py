@@ -275,11 +275,6 @@ def _check_supported(
             "the decode step ranks all blocks by sums of a softmax, has a window and attends "
             "sparsely at any length; see score_pooling, score_norm, select_run, window, dense_below"
         )
-    if settings.scores_apart:
-        raise UnsupportedError(
-            "the decode step scores by the compression branch's own summaries; "
-            f"score_summary_block is {settings.score_summary_block}"
-        )
     for name, value in (
         ("select_block", settings.select_block),
         ("select_block / compress_stride", settings.select_block // settings.compress_stride),

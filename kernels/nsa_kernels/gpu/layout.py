@@ -140,7 +140,7 @@ class Problem:
                 "the Triton kernels take q, k and v of one dtype; "
                 f"got {q.dtype}, {k.dtype}, {v.dtype}"
             )
-        if reason := _why_not(q.dtype, (q.shape[3], v.shape[3]), settings):
+        if reason := _refusal(q.dtype, (q.shape[3], v.shape[3]), settings):
             raise UnsupportedError(f"the Triton kernels {reason}")
         if settings.dense_below > (0 if packing else k.shape[2]):
             raise UnsupportedError(
@@ -261,14 +261,9 @@ def _refusal(dtype: torch.dtype, dims: tuple[int, ...], settings: AttentionSetti
     return None
 
 
-def _why_not(dtype: torch.dtype, dims: tuple[int, ...], settings: AttentionSettings) -> str | None:
-    """Why the kernels cannot attend or cannot score; None where they can."""
-    return _refusal(dtype, dims, settings) or _refusal(dtype, dims, settings.scoring)
-
-
 def supports(dtype: torch.dtype, dims: tuple[int, ...], settings: AttentionSettings) -> bool:
     """Whether the Triton kernels can do this; `dims` are those of keys and values."""
-    return _why_not(dtype, dims, settings) is None
+    return _refusal(dtype, dims, settings) is None
 
 
 def pad(size: int) -> int:

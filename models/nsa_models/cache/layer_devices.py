@@ -11,50 +11,50 @@ import torch
 from nsa_models.cache.kv_cache import LayerDevices
 from nsa_models.errors import UsageError
 
+HOST = ("cpu", "disk")
+"""Entries of a device map whose weights are copied to the first GPU at each use."""
+
 
 def pick_device(wanted: str) -> torch.device:
-    """The device to run on; `auto` is a CUDA device where there is one.
+    """Return the device to run on; `auto` is a CUDA device if the machine has one.
 
     Raises:
-        UsageError: If the device asked for is not there.
+        UsageError: With code `no_cuda` if CUDA is wanted and missing.
     """
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise UsageError("this machine has no CUDA device", hint="leave --device out")
+        raise UsageError("this machine has no CUDA device", code="no_cuda")
     return torch.device(wanted)
 
 
-HOST = ("cpu", "disk")
-"""Where a device map has weights that are brought to the first card at each use."""
-
-
-def layer_devices(placed: Mapping[str, Any], layers: int) -> LayerDevices:
-    """Where each layer runs.
+def layer_devices(device_map: Mapping[str, Any], layers: int) -> LayerDevices:
+    """Return the device of each layer.
 
     Args:
-        placed: A device map: module names, and where each is with all that it has.
-        layers: How many there are.
+        device_map: The device of each module by name, as accelerate writes it.
+        layers: Number of layers (L).
     """
-    cards = [where for where in placed.values() if str(where) not in HOST]
-    first = _device(cards[0] if cards else "cpu")
-    homes = []
+    gpus = [place for place in device_map.values() if str(place) not in HOST]
+    first = _device(gpus[0] if gpus else "cpu")
+    devices = []
     for layer in range(layers):
         name = f"model.layers.{layer}"
-        while name and name not in placed:
+        while name and name not in device_map:
             name = name.rpartition(".")[0]
-        homes.append(first if str(placed[name]) in HOST else _device(placed[name]))
-    return homes
+        place = device_map[name]
+        devices.append(first if str(place) in HOST else _device(place))
+    return devices
 
 
-def device_runs(homes: LayerDevices) -> list[tuple[torch.device, range]]:
-    """Layers that follow each other on one device: where, and which."""
+def device_runs(devices: LayerDevices) -> list[tuple[torch.device, range]]:
+    """Return the runs of consecutive layers on one device: the device and its layers."""
     ends = [0]
-    for _, run in groupby(homes):
+    for _, run in groupby(devices):
         ends.append(ends[-1] + len(list(run)))
-    return [(homes[first], range(first, end)) for first, end in pairwise(ends)]
+    return [(devices[first], range(first, end)) for first, end in pairwise(ends)]
 
 
-def _device(where: Any) -> torch.device:
-    """A place of a device map, in which cards have numbers or names."""
-    return torch.device("cuda", where) if isinstance(where, int) else torch.device(where)
+def _device(place: Any) -> torch.device:
+    """Return the device of an entry of a device map, where numbers stand for GPUs."""
+    return torch.device("cuda", place) if isinstance(place, int) else torch.device(place)

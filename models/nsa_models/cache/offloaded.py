@@ -1,4 +1,4 @@
-"""A cache that a device has no room for: it lies with the host and comes a layer at a time.
+"""KV cache in host memory: each device holds two layers at a time.
 
 Letters: L layers, B batch, G key/value groups, D head dim, T_max capacity in tokens.
 """
@@ -16,16 +16,16 @@ from nsa_models.configuration.config import NSAConfig
 
 
 class OffloadedCache(KVCache):
-    """Keys and values with the host, two layers of them and all summaries on each device.
+    """Keys and values on the host, with buffers for two layers and all summaries on each device.
 
-    While a layer attends, the next one is on its way. A long segment hides the transfer behind
-    its arithmetic; a step of one token waits for it.
+    The next layer is copied to the device while a layer attends. The computation of a long chunk
+    hides the copy; a decoding step waits for it.
 
     Args:
-        config: Of the model.
-        host: Where keys and values lie, in memory or in a mapped file; what it holds counts as
-            read, and what is appended goes there too.
-        device: Where the model is, or each of its layers.
+        config: The model's configuration.
+        host: Cache in host memory or in a mapped file. Its content counts as filled, and new
+            tokens are appended to it.
+        device: Device of the model, or of each layer.
     """
 
     def __init__(
@@ -36,16 +36,19 @@ class OffloadedCache(KVCache):
             config, host.capacity, batch=host.shape[1], dtype=host.dtype, device=device
         )
         self.length = host.length
-        homes = set(self.layer_devices)
-        # (2, 2, B, G, T_max, D): two layers' room, keys and values.
+        devices = set(self.layer_devices)
+        # (2, 2, B, G, T_max, D): two layers, keys and values.
         shape = (2, 2, *host.shape[1:])
-        self._rooms = {home: torch.zeros(shape, dtype=host.dtype, device=home) for home in homes}
-        self._held = {home: [(-1, 0), (-1, 0)] for home in homes}
-        self._transfers = {home: torch.cuda.Stream(home) for home in homes if home.type == "cuda"}
+        self._staging = {
+            each: torch.zeros(shape, dtype=host.dtype, device=each) for each in devices
+        }
+        # Layer and number of tokens in each of the two buffers.
+        self._staged = {each: [(-1, 0), (-1, 0)] for each in devices}
+        self._streams = {each: torch.cuda.Stream(each) for each in devices if each.type == "cuda"}
 
-    def _room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    def _buffers(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
         kept = {"keys": self._host.keys, "values": self._host.values}
-        return kept[name] if name in kept else super()._room(name, shape, dtype)
+        return kept[name] if name in kept else super()._buffers(name, shape, dtype)
 
     def update(
         self, layer: int, k: Tensor, v: Tensor, settings: AttentionSettings
@@ -53,60 +56,60 @@ class OffloadedCache(KVCache):
         """Append a layer's keys and values; return all of them, on the device; see `KVCache`."""
         start, end = self.length, self.length + k.shape[2]
         assert end <= self.capacity, (end, self.capacity)
-        self._forget_summaries(layer)
-        home = self.layer_devices[layer]
-        room, held = self._rooms[home][layer % 2], self._held[home]
-        if held[layer % 2] != (layer, start):
+        self._drop_summaries(layer)
+        device = self.layer_devices[layer]
+        buffer, staged = self._staging[device][layer % 2], self._staged[device]
+        if staged[layer % 2] != (layer, start):
             self._fetch(layer)
-        self._await(home)
-        room[0, :, :, start:end] = k
-        room[1, :, :, start:end] = v
-        held[layer % 2] = (-1, 0)  # until the step is counted, it may be made anew
-        for kept, made in ((self.keys, room[0]), (self.values, room[1])):
-            _copy_strips(made, kept[layer], start, end)
+        self._wait(device)
+        buffer[0, :, :, start:end] = k
+        buffer[1, :, :, start:end] = v
+        staged[layer % 2] = (-1, 0)  # until `advance`, a failed step may be repeated
+        for host, copy in ((self.keys, buffer[0]), (self.values, buffer[1])):
+            _copy_tokens(copy, host[layer], start, end)
         if layer + 1 < len(self.keys):
             self._fetch(layer + 1)
-        keys, values = room[0, :, :, :end], room[1, :, :, :end]
+        keys, values = buffer[0, :, :, :end], buffer[1, :, :, :end]
         if settings.covers(end):
             return keys, values, None
-        return keys, values, self._summarise(layer, keys, settings)
+        return keys, values, self._update_summaries(layer, keys, settings)
 
     def summaries(self, settings: AttentionSettings) -> list[Tensor]:
-        """Each layer's summaries of what is filled, brought up to date: (B, G, C, D)."""
+        """Return each layer's summaries of the filled keys, up to date: (B, G, C, D)."""
         found = []
-        for layer, home in enumerate(self.layer_devices):
+        for layer, device in enumerate(self.layer_devices):
             self._fetch(layer)
-            self._await(home)
-            keys = self._rooms[home][layer % 2, 0, :, :, : self.length]
-            found.append(self._summarise(layer, keys, settings))
+            self._wait(device)
+            keys = self._staging[device][layer % 2, 0, :, :, : self.length]
+            found.append(self._update_summaries(layer, keys, settings))
         return found
 
-    def settle(self) -> None:
-        """Wait until what was appended lies with the host."""
-        for home in self._transfers:
-            torch.cuda.current_stream(home).synchronize()
+    def synchronize(self) -> None:
+        """Wait until all appended tokens are on the host."""
+        for device in self._streams:
+            torch.cuda.current_stream(device).synchronize()
 
-    def _await(self, home: torch.device) -> None:
-        """Have what follows on a device wait for what is on its way there."""
-        if home in self._transfers:
-            torch.cuda.current_stream(home).wait_stream(self._transfers[home])
+    def _wait(self, device: torch.device) -> None:
+        """Make later work on a device wait for the copies to it."""
+        if device in self._streams:
+            torch.cuda.current_stream(device).wait_stream(self._streams[device])
 
     def _fetch(self, layer: int) -> None:
-        """Send a layer's filled part on its way to its device, into the room that is its own."""
-        home = self.layer_devices[layer]
-        room = self._rooms[home][layer % 2]
+        """Start the copy of a layer's filled tokens to its buffer on the device."""
+        device = self.layer_devices[layer]
+        buffer = self._staging[device][layer % 2]
         context: AbstractContextManager[object] = nullcontext()
-        if home in self._transfers:
-            # Whoever attended from this room has done so, and what was appended has left.
-            self._transfers[home].wait_stream(torch.cuda.current_stream(home))
-            context = torch.cuda.stream(self._transfers[home])
+        if device in self._streams:
+            # The last attention from this buffer and the copy of its new tokens are complete.
+            self._streams[device].wait_stream(torch.cuda.current_stream(device))
+            context = torch.cuda.stream(self._streams[device])
         with context:
-            for kept, made in ((self.keys, room[0]), (self.values, room[1])):
-                _copy_strips(kept[layer], made, 0, self.length)
-        self._held[home][layer % 2] = (layer, self.length)
+            for host, copy in ((self.keys, buffer[0]), (self.values, buffer[1])):
+                _copy_tokens(host[layer], copy, 0, self.length)
+        self._staged[device][layer % 2] = (layer, self.length)
 
 
-def _copy_strips(source: Tensor, target: Tensor, start: int, stop: int) -> None:
-    """Copy some tokens of (B, G, T_max, D) strip by strip, each contiguous on either side."""
+def _copy_tokens(source: Tensor, target: Tensor, start: int, stop: int) -> None:
+    """Copy a range of tokens of (B, G, T_max, D), one contiguous slice per row and group."""
     for ours, theirs in zip(source.flatten(0, 1), target.flatten(0, 1), strict=True):
         theirs[start:stop].copy_(ours[start:stop], non_blocking=True)

@@ -1,4 +1,4 @@
-"""What a device has room for: how much is read at once, and where the cache lies."""
+"""Device memory: size of prefill chunks, and whether the cache is on the device or the host."""
 
 from __future__ import annotations
 
@@ -13,46 +13,43 @@ from nsa_models.cache.offloaded import OffloadedCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DoesNotFitError
 
-CPU_SEGMENT = 1024
-"""Tokens that one step of reading takes on a CPU. A multiple of every selection block's size."""
+CPU_CHUNK = 1024
+"""Tokens of a prefill chunk on a CPU, a multiple of every selection block's size."""
 
-_SEGMENTS = (32768, 16384, 8192, 4096, 2048, 1024)
-"""Those on a CUDA device, the longest first: launches weigh less, and a streamed cache is sent
-less often."""
+_CUDA_CHUNKS = (32768, 16384, 8192, 4096, 2048, 1024)
+"""Tokens of a prefill chunk on a CUDA device, longest first: longer chunks mean fewer launches and
+fewer copies of an offloaded cache."""
 
 _WORK_SHARE = 0.5
-"""Of the device's free memory, what the work on a segment may take."""
-
-SMALLER = "choose a smaller model with --model, or run it on the CPU with --device cpu"
-"""What to do where devices have no room."""
+"""Share of a device's free memory for the activations of a chunk."""
 
 _SPARE_BYTES = 2**30
-"""What the kernels and libraries take beside: importances, masses, workspaces."""
+"""Memory for kernels and libraries: importances, masses, workspaces."""
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a CUDA device that this process can still take."""
+    """Return the memory of a CUDA device that this process can still allocate."""
     free, _ = torch.cuda.mem_get_info(device)
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(free + held)
 
 
 def work_bytes(config: NSAConfig, dtype: torch.dtype) -> int:
-    """Memory that a token of a segment takes while it goes through a layer, at most."""
+    """Return an upper bound of a layer's activations, in bytes per token of a chunk."""
     assert config.head_dim is not None
     projected = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
     numbers = 6 * config.hidden_size + 4 * projected + 3 * config.intermediate_size
-    # Norms and summaries are made in fp32.
+    # Norms and summaries are computed in fp32.
     return numbers * dtype.itemsize + 3 * config.hidden_size * 4 + 8 * config.num_attention_heads
 
 
 def least_work_bytes(config: NSAConfig, dtype: torch.dtype) -> int:
-    """Memory that a device needs beside weights and cache, for the shortest segment."""
-    return _SEGMENTS[-1] * work_bytes(config, dtype) + _SPARE_BYTES
+    """Return the memory that the shortest chunk needs beside weights and cache."""
+    return _CUDA_CHUNKS[-1] * work_bytes(config, dtype) + _SPARE_BYTES
 
 
 def cache_bytes(config: NSAConfig, capacity: int, dtype: torch.dtype) -> int:
-    """Memory of a cache on a device: keys, values and what reading and answering choose by."""
+    """Return the size of a cache: keys, values, and summaries for prefill and answer."""
     kinds = {
         (settings.compress_block, settings.compress_stride): settings
         for settings in (config.prefill_settings(), config.answer_settings())
@@ -64,67 +61,69 @@ def cache_bytes(config: NSAConfig, capacity: int, dtype: torch.dtype) -> int:
 
 
 def summary_kinds(settings: AttentionSettings) -> int:
-    """Kinds of summaries that attention goes by: of keys, and in `gated` mode of values."""
+    """Return the number of summary buffers: for keys, and in `gated` mode also for values."""
     return 2 if settings.combine == "gated" else 1
 
 
-def segment_tokens(config: NSAConfig, dtype: torch.dtype, homes: LayerDevices) -> int:
-    """Tokens that one step of reading takes, by the memory that is free where there is least."""
-    if homes[0].type != "cuda":
-        return CPU_SEGMENT
-    room = _WORK_SHARE * min(free_bytes(home) for home in set(homes))
+def chunk_tokens(config: NSAConfig, dtype: torch.dtype, devices: LayerDevices) -> int:
+    """Return the tokens of a prefill chunk that fit the device with the least free memory."""
+    if devices[0].type != "cuda":
+        return CPU_CHUNK
+    free = _WORK_SHARE * min(free_bytes(device) for device in set(devices))
     per_token = work_bytes(config, dtype)
-    fitting = [size for size in _SEGMENTS if size * per_token <= room]
-    return fitting[0] if fitting else _SEGMENTS[-1]
+    fitting = [size for size in _CUDA_CHUNKS if size * per_token <= free]
+    return fitting[0] if fitting else _CUDA_CHUNKS[-1]
 
 
-def fits_devices(config: NSAConfig, capacity: int, dtype: torch.dtype, homes: LayerDevices) -> bool:
-    """Whether each device has room for its layers' cache beside the work of a segment."""
+def fits_devices(
+    config: NSAConfig, capacity: int, dtype: torch.dtype, devices: LayerDevices
+) -> bool:
+    """Return whether each device has memory for its layers' cache and a chunk."""
     work = least_work_bytes(config, dtype)
-    layer = cache_bytes(config, capacity, dtype) / len(homes)
-    return all(layer * count + work <= free_bytes(home) for home, count in Counter(homes).items())
+    layer = cache_bytes(config, capacity, dtype) / len(devices)
+    counts = Counter(devices).items()
+    return all(layer * count + work <= free_bytes(device) for device, count in counts)
 
 
-def streamed_bytes(config: NSAConfig, capacity: int, dtype: torch.dtype, layers: int) -> int:
-    """Memory that a device cannot do without for layers whose keys and values come from the host.
+def offloaded_bytes(config: NSAConfig, capacity: int, dtype: torch.dtype, layers: int) -> int:
+    """Return the memory that a device needs for `layers` layers with an offloaded cache.
 
-    Two layers' keys and values are there at a time, all summaries, and the shortest segment.
+    It holds two layers' keys and values, all summaries, and the shortest chunk.
     """
     keys = math.prod(cache_shape(config, capacity)) * dtype.itemsize // config.num_hidden_layers
     summaries = cache_bytes(config, capacity, dtype) // config.num_hidden_layers - 2 * keys
-    return 4 * keys + layers * summaries + _SEGMENTS[-1] * work_bytes(config, dtype)
+    return 4 * keys + layers * summaries + _CUDA_CHUNKS[-1] * work_bytes(config, dtype)
 
 
 def new_cache(
     config: NSAConfig,
     capacity: int,
     dtype: torch.dtype,
-    homes: LayerDevices,
+    devices: LayerDevices,
     *,
     host: KVCache | None = None,
 ) -> KVCache:
-    """A cache for a model on one device or several: there if it fits, with the host if not.
+    """Return a cache on the devices if it fits, or else an offloaded cache.
 
     Args:
-        config: Of the model.
+        config: The model's configuration.
         capacity: Tokens.
-        dtype: Of keys and values.
-        homes: Where each layer is.
-        host: Where keys and values lie if they do not fit the devices; what it holds counts as
-            read. Memory that transfers well when None.
+        dtype: Type of keys and values.
+        devices: The device of each layer.
+        host: Host cache of an offloaded one, whose content counts as filled; pinned memory when
+            None.
 
     Raises:
-        DoesNotFitError: If a device has no room for what lies there even so.
+        DoesNotFitError: If a device lacks memory even for an offloaded cache.
     """
-    if homes[0].type == "cpu" or fits_devices(config, capacity, dtype, homes):
-        return KVCache(config, capacity, dtype=dtype, device=homes)
-    for home, layers in Counter(homes).items():
-        needed, free = streamed_bytes(config, capacity, dtype, layers), free_bytes(home)
+    if devices[0].type == "cpu" or fits_devices(config, capacity, dtype, devices):
+        return KVCache(config, capacity, dtype=dtype, device=devices)
+    for device, layers in Counter(devices).items():
+        needed, free = offloaded_bytes(config, capacity, dtype, layers), free_bytes(device)
         if needed > free:
             raise DoesNotFitError(
-                f"{capacity:,} tokens take {needed / 1e9:.1f} GB on {home} beside the weights, and "
-                f"{free / 1e9:.1f} GB are free",
-                hint=SMALLER,
+                f"{capacity:,} tokens need {needed / 1e9:.1f} GB on {device} beside the weights; "
+                f"{free / 1e9:.1f} GB are free"
             )
     if host is None:
         host = KVCache(
@@ -133,4 +132,4 @@ def new_cache(
             dtype=dtype,
             allocate=lambda _, shape, kind: torch.zeros(shape, dtype=kind, pin_memory=True),
         )
-    return OffloadedCache(config, host, homes)
+    return OffloadedCache(config, host, devices)

@@ -1,7 +1,8 @@
-"""The configuration of a model equipped with Native Sparse Attention."""
+"""The configuration of a model with Native Sparse Attention."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
@@ -9,82 +10,94 @@ from transformers import AutoConfig, PretrainedConfig
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration.dense_families import describe_dense
 
+_HEAD_WEIGHTS_KEY = "evidence"
+"""Key of `retrieval_head_weights` in config.json."""
+
+_FORMAT_2_FIELDS = (
+    "combine", "compress_block", "compress_stride", "select_block", "select_count", "select_tile",
+    "score_stride", "refine_count", "init_blocks", "local_blocks", "score_summary_block",
+    "score_summary_stride", "score_pooling", "score_norm", "select_run", "window", "dense_below",
+)  # fmt: skip
+"""Attention settings in the keys of stored prefixes and in JSON output; removed ones are None."""
+
+
+def attention_fields(settings: AttentionSettings) -> dict[str, Any]:
+    """Return attention settings with the keys and the order of format 2."""
+    return {name: getattr(settings, name, None) for name in _FORMAT_2_FIELDS}
+
 
 def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """The same attention settings, once each is known by its name.
+    """Return `settings` if `NSAConfig` has a field for each of them.
 
     Raises:
-        TypeError: If one is not.
+        TypeError: If `NSAConfig` lacks one.
     """
     if unknown := sorted(settings.keys() - NSAConfig.__annotations__.keys()):
-        raise TypeError(f"there is no setting called {', '.join(unknown)}")
+        raise TypeError(f"unknown settings: {', '.join(unknown)}")
     return settings
 
 
 class NSAConfig(PretrainedConfig):
-    """Shape of the transformer, and what its attention reads.
+    """Shape of the transformer and settings of its attention.
 
-    Attention settings come twice: for reading a long text, and, with the prefix `answer_`, for
-    the question and the answer that follow it. Untrained weights answer rightly only with a
-    wider budget than they can be read with.
+    Prefill and answer have separate attention settings; those of the answer (the question and
+    the generated tokens) begin with `answer_`. Weights without sparse training need a larger
+    budget for the answer than the prefill of a long text can afford.
 
     Attributes:
-        vocab_size: Token ids the model knows.
+        vocab_size: Number of token ids (V).
         hidden_size: Width of the residual stream.
         intermediate_size: Width of the MLP.
-        num_hidden_layers: Decoder layers.
+        num_hidden_layers: Decoder layers (L).
         num_attention_heads: Query heads (H).
         num_key_value_heads: Key/value groups (G).
         head_dim: Width of a head (D); `hidden_size / num_attention_heads` when None.
         hidden_act: Activation of the MLP.
-        max_position_embeddings: Tokens of context the weights were trained for.
+        max_position_embeddings: Context length of the training, in tokens.
         initializer_range: Standard deviation of random weights.
-        rms_norm_eps: Added to the variance by the norms.
+        rms_norm_eps: Added to the variance in norms.
         rope_parameters: Rotary embedding, as transformers writes it.
-        rope_factors: `short` or `long`, which factors of LongRoPE to use; those of the context
-            when None. See `rotary`.
-        embedding_scale: What token embeddings are multiplied by (muP, Granite).
-        residual_scale: What is added to the residual stream is multiplied by this (muP, Granite).
-        logit_scale: What logits are multiplied by (muP, Granite).
-        source_family: The published family of `families` that the weights come from, if any.
-        gate_bias: Whether the projection to the gates has a bias, in `gated` mode.
-        compression_branch: Whether the compression's output counts in `gated` mode; its
-            probabilities choose the blocks in any case.
-        attention_bias: Whether the query, key and value projections have biases.
-        output_bias: Whether the attention's output projection has one.
+        rope_factors: LongRoPE's factor set, `short` or `long`; chosen by the context length when
+            None. See `rotary`.
+        embedding_scale: Multiplier of token embeddings (muP, Granite).
+        residual_scale: Multiplier of additions to the residual stream (muP, Granite).
+        logit_scale: Multiplier of logits (muP, Granite).
+        source_family: Key in `families` of the published checkpoint, if it is one.
+        gate_bias: Whether the gate projection has a bias, in `gated` mode.
+        compression_branch: Whether the output of the compression branch is added in `gated`
+            mode; its probabilities select blocks in any case.
+        attention_bias: Whether query, key and value projections have biases.
+        output_bias: Whether the attention's output projection has a bias.
         mlp_bias: Whether the MLP's projections have biases.
-        qk_norm: Whether queries and keys are normalised per head (Qwen3).
-        qk_norm_whole: Whether they are normalised before they are cut into heads (OLMo 2).
-        norm_after: Whether a layer's norms follow its attention and its MLP (OLMo 2).
-        no_rope_layers: (L,) 0 for each layer without a rotary embedding (SmolLM3, whose name for
-            it this is) and 1 for others; None where all layers have it.
-        attention_multiplier: What the products of queries and keys are multiplied with (Granite);
-            1 / sqrt(D) when None.
-        combine: `union` or `gated`; see `AttentionSettings`, as for all that follow.
-        compress_block: Tokens of a summary while reading.
-        compress_stride: Tokens between summaries while reading.
+        qk_norm: Whether queries and keys are normalized per head (Qwen3).
+        qk_norm_whole: Whether they are normalized before the split into heads (OLMo 2).
+        norm_after: Whether norms follow attention and MLP instead of preceding them (OLMo 2).
+        no_rope_layers: (L,) 0 for each layer without a rotary embedding and 1 for others
+            (SmolLM3's name and convention); None when all layers have it.
+        attention_multiplier: Multiplier of query-key products (Granite); 1 / sqrt(D) when None.
+        combine: `union` or `gated`; see `AttentionSettings` for this and all that follow.
+        compress_block: Tokens of a compression block during prefill.
+        compress_stride: Tokens between the starts of compression blocks during prefill.
         select_block: Tokens of a selection block.
-        select_count: Blocks selected while reading; None is dense attention.
-        select_tile: Queries that share a selection while reading.
-        score_stride: Every how many queries one is scored while reading.
-        refine_count: Blocks whose summaries are scored one by one while reading, the best by
-            coarser means; None scores all, as do summaries that overlap.
-        init_blocks: First blocks that are always selected.
-        local_blocks: Last blocks that are always selected.
-        score_pooling: How summaries make a block's importance.
-        score_norm: How much coarser the summaries are whose scores norm the others'.
+        select_count: Selected blocks during prefill; None is dense attention.
+        select_tile: Queries that share a selection during prefill.
+        score_stride: Every `score_stride`-th query is scored during prefill.
+        init_blocks: Blocks at the start of the text that are always selected.
+        local_blocks: Most recent blocks that are always selected.
+        score_pooling: How scores of compressed keys become the importance of a block.
+        score_norm: Coarseness of the compressed keys in the softmax denominator.
         select_run: Blocks that are ranked together; None for all.
-        dense_below: Texts shorter than this are attended to whole.
-        compress_hidden: Inner width of a learned φ; None for means. What it makes is for reading
-            and answering alike, so that `compress_block` and `answer_compress_block` are the
-            same then, and so are the strides.
-        window: Last tokens that are always attended to while reading.
-        answer_compress_block: Tokens of a summary while answering.
-        answer_compress_stride: Tokens between summaries while answering.
-        answer_select_count: Blocks selected while answering; None is dense attention.
-        answer_window: Last tokens that are always attended to while answering.
-        evidence: (L, H) how much each head's look at a block tells what a question is about; all
-            alike when None.
+        dense_below: Texts with fewer tokens than this use dense attention.
+        compress_hidden: Inner width of a learned compression φ; None for means of keys. With a
+            learned φ, block and stride are the same for prefill and answer.
+        window: Sliding-window tokens during prefill.
+        answer_compress_block: Tokens of a compression block for the answer.
+        answer_compress_stride: Tokens between the starts of compression blocks for the answer.
+        answer_select_count: Selected blocks for the answer; None is dense attention.
+        answer_window: Sliding-window tokens for the answer.
+        retrieval_head_weights: (L, H) weight of each head's attention in the retrieval score of
+            a block; equal weights when None. Its key in config.json is `evidence`.
+            Source: Wu et al. 2024, "Retrieval Head", arXiv 2404.15574.
     """
 
     model_type = "native_sparse"
@@ -127,7 +140,6 @@ class NSAConfig(PretrainedConfig):
     select_count: int | None = 16
     select_tile: int = 64
     score_stride: int = 4
-    refine_count: int | None = None
     init_blocks: int = 1
     local_blocks: int = 2
     score_pooling: str = "sum"
@@ -140,14 +152,22 @@ class NSAConfig(PretrainedConfig):
     answer_compress_stride: int = 4
     answer_select_count: int | None = None
     answer_window: int = 512
-    evidence: list[list[float]] | None = None
+    retrieval_head_weights: list[list[float]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Fill in what follows from the rest and check the attention settings."""
+        """Fill in derived values and check the attention settings.
+
+        Raises:
+            ValueError: If two values contradict each other.
+        """
         if self.head_dim is None:
             self.head_dim = self.hidden_size // self.num_attention_heads
         if self.rope_parameters is None:
             self.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
+        if _HEAD_WEIGHTS_KEY in kwargs:
+            self.retrieval_head_weights = kwargs.pop(_HEAD_WEIGHTS_KEY)
+        if (count := kwargs.pop("refine_count", None)) is not None:  # of older files
+            raise ValueError(f"refine_count is {count}; it is no longer supported, remove it")
         super().__post_init__(**kwargs)
         if self.no_rope_layers is not None and len(self.no_rope_layers) != self.num_hidden_layers:
             raise ValueError(
@@ -155,69 +175,64 @@ class NSAConfig(PretrainedConfig):
                 f"{self.num_hidden_layers} layers"
             )
         if self.norm_after and self.residual_scale != 1.0:
-            raise ValueError("norm_after and a residual_scale do not go together")
+            raise ValueError("norm_after and residual_scale exclude each other")
+        self._check_compression()
+
+    def _check_compression(self) -> None:
+        """Check the attention settings, and that a learned φ fits both and the rotary embedding.
+
+        Raises:
+            ValueError: If two values contradict each other.
+        """
+        prefill, answer = self.prefill_settings(), self.answer_settings()
+        if self.compress_hidden is None:
+            return
+        assert self.rope_parameters is not None
         partial = self.rope_parameters.get("partial_rotary_factor", 1.0) != 1.0
-        if self.compress_hidden is not None and (partial or self.no_rope_layers is not None):
+        if partial or self.no_rope_layers is not None:
             raise ValueError(
-                f"compress_hidden is {self.compress_hidden}; φ is made for keys that the rotary "
-                "embedding turns whole, in every layer"
+                f"compress_hidden is {self.compress_hidden}; φ needs keys with a full rotary "
+                "embedding in every layer"
             )
-        read, answered = self.prefill_settings(), self.answer_settings()
-        kinds = [(each.compress_block, each.compress_stride) for each in (read, answered)]
-        if self.compress_hidden is not None and kinds[0] != kinds[1]:
+        kinds = [(each.compress_block, each.compress_stride) for each in (prefill, answer)]
+        if kinds[0] != kinds[1]:
             raise ValueError(
-                f"compress_hidden is {self.compress_hidden}, but reading and answering have "
-                f"summaries of {kinds[0]} and {kinds[1]} (length, stride); make them the same"
+                f"compress_hidden is {self.compress_hidden}, but prefill and answer have "
+                f"compression blocks of {kinds[0]} and {kinds[1]} (length, stride); make them the "
+                "same"
             )
 
     def prefill_settings(self) -> AttentionSettings:
-        """Settings for reading the text."""
-        plain = self.compress_block == self.compress_stride
-        return AttentionSettings(
-            combine=self.combine,  # type: ignore[arg-type]
-            compress_block=self.compress_block,
-            compress_stride=self.compress_stride,
-            select_block=self.select_block,
-            select_count=self.select_count,
-            select_tile=self.select_tile,
-            score_stride=self.score_stride,
-            refine_count=self.refine_count if plain else None,
-            init_blocks=self.init_blocks,
-            local_blocks=self.local_blocks,
-            window=self.window,
-            score_pooling=self.score_pooling,  # type: ignore[arg-type]
-            score_norm=self.score_norm,
-            select_run=self.select_run,
-            dense_below=self.dense_below,
-        )
+        """Return the attention settings for the text."""
+        return AttentionSettings(**self._attention())
 
     def answer_settings(self) -> AttentionSettings:
-        """Settings for the question and the answer: every query selects for itself."""
-        return AttentionSettings(
-            combine=self.combine,  # type: ignore[arg-type]
-            compress_block=self.answer_compress_block,
-            compress_stride=self.answer_compress_stride,
-            select_block=self.select_block,
-            select_count=self.answer_select_count,
-            init_blocks=self.init_blocks,
-            local_blocks=self.local_blocks,
-            window=self.answer_window,
-            score_pooling=self.score_pooling,  # type: ignore[arg-type]
-            score_norm=self.score_norm,
-            select_run=self.select_run,
-            dense_below=self.dense_below,
-        )
+        """Return the attention settings for question and answer: each query selects its blocks."""
+        values = self._attention()
+        own = {name: f"answer_{name}" for name in values if hasattr(type(self), f"answer_{name}")}
+        values |= {name: getattr(self, named) for name, named in own.items()}
+        return AttentionSettings(**{**values, "select_tile": 1, "score_stride": 1})
+
+    def _attention(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(AttentionSettings)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields under the keys of config.json."""
+        values: dict[str, Any] = super().to_dict()
+        values[_HEAD_WEIGHTS_KEY] = values.pop("retrieval_head_weights", None)
+        return values
 
     @classmethod
     def from_dense(cls, dense: PretrainedConfig, **settings: Any) -> NSAConfig:
-        """Describe a dense checkpoint as a model with union attention.
+        """Return the configuration of a dense checkpoint with union attention.
 
         Args:
             dense: Configuration of one of `nsa_models.configuration.dense_families.DENSE_FAMILIES`.
             settings: Attention settings that differ from the defaults.
 
         Raises:
-            ModelError: If the family, or something it does, is not supported.
+            ModelError: If the family or one of its features is not supported.
+            TypeError: If a setting is unknown.
         """
         return cls(**describe_dense(dense), **known_settings(settings))
 

@@ -1,7 +1,6 @@
-"""Dense checkpoints of transformers, described by what our model has of them.
+"""Convert configurations of dense transformers checkpoints to arguments of `NSAConfig`.
 
-A key of config.json that is not known here may change what is computed, so that it is refused:
-nothing is left out in silence.
+Unknown keys of config.json raise an error, because they may change the computation.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from transformers import PretrainedConfig
 from nsa_models.errors import ModelError
 
 DENSE_FAMILIES = ("qwen2", "qwen3", "llama", "mistral", "phi3", "smollm3", "granite", "olmo2")
-"""Model types of dense checkpoints that run with union attention, untrained."""
+"""Model types of dense checkpoints that run with union attention without training."""
 
 _WHY_NOT = {
-    "gemma2": "its attention caps the logits and slides a window over every other layer",
-    "gemma3": "its attention slides a window over five of six layers",
-    "gemma3_text": "its attention slides a window over five of six layers",
+    "gemma2": "its attention caps logits and uses a sliding window in every other layer",
+    "gemma3": "its attention uses a sliding window in five of six layers",
+    "gemma3_text": "its attention uses a sliding window in five of six layers",
 }
-"""Families that are asked for, and what of theirs the kernels do not have."""
+"""Reasons why popular families are not supported."""
 
-_TAKEN_OVER = (
+_COPIED = (
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -43,11 +42,11 @@ _TAKEN_OVER = (
 _MULTIPLIERS = frozenset(
     {"attention_multiplier", "embedding_multiplier", "logits_scaling", "residual_multiplier"}
 )
-"""Granite's."""
+"""Multipliers of Granite."""
 
 _UNDERSTOOD = frozenset(
     {
-        *_TAKEN_OVER,
+        *_COPIED,
         "attention_bias",
         "dtype",
         "head_dim",
@@ -59,13 +58,13 @@ _UNDERSTOOD = frozenset(
         "use_sliding_window",
     }
 )
-"""Keys of every family that are read, here or by transformers."""
+"""Keys of all families that this module or transformers reads."""
 
 _UNDERSTOOD_OF = {
     "granite": _MULTIPLIERS,
     "smollm3": frozenset({"no_rope_layers", "no_rope_layer_interval"}),
 }
-"""Keys of one family that are read."""
+"""Further keys that are read, by family."""
 
 _INDIFFERENT = frozenset(
     {
@@ -86,10 +85,10 @@ _INDIFFERENT = frozenset(
         "use_cache",
     }
 )
-"""Keys that change nothing that a loaded model computes, or that `rope_parameters` repeats."""
+"""Keys without effect on a loaded model, or repeated in `rope_parameters`."""
 
 _NEUTRAL = {"full_attn_mod": 1, "interpolate_factor": 1, "is_causal": True}
-"""Keys that change nothing as long as they have this value."""
+"""Keys without effect as long as they have this value."""
 
 _PLAIN_ROPE = {
     "original_max_position_embeddings",
@@ -101,13 +100,13 @@ _PLAIN_ROPE = {
 
 
 def describe_dense(dense: PretrainedConfig) -> dict[str, Any]:
-    """What `NSAConfig` is told of a dense checkpoint.
+    """Return the arguments of `NSAConfig` for a dense checkpoint.
 
     Args:
         dense: Configuration of one of `DENSE_FAMILIES`.
 
     Raises:
-        ModelError: If the family, or something it does, is not supported.
+        ModelError: If the family or one of its features is not supported.
     """
     family = dense.model_type
     if family not in DENSE_FAMILIES:
@@ -120,7 +119,7 @@ def describe_dense(dense: PretrainedConfig) -> dict[str, Any]:
     _refuse_windows(dense)
     bias = bool(getattr(dense, "attention_bias", False))
     described = {
-        **{name: getattr(dense, name) for name in _TAKEN_OVER},
+        **{name: getattr(dense, name) for name in _COPIED},
         "head_dim": getattr(dense, "head_dim", None),
         "rope_parameters": _rope(dense),
         "attention_bias": family == "qwen2" or bias,
@@ -144,15 +143,15 @@ def describe_dense(dense: PretrainedConfig) -> dict[str, Any]:
 
 
 def split_fused(tensors: dict[str, Tensor], query_rows: int, key_rows: int) -> dict[str, Tensor]:
-    """Projections that a checkpoint holds as one (Phi-3's), under the names of several.
+    """Split fused projections (Phi-3) into separate tensors; other tensors stay unchanged.
 
     Args:
-        tensors: By name; those of other kinds go through as they are.
-        query_rows: Rows of a layer's query projection, H * D.
-        key_rows: Rows of its key projection, and of its value projection, G * D.
+        tensors: Tensors by name.
+        query_rows: Rows of a query projection, H * D.
+        key_rows: Rows of a key projection and of a value projection, G * D.
 
     Raises:
-        ModelError: If one has another number of rows than these.
+        ModelError: If a fused projection has a different number of rows.
     """
     split: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -166,7 +165,7 @@ def split_fused(tensors: dict[str, Tensor], query_rows: int, key_rows: int) -> d
         if sum(rows) != len(tensor):
             raise ModelError(
                 f"{name} has {len(tensor)} rows; config.json describes {sum(rows)}",
-                hint="its config.json and its weights do not belong together",
+                hint="config.json and weights are of different models",
                 code="model_broken",
             )
         fused = name.split(".")[-2]
@@ -176,7 +175,7 @@ def split_fused(tensors: dict[str, Tensor], query_rows: int, key_rows: int) -> d
 
 
 def _rope(dense: PretrainedConfig) -> dict[str, Any]:
-    """A copy of the rotary embedding's parameters, once each is known to be ours."""
+    """Return a copy of the rotary embedding's parameters; raise for unsupported ones."""
     rope = dict(dense.rope_parameters)
     kind = rope["rope_type"]
     if kind == "dynamic":
@@ -186,24 +185,24 @@ def _rope(dense: PretrainedConfig) -> dict[str, Any]:
         )
     if kind == "default" and (unknown := sorted(rope.keys() - _PLAIN_ROPE)):
         raise _unsupported(
-            f"the rotary embedding has a parameter {unknown[0]!r}, which is not known here",
+            f"the rotary embedding has an unknown parameter {unknown[0]!r}",
             "choose another checkpoint",
         )
     part = rope.get("partial_rotary_factor", 1.0)
     if part != 1.0 and dense.model_type != "phi3":
         raise _unsupported(
             f"this {dense.model_type} checkpoint rotates a part ({part}) of each head, "
-            "which is supported in phi3 alone",
+            "which is supported only in phi3",
             "choose another checkpoint",
         )
     return rope
 
 
 def _refuse_windows(dense: PretrainedConfig) -> None:
-    """Raise where a layer attends to less than all that precedes."""
+    """Raise if a layer does not attend to all previous tokens."""
     sliding = getattr(dense, "sliding_window", None)
     used = sliding and getattr(dense, "use_sliding_window", True)
-    # Phi-3.5's is longer than its context, and hides nothing.
+    # Phi-3.5's window is longer than its context and hides nothing.
     if used and not (dense.model_type == "phi3" and sliding >= dense.max_position_embeddings):
         raise _unsupported(
             f"this {dense.model_type} checkpoint attends within a sliding window of {sliding} "
@@ -220,15 +219,15 @@ def _refuse_windows(dense: PretrainedConfig) -> None:
 
 
 def _refuse_unknown(dense: PretrainedConfig) -> None:
-    """Raise where config.json has a key whose meaning is not known here."""
+    """Raise if config.json has an unknown key."""
     family, common = dense.model_type, PretrainedConfig().to_dict().keys()
     known = _UNDERSTOOD | _UNDERSTOOD_OF.get(family, frozenset()) | _INDIFFERENT | common
     values = dense.to_dict()
     if quantization := values.get("quantization_config"):
         kind = quantization.get("quant_method", "unknown")
         raise _unsupported(
-            f"this {family} checkpoint has quantised weights ({kind}), which are not supported",
-            "choose the checkpoint that this one was made from; --quantize int8 makes it smaller",
+            f"this {family} checkpoint has quantized weights ({kind}), which are not supported",
+            "choose the checkpoint before quantization; it can be loaded in int8",
         )
     for key, value in sorted(values.items()):
         if key in _NEUTRAL:
@@ -238,8 +237,8 @@ def _refuse_unknown(dense: PretrainedConfig) -> None:
         if not known_here:
             raise _unsupported(
                 f"this {family} checkpoint's config.json has {key} = {value!r:.60}, "
-                "whose meaning is not known here",
-                "remove it if it changes nothing that is computed, or choose another checkpoint",
+                "whose meaning is unknown",
+                "remove it if it has no effect on the computation, or choose another checkpoint",
             )
 
 

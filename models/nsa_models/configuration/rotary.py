@@ -1,8 +1,7 @@
-"""Inverse frequencies of the rotary position embedding, LongRoPE's among them.
+"""Inverse frequencies of the rotary position embedding, with LongRoPE.
 
-LongRoPE has one set of factors for texts within the context that a model was first trained for,
-and one for longer texts. Keys lie rotated in the cache, so that one set is chosen for a whole
-text before it is read.
+LongRoPE has one set of factors for texts within the original training context and one for longer
+texts. The cache holds rotated keys, so one set is chosen for the whole text before its prefill.
 
 Source: Ding et al. 2024, "LongRoPE", arXiv 2402.13753.
 """
@@ -20,10 +19,10 @@ from nsa_models.errors import ModelError
 
 
 def inverse_frequencies(config: NSAConfig) -> tuple[Tensor, float]:
-    """Inverse frequencies (D / 2,) in fp32, and what cosines and sines are multiplied by.
+    """Return inverse frequencies (D / 2,) in fp32 and the multiplier of cosines and sines.
 
     Raises:
-        ModelError: If LongRoPE has not a factor for each frequency.
+        ModelError: If the number of LongRoPE factors differs from that of the frequencies.
     """
     rope, dim = config.rope_parameters, config.head_dim
     assert rope is not None
@@ -56,7 +55,7 @@ def inverse_frequencies(config: NSAConfig) -> tuple[Tensor, float]:
 
 
 def fit_rotary(config: NSAConfig, tokens: int) -> None:
-    """Choose LongRoPE's factors for a text of so many tokens, unless they are chosen already."""
+    """Choose LongRoPE's factors for a text of `tokens` tokens, unless they are already chosen."""
     rope = config.rope_parameters or {}
     if rope.get("rope_type") == "longrope" and config.rope_factors is None:
         original = rope["original_max_position_embeddings"]

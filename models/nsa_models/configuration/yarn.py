@@ -1,4 +1,4 @@
-"""Texts longer than the context a model was trained for."""
+"""YaRN: contexts longer than the training context."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ _YARN_FACTOR = 4.0
 
 
 def longest_context(config: NSAConfig, family: str) -> int:
-    """Tokens of context a model carries, by its model card's own extension if it has one."""
+    """Return the longest context in tokens, with the model card's YaRN extension if it has one."""
     if _extends(config, family):
         return int(config.max_position_embeddings * _YARN_FACTOR)
     return int(config.max_position_embeddings)
 
 
 def extend_context(config: NSAConfig, family: str) -> None:
-    """Switch on YaRN, as the Qwen2.5 and Qwen3 model cards describe it: factor 4, static.
+    """Enable YaRN as the Qwen2.5 and Qwen3 model cards describe it: factor 4, static.
 
     Source: Peng et al. 2023, "YaRN", arXiv 2309.00071; Qwen2.5 model cards, "Processing Long
     Texts".
 
     Raises:
-        ValueError: If this family has no extension.
+        ValueError: If the family has no extension.
     """
     if not _extends(config, family):
         raise ValueError(f"model family {family!r} has no context extension")

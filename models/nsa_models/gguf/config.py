@@ -1,4 +1,4 @@
-"""A transformers configuration from the facts of a GGUF file."""
+"""Convert the metadata of a GGUF file to a transformers configuration."""
 
 from __future__ import annotations
 
@@ -17,36 +17,35 @@ ARCHITECTURES = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
-"""model_type of transformers to its class."""
+"""Class names of transformers by `model_type`."""
 
 GGUF_ARCHITECTURES = ("llama", "qwen2", "qwen3")
-"""What GGUF files call the supported ones; Mistral's and SmolLM's call themselves llama."""
+"""Supported values of `general.architecture`; files of Mistral and SmolLM say llama."""
 
 LLAMA3_ROPE = {
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
-"""What every published Llama 3 uses; the GGUF keeps only the factors that follow from it."""
+"""Parameters of every published Llama 3; GGUF files hold only the factors that result."""
 
 
 def model_config(gguf: GGUFFile) -> dict[str, Any]:
-    """The `config.json` that transformers would have written for this model.
+    """Return the `config.json` that transformers would write for this model.
 
     Raises:
-        ModelError: With code `model_unsupported` for an architecture or a rotary scaling that
-            is not supported, and `model_broken` when a needed fact is missing.
+        ModelError: With code `model_unsupported` for an unsupported architecture or rotary
+            scaling, and `model_broken` when a required key is missing.
     """
     architecture = gguf.facts.get("general.architecture")
     if architecture not in GGUF_ARCHITECTURES:
         raise ModelError(
             f"{gguf.path.name} holds a model of architecture {architecture!r}, "
             f"supported are {', '.join(GGUF_ARCHITECTURES)}",
-            hint="choose another model with --model",
             code="model_unsupported",
         )
     facts = _ModelFacts(gguf, str(architecture))
-    # Of those that call themselves llama, Mistral's alone have a sliding window.
+    # Among files that say llama, only Mistral's have a sliding window.
     window = facts.get("attention.sliding_window")
     model_type = "mistral" if architecture == "llama" and window else str(architecture)
     heads = int(facts.need("attention.head_count"))
@@ -90,7 +89,7 @@ def model_config(gguf: GGUFFile) -> dict[str, Any]:
 
 
 def token_ids(gguf: GGUFFile) -> dict[str, Any]:
-    """`bos_token_id`, `eos_token_id` and `pad_token_id`, as far as the file names them."""
+    """Return those of `bos_token_id`, `eos_token_id` and `pad_token_id` that the file has."""
     names = {"bos": "bos", "eos": "eos", "pad": "padding"}
     found = {}
     for ours, theirs in names.items():
@@ -101,9 +100,9 @@ def token_ids(gguf: GGUFFile) -> dict[str, Any]:
 
 
 def rotary_factors(parameters: dict[str, Any], head_dim: int) -> npt.NDArray[np.float64]:
-    """What Llama 3 divides each rotary frequency by, one factor per pair of dimensions.
+    """Return Llama 3's divisors of the rotary frequencies: (D / 2,), as in `rope_freqs.weight`.
 
-    Source: Llama 3.1's reference code; it is what `rope_freqs.weight` holds.
+    Source: Llama 3.1's reference code.
     """
     exponents = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
     frequencies = float(parameters["rope_theta"]) ** -exponents
@@ -144,7 +143,7 @@ def _rope_parameters(
 
 
 class _ModelFacts:
-    """The facts of the model itself, whose keys begin with the architecture's name."""
+    """The metadata whose keys begin with the architecture's name."""
 
     def __init__(self, gguf: GGUFFile, architecture: str) -> None:
         self._gguf = gguf
@@ -162,21 +161,17 @@ class _ModelFacts:
         value = self.get(key)
         if value is None:
             raise ModelError(
-                f"{self._gguf.path.name} does not say {self._prefix}.{key}",
-                hint="choose another model with --model",
-                code="model_broken",
+                f"{self._gguf.path.name} lacks {self._prefix}.{key}", code="model_broken"
             )
         return value
 
 
 def _short(value: Any) -> float:
-    """A float32 as the decimal number that was meant: 1e-06, not 9.999999974752427e-07."""
+    """Return a float32 as a short decimal number: 1e-06, not 9.999999974752427e-07."""
     return float(f"{float(value):.7g}")
 
 
-def _unsupported(gguf: GGUFFile, what: str) -> ModelError:
+def _unsupported(gguf: GGUFFile, feature: str) -> ModelError:
     return ModelError(
-        f"{gguf.path.name} has {what}, which is not supported",
-        hint="choose another model with --model",
-        code="model_unsupported",
+        f"{gguf.path.name} has {feature}, which is not supported", code="model_unsupported"
     )

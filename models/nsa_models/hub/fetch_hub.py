@@ -1,7 +1,7 @@
-"""Fetch a file of a Hugging Face repository, resuming where an earlier attempt stopped.
+"""Fetch a file of a Hugging Face repository, and resume interrupted fetches.
 
-`hf_hub_download` retries an unreachable hub for long and shows bars of its own; what a file of
-known size and SHA-256 needs is one GET with a Range header, given up quickly.
+`hf_hub_download` retries an unreachable hub for a long time and shows its own progress bars. A
+file of known size and SHA-256 needs only one GET with a Range header and short timeouts.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from urllib.parse import urlsplit
 import requests  # type: ignore[import-untyped, unused-ignore]
 from huggingface_hub import get_token, hf_hub_url
 
-from nsa_models.hub.fetch_common import Progress, SourceFailed, file_sha256
+from nsa_models.hub.fetch_common import ByteProgress, SourceFailed, file_sha256
 from nsa_models.hub.registry import HubSource, ModelEntry
 from nsa_models.paths import require_space
 
 CONNECT_SECONDS = 4.0
 ANSWER_SECONDS = 6.0
-"""Until the first byte of an answer, name look-up, connection and redirects included."""
+"""Time limit of the response headers, including name resolution, connection and redirects."""
 
 STALL_SECONDS = 15.0
-"""Without a byte in the middle of a file, until the connection is made anew."""
+"""Time without a byte after which the connection is replaced."""
 
 
 def fetch_from_hub(
-    source: HubSource, entry: ModelEntry, folder: Path, on_progress: Progress
+    source: HubSource, entry: ModelEntry, folder: Path, on_progress: ByteProgress
 ) -> Path:
-    """Fetch the file into `folder` under a temporary name; what is there already is kept.
+    """Fetch the file to `folder` under a temporary name, after the bytes that are there.
 
-    `HF_ENDPOINT`, the user's token and the usual proxy variables are honoured.
+    `HF_ENDPOINT`, the user's token and the usual proxy variables are used.
 
     Returns:
-        The temporary file, complete and checked.
+        The temporary file, complete and verified.
 
     Raises:
-        SourceFailed: When the hub does not answer, does not have the file, or sends another.
+        SourceFailed: If the hub does not answer, lacks the file, or sends a different one.
         ModelError: With code `disk_full`.
     """
     partial = folder / f".{entry.name}.hub-partial"
@@ -52,19 +52,19 @@ def fetch_from_hub(
             try:
                 _append(session, url, partial, entry, on_progress)
             except requests.RequestException as error:
-                # A connection that brought something is worth making again.
+                # Retry only if the connection transferred bytes.
                 if _size(partial) == before:
                     raise SourceFailed(_reason(error, url)) from error
     if file_sha256(partial) != entry.sha256:
         partial.unlink()
-        raise SourceFailed("the file it sent does not match its SHA-256")
+        raise SourceFailed("the received file does not match its SHA-256")
     return partial
 
 
 def _append(
-    session: requests.Session, url: str, partial: Path, entry: ModelEntry, on_progress: Progress
+    session: requests.Session, url: str, partial: Path, entry: ModelEntry, on_progress: ByteProgress
 ) -> None:
-    """Ask for what is missing and write it, as far as the connection holds."""
+    """Request the missing bytes and append them until the connection ends."""
     start = _size(partial)
     headers = {"Accept-Encoding": "identity"}
     token = get_token()
@@ -75,13 +75,13 @@ def _append(
     response = _open(session, url, headers)
     try:
         if response.status_code not in (200, 206):
-            raise SourceFailed(f"it answered {response.status_code} {response.reason}")
+            raise SourceFailed(f"the response is {response.status_code} {response.reason}")
         if response.status_code == 200:
             start = 0
         length = response.headers.get("Content-Length")
         if length is not None and start + int(length) != entry.size_bytes:
             raise SourceFailed(
-                f"its file has {start + int(length):,} bytes instead of {entry.size_bytes:,}"
+                f"the file has {start + int(length):,} bytes instead of {entry.size_bytes:,}"
             )
         with partial.open("r+b" if start else "wb") as file:
             file.seek(start)
@@ -89,16 +89,16 @@ def _append(
                 file.write(block)
                 start += len(block)
                 if start > entry.size_bytes:
-                    raise SourceFailed(f"it sent more than {entry.size_bytes:,} bytes")
+                    raise SourceFailed(f"more than {entry.size_bytes:,} bytes were received")
                 on_progress(start, entry.size_bytes)
     finally:
         response.close()
 
 
 def _open(session: requests.Session, url: str, headers: dict[str, str]) -> requests.Response:
-    """Send the request and wait for the head of the answer, for `ANSWER_SECONDS` at most.
+    """Send the request and wait at most `ANSWER_SECONDS` for the response headers.
 
-    It happens in a thread, because looking up a host's name cannot be given a limit.
+    A thread sends it, because name resolution has no time limit.
     """
     answers: queue.Queue[requests.Response | Exception] = queue.Queue()
     abandoned = threading.Event()
@@ -132,9 +132,9 @@ def _reason(error: Exception, url: str) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return f"the certificate of {host} is not trusted"
     if isinstance(error, requests.exceptions.ProxyError):
-        return f"the proxy does not lead to {host}"
+        return f"the proxy cannot reach {host}"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return f"the connection to {host} broke"
+        return f"the connection to {host} was interrupted"
     return f"{host} cannot be reached"
 
 

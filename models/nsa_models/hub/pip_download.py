@@ -1,4 +1,4 @@
-"""Download one wheel with pip, without installing or running anything of it."""
+"""Download a wheel with pip, without installing it or running its code."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pathlib import Path
 from nsa_models.hub.fetch_common import SourceFailed
 
 SOCKET_SECONDS = 6
-"""pip's own limit for a connection that brings nothing."""
+"""pip's timeout of a connection without data."""
 
 STALL_SECONDS = 60.0
-"""Without a new byte on the disk, until pip is ended."""
+"""Time without a new byte on disk after which pip is stopped."""
 
 POLL_SECONDS = 0.2
 
 
 def pip_command() -> list[str]:
-    """How to run pip here: the environment's own, or else another that only downloads.
+    """Return the command of the environment's pip, or of another pip that can download.
 
     Raises:
-        SourceFailed: When there is none; environments made by uv have no pip of their own.
+        SourceFailed: If this machine has none; environments created by uv have no pip.
     """
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
@@ -39,25 +39,25 @@ def pip_command() -> list[str]:
     pip = shutil.which("pip3") or shutil.which("pip")
     if pip:
         return [pip]
-    raise SourceFailed("there is no pip to download with (nor uv)")
+    raise SourceFailed("neither pip nor uv is installed")
 
 
 def download_wheel(
     package: str, version: str, scratch: Path, on_bytes: Callable[[int], None]
 ) -> Path:
-    """Download one wheel into `scratch`.
+    """Download a wheel to `scratch`.
 
     Args:
         package: The name of the package.
         version: The version to download.
-        scratch: An empty folder for pip's work and the wheel.
-        on_bytes: Called about five times a second with the bytes that have arrived.
+        scratch: An empty folder for temporary files and the wheel.
+        on_bytes: Called about five times a second with the downloaded bytes.
 
     Returns:
         The wheel, in `scratch`.
 
     Raises:
-        SourceFailed: With what pip said, when it failed.
+        SourceFailed: With pip's message.
     """
     wheels = scratch / "wheels"
     work = scratch / "tmp"
@@ -76,11 +76,11 @@ def download_wheel(
         "--retries=1",
         f"--timeout={SOCKET_SECONDS}",
     ]
-    # pip unpacks downloads in the temporary folder, so their growth can be watched there.
+    # pip downloads to the temporary folder, whose growth is the progress.
     environment = os.environ | {name: str(work) for name in ("TMPDIR", "TEMP", "TMP")}
     log = scratch / "pip.log"
     with log.open("wb") as output:
-        # Run where no folder called pip can stand in for pip.
+        # An empty working directory: a folder named pip would shadow the module.
         process = subprocess.Popen(
             command,
             cwd=scratch,
@@ -104,7 +104,7 @@ def download_wheel(
 def _watch(
     process: subprocess.Popen[bytes], folders: list[Path], on_bytes: Callable[[int], None]
 ) -> None:
-    """Report growth until the process ends; give it up when nothing grows any more."""
+    """Report growth until the process ends; raise when the folders stop growing."""
     largest = 0
     last_growth = time.monotonic()
     while process.poll() is None:
@@ -114,7 +114,7 @@ def _watch(
             last_growth = time.monotonic()
             on_bytes(size)
         elif time.monotonic() - last_growth > STALL_SECONDS:
-            raise SourceFailed(f"pip brought nothing for {STALL_SECONDS:g} s")
+            raise SourceFailed(f"pip received nothing for {STALL_SECONDS:g} s")
         try:
             process.wait(POLL_SECONDS)
         except subprocess.TimeoutExpired:
@@ -122,7 +122,7 @@ def _watch(
 
 
 def _folder_size(folder: Path) -> int:
-    """The bytes of all files in `folder`, which another process may be changing."""
+    """Return the bytes of all files in `folder`, while another process changes it."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -134,16 +134,16 @@ def _folder_size(folder: Path) -> int:
 
 
 def _complaint(log: str, package: str) -> str:
-    """The line of pip's output that says most."""
+    """Return the most informative line of pip's output."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     if any("connection broken" in line or "timed out" in line for line in lines):
         return f"pip cannot reach the package index for {package}"
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
-    return f"pip: {errors[0] if errors else lines[-1] if lines else 'it said nothing'}"
+    return f"pip: {errors[0] if errors else lines[-1] if lines else 'no output'}"
 
 
 def _bundled_pip() -> Path | None:
-    """The pip that Python carries for new environments; a wheel that runs as it is."""
+    """Return the wheel of pip that Python bundles for new environments, or None."""
     spec = importlib.util.find_spec("ensurepip")
     if spec is None or spec.origin is None:
         return None

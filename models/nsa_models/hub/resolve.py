@@ -1,4 +1,4 @@
-"""What `--model` takes becomes a folder on this machine."""
+"""Resolve the name of a model to a folder on this machine."""
 
 from __future__ import annotations
 
@@ -13,45 +13,43 @@ from nsa_models.errors import ModelError
 from nsa_models.hub.aliases import aliases
 from nsa_models.hub.registry import MODELS, model_entry
 from nsa_models.model_folder import SHIPPED, ModelFolder
-from nsa_models.paths import models_folder
+from nsa_models.paths import imported_name, models_folder
 
 IMPORT_FORMAT = 1
-"""Raised when an imported folder is written differently, so that old ones are not used."""
-
+"""Format version of converted folders; bump when the conversion changes."""
 
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "tokenizer*")
-"""Files of a hub id that a model consists of."""
+"""Patterns of a model's files on the hub."""
 
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is done, and bytes done and in total."""
-
+NamedProgress = Callable[[str, int, int], None]
+"""Called with the name of the work, its completed bytes and the total bytes."""
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-"""`owner/name` of the Hugging Face hub."""
+"""Pattern of ids `owner/name` on the Hugging Face hub."""
 
 
 def resolve_model(
     name: str,
     *,
-    on_progress: Progress,
+    on_progress: NamedProgress,
     on_note: Callable[[str], None],
     adapter: str | None = SHIPPED,
 ) -> ModelFolder:
-    """Find a model, fetching and importing it where needed, and the adapter that goes with it.
+    """Return a model and its adapter; fetch and convert the model if needed.
 
     Args:
-        name: A name of the registry or of `names`, a `.gguf` file, a Hugging Face folder, or a
-            hub id `owner/name`.
-        adapter: A folder that `nsa train` has written; `SHIPPED` for the one that the program
-            brings for this name, if it brings one; None for the model as it is.
+        name: A built-in model, an alias, a `.gguf` file, a Hugging Face folder, or a hub id
+            `owner/name`.
+        adapter: Folder of an adapter; `SHIPPED` for the one installed with the package, if the
+            model has one; None for no adapter.
         on_progress: Called while bytes are fetched or written.
-        on_note: Called with one line about what is being done.
+        on_note: Called with one line of progress.
 
     Raises:
-        ModelError: If it is unknown, cannot be had or cannot be read.
+        ModelError: If the model is unknown, unavailable or unreadable, or the adapter is missing
+            (code `adapter_missing`).
     """
-    found = _without_adapter(name, on_progress, on_note)
+    found = _base_model(name, on_progress, on_note)
     folder = Path(adapter).expanduser() if adapter else None
     if adapter == SHIPPED:
         folder = Path(__file__).parents[1] / "adapters" / name
@@ -61,9 +59,7 @@ def resolve_model(
         return found
     if not (folder / "adapter.json").is_file():
         raise ModelError(
-            f"{folder} is no adapter: it has no adapter.json",
-            hint="name a folder that nsa train has written, or say --no-adapter",
-            code="model_missing",
+            f"{folder} is not an adapter: it has no adapter.json", code="adapter_missing"
         )
     return replace(
         found, fingerprint=f"{found.fingerprint}:{adapter_fingerprint(folder)}", adapter=folder
@@ -71,28 +67,24 @@ def resolve_model(
 
 
 def adapter_fingerprint(folder: Path) -> str:
-    """Hash of an adapter's files: a reading made with other weights is another reading."""
+    """Return a hash of an adapter's files, which becomes part of the weights' fingerprint."""
     files = [folder / "adapter.json", *sorted(folder.glob("*.safetensors"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
-def _without_adapter(
-    name: str, on_progress: Progress, on_note: Callable[[str], None]
+def _base_model(
+    name: str, on_progress: NamedProgress, on_note: Callable[[str], None]
 ) -> ModelFolder:
     if name in MODELS:
-        return _named(name, on_progress, on_note)
+        return _built_in(name, on_progress, on_note)
     own = aliases() if "/" not in name and "\\" not in name else {}
     path = own.get(name) or Path(name).expanduser()
     if name in own and not path.exists():
-        raise ModelError(
-            f"{name} stands for {path}, where there is no model",
-            hint=f"say where it is: `nsa models add {name} PATH --force`",
-            code="model_missing",
-        )
+        raise ModelError(f"{name} stands for {path}, which does not exist", code="alias_broken")
     if path.is_file():
         stat = path.stat()
         digest = _digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns, IMPORT_FORMAT])
-        folder = models_folder() / f"{path.stem}-{digest[:12]}"
+        folder = models_folder() / imported_name(path.stem, digest)
         return _imported(name, path, folder, on_progress)
     if path.is_dir():
         return ModelFolder(name=name, folder=path, fingerprint=_folder_fingerprint(path))
@@ -100,7 +92,7 @@ def _without_adapter(
         return _from_hub(name, on_note)
     if path.suffix == ".gguf" or "/" in name or "\\" in name:
         raise ModelError(
-            f"there is no model at {name}",
+            f"no model at {name}",
             hint="check the path, or name one of " + ", ".join(MODELS),
             code="model_missing",
         )
@@ -108,9 +100,9 @@ def _without_adapter(
     raise AssertionError(name)
 
 
-def _named(name: str, on_progress: Progress, on_note: Callable[[str], None]) -> ModelFolder:
+def _built_in(name: str, on_progress: NamedProgress, on_note: Callable[[str], None]) -> ModelFolder:
     entry = model_entry(name)
-    folder = models_folder() / f"{name}-{entry.sha256[:12]}-{IMPORT_FORMAT}"
+    folder = models_folder() / f"{imported_name(name, entry.sha256)}-{IMPORT_FORMAT}"
     if folder.is_dir():
         return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
     from nsa_models.hub.fetch import fetch_model
@@ -124,7 +116,7 @@ def _named(name: str, on_progress: Progress, on_note: Callable[[str], None]) -> 
     return _imported(name, gguf, folder, on_progress)
 
 
-def _imported(name: str, gguf: Path, folder: Path, on_progress: Progress) -> ModelFolder:
+def _imported(name: str, gguf: Path, folder: Path, on_progress: NamedProgress) -> ModelFolder:
     if not folder.is_dir():
         from nsa_models.gguf.convert import import_gguf
 
@@ -137,7 +129,7 @@ def _imported(name: str, gguf: Path, folder: Path, on_progress: Progress) -> Mod
 
 
 def gguf_of(name: str) -> Path | None:
-    """The GGUF file that a model on this machine was made from, if it was and the file is here.
+    """Return the GGUF file of a model on this machine, or None if it has none.
 
     Args:
         name: As `resolve_model` takes it.
@@ -158,15 +150,15 @@ def from_hub(
     patterns: Sequence[str] = _WANTED,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """The folder of a hub id, fetched as far as it is not here.
+    """Fetch the missing files of a hub id and return its folder.
 
     Args:
         name: `owner/name`.
-        patterns: Of the files that are wanted.
-        on_note: Called with one line about what is being done.
+        patterns: Patterns of the wanted files.
+        on_note: Called with one line of progress.
 
     Raises:
-        ModelError: If it cannot be had.
+        ModelError: With code `model_unavailable`.
     """
     from huggingface_hub import snapshot_download
 
@@ -187,14 +179,14 @@ def from_hub(
     except Exception as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"{name} cannot be had from the Hugging Face hub: {why}",
+            f"cannot fetch {name} from the Hugging Face hub: {why}",
             hint="name a folder or a .gguf file on this machine, or one of " + ", ".join(MODELS),
             code="model_unavailable",
         ) from error
 
 
 def _folder_fingerprint(folder: Path) -> str:
-    """Hash of the folder's place, its configuration, and its files' names, sizes and times."""
+    """Return a hash of a folder's path, its config.json, and its files' names, sizes and times."""
     config = folder / "config.json"
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")])
     facts: list[object] = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]

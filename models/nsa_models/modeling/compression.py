@@ -1,8 +1,8 @@
-"""The learned compression φ: what the keys of a block are scored by.
+"""The learned compression φ of keys.
 
-The keys of a block are turned so that its middle is position zero, the mean of them is corrected
-by a small MLP with an intra-block position encoding, and the result is turned back to the place
-of the block. So φ sees the same keys wherever in a text they stand.
+φ rotates the keys of a block so that its middle is position 0, adds the output of a small MLP with
+an intra-block position encoding to their mean, and rotates the result back to the position of the
+block. So φ is independent of the block's position in the text.
 
 Letters: B batch, G key/value groups, S key tokens, C summaries, l and d their length and stride,
 D head dim, E inner width of the MLP.
@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _KEY_SCALE = 8.0
-"""About the size of a key's elements: the MLP sees numbers of about one."""
+"""Typical magnitude of a key's elements, which scales the MLP's input to about 1."""
 
 
 class Compression(nn.Module):
-    """One summary key for each complete block of l keys, every d of them.
+    """Compresses each complete block of l keys, one every d keys, to one key.
 
     Args:
         block: l, in tokens.
@@ -38,12 +38,12 @@ class Compression(nn.Module):
         self.outer = nn.Linear(hidden, head_dim)
 
     def forward(self, k: Tensor, frequencies: Tensor, first: int | Tensor = 0) -> Tensor:
-        """Summaries of keys after the rotary embedding: (B, G, S, D) to (B, G, C, D).
+        """Compress keys after the rotary embedding: (B, G, S, D) to (B, G, C, D).
 
         Args:
-            k: The keys.
-            frequencies: (D / 2,), inverse frequencies of the rotary embedding.
-            first: Position of the first key, also as a tensor (1,) on the device.
+            k: (B, G, S, D) the keys.
+            frequencies: (D / 2,) inverse frequencies of the rotary embedding.
+            first: Position of the first key, as a number or a tensor (1,) on the device.
         """
         if k.shape[2] < self.block:
             return k[:, :, :0]
@@ -51,15 +51,15 @@ class Compression(nn.Module):
         count = blocks.shape[2]
         middle = torch.arange(count, device=k.device, dtype=torch.float32) * self.stride
         middle = middle + (first + (self.block - 1) / 2)
-        turned = turn(blocks.float(), -middle[:, None], frequencies)
+        centered = rotate_to(blocks.float(), -middle[:, None], frequencies)
         weight = self.inner.weight
-        seen = (turned / _KEY_SCALE + self.position.float()).flatten(3).to(weight.dtype)
-        change = self.outer(F.gelu(self.inner(seen))).float() * _KEY_SCALE
-        return turn(turned.mean(dim=3) + change, middle, frequencies).to(k.dtype)
+        inputs = (centered / _KEY_SCALE + self.position.float()).flatten(3).to(weight.dtype)
+        change = self.outer(F.gelu(self.inner(inputs))).float() * _KEY_SCALE
+        return rotate_to(centered.mean(dim=3) + change, middle, frequencies).to(k.dtype)
 
 
-def turn(x: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
-    """Apply the rotary embedding of positions (…, C) or (…, C, 1) to (…, C, D) or (…, C, l, D)."""
+def rotate_to(x: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
+    """Rotate x (…, C, D) or (…, C, l, D) by positions (…, C) or (…, C, 1)."""
     angles = positions[..., None] * frequencies
     cos, sin = angles.cos(), angles.sin()
     first, second = x.chunk(2, dim=-1)

@@ -1,9 +1,8 @@
-"""Weights in eight bits: half as much to read for each token, and quicker products on a CPU.
+"""int8 weights: half the memory traffic per token, and faster matrix products on a CPU.
 
-A weight has one scale for each output, made once. For a few rows the products are those of the
-rows with the weights as they were rounded; for many rows each row is rounded too, with a scale of
-its own, so that whole numbers are multiplied, unless the CPU is slow at that: then the weights are
-widened to fp32. All products are PyTorch's own.
+Weights have one scale per output. For a few rows, the products use the rows as they are. For many
+rows, each row is quantized with its own scale and the products use integers; on a CPU with slow
+integer products, the weights are converted to fp32 instead. All products are PyTorch's.
 
 Letters: R rows, O outputs, I inputs.
 
@@ -23,36 +22,36 @@ from nsa_kernels.precision import quicker_than_fp32
 from nsa_models.modeling.compression import Compression
 
 QUANTIZATIONS = ("int8",)
-"""Ways to store weights in fewer bits."""
+"""Supported quantizations of weights."""
 
 _FEW_ROWS = 16
-"""Up to here a product is bound by reading the weights, and rounding the rows gains nothing."""
+"""Number of rows up to which a product is bound by reading the weights."""
 
 _LARGEST = 127
 
 _PACKING = ("AVX2", "AVX512")
-"""Instructions for which oneDNN packs weights, by PyTorch's names."""
+"""Instruction sets, by PyTorch's names, with packed int8 products in oneDNN."""
 
 Product = Callable[[Tensor, Tensor], Tensor]
-"""Of whole numbers (R, I) and (I, O)."""
+"""A matrix product of int8 (R, I) and (I, O)."""
 
 
 class Int8Linear(nn.Module):
-    """A projection whose weights are whole numbers from -127 to 127, times a scale per output."""
+    """A projection with integer weights from -127 to 127 and a scale per output."""
 
     weight: Tensor
     scale: Tensor
     bias: Tensor | None
 
     def __init__(self, linear: nn.Linear) -> None:
-        """Round the weights of a projection.
+        """Quantize a projection.
 
         Args:
-            linear: With weights (O, I); left as it is.
+            linear: The projection with weights (O, I), which stays unchanged.
         """
         super().__init__()
         weight = linear.weight.detach()
-        if weight.is_meta:  # filled later; arithmetic without numbers takes seconds of imports
+        if weight.is_meta:  # filled later; meta arithmetic takes seconds of imports
             whole, scale = weight.to(torch.int8), weight.new_empty(len(weight))
         else:
             whole, scale = _rounded(weight)
@@ -61,12 +60,12 @@ class Int8Linear(nn.Module):
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., I) to (..., O)."""
+        """Project (..., I) to (..., O)."""
         rows = x.reshape(-1, x.shape[-1])
         if len(rows) <= _FEW_ROWS:
             out = torch._weight_int8pack_mm(rows, self.weight, self.scale)
             out = out if self.bias is None else out + self.bias
-        elif (product := _quickest_product()) is None:
+        elif (product := _integer_product()) is None:
             wide = self.weight.float().mul_(self.scale.float()[:, None])
             bias = None if self.bias is None else self.bias.float()
             out = F.linear(rows.float(), wide, bias).to(x.dtype)
@@ -82,12 +81,11 @@ class Int8Linear(nn.Module):
 
 
 @cache
-def _quickest_product() -> Product | None:
-    """How this CPU multiplies int8 by int8 quicker than fp32; None if it does not.
+def _integer_product() -> Product | None:
+    """Return an int8 product that is faster than fp32 on this CPU, or None.
 
-    Where it has instructions for that (VNNI, AMX) by `torch._int_mm`, found out by doing it, as
-    that goes number by number elsewhere: two cores with AVX2 alone made 4 Gop/s of int8 by it, 230
-    by halves, 105 of fp32.
+    With VNNI or AMX this is `torch._int_mm`; a measurement decides, because it is scalar code on
+    other CPUs. Two cores with AVX2 reached 4 Gop/s with it, 230 with halves and 105 with fp32.
     """
     if quicker_than_fp32(torch._int_mm, torch.int8):
         return torch._int_mm
@@ -95,10 +93,10 @@ def _quickest_product() -> Product | None:
 
 
 def _by_halves(a: Tensor, b: Tensor) -> Tensor:
-    """Nearly a (R, I) times b (I, O), both int8: (R, O) in fp32, of 7 of the 8 bits of b.
+    """Return approximately a (R, I) times b (I, O), both int8, with 7 bits of b: (R, O), fp32.
 
-    Without VNNI oneDNN adds pairs of products in 16 bits, which the halves of b fit. Each stands
-    for the two numbers that have it: it is taken for the mean of these.
+    Without VNNI oneDNN adds pairs of products in 16 bits, which would overflow with 8 bits of b.
+    Half of b stands for two values of b, and the result uses their mean.
 
     Source: oneDNN's guide, "Nuances of int8 computations".
     """
@@ -114,9 +112,9 @@ def _by_halves(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (O, I) as whole numbers, and the scale (O,) of each output."""
+    """Return weights (O, I) as integers and the scale (O,) of each output."""
     wide = weight.float()
-    # Rounded to the type that products take it in before the weights are, so that it is exact.
+    # Round the scale to the type of the products before the division, so that it is exact.
     scale = (wide.abs().amax(dim=1) / _LARGEST).to(weight.dtype)
     divisor = scale.float().clamp(min=torch.finfo(torch.bfloat16).tiny / _LARGEST)
     whole = (wide / divisor[:, None]).round_().clamp_(-_LARGEST, _LARGEST)
@@ -124,11 +122,10 @@ def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def quantize(model: nn.Module) -> None:
-    """Store the weights of all projections in eight bits, embeddings left as they are.
+    """Quantize all projections of a model to int8, except those of φ.
 
-    An output projection that shares its weights with the embedding gets its own: each token reads
-    all of it, and of the embedding one row. φ stays, which is small and chooses what is attended
-    to.
+    Embeddings stay unchanged, since a token reads one row of them. A tied output projection gets
+    separate weights, since each token reads all of it. φ is small and determines the selection.
     """
     for module in list(model.modules()):
         if isinstance(module, Compression):

@@ -1,4 +1,4 @@
-"""Projections in the precision in which the machine multiplies quickest."""
+"""Projections in the precision with the fastest matrix products."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nsa_kernels.precision import widens_weights
 
 
 class Linear(nn.Linear):
-    """A projection that widens bf16 weights for many rows where that is quicker.
+    """A projection that converts bf16 weights to fp32 for many rows where this is faster.
 
-    The weights stay in bf16, so that decoding, which is bound by reading them, reads half as
-    much. The sums are made in fp32 either way, and the result has the type of the input.
+    The weights are stored in bf16, because decoding is bound by reading them. Products are summed
+    in fp32 in both cases, and the result has the type of the input.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) to (..., out)."""
+        """Project (..., in) to (..., out)."""
         if torch.is_grad_enabled() or not widens_weights(x, x.numel() // x.shape[-1]):
             return super().forward(x)
         bias = None if self.bias is None else self.bias.float()

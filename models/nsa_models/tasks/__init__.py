@@ -1,15 +1,15 @@
-"""Texts with questions whose answers are known, to train with and to evaluate with.
+"""Texts with questions and known answers, for training and evaluation.
 
-example     what an example is; facts are put between the sentences of a haystack
-needles     one fact, many that are alike, several values of one key
-tracing     variables that hand their value on, entries that must be counted
+example     the type of examples; insertion of facts into a haystack
+needles     one fact, many similar facts, several values of one key
+tracing     chains of variables, entries to count
 questions   questions about a paragraph among others, from a file
-facts       sentences and questions that facts are told in; words: the names and values in them
-haystack    prose that is there without data
+facts       sentences and questions of facts
+words       names and values in facts
+haystack    prose that needs no data
 
-A generator gives all examples that share one text, so that it is read once. The same seed makes
-the same examples. What is made for training and for evaluation shares no sentence, no question
-and no name.
+A generator returns all examples of one text, so that the text is prefilled once. The same seed
+gives the same examples. Training and evaluation share no sentences, questions and names.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ GENERATORS: dict[str, Callable[..., tuple[Example, ...]]] = {
     "variables": variable_tracking,
     "aggregation": aggregation,
 }
-"""Those that hide facts in a haystack, by the name of their task."""
+"""Generators that hide facts in a haystack, by task name."""
 
 __all__ = [
     "CHARACTERS_PER_TOKEN",

@@ -1,4 +1,4 @@
-"""A text with a question whose answer, and whose place in the text, are known."""
+"""Texts with a question, its answer and the position of the evidence."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Literal
 Split = Literal["train", "eval"]
 
 CHARACTERS_PER_TOKEN = 4.3
-"""Of English prose, roughly; whoever has a tokenizer measures it."""
+"""Approximate value for English prose; callers with a tokenizer measure it."""
 
 _SENTENCE_END = re.compile(r"[.!?][”\"')\]]*\s+(?=[A-Z0-9“\"'(])|\n+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A text, a question about it, and what is known of the answer.
+    """A text with a question, its answers and evidence.
 
-    Examples that were made together hold the very same context, so that it is read once.
+    Examples of one generator call share one context object, so that it is prefilled once.
 
     Attributes:
         context: The text.
-        question: What is asked.
-        answers: Right answers.
-        every: Whether all of `answers` are wanted; else any of them is right.
-        evidence: Characters of `context` that bear the answer out: first, and one past the last.
-        task: The generator's name.
+        question: The question.
+        answers: The correct answers.
+        every: Whether an answer must contain all of `answers`; otherwise any one is correct.
+        evidence: Half-open character ranges of `context` that support the answer.
+        task: Name of the task.
     """
 
     context: str
@@ -41,22 +41,22 @@ class Example:
 
     @property
     def depth(self) -> float:
-        """Where the first evidence begins, 0 for the context's beginning and 1 for its end."""
+        """Start of the first evidence, from 0 at the context's start to 1 at its end."""
         return self.evidence[0][0] / max(1, len(self.context))
 
     @property
     def target(self) -> str:
-        """The answer as one text, such as training teaches it: of alternatives the fullest."""
+        """The training target: all answers joined, or the longest alternative."""
         return ", ".join(self.answers) if self.every else max(self.answers, key=len)
 
 
 def fill(haystack: Sequence[str], characters: int, rng: random.Random) -> str:
-    """Paragraphs from a random one on, up to a length; from the first again after the last.
+    """Join paragraphs from a random start, cyclically, up to a length.
 
     Args:
-        haystack: Sentences or paragraphs, in their order.
-        characters: Of the result, roughly; the last paragraph is cut after a sentence.
-        rng: Chooses the beginning.
+        haystack: Sentences or paragraphs, in order.
+        characters: Approximate length; the last paragraph is cut after a sentence.
+        rng: Chooses the start.
 
     Raises:
         ValueError: If the haystack has no text.
@@ -81,16 +81,16 @@ def fill(haystack: Sequence[str], characters: int, rng: random.Random) -> str:
 def hide(
     text: str, sentences: Sequence[str], depths: Sequence[float]
 ) -> tuple[str, list[tuple[int, int]]]:
-    """Put sentences between those of a text.
+    """Insert sentences between the sentences of a text.
 
     Args:
         text: The haystack.
-        sentences: What to hide.
-        depths: Where, as shares of the text, one for each; 0 is before it, 1 behind it. Sentences
-            at one place stay in the order given.
+        sentences: The sentences to insert.
+        depths: Position of each, from 0 before the text to 1 after it. Sentences at one position
+            keep their order.
 
     Returns:
-        The text with the sentences in it, and the characters of each, in the order given.
+        The text with the sentences, and the half-open character range of each, in order.
     """
     if len(sentences) != len(depths):
         raise ValueError(f"{len(sentences)} sentences for {len(depths)} depths")
@@ -121,6 +121,6 @@ def hide(
 
 
 def _nearest(places: Sequence[int], wanted: float) -> int:
-    """The one of some ascending places that is nearest to another."""
+    """Return the element of ascending `places` that is nearest to `wanted`."""
     after = bisect_left(places, wanted)
     return min(places[max(0, after - 1) : after + 1], key=lambda place: abs(place - wanted))

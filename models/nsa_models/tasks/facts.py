@@ -1,4 +1,4 @@
-"""Facts of one shape: a key, a value, how a sentence says it, and how a question asks for it."""
+"""Templates of facts: sentences with a key and a value, and questions for the value."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from nsa_models.tasks.example import Split
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """A shape of facts; `{key}` and `{value}` stand for what differs.
+    """A template of facts with the placeholders `{key}` and `{value}`.
 
     Attributes:
         key: Kind of the keys, see `words.keys`.
         value: Kind of the values, see `words.values`.
-        says: Sentences that say it.
+        says: Sentences that state the fact.
         asks: Questions for the value of a key.
-        asks_all: Questions for all values of a key that has several.
+        asks_all: Questions for all values of a key with several.
     """
 
     key: str
@@ -27,7 +27,7 @@ class Fact:
 
 
 _NAMED = {"person": "{key}", "place": "{key}", "thing": "the {key}", "code": "unit {key}"}
-"""How a key of a kind is named in a sentence about one of its attributes."""
+"""Form of a key in sentences about its attributes, by kind."""
 
 _ATTRIBUTES = (
     ("account number", "person", "number"),
@@ -50,7 +50,7 @@ _ATTRIBUTES = (
     ("closing time", "place", "time"),
     ("time of arrival", "person", "time"),
 )
-"""Attributes for training: what, of which kind of key, and the kind of value."""
+"""Attributes for training: name, kind of key, kind of value."""
 
 
 def _of_attribute(attribute: str, key: str, value: str) -> Fact:
@@ -290,10 +290,10 @@ _EVAL = (
 
 
 def facts(split: Split) -> tuple[Fact, ...]:
-    """The shapes that training, or evaluation, uses.
+    """Return the templates of a split.
 
     Raises:
-        ValueError: If there is no such split.
+        ValueError: If the split is unknown.
     """
     if split not in ("train", "eval"):
         raise ValueError(f"split is {split!r}; valid are train and eval")

@@ -1,8 +1,8 @@
-"""English prose of any length that is there without data: Python's own documentation.
+"""English prose without data files: Python's documentation.
 
-The documentation strings of the standard library and the language reference that `help()` shows
-are long, varied and on every machine. They differ a little between versions of Python, so a
-result is told with the version and the digest of what was used.
+The docstrings of the standard library and the language reference of `help()` are long, varied and
+on every machine. They differ slightly between Python versions, so results are reported with the
+version and the digest of the text.
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ _LEFT_OUT = frozenset(
 )
 _SHORTEST = 60
 _MOST_SIGNS = 0.1
-"""A paragraph with a larger share of signs and figures is code, a table or a grammar."""
+"""Paragraphs with a larger share of signs and digits count as code, tables or grammar."""
 
 _DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def documentation(characters: int, seed: int = 0) -> list[str]:
-    """Paragraphs of Python's documentation, in an order that the seed makes.
+    """Return paragraphs of Python's documentation in random order.
 
     Args:
-        characters: Of all paragraphs together, at least, if there are so many; about a million
-            are.
-        seed: Of the order of the modules and topics.
+        characters: Minimum length of all paragraphs together; about a million are available.
+        seed: Seed of the order of modules and topics.
 
     Returns:
-        Paragraphs without line breaks, no two alike.
+        Distinct paragraphs without line breaks.
     """
     root = Path(sysconfig.get_path("stdlib"))
     files = sorted(
@@ -60,7 +59,7 @@ def documentation(characters: int, seed: int = 0) -> list[str]:
 
 
 def paragraphs(text: str) -> list[str]:
-    """The paragraphs of a text, parted by empty lines, or its lines where it has none."""
+    """Return the paragraphs of a text, or its lines if it has no empty lines."""
     parts = [part.strip() for part in re.split(r"\n\s*\n", text)]
     if len(parts) == 1:
         parts = [line.strip() for line in text.splitlines()]
@@ -70,7 +69,7 @@ def paragraphs(text: str) -> list[str]:
 def _topics() -> list[str]:
     try:
         from pydoc_data.topics import topics
-    except ImportError:  # some systems package it apart
+    except ImportError:  # some systems package it separately
         return []
     return [topics[name] for name in sorted(topics)]
 
@@ -86,7 +85,7 @@ def _docstrings(path: Path) -> Iterator[str]:
 
 
 def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
-    """Paragraphs that are prose, each on one line."""
+    """Yield the paragraphs that are prose, each on one line."""
     for text in texts:
         for part in re.split(r"\n\s*\n", text):
             line = " ".join(part.split())

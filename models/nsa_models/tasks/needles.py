@@ -1,7 +1,8 @@
-"""Needles in a haystack: one, many that are alike, and one key with several values.
+"""Needles in a haystack: one, many similar ones, and keys with several values.
 
-Source: Kamradt 2023, "Needle in a Haystack"; the kinds with many keys and with several values
-are those of RULER, Hsieh et al. 2024, arXiv 2404.06654. Sentences, names and questions are ours.
+Source: Kamradt 2023, "Needle in a Haystack". The tasks with many keys and with several values are
+those of RULER, Hsieh et al. 2024, arXiv 2404.06654, with sentences, names and questions of this
+project.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ def needle(
     depth: float | None = None,
     characters_per_token: float = CHARACTERS_PER_TOKEN,
 ) -> tuple[Example, ...]:
-    """One fact hidden in a text that has nothing to do with it.
+    """Hide one fact in an unrelated text.
 
     Args:
-        haystack: Sentences or paragraphs to hide it in, in their order.
-        tokens: Of the text, roughly.
-        seed: The same seed makes the same example.
-        split: Whose words and sentences.
-        depth: Where, as a share of the text; drawn when None.
-        characters_per_token: Of the tokenizer in the haystack's language.
+        haystack: Sentences or paragraphs to hide it in, in order.
+        tokens: Approximate length of the text in tokens.
+        seed: The same seed gives the same example.
+        split: Split of words and sentences.
+        depth: Position, from 0 to 1; random when None.
+        characters_per_token: Ratio of the tokenizer in the haystack's language.
 
     Returns:
         One example.
@@ -68,18 +69,18 @@ def similar_needles(
     count: int = 24,
     characters_per_token: float = CHARACTERS_PER_TOKEN,
 ) -> tuple[Example, ...]:
-    """Many facts of one shape in one text, each asked for.
+    """Hide many facts of one template, with a question for each.
 
     Args:
-        haystack: Sentences or paragraphs to hide them in, in their order.
-        tokens: Of the text, roughly.
-        seed: The same seed makes the same examples.
-        split: Whose words and sentences.
-        count: Facts.
-        characters_per_token: Of the tokenizer in the haystack's language.
+        haystack: Sentences or paragraphs to hide them in, in order.
+        tokens: Approximate length of the text in tokens.
+        seed: The same seed gives the same examples.
+        split: Split of words and sentences.
+        count: Number of facts.
+        characters_per_token: Ratio of the tokenizer in the haystack's language.
 
     Returns:
-        As many examples, with the same context, in the order of the text.
+        One example per fact, with the same context, in the order of the text.
     """
     rng = random.Random(f"similar {seed} {split}")
     fact = rng.choice(facts(split))
@@ -113,19 +114,19 @@ def several_values(
     each: int = 4,
     characters_per_token: float = CHARACTERS_PER_TOKEN,
 ) -> tuple[Example, ...]:
-    """Keys with several values each, all of which are asked for.
+    """Hide keys with several values each, with a question for all values of a key.
 
     Args:
-        haystack: Sentences or paragraphs to hide them in, in their order.
-        tokens: Of the text, roughly.
-        seed: The same seed makes the same examples.
-        split: Whose words and sentences.
-        count: Keys.
-        each: Values of each key.
-        characters_per_token: Of the tokenizer in the haystack's language.
+        haystack: Sentences or paragraphs to hide them in, in order.
+        tokens: Approximate length of the text in tokens.
+        seed: The same seed gives the same examples.
+        split: Split of words and sentences.
+        count: Number of keys.
+        each: Values per key.
+        characters_per_token: Ratio of the tokenizer in the haystack's language.
 
     Returns:
-        An example for each key, with the same context; answers in the order of the text.
+        One example per key, with the same context; answers are in the order of the text.
     """
     rng = random.Random(f"values {seed} {split}")
     fact = rng.choice(facts(split))

@@ -1,4 +1,4 @@
-"""Questions about a paragraph that is hidden among those of other articles."""
+"""Questions about one paragraph among those of many articles."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nsa_models.errors import UnreadableError
+from nsa_models.errors import DataError
 from nsa_models.tasks.example import CHARACTERS_PER_TOKEN, Example, Split
 
 _HELD_OUT = 8
-"""Every how many articles one is kept for evaluation."""
+"""One of this number of articles is held out for evaluation."""
 
 _OPEN: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paragraph:
-    """A paragraph, and questions with the answers that any of them may have."""
+    """A paragraph and its questions, each with alternative answers."""
 
     text: str
     questions: tuple[tuple[str, tuple[str, ...]], ...]
@@ -33,7 +33,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Article:
-    """An article and its paragraphs, in their order."""
+    """An article and its paragraphs, in order."""
 
     title: str
     paragraphs: tuple[Paragraph, ...]
@@ -43,11 +43,11 @@ def read_articles(path: Path) -> list[Article]:
     """Read articles with questions from a file.
 
     Args:
-        path: JSON Lines, also compressed with xz or gzip; each line has `title` and `paragraphs`,
-            each of these `text` and `questions`, each of these `question` and `answers`.
+        path: JSON Lines, optionally compressed with xz or gzip. A line has `title` and
+            `paragraphs`, a paragraph `text` and `questions`, a question `question` and `answers`.
 
     Raises:
-        UnreadableError: If the file cannot be read, or a line is not of this form.
+        DataError: If the file cannot be read or a line has another form.
     """
     articles = []
     for number, row in enumerate(read_lines(path), 1):
@@ -59,8 +59,8 @@ def read_articles(path: Path) -> list[Article]:
                 )
             )
         except (KeyError, TypeError) as error:
-            raise UnreadableError(
-                f"{path}, line {number}, is no article with questions",
+            raise DataError(
+                f"{path}, line {number}: not an article with questions",
                 hint='each line is {"title": …, "paragraphs": [{"text": …, "questions": '
                 '[{"question": …, "answers": [… ]}]}]}',
                 code="broken",
@@ -69,33 +69,31 @@ def read_articles(path: Path) -> list[Article]:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The objects of a file of JSON Lines, also compressed with xz or gzip.
+    """Return the values of a JSON Lines file, optionally compressed with xz or gzip.
 
     Raises:
-        UnreadableError: If the file cannot be read, has no line or one that is no JSON.
+        DataError: If the file cannot be read, is empty or has an invalid line.
     """
     number = 0
     rows = []
     try:
         with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):  # noqa: B007 - the error below tells it
+            for number, line in enumerate(file, 1):  # noqa: B007 - for the error below
                 if line.strip():
                     rows.append(json.loads(line))
     except (FileNotFoundError, IsADirectoryError) as error:
-        what = "does not exist" if isinstance(error, FileNotFoundError) else "is a folder"
-        raise UnreadableError(
-            f"{path} {what}", hint="name a file of JSON Lines", code="missing"
-        ) from error
+        why = "does not exist" if isinstance(error, FileNotFoundError) else "is a folder"
+        raise DataError(f"{path} {why}", hint="name a JSON Lines file", code="missing") from error
     except json.JSONDecodeError as error:
-        raise UnreadableError(
-            f"{path}, line {number}, is no JSON", hint="name a file of JSON Lines", code="broken"
+        raise DataError(
+            f"{path}, line {number}: invalid JSON", hint="name a JSON Lines file", code="broken"
         ) from error
     except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error) as error:
-        raise UnreadableError(
-            f"{path} cannot be read ({error})", hint="name a file of JSON Lines", code="broken"
+        raise DataError(
+            f"cannot read {path}: {error}", hint="name a JSON Lines file", code="broken"
         ) from error
     if not rows:
-        raise UnreadableError(f"{path} is empty", hint="name another file", code="empty")
+        raise DataError(f"{path} is empty", hint="name another file", code="empty")
     return rows
 
 
@@ -111,7 +109,7 @@ def _paragraph(row: Any) -> Paragraph:
 
 
 def of_split(articles: Sequence[Article], split: Split) -> list[Article]:
-    """The articles for training, or every eighth, by its title, that is held out from it."""
+    """Return the articles for training, or the eighth, by title hash, for evaluation."""
     if split not in ("train", "eval"):
         raise ValueError(f"split is {split!r}; valid are train and eval")
     return [
@@ -122,10 +120,7 @@ def of_split(articles: Sequence[Article], split: Split) -> list[Article]:
 
 
 def distinct_questions(articles: Sequence[Article]) -> list[Article]:
-    """Articles without what is asked about several of them in the same words.
-
-    Among the others such a question does not say which one is meant.
-    """
+    """Remove questions that occur in several articles, because they are ambiguous."""
     counts = Counter(
         asked
         for article in articles
@@ -155,17 +150,17 @@ def hidden_questions(
     count: int = 8,
     characters_per_token: float = CHARACTERS_PER_TOKEN,
 ) -> tuple[Example, ...]:
-    """Questions about paragraphs among many; the paragraph is the evidence.
+    """Return questions about paragraphs among many; the paragraph is the evidence.
 
-    Whole articles come in a random order, each under its title, as many as there is room for; the
-    last is cut, and articles are never there twice.
+    The text consists of whole articles in random order with their titles, up to a length; the
+    last one is cut, and none repeats.
 
     Args:
-        articles: What the text is made of, such as one split of them.
-        tokens: Of the text, roughly, or all articles where they are shorter.
-        seed: The same seed makes the same examples.
-        count: Questions at most, each about another paragraph as long as there are enough.
-        characters_per_token: Of the tokenizer in the articles' language.
+        articles: The articles, such as one split.
+        tokens: Approximate length of the text in tokens; less if the articles are shorter.
+        seed: The same seed gives the same examples.
+        count: Maximum number of questions, about different paragraphs while possible.
+        characters_per_token: Ratio of the tokenizer in the articles' language.
 
     Returns:
         Examples with the same context, in the order of the text.
@@ -205,7 +200,7 @@ def hidden_questions(
 def _spread(
     asked: Sequence[tuple[str, tuple[str, ...], tuple[int, int]]], count: int, rng: random.Random
 ) -> list[tuple[str, tuple[str, ...], tuple[int, int]]]:
-    """Some of the questions, from as many paragraphs as can be, in the order of the text."""
+    """Choose `count` questions from as many paragraphs as possible, in the order of the text."""
     left = rng.sample(range(len(asked)), len(asked))
     chosen: list[int] = []
     while left and len(chosen) < count:

@@ -1,13 +1,14 @@
-"""Variables that hand their value on, and entries that must be counted over the whole text.
+"""Chains of variables, and entries to count over the whole text.
 
 Source: RULER, Hsieh et al. 2024, arXiv 2404.06654 (variable tracking, common words extraction).
-Sentences, names and questions are ours.
+Sentences, names and questions are of this project.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 
 from nsa_models.tasks.example import CHARACTERS_PER_TOKEN, Example, Split, fill, hide
 from nsa_models.tasks.words import keys, values, words
@@ -48,7 +49,7 @@ _CHAINS: dict[Split, tuple[tuple[str, str, str, str], ...]] = {
         ),
     ),
 }
-"""How a value is set, how it is handed on, who asks for all that have it, who asks for one."""
+"""Sentences that set and copy a value; questions for all holders and for the value of one."""
 
 _TALLIES: dict[Split, tuple[tuple[tuple[str, ...], str, str], ...]] = {
     "train": (
@@ -79,7 +80,7 @@ _TALLIES: dict[Split, tuple[tuple[tuple[str, ...], str, str], ...]] = {
         ),
     ),
 }
-"""Sentences that each tell of one entry, the question for the commonest, the one for a number."""
+"""Sentences of one entry; the question for the most frequent kinds; the question for a count."""
 
 _NUMBERS = ("", "one", "two", "three", "four", "five")
 
@@ -94,20 +95,20 @@ def variable_tracking(
     hops: int = 4,
     characters_per_token: float = CHARACTERS_PER_TOKEN,
 ) -> tuple[Example, ...]:
-    """Chains of variables, each with the value of the one before, hidden in their order.
+    """Hide chains of variables, each a copy of the previous one, in order.
 
     Args:
-        haystack: Sentences or paragraphs to hide them in, in their order.
-        tokens: Of the text, roughly.
-        seed: The same seed makes the same examples.
-        split: Whose words and sentences.
-        chains: Values that are handed on.
-        hops: How often each is.
-        characters_per_token: Of the tokenizer in the haystack's language.
+        haystack: Sentences or paragraphs to hide them in, in order.
+        tokens: Approximate length of the text in tokens.
+        seed: The same seed gives the same examples.
+        split: Split of words and sentences.
+        chains: Number of chains.
+        hops: Copies per chain.
+        characters_per_token: Ratio of the tokenizer in the haystack's language.
 
     Returns:
-        Two examples for each chain, with the same context: all variables that have its value, and
-        the value of its last variable.
+        Two examples per chain, with the same context: all variables with its value, and the value
+        of its last variable.
     """
     rng = random.Random(f"variables {seed} {split}")
     sets, copies, asks_all, asks = rng.choice(_CHAINS[split])
@@ -128,22 +129,11 @@ def variable_tracking(
     examples = []
     for chain, places in enumerate(own):
         evidence = tuple(spans[place] for place in places)
+        make = partial(Example, context=context, evidence=evidence, task="variables")
+        answers = tuple(names[place] for place in places)
         examples += [
-            Example(
-                context=context,
-                question=asks_all.format(value=found[chain]),
-                answers=tuple(names[place] for place in places),
-                every=True,
-                evidence=evidence,
-                task="variables",
-            ),
-            Example(
-                context=context,
-                question=asks.format(new=names[places[-1]]),
-                answers=(found[chain],),
-                evidence=evidence,
-                task="variables",
-            ),
+            make(question=asks_all.format(value=found[chain]), answers=answers, every=True),
+            make(question=asks.format(new=names[places[-1]]), answers=(found[chain],)),
         ]
     return tuple(examples)
 
@@ -158,22 +148,22 @@ def aggregation(
     kinds: int = 10,
     characters_per_token: float = CHARACTERS_PER_TOKEN,
 ) -> tuple[Example, ...]:
-    """Entries spread over the whole text, a few kinds of which are commoner than the rest.
+    """Spread entries over the text, a few kinds of which are more frequent than the others.
 
-    An entry comes about every 150 tokens; each of the common kinds is three times as frequent as
-    each of the others, or more.
+    Entries are about 150 tokens apart. Each frequent kind has at least three times as many
+    entries as each other kind.
 
     Args:
-        haystack: Sentences or paragraphs to hide them in, in their order.
-        tokens: Of the text, roughly.
-        seed: The same seed makes the same examples.
-        split: Whose words and sentences.
-        top: Common kinds, from 1 to 5.
-        kinds: All of them.
-        characters_per_token: Of the tokenizer in the haystack's language.
+        haystack: Sentences or paragraphs to hide them in, in order.
+        tokens: Approximate length of the text in tokens.
+        seed: The same seed gives the same examples.
+        split: Split of words and sentences.
+        top: Number of frequent kinds, from 1 to 5.
+        kinds: Number of all kinds.
+        characters_per_token: Ratio of the tokenizer in the haystack's language.
 
     Returns:
-        Two examples with the same context: the common kinds, and the number of entries of one.
+        Two examples with the same context: the frequent kinds, and the count of one of them.
     """
     rng = random.Random(f"aggregation {seed} {split}")
     says, asks_top, asks_count = rng.choice(_TALLIES[split])

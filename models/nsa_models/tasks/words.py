@@ -1,7 +1,4 @@
-"""Words that questions and facts are made of, one half for training and one for evaluation.
-
-What is evaluated was thus not seen in training: every second word of a list is for either.
-"""
+"""Words of facts and questions, alternately for training and evaluation."""
 
 from __future__ import annotations
 
@@ -54,29 +51,29 @@ _LISTS = {
 
 
 def words(kind: str, split: Split) -> list[str]:
-    """The words of a kind that training, or evaluation, uses.
+    """Return the words of a kind in a split.
 
     Raises:
-        ValueError: If there is no such kind or split.
+        ValueError: If the kind or the split is unknown.
     """
     if kind not in _LISTS:
-        raise ValueError(f"there are no words of kind {kind!r}; there are {sorted(_LISTS)}")
+        raise ValueError(f"kind is {kind!r}; valid are {sorted(_LISTS)}")
     if split not in ("train", "eval"):
         raise ValueError(f"split is {split!r}; valid are train and eval")
     return _LISTS[kind].split()[0 if split == "train" else 1 :: 2]
 
 
 def keys(kind: str, count: int, split: Split, rng: random.Random) -> list[str]:
-    """Different names of a kind, similar to each other.
+    """Return distinct, similar names of a kind.
 
     Args:
         kind: `person`, `place`, `thing` or `code`.
-        count: How many; a few hundred are there.
-        split: Whose words.
-        rng: Chooses them.
+        count: Number of names, up to a few hundred.
+        split: Split of the words.
+        rng: Source of randomness.
 
     Raises:
-        ValueError: If there are not so many.
+        ValueError: If the kind has fewer than `count` names.
     """
     if kind == "code":
         all_keys = [f"{rng.choice('ABCDEFGHJKLMNPQRSTUVWXYZ')}{n}" for n in range(100, 1000)]
@@ -88,21 +85,21 @@ def keys(kind: str, count: int, split: Split, rng: random.Random) -> list[str]:
         first, second = {"person": ("first", "last"), "thing": ("adjective", "thing")}[kind]
         all_keys = [f"{a} {b}" for a in words(first, split) for b in words(second, split)]
     if count > len(all_keys):
-        raise ValueError(f"there are {len(all_keys)} names of kind {kind!r}, not {count}")
+        raise ValueError(f"kind {kind!r} has {len(all_keys)} names, fewer than {count}")
     return rng.sample(all_keys, count)
 
 
 def values(
     kind: str, count: int, split: Split, rng: random.Random, *, outside: str = ""
 ) -> list[str]:
-    """Different values of a kind, none of which is part of another.
+    """Return distinct values of a kind, none of them a substring of another.
 
     Args:
         kind: `number`, `code`, `word`, `date`, `time` or `person`.
-        count: How many.
-        split: Whose words.
-        rng: Chooses them.
-        outside: A text that holds none of them.
+        count: Number of values.
+        split: Split of the words.
+        rng: Source of randomness.
+        outside: A text that contains none of the values.
     """
     found: dict[str, None] = {}
     while len(found) < count:
@@ -128,4 +125,4 @@ def _value(kind: str, split: Split, rng: random.Random) -> str:
             return f"{rng.randrange(1, 24)}:{rng.randrange(1, 60):02}"
         case "person":
             return f"{rng.choice(words('first', split))} {rng.choice(words('last', split))}"
-    raise ValueError(f"there are no values of kind {kind!r}")
+    raise ValueError(f"kind of values is {kind!r}, which is unknown")

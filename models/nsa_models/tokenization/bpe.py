@@ -1,9 +1,9 @@
-"""Byte-level BPE through tiktoken: the ids of the `tokenizers` library, ten times as fast.
+"""Byte-level BPE with tiktoken: the ids of the `tokenizers` library, ten times as fast.
 
-tiktoken merges whatever pair makes the token of the lowest rank, so it agrees with a list of
-merges when the list is in the order of the ids, which `recognise` checks. It also has two weak
-spots that this module covers: memory on long texts, so these are cut where a cut cannot change
-the result, and a regex engine that gives up inside a very long run of white space.
+tiktoken merges the pair whose token has the lowest rank, so it agrees with a list of merges in
+the order of their ids, which `fast_encoder` checks. This module covers two weaknesses: memory on
+long texts, which are cut where a cut cannot change the result, and a regex engine that fails in a
+very long run of white space.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from nsa_models.tokenization.byte_level import (
     split_then_bytes,
     token_bytes,
 )
+from nsa_models.tokenization.ids import TokenIds
 
 CHUNK_CHARACTERS = 1 << 16
-"""Characters handed to tiktoken at once, where the text can be cut."""
+"""Characters per call of tiktoken, if the text can be cut there."""
 
 LONG_RUN = 1 << 14
-"""White space characters in a row from which on they are not handed to the regex engine."""
+"""Length from which a run of white space bypasses the regex engine."""
 
 _LETTERS = "0-9A-Za-zÀ-ÖØ-öø-ÿА-яぁ-ゖァ-ヺ一-龥가-힣"
 _SAFE_CUT = re.compile(rf"(?<=\S) |(?<=[{_LETTERS}])[\n.,;。、]")
-"""Where every supported pattern ends one word and begins the next, whatever lies around.
+"""Positions where every supported pattern starts a new word in any context.
 
-No pattern lets a word run on from something visible into a space, nor from a letter or a digit
-into a newline or a full stop, and none looks back.
+In no pattern does a word continue from a visible character into a space, or from a letter or a
+digit into a newline or a full stop, and no pattern looks back.
 """
 
 _SPACE_CLASS = r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
-"""Unicode's White_Space, which is `\\s` to tiktoken; Python's own has four characters more."""
+"""Unicode's White_Space, the `\\s` of tiktoken; Python's `\\s` has four more characters."""
 
 _LONG_RUN = re.compile(f"{_SPACE_CLASS}{{{LONG_RUN},}}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-Ids = npt.NDArray[np.int32]
 Starts = npt.NDArray[np.int64]
 
 
 class ByteLevelBPE:
-    """The ids of one byte-level vocabulary.
+    """Encoder of a byte-level vocabulary.
 
     Args:
-        pattern: One of the patterns of `byte_level`, by which text is cut into words.
-        ranks: Bytes of a token to its id; the lower, the earlier it is merged.
+        pattern: The pattern of `byte_level` that splits text into words.
+        ranks: Token ids by the tokens' bytes; lower ids are merged first.
     """
 
     name: ClassVar[str] = "tiktoken"
@@ -66,7 +66,7 @@ class ByteLevelBPE:
     def __init__(self, pattern: str, ranks: dict[bytes, int]) -> None:
         self._pattern = pattern
         self._id_limit = max(ranks.values()) + 1
-        """From here on ids stand for bytes that the vocabulary lacks."""
+        """First of the ids for bytes that the vocabulary lacks."""
         missing = [byte for byte in map(_one_byte, range(256)) if byte not in ranks]
         dummies = {byte: self._id_limit + index for index, byte in enumerate(missing)}
         self._has_dummies = bool(dummies)
@@ -75,19 +75,18 @@ class ByteLevelBPE:
             "nsa",
             pat_str=pattern,
             mergeable_ranks=self._ranks,
-            # Never recognised; tiktoken searches for specials, and for none it finds one
-            # everywhere.
+            # Never matched; without special tokens tiktoken's search matches everywhere.
             special_tokens={"<|nsa-none|>": self._id_limit + len(dummies)},
         )
         self._lengths: npt.NDArray[np.int64] | None = None
 
-    def encode(self, text: str) -> Ids:
-        """The ids of `text`; characters that the vocabulary cannot spell are left out."""
+    def encode(self, text: str) -> TokenIds:
+        """Return the ids of `text`, without bytes that the vocabulary lacks."""
         parts = [self._encode_chunk(chunk) for chunk in chunks(text)]
         return self._known(np.concatenate(parts) if parts else np.empty(0, np.int32))
 
-    def encode_with_offsets(self, text: str) -> tuple[Ids, Starts]:
-        """The ids, and for each the character of `text` at which, or inside which, it begins."""
+    def encode_with_offsets(self, text: str) -> tuple[TokenIds, Starts]:
+        """Return the ids, and for each the index of the character in which it starts."""
         id_parts = [np.empty(0, np.int32)]
         start_parts = [np.empty(0, np.int64)]
         position = 0
@@ -103,19 +102,19 @@ class ByteLevelBPE:
         ids, starts = np.concatenate(id_parts), np.concatenate(start_parts)
         return self._known(ids), starts[ids < self._id_limit] if self._has_dummies else starts
 
-    def _known(self, ids: Ids) -> Ids:
+    def _known(self, ids: TokenIds) -> TokenIds:
         return ids[ids < self._id_limit] if self._has_dummies else ids
 
     def _token_lengths(self) -> npt.NDArray[np.int64]:
-        """Bytes of each token, by id."""
+        """Return the number of bytes of each token, by id."""
         if self._lengths is None:
             self._lengths = np.zeros(max(self._ranks.values()) + 1, np.int64)
             for piece, token_id in self._ranks.items():
                 self._lengths[token_id] = len(piece)
         return self._lengths
 
-    def _encode_chunk(self, chunk: str) -> Ids:
-        """Ids of one chunk, those of missing bytes included."""
+    def _encode_chunk(self, chunk: str) -> TokenIds:
+        """Return the ids of a chunk, including ids for missing bytes."""
         if len(chunk) < 2 * CHUNK_CHARACTERS:
             return self._encode_safe(chunk)
         parts = []
@@ -127,23 +126,23 @@ class ByteLevelBPE:
                 parts.append(self._encode_safe(piece))
         return np.concatenate(parts)
 
-    def _encode_safe(self, text: str) -> Ids:
+    def _encode_safe(self, text: str) -> TokenIds:
         ids = self._encoding.encode_to_numpy(
             replace_surrogates(text), allowed_special=set(), disallowed_special=()
         )
         return ids.astype(np.int32)
 
     def _split_long_runs(self, text: str) -> Iterator[tuple[str, bool]]:
-        """Cut `text` around its long runs of white space, as the pattern would.
+        """Split `text` around long runs of white space as the pattern does.
 
-        A run that is one word by itself comes with True; it holds no other word.
+        A run that is a word comes with True.
         """
         done = 0
         for match in _LONG_RUN.finditer(text):
             start, end = match.span()
             if self._pattern in (QWEN2_PATTERN, LLAMA3_PATTERN):
-                # Line ends stick to punctuation before them; else the run up to its last line
-                # end is one word.
+                # Line ends belong to punctuation before them; otherwise the run up to its last
+                # line end is one word.
                 if start and _is_punctuation(text[start - 1]):
                     while start < end and text[start] in "\r\n":
                         start += 1
@@ -151,7 +150,7 @@ class ByteLevelBPE:
                 words = [start, last_line_end + 1] if last_line_end >= 0 else [start]
             else:
                 words = [start]
-            # The last white space character belongs to the word that follows, if one does.
+            # The last white space character belongs to the next word, if there is one.
             followed = end < len(text) and not (
                 self._pattern == SMOLLM_PATTERN and unicodedata.category(text[end])[0] == "N"
             )
@@ -167,9 +166,9 @@ class ByteLevelBPE:
 
 
 def chunks(text: str) -> Iterator[str]:
-    """Cut `text` into pieces whose ids, put together, are the ids of the whole.
+    """Split `text` into chunks whose concatenated ids are the ids of the whole text.
 
-    Pieces are about `CHUNK_CHARACTERS` long, or longer where the text offers no place to cut.
+    Chunks have about `CHUNK_CHARACTERS` characters, or more where the text has no safe cut.
     """
     start = 0
     while start < len(text):
@@ -180,7 +179,7 @@ def chunks(text: str) -> Iterator[str]:
 
 
 def replace_surrogates(text: str) -> str:
-    """`text` with each half of a surrogate pair, which no byte sequence spells, replaced."""
+    """Return `text` with U+FFFD for each lone surrogate, which has no UTF-8 form."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -188,12 +187,8 @@ def replace_surrogates(text: str) -> str:
     return text
 
 
-def recognise(tokenizer: dict[str, Any]) -> ByteLevelBPE | None:
-    """The fast encoder for the contents of a `tokenizer.json`, or None when it has none.
-
-    Args:
-        tokenizer: The parsed file.
-    """
+def fast_encoder(tokenizer: dict[str, Any]) -> ByteLevelBPE | None:
+    """Return the encoder for a parsed `tokenizer.json`, or None if tiktoken cannot reproduce it."""
     model = tokenizer["model"]
     pattern = _pattern(tokenizer.get("pre_tokenizer"))
     plain = not any(
@@ -219,7 +214,7 @@ def recognise(tokenizer: dict[str, Any]) -> ByteLevelBPE | None:
 
 
 def _ranks(tokenizer: dict[str, Any]) -> dict[bytes, int] | None:
-    """Bytes to id of all tokens that merging can reach, or None when ids give another order."""
+    """Return the ids of all tokens that merges can reach, or None if ids and merges disagree."""
     model = tokenizer["model"]
     vocab: dict[str, int] = model["vocab"]
     merges = model["merges"]
@@ -242,7 +237,7 @@ def _ranks(tokenizer: dict[str, Any]) -> dict[bytes, int] | None:
 
 
 def _pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
-    """The pattern by which a pre-tokenizer cuts, if it is a known one."""
+    """Return the pattern of a pre-tokenizer, or None if it is unknown."""
     known = {
         **{
             _canonical(split_then_bytes(pattern)): pattern
@@ -255,16 +250,16 @@ def _pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
 
 
 def _canonical(step: Any) -> str:
-    """A pre-tokenizer step as text, without what does not change the ids."""
+    """Return a pre-tokenizer step as text, without options that do not affect the ids."""
     if isinstance(step, dict):
         defaults = {"use_regex": True} if step.get("type") == "ByteLevel" else {}
         kept = {**defaults, **step}
-        # Offsets are our own, and a prefix space must be off to be known.
+        # This module computes offsets itself; known pre-tokenizers have no prefix space.
         kept.pop("trim_offsets", None)
         if kept.get("add_prefix_space") is False or step.get("type") != "ByteLevel":
             kept.pop("add_prefix_space", None)
         if kept.get("behavior") == "Removed" and kept.get("invert"):
-            # The same cut, said the other way round.
+            # The inverted form of the same split.
             kept |= {"behavior": "Isolated", "invert": False}
         return repr(sorted((key, _canonical(value)) for key, value in kept.items()))
     if isinstance(step, list):
@@ -273,13 +268,13 @@ def _canonical(step: Any) -> str:
 
 
 def _character_of_byte(text: str) -> npt.NDArray[np.int64]:
-    """The character each byte of the UTF-8 form belongs to."""
+    """Return the index of the character of each byte of the UTF-8 form."""
     encoded = np.frombuffer(replace_surrogates(text).encode(), np.uint8)
     return np.cumsum((encoded & 0xC0) != 0x80, dtype=np.int64) - 1
 
 
 def _is_punctuation(character: str) -> bool:
-    """Whether `character`, known not to be white space, is neither letter nor digit."""
+    """Return whether a character that is not white space is neither letter nor digit."""
     return unicodedata.category(character)[0] not in "LN"
 
 

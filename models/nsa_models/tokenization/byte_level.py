@@ -1,8 +1,8 @@
-"""The alphabet and the splitting patterns of byte-level BPE vocabularies.
+"""Alphabet and splitting patterns of byte-level BPE vocabularies.
 
-A byte-level vocabulary writes each byte as one printable character (`Ġ` is a space), and cuts the
-text into words with a pattern before any pair of bytes is merged. Both are conventions that the
-vocabulary's makers published; they are needed to write a `tokenizer.json` and to read one.
+A byte-level vocabulary writes each byte as one printable character (`Ġ` is a space). A pattern
+splits text into words before pairs of bytes are merged. Both are published conventions that
+readers and writers of `tokenizer.json` need.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ QWEN2_PATTERN = rf"{_WORDS}|\p{{N}}|{_REST}"
 LLAMA3_PATTERN = rf"{_WORDS}|\p{{N}}{{1,3}}|{_REST}"
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 SMOLLM_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"
-"""GPT-2's pattern after every digit has been cut out, as one pattern."""
+"""The split into single digits followed by GPT-2's pattern, as one pattern."""
 
 
 def _alphabet() -> dict[int, str]:
-    """Byte to character, as GPT-2 defined it: printable Latin-1 stays, the rest moves to U+0100."""
+    """Return GPT-2's map of bytes: printable Latin-1 stays, other bytes map to U+0100 and up."""
     kept = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
     moved = (byte for byte in range(256) if byte not in kept)
     return {byte: chr(byte) for byte in kept} | {
@@ -33,16 +33,16 @@ _TO_LATIN1 = {ord(character): byte for byte, character in BYTE_TO_CHARACTER.item
 
 
 def token_bytes(token: str) -> bytes:
-    """The bytes that a token of a byte-level vocabulary stands for.
+    """Return the bytes of a token of a byte-level vocabulary.
 
     Raises:
-        UnicodeEncodeError: When it holds a character outside of the alphabet, beyond Latin-1.
+        UnicodeEncodeError: If a character is outside the alphabet and Latin-1.
     """
     return token.translate(_TO_LATIN1).encode("latin-1")
 
 
 def byte_level(*, use_regex: bool) -> dict[str, Any]:
-    """The `ByteLevel` step of a `tokenizer.json`."""
+    """Return the `ByteLevel` step of a `tokenizer.json`."""
     return {
         "type": "ByteLevel",
         "add_prefix_space": False,
@@ -52,7 +52,7 @@ def byte_level(*, use_regex: bool) -> dict[str, Any]:
 
 
 def split_then_bytes(pattern: str) -> dict[str, Any]:
-    """The pre-tokenizer of a `tokenizer.json` that cuts by `pattern`, then spells out bytes."""
+    """Return the pre-tokenizer that splits by `pattern` and then maps bytes to characters."""
     split = {
         "type": "Split",
         "pattern": {"Regex": pattern},
@@ -63,6 +63,6 @@ def split_then_bytes(pattern: str) -> dict[str, Any]:
 
 
 def digits_then_gpt2() -> dict[str, Any]:
-    """The pre-tokenizer of SmolLM: every digit by itself, then GPT-2's pattern."""
+    """Return SmolLM's pre-tokenizer: a split into single digits, then GPT-2's pattern."""
     digits = {"type": "Digits", "individual_digits": True}
     return {"type": "Sequence", "pretokenizers": [digits, byte_level(use_regex=True)]}

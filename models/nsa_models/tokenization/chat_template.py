@@ -1,4 +1,4 @@
-"""A model's own chat template, as the text before and after what the user says."""
+"""Chat templates: the text before and after the user's text."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import jinja2.sandbox
 from nsa_models.errors import ModelError
 
 _USER_TEXT = "\ue000nsa:user-text\ue001"
-"""Stands for the user's text while a template is rendered; private characters, no white space."""
+"""Placeholder of the user's text during rendering: private-use characters, no white space."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatFrame:
-    """What a chat template puts around the user's text.
+    """The text of a chat template around the user's text.
 
     Attributes:
-        before: From the beginning to the user's text, special tokens in their written form.
-        after: From the user's text to where the answer begins.
-        has_template: False for a model without a template; both texts are empty then.
+        before: Text before the user's text, with special tokens in written form.
+        after: Text between the user's text and the answer.
+        has_template: False for a model without a template, where both texts are empty.
     """
 
     before: str
@@ -37,17 +37,17 @@ class ChatFrame:
 def chat_frame(
     template: str | None, special_tokens: dict[str, str], system: str | None
 ) -> ChatFrame:
-    """Split what `template` makes of one user message at the user's text.
+    """Render a template with one user message and split the result at the user's text.
 
     Args:
         template: The Jinja source, or None.
-        special_tokens: `bos_token` and the like, which templates may use.
-        system: Instructions for the model. Templates that refuse or ignore a system message get
-            them in front of the user's text.
+        special_tokens: `bos_token` and other special tokens by name, for the template.
+        system: System message. If the template refuses or ignores it, it precedes the user's
+            text.
 
     Raises:
-        ModelError: With code `model_unsupported` when the template cannot be rendered, or does
-            not contain the user's text once.
+        ModelError: With code `model_unsupported` if the template cannot be rendered or does not
+            contain the user's text exactly once.
     """
     if template is None:
         return ChatFrame(before="", after="", has_template=False)
@@ -67,14 +67,10 @@ def chat_frame(
         if len(parts) != 2:
             problem = f"it contains the user's text {len(parts) - 1} times"
         elif system and system.strip() not in rendered:
-            problem = "it leaves the system message out"
+            problem = "it omits the system message"
         else:
             return ChatFrame(before=parts[0], after=parts[1], has_template=True)
-    raise ModelError(
-        f"the model's chat template cannot be used: {problem}",
-        hint="choose another model with --model",
-        code="model_unsupported",
-    )
+    raise ModelError(f"cannot use the model's chat template: {problem}", code="model_unsupported")
 
 
 def _render(template: str, messages: list[dict[str, str]], special_tokens: dict[str, str]) -> str:
@@ -96,7 +92,7 @@ def _render(template: str, messages: list[dict[str, str]], special_tokens: dict[
 
 
 class _GenerationTag(jinja2.ext.Extension):
-    """`{% generation %}` … `{% endgeneration %}`, which marks the model's words for training."""
+    """The tag `{% generation %}`, which marks the model's text for training."""
 
     tags = {"generation"}  # noqa: RUF012 - the name and kind are Jinja's
 
@@ -106,7 +102,7 @@ class _GenerationTag(jinja2.ext.Extension):
 
 
 def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    """Jinja's own `tojson` escapes HTML, which templates written for transformers do not want."""
+    """Return JSON without HTML escapes, the `tojson` that templates for transformers expect."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
 
 

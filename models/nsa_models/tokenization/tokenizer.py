@@ -1,4 +1,4 @@
-"""Text to token ids and back, for any Hugging Face folder with a `tokenizer.json`."""
+"""Encoding and decoding of text, for any Hugging Face folder with a `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nsa_models.errors import ModelError
-from nsa_models.tokenization.bpe import recognise
+from nsa_models.tokenization.bpe import fast_encoder
 from nsa_models.tokenization.byte_level import token_bytes
 from nsa_models.tokenization.chat_template import ChatFrame, chat_frame
 from nsa_models.tokenization.hf_tokens import LibraryTokens
+from nsa_models.tokenization.ids import TokenIds
 
 END_OF_TURN = frozenset(
     {
@@ -33,7 +34,7 @@ END_OF_TURN = frozenset(
         "<｜end▁of▁sentence｜>",
     }
 )
-"""Special tokens that end an answer wherever they occur, named or not in a model's settings."""
+"""Special tokens that end an answer, whether or not a model's configuration names them."""
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token")
 
@@ -43,10 +44,10 @@ class Tokenizer:
 
     Attributes:
         backend: `tiktoken`, or `tokenizers` for vocabularies that tiktoken cannot reproduce.
-        fingerprint: Hexadecimal; two tokenizers that share it give the same ids.
-        vocab_size: One more than the largest id; the model's embedding may have more rows.
-        stop_ids: The tokens that end an answer.
-        has_template: Whether the model brings a chat template.
+        fingerprint: Hexadecimal digest; tokenizers with the same digest give the same ids.
+        vocab_size: Largest id plus one; the model's embedding may have more rows.
+        stop_ids: Tokens that end an answer.
+        has_template: Whether the model has a chat template.
     """
 
     def __init__(
@@ -59,13 +60,13 @@ class Tokenizer:
         template: str | None,
         path: Path,
     ) -> None:
-        """Use `from_folder`."""
+        """See `from_folder`."""
         self.fingerprint = fingerprint
         self._vocab = _vocabulary(tokenizer)
         self._added: dict[str, int] = {
             token["content"]: token["id"] for token in tokenizer.get("added_tokens") or ()
         }
-        self._tokens = recognise(tokenizer) or LibraryTokens(tokenizer, path)
+        self._tokens = fast_encoder(tokenizer) or LibraryTokens(tokenizer, path)
         self.backend = self._tokens.name
         self._nfc = (tokenizer.get("normalizer") or {}).get("type") == "NFC"
         self._spells_bytes = '"ByteLevel"' in json.dumps(
@@ -93,11 +94,11 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Tokenizer:
-        """Read `tokenizer.json` and what lies beside it.
+        """Read `tokenizer.json` and the configuration files beside it.
 
         Raises:
-            ModelError: With code `model_missing` when there is no `tokenizer.json`, and
-                `model_broken` when a file cannot be read.
+            ModelError: With code `model_missing` if `tokenizer.json` is missing, and
+                `model_broken` if a file cannot be read.
         """
         path = folder / "tokenizer.json"
         try:
@@ -105,12 +106,12 @@ class Tokenizer:
         except OSError as error:
             raise ModelError(
                 f"cannot read {path}: {error.strerror or error}",
-                hint="--model takes a folder in Hugging Face's format with a tokenizer.json",
+                hint="name a Hugging Face folder with a tokenizer.json",
                 code="model_missing",
             ) from error
         tokenizer = _parse(content, path)
         if not isinstance(tokenizer.get("model"), dict):
-            raise _broken(path, "it describes no tokenizer")
+            raise _broken(path, "it does not describe a tokenizer")
         config = _read_json(folder / "tokenizer_config.json")
         end_ids = [
             end
@@ -127,39 +128,38 @@ class Tokenizer:
         )
 
     def normalize(self, text: str) -> str:
-        """`text` in the form that the model was trained on: Unicode's NFC, or as it is.
+        """Return `text` in NFC if the tokenizer uses NFC, or unchanged.
 
-        Normalizers of other kinds are the `tokenizers` library's own affair, and its offsets
-        relate to the text before them.
+        The `tokenizers` library applies other normalizers itself; its offsets refer to the text
+        before normalization.
         """
-        # Plain ASCII needs no look at every character.
+        # ASCII text is normalized already.
         if not self._nfc or text.isascii():
             return text
         return unicodedata.normalize("NFC", text)
 
-    def encode(self, text: str) -> npt.NDArray[np.int32]:
-        """The ids of plain text: `<|im_end|>` inside a document has no special meaning."""
+    def encode(self, text: str) -> TokenIds:
+        """Return the ids of plain text; special tokens in it have no special meaning."""
         return self._tokens.encode(self.normalize(text))
 
-    def encode_with_offsets(self, text: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """The ids of plain text and where in it each token begins.
+    def encode_with_offsets(self, text: str) -> tuple[TokenIds, npt.NDArray[np.int64]]:
+        """Return the ids of plain text and the start of each token.
 
         Args:
-            text: The text as `normalize` returns it; offsets relate to it.
+            text: Text from `normalize`; offsets refer to it.
 
         Returns:
-            The ids, and for each the index of the character at which it begins, or inside
-            whose bytes it begins.
+            The ids (T,), and for each the index (T,) of the character in which it starts.
 
         Raises:
-            ValueError: When `text` is not normalized, since offsets would be off.
+            ValueError: If `text` is not normalized.
         """
         if self._nfc and not text.isascii() and not unicodedata.is_normalized("NFC", text):
             raise ValueError("text must be normalized first, see Tokenizer.normalize")
         return self._tokens.encode_with_offsets(text)
 
-    def encode_template(self, text: str) -> npt.NDArray[np.int32]:
-        """The ids of text in which special tokens, written out, are special tokens."""
+    def encode_template(self, text: str) -> TokenIds:
+        """Return the ids of a template's text, in which written special tokens are special."""
         if self._special_pattern is None:
             return self.encode(text)
         parts = [np.empty(0, np.int32)]
@@ -171,7 +171,7 @@ class Tokenizer:
         return np.concatenate(parts)
 
     def decode_bytes(self, token_id: int) -> bytes:
-        """The bytes that one token stands for; nothing for an id that the vocabulary lacks."""
+        """Return the bytes of a token; empty for an unknown id."""
         if self._token_of_id is None:
             self._token_of_id = {index: token for token, index in self._vocab.items()}
             self._token_of_id |= {index: token for token, index in self._added.items()}
@@ -180,22 +180,22 @@ class Tokenizer:
             return token.encode()
         if self._spells_bytes:
             return token_bytes(token)
-        # SentencePiece writes a space as a low line and an unknown byte by its number.
+        # SentencePiece writes a space as U+2581 and an unknown byte by its number.
         if re.fullmatch(r"<0x[0-9A-F]{2}>", token):
             return bytes.fromhex(token[3:5])
         return token.replace("▁", " ").encode()
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; a character cut in half becomes U+FFFD."""
+        """Return the text of `ids`, with U+FFFD for incomplete characters."""
         return b"".join(self.decode_bytes(int(token_id)) for token_id in ids).decode(
             errors="replace"
         )
 
     def chat_frame(self, system: str | None = None) -> ChatFrame:
-        """What the model's chat template puts around the user's text.
+        """Return the text of the model's chat template around the user's text.
 
         Raises:
-            ModelError: With code `model_unsupported` when the template cannot be used.
+            ModelError: With code `model_unsupported` if the template cannot be used.
         """
         return chat_frame(self._template, self._special_names, system)
 
@@ -206,7 +206,7 @@ class Tokenizer:
 
 
 def _vocabulary(tokenizer: dict[str, Any]) -> dict[str, int]:
-    """Token to id; Unigram files hold a list of tokens and scores instead."""
+    """Return ids by token; Unigram files have a list of tokens and scores."""
     vocab = tokenizer["model"].get("vocab", {})
     if isinstance(vocab, dict):
         return vocab
@@ -214,7 +214,7 @@ def _vocabulary(tokenizer: dict[str, Any]) -> dict[str, int]:
 
 
 def _special_names(config: dict[str, Any]) -> dict[str, str]:
-    """`bos_token` and the like, each given as a string or as a token's description."""
+    """Return the special tokens by name; a configuration has strings or objects."""
     names = {}
     for name in _SPECIAL_NAMES:
         value = config.get(name)
@@ -225,7 +225,7 @@ def _special_names(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str | None:
-    """The chat template: a file of its own, or one setting, or the default of several."""
+    """Return the chat template: from its file, the configuration, or the default of several."""
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text(encoding="utf-8")
@@ -243,7 +243,7 @@ def _as_list(value: Any) -> list[int]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The contents of a JSON file, or nothing when there is none."""
+    """Return the object of a JSON file, or an empty one if the file is missing."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -257,13 +257,9 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise _broken(path, str(error)) from error
     if not isinstance(parsed, dict):
-        raise _broken(path, "it holds no object")
+        raise _broken(path, "it is not a JSON object")
     return parsed
 
 
 def _broken(path: Path, why: str) -> ModelError:
-    return ModelError(
-        f"cannot read {path}: {why}",
-        hint="fetch the model again, or choose another one with --model",
-        code="model_broken",
-    )
+    return ModelError(f"cannot read {path}: {why}", code="model_broken")

@@ -1,8 +1,9 @@
-"""Native training: a dense checkpoint learns to select, and to answer from what it selects.
+"""Native training: a dense checkpoint learns block selection and sparse answering.
 
-lessons     texts with questions and answers as token ids
-objectives  what is learned: the answers, φ, the evidence
-recipe      the two stages, resumable
-stage       their loop, within a time
-together    several processes, a device each
+examples     training examples as token ids
+objectives   losses of the answers, of φ and of the retrieval heads
+forward      attention of a training example
+recipe       the two stages, distillation and tuning
+stage        the training loop, limited by time
+distributed  several processes with one device each
 """

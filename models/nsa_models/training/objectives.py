@@ -1,10 +1,10 @@
-"""What is learned: the answers, the block selection of φ, and the evidence of a question.
+"""Losses of the block selection by φ and of the retrieval heads.
 
-Letters: L layers, H query heads, G key/value groups, R = H / G, P watched positions, S tokens,
+Letters: L layers, H query heads, G key/value groups, R = H / G, P positions, S tokens,
 C summaries, N selection blocks, D head dim.
 
 Source: Yuan et al. 2025, "Native Sparse Attention", arXiv 2502.11089, eqs. 8 to 10, for the
-importance that φ is taught; the block's attention mass as its teacher is `InfLLM-v2`'s and ours.
+importance of a block. Its attention mass is the training target, as in InfLLM-v2.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from nsa_kernels.settings import AttentionSettings
 _TINY = 1e-9
 
 
-class Learner(Protocol):
-    """Makes summaries of keys: a φ, or what it is compared with."""
+class KeyCompression(Protocol):
+    """Compresses keys: a φ or a baseline."""
 
     block: int
     stride: int
 
     def __call__(self, k: Tensor, frequencies: Tensor) -> Tensor:
-        """(B, G, S, D) to (B, G, C, D)."""
+        """Compress keys (B, G, S, D) to (B, G, C, D)."""
 
 
-class Means(nn.Module):
-    """Means of keys, which learn nothing: what a φ is compared with."""
+class MeanCompression(nn.Module):
+    """Means of keys without parameters, the baseline of a φ."""
 
     def __init__(self, block: int, stride: int) -> None:
         super().__init__()
@@ -42,18 +42,18 @@ class Means(nn.Module):
         self.settings = AttentionSettings(compress_block=block, compress_stride=stride)
 
     def forward(self, k: Tensor, frequencies: Tensor) -> Tensor:  # noqa: ARG002
-        """(B, G, S, D) to (B, G, C, D)."""
+        """Compress keys (B, G, S, D) to (B, G, C, D)."""
         return mean_summaries(k, self.settings)
 
 
 def block_mass(q: Tensor, k: Tensor, positions: Tensor, size: int) -> Tensor:
-    """Causal attention mass of every selection block: (H, P, N), fp32.
+    """Return the causal attention mass of every selection block: (H, P, N), fp32.
 
     Args:
-        q: (H, P, D) queries at `positions`, rotated.
-        k: (G, S, D) keys, rotated.
-        positions: (P,) of the queries.
-        size: Tokens of a block.
+        q: (H, P, D) rotated queries at `positions`.
+        k: (G, S, D) rotated keys.
+        positions: (P,) positions of the queries.
+        size: Tokens of a selection block.
     """
     groups, length, dim = k.shape
     scores = q.unflatten(0, (groups, -1)).flatten(1, 2) @ k.transpose(1, 2)  # (G, R * P, S)
@@ -68,14 +68,14 @@ def block_mass(q: Tensor, k: Tensor, positions: Tensor, size: int) -> Tensor:
 def block_importance(
     q: Tensor, summaries: Tensor, positions: Tensor, block: int, stride: int, size: int, blocks: int
 ) -> Tensor:
-    """What the summaries make of every selection block, summed over a group: (G, P, N), fp32.
+    """Return each selection block's importance, summed over a group: (G, P, N), fp32.
 
     Args:
-        q: (H, P, D) queries at `positions`, rotated.
-        summaries: (G, C, D).
-        positions: (P,) of the queries.
-        block: Tokens of a summary.
-        stride: Tokens between summaries.
+        q: (H, P, D) rotated queries at `positions`.
+        summaries: (G, C, D) compressed keys.
+        positions: (P,) positions of the queries.
+        block: Tokens of a compression block.
+        stride: Tokens between the starts of compression blocks.
         size: Tokens of a selection block.
         blocks: N.
     """
@@ -87,28 +87,28 @@ def block_importance(
     probs = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1).nan_to_num()
     total: Tensor = probs.new_zeros(*probs.shape[:-1], blocks)
     strips = block // stride
-    for strip in range(strips):  # the selection block that each strip of a summary lies in
-        home = ((torch.arange(count, device=q.device) + strip) * stride) // size
-        total = total.index_add(-1, home, probs / strips)
+    for strip in range(strips):  # the selection block of each strip of a compression block
+        target = ((torch.arange(count, device=q.device) + strip) * stride) // size
+        total = total.index_add(-1, target, probs / strips)
     summed: Tensor = total.sum(dim=1)
     return summed
 
 
-def chosen_from(positions: Tensor, blocks: int, settings: AttentionSettings) -> Tensor:
-    """Blocks that a query has to choose from: not forced, not in the window, (P, N)."""
+def candidate_blocks(positions: Tensor, blocks: int, settings: AttentionSettings) -> Tensor:
+    """Return the blocks that a query ranks, neither forced nor in the window: (P, N), bool."""
     block = torch.arange(blocks, device=positions.device)
     current = (positions // settings.select_block)[:, None]
     return (block >= settings.init_blocks) & (block < current - settings.window_blocks)
 
 
 def selection_loss(mass: Tensor, importance: Tensor, candidates: Tensor) -> Tensor:
-    """How far importance is from the mass, among the blocks to choose from: a number.
+    """Return the cross-entropy of the importance with the mass as target, over the candidates.
 
-    The Kullback-Leibler divergence up to the mass's own entropy, weighed by the square root of
-    the mass that there is to be chosen.
+    Each position is weighted by the square root of the candidates' share of its mass. The loss
+    is the Kullback-Leibler divergence up to the constant entropy of the mass.
 
     Args:
-        mass: (G, P, N), summed over the heads of a group.
+        mass: (G, P, N) mass, summed over the heads of a group.
         importance: (G, P, N).
         candidates: (P, N).
     """
@@ -119,8 +119,8 @@ def selection_loss(mass: Tensor, importance: Tensor, candidates: Tensor) -> Tens
     return -((share * logs).sum(dim=-1) * weight).sum() / weight.sum().clamp(min=_TINY)
 
 
-def caught(mass: Tensor, importance: Tensor, candidates: Tensor, count: int) -> Tensor:
-    """Share of the mass to be chosen that the `count` best blocks hold: a number."""
+def mass_recall(mass: Tensor, importance: Tensor, candidates: Tensor, count: int) -> Tensor:
+    """Return the share of the candidates' mass in the `count` most important ones."""
     wanted = mass * candidates
     ranked = importance.masked_fill(~candidates, -1.0)
     best = ranked.topk(min(count, ranked.shape[-1]), dim=-1).indices
@@ -128,95 +128,100 @@ def caught(mass: Tensor, importance: Tensor, candidates: Tensor, count: int) -> 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """Positions at which a lesson's attention is looked at.
+class LossPositions:
+    """Positions of an example whose attention enters the losses.
 
     Attributes:
-        chosen: (P,) where φ is taught.
-        ordinary: (I,) tokens of the instruction.
-        asked: (A,) tokens of some questions, one after the other.
-        question: (A,) which question each of these belongs to, counted from 0.
-        evidence: For each question the blocks that bear its answer out.
-        document: First block of the text that counts as evidence, and one past the last.
+        selection: (P,) positions of the selection loss.
+        instruction: (I,) tokens of the instruction.
+        questions: (A,) tokens of some questions, one after the other.
+        question_index: (A,) the question of each of these tokens, from 0.
+        evidence: Evidence blocks of each question.
+        document: First block of the text that is scored, and one past the last.
     """
 
-    chosen: Tensor
-    ordinary: Tensor
-    asked: Tensor
-    question: Tensor
+    selection: Tensor
+    instruction: Tensor
+    questions: Tensor
+    question_index: Tensor
     evidence: tuple[Tensor, ...]
     document: tuple[int, int]
 
 
-class Probe:
-    """Collects what the objectives need while the layers run.
+class AttentionLosses:
+    """Computes the losses of φ and of the retrieval heads while the layers run.
 
     Args:
-        watch: Where to look.
-        settings: What is attended to.
-        learners: For each layer the φs that are taught, by name.
-        frequencies: (D / 2,) of the rotary embedding.
-        weights: (L, H) of the heads' evidence, or None to look for none.
-        background: How many times the instruction's attention counts as ordinary.
-        turn: Every other layer is taught, the even or the odd ones by turns.
+        positions: Positions that enter the losses.
+        settings: Attention settings.
+        phis: The trained φs of each layer, by name.
+        frequencies: (D / 2,) inverse frequencies of the rotary embedding.
+        weights: (L, H) retrieval-head weights, or None for no retrieval-head loss.
+        background: Multiple of the instruction's attention that is subtracted as background.
+        step: Number of the step: even and odd layers alternate in the selection loss.
+
+    Attributes:
+        selection: Selection losses by the name of φ, one per layer.
+        recall: Shares of the mass in the selected blocks by the name of φ, one per layer.
     """
 
     def __init__(
         self,
-        watch: Watch,
+        positions: LossPositions,
         settings: AttentionSettings,
-        learners: list[dict[str, Learner]],
+        phis: list[dict[str, KeyCompression]],
         frequencies: Tensor,
         weights: Tensor | None,
         background: float,
-        turn: int,
+        step: int,
     ) -> None:
-        self.watch, self.settings = watch, settings
-        self.learners, self.frequencies = learners, frequencies
-        self.weights, self.background, self.turn = weights, background, turn
+        self.positions, self.settings = positions, settings
+        self.phis, self.frequencies = phis, frequencies
+        self.weights, self.background, self.step = weights, background, step
         self.selection: dict[str, list[Tensor]] = {}
-        self.caught: dict[str, list[Tensor]] = {}
-        self._evidence: list[Tensor] = []
+        self.recall: dict[str, list[Tensor]] = {}
+        self._scores: list[Tensor] = []
 
     def __call__(self, layer: int, q: Tensor, k: Tensor) -> None:
-        """See a layer's queries (1, H, T, D) and keys (1, G, S, D)."""
-        if self.learners and layer % 2 == self.turn % 2:
-            self._teach(layer, q[0].detach(), k[0].detach())
-        if self.weights is not None and self.watch.evidence:
-            self._look(layer, q[0], k[0])
+        """Add the losses of a layer with queries (1, H, T, D) and keys (1, G, S, D)."""
+        if self.phis and layer % 2 == self.step % 2:
+            self._add_selection(layer, q[0].detach(), k[0].detach())
+        if self.weights is not None and self.positions.evidence:
+            self._add_retrieval(layer, q[0], k[0])
 
-    def _teach(self, layer: int, q: Tensor, k: Tensor) -> None:
-        positions, size = self.watch.chosen, self.settings.select_block
+    def _add_selection(self, layer: int, q: Tensor, k: Tensor) -> None:
+        positions, size = self.positions.selection, self.settings.select_block
         with torch.no_grad():
             mass = block_mass(q[:, positions], k, positions, size)
             mass = mass.unflatten(0, (len(k), -1)).sum(dim=1)
-        candidates = chosen_from(positions, mass.shape[-1], self.settings)
+        candidates = candidate_blocks(positions, mass.shape[-1], self.settings)
         count = (self.settings.select_count or 0) - self.settings.init_blocks
-        for name, phi in self.learners[layer].items():
+        for name, phi in self.phis[layer].items():
             summaries = phi(k[None], self.frequencies)[0]
             importance = block_importance(
                 q[:, positions], summaries, positions, phi.block, phi.stride, size, mass.shape[-1]
             )
             loss = selection_loss(mass, importance, candidates)
             self.selection.setdefault(name, []).append(loss)
-            self.caught.setdefault(name, []).append(caught(mass, importance, candidates, count))
+            recall = mass_recall(mass, importance, candidates, count)
+            self.recall.setdefault(name, []).append(recall)
 
-    def _look(self, layer: int, q: Tensor, k: Tensor) -> None:
+    def _add_retrieval(self, layer: int, q: Tensor, k: Tensor) -> None:
         assert self.weights is not None
-        size, ordinary = self.settings.select_block, self.watch.ordinary
-        usual = block_mass(q[:, ordinary], k, ordinary, size).mean(dim=1, keepdim=True)
-        mass = block_mass(q[:, self.watch.asked], k, self.watch.asked, size)
+        size, at = self.settings.select_block, self.positions
+        usual = block_mass(q[:, at.instruction], k, at.instruction, size).mean(dim=1, keepdim=True)
+        mass = block_mass(q[:, at.questions], k, at.questions, size)
         surplus = (mass - self.background * usual).clamp(min=0).square()  # (H, A, N)
-        weighed = torch.einsum("h,han->an", self.weights[layer], surplus)
-        scores = weighed.new_zeros(len(self.watch.evidence), weighed.shape[1])
-        self._evidence.append(scores.index_add(0, self.watch.question, weighed))
+        weighted = torch.einsum("h,han->an", self.weights[layer], surplus)
+        scores = weighted.new_zeros(len(at.evidence), weighted.shape[1])
+        self._scores.append(scores.index_add(0, at.question_index, weighted))
 
-    def evidence_loss(self) -> tuple[Tensor, Tensor]:
-        """How little of the evidence lies where it should, and how often the best block does."""
+    def retrieval_loss(self) -> tuple[Tensor, Tensor]:
+        """Return the retrieval heads' cross-entropy with the evidence and their hit rate at 1."""
         losses, hits = [], []
-        first, stop = self.watch.document
-        total = torch.stack(self._evidence).sum(dim=0)
-        for scores, gold in zip(total, self.watch.evidence, strict=True):
+        first, stop = self.positions.document
+        total = torch.stack(self._scores).sum(dim=0)
+        for scores, gold in zip(total, self.positions.evidence, strict=True):
             inside = scores[gold].sum()
             losses.append(-((inside + 1e-6) / (scores[first:stop].sum() + 1e-6)).log())
             best = scores[first:stop].argmax() + first

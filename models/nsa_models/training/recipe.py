@@ -1,9 +1,9 @@
-"""The two stages of native training, each within a time of its own and saved as it goes.
+"""The two stages of native training, each with a time limit and regular saves.
 
-(a) `distill`: the base is frozen and attends to everything; the φ of every layer learns to score
-blocks by the attention mass that they get.
-(b) `tune`: attention is sparse; low-rank changes of the projections learn to answer from what is
-selected, φ goes on, and the heads that find a question's evidence learn to find it more surely.
+(a) `distill`: the frozen model attends densely; the φ of every layer learns to score blocks by
+their attention mass.
+(b) `tune`: attention is sparse; low-rank changes of the projections learn to answer from the
+selected blocks, φ trains further, and the weights of the retrieval heads are learned.
 
 Letters: L layers, H query heads, P positions, V vocabulary.
 
@@ -22,244 +22,251 @@ from torch import Tensor, nn
 
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.modeling.model import NSALanguageModel
-from nsa_models.training.lessons import Step, TrainingExample
-from nsa_models.training.objectives import Learner, Probe, Watch
-from nsa_models.training.stage import Progress, Save, Schedule, Stage, Tell
-from nsa_models.training.together import Together
+from nsa_models.training.distributed import Processes
+from nsa_models.training.examples import Batch, TrainingExample
+from nsa_models.training.forward import ExampleAttention, logits_at
+from nsa_models.training.objectives import AttentionLosses, KeyCompression, LossPositions
+from nsa_models.training.stage import Hooks, Schedule, Stage, TrainingProgress
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def watch_lesson(
-    lesson: TrainingExample,
-    course: Schedule,
+def loss_positions(
+    example: TrainingExample,
+    schedule: Schedule,
     size: int,
     device: torch.device,
     rng: np.random.Generator,
-) -> Watch:
-    """Where to look at the attention of a lesson."""
-    start, stop = lesson.document
-    wanted = [np.arange(*each.question) for each in lesson.asked]
-    wanted += [np.arange(*each.answer) - 1 for each in lesson.asked]
-    tail = np.concatenate(wanted) if wanted else np.empty(0, np.int64)
-    if len(tail) > course.watched * 3 // 4:
-        tail = rng.choice(tail, course.watched * 3 // 4, replace=False)
-    anywhere = rng.integers(start, stop, course.watched - len(tail))
-    chosen = np.sort(np.concatenate([tail, anywhere]))
-    able = [each for each in lesson.asked if each.evidence]
-    some = [able[i] for i in rng.permutation(len(able))[: course.evidence_questions]]
-    looks = [np.arange(*each.question) for each in some]
+) -> LossPositions:
+    """Draw the positions of an example whose attention enters the losses.
+
+    Args:
+        example: The example.
+        schedule: Limits of positions and questions.
+        size: Tokens of a selection block.
+        device: Device of the result.
+        rng: Source of randomness.
+    """
+    start, stop = example.document
+    ranges = [np.arange(*each.question) for each in example.asked]
+    ranges += [np.arange(*each.answer) - 1 for each in example.asked]
+    tail = np.concatenate(ranges) if ranges else np.empty(0, np.int64)
+    if len(tail) > schedule.watched * 3 // 4:
+        tail = rng.choice(tail, schedule.watched * 3 // 4, replace=False)
+    anywhere = rng.integers(start, stop, schedule.watched - len(tail))
+    with_evidence = [each for each in example.asked if each.evidence]
+    order = rng.permutation(len(with_evidence))
+    questions = [with_evidence[i] for i in order[: schedule.evidence_questions]]
+    tokens = [np.arange(*each.question) for each in questions]
 
     def tensor(values: object) -> Tensor:
         return torch.as_tensor(np.asarray(values, dtype=np.int64), device=device)
 
-    return Watch(
-        chosen=tensor(chosen),
-        ordinary=tensor(np.arange(*lesson.instruction)),
-        asked=tensor(np.concatenate(looks) if looks else []),
-        question=tensor(np.repeat(np.arange(len(looks)), [len(each) for each in looks])),
-        evidence=tuple(tensor(each.evidence) for each in some),
-        # The first block draws attention whatever is asked, and the last ones as well.
+    return LossPositions(
+        selection=tensor(np.sort(np.concatenate([tail, anywhere]))),
+        instruction=tensor(np.arange(*example.instruction)),
+        questions=tensor(np.concatenate(tokens) if tokens else []),
+        question_index=tensor(np.repeat(np.arange(len(tokens)), [len(each) for each in tokens])),
+        evidence=tuple(tensor(each.evidence) for each in questions),
+        # The first block is an attention sink, and the last ones attract attention as well.
         document=(1, max(2, stop // size - 1)),
     )
 
 
 def distill(
     model: NSALanguageModel,
-    learners: list[dict[str, Learner]],
-    lessons: Iterator[Step],
+    phis: list[dict[str, KeyCompression]],
+    batches: Iterator[Batch],
     settings: AttentionSettings,
-    course: Schedule,
-    tell: Tell,
-    save: Save,
+    schedule: Schedule,
+    hooks: Hooks,
     *,
     seed: int = 0,
-    together: Together | None = None,
-) -> Progress:
-    """Teach φ the attention mass of blocks, the model frozen.
+    processes: Processes | None = None,
+) -> TrainingProgress:
+    """Train φ on the attention mass of blocks, with a frozen model.
 
     Args:
-        model: Frozen.
-        learners: For each layer, φs by name, on the model's device, or what they are compared
-            with; several are taught at once.
-        lessons: What to read, one lesson a step.
-        settings: The selection that φ is for; the model itself attends to everything.
-        course: How long, and how.
-        tell: See `Stage`.
-        save: See `Stage`.
-        seed: Of the positions looked at.
-        together: See `Stage`.
+        model: The frozen model.
+        phis: Each layer's φs by name, on the model's device; several train at once, beside
+            baselines without parameters.
+        batches: Examples, one per step.
+        settings: Attention settings of the selection; the model itself attends densely.
+        schedule: Duration and rates.
+        hooks: Reports and saves.
+        seed: Seed of the positions that enter the loss.
+        processes: The processes that train together.
     """
     rng = np.random.default_rng(seed)
     dense = AttentionSettings(select_count=None)
-    parameters = [
-        p
-        for layer in learners
-        for phi in layer.values()
-        if isinstance(phi, nn.Module)
-        for p in phi.parameters()
-    ]
+    modules = [phi for layer in phis for phi in layer.values() if isinstance(phi, nn.Module)]
+    parameters = [parameter for phi in modules for parameter in phi.parameters()]
     frequencies = model.model.rotary.frequencies(model.device)
     nowhere = torch.empty(0, dtype=torch.long, device=model.device)
-    stage = Stage(model, course, [(parameters, course.phi_rate)], tell, save, together)
+    stage = Stage(model, schedule, [(parameters, schedule.phi_rate)], hooks, processes)
 
-    def losses_of(step: Step) -> dict[str, Tensor]:
-        [lesson] = step
-        watch = watch_lesson(lesson, course, settings.select_block, model.device, rng)
-        turn = stage.progress.step
-        probe = Probe(watch, settings, learners, frequencies, None, course.background, turn)
-        _run(model, lesson, dense, probe, nowhere, gradients=False)
-        return _selection(probe)
+    def losses_of(batch: Batch) -> dict[str, Tensor]:
+        [example] = batch
+        positions = loss_positions(example, schedule, settings.select_block, model.device, rng)
+        step = stage.progress.step
+        losses = AttentionLosses(
+            positions, settings, phis, frequencies, None, schedule.background, step
+        )
+        with torch.no_grad():
+            _logits(model, example, nowhere, dense, losses)
+        return _selection(losses)
 
-    return stage.run(lessons, losses_of)
+    return stage.run(batches, losses_of)
 
 
 def tune(
     model: NSALanguageModel,
-    lessons: Iterator[Step],
-    course: Schedule,
-    tell: Tell,
-    save: Save,
+    batches: Iterator[Batch],
+    schedule: Schedule,
+    hooks: Hooks,
     *,
     seed: int = 0,
-    together: Together | None = None,
-) -> Progress:
-    """Teach low-rank changes, φ and the heads' evidence, with sparse attention.
+    processes: Processes | None = None,
+) -> TrainingProgress:
+    """Train low-rank changes, φ and the retrieval-head weights, with sparse attention.
 
     Args:
-        model: With low-rank changes (`peft.inject_adapter_in_model`) that take gradients.
-        lessons: What to learn from. Text and questions attend as the model's configuration has
-            it for reading and answering.
-        course: How long, and how.
-        tell: See `Stage`.
-        save: See `Stage`; the heads' evidence is in `model.evidence` by then.
-        seed: Of the positions looked at.
-        together: See `Stage`.
+        model: The model with low-rank changes (`peft.inject_adapter_in_model`) that take
+            gradients. Texts use its prefill settings, questions and answers its answer settings.
+        batches: Examples of each step.
+        schedule: Duration and rates.
+        hooks: Reports and saves; `model.retrieval_head_weights` is current in a save.
+        seed: Seed of the positions that enter the losses.
+        processes: The processes that train together.
     """
     rng = np.random.default_rng(seed)
-    reading, settings = model.config.prefill_settings(), model.config.answer_settings()
-    phis = [attention.compression for attention in model.attentions]
-    learners: list[dict[str, Learner]] = [{} if phi is None else {"φ": phi} for phi in phis]
-    inside = {id(p) for phi in phis if phi is not None for p in phi.parameters()}
-    for phi in phis:
-        if phi is not None:
-            phi.requires_grad_(True)
-    changes = [p for p in model.parameters() if p.requires_grad and id(p) not in inside]
-    start = torch.ones(len(phis), model.config.num_attention_heads, device=model.device)
-    logs = nn.Parameter((start if model.evidence is None else model.evidence).log())
-    groups = [(changes, course.rate), ([logs], course.heads_rate)]
+    compressions = [attention.compression for attention in model.attentions]
+    phis: list[dict[str, KeyCompression]] = [{} if x is None else {"φ": x} for x in compressions]
+    inside = [p for phi in compressions if phi is not None for p in phi.parameters()]
+    for parameter in inside:
+        parameter.requires_grad_(True)
+    own = {id(parameter) for parameter in inside}
+    changes = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+    start = model.retrieval_head_weights
+    if start is None:
+        start = torch.ones(len(phis), model.config.num_attention_heads, device=model.device)
+    logs = nn.Parameter(start.log())
+    groups = [(changes, schedule.rate), ([logs], schedule.heads_rate)]
     if inside:
-        groups.append(
-            ([p for phi in phis if phi is not None for p in phi.parameters()], course.phi_rate)
-        )
+        groups.append((inside, schedule.phi_rate))
 
-    def keep(progress: Progress) -> None:
-        model.evidence = logs.detach().exp()
-        save(progress)
+    def save(progress: TrainingProgress) -> None:
+        model.retrieval_head_weights = logs.detach().exp()
+        hooks.save(progress)
 
+    stage = Stage(model, schedule, groups, Hooks(report=hooks.report, save=save), processes)
+
+    def losses_of(batch: Batch) -> dict[str, Tensor]:
+        if len(batch) > 1:
+            return _short_losses(model, batch, schedule, rng)
+        taught, step = phis if inside else [], stage.progress.step
+        return _long_losses(model, batch[0], schedule, taught, logs.exp(), rng, step)
+
+    return stage.run(batches, losses_of)
+
+
+def _long_losses(
+    model: NSALanguageModel,
+    example: TrainingExample,
+    schedule: Schedule,
+    phis: list[dict[str, KeyCompression]],
+    weights: Tensor,
+    rng: np.random.Generator,
+    step: int,
+) -> dict[str, Tensor]:
+    """Return the losses of a long example, with sparse attention."""
+    settings = model.config.answer_settings()
+    positions = loss_positions(example, schedule, settings.select_block, model.device, rng)
     frequencies = model.model.rotary.frequencies(model.device)
-    stage = Stage(model, course, groups, tell, keep, together)
-
-    def losses_of(step: Step) -> dict[str, Tensor]:
-        if len(step) > 1:
-            return _side_by_side(model, step, course, rng)
-        [lesson] = step
-        watch = watch_lesson(lesson, course, settings.select_block, model.device, rng)
-        taught = learners if inside else []
-        turn = stage.progress.step
-        probe = Probe(watch, settings, taught, frequencies, logs.exp(), course.background, turn)
-        answers = [np.arange(*each.answer) for each in lesson.asked]
-        text = rng.integers(max(1, lesson.document[0]), lesson.document[1], course.text_tokens)
-        wanted = torch.as_tensor(np.concatenate([*answers, text]), device=model.device)
-        logits = _run(model, lesson, reading, probe, wanted - 1, settings, gradients=True)
-        ids = torch.as_tensor(lesson.ids, dtype=torch.long, device=model.device)
-        losses = _losses(logits, ids[wanted], len(wanted) - len(text), course)
-        if inside:
-            losses.update(_selection(probe))
-        if watch.evidence:
-            evidence, hits = probe.evidence_loss()
-            losses["loss evidence"] = evidence * course.evidence_weight
-            losses["evidence hit@1"] = hits
-        return losses
-
-    return stage.run(lessons, losses_of)
+    attention = AttentionLosses(
+        positions, settings, phis, frequencies, weights, schedule.background, step
+    )
+    answers = [np.arange(*each.answer) for each in example.asked]
+    text = rng.integers(max(1, example.document[0]), example.document[1], schedule.text_tokens)
+    targets = torch.as_tensor(np.concatenate([*answers, text]), device=model.device)
+    prefill = model.config.prefill_settings()
+    logits = _logits(model, example, targets - 1, prefill, attention, settings)
+    ids = torch.as_tensor(example.ids, dtype=torch.long, device=model.device)
+    losses = _token_losses(logits, ids[targets], len(targets) - len(text), schedule)
+    if phis:
+        losses.update(_selection(attention))
+    if positions.evidence:
+        loss, hits = attention.retrieval_loss()
+        losses["loss evidence"] = loss * schedule.evidence_weight
+        losses["evidence hit@1"] = hits
+    return losses
 
 
-def _losses(logits: Tensor, wanted: Tensor, answers: int, course: Schedule) -> dict[str, Tensor]:
-    """Losses of the tokens wanted (P,), those of answers first, then those of the text."""
-    each = F.cross_entropy(logits.float(), wanted, reduction="none")
-    losses = {"loss text": each[answers:].mean() * course.text_weight}
+def _short_losses(
+    model: NSALanguageModel, batch: Batch, schedule: Schedule, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """Return the losses of short examples, as the rows of one batch with dense attention."""
+    length = max(len(example.ids) for example in batch)
+    rows = np.zeros((len(batch), length), np.int64)
+    answers, texts = [], []
+    for row, example in enumerate(batch):
+        rows[row, : len(example.ids)] = example.ids  # causal attention never sees the padding
+        answers += [np.arange(*each.answer) + row * length for each in example.asked]
+        texts.append(np.arange(max(1, example.document[0]), example.document[1]) + row * length)
+    text = rng.choice(np.concatenate(texts), schedule.text_tokens)
+    targets = torch.as_tensor(np.concatenate([*answers, text]), device=model.device)
+    ids = torch.as_tensor(rows, device=model.device)
+    with _precision(model):
+        logits = logits_at(model, ids, targets - 1, AttentionSettings(select_count=None))
+    return _token_losses(logits, ids.flatten()[targets], len(targets) - len(text), schedule)
+
+
+def _token_losses(
+    logits: Tensor, targets: Tensor, answers: int, schedule: Schedule
+) -> dict[str, Tensor]:
+    """Return the losses of target tokens (P,), of which the first `answers` are of answers."""
+    each = F.cross_entropy(logits.float(), targets, reduction="none")
+    losses = {"loss text": each[answers:].mean() * schedule.text_weight}
     if answers:
         losses["loss answer"] = each[:answers].mean()
-        right = (logits[:answers].argmax(dim=-1) == wanted[:answers]).float()
+        right = (logits[:answers].argmax(dim=-1) == targets[:answers]).float()
         losses["answer tokens right"] = right.mean()
     return losses
 
 
-def _side_by_side(
-    model: NSALanguageModel, step: Step, course: Schedule, rng: np.random.Generator
-) -> dict[str, Tensor]:
-    """Losses of short lessons, read in one batch, each with all of its own text in view."""
-    length = max(len(lesson.ids) for lesson in step)
-    ids = np.zeros((len(step), length), np.int64)
-    answers, texts = [], []
-    for row, lesson in enumerate(step):
-        ids[row, : len(lesson.ids)] = lesson.ids  # what fills the row up is seen by none before it
-        answers += [np.arange(*each.answer) + row * length for each in lesson.asked]
-        texts.append(np.arange(max(1, lesson.document[0]), lesson.document[1]) + row * length)
-    text = rng.choice(np.concatenate(texts), course.text_tokens)
-    wanted = torch.as_tensor(np.concatenate([*answers, text]), device=model.device)
-    batch = torch.as_tensor(ids, device=model.device)
-    with _precision(model):
-        dense = AttentionSettings(select_count=None)
-        logits = model(batch, settings=dense, logits_at=wanted - 1).logits
-    return _losses(logits[0], batch.flatten()[wanted], len(wanted) - len(text), course)
-
-
 def _precision(model: NSALanguageModel) -> torch.autocast:
-    """What a step is computed in: bf16 on CUDA."""
+    """Return the precision of a step: bf16 on CUDA."""
     cuda = model.device.type == "cuda"
     return torch.autocast(model.device.type, torch.bfloat16, enabled=cuda)
 
 
-def _selection(probe: Probe) -> dict[str, Tensor]:
+def _selection(attention: AttentionLosses) -> dict[str, Tensor]:
     losses: dict[str, Tensor] = {}
-    for name, each in probe.selection.items():
+    for name, each in attention.selection.items():
         losses[f"loss {name}"] = torch.stack(each).mean()
-        losses[f"{name} caught"] = torch.stack(probe.caught[name]).mean()
+        losses[f"{name} caught"] = torch.stack(attention.recall[name]).mean()
     return losses
 
 
-def _run(
+def _logits(
     model: NSALanguageModel,
-    lesson: TrainingExample,
+    example: TrainingExample,
+    positions: Tensor,
     settings: AttentionSettings,
-    probe: Probe,
-    at: Tensor,
-    answering: AttentionSettings | None = None,
-    *,
-    gradients: bool,
+    losses: AttentionLosses,
+    answer: AttentionSettings | None = None,
 ) -> Tensor:
-    """Logits (P, V) at some positions, the attention of every layer shown to a probe.
+    """Return logits (P, V) of an example and add every layer's attention to the losses.
 
-    Without gradients the model's own work is not recorded; what the probe does is.
+    The losses take gradients even if the model itself runs without.
     """
 
-    def show(layer: int, q: Tensor, k: Tensor) -> None:
+    def observe(layer: int, q: Tensor, k: Tensor) -> None:
         with torch.enable_grad():
-            probe(layer, q, k)
+            losses(layer, q, k)
 
-    ids = torch.as_tensor(lesson.ids, dtype=torch.long, device=model.device)
-    for attention in model.attentions:
-        attention.probe = show
-    try:
-        with torch.set_grad_enabled(gradients), _precision(model):
-            behind = lesson.document[1]
-            then = None
-            if answering is not None and behind < len(ids):
-                then = (behind, answering)
-            output = model(ids[None], settings=settings, logits_at=at, answering=then)
-    finally:
-        for attention in model.attentions:
-            attention.probe = None
-    return output.logits[0] if output.logits is not None else at.new_empty(0)
+    ids = torch.as_tensor(example.ids, dtype=torch.long, device=model.device)
+    question = example.document[1] if example.document[1] < len(ids) else None
+    attention = ExampleAttention(question, answer, observe)
+    with _precision(model):
+        return logits_at(model, ids[None], positions, settings, attention)

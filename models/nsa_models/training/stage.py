@@ -1,4 +1,4 @@
-"""The loop that every stage of training shares: time, rate, optimiser, report and saving."""
+"""The training loop of both stages: time limit, learning rate, optimizer, reports and saving."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from nsa_models.modeling.model import NSALanguageModel
-from nsa_models.training.lessons import Step
-from nsa_models.training.together import Together
+from nsa_models.training.distributed import Processes
+from nsa_models.training.examples import Batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """How a stage is trained.
+    """Duration, learning rates and loss weights of a stage.
 
     Attributes:
-        seconds: Of the stage; the rate falls to nothing at its end.
-        steps: Of the stage at most, each a lesson; None for as many as there is time for.
+        seconds: Duration of the stage; the learning rate falls to 0 at its end.
+        steps: Maximum number of steps; None for no limit.
         rate: Learning rate of the low-rank changes.
         phi_rate: Learning rate of φ.
-        heads_rate: Learning rate of the logarithms of the heads' evidence.
-        warmup: Share of the time in which the rate rises.
-        watched: Positions of a lesson at which φ is taught, at most.
-        text_weight: Of the loss of the text's own tokens, beside that of the answers.
-        text_tokens: Of the text whose loss is taken, at most.
-        evidence_weight: Of the evidence's loss.
-        evidence_questions: Questions of a lesson whose evidence is looked at, at most.
-        background: How many times the instruction's attention counts as ordinary.
-        clip: Largest norm of the gradient.
-        save_seconds: Between two savings.
+        heads_rate: Learning rate of the logarithms of the retrieval-head weights.
+        warmup: Share of the duration in which the learning rate rises.
+        watched: Maximum number of positions per example with a loss for φ.
+        text_weight: Weight of the loss on tokens of the text.
+        text_tokens: Number of tokens of the text with a loss.
+        evidence_weight: Weight of the retrieval heads' loss.
+        evidence_questions: Maximum number of questions per example with a retrieval-head loss.
+        background: Multiple of the instruction's attention that is subtracted as background.
+        clip: Maximum norm of the gradient.
+        save_seconds: Time between two saves, in seconds.
     """
 
     seconds: float
@@ -52,16 +52,16 @@ class Schedule:
 
 
 @dataclass(slots=True, kw_only=True)
-class Progress:
-    """What a stage has done.
+class TrainingProgress:
+    """Progress of a stage.
 
     Attributes:
-        step: Steps made.
-        tokens: Of their lessons.
-        seconds: That they took.
-        left_out: Steps that the device's memory was too small for.
-        losses: The last values by name.
-        history: The values at every tenth step.
+        step: Completed steps.
+        tokens: Tokens of their examples.
+        seconds: Elapsed time.
+        left_out: Steps skipped because the device ran out of memory.
+        losses: Latest mean values by name.
+        history: The values of every tenth step.
     """
 
     step: int = 0
@@ -72,112 +72,139 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-Tell = Callable[[Progress], None]
-Save = Callable[[Progress], None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Callbacks of a stage, called in the first process.
+
+    Attributes:
+        report: Called after every tenth step and after the last.
+        save: Called every `save_seconds` and at the end.
+    """
+
+    report: Callable[[TrainingProgress], None]
+    save: Callable[[TrainingProgress], None]
 
 
-def share_of_rate(done: float, course: Schedule) -> float:
-    """Of the learning rate, when such a share of a stage is over."""
-    at = min(1.0, done)
-    return min(1.0, at / course.warmup) * (1.0 - at)
+def rate_factor(done: float, schedule: Schedule) -> float:
+    """Return the factor of the learning rate when the share `done` of a stage is over."""
+    share = min(1.0, done)
+    return min(1.0, share / schedule.warmup) * (1.0 - share)
 
 
 class Stage:
-    """The loop that both stages share: time, rate, optimiser, report and saving.
+    """The training loop of a stage.
 
     Args:
-        model: On its device.
-        course: How to train.
+        model: The model, on its device.
+        schedule: Duration and rates.
         groups: Parameters and their learning rates.
-        tell: Called after every tenth step, and after the last.
-        save: Called every `save_seconds`, and at the end.
-        together: The processes that train together, each on lessons of its own; the first one
-            tells and saves.
+        hooks: Callbacks.
+        processes: The processes that train together, each with its own examples.
     """
 
     def __init__(
         self,
         model: NSALanguageModel,
-        course: Schedule,
+        schedule: Schedule,
         groups: list[tuple[list[nn.Parameter], float]],
-        tell: Tell,
-        save: Save,
-        together: Together | None = None,
+        hooks: Hooks,
+        processes: Processes | None = None,
     ) -> None:
-        self.model, self.course, self.tell, self.save = model, course, tell, save
-        self.together = together or Together()
+        self.model, self.schedule, self.hooks = model, schedule, hooks
+        self.processes = processes or Processes()
         self.optimizer = torch.optim.AdamW(
             [{"params": each, "lr": rate, "full": rate} for each, rate in groups],
             betas=(0.9, 0.98),
             weight_decay=0.0,
         )
-        self.progress = Progress()
+        self.progress = TrainingProgress()
+        self._values: dict[str, list[Tensor]] = {}
 
     def run(
-        self, lessons: Iterator[Step], losses_of: Callable[[Step], dict[str, Tensor]]
-    ) -> Progress:
-        """Train until the time is over, a step at least; the loss is the sum of `loss …`."""
+        self, batches: Iterator[Batch], losses_of: Callable[[Batch], dict[str, Tensor]]
+    ) -> TrainingProgress:
+        """Train until the time is over, for at least one step.
+
+        Args:
+            batches: Examples of each step.
+            losses_of: Returns values by name; the loss is the sum of those named `loss …`.
+
+        Raises:
+            OutOfMemoryError: If the device runs out of memory in the first step.
+        """
         began = saved = time.monotonic()
-        held: dict[str, list[Tensor]] = {}
-        while (done := self._done(time.monotonic() - began)) < 1.0 or not self.progress.step:
-            step = next(lessons)
+        progress = self.progress
+        while (done := self._done(time.monotonic() - began)) < 1.0 or not progress.step:
+            batch = next(batches)
             for group in self.optimizer.param_groups:
-                group["lr"] = group["full"] * share_of_rate(done, self.course)
-            self.optimizer.zero_grad()
-            try:
-                losses = losses_of(step)
-                total = sum(each for name, each in losses.items() if name.startswith("loss "))
-                assert isinstance(total, Tensor)
-                total.backward()
-            except torch.OutOfMemoryError:
-                if not self.progress.step:  # none fits
-                    raise
-                self.progress.left_out += 1
-                self.optimizer.zero_grad()
-                losses = {}
-                if self.together.count == 1:
-                    continue  # several go on together: the others' gradients are used
-            for group in self.optimizer.param_groups:
-                self.together.average(group["params"])
-            norms = [
-                nn.utils.clip_grad_norm_(group["params"], self.course.clip)
-                for group in self.optimizer.param_groups
-            ]
-            if all(bool(norm.isfinite()) for norm in norms):
-                self.optimizer.step()
-            progress = self.progress
+                group["lr"] = group["full"] * rate_factor(done, self.schedule)
+            losses = self._gradients(batch, losses_of)
+            if losses is None:
+                progress.left_out += 1
+                if self.processes.count == 1:
+                    continue  # with several processes, the gradients of the others count
+            self._update()
             progress.step += 1
-            progress.tokens += sum(len(lesson.ids) for lesson in step) * self.together.count
+            progress.tokens += sum(len(each.ids) for each in batch) * self.processes.count
             progress.seconds = time.monotonic() - began
-            for name, value in losses.items():
-                held.setdefault(name, []).append(value.detach())
+            for name, value in (losses or {}).items():
+                self._values.setdefault(name, []).append(value.detach())
             if progress.step % 10 == 0:
-                self._report(held)
-            if time.monotonic() - saved > self.course.save_seconds:
+                self._report()
+            if time.monotonic() - saved > self.schedule.save_seconds:
                 saved = time.monotonic()
                 self._save()
-        if held:
-            self._report(held)
+        if self._values:
+            self._report()
         self._save()
-        return self.progress
+        return progress
 
-    def _report(self, held: dict[str, list[Tensor]]) -> None:
-        """Tell the means of what is held, and let go of it."""
-        progress = self.progress
-        progress.losses = {name: float(torch.stack(x).mean()) for name, x in held.items()}
+    def _gradients(
+        self, batch: Batch, losses_of: Callable[[Batch], dict[str, Tensor]]
+    ) -> dict[str, Tensor] | None:
+        """Compute losses and gradients; None if the device ran out of memory."""
+        self.optimizer.zero_grad()
+        try:
+            losses = losses_of(batch)
+            total = sum(each for name, each in losses.items() if name.startswith("loss "))
+            assert isinstance(total, Tensor)
+            total.backward()
+        except torch.OutOfMemoryError:
+            if not self.progress.step:
+                raise
+            self.optimizer.zero_grad()
+            return None
+        return losses
+
+    def _update(self) -> None:
+        """Average and clip the gradients and update the parameters; skip non-finite gradients."""
+        groups = self.optimizer.param_groups
+        for group in groups:
+            self.processes.average(group["params"])
+        norms = [nn.utils.clip_grad_norm_(each["params"], self.schedule.clip) for each in groups]
+        if all(bool(norm.isfinite()) for norm in norms):
+            self.optimizer.step()
+
+    def _report(self) -> None:
+        """Report the means of the values since the last report."""
+        progress, values = self.progress, self._values
+        progress.losses = {name: float(torch.stack(x).mean()) for name, x in values.items()}
         row = {"step": progress.step, "tokens": progress.tokens, "left out": progress.left_out}
         progress.history.append({**row, "seconds": round(progress.seconds, 1), **progress.losses})
-        held.clear()
-        if self.together.first:
-            self.tell(progress)
+        values.clear()
+        if self.processes.first:
+            self.hooks.report(progress)
 
     def _save(self) -> None:
-        if self.together.first:
-            self.save(self.progress)
+        if self.processes.first:
+            self.hooks.save(self.progress)
 
     def _done(self, seconds: float) -> float:
-        """Share of the stage that is over: of its time or of its steps, whichever is more."""
-        steps = self.course.steps
-        return self.together.agree(
-            max(seconds / self.course.seconds, 0.0 if steps is None else self.progress.step / steps)
+        """Return the share of the stage that is over, by time or by steps."""
+        steps = self.schedule.steps
+        return self.processes.broadcast(
+            max(
+                seconds / self.schedule.seconds,
+                0.0 if steps is None else self.progress.step / steps,
+            )
         )

@@ -1,7 +1,7 @@
-"""What native training adds to a dense checkpoint, in small files of its own.
+"""Adapters: the result of native training on a dense checkpoint, as small files.
 
 A folder holds `adapter.json` and safetensors files: low-rank changes of the projections, the φ of
-every layer, and how much each head's look counts as evidence.
+every layer, and the weights of the retrieval heads.
 
 Letters: L layers, H query heads, r rank of a change, D head dim.
 
@@ -27,7 +27,10 @@ from nsa_models.modeling.model import NSALanguageModel
 
 FORMAT = 1
 _FILE_BYTES = 15 * 2**20
-"""Of one file at most, so that the package can be kept where large files cannot."""
+"""Maximum size of one file, for hosts without support for large files."""
+
+HEAD_WEIGHTS = "evidence"
+"""Name of `NSALanguageModel.retrieval_head_weights` in files of adapters and prepared weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +38,11 @@ class Adapter:
     """Trained changes of a model.
 
     Attributes:
-        base: Fingerprint of the weights that were trained, or of their source.
-        settings: Values of `NSAConfig` that it was trained for.
-        scale: What a low-rank change is multiplied with.
+        base: Fingerprint of the base weights or of their source file.
+        settings: Values of `NSAConfig` during training.
+        scale: Multiplier of the low-rank changes.
         tensors: `lora.MODULE.a` (r, in) and `lora.MODULE.b` (out, r),
-            `compression.LAYER.PARAMETER`, and `evidence` (L, H).
+            `compression.LAYER.PARAMETER`, and `evidence` (L, H), the retrieval-head weights.
         about: Recipe, data, tokens and results, for the model card.
     """
 
@@ -51,7 +54,7 @@ class Adapter:
 
 
 def save_adapter(folder: Path, adapter: Adapter) -> None:
-    """Write a folder, in files of less than 16 MiB, replacing what lay there."""
+    """Write an adapter in files of at most 15 MiB, and remove the files of an older one."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("adapter-*.safetensors"):
         old.unlink()
@@ -76,10 +79,10 @@ def save_adapter(folder: Path, adapter: Adapter) -> None:
 
 
 def load_adapter(folder: Path) -> Adapter:
-    """Read a folder.
+    """Read an adapter.
 
     Raises:
-        ModelError: If it is missing, broken or of another format.
+        ModelError: With code `adapter_broken` if it is missing, broken or of another format.
     """
     try:
         head = _head(folder)
@@ -99,10 +102,10 @@ def load_adapter(folder: Path) -> Adapter:
 
 
 def adapter_settings(folder: Path) -> dict[str, Any]:
-    """The values of `NSAConfig` that an adapter was trained for, without its tensors.
+    """Read the values of `NSAConfig` of an adapter, without its tensors.
 
     Raises:
-        ModelError: If it is missing, broken or of another format.
+        ModelError: With code `adapter_broken` if it is missing, broken or of another format.
     """
     try:
         return dict(_head(folder)["settings"])
@@ -118,15 +121,11 @@ def _head(folder: Path) -> dict[str, Any]:
 
 
 def _unreadable(folder: Path, error: Exception) -> ModelError:
-    return ModelError(
-        f"the adapter in {folder} cannot be read: {error}",
-        hint="name a folder that nsa train has written, or install nsa again",
-        code="model_broken",
-    )
+    return ModelError(f"cannot read the adapter in {folder}: {error}", code="adapter_broken")
 
 
 def attach_compression(model: NSALanguageModel, config: NSAConfig) -> None:
-    """Give every layer a φ of these settings that begins as the mean; the model takes them over."""
+    """Set the model's configuration and give every layer a φ that starts as the mean."""
     assert config.head_dim is not None
     assert config.compress_hidden is not None
     model.config = config
@@ -137,7 +136,7 @@ def attach_compression(model: NSALanguageModel, config: NSAConfig) -> None:
 
 
 def load_compression(model: NSALanguageModel, tensors: dict[str, Tensor], prefix: str) -> set[str]:
-    """Fill every layer's φ from tensors called `PREFIX LAYER.PARAMETER`; the names taken."""
+    """Load every layer's φ from the tensors `{prefix}{layer}.{parameter}`; return their names."""
     taken: set[str] = set()
     for number, attention in enumerate(model.attentions):
         phi, start = attention.compression, f"{prefix}{number}."
@@ -149,7 +148,7 @@ def load_compression(model: NSALanguageModel, tensors: dict[str, Tensor], prefix
 
 
 def compression_like_mean(block: int, stride: int, head_dim: int, hidden: int) -> Compression:
-    """A φ that is the mean until it is trained."""
+    """Return a φ that computes the mean before training."""
     phi = Compression(block, stride, head_dim, hidden)
     nn.init.zeros_(phi.outer.weight)
     nn.init.zeros_(phi.outer.bias)
@@ -157,13 +156,13 @@ def compression_like_mean(block: int, stride: int, head_dim: int, hidden: int) -
 
 
 def apply_adapter(model: NSALanguageModel, adapter: Adapter) -> None:
-    """Merge the changes into a model whose configuration has the adapter's settings.
+    """Merge an adapter into a model whose configuration has the adapter's settings.
 
     Raises:
-        ModelError: If the adapter belongs to another model.
+        ModelError: With code `adapter_mismatch` if the adapter belongs to another model.
     """
     modules: dict[str, Any] = dict(model.named_modules())
-    expected = {"evidence"}
+    expected = {HEAD_WEIGHTS}
     try:
         for name, a in adapter.tensors.items():
             kind, _, rest = name.partition(".")
@@ -183,23 +182,21 @@ def apply_adapter(model: NSALanguageModel, adapter: Adapter) -> None:
             for attention in model.attentions:
                 assert attention.compression is not None
                 attention.compression.to(model.dtype).requires_grad_(False)
-        if "evidence" in adapter.tensors:
-            model.evidence = adapter.tensors["evidence"].to(model.device)
+        if (weights := adapter.tensors.get(HEAD_WEIGHTS)) is not None:
             shape = (model.config.num_hidden_layers, model.config.num_attention_heads)
-            if tuple(model.evidence.shape) != shape:
-                raise ValueError(f"evidence is {tuple(model.evidence.shape)}, not {shape}")
+            if tuple(weights.shape) != shape:
+                raise ValueError(f"{HEAD_WEIGHTS} is {tuple(weights.shape)}, not {shape}")
+            model.retrieval_head_weights = weights.to(model.device)
         if surplus := sorted(adapter.tensors.keys() - expected):
-            raise ValueError(f"there is no place for {surplus[0]}")
+            raise ValueError(f"unexpected tensor {surplus[0]}")
     except (KeyError, ValueError, RuntimeError, AttributeError) as error:
         raise ModelError(
-            f"the adapter does not belong to this model: {error}",
-            hint="leave --adapter out, or name the adapter of this model",
-            code="model_broken",
+            f"the adapter does not belong to this model: {error}", code="adapter_mismatch"
         ) from error
 
 
 def collect(model: nn.Module, scale: float, **head: Any) -> Adapter:
-    """The adapter of a model in training: peft's changes, φ and the evidence of its heads."""
+    """Return the adapter of a model in training: peft's changes, φ and retrieval-head weights."""
     tensors: dict[str, Tensor] = {}
     named: dict[str, Any] = dict(model.named_modules())
     for path, module in named.items():
@@ -210,6 +207,6 @@ def collect(model: nn.Module, scale: float, **head: Any) -> Adapter:
             number = path.split(".")[2]
             for name, value in module.state_dict().items():
                 tensors[f"compression.{number}.{name}"] = value.to(torch.bfloat16)
-    if (evidence := getattr(model, "evidence", None)) is not None:
-        tensors["evidence"] = evidence.detach().float()
+    if (weights := getattr(model, "retrieval_head_weights", None)) is not None:
+        tensors[HEAD_WEIGHTS] = weights.detach().float()
     return Adapter(scale=scale, tensors=tensors, **head)

@@ -1,4 +1,4 @@
-"""Weights that one card has no room for, spread over the cards of the machine by accelerate."""
+"""Device maps: accelerate spreads weights over the GPUs of the machine when one is too small."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from nsa_models.cache.kv_cache import LayerDevices
 from nsa_models.cache.layer_devices import HOST
-from nsa_models.cache.placement import SMALLER, cache_bytes, free_bytes, least_work_bytes
+from nsa_models.cache.placement import cache_bytes, free_bytes, least_work_bytes
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DoesNotFitError, ModelError
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 _TEXT_TOKENS = 131072
-"""Of a text whose keys and values are to lie beside the weights, if the context is as long: from
-the host they would come at each step of decoding."""
+"""Tokens (or the context, if shorter) whose keys and values must fit beside the weights, because
+decoding with an offloaded cache copies them in every step."""
 
 
 def likely_layer_devices(
     config: NSAConfig, weights: int, dtype: torch.dtype, device: torch.device
 ) -> LayerDevices:
-    """Where the layers of a model that is not loaded yet will be, about.
+    """Estimate the device of each layer before the model is loaded.
 
     Args:
-        config: Of the model.
-        weights: Bytes that it takes.
-        dtype: Of its keys and values.
-        device: Where it is to run.
+        config: The model's configuration.
+        weights: Size of the weights in bytes.
+        dtype: Type of keys and values.
+        device: The requested device.
     """
     layers = config.num_hidden_layers
     if not _needs_several(config, weights, dtype, device):
@@ -40,82 +40,81 @@ def likely_layer_devices(
     return [torch.device("cuda", layer * count // layers) for layer in range(layers)]
 
 
-def place(model: NSALanguageModel, device: torch.device) -> None:
-    """Move a model to a device, or to all cards where that is one with too little room.
+def move_model(model: NSALanguageModel, device: torch.device) -> None:
+    """Move a model to a device, or spread it over all GPUs if one of them is too small.
 
     Raises:
-        DoesNotFitError: If they have no room either.
-        ModelError: If accelerate is not installed.
+        DoesNotFitError: If all GPUs together are too small.
+        ModelError: If accelerate is needed and missing.
     """
     dispatch(model, device_map(model, device))
 
 
-def dispatch(model: NSALanguageModel, placed: Mapping[str, Any]) -> None:
-    """Move the parts of a model to where a device map has them."""
-    if len(placed) > 1:
+def dispatch(model: NSALanguageModel, devices: Mapping[str, Any]) -> None:
+    """Move the modules of a model to the devices of a device map."""
+    if len(devices) > 1:
         from accelerate import dispatch_model
 
-        dispatch_model(model, dict(placed))
+        dispatch_model(model, dict(devices))
     else:
-        model.to(placed[""])
-    if model.evidence is not None:
-        model.evidence = model.evidence.to(model.device)
+        model.to(devices[""])
+    if model.retrieval_head_weights is not None:
+        model.retrieval_head_weights = model.retrieval_head_weights.to(model.device)
 
 
 def device_map(model: NSALanguageModel, device: torch.device) -> dict[str, Any]:
-    """Where the parts of a model go, by name: the model itself, or layers shared out over cards.
+    """Return the device of each module by name, or of the whole model under the empty name.
 
     Raises:
-        DoesNotFitError: If all cards together have no room for them.
-        ModelError: If accelerate is not installed.
+        DoesNotFitError: If all GPUs together are too small.
+        ModelError: If accelerate is needed and missing.
     """
     needed = weight_bytes(model)
     if not _needs_several(model.config, needed, model.dtype, device):
         return {"": device}
-    alone = needed <= _room(model.config, model.dtype, device)
+    fits_one = needed <= _free_for_weights(model.config, model.dtype, device)
     try:
         from accelerate import infer_auto_device_map
         from accelerate.utils import get_balanced_memory
     except ImportError as error:
-        if alone:
+        if fits_one:
             return {"": device}
         raise ModelError(
-            f"the weights take {needed / 1e9:.1f} GB, more than one card has room for",
-            hint="pip install accelerate, which spreads them over the cards of this machine",
+            f"the weights need {needed / 1e9:.1f} GB, more than one GPU has free",
+            hint="pip install accelerate, which spreads them over the GPUs of this machine",
             code="memory",
         ) from error
-    cards = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    room = {card.index: _room(model.config, model.dtype, card) for card in cards}
+    gpus = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    free = {gpu.index: _free_for_weights(model.config, model.dtype, gpu) for gpu in gpus}
     whole = model._no_split_modules
-    balanced = get_balanced_memory(model, dict(room), no_split_module_classes=whole)
-    for most in (balanced, room):
-        placed = infer_auto_device_map(model, dict(most), no_split_module_classes=whole)
-        if not set(placed.values()) & set(HOST):
-            return dict(placed)
-    if alone:
+    balanced = get_balanced_memory(model, dict(free), no_split_module_classes=whole)
+    for limits in (balanced, free):
+        devices = infer_auto_device_map(model, dict(limits), no_split_module_classes=whole)
+        if not set(devices.values()) & set(HOST):
+            return dict(devices)
+    if fits_one:
         return {"": device}
     raise DoesNotFitError(
-        f"the weights take {needed / 1e9:.1f} GB, and the {len(cards)} cards of this machine have "
-        f"room for {sum(room.values()) / 1e9:.1f} GB",
-        hint=SMALLER,
+        f"the weights need {needed / 1e9:.1f} GB; the {len(gpus)} GPUs of this machine have "
+        f"{sum(free.values()) / 1e9:.1f} GB free for them"
     )
 
 
 def _needs_several(
     config: NSAConfig, weights: int, dtype: torch.dtype, device: torch.device
 ) -> bool:
-    """Whether a card has no room for weights and a text, and the machine has more cards."""
+    """Return whether weights and a text exceed one GPU and the machine has more GPUs."""
     if device.type != "cuda" or torch.cuda.device_count() < 2:
         return False
     text = min(config.max_position_embeddings, _TEXT_TOKENS)
-    return weights + cache_bytes(config, text, dtype) > _room(config, dtype, device)
+    return weights + cache_bytes(config, text, dtype) > _free_for_weights(config, dtype, device)
 
 
 def weight_bytes(model: NSALanguageModel) -> int:
-    """Memory that a model's weights take."""
+    """Return the size of a model's weights in bytes."""
     return sum(each.nbytes for each in model.parameters())
 
 
-def _room(config: NSAConfig, dtype: torch.dtype, card: torch.device) -> int:
-    """Memory that weights may take of a card, beside the work of a segment."""
-    return max(0, free_bytes(card) - least_work_bytes(config, dtype))
+def _free_for_weights(config: NSAConfig, dtype: torch.dtype, gpu: torch.device) -> int:
+    """Return the free memory of a GPU without that of the shortest chunk, in bytes."""
+    return max(0, free_bytes(gpu) - least_work_bytes(config, dtype))

@@ -1,4 +1,4 @@
-"""A folder of weights becomes a model that can run."""
+"""Load a model from a folder of weights."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from nsa_models.configuration.families import FAMILIES, family_config
 from nsa_models.errors import ModelError
 from nsa_models.modeling.int8 import QUANTIZATIONS, quantize
 from nsa_models.modeling.model import NSALanguageModel
-from nsa_models.weights.adapter import adapter_settings, apply_adapter, load_adapter
-from nsa_models.weights.device_map import device_map, dispatch, place
-
-EVIDENCE = "evidence"
-"""Name of `NSALanguageModel.evidence` in a file of prepared weights."""
+from nsa_models.weights.adapter import (
+    HEAD_WEIGHTS,
+    adapter_settings,
+    apply_adapter,
+    load_adapter,
+)
+from nsa_models.weights.device_map import device_map, dispatch, move_model
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
-    """Map every tensor of a folder's safetensors files; nothing is read until it is used.
+    """Map every tensor of a folder's safetensors files; data is read at first use.
 
     Raises:
         ModelError: If the files are missing or broken.
@@ -47,7 +49,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:
         raise ModelError(
-            f"the weights in {folder} cannot be read: {error}",
+            f"cannot read the weights in {folder}: {error}",
             hint="fetch the model again",
             code="model_broken",
         ) from error
@@ -55,11 +57,11 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def published_values(path: Path) -> dict[str, Any] | None:
-    """The fields of a `config.json`, if it is one of `FAMILIES`."""
+    """Return the fields of a `config.json` if its `model_type` is in `FAMILIES`, or None."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None  # transformers says what is wrong with it
+        return None  # transformers reports the error
     named = isinstance(values, dict) and values.get("model_type") in FAMILIES
     return values if named else None
 
@@ -72,26 +74,23 @@ def _mapped(path: Path) -> dict[str, Tensor]:
 def load_config(
     folder: Path, adapter: Path | None = None, **settings: Any
 ) -> tuple[NSAConfig, str]:
-    """Read a folder's configuration as an `NSAConfig`, and its model family.
+    """Read a folder's configuration and its model family.
 
     Args:
-        folder: A Hugging Face folder, of a dense family, of one of `families` or of
-            `NSALanguageModel` itself.
-        adapter: Folder of trained changes, whose settings replace the stored ones.
-        settings: Attention settings that replace those.
+        folder: A Hugging Face folder of a dense family, of one of `families` or of
+            `NSALanguageModel`.
+        adapter: Folder of an adapter, whose settings replace the stored ones.
+        settings: Attention settings that replace both.
 
     Raises:
-        ModelError: If it is missing, broken or of an unsupported architecture.
+        ModelError: If the configuration is missing, broken or not supported.
+        TypeError: If a setting is unknown.
     """
     if adapter is not None:
         settings = {**adapter_settings(adapter), **settings}
     path = folder / "config.json"
     if not path.is_file():
-        raise ModelError(
-            f"{folder} is no model: it has no config.json",
-            hint="name a Hugging Face folder, a .gguf file or a model of `nsa --help`",
-            code="model_missing",
-        )
+        raise ModelError(f"{folder} is not a model: it has no config.json", code="model_missing")
     if (values := published_values(path)) is not None:
         config = family_config(values, **known_settings(settings))
         return config, str(config.source_family)
@@ -99,11 +98,7 @@ def load_config(
         config = AutoConfig.from_pretrained(folder)
     except Exception as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"{path} cannot be used: {why}",
-            hint="choose another model with --model",
-            code="model_unsupported",
-        ) from error
+        raise ModelError(f"cannot use {path}: {why}", code="model_unsupported") from error
     if not isinstance(config, NSAConfig):
         return NSAConfig.from_dense(config, **settings), str(config.model_type)
     for name, value in known_settings(settings).items():
@@ -116,19 +111,17 @@ def load_config(
 def buildable(
     folder: Path, config: NSAConfig, kind: type[NSALanguageModel] = NSALanguageModel
 ) -> NSALanguageModel:
-    """A model of a configuration, without numbers.
+    """Return a model of a configuration on the meta device.
 
     Raises:
-        ModelError: If the configuration, which lies in `folder`, describes none.
+        ModelError: If the configuration, read from `folder`, is invalid.
     """
     try:
         with torch.device("meta"):
             return kind(config)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(
-            f"the configuration of {folder} describes no model that can be built: {error}",
-            hint="choose another model with --model",
-            code="model_unsupported",
+            f"the configuration of {folder} is invalid: {error}", code="model_unsupported"
         ) from error
 
 
@@ -146,28 +139,27 @@ def load_model(
     """Build a model around mapped weights.
 
     Args:
-        folder: Where the safetensors files are.
-        config: From `load_config`.
-        device: Where to run; a card that has no room for the weights stands for all cards.
-        dtype: Of the weights; as stored when None.
-        quantization: One of `QUANTIZATIONS`, to store them in fewer bits; on a CPU alone.
-        adapter: Folder of trained changes, the one that `config` was read with.
-        prepared: File of weights with these changes and in these bits already, in the place of
+        folder: Folder of the safetensors files.
+        config: Configuration from `load_config`.
+        device: Device of the model; a GPU that is too small stands for all GPUs.
+        dtype: Type of the weights; as stored when None.
+        quantization: One of `QUANTIZATIONS`, on a CPU only; None for no quantization.
+        adapter: Folder of the adapter that `config` was read with.
+        prepared: File of prepared weights with the adapter and the quantization, instead of
             `adapter`; see `nsa_models.weights.prepared`.
-        kind: Its class, such as `NSAForCausalLM`.
+        kind: Class of the model, such as `NSAForCausalLM`.
 
     Raises:
-        ValueError: If there is no such quantization.
+        ValueError: If the quantization is unknown.
         ModelError: If tensors are missing, surplus or of another shape.
-        DoesNotFitError: If all cards together have no room for them.
+        DoesNotFitError: If all GPUs together are too small.
     """
     if quantization is not None and quantization not in QUANTIZATIONS:
         raise ValueError(f"quantization is {quantization!r}; valid are {QUANTIZATIONS}")
-    published = FAMILIES.get(config.source_family or "")
-    tensors, evidence = _named_as_ours(load_weights(folder), config), None
+    tensors, head_weights = _internal_tensors(load_weights(folder), config), None
     if prepared is not None:
         tensors |= _prepared(prepared)
-        evidence = tensors.pop(EVIDENCE, None)
+        head_weights = tensors.pop(HEAD_WEIGHTS, None)
     embedding = tensors.get("model.embed_tokens.weight")
     if config.tie_word_embeddings and embedding is not None:
         tensors.setdefault("lm_head.weight", embedding)
@@ -177,18 +169,7 @@ def load_model(
     wanted = model.state_dict()
     if adapter is not None:
         wanted = {name: x for name, x in wanted.items() if ".compression." not in name}
-    unused = sorted(k for k in tensors.keys() - wanted.keys() if not k.endswith("inv_freq"))
-    missing = sorted(wanted.keys() - tensors.keys())
-    wrong = sorted(k for k in wanted.keys() & tensors.keys() if wanted[k].shape != tensors[k].shape)
-    for problem, names in (("lacks", missing), ("has surplus", unused), ("misshapes", wrong)):
-        if names:
-            names = names if published is None else [published.published(x) for x in names]
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ModelError(
-                f"{folder} {problem} {', '.join(names[:3])}{more}",
-                hint="its config.json and its weights do not belong together",
-                code="model_broken",
-            )
+    _check_tensors(folder, config, tensors, wanted)
     model.load_state_dict(
         {name: tensors[name].to(dtype=dtype) for name in wanted},
         assign=True,
@@ -197,27 +178,49 @@ def load_model(
     _tie(model)
     if adapter is not None:
         apply_adapter(model, load_adapter(adapter))
-    model.eval()
-    model.requires_grad_(False)
+    model.eval().requires_grad_(False)
     if prepared is not None:
-        model.evidence = evidence
+        model.retrieval_head_weights = head_weights
     elif quantization is not None:
         quantize(model)
-    place(model, torch.device(device))
+    move_model(model, torch.device(device))
     return model
 
 
+def _check_tensors(
+    folder: Path, config: NSAConfig, found: dict[str, Tensor], wanted: dict[str, Tensor]
+) -> None:
+    """Raise `ModelError` if tensors are missing, surplus or of another shape."""
+    published = FAMILIES.get(config.source_family or "")
+    surplus = sorted(k for k in found.keys() - wanted.keys() if not k.endswith("inv_freq"))
+    missing = sorted(wanted.keys() - found.keys())
+    wrong = sorted(k for k in wanted.keys() & found.keys() if wanted[k].shape != found[k].shape)
+    for problem, names in (
+        ("lacks", missing),
+        ("has surplus", surplus),
+        ("has wrong shapes of", wrong),
+    ):
+        if names:
+            names = names if published is None else [published.published_name(x) for x in names]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise ModelError(
+                f"{folder} {problem} {', '.join(names[:3])}{more}",
+                hint="config.json and weights are of different models",
+                code="model_broken",
+            )
+
+
 def _tie(model: NSALanguageModel) -> None:
-    """Have the output projection share the embedding's weights, if it does and is not rounded."""
+    """Share the embedding's weights with the output projection if tied and not quantized."""
     if model.config.tie_word_embeddings and isinstance(model.lm_head, nn.Linear):
         model.lm_head.weight = model.model.embed_tokens.weight
 
 
-def _named_as_ours(tensors: dict[str, Tensor], config: NSAConfig) -> dict[str, Tensor]:
-    """A checkpoint's tensors under our names, those that it holds as one apart."""
+def _internal_tensors(tensors: dict[str, Tensor], config: NSAConfig) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors under internal names, fused projections split."""
     published = FAMILIES.get(config.source_family or "")
     if published is not None:
-        tensors = {published.ours(name): tensor for name, tensor in tensors.items()}
+        tensors = {published.internal_name(name): tensor for name, tensor in tensors.items()}
     assert config.head_dim is not None
     return split_fused(
         tensors,
@@ -231,8 +234,8 @@ def _prepared(path: Path) -> dict[str, Tensor]:
         return _mapped(path)
     except Exception as error:
         raise ModelError(
-            f"the prepared weights {path} cannot be read: {error}",
-            hint="remove the file; it is made again",
+            f"cannot read the prepared weights {path}: {error}",
+            hint="remove the file; it is created again",
             code="model_broken",
         ) from error
 
@@ -240,23 +243,23 @@ def _prepared(path: Path) -> dict[str, Tensor]:
 def random_model(
     config: NSAConfig, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> NSALanguageModel:
-    """A model of a configuration's shape with random weights: as quick, and of no other use.
+    """Return a model with random weights, for measurements of speed.
 
     Args:
-        config: From `load_config`.
-        device: Where to run; a card that has no room for the weights stands for all cards.
-        dtype: Of the weights; the configuration's when None.
+        config: Configuration from `load_config`.
+        device: Device of the model; a GPU that is too small stands for all GPUs.
+        dtype: Type of the weights; the configuration's when None.
 
     Raises:
-        DoesNotFitError: If all cards together have no room for them.
+        DoesNotFitError: If all GPUs together are too small.
     """
     with torch.device("meta"):
         model = NSALanguageModel(config)
     model.to(dtype or (config.dtype if isinstance(config.dtype, torch.dtype) else None))
     _tie(model)
-    placed = device_map(model, torch.device(device))
-    for name, where in placed.items():
-        model.get_submodule(name).to_empty(device=where)
+    devices = device_map(model, torch.device(device))
+    for name, place in devices.items():
+        model.get_submodule(name).to_empty(device=place)
     for name, weight in model.named_parameters():
         if name.endswith("norm.weight"):
             nn.init.ones_(weight)
@@ -264,5 +267,5 @@ def random_model(
             nn.init.normal_(weight, std=config.initializer_range)
     _tie(model)
     model.eval().requires_grad_(False)
-    dispatch(model, placed)
+    dispatch(model, devices)
     return model

@@ -1,11 +1,11 @@
-"""Weights made ready once and kept on disk: an adapter merged in, or fewer bits.
+"""Prepared weights on disk: with a merged adapter, or quantized.
 
-Beside the unpacked models lies one file for each way in which a model was made ready:
+Each model, adapter and quantization has one file beside the converted models:
 
-    models/prepared/<folder's name>.<hash of weights, adapter and bits>.safetensors
+    models/prepared/<folder's name>.<hash of weights, adapter and quantization>.safetensors
 
-It holds only what differs from the model's own files, and is mapped like these. Making it anew is
-always possible, so whatever goes wrong with it costs time and memory, never the answer.
+It holds the tensors that differ from the model's own files, and is mapped like these. A missing or
+damaged file is created again.
 """
 
 from __future__ import annotations
@@ -30,11 +30,18 @@ from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import ModelError
 from nsa_models.model_folder import ModelFolder
 from nsa_models.modeling.model import NSALanguageModel
-from nsa_models.paths import lock_path, partial_path, prepared_folder
-from nsa_models.weights.load import EVIDENCE, load_model, load_weights
+from nsa_models.paths import (
+    atomic_write,
+    lock_path,
+    partial_path,
+    partial_targets,
+    prepared_folder,
+)
+from nsa_models.weights.adapter import HEAD_WEIGHTS
+from nsa_models.weights.load import load_model, load_weights
 
 FORMAT = 3
-"""Raised when weights are merged or rounded differently, so that old files are not used."""
+"""Format version; bump when merging or quantization changes."""
 
 
 def load_prepared(
@@ -45,20 +52,20 @@ def load_prepared(
     quantization: str | None = None,
     on_note: Callable[[str], None],
 ) -> NSALanguageModel:
-    """Load a model with its adapter from the kept file, made first where there is none.
+    """Load a model from its prepared weights, and prepare them if they are missing.
 
     Args:
         where: The model.
-        config: From `load_config`, with the adapter.
-        device: Where to run.
+        config: Configuration from `load_config`, with the adapter.
+        device: Device of the model.
         quantization: One of `QUANTIZATIONS`, or None.
-        on_note: Called with one line about what is being done.
+        on_note: Called with one line of progress.
 
     Returns:
-        What `load_model` gives, bit by bit.
+        The same model as `load_model`, bit by bit.
 
     Raises:
-        ModelError: As `load_model` does.
+        ModelError: As `load_model`.
     """
     if where.adapter is None and quantization is None:
         return load_model(where.folder, config, device=device)
@@ -73,17 +80,17 @@ def load_prepared(
         where.folder, config, device=device, quantization=quantization, adapter=where.adapter
     )
     try:
-        _keep(path, model, where.folder)
+        _write(path, model, where.folder)
     except OSError as error:
         why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-        on_note(f"these weights are not kept in {path.parent}: {why}; going on without")
+        on_note(f"cannot store prepared weights in {path.parent}: {why}; continuing without")
         return model
-    # What was made lies in memory of its own; the file's pages can be let go of.
+    # Unlike the memory of `model`, mapped pages of the file can be released.
     return _mapped(path, where, config, device, quantization) or model
 
 
 def prepared_path(where: ModelFolder, quantization: str | None) -> Path:
-    """Where the weights of a model made ready are kept."""
+    """Return the path of a model's prepared weights."""
     facts = json.dumps([FORMAT, where.fingerprint, quantization])
     digest = hashlib.sha256(facts.encode()).hexdigest()[:16]
     return prepared_folder() / f"{where.folder.resolve().name}.{digest}.safetensors"
@@ -96,25 +103,25 @@ def _mapped(
     device: torch.device | str,
     quantization: str | None,
 ) -> NSALanguageModel | None:
-    """A model of the kept file, or None if there is none that is whole."""
+    """Load a model from prepared weights; None if the file is missing or damaged."""
     if not path.is_file():
         return None
     try:
         model = load_model(
             where.folder, config, device=device, quantization=quantization, prepared=path
         )
-    except ModelError:  # damaged, or removed meanwhile; the model itself is checked again next
+    except ModelError:  # damaged or removed; the caller loads and checks the model itself
         return None
-    with suppress(OSError):  # a read-only disk, or removed since
+    with suppress(OSError):  # a read-only disk, or the file was removed
         os.utime(path)
     return model
 
 
-def _keep(path: Path, model: NSALanguageModel, folder: Path) -> None:
-    """Write what differs from a model's own files; the file appears whole or not at all.
+def _write(path: Path, model: NSALanguageModel, folder: Path) -> None:
+    """Write the tensors that differ from a model's own files, unless another process does.
 
     Raises:
-        OSError: If the disk has no room or cannot be written.
+        OSError: If the disk is full or cannot be written.
     """
     own = load_weights(folder)
     changed = {
@@ -122,31 +129,26 @@ def _keep(path: Path, model: NSALanguageModel, folder: Path) -> None:
         for name, tensor in model.state_dict().items()
         if not _same(tensor, own.get(name), own.get("model.embed_tokens.weight"))
     }
-    if model.evidence is not None:
-        changed[EVIDENCE] = model.evidence
+    if model.retrieval_head_weights is not None:
+        changed[HEAD_WEIGHTS] = model.retrieval_head_weights
     needed = sum(tensor.nbytes for tensor in changed.values())
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
-    # A process that is killed lets go of the lock, and the next one writes over what it left.
+    # The system releases the lock of a killed process.
     with suppress(Timeout), FileLock(lock_path(path)).acquire(blocking=False):
         free = shutil.disk_usage(path.parent).free
         if free < needed:
             raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed and {free:,} are free")
         try:
-            save_file({name: x.cpu().contiguous() for name, x in changed.items()}, partial)
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except SafetensorError as error:  # says what the system said in words alone
+            with atomic_write(path, locked=True) as partial:
+                save_file({name: x.cpu().contiguous() for name, x in changed.items()}, partial)
+        except SafetensorError as error:  # contains the system's error only as text
             number = re.search(r"os error (\d+)", str(error))
             code = int(number[1]) if number else errno.EIO
             raise OSError(code, os.strerror(code)) from error
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _same(tensor: Tensor, *own: Tensor | None) -> bool:
-    """Whether a tensor is one of the model's own as it was."""
+    """Return whether a tensor equals one of the model's own tensors."""
     return any(
         each is not None
         and each.dtype == tensor.dtype
@@ -157,16 +159,15 @@ def _same(tensor: Tensor, *own: Tensor | None) -> bool:
 
 
 def prepared_weights(folder: Path | None = None) -> list[Path]:
-    """Files of weights made ready once, of all models or of the model of one folder."""
+    """Return the files of prepared weights, also unfinished ones, of one model folder or of all."""
     name = "" if folder is None else f"{folder.name}."
-    # One that was cut short left only what it had written.
-    written = {path.with_name(path.name[1:-8]) for path in prepared_folder().glob(".*.partial")}
-    files = written | set(prepared_folder().glob("*.safetensors"))
+    prepared = prepared_folder()
+    files = partial_targets(prepared) | set(prepared.glob("*.safetensors"))
     return sorted(path for path in files if path.name.startswith(name))
 
 
 def last_use(path: Path) -> float:
-    """When prepared weights were last used or written at, in seconds since 1970."""
+    """Return the time of the last use or write of prepared weights, in seconds since 1970."""
     times = []
     for each in (path, partial_path(path)):
         with suppress(FileNotFoundError):
@@ -175,10 +176,10 @@ def last_use(path: Path) -> float:
 
 
 def remove_prepared(path: Path) -> int | None:
-    """Remove prepared weights, which are made again when they are needed.
+    """Remove prepared weights; the next use creates them again.
 
     Returns:
-        Bytes freed; None if another process is writing them, or Windows has them in use.
+        Freed bytes; None if another process is writing the file, or uses it on Windows.
     """
     freed = 0
     try:

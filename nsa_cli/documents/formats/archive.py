@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,8 +16,23 @@ _MOST_BYTES = 512 * 1024 * 1024
 _MOST_TEXT = 256 * 1024 * 1024
 _MOST_RATIO = 250
 _MOST_MEMBERS = 50_000
+_MOST_HEAD = 1_000_000
 
-_MAIN_PARTS = {"word/document.xml": "word", "xl/workbook.xml": "sheets"}
+_MAIN_PARTS = {
+    "word/document.xml": "word",
+    "xl/workbook.xml": "sheets",
+    "ppt/presentation.xml": "slides",
+}
+_MAIN_TYPES = (
+    (b"wordprocessingml.document.main+xml", "word"),
+    (b"ms-word.document.macroEnabled.main+xml", "word"),
+    (b"spreadsheetml.sheet.main+xml", "sheets"),
+    (b"presentationml.presentation.main+xml", "slides"),
+    (b"presentationml.slideshow.main+xml", "slides"),
+)
+"""Content types of main parts that have another name than the usual one."""
+
+_OPEN_DOCUMENT = b"application/vnd.oasis.opendocument."
 
 
 def container_of(data: bytes, name: str) -> str | None:
@@ -30,17 +46,33 @@ def container_of(data: bytes, name: str) -> str | None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
-            names = {member.filename for member in members}
-            kind = next((kind for part, kind in _MAIN_PARTS.items() if part in names), None)
-            if "ppt/presentation.xml" in names:
-                kind = "slides"
-            if "META-INF/container.xml" in names and "mimetype" in names:
-                kind = "book"
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+            kind = _kind_of(archive)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError, zlib.error):
         return None
     if kind is not None:
         _refuse_bomb(members, name)
     return kind
+
+
+def _kind_of(archive: zipfile.ZipFile) -> str | None:
+    names = set(archive.namelist())
+    if "mimetype" in names:
+        if "META-INF/container.xml" in names:
+            return "book"
+        if "content.xml" in names and _head(archive, "mimetype").startswith(_OPEN_DOCUMENT):
+            return "open_document"
+    for part, kind in _MAIN_PARTS.items():
+        if part in names:
+            return kind
+    if "[Content_Types].xml" not in names:
+        return None
+    types = _head(archive, "[Content_Types].xml")
+    return next((kind for content_type, kind in _MAIN_TYPES if content_type in types), None)
+
+
+def _head(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as member:
+        return member.read(_MOST_HEAD)
 
 
 def _refuse_bomb(members: list[zipfile.ZipInfo], name: str) -> None:
@@ -70,7 +102,7 @@ def _refuse_bomb(members: list[zipfile.ZipInfo], name: str) -> None:
 
 @contextmanager
 def as_broken(name: str, what: str) -> Iterator[None]:
-    """Turn what a library raises on a damaged file, whatever its type, into `broken`."""
+    """Turn any exception of a library on a damaged file into `broken`."""
     try:
         yield
     except (NsaError, MemoryError):
@@ -83,3 +115,12 @@ def as_broken(name: str, what: str) -> Iterator[None]:
             hint="get it again, or open it and save it anew",
             code="broken",
         ) from error
+
+
+def protected(name: str) -> UnreadableError:
+    """The error for an Office file that a password opens."""
+    return UnreadableError(
+        f"{name} is protected by a password",
+        hint="open it in its program and save a copy without the password",
+        code="encrypted",
+    )

@@ -1,20 +1,38 @@
-"""Workbooks: each row is a line with the row's own number."""
+"""Workbooks: each row is a line with the row's own number and the names of its columns."""
 
 from __future__ import annotations
 
 import io
 import warnings
+import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 from nsa_cli.documents.build import Builder
 from nsa_cli.documents.compressed import MOST_FORMAT_BYTES, too_large
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
+from nsa_cli.documents.formats.left_out import LeftOut
+from nsa_cli.documents.formats.ooxml import transitional
+from nsa_cli.documents.formats.sheet_parts import Beside, Parts
+from nsa_cli.documents.formats.tables import Labels, Row
 from nsa_cli.documents.missing import need
 
+_SHOWN_CELLS = 4
+_MOST_ROWS = 1_048_576
+"""Of a sheet; a damaged file may number a row with anything."""
 
-def read(data: bytes, name: str) -> Document:
-    """Read the values of an .xlsx, sheet by sheet; runs of empty rows are left out.
+
+def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
+    """Read the values of an .xlsx or .xlsm, sheet by sheet; runs of empty rows are left out.
+
+    A formula that has no stored value is written as the formula, with a warning.
+
+    Args:
+        data: The file.
+        name: For citations and messages.
+        hidden: Whether hidden sheets are read. Hidden rows and columns always are, since filters
+            and groups hide them for a while.
 
     Raises:
         UnreadableError: If it is damaged or empty, or openpyxl is missing.
@@ -22,39 +40,116 @@ def read(data: bytes, name: str) -> Document:
     """
     openpyxl = need("openpyxl", "openpyxl", "Excel workbooks")
     builder = Builder(name, "sheet")
+    left_out = LeftOut()
+    told: list[str] = []
     with as_broken(name, "Excel workbook"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        data = transitional(data)
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         try:
-            for number, sheet in enumerate(book.worksheets, start=1):
-                builder.between(f"\n\nSheet {sheet.title}\n\n" if number > 1 else "")
-                _add(builder, sheet, number, name)
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                parts = Parts(archive)
+                for number, sheet in enumerate(book.worksheets, start=1):
+                    beside = parts.beside(sheet.title)
+                    if sheet.sheet_state != "visible" and not hidden:
+                        rows = _text_of(sheet, beside)
+                        left_out.add("hidden sheet", f"{sheet.title}: {rows}")
+                        continue
+                    builder.between(f"\n\nSheet {sheet.title}\n\n" if number > 1 else "")
+                    add_rows(builder, _rows(sheet, beside), number, sheet.title)
+                    told += _told(sheet.title, beside)
+                    for row, text in beside.notes:
+                        builder.add(text, page=number, label=sheet.title, first_line=row)
         finally:
             book.close()
-    return builder.document()
+    return builder.document([*told, *left_out.warnings()])
 
 
-def _add(builder: Builder, sheet: Any, number: int, name: str) -> None:
-    run: list[str] = []
-    first, size = 1, 0
-    for row_number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
-        line = " | ".join(_cell(value) for value in row).rstrip(" |")
-        size += len(line)
+def add_rows(builder: Builder, rows: Iterator[Row], number: int, title: str | None) -> None:
+    """Add the rows of a sheet, each run of rows without a gap as a piece.
+
+    Args:
+        builder: Of the document.
+        rows: In order, without empty ones.
+        number: Of the sheet, from 1.
+        title: Of the sheet.
+
+    Raises:
+        DoesNotFitError: If they hold more than can be taken in.
+    """
+    labels = Labels()
+    run: list[Row] = []
+    size = 0
+
+    def end_run() -> None:
+        if run:
+            lines = labels.lines(run)
+            builder.add("\n".join(lines), page=number, label=title, first_line=run[0].number)
+            run.clear()
+
+    for row in rows:
+        if run and row.number != run[-1].number + 1:
+            end_run()
+        size += sum(map(len, row.cells))
         if size > MOST_FORMAT_BYTES:
-            raise too_large(name, "holds more than 64 MB of text")
-        if line:
-            if not run:
-                first = row_number
-            run.append(line)
-        elif run:
-            builder.add("\n".join(run), page=number, label=sheet.title, first_line=first)
-            run = []
-    builder.add("\n".join(run), page=number, label=sheet.title, first_line=first)
+            raise too_large(builder.name, "holds more than 64 MB of text")
+        run.append(row)
+    end_run()
 
 
-def _cell(value: object) -> str:
+def _rows(sheet: Any, beside: Beside) -> Iterator[Row]:
+    """The rows that have a value, also those beyond the size that the sheet declares."""
+    sheet.reset_dimensions()
+    formulas: dict[int, dict[int, str]] = {}
+    for (row, column), formula in beside.uncounted.items():
+        formulas.setdefault(row, {})[column] = f"{formula} (no stored value)"
+    for number, row in enumerate(sheet.iter_rows(), start=1):
+        if number > _MOST_ROWS:
+            raise ValueError(f"a row beyond {_MOST_ROWS:,}")
+        cells = [_cell(cell) for cell in row]
+        for column, formula in formulas.get(number, {}).items():
+            cells += [""] * (column - len(cells))
+            cells[column - 1] = formula
+        if any(cells):
+            yield Row(number=number, cells=cells)
+
+
+def _cell(cell: Any) -> str:
+    value = cell.value
     if value is None:
         return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        if "%" in cell.number_format and "[" not in cell.number_format:
+            return f"{value * 100:.12g}%"
+        return number_text(value)
     return " ".join(str(value).split()).removesuffix(" 00:00:00")
+
+
+def number_text(value: float) -> str:
+    """A number with the digits that a spreadsheet shows, 15 at most."""
+    if isinstance(value, int) or value.is_integer():
+        return str(int(value))
+    return f"{value:.15g}"
+
+
+def _text_of(sheet: Any, beside: Beside) -> str:
+    return " ".join(row.plain for row in _rows(sheet, beside))
+
+
+def _told(title: str, beside: Beside) -> list[str]:
+    count = len(beside.uncounted)
+    if not count:
+        return []
+    cells = [f"{_letters(column)}{row}" for row, column in list(beside.uncounted)[:_SHOWN_CELLS]]
+    shown = ", ".join(cells) + (", …" if count > len(cells) else "")
+    what = "1 formula has" if count == 1 else f"{count:,} formulas have"
+    remedy = "open the file in a spreadsheet program and save it to store the values"
+    return [f"sheet {title}: {what} no stored value ({shown}); {remedy}"]
+
+
+def _letters(column: int) -> str:
+    text = ""
+    while column:
+        column, rest = divmod(column - 1, 26)
+        text = chr(ord("A") + rest) + text
+    return text

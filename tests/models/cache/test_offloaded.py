@@ -12,14 +12,14 @@ from nsa_models.cache.kv_cache import KVCache, LayerDevices
 from nsa_models.cache.offloaded import OffloadedCache
 from nsa_models.cache.placement import (
     cache_bytes,
+    chunk_tokens,
     fits_devices,
     new_cache,
-    segment_tokens,
-    streamed_bytes,
+    offloaded_bytes,
     work_bytes,
 )
 from nsa_models.configuration.config import NSAConfig
-from nsa_models.generation.generate import decode, prefill
+from nsa_models.generation.generate import DecodeOptions, decode, prefill
 from nsa_models.transformers_model import NSAForCausalLM
 
 CUDA = torch.cuda.is_available()
@@ -46,26 +46,28 @@ def build(seed: int, layers: int, device: torch.device = CPU, **changes: Any) ->
     return NSAForCausalLM(config).eval().to(device).requires_grad_(False)
 
 
-def read(model: NSAForCausalLM, cache: KVCache, segment: int = 128) -> KVCache:
+def read(model: NSAForCausalLM, cache: KVCache, chunk_size: int = 128) -> KVCache:
     ids = torch.randint(96, (LENGTH,), generator=torch.Generator().manual_seed(1))
-    list(prefill(model, ids, cache, segment=segment))
+    list(prefill(model, ids, cache, chunk_size=chunk_size))
     return cache
 
 
-def compare(seed: int, homes: LayerDevices, **changes: Any) -> None:
+def compare(seed: int, devices: LayerDevices, **changes: Any) -> None:
     """Read, cut, read on, answer: once on the layers' devices, once from the host."""
-    model = build(seed, len(homes), homes[0], **changes)
+    model = build(seed, len(devices), devices[0], **changes)
     results = []
     for streamed in (False, True):
-        cache = KVCache(model.config, LENGTH + 60, device=CPU if streamed else homes)
+        cache = KVCache(model.config, LENGTH + 60, device=CPU if streamed else devices)
         if streamed:
-            cache = OffloadedCache(model.config, cache, homes)
+            cache = OffloadedCache(model.config, cache, devices)
         read(model, cache)
         cache.truncate(501)
         read(model, cache)
-        steps = list(decode(model, [1, 2, 3], cache, max_tokens=8, stop_ids=frozenset()))
+        steps = list(
+            decode(model, [1, 2, 3], cache, DecodeOptions(max_tokens=8, stop_ids=frozenset()))
+        )
         if isinstance(cache, OffloadedCache):
-            cache.settle()
+            cache.synchronize()
             assert cache.keys[0].device == CPU
         results.append((cache, steps))
     (plain, expected), (streamed_cache, found) = results
@@ -109,7 +111,10 @@ def test_what_the_host_holds_counts_as_read(seed: int) -> None:
     cache = OffloadedCache(model.config, host, CPU)
     assert cache.length == LENGTH
     answers = [
-        [step.id for step in decode(model, [5], each, max_tokens=5, stop_ids=frozenset())]
+        [
+            step.id
+            for step in decode(model, [5], each, DecodeOptions(max_tokens=5, stop_ids=frozenset()))
+        ]
         for each in (cache, read(model, KVCache(model.config, LENGTH + 60)))
     ]
     assert answers[0] == answers[1]
@@ -147,16 +152,16 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Any:
     return pretend
 
 
-def test_segments_are_as_long_as_the_card_allows(card: Any) -> None:
+def test_chunks_are_as_long_as_the_card_allows(card: Any) -> None:
     config = NSAConfig(hidden_size=896, intermediate_size=4864, num_attention_heads=14)
     dtype = torch.bfloat16
-    assert segment_tokens(config, dtype, [CPU]) == 1024
-    assert segment_tokens(config, dtype, card(140 * 10**9)) == 32768
-    assert segment_tokens(config, dtype, card(10**8)) == 1024
-    sizes = [segment_tokens(config, dtype, card(10**8 * 2**i)) for i in range(8)]
+    assert chunk_tokens(config, dtype, [CPU]) == 1024
+    assert chunk_tokens(config, dtype, card(140 * 10**9)) == 32768
+    assert chunk_tokens(config, dtype, card(10**8)) == 1024
+    sizes = [chunk_tokens(config, dtype, card(10**8 * 2**i)) for i in range(8)]
     assert sizes == sorted(sizes)
     for size, free in ((16384, 2 * 16384), (8192, 2 * 16384 - 1)):
-        assert segment_tokens(config, dtype, card(free * work_bytes(config, dtype))) == size
+        assert chunk_tokens(config, dtype, card(free * work_bytes(config, dtype))) == size
 
 
 def test_a_cache_lies_on_the_card_while_it_fits(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,10 +176,10 @@ def test_a_cache_lies_on_the_card_while_it_fits(card: Any, monkeypatch: pytest.M
     made: list[Any] = []
     monkeypatch.setattr(placement, "OffloadedCache", lambda *given: made.append(given))
     config = NSAConfig(num_hidden_layers=8)
-    host, homes = KVCache(config, 100), [torch.device("cuda", 0)] * 8
-    card(streamed_bytes(config, 100, dtype, 8))
-    new_cache(config, 100, dtype, homes, host=host)
-    assert made == [(config, host, homes)]
+    host, devices = KVCache(config, 100), [torch.device("cuda", 0)] * 8
+    card(offloaded_bytes(config, 100, dtype, 8))
+    new_cache(config, 100, dtype, devices, host=host)
+    assert made == [(config, host, devices)]
     assert isinstance(new_cache(config, 100, dtype, [CPU] * 8), KVCache)
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.configuration.config import NSAConfig
+from nsa_models.configuration.config import NSAConfig, attention_fields
 from nsa_models.configuration.dense_families import DENSE_FAMILIES
 from nsa_models.errors import ModelError
 
@@ -194,3 +203,36 @@ def test_it_survives_a_folder(tmp_path: Path) -> None:
         **written,
         "_name_or_path": again.to_dict()["_name_or_path"],
     }
+
+
+def test_fields_of_format_2() -> None:
+    """Keys of stored prefixes keep the removed settings, and every setting is among them."""
+    found = attention_fields(AttentionSettings())
+    assert list(found) == [
+        "combine", "compress_block", "compress_stride", "select_block", "select_count",
+        "select_tile", "score_stride", "refine_count", "init_blocks", "local_blocks",
+        "score_summary_block", "score_summary_stride", "score_pooling", "score_norm",
+        "select_run", "window", "dense_below",
+    ]  # fmt: skip
+    assert found["refine_count"] is found["score_summary_block"] is None
+    assert {each.name for each in fields(AttentionSettings)} <= found.keys()
+
+
+def test_retrieval_head_weights_are_called_evidence_in_files(tmp_path: Path) -> None:
+    weights = [[0.5, 1.0], [2.0, 0.0]]
+    NSAConfig(retrieval_head_weights=weights).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["evidence"] == weights
+    assert "retrieval_head_weights" not in saved
+    saved["refine_count"] = None  # as older files have it
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    again = AutoConfig.from_pretrained(tmp_path)
+    assert again.retrieval_head_weights == weights
+    assert not hasattr(again, "refine_count")
+
+
+def test_a_removed_setting_is_refused() -> None:
+    with pytest.raises(ValueError, match="refine_count is 8"):
+        NSAConfig(refine_count=8)
+    with pytest.raises(TypeError, match="unknown settings: refine_count"):
+        NSAConfig.from_dense(AutoConfig.for_model("llama"), refine_count=8)

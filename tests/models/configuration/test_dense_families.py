@@ -130,13 +130,13 @@ def test_logits_in_one_go(kind: str, tied: bool, shard: str, seed: int, tmp_path
 
 
 @every_family
-def test_segments_and_decoding(kind: str, seed: int, tmp_path: Path) -> None:
+def test_chunks_and_decoding(kind: str, seed: int, tmp_path: Path) -> None:
     dense, ids = make(kind, seed), random_ids(seed, 1, LENGTH)
     dense.save_pretrained(tmp_path)
     ours = load(tmp_path)
     expected = dense_logits(dense, ids)[0]
     cache = KVCache(ours.config, LENGTH)
-    list(prefill(ours, ids[0, :140], cache, segment=32))
+    list(prefill(ours, ids[0, :140], cache, chunk_size=32))
     rows = []
     with torch.no_grad():
         for at in range(140, LENGTH):
@@ -287,17 +287,17 @@ def test_a_window_as_long_as_the_context(seed: int, tmp_path: Path) -> None:
         assert_same(load(tmp_path)(ids).logits, dense_logits(dense, ids))
 
 
-def test_quantised_weights_are_refused(seed: int, tmp_path: Path) -> None:
+def test_quantized_weights_are_refused(seed: int, tmp_path: Path) -> None:
     make("llama3", seed).config.save_pretrained(tmp_path)
     edit_config(tmp_path, quantization_config={"quant_method": "gptq", "bits": 4})
-    with pytest.raises(ModelError, match=r"has quantised weights \(gptq\)") as caught:
+    with pytest.raises(ModelError, match=r"has quantized weights \(gptq\)") as caught:
         load_config(tmp_path)
     assert caught.value.code == "model_unsupported"
 
 
 @pytest.mark.parametrize(
     ("config", "why"),
-    [(Gemma2Config(), "caps the logits"), (Gemma3TextConfig(), "slides a window over five")],
+    [(Gemma2Config(), "caps logits"), (Gemma3TextConfig(), "a sliding window in five")],
     ids=["gemma2", "gemma3"],
 )
 def test_gemma_is_refused_with_the_reason(config: Any, why: str, tmp_path: Path) -> None:

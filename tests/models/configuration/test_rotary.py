@@ -44,7 +44,7 @@ def write(folder: Path, seed: int) -> LlamaForCausalLM:
 
 @pytest.mark.parametrize("length", [1, 40, 64, 65, 150])
 def test_a_dense_checkpoint(length: int, seed: int, tmp_path: Path) -> None:
-    """At once, and read in segments of which the first would fit the first context alone."""
+    """At once, and read in chunks of which the first would fit the first context alone."""
     dense = write(tmp_path, seed)
     config, _ = load_config(tmp_path)
     fit_rotary(config, length)
@@ -55,7 +55,7 @@ def test_a_dense_checkpoint(length: int, seed: int, tmp_path: Path) -> None:
         expected = dense(ids).logits
         torch.testing.assert_close(model(ids).logits, expected, atol=1e-4, rtol=1e-4)
         cache = KVCache(config, length)
-        list(prefill(model, ids[0, : length - 1], cache, segment=64))
+        list(prefill(model, ids[0, : length - 1], cache, chunk_size=64))
         last = model(ids[:, length - 1 :], cache=cache, settings=config.answer_settings()).logits
     torch.testing.assert_close(last, expected[:, -1:], atol=1e-4, rtol=1e-4)
 

@@ -12,7 +12,7 @@ from nsa_kernels.errors import UnsupportedError
 from nsa_models.cache.kv_cache import KVCache, LayerDevices
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.generation import generate
-from nsa_models.generation.generate import Step, decode, prefill
+from nsa_models.generation.generate import DecodedToken, DecodeOptions, decode, prefill
 from nsa_models.transformers_model import NSAForCausalLM
 
 if not find_spec("triton"):
@@ -59,13 +59,13 @@ def build(
 
 
 def said(
-    model: NSAForCausalLM, *, captured: bool, room: int = 60, homes: LayerDevices | None = None,
+    model: NSAForCausalLM, *, captured: bool, room: int = 60, devices: LayerDevices | None = None,
     **options: Any,
-) -> tuple[list[Step], KVCache]:  # fmt: skip
+) -> tuple[list[DecodedToken], KVCache]:  # fmt: skip
     """An answer after a random text, by the step or by the model's own pass."""
     text = torch.randint(96, (LENGTH,), generator=torch.Generator().manual_seed(5)).tolist()
     capacity = LENGTH + len(QUESTION) + room
-    cache = KVCache(model.config, capacity, dtype=model.dtype, device=homes or model.device)
+    cache = KVCache(model.config, capacity, dtype=model.dtype, device=devices or model.device)
     list(prefill(model, text, cache))
     steps: list[CudaGraphDecoder] = []
 
@@ -73,15 +73,16 @@ def said(
         steps.append(CudaGraphDecoder(*arguments))
         return steps[-1]
 
+    call = {key: options.pop(key) for key in ("quoted", "settings") if key in options}
     options = {"max_tokens": 10, "stop_ids": frozenset(), **options}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generate, "_decode_step", make if captured else lambda *_: None)
-        answer = list(decode(model, QUESTION, cache, **options))
+        patch.setattr(generate, "_cuda_graph_decoder", make if captured else lambda *_: None)
+        answer = list(decode(model, QUESTION, cache, DecodeOptions(**options), **call))
     assert len(steps) == captured
     return answer, cache
 
 
-def assert_same(found: list[Step], expected: list[Step]) -> None:
+def assert_same(found: list[DecodedToken], expected: list[DecodedToken]) -> None:
     assert [step.id for step in found] == [step.id for step in expected]
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours.mass, theirs.mass, rtol=1e-3, atol=1e-5)
@@ -99,7 +100,8 @@ def test_a_graph_decodes_as_the_plain_pass(count: int | None, seed: int) -> None
         assert_same(found, expected)
     cache = KVCache(model.config, 64, device=model.device)
     assert isinstance(
-        generate._decode_step(model, cache, model.config.answer_settings(), 9), CudaGraphDecoder
+        generate._cuda_graph_decoder(model, cache, model.config.answer_settings(), 9),
+        CudaGraphDecoder,
     )
 
 
@@ -119,7 +121,7 @@ def test_a_graph_gives_the_logits_of_the_plain_pass_in_bf16(count: int | None, s
         step = CudaGraphDecoder(model, caches[0], settings, 4)
         for token in range(20):
             logits, mass = step.run([token])
-            expected, plain = generate._run(model, caches[1], settings, [token])
+            expected, plain = generate._run_model(model, caches[1], settings, [token])
             spread = expected.float().std()
             assert (logits - expected).float().abs().max() < 0.15 * spread
             assert (mass - plain).abs().max() < 0.1
@@ -143,11 +145,11 @@ def test_devices_decode_in_turns(count: int | None, seed: int) -> None:
     """Layers that lie on several devices, which are one CPU by several names."""
     model = build(seed, count, num_hidden_layers=3)
     expected, _ = said(model, captured=False)
-    homes = [torch.device("cpu", index) for index in (0, 1, 1)]
-    cache = KVCache(model.config, LENGTH, device=homes)
+    devices = [torch.device("cpu", index) for index in (0, 1, 1)]
+    cache = KVCache(model.config, LENGTH, device=devices)
     step = CudaGraphDecoder(model, cache, model.config.answer_settings(), 1)
-    assert [stage.layers for stage in step._stages] == [range(1), range(1, 3)]
-    found, _ = said(model, captured=True, homes=homes)
+    assert [graph.layers for graph in step._graphs] == [range(1), range(1, 3)]
+    found, _ = said(model, captured=True, devices=devices)
     assert_same(found, expected)
 
 
@@ -215,7 +217,7 @@ def test_whoever_observes_is_told(count: int | None, seed: int) -> None:
                 if step is not None:
                     step.run([token])
                 else:
-                    generate._run(model, cache, settings, [token])
+                    generate._run_model(model, cache, settings, [token])
         told.append(calls)
     assert told[0] == told[1]
     assert len(told[0]) == 4
@@ -240,4 +242,4 @@ def test_many_heads_of_a_group_take_fewer_tokens(seed: int) -> None:
 def test_a_cpu_goes_its_own_way(seed: int) -> None:
     model = build(seed, None, device="cpu")
     cache = KVCache(model.config, 64)
-    assert generate._decode_step(model, cache, model.config.answer_settings(), 9) is None
+    assert generate._cuda_graph_decoder(model, cache, model.config.answer_settings(), 9) is None

@@ -11,7 +11,7 @@ import torch
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.generation import generate
-from nsa_models.generation.generate import Lookup, decode, prefill
+from nsa_models.generation.generate import DecodeOptions, PromptLookup, decode, prefill
 from nsa_models.modeling.int8 import quantize
 from nsa_models.transformers_model import NSAForCausalLM
 
@@ -49,15 +49,16 @@ def text(seed: int) -> list[int]:
     return torch.randint(96, (LENGTH,), generator=generator).tolist()
 
 
-def read(model: NSAForCausalLM, text: list[int], segment: int = 1024) -> KVCache:
+def read(model: NSAForCausalLM, text: list[int], chunk_size: int = 1024) -> KVCache:
     cache = KVCache(model.config, LENGTH + len(QUESTION) + 60)
-    list(prefill(model, text, cache, segment=segment))
+    list(prefill(model, text, cache, chunk_size=chunk_size))
     return cache
 
 
 def answer(model: NSAForCausalLM, cache: KVCache, **options: Any) -> list[int]:
+    call = {key: options.pop(key) for key in ("quoted", "settings") if key in options}
     options = {"max_tokens": ANSWER, "stop_ids": frozenset(), **options}
-    return [step.id for step in decode(model, QUESTION, cache, **options)]
+    return [step.id for step in decode(model, QUESTION, cache, DecodeOptions(**options), **call)]
 
 
 def assert_same_reading(found: KVCache, expected: KVCache, length: int = LENGTH) -> None:
@@ -78,23 +79,25 @@ def test_the_reading_is_sparse(model: NSAForCausalLM, text: list[int]) -> None:
     assert difference[4 * 64 : LENGTH].max() > 0.01
 
 
-@pytest.mark.parametrize("segment", [64, 128, 320])
-def test_the_segment_changes_nothing(segment: int, model: NSAForCausalLM, text: list[int]) -> None:
-    found, expected = read(model, text, segment), read(model, text)
+@pytest.mark.parametrize("chunk_size", [64, 128, 320])
+def test_the_chunk_size_changes_nothing(
+    chunk_size: int, model: NSAForCausalLM, text: list[int]
+) -> None:
+    found, expected = read(model, text, chunk_size), read(model, text)
     assert_same_reading(found, expected)
     assert answer(model, found) == answer(model, expected)
 
 
 @pytest.mark.parametrize("begun", [64, 256, 320, 384, 704])
-@pytest.mark.parametrize("segment", [64, 1024])
+@pytest.mark.parametrize("chunk_size", [64, 1024])
 def test_a_resumed_reading(
-    begun: int, segment: int, model: NSAForCausalLM, text: list[int]
+    begun: int, chunk_size: int, model: NSAForCausalLM, text: list[int]
 ) -> None:
     """From a multiple of the block's size."""
     cache = KVCache(model.config, LENGTH + len(QUESTION) + 60)
-    list(prefill(model, text[:begun], cache, segment=128))
+    list(prefill(model, text[:begun], cache, chunk_size=128))
     assert cache.length == begun
-    list(prefill(model, text, cache, segment=segment))
+    list(prefill(model, text, cache, chunk_size=chunk_size))
     expected = read(model, text)
     assert_same_reading(cache, expected)
     assert answer(model, cache) == answer(model, expected)
@@ -110,16 +113,16 @@ def test_a_shortened_reading(keep: int, model: NSAForCausalLM, text: list[int]) 
     assert_same_reading(cache, read(model, text))
 
 
-def test_segments_end_at_multiples(model: NSAForCausalLM, text: list[int]) -> None:
+def test_chunks_end_at_multiples(model: NSAForCausalLM, text: list[int]) -> None:
     cache = KVCache(model.config, LENGTH)
-    assert list(prefill(model, text[:100], cache, segment=128)) == [100]
-    assert list(prefill(model, text, cache, segment=128)) == [128, 256, 384, 512, 640, LENGTH]
-    assert list(prefill(model, text, cache, segment=128)) == []
+    assert list(prefill(model, text[:100], cache, chunk_size=128)) == [100]
+    assert list(prefill(model, text, cache, chunk_size=128)) == [128, 256, 384, 512, 640, LENGTH]
+    assert list(prefill(model, text, cache, chunk_size=128)) == []
 
 
-def test_a_segment_of_broken_blocks_is_refused(model: NSAForCausalLM) -> None:
-    with pytest.raises(ValueError, match="segment 100 is no multiple of block 64"):
-        next(prefill(model, [1, 2], KVCache(model.config, 2), segment=100))
+def test_a_chunk_of_broken_blocks_is_refused(model: NSAForCausalLM) -> None:
+    with pytest.raises(ValueError, match="chunk_size 100 is not a multiple of select_block 64"):
+        next(prefill(model, [1, 2], KVCache(model.config, 2), chunk_size=100))
 
 
 @pytest.mark.parametrize("combine", ["union", "gated"])
@@ -164,7 +167,7 @@ def test_ids_in_every_form(kind: Any, model: NSAForCausalLM, text: list[int]) ->
     question = np.array(QUESTION, dtype=np.int32) if kind == "int32" else kind(QUESTION)
     cache = KVCache(model.config, LENGTH + 60)
     list(prefill(model, ids, cache))
-    steps = decode(model, question, cache, max_tokens=4, stop_ids=frozenset())
+    steps = decode(model, question, cache, DecodeOptions(max_tokens=4, stop_ids=frozenset()))
     assert [step.id for step in steps] == answer(model, read(model, text), max_tokens=4)
 
 
@@ -227,7 +230,11 @@ def test_sampling_without_a_seed_varies(model: NSAForCausalLM, text: list[int]) 
 
 def test_mass_of_every_step(model: NSAForCausalLM, text: list[int]) -> None:
     """The selected blocks, the window's two, and nothing else."""
-    steps = list(decode(model, QUESTION, read(model, text), max_tokens=5, stop_ids=frozenset()))
+    steps = list(
+        decode(
+            model, QUESTION, read(model, text), DecodeOptions(max_tokens=5, stop_ids=frozenset())
+        )
+    )
     for number, step in enumerate(steps):
         position = LENGTH + len(QUESTION) - 1 + number
         assert step.mass.shape == (2, 6, position // 64 + 1)
@@ -242,9 +249,8 @@ def test_settings_of_the_call_come_first(model: NSAForCausalLM, text: list[int])
         model,
         QUESTION,
         read(model, text),
+        DecodeOptions(max_tokens=1, stop_ids=frozenset()),
         settings=NSAConfig(select_count=None).prefill_settings(),
-        max_tokens=1,
-        stop_ids=frozenset(),
     )
     assert (next(dense).mass > 0).all()
 
@@ -263,13 +269,13 @@ def test_a_quoted_text_changes_nothing_but_the_runs(
     """The text quoted is the answer itself, so that drafts are taken, but for some wrong tokens."""
     if dense:
         model.config.answer_select_count = None
-    options: dict[str, Any] = {"max_tokens": 40, "stop_ids": frozenset()}
-    plain = list(decode(model, QUESTION, read(model, text), **options))
+    options = DecodeOptions(max_tokens=40, stop_ids=frozenset())
+    plain = list(decode(model, QUESTION, read(model, text), options))
     said = [step.id for step in plain]
     quoted = QUESTION + said[:15] + [95 - said[15]] + said[10:]
     cache = read(model, text)
     runs = counted(model)
-    steps = list(decode(model, QUESTION, cache, quoted=quoted, **options))
+    steps = list(decode(model, QUESTION, cache, options, quoted=quoted))
     assert [step.id for step in steps] == said
     for step, expected in zip(steps, plain, strict=True):
         torch.testing.assert_close(step.mass, expected.mass, atol=1e-5, rtol=1e-4)
@@ -341,8 +347,8 @@ def test_a_full_cache_takes_no_drafts(model: NSAForCausalLM, text: list[int]) ->
     ],
 )
 def test_drafts(ids: list[int], draft: list[int]) -> None:
-    assert Lookup(np.array(ids, dtype=np.int32)).draft(3) == draft
-    grown = Lookup(np.array(ids[:1], dtype=np.int32))
+    assert PromptLookup(np.array(ids, dtype=np.int32)).draft(3) == draft
+    grown = PromptLookup(np.array(ids[:1], dtype=np.int32))
     for token in ids[1:]:
         grown.append(token)
     assert grown.draft(3) == draft
@@ -350,7 +356,7 @@ def test_drafts(ids: list[int], draft: list[int]) -> None:
 
 
 def test_a_lookup_grows() -> None:
-    lookup = Lookup(np.array([1, 2], dtype=np.int32))
+    lookup = PromptLookup(np.array([1, 2], dtype=np.int32))
     for token in range(500):
         lookup.append(token % 7)
     assert lookup.draft(4) == [(499 + i) % 7 for i in range(1, 5)]

@@ -96,7 +96,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
     [
         (b"", "empty"),
         (b"PK\x03\x04 something else", "does not start with GGUF"),
-        (b"GGUF\x03", "cut short"),
+        (b"GGUF\x03", "truncated"),
         (b"GGUF" + (99).to_bytes(4, "little") + bytes(40), "version 99"),
         (b"GGUF\x03\x00\x00\x00" + b"\xff" * 40, "damaged"),
     ],

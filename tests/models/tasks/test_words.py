@@ -33,7 +33,7 @@ def test_the_splits_share_no_sentence_and_no_question() -> None:
 def test_keys_differ(kind: str, seed: int) -> None:
     found = keys(kind, 100, "eval", random.Random(seed))
     assert len(set(found)) == 100
-    with pytest.raises(ValueError, match="not 10000"):
+    with pytest.raises(ValueError, match="fewer than 10000"):
         keys(kind, 10_000, "eval", random.Random(seed))
 
 

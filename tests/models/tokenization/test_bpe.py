@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nsa_models.gguf.file import read_gguf
 from nsa_models.gguf.tokenizer import tokenizer_files
 from nsa_models.tokenization import bpe
-from nsa_models.tokenization.bpe import ByteLevelBPE, chunks, recognise
+from nsa_models.tokenization.bpe import ByteLevelBPE, chunks, fast_encoder
 from nsa_models.tokenization.byte_level import SMOLLM_PATTERN
 
 FAMILIES = ("qwen2", "llama-bpe", "smollm", "gpt-2")
@@ -64,7 +64,7 @@ def pairs(write_gguf: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     for pre in FAMILIES:
         path = write_gguf(folder / f"{pre}.gguf", pre=pre, facts={"qwen2.context_length": 64})
         tokenizer = tokenizer_files(read_gguf(path))["tokenizer.json"]
-        ours = recognise(tokenizer)
+        ours = fast_encoder(tokenizer)
         assert ours is not None
         made[pre] = (ours, without_added_tokens(tokenizer))
     return made
@@ -168,9 +168,9 @@ def plain(write_gguf: Any, tmp_path: Path) -> dict[str, Any]:
 
 def test_merges_may_be_pairs(plain: dict[str, Any]) -> None:
     text = "The quick brown fox"
-    from_strings = recognise(plain)
+    from_strings = fast_encoder(plain)
     plain["model"]["merges"] = [merge.split(" ") for merge in plain["model"]["merges"]]
-    from_pairs = recognise(plain)
+    from_pairs = fast_encoder(plain)
     assert from_strings is not None
     assert from_pairs is not None
     assert from_pairs.encode(text).tolist() == from_strings.encode(text).tolist()
@@ -190,28 +190,28 @@ def test_merges_may_be_pairs(plain: dict[str, Any]) -> None:
 def test_other_kinds_are_not_recognised(
     plain: dict[str, Any], part: str, change: dict[str, Any]
 ) -> None:
-    assert recognise(plain) is not None
+    assert fast_encoder(plain) is not None
     plain[part] = {**plain[part], **change} if part == "model" else change
-    assert recognise(plain) is None
+    assert fast_encoder(plain) is None
 
 
 def test_an_unknown_pattern_is_not_recognised(plain: dict[str, Any]) -> None:
     plain["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] += "|x"
-    assert recognise(plain) is None
+    assert fast_encoder(plain) is None
 
 
 def test_merges_in_another_order_than_ids_are_not_recognised(plain: dict[str, Any]) -> None:
     plain["model"]["merges"].reverse()
-    assert recognise(plain) is None
+    assert fast_encoder(plain) is None
 
 
 def test_whole_words_without_merges_are_not_recognised(plain: dict[str, Any]) -> None:
     plain["model"]["ignore_merges"] = True
-    assert recognise(plain) is not None
+    assert fast_encoder(plain) is not None
     plain["model"]["vocab"]["unmerged"] = 9999
-    assert recognise(plain) is None
+    assert fast_encoder(plain) is None
 
 
 def test_a_token_that_takes_spaces_is_not_recognised(plain: dict[str, Any]) -> None:
     plain["added_tokens"][0]["lstrip"] = True
-    assert recognise(plain) is None
+    assert fast_encoder(plain) is None

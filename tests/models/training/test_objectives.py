@@ -10,13 +10,13 @@ from nsa_kernels import reference
 from nsa_kernels.scoring import mean_summaries
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.training.objectives import (
-    Means,
-    Probe,
-    Watch,
+    AttentionLosses,
+    LossPositions,
+    MeanCompression,
     block_importance,
     block_mass,
-    caught,
-    chosen_from,
+    candidate_blocks,
+    mass_recall,
     selection_loss,
 )
 from nsa_models.weights.adapter import compression_like_mean
@@ -74,7 +74,7 @@ def test_importance_is_the_reference_s_up_to_a_factor() -> None:
 
 def test_forced_and_windowed_blocks_are_not_to_be_chosen() -> None:
     settings = AttentionSettings(select_block=SIZE, window=2 * SIZE)
-    got = chosen_from(torch.tensor([3, 70, 100]), 7, settings)
+    got = candidate_blocks(torch.tensor([3, 70, 100]), 7, settings)
     assert [row.nonzero().flatten().tolist() for row in got] == [[], [1], [1, 2, 3]]
 
 
@@ -97,36 +97,38 @@ def test_the_selection_s_loss_is_least_where_importance_is_the_mass() -> None:
         rtol=0.02, atol=0.01,
     )  # fmt: skip
     assert float(loss.detach()) < first
-    assert caught(mass, mass, candidates, 9) == 1.0
-    best = float(caught(mass, mass, candidates, 2))
-    assert float(caught(mass, -mass + 2, candidates, 2)) < best < 1.0
+    assert mass_recall(mass, mass, candidates, 9) == 1.0
+    best = float(mass_recall(mass, mass, candidates, 2))
+    assert float(mass_recall(mass, -mass + 2, candidates, 2)) < best < 1.0
 
 
 def test_a_probe_teaches_every_other_layer_and_looks_at_all() -> None:
     q, k = drawn()
     settings = AttentionSettings(select_block=SIZE, select_count=3, window=16)
     phi = compression_like_mean(8, 8, DIM, 4)
-    watch = Watch(
-        chosen=torch.tensor([40, 50, 69]),
-        ordinary=torch.tensor([55, 56]),
-        asked=torch.tensor([60, 61, 65]),
-        question=torch.tensor([0, 0, 1]),
+    positions = LossPositions(
+        selection=torch.tensor([40, 50, 69]),
+        instruction=torch.tensor([55, 56]),
+        questions=torch.tensor([60, 61, 65]),
+        question_index=torch.tensor([0, 0, 1]),
         evidence=(torch.tensor([1]), torch.tensor([2, 3])),
         document=(1, 4),
     )
     weights = torch.rand(2, HEADS)
-    learners: list[dict[str, object]] = [{"phi": phi, "means": Means(8, 8)} for _ in range(2)]
-    probe = Probe(watch, settings, learners, FREQUENCIES, weights, 2.0, 1)  # type: ignore[arg-type]
+    phis: list[dict[str, object]] = [{"phi": phi, "means": MeanCompression(8, 8)} for _ in range(2)]
+    losses = AttentionLosses(positions, settings, phis, FREQUENCIES, weights, 2.0, 1)  # type: ignore[arg-type]
     for layer in range(2):
-        probe(layer, q[None], k[None])
-    assert [len(probe.selection[name]) for name in ("phi", "means")] == [1, 1]
-    torch.testing.assert_close(probe.selection["phi"][0], probe.selection["means"][0])
-    probe.selection["phi"][0].backward()
+        losses(layer, q[None], k[None])
+    assert [len(losses.selection[name]) for name in ("phi", "means")] == [1, 1]
+    torch.testing.assert_close(losses.selection["phi"][0], losses.selection["means"][0])
+    losses.selection["phi"][0].backward()
     assert phi.outer.weight.grad is not None
     assert phi.outer.weight.grad.abs().sum() > 0
 
-    loss, hits = probe.evidence_loss()
-    usual = block_mass(q[:, watch.ordinary], k, watch.ordinary, SIZE).mean(1, keepdim=True)
+    loss, hits = losses.retrieval_loss()
+    usual = block_mass(q[:, positions.instruction], k, positions.instruction, SIZE).mean(
+        1, keepdim=True
+    )
     total, found = 0.0, 0.0
     for positions, gold in (([60, 61], [1]), ([65], [2, 3])):
         at = torch.tensor(positions)

@@ -12,10 +12,11 @@ import torch
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.modeling.compression import Compression
-from nsa_models.training.lessons import Asked, Step, TrainingExample
-from nsa_models.training.objectives import Learner, Means
-from nsa_models.training.recipe import TARGETS, distill, tune, watch_lesson
-from nsa_models.training.stage import Progress, Schedule, Stage, share_of_rate
+from nsa_models.training.examples import Batch, ExampleQuestion, TrainingExample
+from nsa_models.training.forward import ExampleAttention
+from nsa_models.training.objectives import KeyCompression, MeanCompression
+from nsa_models.training.recipe import TARGETS, distill, loss_positions, tune
+from nsa_models.training.stage import Hooks, Schedule, Stage, TrainingProgress, rate_factor
 from nsa_models.transformers_model import NSAForCausalLM
 from nsa_models.weights.adapter import attach_compression, compression_like_mean
 
@@ -68,7 +69,7 @@ def needle(rng: np.random.Generator) -> TrainingExample:
         document=(0, LENGTH),
         instruction=(LENGTH, LENGTH + 1),
         asked=(
-            Asked(
+            ExampleQuestion(
                 question=(LENGTH + 1, LENGTH + 2),
                 answer=(LENGTH + 2, LENGTH + 3),
                 evidence=(place // BLOCK,),
@@ -78,7 +79,7 @@ def needle(rng: np.random.Generator) -> TrainingExample:
     )
 
 
-def needles(seed: int) -> Iterator[Step]:
+def needles(seed: int) -> Iterator[Batch]:
     rng = np.random.default_rng(seed)
     while True:
         yield [needle(rng)]
@@ -91,14 +92,17 @@ def right(model: NSAForCausalLM, seed: int, count: int = 40) -> float:
         for _ in range(count):
             [lesson] = next(source)
             ids = torch.as_tensor(lesson.ids[:-1], dtype=torch.long)[None]
-            answering = (LENGTH, model.config.answer_settings())
-            logits = model(ids, last_logits=1, answering=answering).logits
+            attention = ExampleAttention(LENGTH, model.config.answer_settings())
+            logits = model(ids, last_logits=1, cache=attention).logits
             found += int(logits.argmax()) == int(lesson.ids[-1])
     return found / count
 
 
-def quiet(_: Progress) -> None:
-    """Neither tell nor save."""
+def quiet(_: TrainingProgress) -> None:
+    """Neither report nor save."""
+
+
+QUIET = Hooks(report=quiet, save=quiet)
 
 
 def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
@@ -106,13 +110,12 @@ def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
     model = toy()
     before = right(model, 99)
 
-    learners: list[dict[str, Learner]] = [
-        {"φ": compression_like_mean(4, 4, 16, 8), "means": Means(4, 4)} for _ in model.attentions
+    learners: list[dict[str, KeyCompression]] = [
+        {"φ": compression_like_mean(4, 4, 16, 8), "means": MeanCompression(4, 4)}
+        for _ in model.attentions
     ]
     course = Schedule(seconds=600, steps=100, watched=64, phi_rate=3e-3)
-    distilled = distill(
-        model, learners, needles(1), model.config.answer_settings(), course, quiet, quiet
-    )
+    distilled = distill(model, learners, needles(1), model.config.answer_settings(), course, QUIET)
     assert distilled.step == 100
     assert distilled.tokens == 100 * (LENGTH + 3)
     last = distilled.history[-1]
@@ -130,30 +133,32 @@ def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
     course = Schedule(
         seconds=600, steps=1000, rate=2.5e-3, watched=32, text_weight=0.0, text_tokens=8
     )
-    tune(model, needles(2), course, quiet, lambda progress: saved.append(progress.step))
+    hooks = Hooks(report=quiet, save=lambda progress: saved.append(progress.step))
+    tune(model, needles(2), course, hooks)
     after = right(model, 99)
     assert before <= 0.25
     assert after >= 0.75, (before, after)
     assert saved
-    assert model.evidence is not None
-    assert model.evidence.shape == (2, 4)
+    assert model.retrieval_head_weights is not None
+    assert model.retrieval_head_weights.shape == (2, 4)
 
 
 def test_the_rate_rises_and_falls_to_nothing() -> None:
     course = Schedule(seconds=100, warmup=0.1)
-    rates = [share_of_rate(done, course) for done in (0.0, 0.05, 0.1, 0.55, 1.0, 1.3)]
+    rates = [rate_factor(done, course) for done in (0.0, 0.05, 0.1, 0.55, 1.0, 1.3)]
     assert rates == pytest.approx([0.0, 0.475, 0.9, 0.45, 0.0, 0.0])
 
 
 def test_a_lesson_is_watched_where_it_asks_and_answers() -> None:
     lesson = needle(np.random.default_rng(0))
     rng = np.random.default_rng(1)
-    watch = watch_lesson(lesson, Schedule(seconds=1, watched=16), BLOCK, torch.device("cpu"), rng)
-    assert {LENGTH + 1} <= set(watch.chosen.tolist())
-    assert watch.chosen.shape == (16,)
-    assert watch.asked.tolist() == [LENGTH + 1]
-    assert [each.tolist() for each in watch.evidence] == [list(lesson.asked[0].evidence)]
-    assert watch.document == (1, LENGTH // BLOCK - 1)
+    schedule = Schedule(seconds=1, watched=16)
+    found = loss_positions(lesson, schedule, BLOCK, torch.device("cpu"), rng)
+    assert {LENGTH + 1} <= set(found.selection.tolist())
+    assert found.selection.shape == (16,)
+    assert found.questions.tolist() == [LENGTH + 1]
+    assert [each.tolist() for each in found.evidence] == [list(lesson.asked[0].evidence)]
+    assert found.document == (1, LENGTH // BLOCK - 1)
 
 
 def test_short_lessons_are_read_side_by_side_as_if_each_were_alone() -> None:
@@ -183,7 +188,7 @@ def shortened(lesson: TrainingExample, drop: int) -> TrainingExample:
         document=(0, LENGTH - drop),
         instruction=(LENGTH - drop, LENGTH + 1 - drop),
         asked=(
-            Asked(
+            ExampleQuestion(
                 question=(asked.question[0] - drop, asked.question[1] - drop),
                 answer=(asked.answer[0] - drop, asked.answer[1] - drop),
                 evidence=(),
@@ -193,12 +198,12 @@ def shortened(lesson: TrainingExample, drop: int) -> TrainingExample:
     )
 
 
-def tuned(model: NSAForCausalLM, step: Step) -> Progress:
+def tuned(model: NSAForCausalLM, step: Batch) -> TrainingProgress:
     """What one step of tuning tells."""
     change = peft.LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS)
     peft.inject_adapter_in_model(change, model)
     course = Schedule(seconds=600, steps=1, text_tokens=8)
-    return tune(model, iter([step]), course, quiet, quiet)
+    return tune(model, iter([step]), course, QUIET)
 
 
 def test_a_lesson_that_does_not_fit_is_left_out() -> None:
@@ -208,15 +213,15 @@ def test_a_lesson_that_does_not_fit_is_left_out() -> None:
     )
     turns = iter(range(100))
 
-    def losses(_: Step) -> dict[str, torch.Tensor]:
+    def losses(_: Batch) -> dict[str, torch.Tensor]:
         if next(turns) in fails:
             raise torch.OutOfMemoryError
         return {"loss a": parameter.square().sum()}
 
-    def run() -> Progress:
+    def run() -> TrainingProgress:
         groups = [([parameter], 0.1)]
         course = Schedule(seconds=1e9, steps=4)
-        stage = Stage(toy(), course, groups, lambda _: None, lambda _: None)
+        stage = Stage(toy(), course, groups, QUIET)
         return stage.run(iter(lambda: [lesson], None), losses)
 
     fails = {1, 3}

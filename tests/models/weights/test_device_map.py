@@ -14,14 +14,14 @@ from nsa_models.cache import placement
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.layer_devices import layer_devices
 from nsa_models.cache.offloaded import OffloadedCache
-from nsa_models.cache.placement import cache_bytes, least_work_bytes, new_cache, streamed_bytes
+from nsa_models.cache.placement import cache_bytes, least_work_bytes, new_cache, offloaded_bytes
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DoesNotFitError, ModelError
-from nsa_models.generation.generate import decode, prefill
+from nsa_models.generation.generate import DecodeOptions, decode, prefill
 from nsa_models.transformers_model import NSAForCausalLM
 from nsa_models.weights import device_map as device_maps
 from nsa_models.weights import load
-from nsa_models.weights.device_map import device_map, likely_layer_devices, place, weight_bytes
+from nsa_models.weights.device_map import device_map, likely_layer_devices, move_model, weight_bytes
 from nsa_models.weights.load import load_config, load_model, random_model
 
 CARD = torch.device("cuda", 0)
@@ -45,7 +45,7 @@ def build(seed: int, **changes: Any) -> NSAForCausalLM:
 
 
 @pytest.mark.parametrize(
-    ("placed", "homes"),
+    ("placed", "devices"),
     [
         ({"": 1}, ["cuda:1", "cuda:1"]),
         ({"": "cpu"}, ["cpu", "cpu"]),
@@ -57,13 +57,13 @@ def build(seed: int, **changes: Any) -> NSAForCausalLM:
         ({"model.layers.0": "cpu", "model.layers.1": "disk"}, ["cpu", "cpu"]),
     ],
 )
-def test_homes_of_a_device_map(placed: dict[str, Any], homes: list[str]) -> None:
-    assert layer_devices(placed, 2) == [torch.device(home) for home in homes]
+def test_devices_of_a_device_map(placed: dict[str, Any], devices: list[str]) -> None:
+    assert layer_devices(placed, 2) == [torch.device(device) for device in devices]
 
 
 def test_the_tenth_layer_is_not_the_first() -> None:
     placed = {f"model.layers.{layer}": layer for layer in range(12)}
-    assert [home.index for home in layer_devices(placed, 12)] == list(range(12))
+    assert [device.index for device in layer_devices(placed, 12)] == list(range(12))
 
 
 @pytest.fixture
@@ -93,12 +93,12 @@ def test_layers_are_shared_out(tied: bool, seed: int, cards: Any, dispatched: li
         model.lm_head.weight = model.model.embed_tokens.weight
     needed = weight_bytes(model)
     cards(model, needed - 1, needed - 1, needed - 1)
-    place(model, CARD)
+    move_model(model, CARD)
     [placed] = dispatched
-    homes = [home.index for home in layer_devices(placed, LAYERS)]
-    assert homes == sorted(homes)
+    devices = [device.index for device in layer_devices(placed, LAYERS)]
+    assert devices == sorted(devices)
     # Filled one after another, the first card would take nearly all.
-    assert max(homes.count(card) for card in range(3)) <= LAYERS // 2
+    assert max(devices.count(card) for card in range(3)) <= LAYERS // 2
     assert set(placed.values()) == {0, 1, 2}
 
 
@@ -111,9 +111,9 @@ def test_a_model_that_one_card_has_room_for_is_not_spread(
     needed = weight_bytes(model)
     room += cache_bytes(model.config, 1000, model.dtype)
     cards(model, needed + room, 10 * needed)
-    homes = likely_layer_devices(model.config, needed, model.dtype, CARD)
-    assert len(homes) == LAYERS
-    assert len(set(homes)) == 1 + several
+    devices = likely_layer_devices(model.config, needed, model.dtype, CARD)
+    assert len(devices) == LAYERS
+    assert len(set(devices)) == 1 + several
     cards(model, needed + room)
     assert set(likely_layer_devices(model.config, needed, model.dtype, CARD)) == {CARD}
     cpu = torch.device("cpu")
@@ -153,7 +153,7 @@ def test_a_random_model_is_shared_out_too(
     torch.manual_seed(seed)
     model = random_model(config)
     assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
-    assert {home.index for home in model.layer_devices} == {0, 1}
+    assert {device.index for device in model.layer_devices} == {0, 1}
     logits = model(torch.arange(9)[None]).logits
     assert logits.isfinite().all()
     assert logits.std() > 0
@@ -165,26 +165,26 @@ def test_a_card_without_room_for_what_streams_is_told(
     more: int, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = build(seed).config
-    room = streamed_bytes(config, 4096, torch.float32, LAYERS) + more
+    room = offloaded_bytes(config, 4096, torch.float32, LAYERS) + more
     monkeypatch.setattr(placement, "free_bytes", lambda _: room)
     monkeypatch.setattr(placement, "fits_devices", lambda *_: False)
     monkeypatch.setattr(placement, "OffloadedCache", lambda *_: "streamed")
-    homes = [CARD] * LAYERS
+    devices = [CARD] * LAYERS
     host = KVCache(config, 4096)
     if not more:
-        assert new_cache(config, 4096, torch.float32, homes, host=host) == "streamed"
+        assert new_cache(config, 4096, torch.float32, devices, host=host) == "streamed"
         return
-    with pytest.raises(DoesNotFitError, match="4,096 tokens take"):
-        new_cache(config, 4096, torch.float32, homes, host=host)
+    with pytest.raises(DoesNotFitError, match="4,096 tokens need"):
+        new_cache(config, 4096, torch.float32, devices, host=host)
 
 
 def test_cards_without_room_are_counted(seed: int, cards: Any, dispatched: list[Any]) -> None:
     model = build(seed)
     cards(model, 10**4, 10**4)
-    with pytest.raises(DoesNotFitError, match="the 2 cards of this machine") as caught:
-        place(model, CARD)
+    with pytest.raises(DoesNotFitError, match="the 2 GPUs of this machine") as caught:
+        move_model(model, CARD)
     assert not dispatched
-    assert "--model" in caught.value.hint
+    assert caught.value.code == "does_not_fit"
 
 
 def test_without_accelerate_the_way_is_told(
@@ -193,8 +193,8 @@ def test_without_accelerate_the_way_is_told(
     model = build(seed)
     cards(model, 0, 10**9)
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(ModelError, match="more than one card") as caught:
-        place(model, CARD)
+    with pytest.raises(ModelError, match="more than one GPU") as caught:
+        move_model(model, CARD)
     assert "pip install accelerate" in caught.value.hint
 
 
@@ -220,10 +220,12 @@ def test_two_cards_answer_as_one(
         assert len(set(model.layer_devices)) == (2 if several else 1)
         cache = new_cache(config, 3100, model.dtype, model.layer_devices)
         assert isinstance(cache, OffloadedCache) != fits
-        list(prefill(model, ids, cache, segment=1024))
-        steps = list(decode(model, [1, 2, 3], cache, max_tokens=12, stop_ids=frozenset()))
+        list(prefill(model, ids, cache, chunk_size=1024))
+        steps = list(
+            decode(model, [1, 2, 3], cache, DecodeOptions(max_tokens=12, stop_ids=frozenset()))
+        )
         if isinstance(cache, OffloadedCache):
-            cache.settle()
+            cache.synchronize()
         results.append((cache, steps))
     (plain, expected), (spread, found) = results
     assert [step.id for step in found] == [step.id for step in expected]
@@ -240,7 +242,7 @@ def test_two_cards_answer_as_one(
 
 def test_a_cache_counts_its_layers_homes() -> None:
     config = NSAConfig(num_hidden_layers=3)
-    homes = [torch.device("cpu", 0), torch.device("cpu", 1), torch.device("cpu", 1)]
-    cache = KVCache(config, 10, device=homes)
-    assert cache.layer_devices == tuple(homes)
+    devices = [torch.device("cpu", 0), torch.device("cpu", 1), torch.device("cpu", 1)]
+    cache = KVCache(config, 10, device=devices)
+    assert cache.layer_devices == tuple(devices)
     assert [each.shape for each in cache.keys] == [cache.shape[1:]] * 3

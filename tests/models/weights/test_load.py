@@ -86,7 +86,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 def test_a_broken_index(index: str, tmp_path: Path) -> None:
     write(tmp_path, max_shard_size="5KB")
     (tmp_path / "model.safetensors.index.json").write_text(index)
-    with pytest.raises(ModelError, match=r"weights in .* cannot be read") as caught:
+    with pytest.raises(ModelError, match=r"cannot read the weights in ") as caught:
         load_weights(tmp_path)
     assert caught.value.code == "model_broken"
 
@@ -106,7 +106,7 @@ def test_broken_weights(keep: int, tmp_path: Path) -> None:
     write(tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ModelError, match=r"weights in .* cannot be read") as caught:
+    with pytest.raises(ModelError, match=r"cannot read the weights in ") as caught:
         load(tmp_path)
     assert caught.value.code == "model_broken"
     assert caught.value.hint == "fetch the model again"
@@ -140,7 +140,7 @@ def _misshape(tensors: dict[str, Tensor]) -> None:
         (_drop_a_layer, r"lacks model\.layers\.1\.input.* and 6 more$"),
         (_drop_head, r"lacks lm_head\.weight$"),
         (_add_one, r"has surplus model\.layers\.0\.self_attn\.q_proj\.bias$"),
-        (_misshape, r"misshapes model\.norm\.weight$"),
+        (_misshape, r"has wrong shapes of model\.norm\.weight$"),
     ],
 )
 def test_weights_of_another_model(edit: Change, message: str, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_the_dtype_is_the_stored_one_or_the_one_asked_for(tmp_path: Path) -> Non
 
 def test_no_configuration(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ModelError, match=r"is no model: it has no config\.json") as caught:
+        with pytest.raises(ModelError, match=r"is not a model: it has no config\.json") as caught:
             load_config(folder)
         assert caught.value.code == "model_missing"
 
@@ -206,7 +206,7 @@ def test_no_configuration(tmp_path: Path) -> None:
 )
 def test_a_configuration_that_cannot_be_used(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ModelError, match=r"config\.json cannot be used: ") as caught:
+    with pytest.raises(ModelError, match=r"cannot use .*config\.json: ") as caught:
         load_config(tmp_path)
     assert caught.value.code == "model_unsupported"
     assert "\n" not in caught.value.message

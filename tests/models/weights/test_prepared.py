@@ -111,9 +111,9 @@ def assert_same(got: NSAForCausalLM, wanted: NSAForCausalLM) -> None:
     for name, tensor in ours.items():
         assert tensor.dtype == theirs[name].dtype, name
         assert torch.equal(tensor, theirs[name]), name
-    assert (got.evidence is None) == (wanted.evidence is None)
-    if got.evidence is not None and wanted.evidence is not None:
-        assert torch.equal(got.evidence, wanted.evidence)
+    assert (got.retrieval_head_weights is None) == (wanted.retrieval_head_weights is None)
+    if got.retrieval_head_weights is not None and wanted.retrieval_head_weights is not None:
+        assert torch.equal(got.retrieval_head_weights, wanted.retrieval_head_weights)
     tied = [m.lm_head.weight is m.model.embed_tokens.weight for m in (got, wanted)]
     assert tied[0] == tied[1]
     assert not got.training
@@ -229,7 +229,7 @@ def test_a_disk_that_is_really_full(
     model, notes = load(where, "int8")
     assert_same(model, in_memory(where, "int8"))
     assert len(notes) == 2
-    assert "not kept" in notes[1]
+    assert "cannot store" in notes[1]
     assert "the disk is full" in notes[1]
     assert "\n" not in notes[1]
     assert not [path for path in small_disk.rglob("*") if "safetensors" in path.suffixes[-1:]]
@@ -244,7 +244,7 @@ def test_a_folder_that_cannot_be_written(
     model, notes = load(where)
     assert_same(model, in_memory(where))
     assert len(notes) == 2
-    assert f"not kept in {prepared_folder()}" in notes[1]
+    assert f"cannot store prepared weights in {prepared_folder()}" in notes[1]
 
 
 START = """

@@ -148,12 +148,12 @@ def test_at_a_terminal(
 ) -> None:
     named = ("--model", str(tiny_model), "--max-tokens", "2000")
     chat = terminal("chat", str(text_file), *named, TERM="dumb")
-    chat.read_until("/help shows what can be typed\r\n> ")
+    chat.read_until("/help lists the commands\r\n> ")
     chat.type("Who wrote it?\n")
     chat.read_until("Who wrote it?\r\n")
     chat.read_more()  # the answer has begun
     chat.type("\x03")
-    chat.read_until("stopped; Ctrl-D or /quit ends\r\n> ")
+    chat.read_until("stopped; Ctrl-D or /quit ends the chat\r\n> ")
     chat.type("half a line")
     chat.read_until("half a line")
     time.sleep(0.5)  # Python's readline misses a Ctrl-C that comes while it handles a key

@@ -62,7 +62,7 @@ def test_find_uses_the_reading_that_ask_kept(
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("a.txt",), "nothing to look for in a.txt"), (("a.txt", " "), "the query is empty")],
+    [(("a.txt",), "no query for a.txt"), (("a.txt", " "), "the query is empty")],
 )
 def test_usage(nsa: Run, arguments: tuple[str, ...], message: str) -> None:
     code, out, err = nsa("find", *arguments)

@@ -90,7 +90,7 @@ def test_a_short_text(nsa: Run, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ((), "no document is named"),
-        (("a.txt", "--length", "huge"), "--length is 'huge'"),
+        (("a.txt", "--length", "huge"), "invalid value for --length: 'huge'"),
         (("a.txt", "--focus", " "), "--focus is empty"),
     ],
 )

@@ -98,7 +98,9 @@ def test_memory_bounds_the_processes(folder: Path, tiny_model: Path) -> None:
     made.close()
     assert not multiprocessing.active_children()
     [note] = [event.text for event in notes if isinstance(event, Note)]
-    assert note.startswith("2 of 3 jobs: each takes 0.70 GB of memory, and 1.60 GB may be used")
+    assert note.startswith(
+        "running 2 of 3 jobs: each needs 0.70 GB of memory, and the limit is 1.60 GB"
+    )
 
 
 def test_a_model_that_is_gone_ends_the_batch(folder: Path, tiny_model: Path) -> None:

@@ -94,5 +94,5 @@ def test_without_a_cluster(nsa: Run, folder: Path) -> None:
     assert "RAY_ADDRESS" not in os.environ
     code, _, err = nsa("batch", str(folder), "-a", "Who?", "--ray", "127.0.0.1:1")
     assert code == 2
-    assert "there is no Ray cluster at 127.0.0.1:1" in err
+    assert "no Ray cluster at 127.0.0.1:1" in err
     assert nsa("batch", str(folder), "-a", "Who?", "--ray", "auto", "--jobs", "2")[0] == 2

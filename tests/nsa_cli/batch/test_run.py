@@ -180,11 +180,11 @@ def test_what_nobody_expected_is_a_row_too(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("docs",), "nothing is asked"),
+        (("docs",), "no question"),
         (("docs", "-a", " "), "the question is empty"),
-        (("docs", "-a", "x", "--format", "xml"), "--format is 'xml'"),
+        (("docs", "-a", "x", "--format", "xml"), "invalid value for --format: 'xml'"),
         (("docs", "-a", "x", "--resume"), "--resume needs --out"),
-        (("-", "-a", "x"), "- is no document of a batch"),
+        (("-", "-a", "x"), "nsa batch does not read standard input"),
         (("-a", "x"), "no document is named"),
     ],
 )
@@ -198,7 +198,7 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     for kind in FORMATS:
         path = tmp_path / f"x.{kind}"
         path.write_text("precious, text\nof mine\n")
-        with pytest.raises(UsageError, match="holds something else"):
+        with pytest.raises(UsageError, match="is not a result file"):
             ResultFile(path, kind, resume=True)
         assert path.read_text() == "precious, text\nof mine\n"
 

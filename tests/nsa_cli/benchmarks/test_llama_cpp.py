@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nsa_cli.benchmarks import llama_cpp
-from nsa_cli.benchmarks.llama_cpp import measure_llama, wanted_gguf
+from nsa_cli.benchmarks.llama_cpp import find_gguf, measure_llama
 from nsa_models.errors import UsageError
 from nsa_models.hub.resolve import gguf_of
 
@@ -79,13 +79,13 @@ def test_it_reads_and_answers_twice(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("library")
 def test_a_model_without_such_a_file_is_refused(tiny_model: Path) -> None:
     with pytest.raises(UsageError, match="reads GGUF files"):
-        wanted_gguf(str(tiny_model))
+        find_gguf(str(tiny_model))
 
 
 def test_without_the_library_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama_cpp, "llama_version", lambda: None)
     with pytest.raises(UsageError, match="not installed") as caught:
-        wanted_gguf("qwen2.5-coder-0.5b")
+        find_gguf("qwen2.5-coder-0.5b")
     assert "pip install llama-cpp-python" in str(caught.value.hint)
 
 

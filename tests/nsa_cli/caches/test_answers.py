@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,65 @@ def test_what_is_asked_otherwise_is_asked_anew(other: Callable[[], AnswerCache])
     make().keep(FINISHED)
     assert other().recall(0.1) is None
     assert make().recall(0.1) is not None
+
+
+OTHER_VALUES: dict[str, Any] = {
+    "device": "cuda",
+    "dense": True,
+    "answer_blocks": 64,
+    "quantization": "int8",
+    "system": "Be brief.",
+    "max_tokens": 9,
+    "password": "p",
+    "pages": "1-2",
+    "ocr": "eng",
+    "every_line": True,
+    "yarn": True,
+}
+NOT_IN_THE_KEY: dict[str, Any] = {
+    "model": "n",
+    "adapter": None,
+    "seed": 5,
+    "store": False,
+    "cache_limit_bytes": 7,
+    "memory_bytes": 8,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreOptions(Options):
+    """Options with fields of tomorrow."""
+
+    top_p: float = 1.0
+    log_level: int = field(default=0, metadata={"changes": "nothing"})
+
+
+def test_keys_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written down from the commit that had each field of the key listed by hand."""
+    monkeypatch.setattr(answers, "__version__", "0.1.0")
+    assert make()._path.name == "cdc63ad49ce988c1b3945c89c4d03d66.json"
+    everything = make(**{**OTHER_VALUES, **NOT_IN_THE_KEY})
+    assert everything._path.name == "1ce10a7d94108c8bf2b858cf73465610.json"
+
+
+def test_every_option_is_in_the_key_unless_it_changes_no_answer() -> None:
+    paths = {name: make(**{name: value})._path for name, value in OTHER_VALUES.items()}
+    assert len({make()._path, *paths.values()}) == 1 + len(OTHER_VALUES)
+    for name, value in NOT_IN_THE_KEY.items():
+        assert make(**{name: value})._path == make()._path
+    named = {*OTHER_VALUES, *NOT_IN_THE_KEY, "temperature"}
+    assert named == {each.name for each in fields(Options)}
+
+
+def test_a_new_option_joins_the_key() -> None:
+    def path(**changes: Any) -> Path:
+        options = MoreOptions(model="m", **changes)
+        return AnswerCache(b"text", "a.txt", "When?", WHERE, options)._path
+
+    assert path() == make()._path
+    assert path(top_p=0.9) != make()._path
+    assert path(top_p=0.9) != path(top_p=0.8)
+    assert path(log_level=2) == make()._path
 
 
 @pytest.mark.parametrize("changes", [{"store": False}, {"temperature": 0.5}])

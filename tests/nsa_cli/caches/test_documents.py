@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,32 @@ def test_a_document_comes_back(cache_folder: Path) -> None:
     make().keep(DOCUMENT, ["b.bin is binary; left out"], 5.0)
     assert make().recall() == (DOCUMENT, ["b.bin is binary; left out"])
     assert parsed_folder().parent == cache_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreOptions(Options):
+    """Options with fields of tomorrow."""
+
+    tables: bool = False
+    top_p: float = field(default=1.0, metadata={"changes": "answer"})
+
+
+def test_keys_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written down from the commit that had each field of the key listed by hand."""
+    monkeypatch.setattr(documents, "__version__", "0.1.0")
+    monkeypatch.setattr(documents, "_version", lambda _: "1.0")
+    assert make()._path.name == "9d3dbe91cefa097aac9c693283f0dabe.json"
+    other = make(model="n", dense=True, pages="1-2", ocr="eng", max_tokens=9)
+    assert other._path.name == "6becd3e818d76f792343380623075ef0.json"
+
+
+def test_a_new_option_joins_the_key() -> None:
+    def path(**changes: Any) -> Path:
+        return DocumentCache(b"hash", "a.pdf", MoreOptions(model="m", **changes))._path
+
+    assert path() == make()._path
+    assert path(tables=True) != make()._path
+    assert path(top_p=0.9) == make()._path
 
 
 @pytest.mark.usefixtures("cache_folder")

@@ -24,8 +24,8 @@ def test_an_answer_at_a_terminal(terminal: Any, text_file: Path, tiny_model: Pat
     ("command", "words"),
     [
         (("models", "list"), "qwen2.5-coder-0.5b (default)"),
-        (("config", "list", "--all"), "a named model, a folder"),
-        (("cache", "size"), "in all"),
+        (("config", "list", "--all"), "model name, folder"),
+        (("cache", "size"), "total"),
         (("doctor",), "device"),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsa_cli.config import settings
-from nsa_cli.config.settings import KEYS, check
+from nsa_cli.config.settings import DEFINITIONS, check
 from nsa_models.errors import UsageError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -62,11 +62,11 @@ def test_settings_stand_in_for_flags(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("modle = 'x'", "sets 'modle', which is no setting"),
-        ("max_tokens = 'many'", "sets max_tokens to 'many'"),
-        ("device = 'tpu'", "sets device to 'tpu'"),
-        ("temperature = true", "sets temperature to True"),
-        ("[ask]", "sets 'ask', which is no setting"),
+        ("modle = 'x'", "unknown setting 'modle'"),
+        ("max_tokens = 'many'", "max_tokens must be a whole number, got 'many'"),
+        ("device = 'tpu'", "device must be auto, cpu or cuda, got 'tpu'"),
+        ("temperature = true", "temperature must be a number, got True"),
+        ("[ask]", "unknown setting 'ask'"),
         ("= x", "cannot be read"),
     ],
 )
@@ -99,11 +99,11 @@ def test_set_keeps_comments_and_unset_removes(nsa: Run, project: Path) -> None:
     assert nsa("config", "path", "--project") == (0, f"{path}\n", "")
 
 
-@given(st.sampled_from(sorted(KEYS)), st.one_of(st.text(), st.integers(), st.floats()))
+@given(st.sampled_from(sorted(DEFINITIONS)), st.one_of(st.text(), st.integers(), st.floats()))
 def test_any_value_is_checked(name: str, value: object) -> None:
     try:
         found = check(name, value, "here")
     except UsageError as error:
-        assert str(error).startswith(f"here sets {name}")  # noqa: PT017
+        assert str(error).startswith(f"here: {name} must be ")  # noqa: PT017
     else:
-        assert type(found) is KEYS[name].kind
+        assert type(found) is DEFINITIONS[name].kind

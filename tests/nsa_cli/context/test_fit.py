@@ -63,7 +63,7 @@ def test_what_is_far_too_long_is_refused_before_it_is_tokens(
     monkeypatch.setattr("nsa_cli.context.prompt.PromptBuilder.whole", None)
     (tmp_path / "long.txt").write_text("word " * 300_000)
     with pytest.raises(
-        DoesNotFitError, match=r"1,500,000 characters, 23,437 tokens at least"
+        DoesNotFitError, match=r"1,500,000 characters, at least 23,437 tokens"
     ) as no:
         asker(tmp_path / "long.txt", cache_limit_bytes=10**7)
     assert "--cache-limit" in no.value.hint

@@ -14,7 +14,7 @@ import docx
 import openpyxl
 import pptx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsa_cli.documents import Document, PageRanges, parse_document
@@ -213,6 +213,7 @@ def whole(name: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", MAKERS)
+@settings(deadline=None)  # a library is imported at the first call
 @given(data=st.data())
 def test_a_damaged_file_is_told_or_read(name: str, data: st.DataObject) -> None:
     damaged = bytearray(whole(name))

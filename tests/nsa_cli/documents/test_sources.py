@@ -61,7 +61,7 @@ def test_a_folder_without_what_nobody_reads(tmp_path: Path) -> None:
             "app.min.js": "no\n",
         },
     )
-    assert names(tmp_path) == ["a/z.md", "b.py"]
+    assert names(tmp_path) == ["a/z.md", "b.py", "empty.txt"]
 
 
 def test_a_build_folder_is_left_out_beside_its_maker(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_file_that_vanishes_meanwhile(tmp_path: Path, monkeypatch: pytest.Monk
     write(tmp_path, {"a.txt": "a", "b.txt": "b"})
     found = find_sources([str(tmp_path)])
     (tmp_path / "a.txt").unlink()
-    monkeypatch.setattr("nsa_cli.documents.sources.find_sources", lambda _: found)
+    monkeypatch.setattr("nsa_cli.documents.sources.find_sources", lambda _, **__: found)
     document, notes = together(tmp_path)
     assert notes == [f"{tmp_path / 'a.txt'} does not exist; left out"]
     assert [piece.source for piece in document.pieces] == [str(tmp_path / "b.txt")]

@@ -49,7 +49,8 @@ def test_text_is_normalised_to_nfc() -> None:
 
 
 def test_line_ends_become_line_feeds() -> None:
-    assert read_text(b"a\r\nb\rc\n\r\nd", "a").text == "a\nb\nc\n\nd"
+    assert read_text(b"a\r\nb\n\r\nd", "a").text == "a\nb\n\nd"
+    assert read_text(b"old\rMac", "a").text == "old\nMac"
 
 
 def test_white_space_and_form_feeds_stay() -> None:

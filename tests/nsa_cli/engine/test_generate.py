@@ -23,7 +23,7 @@ from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention, to
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.layer_devices import pick_device
 from nsa_models.errors import UsageError
-from nsa_models.generation.generate import Step, prefill
+from nsa_models.generation.generate import DecodedToken, prefill
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
 from nsa_models.weights.load import load_config, load_model
@@ -137,7 +137,7 @@ def test_weighing_a_text_that_ends_inside_a_block() -> None:
 
 
 def steps(ids: list[int], blocks: int) -> Any:
-    return lambda *_, **__: iter([Step(id=i, mass=torch.zeros(2, 4, blocks)) for i in ids])
+    return lambda *_, **__: iter([DecodedToken(id=i, mass=torch.zeros(2, 4, blocks)) for i in ids])
 
 
 def decoded(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nsa_cli.evaluation.suites import Plan, Wanted, fitted, load_articles, load_haystack
+from nsa_cli.evaluation.suites import Plan, TextSpec, fitted, load_articles, load_haystack
 from nsa_models.errors import UnreadableError, UsageError
 from nsa_models.tasks import Example, of_split, read_articles
 
@@ -66,7 +66,7 @@ def test_the_seed_and_the_number_make_other_texts() -> None:
 
 
 def test_what_cannot_be_so_short_is_told() -> None:
-    def make(_tokens: int, _ratio: float) -> tuple[Example, ...]:
+    def make(**_: float) -> tuple[Example, ...]:
         context = "Always the same long text. " * 20
         return (
             Example(context=context, question="?", answers=("x",), evidence=((0, 1),), task="t"),
@@ -127,5 +127,5 @@ def test_articles_held_out(tmp_path: Path) -> None:
 
 
 def test_a_name_for_progress() -> None:
-    wanted = Wanted(suite="needle", length=4096, depth=0.25, number=0, questions=1)
+    wanted = TextSpec(suite="needle", length=4096, depth=0.25, number=0, questions=1)
     assert wanted.name == "needle, 4,096 tokens, depth 25%"

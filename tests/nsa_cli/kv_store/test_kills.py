@@ -28,7 +28,7 @@ from nsa_cli.answering.ask import ask
 from nsa_cli.config.options import Options
 whole = reading.prefill
 def slow(*arguments):
-    for done in whole(*arguments, segment=64):
+    for done in whole(*arguments, chunk_size=64):
         yield done
         time.sleep(0.1)
 reading.prefill = slow

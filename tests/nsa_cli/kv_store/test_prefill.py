@@ -273,7 +273,7 @@ def test_an_interrupted_reading_goes_on(
     assert out == ""
     if kill == signal.SIGINT:
         assert process.returncode == 130
-        assert err == "nsa: interrupted. What was read is kept; run it again to go on.\n"
+        assert err == "nsa: interrupted. Run it again to continue; finished work is kept.\n"
     else:
         assert process.returncode == -signal.SIGKILL
     os.chdir(tmp_path)

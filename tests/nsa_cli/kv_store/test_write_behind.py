@@ -176,7 +176,7 @@ def test_a_device_keeps_and_takes_up_what_it_read(
     if cards > torch.cuda.device_count():
         pytest.skip("no two CUDA devices")
     monkeypatch.setattr(placement, "fits_devices", lambda *_: fits)
-    monkeypatch.setattr(generate, "segment_tokens", lambda *_: 1024)
+    monkeypatch.setattr(generate, "chunk_tokens", lambda *_: 1024)
     config, _ = load_config(tiny_model)
     model = load_model(tiny_model, config, device="cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)

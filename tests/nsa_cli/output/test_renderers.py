@@ -110,7 +110,7 @@ def test_a_cut_answer_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     HumanRenderer().finish(finished(reason="length"))
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("nsa: the answer was cut by --max-tokens; raise it for more\n")
+    assert err.startswith("nsa: --max-tokens cut the answer; raise it for more\n")
 
 
 def test_quiet_says_only_the_answer(capsys: pytest.CaptureFixture[str]) -> None:

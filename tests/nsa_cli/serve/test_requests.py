@@ -12,8 +12,8 @@ from nsa_cli.serve.requests import (
     RequestError,
     documents_of,
     only_documents,
+    parse_chat_request,
     parse_json,
-    wanted,
 )
 
 TEXT = "The harbour was closed.\n\n" + "A line of the log.\n" * (LONG // 15)
@@ -21,7 +21,7 @@ TEXT = "The harbour was closed.\n\n" + "A line of the log.\n" * (LONG // 15)
 
 def read(*messages: tuple[str, Any], **more: Any) -> Any:
     said = [{"role": role, "content": content} for role, content in messages]
-    return wanted({"messages": said, **more}, model="small", max_tokens=256)
+    return parse_chat_request({"messages": said, **more}, model="small", max_tokens=256)
 
 
 def texts(found: Any) -> list[str]:
@@ -130,7 +130,7 @@ def test_the_document_of_a_conversation_stays_the_same() -> None:
 def test_what_is_refused(body: dict[str, Any], param: str) -> None:
     sound = {"messages": [{"role": "user", "content": "Who?"}]}
     with pytest.raises(RequestError) as caught:
-        wanted({**sound, **body}, model="small", max_tokens=256)
+        parse_chat_request({**sound, **body}, model="small", max_tokens=256)
     assert caught.value.param == param
 
 

@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 import nsa_cli.kv_store.prefill
 from nsa_cli.config.options import Options
 from nsa_cli.events import AnswerText
+from nsa_cli.serve import sse
 from nsa_cli.serve.documents import DocumentStore
 from nsa_cli.serve.routes import Server
 from nsa_cli.serve.scheduler import Scheduler
@@ -49,7 +50,7 @@ def make(tiny_model: Path, root: Path) -> Iterator[Make]:
     def app(*, api_key: str | None = None, most_bytes: int = 10**6) -> Starlette:
         options = Options(model=str(tiny_model), max_tokens=6, cache_limit_bytes=10**8)
         library = DocumentStore(root, Uploads())
-        worker = Scheduler(options, [].append, library.opened)
+        worker = Scheduler(options, [].append, library.parsed)
         made.append((worker, library.uploads))
         worker.start()
         return Server(worker, library, 6).app(api_key=api_key, most_bytes=most_bytes)
@@ -246,7 +247,9 @@ def test_refusals(
     body: dict[str, Any],
     expected: tuple[int, str],
     stream: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sse, "_SETTLE_SECONDS", 60.0)  # a busy machine tokenizes slowly
     (root / "empty.txt").write_text("")
     (root / "huge.txt").write_text("a word " * 200_000)
     response = client.post(f"/v1/{path}", json={**asking(), "stream": stream, **body})

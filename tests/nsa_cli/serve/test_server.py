@@ -65,14 +65,14 @@ def test_a_port_that_is_taken(nsa: Run) -> None:
         port = taken.getsockname()[1]
         code, out, err = nsa("serve", "--port", str(port))
     assert (code, out) == (2, "")
-    assert f"127.0.0.1 port {port} cannot be listened on: Address already in use" in err
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in err
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
 def test_others_need_a_key(nsa: Run, host: str) -> None:
     code, _, err = nsa("serve", "--host", host, "--port", "0")
     assert code == 2
-    assert f"{host} can be reached by others, and there is no API key" in err
+    assert f"an API key is required: other machines can reach {host}" in err
     assert "NSA_API_KEY" in err
 
 

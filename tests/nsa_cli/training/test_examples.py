@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 
 from nsa_cli.context.prompt import PromptBuilder
-from nsa_cli.training.examples import blocks_of, close_questions, lesson_of, lessons, load_material
+from nsa_cli.training.examples import (
+    blocks_of,
+    close_questions,
+    load_training_data,
+    training_example,
+    training_steps,
+)
 from nsa_models.errors import UnreadableError, UsageError
 from nsa_models.tasks import Example
 from nsa_models.tokenization.tokenizer import Tokenizer
-from nsa_models.training.lessons import TrainingExample
+from nsa_models.training.examples import TrainingExample
 
 SIZE = 16
 
@@ -43,7 +49,7 @@ def examples() -> list[Example]:
 
 def test_places_are_those_of_the_words(tokenizer: Tokenizer) -> None:
     prompter = PromptBuilder(tokenizer, None)
-    lesson = lesson_of(prompter, examples(), SIZE)
+    lesson = training_example(prompter, examples(), SIZE)
     text = prompter.plain(examples()[0].context)
     first, last = lesson.asked
     assert said(tokenizer, lesson, lesson.document) == examples()[0].context
@@ -60,7 +66,7 @@ def test_places_are_those_of_the_words(tokenizer: Tokenizer) -> None:
 def test_one_question_is_asked_as_it_will_be(tokenizer: Tokenizer) -> None:
     prompter = PromptBuilder(tokenizer, None)
     one = examples()[1]
-    lesson = lesson_of(prompter, [one], SIZE)
+    lesson = training_example(prompter, [one], SIZE)
     asked = np.concatenate([prompter.plain(one.context).ids, prompter.question(one.question).ids])
     assert np.array_equal(lesson.ids[: len(asked)], asked)
     answer = lesson.asked[0].answer
@@ -73,11 +79,11 @@ def test_every_kind_of_lesson_comes_and_none_of_what_is_held_out(
     tokenizer: Tokenizer, lesson_data: tuple[Path, Path]
 ) -> None:
     questions, texts = lesson_data
-    material = load_material(questions, [texts])
-    titles = {article.title for article in material.articles}
+    data = load_training_data(questions, [texts])
+    titles = {article.title for article in data.articles}
     assert 0 < len(titles) < 20
     prompter = PromptBuilder(tokenizer, None)
-    steps = list(itertools.islice(lessons(prompter, material, [600], SIZE, 3), 80))
+    steps = list(itertools.islice(training_steps(prompter, data, [600], SIZE, 3), 80))
     assert all((len(step) > 1) == (step[0].task == "close") for step in steps)
     made = [lesson for step in steps for lesson in step]
     kinds = {lesson.task for lesson in made}
@@ -88,22 +94,22 @@ def test_every_kind_of_lesson_comes_and_none_of_what_is_held_out(
             assert asked.question[1] <= asked.answer[0] < asked.answer[1] <= len(lesson.ids)
             assert all(block * SIZE < lesson.document[1] for block in asked.evidence)
         assert bool(lesson.asked) == (lesson.task != "reading")
-    again = [each for step in itertools.islice(lessons(prompter, material, [600], SIZE, 3), 3)
+    again = [each for step in itertools.islice(training_steps(prompter, data, [600], SIZE, 3), 3)
              for each in step]  # fmt: skip
     assert all(np.array_equal(a.ids, b.ids) for a, b in zip(made, again, strict=False))
-    long = itertools.islice(lessons(prompter, material, [600], SIZE, 3, short=False), 40)
+    long = itertools.islice(training_steps(prompter, data, [600], SIZE, 3, short=False), 40)
     assert {len(step) for step in long} == {1}
 
 
 def test_processes_have_lessons_of_their_own_of_one_kind(
     tokenizer: Tokenizer, lesson_data: tuple[Path, Path]
 ) -> None:
-    material, prompter = (
-        load_material(lesson_data[0], [lesson_data[1]]),
+    data, prompter = (
+        load_training_data(lesson_data[0], [lesson_data[1]]),
         PromptBuilder(tokenizer, None),
     )
     one, other = (
-        list(itertools.islice(lessons(prompter, material, [300, 900], SIZE, 3, process=n), 20))
+        list(itertools.islice(training_steps(prompter, data, [300, 900], SIZE, 3, process=n), 20))
         for n in (0, 1)
     )
     for mine, theirs in zip(one, other, strict=True):
@@ -114,10 +120,10 @@ def test_processes_have_lessons_of_their_own_of_one_kind(
 
 
 def test_close_questions_bring_their_paragraph(lesson_data: tuple[Path, Path]) -> None:
-    material = load_material(lesson_data[0], [])
+    data = load_training_data(lesson_data[0], [])
     several = set()
     for seed in range(12):
-        examples = close_questions(material.articles, seed)
+        examples = close_questions(data.articles, seed)
         assert 1 <= len(examples) <= 6
         for example in examples:
             assert example.context == examples[0].context
@@ -130,7 +136,7 @@ def test_close_questions_bring_their_paragraph(lesson_data: tuple[Path, Path]) -
 def test_prose_is_in_nfc(lesson_data: tuple[Path, Path], tmp_path: Path) -> None:
     path = tmp_path / "prose.jsonl"
     path.write_text(json.dumps({"text": "The cafe\u0301 was full. " * 20}))
-    [_, (paragraph, *_)] = load_material(lesson_data[0], [path]).prose
+    [_, (paragraph, *_)] = load_training_data(lesson_data[0], [path]).prose
     assert paragraph.startswith("The caf\u00e9 was")
 
 
@@ -139,10 +145,10 @@ def test_questions_that_are_all_alike_are_told_of(tmp_path: Path) -> None:
     rows = [json.dumps({"title": f"T{n}", "paragraphs": asked}) for n in range(20)]
     path = tmp_path / "questions.jsonl"
     path.write_text("\n".join(rows))
-    with pytest.raises(UsageError, match="no question to learn from"):
-        load_material(path, [])
+    with pytest.raises(UsageError, match="no question to train on"):
+        load_training_data(path, [])
 
 
 def test_a_missing_file_is_told_of(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match="does not exist"):
-        load_material(tmp_path / "none.jsonl", [])
+        load_training_data(tmp_path / "none.jsonl", [])

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.training import self_answers
 from nsa_cli.training.examples import close_questions
-from nsa_cli.training.self_answers import answer_themselves, with_their_own
+from nsa_cli.training.self_answers import with_self_answers, write_self_answers
 from nsa_models.tasks import read_articles
 from nsa_models.tokenization.tokenizer import Tokenizer
 
@@ -74,15 +74,15 @@ def test_right_answers_are_kept_and_the_rest_asked_again(
 
     told: list[tuple[int, int]] = []
     monkeypatch.setattr(self_answers, "_generate", generate)
-    monkeypatch.setattr(self_answers, "_TOGETHER", {"cpu": 100})
-    answer_themselves(
+    monkeypatch.setattr(self_answers, "_BATCH", {"cpu": 100})
+    write_self_answers(
         tiny_model, articles, path, 60.0, CPU, lambda asked, right: told.append((asked, right))
     )
     assert told == [(20, 5), (15, 5)]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert {row["article"] for row in rows} == {"Town 1", "Town 2"}
 
-    learned = with_their_own(articles, path)
+    learned = with_self_answers(articles, path)
     targets = {
         example.question: example.target
         for seed in range(60)
@@ -94,16 +94,18 @@ def test_right_answers_are_kept_and_the_rest_asked_again(
     }
 
     path.write_text(path.read_text() + '{"article": "Town 3", "para')  # cut off
-    assert with_their_own(articles, path) == learned
+    assert with_self_answers(articles, path) == learned
     rounds.clear()
-    monkeypatch.setattr(self_answers, "_TOGETHER", {"cpu": 6})
-    answer_themselves(tiny_model, articles, path, 0.0, CPU, lambda *_: None)
+    monkeypatch.setattr(self_answers, "_BATCH", {"cpu": 6})
+    write_self_answers(tiny_model, articles, path, 0.0, CPU, lambda *_: None)
     assert rounds == [6], "one batch of those without an answer, then the time is over"
-    assert with_their_own(articles, path) == learned, "what is cut off stays on a line of its own"
+    assert with_self_answers(articles, path) == learned, (
+        "what is cut off stays on a line of its own"
+    )
 
 
 def test_without_kept_answers_articles_stay_as_they_are(
     lesson_data: tuple[Path, Path], tmp_path: Path
 ) -> None:
     articles = read_articles(lesson_data[0])
-    assert with_their_own(articles, tmp_path / "none.jsonl") == articles
+    assert with_self_answers(articles, tmp_path / "none.jsonl") == articles

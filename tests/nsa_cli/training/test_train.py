@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nsa_cli.training.train import kinds_of
+from nsa_cli.training.plan import parse_phi_shapes
 from nsa_models.errors import UsageError
 from nsa_models.hub.resolve import adapter_fingerprint
 from nsa_models.weights.adapter import load_adapter
@@ -72,8 +72,8 @@ def test_the_same_lessons_teach_a_dense_model(
     for _ in range(2):
         code, _, err = nsa(*common, model=str(tiny_model))
         assert code == 0, err
-    assert "answers are right" in err
-    assert re.search(r"of \d+ questions the \d+ with an answer of the model's own", err)
+    assert "answers are correct" in err
+    assert re.search(r"training on the \d+ of \d+ questions with a self-generated answer", err)
     assert not list(out.glob("distilled*"))
     trained = load_adapter(out)
     assert trained.settings == {"select_count": None, "answer_select_count": None}
@@ -134,7 +134,7 @@ def test_what_is_missing_is_said(nsa: Run, lesson_data: tuple[Path, Path], tmp_p
         assert word in line
 
 
-def test_kinds_are_lengths_and_strides() -> None:
-    assert kinds_of(["32/16", "16/16"]) == ((32, 16), (16, 16))
+def test_phi_shapes_are_lengths_and_strides() -> None:
+    assert parse_phi_shapes(["32/16", "16/16"]) == ((32, 16), (16, 16))
     with pytest.raises(UsageError, match="16-16"):
-        kinds_of(["16-16"])
+        parse_phi_shapes(["16-16"])

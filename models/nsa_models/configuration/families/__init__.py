@@ -1,6 +1,6 @@
-"""Natively sparse checkpoints that people publish: what their files mean, one module each.
+"""Published natively sparse checkpoints, one module per family.
 
-A family turns a `config.json` into an `NSAConfig`, and its tensors' names into the program's.
+A family converts a `config.json` to an `NSAConfig` and maps tensor names.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Family:
     """A published family.
 
     Attributes:
-        title: What people call it.
-        read: Its `config.json` to the arguments of `NSAConfig`.
-        names: Parts of tensors' names: the published one, and the program's.
-        dense: Whether its weights may attend to everything as well.
+        title: Display name.
+        read: Converts a `config.json` to arguments of `NSAConfig`.
+        names: Pairs of parts of tensor names: published, internal.
+        dense: Whether a checkpoint also works with dense attention.
     """
 
     title: str
@@ -31,16 +31,16 @@ class Family:
     names: tuple[tuple[str, str], ...] = ()
     dense: Callable[[NSAConfig], bool]
 
-    def ours(self, name: str) -> str:
-        """The program's name of a published tensor."""
-        for published, ours in self.names:
-            name = name.replace(published, ours)
+    def internal_name(self, name: str) -> str:
+        """Return the internal name of a published tensor."""
+        for published, internal in self.names:
+            name = name.replace(published, internal)
         return name
 
-    def published(self, name: str) -> str:
-        """The published name of a tensor of the program."""
-        for published, ours in self.names:
-            name = name.replace(ours, published)
+    def published_name(self, name: str) -> str:
+        """Return the published name of an internal tensor."""
+        for published, internal in self.names:
+            name = name.replace(internal, published)
         return name
 
 
@@ -63,18 +63,18 @@ FAMILIES: dict[str, Family] = {
         dense=lambda _: False,
     ),
 }
-"""By the `model_type` of their `config.json`."""
+"""Families by the `model_type` of their `config.json`."""
 
 
 def family_config(values: dict[str, Any], **settings: Any) -> NSAConfig:
-    """The configuration of a published checkpoint.
+    """Return the configuration of a published checkpoint.
 
     Args:
-        values: Its `config.json`; the `model_type` is one of `FAMILIES`.
+        values: Content of `config.json`; the `model_type` is a key of `FAMILIES`.
         settings: Attention settings that replace the published ones.
 
     Raises:
-        ModelError: If it holds something that is unknown or cannot be done.
+        ModelError: If a field is unknown or not supported.
     """
     name = values["model_type"]
     family = FAMILIES[name]
@@ -84,16 +84,14 @@ def family_config(values: dict[str, Any], **settings: Any) -> NSAConfig:
     try:
         config = NSAConfig(**{**arguments, **settings}, source_family=name)
     except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise unsupported(
-            f"this {name} checkpoint has settings that do not work: {error}"
-        ) from error
+        raise unsupported(f"this {name} checkpoint has invalid settings: {error}") from error
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     if heads % groups:
-        raise unsupported(f"{heads} query heads are no multiple of {groups} key/value groups")
+        raise unsupported(f"{heads} query heads are not a multiple of {groups} key/value groups")
     if settings.get("select_count", 0) is None and not family.dense(config):
         raise ModelError(
             f"this {name} checkpoint was trained sparse and has no dense attention",
-            hint="leave --attention dense out",
+            hint="use its sparse attention",
             code="model_unsupported",
         )
     return config

@@ -1,4 +1,4 @@
-"""The fields of a `config.json`: those that are used, those that do not matter, and no others."""
+"""Reader of a `config.json` that refuses unknown fields."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WITHOUT_EFFECT = frozenset(
         "use_cache",
     }
 )
-"""Of transformers, and of training: they do not change what a trained model computes."""
+"""Fields without effect on the computation of a trained model."""
 
 _SCALED = {
     "default": (),
@@ -40,21 +40,21 @@ _SCALED = {
     ),
     "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
 }
-"""Types of rotary embedding, and the fields that each must have."""
+"""Types of rotary embedding and the required fields of each."""
 
 _MAY_SCALE = {
     *("rope_type", "rope_theta", "attention_factor", "beta_fast", "beta_slow"),
     *("original_max_position_embeddings", "factor"),
 }
-"""Fields that they may have besides."""
+"""Optional fields of a rotary embedding."""
 
 
 class Fields:
-    """A `config.json` whose every field must be asked for, or be known to have no effect.
+    """Fields of a `config.json`; `finish` raises for fields that were never read.
 
     Args:
         values: The fields.
-        without_effect: Names of further fields that change nothing.
+        without_effect: Names of further fields that may stay unread.
     """
 
     def __init__(self, values: dict[str, Any], without_effect: Iterable[str] = ()) -> None:
@@ -62,70 +62,69 @@ class Fields:
         self._left = values.keys() - _WITHOUT_EFFECT - set(without_effect)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A field, or what the family's own code takes where it is missing."""
+        """Return a field, or `default`, the value in the authors' code, when it is missing."""
         self._left.discard(name)
         return self._values.get(name, default)
 
     def number(self, name: str, default: int | None = None) -> int:
-        """A whole number.
+        """Return an integer field.
 
         Raises:
-            ModelError: If it is none.
+            ModelError: If it is not an integer.
         """
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise unsupported(f"config.json has {name} {value!r}, which is no whole number")
+            raise unsupported(f"config.json has {name} {value!r}, which is not an integer")
         return value
 
     def refuse(self, name: str, harmless: Iterable[Any], why: str) -> None:
-        """Refuse a field unless it is missing or has a value that changes nothing.
+        """Raise unless a field is missing or has one of the `harmless` values.
 
         Raises:
-            ModelError: If it does.
+            ModelError: With `why` as the reason.
         """
         value = self.get(name)
         if name in self._values and value not in harmless:
             raise unsupported(f"config.json has {name} {value!r}: {why}")
 
     def dtype(self) -> torch.dtype | None:
-        """The type of the weights, by either of its names."""
+        """Return the dtype of the weights, from `dtype` or `torch_dtype`."""
         named = self.get("dtype"), self.get("torch_dtype")
         found = getattr(torch, str(named[0] or named[1]), None)
         return found if isinstance(found, torch.dtype) else None
 
     def tokens(self, **defaults: Any) -> dict[str, Any]:
-        """The special tokens' ids, by their names in `NSAConfig`."""
+        """Return the ids of special tokens under their names in `NSAConfig`."""
         names = ("pad_token_id", "bos_token_id", "eos_token_id")
         return {name: self.get(name, defaults.get(name)) for name in names}
 
     def finish(self) -> None:
-        """Refuse what nobody asked for.
+        """Raise for fields that were never read.
 
         Raises:
-            ModelError: If fields are left that are not None.
+            ModelError: If one of them is not None.
         """
         left = sorted(name for name in self._left if self._values[name] is not None)
         if left:
             raise unsupported(
-                f"config.json has {', '.join(left)}, which may change what the model computes and "
-                "which nsa does not know"
+                f"config.json has unknown fields that may change the computation: {', '.join(left)}"
             )
 
 
-def unsupported(message: str, hint: str = "choose another model with --model") -> ModelError:
-    """The error of a checkpoint that cannot be run."""
+def unsupported(message: str, hint: str = "") -> ModelError:
+    """Return the error for a checkpoint that cannot run."""
     return ModelError(message, hint=hint, code="model_unsupported")
 
 
 def rope(fields: Fields, theta: float) -> dict[str, Any]:
-    """The rotary embedding, as transformers writes it: `rope_theta` and `rope_scaling` in one.
+    """Return the rotary embedding's parameters as transformers writes them, scaling included.
 
     Args:
         fields: The configuration.
-        theta: The base where it names none.
+        theta: Default base.
 
     Raises:
-        ModelError: If it depends on the length of the text.
+        ModelError: If the type or a parameter is not supported.
     """
     base, scaling = fields.get("rope_theta"), fields.get("rope_scaling")
     given = fields.get("rope_parameters") or {}
@@ -136,11 +135,11 @@ def rope(fields: Fields, theta: float) -> dict[str, Any]:
     if needed is None:
         raise unsupported(
             f"rotary embedding of type {found['rope_type']!r} is not supported",
-            hint="it depends on the length of the text, or is unknown; choose another checkpoint",
+            hint="it is unknown or depends on the text's length; choose another checkpoint",
         )
     if wrong := sorted({*needed} - found.keys()) or sorted(found.keys() - _MAY_SCALE - {*needed}):
         raise unsupported(
-            f"rotary embedding of type {found['rope_type']!r} lacks, or nsa does not know, "
+            f"rotary embedding of type {found['rope_type']!r} has missing or unknown parameters: "
             f"{', '.join(wrong)}"
         )
     return found

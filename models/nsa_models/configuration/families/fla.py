@@ -1,9 +1,9 @@
 """`nsa`: the models of flash-linear-attention with its `NativeSparseAttention` layer.
 
-Summaries are means of blocks that do not overlap, and selection blocks are these. As fla has it
-now, the first block and the last two are always selected. Its first kernel, which
-fla-org/native-sparse-attention keeps, forced the query's own alone, and early layers had heads of
-64 numbers whatever `head_dim` said; a configuration does not tell which version trained it.
+Compressed keys are means of blocks that do not overlap, and these blocks are also the selection
+blocks. The present code of fla always selects the first block and the last two. Its first kernel,
+in fla-org/native-sparse-attention, always selected the query's own block only, and early layers
+had a head dim of 64 for any `head_dim`. Configurations do not record the version of the code.
 
 Source: fla-org/flash-linear-attention, `fla/models/nsa`, `fla/layers/nsa.py`, `fla/ops/nsa`.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from nsa_models.configuration.families.fields import Fields, rope, unsupported
 from nsa_models.configuration.families.llama_nsa import kernel_settings
 
-_HOW_IT_IS_COMPUTED = (
+_WITHOUT_EFFECT = (
     "elementwise_affine",
     "fuse_cross_entropy",
     "fuse_linear_cross_entropy",
@@ -23,7 +23,7 @@ _HOW_IT_IS_COMPUTED = (
     "fuse_swiglu",
     "use_l2warp",
 )
-"""Which kernels train it; and `elementwise_affine`, which fla's own code does not read."""
+"""Choices of training kernels, and `elementwise_affine`, which fla's code does not read."""
 
 NAMES = (
     ("model.embeddings.", "model.embed_tokens."),
@@ -32,18 +32,18 @@ NAMES = (
     (".attn.g_proj.", ".self_attn.gate_proj."),
     (".attn.", ".self_attn."),
 )
-"""Parts of tensors' names: the published one, and the program's."""
+"""Pairs of parts of tensor names: published, internal."""
 
 
 def read(values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `NSAConfig` for a `config.json`.
+    """Convert a `config.json` to arguments of `NSAConfig`.
 
     Raises:
-        ModelError: If it holds something that is unknown or cannot be done.
+        ModelError: If a field is unknown or not supported.
     """
-    fields = Fields(values, _HOW_IT_IS_COMPUTED)
+    fields = Fields(values, _WITHOUT_EFFECT)
     fields.refuse("attnres_block_size", (None,), "residuals over several layers are not supported")
-    fields.refuse("quantization_config", (None,), "quantised weights are not supported")
+    fields.refuse("quantization_config", (None,), "quantized weights are not supported")
     act = fields.get("hidden_act", "swish")
     if act not in ("swish", "silu"):
         raise unsupported(f"config.json has hidden_act {act!r}, which is not supported")

@@ -1,12 +1,12 @@
 """`llama-nsa`: the four 1B models of "SSA: Sparse Sparse Attention".
 
-NSA-1B sums the paper's three branches; its summaries are means of blocks that do not overlap,
-and its selection blocks are these. SSA-1B and MoBA-1B keep the selection branch alone, with its
-gate; FullAttn-1B, and SSA-1B in `full` mode, put that gate behind dense attention. All of them
-have all gates among their tensors.
+NSA-1B adds the paper's three branches. Its compressed keys are means of blocks that do not
+overlap, and these blocks are also the selection blocks. SSA-1B and MoBA-1B have only the selection
+branch with its gate; FullAttn-1B, and SSA-1B in `full` mode, apply that gate to dense attention.
+All checkpoints contain tensors for all gates.
 
-Source: Shen et al. 2025, arXiv 2511.20102; the configurations, the modelling code and the kernel
-in zhenyi4/ssa (`configs`, `hf_files/parallel.py`).
+Source: Shen et al. 2025, arXiv 2511.20102; configurations, modeling code and kernel in
+zhenyi4/ssa (`configs`, `hf_files/parallel.py`).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any
 from nsa_models.configuration.families.fields import Fields, rope, unsupported
 
 NAMES = ((".self_attn.g_proj.", ".self_attn.gate_proj."),)
-"""Parts of tensors' names: the published one, and the program's."""
+"""Pairs of parts of tensor names: published, internal."""
 
 
 def read(values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `NSAConfig` for a `config.json`.
+    """Convert a `config.json` to arguments of `NSAConfig`.
 
     Raises:
-        ModelError: If it holds something that is unknown or cannot be done.
+        ModelError: If a field is unknown or not supported.
     """
     fields = Fields(values)
-    fields.refuse("pretraining_tp", (1,), "tensors cut for several devices are not supported")
-    fields.refuse("quantization_config", (None,), "quantised weights are not supported")
+    fields.refuse("pretraining_tp", (1,), "tensors split for several devices are not supported")
+    fields.refuse("quantization_config", (None,), "quantized weights are not supported")
     heads = fields.number("num_attention_heads", 32)
     width = fields.number("hidden_size", 4096)
     bias = bool(fields.get("attention_bias", False))
@@ -61,15 +61,15 @@ def read(values: dict[str, Any]) -> dict[str, Any]:
     fields.finish()
     if window and mode not in (None, "sparse"):
         raise unsupported(
-            f"config.json has window_size {window} and inference_mode {mode!r}: only the models "
+            f"config.json has window_size {window} and inference_mode {mode!r}: only models "
             "without a window have dense attention"
         )
     if window == 0:
         if mode not in ("sparse", "full"):
             raise unsupported(
-                f"config.json has window_size 0 and inference_mode {mode!r}, so that it does not "
-                "say whether the model attends sparsely (SSA-1B, MoBA-1B) or densely (FullAttn-1B)",
-                hint='add "inference_mode": "sparse" or "full" to it',
+                f"config.json has window_size 0 and inference_mode {mode!r}, which does not say "
+                "whether attention is sparse (SSA-1B, MoBA-1B) or dense (FullAttn-1B)",
+                hint='add "inference_mode": "sparse" or "full" to config.json',
             )
         if mode == "full":
             arguments |= {"select_count": None, "answer_select_count": None}
@@ -77,13 +77,17 @@ def read(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def kernel_settings(block: int, count: int) -> dict[str, Any]:
-    """What fla's kernel attends to with blocks of this size and so many of them.
+    """Return attention settings that reproduce fla's kernel.
 
-    It selects a power of two of blocks, and keeps its best in a list as long as a block has
-    tokens, of which each run of blocks replaces half.
+    The kernel rounds the number of selected blocks up to a power of two. It keeps the best blocks
+    in a list with as many entries as a block has tokens; each run of blocks replaces half of it.
+
+    Args:
+        block: Tokens of a block.
+        count: `block_counts` of the configuration.
 
     Raises:
-        ModelError: If the kernel could not have selected so many.
+        ModelError: If the kernel cannot select `count` blocks.
     """
     selected = 1 << (count - 1).bit_length()
     if block < 1 or count < 1 or selected > block:

@@ -1,15 +1,16 @@
-"""`minicpm`: MiniCPM4 and MiniCPM4.1 with InfLLM-v2, and their dense forerunners.
+"""`minicpm`: MiniCPM4 and MiniCPM4.1 with InfLLM-v2, and their dense predecessors.
 
-InfLLM-v2 is one softmax over blocks: the first ones, those of the window, and the best of the
-rest, scored by the greatest of their summaries (means of 32 tokens, every 16), whose softmax has
-the denominator of summaries four times as coarse. The window's blocks are added to `topk`. Texts
-shorter than `dense_len` are attended to whole. Without `sparse_config` a checkpoint is dense.
+InfLLM-v2 computes one softmax over the first blocks, the window's blocks and the best other
+blocks. A block's score is the maximum over its compressed keys (means of 32 tokens, every 16) of a
+softmax whose denominator comes from compressed keys four times as coarse. The window's blocks are
+added to `topk`. Texts shorter than `dense_len` use dense attention. Without `sparse_config` a
+checkpoint is dense.
 
-Neighbouring blocks share a summary, so that two often have the same score: here the earlier one
-comes first, which the authors' code leaves open. Their kernel forgets the last coarse summary
-where a text ends one token before a multiple of 64; here it counts at every length.
+Neighboring blocks share a compressed key, so two blocks often have the same score. This code
+prefers the earlier one; the authors' code leaves the order open. Their kernel ignores the last
+coarse key when a text ends one token before a multiple of 64; this code uses it at every length.
 
-Source: MiniCPM team 2025, arXiv 2506.07900 and 2509.24663; OpenBMB's modelling code, and its
+Source: MiniCPM team 2025, arXiv 2506.07900 and 2509.24663; OpenBMB's modeling code, and its
 kernels in OpenBMB/infllmv2_cuda_impl (`csrc/max_pooling_1d.cuh`, `infllmv2_attn_stage1`).
 """
 
@@ -21,19 +22,19 @@ from typing import Any
 from nsa_models.configuration.families.fields import Fields, rope, unsupported
 
 _COARSER = 4
-"""How much coarser the summaries of the denominator are: a constant of the authors' code."""
+"""Coarseness of the keys in the denominator, a constant of the authors' code."""
 
 
 def read(values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `NSAConfig` for a `config.json`.
+    """Convert a `config.json` to arguments of `NSAConfig`.
 
     Raises:
-        ModelError: If it holds something that is unknown or cannot be done.
+        ModelError: If a field is unknown or not supported.
     """
-    # `mup_denominator` is for the draft heads of speculative decoding.
+    # `mup_denominator` only affects the draft heads of speculative decoding.
     fields = Fields(values, ("mup_denominator", "rope_scaling_type"))
-    fields.refuse("pretraining_tp", (1,), "tensors cut for several devices are not supported")
-    fields.refuse("quantization_config", (None,), "quantised weights are not supported")
+    fields.refuse("pretraining_tp", (1,), "tensors split for several devices are not supported")
+    fields.refuse("quantization_config", (None,), "quantized weights are not supported")
     fields.refuse("num_experts", (None, 0), "mixtures of experts are not supported")
     fields.refuse("use_mup", (True,), "MiniCPM's code always scales by muP")
     heads, width = fields.number("num_attention_heads", 32), fields.number("hidden_size", 4096)
@@ -75,7 +76,7 @@ def read(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _infllm(values: dict[str, Any]) -> dict[str, Any]:
-    """The attention settings of a `sparse_config`."""
+    """Convert a `sparse_config` to attention settings."""
     fields = Fields(values)
     fields.refuse("use_nope", (False, None), "blocks scored by unrotated keys are not supported")
     kernel, stride = fields.number("kernel_size", 32), fields.number("kernel_stride", 16)
@@ -83,12 +84,12 @@ def _infllm(values: dict[str, Any]) -> dict[str, Any]:
     first, topk = fields.number("init_blocks", 1), fields.number("topk", 64)
     dense = fields.number("dense_len", 8192)
     fields.finish()
-    # Of topk and the window's blocks, one is the query's own, which `select_count` leaves out.
+    # topk and the window's blocks together include the query's own; `select_count` excludes it.
     count = topk - 1
     if count < max(1, first):
         raise unsupported(
             f"config.json has topk {topk} and init_blocks {first} in sparse_config; topk must be "
-            "larger, and at least 2"
+            "larger than init_blocks and at least 2"
         )
     return {
         "combine": "union",

@@ -216,9 +216,9 @@ def test_what_the_defaults_mean(tmp_path: Path) -> None:
         ({"attnres_block_size": 4}, "residuals over several layers"),
         ({"hidden_act": "powlu"}, "hidden_act 'powlu'"),
         ({"block_counts": 32}, "at most as many blocks"),
-        ({"block_counts": None}, "block_counts None, which is no whole number"),
-        ({"num_kv_heads": 3}, "4 query heads are no multiple of 3"),
-        ({"softcap": 3.0}, "has softcap, which may change"),
+        ({"block_counts": None}, "block_counts None, which is not an integer"),
+        ({"num_kv_heads": 3}, "4 query heads are not a multiple of 3"),
+        ({"softcap": 3.0}, "may change the computation: softcap"),
     ],
 )
 def test_configurations_that_cannot_be_run(
@@ -227,7 +227,7 @@ def test_configurations_that_cannot_be_run(
     write(tmp_path, {**TOY, **change}, {"x": torch.zeros(1)})
     with pytest.raises(ModelError, match=message) as caught:
         load_config(tmp_path)
-    assert caught.value.hint
+    assert caught.value.code == "model_unsupported"
 
 
 @pytest.mark.parametrize(

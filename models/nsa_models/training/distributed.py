@@ -1,4 +1,4 @@
-"""Training in several processes, a device each: gradients are averaged over them by accelerate."""
+"""Training in several processes with one device each; accelerate averages the gradients."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from accelerate.utils import broadcast, reduce
 from torch import Tensor, nn
 
 
-class Together:
-    """The processes that `torchrun` or `accelerate launch` has started; one where none has.
+class Processes:
+    """The processes that `torchrun` or `accelerate launch` started, or this process alone.
 
     Attributes:
-        count: Processes.
-        number: Of this one, from 0.
-        device: Of this one among several; None where it is alone and may choose.
+        count: Number of processes.
+        number: Index of this process, from 0.
+        device: Device of this process among several; None if it is alone and may choose.
 
     Args:
-        cpu: Whether to compute on CPUs.
+        cpu: Whether to train on CPUs.
     """
 
     def __init__(self, *, cpu: bool = False) -> None:
@@ -30,21 +30,21 @@ class Together:
 
     @property
     def first(self) -> bool:
-        """Whether this process tells and saves for all."""
+        """Whether this process reports and saves for all."""
         return self.number == 0
 
     def wait(self) -> None:
-        """Until every process has come here."""
+        """Wait until every process has called this."""
         self._state.wait_for_everyone()
 
-    def agree(self, value: float) -> float:
-        """The first process's value."""
+    def broadcast(self, value: float) -> float:
+        """Return the first process's value."""
         if self.count == 1:
             return value
         return float(broadcast(torch.tensor(value, device=self.device)))
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Make every gradient the mean over the processes; a missing one counts as 0."""
+        """Replace every gradient by the mean over the processes; a missing one counts as 0."""
         if self.count == 1:
             return
         grads: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""Processes that train together learn what one does that sees all of their lessons."""
+"""Processes that train processes learn what one does that sees all of their lessons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nsa_models.training.together import Together
+from nsa_models.training.distributed import Processes
 
 SCRIPT = """
 import sys
@@ -16,22 +16,24 @@ import sys
 import torch
 from torch import nn
 
-from nsa_models.training.stage import Course, Stage
-from nsa_models.training.together import Together
+from nsa_models.training.stage import Hooks, Schedule, Stage
+from nsa_models.training.distributed import Processes
 
-together = Together(cpu=True)
-assert together.count == 2
-assert together.first == (together.number == 0)
-assert together.agree(float(together.number)) == 0.0
+processes = Processes(cpu=True)
+assert processes.count == 2
+assert processes.first == (processes.number == 0)
+assert processes.broadcast(float(processes.number)) == 0.0
 parameter, other = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
 told, saved = [], []
 stage = Stage(
     nn.Linear(1, 1),
-    Course(seconds=1e9, steps=4, clip=1e9, warmup=1e-9),
+    Schedule(seconds=1e9, steps=4, clip=1e9, warmup=1e-9),
     [([parameter], 0.1), ([other], 0.1)],
-    lambda progress: told.append(progress.tokens),
-    lambda progress: saved.append(progress.step),
-    together,
+    Hooks(
+        report=lambda progress: told.append(progress.tokens),
+        save=lambda progress: saved.append(progress.step),
+    ),
+    processes,
 )
 
 
@@ -40,21 +42,21 @@ class Lesson:
 
 
 turns = iter(range(9))
-out_of_memory = {2} if together.number else {1, 2}
+out_of_memory = {2} if processes.number else {1, 2}
 
 
 def losses(step):
     if next(turns) in out_of_memory:
         raise torch.OutOfMemoryError
     # Each process its own slope; one of them has nothing to say of the second parameter.
-    loss = (parameter * (together.number * 3 - 1)).square().sum()
-    return {"loss a": loss + other.square().sum() * 2 if together.first else loss}
+    loss = (parameter * (processes.number * 3 - 1)).square().sum()
+    return {"loss a": loss + other.square().sum() * 2 if processes.first else loss}
 
 
 stage.run(iter(lambda: [Lesson()], None), losses)
-assert (told, saved) == (([40], [4]) if together.first else ([], []))
+assert (told, saved) == (([40], [4]) if processes.first else ([], []))
 assert stage.progress.left_out == len(out_of_memory)
-torch.save([parameter.detach(), other.detach()], f"{sys.argv[1]}/{together.number}.pt")
+torch.save([parameter.detach(), other.detach()], f"{sys.argv[1]}/{processes.number}.pt")
 """
 
 
@@ -83,9 +85,9 @@ def test_two_processes_learn_as_one_and_leave_out_what_does_not_fit(
 
 
 def test_alone_nothing_changes() -> None:
-    together = Together(cpu=True)
-    assert (together.count, together.first, together.device) == (1, True, None)
-    assert together.agree(0.3) == 0.3
+    processes = Processes(cpu=True)
+    assert (processes.count, processes.first, processes.device) == (1, True, None)
+    assert processes.broadcast(0.3) == 0.3
     parameter = nn.Parameter(torch.ones(2))
-    together.average([parameter])
+    processes.average([parameter])
     assert parameter.grad is None

@@ -1,0 +1,83 @@
+"""The error boundary: a command's own options say how its errors are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsa_cli.cli.app import app
+from nsa_models.errors import UsageError
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_a_flag_that_is_a_value_is_not_a_flag(nsa: Run, tmp_path: Path) -> None:
+    code, out, err = nsa("ask", str(tmp_path / "none.txt"), "-a", "--json")
+    assert (code, out) == (3, "")
+    assert err.startswith("nsa: ")
+
+
+def test_no_store_as_a_question_is_no_flag(
+    nsa: Run, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nsa_cli.answering.ask.ask", interrupted)
+    _, _, err = nsa("ask", str(text_file), "-a", "--no-store")
+    assert "finished work is kept" in err
+
+
+@pytest.mark.parametrize("words", [("--json",), ()])
+def test_the_boundary_reads_no_argv(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["nsa", "ask", "none.txt", "Who?", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        app(["find", "/none.txt", "who", *words])
+    assert ended.value.code == 3
+    out, err = capsys.readouterr()
+    if words:
+        assert json.loads(out)["error"]["code"] == "missing"
+    else:
+        assert (out, err[:5]) == ("", "nsa: ")
+
+
+@pytest.mark.parametrize("more", [("--json",), ()])
+def test_settings_that_cannot_be_read_are_told_as_the_command_asks(
+    nsa: Run, more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NSA_DEVICE", "tpu")
+    code, out, err = nsa("ask", "a.txt", "Who?", *more)
+    assert code == 2
+    message = "NSA_DEVICE: device must be auto, cpu or cuda, got 'tpu'"
+    if more:
+        assert json.loads(out)["error"]["message"] == message
+    else:
+        assert err.startswith(f"nsa: {message}. ")
+
+
+def test_help_reads_no_settings(nsa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise UsageError("read")
+
+    monkeypatch.setattr("nsa_cli.config.settings.effective", refused)
+    for words in (("ask", "--help"), ("ask", "-h"), ("ask", "a.txt", "Who?", "--help")):
+        assert nsa(*words, model=None)[0] == 0
+    assert nsa("doctor", "--help")[0] == 0
+    assert nsa("ask", "a.txt", "--help?")[0] == 2
+
+
+def test_help_shows_the_programs_defaults(nsa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NSA_MAX_TOKENS", "9")
+    assert "[default: 256" in nsa("ask", "--help", model=None)[1]
+
+
+def test_a_question_takes_no_period(nsa: Run) -> None:
+    code, _, err = nsa("cache", "rm")
+    message = "nsa: which readings? Give an id from `nsa cache list`, or --all.\n"
+    assert (code, err) == (2, message)
