@@ -58,7 +58,8 @@ def load_texts(path: str) -> list[str]:
     """The texts of a file: `text` of each line of JSON Lines, or the whole document.
 
     Raises:
-        UnreadableError: If the file cannot be read, or a line has no text.
+        UnreadableError: If a document cannot be read, or a line has no text.
+        DataError: If a JSON Lines file cannot be read.
     """
     if not path.removesuffix(".xz").removesuffix(".gz").endswith((".jsonl", ".json")):
         return [parse_document(*read_source(path)).text]

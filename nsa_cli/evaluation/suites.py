@@ -210,7 +210,7 @@ def load_articles(path: Path, *, held_out: bool) -> list[Article]:
         held_out: Whether to load only the eighth of the articles that training excludes.
 
     Raises:
-        UnreadableError: If the file cannot be read.
+        DataError: If the file cannot be read.
         UsageError: If no loaded article has a question.
     """
     articles = read_articles(path)

@@ -71,7 +71,7 @@ def load_training_data(questions: Path, texts: Sequence[Path]) -> TrainingData:
         texts: JSON Lines files whose lines have a `text`.
 
     Raises:
-        UnreadableError: If a file cannot be read or has another format.
+        DataError: If a file cannot be read or has another format.
         UsageError: If no question belongs to a single article.
     """
     prose = [tuple(documentation(_PROSE_CHARACTERS))]

@@ -17,7 +17,7 @@ from nsa_cli.training.examples import (
     training_example,
     training_steps,
 )
-from nsa_models.errors import UnreadableError, UsageError
+from nsa_models.errors import DataError, UsageError
 from nsa_models.tasks import Example
 from nsa_models.tokenization.tokenizer import Tokenizer
 from nsa_models.training.examples import TrainingExample
@@ -150,5 +150,5 @@ def test_questions_that_are_all_alike_are_told_of(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_told_of(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableError, match="does not exist"):
+    with pytest.raises(DataError, match="does not exist"):
         load_training_data(tmp_path / "none.jsonl", [])
