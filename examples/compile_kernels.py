@@ -29,6 +29,9 @@ from nsa_kernels.gpu import (
     banded,
     banded_backward,
     decode,
+    merge,
+    merged,
+    merged_backward,
     phi,
     selected,
     selected_backward,
@@ -40,6 +43,7 @@ from nsa_kernels.settings import AttentionSettings
 
 MODULES = (
     *(attention, banded, banded_backward, decode),
+    *(merge, merged, merged_backward),
     *(phi, selected, selected_backward, selection),
 )
 HOPPER_BYTES = 227 * 1024

@@ -39,11 +39,16 @@ def finite(*tensors: Tensor | None) -> None:
 
 
 def attend(
-    settings: AttentionSettings, queries: int, keys: int, repeat: int, packing: Packing | None
+    settings: AttentionSettings,
+    queries: int,
+    keys: int,
+    repeat: int,
+    packing: Packing | None,
+    dim: int = DIM,
 ) -> None:
     """Attend forward and backward once."""
     q, k, v = (
-        draw(1, heads, length, DIM)
+        draw(1, heads, length, dim)
         for heads, length in ((GROUPS * repeat, queries), (GROUPS, keys), (GROUPS, keys))
     )
     gated = settings.combine == "gated"
@@ -92,6 +97,7 @@ def main() -> None:
         attend(settings, 331, 331, 7, None)
         attend(settings, 67, 200, 16, None)
         attend(settings, 131, 131, 3, pack([1, 70, 60]))
+        attend(settings, 150, 200, 16, None, dim=128)
     summarise()
     for combine in ("gated", "union"):
         own = AttentionSettings(combine=combine, select_count=2, window=64)  # type: ignore[arg-type]

@@ -1,10 +1,12 @@
 """Times of the Triton kernels stage by stage, each beside its floor.
 
-    python examples/time_stages.py --tokens 65536
+    python examples/time_stages.py --tokens 65536 --selections recorded
 
-The floor of a stage is the longer of its operations over the rate of the matrix units and its
-bytes over the bandwidth of memory, both measured on an H200; other cards need other rates.
-Without a CUDA device it runs in Triton's interpreter (`TRITON_INTERPRET=1`), for its logic alone.
+The floor of a stage is the longer of two times: its operations at the rate of the matrix units,
+and its bytes at the bandwidth of memory. Both rates were measured on an H200; other GPUs need
+other rates. Queries attend to the blocks that random queries select, or to those that a model's
+queries selected. Without a CUDA device the script runs in Triton's interpreter
+(`TRITON_INTERPRET=1`), for its logic alone.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 import triton
 from torch import Tensor
 
+from nsa_cli.benchmarks.kernel_selections import recorded_blocks
 from nsa_kernels.gpu.attention import row_dots
 from nsa_kernels.gpu.banded import banded_dots, banded_forward
 from nsa_kernels.gpu.banded_backward import (
@@ -62,8 +65,16 @@ class Stage:
     rows: int
 
 
-def stages(tokens: int, heads: int, groups: int, dim: int) -> list[Stage]:
-    """All stages, forward and backward, on random inputs."""
+def stages(tokens: int, heads: int, groups: int, dim: int, *, recorded: bool) -> list[Stage]:
+    """All stages, forward and backward, on random inputs, as `gated` attention runs them.
+
+    Args:
+        tokens: Length of the text.
+        heads: Query heads.
+        groups: Key/value groups.
+        dim: Head dim.
+        recorded: Whether the selected blocks are a model's.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
 
@@ -79,6 +90,11 @@ def stages(tokens: int, heads: int, groups: int, dim: int) -> list[Stage]:
     compressed, lse = banded_forward(problem, band, q, summary_k, summary_v)
     assert compressed is not None
     blocks = select_blocks(problem, q, summary_k, lse)
+    if recorded:
+        assert SETTINGS.select_count is not None
+        blocks = recorded_blocks(tokens, tokens, groups, SETTINGS.select_count, device)
+    gate = draw(heads)[..., 0]
+    sums = problem.per_query(q)
     dots = row_dots(problem, grad, compressed)
     of = OutputGradient(out=grad, lse=lse, dots=dots)
     dq = empty_rows(q, dim)
@@ -97,7 +113,13 @@ def stages(tokens: int, heads: int, groups: int, dim: int) -> list[Stage]:
         ),
         ("choice", lambda: select_blocks(problem, q, summary_k, lse), summaries, 1, 1),
         ("window", lambda: banded_forward(problem, window, q, k, v), near, 2, 2),
-        ("selection", lambda: selected_forward(problem, q, k, v, blocks), chosen, 2, 2),
+        (
+            "selection",
+            lambda: selected_forward(problem, q, k, v, blocks, gate=gate, others=dq),
+            chosen,
+            2,
+            3,
+        ),
         ("row products", lambda: row_dots(problem, grad, compressed), 0, 0, 2),
         ("window anew", lambda: banded_dots(problem, window, q, k, v, grad), near, 2, 2),
         (
@@ -132,7 +154,7 @@ def stages(tokens: int, heads: int, groups: int, dim: int) -> list[Stage]:
         ),
         (
             "selection, queries",
-            lambda: selected_rows_backward(problem, q, k, v, blocks, of, dq, adds=True),
+            lambda: selected_rows_backward(problem, q, k, v, blocks, of, dq, adds=True, sums=sums),
             chosen,
             3,
             4,
@@ -168,12 +190,15 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=64)
     parser.add_argument("--groups", type=int, default=4)
     parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--selections", default="random", choices=["random", "recorded"])
     options = parser.parse_args()
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "the interpreter"
     print(f"{options} on {where}, torch {torch.__version__}, triton {triton.__version__}")
     print(f"{'stage':24}{'floor ms':>10}{'ms':>10}{'reached':>9}")
     row_bytes = options.tokens * options.heads * options.dim * 2
-    for stage in stages(options.tokens, options.heads, options.groups, options.dim):
+    recorded = options.selections == "recorded"
+    sizes = (options.tokens, options.heads, options.groups, options.dim)
+    for stage in stages(*sizes, recorded=recorded):
         pairs = options.tokens * options.heads * stage.keys
         floor = max(
             2e3 * pairs * options.dim * stage.products / MATRIX_RATE,

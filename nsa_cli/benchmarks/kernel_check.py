@@ -5,7 +5,7 @@ gradients are therefore compared for the queries whose selected blocks agree, an
 blocks must agree.
 
 Letters: B batch, T query tokens, S key tokens, H query heads, G key/value groups, D and Dv head
-dims of keys and values, n selected blocks.
+dims of keys and values, U tiles of queries that share a selection, n selected blocks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Inputs:
 
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Maps q, k, v and gates to the output (B, H, T, Dv) and the selected blocks (B, G, T, n)."""
+"""Maps q, k, v and gates to the output (B, H, T, Dv) and the selected blocks (B, G, U, n)."""
 
 
 def draw_inputs(
@@ -104,7 +104,7 @@ def reference_by_group(settings: AttentionSettings, dtype: torch.dtype) -> Atten
                     k[row, group].to(dtype),
                     v[row, group].to(dtype),
                     settings,
-                    gates=gates[row, heads].to(dtype),
+                    gates=gates[row, heads].to(dtype) if settings.combine == "gated" else None,
                 )
                 outs.append(out[0])
                 blocks.append(chosen[0, 0])
@@ -139,15 +139,22 @@ def compare(
     found = _contains(blocks, expected_blocks)
     same = found.all(dim=-1) & _contains(expected_blocks, blocks).all(dim=-1)
     repeat = inputs.q.shape[1] // inputs.k.shape[1]
+    queries, length = inputs.q.shape[2], inputs.k.shape[2]
+    tile = torch.arange(length - queries, length, device=same.device) // settings.select_tile
+    same = same[:, :, tile - tile[0]]
     mask = same.repeat_interleave(repeat, dim=1)[..., None]
     errors = {"out": relative_error(out.detach() * mask, expected.detach() * mask)}
     if gradients:
         grad = torch.randn_like(out) * mask
-        got = torch.autograd.grad(out, mine, grad)
-        want = torch.autograd.grad(expected, exact, grad.double())
+        # Without a gated branch the gates have no gradient.
+        unused = {"allow_unused": True, "materialize_grads": True}
+        got = torch.autograd.grad(out, mine, grad, **unused)
+        want = torch.autograd.grad(expected, exact, grad.double(), **unused)
         for name, a, b in zip(NAMES, got, want, strict=True):
             errors[name] = relative_error(a, b)
-    return Comparison(errors=errors, agreement=float(found[expected_blocks >= 0].double().mean()))
+    # A text that the window covers leaves nothing to select.
+    selected = found[expected_blocks >= 0].double()
+    return Comparison(errors=errors, agreement=float(selected.mean()) if len(selected) else 1.0)
 
 
 def _contains(blocks: Tensor, sought: Tensor) -> Tensor:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 import triton
@@ -12,7 +14,6 @@ from torch import Tensor
 
 from nsa_cli import __version__
 from nsa_cli.benchmarks.kernel_check import (
-    Attend,
     Comparison,
     Inputs,
     compare,
@@ -20,8 +21,15 @@ from nsa_cli.benchmarks.kernel_check import (
     judge,
     reference_by_group,
 )
-from nsa_cli.benchmarks.kernel_results import SHAPES, Check, Measurement, Point
-from nsa_cli.benchmarks.kernel_timing import captured, measure_call, measure_dense, timed
+from nsa_cli.benchmarks.kernel_results import NSA, SHAPES, Check, Measurement, Point
+from nsa_cli.benchmarks.kernel_selections import recorded_blocks, replayed
+from nsa_cli.benchmarks.kernel_timing import (
+    captured,
+    find_fa3,
+    measure_call,
+    measure_dense,
+    timed,
+)
 from nsa_cli.system import git_commit
 from nsa_kernels.api import Impl, nsa_attention
 from nsa_kernels.gpu.decode import nsa_decode
@@ -32,6 +40,11 @@ from nsa_models.errors import NsaError
 
 SETTINGS = AttentionSettings(combine="gated")
 """The paper's settings: l=32 d=16 l'=64 n=16 w=512."""
+
+UNION = AttentionSettings(
+    combine="union", compress_block=16, compress_stride=16, select_tile=64, score_stride=4
+)
+"""The settings that the shipped model reads with."""
 
 DTYPE = torch.bfloat16
 GRADIENT_LENGTH = 2000
@@ -50,7 +63,12 @@ class CudaBench:
     def __init__(self, shape: str) -> None:
         self.name = shape
         self.shape = SHAPES[shape]
-        self._gradients: tuple[Comparison, Comparison] | None = None
+        self._gradients: dict[str, tuple[Comparison, Comparison]] = {}
+
+    @property
+    def fa3(self) -> bool:
+        """Whether FlashAttention-3 is installed."""
+        return find_fa3() is not None
 
     def setup(self) -> dict[str, str]:
         """Device, versions, commit, shape and settings, by name."""
@@ -65,50 +83,73 @@ class CudaBench:
             "cudnn": str(torch.backends.cudnn.version()),
             "shape": f"{self.name} ({h.heads} query heads, {h.groups} groups, "
             f"head dim {h.dim}/{h.value_dim})",
+            "fa3": find_fa3() or "not installed",
             "settings": f"{s.combine} l={s.compress_block} d={s.compress_stride} "
             f"l'={s.select_block} n={s.select_count} w={s.window} bf16",
+            "union": f"l=d={UNION.compress_stride}, {UNION.select_tile} queries a selection, every "
+            f"{UNION.score_stride}th scored",
         }
 
-    def check(self, point: Point) -> Check:
-        """Compare the kernels with the reference at the end of a text; backward with gradients.
+    def check(self, point: Point, attention: str) -> Check:
+        """Compare a variant of NSA with the reference at the end of a text, with any gradients.
 
         Raises:
             NsaError: If the device has too little memory for the reference.
         """
         try:
-            return self._check(point)
+            return self._check(point, attention)
         except torch.cuda.OutOfMemoryError as error:
             raise NsaError(
                 f"out of device memory while checking {point}",
                 hint="use shorter --lengths or a smaller --batch",
             ) from error
 
-    def _check(self, point: Point) -> Check:
+    def _check(self, point: Point, attention: str) -> Check:
         if point.mode == "decode":
             draws = math.ceil(DECODE_DRAWS / point.batch)
-            pairs = [self._compare(point, 1, seed) for seed in range(draws)]
+            pairs = [self._compare(point, attention, 1, seed) for seed in range(draws)]
         else:
-            pairs = [self._compare(point, min(LAST_QUERIES, point.length), 0)]
+            pairs = [self._compare(point, attention, min(LAST_QUERIES, point.length), 0)]
         got, eager = (list(side) for side in zip(*pairs, strict=True))
         if point.mode == "backward":
-            mine, plain = self._compare_gradients()
+            mine, plain = self._compare_gradients(attention)
             got = [_with_output_of(mine, got[0])]
             eager = [_with_output_of(plain, eager[0])]
         return judge(got, eager)
 
-    def _compare(self, point: Point, queries: int, seed: int) -> tuple[Comparison, Comparison]:
+    def _compare(
+        self, point: Point, attention: str, queries: int, seed: int, *, gradients: bool = False
+    ) -> tuple[Comparison, Comparison]:
         """Comparisons of the kernels and of the bf16 reference with the fp64 reference."""
         inputs = self._draw(point, queries, seed)
-        attend = _decode_once if point.mode == "decode" else nsa
-        return _both(attend, inputs, gradients=False)
+        settings = _settings(attention)
+        attend = _decode_once if point.mode == "decode" else partial(nsa, settings)
+        plain = reference_by_group(settings, DTYPE)
+        with self._selections(attention, point.length, queries):
+            return (
+                compare(attend, inputs, settings, gradients=gradients),
+                compare(plain, inputs, settings, gradients=gradients),
+            )
 
-    def _compare_gradients(self) -> tuple[Comparison, Comparison]:
+    def _compare_gradients(self, attention: str) -> tuple[Comparison, Comparison]:
         """Comparisons with gradients at one short length, computed once for all points."""
-        if self._gradients is None:
+        if attention not in self._gradients:
             short = Point(mode="backward", length=GRADIENT_LENGTH)
-            inputs = self._draw(short, GRADIENT_LENGTH, 0)
-            self._gradients = _both(nsa, inputs, gradients=True)
-        return self._gradients
+            self._gradients[attention] = self._compare(
+                short, attention, GRADIENT_LENGTH, 0, gradients=True
+            )
+        return self._gradients[attention]
+
+    def _selections(
+        self, attention: str, length: int, queries: int
+    ) -> AbstractContextManager[None]:
+        """A context in which a variant selects the recorded blocks, if it does."""
+        if not NSA[attention].recorded:
+            return nullcontext()
+        assert SETTINGS.select_count is not None
+        return replayed(
+            recorded_blocks(length, queries, self.shape.groups, SETTINGS.select_count, "cuda")
+        )
 
     def _draw(self, point: Point, queries: int, seed: int = 0) -> Inputs:
         return draw_inputs(
@@ -127,28 +168,35 @@ class CudaBench:
         row = Measurement(point=point, attention=attention)
         try:
             inputs = self._draw(point, 1 if point.mode == "decode" else point.length)
-            if attention != "nsa":
+            if attention not in NSA:
                 return measure_dense(row, inputs)
             if point.mode == "decode":
                 return timed(row, captured(_decode_step(inputs)))
-            return measure_call(row, lambda *x: nsa(*x)[0], inputs.all())
+            settings = _settings(attention)
+            with self._selections(attention, point.length, point.length):
+                return measure_call(
+                    row,
+                    lambda *x: nsa(settings, *x)[0],
+                    inputs.all(),
+                    graph=NSA[attention].graph,
+                )
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
             return replace(row, note="out of memory")
 
 
-def nsa(q: Tensor, k: Tensor, v: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
+def _settings(attention: str) -> AttentionSettings:
+    return UNION if NSA[attention].union else SETTINGS
+
+
+def nsa(
+    settings: AttentionSettings, q: Tensor, k: Tensor, v: Tensor, gates: Tensor
+) -> tuple[Tensor, Tensor]:
     """Output and selected blocks of NSA in Triton."""
-    result = nsa_attention(q, k, v, SETTINGS, gates=gates, impl=Impl.TRITON)
+    gated = settings.combine == "gated"
+    result = nsa_attention(q, k, v, settings, gates=gates if gated else None, impl=Impl.TRITON)
     assert result.blocks is not None
     return result.out, result.blocks
-
-
-def _both(attend: Attend, inputs: Inputs, *, gradients: bool) -> tuple[Comparison, Comparison]:
-    return (
-        compare(attend, inputs, SETTINGS, gradients=gradients),
-        compare(reference_by_group(SETTINGS, DTYPE), inputs, SETTINGS, gradients=gradients),
-    )
 
 
 def _with_output_of(gradients: Comparison, output: Comparison) -> Comparison:

@@ -10,16 +10,42 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nsa_cli.benchmarks.kernel_results import ATTENTIONS, FAILED, Measurement, Point, Report
+from nsa_cli.benchmarks.kernel_results import ATTENTIONS, FAILED, UNSTEADY, Measurement, Report
 from nsa_cli.output.plots import new_figure
 from nsa_models.errors import UsageError
 
-NAMES = {"nsa": "NSA", "cudnn": "dense, cuDNN", "flash": "dense, FlashAttention-2"}
+NAMES = {
+    "nsa": "NSA gated, random selections",
+    "nsa-graph": "NSA gated, random selections, CUDA graph",
+    "nsa-recorded": "NSA gated, recorded selections",
+    "nsa-recorded-graph": "NSA gated, recorded selections, CUDA graph",
+    "nsa-union": "NSA union, 64 queries a selection",
+    "nsa-union-graph": "NSA union, 64 queries a selection, CUDA graph",
+    "cudnn": "dense, cuDNN",
+    "flash": "dense, FlashAttention-2",
+    "fa3": "dense, FlashAttention-3",
+}
 MODE_NAMES = {"forward": "forward", "backward": "forward + backward", "decode": "decode step"}
-SHORT_NAMES = {"nsa": "NSA", "cudnn": "cuDNN", "flash": "Flash-2", "backward": "fwd+bwd"}
+SHORT_NAMES = {
+    "nsa": "NSA, random",
+    "nsa-graph": "NSA, random, graph",
+    "nsa-recorded": "NSA, recorded",
+    "nsa-recorded-graph": "NSA, recorded, graph",
+    "nsa-union": "NSA, union",
+    "nsa-union-graph": "NSA, union, graph",
+    "cudnn": "cuDNN",
+    "flash": "Flash-2",
+    "fa3": "Flash-3",
+    "backward": "fwd+bwd",
+}
+LEGEND = (
+    "NSA, random and recorded: the paper's three gated branches, with the selections of random "
+    "queries or of a model's. NSA, union: the mode that the shipped model reads in, 64 queries a "
+    "selection. In a graph, the host's time is left out."
+)
 COLUMNS = (
     *("mode", "length", "batch", "attention", "p20_ms", "p50_ms", "p80_ms"),
-    *("dense_over_nsa", "extra_memory_bytes", "note"),
+    *("dense_over_nsa", "extra_memory_bytes", "unsteady", "note"),
 )
 
 
@@ -32,8 +58,9 @@ def as_records(report: Report) -> list[dict[str, Any]]:
             "p20_ms": row.p20_ms,
             "p50_ms": row.p50_ms,
             "p80_ms": row.p80_ms,
-            "dense_over_nsa": report.ratio(row.point) if row.attention == "nsa" else None,
+            "dense_over_nsa": report.ratio(row.point, row.attention),
             "extra_memory_bytes": row.extra_memory_bytes,
+            "unsteady": row.unsteady,
             "note": row.note,
         }
         for row in report.rows
@@ -48,12 +75,13 @@ def as_object(report: Report) -> dict[str, Any]:
         "checks": [
             {
                 **asdict(point),
+                "attention": attention,
                 "passed": check.passed,
                 "errors": check.errors,
                 "allowed": check.allowed,
                 "agreement": check.agreement,
             }
-            for point, check in report.checks
+            for point, attention, check in report.checks
         ],
         "stopped": report.stopped or None,
     }
@@ -126,7 +154,7 @@ def print_table(report: Report) -> None:
         column.no_wrap = True
     table.add_column("note")
     for row in report.rows:
-        ratio = report.ratio(row.point) if row.attention == "nsa" else None
+        ratio = report.ratio(row.point, row.attention)
         memory = row.extra_memory_bytes
         table.add_row(
             SHORT_NAMES.get(row.point.mode, row.point.mode),
@@ -136,11 +164,17 @@ def print_table(report: Report) -> None:
             *(_milliseconds(time) for time in (row.p20_ms, row.p50_ms, row.p80_ms)),
             "" if ratio is None else f"{ratio:.2f}",
             "" if memory is None else f"{memory / 1e9:.2f}",
-            row.note,
+            _note(row),
         )
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print(table)
+    console.print(LEGEND)
     console.print(", ".join(f"{name} {value}" for name, value in report.setup.items()))
+
+
+def _note(row: Measurement) -> str:
+    """The note of a row, and whether its times differ."""
+    return ", ".join(filter(None, [row.note, "unsteady" if row.unsteady else ""]))
 
 
 def _milliseconds(time: float | None) -> str:
@@ -150,21 +184,27 @@ def _milliseconds(time: float | None) -> str:
 def show_row(row: Measurement) -> None:
     """Report a measurement on standard error."""
     shown = "no speed" if row.p50_ms is None else f"{row.p50_ms:.4g} ms"
-    note = f" ({row.note})" if row.note else ""
+    note = f" ({_note(row)})" if _note(row) else ""
     sys.stderr.write(f"nsa: {row.point}, {NAMES[row.attention]}: {shown}{note}\n")
 
 
 def show_end(report: Report) -> None:
-    """Report on standard error why the run stopped early, and the failed checks."""
+    """Report on standard error an early stop, the failed checks and unsteady times."""
     if report.stopped:
         sys.stderr.write(f"nsa: stopped: {report.stopped}\n")
-    for point, check in report.checks:
+    for point, attention, check in report.checks:
         if not check.passed:
-            sys.stderr.write(f"nsa: {FAILED}: {_errors(point, check.errors, check.allowed)}; ")
+            where = f"{point}, {NAMES[attention]}"
+            sys.stderr.write(f"nsa: {FAILED}: {_errors(where, check.errors, check.allowed)}; ")
             sys.stderr.write(f"{check.agreement:.2%} of the selected blocks agree\n")
+    if unsteady := sum(row.unsteady for row in report.rows):
+        sys.stderr.write(
+            f"nsa: warning: {unsteady} of {len(report.rows)} measurements are unsteady, p80 more "
+            f"than {UNSTEADY} times p20: something else may run on the device\n"
+        )
 
 
-def _errors(point: Point, errors: dict[str, float], allowed: dict[str, float]) -> str:
+def _errors(where: str, errors: dict[str, float], allowed: dict[str, float]) -> str:
     """The errors of a check and their limits, as text."""
     each = (f"{name} {error:.2g} (allowed {allowed[name]:.2g})" for name, error in errors.items())
-    return f"{point}: error of {', '.join(each)}"
+    return f"{where}: error of {', '.join(each)}"

@@ -7,8 +7,46 @@ from dataclasses import dataclass, field
 MODES = ("forward", "backward", "decode")
 """Forward; forward and backward together; one decode step."""
 
-ATTENTIONS = ("nsa", "cudnn", "flash")
-"""NSA; dense attention by cuDNN and by FlashAttention-2, both through PyTorch's SDPA."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A way to run NSA.
+
+    Attributes:
+        union: Whether it is the mode that the shipped model reads in, one softmax over blocks
+            that 64 queries share, rather than the paper's three gated branches.
+        recorded: Whether queries attend to the blocks that a model's queries selected, rather
+            than to those that random queries select.
+        graph: Whether it runs in a CUDA graph, without the host's time.
+    """
+
+    union: bool = False
+    recorded: bool = False
+    graph: bool = False
+
+
+NSA = {
+    "nsa": Variant(),
+    "nsa-graph": Variant(graph=True),
+    "nsa-recorded": Variant(recorded=True),
+    "nsa-recorded-graph": Variant(recorded=True, graph=True),
+    "nsa-union": Variant(union=True),
+    "nsa-union-graph": Variant(union=True, graph=True),
+}
+"""The variants of NSA, by name."""
+
+DENSE = ("cudnn", "flash", "fa3")
+"""Dense attention by cuDNN and by FlashAttention-2, both through PyTorch's SDPA, and by
+FlashAttention-3 where it is installed."""
+
+ATTENTIONS = (*NSA, *DENSE)
+
+GRAPH_LENGTH = 16_384
+"""Tokens up to which a forward pass is also measured in a CUDA graph: above, the host's time is
+hidden behind the device's."""
+
+UNSTEADY = 1.2
+"""A ratio of p80 to p20 above which something else may run on the device."""
 
 FAILED = "failed the check"
 
@@ -50,6 +88,15 @@ class Point:
         return f"{self.mode} at {self.length:,} tokens{many}"
 
 
+def attentions(point: Point, *, fa3: bool) -> list[str]:
+    """The attentions to measure at a point; `fa3` says whether FlashAttention-3 is installed."""
+    if point.mode == "decode":
+        return ["nsa", "cudnn", "flash"]
+    graphs = point.mode == "forward" and point.length <= GRAPH_LENGTH
+    wanted = [name for name, variant in NSA.items() if graphs or not variant.graph]
+    return [*wanted, "cudnn", "flash", *(["fa3"] if fa3 and point.mode == "forward" else [])]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """Result of comparing the kernels with the fp64 reference.
@@ -89,6 +136,13 @@ class Measurement:
     extra_memory_bytes: int | None = None
     note: str = ""
 
+    @property
+    def unsteady(self) -> bool:
+        """Whether the times differ so much that something else may run on the device."""
+        if self.p20_ms is None or self.p80_ms is None:
+            return False
+        return self.p80_ms > UNSTEADY * self.p20_ms
+
 
 @dataclass(kw_only=True)
 class Report:
@@ -97,26 +151,28 @@ class Report:
     Attributes:
         setup: Device, versions, commit, shape and settings, by name.
         rows: The measurements, in order.
-        checks: The checks, in order.
+        checks: The checks, in order, each with its point and the variant of NSA.
         stopped: Reason for an early stop, or an empty string.
     """
 
     setup: dict[str, str]
     rows: list[Measurement] = field(default_factory=list)
-    checks: list[tuple[Point, Check]] = field(default_factory=list)
+    checks: list[tuple[Point, str, Check]] = field(default_factory=list)
     stopped: str = ""
 
     @property
     def failed(self) -> list[Point]:
-        """The points that failed the check."""
-        return [point for point, check in self.checks if not check.passed]
+        """The points that failed a check."""
+        return [point for point, _, check in self.checks if not check.passed]
 
-    def ratio(self, point: Point) -> float | None:
-        """Time of the faster dense attention over the time of NSA; None if either is missing."""
+    def ratio(self, point: Point, attention: str) -> float | None:
+        """Time of the fastest dense attention over that of a variant of NSA, if both are known."""
         times = {
             row.attention: row.p50_ms
             for row in self.rows
             if row.point == point and row.p50_ms is not None
         }
-        dense = [median for attention, median in times.items() if attention != "nsa"]
-        return min(dense) / times["nsa"] if dense and "nsa" in times else None
+        dense = [times[name] for name in DENSE if name in times]
+        if not dense or attention not in NSA or attention not in times:
+            return None
+        return min(dense) / times[attention]

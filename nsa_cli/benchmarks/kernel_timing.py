@@ -1,11 +1,14 @@
-"""Timings on a CUDA device of NSA, and of dense attention through PyTorch's SDPA."""
+"""Timings on a CUDA device of NSA, and of dense attention by SDPA or FlashAttention-3."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +17,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from triton.testing import do_bench
 
 from nsa_cli.benchmarks.kernel_check import Inputs
-from nsa_cli.benchmarks.kernel_results import Measurement
+from nsa_cli.benchmarks.kernel_results import NSA, Measurement
 
 _BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 _QUANTILES = [0.2, 0.5, 0.8]
 _LONG_MS = 500.0
-"""Duration from which a call is timed three times; `do_bench` calls it at least eight times."""
+"""Duration from which a call is timed three times; a shorter one is timed `_RUNS` times or more."""
+
+_RUNS = 8
+"""Least number of timed runs, so that their spread is meaningful."""
 
 
 def measure_dense(row: Measurement, inputs: Inputs) -> Measurement:
@@ -29,6 +35,8 @@ def measure_dense(row: Measurement, inputs: Inputs) -> Measurement:
         row: A measurement without times; `row.attention` names the backend.
         inputs: Inputs of the point; a decode step's keys become contiguous, as in a cache.
     """
+    if row.attention == "fa3":
+        return _measure_fa3(row, inputs)
     decode, backward = row.point.mode == "decode", row.point.mode == "backward"
     for note, tensors in _forms(inputs, as_cache=decode):
         attend = partial(_dense, _BACKENDS[row.attention], not decode)
@@ -38,6 +46,36 @@ def measure_dense(row: Measurement, inputs: Inputs) -> Measurement:
                 return timed(row, captured(partial(attend, *tensors)))
             return measure_call(row, attend, tensors)
     return replace(row, note="does not take this shape")
+
+
+@cache
+def find_fa3() -> str | None:
+    """The module of an installed FlashAttention-3; None where there is none.
+
+    Its authors' is `flash_attn_interface`. The package `fa3-fwd` holds the forward pass alone.
+    """
+    names = ("flash_attn_interface", "fa3_fwd_interface")
+    return next((name for name in names if find_spec(name)), None)
+
+
+def _measure_fa3(row: Measurement, inputs: Inputs) -> Measurement:
+    """Time the forward pass of FlashAttention-3."""
+    name = find_fa3()
+    assert name is not None
+    # (B, T, H, D), as the inputs lie in memory.
+    tensors = tuple(x.transpose(1, 2) for x in (inputs.q, inputs.k, inputs.v))
+
+    def attend() -> Any:
+        return import_module(name).flash_attn_func(*tensors, causal=True)
+
+    try:
+        with torch.no_grad():
+            attend()
+            return timed(row, attend)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (RuntimeError, ImportError, AssertionError) as error:
+        return replace(row, note=f"does not run: {str(error).splitlines()[0][:60]}")
 
 
 def _forms(inputs: Inputs, *, as_cache: bool) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
@@ -85,20 +123,34 @@ def _supports(
 
 
 def measure_call(
-    row: Measurement, attend: Callable[..., Tensor], tensors: tuple[Tensor, ...]
+    row: Measurement,
+    attend: Callable[..., Tensor],
+    tensors: tuple[Tensor, ...],
+    *,
+    graph: bool = False,
 ) -> Measurement:
-    """Time an attention forward, or forward and backward; for NSA also its extra memory."""
+    """Time an attention forward, or forward and backward with the extra memory it takes.
+
+    Args:
+        row: Without times.
+        attend: The attention.
+        tensors: Its arguments.
+        graph: Whether to time a forward pass in a CUDA graph.
+    """
     if row.point.mode == "forward":
         with torch.no_grad():
-            return timed(row, lambda: attend(*tensors))
+            call = partial(attend, *tensors)
+            return timed(row, captured(call) if graph else call)
     inputs = [x.detach().requires_grad_() for x in tensors]
     grad = torch.randn_like(attend(*inputs))
 
     def both() -> tuple[Tensor, ...]:
         out = attend(*inputs)
-        return (out, *torch.autograd.grad(out, inputs, grad))
+        # Without gated branches the gates have no gradient.
+        found = torch.autograd.grad(out, inputs, grad, allow_unused=True)
+        return (out, *(x for x in found if x is not None))
 
-    if row.attention == "nsa":
+    if row.attention in NSA:
         row = replace(row, extra_memory_bytes=_extra_memory(both))
     return timed(row, both)
 
@@ -140,8 +192,11 @@ def captured(step: Callable[[], object]) -> Callable[[], object]:
 def timed(row: Measurement, call: Callable[[], object]) -> Measurement:
     """The measurement with times of many runs, or of three if a run is long."""
     first = _milliseconds(call)
+    if first >= _LONG_MS:
+        # The first run may have compiled, or have set up a backend.
+        first = _milliseconds(call)
     if first < _LONG_MS:
-        p20, p50, p80 = do_bench(call, quantiles=_QUANTILES)
+        p20, p50, p80 = do_bench(call, rep=max(100, _RUNS * first), quantiles=_QUANTILES)
     else:
         runs = torch.tensor([_milliseconds(call) for _ in range(3)])
         p20, p50, p80 = runs.quantile(torch.tensor(_QUANTILES)).tolist()

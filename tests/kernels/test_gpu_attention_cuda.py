@@ -37,6 +37,9 @@ from nsa_kernels.gpu import (
     attention,
     banded,
     banded_backward,
+    merge,
+    merged,
+    merged_backward,
     phi,
     selected,
     selected_backward,
@@ -322,8 +325,9 @@ def test_a_cuda_tensor_chooses_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 def kernels() -> dict[str, Any]:
     """What Triton compiles of the package, by name."""
     modules = [attention, banded, banded_backward, phi, selected, selected_backward, selection]
+    modules += [merge, merged, merged_backward]
     if torch.cuda.get_device_capability()[0] == 9 and support._has_gluon():
-        rooms = ("banded", "importance", "keys_backward")
+        rooms = ("banded", "importance", "keys_backward", "lists", "merged")
         modules += [import_module(f"nsa_kernels.gpu.hopper.{name}") for name in rooms]
     every = {name: x for module in modules for name, x in vars(module).items()}
     return {name: x for name, x in every.items() if isinstance(x, triton.JITFunction)}

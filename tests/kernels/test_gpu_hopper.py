@@ -6,7 +6,7 @@ the test that another device is not served.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -20,7 +20,9 @@ from exactness import (
     draw,
     gpu,
     masked_attention,
+    random_blocks,
     seen_by,
+    seen_in,
     usual_memory,
 )
 from torch import Tensor
@@ -31,6 +33,7 @@ from nsa_kernels.gpu.banded_backward import OutputGradient, banded_keys_backward
 from nsa_kernels.gpu.bands import Addend, Band
 from nsa_kernels.gpu.hopper import support
 from nsa_kernels.gpu.layout import Problem, empty_rows
+from nsa_kernels.gpu.selected import selected_forward
 from nsa_kernels.gpu.selection import _importance
 from nsa_kernels.settings import AttentionSettings
 
@@ -81,7 +84,7 @@ class Case:
             summaries=True,
         )
         problem = Problem.of(*(tensors[x] for x in "qkv"), SETTINGS, None)
-        assert support.serves_band(problem, tensors["q"])
+        assert support.serves_band(problem, tensors["q"]) == (self.repeat not in (3, 12))
         return problem, tensors
 
 
@@ -93,6 +96,10 @@ OTHERS = [
     Case(queries=333, seq_len=333, dtype=FP16, dim=64, repeat=4, batch=2, groups=2),
     Case(queries=500, seq_len=700, dtype=FP16, repeat=1, groups=2),
     Case(queries=300, seq_len=300, dim=64, repeat=8),
+    Case(queries=333, seq_len=400, dim=64, repeat=7, batch=2, groups=2),
+    Case(queries=300, seq_len=300, repeat=12, groups=2),
+    Case(queries=200, seq_len=300, dim=64, repeat=14, dtype=FP16),
+    Case(queries=300, seq_len=333, repeat=3, groups=3),
 ]
 CASES = pytest.mark.parametrize("case", LENGTHS + OTHERS, ids=str)
 BANDS = pytest.mark.parametrize("band", [COMPRESSION, WINDOW], ids=["compression", "window"])
@@ -190,7 +197,7 @@ def test_gradients_of_keys_and_values_equal_autograd(band: Band, case: Case, see
     torch.manual_seed(seed)
     problem, tensors = case.draw()
     q, k, v = inputs(band, tensors)
-    assert support.serves_keys(problem, q) == (case.repeat > 1)
+    assert support.serves_keys(problem, q) == (case.repeat in (4, 8, 16))
     grad = torch.randn(q.shape, device=DEVICE).to(case.dtype)
     gate = problem.per_query(q).uniform_(0.1, 1.0)
     seen = seen_by(band, case.queries, case.seq_len, k.shape[2])
@@ -213,6 +220,47 @@ def test_gradients_of_keys_and_values_equal_autograd(band: Band, case: Case, see
         assert torch.equal(a, b), name
         a = a.to(case.dtype)
         assert_as_exact(name, a, c, d, terms=case.repeat * case.queries, unit=unit)
+
+
+@hopper
+@CASES
+@pytest.mark.parametrize("tile", [1, 64])
+def test_merged_lists_equal_masked_attention(
+    case: Case, tile: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nsa_kernels.gpu.hopper import lists
+
+    make = lists.warpgroup_lists
+    served = []
+
+    def forced(*arguments: Any) -> Any:
+        served.append(make(*arguments))
+        served[-1].margin.fill_(-1)
+        return served[-1]
+
+    monkeypatch.setattr(lists, "warpgroup_lists", forced)
+    torch.manual_seed(seed)
+    _, tensors = case.draw()
+    q, k, v = (tensors[x] for x in "qkv")
+    settings = replace(SETTINGS, select_tile=tile)
+    problem = Problem.of(q, k, v, settings, None)
+    of = {"batch": case.batch, "groups": case.groups}
+    blocks = random_blocks(settings, case.queries, case.seq_len, count=8, **of)
+    gate = tensors["gates"][..., 1]
+    others = empty_rows(q, case.dim).normal_()
+    seen = seen_in(blocks, case.queries, case.seq_len, settings)
+    with usual_memory():
+        exact, exact_lse = masked_attention(q.double(), k.double(), v.double(), seen)
+        eager, _ = masked_attention(q, k, v, seen)
+    out, lse = selected_forward(problem, q, k, v, blocks)
+    compare("out", out, exact, eager, keys=case.seq_len)
+    torch.testing.assert_close(lse.double(), exact_lse, rtol=1e-5, atol=2e-5)
+    summed = others.clone()
+    out, again = selected_forward(problem, q, k, v, blocks, gate=gate, others=summed)
+    assert torch.equal(lse, again)
+    exact, eager = (others.to(x.dtype) + gate[..., None] * x for x in (exact, eager))
+    compare("sum", out, exact, eager, keys=case.seq_len)
+    assert len(served) == (2 if case.repeat > 4 and case.dim == 128 and case.queries > 1 else 0)
 
 
 def test_another_device_is_not_served() -> None:

@@ -40,6 +40,20 @@ def count_visible(position, KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr):
     return tl.maximum(position + 1 - KEY_BLOCK + KEY_STRIDE, 0) // KEY_STRIDE
 
 
+@triton.jit
+def tile_rows(
+    start, part, offset, queries, R: tl.constexpr, TILE: tl.constexpr, BLOCK_M: tl.constexpr
+):  # fmt: skip
+    """Head within its group, query and position of each row of a part of a tile, and validity.
+
+    Rows go head by head, then query by query. A row is valid if its query exists.
+    """
+    row = part * BLOCK_M + tl.arange(0, BLOCK_M)
+    position = start + row // R
+    query = position - offset
+    return row % R, query, position, (query >= 0) & (query < queries) & (row < R * TILE)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Packing:
     """Sequences of different lengths, one after the other along the token axis.

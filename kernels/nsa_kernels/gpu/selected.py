@@ -1,8 +1,11 @@
-"""Attention to the blocks that each tile of queries has chosen.
+"""Attention to the blocks that each tile of queries selected.
 
-In `union` mode the list of a tile holds the blocks of its window as well, so that one softmax
-over the list is the whole attention. In `gated` mode this kernel comes last and adds its branch,
-by its gate, to the sum of the others.
+In `union` mode the list of a tile also holds the blocks of its window, so that one softmax over
+the list is the whole attention. In `gated` mode this kernel runs last and adds its branch, times
+its gate, to the sum of the others.
+
+Where adjacent tiles select mostly the same blocks, `merged.py` does the work, and the kernel here
+returns at once.
 
 Letters: see `layout.py`; n blocks of a list, M rows of a program.
 
@@ -16,6 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.gpu.banded import NO_SCORE, load_keys
+from nsa_kernels.gpu.hopper.support import pad_heads, serves_merged
 from nsa_kernels.gpu.layout import (
     Problem,
     empty_rows,
@@ -23,27 +27,16 @@ from nsa_kernels.gpu.layout import (
     key_tiles,
     number_strides,
     pad,
+    tile_rows,
 )
+from nsa_kernels.gpu.merge import merge
+from nsa_kernels.gpu.merged import merged_forward
 from nsa_kernels.gpu.tiles import selected_tile
-
-
-@triton.jit
-def tile_rows(
-    start, part, offset, queries, R: tl.constexpr, TILE: tl.constexpr, BLOCK_M: tl.constexpr
-):  # fmt: skip
-    """Head within its group, query and position of each row of a part of a tile.
-
-    Rows go head by head, then query by query; the last value says whether there is such a query.
-    """
-    row = part * BLOCK_M + tl.arange(0, BLOCK_M)
-    position = start + row // R
-    query = position - offset
-    return row % R, query, position, (query >= 0) & (query < queries) & (row < R * TILE)
 
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "stride_sb", "stride_sg", "stride_su"])
 def _selected_forward_kernel(
-    q_ptr, k_tiles, v_tiles, blocks_ptr, out_ptr, lse_ptr, gate_ptr,
+    q_ptr, k_tiles, v_tiles, blocks_ptr, margin_ptr, out_ptr, lse_ptr, gate_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,
     stride_qb, stride_qh, stride_qt,
     stride_sb, stride_sg, stride_su,
@@ -54,6 +47,7 @@ def _selected_forward_kernel(
     COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, PARTS: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
+    MERGED: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
     g = tl.program_id(1).to(tl.int64)
@@ -64,7 +58,10 @@ def _selected_forward_kernel(
     offset = seq_len - queries
     tile = program // PARTS
     start = (offset // TILE + tile) * TILE
-    if (start >= seq_len) | (queries <= 0):
+    idle = (start >= seq_len) | (queries <= 0)
+    if MERGED:
+        idle = idle | (tl.load(margin_ptr) <= 0)
+    if idle:
         return
     head, query, position, valid = tile_rows(
         start, program % PARTS, offset, queries, R, TILE, BLOCK_M
@@ -103,7 +100,7 @@ def _selected_forward_kernel(
         acc = tl.dot(probs.to(v.dtype), v, acc, input_precision="ieee")
         top = new_top
 
-    # Every query's own block is in its list, so that no total is zero but of rows left out.
+    # Every query's own block is in its list: only rows that are not valid have a total of zero.
     total = tl.where(total > 0, total, 1.0)
     acc = acc / total[:, None]
     written = valid[:, None] & (value_depth < DV)
@@ -128,7 +125,7 @@ def selected_forward(
     gate: Tensor | None = None,
     others: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Attend to chosen blocks.
+    """Attend to the selected blocks.
 
     Args:
         problem: The sizes.
@@ -137,18 +134,19 @@ def selected_forward(
         v: (B, G, S, Dv).
         blocks: (B, G, U, n) int32, -1 for none; each tile's own block among them.
         gate: (B, H, T), the selection's gate in `gated` mode.
-        others: (B, H, T, Dv), the sum of the other branches in `gated` mode, which this one is
-            added to in place.
+        others: (B, H, T, Dv), the sum of the other branches in `gated` mode. This branch is added
+            to it in place.
 
     Returns:
-        Output (B, H, T, Dv), and the log-sum-exp of the selection's scaled scores to the base of
-        two (B, H, T).
+        Output (B, H, T, Dv), and the base-2 log-sum-exp of the scaled scores (B, H, T).
     """
     out = empty_rows(q, problem.value_dim) if others is None else others
     lse = problem.per_query(q)
+    margin = _attend_merged(problem, q, k, v, blocks, out, lse, gate)
     grid, tile = selected_grid(problem)
     _selected_forward_kernel[grid](
         q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks,
+        margin,
         out, lse, lse if gate is None else gate,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         problem.batch_stride(q), q.stride(1), q.stride(2),
@@ -159,13 +157,44 @@ def selected_forward(
         problem.queries, problem.seq_len, problem.scale,
         COUNT=blocks.shape[3],
         GATED=gate is not None,
+        MERGED=margin is not None,
         **tile,
     )  # fmt: skip
     return out, lse
 
 
+def _attend_merged(
+    problem: Problem,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocks: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    gate: Tensor | None,
+) -> Tensor | None:
+    """Launch the kernel for merged lists where there is one.
+
+    Returns:
+        (1,) int32, the lists' margin: above zero where the kernel for one tile at a time has to
+        do the work. None where lists are not merged.
+    """
+    if serves_merged(problem, q, blocks.shape[3]):
+        from nsa_kernels.gpu.hopper.lists import warpgroup_lists
+        from nsa_kernels.gpu.hopper.merged import launch_merged
+
+        own = warpgroup_lists(problem, blocks, 64 // pad_heads(problem.repeat))
+        launch_merged(problem, q, k, v, own, out, lse, gate)
+        return own.margin
+    lists = merge(problem, blocks)
+    if lists is None:
+        return None
+    merged_forward(problem, q, k, v, lists, out, lse, gate)
+    return lists.margin
+
+
 def selected_grid(problem: Problem) -> tuple[tuple[int, int, int], dict[str, int | bool]]:
-    """The grid of a kernel over tiles of queries, and the constants of its tiles."""
+    """The grid of a kernel over tiles of queries, and its constants."""
     s = problem.settings
     rows = problem.repeat * s.select_tile
     tile = selected_tile(problem)

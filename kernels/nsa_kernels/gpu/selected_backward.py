@@ -1,7 +1,9 @@
-"""Gradients of attention to chosen blocks, as `selected.py` makes it.
+"""Gradients of attention to selected blocks (`selected.py`).
 
-Keys and values go block by block, over the queries that chose the block (`inverse.py`); queries
-go tile by tile, over the blocks that the tile chose.
+The kernel for keys and values takes one block at a time and the queries that selected it
+(`inverse.py`). The kernel for queries takes one tile at a time and the blocks that it selected.
+Where adjacent tiles select mostly the same blocks, `merged_backward.py` computes the gradient of
+the queries, and the kernel here returns at once.
 
 Letters: see `layout.py`; n blocks of a tile's list, M rows of a program.
 
@@ -18,8 +20,10 @@ from torch import Tensor
 from nsa_kernels.gpu.banded import load_keys
 from nsa_kernels.gpu.banded_backward import OutputGradient, add_rows, keys_step, load_rows
 from nsa_kernels.gpu.inverse import Choosers
-from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, pad
-from nsa_kernels.gpu.selected import selected_grid, tile_rows
+from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, pad, tile_rows
+from nsa_kernels.gpu.merge import merge
+from nsa_kernels.gpu.merged_backward import merged_rows_backward
+from nsa_kernels.gpu.selected import selected_grid
 from nsa_kernels.gpu.tiles import selected_keys_backward_tile
 
 
@@ -152,7 +156,7 @@ def _sum_pieces_kernel(
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "stride_sb", "stride_sg", "stride_su"])
 def _selected_rows_backward_kernel(
-    q_ptr, k_tiles, v_tiles, blocks_ptr, grad_ptr, lse_ptr, dots_ptr, dq_ptr, sums_ptr,
+    q_ptr, k_tiles, v_tiles, blocks_ptr, margin_ptr, grad_ptr, lse_ptr, dots_ptr, dq_ptr, sums_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,
     stride_qb, stride_qh, stride_qt,
     stride_sb, stride_sg, stride_su,
@@ -163,7 +167,7 @@ def _selected_rows_backward_kernel(
     COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, PARTS: tl.constexpr,
-    SUMS: tl.constexpr, ADDS: tl.constexpr, PACKED: tl.constexpr,
+    SUMS: tl.constexpr, ADDS: tl.constexpr, PACKED: tl.constexpr, MERGED: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
     g = tl.program_id(1).to(tl.int64)
@@ -174,7 +178,10 @@ def _selected_rows_backward_kernel(
     offset = seq_len - queries
     tile = program // PARTS
     start = (offset // TILE + tile) * TILE
-    if (start >= seq_len) | (queries <= 0):
+    idle = (start >= seq_len) | (queries <= 0)
+    if MERGED:
+        idle = idle | (tl.load(margin_ptr) <= 0)
+    if idle:
         return
     head, query, position, valid = tile_rows(
         start, program % PARTS, offset, queries, R, TILE, BLOCK_M
@@ -227,7 +234,7 @@ def selected_rows_backward(
     adds: bool,
     sums: Tensor | None = None,
 ) -> None:
-    """Write the gradient of the queries, or add it to what is there.
+    """Write the gradient of the queries, or add it to `dq`.
 
     Args:
         problem: The sizes.
@@ -235,15 +242,19 @@ def selected_rows_backward(
         k: (B, G, S, D).
         v: (B, G, S, Dv).
         blocks: (B, G, U, n) int32, -1 for none.
-        grad: What came from above.
+        grad: The gradient of the output.
         dq: (B, H, T, D), written.
-        adds: Whether to add.
-        sums: (B, H, T), in the memory order of `grad.lse`, written if given: the inner product
-            of the gradient and the branch's gated output, made anew.
+        adds: Whether to add to what `dq` holds.
+        sums: (B, H, T), in the memory order of `grad.lse`, written if given: the dot product of
+            the gradient and the branch's gated output.
     """
+    lists = merge(problem, blocks)
+    if lists is not None:
+        merged_rows_backward(problem, q, k, v, lists, grad, dq, adds=adds, sums=sums)
     grid, tile = selected_grid(problem)
     _selected_rows_backward_kernel[grid](
         q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks,
+        None if lists is None else lists.margin,
         grad.out, grad.lse, grad.dots, dq, grad.lse if sums is None else sums,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         problem.batch_stride(q), q.stride(1), q.stride(2),
@@ -254,6 +265,7 @@ def selected_rows_backward(
         COUNT=blocks.shape[3],
         SUMS=sums is not None,
         ADDS=adds,
+        MERGED=lists is not None,
         **tile,
     )  # fmt: skip
 
@@ -274,8 +286,8 @@ def selected_keys_backward(
         q: (B, H, T, D).
         k: (B, G, S, D).
         v: (B, G, S, Dv).
-        choosers: Who chose each block.
-        grad: What came from above.
+        choosers: The tiles that selected each block.
+        grad: The gradient of the output.
         extra: Gradients in fp32 to add, such as the window's.
     """
     block = problem.settings.select_block
@@ -318,7 +330,7 @@ def selected_keys_backward(
 def _sum_pieces(
     problem: Problem, choosers: Choosers, part: Tensor, extra: Tensor | None, like: Tensor
 ) -> Tensor:
-    """Sum the pieces of each block's list, and what is to be added: (B, G, S, D) as `like`."""
+    """Sum the pieces of each block's list and `extra`: (B, G, S, D) like `like`."""
     out = torch.empty_like(like)
     added = part if extra is None else extra
     strides = (0, 0, 0)

@@ -1,10 +1,10 @@
 """Importance of the selection blocks, and the choice of the best of them.
 
-The scores against the summaries are made a second time, with their log-sum-exp known, and are
-summed over heads, queries of a tile, and summaries of a block as they arise: what is written is
-one number per tile and block, for so many tiles at a time that the room stays small. A summary
-that reaches into the next block has its share of that block written apart (`spill`), so that
-blocks need nothing from each other.
+The kernel computes the scores against the summaries a second time, with their log-sum-exp known,
+and sums the probabilities over heads, over the queries of a tile, and over the summaries of a
+block. It writes one number per tile and block, for a limited number of tiles at a time, so that
+the buffers stay small. A summary that reaches into the next block has that share written to a
+second buffer (`spill`), so that blocks are independent of each other.
 
 Letters: see `layout.py`; n selected blocks, M rows of a tile.
 
@@ -26,10 +26,16 @@ from nsa_kernels.gpu.tiles import importance_tile
 from nsa_kernels.settings import AttentionSettings
 
 _ROOM = 2**25
-"""Importances held at a time, in numbers: 128 MB, twice."""
+"""Importances that a buffer holds: 128 MB in each of two."""
 
 _FORCED = tl.constexpr(0x7F800000)
 """The bits of infinity: more than any importance."""
+
+_UNKNOWN = tl.constexpr(-2)
+"""Stands for the importance of a class's next block before the class is searched for it."""
+
+_NO_BLOCK = tl.constexpr(0x7FFFFFFF)
+"""More than the number of any block."""
 
 
 @triton.jit
@@ -39,10 +45,10 @@ def _scored_rows(
     KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr,
     D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """Queries of some rows, their log-sum-exp, and how many keys each sees.
+    """Queries of some rows, their log-sum-exp, and the number of keys each sees.
 
-    Heads are padded to a power of two, so that rows can be summed by reshaping; the rows of
-    padding have a log-sum-exp of +inf.
+    Heads are padded to a power of two, so that a reshape can sum rows. Padded rows have a
+    log-sum-exp of +inf.
     """
     row = first_row + tl.arange(0, BLOCK_M)
     depth = tl.arange(0, D_PAD)
@@ -62,9 +68,9 @@ def _scored_rows(
 def _sum_heads(probs, member, FOLD: tl.constexpr):
     """Sum keys by rows over the rows of each tile: [BLOCK_N, BLOCK_M] to [BLOCK_N, COLUMNS].
 
-    First rows eight apart, `FOLD` of them, which one thread holds; then by the matrix units, with
-    a matrix that says whose tile each row is. A half-precision number and what it leaves over hold
-    16 bits of each sum: no less exact than the scores.
+    One thread first sums the `FOLD` rows it holds, which are eight apart. The matrix units sum the
+    rest, with a matrix of ones where a row belongs to a tile. Each sum is split into two bf16
+    numbers, which hold 16 bits: no less exact than the scores.
     """
     KEYS: tl.constexpr = probs.shape[0]
     ROWS: tl.constexpr = probs.shape[1]
@@ -182,19 +188,18 @@ def _importance_kernel(
 
 
 @triton.jit
-def _rank(
+def _importance_bits(
     own_ptr, spill_ptr, block, scored, candidates, current,
     SPILLS: tl.constexpr, INIT: tl.constexpr, LOCAL: tl.constexpr,
 ):  # fmt: skip
-    """Importance's bits, then earliness, in one number; less than zero for no candidate."""
+    """A block's importance as an integer of the same order; -1 for no candidate."""
     importance = tl.load(own_ptr + block, mask=block < scored, other=0.0)
     if SPILLS:
         before = (block > 0) & (block <= scored)
         importance += tl.load(spill_ptr + block - 1, mask=before, other=0.0)
     bits = importance.to(tl.int32, bitcast=True)
     bits = tl.where((block < INIT) | (block > current - LOCAL), _FORCED, bits)
-    rank = (bits.to(tl.int64) << 32) | (0x7FFFFFFF - block)
-    return tl.where(block < candidates, rank, -1)
+    return tl.where(block < candidates, bits, -1)
 
 
 @triton.jit(
@@ -234,61 +239,80 @@ def _best_blocks_kernel(
     at = b * stride_ib + g * stride_ig + tl.program_id(0).to(tl.int64) * stride_iu
     own_ptr += at
     spill_ptr += at
-    # The best of each residue class is kept at hand. Once it is taken, its class alone is looked
-    # through again, for the best of those that rank below it.
+    # Keep the two best blocks of each residue class. Once both are taken, search the class again
+    # for the best of the blocks that rank below the last one taken. Of equally important blocks
+    # the earlier one ranks first.
     residue = tl.arange(0, CLASSES)
     member = tl.arange(0, MEMBERS)
-    best = tl.full([CLASSES], -1, tl.int64)
+    bits = tl.full([CLASSES], -1, tl.int32)
+    block = residue
+    next_bits = bits
+    next_block = residue
     for first in tl.range(0, candidates, CLASSES):
-        rank = _rank(
-            own_ptr, spill_ptr, first + residue, scored, candidates, current, SPILLS, INIT, LOCAL
+        found = first + residue
+        found_bits = _importance_bits(
+            own_ptr, spill_ptr, found, scored, candidates, current, SPILLS, INIT, LOCAL
         )
-        best = tl.maximum(best, rank)
+        best = found_bits > bits
+        second = found_bits > next_bits
+        next_block = tl.where(best, block, tl.where(second, found, next_block))
+        next_bits = tl.where(best, bits, tl.where(second, found_bits, next_bits))
+        block = tl.where(best, found, block)
+        bits = tl.where(best, found_bits, bits)
     out = blocks_ptr + b * stride_bb + g * stride_bg + (u_first + tile).to(tl.int64) * stride_bu
     for i in tl.range(0, COUNT):
-        highest = tl.max(best)
-        block = (0x7FFFFFFF - (highest & 0x7FFFFFFF)).to(tl.int32)
-        tl.store(out + i, tl.where(highest >= 0, block, -1))
-        taken = block % CLASSES
-        successor = highest * 0 - 1
-        for first in tl.range(0, tl.cdiv(candidates, CLASSES), MEMBERS):
-            rank = _rank(
-                own_ptr, spill_ptr, (first + member) * CLASSES + taken, scored, candidates,
-                current, SPILLS, INIT, LOCAL,
-            )  # fmt: skip
-            successor = tl.maximum(successor, tl.max(tl.where(rank < highest, rank, -1)))
-        best = tl.where(residue == taken, successor, best)
+        highest = tl.max(bits, axis=0)
+        taken = tl.min(tl.where(bits == highest, block, _NO_BLOCK), axis=0)
+        tl.store(out + i, tl.where(highest >= 0, taken, -1))
+        own = (residue == taken % CLASSES) & (highest >= 0)
+        block = tl.where(own, next_block, block)
+        bits = tl.where(own, next_bits, bits)
+        next_bits = tl.where(own, _UNKNOWN, next_bits)
+        lost = tl.max(tl.where(bits == _UNKNOWN, 1, 0), axis=0)
+        for first in tl.range(0, tl.cdiv(candidates, CLASSES) * lost, MEMBERS):
+            found = (first + member) * CLASSES + taken % CLASSES
+            found_bits = _importance_bits(
+                own_ptr, spill_ptr, found, scored, candidates, current, SPILLS, INIT, LOCAL
+            )
+            after = (found_bits < highest) | ((found_bits == highest) & (found > taken))
+            found_bits = tl.where(after, found_bits, -1)
+            top = tl.max(found_bits, axis=0)
+            earliest = tl.min(tl.where(found_bits == top, found, _NO_BLOCK), axis=0)
+            better = own & (top > bits)
+            block = tl.where(better, earliest, block)
+            bits = tl.where(better, top, bits)
+        bits = tl.where(bits == _UNKNOWN, -1, bits)
     for i in tl.range(0, RECENT):
         tl.store(out + COUNT + i, tl.maximum(current - i, -1))
 
 
 def recent_blocks(settings: AttentionSettings) -> int:
-    """Blocks that follow the selected ones in a tile's list: those of a `union`'s window."""
+    """Number of window blocks that follow the selected ones in a tile's list in `union` mode."""
     return settings.window_blocks + 1 if settings.combine == "union" else 0
 
 
 def select_blocks(problem: Problem, q: Tensor, summary_k: Tensor, lse: Tensor | None) -> Tensor:
-    """Choose the blocks of every tile.
+    """Select the blocks of every tile.
 
     Args:
         problem: The sizes.
         q: (B, H, T, D).
         summary_k: (B, G, C, D).
-        lse: (B, H, T) from the compression branch; made here when None.
+        lse: (B, H, T) from the compression branch; computed here when None.
 
     Returns:
-        (B, G, U, n), int32, falling importance first, -1 where there are fewer; in `union` mode
-        followed by the blocks of the window and the tile's own, latest first. Packed tiles
-        follow each other as the sequences do.
+        (B, G, U, n), int32, most important first, -1 where there are fewer. In `union` mode the
+        blocks of the window and the tile's own follow, latest first. Packed tiles are in the
+        order of the sequences.
     """
     s = problem.settings
     assert s.select_count is not None
     recent = recent_blocks(s)
     total = problem.tiles
     if problem.packing:
-        # As many as there can be: the exact total is known to the device alone.
+        # An upper bound: only the device knows the exact total.
         total = q.shape[2] // s.select_tile + 2 * problem.batch if s.select_tile > 1 else q.shape[2]
-    # A packed batch has tiles to spare that no sequence fills: nothing is selected there.
+    # Nothing is selected for the spare tiles of a packed batch.
     blocks = torch.full(
         (
             1 if problem.packing else problem.batch,
@@ -328,7 +352,7 @@ def _importance(
     first: int,
     tiles: int,
 ) -> None:
-    """Write the importances (B, G, tiles, N) of the tiles from `first` on."""
+    """Write the importances (B, G, tiles, N) for the tiles from `first` on."""
     if problem.summaries == 0:
         return
     if serves_importance(problem, q):
@@ -378,7 +402,7 @@ def _best_blocks(
     first: int,
     tiles: int,
 ) -> None:
-    """Write the best blocks of the tiles from `first` on, and those of the window."""
+    """Write the best blocks of the tiles from `first` on, and the blocks of the window."""
     s = problem.settings
     assert s.select_count is not None
     _best_blocks_kernel[(tiles, problem.groups, problem.batch)](

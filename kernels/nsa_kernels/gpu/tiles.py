@@ -1,7 +1,6 @@
-"""Rows and keys of a tile, warps and pipeline stages of every kernel, as measured on an H200.
+"""Rows and keys of a tile, warps and pipeline stages of every kernel, tuned on an H200.
 
-What a program holds in shared memory bounds them: the tiles that stay, and as many of those that
-stream past as there are stages.
+Shared memory bounds them: a program holds its own tiles, and one streamed tile per stage.
 """
 
 from __future__ import annotations
@@ -14,22 +13,28 @@ Tile = dict[str, int]
 SHARED_BYTES = 224 * 1024
 """Shared memory of a program: Hopper's 227 KB, less what barriers and reductions take."""
 
+_MERGED_ROWS = 64
+"""Rows of a merged tile: those of one matrix instruction."""
+
+_MOST_MEMBERS = 16
+"""Tiles of queries of a merged tile: as many as an entry of its list has bits for."""
+
 
 def width(problem: Problem) -> int:
-    """How wide rows are, in units of 256 bytes: 1, 2 or 4. Wider rows want fewer of them."""
+    """Width of a row in units of 256 bytes: 1, 2 or 4. Wider rows need smaller tiles."""
     return max(1, row_bytes(problem) // 256)
 
 
 def row_bytes(problem: Problem) -> int:
-    """Bytes of a row of a tile, of keys or of values, whichever is longer."""
+    """Bytes of a row of keys or values, whichever is longer."""
     return pad(max(problem.dim, problem.value_dim)) * problem.itemsize
 
 
 def forward_tile(problem: Problem, *, values: bool) -> Tile:
-    """Of attention to a band of keys; without `values` the log-sum-exp alone is made.
+    """Tile for attention to a band of keys; without `values`, for its log-sum-exp alone.
 
-    With 128 registers a thread two programs share a multiprocessor, and one's exponentials go
-    while the other's products do.
+    With 128 registers a thread, two programs share a multiprocessor, and the exponentials of one
+    overlap the matrix products of the other.
     """
     wide = width(problem)
     if wide > 1:
@@ -39,15 +44,15 @@ def forward_tile(problem: Problem, *, values: bool) -> Tile:
 
 
 def rows_backward_tile(problem: Problem) -> Tile:
-    """Of the gradient of a band's queries."""
+    """Tile for the gradient of the queries of a band."""
     size = 32 if width(problem) == 4 else 64
     return {"BLOCK_M": size, "BLOCK_N": size, "num_warps": 4, "num_stages": 2}
 
 
 def keys_backward_tile(problem: Problem, heads: int, *, windowed: bool) -> Tile:
-    """Of the gradient of a band's keys and values; a tile holds all `heads` of a query.
+    """Tile for the gradient of a band's keys and values; it holds all `heads` of a query.
 
-    With a window there are few rows for each key, and more programs keep the card busy.
+    With a window there are few rows for each key, and more programs keep the GPU busy.
     """
     wide = width(problem)
     if wide > 1:
@@ -62,10 +67,10 @@ def keys_backward_tile(problem: Problem, heads: int, *, windowed: bool) -> Tile:
 
 
 def importance_tile(problem: Problem, tile_rows: int) -> Tile:
-    """Of the importance of blocks; `tile_rows` are the scored rows of a tile of queries.
+    """Tile for the importance of blocks; `tile_rows` are the scored rows of a tile of queries.
 
-    Where these are more than a program holds, they are loaded anew for every tile of keys, and
-    there is no room for several of those.
+    Where a program cannot hold all of them, it loads them again for every tile of keys, which
+    leaves no room for several stages.
     """
     wide = width(problem)
     rows = 128 if wide == 1 else 64
@@ -74,10 +79,10 @@ def importance_tile(problem: Problem, tile_rows: int) -> Tile:
 
 
 def selected_tile(problem: Problem) -> Tile:
-    """Of attention to selected blocks and of the gradient of its queries.
+    """Tile for attention to selected blocks and for the gradient of its queries.
 
     Raises:
-        UnsupportedError: If a selection block of so wide rows does not fit.
+        UnsupportedError: If a selection block does not fit into shared memory.
     """
     row, block = row_bytes(problem), problem.settings.select_block
     wanted = min(128, pad(problem.repeat * problem.settings.select_tile))
@@ -93,8 +98,32 @@ def selected_tile(problem: Problem) -> Tile:
     )
 
 
+def merged_members(problem: Problem) -> int:
+    """Number of adjacent tiles that a merged tile holds: at most 64 rows, and at most 16 tiles.
+
+    It is 0 where the rows and one selection block do not fit into shared memory.
+    """
+    row, block = row_bytes(problem), problem.settings.select_block
+    if 2 * (_MERGED_ROWS + block) * row > SHARED_BYTES:
+        return 0
+    return min(_MOST_MEMBERS, _MERGED_ROWS // (problem.repeat * problem.settings.select_tile))
+
+
+def merged_tile(problem: Problem, *, backward: bool) -> Tile:
+    """Tile for attention to merged lists of blocks, or for the gradient of its queries.
+
+    The number of stages, one to three, lets two programs share a multiprocessor where possible.
+    """
+    row, block = row_bytes(problem), problem.settings.select_block
+    queries = merged_members(problem) * problem.settings.select_tile
+    rows = pad(queries * problem.repeat)
+    left = SHARED_BYTES // 2 - (2 if backward else 1) * rows * row
+    stages = max(1, min(left // (2 * block * row), 3))
+    return {"BLOCK_M": rows, "num_warps": 4 if rows == 64 else 2, "num_stages": stages}
+
+
 def selected_keys_backward_tile(problem: Problem, heads: int) -> Tile:
-    """Of the gradient of selected keys and values; a tile holds all `heads` of a query."""
+    """Tile for the gradient of selected keys and values; it holds all `heads` of a query."""
     row, block = row_bytes(problem), problem.settings.select_block
     rows = max(32, heads)
     stages = (SHARED_BYTES - 2 * block * row) // (2 * rows * row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,6 +79,20 @@ def test_what_is_right_passes(inputs: Inputs) -> None:
     assert set(check.errors) == {"out", "q", "k", "v", "gates"}
     assert max(check.errors.values()) < 1e-5
     assert set(check.allowed.values()) == {LEAST_ERROR}
+
+
+def test_queries_that_share_a_selection_pass(inputs: Inputs) -> None:
+    settings = replace(SETTINGS, combine="union", select_tile=8, score_stride=4, window=32)
+    right = reference_by_group(settings, torch.float32)
+    check = judge(
+        [compare(right, inputs, settings, gradients=True)],
+        [compare(right, inputs, settings, gradients=True)],
+    )
+    assert check.passed
+    assert check.agreement == 1.0
+    assert check.errors["gates"] == 0.0
+    window = replace(settings, window=256)
+    assert compare(right, inputs, window, gradients=False).agreement == 1.0
 
 
 def test_a_wrong_output_does_not_pass(inputs: Inputs) -> None:

@@ -15,17 +15,22 @@ import pytest
 import torch
 
 from nsa_cli.__main__ import run as run_program
-from nsa_cli.benchmarks.kernel_report import COLUMNS, as_object, as_records, save_plot
-from nsa_cli.benchmarks.kernel_results import Check, Measurement, Point, Report
+from nsa_cli.benchmarks.kernel_report import COLUMNS, as_object, as_records, save_plot, show_end
+from nsa_cli.benchmarks.kernel_results import NSA, Check, Measurement, Point, Report, attentions
 from nsa_cli.benchmarks.kernels import measure_all, points
 
 SETUP = {"gpu": "Pretend 9000", "shape": "paper-gqa"}
-MILLISECONDS = {"nsa": 2.0, "cudnn": 8.0, "flash": 10.0}
+MILLISECONDS = {**dict.fromkeys(NSA, 2.0), "nsa-recorded": 1.0, "cudnn": 8.0, "flash": 10.0}
+FORWARD = [*NSA, "cudnn", "flash"]
+BACKWARD = ["nsa", "nsa-recorded", "nsa-union", "cudnn", "flash"]
+DECODE = ["nsa", "cudnn", "flash"]
 Run = Callable[..., tuple[int, str, str]]
 
 
 class Pretend:
     """A device on which every run takes as long as MILLISECONDS says, and a second passes."""
+
+    fa3 = False
 
     def __init__(self, wrong: str = "") -> None:
         self.wrong = wrong
@@ -38,8 +43,9 @@ class Pretend:
     def clock(self) -> float:
         return self.now
 
-    def check(self, point: Point) -> Check:
-        right = point.mode != self.wrong
+    def check(self, point: Point, attention: str) -> Check:
+        assert not NSA[attention].graph
+        right = self.wrong not in (point.mode, attention)
         errors = {"out": 0.001 if right else 0.5}
         return Check(errors=errors, allowed={"out": 0.01}, agreement=1.0, passed=right)
 
@@ -52,9 +58,9 @@ class Pretend:
         return Measurement(
             point=point,
             attention=attention,
-            p20_ms=0.9 * p50,
+            p20_ms=0.95 * p50,
             p50_ms=p50,
-            p80_ms=1.1 * p50,
+            p80_ms=1.05 * p50,
             extra_memory_bytes=10**9 if point.mode == "backward" else None,
         )
 
@@ -83,11 +89,36 @@ def test_short_lengths_come_first_and_batches_are_for_decode() -> None:
 def test_each_attention_at_each_point_and_the_faster_dense_over_nsa() -> None:
     bench = Pretend()
     report = report_of(bench, [1000, 2000], ("forward", "backward"))
-    assert [attention for _, attention in bench.measured] == ["nsa", "cudnn", "flash"] * 4
+    assert [attention for _, attention in bench.measured] == (FORWARD + BACKWARD) * 2
     assert report.stopped == ""
     assert report.failed == []
-    ratios = [row["dense_over_nsa"] for row in as_records(report)]
-    assert ratios == [4.0, None, None] * 4
+    assert {
+        (row["attention"], row["dense_over_nsa"]) for row in as_records(report)
+    } == {(name, 8.0 if name == "nsa-recorded" else 4.0) for name in NSA} | {
+        ("cudnn", None), ("flash", None)
+    }  # fmt: skip
+
+
+def test_which_attentions_are_measured_where() -> None:
+    def at(mode: str, length: int, *, fa3: bool = False) -> list[str]:
+        return attentions(Point(mode=mode, length=length), fa3=fa3)
+
+    assert at("forward", 16384, fa3=True) == [*FORWARD, "fa3"]
+    assert at("forward", 16385) == BACKWARD
+    assert at("backward", 8, fa3=True) == BACKWARD
+    assert at("decode", 8, fa3=True) == DECODE
+
+
+def test_unsteady_times_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    point = Point(mode="forward", length=8)
+    rows = [
+        Measurement(point=point, attention="nsa", p20_ms=1.0, p50_ms=1.1, p80_ms=p80)
+        for p80 in (1.2, 1.21)
+    ]
+    report = Report(setup=SETUP, rows=rows)
+    show_end(report)
+    assert "1 of 2 measurements are unsteady" in capsys.readouterr().err
+    assert [row["unsteady"] for row in as_records(report)] == [False, True]
 
 
 def test_no_ratio_without_a_dense_time() -> None:
@@ -97,7 +128,7 @@ def test_no_ratio_without_a_dense_time() -> None:
         Measurement(point=point, attention="flash", note="out of memory"),
         Measurement(point=Point(mode="decode", length=8), attention="cudnn", p50_ms=9.0),
     ]
-    assert Report(setup=SETUP, rows=rows).ratio(point) is None
+    assert Report(setup=SETUP, rows=rows).ratio(point, "nsa") is None
 
 
 def test_a_failed_check_has_no_speed() -> None:
@@ -106,17 +137,27 @@ def test_a_failed_check_has_no_speed() -> None:
     assert all(point.mode == "decode" for point, _ in bench.measured)
     first = report.rows[0]
     assert (first.point.mode, first.note, first.p50_ms) == ("forward", "failed the check", None)
-    assert report.failed == [first.point]
-    assert [one["passed"] for one in as_object(report)["checks"]] == [False, True, True]
+    assert set(report.failed) == {first.point}
+    passed = [one["passed"] for one in as_object(report)["checks"]]
+    assert passed == [False] * 3 + [True] * 2
+
+
+def test_a_variant_that_fails_takes_no_other_down() -> None:
+    bench = Pretend(wrong="nsa-recorded")
+    report = report_of(bench, [1000])
+    assert [row.attention for row in report.rows if row.note == "failed the check"] == [
+        "nsa-recorded", "nsa-recorded-graph"
+    ]  # fmt: skip
+    assert report.ratio(Point(mode="forward", length=1000), "nsa") == 4.0
 
 
 def test_the_time_limit_keeps_what_there_is() -> None:
     rows: list[Measurement] = []
-    report = report_of(Pretend(), [1000, 2000, 3000], time_limit=4.0, on_row=rows.append)
+    report = report_of(Pretend(), [1000, 2000, 3000], time_limit=7.0, on_row=rows.append)
     assert report.rows == rows
-    assert len(rows) == 4
+    assert len(rows) == 7
     assert report.stopped == (
-        "the time limit of 4 seconds ended in forward at 2,000 tokens, before cudnn"
+        "the time limit of 7 seconds ended in forward at 1,000 tokens, before flash"
     )
     assert "before forward at 1,000 tokens" in report_of(Pretend(), [1000], time_limit=0).stopped
 
@@ -154,7 +195,7 @@ def test_one_json_object(nsa: Run) -> None:
     shown = json.loads(out)
     assert list(shown) == ["setup", "rows", "checks", "stopped"]
     assert all(tuple(row) == COLUMNS for row in shown["rows"])
-    assert [row["batch"] for row in shown["rows"]] == [1] * 6 + [2] * 3 + [3] * 3
+    assert [row["batch"] for row in shown["rows"]] == [1] * 13 + [2] * 3 + [3] * 3
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
@@ -162,9 +203,10 @@ def test_a_failed_check_fails_the_command(nsa: Run, options: tuple[str, ...]) ->
     code, out, err = nsa("--lengths", "1000", "--modes", "forward,decode", *options, wrong="decode")
     assert code == 1
     assert "failed the check" in out
-    assert "nsa: failed the check: decode at 1,000 tokens: error of out 0.5 (allowed 0.01)" in err
+    why = "decode at 1,000 tokens, NSA gated, random selections: error of out 0.5 (allowed 0.01)"
+    assert f"nsa: failed the check: {why}" in err
     if options:
-        assert len(json.loads(out)["rows"]) == 5
+        assert len(json.loads(out)["rows"]) == 10
 
 
 def test_all_is_saved_and_the_missing_plot_is_told(
@@ -180,9 +222,9 @@ def test_all_is_saved_and_the_missing_plot_is_told(
     assert json.loads((folder / "kernels.json").read_text()) == json.loads(out)
     with (folder / "kernels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 12
+    assert len(rows) == 19
     assert tuple(rows[0]) == COLUMNS
-    assert (rows[0]["p50_ms"], rows[0]["dense_over_nsa"], rows[1]["dense_over_nsa"]) == (
+    assert (rows[0]["p50_ms"], rows[0]["dense_over_nsa"], rows[6]["dense_over_nsa"]) == (
         *("2.0", "4.0", ""),
     )
 
@@ -202,7 +244,7 @@ def test_what_was_measured_before_a_crash_is_saved(
     assert code == 130
     assert "interrupted" in err
     saved = json.loads((tmp_path / "kernels.json").read_text())
-    assert [row["attention"] for row in saved["rows"]] == ["nsa", "cudnn"]
+    assert [row["attention"] for row in saved["rows"]] == [*NSA, "cudnn"]
 
 
 def test_the_plot(tmp_path: Path) -> None:
@@ -263,8 +305,8 @@ def test_on_cuda(
     assert code == 0, err
     shown: dict[str, Any] = json.loads(out)
     assert all(check["passed"] for check in shown["checks"])
-    assert all(row["p50_ms"] for row in shown["rows"] if row["attention"] in ("nsa", "cudnn"))
-    own = [row for row in shown["rows"] if row["attention"] == "nsa"]
+    assert all(row["p50_ms"] for row in shown["rows"] if row["attention"] in (*NSA, "cudnn"))
+    own = [row for row in shown["rows"] if row["attention"] in NSA]
     assert [row["extra_memory_bytes"] is not None for row in own] == [
         row["mode"] == "backward" for row in own
     ]

@@ -1,8 +1,8 @@
-"""Causal attention to a band of keys, warp-specialised: output, or its product with a gradient.
+"""Causal attention to a band of keys, warp-specialized: the output, or its dot with a gradient.
 
-One program a multiprocessor takes tiles of rows, the longest first. One warp loads their queries
-and a ring of keys and values; three warpgroups of 64 rows each multiply, so that one's
-exponentials go while the others' products do.
+One program per multiprocessor takes tiles of rows, the longest first. One warp loads queries, keys
+and values. Three warpgroups of 64 rows each compute, so that the exponentials of one overlap the
+matrix products of the others.
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, J_b keys of a tile.
 
@@ -23,29 +23,37 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.language.core import _aggregate as aggregate
 
 from nsa_kernels.gpu.bands import Addend, Band, band_keys
-from nsa_kernels.gpu.hopper.pipeline import ROWS, Ring, Work, matrix, new_ring, tiles_of
-from nsa_kernels.gpu.hopper.support import processors
+from nsa_kernels.gpu.hopper.pipeline import (
+    ROWS,
+    Ring,
+    Work,
+    matrix,
+    new_ring,
+    rows_of,
+    tiles_of,
+)
+from nsa_kernels.gpu.hopper.support import pad_heads, processors
 from nsa_kernels.gpu.layout import Problem, number_strides
 
 NO_SCORE = gl.constexpr(-1.0e30)
-"""Less than any score, yet finite, so that differences are numbers."""
+"""A finite number below any score, so that differences are finite."""
 
 GROUPS = gl.constexpr(3)
-"""Warpgroups that multiply."""
+"""Warpgroups that compute."""
 
 BLOCK_N = gl.constexpr(64)
 """Keys of a tile."""
 
 _STAGES = 3
-"""Tiles of keys, and of values, that are held."""
+"""Tiles of keys, and of values, in shared memory."""
 
 
 @aggregate
 class Shared:
-    """Rings that the warps hold in common.
+    """Rings that all warps of a program use.
 
-    Queries and outputs have a buffer for each warpgroup. A row that an output is added to, or
-    multiplied by, comes in the output's buffer.
+    Queries and outputs have one buffer per warpgroup. Rows that an output is added to, or
+    multiplied by, are loaded into the output's buffer.
     """
 
     q: Ring
@@ -63,17 +71,16 @@ class Shared:
 
 @gluon.jit
 def _producer(work, shared, q_desc, k_desc, v_desc, other_desc, WITH_ROWS: gl.constexpr):
-    """Load every tile's queries, keys and values, and the rows that go with its output."""
+    """Load the queries, keys and values of every tile, and the rows combined with its output."""
     W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     done = 0
     turn = 0
     for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
         b, g, first, begin, count = work.at(index)
-        head = g * work.R
-        # The first keys find room before the last products with the queries before are made.
+        # Load the first keys before waiting for the queries' buffer, which is freed later.
         at = [b, begin + (count - 1) * work.BLOCK_N, g, 0]
         shared.k.load(k_desc, at, done)
-        shared.q.load_each(q_desc, b, head, first, W_QUERIES, (turn & 1) ^ 1, False)
+        shared.q.load_each(q_desc, b, g, first, W_QUERIES, (turn & 1) ^ 1, False)
         shared.v.load(v_desc, at, done)
         done += 1
         for i in range(1, count):
@@ -82,7 +89,7 @@ def _producer(work, shared, q_desc, k_desc, v_desc, other_desc, WITH_ROWS: gl.co
             shared.v.load(v_desc, at, done)
             done += 1
         if WITH_ROWS:
-            shared.out.load_each(other_desc, b, head, first, W_QUERIES, turn & 1, False)
+            shared.out.load_each(other_desc, b, g, first, W_QUERIES, turn & 1, False)
         turn += 1
 
 
@@ -91,7 +98,7 @@ def _attend(
     q, shared, acc, top, total, low, high, done, begin, from_tile, to_tile, scale,
     MASKED: gl.constexpr,
 ):  # fmt: skip
-    """Take the key tiles below `from_tile` down to `to_tile` into a running softmax."""
+    """Add the key tiles below `from_tile` down to `to_tile` to a running softmax."""
     O_LAYOUT: gl.constexpr = acc.type.layout
     S_LAYOUT: gl.constexpr = top.type.layout.parent
     P_LAYOUT: gl.constexpr = gl.DotOperandLayout(0, O_LAYOUT, 2)
@@ -125,12 +132,13 @@ def _consumer(
     work, shared, out_desc, ends, scale,
     W: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
 ):  # fmt: skip
-    """Make the output of the `W`-th 64 rows of every tile."""
+    """Compute the output of the `W`-th 64 rows of every tile."""
     numbers_ptr, gate_ptr, other_gate_ptr, strides, gate_strides = ends
     stride_lb, stride_lh, stride_lt = strides
     stride_wb, stride_wh, stride_wt = gate_strides
     R: gl.constexpr = work.R
     W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
+    HEADS: gl.constexpr = ROWS // W_QUERIES
     DV: gl.constexpr = shared.v.buffers.shape[4]
     dtype: gl.constexpr = shared.q.buffers.dtype
     S_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
@@ -145,10 +153,10 @@ def _consumer(
     for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
         b, g, tile_first, begin, count = work.at(index)
         first = tile_first + W * W_QUERIES
-        query = first + row // R
+        query = first + row // HEADS
         low, high = work.low(query), work.high(query)
-        valid = query < work.queries
-        head = (g * R + row % R).to(gl.int64)
+        valid = (query < work.queries) & (row % HEADS < R)
+        head = (g * R + row % HEADS).to(gl.int64)
         at_query = query.to(gl.int64)
         if GATED:
             at = b.to(gl.int64) * stride_wb + head * stride_wh + at_query * stride_wt
@@ -164,7 +172,7 @@ def _consumer(
         total = gl.zeros([ROWS], gl.float32, S_ROWS)
         mbarrier.wait(shared.q.full.index(W), turn & 1)
         if GATED or DOTS:
-            # The output before has left its buffer, which may now be filled.
+            # The previous output has left its buffer, which may now be filled.
             tma.store_wait(0)
             shared.out.release(W)
         acc, top, total, done = _attend(
@@ -188,7 +196,7 @@ def _consumer(
             dots = gl.convert_layout(dots, S_ROWS) * norm
             gl.store(numbers_ptr + at, dots, mask=valid)
         else:
-            # A row that sees nothing gets +inf, so that its probabilities come out as zero.
+            # A row that sees nothing gets +inf, so that its probabilities are zero.
             lse = gl.where(seen, top + gl.log2(gl.where(seen, total, 1.0)), float("inf"))
             gl.store(numbers_ptr + at, lse, mask=valid)
             if GATED:
@@ -199,11 +207,11 @@ def _consumer(
                 other_gate = gl.convert_layout(other_gate.to(gl.float32), O_ROWS)
                 acc += out.load(O_LAYOUT).to(gl.float32) * other_gate[:, None]
             else:
-                # The output before has left its buffer.
+                # The previous output has left its buffer.
                 tma.store_wait(0)
             out.store(acc.to(dtype))
             fence_async_shared()
-            at_rows = [b, first, g * R, 0]
+            at_rows = [b, first, g, 0, 0]
             tma.async_copy_shared_to_global(out_desc, at_rows, shared.out.buffers.index(W))
         turn += 1
     tma.store_wait(0)
@@ -214,12 +222,12 @@ def _hopper_banded_kernel(
     q_desc, k_desc, v_desc, out_desc, other_desc, numbers_ptr, gate_ptr, other_gate_ptr,
     stride_lb, stride_lh, stride_lt, stride_wb, stride_wh, stride_wt,
     queries, offset, keys, window, groups, pairs, scale,
-    R: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr, WINDOWED: gl.constexpr,
-    STAGES: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
+    R: gl.constexpr, HEADS: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
+    WINDOWED: gl.constexpr, STAGES: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
 ):  # fmt: skip
     work = Work(
         queries, offset, keys, window, groups, pairs,
-        R, KEY_BLOCK, KEY_STRIDE, WINDOWED, GROUPS * ROWS // R, BLOCK_N,
+        R, KEY_BLOCK, KEY_STRIDE, WINDOWED, GROUPS * ROWS // HEADS, BLOCK_N,
     )  # fmt: skip
     shared = Shared(
         new_ring(q_desc, GROUPS, 1), new_ring(k_desc, STAGES, GROUPS),
@@ -251,38 +259,42 @@ def launch_banded(
     grad: Tensor | None = None,
     addend: Addend | None = None,
 ) -> None:
-    """Attend to a band of keys, of which there is one at least.
+    """Attend to a band of at least one key.
 
     Args:
         problem: The sizes.
-        band: Which keys are seen; of every query.
+        band: Which keys each query sees.
         q: (B, H, T, D).
         k: (B, G, J, D).
         v: (B, G, J, Dv).
-        numbers: (B, H, T), written: the log-sum-exp, or with `grad` the inner products.
+        numbers: (B, H, T), written: the log-sum-exp, or with `grad` the dot products.
         out: (B, H, T, Dv), written; None with `grad`.
-        grad: (B, H, T, Dv), which the output is multiplied by, row by row.
-        addend: Another branch, to be added by its gate.
+        grad: (B, H, T, Dv); the dot product of each row with the output is computed.
+        addend: Another branch, added with its gate.
     """
     keys, _ = band_keys(problem, band)
     assert keys > 0
     assert band.query_stride == 1
     rows, groups, block_n = ROWS.value, GROUPS.value, BLOCK_N.value
-    per_tile, repeat = rows // problem.repeat, problem.repeat
+    heads = pad_heads(problem.repeat)
+    per_tile = rows // heads
     gates = (None, None) if addend is None else (addend.gate, addend.other_gate)
     rows_out = grad if out is None else out
     assert rows_out is not None
-    out_tiles = tiles_of(rows_out, per_tile, repeat)
-    other_tiles = out_tiles if addend is None else tiles_of(addend.other, per_tile, repeat)
+    out_tiles = rows_of(rows_out, problem.groups, per_tile)
+    other_tiles = out_tiles
+    if addend is not None:
+        other_tiles = rows_of(addend.other, problem.groups, per_tile)
     pairs = problem.groups * problem.batch
     tiles = triton.cdiv(problem.queries, groups * per_tile) * pairs
     _hopper_banded_kernel[(min(processors(q.device), tiles),)](
-        tiles_of(q, per_tile, repeat), tiles_of(k, block_n, 1), tiles_of(v, block_n, 1),
+        rows_of(q, problem.groups, per_tile), tiles_of(k, block_n, 1), tiles_of(v, block_n, 1),
         out_tiles, other_tiles, numbers, *(numbers if x is None else x for x in gates),
         *number_strides(problem, numbers), *number_strides(problem, gates[0]),
         problem.queries, problem.offset, keys, band.window or 0, problem.groups, pairs,
         problem.scale,
-        R=repeat,
+        R=problem.repeat,
+        HEADS=heads,
         KEY_BLOCK=band.key_block,
         KEY_STRIDE=band.key_stride,
         WINDOWED=band.window is not None,

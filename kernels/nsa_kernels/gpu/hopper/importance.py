@@ -1,8 +1,8 @@
-"""Importance of the selection blocks, warp-specialised; see `selection.py` for what it is.
+"""Importance of the selection blocks, warp-specialized; `selection.py` defines it.
 
-One program a multiprocessor takes tiles of queries, the longest first. Scores lie keys by rows,
-and a warpgroup's rows go head by head: numbers of a query's heads are then in one thread, which
-adds them up by itself, and what is left for shuffles is the sum over a block's summaries.
+One program per multiprocessor takes tiles of queries, the longest first. Scores are a matrix of
+keys by rows, and the rows of a warpgroup go head by head. One thread then holds the scores of all
+heads of a query and sums them alone. Shuffles only sum over the summaries of a block.
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, J_b summaries of a tile, E queries of
 a warpgroup.
@@ -20,33 +20,33 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from nsa_kernels.gpu.hopper.pipeline import Work, matrix, new_ring, tiles_of
-from nsa_kernels.gpu.hopper.support import processors
+from nsa_kernels.gpu.hopper.pipeline import Work, matrix, new_ring, rows_of, tiles_of
+from nsa_kernels.gpu.hopper.support import pad_heads, processors
 from nsa_kernels.gpu.layout import Problem
 
 BLOCK_N = gl.constexpr(64)
 """Summaries of a tile."""
 
 GROUPS = gl.constexpr(3)
-"""Warpgroups that multiply."""
+"""Warpgroups that compute."""
 
 CELLS = gl.constexpr(128)
 """Rows of a warpgroup: queries times heads."""
 
 _STAGES = 4
-"""Tiles of summaries that are held."""
+"""Tiles of summaries in shared memory."""
 
 
 @gluon.jit
 def _producer(work, q, k, q_desc, k_desc):
-    """Load every tile's queries and summaries."""
-    W_QUERIES: gl.constexpr = CELLS // work.R
+    """Load the queries and summaries of every tile."""
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     done = 0
     turn = 0
     for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
         b, g, first, _, count = work.at(index)
         k.load(k_desc, [b, 0, g, 0], done)
-        q.load_each(q_desc, b, g * work.R, first, W_QUERIES, (turn & 1) ^ 1, True)
+        q.load_each(q_desc, b, g, first, W_QUERIES, (turn & 1) ^ 1, True)
         for i in range(1, count):
             k.load(k_desc, [b, i * BLOCK_N, g, 0], done + i)
         done += count
@@ -55,7 +55,7 @@ def _producer(work, q, k, q_desc, k_desc):
 
 @gluon.jit
 def _store(ptr, shared, weight, n, stride_iu, query, work, PER_BLOCK: gl.constexpr):
-    """Sum what queries [J_b, E] give to summaries over blocks, each by its weight, and store."""
+    """Sum the probabilities [J_b, E] over blocks, with weights, and store the sums."""
     BLOCKS: gl.constexpr = BLOCK_N // PER_BLOCK
     sums = gl.reshape(shared * weight[:, None], [BLOCKS, PER_BLOCK, shared.shape[1]])
     sums = gl.sum(sums, axis=1)  # [BLOCKS, E]
@@ -72,15 +72,15 @@ def _sum_up(
     scores, lse, high, n, own_ptr, spill_ptr, stride_iu, first, work, scale,
     PER_BLOCK: gl.constexpr, MASKED: gl.constexpr,
 ):  # fmt: skip
-    """Store what a tile of scores [J_b, CELLS] gives to blocks."""
+    """Store the importance that a tile of scores [J_b, CELLS] adds to blocks."""
     LAYOUT: gl.constexpr = scores.type.layout
-    R: gl.constexpr = work.R
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     OVERLAP: gl.constexpr = work.KEY_BLOCK // work.KEY_STRIDE
     probs = gl.exp2(scores * scale - lse[None, :])
     if MASKED:
         key = n + gl.arange(0, BLOCK_N, gl.SliceLayout(1, LAYOUT))
         probs = gl.where(key[:, None] < high[None, :], probs, 0.0)
-    shared = gl.sum(gl.reshape(probs, [BLOCK_N, R, CELLS // R]), axis=1)  # [J_b, E]
+    shared = gl.sum(gl.reshape(probs, [BLOCK_N, CELLS // W_QUERIES, W_QUERIES]), axis=1)  # [J_b, E]
     within = gl.arange(0, BLOCK_N, gl.SliceLayout(1, shared.type.layout)) % PER_BLOCK
     weight = gl.minimum(OVERLAP, PER_BLOCK - within)
     _store(own_ptr, shared, weight, n, stride_iu, first, work, PER_BLOCK)
@@ -91,11 +91,11 @@ def _sum_up(
 
 @gluon.jit
 def _consumer(work, q_ring, k_ring, ptrs, strides, scale, W: gl.constexpr, PER_BLOCK: gl.constexpr):
-    """Make the importances of the `W`-th queries of every tile."""
+    """Compute the importances for the `W`-th queries of every tile."""
     lse_ptr, own_ptr, spill_ptr = ptrs
     stride_lb, stride_lh, stride_lt, stride_ib, stride_ig, stride_iu = strides
     R: gl.constexpr = work.R
-    W_QUERIES: gl.constexpr = CELLS // R
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, CELLS, 16])
     q = matrix(q_ring.buffers.index(W))
     cell = gl.arange(0, CELLS, gl.SliceLayout(0, LAYOUT))
@@ -107,8 +107,9 @@ def _consumer(work, q_ring, k_ring, ptrs, strides, scale, W: gl.constexpr, PER_B
         query = first + cell % W_QUERIES
         high = work.high(query)
         head = (g * R + cell // W_QUERIES).to(gl.int64)
+        valid = (query < work.queries) & (cell // W_QUERIES < R)
         at = b.to(gl.int64) * stride_lb + head * stride_lh + query.to(gl.int64) * stride_lt
-        lse = gl.load(lse_ptr + at, mask=query < work.queries, other=float("inf"))
+        lse = gl.load(lse_ptr + at, mask=valid, other=float("inf"))
         to = b.to(gl.int64) * stride_ib + g.to(gl.int64) * stride_ig
         # Below the tile `ragged` every query sees every summary.
         ragged = gl.minimum(work.high(first) // BLOCK_N, count)
@@ -140,12 +141,12 @@ def _hopper_importance_kernel(
     q_desc, k_desc, lse_ptr, own_ptr, spill_ptr,
     stride_lb, stride_lh, stride_lt, stride_ib, stride_ig, stride_iu,
     queries, offset, keys, groups, pairs, scale,
-    R: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
+    R: gl.constexpr, HEADS: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
     PER_BLOCK: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     work = Work(
         queries, offset, keys, keys, groups, pairs,
-        R, KEY_BLOCK, KEY_STRIDE, False, GROUPS * CELLS // R, BLOCK_N,
+        R, KEY_BLOCK, KEY_STRIDE, False, GROUPS * CELLS // HEADS, BLOCK_N,
     )  # fmt: skip
     q = new_ring(q_desc, GROUPS, 1)
     k = new_ring(k_desc, STAGES, GROUPS)
@@ -173,7 +174,7 @@ def launch_importance(
     first: int,
     queries: int,
 ) -> None:
-    """Write the importances of some queries, each a tile of its own.
+    """Write the importances for some queries, each with its own selection.
 
     Args:
         problem: The sizes.
@@ -181,21 +182,23 @@ def launch_importance(
         summary_k: (B, G, C, D).
         lse: (B, H, T).
         own: (B, G, at least `queries`, N), written.
-        spill: The same, what goes to the block after.
+        spill: The same shape, written: the share of the next block.
         first: The first query.
         queries: How many.
     """
     s = problem.settings
     q, lse = (x[:, :, first : first + queries] for x in (q, lse))
-    per_group = CELLS.value // problem.repeat
+    heads = pad_heads(problem.repeat)
+    per_group = CELLS.value // heads
     pairs = problem.groups * problem.batch
     tiles = triton.cdiv(queries, GROUPS.value * per_group) * pairs
     _hopper_importance_kernel[(min(processors(q.device), tiles),)](
-        tiles_of(q, per_group, problem.repeat, by_head=True),
+        rows_of(q, problem.groups, per_group, by_head=True),
         tiles_of(summary_k, BLOCK_N.value, 1), lse, own, spill,
         *lse.stride(), own.stride(0), own.stride(1), own.stride(2),
         queries, problem.offset + first, problem.summaries, problem.groups, pairs, problem.scale,
         R=problem.repeat,
+        HEADS=heads,
         KEY_BLOCK=s.compress_block,
         KEY_STRIDE=s.compress_stride,
         PER_BLOCK=s.select_block // s.compress_stride,

@@ -1,10 +1,13 @@
-"""What the warp-specialised kernels share: tiles in shared memory, and rings of them.
+"""Rings of tiles in shared memory, for the warp-specialized kernels.
 
-A ring is a row of buffers, each with a barrier that says it is full and one that says it is free.
-One warp fills them in turn by the tensor memory engine; warpgroups read them in the same turn.
+A ring is a row of buffers. Each buffer has a barrier for "full" and one for "free". One warp
+fills the buffers in turn with the tensor memory engine, and warpgroups read them in that order.
 
 Letters: see `layout.py`; R heads of a group.
 """
+
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,16 +17,19 @@ from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 from triton.language.core import _aggregate as aggregate
 
+from nsa_kernels.gpu.hopper.support import pad_heads
+
 ROWS = gl.constexpr(64)
 """Rows of a warpgroup: those of one matrix instruction."""
 
 
 @aggregate
 class Work:
-    """What a program needs to know of the call to find its tiles of rows.
+    """The sizes of a call, from which a program finds its tiles of rows.
 
-    `keys` of `KEY_BLOCK` tokens, one every `KEY_STRIDE`, of which the last `window` are seen;
-    `pairs` of a sequence and a group, `QUERIES` of a tile of rows, `BLOCK_N` of a tile of keys.
+    There are `keys` of `KEY_BLOCK` tokens, one every `KEY_STRIDE` tokens. A query sees the last
+    `window` of them. `pairs` counts pairs of a sequence and a group. A tile of rows holds
+    `QUERIES` queries, a tile of keys `BLOCK_N` keys.
     """
 
     queries: gl.tensor
@@ -59,7 +65,7 @@ class Work:
 
     @gluon.jit
     def tiles(self):
-        """How many tiles of rows there are."""
+        """Number of tiles of rows."""
         return gl.cdiv(self.queries, self.QUERIES) * self.pairs
 
     @gluon.jit
@@ -79,8 +85,8 @@ class Work:
     def at(self, index):
         """Sequence, group, first query, first key and number of key tiles of a tile of rows.
 
-        The longest come first, so that none is left alone at the end; there is a key tile even
-        where nothing is seen.
+        The longest tiles come first, so that no long tile runs alone at the end. Every tile of
+        rows has at least one key tile.
         """
         pair = index % self.pairs
         tile = gl.cdiv(self.queries, self.QUERIES) - 1 - index // self.pairs
@@ -93,7 +99,7 @@ class Work:
 
 @aggregate
 class Ring:
-    """Buffers, and for each a barrier met when it is full and one met when it is free."""
+    """Buffers, each with a barrier that completes when it is full and one when it is free."""
 
     buffers: gl.shared_memory_descriptor
     full: gl.shared_memory_descriptor
@@ -109,7 +115,7 @@ class Ring:
 
     @gluon.jit
     def load(self, desc, coordinates, index):
-        """Start to load the ring's tile number `index`, once its place is free."""
+        """Start to load tile number `index` once its buffer is free."""
         slot = index % self.SIZE
         mbarrier.wait(self.free.index(slot), (index // self.SIZE & 1) ^ 1)
         mbarrier.expect(self.full.index(slot), desc.block_type.nbytes)
@@ -119,7 +125,7 @@ class Ring:
 
     @gluon.jit
     def load_with(self, desc, numbers, numbers_desc, at, index):
-        """Start to load tile number `index`, and a number for each row into buffers beside it."""
+        """Start to load tile number `index`, and one number per row into a second buffer."""
         slot = index % self.SIZE
         full = self.full.index(slot)
         mbarrier.wait(self.free.index(slot), (index // self.SIZE & 1) ^ 1)
@@ -129,40 +135,41 @@ class Ring:
         tma.async_copy_global_to_shared(numbers_desc, at, full, numbers.index(slot))
 
     @gluon.jit
-    def load_each(self, desc, b, head, token, step, parity, BY_HEAD: gl.constexpr):
-        """Start to load all buffers, one for each warpgroup, once the rows before have left.
+    def load_each(self, desc, b, g, token, step, parity, BY_HEAD: gl.constexpr):
+        """Start to load all buffers, one per warpgroup, once they are free.
 
-        The tiles begin `step` tokens apart; a descriptor that goes `BY_HEAD` has heads before
+        The tiles begin `step` tokens apart. `BY_HEAD` says that the descriptor has heads before
         tokens.
         """
         for i in gl.static_range(self.SIZE):
             mbarrier.wait(self.free.index(i), parity)
             mbarrier.expect(self.full.index(i), desc.block_type.nbytes)
-            at = [b, head, token + i * step, 0] if BY_HEAD else [b, token + i * step, head, 0]
+            first = token + i * step
+            at = [b, g, 0, first, 0] if BY_HEAD else [b, first, g, 0, 0]
             tma.async_copy_global_to_shared(desc, at, self.full.index(i), self.buffers.index(i))
 
     @gluon.jit
     def wait(self, index):
-        """Tile number `index`, loaded, as a matrix [rows, D]."""
+        """Wait for tile number `index`; the tile as a matrix [rows, D]."""
         slot = index % self.SIZE
         mbarrier.wait(self.full.index(slot), index // self.SIZE & 1)
         return matrix(self.buffers.index(slot))
 
     @gluon.jit
     def release(self, index):
-        """Say that this warpgroup has done with tile number `index`."""
+        """Signal that this warpgroup no longer needs tile number `index`."""
         mbarrier.arrive(self.free.index(index % self.SIZE), count=1)
 
 
 @gluon.jit
 def new_ring(desc, SIZE: gl.constexpr, READERS: gl.constexpr):
-    """A ring of tiles of a descriptor, each freed by so many warpgroups."""
+    """A ring of tiles of a descriptor; `READERS` warpgroups release each tile."""
     return Ring(new_buffers(desc, SIZE), _barriers(SIZE, 1), _barriers(SIZE, READERS), SIZE)
 
 
 @gluon.jit
 def new_buffers(desc, SIZE: gl.constexpr):
-    """Room for so many tiles of a descriptor."""
+    """Buffers for `SIZE` tiles of a descriptor."""
     return gl.allocate_shared_memory(desc.dtype, [SIZE] + desc.block_type.shape, desc.layout)
 
 
@@ -176,40 +183,70 @@ def _barriers(SIZE: gl.constexpr, COUNT: gl.constexpr):
 
 @gluon.jit
 def matrix(buffer):
-    """A tile [1, ., ., D] of the tensor memory engine as a matrix [rows, D]."""
-    ROW_COUNT: gl.constexpr = buffer.shape[1] * buffer.shape[2]
-    DEPTH: gl.constexpr = buffer.shape[3]
+    """A tile [1, ., ., D] or [1, ., ., ., D] as a matrix [rows, D]."""
+    RANK: gl.constexpr = len(buffer.shape)
+    INNER: gl.constexpr = buffer.shape[2] * (buffer.shape[3] if RANK == 5 else 1)
+    ROW_COUNT: gl.constexpr = buffer.shape[1] * INNER
+    DEPTH: gl.constexpr = buffer.shape[RANK - 1]
     layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([ROW_COUNT, DEPTH], buffer.dtype)
     return buffer._reinterpret(buffer.dtype, [ROW_COUNT, DEPTH], layout)
 
 
-def tiles_of(x: Tensor, rows: int, heads: int, *, by_head: bool = False) -> TensorDescriptor:
-    """Tiles of (B, H, T, D) for the tensor memory engine.
+def rows_of(x: Tensor, groups: int, rows: int, *, by_head: bool = False) -> TensorDescriptor:
+    """Tiles of `rows` tokens by the heads of one group of (B, H, T, D).
+
+    The descriptor has an axis for groups and one for the heads of a group. Where a tile has more
+    heads than a group, the engine loads zeros and stores nothing.
+
+    Args:
+        x: (B, H, T, D), of strides that the engine can load.
+        groups: G.
+        rows: Tokens of a tile.
+        by_head: Whether a tile's rows go head by head, rather than token by token.
+    """
+    repeat = x.shape[1] // groups
+    x = x.unflatten(1, (groups, repeat)).permute((0, 1, 2, 3, 4) if by_head else (0, 3, 1, 2, 4))
+    unit = 16 // x.element_size()
+    strides = [x.stride(i) if x.shape[i] > 1 else unit for i in range(4)] + [1]
+    inner = [1, pad_heads(repeat), rows] if by_head else [rows, 1, pad_heads(repeat)]
+    tile = [1, *inner, x.shape[4]]
+    return TensorDescriptor(x, list(x.shape), strides, tile, _layout(tuple(tile), x.dtype))
+
+
+@cache
+def _layout(tile: tuple[int, ...], dtype: torch.dtype) -> Any:
+    """Layout of a tile in shared memory; cached, since building one is slow."""
+    of = gl.bfloat16 if dtype == torch.bfloat16 else gl.float16
+    return gl.NVMMASharedLayout.get_default_for(list(tile), of)
+
+
+@cache
+def plain_layout(rank: int) -> Any:
+    """Layout of a tile of 32-bit numbers in shared memory."""
+    return gl.NVMMASharedLayout(swizzle_byte_width=0, element_bitwidth=32, rank=rank)
+
+
+def tiles_of(x: Tensor, rows: int, heads: int) -> TensorDescriptor:
+    """Tiles of (B, H, T, D) for the tensor memory engine, token by token.
 
     Args:
         x: (B, H, T, D), of strides that it can load.
         rows: Tokens of a tile.
         heads: Heads of a tile.
-        by_head: Whether a tile's rows go head by head, rather than token by token.
     """
-    axes = (0, 1, 2, 3) if by_head else (0, 2, 1, 3)
-    x = x.permute(axes)
+    x = x.permute(0, 2, 1, 3)
     unit = 16 // x.element_size()
     strides = [x.stride(i) if x.shape[i] > 1 else unit for i in range(3)] + [1]
-    tile = [1, heads, rows, x.shape[3]] if by_head else [1, rows, heads, x.shape[3]]
-    layout = gl.NVMMASharedLayout.get_default_for(
-        tile, gl.bfloat16 if x.dtype == torch.bfloat16 else gl.float16
-    )
-    return TensorDescriptor(x, list(x.shape), strides, tile, layout)
+    tile = [1, rows, heads, x.shape[3]]
+    return TensorDescriptor(x, list(x.shape), strides, tile, _layout(tuple(tile), x.dtype))
 
 
 def numbers_of(x: Tensor, queries: int, heads: int) -> TensorDescriptor:
     """Tiles of `queries` by `heads` numbers of (B, H, T), for the tensor memory engine.
 
-    The heads of a token lie side by side, as `Problem.per_query` has them.
+    The heads of a token are adjacent in memory, as in `Problem.per_query`.
     """
     x = x.transpose(1, 2)
     assert x.stride(2) == 1, x.stride()
     strides = [x.stride(i) if x.shape[i] > 1 else 4 for i in range(2)] + [1]
-    layout = gl.NVMMASharedLayout(swizzle_byte_width=0, element_bitwidth=32, rank=3)
-    return TensorDescriptor(x, list(x.shape), strides, [1, queries, heads], layout)
+    return TensorDescriptor(x, list(x.shape), strides, [1, queries, heads], plain_layout(3))

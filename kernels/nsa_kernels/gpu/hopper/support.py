@@ -1,6 +1,6 @@
-"""Whether the Hopper kernels do a call; where they do not, the plain Triton kernels do.
+"""Whether the Hopper kernels take a call; the plain Triton kernels take the others.
 
-Nothing of Gluon is imported here, so that a Triton without it does no harm.
+This module imports nothing of Gluon, so that it also works with a Triton that has none.
 """
 
 from __future__ import annotations
@@ -15,64 +15,99 @@ from torch import Tensor
 from nsa_kernels.gpu.layout import Problem
 
 _VERSIONS = ((3, 6),)
-"""Tritons by which these kernels were compiled and tested on a card.
+"""Versions of Triton that these kernels were tested with on a GPU.
 
-Gluon changes from one to the next: 3.9 does not compile them, and what compiles may still wait
-for ever at a barrier, so that a version is added once the GPU tests pass with it.
+Gluon changes between versions: 3.9 does not compile these kernels, and a kernel that compiles may
+still deadlock at a barrier. Add a version once the GPU tests pass with it.
 """
 
 _MOST_PER_BLOCK = 16
-"""Summaries of a selection block, at most: those of one warp."""
+"""Most summaries of a selection block: those of one warp."""
+
+_MOST_ENTRIES = 128
+"""Most entries of a warpgroup's merged list."""
 
 
-def serves_band(problem: Problem, x: Tensor) -> bool:
-    """Whether the Hopper kernels can attend to a band of keys; `x` is any of the tensors."""
+def _serves(problem: Problem, x: Tensor) -> bool:
+    """Whether there are Hopper kernels for a device, a dtype and head dims."""
     return (
         x.is_cuda
         and x.dtype in (torch.bfloat16, torch.float16)
         and problem.packing is None
         and problem.dim == problem.value_dim
         and problem.dim in (64, 128)
-        and 64 % problem.repeat == 0
         and _is_hopper(x.device)
         and _has_gluon()
     )
 
 
+def serves_band(problem: Problem, x: Tensor) -> bool:
+    """Whether the Hopper kernels can attend to a band of keys; `x` is any of the tensors.
+
+    Heads of a group are padded to a power of two. Where more than an eighth of the rows would be
+    padding, the plain Triton kernels are as fast.
+    """
+    heads = pad_heads(problem.repeat)
+    return heads <= 64 and 8 * problem.repeat >= 7 * heads and _serves(problem, x)
+
+
 def serves_importance(problem: Problem, x: Tensor) -> bool:
-    """Whether the Hopper kernels can sum up the importance of blocks, of each query by itself."""
+    """Whether the Hopper kernels can compute the importance of blocks, each query by itself."""
     s = problem.settings
     return (
         s.select_tile == s.score_stride == 1
         and s.select_block // s.compress_stride <= _MOST_PER_BLOCK
-        and 16 % problem.repeat == 0
-        and serves_band(problem, x)
+        and problem.repeat <= 16
+        and _serves(problem, x)
     )
 
 
 def serves_keys(problem: Problem, x: Tensor) -> bool:
-    """Whether the Hopper kernels can make the gradients of a band's keys and values.
+    """Whether the Hopper kernels can compute the gradients of a band's keys and values.
 
-    The tensor memory engine loads a number of each head, in units of 16 bytes.
+    The tensor memory engine loads one number per head, in units of 16 bytes.
     """
-    return problem.repeat % 4 == 0 and serves_band(problem, x)
+    return problem.repeat % 4 == 0 and 64 % problem.repeat == 0 and serves_band(problem, x)
+
+
+def serves_merged(problem: Problem, x: Tensor, count: int) -> bool:
+    """Whether the Hopper kernel can attend to merged lists; `count` is n, blocks of one list.
+
+    An entry of a list has bits for 8 queries, 9 for its place and 15 for its block. At head dims
+    of 64 the plain Triton kernel is as fast.
+    """
+    s = problem.settings
+    return (
+        problem.queries > 1
+        and s.select_block == 64
+        and problem.dim == 128
+        and 4 < problem.repeat <= 32
+        and 64 // pad_heads(problem.repeat) * count <= _MOST_ENTRIES
+        and problem.blocks <= 1 << 15
+        and _serves(problem, x)
+    )
+
+
+def pad_heads(repeat: int) -> int:
+    """Heads of a group as tiles hold them: padded to a power of two."""
+    return int(triton.next_power_of_2(repeat))
 
 
 @cache
 def _is_hopper(device: torch.device) -> bool:
-    """Whether a device is an Nvidia card of compute capability 9."""
+    """Whether a device is an NVIDIA GPU of compute capability 9."""
     return torch.version.hip is None and torch.cuda.get_device_capability(device)[0] == 9
 
 
 @cache
 def processors(device: torch.device) -> int:
-    """Multiprocessors of a card."""
+    """Number of multiprocessors of a GPU."""
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 @cache
 def _has_gluon() -> bool:
-    """Whether the installed Triton has the Gluon that these kernels are written in."""
+    """Whether the installed Triton has the version of Gluon that these kernels need."""
     version = tuple(int(part) for part in triton.__version__.split(".")[:2])
     if version not in _VERSIONS or triton.knobs.runtime.interpret:
         return False
