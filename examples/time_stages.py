@@ -24,11 +24,10 @@ from nsa_cli.benchmarks.kernel_selections import recorded_blocks
 from nsa_kernels.gpu.attention import row_dots
 from nsa_kernels.gpu.banded import banded_dots, banded_forward
 from nsa_kernels.gpu.banded_backward import (
-    OutputGradient,
     banded_keys_backward,
     banded_rows_backward,
 )
-from nsa_kernels.gpu.bands import Band
+from nsa_kernels.gpu.bands import Band, OutputGradient
 from nsa_kernels.gpu.inverse import invert
 from nsa_kernels.gpu.layout import Problem, empty_rows
 from nsa_kernels.gpu.phi import mean_phi

@@ -20,11 +20,10 @@ from torch import Tensor
 
 from nsa_kernels.gpu.banded import banded_forward
 from nsa_kernels.gpu.banded_backward import (
-    OutputGradient,
     banded_keys_backward,
     banded_rows_backward,
 )
-from nsa_kernels.gpu.bands import Band
+from nsa_kernels.gpu.bands import Band, OutputGradient
 from nsa_kernels.gpu.layout import Problem
 
 pytestmark = pytest.mark.usefixtures("unwritten_is_nan")

@@ -29,8 +29,10 @@ from torch import Tensor
 
 from nsa_kernels import reference
 from nsa_kernels.gpu.banded import banded_dots, banded_forward
-from nsa_kernels.gpu.banded_backward import OutputGradient, banded_keys_backward
-from nsa_kernels.gpu.bands import Addend, Band
+from nsa_kernels.gpu.banded_backward import (
+    banded_keys_backward,
+)
+from nsa_kernels.gpu.bands import Addend, Band, OutputGradient
 from nsa_kernels.gpu.hopper import support
 from nsa_kernels.gpu.layout import Problem, empty_rows
 from nsa_kernels.gpu.selected import selected_forward

@@ -24,7 +24,7 @@ from exactness import (
 from torch import Tensor
 
 from nsa_kernels.gpu import selected, selected_backward
-from nsa_kernels.gpu.banded_backward import OutputGradient
+from nsa_kernels.gpu.bands import OutputGradient
 from nsa_kernels.gpu.hopper.lists import WarpgroupLists, warpgroup_lists
 from nsa_kernels.gpu.layout import Packing, Problem, empty_rows
 from nsa_kernels.gpu.merge import merge

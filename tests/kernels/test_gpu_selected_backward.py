@@ -20,7 +20,7 @@ from exactness import (
 from torch import Tensor
 
 from nsa_kernels.gpu import inverse
-from nsa_kernels.gpu.banded_backward import OutputGradient
+from nsa_kernels.gpu.bands import OutputGradient
 from nsa_kernels.gpu.layout import Packing, Problem
 from nsa_kernels.gpu.selected import selected_forward
 from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_rows_backward

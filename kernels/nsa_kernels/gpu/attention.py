@@ -20,11 +20,10 @@ from torch import Tensor
 
 from nsa_kernels.gpu.banded import banded_dots, banded_forward
 from nsa_kernels.gpu.banded_backward import (
-    OutputGradient,
     banded_keys_backward,
     banded_rows_backward,
 )
-from nsa_kernels.gpu.bands import Addend, Band
+from nsa_kernels.gpu.bands import Addend, Band, OutputGradient
 from nsa_kernels.gpu.inverse import invert
 from nsa_kernels.gpu.layout import Packing, Problem, empty_rows, loadable, pad
 from nsa_kernels.gpu.phi import mean_phi

@@ -12,22 +12,19 @@ Source: Yuan et al. 2025, eqs. 7 and 8; Dao 2023, "FlashAttention-2", arXiv 2307
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.gpu.banded import load_keys, row_queries
-from nsa_kernels.gpu.bands import Band, band_keys
+from nsa_kernels.gpu.bands import Band, OutputGradient, band_keys
 from nsa_kernels.gpu.hopper.support import serves_keys
 from nsa_kernels.gpu.layout import (
     Problem,
     count_visible,
     find_sequence,
     key_tiles,
-    number_strides,
     pad,
     row_tiles,
 )
@@ -35,34 +32,6 @@ from nsa_kernels.gpu.tiles import keys_backward_tile, rows_backward_tile
 
 _SHARES = 8
 """Parts that the rows of a key tile are dealt into, where there is no window."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputGradient:
-    """What the gradients of a branch follow from.
-
-    A gate is part of the log-sum-exp: probabilities times a gate are those of a log-sum-exp that
-    is less by the gate's logarithm.
-
-    Attributes:
-        out: (B, H, T, Dv), the gradient of the sum that the branch is a part of.
-        lse: (B, H, T), the branch's log-sum-exp to the base of two, less that of its gate.
-        dots: (B, H, T), the inner product of `out` and the branch's output.
-    """
-
-    out: Tensor
-    lse: Tensor
-    dots: Tensor
-
-    def strides(self, problem: Problem) -> tuple[int, ...]:
-        """Strides of `out`, and of `lse` and `dots`, for a kernel."""
-        out = (problem.batch_stride(self.out), self.out.stride(1), self.out.stride(2))
-        return (*out, *self.number_strides(problem))
-
-    def number_strides(self, problem: Problem) -> tuple[int, ...]:
-        """Strides of `lse` and `dots`, for a kernel."""
-        assert self.lse.stride() == self.dots.stride()
-        return number_strides(problem, self.lse)
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from nsa_kernels.gpu.layout import Problem
+from nsa_kernels.gpu.layout import Problem, number_strides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +49,31 @@ def band_keys(problem: Problem, band: Band) -> tuple[int, Tensor | None]:
     if band.key_block == band.key_stride == 1:
         return problem.seq_len, problem.cu_keys
     return problem.summaries, problem.cu_summaries
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputGradient:
+    """What the gradients of a branch follow from.
+
+    A gate is part of the log-sum-exp: probabilities times a gate are those of a log-sum-exp that
+    is less by the gate's logarithm.
+
+    Attributes:
+        out: (B, H, T, Dv), the gradient of the sum that the branch is a part of.
+        lse: (B, H, T), the branch's log-sum-exp to the base of two, less that of its gate.
+        dots: (B, H, T), the inner product of `out` and the branch's output.
+    """
+
+    out: Tensor
+    lse: Tensor
+    dots: Tensor
+
+    def strides(self, problem: Problem) -> tuple[int, ...]:
+        """Strides of `out`, and of `lse` and `dots`, for a kernel."""
+        out = (problem.batch_stride(self.out), self.out.stride(1), self.out.stride(2))
+        return (*out, *self.number_strides(problem))
+
+    def number_strides(self, problem: Problem) -> tuple[int, ...]:
+        """Strides of `lse` and `dots`, for a kernel."""
+        assert self.lse.stride() == self.dots.stride()
+        return number_strides(problem, self.lse)

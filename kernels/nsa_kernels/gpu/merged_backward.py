@@ -12,7 +12,11 @@ import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.gpu.banded import load_keys
-from nsa_kernels.gpu.banded_backward import OutputGradient, add_rows, load_rows
+from nsa_kernels.gpu.banded_backward import (
+    add_rows,
+    load_rows,
+)
+from nsa_kernels.gpu.bands import OutputGradient
 from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, tile_rows
 from nsa_kernels.gpu.merge import MergedLists, list_strides, merged_row
 from nsa_kernels.gpu.merged import load_entry, merged_grid

@@ -18,7 +18,12 @@ import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.gpu.banded import load_keys
-from nsa_kernels.gpu.banded_backward import OutputGradient, add_rows, keys_step, load_rows
+from nsa_kernels.gpu.banded_backward import (
+    add_rows,
+    keys_step,
+    load_rows,
+)
+from nsa_kernels.gpu.bands import OutputGradient
 from nsa_kernels.gpu.inverse import Choosers
 from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, pad, tile_rows
 from nsa_kernels.gpu.merge import merge

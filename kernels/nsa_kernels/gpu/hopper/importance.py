@@ -20,8 +20,10 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from nsa_kernels.gpu.hopper.pipeline import Work, matrix, new_ring, rows_of, tiles_of
-from nsa_kernels.gpu.hopper.support import pad_heads, processors
+from nsa_kernels.gpu.hopper.pipeline import Work, matrix, new_ring, processors, rows_of, tiles_of
+from nsa_kernels.gpu.hopper.support import (
+    pad_heads,
+)
 from nsa_kernels.gpu.layout import Problem
 
 BLOCK_N = gl.constexpr(64)

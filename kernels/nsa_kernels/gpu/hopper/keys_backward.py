@@ -19,8 +19,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.language.core import _aggregate as aggregate
 
-from nsa_kernels.gpu.banded_backward import OutputGradient
-from nsa_kernels.gpu.bands import Band, band_keys
+from nsa_kernels.gpu.bands import Band, OutputGradient, band_keys
 from nsa_kernels.gpu.hopper.pipeline import ROWS, Ring, new_buffers, new_ring, numbers_of, tiles_of
 from nsa_kernels.gpu.layout import Problem
 

@@ -32,10 +32,13 @@ from nsa_kernels.gpu.hopper.pipeline import (
     matrix,
     new_ring,
     plain_layout,
+    processors,
     rows_of,
     tiles_of,
 )
-from nsa_kernels.gpu.hopper.support import pad_heads, processors
+from nsa_kernels.gpu.hopper.support import (
+    pad_heads,
+)
 from nsa_kernels.gpu.layout import Problem, number_strides
 
 NO_SCORE = gl.constexpr(-1.0e30)

@@ -250,3 +250,9 @@ def numbers_of(x: Tensor, queries: int, heads: int) -> TensorDescriptor:
     assert x.stride(2) == 1, x.stride()
     strides = [x.stride(i) if x.shape[i] > 1 else 4 for i in range(2)] + [1]
     return TensorDescriptor(x, list(x.shape), strides, [1, queries, heads], plain_layout(3))
+
+
+@cache
+def processors(device: torch.device) -> int:
+    """Number of multiprocessors of a GPU."""
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)

@@ -100,12 +100,6 @@ def _is_hopper(device: torch.device) -> bool:
 
 
 @cache
-def processors(device: torch.device) -> int:
-    """Number of multiprocessors of a GPU."""
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
-
-
-@cache
 def _has_gluon() -> bool:
     """Whether the installed Triton has the version of Gluon that these kernels need."""
     version = tuple(int(part) for part in triton.__version__.split(".")[:2])
