@@ -3,7 +3,6 @@
 NsaError                     1   any other failure
 ├── UsageError               2   wrong arguments
 ├── DataError                3   a data file is missing, empty or malformed
-├── UnreadableError          3   a document is missing, empty, binary, broken, encrypted, scanned
 ├── DoesNotFitError          4   a text or its memory exceeds a limit
 └── ModelError               1   a model cannot be fetched, read or run
 """
@@ -43,13 +42,6 @@ class DataError(NsaError):
 
     exit_code = 3
     default_code = "data"
-
-
-class UnreadableError(NsaError):
-    """A source cannot be read; `code` names the reason (`missing`, `empty`, `binary`, …)."""
-
-    exit_code = 3
-    default_code = "unreadable"
 
 
 class DoesNotFitError(NsaError):

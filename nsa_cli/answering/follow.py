@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from nsa_cli.config.options import Options
 from nsa_cli.documents import digest, find_sources, read_sources, title
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import AnswerFinished, Event, Note
 from nsa_cli.kv_store import inventory
-from nsa_models.errors import UnreadableError
 
 if TYPE_CHECKING:
     from nsa_cli.engine.open_document import OpenDocument

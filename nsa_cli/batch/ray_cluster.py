@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.batch.work import Assignment, Pending, lost_rows, rows_of
 from nsa_cli.documents import read_source
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import BatchProgress, Event, Note
 from nsa_cli.output.logging import log
-from nsa_models.errors import NsaError, UnreadableError, UsageError
+from nsa_models.errors import NsaError, UsageError
 from nsa_models.model_folder import ModelFolder
 
 _MOST_TRIES = 3

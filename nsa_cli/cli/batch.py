@@ -10,7 +10,8 @@ import typer
 from nsa_cli.cli import console, options, values
 from nsa_cli.cli.errors import interruptible
 from nsa_cli.config.options import LENGTHS, Options
-from nsa_models.errors import UnreadableError, UsageError
+from nsa_cli.documents.errors import UnreadableError
+from nsa_models.errors import UsageError
 
 HELP = """Ask about, or summarize, each document of a folder separately.
 

@@ -12,7 +12,7 @@ outline     sections of a document
 """
 
 from nsa_cli.documents.document import Document, Piece
-from nsa_cli.documents.load import load_document, parse_document, read_source
+from nsa_cli.documents.load import parse_document, read_source
 from nsa_cli.documents.location import Location
 from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.sources import digest, find_sources, parse_sources, read_sources, title
@@ -24,7 +24,6 @@ __all__ = [
     "Piece",
     "digest",
     "find_sources",
-    "load_document",
     "parse_document",
     "parse_sources",
     "read_source",

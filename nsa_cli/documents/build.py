@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nsa_cli.documents.document import Document, Piece
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.location import printable
 from nsa_cli.documents.pages import PageRanges
-from nsa_models.errors import UnreadableError, UsageError
+from nsa_models.errors import UsageError
 
 
 class Builder:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import IO
 
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.missing import need
-from nsa_models.errors import DoesNotFitError, UnreadableError
+from nsa_models.errors import DoesNotFitError
 
 MOST_BYTES = 512 * 1024 * 1024
 """Bytes of text that are taken in at most: a log of some million lines."""

@@ -15,8 +15,8 @@ from nsa_cli.documents.byte_forms import (
     unmarked_utf16,
     without_nul,
 )
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.signatures import identify
-from nsa_models.errors import UnreadableError
 
 _MOST_CONTROLS = 0.05
 """Maximum share of control bytes in text; random bytes have a tenth."""

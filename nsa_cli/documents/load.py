@@ -8,17 +8,18 @@ import stat
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nsa_cli.documents.build import select_pages
 from nsa_cli.documents.compressed import MOST_BYTES, decompress, is_compressed, too_large
 from nsa_cli.documents.document import Document
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.formats import read_format
 from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.signatures import identify
 from nsa_cli.documents.text import read_text
-from nsa_models.errors import UnreadableError
 
 STDIN_NAME = "stdin"
 """How citations name standard input."""
@@ -26,28 +27,6 @@ STDIN_NAME = "stdin"
 _PDF_MAGIC = b"%PDF-"
 _PDF_MAGIC_WITHIN = 65_536
 """Bytes within which the magic of a file named .pdf begins; mail gateways put some before it."""
-
-
-def load_document(
-    source: str,
-    *,
-    password: str | None = None,
-    on_page: Callable[[int, int], None] | None = None,
-    stdin: BinaryIO | None = None,
-) -> Document:
-    """Read a PDF or a text file, with the provenance of each character.
-
-    Args:
-        source: A path, or `-` for standard input.
-        password: The password of an encrypted PDF; not used for other files.
-        on_page: Called with the pages done and the pages in all, after each page of a PDF.
-        stdin: What to read for `-`; the standard input of the process when None.
-
-    Raises:
-        UnreadableError: The source cannot be read; its `code` says why.
-    """
-    name, data = read_source(source, stdin=stdin)
-    return parse_document(name, data, password=password, on_page=on_page)
 
 
 def read_source(source: str, *, stdin: BinaryIO | None = None) -> tuple[str, bytes]:
@@ -92,17 +71,16 @@ def parse_document(
         DoesNotFitError: They hold more text than can be taken in.
         UsageError: It has none of the pages.
     """
+    shared: Any = {
+        "password": password,
+        "on_page": on_page,
+        "pages": pages,
+        "ocr": ocr,
+        "hidden": hidden,
+    }
     if is_compressed(data):
         data, inside = decompress(data, name)
-        document = parse_document(
-            inside,
-            data,
-            password=password,
-            on_page=on_page,
-            pages=pages,
-            ocr=ocr,
-            hidden=hidden,
-        )
+        document = parse_document(inside, data, **shared)
         pieces = tuple(
             replace(piece, source=name + piece.source.removeprefix(inside))
             for piece in document.pieces
@@ -114,16 +92,8 @@ def parse_document(
     if data and (named_pdf or data.lstrip()[: len(_PDF_MAGIC)] == _PDF_MAGIC):
         from nsa_cli.documents.pdf import read_pdf  # pypdf takes a while to import
 
-        return read_pdf(
-            data,
-            name,
-            password=password,
-            on_page=on_page,
-            pages=pages,
-            ocr=ocr,
-            hidden=hidden,
-            parse=lambda inside, part: parse_document(inside, part, hidden=hidden),
-        )
+        parse = partial(parse_document, hidden=hidden)
+        return read_pdf(data, name, parse=parse, **shared)
     found = read_format(data, name, hidden=hidden)
     if found is None and len(data) > MOST_BYTES:
         raise too_large(name, "holds more than 512 MB of text")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from nsa_models.errors import UnreadableError
+from nsa_cli.documents.errors import UnreadableError
 
 
 def need(module: str, package: str, what: str) -> Any:

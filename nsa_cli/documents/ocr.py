@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.missing import need
 from nsa_cli.documents.pdf.pdfium import PDFIUM_LOCK
-from nsa_models.errors import UnreadableError, UsageError
+from nsa_models.errors import UsageError
 
 _DOTS_PER_INCH = 300
 _POINTS_PER_INCH = 72

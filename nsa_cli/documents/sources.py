@@ -14,12 +14,13 @@ from nsa_cli.documents.build import join_documents
 from nsa_cli.documents.compressed import MOST_BYTES, is_compressed
 from nsa_cli.documents.decoding import may_be_text
 from nsa_cli.documents.document import Document
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.formats.archive import container_of
 from nsa_cli.documents.load import parse_document, read_source
 from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.rotation import in_order
 from nsa_cli.documents.walk import files_of
-from nsa_models.errors import DoesNotFitError, NsaError, UnreadableError, UsageError
+from nsa_models.errors import DoesNotFitError, NsaError, UsageError
 
 _MOST_FILES = 20_000
 _MOST_SHOWN = 5

@@ -7,7 +7,7 @@ import unicodedata
 
 from nsa_cli.documents.decoding import decode
 from nsa_cli.documents.document import Document, Piece
-from nsa_models.errors import UnreadableError
+from nsa_cli.documents.errors import UnreadableError
 
 _ESCAPES = re.compile(
     r"\x1b(?:"

@@ -35,8 +35,8 @@ def gaps_become_spaces() -> Iterator[None]:
     """Within this context `page.extract_text(space_width=SPACE_WIDTH)` finds the word gaps.
 
     TeX and others leave spaces out of the text and move the pen instead. pypdf takes half a
-    space for the least gap, but where a font has no space glyph it takes the width of whatever
-    glyph has the number 32, often twice as wide, and runs the words together ("Thefollowing").
+    space for the least gap, but if a font has no space glyph it takes the width of the glyph that
+    has the number 32, often twice as wide, and runs the words together ("Thefollowing").
     That is its open issue 3978; on the books this was tried with it lost up to half of the
     spaces. There is no public way to tell it the width, so its name for the font class is
     replaced here; one thread at a time.

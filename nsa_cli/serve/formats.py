@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.events import AnswerFinished, Progress
 from nsa_cli.output.hints import hint_for
 from nsa_cli.serve.uploads import Upload
-from nsa_models.errors import DoesNotFitError, NsaError, UnreadableError, UsageError
+from nsa_models.errors import DoesNotFitError, NsaError, UsageError
 
 _STATUS: Mapping[str, int] = {
     "busy": 429,

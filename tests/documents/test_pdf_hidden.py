@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nsa_cli.documents import Document, parse_document
-from nsa_models.errors import UnreadableError
+from nsa_cli.documents.errors import UnreadableError
 from tests.documents.raw_pdf import FIRST_MORE, page_pdf, show, stream
 
 SEEN = show("The rent is 900 euros.", 72, 700)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nsa_models.errors import UnreadableError
+from nsa_cli.documents.errors import UnreadableError
 from tests.documents.recall import (
     FileRecall,
     files_in,

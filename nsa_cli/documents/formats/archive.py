@@ -8,7 +8,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nsa_models.errors import DoesNotFitError, NsaError, UnreadableError
+from nsa_cli.documents.errors import UnreadableError
+from nsa_models.errors import DoesNotFitError, NsaError
 
 _MOST_BYTES = 512 * 1024 * 1024
 """Bytes that all members may unpack to; pictures in a presentation count too."""

@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 from nsa_cli.documents.document import Document
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.formats.archive import as_broken, protected
 from nsa_cli.documents.missing import need
-from nsa_models.errors import UnreadableError
 
 _CONVERSION_SECONDS = 180
 _PROGRAMS = ("soffice", "libreoffice")

@@ -1,4 +1,4 @@
-"""Objects of a PDF as pypdf gives them, whatever their type."""
+"""Objects of a PDF as pypdf gives them, of any type."""
 
 from __future__ import annotations
 

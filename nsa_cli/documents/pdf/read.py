@@ -11,6 +11,7 @@ from pathlib import Path
 from pypdf import PageObject, PdfReader
 
 from nsa_cli.documents.document import Document, Piece
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.hyphens import mend_hyphens
 from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.pdf.attachments import read_attachments
@@ -33,7 +34,7 @@ from nsa_cli.documents.pdf.structure import (
     quiet_libraries,
     without_preamble,
 )
-from nsa_models.errors import NsaError, UnreadableError
+from nsa_models.errors import NsaError
 
 PAGE_BREAK = "\n\n"
 """What stands between two pages: a blank line, which belongs to neither."""

@@ -11,9 +11,9 @@ from io import BytesIO
 
 from pypdf import PdfReader
 
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.pdf.clean import clean_label
 from nsa_cli.documents.pdf.objects import dictionary
-from nsa_models.errors import UnreadableError
 
 _MAGIC = b"%PDF-"
 
@@ -116,7 +116,7 @@ def broken(name: str, cause: str, where: str = "") -> UnreadableError:
 
 @contextmanager
 def as_broken(name: str, where: str = "") -> Iterator[None]:
-    """Turn what pypdf raises on damaged files, whatever its type, into `broken`."""
+    """Turn any error that pypdf raises on damaged files into `broken`."""
     try:
         yield
     except (UnreadableError, MemoryError):

@@ -10,8 +10,8 @@ from typing import Any
 import pypdf
 import pytest
 
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.events import AnswerText, Note, Progress
-from nsa_models.errors import UnreadableError
 
 FHS = Path(__file__).parents[3] / "examples" / "fhs-3.0.pdf"
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedText
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.text import read_text
 from nsa_cli.results import Passage
-from nsa_models.errors import UnreadableError
 from nsa_models.tokenization.tokenizer import Tokenizer
 
 PIECES = st.sampled_from(

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nsa_cli.documents import Document, find_sources, load_document
+from nsa_cli.documents import Document, find_sources, parse_document, read_source
 from nsa_models.errors import NsaError
+
+
+def load_document(source: str, *, stdin: Any = None, **named: Any) -> Document:
+    """A source, parsed."""
+    return parse_document(*read_source(source, stdin=stdin), **named)
+
 
 CASES = Path(__file__).parents[2] / "fixtures" / "documents"
 

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsa_cli.documents import Document, PageRanges, parse_document
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.formats.web import blocks
-from nsa_models.errors import DoesNotFitError, NsaError, UnreadableError
+from nsa_models.errors import DoesNotFitError, NsaError
 
 
 def saved(thing: Any) -> bytes:

@@ -12,7 +12,7 @@ import pptx
 import pytest
 
 from nsa_cli.documents import parse_document
-from nsa_models.errors import UnreadableError
+from nsa_cli.documents.errors import UnreadableError
 
 _FREE, _END, _FAT = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 _SECTOR = 512

@@ -6,11 +6,18 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nsa_cli.documents import load_document
-from nsa_models.errors import UnreadableError
+from nsa_cli.documents import Document, parse_document, read_source
+from nsa_cli.documents.errors import UnreadableError
+
+
+def load_document(source: str, *, stdin: Any = None, **named: Any) -> Document:
+    """A source, parsed."""
+    return parse_document(*read_source(source, stdin=stdin), **named)
+
 
 FHS = Path(__file__).parents[3] / "examples" / "fhs-3.0.pdf"
 
@@ -159,9 +166,9 @@ def test_reading_needs_no_tensors_and_text_needs_no_pypdf(tmp_path: Path) -> Non
     path = tmp_path / "a.txt"
     path.write_text("hello")
     program = (
-        "import sys; from nsa_cli.documents import load_document;"
-        f"load_document({str(path)!r}); assert 'pypdf' not in sys.modules;"
-        f"load_document({str(FHS)!r});"
+        "import sys; from nsa_cli.documents import parse_document, read_source;"
+        f"parse_document(*read_source({str(path)!r})); assert 'pypdf' not in sys.modules;"
+        f"parse_document(*read_source({str(FHS)!r}));"
         "print(sorted({'torch', 'transformers', 'numpy', 'pypdf'} & set(sys.modules)))"
     )
     done = subprocess.run(

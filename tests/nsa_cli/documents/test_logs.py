@@ -10,8 +10,9 @@ import pytest
 
 from nsa_cli.documents import Document, find_sources, parse_document, parse_sources, read_sources
 from nsa_cli.documents.build import join_documents
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.folding import Sifted
-from nsa_models.errors import NsaError, UnreadableError
+from nsa_models.errors import NsaError
 
 LINES = "".join(f"2026-11-03 09:{n:02}:07 INFO worker {n} ok\n" for n in range(60))
 

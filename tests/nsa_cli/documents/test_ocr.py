@@ -14,9 +14,10 @@ from typing import Any
 import pypdf
 import pytest
 
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.load import parse_document
 from nsa_cli.documents.ocr import check_languages
-from nsa_models.errors import UnreadableError, UsageError
+from nsa_models.errors import UsageError
 
 Run = Callable[..., tuple[int, str, str]]
 FHS = Path(__file__).parents[3] / "examples" / "fhs-3.0.pdf"

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from nsa_cli.documents import Document, parse_document
-from nsa_models.errors import UnreadableError
+from nsa_cli.documents.errors import UnreadableError
 
 _BASE = "urn:oasis:names:tc:opendocument:xmlns:"
 _NAMES = (

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsa_cli.documents import load_document, parse_document
+from nsa_cli.documents import Document, parse_document, read_source
 from nsa_cli.documents.build import join_documents
 from nsa_cli.documents.outline import sections
+
+
+def load_document(source: str, *, stdin: Any = None, **named: Any) -> Document:
+    """A source, parsed."""
+    return parse_document(*read_source(source, stdin=stdin), **named)
+
 
 FHS = Path(__file__).parents[3] / "examples" / "fhs-3.0.pdf"
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsa_cli.documents import PageRanges, load_document, parse_document
+from nsa_cli.documents import Document, PageRanges, parse_document, read_source
 from nsa_models.errors import UsageError
+
+
+def load_document(source: str, *, stdin: Any = None, **named: Any) -> Document:
+    """A source, parsed."""
+    return parse_document(*read_source(source, stdin=stdin), **named)
+
 
 FHS = Path(__file__).parents[3] / "examples" / "fhs-3.0.pdf"
 numbers = st.integers(1, 300)

@@ -11,9 +11,9 @@ import pypdfium2
 import pytest
 
 from nsa_cli.documents.document import Document
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.pdf import PAGE_BREAK, read_pdf
 from nsa_cli.documents.pdf.glyphs import GlyphReader
-from nsa_models.errors import UnreadableError
 
 FHS = Path(__file__).parents[3] / "examples" / "fhs-3.0.pdf"
 

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from nsa_cli.documents import find_sources, parse_document, parse_sources, read_sources
 from nsa_cli.documents.build import join_documents
 from nsa_cli.documents.document import Document
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.results import Passage
 from nsa_cli.retrieval.citations import cite
-from nsa_models.errors import DoesNotFitError, NsaError, UnreadableError, UsageError
+from nsa_models.errors import DoesNotFitError, NsaError, UsageError
 
 
 def paths(*arguments: str | Path) -> list[str]:

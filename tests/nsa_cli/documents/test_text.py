@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.text import read_text
-from nsa_models.errors import UnreadableError
 
 
 def refusal(data: bytes, name: str = "a.txt") -> UnreadableError:

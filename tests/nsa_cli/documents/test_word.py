@@ -9,7 +9,7 @@ import docx
 import pytest
 
 from nsa_cli.documents import Document, parse_document
-from nsa_models.errors import UnreadableError
+from nsa_cli.documents.errors import UnreadableError
 
 _NAMES = " ".join(
     f'xmlns:{prefix}="{name}"'

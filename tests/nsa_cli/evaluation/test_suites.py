@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.evaluation.suites import Plan, TextSpec, fitted, load_articles, load_haystack
-from nsa_models.errors import UnreadableError, UsageError
+from nsa_models.errors import UsageError
 from nsa_models.tasks import Example, of_split, read_articles
 
 HAYSTACK = [f"Sentence {n} of the text is here." for n in range(3000)]

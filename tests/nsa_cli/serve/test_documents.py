@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.serve.documents import DocumentStore, ParsedDocuments, RefusedError
 from nsa_cli.serve.uploads import NoUploadError, Uploads, is_upload
-from nsa_models.errors import NsaError, UnreadableError
+from nsa_models.errors import NsaError
 
 
 @pytest.fixture
