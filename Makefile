@@ -1,6 +1,6 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: check test test-gpu sanitize bench
+.PHONY: check test test-all test-gpu sanitize bench
 
 check:  ## Lint, types and the direction of imports
 	$(PYTHON) -m ruff check .
@@ -10,6 +10,9 @@ check:  ## Lint, types and the direction of imports
 
 test:  ## All tests that need no GPU
 	$(PYTHON) -m pytest -n auto
+
+test-all:  ## These, and the longest
+	$(PYTHON) -m pytest -n auto -m "long or not long"
 
 test-gpu:  ## The tests that need a CUDA device
 	$(PYTHON) -m pytest -m gpu -n 4

@@ -18,11 +18,23 @@ ROOT = Path(__file__).parents[2]
     "options",
     [
         "",
-        "--dims 192,128 --heads 6 --summaries 16,16 --tile 64 --score-stride 4",
-        "--dims 64,64 --heads 7 --summaries 8,8 --tile 64 --dtype float16",
+        pytest.param(
+            "--dims 192,128 --heads 6 --summaries 16,16 --tile 64 --score-stride 4",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "--dims 64,64 --heads 7 --summaries 8,8 --tile 64 --dtype float16",
+            marks=pytest.mark.long,
+        ),
         "--dims 64,64 --heads 7 --combine union --summaries 4,4 --tile 64 --score-stride 4",
-        "--dims 64,64 --heads 2 --dtype float32",
-        "--dims 64,64 --heads 7 --combine union --blocks 64 --capacity 1048576",
+        pytest.param(
+            "--dims 64,64 --heads 2 --dtype float32",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "--dims 64,64 --heads 7 --combine union --blocks 64 --capacity 1048576",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_kernels_compile_for_hopper(options: str) -> None:

@@ -224,7 +224,10 @@ def test_many_blocks_equal_the_reference(count, ranked, seed):
     decode.run(1)
 
 
-@pytest.mark.parametrize(("count", "most", "levels"), [(4, 32, 2), (4, 16, 3), (8, 16, 5)])
+@pytest.mark.parametrize(
+    ("count", "most", "levels"),
+    [(4, 32, 2), (4, 16, 3), pytest.param(8, 16, 5, marks=pytest.mark.long)],
+)
 def test_lists_are_joined_until_they_are_few(count, most, levels, seed, monkeypatch):
     monkeypatch.setattr(decode_cache, "_MOST_RANKED", most)
     torch.manual_seed(seed)

@@ -127,7 +127,7 @@ def test_a_graph_gives_the_logits_of_the_plain_pass_in_bf16(count: int | None, s
             assert (mass - plain).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("count", [None, 2, 40])
+@pytest.mark.parametrize("count", [None, 2, pytest.param(40, marks=pytest.mark.long)])
 def test_steps_decode_as_the_plain_pass(count: int | None, seed: int) -> None:
     model = build(seed, count)
     expected, plain = said(model, captured=False)
@@ -140,7 +140,7 @@ def test_steps_decode_as_the_plain_pass(count: int | None, seed: int) -> None:
 
 
 @pytest.mark.skipif(CUDA, reason="cards have a test of their own")
-@pytest.mark.parametrize("count", [None, 2])
+@pytest.mark.parametrize("count", [pytest.param(None, marks=pytest.mark.long), 2])
 def test_devices_decode_in_turns(count: int | None, seed: int) -> None:
     """Layers that lie on several devices, which are one CPU by several names."""
     model = build(seed, count, num_hidden_layers=3)

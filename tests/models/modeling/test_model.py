@@ -327,6 +327,7 @@ def test_round_trip_through_a_folder(
 
 
 @pytest.mark.model
+@pytest.mark.long
 def test_the_default_model(default_model_folder: Path) -> None:
     """Logits of 200 tokens, and four answers, one of which quotes."""
     tokenizer = AutoTokenizer.from_pretrained(default_model_folder)

@@ -279,7 +279,7 @@ def test_without_cuda(nsa: Run) -> None:
 def test_usage(nsa: Run, arguments: tuple[str, str]) -> None:
     code, out, err = nsa(*arguments)
     assert (code, out) == (2, "")
-    assert err.startswith(f"nsa: {arguments[0]} is '{arguments[1]}'")
+    assert err.startswith(f"nsa: invalid value for {arguments[0]}: '")
 
 
 def test_help_needs_no_torch() -> None:

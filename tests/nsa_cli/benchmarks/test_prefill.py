@@ -40,6 +40,7 @@ def test_rows_and_plot(tiny_model: Path, tmp_path: Path, start_nsa: Any) -> None
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_a_shape_alone_past_its_context(tiny_model: Path, tmp_path: Path, start_nsa: Any) -> None:
     """A folder with a configuration and no weights; the table says what the figures are of."""
     folder = tmp_path / "shape"

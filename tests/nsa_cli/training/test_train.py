@@ -59,6 +59,7 @@ def test_two_stages_make_an_adapter_and_a_later_call_goes_on(
     assert json.loads(answer)["attention"]["answering"]["compress_block"] == 4
 
 
+@pytest.mark.long
 def test_the_same_lessons_teach_a_dense_model(
     nsa: Run, tiny_model: Path, lesson_data: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_the_same_lessons_teach_a_dense_model(
     assert (code, "'sparse'" in err) == (2, True)
 
 
+@pytest.mark.long
 def test_two_processes_train_one_adapter(
     tiny_model: Path,
     lesson_data: tuple[Path, Path],
