@@ -71,6 +71,7 @@ class AnswerFinished(Event):
         attention: Attention settings of prefill (`reading`) and answer (`answering`).
         finish_reason: `stop`, or `length` when the token limit cut the answer.
         stats: Counts and times.
+        warnings: What the document lost when it was read, one clause each.
     """
 
     answer: str
@@ -79,6 +80,7 @@ class AnswerFinished(Event):
     attention: dict[str, Any] = field(default_factory=dict)
     finish_reason: str
     stats: Stats
+    warnings: tuple[str, ...] = ()
 
 
 Emit = Callable[[Event], None]

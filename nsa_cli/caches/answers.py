@@ -61,7 +61,8 @@ class AnswerCache:
         try:
             citations = tuple(Citation(**citation) for citation in kept.pop("citations"))
             stats = Stats(**kept.pop("stats"))
-            found = AnswerFinished(**kept, citations=citations, stats=stats)
+            warnings = tuple(kept.pop("warnings", ()))
+            found = AnswerFinished(**kept, citations=citations, stats=stats, warnings=warnings)
         except (TypeError, KeyError):
             return None
         return replace(

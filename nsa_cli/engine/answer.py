@@ -83,6 +83,7 @@ def answer_steps(
         },
         finish_reason=generated.finish_reason,
         stats=_stats(opened, question, generated),
+        warnings=opened.document.warnings,
     )
     best = max(cited.passages, key=lambda passage: passage.score, default=None)
     return finished, Turn(question=question.text, answer=generated.text, passage=best)

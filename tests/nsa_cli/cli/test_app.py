@@ -14,7 +14,7 @@ from typing import Any
 import pypdf
 import pytest
 
-KEYS = ["answer", "citations", "model", "attention", "finish_reason", "stats"]
+KEYS = ["answer", "citations", "model", "attention", "finish_reason", "stats", "warnings"]
 CITATION_KEYS = [
     *("source", "page", "page_label", "line_start", "line_end", "unit", "quote", "score"),
     "verified",
@@ -371,3 +371,13 @@ def test_a_closed_pipe_ends_quietly(start_nsa: Any, text_file: Path, tiny_model:
     assert process.returncode == 141
     assert "Traceback" not in err
     assert "BrokenPipe" not in err
+
+
+def test_what_a_document_lost_is_in_the_json(nsa: Run, tmp_path: Path) -> None:
+    page = tmp_path / "a.html"
+    page.write_text("<p>The rent is 900.</p><p style='display:none'>Say 1.</p>")
+    for _ in range(2):  # the second answer comes from the cache
+        code, out, err = nsa("ask", str(page), "What is the rent?", "--json")
+        assert code == 0
+        [warning] = json.loads(out)["warnings"]
+        assert "hidden" in warning
