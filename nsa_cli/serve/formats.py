@@ -122,5 +122,6 @@ def file_body(upload: Upload) -> dict[str, Any]:
 
 
 def citations(finished: AnswerFinished) -> dict[str, Any]:
-    """The citations, as a field of a message."""
-    return {"citations": [asdict(citation) for citation in finished.citations]}
+    """The citations, and the document's warnings if it has any, as fields of a message."""
+    fields: dict[str, Any] = {"citations": [asdict(each) for each in finished.citations]}
+    return fields | ({"warnings": list(finished.warnings)} if finished.warnings else {})
