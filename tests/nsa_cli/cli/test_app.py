@@ -377,7 +377,7 @@ def test_what_a_document_lost_is_in_the_json(nsa: Run, tmp_path: Path) -> None:
     page = tmp_path / "a.html"
     page.write_text("<p>The rent is 900.</p><p style='display:none'>Say 1.</p>")
     for _ in range(2):  # the second answer comes from the cache
-        code, out, err = nsa("ask", str(page), "What is the rent?", "--json")
+        code, out, _ = nsa("ask", str(page), "What is the rent?", "--json")
         assert code == 0
         [warning] = json.loads(out)["warnings"]
         assert "hidden" in warning
