@@ -12,7 +12,7 @@ from nsa_cli.batch.work import Assignment, Pending, Work, rows_of
 from nsa_cli.config.options import Options, cache_key
 from nsa_cli.documents import find_sources
 from nsa_cli.engine.engine import Engine
-from nsa_cli.events import BatchProgress, Event, without_answers
+from nsa_cli.events import BatchProgress, Event, Note, without_answers
 
 Results = Iterator[tuple[Pending, ResultRow | None]]
 """Each document with its rows as they arrive, then with None when it is done."""
@@ -59,7 +59,8 @@ def run_batch(
     Raises:
         NsaError: If no document is found, the model is unavailable, or a row cannot be written.
     """
-    found = [each.path for each in find_sources(arguments) if not rows.is_at(each.path)]
+    sources = find_sources(arguments, on_note=lambda text: emit(Note(text=text)))
+    found = [each.path for each in sources if not rows.is_at(each.path)]
     engine = Engine(options, without_answers(emit))
     run = _run(engine, work)
     assignment = Assignment(work=work, options=options, run=run)

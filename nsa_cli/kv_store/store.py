@@ -336,12 +336,14 @@ class KVStore:
             file.write(body + struct.pack("<I", zlib.crc32(body)))
 
     def truncate(self, stored: StoredPrefix, length: int) -> None:
-        """Remove the journal records past `length` tokens."""
-        kept = [record for record in read_journal(stored.folder) if record.tokens <= length]
-        with (stored.folder / "journal.bin").open("wb") as file:
-            for record in kept:
-                body = JOURNAL_BODY.pack(*record)
-                file.write(body + struct.pack("<I", zlib.crc32(body)))
+        """Remove the journal records past `length` tokens, and the rest of a cut-off one."""
+        path = stored.folder / "journal.bin"
+        records = [each for each in read_journal(stored.folder) if each.tokens <= length]
+        bodies = [JOURNAL_BODY.pack(*each) for each in records]
+        kept = b"".join(body + struct.pack("<I", zlib.crc32(body)) for body in bodies)
+        if path.read_bytes() != kept:
+            with atomic_write(path) as partial:  # a kill must not lose the records that stay
+                partial.write_bytes(kept)
 
     def evict(self, needed: int) -> None:
         """Remove the least recently used KV caches until `needed` more bytes fit the limit."""
