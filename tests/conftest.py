@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 
 # Tests side by side share the cores, a thread each. PyTorch reads this when it is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -19,6 +20,16 @@ import torch
 # kernel is decorated, so it is set before any test imports one.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+if find_spec("hypothesis"):
+    from hypothesis import HealthCheck, settings
+
+    # No test depends on how quick or how busy the machine is.
+    settings.register_profile(
+        "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("untimed")
 
 
 @pytest.fixture
