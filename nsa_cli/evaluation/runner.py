@@ -188,6 +188,7 @@ def _ask(
     prompts, options = engine.prompts, engine.options
     from nsa_cli.context.tokens import answer_room
     from nsa_cli.engine.answer import answer_steps
+    from nsa_cli.retrieval.ranking import block_spans
 
     examples = plan.make(
         wanted,
@@ -200,6 +201,8 @@ def _ask(
     opened = drain(engine.prefill_chunks(document, room), engine.emit)
     for window in opened.windows:
         window.cache.observe = None  # counting blocks on the host takes time
+    spans = block_spans(opened.text, opened.block_tokens)
+    lines = [0, *itertools.accumulate(len(line) + 1 for line in document.text.split("\n"))]
     setting = Setting(
         model=options.model,
         attention=attention_of(options),
@@ -218,7 +221,7 @@ def _ask(
             seconds = time.monotonic() - began
             answered = _Answered(example=example, finished=finished, seconds=seconds)
             words = opened.retriever.bm25.scores(example.question) if bm25 else None
-            yield _result(opened, wanted, setting, answered, scores, words)
+            yield _result(opened, wanted, setting, answered, scores, words, spans, lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +240,8 @@ def _result(
     answered: _Answered,
     scores: Tensor,
     words: Tensor | None,
+    spans: Sequence[tuple[int, int]],
+    lines: Sequence[int],
 ) -> QuestionResult:
     """Score an answer.
 
@@ -247,12 +252,11 @@ def _result(
         answered: Question and answer.
         scores: (N,) block scores of the question.
         words: (N,) the same by BM25 alone, or None.
+        spans: Characters of each block.
+        lines: First character of each line.
     """
-    from nsa_cli.retrieval.ranking import block_spans
-
     example, text = answered.example, opened.document.text
-    gold = gold_blocks(block_spans(opened.text, opened.block_tokens), example.evidence)
-    lines = [0, *itertools.accumulate(len(line) + 1 for line in text.split("\n"))]
+    gold = gold_blocks(spans, example.evidence)
     quotes = [quoted(text, each, lines) for each in answered.finished.citations]
     return QuestionResult(
         setting=setting,
