@@ -54,10 +54,31 @@ class BatchProgress(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """A token of an answer with its probability.
+
+    Attributes:
+        token: Its bytes.
+        logprob: Natural logarithm of the probability that the model gave it.
+        top: The likeliest tokens with theirs, best first.
+    """
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerText(Event):
-    """The next piece of the answer."""
+    """The next piece of the answer.
+
+    Attributes:
+        text: The piece.
+        tokens: Its tokens, if their probabilities were asked for.
+    """
 
     text: str
+    tokens: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -168,6 +168,23 @@ def fitting_config(
     return config
 
 
+def plain_config(
+    where: ModelFolder, text_tokens: int, more_tokens: int, options: Options, emit: Emit
+) -> NSAConfig:
+    """Return the configuration for a conversation without a document.
+
+    Raises:
+        DoesNotFitError: If the context is too short; only the option `yarn` extends it.
+    """
+    if options.yarn:
+        return fitting_config(where, text_tokens, more_tokens, options, emit)
+    config, _ = _configured(where, options)
+    if text_tokens + more_tokens > config.max_position_embeddings:
+        raise _too_long(where, text_tokens + more_tokens, config.max_position_embeddings)
+    fit_rotary(config, text_tokens + more_tokens)
+    return config
+
+
 def _configured(where: ModelFolder, options: Options) -> tuple[NSAConfig, str]:
     settings: dict[str, int | None] = {"select_count": None} if options.dense else {}
     if options.answer_blocks is not None:

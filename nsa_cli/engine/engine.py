@@ -92,6 +92,13 @@ class Engine:
         """Context of the model as it is loaded, in tokens; None if it is not loaded."""
         return None if self._model is None else self._model.config.max_position_embeddings
 
+    @cached_property
+    def trained_context(self) -> int:
+        """Context of the model as it was trained, in tokens."""
+        from nsa_cli.context.fit import plain_config
+
+        return plain_config(self.folder, 0, 0, self.options, self.emit).max_position_embeddings
+
     def is_open(self, content: bytes, room: int) -> bool:
         """Whether the sources with this digest are open with this much room."""
         return self._open is not None and self._open[0] == content and self._open[1].room >= room
@@ -266,7 +273,7 @@ class Engine:
 
         store, matches = self._match(texts, config)
         check_fits(self._estimate(texts, config, store, matches), document.name)
-        began, model = time.monotonic(), self._load(config)
+        began, model = time.monotonic(), self.load(config)
         room = _generous(room, max(len(text.ids) for text in texts), config)
         limit = memory_limit(self.options.memory_bytes)
         prefiller = Prefiller(model=model, store=store, emit=self.emit, memory_bytes=limit)
@@ -342,7 +349,7 @@ class Engine:
             device=pick_device(self.options.device),
         )
 
-    def _load(self, config: NSAConfig) -> NSALanguageModel:
+    def load(self, config: NSAConfig) -> NSALanguageModel:
         """Load the model with a configuration, unless it is loaded with that one."""
         from nsa_models.cache.layer_devices import pick_device
         from nsa_models.weights.prepared import load_prepared

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -44,10 +44,25 @@ class DecodedToken:
     Attributes:
         id: The token id.
         mass: (L, H, N) attention mass per block at the position that predicted the token.
+        logprob: Natural logarithm of the probability that the model gives the token, before
+            temperature, `top_p` and grammar; None unless asked for.
+        top: The likeliest tokens with theirs, best first.
     """
 
     id: int
     mass: Tensor
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Grammar(Protocol):
+    """Restricts the tokens of an answer."""
+
+    def allowed(self, size: int) -> Tensor:
+        """Return which of `size` tokens may come next: (V,) booleans, at least one true."""
+
+    def accept(self, token: int) -> None:
+        """Advance by the token that was chosen."""
 
 
 def prefill(
@@ -108,6 +123,9 @@ class DecodeOptions:
         seed: Seed for sampling; random when None.
         draft_tokens: Maximum number of draft tokens; when None, `DRAFT_TOKENS`, or fewer where
             several tokens at once are no faster than one after another.
+        top_p: Sampling takes the likeliest tokens whose probabilities sum to this share.
+        logprobs: Likeliest tokens to return with each token; None for no probabilities.
+        grammar: Restricts the tokens; there are no draft tokens then.
     """
 
     max_tokens: int
@@ -115,6 +133,9 @@ class DecodeOptions:
     temperature: float = 0.0
     seed: int | None = None
     draft_tokens: int | None = None
+    top_p: float = 1.0
+    logprobs: int | None = None
+    grammar: Grammar | None = None
 
 
 def decode(
@@ -166,14 +187,14 @@ def decode(
                 logits, mass = graph.run([token, *draft])
             else:
                 logits, mass = _run_model(model, cache, settings, [token, *draft])
-            choices = _choose(logits, options.temperature, generator)
+            choices = _choose(logits, options, generator)
             chosen = _accepted(choices, draft, options.stop_ids)
             # Remove rejected draft tokens.
             cache.truncate(first + len(chosen))
             for i, token in enumerate(chosen):
                 lookup.append(token)
                 blocks = (first + i) // settings.select_block + 1
-                yield DecodedToken(id=token, mass=mass[:, :, i, :blocks])
+                yield _decoded(token, logits[i], mass[:, :, i, :blocks], options.logprobs)
             if token in options.stop_ids:
                 return
             left -= len(chosen)
@@ -221,9 +242,10 @@ def _generator(seed: int | None) -> torch.Generator:
 def _draft_tokens(
     model: NSALanguageModel, settings: AttentionSettings, options: DecodeOptions
 ) -> int:
-    """Return the maximum number of draft tokens: 0 for sampling and for shared selections."""
+    """Return the maximum number of draft tokens: 0 for sampling, grammars, shared selections."""
     # Queries of one tile share a selection, which differs from that of single queries.
-    if options.temperature > 0 or not (settings.dense or settings.select_tile == 1):
+    shared = not (settings.dense or settings.select_tile == 1)
+    if options.temperature > 0 or options.grammar is not None or shared:
         return 0
     if options.draft_tokens is not None:
         return options.draft_tokens
@@ -276,10 +298,37 @@ def _run_model(
     return output.logits[0], output.mass[:, 0]
 
 
-def _choose(logits: Tensor, temperature: float, generator: torch.Generator) -> list[int]:
+def _choose(logits: Tensor, options: DecodeOptions, generator: torch.Generator) -> list[int]:
     """Choose a token for each row of logits (T, V), greedily or by sampling."""
-    if temperature <= 0:
-        best: list[int] = logits.argmax(dim=-1).tolist()
-        return best
-    probs = (logits.float().cpu() / temperature).softmax(dim=-1)
-    return [int(torch.multinomial(row, 1, generator=generator)) for row in probs]
+    grammar = options.grammar
+    if grammar is not None:  # there is one row, because there are no draft tokens
+        allowed = grammar.allowed(logits.shape[-1]).to(logits.device)
+        logits = logits.masked_fill(~allowed, -torch.inf)
+    if options.temperature <= 0:
+        chosen: list[int] = logits.argmax(dim=-1).tolist()
+    else:
+        probs = (logits.float().cpu() / options.temperature).softmax(dim=-1)
+        if options.top_p < 1:
+            probs = _nucleus(probs, options.top_p)
+        chosen = [int(torch.multinomial(row, 1, generator=generator)) for row in probs]
+    if grammar is not None:
+        grammar.accept(chosen[0])
+    return chosen
+
+
+def _nucleus(probs: Tensor, share: float) -> Tensor:
+    """Set all probabilities (T, V) to zero but the largest that sum to `share`, at least one."""
+    ordered, places = probs.sort(dim=-1, descending=True)
+    kept = ordered.cumsum(dim=-1) - ordered < share
+    kept[:, 0] = True
+    return torch.zeros_like(probs).scatter(-1, places, ordered * kept)
+
+
+def _decoded(token: int, logits: Tensor, mass: Tensor, count: int | None) -> DecodedToken:
+    """Return a token, with the likeliest `count` tokens of its logits (V,) unless None."""
+    if count is None:
+        return DecodedToken(id=token, mass=mass)
+    logprobs = logits.float().log_softmax(dim=-1)
+    values, ids = logprobs.topk(min(count, len(logprobs)))
+    top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+    return DecodedToken(id=token, mass=mass, logprob=float(logprobs[token]), top=top)

@@ -126,4 +126,4 @@ def test_quantization_is_refused_on_a_card(
     monkeypatch.setattr("nsa_models.cache.layer_devices.pick_device", lambda _: Card())
     engine.options = replace(engine.options, quantization="int8")
     with pytest.raises(UsageError, match="--quantize int8 is for the CPU"):
-        engine._load(engine._fit(engine.parse(sources, "a", digest(sources)), 100)[2])
+        engine.load(engine._fit(engine.parse(sources, "a", digest(sources)), 100)[2])
