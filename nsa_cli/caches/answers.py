@@ -6,6 +6,7 @@ It keeps greedy answers alone, because sampling gives another answer each time. 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class AnswerCache:
             *(where.name, where.fingerprint, *cache_key(options, "answer", _KEY)),
         ]
         self._path = json_files.path_of(answers_folder(), facts)
+        self._source = source
         self._usable = options.store and options.temperature == 0
 
     def recall(self, seconds: float) -> AnswerFinished | None:
@@ -59,6 +61,8 @@ class AnswerCache:
         if kept is None:
             return None
         try:
+            for label in ("name", "contents"):
+                kept.pop(label, None)
             citations = tuple(Citation(**citation) for citation in kept.pop("citations"))
             stats = Stats(**kept.pop("stats"))
             warnings = tuple(kept.pop("warnings", ()))
@@ -77,10 +81,16 @@ class AnswerCache:
             ),
         )
 
-    def keep(self, finished: AnswerFinished) -> None:
-        """Store an answer; ignore a disk that refuses it."""
+    def keep(self, finished: AnswerFinished, contents: Sequence[str] = ()) -> None:
+        """Store an answer; ignore a disk that refuses it.
+
+        Args:
+            finished: The answer.
+            contents: Hashes of the document's files, by which the answer is removed.
+        """
         if self._usable:
-            json_files.write(self._path, asdict(finished), most=_MOST)
+            body = {**asdict(finished), "name": self._source, "contents": list(contents)}
+            json_files.write(self._path, body, most=_MOST)
 
 
 def answers_folder() -> Path:

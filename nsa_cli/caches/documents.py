@@ -58,14 +58,28 @@ class DocumentCache:
             return None
         try:
             notes: list[str] = kept.pop("notes")
+            kept.pop("contents", None)
             pieces = tuple(Piece(**piece) for piece in kept.pop("pieces"))
             warnings = tuple(kept.pop("warnings"))
             return Document(**kept, pieces=pieces, warnings=warnings), notes
         except (KeyError, TypeError, ValueError):
             return None
 
-    def keep(self, document: Document, notes: Sequence[str], seconds: float) -> None:
-        """Store a document that took `seconds` to parse."""
+    def keep(
+        self,
+        document: Document,
+        notes: Sequence[str],
+        seconds: float,
+        contents: Sequence[str] = (),
+    ) -> None:
+        """Store a document that took `seconds` to parse.
+
+        Args:
+            document: The document.
+            notes: Notes of its parsing.
+            seconds: How long that took.
+            contents: Hashes of the document's files, by which it is removed.
+        """
         if not self._usable or seconds < _WORTH_SECONDS or len(document.text) > _MOST_BYTES // 8:
             return
         body = {
@@ -75,6 +89,7 @@ class DocumentCache:
             "warnings": document.warnings,
             "left_out_lines": document.left_out_lines,
             "notes": list(notes),
+            "contents": list(contents),
         }
         json_files.write(self._path, body, most=_MOST, most_bytes=_MOST_BYTES)
 

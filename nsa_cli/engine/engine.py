@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.caches.documents import DocumentCache
+from nsa_cli.caches.json_files import content_hash
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
@@ -138,7 +139,7 @@ class Engine:
                 room = answer_room(asked, self.options.max_tokens)
             opened = self.open(sources, name, room, content)
             finished = answer(opened, asked[number])
-            answers.keep(finished)
+            answers.keep(finished, contents_of(sources))
             yield finished
 
     def open(
@@ -174,7 +175,7 @@ class Engine:
             return self._open[1]
         self._open = None  # free its memory before the next one's is taken
         document = self.parse(sources, name, content)
-        opened = yield from self.prefill_chunks(document, room)
+        opened = yield from self.prefill_chunks(document, room, contents_of(sources))
         self._open = (content, opened)
         return opened
 
@@ -194,7 +195,8 @@ class Engine:
         found = cache.recall()
         if found is None:
             document, notes = self._parse(sources, name)
-            cache.keep(document, notes, time.monotonic() - began)
+            spent = time.monotonic() - began
+            cache.keep(document, notes, spent, contents_of(sources))
         else:
             document, notes = found
             for text in notes:
@@ -244,13 +246,14 @@ class Engine:
         return self._estimate(texts, config, *self._match(texts, config))
 
     def prefill_chunks(
-        self, document: Document, room: int
+        self, document: Document, room: int, contents: Sequence[str] = ()
     ) -> Generator[Progress, None, OpenDocument]:
         """Prefill a document chunk by chunk, reusing what is stored.
 
         Args:
             document: The document.
             room: Tokens that the longest question and its answer need after it.
+            contents: Hashes of the document's files, by which what is stored is removed.
 
         Yields:
             Progress in tokens.
@@ -276,7 +279,9 @@ class Engine:
         began, model = time.monotonic(), self.load(config)
         room = _generous(room, max(len(text.ids) for text in texts), config)
         limit = memory_limit(self.options.memory_bytes)
-        prefiller = Prefiller(model=model, store=store, emit=self.emit, memory_bytes=limit)
+        prefiller = Prefiller(
+            model=model, store=store, emit=self.emit, memory_bytes=limit, contents=contents
+        )
         started = time.monotonic()
         windows = yield from prefill_windows(
             prefiller,
@@ -370,6 +375,11 @@ class Engine:
             on_note=lambda text: self.emit(Note(text=text)),
         )
         return self._model
+
+
+def contents_of(sources: Sequence[Source]) -> list[str]:
+    """Hashes of the files of some sources, each once."""
+    return list(dict.fromkeys(content_hash(source.data) for source in sources))
 
 
 def _generous(room: int, tokens: int, config: NSAConfig) -> int:

@@ -19,7 +19,7 @@ from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document
 from nsa_cli.documents.sources import Source
-from nsa_cli.engine.engine import Engine
+from nsa_cli.engine.engine import Engine, contents_of
 from nsa_cli.events import AnswerFinished, AnswerText, Emit, Event, Progress
 from nsa_cli.results import Turn
 from nsa_cli.serve.documents import ParsedDocuments
@@ -197,7 +197,7 @@ class Scheduler:
             )
             finished = replace(finished, stats=stats)
         if answers is not None:
-            answers.keep(finished)
+            answers.keep(finished, contents_of(job.sources))
         return finished
 
     def _open(self, job: Job) -> tuple[OpenDocument, int]:
