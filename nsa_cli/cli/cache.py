@@ -113,7 +113,7 @@ def rm_command(
     ] = False,
     force: options.Force = False,
 ) -> None:
-    """Remove all that is kept of documents: readings, parsed text, answers.
+    """Remove what is kept of documents: readings, text, answers.
 
     An id removes one reading only.
     """

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nsa_cli.context.prompt import PromptBuilder
     from nsa_cli.context.tokens import TokenizedText
     from nsa_cli.engine.open_document import OpenDocument
+    from nsa_cli.kv_store.prefill import Prefiller
     from nsa_cli.kv_store.store import KVStore, PrefixMatch
     from nsa_cli.results import Estimate
     from nsa_models.configuration.config import NSAConfig
@@ -269,19 +270,14 @@ class Engine:
         from nsa_cli.context.tokens import joined
         from nsa_cli.engine.generate import GenerationOptions
         from nsa_cli.engine.open_document import OpenDocument
-        from nsa_cli.kv_store.prefill import Prefiller
         from nsa_cli.kv_store.windows import prefill_windows
         from nsa_cli.retrieval.passages import DIRECT_TOKENS
-        from nsa_cli.system import memory_limit
 
         store, matches = self._match(texts, config)
         check_fits(self._estimate(texts, config, store, matches), document.name)
         began, model = time.monotonic(), self.load(config)
         room = _generous(room, max(len(text.ids) for text in texts), config)
-        limit = memory_limit(self.options.memory_bytes)
-        prefiller = Prefiller(
-            model=model, store=store, emit=self.emit, memory_bytes=limit, contents=contents
-        )
+        prefiller = self._prefiller(model, store, contents)
         started = time.monotonic()
         windows = yield from prefill_windows(
             prefiller,
@@ -308,6 +304,17 @@ class Engine:
         )
         _log(opened)
         return opened
+
+    def _prefiller(
+        self, model: NSALanguageModel, store: KVStore | None, contents: Sequence[str]
+    ) -> Prefiller:
+        from nsa_cli.kv_store.prefill import Prefiller
+        from nsa_cli.system import memory_limit
+
+        limit = memory_limit(self.options.memory_bytes)
+        return Prefiller(
+            model=model, store=store, emit=self.emit, memory_bytes=limit, contents=contents
+        )
 
     def _fit(
         self, document: Document, room: int

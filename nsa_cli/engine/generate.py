@@ -109,8 +109,7 @@ def generate(
         started: Time of the question on the monotonic clock, in seconds.
 
     Yields:
-        The answer, piece by piece; a character never comes in two. Text that may begin a stop
-        string comes once it is known not to.
+        The answer, piece by piece; a character never comes in two, nor does a stop string.
 
     Returns:
         The whole answer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.generation import generate
-from nsa_models.generation.generate import DecodeOptions, PromptLookup, decode, prefill
+from nsa_models.generation.generate import DecodeOptions, PromptLookup, _nucleus, decode, prefill
 from nsa_models.modeling.int8 import quantize
 from nsa_models.transformers_model import NSAForCausalLM
 
@@ -360,3 +361,46 @@ def test_a_lookup_grows() -> None:
     for token in range(500):
         lookup.append(token % 7)
     assert lookup.draft(4) == [(499 + i) % 7 for i in range(1, 5)]
+
+
+def test_likeliest_tokens(model: NSAForCausalLM, text: list[int]) -> None:
+    options = DecodeOptions(max_tokens=5, stop_ids=frozenset(), logprobs=2)
+    plain = answer(model, read(model, text), max_tokens=5)
+    found = list(decode(model, QUESTION, read(model, text), options))
+    assert [step.id for step in found] == plain
+    for step in found:
+        assert step.top[0] == (step.id, step.logprob)
+        assert step.top[0][1] >= step.top[1][1]
+    free = next(decode(model, QUESTION, read(model, text), replace(options, logprobs=None)))
+    assert (free.logprob, free.top) == (None, ())
+
+
+class _Odd:
+    """A grammar of odd tokens."""
+
+    def __init__(self) -> None:
+        self.accepted: list[int] = []
+
+    def allowed(self, size: int) -> torch.Tensor:
+        return torch.arange(size) % 2 == 1
+
+    def accept(self, token: int) -> None:
+        self.accepted.append(token)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_grammar(temperature: float, model: NSAForCausalLM, text: list[int]) -> None:
+    grammar = _Odd()
+    options = DecodeOptions(
+        max_tokens=9, stop_ids=frozenset(), temperature=temperature, seed=1, grammar=grammar
+    )
+    found = [step.id for step in decode(model, QUESTION, read(model, text), options, quoted=text)]
+    assert grammar.accepted == found
+    assert all(token % 2 for token in found)
+
+
+def test_the_nucleus() -> None:
+    probs = torch.tensor([[0.5, 0.3, 0.15, 0.05], [0.1, 0.2, 0.3, 0.4]])
+    expected = torch.tensor([[0.5, 0.3, 0, 0], [0, 0, 0.3, 0.4]])
+    assert torch.equal(_nucleus(probs, 0.6), expected)
+    assert _nucleus(probs, 1e-9).count_nonzero(dim=-1).tolist() == [1, 1]
