@@ -33,13 +33,13 @@ class Impl(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionResult:
-    """What `nsa_attention` returns.
+    """The result of `nsa_attention`.
 
     Attributes:
         out: (B, H, T, D).
-        blocks: (B, G, U, n) selected blocks of each tile of queries, -1 where there are fewer;
-            None where every key was attended to.
-        mass: (B, H, T, N) attention mass of each selection block, if asked for.
+        blocks: (B, G, U, n) selected blocks of each tile of queries, padded with -1; None for
+            dense attention.
+        mass: (B, H, T, N) attention mass of each selection block, or None unless requested.
     """
 
     out: Tensor
@@ -60,25 +60,27 @@ def nsa_attention(
     impl: Impl | None = None,
     return_mass: bool = False,
 ) -> AttentionResult:
-    """Attend by Native Sparse Attention; the queries are the last T of S positions.
+    """Compute Native Sparse Attention; the queries are the last T of S positions.
 
     Args:
         q: (B, H, T, D).
         k: (B, G, S, D).
         v: (B, G, S, D).
-        settings: What to attend to.
-        summary_k: (B, G, C, D), the compression of the keys; their means when None.
-        summary_v: (B, G, C, D), the compression of the values; their means when None.
-        gates: (B, H, T, 3), order compression, selection, window; for `gated` and it alone.
-        packing: Where the sequences of a packed batch lie: q, k and v then have B = 1, and the
-            sequences follow each other along T and S. Triton alone.
-        impl: The implementation; when None the fastest there is for the device and `settings`.
-            An explicit one is never replaced by another.
+        settings: Block sizes and budgets.
+        summary_k: (B, G, C, D), the compressed keys; block means when None.
+        summary_v: (B, G, C, D), the compressed values; block means when None.
+        gates: (B, H, T, 3), order compression, selection, window; required for `gated`, None
+            for `union`.
+        packing: Offsets of the sequences of a packed batch: q, k and v then have B = 1, and the
+            sequences are concatenated along T and S. Only Triton supports it.
+        impl: The implementation; when None the fastest one for the device and `settings`. An
+            explicit choice is never replaced.
         return_mass: Whether to return the attention mass of each block.
 
     Raises:
-        ValueError: If shapes do not go together.
-        UnsupportedError: If the implementation asked for cannot do this.
+        ValueError: If the shapes do not match.
+        TypeError: If `impl` is not an `Impl`.
+        UnsupportedError: If the implementation does not support the arguments.
 
     Source: Yuan et al. 2025, eqs. 5 to 12.
     """
@@ -150,7 +152,7 @@ def _by_triton(
     """Output and blocks of the Triton kernels."""
     from nsa_kernels.gpu.attention import triton_attention
 
-    # Triton launches where the current device is, whatever holds the tensors.
+    # Triton launches on the current device, which may not be that of the tensors.
     with torch.cuda.device(q.device) if q.is_cuda else nullcontext():
         return triton_attention(
             q,
@@ -166,7 +168,7 @@ def _by_triton(
 
 @cache
 def _triton_is_there() -> bool:
-    """Whether Triton is installed; it is on Linux, with PyTorch for CUDA."""
+    """Whether Triton is installed; PyTorch for CUDA on Linux brings it."""
     return find_spec("triton") is not None
 
 
@@ -187,7 +189,7 @@ def _choose(
     if q.is_cuda and settings.select_count is not None and _triton_is_there():
         from nsa_kernels.gpu.layout import supports
 
-        # In fp32 the tensor cores stand idle, and large products are quicker where there are some.
+        # The kernels do not use tensor cores in fp32: PyTorch's matrix products are faster.
         quick = (gated or q.dtype != torch.float32) and seq_len >= settings.dense_below
         if quick and supports(q.dtype, dims, settings) and not (gated and return_mass):
             return Impl.TRITON
@@ -202,7 +204,7 @@ def _validate(
     gates: Tensor | None,
     packing: Packing | None,
 ) -> None:
-    """Raise ValueError with the received shapes where they do not go together."""
+    """Raise ValueError with the received shapes if they do not match."""
     if q.ndim != 4 or k.ndim != 4 or v.ndim != 4:
         raise ValueError(f"q, k, v have {q.ndim}, {k.ndim}, {v.ndim} dims; each needs 4")
     if k.shape[:3] != v.shape[:3] or q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:

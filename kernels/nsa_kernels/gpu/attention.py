@@ -1,8 +1,8 @@
 """Native Sparse Attention on a GPU: the order of its kernels, forward and backward.
 
-What is kept for the backward pass besides inputs and output: the log-sum-exp of each branch, the
-selected blocks, and the compression's output. The window's output is made anew, since it is
-cheap; the selection's share follows from the rest.
+Besides inputs and output, the backward pass keeps the log-sum-exp of each branch, the selected
+blocks and the compression's output. It recomputes the window's output, which is cheap, and derives
+the selection's share from the others.
 
 Letters: see `layout.py`; n selected blocks.
 
@@ -33,7 +33,7 @@ from nsa_kernels.gpu.selection import select_blocks
 from nsa_kernels.settings import AttentionSettings
 
 _LEAST_GATE = 2.0**-100
-"""A gate that is closed: its logarithm is finite, and it adds nothing."""
+"""Lower bound of a gate: its logarithm is finite, and its branch adds nothing."""
 
 
 def triton_attention(
@@ -47,23 +47,23 @@ def triton_attention(
     gates: Tensor | None = None,
     packing: Packing | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Attend by Native Sparse Attention; arguments as for `nsa_attention`.
+    """Compute Native Sparse Attention; arguments as for `nsa_attention`.
 
     Args:
         q: (B, H, T, D).
         k: (B, G, S, D).
         v: (B, G, S, Dv).
-        settings: What to attend to; a `select_count` is set.
+        settings: Block sizes and budgets; `select_count` is not None.
         summary_k: (B, G, C, D); the means of the keys when None.
         summary_v: (B, G, C, Dv), for `gated`; the means of the values when None.
         gates: (B, H, T, 3), for `gated`.
-        packing: Where the sequences of a packed batch lie.
+        packing: Offsets of the sequences of a packed batch.
 
     Returns:
-        Output (B, H, T, Dv) and selected blocks (B, G, U, n), int32, -1 where fewer.
+        Output (B, H, T, Dv) and selected blocks (B, G, U, n), int32, padded with -1.
 
     Raises:
-        UnsupportedError: If the kernels cannot do this.
+        UnsupportedError: If the kernels do not support the arguments.
     """
     problem = Problem.of(q, k, v, settings, packing)
     q, k, v = (loadable(x) for x in (q, k, v))
@@ -91,7 +91,7 @@ def _compression(settings: AttentionSettings) -> Band:
 
 
 def _numbers(problem: Problem, x: Tensor) -> Tensor:
-    """A number per query head and query (B, H, T), in fp32 and the kernels' memory order."""
+    """One number per query head and query (B, H, T), in fp32 and the kernels' memory order."""
     return problem.per_query(x).copy_(x)
 
 
@@ -132,7 +132,7 @@ class _Gated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of `forward`'s tensors."""
+        """Gradients of the tensors passed to `forward`."""
         (
             q, k, v, summary_k, summary_v, gates, out, blocks,
             compressed, compressed_lse, recent_lse, lse,
@@ -191,7 +191,7 @@ class _Union(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of `forward`'s tensors."""
+        """Gradients of the tensors passed to `forward`."""
         q, k, v, out, blocks, lse = ctx.saved_tensors
         problem: Problem = ctx.problem
         grad = loadable(grad)
@@ -228,7 +228,7 @@ def _row_dots_kernel(
 
 
 def row_dots(problem: Problem, a: Tensor, b: Tensor) -> Tensor:
-    """Inner products along the last dimension, in fp32: two (B, H, T, D) to (B, H, T)."""
+    """Dot products along the last dimension, in fp32: two (B, H, T, D) to (B, H, T)."""
     batch, heads, queries, dim = a.shape
     dots = problem.per_query(a)
     _row_dots_kernel[(triton.cdiv(queries, 64), heads, batch)](
