@@ -25,7 +25,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder.parent
 
 
-def test_what_goes_first(nsa: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precedence(nsa: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.effective() == {}
     nsa("config", "set", "device", "cpu")
     assert settings.effective()["device"].scope == "user"
@@ -43,7 +43,7 @@ def test_what_goes_first(nsa: Run, project: Path, monkeypatch: pytest.MonkeyPatc
     }
 
 
-def test_settings_stand_in_for_flags(
+def test_settings_replace_flags(
     nsa: Run, project: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path
 ) -> None:
     (project / ".nsa.toml").write_text(f"max_tokens = 3\nmodel = {json.dumps(str(tiny_model))}\n")
@@ -70,7 +70,7 @@ def test_settings_stand_in_for_flags(
         ("= x", "cannot be read"),
     ],
 )
-def test_a_wrong_file_is_told(
+def test_an_invalid_file_is_reported(
     nsa: Run, project: Path, text_file: Path, text: str, said: str
 ) -> None:
     (project / ".nsa.toml").write_text(text)

@@ -1,4 +1,4 @@
-"""An open document: its counts, a search in it, an answer from parts of it."""
+"""An open document: counts, search, and answers from parts of it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_search_returns_the_best_blocks_first_with_their_lines(
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_an_answer_leaves_the_cache_as_it_was(opened: OpenDocument, whole: bool) -> None:
+def test_an_answer_does_not_change_the_cache(opened: OpenDocument, whole: bool) -> None:
     question, cache = opened.prompts.question("Who wrote report 17?"), opened.windows[0].cache
     length, passage = cache.length, Passage(start=0, end=400, score=1.0)
     events: list[Event] = []
@@ -64,17 +64,17 @@ def test_an_answer_leaves_the_cache_as_it_was(opened: OpenDocument, whole: bool)
     generated = drain(steps, events.append)
     assert 0 < generated.tokens <= 4
     assert cache.length == length
-    # What is attended to is the passage alone, or the whole window.
+    # attention covers only the passage, or the whole window
     size = generated.attention.size
     expected = opened.windows[0].text if whole else opened._excerpts([passage])[0]
     assert len(generated.attention.mass) == -(-len(expected.ids) // size)
 
 
-def test_a_cancelled_answer_leaves_the_cache_as_it_was(opened: OpenDocument) -> None:
+def test_a_canceled_answer_does_not_change_the_cache(opened: OpenDocument) -> None:
     question, [window] = opened.prompts.question("Who wrote report 17?"), opened.windows
     length = window.cache.length
     steps = opened.generate([], question, opened.options, time.monotonic())
-    next(steps)  # verifies all blocks, which may take another cache
+    next(steps)  # verifies all blocks, which may use another cache
     assert window.cache.length > length
     steps.close()
     assert window.cache.length == length
