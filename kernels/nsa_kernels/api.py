@@ -152,7 +152,7 @@ def _by_triton(
     """Output and blocks of the Triton kernels."""
     from nsa_kernels.gpu.attention import triton_attention
 
-    # Triton launches on the current device, which may not be that of the tensors.
+    # Triton launches on the current device, which may differ from the tensors' device.
     with torch.cuda.device(q.device) if q.is_cuda else nullcontext():
         return triton_attention(
             q,
@@ -212,7 +212,7 @@ def _validate(
             f"shapes do not agree: q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
         )
     if q.shape[1] % k.shape[1]:
-        raise ValueError(f"{q.shape[1]} query heads are no multiple of {k.shape[1]} groups")
+        raise ValueError(f"{q.shape[1]} query heads are not a multiple of {k.shape[1]} groups")
     if packing is not None and q.shape[0] != 1:
         raise ValueError(f"packed sequences lie in one batch row; q has {q.shape[0]}")
     if not 0 < q.shape[2] <= k.shape[2]:

@@ -50,7 +50,7 @@ class AttentionSettings:
             selected.
         score_pooling: How a block's importance follows from the probabilities of the summaries
             that overlap it: their `sum`, weighted by the overlap, or their `max` (InfLLM-v2).
-        score_norm: The denominator of the probabilities is that of summaries this many times as
+        score_norm: The denominator of the probabilities comes from summaries this many times as
             long and as far apart (4 in InfLLM-v2); 1 is a softmax.
         select_run: Number of blocks of a run. If a text has several runs, the query's own run and
             the earlier runs each give at most half a run of candidates, from which `select_count`
@@ -99,26 +99,28 @@ class AttentionSettings:
             raise ValueError(f"window is {self.window}; a query must at least see itself")
         if self.compress_block % self.compress_stride:
             raise ValueError(
-                f"compress_block {self.compress_block} is no multiple of "
+                f"compress_block {self.compress_block} is not a multiple of "
                 f"compress_stride {self.compress_stride}"
             )
         if self.select_block % self.compress_stride:
             raise ValueError(
-                f"select_block {self.select_block} is no multiple of "
+                f"select_block {self.select_block} is not a multiple of "
                 f"compress_stride {self.compress_stride}"
             )
         if self.select_block % self.select_tile:
             raise ValueError(
-                f"select_block {self.select_block} is no multiple of select_tile {self.select_tile}"
+                f"select_block {self.select_block} is not a multiple of "
+                f"select_tile {self.select_tile}"
             )
         if self.combine == "union" and self.window % self.select_block:
             raise ValueError(
-                f"window {self.window} is no multiple of select_block {self.select_block}, "
+                f"window {self.window} is not a multiple of select_block {self.select_block}, "
                 "as combine='union' needs"
             )
         if self.select_tile % self.score_stride:
             raise ValueError(
-                f"select_tile {self.select_tile} is no multiple of score_stride {self.score_stride}"
+                f"select_tile {self.select_tile} is not a multiple of "
+                f"score_stride {self.score_stride}"
             )
         self._check_scoring()
 

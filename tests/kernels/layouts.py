@@ -11,7 +11,7 @@ def as_projected(x: Tensor) -> Tensor:
     return x.transpose(1, 2).contiguous().transpose(1, 2)
 
 
-def in_room(x: Tensor, before: int, after: int) -> Tensor:
+def in_longer_cache(x: Tensor, before: int, after: int) -> Tensor:
     """The same (B, G, S, D), as a slice of a longer cache with NaN elsewhere."""
     length = x.shape[2]
     cache = x.new_full((*x.shape[:2], before + length + after, x.shape[3]), float("nan"))
@@ -35,7 +35,7 @@ def one_number_on(x: Tensor) -> Tensor:
 
 LAYOUTS = {
     "projected": lambda x: {n: as_projected(y) if n in "qkv" else y for n, y in x.items()},
-    "cache": lambda x: {n: in_room(y, 5, 60) if n in "kv" else y for n, y in x.items()},
+    "cache": lambda x: {n: in_longer_cache(y, 5, 60) if n in "kv" else y for n, y in x.items()},
     "fused": lambda x: {n: in_wider_rows(y, 16) if n in "qkv" else y for n, y in x.items()},
     "not_dense": lambda x: {
         n: y.transpose(2, 3).contiguous().transpose(2, 3) for n, y in x.items() if n != "gates"

@@ -54,7 +54,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ([(1, 4, 3, 6), (1, 2, 3, 8), (1, 2, 3, 8)], r"do not agree: q \(1, 4, 3, 6\)"),
         (
             [(1, 5, 3, 8), (1, 2, 3, 8), (1, 2, 3, 8)],
-            "5 query heads are no multiple of 2 groups",
+            "5 query heads are not a multiple of 2 groups",
         ),
         (
             [(1, 4, 4, 8), (1, 2, 3, 8), (1, 2, 3, 8)],

@@ -11,7 +11,7 @@ pytest.importorskip("triton")
 import triton
 import triton.language as tl
 
-pytestmark = pytest.mark.skipif(CUDA, reason="nothing is interpreted where there is a card")
+pytestmark = pytest.mark.skipif(CUDA, reason="a GPU does not interpret kernels")
 
 
 @triton.jit

@@ -20,15 +20,15 @@ from nsa_kernels.settings import AttentionSettings
         ({"select_tile": 0}, "select_tile is 0; it must be at least 1"),
         ({"select_count": 0}, "select_count is 0; it must be at least 1 or None"),
         ({"window": 0}, "window is 0"),
-        ({"compress_block": 24}, "compress_block 24 is no multiple of compress_stride 16"),
-        ({"select_block": 40}, "select_block 40 is no multiple of compress_stride 16"),
-        ({"select_tile": 48}, "select_block 64 is no multiple of select_tile 48"),
-        ({"window": 96}, "window 96 is no multiple of select_block 64.*combine='union'"),
+        ({"compress_block": 24}, "compress_block 24 is not a multiple of compress_stride 16"),
+        ({"select_block": 40}, "select_block 40 is not a multiple of compress_stride 16"),
+        ({"select_tile": 48}, "select_block 64 is not a multiple of select_tile 48"),
+        ({"window": 96}, "window 96 is not a multiple of select_block 64.*combine='union'"),
         (
             {"select_tile": 16, "score_stride": 3},
-            "select_tile 16 is no multiple of score_stride 3",
+            "select_tile 16 is not a multiple of score_stride 3",
         ),
-        ({"score_stride": 2}, "select_tile 1 is no multiple of score_stride 2"),
+        ({"score_stride": 2}, "select_tile 1 is not a multiple of score_stride 2"),
     ],
 )
 def test_refused_values_are_named(values: dict[str, Any], message: str) -> None:

@@ -86,7 +86,7 @@ def heads_of(x: Tensor, dim: int) -> Tensor:
     return x.reshape(len(x), -1, dim).transpose(0, 1)
 
 
-def turned(x: Tensor, inverse: Tensor, scale: float = 1.0) -> Tensor:
+def rotated(x: Tensor, inverse: Tensor, scale: float = 1.0) -> Tensor:
     """Apply the rotary embedding to (H, T, D), rotating halves."""
     angles = torch.arange(x.shape[1], dtype=torch.float64)[:, None] * inverse
     a, b = x.chunk(2, dim=-1)
@@ -113,7 +113,7 @@ def means(x: Tensor, block: int, stride: int) -> Tensor:
 
 
 def cut(ranked: list[tuple[float, int]], keep: int) -> list[tuple[float, int]]:
-    """The first `keep` items of a list in falling order.
+    """The first `keep` items of a list in descending order.
 
     Raises:
         NearTieError: If the last item kept and the next are too similar, but not equal.
@@ -126,7 +126,7 @@ def cut(ranked: list[tuple[float, int]], keep: int) -> list[tuple[float, int]]:
     return ranked[:keep]
 
 
-def falling(scored: Iterable[tuple[float, int]]) -> list[tuple[float, int]]:
+def by_score(scored: Iterable[tuple[float, int]]) -> list[tuple[float, int]]:
     return sorted(scored, key=lambda pair: (-pair[0], pair[1]))
 
 

@@ -258,7 +258,7 @@ def test_wrong_settings(settings: dict[str, Any], kind: type[Exception]) -> None
 @pytest.mark.parametrize("bits", [8, 4])
 def test_torchao_quantization(bits: int, tiny_llama: LlamaForCausalLM, tmp_path: Path) -> None:
     """transformers quantizes; within the budget the result equals dense attention."""
-    pytest.importorskip("torchao", reason="transformers loads it, with warnings, wherever it is")
+    pytest.importorskip("torchao", reason="transformers imports it if installed, with warnings")
     from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig
     from torchao.quantization.granularity import PerGroup
 

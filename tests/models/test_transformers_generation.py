@@ -67,7 +67,7 @@ def saved(model: Any, folder: Path) -> NSAForCausalLM:
     return again
 
 
-def own_answer(model: NSAForCausalLM, ids: Tensor, question: int, count: int) -> list[int]:
+def our_answer(model: NSAForCausalLM, ids: Tensor, question: int, count: int) -> list[int]:
     cache = KVCache(model.config, len(ids) + count)
     list(prefill(model, ids[:-question], cache, chunk_size=64))
     steps = decode(
@@ -83,7 +83,7 @@ def test_generate_equals_our_decoding(
 ) -> None:
     model = make(seed, **changes)
     ids = random_ids(seed, 1, length)
-    expected = own_answer(model, ids[0], 20, 7)
+    expected = our_answer(model, ids[0], 20, 7)
     again = saved(model, tmp_path)
     got = again.generate(ids, question_tokens=20, max_new_tokens=7, **GREEDY)
     assert got[0, :length].tolist() == ids[0].tolist()

@@ -40,9 +40,9 @@ def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
 class NSAConfig(PretrainedConfig):
     """Shape of the transformer and settings of its attention.
 
-    Prefill and answer have separate attention settings; those of the answer (the question and
-    the generated tokens) begin with `answer_`. Weights without sparse training need a larger
-    budget for the answer than the prefill of a long text can afford.
+    Prefill and answer have separate attention settings. The names of the answer's settings, for
+    the question and the generated tokens, begin with `answer_`. Weights without sparse training
+    need a larger budget for the answer than the prefill of a long text can afford.
 
     Attributes:
         vocab_size: Number of token ids (V).

@@ -22,7 +22,7 @@ def inverse_frequencies(config: NSAConfig) -> tuple[Tensor, float]:
     """Return inverse frequencies (D / 2,) in fp32 and the multiplier of cosines and sines.
 
     Raises:
-        ModelError: If the number of LongRoPE factors differs from that of the frequencies.
+        ModelError: If the numbers of LongRoPE factors and of frequencies differ.
     """
     rope, dim = config.rope_parameters, config.head_dim
     assert rope is not None

@@ -222,7 +222,7 @@ def _draft_tokens(
     model: NSALanguageModel, settings: AttentionSettings, options: DecodeOptions
 ) -> int:
     """Return the maximum number of draft tokens: 0 for sampling and for shared selections."""
-    # Queries of one tile share a selection, which differs from that of single queries.
+    # Queries of one tile share a selection; single queries would select other blocks.
     if options.temperature > 0 or not (settings.dense or settings.select_tile == 1):
         return 0
     if options.draft_tokens is not None:

@@ -59,7 +59,7 @@ _IGNORED = {"rope_freqs.weight"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Weight:
-    """A tensor to write: its name and the order of its rows are those of transformers."""
+    """A tensor to write, with the name and the order of rows in transformers."""
 
     name: str
     tensor: GGUFTensor

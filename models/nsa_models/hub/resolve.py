@@ -154,7 +154,7 @@ def from_hub(
 
     Args:
         name: `owner/name`.
-        patterns: Patterns of the wanted files.
+        patterns: Patterns of the files to fetch.
         on_note: Called with one line of progress.
 
     Raises:

@@ -1,6 +1,6 @@
 """A decoder-only transformer whose attention is Native Sparse Attention.
 
-Tensor names are those of dense checkpoints in transformers; see
+Tensors have the names of dense checkpoints in transformers; see
 `nsa_models.configuration.dense_families`.
 
 Letters: B batch, T tokens of this call, S tokens so far, H query heads, G key/value groups,

@@ -121,6 +121,6 @@ def hide(
 
 
 def _nearest(places: Sequence[int], target: float) -> int:
-    """Return the element of ascending `places` that is nearest to `wanted`."""
+    """Return the element of ascending `places` that is nearest to `target`."""
     after = bisect_left(places, target)
     return min(places[max(0, after - 1) : after + 1], key=lambda place: abs(place - target))

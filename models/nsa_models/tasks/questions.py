@@ -1,4 +1,4 @@
-"""Questions about one paragraph among those of many articles."""
+"""Questions about single paragraphs in a text of many articles."""
 
 from __future__ import annotations
 

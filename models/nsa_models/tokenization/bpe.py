@@ -150,7 +150,7 @@ class ByteLevelBPE:
                 words = [start, last_line_end + 1] if last_line_end >= 0 else [start]
             else:
                 words = [start]
-            # The last white space character belongs to the next word, if there is one.
+            # The last white space character belongs to the next word, if any.
             followed = end < len(text) and not (
                 self._pattern == SMOLLM_PATTERN and unicodedata.category(text[end])[0] == "N"
             )

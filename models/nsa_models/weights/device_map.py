@@ -116,5 +116,5 @@ def weight_bytes(model: NSALanguageModel) -> int:
 
 
 def _free_for_weights(config: NSAConfig, dtype: torch.dtype, gpu: torch.device) -> int:
-    """Return the free memory of a GPU without that of the shortest chunk, in bytes."""
+    """Return a GPU's free memory minus the memory of the shortest chunk, in bytes."""
     return max(0, free_bytes(gpu) - least_work_bytes(config, dtype))

@@ -56,7 +56,7 @@ BF16, FP16 = torch.bfloat16, torch.float16
 
 def hopper(test: Any) -> Any:
     """Mark a test of the Hopper kernels."""
-    return gpu(pytest.mark.skipif(not HOPPER, reason="no Hopper card, or another Triton")(test))
+    return gpu(pytest.mark.skipif(not HOPPER, reason="no Hopper GPU or other Triton")(test))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -160,8 +160,8 @@ def test_answers_are_dense_by_default() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"window": 100}, "window 100 is no multiple of select_block 64"),
-        ({"answer_window": 100}, "window 100 is no multiple of select_block 64"),
+        ({"window": 100}, "window 100 is not a multiple of select_block 64"),
+        ({"answer_window": 100}, "window 100 is not a multiple of select_block 64"),
         ({"combine": "both"}, "combine is 'both'"),
         ({"answer_select_count": 0}, "select_count is 0"),
         ({"no_rope_layers": [1]}, "no_rope_layers has 1 values"),

@@ -139,7 +139,7 @@ def test_steps_decode_like_the_eager_model(count: int | None, seed: int) -> None
         assert filled.abs().max() < 1e-4 * torch.stack(theirs).abs().max()
 
 
-@pytest.mark.skipif(CUDA, reason="cards have a test of their own")
+@pytest.mark.skipif(CUDA, reason="GPUs have a separate test")
 @pytest.mark.parametrize("count", [pytest.param(None, marks=pytest.mark.long), 2])
 def test_several_devices(count: int | None, seed: int) -> None:
     """Layers on several devices; several names of one CPU stand for them."""

@@ -18,7 +18,7 @@ from nsa_models.weights.load import load_config, load_model
 
 packs = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in int8._PACKING,
-    reason="products by halves are of x86",
+    reason="products by halves need x86",
 )
 
 

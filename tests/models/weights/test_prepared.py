@@ -214,16 +214,16 @@ def small_disk(cache_folder: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(cache_folder)], check=True)
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["known before", "found out while writing"])
+@pytest.mark.parametrize("known", [True, False], ids=["known before", "found out while writing"])
 def test_a_full_disk(
     *,
-    told: bool,
+    known: bool,
     small_disk: Path,
     make: Callable[..., ModelFolder],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     where = make(adapter=True)
-    if not told:
+    if not known:
         plenty = shutil.disk_usage("/")._replace(free=10**12)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: plenty)
     model, notes = load(where, "int8")
@@ -328,6 +328,6 @@ def mappings_of(path: str) -> list[Any]:
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
-        pytest.skip("what is mapped cannot be told on this system")
+        pytest.skip("this system does not list mapped files")
     ranges = [line.split()[0].split("-") for line in lines if line.endswith(path)]
     return [(int(low, 16), int(high, 16)) for low, high in ranges]

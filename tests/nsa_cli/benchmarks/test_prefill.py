@@ -96,7 +96,7 @@ def test_a_failed_measurement_has_its_hint(start_nsa: Any) -> None:
     assert "check the path" in error["hint"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize(
     ("end", "why"),
     [

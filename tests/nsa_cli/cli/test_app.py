@@ -117,7 +117,7 @@ def test_usage_errors_of_typer(nsa: Run, arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (("aks",), "nsa: no such command 'aks'. Did you mean 'ask'?"),
         (("cache", "lst"), "nsa: no such command 'lst'. Did you mean 'list'?"),
@@ -128,9 +128,9 @@ def test_usage_errors_of_typer(nsa: Run, arguments: tuple[str, ...]) -> None:
         (("ask",), "nsa: missing argument 'QUESTION'. See `nsa ask --help`."),
     ],
 )
-def test_typos_get_a_suggestion(nsa: Run, arguments: tuple[str, ...], said: str) -> None:
+def test_typos_get_a_suggestion(nsa: Run, arguments: tuple[str, ...], expected: str) -> None:
     code, out, err = nsa(*arguments, model=None)
-    assert (code, out, err.strip()) == (2, "", said)
+    assert (code, out, err.strip()) == (2, "", expected)
 
 
 def test_no_command_shows_the_help(nsa: Run) -> None:
@@ -213,10 +213,10 @@ def test_a_document_that_is_too_long(nsa: Run, tmp_path: Path, prose: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("option", "said"), [((), "read in 3 windows"), (("--yarn",), "to 16,384 with YaRN")]
+    ("option", "expected"), [((), "read in 3 windows"), (("--yarn",), "to 16,384 with YaRN")]
 )
 def test_a_long_document_is_noted_in_one_line(
-    nsa: Run, tmp_path: Path, prose: Any, option: tuple[str, ...], said: str
+    nsa: Run, tmp_path: Path, prose: Any, option: tuple[str, ...], expected: str
 ) -> None:
     (tmp_path / "long.txt").write_text(prose(500))
     code, out, err = nsa("ask", str(tmp_path / "long.txt"), "Who?", "--json", *option)
@@ -224,7 +224,7 @@ def test_a_long_document_is_noted_in_one_line(
     assert json.loads(out)["stats"]["document_tokens"] > 4096
     [line] = err.splitlines()
     assert "more than the 4,096" in line
-    assert said in line
+    assert expected in line
 
 
 def test_a_missing_model(nsa: Run, text_file: Path, tmp_path: Path) -> None:
@@ -324,24 +324,24 @@ def test_help_of_ask_needs_no_torch_either() -> None:
         assert option in run.stdout
 
 
-@pytest.mark.parametrize(("said", "kept"), [(None, "128"), ("7", "7")])
+@pytest.mark.parametrize(("expected", "capacity"), [(None, "128"), ("7", "7")])
 def test_the_kernel_cache_of_onednn_is_limited(
-    said: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+    expected: str | None, capacity: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
     monkeypatch.delenv(name, raising=False)
-    if said is not None:
-        monkeypatch.setenv(name, said)
+    if expected is not None:
+        monkeypatch.setenv(name, expected)
     code = (
         "import os, sys\nsys.argv = ['nsa', '--version']\n"
         f"os._exit = lambda _: print(os.environ['{name}'])\n"
         "from nsa_cli.__main__ import main\nmain()"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines()[-1] == kept
+    assert run.stdout.splitlines()[-1] == capacity
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_full_disk_behind_the_output_is_reported(
     options: list[str], start_nsa: Any, text_file: Path, tiny_model: Path

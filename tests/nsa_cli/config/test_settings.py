@@ -60,7 +60,7 @@ def test_settings_replace_flags(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("modle = 'x'", "unknown setting 'modle'"),
         ("max_tokens = 'many'", "max_tokens must be a whole number, got 'many'"),
@@ -71,12 +71,12 @@ def test_settings_replace_flags(
     ],
 )
 def test_an_invalid_file_is_reported(
-    nsa: Run, project: Path, text_file: Path, text: str, said: str
+    nsa: Run, project: Path, text_file: Path, text: str, expected: str
 ) -> None:
     (project / ".nsa.toml").write_text(text)
     code, out, err = nsa("ask", str(text_file), "Who?", model=None)
     assert (code, out) == (2, "")
-    assert said in err
+    assert expected in err
     assert len(err.splitlines()) == 1
     assert nsa("--version")[0] == 0
     assert nsa("ask", "--help", model=None)[0] == 0

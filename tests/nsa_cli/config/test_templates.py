@@ -57,7 +57,7 @@ def test_values_are_filled_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said", "message", "hint"),
+    ("name", "pairs", "message", "hint"),
     [
         ("risk", [], "no template 'risk'", "did you mean risks?"),
         ("risks", [], "template risks: no value for language, what", "add -p language=… -p what=…"),
@@ -66,14 +66,14 @@ def test_values_are_filled_in() -> None:
     ],
 )
 @pytest.mark.usefixtures("project")
-def test_invalid_use(name: str, said: list[str], message: str, hint: str) -> None:
+def test_invalid_use(name: str, pairs: list[str], message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        template(name, said)
+        template(name, pairs)
     assert (caught.value.message, caught.value.hint) == (message, hint)
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "expected"),
     [
         ("templates = 3", "templates must be a table"),
         ("[templates]\na = 3", "template a must be text or a table"),
@@ -85,10 +85,10 @@ def test_invalid_use(name: str, said: list[str], message: str, hint: str) -> Non
         ("[templates.a]\nquestion = 'x'\nsytem = 'y'", "template a: unknown key 'sytem'"),
     ],
 )
-def test_invalid_templates(project: Path, written: str, told: str) -> None:
+def test_invalid_templates(project: Path, written: str, expected: str) -> None:
     project.write_text(written)
     for read in (read_templates, effective):
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=expected):
             read()
 
 

@@ -209,13 +209,13 @@ def test_a_healthy_machine(nsa: Run) -> None:
     assert "nsa models pull" in nsa("doctor")[1]
 
 
-@pytest.mark.parametrize(("capability", "told"), [("AVX2", True), ("AVX512", False)])
+@pytest.mark.parametrize(("capability", "expected"), [("AVX2", True), ("AVX512", False)])
 def test_a_cpu_without_bf16_gets_a_hint_for_int8(
-    nsa: Run, capability: str, told: bool, monkeypatch: pytest.MonkeyPatch
+    nsa: Run, capability: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert ("set quantize int8" in nsa("doctor")[1]) is told
+    assert ("set quantize int8" in nsa("doctor")[1]) is expected
     monkeypatch.setenv("NSA_QUANTIZE", "int8")
     assert "set quantize int8" not in nsa("doctor")[1]
 

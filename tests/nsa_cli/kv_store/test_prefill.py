@@ -456,10 +456,10 @@ def small_disk(cache_folder: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(cache_folder)], check=True)
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["known before", "found out while writing"])
+@pytest.mark.parametrize("known", [True, False], ids=["known before", "found out while writing"])
 def test_a_real_full_disk(
     *,
-    told: bool,
+    known: bool,
     small_disk: Path,
     asker: Any,
     tmp_path: Path,
@@ -468,7 +468,7 @@ def test_a_real_full_disk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "long.txt").write_text(prose(220))
-    if not told:
+    if not known:
         plenty = shutil.disk_usage("/")._replace(free=10**12)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: plenty)
     check_not_stored(asker, tmp_path / "long.txt", substance, "the disk is full")

@@ -89,7 +89,7 @@ def test_a_stored_cache_is_read_back(store: KVStore) -> None:
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="memory cannot be let go of here")
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="this system cannot release pages")
 @pytest.mark.parametrize("writable", [False, True])
 def test_released_pages_lose_nothing(store: KVStore, writable: bool) -> None:
     text = ids(60_000)

@@ -99,9 +99,7 @@ def test_correct_answers_are_stored_and_others_asked_again(
     monkeypatch.setattr(self_answers, "_BATCH", {"cpu": 6})
     write_self_answers(tiny_model, articles, path, 0.0, CPU, lambda *_: None)
     assert rounds == [6], "one batch of those without an answer, then the time is over"
-    assert with_self_answers(articles, path) == learned, (
-        "what is cut off stays on a line of its own"
-    )
+    assert with_self_answers(articles, path) == learned, "a truncated line stays separate"
 
 
 def test_without_stored_answers_articles_stay_unchanged(

@@ -126,7 +126,7 @@ def _warpgroup_lists_kernel(
 
 
 def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> WarpgroupLists:
-    """List the blocks of every program's queries, those of three warpgroups.
+    """List the blocks of every program's three warpgroups.
 
     Args:
         problem: The sizes.

@@ -12,8 +12,8 @@ from published import (
     Tensors,
     agree,
     attended,
+    by_score,
     cut,
-    falling,
     gated_mlp,
     heads_of,
     linear,
@@ -22,7 +22,7 @@ from published import (
     norm,
     plain_frequencies,
     random_tensors,
-    turned,
+    rotated,
     write,
 )
 from torch import Tensor
@@ -126,11 +126,11 @@ def selected(probs: list[float], own: int, config: dict[str, Any]) -> list[int]:
     """Select blocks as the kernel's running list does; the first and the last two rank first."""
     room, kept = config["block_size"], []
     for start in range(0, own + 1, room):
-        run = falling(
+        run = by_score(
             (math.inf if i in (0, own - 1, own) else probs[i], i)
             for i in range(start, min(start + room, own + 1))
         )
-        kept = falling(cut(kept, room // 2) + cut(run, room // 2)) if start else run
+        kept = by_score(cut(kept, room // 2) + cut(run, room // 2)) if start else run
     return [block for _, block in cut(kept, 2 ** math.ceil(math.log2(config["block_counts"])))]
 
 
@@ -175,7 +175,7 @@ def render(config: dict[str, Any], tensors: Tensors, ids: Tensor, _: list[int]) 
         h = norm(x, tensors[f"{layer}.attn_norm.weight"], eps)
         q, k, v = (heads_of(linear(h, tensors, f"{layer}.attn.{c}_proj"), dim) for c in "qkv")
         gates = linear(h, tensors, f"{layer}.attn.g_proj").sigmoid().reshape(len(ids), -1, 3)
-        out = nsa(turned(q, inverse), turned(k, inverse), v, gates, config)
+        out = nsa(rotated(q, inverse), rotated(k, inverse), v, gates, config)
         x = x + linear(out.transpose(0, 1).flatten(1), tensors, f"{layer}.attn.o_proj")
         h = norm(x, tensors[f"{layer}.mlp_norm.weight"], eps)
         x = x + gated_mlp(h, tensors, f"{layer}.mlp")

@@ -12,8 +12,8 @@ from published import (
     Tensors,
     agree,
     attended,
+    by_score,
     cut,
-    falling,
     gated_mlp,
     heads_of,
     linear,
@@ -22,7 +22,7 @@ from published import (
     norm,
     plain_frequencies,
     random_tensors,
-    turned,
+    rotated,
     write,
 )
 from torch import Tensor
@@ -160,8 +160,8 @@ def selected(probs: Tensor, own: int, config: dict[str, Any]) -> list[int]:
             (math.inf if i == own else float(probs[i]), i)
             for i in range(start, min(start + room, own + 1))
         ]
-        ranked = falling(run)
-        kept = falling(cut(kept, room // 2) + cut(ranked, room // 2)) if start else ranked
+        ranked = by_score(run)
+        kept = by_score(cut(kept, room // 2) + cut(ranked, room // 2)) if start else ranked
     count = 2 ** math.ceil(math.log2(config["block_counts"]))
     return [block for _, block in cut(kept, count)]
 
@@ -208,7 +208,7 @@ def render(config: dict[str, Any], tensors: Tensors, ids: Tensor, _: list[int]) 
         q, k, v = (heads_of(linear(h, tensors, f"{layer}.self_attn.{c}_proj"), dim) for c in "qkv")
         gates = linear(h, tensors, f"{layer}.self_attn.g_proj").sigmoid()
         gates = gates.reshape(len(ids), -1, 3)
-        out = sparse_attention(turned(q, inverse), turned(k, inverse), v, gates, config)
+        out = sparse_attention(rotated(q, inverse), rotated(k, inverse), v, gates, config)
         x = x + linear(out.transpose(0, 1).flatten(1), tensors, f"{layer}.self_attn.o_proj")
         h = norm(x, tensors[f"{layer}.post_attention_layernorm.weight"], eps)
         x = x + gated_mlp(h, tensors, f"{layer}.mlp")

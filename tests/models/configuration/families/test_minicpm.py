@@ -12,8 +12,8 @@ from published import (
     Tensors,
     agree,
     attended,
+    by_score,
     cut,
-    falling,
     gated_mlp,
     heads_of,
     linear,
@@ -22,7 +22,7 @@ from published import (
     norm,
     plain_frequencies,
     random_tensors,
-    turned,
+    rotated,
     write,
 )
 from torch import Tensor
@@ -183,7 +183,7 @@ def chosen(q: Tensor, k: Tensor, sparse: dict[str, Any]) -> Tensor:
                 continue
             near = scores[max(0, j * step - 1) : j * step + step]
             ranked.append((float(near.max()), j))
-        for _, j in cut(falling(ranked), sparse["topk"] + local):
+        for _, j in cut(by_score(ranked), sparse["topk"] + local):
             allowed[t, j * size : (j + 1) * size] = True
     return allowed
 
@@ -202,7 +202,7 @@ def render(config: dict[str, Any], tensors: Tensors, ids: Tensor, seen: list[int
         layer = f"model.layers.{n}"
         h = norm(x, tensors[f"{layer}.input_layernorm.weight"], eps)
         q, k, v = (heads_of(linear(h, tensors, f"{layer}.self_attn.{c}_proj"), dim) for c in "qkv")
-        q, k = turned(q, inverse, scale), turned(k, inverse, scale)
+        q, k = rotated(q, inverse, scale), rotated(k, inverse, scale)
         out = []
         for keys, values, queries in zip(k, v, q.chunk(len(k)), strict=True):
             allowed = causal
@@ -283,7 +283,7 @@ def _sparse(**change: Any) -> dict[str, Any]:
         (_sparse(use_nope=True), "unrotated keys"),
         (_sparse(topk=1), "topk must be larger"),
         (_sparse(topk=2, init_blocks=2), "topk must be larger"),
-        (_sparse(window_size=33), "window 33 is no multiple"),
+        (_sparse(window_size=33), "window 33 is not a multiple"),
         (_sparse(decay=0.5), "may change the computation: decay"),
         (_sparse(kernel_size=None), "kernel_size None, which is not an integer"),
         ({"scale_width": 2}, "may change the computation: scale_width"),
