@@ -43,7 +43,7 @@ def test_precedence(nsa: Run, project: Path, monkeypatch: pytest.MonkeyPatch) ->
     }
 
 
-def test_settings_replace_flags(
+def test_settings_work_like_flags(
     nsa: Run, project: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path
 ) -> None:
     (project / ".nsa.toml").write_text(f"max_tokens = 3\nmodel = {json.dumps(str(tiny_model))}\n")
