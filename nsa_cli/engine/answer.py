@@ -62,7 +62,7 @@ def answer_steps(
     passages = top_passages(scores, opened.text, opened.document, opened.block_tokens)
     passages = _with(passages, turns[-1].passage if turns else None)
     generated = yield from opened.generate(
-        passages, question, options, started, whole=opened.is_short
+        passages, question, options, started, whole=opened.is_short, scores=scores
     )
     cited = cite(
         opened.document,

@@ -11,15 +11,20 @@ from torch import Tensor
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.documents import Document
+from nsa_cli.engine.answer_context import (
+    AnswerContext,
+    append_passages,
+    page_context,
+    passage_context,
+)
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions, generate
 from nsa_cli.events import AnswerText, Emit
 from nsa_cli.kv_store.windows import ContextWindow
 from nsa_cli.results import Match, Passage
 from nsa_cli.retrieval.citations import best_quote
+from nsa_cli.retrieval.pages import within
 from nsa_cli.retrieval.passages import DIRECT_TOKENS, best_runs, passages_of
 from nsa_cli.retrieval.retriever import Retriever
-from nsa_models.cache.kv_cache import KVCache
-from nsa_models.generation.generate import prefill
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
 
@@ -115,15 +120,17 @@ class OpenDocument:
         started: float,
         *,
         whole: bool = False,
+        scores: Tensor | None = None,
     ) -> Generator[AnswerText, None, GeneratedAnswer]:
-        """Decode an answer from passages, or from the first context window.
+        """Decode an answer from passages, from pages, or from the first context window.
 
         Args:
             passages: What to answer from; with none, the answer is decoded from the first window.
             question: The question.
-            options: How to generate.
+            options: How to generate, and from what.
             started: Time of the question on the monotonic clock, in seconds.
             whole: Whether to answer from the first window although there are passages.
+            scores: Block scores of the question, to choose pages by.
 
         Yields:
             The answer, piece by piece.
@@ -135,27 +142,36 @@ class OpenDocument:
         if not passages and not whole:  # any block may be attended to, so verify all
             first.prefill_again()
         length = first.cache.length
-        text, cache = first.text, first.cache
+        context = AnswerContext(first.text, first.cache)
         if passages and not whole:
-            text, cache = self._excerpts(passages)
+            context = self._context(passages, question, options, scores)
         try:
             return (
                 yield from generate(
-                    self.model, self.tokenizer, cache, text, question, options, started
+                    *(self.model, self.tokenizer, context.cache, context.text),
+                    *(question, options, started),
                 )
             )
         finally:  # also when the answer is cancelled
             first.cache.truncate(length)
 
-    def _excerpts(self, passages: Sequence[Passage]) -> tuple[TokenizedText, KVCache]:
-        """Prefill some passages as one text."""
-        text, model = self.prompts.excerpts(self.document, passages), self.model
-        cache = KVCache(
-            model.config,
-            len(text.ids) + self.room,
-            dtype=model.dtype,
-            device=model.layer_devices,
-        )
-        for _ in prefill(model, text.ids, cache):
-            pass
-        return text, cache
+    def _context(
+        self,
+        passages: Sequence[Passage],
+        question: TokenizedQuestion,
+        options: GenerationOptions,
+        scores: Tensor | None,
+    ) -> AnswerContext:
+        """Return what an answer is decoded from; arguments as for `generate`."""
+        if options.source == "passages" or scores is None:
+            return passage_context(self.model, self.prompts, self.document, passages, self.room)
+        settings, retriever = options.attention(self.model.config), self.retriever
+        ranked = retriever.rank_pages(question, scores, options.candidates, settings)
+        pages = within(retriever.pages, ranked, options.page_tokens)
+        repeated = self.prompts.excerpts(self.document, passages)
+        room = self.room + (len(repeated.ids) if options.source == "pages+passages" else 0)
+        texts = [window.text for window in self.windows]
+        context = page_context(retriever, texts, pages, room, move=options.move)
+        if options.source == "pages":
+            return context
+        return append_passages(self.model, context, repeated, retriever.head, settings)

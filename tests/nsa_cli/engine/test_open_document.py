@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +17,7 @@ from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import Event, drain
 from nsa_cli.results import Passage
+from nsa_cli.retrieval.pages import within
 
 
 @pytest.fixture
@@ -66,7 +70,8 @@ def test_an_answer_leaves_the_cache_as_it_was(opened: OpenDocument, whole: bool)
     assert cache.length == length
     # What is attended to is the passage alone, or the whole window.
     size = generated.attention.size
-    expected = opened.windows[0].text if whole else opened._excerpts([passage])[0]
+    excerpts = opened.prompts.excerpts(opened.document, [passage])
+    expected = opened.windows[0].text if whole else excerpts
     assert len(generated.attention.mass) == -(-len(expected.ids) // size)
 
 
@@ -78,3 +83,31 @@ def test_a_cancelled_answer_leaves_the_cache_as_it_was(opened: OpenDocument) -> 
     assert window.cache.length > length
     steps.close()
     assert window.cache.length == length
+
+
+@pytest.mark.parametrize("source", ["pages", "pages+passages"])
+@pytest.mark.parametrize("move", [True, False])
+def test_an_answer_from_pages_prefills_no_page_again(
+    opened: OpenDocument, source: Literal["pages", "pages+passages"], move: bool
+) -> None:
+    question = opened.prompts.question("Who wrote report 17?")
+    scores = opened.scores(question)
+    options = replace(opened.options, source=source, page_tokens=900, candidates=2, move=move)
+    passage = Passage(start=0, end=200, score=1.0)
+    context = opened._context([passage], question, options, scores)
+    pages = opened.retriever.pages
+    ranked = opened.retriever.rank_pages(question, scores, 2, opened.model.config.answer_settings())
+    assert sorted(ranked) == list(range(len(pages)))
+    taken = within(pages, ranked, 900)
+    head, window = opened.retriever.head, opened.windows[0]
+    expected = [window.text.ids[:head], *(window.text.ids[p.start : p.stop] for p in taken)]
+    if source == "pages+passages":
+        expected.append(opened.prompts.excerpts(opened.document, [passage]).ids[head:])
+    assert context.text.ids.tolist() == np.concatenate(expected).tolist()
+    assert context.cache.length == len(context.text.ids) == len(context.text.characters)
+    assert context.cache.capacity >= context.cache.length + opened.room
+    value = window.cache.values[-1][:, :, taken[0].start : taken[0].stop]
+    assert torch.equal(context.cache.values[-1][:, :, head : head + len(taken[0])], value)
+    steps = opened.generate([passage], question, options, time.monotonic(), scores=scores)
+    generated = drain(steps, print)
+    assert generated.attention.text.ids.tolist() == context.text.ids.tolist()
