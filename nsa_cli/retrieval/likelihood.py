@@ -74,7 +74,7 @@ def page_candidates(attention: Tensor, words: Tensor, count: int) -> Tensor:
         best += [page for page in dict.fromkeys(pair) if page not in best]
         if len(best) >= count:
             break
-    return torch.tensor(best[:count])
+    return torch.tensor(best[:count], dtype=torch.long)
 
 
 def _scaled(x: Tensor) -> Tensor:

@@ -123,8 +123,9 @@ class Retriever:
         words = self.page_bm25.scores(question.text)
         best = page_candidates(attention, words, candidates)
         found = [torch.empty(0)]
-        for some in best.split(_PAGES_TOGETHER):
-            caches = [self.join([self.pages[page]], len(question)) for page in some.tolist()]
+        for first in range(0, len(best), _PAGES_TOGETHER):
+            some = best[first : first + _PAGES_TOGETHER].tolist()
+            caches = [self.join([self.pages[page]], len(question)) for page in some]
             found.append(question_likelihoods(self._model, caches, question, settings))
         return rank_pages(attention, words, torch.cat(found), best)
 

@@ -86,17 +86,20 @@ def test_a_cancelled_answer_leaves_the_cache_as_it_was(opened: OpenDocument) -> 
 
 
 @pytest.mark.parametrize("source", ["pages", "pages+passages"])
-@pytest.mark.parametrize("move", [True, False])
+@pytest.mark.parametrize(("move", "candidates"), [(True, 2), (False, 0)])
 def test_an_answer_from_pages_prefills_no_page_again(
-    opened: OpenDocument, source: Literal["pages", "pages+passages"], move: bool
+    opened: OpenDocument, source: Literal["pages", "pages+passages"], move: bool, candidates: int
 ) -> None:
     question = opened.prompts.question("Who wrote report 17?")
     scores = opened.scores(question)
-    options = replace(opened.options, source=source, page_tokens=900, candidates=2, move=move)
+    options = replace(
+        opened.options, source=source, page_tokens=900, candidates=candidates, move=move
+    )
     passage = Passage(start=0, end=200, score=1.0)
     context = opened._context([passage], question, options, scores)
     pages = opened.retriever.pages
-    ranked = opened.retriever.rank_pages(question, scores, 2, opened.model.config.answer_settings())
+    settings = opened.model.config.answer_settings()
+    ranked = opened.retriever.rank_pages(question, scores, candidates, settings)
     assert sorted(ranked) == list(range(len(pages)))
     taken = within(pages, ranked, 900)
     head, window = opened.retriever.head, opened.windows[0]
