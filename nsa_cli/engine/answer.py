@@ -61,9 +61,8 @@ def answer_steps(
         scores = opened.scores(_standalone(opened.prompts, question, turns))
     passages = top_passages(scores, opened.text, opened.document, opened.block_tokens)
     passages = _with(passages, turns[-1].passage if turns else None)
-    generated = yield from opened.generate(
-        passages, question, options, started, whole=opened.is_short, scores=scores
-    )
+    context = opened.context(passages, question, options, scores)
+    generated = yield from opened.generate(context, question, options, started)
     if options.source != "passages" and not opened.is_short:
         attended = attended_passages(generated.attention, opened.document)
         passages = merge_passages(passages, attended)

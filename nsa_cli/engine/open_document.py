@@ -112,59 +112,37 @@ class OpenDocument:
                 )
         return matches
 
-    def generate(
+    def whole(self) -> AnswerContext:
+        """Return the first context window: its beginning says what the document is about."""
+        first = self.windows[0]
+        return AnswerContext(first.text, first.cache)
+
+    def excerpts(self, passages: Sequence[Passage]) -> AnswerContext:
+        """Prefill passages, in the order of the document, as one text."""
+        return passage_context(self.model, self.prompts, self.document, passages, self.room)
+
+    def context(
         self,
         passages: Sequence[Passage],
         question: TokenizedQuestion,
         options: GenerationOptions,
-        started: float,
-        *,
-        whole: bool = False,
-        scores: Tensor | None = None,
-    ) -> Generator[AnswerText, None, GeneratedAnswer]:
-        """Decode an answer from passages, from pages, or from the first context window.
+        scores: Tensor,
+    ) -> AnswerContext:
+        """Return what a question is answered from: passages, pages, or the first context window.
 
         Args:
-            passages: What to answer from; with none, the answer is decoded from the first window.
+            passages: The best passages; with none, the first window serves.
             question: The question.
-            options: How to generate, and from what.
-            started: Time of the question on the monotonic clock, in seconds.
-            whole: Whether to answer from the first window although there are passages.
-            scores: Block scores of the question, to choose pages by.
-
-        Yields:
-            The answer, piece by piece.
-
-        Returns:
-            The whole answer.
+            options: From what to answer.
+            scores: Block scores of the question.
         """
-        first = self.windows[0]  # its beginning says what the document is about
-        if not passages and not whole:  # any block may be attended to, so verify all
-            first.prefill_again()
-        length = first.cache.length
-        context = AnswerContext(first.text, first.cache)
-        if passages and not whole:
-            context = self._context(passages, question, options, scores)
-        try:
-            return (
-                yield from generate(
-                    *(self.model, self.tokenizer, context.cache, context.text),
-                    *(question, options, started),
-                )
-            )
-        finally:  # also when the answer is cancelled
-            first.cache.truncate(length)
-
-    def _context(
-        self,
-        passages: Sequence[Passage],
-        question: TokenizedQuestion,
-        options: GenerationOptions,
-        scores: Tensor | None,
-    ) -> AnswerContext:
-        """Return what an answer is decoded from; arguments as for `generate`."""
-        if options.source == "passages" or scores is None:
-            return passage_context(self.model, self.prompts, self.document, passages, self.room)
+        if self.is_short:
+            return self.whole()
+        if not passages:
+            self.windows[0].prefill_again()  # any block may be attended to, so verify all
+            return self.whole()
+        if options.source == "passages":
+            return self.excerpts(passages)
         settings, retriever = options.attention(self.model.config), self.retriever
         ranked = retriever.rank_pages(question, scores, options.candidates, settings)
         pages = within(retriever.pages, ranked, options.page_tokens)
@@ -175,3 +153,35 @@ class OpenDocument:
         if options.source == "pages":
             return context
         return append_passages(self.model, context, repeated, retriever.head, settings)
+
+    def generate(
+        self,
+        context: AnswerContext,
+        question: TokenizedQuestion,
+        options: GenerationOptions,
+        started: float,
+    ) -> Generator[AnswerText, None, GeneratedAnswer]:
+        """Decode an answer; the context is left as it was.
+
+        Args:
+            context: What to answer from.
+            question: The question.
+            options: How to generate.
+            started: Time of the question on the monotonic clock, in seconds.
+
+        Yields:
+            The answer, piece by piece.
+
+        Returns:
+            The whole answer.
+        """
+        text, cache = context
+        length = cache.length
+        try:
+            return (
+                yield from generate(
+                    self.model, self.tokenizer, cache, text, question, options, started
+                )
+            )
+        finally:  # also when the answer is cancelled
+            cache.truncate(length)

@@ -15,7 +15,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import read_sources
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.open_document import OpenDocument
-from nsa_cli.events import Event, drain
+from nsa_cli.events import drain
 from nsa_cli.results import Passage
 from nsa_cli.retrieval.pages import within
 
@@ -60,29 +60,28 @@ def test_a_search_returns_the_best_blocks_first_with_their_lines(
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_an_answer_leaves_the_cache_as_it_was(opened: OpenDocument, whole: bool) -> None:
-    question, cache = opened.prompts.question("Who wrote report 17?"), opened.windows[0].cache
-    length, passage = cache.length, Passage(start=0, end=400, score=1.0)
-    events: list[Event] = []
-    steps = opened.generate([passage], question, opened.options, time.monotonic(), whole=whole)
-    generated = drain(steps, events.append)
-    assert 0 < generated.tokens <= 4
-    assert cache.length == length
-    # What is attended to is the passage alone, or the whole window.
-    size = generated.attention.size
-    excerpts = opened.prompts.excerpts(opened.document, [passage])
+def test_an_answer_leaves_its_context_as_it_was(opened: OpenDocument, whole: bool) -> None:
+    question, passage = opened.prompts.question("Who?"), Passage(start=0, end=400, score=1.0)
+    passages = [] if whole else [passage]
+    context = opened.context(passages, question, opened.options, opened.scores(question))
+    excerpts = opened.prompts.excerpts(opened.document, passages)
     expected = opened.windows[0].text if whole else excerpts
-    assert len(generated.attention.mass) == -(-len(expected.ids) // size)
+    assert context.text.ids.tolist() == expected.ids.tolist()
+    length = context.cache.length
+    generated = drain(opened.generate(context, question, opened.options, time.monotonic()), print)
+    assert 0 < generated.tokens <= 4
+    assert context.cache.length == length == len(expected.ids)
+    assert len(generated.attention.mass) == -(-length // generated.attention.size)
 
 
-def test_a_cancelled_answer_leaves_the_cache_as_it_was(opened: OpenDocument) -> None:
-    question, [window] = opened.prompts.question("Who wrote report 17?"), opened.windows
-    length = window.cache.length
-    steps = opened.generate([], question, opened.options, time.monotonic())
-    next(steps)  # verifies all blocks, which may take another cache
-    assert window.cache.length > length
+def test_a_cancelled_answer_leaves_its_context_as_it_was(opened: OpenDocument) -> None:
+    question, context = opened.prompts.question("Who wrote report 17?"), opened.whole()
+    length = context.cache.length
+    steps = opened.generate(context, question, opened.options, time.monotonic())
+    next(steps)
+    assert context.cache.length > length
     steps.close()
-    assert window.cache.length == length
+    assert context.cache.length == length
 
 
 @pytest.mark.parametrize("source", ["pages", "pages+passages"])
@@ -96,7 +95,7 @@ def test_an_answer_from_pages_prefills_no_page_again(
         opened.options, source=source, page_tokens=900, candidates=candidates, move=move
     )
     passage = Passage(start=0, end=200, score=1.0)
-    context = opened._context([passage], question, options, scores)
+    context = opened.context([passage], question, options, scores)
     pages = opened.retriever.pages
     settings = opened.model.config.answer_settings()
     ranked = opened.retriever.rank_pages(question, scores, candidates, settings)
@@ -111,6 +110,5 @@ def test_an_answer_from_pages_prefills_no_page_again(
     assert context.cache.capacity >= context.cache.length + opened.room
     value = window.cache.values[-1][:, :, taken[0].start : taken[0].stop]
     assert torch.equal(context.cache.values[-1][:, :, head : head + len(taken[0])], value)
-    steps = opened.generate([passage], question, options, time.monotonic(), scores=scores)
-    generated = drain(steps, print)
+    generated = drain(opened.generate(context, question, options, time.monotonic()), print)
     assert generated.attention.text.ids.tolist() == context.text.ids.tolist()
