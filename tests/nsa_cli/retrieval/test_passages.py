@@ -14,8 +14,10 @@ from nsa_cli.retrieval import passages
 from nsa_cli.retrieval.passages import (
     AnswerAttention,
     add_answer_attention,
+    attended_passages,
     best_runs,
     blocks_per,
+    merge_passages,
     passages_of,
     shares,
     top_passages,
@@ -168,3 +170,31 @@ def test_blocks_of_the_template_have_no_passage() -> None:
         ids=np.zeros(128, np.int32), characters=np.full(128, -1), document_tokens=0
     )
     assert passages_of([(0, 1, 1.0)], text, document, 64) == []
+
+
+def test_passages_of_an_answer_from_pages_have_its_attention() -> None:
+    document = lines(2048, page=True)
+    characters = np.concatenate([np.full(4, -1), np.arange(64), np.arange(10_000, 10_124)])
+    text = TokenizedText(
+        ids=np.zeros(len(characters), np.int32), characters=characters, document_tokens=188
+    )
+    attention = AnswerAttention(mass=torch.tensor([0.0, 3.0, 1.0, 0.0]), text=text, size=64)
+    found = attended_passages(attention, document)
+    # The second block contains the end of one page and the beginning of the next.
+    assert [document.text[p.start : p.end].splitlines()[0] for p in found] == [
+        "line 1000",
+        "line 1006",
+    ]
+    scores = [p.score for p in add_answer_attention(merge_passages([], found), attention)]
+    assert scores == pytest.approx([0.369, 0.131], abs=0.005)  # newlines belong to no passage
+
+
+def test_overlapping_passages_become_one() -> None:
+    first = [Passage(start=0, end=10, score=0.25), Passage(start=30, end=40, score=0.75)]
+    other = [Passage(start=8, end=20, score=0.0), Passage(start=50, end=60, score=0.0)]
+    assert merge_passages(first, other) == [
+        Passage(start=0, end=20, score=0.25),
+        Passage(start=30, end=40, score=0.75),
+        Passage(start=50, end=60, score=0.0),
+    ]
+    assert merge_passages(first, []) == first
