@@ -33,7 +33,7 @@ _NAMES = "|".join(MONTHS)
 _DATES = (
     (
         re.compile(
-            rf"\b(?P<d>\d{{1,2}})(?:st|nd|rd|th|er|º|\.)?(?: of| de)? (?P<m>{_NAMES})\b\.?"
+            rf"(?<![\w.,])(?P<d>\d{{1,2}})(?:st|nd|rd|th|er|º|\.)?(?: of| de)? (?P<m>{_NAMES})\b\.?"
             r"(?:,? (?:de |del )?(?P<y>\d{4})\b)?"
         ),
         "name",

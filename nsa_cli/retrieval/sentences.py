@@ -42,7 +42,10 @@ _COMMON = frozenset(_COMMON_WORDS.split())
 
 def content_words(text: str) -> set[str]:
     """Return the content words and figures of a text, case-folded."""
-    found = (match.group().rstrip(".:'’-<>").casefold() for match in _WORD.finditer(text))
+    found = (
+        match.group().rstrip(".:'’-<>").casefold().removesuffix("'s").removesuffix("’s")
+        for match in _WORD.finditer(text)
+    )
     return {word for word in found if word and word not in _COMMON}
 
 

@@ -197,7 +197,7 @@ def test_quotes_are_verbatim_where_they_say(first: str, second: str, cuts: tuple
 
 def test_words_are_folded_and_common_ones_left_out() -> None:
     assert content_words("The Keeper's /usr/lib, ~3.5. and STRASSE straße") == {
-        "keeper's",
+        "keeper",
         "/usr/lib",
         "~3.5",
         "strasse",
