@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -55,6 +55,8 @@ def nsa_attention(
     *,
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
+    window_k: Tensor | None = None,
+    window_v: Tensor | None = None,
     gates: Tensor | None = None,
     packing: Packing | None = None,
     impl: Impl | None = None,
@@ -69,6 +71,9 @@ def nsa_attention(
         settings: Block sizes and budgets.
         summary_k: (B, G, C, D), the compressed keys; block means when None.
         summary_v: (B, G, C, D), the compressed values; block means when None.
+        window_k: (B, G, W, D), separate keys of the window, the last W of S positions, for `gated`;
+            `k` when None.
+        window_v: (B, G, W, D), separate values of the window; `v` when None.
         gates: (B, H, T, 3), order compression, selection, window; required for `gated`, None
             for `union`.
         packing: Offsets of the sequences of a packed batch: q, k and v then have B = 1, and the
@@ -85,6 +90,7 @@ def nsa_attention(
     Source: Yuan et al. 2025, eqs. 5 to 12.
     """
     _validate(q, k, v, settings, gates, packing)
+    _validate_window(q, k, settings, window_k, window_v)
     if not (impl is None or isinstance(impl, Impl)):
         raise TypeError(f"impl is {impl!r}; valid are {[str(one) for one in Impl]} or None")
     if impl is None:
@@ -94,7 +100,8 @@ def nsa_attention(
     if impl is Impl.REFERENCE:
         of = nsa_reference(
             q, k, v, settings,
-            summary_k=summary_k, summary_v=summary_v, gates=gates,
+            summary_k=summary_k, summary_v=summary_v, window_k=window_k, window_v=window_v,
+            gates=gates,
         )  # fmt: skip
         return AttentionResult(out=of[0], blocks=of[1], mass=of[2] if return_mass else None)
     blocks: Tensor | None
@@ -108,12 +115,17 @@ def nsa_attention(
         step = decoding.decode_union(q, k, v, summary_k, settings)
         return AttentionResult(out=step[0], blocks=step[1], mass=step[2] if return_mass else None)
     if impl is Impl.TRITON:
-        out, blocks = _by_triton(q, k, v, settings, summary_k, summary_v, gates, packing)
+        out, blocks = _by_triton(
+            q, k, v, settings,
+            summary_k=summary_k, summary_v=summary_v, window_k=window_k, window_v=window_v,
+            gates=gates, packing=packing,
+        )  # fmt: skip
     elif settings.combine == "gated":
         assert gates is not None
         out, blocks, mass = gated_attention(
             q, k, v, gates, settings,
-            summary_k=summary_k, summary_v=summary_v, return_mass=return_mass,
+            summary_k=summary_k, summary_v=summary_v, window_k=window_k, window_v=window_v,
+            return_mass=return_mass,
         )  # fmt: skip
         return AttentionResult(out=out, blocks=blocks, mass=mass)
     else:
@@ -140,30 +152,14 @@ def _by_blocks(
 
 
 def _by_triton(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    settings: AttentionSettings,
-    summary_k: Tensor | None,
-    summary_v: Tensor | None,
-    gates: Tensor | None,
-    packing: Packing | None,
+    q: Tensor, k: Tensor, v: Tensor, settings: AttentionSettings, **others: Any
 ) -> tuple[Tensor, Tensor]:
-    """Output and blocks of the Triton kernels."""
+    """Output and blocks of the Triton kernels; `others` as for `triton_attention`."""
     from nsa_kernels.gpu.attention import triton_attention
 
     # Triton launches on the current device, which may differ from the tensors' device.
     with torch.cuda.device(q.device) if q.is_cuda else nullcontext():
-        return triton_attention(
-            q,
-            k,
-            v,
-            settings,
-            summary_k=summary_k,
-            summary_v=summary_v,
-            gates=gates,
-            packing=packing,
-        )
+        return triton_attention(q, k, v, settings, **others)
 
 
 @cache
@@ -223,3 +219,28 @@ def _validate(
         raise ValueError(f"gates are {got}; combine='gated' needs {wanted}")
     if settings.combine == "union" and gates is not None:
         raise ValueError("gates were given; combine='union' has none")
+
+
+def _validate_window(
+    q: Tensor,
+    k: Tensor,
+    settings: AttentionSettings,
+    window_k: Tensor | None,
+    window_v: Tensor | None,
+) -> None:
+    """Raise ValueError where the window's own keys and values do not fit."""
+    if window_k is None and window_v is None:
+        return
+    if settings.combine == "union":
+        raise ValueError("window_k or window_v was given; combine='union' has one set of keys")
+    if window_k is None or window_v is None or window_k.shape[:3] != window_v.shape[:3]:
+        shapes = [None if x is None else tuple(x.shape) for x in (window_k, window_v)]
+        raise ValueError(f"window_k, window_v are {shapes}; they need the same (B, G, W)")
+    reach = min(k.shape[2], q.shape[2] + max(0, settings.window - 1))
+    wanted = (*k.shape[:2], k.shape[3])
+    got = (*window_k.shape[:2], window_k.shape[3])
+    if got != wanted or not reach <= window_k.shape[2] <= k.shape[2]:
+        raise ValueError(
+            f"window_k is {tuple(window_k.shape)}; it needs (B, G, W, D) with (B, G, D) = {wanted} "
+            f"and W from {reach} to {k.shape[2]}"
+        )

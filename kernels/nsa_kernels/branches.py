@@ -38,6 +38,8 @@ def gated_attention(
     *,
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
+    window_k: Tensor | None = None,
+    window_v: Tensor | None = None,
     return_mass: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The gated sum of compression, selection and window.
@@ -50,6 +52,8 @@ def gated_attention(
         settings: Block sizes and budgets; `combine` is `gated`.
         summary_k: (B, G, C, D); means of the keys when None.
         summary_v: (B, G, C, D); means of the values when None.
+        window_k: (B, G, W, D), the last W of S positions; `k` when None.
+        window_v: (B, G, W, D); `v` when None.
         return_mass: Whether to return the selection branch's mass of each block.
 
     Returns:
@@ -58,6 +62,8 @@ def gated_attention(
     """
     summary_k = mean_summaries(k, settings) if summary_k is None else summary_k
     summary_v = mean_summaries(v, settings) if summary_v is None else summary_v
+    window_k = k if window_k is None else window_k
+    window_v = v if window_v is None else window_v
     seq_len, queries = k.shape[2], q.shape[2]
     outs: list[Tensor] = []
     chosen: list[Tensor] = []
@@ -76,7 +82,7 @@ def gated_attention(
         gate = gates[:, :, start:stop].unsqueeze(-1)
         out = gate[..., 0, :] * compressed + gate[..., 1, :] * picked
         if settings.window:
-            out = out + gate[..., 2, :] * part.window(k, v)
+            out = out + gate[..., 2, :] * part.window(window_k, window_v, seq_len)
         outs.append(out)
         if mass is not None:
             masses.append(mass)
@@ -186,13 +192,14 @@ class _Part:
         """Undo the tiling: (B, G, U, R * Q, …) to (B, H, T, …)."""
         return self.plan.join(x.unflatten(3, (-1, self.plan.size)).transpose(2, 3).flatten(1, 2))
 
-    def window(self, k: Tensor, v: Tensor) -> Tensor:
-        """Attend to the window: (B, H, T, D)."""
+    def window(self, k: Tensor, v: Tensor, seq_len: int) -> Tensor:
+        """Attend to the window, k and v (B, G, W, D) the last W of S positions: (B, H, T, D)."""
         first = max(0, int(self.position[0]) - self.settings.window + 1)
         place = torch.arange(first, self.end, device=k.device)
         age = self.position[:, None] - place
         seen = (age >= 0) & (age < self.settings.window)
-        keys, values = (x[:, :, first : self.end] for x in (k, v))
+        missing = seq_len - k.shape[2]
+        keys, values = (x[:, :, first - missing : self.end - missing] for x in (k, v))
         return F.scaled_dot_product_attention(self.q, keys, values, attn_mask=seen, enable_gqa=True)
 
 

@@ -252,6 +252,8 @@ def nsa_reference(
     *,
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
+    window_k: Tensor | None = None,
+    window_v: Tensor | None = None,
     gates: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Native Sparse Attention in full.
@@ -263,6 +265,8 @@ def nsa_reference(
         settings: Block sizes and budgets.
         summary_k: (B, G, C, D); means of the keys when None.
         summary_v: (B, G, C, D); means of the values when None.
+        window_k: (B, G, W, D), the last W of S positions, for `gated`; `k` when None.
+        window_v: (B, G, W, D); `v` when None.
         gates: (B, H, T, 3), order compression, selection, window, within 0 to 1; required for
             `gated`.
 
@@ -294,7 +298,12 @@ def nsa_reference(
         if gates is None:
             raise ValueError("gates is None; combine='gated' needs (B, H, T, 3)")
         picked, probs = _attend(q, k, v, selected)
-        recent, _ = _attend(q, k, v, window[None, None])
+        window_k, window_v = (
+            (k if window_k is None else window_k),
+            (v if window_v is None else window_v),
+        )
+        window = window[:, k.shape[2] - window_k.shape[2] :]
+        recent, _ = _attend(q, window_k, window_v, window[None, None])
         g = gates.unsqueeze(-1)
         out = g[..., 0, :] * compressed + g[..., 1, :] * picked + g[..., 2, :] * recent
     short = -k.shape[2] % settings.select_block

@@ -84,8 +84,12 @@ def draw(
     value_dim: int | None = None,
     dtype: torch.dtype = torch.float32,
     summaries: bool = False,
+    window: int | None = None,
 ) -> Tensors:
-    """Random q, k and v, gates in `gated` mode, and summaries if requested."""
+    """Random q, k and v, gates in `gated` mode, and summaries if requested.
+
+    With `window` the window has separate keys and values for so many last positions.
+    """
     seq_len = queries if seq_len is None else seq_len
     value_dim = dim if value_dim is None else value_dim
     heads = groups * repeat
@@ -103,6 +107,9 @@ def draw(
         drawn["summary_k"] = normal(batch, groups, count, dim)
         if settings.combine == "gated":
             drawn["summary_v"] = normal(batch, groups, count, value_dim)
+    if window is not None:
+        drawn["window_k"] = normal(batch, groups, window, dim)
+        drawn["window_v"] = normal(batch, groups, window, value_dim)
     if settings.combine == "gated":
         drawn["gates"] = torch.rand(batch, heads, queries, 3, device=DEVICE).to(dtype)
     return drawn
@@ -199,7 +206,12 @@ class Part:
 
     def of(self, tensors: Tensors) -> Tensors:
         """Slice each tensor or gradient to the part."""
-        axes = {"summary": self.summaries, "k": self.keys, "v": self.keys}
+        axes = {
+            "summary": self.summaries,
+            "k": self.keys,
+            "v": self.keys,
+            "window": self.keys,
+        }
         return {
             name: x[:, :, axes.get(name.split("_")[0].removeprefix("d"), self.queries)]
             for name, x in tensors.items()
@@ -316,12 +328,14 @@ def units(tensors: Tensors) -> dict[str, float]:
     largest = {name: float(x.detach().abs().max()) for name, x in tensors.items() if x.numel()}
     heads = (tensors["q"].shape[1] / tensors["k"].shape[1]) ** 0.5
     return {
-        "out": largest["v"],
-        "dq": largest["k"] * branches**0.5,
+        "out": max(largest["v"], largest.get("window_v", 0.0)),
+        "dq": max(largest["k"], largest.get("window_k", 0.0)) * branches**0.5,
         "dk": largest["q"] * heads,
         "dsummary_k": largest["q"] * heads,
         "dv": heads,
         "dsummary_v": heads,
+        "dwindow_k": largest["q"] * heads,
+        "dwindow_v": heads,
         "dgates": tensors["v"].shape[3] ** 0.5,
     }
 

@@ -77,6 +77,53 @@ def test_equals_the_reference(
         torch.testing.assert_close(found.mass[same].double(), mass[same], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "settings", [PAPER, replace(PLAIN, select_tile=8), replace(PLAIN, window=0)]
+)
+@pytest.mark.parametrize("shape", [(1, 1), (64, 64), (300, 300), (37, 600)])
+def test_the_windows_own_keys_as_the_reference(
+    settings: AttentionSettings, shape: tuple[int, int], seed: int
+) -> None:
+    """All of them, or the last that the queries can see; with the gradients of both."""
+    queries, length = shape
+    q, k, v, gates = draw(seed, *shape)
+    _, window_k, window_v, _ = draw(seed + 1, *shape)
+    reach = min(length, queries + max(0, settings.window - 1))
+    exact, blocks, _ = nsa_reference(
+        q, k, v, settings, window_k=window_k, window_v=window_v, gates=gates
+    )
+    slope = torch.randn_like(exact)
+    for first in (0, length - reach):
+        own = [x[:, :, first:].clone().requires_grad_() for x in (window_k, window_v)]
+        gradients = []
+        for impl in (Impl.REFERENCE, Impl.BLOCKWISE):
+            found = nsa_attention(
+                q, k, v, settings, window_k=own[0], window_v=own[1], gates=gates, impl=impl
+            )
+            assert found.blocks is not None
+            same = (found.blocks.sort(dim=-1).values == blocks.sort(dim=-1).values).all(dim=-1)
+            of = torch.arange(length - queries, length) // settings.select_tile
+            same = same[:, :, of - of[0]].repeat_interleave(3, dim=1)
+            assert same.float().mean() > 0.95
+            torch.testing.assert_close(found.out[same], exact[same], atol=1e-5, rtol=1e-5)
+            if settings.window:
+                gradients.append(torch.autograd.grad(found.out, own, slope))
+        if gradients:
+            for one, other in zip(*gradients, strict=True):
+                torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_the_windows_own_keys_that_do_not_fit(seed: int) -> None:
+    q, k, v, gates = draw(seed, 10, 300)
+    few = {"window_k": k[:, :, 200:], "window_v": v[:, :, 200:]}
+    with pytest.raises(ValueError, match="W from 109 to 300"):
+        nsa_attention(q, k, v, PAPER, gates=gates, **few)
+    with pytest.raises(ValueError, match="they need the same"):
+        nsa_attention(q, k, v, PAPER, gates=gates, window_k=k)
+    with pytest.raises(ValueError, match="combine='union' has one set of keys"):
+        nsa_attention(q, k, v, INFLLM, window_k=k, window_v=v)
+
+
 @pytest.mark.parametrize("settings", [replace(PAPER, select_count=64), replace(PLAIN, window=7)])
 def test_bfloat16(settings: AttentionSettings, seed: int) -> None:
     """All blocks are selected, so that rounding does not affect the selection."""

@@ -68,6 +68,24 @@ def test_a_thousand_tokens(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("queries", "seq_len", "window", "drawn"),
+    [
+        (1, 1, 1, {}),
+        (65, 65, 65, {"repeat": 1}),
+        (33, 90, 90, {"repeat": 7, "dim": 24, "summaries": True}),
+        (33, 90, 56, {"repeat": 4, "summaries": True}),  # 33 queries that see 24 keys each
+        (20, 121, 70, {"repeat": 16, "batch": 2}),
+        (17, 60, 60, {"repeat": 2, "value_dim": 32}),
+    ],
+)
+def test_the_windows_own_keys_and_values(
+    queries: int, seq_len: int, window: int, drawn: dict[str, Any], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    check(draw(SMALL, queries, seq_len, window=window, groups=1, **drawn), SMALL)
+
+
+@pytest.mark.parametrize(
     ("settings", "queries", "seq_len", "drawn"),
     [
         (replace(SMALL, compress_block=4), 40, 40, {"repeat": 3, "dim": 32}),
