@@ -68,7 +68,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_page_of_docs_is_linked_from_its_index() -> None:
     index = ROOT / "docs" / "README.md"
-    linked = {(index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(text_of(index))}
+    linked = {
+        (index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(text_of(index))
+    }
     assert {page for page in (ROOT / "docs").rglob("*.md") if page != index} <= linked
 
 
