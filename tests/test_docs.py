@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -133,9 +135,13 @@ def test_the_program_parses_every_example(page: Path) -> None:
             redirected = next((n for n, word in enumerate(words) if word[:1] in "<>"), len(words))
             command, name, rest = command_of(words[:redirected])
             try:
-                command.make_context(name, rest)
+                values = command.make_context(name, rest).params
             except Exception as error:
                 raise AssertionError(f"{line}: {error}") from error
+            for param in command.params:
+                choices, value = (param.metavar or "").split("|"), values.get(param.name)
+                chosen = len(choices) == 1 or value is None or value in choices
+                assert chosen, f"{line}: {value} is none of {choices}"
 
 
 def test_examples_are_found() -> None:
@@ -182,6 +188,20 @@ def test_the_readme_is_short_and_begins_with_what_ci_runs() -> None:
     assert [len(body.splitlines()) for body in (first, second)] == [1, 1]
     assert "nsa ask examples/fhs-3.0.pdf" in first
     assert "pytest" in second
+
+
+@pytest.mark.long
+@pytest.mark.model
+def test_the_program_prints_what_the_readme_shows() -> None:
+    """The answer with its first citation, and the best passage; later ones depend on the CPU."""
+    blocks = FENCE.findall(text_of(README))
+    first, printed = blocks[0][1], next(body for language, body in blocks if language == "text")
+    found = next(body for _, body in blocks if body.startswith("$ nsa find")).splitlines()
+    [ask], [find] = ([*nsa_calls(line)] for line in (first, found[0].removeprefix("$ ")))
+    for words, expected in ((ask, printed.splitlines()[:3]), (find, found[1:])):
+        command = [sys.executable, "-m", "nsa_cli", *words]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[: len(expected)] == expected
 
 
 @pytest.mark.parametrize("page", EXAMPLES, ids=shown)
