@@ -97,6 +97,7 @@ class Server:
         )
 
     async def _index(self, _request: Request) -> Response:
+        """The page for the browser."""
         return HTMLResponse(
             self._page,
             headers={
@@ -107,9 +108,11 @@ class Server:
         )
 
     async def _models(self, _request: Request) -> Response:
+        """List the model that the server runs, as OpenAI's API does."""
         return JSONResponse({"object": "list", "data": [self._model_body()]})
 
     async def _model(self, request: Request) -> Response:
+        """Show the model; 404 for any other name."""
         name = request.path_params["name"]
         if name != self._scheduler.model:
             raise RequestError(f"model {name!r} not found", "model", code="model_not_found")
@@ -119,6 +122,7 @@ class Server:
         return {"id": self._scheduler.model, "object": "model", "created": 0, "owned_by": "nsa"}
 
     async def _chat(self, request: Request) -> Response:
+        """Answer the last message about `documents`, with citations, whole or as a stream."""
         chat = parse_chat_request(
             parse_json(await request.body()),
             model=self._scheduler.model,
@@ -148,6 +152,7 @@ class Server:
         return JSONResponse(reply.complete(last))
 
     async def _read(self, request: Request) -> Response:
+        """Read `documents` ahead of a question; server-sent events tell the progress."""
         names = only_documents(parse_json(await request.body()))
         job = await self._submit(Asked(question=None, max_tokens=self._max_tokens), names)
         await job.wait_for_start()
@@ -173,6 +178,7 @@ class Server:
         return events
 
     async def _upload(self, request: Request) -> Response:
+        """Upload a document as the form field `file`; returns its id for `documents`."""
         async with request.form(max_files=1, max_fields=4) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
@@ -187,23 +193,28 @@ class Server:
         return JSONResponse(file_body(upload))
 
     async def _files(self, _request: Request) -> Response:
+        """List the uploads, the most recently used first."""
         files = [file_body(upload) for upload in self._library.uploads.all()]
         return JSONResponse({"object": "list", "data": files, "has_more": False})
 
     async def _file(self, request: Request) -> Response:
+        """Show an upload."""
         return JSONResponse(file_body(self._library.uploads.get(request.path_params["id"])))
 
     async def _remove(self, request: Request) -> Response:
+        """Remove an upload."""
         id_ = request.path_params["id"]
         self._library.uploads.remove(id_)
         return JSONResponse({"id": id_, "object": "file", "deleted": True})
 
     async def _content(self, request: Request) -> Response:
+        """Return the bytes of an upload."""
         data = await run_in_threadpool(self._library.uploads.read, request.path_params["id"])
         media_type = "application/pdf" if data.startswith(b"%PDF-") else "application/octet-stream"
         return Response(data, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
 
     async def _excerpt(self, request: Request) -> Response:
+        """Return the text around a citation: `document` (repeatable), `source`, `page`, `line`."""
         query = request.query_params
         numbers = {}
         for name in ("page", "line"):
