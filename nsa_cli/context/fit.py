@@ -79,7 +79,12 @@ def fit(
             return seconds(*_windows(where, prompts, some, room, options))
 
         sampler = LogSampler(
-            prompts=prompts, emit=emit, most=longest, trained=trained, room=room, seconds=taken
+            prompts=prompts,
+            emit=emit,
+            most=longest,
+            trained=trained,
+            room=_behind(trained, room),
+            seconds=taken,
         )
         document, text = sampler.fit(document, text)
     if text is None or len(text.ids) > most:
@@ -109,13 +114,17 @@ def _windows(
     trained = config.max_position_embeddings
     windows = [text]
     if len(text.ids) + room > trained:
-        behind = max(room, ANSWER_ROOM) if trained > 4 * ANSWER_ROOM else room
-        size = (trained - behind) // config.select_block * config.select_block
+        size = (trained - _behind(trained, room)) // config.select_block * config.select_block
         if size < _LEAST_WINDOW:
             raise _too_long(where, len(text.ids) + room, trained)
         windows = prompts.windows(text, size)
     fit_rotary(config, max(len(window.ids) for window in windows) + room)
     return windows, config
+
+
+def _behind(trained: int, room: int) -> int:
+    """Tokens behind a window's text, the same for most questions, so that its KV cache is too."""
+    return max(room, ANSWER_ROOM) if trained > 4 * ANSWER_ROOM else room
 
 
 def _most_tokens(config: NSAConfig, options: Options) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nsa_cli.documents import Document
@@ -24,6 +24,9 @@ SHARES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4)
 A few sizes and not any, so that a log is sampled alike although the measured speed varies, and its
 stored KV cache serves again."""
 
+MOST_OF_WHOLE = 1 / 2
+"""Maximum share of a log's tokens in a sample: leaving out less is not worth it."""
+
 _CHARACTERS = 3.0
 """Estimated characters of a token in a log."""
 
@@ -37,10 +40,11 @@ class LogSampler:
 
     Attributes:
         prompts: Tokenizes a sample.
-        emit: Receives progress, and a note that says what is left out.
+        emit: Receives progress, and a note that says what is left out; it is also a warning of
+            the sample.
         most: Maximum tokens of a text.
         trained: Tokens of the model's trained context.
-        room: Tokens that the longest question and its answer need.
+        room: Tokens that questions and answers need behind a text.
         seconds: Estimates the prefill of a text.
     """
 
@@ -56,37 +60,50 @@ class LogSampler:
     ) -> tuple[Document, TokenizedText | None]:
         """Return a log as it is if its prefill is quick, or else lines of each kind.
 
-        The sample is the largest that takes at most `LONGEST_SECONDS`, or else the smallest.
-
         Args:
             log: The log.
             text: The whole log; None if it is far too long.
 
         Returns:
             The log or the sample, and its tokens. The log stays whole if its lines do not repeat,
-            or if no budget has room for a line of each kind.
+            or if no budget has room for a line of each kind: a sample has at most
+            `MOST_OF_WHOLE` of the tokens of a log that fits.
         """
-        budgets = [min(int(share * self.trained) - self.room, self.most) for share in SHARES]
-        whole = math.inf
-        if text is not None and len(text.ids) <= self.most:
-            whole = self.seconds(text) if len(text.ids) > budgets[0] else 0.0
-        if whole <= LONGEST_SECONDS:
+        most, seconds = self.most, math.inf
+        if text is not None and len(text.ids) <= most:
+            most = int(len(text.ids) * MOST_OF_WHOLE)
+            seconds = self.seconds(text) if self._budgets(most) else 0.0
+        if seconds <= LONGEST_SECONDS:
             return log, text
         sifted = self._sifted(log)
+        best = self._largest(sifted, self._budgets(most)) if sifted.repeats else None
+        if best is None:
+            return log, text
+        warning = _told(best[0], sifted.kinds, log.name, seconds)
+        self.emit(Note(text=warning))
+        sample = replace(best[0].document, warnings=(*log.warnings, warning))
+        return sample, best[1]
+
+    def _budgets(self, most: int) -> list[int]:
+        """Token budgets of a sample, ascending; none has more than `most` tokens."""
+        window = self.trained - self.room
+        budgets = [int(share * self.trained) for share in SHARES]
+        budgets = [min(each, window) if each <= self.trained else each for each in budgets]
+        return [each for each in budgets if each <= most]
+
+    def _largest(
+        self, sifted: Sifted, budgets: Sequence[int]
+    ) -> tuple[Folded, TokenizedText] | None:
+        """Return the largest sample that takes at most `LONGEST_SECONDS`, or else the smallest."""
         best = None
-        for budget in budgets if sifted.repeats else ():
+        for budget in budgets:
             found = self._sample(sifted, budget)
             if found is None:
                 continue
-            if found[0].kept == found[0].lines:
-                break
             if best is not None and self.seconds(found[1]) > LONGEST_SECONDS:
                 break
             best = found
-        if best is None:
-            return log, text
-        self.emit(Note(text=_told(best[0], sifted.kinds, log.name, whole)))
-        return best[0].document, best[1]
+        return best
 
     def _sifted(self, log: Document) -> Sifted:
         task = f"Sifting {log.name}"

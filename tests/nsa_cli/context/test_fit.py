@@ -155,6 +155,7 @@ def test_a_long_log_is_read_by_kinds_and_cited_by_its_own_lines(
     assert f"{kept:,} of its 40,000 lines" in told
     assert "4 kinds" in told
     assert "--every-line" in told
+    assert finished.warnings == (told,)
     sifting = [event for event in events if isinstance(event, Progress) and "Sifting" in event.task]
     assert sifting[-1].done == sifting[-1].total
     assert finished.citations
