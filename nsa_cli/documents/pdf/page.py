@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from nsa_cli.documents.pdf.annotations import (
     drawn_by_annotations,
     read_notes,
 )
+from nsa_cli.documents.pdf.encodings import FontTables
 from nsa_cli.documents.pdf.glyphs import GlyphReader
 from nsa_cli.documents.pdf.hidden import part_hidden
 from nsa_cli.documents.pdf.language import is_language, odd_share
@@ -33,6 +35,8 @@ _FEWEST_UNREADABLE = 3
 
 _MOST_ODD = 0.15
 """Share of characters that no text has, from which a page is not readable."""
+
+_REPEATED = re.compile(r"(.{2,40}?)\1+")
 
 _FEWEST_LOST = 3
 """Text objects of a font without glyphs, from which the page is compared with pypdf's."""
@@ -131,7 +135,7 @@ class PageReader:
     def _read(
         self, page: Any, text_page: Any, sheet: PageObject | None, drawn: set[int], annotated: bool
     ) -> PageText:
-        runs, fonts = self._glyphs.runs(text_page, drawn)
+        runs, fonts = self._glyphs.runs(text_page, drawn, FontTables(sheet))
         notes = Notes()
         if annotated and sheet is not None:
             notes = _notes(sheet, runs)
@@ -226,10 +230,17 @@ def _mend(read: PageText, sheet: PageObject, annotations: Sequence[Run]) -> None
     if read.unreadable:
         better = is_language(other.text) and other.text.split() != read.text.split()
     else:
-        better = len("".join(other.text.split())) > 1.2 * len("".join(read.text.split()))
+        new = _sequences(other.text) - _sequences(read.text)
+        better = len(new) > 0.2 * len(_sequences(read.text))
     if better:
         read.text, read.unreadable = "\n".join([other.text, page_text(annotations)]), 0.0
         read.by_pypdf = True
+
+
+def _sequences(text: str) -> set[str]:
+    """The sequences of four characters in a text without its spaces; a repeat counts once."""
+    joined = _REPEATED.sub(r"\1", "".join(text.split()))
+    return {joined[at : at + 4] for at in range(max(1, len(joined) - 3)) if joined}
 
 
 def _by_pypdf(sheet: PageObject | None) -> PageText:

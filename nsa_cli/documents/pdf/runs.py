@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 Box = tuple[float, float, float, float]
@@ -30,6 +31,10 @@ _OVERLAP = 0.18
 _REPEAT = 0.12
 """A glyph drawn again within this share of the font size is a repeated draw (fake bold)."""
 
+_FEWEST_EVEN, _EVEN, _MORE_EVEN = 2, 0.005, 1.1
+"""Glyphs that show how far apart the letters of a word are; how much that may differ, as a share
+of the font size and as a factor."""
+
 _CONTROLS = 0x20
 
 
@@ -44,6 +49,7 @@ class Style:
         pointer: PDFium's handle of the text object.
         suspect: Why the text may be hidden: `invisible`, `tiny`, `pale`; empty for ordinary text.
         upright: Whether the direction is that of the page.
+        bytes: Whether the font says nothing about which characters its bytes are.
     """
 
     size: float
@@ -52,6 +58,7 @@ class Style:
     suspect: str = ""
     pointer: Any = None
     upright: bool = True
+    bytes: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -175,8 +182,7 @@ class RunBuilder:
             self._runs.append(run)
             self._run = run
         else:
-            gap = left - run.rights[-1]
-            if self._own_space or self._apart(gap, code):
+            if self._own_space or self._apart(run, left, right, code):
                 run.text.append(" ")
                 run.lefts.append(run.rights[-1])
                 run.rights.append(left)
@@ -188,13 +194,18 @@ class RunBuilder:
         run.rights.append(right)
         self._space = self._own_space = self._break = self._new_object = False
 
-    def _apart(self, gap: float, code: int) -> bool:
+    def _apart(self, run: Run, left: float, right: float, code: int) -> bool:
         """Whether the gap before a glyph parts two words, where the file has no space."""
         size = self._style.size
-        if self._run is not None and self._run.vertical:
+        if run.vertical:
             return False
         if 0.0 not in self._style.direction:  # The extent of a slanted glyph is a guess.
             return self._space
+        gap = left - run.rights[-1]
+        if _is_right_to_left(code) and left < run.lefts[-1]:
+            gap = run.lefts[-1] - right
+        if gap > _LEAST_GAP * size and _as_before(run, left, gap):
+            return False
         if self._space:
             return gap > _LEAST_GAP * size
         overlaps = self._new_object and gap < -_OVERLAP * size and chr(code).isalnum()
@@ -235,6 +246,28 @@ class RunBuilder:
     def finish(self) -> list[Run]:
         """The runs."""
         return self._runs
+
+
+def _as_before(run: Run, left: float, gap: float) -> bool:
+    """Whether a glyph follows as the glyphs before it in the same word follow one another.
+
+    The letters of a word that is set wide are as far apart from one another, or begin at equal
+    distances.
+
+    Args:
+        run: The glyphs before.
+        left: Where the glyph begins.
+        gap: Between the last glyph and this one.
+    """
+    if len(run.text) < _FEWEST_EVEN or " " in run.text[-2:]:
+        return False
+    near = _EVEN * run.style.size
+    if gap <= _MORE_EVEN * (run.lefts[-1] - run.rights[-2]) + near:
+        return True
+    if len(run.text) <= _FEWEST_EVEN or " " in run.text[-3:]:
+        return False
+    steps = [after - before for before, after in pairwise([*run.lefts[-3:], left])]
+    return max(steps) - min(steps) <= 2 * near
 
 
 def _is_right_to_left(code: int) -> bool:
