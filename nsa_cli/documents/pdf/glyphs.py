@@ -10,7 +10,7 @@ from typing import Any
 
 import pypdfium2.raw as pdfium_c
 
-from nsa_cli.documents.pdf.encodings import FontTables, mend_bytes, symbol
+from nsa_cli.documents.pdf.encodings import FontTables, mend_bytes, mend_numbers, symbol
 from nsa_cli.documents.pdf.pdfium import address
 from nsa_cli.documents.pdf.runs import UPRIGHT, Run, RunBuilder, Style
 
@@ -60,7 +60,9 @@ class GlyphReader:
         last, style, font, bottom = -1, None, 0, math.nan
         for index in range(pdfium_c.FPDFText_CountChars(text_page)):
             code = _unicode_of(handle, index)
-            if code in _WHITE:
+            if code in _WHITE and (
+                code > 0x1F or pdfium_c.FPDFText_IsGenerated(text_page, index) == 1
+            ):
                 own = code == 0x20 and pdfium_c.FPDFText_IsGenerated(text_page, index) != 1
                 builder.white(code, own=own)
                 continue
@@ -95,6 +97,7 @@ class GlyphReader:
                 builder.turned(code, (x.value, y.value), box, mapped)
         runs = builder.finish()
         mend_bytes([run for run in runs if run.style.bytes])
+        mend_numbers(runs, {item: font for item, (_, font) in styles.items()})
         return runs, {item: font for item, (_, font) in styles.items()}
 
 
@@ -104,7 +107,7 @@ def _meant(code: int, mapped: bool, name: str, tables: FontTables) -> tuple[int,
     if "\uf000" <= char <= "\uf0ff":
         return ord(symbol(char, name)), mapped
     meant = None if mapped else tables.of(name).get(char)
-    return (code, mapped) if meant is None else (ord(meant), True)
+    return (code, mapped) if meant is None else (abs(meant), meant > 0)
 
 
 def _name(text_object: Any) -> str:

@@ -23,8 +23,8 @@ from nsa_cli.documents.pdf.annotations import (
 )
 from nsa_cli.documents.pdf.encodings import FontTables
 from nsa_cli.documents.pdf.glyphs import GlyphReader
-from nsa_cli.documents.pdf.hidden import part_hidden
-from nsa_cli.documents.pdf.language import is_language, odd_share
+from nsa_cli.documents.pdf.hidden import is_blank, part_hidden
+from nsa_cli.documents.pdf.language import is_language, odd_share, stretched_share
 from nsa_cli.documents.pdf.layout import page_text
 from nsa_cli.documents.pdf.pdfium import PDFIUM_LOCK, address
 from nsa_cli.documents.pdf.runs import Box, Run
@@ -54,6 +54,7 @@ class PageText:
         annotated: Whether the page has annotations other than links.
         damaged: Why the page cannot be read, or an empty string.
         by_pypdf: Whether the text is pypdf's.
+        blank: Whether the page shows nothing at all.
     """
 
     text: str = ""
@@ -63,6 +64,7 @@ class PageText:
     annotated: bool = False
     damaged: str = ""
     by_pypdf: bool = False
+    blank: bool = False
 
 
 class PageReader:
@@ -141,13 +143,15 @@ class PageReader:
             notes = _notes(sheet, runs)
             runs += notes.runs
         read = PageText(annotated=annotated, unreadable_fields=notes.unreadable)
+        bounds = _bounds(page)
         if not self._hidden:
-            runs, read.hidden = part_hidden(page, runs, _bounds(page))
+            runs, read.hidden = part_hidden(page, runs, bounds)
         read.text = page_text(runs)
         read.unreadable = _unreadable_share(runs, read.text)
         if (read.unreadable or not read.text or _lost_fonts(page, fonts)) and sheet is not None:
             _mend(read, sheet, [run for run in runs if run.style.annotation])
         read.text = "\n".join([read.text, *notes.comments])
+        read.blank = not read.text.strip() and not read.damaged and is_blank(page, bounds)
         return read
 
 
@@ -181,7 +185,7 @@ def _unreadable_share(runs: Sequence[Run], text: str) -> float:
     if many and not is_language(spelled):
         return min(1.0, unmapped)
     odd = odd_share(text)
-    return odd if odd > _MOST_ODD else 0.0
+    return odd if odd > _MOST_ODD else stretched_share(text)
 
 
 def _lost_fonts(page: Any, fonts: dict[int, int]) -> bool:
@@ -225,7 +229,7 @@ def _mend(read: PageText, sheet: PageObject, annotations: Sequence[Run]) -> None
     if not other.text.strip():
         read.damaged = "" if read.text.strip() else other.damaged
         return
-    if read.hidden or odd_share(other.text) > _MOST_ODD:
+    if read.hidden or odd_share(other.text) > _MOST_ODD or stretched_share(other.text):
         return
     if read.unreadable:
         better = is_language(other.text) and other.text.split() != read.text.split()

@@ -31,11 +31,18 @@ _OVERLAP = 0.18
 _REPEAT = 0.12
 """A glyph drawn again within this share of the font size is a repeated draw (fake bold)."""
 
-_FEWEST_EVEN, _EVEN, _MORE_EVEN = 2, 0.005, 1.1
-"""Glyphs that show how far apart the letters of a word are; how much that may differ, as a share
-of the font size and as a factor."""
+_EVEN, _MORE_EVEN = 0.005, 1.1
+"""How much the gaps in a word that is set wide may differ, as a share of the font size and as a
+factor."""
 
-_CONTROLS = 0x20
+_LONGEST_LOOK = 12
+"""Glyphs before one that show how a word is set."""
+
+CONTROLS = 0x20
+NUMBERS = 0x10FF00
+NUMBER = chr(NUMBERS)
+"""The glyph numbers below `CONTROLS` are no characters; they are kept from here on until it is
+known whether they mean some."""
 
 
 @dataclass(slots=True, eq=False)
@@ -154,7 +161,7 @@ class RunBuilder:
     def glyph(self, code: int, left: float, right: float, base: float, mapped: bool) -> None:
         """Take a glyph with its extent along the baseline and the height of that."""
         run = self._run
-        char = chr(code) if _CONTROLS <= code <= sys.maxunicode else "\ufffd"
+        char = chr(code) if CONTROLS <= code <= sys.maxunicode else chr(NUMBERS + code % CONTROLS)
         if run is not None and not (self._new_object or self._space or self._break):
             size = self._style.size
             # Most glyphs follow the one before in the same text object.
@@ -168,7 +175,7 @@ class RunBuilder:
                 run.rights.append(right)
                 if right > run.right:
                     run.right = right
-                if not mapped or char == "\ufffd":
+                if not mapped or char >= NUMBER:
                     run.unmapped += 1
                 return
         if run is not None and self._repeats(run, char, left, base):
@@ -189,7 +196,7 @@ class RunBuilder:
                 run.generated += not self._own_space
             run.left, run.right = min(run.left, left), max(run.right, right)
         run.text.append(char)
-        run.unmapped += not mapped or char == "\ufffd"
+        run.unmapped += not mapped or char >= NUMBER
         run.lefts.append(left)
         run.rights.append(right)
         self._space = self._own_space = self._break = self._new_object = False
@@ -259,15 +266,17 @@ def _as_before(run: Run, left: float, gap: float) -> bool:
         left: Where the glyph begins.
         gap: Between the last glyph and this one.
     """
-    if len(run.text) < _FEWEST_EVEN or " " in run.text[-2:]:
-        return False
     near = _EVEN * run.style.size
+    word = next((at for at, char in enumerate(reversed(run.text)) if char == " "), len(run.text))
+    if word < 2:
+        return False
     if gap <= _MORE_EVEN * (run.lefts[-1] - run.rights[-2]) + near:
         return True
-    if len(run.text) <= _FEWEST_EVEN or " " in run.text[-3:]:
-        return False
-    steps = [after - before for before, after in pairwise([*run.lefts[-3:], left])]
-    return max(steps) - min(steps) <= 2 * near
+    first = len(run.text) - min(word, _LONGEST_LOOK)
+    steps = [after - before for before, after in pairwise([*run.lefts[first:], left])]
+    widths = [run.rights[at] - run.lefts[at] for at in range(first, len(run.text) - 1)]
+    # Letters that begin at equal distances have equal widths, unless they are set so on purpose.
+    return max(steps) - min(steps) <= 2 * near and max(widths) - min(widths) > _LEAST_GAP * run.style.size
 
 
 def _is_right_to_left(code: int) -> bool:
