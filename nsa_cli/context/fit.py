@@ -71,17 +71,14 @@ def fit(
     too_long = len(document.text) > most * _LONGEST_TOKEN
     text = None if too_long else prompts.whole(document)
     if not options.every_line and may_be_log(document):
-        longest = min(most, longest_context(config, family) - room if options.yarn else most)
 
         def taken(some: TokenizedText) -> float:
-            if options.yarn:
-                return seconds([some], config)
             return seconds(*_windows(where, prompts, some, room, options))
 
         sampler = LogSampler(
             prompts=prompts,
             emit=emit,
-            most=longest,
+            most=min(most, longest_context(config, family) - room) if options.yarn else most,
             trained=trained,
             room=_behind(trained, room),
             seconds=taken,
@@ -93,13 +90,17 @@ def fit(
         return document, [text], fitting_config(where, len(text.ids), room, options, emit)
     windows, config = _windows(where, prompts, text, room, options)
     if len(windows) > 1:
-        emit(
-            Note(
-                text=f"{len(text.ids):,} tokens are more than the {trained:,} that {where.name} "
-                f"was trained for: read in {len(windows)} windows, and searched together"
-            )
-        )
+        emit(_told(where, text, trained, windows))
     return document, windows, config
+
+
+def _told(
+    where: ModelFolder, text: TokenizedText, trained: int, windows: Sequence[TokenizedText]
+) -> Note:
+    return Note(
+        text=f"{len(text.ids):,} tokens are more than the {trained:,} that {where.name} "
+        f"was trained for: read in {len(windows)} windows, and searched together"
+    )
 
 
 def _windows(
@@ -107,13 +108,15 @@ def _windows(
 ) -> tuple[list[TokenizedText], NSAConfig]:
     """Split a text into windows of the trained context; return the configuration that they need.
 
+    With YaRN there is one window.
+
     Raises:
         DoesNotFitError: If the question and its answer leave no room for a window.
     """
     config = _configured(where, options)[0]
     trained = config.max_position_embeddings
     windows = [text]
-    if len(text.ids) + room > trained:
+    if len(text.ids) + room > trained and not options.yarn:
         size = (trained - _behind(trained, room)) // config.select_block * config.select_block
         if size < _LEAST_WINDOW:
             raise _too_long(where, len(text.ids) + room, trained)

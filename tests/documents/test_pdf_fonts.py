@@ -20,9 +20,12 @@ def type3(names: str, *, extra: str = "") -> list[str | bytes]:
     procedures = " ".join(f"{name} {FIRST_MORE + 1} 0 R" for name in set(names.split()))
     count = len(names.split())
     return [
-        f"<< /Type /Font /Subtype /Type3 /FontBBox [0 0 600 600] /FontMatrix [.001 0 0 .001 0 0]"
-        f" /FirstChar 65 /LastChar {64 + count} /Widths [{'600 ' * count}]"
-        f" /Encoding << /Differences [65 {names}] >> /CharProcs << {procedures} >> {extra} >>",
+        (
+            f"<< /Type /Font /Subtype /Type3 /FontBBox [0 0 600 600] "
+            f"/FontMatrix [.001 0 0 .001 0 0]"
+            f" /FirstChar 65 /LastChar {64 + count} /Widths [{'600 ' * count}]"
+            f" /Encoding << /Differences [65 {names}] >> /CharProcs << {procedures} >> {extra} >>"
+        ),
         stream("600 0 0 0 600 600 d1 50 0 500 500 re f"),
     ]
 

@@ -104,7 +104,9 @@ class Attachments:
         filename = str(part.partname).rpartition("/")[2]
         try:
             with _deeper():
-                document = parse_document(f"{self._name}/{filename}", part.blob, hidden=self._hidden)
+                document = parse_document(
+                    f"{self._name}/{filename}", part.blob, hidden=self._hidden
+                )
         except NsaError:
             return None
         self.warnings += [f"{filename}: {each}" for each in document.warnings]

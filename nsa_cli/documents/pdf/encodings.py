@@ -6,6 +6,7 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from pypdf import PageObject
@@ -43,9 +44,24 @@ _SYMBOLS = {
 _DINGBATS = {
     chr(_PRIVATE + byte): char
     for byte, char in {
-        **{0x6C: "●", 0x6E: "■", 0x6F: "□", 0x71: "❑", 0x75: "◆", 0x76: "❖", 0x77: "◆"},
-        **{0x9F: "•", 0xA7: "▪", 0xA8: "□", 0xB7: "•", 0xD8: "➢", 0xE0: "→", 0xF0: "⇨"},
-        **{0xFB: "✗", 0xFC: "✓", 0xFD: "☒", 0xFE: "☑"},
+        0x6C: "●",
+        0x6E: "■",
+        0x6F: "□",
+        0x71: "❑",
+        0x75: "◆",
+        0x76: "❖",
+        0x77: "◆",
+        0x9F: "•",
+        0xA7: "▪",
+        0xA8: "□",
+        0xB7: "•",
+        0xD8: "➢",
+        0xE0: "→",
+        0xF0: "⇨",
+        0xFB: "✗",
+        0xFC: "✓",
+        0xFD: "☒",
+        0xFE: "☑",
     }.items()
 }
 """Bullets, arrows and checked boxes of Wingdings."""
@@ -230,6 +246,6 @@ def _odd(text: str) -> int:
     """Characters in words that are no small letters although letters or a word's end are beside."""
     return sum(
         count
-        for (before, char), count in Counter(zip(text, text[1:], strict=False)).items()
+        for (before, char), count in Counter(pairwise(text)).items()
         if before.islower() and not char.isascii() and not char.islower()
     )

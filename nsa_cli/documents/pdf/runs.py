@@ -276,7 +276,10 @@ def _as_before(run: Run, left: float, gap: float) -> bool:
     steps = [after - before for before, after in pairwise([*run.lefts[first:], left])]
     widths = [run.rights[at] - run.lefts[at] for at in range(first, len(run.text) - 1)]
     # Letters that begin at equal distances have equal widths, unless they are set so on purpose.
-    return max(steps) - min(steps) <= 2 * near and max(widths) - min(widths) > _LEAST_GAP * run.style.size
+    return (
+        max(steps) - min(steps) <= 2 * near
+        and max(widths) - min(widths) > _LEAST_GAP * run.style.size
+    )
 
 
 def _is_right_to_left(code: int) -> bool:

@@ -19,7 +19,17 @@ from nsa_cli.batch.result_file import FORMATS, ResultFile, ResultRow
 from nsa_models.errors import UsageError
 
 Run = Callable[..., tuple[int, str, str]]
-KEYS = ["document", "sha256", "question", "answer", "citations", "warnings", "error", "model", "run"]
+KEYS = [
+    "document",
+    "sha256",
+    "question",
+    "answer",
+    "citations",
+    "warnings",
+    "error",
+    "model",
+    "run",
+]
 
 
 @pytest.fixture

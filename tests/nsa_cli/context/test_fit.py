@@ -84,9 +84,7 @@ def speed(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets the speed of the machine that the estimate finds, in tokens a second."""
 
     def set_speed(tokens: float) -> None:
-        monkeypatch.setattr(
-            "nsa_cli.context.estimate._seconds_per_token", lambda *_: 1 / tokens
-        )
+        monkeypatch.setattr("nsa_cli.context.estimate._seconds_per_token", lambda *_: 1 / tokens)
 
     return set_speed
 
