@@ -73,9 +73,15 @@ class Builder:
         self.between(text)
         self._touching = True
 
-    def graft(self, document: Document) -> None:
-        """Add a document that stands inside this one, under a line with its name."""
-        head = f"\n\n==> {printable(document.name)} <==\n\n"
+    def graft(self, document: Document, head: str | None = None) -> None:
+        """Add a document that stands inside this one.
+
+        Args:
+            document: The other one.
+            head: What stands before it; a line with its name if None.
+        """
+        if head is None:
+            head = f"\n\n==> {printable(document.name)} <==\n\n"
         self.between(unicodedata.normalize("NFC", head))
         self._pieces += [
             replace(piece, start=piece.start + self._length, end=piece.end + self._length)

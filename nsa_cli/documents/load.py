@@ -94,7 +94,7 @@ def parse_document(
 
         parse = partial(parse_document, hidden=hidden)
         return read_pdf(data, name, parse=parse, **shared)
-    found = read_format(data, name, hidden=hidden)
+    found = read_format(data, name, hidden=hidden, ocr=ocr)
     if found is None and len(data) > MOST_BYTES:
         raise too_large(name, "holds more than 512 MB of text")
     document = found or read_text(data, name)

@@ -304,7 +304,11 @@ class Engine:
         prompts = self.prompts
         from nsa_cli.context.fit import fit
 
-        return fit(self.folder, prompts, document, room, self.options, self.emit)
+        def seconds(texts: Sequence[TokenizedText], config: NSAConfig) -> float:
+            store, matches = self._match(texts, config)
+            return self._estimate(texts, config, store, matches).seconds
+
+        return fit(self.folder, prompts, document, room, self.options, self.emit, seconds)
 
     def _match(
         self, texts: Sequence[TokenizedText], config: NSAConfig

@@ -34,10 +34,12 @@ class ReadThrough(Event):
     Attributes:
         document_tokens: Tokens of the document.
         reused_tokens: Tokens whose keys and values were stored.
+        warnings: What the document lost when it was read, one clause each.
     """
 
     document_tokens: int
     reused_tokens: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,7 +166,11 @@ class Scheduler:
         if job.stopped:  # others wait for the same document: it was prefilled for them
             raise _Cancelled
         if asked.question is None:
-            return ReadThrough(document_tokens=opened.tokens, reused_tokens=reused)
+            return ReadThrough(
+                document_tokens=opened.tokens,
+                reused_tokens=reused,
+                warnings=opened.document.warnings,
+            )
         finished = self._answer(job, opened, asked.question)
         if reused == opened.tokens:
             stats = replace(
