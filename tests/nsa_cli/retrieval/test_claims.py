@@ -15,7 +15,11 @@ from nsa_cli.retrieval.claims import is_supported
         ("It is kept in /etc/opt.", "Where is it kept?", "configuration lies in /etc/opt"),
         ("Logs are located in `/var/log`.", "Where are logs?", "/var/log : Log files"),
         ("The pier cost 4,200 crowns", "What did the pier cost?", "cost: 4,200 crowns in all"),
-        ("blue, green or red paint", "Which?", "paint that is green or red"),  # two thirds of the words
+        (
+            "blue, green or red paint",
+            "Which?",
+            "paint that is green or red",
+        ),  # two thirds
         ("the keeper", "Did the keeper come?", "the keeper was away"),  # adds no word
         ("灯塔建于", "何时？", "灯塔建于一八九二年"),
     ],
