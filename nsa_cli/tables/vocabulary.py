@@ -1,0 +1,237 @@
+"""Words of questions about tables, in English and German, and what they mean."""
+
+from __future__ import annotations
+
+from nsa_cli.tables.words import stem
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "count": (
+        *("how many", "number of", "the number of", "count of", "how often", "how many times"),
+        *("count", "wie viele", "wieviele", "wie oft", "anzahl", "anzahl der", "anzahl von"),
+    ),
+    "sum": (
+        *("sum", "sum of", "total", "totals", "totaled", "totalled", "in total", "altogether"),
+        *("combined", "add up", "summe", "gesamt", "gesamte", "gesamten", "gesamter", "gesamtes"),
+        *("insgesamt", "zusammen", "gesamtsumme", "grand total", "overall", "sum up"),
+    ),
+    "amount": ("how much", "wie viel", "wieviel"),
+    "mean": (
+        *("average", "averages", "mean", "avg", "on average", "durchschnitt", "im durchschnitt"),
+        *("durchschnittlich", "durchschnittliche", "durchschnittlichen", "durchschnittlicher"),
+        *("mittelwert", "im schnitt", "im mittel", "arithmetic mean"),
+    ),
+    "median": ("median",),
+    "max": (
+        *("highest", "largest", "biggest", "greatest", "maximum", "max", "maximal", "top"),
+        *("hochste", "hochsten", "hochster", "hochstes", "grosste", "grossten", "grosster"),
+        *("grosstes", "maximale", "maximalen", "meisten umsatz", "longest", "langste", "langsten"),
+        *("heaviest", "strongest", "tallest", "highest paid", "best", "beste", "besten"),
+    ),
+    "min": (
+        *("lowest", "smallest", "minimum", "min", "least", "niedrigste", "niedrigsten"),
+        *("niedrigster", "niedrigstes", "kleinste", "kleinsten", "kleinster", "kleinstes"),
+        *("geringste", "geringsten", "minimale", "minimalen", "shortest", "kurzeste", "kurzesten"),
+        *("lightest",),
+    ),
+    "dearest": ("most expensive", "priciest", "costliest", "teuerste", "teuersten", "teuerster"),
+    "cheapest": (
+        *("cheapest", "least expensive", "billigste", "billigsten", "gunstigste", "gunstigsten"),
+    ),
+    "latest": (
+        *("latest", "newest", "most recent", "youngest", "last", "spateste", "spatesten"),
+        *("neueste", "neuesten", "letzte", "letzten", "letzter", "most recently"),
+    ),
+    "earliest": (
+        *("earliest", "oldest", "first", "fruheste", "fruhesten", "alteste", "altesten", "erste"),
+        *("ersten", "erster"),
+    ),
+    "most": (
+        *("the most", "most", "most often", "most frequently", "most common", "most frequent"),
+        *("am haufigsten", "die meisten", "meisten", "haufigste", "haufigsten", "am meisten"),
+    ),
+    "fewest": (
+        *("the fewest", "fewest", "the least", "least often", "least common", "am seltensten"),
+        *("die wenigsten", "wenigsten", "am wenigsten"),
+    ),
+    "distinct": (
+        *("distinct", "different", "unique", "various", "verschiedene", "verschiedenen"),
+        *("unterschiedliche", "unterschiedlichen"),
+    ),
+    "share": (
+        *("percentage of", "what percentage", "percent of", "share of", "proportion of"),
+        *("what share", "what proportion", "what fraction", "fraction of", "what percent"),
+        *("anteil", "wie viel prozent", "prozentsatz", "percentage", "wieviel prozent"),
+    ),
+    "unknown": (
+        *("difference", "ratio", "growth", "grew", "grow", "increase", "increased", "decrease"),
+        *("decreased", "trend", "correlation", "correlate", "deviation", "variance", "change"),
+        *("changed", "compare", "compared", "percentile", "quartile", "mode", "range of"),
+        *("cumulative", "running total", "forecast", "predict", "unterschied", "differenz"),
+        *("verhaltnis", "wachstum", "streuung", "standardabweichung", "twice", "doubled"),
+    ),
+    "by": ("per", "by", "for each", "in each", "of each", "for every", "each", "every", "je"),
+    "by_german": ("pro", "nach", "fur jede", "fur jeden", "fur jedes", "jede", "jeder", "jedes"),
+    "which": (
+        *("which", "what", "who", "whose", "list", "show", "name", "give", "welche", "welcher"),
+        *("welches", "welchen", "wer", "was", "nenne", "zeige", "liste", "wessen", "welchem"),
+    ),
+    "when": ("when", "wann", "on which day", "on what date", "on which date", "what day"),
+    "where": ("where", "wo"),
+    "not": (
+        *("not", "except", "except for", "excluding", "outside", "outside of", "other than"),
+        *("isn't", "aren't", "wasn't", "weren't", "nicht", "ausser", "ausserhalb", "isn t"),
+        *("aren t", "wasn t", "weren t", "but not", "apart from"),
+    ),
+    "without": (
+        *("without", "with no", "have no", "has no", "had no", "missing", "lack", "lacks"),
+        *("without a", "without any", "do not have", "does not have", "ohne", "lacking"),
+        *("don t have", "doesn t have", "no", "kein", "keine", "keinen"),
+    ),
+    "blank": ("blank", "empty", "missing", "not given", "leer", "not filled"),
+    "with": ("with a", "with an", "have a", "has a", "had a"),
+    "gt": (
+        *("more than", "greater than", "larger than", "higher than", "bigger than", "above"),
+        *("over", "exceeding", "exceeds", "exceed", "exceeded", ">", "mehr als", "uber"),
+        *("grosser als", "hoher als", "oberhalb", "oberhalb von", "upwards of", "in excess of"),
+        *("longer than", "heavier than"),
+    ),
+    "ge": (
+        *("at least", "no less than", "not less than", "minimum of", ">=", "≥", "mindestens"),
+        *("from",),
+    ),
+    "lt": (
+        *("less than", "below", "under", "fewer than", "smaller than", "lower than"),
+        *("cheaper than", "<", "weniger als", "unter", "kleiner als", "unterhalb", "shorter than"),
+        *("unterhalb von",),
+    ),
+    "le": (
+        *("at most", "no more than", "not more than", "up to", "<=", "≤", "hochstens"),
+        *("maximal", "bis zu", "not exceeding"),
+    ),
+    "after": ("after", "later than", "nach dem"),
+    "since": ("since", "from", "seit", "ab", "ab dem", "starting"),
+    "before": ("before", "earlier than", "prior to", "vor", "vor dem"),
+    "until": ("until", "till", "through", "up to", "bis", "bis zum"),
+    "between": ("between", "zwischen"),
+    "and": ("and", "or", "und", "oder", "nor", "to", "&", "bis"),
+    "or more": ("or more", "or above", "or higher", "and above", "and more", "oder mehr", "or over"),
+    "or less": ("or less", "or below", "or lower", "or fewer", "and below", "oder weniger"),
+}
+"""Phrases by their role, folded as `words.folded` does."""
+
+PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {}
+"""Roles of each phrase."""
+
+for _role, _phrases in ROLES.items():
+    for _phrase in _phrases:
+        _key = tuple(_phrase.split())
+        PHRASES[_key] = (*PHRASES.get(_key, ()), _role)
+
+LONGEST = max(map(len, PHRASES))
+
+NUMBERS = {
+    word: number
+    for number, words in enumerate(
+        (
+            *("one ein eine einen", "two zwei", "three drei", "four vier", "five funf"),
+            *("six sechs", "seven sieben", "eight acht", "nine neun", "ten zehn"),
+        ),
+        start=1,
+    )
+    for word in words.split()
+}
+"""Number words in English and German."""
+
+QUARTERS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "1st": 1, "2nd": 2, "3rd": 3}
+QUARTERS |= {"4th": 4, "ersten": 1, "zweiten": 2, "dritten": 3, "vierten": 4}
+
+NEUTRAL = frozenset(
+    # Articles, prepositions, pronouns and auxiliary verbs.
+    "a an the of in on at for to from with by is are was were be been being do does did have has "
+    "had it its they them their there this that these those all any as and or so if we our us i "
+    "me my you your he she his her him can could please tell will would should if than then only "
+    "just exactly about into within during here itself also still ever up out us he "
+    "der die das den dem des ein eine einen einem einer eines in im am an auf aus bei mit von vom "
+    "zu zum zur fur ist sind war waren wird wurde wurden hat haben hatte hatten es sie er und "
+    "oder alle allen aller bitte gibt gab als dass davon dabei wie hoch gross viel so um ihr ihre "
+    "sich auch nur genau "
+    # Words about tables and figures.
+    "row rows record records entry entries line lines table tables file sheet column csv data "
+    "dataset list listed recorded value values figure figures field cell cells worth "
+    "zeile zeilen zeigen datensatz datensatze eintrag eintrage tabelle datei spalte wert werte "
+    "liste steht stehen zeigt "
+    # Verbs that add nothing to a table's own columns.
+    "place placed places make made makes come comes came belong belongs go goes went "
+    "take took taken get gets got show shows shown contain contains contained include includes "
+    "included hold holds held find found appear appears occur occurs occurred happen happened "
+    "exist exists say says said read called named equal equals equaling equalling know done see "
+    "calculate compute determine find much "
+    "aufgegeben gemacht getatigt kommen kommt kam gehort gehoren enthalt lautet heisst betragt "
+    "betrug liegt lag fiel entfallen entfallt erzielt".split()
+)
+"""Folded words that change nothing about what is asked of a table."""
+
+ROW_NOUNS = frozenset(
+    stem(word)
+    for word in (
+        *("row", "record", "entry", "line", "transaction", "item", "zeile", "datensatz"),
+        *("eintrag", "posten", "case", "observation", "datensatze"),
+    )
+)
+"""Stems of words for a row of any table."""
+
+PERSONS = frozenset(
+    stem(word)
+    for word in (
+        *("customer", "client", "name", "employee", "person", "author", "manager", "owner"),
+        *("seller", "buyer", "rep", "representative", "agent", "player", "student", "member"),
+        *("user", "patient", "contact", "salesperson", "supplier", "vendor", "kunde", "mitarbeiter"),
+        *("person", "verkaufer", "lieferant", "company", "assignee", "teacher", "winner"),
+    )
+)
+"""Stems of columns that `who` may mean."""
+
+PLACES = frozenset(
+    stem(word)
+    for word in (
+        *("city", "country", "place", "location", "region", "address", "state", "site", "store"),
+        *("stadt", "land", "ort", "standort", "office", "warehouse", "branch", "filiale"),
+    )
+)
+"""Stems of columns that `where` may mean."""
+
+MONEY = frozenset(
+    stem(word)
+    for word in (
+        *("amount", "revenue", "sales", "turnover", "price", "cost", "total", "value", "payment"),
+        *("betrag", "umsatz", "preis", "kosten", "summe", "salary", "gehalt", "fee", "income"),
+        *("budget", "spend", "spending", "spent", "paid", "expense", "wert", "erlos", "net"),
+    )
+)
+"""Stems of words for amounts of money."""
+
+SYNONYMS: tuple[frozenset[str], ...] = tuple(
+    frozenset(stem(word) for word in words.split())
+    for words in (
+        "customer client buyer kunde",
+        "amount revenue sales turnover value spend spent spending betrag umsatz money",
+        "price cost preis kosten",
+        "quantity qty units pieces menge stuck stuckzahl anzahl",
+        "salary wage pay gehalt lohn",
+        "employee staff worker mitarbeiter",
+        "date day datum tag",
+        "id number no nr nummer",
+        "city town stadt ort",
+        "country land nation",
+        "product item article produkt artikel",
+        "supplier vendor lieferant",
+        "department division abteilung",
+        "category type kind kategorie typ art",
+        "state status",
+        "discount rebate rabatt",
+        "representative rep salesperson seller verkaufer",
+        "region area gebiet",
+        "population inhabitants einwohner",
+    )
+)
+"""Groups of words of which each may mean a column that has another as its name."""
