@@ -122,6 +122,13 @@ class SharedOptions:
         bool,
         option("--store/--no-store", None, "Store what is read for the next question.", READING),
     ] = True
+    compute: Annotated[
+        bool,
+        option(
+            *("--compute/--no-compute", None, "Compute figures of tables, without the model."),
+            ANSWERING,
+        ),
+    ] = True
     max_tokens: Annotated[
         int, option("--max-tokens", "N", "Maximum tokens of an answer.", ANSWERING, min=1)
     ] = 256
@@ -200,7 +207,7 @@ class SharedOptions:
 
 
 DOCUMENTS = ("pages", "password", "ocr", "hidden", "every_line")
-ANSWERS = ("max_tokens", "temperature", "seed", "system")
+ANSWERS = ("compute", "max_tokens", "temperature", "seed", "system")
 WEIGHTS = ("device", "quantize", "memory", "adapter", "no_adapter")
 MODEL = ("model", "store", "cache_limit", *WEIGHTS)
 

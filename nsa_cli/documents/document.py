@@ -134,7 +134,13 @@ class Document:
                 continue
             before = bisect_left(newlines, piece.start)
             at = before + line - piece.first_line
-            start = piece.start if at == before else newlines[at - 1] + 1 if at <= len(newlines) else piece.end
+            start = (
+                piece.start
+                if at == before
+                else newlines[at - 1] + 1
+                if at <= len(newlines)
+                else piece.end
+            )
             if start < piece.end:
                 end = min(piece.end, newlines[at]) if at < len(newlines) else piece.end
                 return start, end

@@ -90,7 +90,11 @@ def _named_in(question: str, found: Sequence[Understood]) -> list[Understood]:
         if any(
             name and folded(name) in asked
             for table in each.table.tables
-            for name in (table.title, table.source, table.source.rpartition("/")[2].partition(".")[0])
+            for name in (
+                table.title,
+                table.source,
+                table.source.rpartition("/")[2].partition(".")[0],
+            )
         )
     ]
     return named or list(found)
@@ -146,7 +150,8 @@ def _instead(query: Query, table: TypedTable) -> str:
         result = evaluate(query, table)
     except NotComputableError:
         return ""
-    return f" By {_Words(query, table, result).description()}: {_Words(query, table, result).figure()}."
+    words = _Words(query, table, result)
+    return f". Added up: {words.figure()} ({words.description()})"
 
 
 class _Words:
@@ -190,6 +195,10 @@ class _Words:
 
     def _notes(self) -> list[str]:
         notes = []
+        held, query = self._result.held, self._query
+        if query.operation in ("min", "max") and query.group is None and not query.asked:
+            alone = len(held) == 1 and query.shown
+            notes.append(self._holder(held[0]) if alone else f"held by {_rows(len(held))}")
         if self._result.blanks:
             notes.append(f"{_counted(self._result.blanks, 'blank cell', 'blank cells')} left out")
         if self._table.totals:
@@ -218,6 +227,16 @@ class _Words:
         rows = self._result.rows
         if not rows:
             return "No row"
+        if self._query.shown:
+            indexes = [self._query.column or 0, *self._query.shown]
+            parts = [
+                ", ".join(
+                    f"{self._table.columns[index].name} {self._table.columns[index].cells[row]}"
+                    for index in indexes
+                )
+                for row in rows[:_MOST_VALUES]
+            ]
+            return "; ".join(parts)
         cells = self._cells(rows)
         return cells if len(rows) == 1 else f"{_rows(len(rows))}: {cells}"
 
@@ -228,20 +247,20 @@ class _Words:
         return "; ".join(cells) + more
 
     def _rows_held(self) -> str:
-        """The rows that hold the extremes: who or which, and the cell."""
+        """The cells with the extremes, after what they are of if that was asked."""
         assert self._column is not None
-        held = self._result.held
-        parts = []
-        for row in held[:_MOST_VALUES]:
-            names = [
-                f"{self._table.columns[index].name} {self._table.columns[index].cells[row]}"
-                for index in self._query.shown
-            ]
-            parts.append(" ".join([*names, self._column.cells[row]]) if names else self._column.cells[row])
-        if not self._query.shown and self._query.operation in ("min", "max"):
-            parts = parts[:1]
-        more = f"; {len(held) - _MOST_VALUES:,} more" if len(held) > _MOST_VALUES else ""
-        return "; ".join(parts) + more
+        query, held = self._query, self._result.held
+        if query.operation in ("min", "max") and not query.asked:
+            return self._column.cells[held[0]]
+        named = [f"{self._holder(row)}: {self._column.cells[row]}".lstrip(": ") for row in held]
+        parts = list(dict.fromkeys(named))
+        more = f"; {len(parts) - _MOST_VALUES:,} more" if len(parts) > _MOST_VALUES else ""
+        return "; ".join(parts[:_MOST_VALUES]) + more
+
+    def _holder(self, row: int) -> str:
+        columns = self._table.columns
+        named = [(columns[index].name, columns[index].cells[row]) for index in self._query.shown]
+        return ", ".join(f"{name} {cell}" for name, cell in named)
 
     def _number(self, value: Decimal) -> str:
         """A number with as many decimals as its column has, a mean with two at least."""
@@ -272,12 +291,14 @@ def _citations(
 ) -> tuple[CellCitation, ...]:
     """The rows that hold the result; of many the first and the last."""
     rows = list(result.held or result.rows)
-    if query.operation == "distinct" and query.group is None:
-        rows = list(result.rows)
-    elif query.group is not None and query.limit is None:
+    if (query.operation == "distinct" and query.group is None) or (
+        query.group is not None and query.limit is None
+    ):
         rows = list(result.rows)
     if query.operation not in ("min", "max", "top", "bottom", "values") or query.group is not None:
-        rows = [row for row in rows if query.column is None or table.columns[query.column].cells[row]]
+        rows = [
+            row for row in rows if query.column is None or table.columns[query.column].cells[row]
+        ]
     if len(rows) > _MOST_CITED:
         extreme = query.operation in ("min", "max", "top", "bottom", "values") and not query.group
         rows = rows[:_MOST_CITED] if extreme else [min(rows), max(rows)]

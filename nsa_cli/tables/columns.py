@@ -13,7 +13,7 @@ from typing import Literal
 from nsa_cli.documents.table import Row, Table
 from nsa_cli.tables.dates import day_first, is_ambiguous, parse_date
 from nsa_cli.tables.numbers import Number, decimal_mark, parse_number
-from nsa_cli.tables.words import folded, header_words
+from nsa_cli.tables.words import folded, header_words, word_set
 
 Kind = Literal["number", "date", "boolean", "text"]
 
@@ -37,6 +37,7 @@ _TOTALS = re.compile(
     re.IGNORECASE,
 )
 _KEY_WORDS = frozenset(["id", "no", "nr", "nummer", "number", "code", "key", "sku", "ref", "#"])
+_UNITS = word_set("mm cm m km g kg mg t s ms h hr hrs min l ml eur usd gbp chf pct % kw kwh c f ha")
 _LEADING_ZERO = re.compile(r"0\d+")
 
 
@@ -76,6 +77,17 @@ class Column:
     def words(self) -> tuple[str, ...]:
         """The words of its name, stemmed."""
         return header_words(self.name)
+
+    @cached_property
+    def bare_words(self) -> tuple[str, ...]:
+        """The words of its name without a unit at the end, as in `body_mass_g`."""
+        words = self.words
+        return words[:-1] if len(words) > 1 and words[-1] in _UNITS else words
+
+    @property
+    def head(self) -> str:
+        """The noun of its name: `price` of `Unit Price`."""
+        return self.bare_words[-1] if self.bare_words else ""
 
     @cached_property
     def kind(self) -> Kind:

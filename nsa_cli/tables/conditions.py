@@ -9,19 +9,25 @@ from decimal import Decimal
 from nsa_cli.tables.columns import Column, TypedTable
 from nsa_cli.tables.marking import Mark
 from nsa_cli.tables.query import Condition, Test, Value
-from nsa_cli.tables.vocabulary import MONEY
+from nsa_cli.tables.vocabulary import AMOUNTS
 from nsa_cli.tables.words import folded
 
 _COMPARING: dict[str, Test] = {"gt": "gt", "ge": "ge", "lt": "lt", "le": "le"}
 _DATING: dict[str, Test] = {"after": "gt", "since": "ge", "before": "lt", "until": "le"}
-SUPERLATIVES = (
-    *("max", "min", "dearest", "cheapest", "latest", "earliest", "most", "fewest"),
-)
+SUPERLATIVES = (*("max", "min", "dearest", "cheapest", "latest", "earliest", "most", "fewest"),)
 _MOST_TOP = 100
 
 
 class ProblemError(Exception):
-    """A question that names something the table does not have; the message says what."""
+    """A question that names something the table does not have; the message says what.
+
+    Attributes:
+        sure: Whether the question is about the table, so that the model has no answer either.
+    """
+
+    def __init__(self, message: str, *, sure: bool = False) -> None:
+        super().__init__(message)
+        self.sure = sure
 
 
 class ConditionReader:
@@ -197,24 +203,29 @@ class ConditionReader:
         after = next((each for each in self._marks if each.start == last.end), None)
         near = [after, self._near(at - 2), self._near(at - 1)]
         for beside in near:
-            if beside is None or beside.kind not in ("column", "rows", "part"):
+            if beside is None or beside.kind not in ("column", "part"):
                 continue
             named = [i for i in beside.columns if columns[i].kind == "number"]
-            named = [i for i in named if columns[i].is_measure or columns[i].is_year] or named
+            addable = [i for i in named if columns[i].is_measure or columns[i].is_year]
+            named = addable or (named if beside.exact else [])
             if len(named) == 1:
                 beside.used = beside.used or beside.kind == "column"
                 return self._same_unit(columns[named[0]], mark)
         measures = [c for c in columns if c.is_measure]
-        unit = (last.number.unit if last.number else "") or (mark.number.unit if mark.number else "")
+        unit = (last.number.unit if last.number else "") or (
+            mark.number.unit if mark.number else ""
+        )
         if unit:
             own = [c for c in measures if unit in c.units(range(len(c.cells)))]
             named_unit = [c for c in measures if unit.casefold() in c.name.casefold()]
-            money = [c for c in measures if MONEY & set(c.words)] if unit != "%" else []
-            for some in (own, named_unit, money):
+            for some in (own, named_unit):
                 if len(some) == 1:
                     return self._same_unit(some[0], mark)
-        if len(measures) == 1:
-            return self._same_unit(measures[0], mark)
+        counted = any(each is not None and each.kind == "rows" for each in near)
+        amounts = [c for c in measures if c.head in AMOUNTS] if counted or unit != "%" else []
+        for some in (measures, amounts if counted or unit else []):
+            if len(some) == 1:
+                return self._same_unit(some[0], mark)
         if not measures:
             raise ProblemError(f"no column of numbers can be compared with {mark.text}")
         names = _either([c.name for c in measures])
@@ -261,7 +272,7 @@ class ConditionReader:
             return
         keys = [i for i in named if columns[i].is_key]
         if keys:
-            raise ProblemError(f"no row has {mark.text} as its {columns[keys[0]].name}")
+            raise ProblemError(f"no row has {mark.text} as its {columns[keys[0]].name}", sure=True)
 
     def _add_equal(self, column: Column, value: Value, mark: Mark, at: int) -> None:
         test: Test = "ne" if self._is_denied(at - 1) or self._is_denied(at) else "eq"
@@ -295,7 +306,7 @@ class ConditionReader:
         before = self._near(at - 1)
         if mark.period is not None and self._year_column(mark):
             return
-        column = self._dated(at, mark)
+        column = self._dated(mark)
         roles = before.roles if before is not None and before.kind == "role" else ()
         second = self._near(at + 2)
         joint = self._near(at + 1)
@@ -307,6 +318,9 @@ class ConditionReader:
             and second.kind == "period"
         )
         mark.used = True
+        if spanned and mark.period is None and second is not None and second.period is not None:
+            first = second.period[0].replace(month=mark.months[0], day=1)
+            mark.period = (first, first)
         if mark.period is None:
             self._months(column, mark, before)
             return
@@ -327,9 +341,7 @@ class ConditionReader:
                 return
         self._within(column, mark.period, at)
 
-    def _within(
-        self, column: Column, period: tuple[datetime.date, datetime.date], at: int
-    ) -> None:
+    def _within(self, column: Column, period: tuple[datetime.date, datetime.date], at: int) -> None:
         if self._is_denied(at):
             raise ProblemError("nsa does not leave periods out")
         last = self.conditions[-1] if self.conditions else None
@@ -376,7 +388,7 @@ class ConditionReader:
             self.conditions.append(Condition(years[0].index, test, (year,)))
         return True
 
-    def _dated(self, at: int, mark: Mark) -> Column:
+    def _dated(self, mark: Mark) -> Column:
         """The column of dates that a period is about."""
         columns = self._table.columns
         dates = {column.index for column in columns if column.kind == "date"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import operator
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -164,18 +165,12 @@ def _test(condition: Condition, column: Column) -> Callable[[int], bool]:
 
 
 def _holds(test: str, found: Any, values: Sequence[Any]) -> bool:
-    first = values[0]
-    return bool(
-        {
-            "eq": lambda: found in values,
-            "ne": lambda: found not in values,
-            "lt": lambda: found < first,
-            "le": lambda: found <= first,
-            "gt": lambda: found > first,
-            "ge": lambda: found >= first,
-            "between": lambda: first <= found <= values[1],
-        }[test]()
-    )
+    if test in ("eq", "ne"):
+        return (found in values) == (test == "eq")
+    if test == "between":
+        return bool(values[0] <= found <= values[1])
+    compare = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}[test]
+    return bool(compare(found, values[0]))
 
 
 def _grouped(query: Query, rows: tuple[int, ...], table: TypedTable) -> Result:
@@ -199,7 +194,7 @@ def _grouped(query: Query, rows: tuple[int, ...], table: TypedTable) -> Result:
         raise NotComputableError("no row meets the conditions")
     results = [
         GroupResult(_name(by, own, group), _of_group(query.operation, column, own), tuple(own))
-        for _, own in (sorted(members.items()) if group.part else members.items())  # type: ignore[type-var]
+        for _, own in (sorted(members.items()) if group.part else members.items())
     ]
     if query.order is not None:
         results.sort(key=lambda each: each.value, reverse=query.order == "desc")
@@ -291,16 +286,13 @@ def _check(column: Column, rows: Sequence[int], operation: str, table: TypedTabl
     if len(units) > 1 and not (plain and len(units) == 2 and "%" not in units):
         raise NotComputableError(f"{column.name} mixes units: {_units(units)}")
     if len(units) > 1:
-        raise NotComputableError(
-            f"{column.name} has a unit in some cells alone: {_units(units)}"
-        )
+        raise NotComputableError(f"{column.name} has a unit in some cells alone: {_units(units)}")
     beside = _unit_column(table, column)
     if beside is not None:
         found = Counter(beside.cells[row] for row in rows)
         if len(found) > 1:
             raise NotComputableError(
-                f"{column.name} mixes units: {beside.name} is {_units(found)}; "
-                f"name one of these"
+                f"{column.name} mixes units: {beside.name} is {_units(found)}; name one of these"
             )
         if found and not next(iter(units), ""):
             return next(iter(found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -13,30 +13,47 @@ from nsa_cli.tables.columns import Column, TypedTable
 from nsa_cli.tables.dates import MONTHS, parse_date
 from nsa_cli.tables.numbers import Number, parse_number, unit_named
 from nsa_cli.tables.vocabulary import (
+    FUNCTION_WORDS,
     LONGEST,
     NEUTRAL,
+    NEUTRAL_STEMS,
     NUMBERS,
+    PERSONS,
     PHRASES,
     QUARTERS,
     ROW_NOUNS,
     SYNONYMS,
 )
-from nsa_cli.tables.words import Token, folded, stem, tokens_of
+from nsa_cli.tables.words import Token, folded, stem, stem_set, tokens_of, word_set
 
 Kind = Literal["column", "value", "number", "period", "role", "rows", "part", "neutral", "unknown"]
 
 _MOST_WORDS_OF_VALUE = 8
 _PARTS = {
-    **{"month": "month", "months": "month", "monat": "month", "monate": "month"},
-    **{"monthly": "month", "monaten": "month", "quarterly": "quarter", "yearly": "year"},
-    **{"quarter": "quarter", "quarters": "quarter", "quartal": "quarter", "quartale": "quarter"},
-    **{"year": "year", "years": "year", "jahr": "year", "jahre": "year", "annual": "year"},
+    "month": "month",
+    "months": "month",
+    "monat": "month",
+    "monate": "month",
+    "monthly": "month",
+    "monaten": "month",
+    "quarterly": "quarter",
+    "yearly": "year",
+    "quarter": "quarter",
+    "quarters": "quarter",
+    "quartal": "quarter",
+    "quartale": "quarter",
+    "year": "year",
+    "years": "year",
+    "jahr": "year",
+    "jahre": "year",
+    "annual": "year",
 }
-_BEFORE_YEAR = frozenset(
+_BEFORE_YEAR = word_set(
     "in of year during since before after until from to between and or for jahr im seit vor nach "
-    "bis von zwischen und oder calendar".split()
+    "bis von zwischen und oder calendar"
 )
 _WORDS_TOO = frozenset(["may", "march", "mar", "sep", "dec", "jan", "mai"])
+_WORTH = frozenset(["value", "worth", "wert"])
 _SHORT = 3
 
 
@@ -92,8 +109,8 @@ class Marker:
         self._table = table
         self._names: dict[tuple[str, ...], list[int]] = {}
         for column in table.columns:
-            if column.words:
-                self._names.setdefault(column.words, []).append(column.index)
+            for words in {column.words, column.bare_words} - {()}:
+                self._names.setdefault(words, []).append(column.index)
         self.row_nouns = ROW_NOUNS | _nouns_of(table)
         self._has_dates = any(column.kind == "date" for column in table.columns)
         self._years = [column.index for column in table.columns if column.is_year]
@@ -105,6 +122,9 @@ class Marker:
         at = 0
         while at < len(tokens):
             mark = self._at(tokens, at)
+            counted = marks and marks[-1].kind == "role" and marks[-1].has("count", "distinct")
+            if counted and mark.kind == "neutral" and tokens[at].norm not in FUNCTION_WORDS:
+                mark.kind = "unknown"  # a noun such as `books`, and not a verb
             marks.append(mark)
             at = mark.end
         return marks
@@ -121,6 +141,7 @@ class Marker:
             *self._dates(tokens, at),
             *self._numbers(tokens, at),
             *self._phrases(tokens, at),
+            *self._name_parts(tokens, at),
             *self._others(tokens, at),
         ]
         mark = max(found, key=lambda each: each.end)
@@ -136,10 +157,28 @@ class Marker:
             if tuple(token.stem for token in tokens[at:end]) == words:
                 yield _mark(tokens, at, end, "column", columns=tuple(columns), exact=True)
             elif len(words) == 2 and len(tokens) >= at + 3 and tokens[at + 1].norm in ("of", "der"):
-                skip = 1 if tokens[at + 2].norm in ("the", "an", "a") and len(tokens) > at + 3 else 0
+                skip = (
+                    1 if tokens[at + 2].norm in ("the", "an", "a") and len(tokens) > at + 3 else 0
+                )
                 if (tokens[at + 2 + skip].stem, tokens[at].stem) == words:
                     end = at + 3 + skip
                     yield _mark(tokens, at, end, "column", columns=tuple(columns), exact=True)
+
+    def _name_parts(self, tokens: Sequence[Token], at: int) -> Iterator[Mark]:
+        """Several words of a longer name, such as `order date` for `Order Date (UTC)`."""
+        for end in range(min(len(tokens), at + 4), at + 1, -1):
+            part = tuple(token.stem for token in tokens[at:end])
+            columns = tuple(
+                column.index
+                for column in self._table.columns
+                if any(
+                    column.words[start : start + len(part)] == part
+                    for start in range(len(column.words) - len(part) + 1)
+                )
+            )
+            if columns:
+                yield _mark(tokens, at, end, "column", columns=columns, exact=len(columns) == 1)
+                return
 
     def _values(self, tokens: Sequence[Token], at: int) -> Iterator[Mark]:
         """Values of texts and identifiers."""
@@ -161,8 +200,8 @@ class Marker:
         """Whether a single word means a value, rather than a word of the language."""
         spellings = {cell for cells in values.values() for cell in cells}
         exact = token.text in spellings
-        if token.norm in NEUTRAL or (token.norm,) in PHRASES or len(token.norm) <= _SHORT:
-            return exact and (at > 0 and not token.text.islower() or token.norm in ("yes", "no"))
+        if token.norm in FUNCTION_WORDS or (token.norm,) in PHRASES or len(token.norm) <= _SHORT:
+            return exact and ((at > 0 and not token.text.islower()) or token.norm in ("yes", "no"))
         return True
 
     def _phrases(self, tokens: Sequence[Token], at: int) -> Iterator[Mark]:
@@ -253,11 +292,15 @@ class Marker:
             yield _mark(tokens, at, end, "rows", columns=columns)
         elif token.norm in _PARTS:
             yield _mark(tokens, at, end, "part", part=_PARTS[token.norm], columns=columns)
-        elif columns and token.norm not in NEUTRAL:
+        elif columns and (token.norm not in NEUTRAL or token.norm in _WORTH):
             yield _mark(tokens, at, end, "column", columns=columns)
         elif positive := self._positive(token):
             yield _mark(tokens, at, end, "column", columns=positive, exact=True, negated=True)
-        elif token.norm in NEUTRAL or not any(char.isalnum() for char in token.norm):
+        elif (
+            token.norm in NEUTRAL
+            or token.stem in NEUTRAL_STEMS
+            or not any(char.isalnum() for char in token.norm)
+        ):
             yield _mark(tokens, at, end, "neutral")
         elif unit := unit_named(token.text):
             columns = tuple(self._with_unit(unit))
@@ -268,28 +311,22 @@ class Marker:
     def _partly(self, token: Token) -> tuple[int, ...]:
         """Columns whose name has a word, a compound with it, or a synonym of it."""
         word = token.stem
-        if len(word) < 2 or not word[0].isalpha():
+        if not word[0].isalpha():
             return ()
-        found = [c.index for c in self._table.columns if word in c.words]
-        if not found and len(word) >= 4:
-            found = [
-                c.index
-                for c in self._table.columns
-                if any(
-                    len(own) >= 4 and own[:4] == word[:4] and (own.startswith(word) or word.startswith(own))
-                    and not (word.startswith(own) and len(word) > len(own) + 5)
-                    or own.endswith(word) and len(own) > len(word) + 2
-                    for own in c.words
-                )
-            ]
-        if not found:
-            groups = [group for group in SYNONYMS if word in group]
-            found = [
-                c.index
-                for c in self._table.columns
-                if any(own in group for own in c.words for group in groups)
-            ]
-        return tuple(found)
+        columns = self._table.columns
+        others = {other for group in SYNONYMS if word in group for other in group}
+        tests: tuple[Callable[[Column], bool], ...] = (
+            lambda column: column.head == word,
+            lambda column: column.head in others,
+            lambda column: word in column.words,
+            lambda column: len(word) >= 4 and any(_is_related(word, own) for own in column.words),
+            lambda column: any(_begins(own, others) for own in column.words),
+        )
+        for test in tests:
+            found = tuple(column.index for column in columns if test(column))
+            if found:
+                return found
+        return ()
 
     def _positive(self, token: Token) -> tuple[int, ...]:
         """Columns of yes and no that a word such as `unpaid` denies."""
@@ -325,6 +362,8 @@ def _nouns_of(table: TypedTable) -> frozenset[str]:
         if column.is_key and len(column.words) > 1:
             stems.add(column.words[0])
     names = {word for column in table.columns for word in column.words if len(column.words) == 1}
+    if PERSONS.intersection(word for column in table.columns for word in column.words):
+        stems |= stem_set("people persons")
     return frozenset(word for word in stems - names if len(word) > 2 and not word.isdecimal())
 
 
@@ -334,6 +373,20 @@ def _forms(joined: str) -> Iterator[str]:
     for ending in ("s", "es", "n", "en"):
         if joined.endswith(ending) and len(joined) > len(ending) + 3:
             yield joined[: -len(ending)]
+
+
+def _is_related(word: str, own: str) -> bool:
+    """Whether a word is a part of a compound in a name, or begins with the name."""
+    if len(own) < 4:
+        return False
+    if own.startswith(word) or (own.endswith(word) and len(own) > len(word) + 2):
+        return True
+    return word.startswith(own) and len(word) <= len(own) + 5
+
+
+def _begins(own: str, others: Iterable[str]) -> bool:
+    """Whether a word of a name is one of some words, or a compound that begins with one."""
+    return any(own == other or (len(other) >= 5 and own.startswith(other)) for other in others)
 
 
 def _is_year(word: str) -> bool:
@@ -367,8 +420,3 @@ def _whole_year(year: int) -> tuple[datetime.date, datetime.date]:
 def _months(year: int, first: int, last: int) -> tuple[datetime.date, datetime.date]:
     days = calendar.monthrange(year, last)[1]
     return datetime.date(year, first, 1), datetime.date(year, last, days)
-
-
-def is_numeric(column: Column) -> bool:
-    """Whether a column's cells are numbers."""
-    return column.kind == "number"

@@ -6,21 +6,116 @@ import re
 from decimal import Decimal
 from typing import NamedTuple
 
+from nsa_cli.tables.words import word_set
+
 _CURRENCIES = {
-    **{"€": "EUR", "$": "USD", "us$": "USD", "£": "GBP", "¥": "JPY", "₹": "INR", "₽": "RUB"},
-    **{"₩": "KRW", "₺": "TRY", "₴": "UAH", "zł": "PLN", "kč": "CZK", "fr": "CHF", "fr.": "CHF"},
-    **{"a$": "AUD", "c$": "CAD", "kr": "kr", "kr.": "kr"},
+    "€": "EUR",
+    "$": "USD",
+    "us$": "USD",
+    "£": "GBP",
+    "¥": "JPY",
+    "₹": "INR",
+    "₽": "RUB",
+    "₩": "KRW",
+    "₺": "TRY",
+    "₴": "UAH",
+    "zł": "PLN",
+    "kč": "CZK",
+    "fr": "CHF",
+    "fr.": "CHF",
+    "a$": "AUD",
+    "c$": "CAD",
+    "kr": "kr",
+    "kr.": "kr",
 }
-_CODES = frozenset(
+_CODES = word_set(
     "AED ARS AUD BGN BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS INR ISK JPY KES "
     "KRW MAD MXN MYR NGN NOK NZD PEN PHP PKR PLN RON RSD RUB SAR SEK SGD THB TRY TWD UAH USD VND "
-    "ZAR".split()
+    "ZAR"
 )
-CURRENCIES = _CODES | set(_CURRENCIES.values())
+CURRENCIES = {
+    "€": "EUR",
+    "$": "USD",
+    "us$": "USD",
+    "£": "GBP",
+    "¥": "JPY",
+    "₹": "INR",
+    "₽": "RUB",
+    "₩": "KRW",
+    "₺": "TRY",
+    "₴": "UAH",
+    "zł": "PLN",
+    "kč": "CZK",
+    "fr": "CHF",
+    "fr.": "CHF",
+    "a$": "AUD",
+    "c$": "CAD",
+    "kr": "kr",
+    "kr.": "kr",
+}
+_CODES = frozenset(
+    [
+        "AED",
+        "ARS",
+        "AUD",
+        "BGN",
+        "BRL",
+        "CAD",
+        "CHF",
+        "CLP",
+        "CNY",
+        "COP",
+        "CZK",
+        "DKK",
+        "EGP",
+        "EUR",
+        "GBP",
+        "HKD",
+        "HUF",
+        "IDR",
+        "ILS",
+        "INR",
+        "ISK",
+        "JPY",
+        "KES",
+        "KRW",
+        "MAD",
+        "MXN",
+        "MYR",
+        "NGN",
+        "NOK",
+        "NZD",
+        "PEN",
+        "PHP",
+        "PKR",
+        "PLN",
+        "RON",
+        "RSD",
+        "RUB",
+        "SAR",
+        "SEK",
+        "SGD",
+        "THB",
+        "TRY",
+        "TWD",
+        "UAH",
+        "USD",
+        "VND",
+        "ZAR",
+    ]
+)
 _NAMES = {
-    **{"euro": "EUR", "euros": "EUR", "dollar": "USD", "dollars": "USD", "pound": "GBP"},
-    **{"pounds": "GBP", "yen": "JPY", "franken": "CHF", "francs": "CHF", "percent": "%"},
-    **{"prozent": "%"},
+    "euro": "EUR",
+    "euros": "EUR",
+    "dollar": "USD",
+    "dollars": "USD",
+    "pound": "GBP",
+    "pounds": "GBP",
+    "yen": "JPY",
+    "franken": "CHF",
+    "francs": "CHF",
+    "percent": "%",
+    "prozent": "%",
 }
 _SIGN = "[-+\u2212\u2013]"
 _SYMBOL = r"[A-Za-z]{0,2}[$€£¥₹₽₩₺₴]|[A-Za-z]{2,3}\.?|[zZ]ł|Kč"

@@ -42,7 +42,8 @@ class Condition:
     def words(self, table: TypedTable) -> str:
         """The condition in words, such as `Region is West`."""
         column = table.columns[self.column]
-        shown = [_shown(value) for value in self.values]
+        plain = column.is_year or column.is_key
+        shown = [str(value) if plain else _shown(value) for value in self.values]
         if self.test in ("blank", "filled"):
             return f"{column.name} is {'blank' if self.test == 'blank' else 'not blank'}"
         if self.test == "yes":
@@ -90,6 +91,7 @@ class Query:
         order: Keep the groups with the greatest (`desc`) or least (`asc`) results.
         limit: How many rows or groups to keep; None for all.
         shown: Columns whose cells of the rows found belong to the answer.
+        asked: Whether the question asks which rows hold an extreme, rather than for the extreme.
     """
 
     operation: Operation
@@ -99,6 +101,7 @@ class Query:
     order: Literal["desc", "asc"] | None = None
     limit: int | None = None
     shown: tuple[int, ...] = ()
+    asked: bool = False
 
 
 def conditions_in_words(conditions: Sequence[Condition], table: TypedTable) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nsa_cli.tables.columns import Column, TypedTable
-from nsa_cli.tables.conditions import SUPERLATIVES, ConditionReader, ProblemError
+from nsa_cli.tables.columns import TypedTable
+from nsa_cli.tables.conditions import SUPERLATIVES, ProblemError
 from nsa_cli.tables.marking import Mark, Marker
-from nsa_cli.tables.query import Condition, Group, Operation, Part, Query
-from nsa_cli.tables.vocabulary import MONEY, PERSONS, PLACES
+from nsa_cli.tables.query import Condition, Group, Operation, Query
+from nsa_cli.tables.reading import Reading
+from nsa_cli.tables.vocabulary import AMOUNTS, PRICES
 
 _UPWARDS = ("max", "dearest", "latest", "most")
 _COMPUTING = ("sum", "mean", "median", "share", "count", "distinct", "amount")
-_STRONG = frozenset(["sum", "mean", "median", "share"])
+_STRONG = frozenset(["sum", "mean", "median", "share", "count"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +47,10 @@ def understand(question: str, table: TypedTable) -> Understood | None:
     )
     strong = bool(_STRONG.intersection(roles)) or (asking and anchored > 0)
     try:
-        reading = _Reading(table, marks)
+        reading = _Builder(table, marks)
         query, instead = reading.query()
     except ProblemError as problem:
+        strong = strong or problem.sure
         return Understood(
             table=table, query=None, problem=str(problem), anchored=anchored, strong=strong
         )
@@ -62,16 +63,8 @@ def _is_anchor(mark: Mark) -> bool:
     return mark.kind in ("value", "rows") or (mark.kind == "column" and bool(mark.columns))
 
 
-class _Reading:
+class _Builder(Reading):
     """Builds the query from the marks of a question."""
-
-    def __init__(self, table: TypedTable, marks: Sequence[Mark]) -> None:
-        self._table = table
-        self._all = marks
-        self._marks = [mark for mark in marks if mark.kind != "neutral"]
-        self._reader = ConditionReader(table, marks)
-        self._group: Group | None = None
-        self._asked: Mark | None = None
 
     def query(self) -> tuple[Query | None, Query | None]:
         """The query, and another reading of the question.
@@ -91,7 +84,7 @@ class _Reading:
         query, instead = self._build(roles, conditions)
         if query is not None:
             self._check_rest(query)
-        elif any(role in roles for role in (*_STRONG, "count")):
+        elif any(role in roles for role in _STRONG):
             self._check_rest(None)
         return query, instead
 
@@ -110,109 +103,6 @@ class _Reading:
                     roles.update(mark.roles if not self._reader.keyed else ())
         return roles
 
-    def _take_groups(self) -> None:
-        """Find what is grouped by, and what is asked for."""
-        for mark, following in zip(self._marks, self._marks[1:], strict=False):
-            if mark.kind != "role" or following.kind not in ("column", "part"):
-                continue
-            if mark.has("by", "by_german"):
-                group = self._as_group(following)
-                if group is not None:
-                    mark.used = following.used = True
-                    self._group = group
-            elif mark.has("which", "most", "fewest", "when", "where") and self._asked is None:
-                beyond = self._after(following)
-                taken = beyond is not None and beyond.kind == "value" and set(
-                    beyond.values
-                ).intersection(following.columns)
-                if not taken and not (mark.has("most", "fewest") and self._is_measure(following)):
-                    self._asked = following
-
-    def _after(self, mark: Mark) -> Mark | None:
-        at = self._marks.index(mark) + 1
-        return self._marks[at] if at < len(self._marks) else None
-
-    def _is_measure(self, mark: Mark) -> bool:
-        return any(self._table.columns[index].is_measure for index in mark.columns)
-
-    def _as_group(self, mark: Mark) -> Group | None:
-        """What a mark groups rows by; None for numbers and columns that may be several."""
-        columns = self._table.columns
-        if mark.kind == "part" and not (mark.columns and mark.exact):
-            named = [index for index in mark.columns if columns[index].kind in ("text", "number")]
-            if len(named) == 1 and not columns[named[0]].is_measure:
-                return Group(named[0])
-            dates = [column.index for column in columns if column.kind == "date"]
-            if len(dates) == 1:
-                part: Part = mark.part  # type: ignore[assignment]
-                return Group(dates[0], part)
-            return None
-        named = [index for index in mark.columns if not columns[index].is_measure]
-        if len(named) > 1:
-            named = [index for index in named if not columns[index].is_key] or named
-        return Group(named[0]) if len(named) == 1 else None
-
-    def _targets(self) -> list[Mark]:
-        """Columns that are neither conditions nor groups nor asked for."""
-        return [
-            mark
-            for mark in self._marks
-            if mark.kind == "column" and not mark.used and mark is not self._asked
-        ]
-
-    def _measures(self) -> list[int]:
-        return [column.index for column in self._table.columns if column.is_measure]
-
-    def _pick(self, mark: Mark, allowed: Sequence[int]) -> int | None:
-        """The one column of a mark among some; None for none or several."""
-        named = [index for index in mark.columns if index in allowed]
-        return named[0] if len(named) == 1 else None
-
-    def _target(self, allowed: Sequence[int], preferred: Sequence[int] = ()) -> int | None:
-        """The column that is computed of, and mark it as used.
-
-        Raises:
-            ProblemError: If the question may mean several columns.
-        """
-        names = self._table.columns
-        unclear: list[int] = []
-        for mark in sorted(self._targets(), key=lambda each: not each.exact):
-            found = self._pick(mark, allowed)
-            if found is not None:
-                mark.used = True
-                return found
-            unclear = unclear or [index for index in mark.columns if index in allowed]
-        if unclear:
-            joined = ", ".join(names[index].name for index in unclear)
-            raise ProblemError(f"the question may mean the columns {joined}; name one of them")
-        if self._asked is not None and (found := self._pick(self._asked, allowed)) is not None:
-            self._asked.used = True
-            return found
-        for some in (preferred, allowed):
-            if len(some) == 1:
-                return some[0]
-        return None
-
-    def _money(self) -> list[int]:
-        return [i for i in self._measures() if MONEY & set(self._table.columns[i].words)]
-
-    def _needed(self, found: int | None, what: str) -> int:
-        """A column that must be there.
-
-        Raises:
-            ProblemError: If it is not.
-        """
-        if found is not None:
-            return found
-        unknown = [mark.text for mark in self._marks if mark.kind == "unknown"]
-        if unknown:
-            raise ProblemError(f"there is no column or value for “{', '.join(unknown)}”")
-        texts = [mark for mark in self._targets() if mark.columns]
-        if texts:
-            column = self._table.columns[texts[0].columns[0]]
-            raise ProblemError(f"{column.name} holds no numbers")
-        raise ProblemError(f"the question does not name the column to {what}")
-
     def _build(
         self, roles: set[str], conditions: tuple[Condition, ...]
     ) -> tuple[Query | None, Query | None]:
@@ -222,9 +112,9 @@ class _Reading:
         if "share" in roles:
             return self._share(conditions), None
         if roles.intersection(("sum", "mean", "median")) and not self._counts_rows(roles):
-            operation = next(each for each in ("median", "mean", "sum") if each in roles)
+            chosen = next(each for each in ("median", "mean", "sum") if each in roles)
             column = self._target(self._measures(), self._money())
-            return self._aggregate(operation, self._needed(column, "compute of"), conditions), None
+            return self._aggregate(chosen, self._needed(column, "compute of"), conditions), None
         if "count" in roles:
             if roles.intersection(("mean", "median")):
                 raise ProblemError("nsa does not compute means of counts")
@@ -242,9 +132,13 @@ class _Reading:
             column = self._target(self._measures())
             operation = "count" if column is None else "sum"
             named = any(mark.kind == "rows" for mark in self._marks)
-            return (None, None) if column is None and not named else (
-                self._aggregate(operation, column, conditions),
-                None,
+            return (
+                (None, None)
+                if column is None and not named
+                else (
+                    self._aggregate(operation, column, conditions),
+                    None,
+                )
             )
         return self._look_up(conditions), None
 
@@ -266,23 +160,29 @@ class _Reading:
         return Query(operation=named, column=column, conditions=conditions, group=group)
 
     def _count(self, roles: set[str], conditions: tuple[Condition, ...]) -> Query:
-        for mark in self._targets():
-            measure = self._pick(mark, self._measures())
-            if measure is not None:
-                mark.used = True
-                return self._aggregate("sum", measure, conditions)
-        texts = [c.index for c in self._table.columns if not c.is_measure]
-        for mark in self._targets():
-            found = self._pick(mark, texts) if mark.exact or len(mark.columns) == 1 else None
-            if found is None:
-                keys = [i for i in mark.columns if self._table.columns[i].is_key]
-                found = keys[0] if len(keys) == 1 else None
-            if found is not None:
-                mark.used = True
-                if self._table.columns[found].is_key and "distinct" not in roles:
-                    return self._aggregate("count", None, conditions)
-                return self._aggregate("distinct", found, conditions)
-        return self._aggregate("count", None, conditions)
+        """Count rows or distinct values, or add quantities, by the noun that is counted."""
+        columns = self._table.columns
+        noun = self._counted()
+        if noun is None or noun.kind == "rows":
+            if "distinct" in roles and noun is None:
+                raise ProblemError("the question does not name the column to count")
+            return self._aggregate("count", None, conditions)
+        if noun.kind == "value":
+            amount = self._quantity()
+            return self._aggregate("count" if amount is None else "sum", amount, conditions)
+        measure = self._pick(noun, self._measures())
+        if measure is not None:
+            noun.used = True
+            return self._aggregate("sum", measure, conditions)
+        keys = [index for index in noun.columns if columns[index].is_key]
+        found = noun.columns[0] if len(noun.columns) == 1 else keys[0] if len(keys) == 1 else None
+        if found is None:
+            names = ", ".join(columns[index].name for index in noun.columns)
+            raise ProblemError(f"“{noun.text}” may mean the columns {names}; name one of them")
+        noun.used = True
+        if columns[found].is_key and "distinct" not in roles:
+            return self._aggregate("count", None, conditions)
+        return self._aggregate("distinct", found, conditions)
 
     def _share(self, conditions: tuple[Condition, ...]) -> Query:
         if not conditions:
@@ -358,12 +258,14 @@ class _Reading:
             conditions=conditions,
             limit=limit,
             shown=shown,
+            asked=entity is not None or self._asks_for_rows(),
         )
         if entity is None:
             return query, None
         self._use_entity(entity)
         typed = self._table.columns
-        if typed[entity.column].is_key or not typed[column].is_measure:
+        addable = typed[column].is_measure and typed[column].head not in PRICES
+        if typed[entity.column].is_key or not addable or self._asks_for_rows_by_name():
             return query, None
         if entity.part is None and len(set(typed[entity.column].cells)) == len(self._table.rows):
             return query, None
@@ -378,13 +280,6 @@ class _Reading:
         )
         return query, by_group
 
-    def _use_entity(self, entity: Group) -> None:
-        if self._asked is not None:
-            self._asked.used = True
-        for mark in self._targets():
-            if entity.column in mark.columns:
-                mark.used = True
-
     def _entity(self) -> Group | None:
         """What the extreme is of, where it is named as in `top 3 customers` or `who`."""
         columns = self._table.columns
@@ -398,18 +293,6 @@ class _Reading:
             return Group(found)
         return self._group if self._reader.limit is not None else None
 
-    def _meant(self) -> int | None:
-        """The column that `who` or `where` means, if one can be meant."""
-        words = {mark.text.casefold() for mark in self._all if mark.has("which", "where")}
-        kinds = PERSONS if words & {"who", "wer", "whose", "wessen"} else frozenset()
-        kinds = PLACES if words & {"where", "wo"} else kinds
-        found = [
-            column.index
-            for column in self._table.columns
-            if kinds.intersection(column.words) and column.kind == "text"
-        ]
-        return found[0] if len(found) == 1 else None
-
     def _ranked(self, roles: set[str]) -> int | None:
         """The column whose cells are compared."""
         columns = self._table.columns
@@ -422,40 +305,37 @@ class _Reading:
         if named is not None:
             return named
         if roles.intersection(("most", "fewest")):
-            verb = {mark.text.casefold() for mark in self._marks if mark.kind == "unknown"}
-            return None if not verb else None
-        money = self._money()
-        return self._target(measures, money)
-
-    def _target_named(self, allowed: Sequence[int]) -> int | None:
-        for mark in sorted(self._targets(), key=lambda each: not each.exact):
-            found = self._pick(mark, allowed)
-            if found is None and mark.columns and mark.exact:
-                continue
-            if found is not None:
-                mark.used = True
-                return found
-        if self._asked is not None:
-            found = self._pick(self._asked, allowed)
-            if found is not None and self._asked.kind == "column":
-                self._asked.used = True
-                return found
-        return None
+            return self._quantity() if self._is_of_value() else None
+        dear = roles.intersection(("dearest", "cheapest"))
+        return self._target(measures, self._money(PRICES if dear else AMOUNTS))
 
     def _group_operation(self, roles: set[str], column: int | None) -> Operation | None:
         """What is compared between groups; None to compare rows."""
         for operation in ("mean", "median", "sum"):
             if operation in roles:
                 self._needed(column, "compute of")
-                return operation  # type: ignore[return-value]
+                return operation
         counted = any(mark.kind == "rows" and not mark.used for mark in self._marks)
         if roles.intersection(("most", "fewest")):
+            if column is None and not self._is_ranking_rows(counted=counted):
+                raise ProblemError("the question does not name what is compared")
             return "count" if column is None else "sum"
         if "count" in roles:
             return "sum" if column is not None and not counted else "count"
         if self._reader.limit is not None:
             return "sum" if column is not None else None
         return None
+
+    def _is_ranking_rows(self, *, counted: bool) -> bool:
+        """Whether `most` ranks by rows, as in `the most orders` and `most often`."""
+        most = next(mark for mark in self._marks if mark.has("most", "fewest"))
+        return (
+            counted
+            or len(most.text.split()) > 1
+            or most.text.casefold().startswith("häufig")
+            or (self._after(most) is self._asked and self._asked is not None)
+            or self._is_of_value()
+        )
 
     def _shown(self, entity: Group | None, column: int) -> tuple[int, ...]:
         """The columns that say which rows hold an extreme."""
@@ -472,85 +352,47 @@ class _Reading:
     def _look_up(self, conditions: tuple[Condition, ...]) -> Query | None:
         """The cells of the rows that conditions name."""
         known = [each for each in conditions if each.test in ("eq", "months", "between")]
-        column = self._looked_up()
-        if column is None:
+        found = self._looked_up()
+        columns = self._table.columns
+        if not found or {each.column for each in known}.intersection(found):
             return None
         if not conditions:
-            listing = self._asked is not None and self._is_listing()
-            return Query(operation="distinct", column=column) if listing else None
+            listing = self._asked is not None and self._is_listing() and len(found) == 1
+            return Query(operation="distinct", column=found[0]) if listing else None
         if not known and not self._is_listing():
             return None
-        return Query(operation="values", column=column, conditions=conditions)
+        column = columns[found[0]]
+        listed = not self._reader.keyed and not column.is_key and not column.is_measure
+        if listed and len(found) == 1 and self._is_listing() and column.kind == "text":
+            return Query(operation="distinct", column=found[0], conditions=conditions)
+        return Query(
+            operation="values", column=found[0], conditions=conditions, shown=tuple(found[1:])
+        )
 
-    def _is_listing(self) -> bool:
-        words = {mark.text.casefold() for mark in self._all}
-        return bool(words & {"which", "list", "all", "there", "welche", "alle", "liste", "show"})
-
-    def _looked_up(self) -> int | None:
-        """The column whose cells are asked for."""
+    def _looked_up(self) -> list[int]:
+        """The columns whose cells are asked for; none if they are unclear."""
         columns = self._table.columns
-        every = [column.index for column in columns]
         marks = [self._asked] if self._asked is not None else []
         candidates = [*marks, *self._targets()]
+        found: list[int] = []
         for mark in candidates:
-            found = self._pick(mark, every)
-            if found is None:
-                named = [i for i in mark.columns if not columns[i].is_key]
-                found = named[0] if len(named) == 1 else None
-            if found is not None:
-                mark.used = True
-                return found
+            named = list(mark.columns)
+            if len(named) > 1:
+                named = [index for index in named if not columns[index].is_key]
+            if len(named) > 1:
+                return []
+            mark.used = True
+            found += [index for index in named if index not in found]
         if candidates:
-            return None
-        found = self._meant()
-        if found is not None:
             return found
+        words = {mark.text.casefold() for mark in self._all}
+        if words & {"who", "wer", "whose", "wessen", "where", "wo"}:
+            meant = self._meant()
+            return [] if meant is None else [meant]
         if any(mark.has("when") for mark in self._marks):
             dates = [column.index for column in columns if column.kind == "date"]
-            return dates[0] if len(dates) == 1 else None
+            return dates if len(dates) == 1 else []
         rows = [mark for mark in self._marks if mark.kind == "rows"]
         keys = [column.index for column in columns if column.is_key]
-        if rows and keys and any(mark.has("which") for mark in self._marks):
-            return keys[0]
-        return None
-
-    def _check_rest(self, query: Query | None) -> None:
-        """Check that the query accounts for all parts of the question.
-
-        Raises:
-            ProblemError: If it does not.
-        """
-        unknown = [mark.text for mark in self._marks if mark.kind in ("unknown", "number") and not mark.used]
-        unknown += [mark.text for mark in self._marks if mark.kind == "period" and not mark.used]
-        if unknown:
-            raise ProblemError(f"there is no column or value for “{', '.join(unknown)}”")
-        rest = [mark for mark in self._targets() if mark.exact or len(mark.columns) == 1]
-        if self._asked is not None and not self._asked.used and self._asked.kind == "column":
-            rest.append(self._asked)
-        rest = [mark for mark in rest if not self._is_harmless(mark, query)]
-        if rest:
-            raise ProblemError(f"it is unclear what “{rest[0].text}” asks for; name one column")
-        loose = [
-            mark.text
-            for mark in self._marks
-            if mark.kind == "role" and not mark.used and mark.has("not", "gt", "lt", "le", "between", "without")
-        ]
-        if loose:
-            raise ProblemError(f"it is unclear what “{loose[0]}” is about")
-
-    def _is_harmless(self, mark: Mark, query: Query | None) -> bool:
-        """Whether a column's name adds nothing: that of a condition, a group or the target."""
-        if query is None:
-            return False
-        group = () if query.group is None else (query.group.column,)
-        own = {query.column, *group, *query.shown, *(each.column for each in query.conditions)}
-        if own.intersection(mark.columns):
-            return True
-        before = next((each for each in self._all if each.end == mark.start), None)
-        words = before.text.casefold() if before is not None else ""
-        return words in ("of", "all", "für", "aller", "der") and query.operation != "values"
-
-
-def column_of(query: Query, table: TypedTable) -> Column | None:
-    """The column that a query computes of; None if it counts rows."""
-    return None if query.column is None else table.columns[query.column]
+        asked = any(mark.has("which") for mark in self._marks)
+        return keys[:1] if rows and keys and asked else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nsa_cli.tables.words import stem
+from nsa_cli.tables.words import stem_set, word_set
 
 ROLES: dict[str, tuple[str, ...]] = {
     "count": (
@@ -46,11 +46,11 @@ ROLES: dict[str, tuple[str, ...]] = {
         *("ersten", "erster"),
     ),
     "most": (
-        *("the most", "most", "most often", "most frequently", "most common", "most frequent"),
+        *("most", "most often", "most frequently", "most common", "most frequent"),
         *("am haufigsten", "die meisten", "meisten", "haufigste", "haufigsten", "am meisten"),
     ),
     "fewest": (
-        *("the fewest", "fewest", "the least", "least often", "least common", "am seltensten"),
+        *("fewest", "least", "least often", "least common", "least frequent", "am seltensten"),
         *("die wenigsten", "wenigsten", "am wenigsten"),
     ),
     "distinct": (
@@ -114,7 +114,15 @@ ROLES: dict[str, tuple[str, ...]] = {
     "until": ("until", "till", "through", "up to", "bis", "bis zum"),
     "between": ("between", "zwischen"),
     "and": ("and", "or", "und", "oder", "nor", "to", "&", "bis"),
-    "or more": ("or more", "or above", "or higher", "and above", "and more", "oder mehr", "or over"),
+    "or more": (
+        "or more",
+        "or above",
+        "or higher",
+        "and above",
+        "and more",
+        "oder mehr",
+        "or over",
+    ),
     "or less": ("or less", "or below", "or lower", "or fewer", "and below", "oder weniger"),
 }
 """Phrases by their role, folded as `words.folded` does."""
@@ -145,73 +153,87 @@ NUMBERS = {
 QUARTERS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "1st": 1, "2nd": 2, "3rd": 3}
 QUARTERS |= {"4th": 4, "ersten": 1, "zweiten": 2, "dritten": 3, "vierten": 4}
 
-NEUTRAL = frozenset(
-    # Articles, prepositions, pronouns and auxiliary verbs.
-    "a an the of in on at for to from with by is are was were be been being do does did have has "
-    "had it its they them their there this that these those all any as and or so if we our us i "
-    "me my you your he she his her him can could please tell will would should if than then only "
-    "just exactly about into within during here itself also still ever up out us he "
-    "der die das den dem des ein eine einen einem einer eines in im am an auf aus bei mit von vom "
-    "zu zum zur fur ist sind war waren wird wurde wurden hat haben hatte hatten es sie er und "
-    "oder alle allen aller bitte gibt gab als dass davon dabei wie hoch gross viel so um ihr ihre "
-    "sich auch nur genau "
-    # Words about tables and figures.
-    "row rows record records entry entries line lines table tables file sheet column csv data "
-    "dataset list listed recorded value values figure figures field cell cells worth "
-    "zeile zeilen zeigen datensatz datensatze eintrag eintrage tabelle datei spalte wert werte "
-    "liste steht stehen zeigt "
-    # Verbs that add nothing to a table's own columns.
-    "place placed places make made makes come comes came belong belongs go goes went "
-    "take took taken get gets got show shows shown contain contains contained include includes "
-    "included hold holds held find found appear appears occur occurs occurred happen happened "
-    "exist exists say says said read called named equal equals equaling equalling know done see "
-    "calculate compute determine find much "
-    "aufgegeben gemacht getatigt kommen kommt kam gehort gehoren enthalt lautet heisst betragt "
-    "betrug liegt lag fiel entfallen entfallt erzielt".split()
+FUNCTION_WORDS = word_set(
+    "a an the of in on at for to from with by is are was were be been being do does did have "
+    "has had it its they them their there this that these those all any as and or so if we "
+    "our us i me my you your he she his her him can could please tell will would should than "
+    "then only just exactly about into within during here itself also still ever up out der "
+    "die das den dem des ein eine einen einem einer eines im am auf aus bei mit von vom zu "
+    "zum zur fur ist sind war waren wird wurde wurden hat haben hatte hatten es sie er und "
+    "oder alle allen aller bitte gibt gab als dass davon dabei wie hoch gross viel um ihr "
+    "ihre sich auch nur genau value values worth wert werte place placed places make made "
+    "makes come comes came belong belongs go goes went take took taken get gets got show "
+    "shows shown contain contains contained include includes included hold holds held find "
+    "found appear appears occur occurs occurred happen happened exist exists say says said "
+    "read called named equal equals equaling equalling know done see calculate compute "
+    "determine much aufgegeben gemacht getatigt kommen kommt kam gehort gehoren enthalt "
+    "lautet heisst betragt betrug liegt lag fiel entfallen entfallt erzielt"
 )
+"""Folded words that change nothing about what is asked, and never mean a value."""
+
+TABLE_WORDS = word_set(
+    "row rows record records entry entries line lines table tables file sheet column csv data "
+    "dataset list listed recorded figure figures field cell cells zeile zeilen zeigen "
+    "datensatz datensatze eintrag eintrage tabelle datei spalte liste steht stehen zeigt"
+)
+"""Folded words for tables, which change nothing unless they are counted or are values."""
+
+NEUTRAL = FUNCTION_WORDS | TABLE_WORDS
 """Folded words that change nothing about what is asked of a table."""
 
-ROW_NOUNS = frozenset(
-    stem(word)
-    for word in (
-        *("row", "record", "entry", "line", "transaction", "item", "zeile", "datensatz"),
-        *("eintrag", "posten", "case", "observation", "datensatze"),
-    )
+NEUTRAL_STEMS = stem_set(
+    "live sell sold buy bought receive receives send sent weigh weighs weighed measure earn "
+    "spend spent bring brought generate achieve reach work play produce use book bill charge "
+    "purchase acquire give gave given observe collect register stay visit serve belong carry "
+    "cover consume cost own need want offer provide supply represent handle manage process "
+    "issue report run ran transact invoiced ordered "
+    "amounting geht ging gingen gegangen lebt leben lebten wohnt wohnen verkauft verkauften "
+    "gekauft kaufte kauften bestellt bestellte bestellten abgerechnet berechnet erhielt "
+    "erhielten erhalten bekam bekamen geschickt verdient ausgegeben kostet kosten wiegt "
+    "wiegen arbeitet arbeiten gemessen erfasst gestellt ausgestellt stammt stammen nutzt "
+    "verbraucht entstanden angefallen geleistet wurden betragen"
+)
+"""Stems of verbs that only join the parts of a question."""
+
+ROW_NOUNS = stem_set(
+    "row record entry line transaction item zeile datensatz eintrag posten case observation "
+    "datensatze"
 )
 """Stems of words for a row of any table."""
 
-PERSONS = frozenset(
-    stem(word)
-    for word in (
-        *("customer", "client", "name", "employee", "person", "author", "manager", "owner"),
-        *("seller", "buyer", "rep", "representative", "agent", "player", "student", "member"),
-        *("user", "patient", "contact", "salesperson", "supplier", "vendor", "kunde", "mitarbeiter"),
-        *("person", "verkaufer", "lieferant", "company", "assignee", "teacher", "winner"),
-    )
+PERSONS = stem_set(
+    "customer client name employee person author manager owner seller buyer rep "
+    "representative agent player student member user patient contact salesperson supplier "
+    "vendor kunde mitarbeiter verkaufer lieferant company assignee teacher winner"
 )
 """Stems of columns that `who` may mean."""
 
-PLACES = frozenset(
-    stem(word)
-    for word in (
-        *("city", "country", "place", "location", "region", "address", "state", "site", "store"),
-        *("stadt", "land", "ort", "standort", "office", "warehouse", "branch", "filiale"),
-    )
+PLACES = stem_set(
+    "city country place location region address state site store stadt land ort standort "
+    "office warehouse branch filiale"
 )
 """Stems of columns that `where` may mean."""
 
-MONEY = frozenset(
-    stem(word)
-    for word in (
-        *("amount", "revenue", "sales", "turnover", "price", "cost", "total", "value", "payment"),
-        *("betrag", "umsatz", "preis", "kosten", "summe", "salary", "gehalt", "fee", "income"),
-        *("budget", "spend", "spending", "spent", "paid", "expense", "wert", "erlos", "net"),
-    )
+MONEY = stem_set(
+    "amount revenue sales turnover price cost total value payment betrag umsatz preis kosten "
+    "summe salary gehalt fee income budget spend spending spent paid expense wert erlos net"
 )
 """Stems of words for amounts of money."""
 
-SYNONYMS: tuple[frozenset[str], ...] = tuple(
-    frozenset(stem(word) for word in words.split())
+AMOUNTS = stem_set(
+    "amount revenue sales turnover total value payment betrag umsatz summe nettobetrag "
+    "bruttobetrag gesamtbetrag rechnungsbetrag"
+)
+"""Stems of columns that an order, an invoice or a payment is large or small by."""
+
+PRICES = stem_set("price cost preis einzelpreis fee kosten")
+"""Stems of columns that a thing is dear or cheap by."""
+
+QUANTITY = stem_set("quantity qty units pieces menge stuck stuckzahl")
+"""Stems of words for how many pieces a row is about."""
+
+SYNONYMS = tuple(
+    stem_set(words)
     for words in (
         "customer client buyer kunde",
         "amount revenue sales turnover value spend spent spending betrag umsatz money",
@@ -227,11 +249,15 @@ SYNONYMS: tuple[frozenset[str], ...] = tuple(
         "supplier vendor lieferant",
         "department division abteilung",
         "category type kind kategorie typ art",
-        "state status",
         "discount rebate rabatt",
         "representative rep salesperson seller verkaufer",
         "region area gebiet",
         "population inhabitants einwohner",
+        "weight mass weigh gewicht masse",
+        "birth born birthday geburt geboren geburtsdatum",
+        "invoice bill rechnung",
+        "order purchase bestellung auftrag",
+        "hire hired join joined eintritt",
     )
 )
 """Groups of words of which each may mean a column that has another as its name."""

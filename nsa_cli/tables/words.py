@@ -77,6 +77,16 @@ def stem(word: str) -> str:
     return word
 
 
+def word_set(words: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(words.split())
+
+
+def stem_set(words: str) -> frozenset[str]:
+    """The stems of the words of a text."""
+    return frozenset(stem(word) for word in words.split())
+
+
 def header_words(name: str) -> tuple[str, ...]:
     """The stems of a column's name; what stands in parentheses is a unit and left out."""
     bare = _PARENTHESIS.sub(" ", name)

@@ -107,8 +107,9 @@ class Labels:
 def header_index(rows: Sequence[Row], fewest: int = _FEWEST_COLUMNS) -> int | None:
     """Index of the header: the first row of names over rows of values; None without one.
 
-    A header has at least three names by default, no figures but years, and no wider row above it. Below it,
-    some column has figures or addresses; or words repeat in some column, and no name is among them.
+    A header has some names, three by default, no figures but years, and no wider row above it.
+    Below it, some column has figures or addresses; or words repeat in some column, and no name is
+    among them.
 
     Args:
         rows: None of them empty.
