@@ -132,7 +132,7 @@ def _answered(document: Document, understood: Understood) -> Computed:
     words = _Words(query, table, result)
     text = words.sentence()
     if understood.instead is not None:
-        text += _instead(understood.instead, table)
+        text += _instead(understood.instead, table, text)
     computation = Computation(
         table=table.name,
         operation=query.operation,
@@ -144,13 +144,15 @@ def _answered(document: Document, understood: Understood) -> Computed:
     return Computed(text, _citations(document, query, table, result), computation)
 
 
-def _instead(query: Query, table: TypedTable) -> str:
-    """The result of the other reading, in words."""
+def _instead(query: Query, table: TypedTable, text: str) -> str:
+    """The result of the other reading, in words; empty where it names the same."""
     try:
         result = evaluate(query, table)
     except NotComputableError:
         return ""
     words = _Words(query, table, result)
+    if all(f"{each.name}:" in text for each in result.groups):
+        return ""
     return f". Added up: {words.figure()} ({words.description()})"
 
 
@@ -203,7 +205,7 @@ class _Words:
             notes.append(f"{_counted(self._result.blanks, 'blank cell', 'blank cells')} left out")
         if self._table.totals:
             lines = ", ".join(str(row.number) for _, row in self._table.totals[:_MOST_CITED])
-            notes.append(f"totals left out: line {lines}")
+            notes.append(f"totals left out: {self._table.noun} {lines}")
         return notes
 
     def figure(self) -> str:
@@ -216,7 +218,8 @@ class _Words:
         if query.operation == "values":
             return self._values()
         if query.operation == "distinct":
-            names = self._cells(result.held)
+            many = len(result.held) > _MOST_VALUES and not query.asked
+            names = "" if many else self._cells(result.held)
             return f"{result.value}: {names}" if names else f"{result.value}"
         if query.operation in ("min", "max", "top", "bottom"):
             return self._rows_held()

@@ -37,7 +37,7 @@ _TOTALS = re.compile(
     re.IGNORECASE,
 )
 _KEY_WORDS = frozenset(["id", "no", "nr", "nummer", "number", "code", "key", "sku", "ref", "#"])
-_UNITS = word_set("mm cm m km g kg mg t s ms h hr hrs min l ml eur usd gbp chf pct % kw kwh c f ha")
+_UNITS = word_set("mm cm m km g kg mg s ms h hr hrs l ml eur usd gbp chf pct % kw kwh ha")
 _LEADING_ZERO = re.compile(r"0\d+")
 
 
@@ -126,7 +126,7 @@ class Column:
 
     @cached_property
     def is_key(self) -> bool:
-        """Whether each row has a value of its own, as an identifier has."""
+        """Whether no two rows have the same value, as with identifiers."""
         filled = [cell for cell in self.cells if cell]
         unique = len(filled) == len(self.cells) > 1 and len(set(filled)) == len(filled)
         if not unique or self.kind in ("date", "boolean"):
@@ -258,6 +258,11 @@ class TypedTable:
     def name(self) -> str:
         """Where it is, such as `orders.csv` or `book.xlsx, sheet 2 (Orders)`."""
         return ", ".join(_place(table) for table in self.tables)
+
+    @property
+    def noun(self) -> str:
+        """What its rows are: `row` of a sheet or `line` of a file."""
+        return "line" if self.tables[0].page is None else "row"
 
     @cached_property
     def is_prose(self) -> bool:

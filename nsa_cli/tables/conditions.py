@@ -9,12 +9,15 @@ from decimal import Decimal
 from nsa_cli.tables.columns import Column, TypedTable
 from nsa_cli.tables.marking import Mark
 from nsa_cli.tables.query import Condition, Test, Value
-from nsa_cli.tables.vocabulary import AMOUNTS
+from nsa_cli.tables.vocabulary import AGES, AMOUNTS
 from nsa_cli.tables.words import folded
 
 _COMPARING: dict[str, Test] = {"gt": "gt", "ge": "ge", "lt": "lt", "le": "le"}
 _DATING: dict[str, Test] = {"after": "gt", "since": "ge", "before": "lt", "until": "le"}
-SUPERLATIVES = (*("max", "min", "dearest", "cheapest", "latest", "earliest", "most", "fewest"),)
+SUPERLATIVES = (
+    *("max", "min", "dearest", "cheapest", "latest", "earliest", "most", "fewest"),
+    *("oldest", "youngest"),
+)
 _MOST_TOP = 100
 
 
@@ -40,6 +43,7 @@ class ConditionReader:
 
     def __init__(self, table: TypedTable, marks: Sequence[Mark]) -> None:
         self._table = table
+        self._every = marks
         self._marks = [mark for mark in marks if mark.kind != "neutral"]
         self.conditions: list[Condition] = []
         self.limit: int | None = None
@@ -105,6 +109,9 @@ class ConditionReader:
     def _column_of(self, mark: Mark, before: Mark | None, after: Mark | None) -> Column:
         columns = self._table.columns
         candidates = set(mark.values)
+        if before is not None and self._is_target(before, mark) and len(candidates) > 1:
+            candidates -= set(before.columns)
+            before = None
         if len(candidates) == 1:
             return columns[candidates.pop()]
         near = [before] + ([after] if after is not None and after.start == mark.end else [])
@@ -113,8 +120,18 @@ class ConditionReader:
                 named = candidates.intersection(beside.columns)
                 if len(named) == 1:
                     return columns[named.pop()]
+        keys = [index for index in candidates if columns[index].is_key]
+        if len(keys) == 1:
+            return columns[keys[0]]
         names = _either([columns[index].name for index in sorted(candidates)])
         raise ProblemError(f"“{mark.text}” stands in the columns {names}; name one of them")
+
+    def _is_target(self, before: Mark, mark: Mark) -> bool:
+        """Whether `of` stands between a column and a value, as in `the manager of Ann`."""
+        between = [each for each in self._every if before.end <= each.start < mark.start]
+        return before.kind == "column" and any(
+            each.text.casefold() in ("of", "for", "von", "der", "des") for each in between
+        )
 
     def _follows(self, at: int, column: Column) -> bool:
         """Whether another value of a column follows, as in `West or East`."""
@@ -150,7 +167,7 @@ class ConditionReader:
             self._equal(at, mark, before, after)
             return
         if mark.number is None:
-            raise ProblemError(f"“{mark.text}” is no number")
+            raise ProblemError(f"“{mark.text}” cannot be compared as a number")
         assert before is not None
         counted = after if after is not None and after.kind == "rows" else None
         if counted is not None and counted.start == mark.end and not mark.number.unit:
@@ -201,7 +218,13 @@ class ConditionReader:
         columns = self._table.columns
         last = last or mark
         after = next((each for each in self._marks if each.start == last.end), None)
-        near = [after, self._near(at - 2), self._near(at - 1)]
+        before = self._near(at - 1)
+        if before is not None and before.has("age"):
+            ages = [c for c in columns if c.is_measure and c.head in AGES]
+            if len(ages) != 1:
+                raise ProblemError(f"no column says what “{before.text} {mark.text}” compares")
+            return ages[0]
+        near = [after, self._near(at - 2), before]
         for beside in near:
             if beside is None or beside.kind not in ("column", "part"):
                 continue

@@ -71,7 +71,7 @@ def evaluate(query: Query, table: TypedTable) -> Result:
     if table.ragged:
         raise NotComputableError(
             f"{_counted(len(table.ragged), 'row has', 'rows have')} more cells than the header "
-            f"({_lines([row.number for _, row in table.ragged])})"
+            f"({_lines([row.number for _, row in table.ragged], table.noun)})"
         )
     rows = selected(query.conditions, table)
     if query.group is not None:
@@ -311,7 +311,7 @@ def _unit_column(table: TypedTable, column: Column) -> Column | None:
 def _check_texts(column: Column, misfits: Sequence[Misfit], table: TypedTable) -> None:
     if misfits:
         shown = "; ".join(f"{each.text!r}" for each in misfits[:_SHOWN])
-        lines = _lines([table.rows[each.row][1].number for each in misfits])
+        lines = _lines([table.rows[each.row][1].number for each in misfits], table.noun)
         raise NotComputableError(
             f"{_counted(len(misfits), 'cell', 'cells')} of {column.name} "
             f"{'is' if len(misfits) == 1 else 'are'} no number ({shown}; {lines})"
@@ -329,7 +329,7 @@ def _check_dates(column: Column, rows: Sequence[int], table: TypedTable) -> None
         )
     misfits = column.misfits(rows)
     if misfits:
-        lines = _lines([table.rows[each.row][1].number for each in misfits])
+        lines = _lines([table.rows[each.row][1].number for each in misfits], table.noun)
         raise NotComputableError(
             f"{_counted(len(misfits), 'cell', 'cells')} of {column.name} "
             f"{'is' if len(misfits) == 1 else 'are'} no date ({misfits[0].text!r}; {lines})"
@@ -347,9 +347,9 @@ def _units(units: Counter[str]) -> str:
     )
 
 
-def _lines(numbers: Sequence[int]) -> str:
+def _lines(numbers: Sequence[int], noun: str) -> str:
     shown = ", ".join(map(str, numbers[:_SHOWN]))
-    return f"{'line' if len(numbers) == 1 else 'lines'} {shown}" + (
+    return f"{noun if len(numbers) == 1 else noun + 's'} {shown}" + (
         ", …" if len(numbers) > _SHOWN else ""
     )
 

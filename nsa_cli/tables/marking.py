@@ -125,9 +125,20 @@ class Marker:
             counted = marks and marks[-1].kind == "role" and marks[-1].has("count", "distinct")
             if counted and mark.kind == "neutral" and tokens[at].norm not in FUNCTION_WORDS:
                 mark.kind = "unknown"  # a noun such as `books`, and not a verb
+            mark = self._after_column(marks, mark, tokens)
             marks.append(mark)
             at = mark.end
         return marks
+
+    def _after_column(self, marks: Sequence[Mark], mark: Mark, tokens: Sequence[Token]) -> Mark:
+        """A part that is a value of the column before it, as in `condition is rain`."""
+        last = next((each for each in reversed(marks) if each.kind != "neutral"), None)
+        if mark.kind != "column" or last is None or last.kind != "column":
+            return mark
+        for value in self._values(tokens, mark.start):
+            if set(value.values).intersection(last.columns) and value.end >= mark.end:
+                return value
+        return mark
 
     def _at(self, tokens: Sequence[Token], at: int) -> Mark:
         """The longest part that begins at a word; of equals the first kind below."""
@@ -200,7 +211,9 @@ class Marker:
         """Whether a single word means a value, rather than a word of the language."""
         spellings = {cell for cells in values.values() for cell in cells}
         exact = token.text in spellings
-        if token.norm in FUNCTION_WORDS or (token.norm,) in PHRASES or len(token.norm) <= _SHORT:
+        if len(token.norm) <= _SHORT and token.norm not in FUNCTION_WORDS:
+            return exact
+        if token.norm in FUNCTION_WORDS or (token.norm,) in PHRASES:
             return exact and ((at > 0 and not token.text.islower()) or token.norm in ("yes", "no"))
         return True
 
@@ -228,6 +241,8 @@ class Marker:
             return
         values = self._table.index.get(token.norm, {})
         number = parse_number(token.text.rstrip(".,:"), self._decimal(token.text))
+        if number is not None and number.unit in ("k", "K"):
+            number = Number(number.value * 1000, "")
         if number is None and not values:
             return
         yield _mark(tokens, at, at + 1, "number", number=number, values=values)

@@ -122,7 +122,7 @@ _SYMBOL = r"[A-Za-z]{0,2}[$€£¥₹₽₩₺₴]|[A-Za-z]{2,3}\.?|[zZ]ł|Kč"
 _NUMBER = re.compile(
     rf"(?P<open>\()?\s*(?P<sign>{_SIGN})?\s*(?P<before>{_SYMBOL})?\s*(?P<sign2>{_SIGN})?\s*"
     r"(?P<digits>\d[\d.,'’ ]*|\.\d+)(?P<power>[eE][-+]?\d{1,3})?"
-    rf"\s*(?P<after>[%‰]|[$€£¥₹₽₩₺₴]|[^\W\d_]{{1,5}}[²³]?\.?)?\s*(?P<trail>{_SIGN})?(?P<close>\))?"
+    rf"\s*(?P<after>[%‰]|[$€£¥₹₽₩₺₴]|[^\W\d_]{{1,5}}(?:/[^\W\d_]{{1,3}})?[²³]?\.?)?\s*(?P<trail>{_SIGN})?(?P<close>\))?"
 )
 _SPACES = re.compile(r"[\s\u00a0\u2007\u2009\u202f]+")
 _MOST_DIGITS = 60

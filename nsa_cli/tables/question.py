@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nsa_cli.tables.columns import TypedTable
@@ -9,7 +10,7 @@ from nsa_cli.tables.conditions import SUPERLATIVES, ProblemError
 from nsa_cli.tables.marking import Mark, Marker
 from nsa_cli.tables.query import Condition, Group, Operation, Query
 from nsa_cli.tables.reading import Reading
-from nsa_cli.tables.vocabulary import AMOUNTS, PRICES
+from nsa_cli.tables.vocabulary import AGES, AMOUNTS, BIRTH, PERSONS, PRICES
 
 _UPWARDS = ("max", "dearest", "latest", "most")
 _COMPUTING = ("sum", "mean", "median", "share", "count", "distinct", "amount")
@@ -42,7 +43,7 @@ def understand(question: str, table: TypedTable) -> Understood | None:
     marks = Marker(table).marks(question)
     roles = [role for mark in marks for role in mark.roles if mark.kind == "role"]
     anchored = sum(_is_anchor(mark) for mark in marks)
-    asking = any(role in (*_COMPUTING, *SUPERLATIVES) for role in roles) or any(
+    asking = any(role in (*_COMPUTING, *SUPERLATIVES, "unknown") for role in roles) or any(
         mark.kind == "column" and mark.roles for mark in marks
     )
     strong = bool(_STRONG.intersection(roles)) or (asking and anchored > 0)
@@ -198,13 +199,14 @@ class _Builder(Reading):
         column = self._target(texts)
         if column is None:
             return None
-        return Query(operation="distinct", column=column, conditions=conditions)
+        return Query(operation="distinct", column=column, conditions=conditions, asked=True)
 
     def _superlative(
         self, roles: set[str], conditions: tuple[Condition, ...]
     ) -> tuple[Query | None, Query | None]:
         """The rows or groups with the greatest or least results."""
-        upwards = bool(roles.intersection(_UPWARDS))
+        ages = [c.index for c in self._table.columns if c.is_measure and c.head in AGES]
+        upwards = bool(roles.intersection((*_UPWARDS, "oldest" if ages else "youngest")))
         if upwards and roles.intersection(("min", "cheapest", "earliest", "fewest")):
             raise ProblemError("the question asks for the greatest and the least; ask for one")
         limit = self._reader.limit
@@ -297,6 +299,8 @@ class _Builder(Reading):
         """The column whose cells are compared."""
         columns = self._table.columns
         dates = [column.index for column in columns if column.kind == "date"]
+        if roles.intersection(("oldest", "youngest")):
+            return self._aged(dates)
         if roles.intersection(("latest", "earliest")):
             years = [column.index for column in columns if column.is_year]
             return self._target(dates, []) if dates else self._target(years, [])
@@ -308,6 +312,16 @@ class _Builder(Reading):
             return self._quantity() if self._is_of_value() else None
         dear = roles.intersection(("dearest", "cheapest"))
         return self._target(measures, self._money(PRICES if dear else AMOUNTS))
+
+    def _aged(self, dates: Sequence[int]) -> int | None:
+        """The column that says how old rows are: an age, a date of birth, the date of a thing."""
+        columns = self._table.columns
+        ages = [c.index for c in columns if c.is_measure and c.head in AGES]
+        if len(ages) == 1:
+            return ages[0]
+        born = [index for index in dates if BIRTH.intersection(columns[index].words)]
+        persons = any(PERSONS.intersection(column.words) and column.is_key for column in columns)
+        return self._target(born if born or persons else dates)
 
     def _group_operation(self, roles: set[str], column: int | None) -> Operation | None:
         """What is compared between groups; None to compare rows."""
@@ -358,13 +372,13 @@ class _Builder(Reading):
             return None
         if not conditions:
             listing = self._asked is not None and self._is_listing() and len(found) == 1
-            return Query(operation="distinct", column=found[0]) if listing else None
+            return Query(operation="distinct", column=found[0], asked=True) if listing else None
         if not known and not self._is_listing():
             return None
         column = columns[found[0]]
         listed = not self._reader.keyed and not column.is_key and not column.is_measure
         if listed and len(found) == 1 and self._is_listing() and column.kind == "text":
-            return Query(operation="distinct", column=found[0], conditions=conditions)
+            return Query(operation="distinct", column=found[0], conditions=conditions, asked=True)
         return Query(
             operation="values", column=found[0], conditions=conditions, shown=tuple(found[1:])
         )

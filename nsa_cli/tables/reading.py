@@ -10,6 +10,8 @@ from nsa_cli.tables.marking import Mark
 from nsa_cli.tables.query import Group, Part, Query
 from nsa_cli.tables.vocabulary import AMOUNTS, MONEY, PERSONS, PLACES, QUANTITY
 
+_PRONOUNS = frozenset(["who", "wer", "whose", "wessen"])
+
 
 class Reading:
     """Finds columns, groups and nouns among the marks of a question.
@@ -37,7 +39,9 @@ class Reading:
                 if group is not None:
                     mark.used = following.used = True
                     self._group = group
-            elif mark.has("which", "most", "fewest", "when", "where") and self._asked is None:
+            elif mark.has("which", "most", "fewest") and self._asked is None:
+                if mark.text.casefold() in _PRONOUNS:
+                    continue
                 beyond = self._after(following)
                 taken = (
                     beyond is not None
@@ -137,6 +141,11 @@ class Reading:
         """The column of quantities, if there is one."""
         columns = self._table.columns
         found = [index for index in self._measures() if columns[index].head in QUANTITY]
+        columns = self._table.columns
+        if len(found) > 1:
+            found = [index for index in found if columns[index].head in kinds] or found
+        if len(found) > 1:
+            found = [index for index in found if columns[index].is_key] or found
         return found[0] if len(found) == 1 else None
 
     def _is_of_value(self) -> bool:
@@ -220,7 +229,10 @@ class Reading:
 
     def _is_listing(self) -> bool:
         words = {mark.text.casefold() for mark in self._all}
-        return bool(words & {"which", "list", "all", "there", "welche", "alle", "liste", "show"})
+        return bool(
+            words
+            & {"which", "list", "all", "there", "welche", "alle", "liste", "show", "who", "wer"}
+        )
 
     def _check_rest(self, query: Query | None) -> None:
         """Check that the query accounts for all parts of the question.

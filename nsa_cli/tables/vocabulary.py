@@ -38,13 +38,16 @@ ROLES: dict[str, tuple[str, ...]] = {
         *("cheapest", "least expensive", "billigste", "billigsten", "gunstigste", "gunstigsten"),
     ),
     "latest": (
-        *("latest", "newest", "most recent", "youngest", "last", "spateste", "spatesten"),
+        *("latest", "newest", "most recent", "last", "spateste", "spatesten"),
         *("neueste", "neuesten", "letzte", "letzten", "letzter", "most recently"),
     ),
     "earliest": (
-        *("earliest", "oldest", "first", "fruheste", "fruhesten", "alteste", "altesten", "erste"),
+        *("earliest", "first", "fruheste", "fruhesten", "erste"),
         *("ersten", "erster"),
     ),
+    "oldest": ("oldest", "alteste", "altesten", "altester"),
+    "youngest": ("youngest", "jungste", "jungsten", "jungster"),
+    "age": ("older than", "younger than", "alter als", "junger als"),
     "most": (
         *("most", "most often", "most frequently", "most common", "most frequent"),
         *("am haufigsten", "die meisten", "meisten", "haufigste", "haufigsten", "am meisten"),
@@ -93,7 +96,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         *("more than", "greater than", "larger than", "higher than", "bigger than", "above"),
         *("over", "exceeding", "exceeds", "exceed", "exceeded", ">", "mehr als", "uber"),
         *("grosser als", "hoher als", "oberhalb", "oberhalb von", "upwards of", "in excess of"),
-        *("longer than", "heavier than"),
+        *("longer than", "heavier than", "older than", "alter als"),
     ),
     "ge": (
         *("at least", "no less than", "not less than", "minimum of", ">=", "≥", "mindestens"),
@@ -102,7 +105,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "lt": (
         *("less than", "below", "under", "fewer than", "smaller than", "lower than"),
         *("cheaper than", "<", "weniger als", "unter", "kleiner als", "unterhalb", "shorter than"),
-        *("unterhalb von",),
+        *("unterhalb von", "younger than", "junger als"),
     ),
     "le": (
         *("at most", "no more than", "not more than", "up to", "<=", "≤", "hochstens"),
@@ -182,7 +185,7 @@ NEUTRAL = FUNCTION_WORDS | TABLE_WORDS
 """Folded words that change nothing about what is asked of a table."""
 
 NEUTRAL_STEMS = stem_set(
-    "live sell sold buy bought receive receives send sent weigh weighs weighed measure earn "
+    "live fell fall fallen sell sold buy bought receive receives send sent weigh weighs weighed measure earn "
     "spend spent bring brought generate achieve reach work play produce use book bill charge "
     "purchase acquire give gave given observe collect register stay visit serve belong carry "
     "cover consume cost own need want offer provide supply represent handle manage process "
@@ -229,6 +232,12 @@ AMOUNTS = stem_set(
 PRICES = stem_set("price cost preis einzelpreis fee kosten")
 """Stems of columns that a thing is dear or cheap by."""
 
+BIRTH = stem_set("birth born birthday geburt geburtsdatum geburtstag")
+"""Stems of words for dates of birth."""
+
+AGES = stem_set("age alter")
+"""Stems of columns that persons are old or young by."""
+
 QUANTITY = stem_set("quantity qty units pieces menge stuck stuckzahl")
 """Stems of words for how many pieces a row is about."""
 
@@ -239,8 +248,8 @@ SYNONYMS = tuple(
         "amount revenue sales turnover value spend spent spending betrag umsatz money",
         "price cost preis kosten",
         "quantity qty units pieces menge stuck stuckzahl anzahl",
-        "salary wage pay gehalt lohn",
-        "employee staff worker mitarbeiter",
+        "salary wage pay earn gehalt lohn verdient",
+        "employee staff mitarbeiter",
         "date day datum tag",
         "id number no nr nummer",
         "city town stadt ort",
@@ -257,7 +266,7 @@ SYNONYMS = tuple(
         "birth born birthday geburt geboren geburtsdatum",
         "invoice bill rechnung",
         "order purchase bestellung auftrag",
-        "hire hired join joined eintritt",
+        "hire hired join joined start eintritt",
     )
 )
 """Groups of words of which each may mean a column that has another as its name."""

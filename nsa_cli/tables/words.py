@@ -9,8 +9,8 @@ from functools import lru_cache
 
 _TOKEN = re.compile(
     r"[“”„\"«»](?P<quoted>[^“”„\"«»]+)[“”„\"«»]"
-    r"|(?P<number>\d[\d.,:/'’-]*\d|\d)(?![^\W\d_])"
-    r"|(?P<word>#?\w+(?:[-'’.&/]\w+)*|[<>=≥≤]+|[%€$£¥#])"
+    r"|(?P<number>(?>\d(?:[\d.,:/'’-]*\d)?)[kK]?)(?![^\W\d_])"
+    r"|(?P<word>[^\W_]+(?:[-'’.&/][^\W_]+)*|[<>=≥≤]+|[%€$£¥#])"
 )
 _CAMEL = re.compile(r"(?<=[a-zäöüß])(?=[A-ZÄÖÜ][a-zäöüß]|[A-Z]{2,}\b)")
 _PARENTHESIS = re.compile(r"[(\[][^)\]]*[)\]]")
