@@ -10,6 +10,9 @@ from nsa_cli.tables.marking import Mark
 from nsa_cli.tables.query import Group, Part, Query
 from nsa_cli.tables.vocabulary import AMOUNTS, MONEY, PERSONS, PLACES, QUANTITY
 
+_LISTING = frozenset(
+    ["which", "list", "all", "there", "welche", "alle", "liste", "show", "who", "wer"]
+)
 _PRONOUNS = frozenset(["who", "wer", "whose", "wessen"])
 
 
@@ -141,11 +144,6 @@ class Reading:
         """The column of quantities, if there is one."""
         columns = self._table.columns
         found = [index for index in self._measures() if columns[index].head in QUANTITY]
-        columns = self._table.columns
-        if len(found) > 1:
-            found = [index for index in found if columns[index].head in kinds] or found
-        if len(found) > 1:
-            found = [index for index in found if columns[index].is_key] or found
         return found[0] if len(found) == 1 else None
 
     def _is_of_value(self) -> bool:
@@ -177,11 +175,15 @@ class Reading:
         kinds = PERSONS if words & {"who", "wer", "whose", "wessen"} else frozenset()
         kinds = PLACES if words & {"where", "wo"} else kinds
         found = [
-            column.index
+            column
             for column in self._table.columns
             if kinds.intersection(column.words) and column.kind == "text"
         ]
-        return found[0] if len(found) == 1 else None
+        if len(found) > 1:
+            found = [column for column in found if column.head in kinds] or found
+        if len(found) > 1:
+            found = [column for column in found if column.is_key] or found
+        return found[0].index if len(found) == 1 else None
 
     def _counted(self) -> Mark | None:
         """The noun after `how many`: a noun for rows, a column, or a value; None without one."""

@@ -185,7 +185,8 @@ NEUTRAL = FUNCTION_WORDS | TABLE_WORDS
 """Folded words that change nothing about what is asked of a table."""
 
 NEUTRAL_STEMS = stem_set(
-    "live fell fall fallen sell sold buy bought receive receives send sent weigh weighs weighed measure earn "
+    "live fell fall fallen sell sold buy bought receive receives send sent weigh weighs weighed "
+    "measure earn "
     "spend spent bring brought generate achieve reach work play produce use book bill charge "
     "purchase acquire give gave given observe collect register stay visit serve belong carry "
     "cover consume cost own need want offer provide supply represent handle manage process "
