@@ -112,6 +112,7 @@ class Marker:
             for words in {column.words, column.bare_words} - {()}:
                 self._names.setdefault(words, []).append(column.index)
         self.row_nouns = ROW_NOUNS | _nouns_of(table)
+        self._places = _places_of(table)
         self._has_dates = any(column.kind == "date" for column in table.columns)
         self._years = [column.index for column in table.columns if column.is_year]
 
@@ -221,7 +222,7 @@ class Marker:
         """Phrases with a role."""
         for end in range(min(len(tokens), at + LONGEST), at, -1):
             words = tuple(word for token in tokens[at:end] for word in token.norm.split())
-            if words in PHRASES:
+            if words in PHRASES and not (words == ("was",) and at):  # English, but for the first
                 yield _mark(tokens, at, end, "role", roles=PHRASES[words])
                 return
 
@@ -321,7 +322,7 @@ class Marker:
             columns = tuple(self._with_unit(unit))
             yield _mark(tokens, at, end, "column" if columns else "unknown", columns=columns)
         else:
-            yield _mark(tokens, at, end, "unknown")
+            yield _mark(tokens, at, end, "neutral" if token.norm in self._places else "unknown")
 
     def _partly(self, token: Token) -> tuple[int, ...]:
         """Columns whose name has a word, a compound with it, or a synonym of it."""
@@ -380,6 +381,16 @@ def _nouns_of(table: TypedTable) -> frozenset[str]:
     if PERSONS.intersection(word for column in table.columns for word in column.words):
         stems |= stem_set("people persons")
     return frozenset(word for word in stems - names if len(word) > 2 and not word.isdecimal())
+
+
+def _places_of(table: TypedTable) -> frozenset[str]:
+    """Names of the files and sheets, folded."""
+    names: set[str] = set()
+    for each in table.tables:
+        file = each.source.replace("\\", "/").rpartition("/")[2]
+        names |= {folded(name) for name in (each.source, file, file.partition(".")[0])}
+        names.add(folded(each.title or ""))
+    return frozenset(names - {""})
 
 
 def _forms(joined: str) -> Iterator[str]:

@@ -180,7 +180,7 @@ def parse_number(text: str, decimal: str | None = None) -> Number | None:
 def decimal_mark(text: str) -> str | None:
     """The decimal mark that a number shows by itself; None if it shows none."""
     parts = _parts(text)
-    marks = re.sub(r"[^.,]", "", parts.digits.strip(" .,'’")) if parts is not None else ""
+    marks = re.sub(r"[^.,]", "", parts.digits.rstrip(" .,'’")) if parts is not None else ""
     if parts is None or not marks:
         return None
     last, digits = marks[-1], parts.digits.strip()

@@ -222,6 +222,7 @@ class _Builder(Reading):
         )
         order = "desc" if upwards else "asc"
         if grouped and entity is not None:
+            column = self._most_of(roles) if column is None else column
             operation = self._group_operation(roles, column)
             if operation is not None:
                 self._use_entity(entity)
@@ -323,6 +324,18 @@ class _Builder(Reading):
         persons = any(PERSONS.intersection(column.words) and column.is_key for column in columns)
         return self._target(born if born or persons else dates)
 
+    def _most_of(self, roles: set[str]) -> int | None:
+        """The column of names whose number is compared, as in `the most customers`."""
+        for mark in self._marks if roles.intersection(("most", "fewest")) else ():
+            following = self._after(mark)
+            if mark.has("most", "fewest") and following in self._targets():
+                assert following is not None
+                texts = [c.index for c in self._table.columns if not c.is_measure]
+                found = self._pick(following, texts)
+                following.used = found is not None
+                return found
+        return None
+
     def _group_operation(self, roles: set[str], column: int | None) -> Operation | None:
         """What is compared between groups; None to compare rows."""
         for operation in ("mean", "median", "sum"):
@@ -331,6 +344,8 @@ class _Builder(Reading):
                 return operation
         counted = any(mark.kind == "rows" and not mark.used for mark in self._marks)
         if roles.intersection(("most", "fewest")):
+            if column is not None and not self._table.columns[column].is_measure:
+                return "count" if self._table.columns[column].is_key else "distinct"
             if column is None and not self._is_ranking_rows(counted=counted):
                 raise ProblemError("the question does not name what is compared")
             return "count" if column is None else "sum"
