@@ -200,7 +200,12 @@ class _Words:
         held, query = self._result.held, self._query
         if query.operation in ("min", "max") and query.group is None and not query.asked:
             alone = len(held) == 1 and query.shown
-            notes.append(self._holder(held[0]) if alone else f"held by {_rows(len(held))}")
+            if alone or len(held) > 1:
+                notes.append(self._holder(held[0]) if alone else f"held by {_rows(len(held))}")
+        key = next((column for column in self._table.columns if column.is_key), None)
+        if query.operation in ("min", "max") and query.asked and len(held) == 1 and key:
+            if query.group is None and key.index not in query.shown:
+                notes.append(f"{key.name} {key.cells[held[0]]}")
         if self._result.blanks:
             notes.append(f"{_counted(self._result.blanks, 'blank cell', 'blank cells')} left out")
         if self._table.totals:
@@ -218,6 +223,8 @@ class _Words:
         if query.operation == "values":
             return self._values()
         if query.operation == "distinct":
+            if query.loose and result.used != result.value:
+                return f"{result.value} different, in {_rows(result.used)}"
             many = len(result.held) > _MOST_VALUES and not query.asked
             names = "" if many else self._cells(result.held)
             return f"{result.value}: {names}" if names else f"{result.value}"

@@ -18,6 +18,11 @@ SUPERLATIVES = (
     *("max", "min", "dearest", "cheapest", "latest", "earliest", "most", "fewest"),
     *("oldest", "youngest"),
 )
+_COUNTING = frozenset(
+    ["more than", "less than", "fewer than", "at least", "at most", "mehr als", "weniger als"]
+)
+"""Comparisons that say nothing about whether a size or a number is compared."""
+
 _MOST_TOP = 100
 
 
@@ -244,7 +249,8 @@ class ConditionReader:
             for some in (own, named_unit):
                 if len(some) == 1:
                     return self._same_unit(some[0], mark)
-        counted = any(each is not None and each.kind == "rows" for each in near)
+        sized = before is not None and folded(before.text) not in _COUNTING
+        counted = sized and any(each is not None and each.kind == "rows" for each in near)
         amounts = [c for c in measures if c.head in AMOUNTS] if counted or unit != "%" else []
         for some in (measures, amounts if counted or unit else []):
             if len(some) == 1:

@@ -24,7 +24,7 @@ from nsa_cli.tables.vocabulary import (
     ROW_NOUNS,
     SYNONYMS,
 )
-from nsa_cli.tables.words import Token, folded, stem, stem_set, tokens_of, word_set
+from nsa_cli.tables.words import LINKING, Token, folded, stem, stem_set, tokens_of, word_set
 
 Kind = Literal["column", "value", "number", "period", "role", "rows", "part", "neutral", "unknown"]
 
@@ -129,6 +129,7 @@ class Marker:
             mark = self._after_column(marks, mark, tokens)
             marks.append(mark)
             at = mark.end
+        _narrow(marks)
         return marks
 
     def _after_column(self, marks: Sequence[Mark], mark: Mark, tokens: Sequence[Token]) -> Mark:
@@ -165,8 +166,8 @@ class Marker:
     def _exact(self, tokens: Sequence[Token], at: int) -> Iterator[Mark]:
         """Whole names of columns, also as `date of order`."""
         for words, columns in self._names.items():
-            end = at + len(words)
-            if tuple(token.stem for token in tokens[at:end]) == words:
+            end = _end_of_name(tokens, at, words)
+            if end:
                 yield _mark(tokens, at, end, "column", columns=tuple(columns), exact=True)
             elif len(words) == 2 and len(tokens) >= at + 3 and tokens[at + 1].norm in ("of", "der"):
                 skip = (
@@ -362,6 +363,15 @@ class Marker:
                 yield column.index
 
 
+def _narrow(marks: Sequence[Mark]) -> None:
+    """Take of several columns that a word may name the one that another word names."""
+    named = {each.columns[0] for each in marks if each.kind == "column" and len(each.columns) == 1}
+    for mark in marks:
+        both = named.intersection(mark.columns)
+        if mark.kind == "column" and len(mark.columns) > 1 and len(both) == 1:
+            mark.columns = tuple(both)
+
+
 def _mark(tokens: Sequence[Token], start: int, end: int, kind: Kind, **more: object) -> Mark:
     text = " ".join(token.text for token in tokens[start:end])
     return Mark(start, end, kind, text, **more)  # type: ignore[arg-type]
@@ -377,10 +387,24 @@ def _nouns_of(table: TypedTable) -> frozenset[str]:
     for column in table.columns:
         if column.is_key and len(column.words) > 1:
             stems.add(column.words[0])
-    names = {word for column in table.columns for word in column.words if len(column.words) == 1}
+    names = {word for column in table.columns if not column.is_key for word in column.words}
+    names |= {column.words[0] for column in table.columns if len(column.words) == 1}
+    names -= {column.words[0] for column in table.columns if column.is_key and column.words[1:]}
     if PERSONS.intersection(word for column in table.columns for word in column.words):
         stems |= stem_set("people persons")
     return frozenset(word for word in stems - names if len(word) > 2 and not word.isdecimal())
+
+
+def _end_of_name(tokens: Sequence[Token], at: int, words: Sequence[str]) -> int:
+    """One past the last word of a name that begins here; linking words may stand in it."""
+    place = at
+    for number, word in enumerate(words):
+        while number and place < len(tokens) and tokens[place].norm in LINKING - {word}:
+            place += 1
+        if place >= len(tokens) or tokens[place].stem != word:
+            return 0
+        place += 1
+    return place
 
 
 def _places_of(table: TypedTable) -> frozenset[str]:

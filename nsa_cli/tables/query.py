@@ -91,6 +91,7 @@ class Query:
         order: Keep the groups with the greatest (`desc`) or least (`asc`) results.
         limit: How many rows or groups to keep; None for all.
         shown: Columns whose cells of the rows found belong to the answer.
+        loose: Whether `distinct` may as well mean the number of rows.
         asked: Whether the question asks which rows hold an extreme, rather than for the extreme.
     """
 
@@ -102,6 +103,7 @@ class Query:
     limit: int | None = None
     shown: tuple[int, ...] = ()
     asked: bool = False
+    loose: bool = False
 
 
 def conditions_in_words(conditions: Sequence[Condition], table: TypedTable) -> str:

@@ -10,7 +10,7 @@ from nsa_cli.tables.conditions import SUPERLATIVES, ProblemError
 from nsa_cli.tables.marking import Mark, Marker
 from nsa_cli.tables.query import Condition, Group, Operation, Query
 from nsa_cli.tables.reading import Reading
-from nsa_cli.tables.vocabulary import AGES, AMOUNTS, BIRTH, PERSONS, PRICES
+from nsa_cli.tables.vocabulary import AGES, AMOUNTS, BIRTH, MONEY, PERSONS, PRICES, SIZES
 
 _UPWARDS = ("max", "dearest", "latest", "most")
 _COMPUTING = ("sum", "mean", "median", "share", "count", "distinct", "amount")
@@ -172,6 +172,10 @@ class _Builder(Reading):
             amount = self._quantity()
             return self._aggregate("count" if amount is None else "sum", amount, conditions)
         measure = self._pick(noun, self._measures())
+        compared = {condition.column for condition in conditions}
+        if measure is not None and (measure in compared or columns[measure].head in MONEY):
+            noun.used = True
+            return self._aggregate("count", None, conditions)
         if measure is not None:
             noun.used = True
             return self._aggregate("sum", measure, conditions)
@@ -183,7 +187,8 @@ class _Builder(Reading):
         noun.used = True
         if columns[found].is_key and "distinct" not in roles:
             return self._aggregate("count", None, conditions)
-        return self._aggregate("distinct", found, conditions)
+        query = self._aggregate("distinct", found, conditions)
+        return replace(query, loose="distinct" not in roles)
 
     def _share(self, conditions: tuple[Condition, ...]) -> Query:
         if not conditions:
@@ -261,7 +266,7 @@ class _Builder(Reading):
             conditions=conditions,
             limit=limit,
             shown=shown,
-            asked=entity is not None or self._asks_for_rows(),
+            asked=entity is not None or self._asks_when() or self._asks_for_rows(),
         )
         if entity is None:
             return query, None
@@ -311,6 +316,10 @@ class _Builder(Reading):
             return named
         if roles.intersection(("most", "fewest")):
             return self._quantity() if self._is_of_value() else None
+        for role, heads in SIZES.items():
+            if role in roles:
+                found = self._money(heads)
+                return found[0] if len(found) == 1 else None
         dear = roles.intersection(("dearest", "cheapest"))
         return self._target(measures, self._money(PRICES if dear else AMOUNTS))
 
@@ -366,10 +375,16 @@ class _Builder(Reading):
             or self._is_of_value()
         )
 
+    def _asks_when(self) -> bool:
+        return any(mark.has("when") for mark in self._marks)
+
     def _shown(self, entity: Group | None, column: int) -> tuple[int, ...]:
         """The columns that say which rows hold an extreme."""
         if entity is not None:
             return (entity.column,)
+        dates = [each.index for each in self._table.columns if each.kind == "date"]
+        if self._asks_when() and len(dates) == 1 and column not in dates:
+            return (dates[0],)
         if self._asked is not None and self._asked.columns:
             found = [index for index in self._asked.columns if index != column]
             if len(found) == 1:

@@ -8,7 +8,7 @@ from nsa_cli.tables.columns import TypedTable
 from nsa_cli.tables.conditions import SUPERLATIVES, ConditionReader, ProblemError
 from nsa_cli.tables.marking import Mark
 from nsa_cli.tables.query import Group, Part, Query
-from nsa_cli.tables.vocabulary import AMOUNTS, MONEY, PERSONS, PLACES, QUANTITY
+from nsa_cli.tables.vocabulary import AMOUNTS, PERSONS, PLACES, QUANTITY
 
 _LISTING = frozenset(
     ["which", "list", "all", "there", "welche", "alle", "liste", "show", "who", "wer"]
@@ -137,8 +137,7 @@ class Reading:
     def _money(self, heads: frozenset[str] = AMOUNTS) -> list[int]:
         """Columns that rows are large or small by, unless the question names one."""
         typed = self._table.columns
-        found = [index for index in self._measures() if typed[index].head in heads]
-        return found or [i for i in self._measures() if MONEY & set(typed[i].words)]
+        return [index for index in self._measures() if typed[index].head in heads]
 
     def _quantity(self) -> int | None:
         """The column of quantities, if there is one."""
@@ -192,7 +191,9 @@ class Reading:
         for mark in self._marks[at + 1 :] if at is not None else ():
             if mark.kind == "rows":
                 return mark
-            if mark.kind == "column" and self._table.columns[mark.columns[0]].kind != "boolean":
+            if mark.kind == "column" and self._table.columns[mark.columns[0]].kind == "boolean":
+                continue
+            if mark.kind == "column":
                 if mark.used and first is None and not self._is_condition(mark):
                     return None
                 return first if first is not None and mark.used else mark

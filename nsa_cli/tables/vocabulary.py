@@ -24,15 +24,17 @@ ROLES: dict[str, tuple[str, ...]] = {
     "max": (
         *("highest", "largest", "biggest", "greatest", "maximum", "max", "maximal", "top"),
         *("hochste", "hochsten", "hochster", "hochstes", "grosste", "grossten", "grosster"),
-        *("grosstes", "maximale", "maximalen", "meisten umsatz", "longest", "langste", "langsten"),
-        *("heaviest", "strongest", "tallest", "highest paid", "best", "beste", "besten"),
+        *("grosstes", "maximale", "maximalen", "highest paid", "longest", "langste", "langsten"),
+        *("heaviest", "schwerste", "schwersten", "tallest"),
     ),
     "min": (
         *("lowest", "smallest", "minimum", "min", "least", "niedrigste", "niedrigsten"),
         *("niedrigster", "niedrigstes", "kleinste", "kleinsten", "kleinster", "kleinstes"),
         *("geringste", "geringsten", "minimale", "minimalen", "shortest", "kurzeste", "kurzesten"),
-        *("lightest",),
+        *("lightest", "leichteste", "leichtesten"),
     ),
+    "heavy": ("heaviest", "lightest", "schwerste", "schwersten", "leichteste", "leichtesten"),
+    "long": ("longest", "shortest", "langste", "langsten", "kurzeste", "kurzesten", "tallest"),
     "dearest": ("most expensive", "priciest", "costliest", "teuerste", "teuersten", "teuerster"),
     "cheapest": (
         *("cheapest", "least expensive", "billigste", "billigsten", "gunstigste", "gunstigsten"),
@@ -160,7 +162,7 @@ FUNCTION_WORDS = word_set(
     "a an the of in on at for to from with by is are was were be been being do does did have "
     "has had it its they them their there this that these those all any as and or so if we "
     "our us i me my you your he she his her him can could please tell will would should than "
-    "then only just exactly about into within during here itself also still ever up out der "
+    "then only just exactly about into within during here itself also still ever up der "
     "die das den dem des ein eine einen einem einer eines im am auf aus bei mit von vom zu "
     "zum zur fur ist sind war waren wird wurde wurden hat haben hatte hatten es sie er und "
     "oder alle allen aller bitte gibt gab als dass davon dabei wie hoch gross viel um ihr "
@@ -185,8 +187,8 @@ NEUTRAL = FUNCTION_WORDS | TABLE_WORDS
 """Folded words that change nothing about what is asked of a table."""
 
 NEUTRAL_STEMS = stem_set(
-    "live fell fall fallen sell sold buy bought receive receives send sent weigh weighs weighed "
-    "measure earn "
+    "store keep kept locate base live fell fall fallen sell sold buy bought receive receives "
+    "send sent weigh weighs weighed measure earn "
     "spend spent bring brought generate achieve reach work play produce use book bill charge "
     "purchase acquire give gave given observe collect register stay visit serve belong carry "
     "cover consume cost own need want offer provide supply represent handle manage process "
@@ -235,6 +237,12 @@ PRICES = stem_set("price cost preis einzelpreis fee kosten")
 
 BIRTH = stem_set("birth born birthday geburt geburtsdatum geburtstag")
 """Stems of words for dates of birth."""
+
+SIZES = {
+    "heavy": stem_set("weight mass gewicht masse"),
+    "long": stem_set("length height duration distance time lange hohe dauer entfernung strecke"),
+}
+"""Stems of columns that rows are heavy or long by."""
 
 AGES = stem_set("age alter")
 """Stems of columns that persons are old or young by."""

@@ -15,7 +15,7 @@ _TOKEN = re.compile(
 _CAMEL = re.compile(r"(?<=[a-zäöüß])(?=[A-ZÄÖÜ][a-zäöüß]|[A-Z]{2,}\b)")
 _PARENTHESIS = re.compile(r"[(\[][^)\]]*[)\]]")
 _APART = re.compile(r"[^\w#%]+|_+")
-_LINKING = frozenset(["of", "the", "a", "in", "der", "des", "die", "das", "von", "per", "and"])
+LINKING = frozenset(["of", "the", "a", "in", "der", "des", "die", "das", "von", "per", "and"])
 _ENDINGS = ("ern", "en", "er", "em", "es", "e", "n", "s")
 
 
@@ -91,4 +91,4 @@ def header_words(name: str) -> tuple[str, ...]:
     """The stems of a column's name; what stands in parentheses is a unit and left out."""
     bare = _PARENTHESIS.sub(" ", name)
     words = folded(_CAMEL.sub(" ", bare if folded(bare) else name)).split()
-    return tuple(stem(word) for word in words if word not in _LINKING or len(words) == 1)
+    return tuple(stem(word) for word in words if word not in LINKING or len(words) == 1)
