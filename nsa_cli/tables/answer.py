@@ -203,9 +203,9 @@ class _Words:
             if alone or len(held) > 1:
                 notes.append(self._holder(held[0]) if alone else f"held by {_rows(len(held))}")
         key = next((column for column in self._table.columns if column.is_key), None)
-        if query.operation in ("min", "max") and query.asked and len(held) == 1 and key:
-            if query.group is None and key.index not in query.shown:
-                notes.append(f"{key.name} {key.cells[held[0]]}")
+        holding = query.operation in ("min", "max") and query.asked and query.group is None
+        if holding and len(held) == 1 and key is not None and key.index not in query.shown:
+            notes.append(f"{key.name} {key.cells[held[0]]}")
         if self._result.blanks:
             notes.append(f"{_counted(self._result.blanks, 'blank cell', 'blank cells')} left out")
         if self._table.totals:
@@ -291,7 +291,10 @@ class _Words:
                 {"group": each.name, "value": _plain(each.value), "rows": len(each.rows)}
                 for each in result.groups
             ]
-        if self._column is not None and query.operation in ("values", "top", "bottom", "distinct"):
+        listed = query.operation in ("values", "top", "bottom") or (
+            query.operation == "distinct" and query.asked
+        )
+        if self._column is not None and listed:
             return [self._column.cells[row] for row in result.held]
         return _plain(result.value)
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Sequence
-from decimal import Decimal
-
-from nsa_cli.tables.columns import Column, TypedTable
+from nsa_cli.tables.columns import Column
 from nsa_cli.tables.marking import Mark
+from nsa_cli.tables.periods import DATING, PeriodReader, ProblemError, either
 from nsa_cli.tables.query import Condition, Test, Value
 from nsa_cli.tables.vocabulary import AGES, AMOUNTS
 from nsa_cli.tables.words import folded
 
 _COMPARING: dict[str, Test] = {"gt": "gt", "ge": "ge", "lt": "lt", "le": "le"}
-_DATING: dict[str, Test] = {"after": "gt", "since": "ge", "before": "lt", "until": "le"}
 SUPERLATIVES = (
     *("max", "min", "dearest", "cheapest", "latest", "earliest", "most", "fewest"),
     *("oldest", "youngest"),
@@ -26,33 +22,13 @@ _COUNTING = frozenset(
 _MOST_TOP = 100
 
 
-class ProblemError(Exception):
-    """A question that names something the table does not have; the message says what.
-
-    Attributes:
-        sure: Whether the question is about the table, so that the model has no answer either.
-    """
-
-    def __init__(self, message: str, *, sure: bool = False) -> None:
-        super().__init__(message)
-        self.sure = sure
-
-
-class ConditionReader:
+class ConditionReader(PeriodReader):
     """Takes the conditions from the marks of a question, and marks them as used.
 
     Args:
         table: The table.
         marks: The marks.
     """
-
-    def __init__(self, table: TypedTable, marks: Sequence[Mark]) -> None:
-        self._table = table
-        self._every = marks
-        self._marks = [mark for mark in marks if mark.kind != "neutral"]
-        self.conditions: list[Condition] = []
-        self.limit: int | None = None
-        self.keyed = False
 
     def read(self) -> list[Condition]:
         """The conditions, each row must meet all of them.
@@ -71,9 +47,6 @@ class ConditionReader:
                 self._blank(at, mark)
         self._booleans()
         return self.conditions
-
-    def _near(self, at: int) -> Mark | None:
-        return self._marks[at] if 0 <= at < len(self._marks) else None
 
     def _values(self) -> None:
         at = 0
@@ -128,7 +101,7 @@ class ConditionReader:
         keys = [index for index in candidates if columns[index].is_key]
         if len(keys) == 1:
             return columns[keys[0]]
-        names = _either([columns[index].name for index in sorted(candidates)])
+        names = either([columns[index].name for index in sorted(candidates)])
         raise ProblemError(f"“{mark.text}” stands in the columns {names}; name one of them")
 
     def _is_target(self, before: Mark, mark: Mark) -> bool:
@@ -150,17 +123,6 @@ class ConditionReader:
             and column.index in following.values
         )
 
-    def _is_denied(self, first: int) -> bool:
-        before = self._near(first - 1)
-        if before is not None and before.kind == "role" and before.has("not"):
-            before.used = True
-            return True
-        return False
-
-    @staticmethod
-    def _names(mark: Mark, column: Column) -> bool:
-        return mark.kind in ("column", "rows") and column.index in mark.columns
-
     def _number(self, at: int, mark: Mark) -> None:
         """Take a comparison, an equality, or how many to show."""
         before, after = self._near(at - 1), self._near(at + 1)
@@ -181,7 +143,7 @@ class ConditionReader:
                 "does not do"
             )
         column = self._compared(at, mark)
-        if before.kind == "role" and before.has(*_COMPARING, *_DATING):
+        if before.kind == "role" and before.has(*_COMPARING, *DATING):
             before.used = True
         mark.used = True
         self.conditions.append(Condition(column.index, test, (mark.number.value,)))
@@ -191,9 +153,9 @@ class ConditionReader:
             for role, test in _COMPARING.items():
                 if before.has(role):
                     return test
-            if before.has(*_DATING) and not before.has("by"):
+            if before.has(*DATING) and not before.has("by"):
                 years = any(column.is_year for column in self._table.columns)
-                for role, test in _DATING.items():
+                for role, test in DATING.items():
                     if years and before.has(role):
                         return test
         for role, found in (("or more", "ge"), ("or less", "le")):
@@ -257,7 +219,7 @@ class ConditionReader:
                 return self._same_unit(some[0], mark)
         if not measures:
             raise ProblemError(f"no column of numbers can be compared with {mark.text}")
-        names = _either([c.name for c in measures])
+        names = either([c.name for c in measures])
         raise ProblemError(f"“{mark.text}” may compare {names}; name one of them")
 
     @staticmethod
@@ -265,7 +227,7 @@ class ConditionReader:
         wanted = mark.number.unit if mark.number else ""
         units = {unit for unit in column.units(range(len(column.cells))) if unit}
         if wanted and units and wanted not in units:
-            raise ProblemError(f"{column.name} is in {_either(sorted(units))}, not in {wanted}")
+            raise ProblemError(f"{column.name} is in {either(sorted(units))}, not in {wanted}")
         return column
 
     def _equal(self, at: int, mark: Mark, before: Mark | None, after: Mark | None) -> None:
@@ -330,114 +292,6 @@ class ConditionReader:
         leads = before is None or (before.kind == "role" and before.has("which"))
         return superlative and follows and leads
 
-    def _period(self, at: int, mark: Mark) -> None:
-        """Take a date or a period."""
-        before = self._near(at - 1)
-        if mark.period is not None and self._year_column(mark):
-            return
-        column = self._dated(mark)
-        roles = before.roles if before is not None and before.kind == "role" else ()
-        second = self._near(at + 2)
-        joint = self._near(at + 1)
-        spanned = (
-            {"between", "since"}.intersection(roles)
-            and joint is not None
-            and joint.has("and", "until")
-            and second is not None
-            and second.kind == "period"
-        )
-        mark.used = True
-        if spanned and mark.period is None and second is not None and second.period is not None:
-            first = second.period[0].replace(month=mark.months[0], day=1)
-            mark.period = (first, first)
-        if mark.period is None:
-            self._months(column, mark, before)
-            return
-        if spanned and second is not None and second.period is not None:
-            assert before is not None
-            assert joint is not None
-            for each in (before, joint, second):
-                each.used = True
-            self.conditions.append(
-                Condition(column.index, "between", (mark.period[0], second.period[1]))
-            )
-            return
-        for role, test in _DATING.items():
-            if role in roles and before is not None:
-                before.used = True
-                edge = mark.period[0] if test in ("lt", "ge") else mark.period[1]
-                self.conditions.append(Condition(column.index, test, (edge,)))
-                return
-        self._within(column, mark.period, at)
-
-    def _within(self, column: Column, period: tuple[datetime.date, datetime.date], at: int) -> None:
-        if self._is_denied(at):
-            raise ProblemError("nsa does not leave periods out")
-        last = self.conditions[-1] if self.conditions else None
-        if last is not None and last.column == column.index and last.test in ("between", "eq"):
-            raise ProblemError("several periods are named; ask about one at a time")
-        if period[0] == period[1]:
-            self.conditions.append(Condition(column.index, "eq", (period[0],)))
-        else:
-            self.conditions.append(Condition(column.index, "between", period))
-
-    def _months(self, column: Column, mark: Mark, before: Mark | None) -> None:
-        if before is not None and before.kind == "role" and before.has("not", *_DATING, "between"):
-            raise ProblemError(f"“{before.text} {mark.text}” does not say which year")
-        last = self.conditions[-1] if self.conditions else None
-        if last is not None and last.column == column.index and last.test == "months":
-            self.conditions[-1] = Condition(column.index, "months", (*last.values, *mark.months))
-        else:
-            self.conditions.append(Condition(column.index, "months", mark.months))
-
-    def _year_column(self, mark: Mark) -> bool:
-        """Take a year that a column of years has."""
-        assert mark.period is not None
-        years = [c for c in self._table.columns if c.is_year]
-        dates = [c for c in self._table.columns if c.kind == "date"]
-        first, last = mark.period
-        if len(years) != 1 or dates or (first.month, first.day, last.month) != (1, 1, 12):
-            return False
-        mark.number = None
-        at = self._marks.index(mark)
-        before = self._near(at - 1)
-        test: Test = "eq"
-        for role, found in _DATING.items():
-            if before is not None and before.kind == "role" and before.has(role):
-                before.used, test = True, found
-                break
-        if before is not None and self._names(before, years[0]):
-            before.used = True
-        mark.used = True
-        year = Decimal(first.year)
-        previous = self.conditions[-1] if self.conditions else None
-        if previous is not None and previous.column == years[0].index and previous.test == test:
-            self.conditions[-1] = Condition(years[0].index, test, (*previous.values, year))
-        else:
-            self.conditions.append(Condition(years[0].index, test, (year,)))
-        return True
-
-    def _dated(self, mark: Mark) -> Column:
-        """The column of dates that a period is about."""
-        columns = self._table.columns
-        dates = {column.index for column in columns if column.kind == "date"}
-        if not dates:
-            raise ProblemError(f"no column holds dates to compare with “{mark.text}”")
-        order = sorted(
-            (each for each in self._marks if each.kind in ("column", "rows", "unknown")),
-            key=lambda each: (each.kind == "rows", abs(each.start - mark.start)),
-        )
-        for each in order:
-            named = dates.intersection(each.columns)
-            if len(named) == 1:
-                only = set(each.columns) <= dates
-                each.used = each.used or (each.kind == "column" and only)
-                return columns[named.pop()]
-        if len(dates) == 1:
-            return columns[dates.pop()]
-        names = _either([columns[index].name for index in sorted(dates)])
-        raise ProblemError(f"“{mark.text}” may mean {names}; name one of them")
-
     def _blank(self, at: int, mark: Mark) -> None:
         """Take a condition on blank cells."""
         before, after = self._near(at - 1), self._near(at + 1)
@@ -467,7 +321,7 @@ class ConditionReader:
 
     def _add_blank(self, known: Mark, mark: Mark, *, blank: bool) -> None:
         if len(known.columns) != 1:
-            names = _either([self._table.columns[i].name for i in known.columns])
+            names = either([self._table.columns[i].name for i in known.columns])
             raise ProblemError(f"“{known.text}” may mean {names}; name one of them")
         known.used = mark.used = True
         column = self._table.columns[known.columns[0]]
@@ -494,8 +348,3 @@ class ConditionReader:
                 following.used = True
                 yes = yes == (said in ("yes", "true", "ja"))
             self.conditions.append(Condition(column.index, "yes", (int(yes),)))
-
-
-def _either(names: Sequence[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last

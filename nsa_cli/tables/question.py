@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nsa_cli.tables.columns import TypedTable
-from nsa_cli.tables.conditions import SUPERLATIVES, ProblemError
+from nsa_cli.tables.conditions import SUPERLATIVES
 from nsa_cli.tables.marking import Mark, Marker
+from nsa_cli.tables.periods import ProblemError
 from nsa_cli.tables.query import Condition, Group, Operation, Query
 from nsa_cli.tables.reading import Reading
 from nsa_cli.tables.vocabulary import AGES, AMOUNTS, BIRTH, MONEY, PERSONS, PRICES, SIZES

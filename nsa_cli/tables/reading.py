@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nsa_cli.tables.columns import TypedTable
-from nsa_cli.tables.conditions import SUPERLATIVES, ConditionReader, ProblemError
+from nsa_cli.tables.conditions import SUPERLATIVES, ConditionReader
 from nsa_cli.tables.marking import Mark
+from nsa_cli.tables.periods import ProblemError
 from nsa_cli.tables.query import Group, Part, Query
 from nsa_cli.tables.vocabulary import AMOUNTS, PERSONS, PLACES, QUANTITY
 
