@@ -57,7 +57,7 @@ def compute(document: Document, question: str) -> Computed | None:
         return None
     understood = [
         found
-        for table in _typed(document.tables)
+        for table in _typed_once(document.tables)
         if (found := understand(question, table)) is not None
     ]
     ready = [each for each in understood if each.query is not None]
@@ -71,6 +71,20 @@ def compute(document: Document, question: str) -> Computed | None:
         names = " and ".join(each.table.name for each in ready)
         return _refusal(f"the question may be about {names}; name one of them", names)
     return _answered(document, ready[0])
+
+
+_last: list[tuple[Sequence[Table], list[TypedTable]]] = []
+"""The tables that were last asked about, so that the next question finds them typed."""
+
+
+def _typed_once(tables: Sequence[Table]) -> list[TypedTable]:
+    """The tables with typed columns, kept for the next question about the same document."""
+    for kept, typed in _last:
+        if kept is tables:
+            return typed
+    typed = _typed(tables)
+    _last[:] = [(tables, typed)]
+    return typed
 
 
 def _typed(tables: Sequence[Table]) -> list[TypedTable]:

@@ -114,15 +114,20 @@ class Column:
         """Whether single letters such as `x` or `n` are all that there is."""
         return {cell.casefold() for cell in sample} in ({"n"}, {"y"})
 
-    @cached_property
-    def marks(self) -> set[str]:
-        """Decimal marks that its numbers show."""
-        marks = {
+    def marks(self, most: int | None = None) -> set[str]:
+        """Decimal marks that its numbers show; of at most some of them, if that is given."""
+        if not self.written:
+            return set()
+        cells = list(dict.fromkeys(self.cells))
+        step = 1 if most is None else max(1, len(cells) // most)
+        return {
             mark
-            for cell in set(self.cells)
-            if (mark := decimal_mark(cell)) and parse_number(cell, mark) and not _is_date(cell)
+            for cell in cells[::step]
+            if ("." in cell or "," in cell)
+            and (mark := decimal_mark(cell))
+            and parse_number(cell, mark)
+            and not _is_date(cell)
         }
-        return marks if self.written else set()
 
     @cached_property
     def is_key(self) -> bool:
@@ -226,7 +231,7 @@ class TypedTable:
                 if _is_total(row) and (index >= last - 1 or "total" in row.plain.casefold()):
                     self.totals.append((table, row))
                     continue
-                if row.filled and row.filled[-1] >= width:
+                if len(row.cells) > width and any(row.cells[width:]):
                     self.ragged.append((table, row))
                 self.rows.append((table, row))
 
@@ -247,11 +252,12 @@ class TypedTable:
             for index, name in enumerate(first.header)
         ]
         if written:
-            shown = {mark for column in columns for mark in column.marks}
+            marks = [column.marks(_SAMPLED) for column in columns]
+            shown = set().union(*marks)
             fallback = "," if first.delimiter == ";" and not shown else None
             usual = shown.pop() if len(shown) == 1 else fallback
-            for column in columns:
-                column.decimal = next(iter(column.marks)) if len(column.marks) == 1 else usual
+            for column, own in zip(columns, marks, strict=True):
+                column.decimal = next(iter(own)) if len(own) == 1 else usual
         return columns
 
     @property
@@ -295,8 +301,8 @@ def _is_date(cell: str) -> bool:
 
 
 def _is_total(row: Row) -> bool:
-    filled = row.filled
-    return bool(filled) and bool(_TOTALS.fullmatch(row.cells[filled[0]].rstrip(":")))
+    first = next((cell for cell in row.cells if cell), "")
+    return bool(_TOTALS.fullmatch(first.rstrip(":")))
 
 
 def _place(table: Table) -> str:

@@ -131,7 +131,7 @@ def selected(conditions: Sequence[Condition], table: TypedTable) -> tuple[int, .
     rows = tuple(range(len(table.rows)))
     for condition in conditions:
         column = table.columns[condition.column]
-        if column.kind == "number" and condition.test not in ("blank", "filled"):
+        if column.kind == "number" and isinstance(next(iter(condition.values), ""), Decimal):
             _check_texts(column, column.misfits(rows), table)
         if column.kind == "date" and condition.test not in ("blank", "filled"):
             _check_dates(column, rows, table)
@@ -316,7 +316,7 @@ def _check_texts(column: Column, misfits: Sequence[Misfit], table: TypedTable) -
             f"{_counted(len(misfits), 'cell', 'cells')} of {column.name} "
             f"{'is' if len(misfits) == 1 else 'are'} no number ({shown}; {lines})"
         )
-    if column.written and len(column.marks) > 1:
+    if len(column.marks()) > 1:
         raise NotComputableError(
             f"{column.name} has decimal points in some cells and decimal commas in others"
         )

@@ -51,8 +51,10 @@ def tokens_of(question: str) -> list[Token]:
 @lru_cache(maxsize=65536)
 def folded(text: str) -> str:
     """A text in lower case, without accents and punctuation, its words one space apart."""
-    spread = unicodedata.normalize("NFKD", text.casefold())
-    plain = "".join(char for char in spread if not unicodedata.combining(char))
+    plain = text.casefold()
+    if not plain.isascii():
+        spread = unicodedata.normalize("NFKD", plain)
+        plain = "".join(char for char in spread if not unicodedata.combining(char))
     return " ".join(_APART.sub(" ", plain).replace("#", " ").split())
 
 
