@@ -45,7 +45,7 @@ def understand(question: str, table: TypedTable) -> Understood | None:
     roles = [role for mark in marks for role in mark.roles if mark.kind == "role"]
     anchored = sum(_is_anchor(mark) for mark in marks)
     asking = any(role in (*_COMPUTING, *SUPERLATIVES, "unknown") for role in roles) or any(
-        mark.kind == "column" and mark.roles for mark in marks
+        mark.kind == "column" and mark.has(*_COMPUTING, *SUPERLATIVES) for mark in marks
     )
     strong = bool(_STRONG.intersection(roles)) or (asking and anchored > 0)
     try:
@@ -95,7 +95,7 @@ class _Builder(Reading):
         roles = {role for mark in self._marks if mark.kind == "role" for role in mark.roles}
         targets = self._targets()
         for mark in self._marks:  # a column named like an operation, such as Total
-            if mark.kind == "column" and mark.roles and not mark.used:
+            if mark.has(*_COMPUTING, *SUPERLATIVES) and mark.kind == "column" and not mark.used:
                 others = [each for each in targets if each is not mark]
                 numeric = any(self._pick(each, self._measures()) for each in others)
                 if numeric:
