@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from nsa_cli.results import Citation, Stats
+from nsa_cli.results import Citation, Computation, Stats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +72,7 @@ class AnswerFinished(Event):
         finish_reason: `stop`, or `length` when the token limit cut the answer.
         stats: Counts and times.
         warnings: What the document lost when it was read, one clause each.
+        computation: What nsa computed, if it computed the answer without the model.
     """
 
     answer: str
@@ -81,6 +82,7 @@ class AnswerFinished(Event):
     finish_reason: str
     stats: Stats
     warnings: tuple[str, ...] = ()
+    computation: Computation | None = None
 
 
 Emit = Callable[[Event], None]

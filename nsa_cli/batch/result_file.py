@@ -39,6 +39,7 @@ class ResultRow:
         citations: Citations of the answer, best first.
         warnings: What the document lost when it was read, one clause each.
         error: `code`, `message` and `hint` of a failure, or None.
+        computation: What nsa computed from a table, or None; then its line has no such field.
         model: Name or path of the model.
         run: Digest of the model and options, which distinguishes rows of different runs.
     """
@@ -50,6 +51,7 @@ class ResultRow:
     citations: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: dict[str, str] | None = None
+    computation: dict[str, Any] | None = None
     model: str
     run: str
 
@@ -205,7 +207,10 @@ def _text(rows: Iterable[ResultRow], format_: str) -> str:
 
 def _line(row: ResultRow, format_: str) -> str:
     if format_ == "jsonl":
-        return json.dumps(asdict(row)) + "\n"
+        fields = asdict(row)
+        if row.computation is None:
+            del fields["computation"]
+        return json.dumps(fields) + "\n"
     first = row.citations[0] if row.citations else {}
     error = row.error or {}
     page = first.get("page")
@@ -239,9 +244,13 @@ def _from_csv(cells: dict[str, str]) -> ResultRow:
         "verified": {"yes": True, "no": False}.get(cells["verified"]),
     }
     failed = {"code": cells["error_code"], "message": cells["error"], "hint": ""}
-    names = ("document", "sha256", "question", "answer", "model", "run")
     return ResultRow(
-        **{name: cells[name] for name in names},
+        document=cells["document"],
+        sha256=cells["sha256"],
+        question=cells["question"],
+        answer=cells["answer"],
+        model=cells["model"],
+        run=cells["run"],
         citations=[citation] if quoted else [],
         warnings=cells["warnings"].splitlines(),
         error=failed if cells["error_code"] else None,

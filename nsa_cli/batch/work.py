@@ -128,8 +128,12 @@ def _made(task: str, sources: Sequence[Source], engine: Engine, work: Work) -> d
         questions = [*work.questions[work.questions.index(task) :]]
         finished = next(engine.ask(sources, sources[0].name, questions, time.monotonic()))
         cited = [asdict(citation) for citation in finished.citations]
-        warnings = list(finished.warnings)
-        return {"answer": finished.answer, "citations": cited, "warnings": warnings}
+        return {
+            "answer": finished.answer,
+            "citations": cited,
+            "warnings": list(finished.warnings),
+            "computation": finished.computation and asdict(finished.computation),
+        }
     from nsa_cli.answering.statements import summarize
 
     opened = open_for_summary(engine, sources, sources[0].name, work.focus)

@@ -85,7 +85,11 @@ def parse_document(
             replace(piece, source=name + piece.source.removeprefix(inside))
             for piece in document.pieces
         )
-        return replace(document, name=name, pieces=pieces)
+        tables = tuple(
+            replace(table, source=name + table.source.removeprefix(inside))
+            for table in document.tables
+        )
+        return replace(document, name=name, pieces=pieces, tables=tables)
     named_pdf = name.lower().endswith(".pdf")
     if named_pdf and data and _PDF_MAGIC not in data[:_PDF_MAGIC_WITHIN]:
         raise _not_a_pdf(data, name)

@@ -61,7 +61,7 @@ def read_format(
         UnreadableError: If the file is damaged, has no text, or needs a library that is missing.
         DoesNotFitError: If it unpacks to more than can be taken in.
     """
-    kind = _kind_of(data, name)
+    kind = kind_of(data, name)
     if kind is None or not data.strip():
         return None
     if len(data) > MOST_FORMAT_BYTES and not data.startswith(b"PK"):
@@ -88,7 +88,7 @@ def _illustrated(
     return with_pictures(document, data, kind, name, ocr)
 
 
-def _kind_of(data: bytes, name: str) -> str | None:
+def kind_of(data: bytes, name: str) -> str | None:
     """The module that reads some bytes: by their first ones, then by the suffix of the name."""
     if data.startswith(_COMPOUND):
         return "compound"

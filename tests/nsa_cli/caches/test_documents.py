@@ -13,14 +13,29 @@ from nsa_cli.caches.documents import DocumentCache, parsed_folder
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
+from nsa_cli.documents.table import Row, Table
 from nsa_cli.engine import engine
 
 PIECES = tuple(
     Piece(source="a.pdf", page=n, page_label="iv" if n == 1 else None, start=s, end=e, first_line=1)
     for n, s, e in ((1, 0, 4), (2, 6, 11))
 )
+ROWS = [Row(number=4, cells=["West", "1,5"]), Row(number=6, cells=["", "Größ"])]
+TABLE = Table(
+    source="a.pdf",
+    page=1,
+    title="T",
+    header=["Region", "Sum"],
+    rows=ROWS,
+    decimal=",",
+    delimiter=";",
+)
 DOCUMENT = Document(
-    name="a.pdf", text="Größ\n\nMarch", pieces=PIECES, warnings=("page 3 has no text",)
+    name="a.pdf",
+    text="Größ\n\nMarch",
+    pieces=PIECES,
+    warnings=("page 3 has no text",),
+    tables=(TABLE,),
 )
 OPTIONS = Options(model="m")
 

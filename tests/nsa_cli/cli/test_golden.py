@@ -72,6 +72,7 @@ def shape(value: Any) -> Any:
         ("ask", "TEXT", "Who?"),
         ("ask", "TEXT", "-a", "Who?", "-a", "When?"),
         ("ask", "MISSING", "Who?"),
+        ("ask", "TABLE", "Total?"),
         ("find", "TEXT", "worker", "--top", "2"),
         ("summarize", "TEXT", "--length", "short"),
         ("cache", "list"),
@@ -96,6 +97,8 @@ def test_the_shape_of_json(
         monkeypatch.setenv("NSA_MAX_TOKENS", "9")
     words = {"TEXT": str(text_file), "MISSING": f"{text_file}.none"}
     words["MODEL"] = str(tiny_model)
+    words["TABLE"] = str(text_file.with_suffix(".csv"))
+    Path(words["TABLE"]).write_text("Item,Region,Amount\na,West,1\nb,East,2\n")
     if command[0] == "eval":
         pytest.importorskip("bm25s")
     _, out, _ = nsa(*(words.get(word, word) for word in command), "--json")
