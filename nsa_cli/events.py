@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from nsa_cli.results import Citation, Stats
+from nsa_cli.results import Citation, Computation, Stats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,7 @@ class AnswerFinished(Event):
         finish_reason: `stop`, or `length` when the token limit cut the answer.
         stats: Counts and times.
         warnings: What the document lost when it was read, one clause each.
+        computation: What nsa computed, if it computed the answer without the model.
     """
 
     answer: str
@@ -102,6 +103,7 @@ class AnswerFinished(Event):
     finish_reason: str
     stats: Stats
     warnings: tuple[str, ...] = ()
+    computation: Computation | None = None
 
 
 Emit = Callable[[Event], None]

@@ -6,18 +6,20 @@ It keeps no encrypted documents. No torch here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from nsa_cli import __version__
 from nsa_cli.caches import json_files
 from nsa_cli.config.options import Options, cache_key
 from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
+from nsa_cli.documents.table import Row, Table
 from nsa_models.paths import cache_root
 
-_FORMAT = 3
+_FORMAT = 4
 """Format version; bump when parsing output changes."""
 
 _KEY = ("pages", "ocr")
@@ -61,7 +63,8 @@ class DocumentCache:
             kept.pop("contents", None)
             pieces = tuple(Piece(**piece) for piece in kept.pop("pieces"))
             warnings = tuple(kept.pop("warnings"))
-            return Document(**kept, pieces=pieces, warnings=warnings), notes
+            tables = tuple(_table(**table) for table in kept.pop("tables"))
+            return Document(**kept, pieces=pieces, warnings=warnings, tables=tables), notes
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -88,6 +91,7 @@ class DocumentCache:
             "pieces": [asdict(piece) for piece in document.pieces],
             "warnings": document.warnings,
             "left_out_lines": document.left_out_lines,
+            "tables": [_body(table) for table in document.tables],
             "notes": list(notes),
             "contents": list(contents),
         }
@@ -97,6 +101,17 @@ class DocumentCache:
 def parsed_folder() -> Path:
     """Return the folder of cached documents."""
     return cache_root() / "documents"
+
+
+def _body(table: Table) -> dict[str, Any]:
+    """A table as JSON, each row as its number and its cells."""
+    body = {each.name: getattr(table, each.name) for each in fields(table)}
+    return {**body, "rows": [[row.number, *row.cells] for row in table.rows]}
+
+
+def _table(rows: Sequence[Sequence[Any]], **body: Any) -> Table:
+    """A table from what `_body` returned."""
+    return Table(rows=[Row(number=row[0], cells=row[1:]) for row in rows], **body)
 
 
 def _version(reader: str) -> str | None:

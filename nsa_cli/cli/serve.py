@@ -23,7 +23,7 @@ POST /v1/chat/completions: "documents": ["file-..."]. Ctrl-C stops the server.
 """
 
 
-@options.takes(*options.MODEL, "ocr", "max_tokens", "answer_blocks")
+@options.takes(*options.MODEL, "ocr", "no_compute", "max_tokens", "answer_blocks")
 def serve(
     opts: Options,
     host: Annotated[

@@ -18,8 +18,11 @@ from nsa_cli.caches.json_files import content_hash
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
+from nsa_cli.engine.compute import computed
 from nsa_cli.events import AnswerFinished, AnswerText, Emit, Note, Progress, drain
 from nsa_cli.output.logging import log
+from nsa_cli.tables.answer import RULES
+from nsa_cli.tables.sources import may_hold_tables
 from nsa_models.errors import UsageError
 from nsa_models.hub.resolve import resolve_model
 
@@ -63,6 +66,7 @@ class Engine:
         log.info("model %s in %s", self.folder.name, self.folder.folder)
         self._model: NSALanguageModel | None = None
         self._open: tuple[bytes, OpenDocument] | None = None
+        self._last_parsed: tuple[bytes, Document] | None = None
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -125,10 +129,13 @@ class Engine:
         content = digest(sources)
         asked = None
         for number, question in enumerate(questions):
-            answers = AnswerCache(content, name, question, self.folder, self.options)
+            answers = self.answers(sources, content, name, question, self.options)
             kept = answers.recall(time.monotonic() - began)
             if kept is not None:
                 self.emit(Note(text="answered before; --no-store asks anew"))
+            else:
+                kept = self.computed(sources, content, name, question)
+            if kept is not None:
                 self.emit(AnswerText(text=kept.answer))
                 yield kept
                 continue
@@ -142,6 +149,35 @@ class Engine:
             finished = answer(opened, asked[number])
             answers.keep(finished, contents_of(sources))
             yield finished
+
+    def answers(
+        self,
+        sources: Sequence[Source],
+        content: bytes,
+        name: str,
+        question: str,
+        options: Options,
+    ) -> AnswerCache:
+        """The cached answer to a question about sources.
+
+        Its key has the version of the rules that compute answers, if the sources may hold tables.
+        """
+        rules = RULES if may_hold_tables(sources) else 0
+        return AnswerCache(content, name, question, self.folder, options, rules=rules)
+
+    def computed(
+        self, sources: Sequence[Source], content: bytes, name: str, question: str
+    ) -> AnswerFinished | None:
+        """Answer a question by computing over tables, without the model; None if it is not so.
+
+        Raises:
+            NsaError: If the sources cannot be read.
+        """
+        if not self.options.compute or not may_hold_tables(sources):
+            return None
+        opened = None if self._open is None or self._open[0] != content else self._open[1]
+        document = self.parse(sources, name, content) if opened is None else opened.document
+        return computed(document, question, self.folder.name)
 
     def open(
         self, sources: Sequence[Source], name: str, room: int, content: bytes | None = None
@@ -191,6 +227,8 @@ class Engine:
         Raises:
             NsaError: If a source that the user named cannot be read, or none has text.
         """
+        if self._last_parsed is not None and self._last_parsed[0] == content:
+            return self._last_parsed[1]
         began = time.monotonic()
         cache = DocumentCache(content, name, self.options)
         found = cache.recall()
@@ -213,6 +251,7 @@ class Engine:
         for warning in document.warnings:
             where = f"{document.pieces[0].source}: " if single else ""
             self.emit(Note(text=where + warning))
+        self._last_parsed = (content, document)
         return document
 
     def _parse(self, sources: Sequence[Source], name: str) -> tuple[Document, list[str]]:
@@ -323,7 +362,11 @@ class Engine:
         prompts = self.prompts
         from nsa_cli.context.fit import fit
 
-        return fit(self.folder, prompts, document, room, self.options, self.emit)
+        def seconds(texts: Sequence[TokenizedText], config: NSAConfig) -> float:
+            store, matches = self._match(texts, config)
+            return self._estimate(texts, config, store, matches).seconds
+
+        return fit(self.folder, prompts, document, room, self.options, self.emit, seconds)
 
     def _match(
         self, texts: Sequence[TokenizedText], config: NSAConfig

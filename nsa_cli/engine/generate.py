@@ -41,6 +41,12 @@ class GenerationOptions:
         stop: Strings before which the answer ends.
         logprobs: Likeliest tokens to return with each token; None for no probabilities.
         schema: JSON schema that the answer matches; None for free text.
+        source: What an answer is decoded from: `passages`, prefilled again on their own; `pages`,
+            the stored keys and values of whole pages; `pages+passages`, the passages after the
+            pages.
+        page_tokens: Maximum tokens of the pages.
+        candidates: Pages that are ranked by the likelihood of the question.
+        move: Whether the pages get consecutive positions.
     """
 
     max_tokens: int = 256
@@ -51,6 +57,10 @@ class GenerationOptions:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     schema: Mapping[str, Any] | None = None
+    source: Literal["passages", "pages", "pages+passages"] = "passages"
+    page_tokens: int = 2048
+    candidates: int = 0
+    move: bool = True
 
     @classmethod
     def of(cls, options: Options) -> GenerationOptions:

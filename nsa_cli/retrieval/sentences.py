@@ -6,8 +6,12 @@ import itertools
 import re
 from collections.abc import Collection, Iterator
 
+# Thai to Burmese, Khmer, kana, and the ideographs of Chinese and Japanese.
+UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
+"""Characters of scripts without spaces, for a set of a regular expression."""
+
 _LONGEST_QUOTE = 240
-_WORD = re.compile(r"[/~.]?\w[\w./+@:<>'’-]*", re.UNICODE)
+_WORD = re.compile(r"[/~.]?\w(?:[\w./+@:<>'’-]|(?<=\d),(?=\d))*", re.UNICODE)
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]")
 _NUMBERING = re.compile(r"\s*(?:[\d.]+|[A-Za-z]\.|[(\[]?\w{1,3}[)\]])")
 """The number of a section or an item: it belongs to the text after it."""
@@ -38,7 +42,10 @@ _COMMON = frozenset(_COMMON_WORDS.split())
 
 def content_words(text: str) -> set[str]:
     """Return the content words and figures of a text, case-folded."""
-    found = (match.group().rstrip(".:'’-<>").casefold() for match in _WORD.finditer(text))
+    found = (
+        match.group().rstrip(".:'’-<>").casefold().removesuffix("'s").removesuffix("’s")
+        for match in _WORD.finditer(text)
+    )
     return {word for word in found if word and word not in _COMMON}
 
 

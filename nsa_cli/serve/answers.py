@@ -52,7 +52,7 @@ class AnswerRoutes:
         self._max_tokens = max_tokens
 
     async def chat(self, request: Request) -> Response:
-        """`POST /v1/chat/completions`."""
+        """Answer the last message, about `documents` if any, whole or as a stream."""
         asked = parse_chat_request(
             parse_json(await request.body()),
             model=self._scheduler.model,
@@ -71,7 +71,7 @@ class AnswerRoutes:
         return _gone() if choices is None else JSONResponse(reply.complete(choices))
 
     async def responses(self, request: Request) -> Response:
-        """`POST /v1/responses`."""
+        """Answer as OpenAI's Responses API does, whole or as a stream."""
         asked = parse_response_request(
             parse_json(await request.body()),
             model=self._scheduler.model,
@@ -91,7 +91,7 @@ class AnswerRoutes:
         return _gone() if choices is None else JSONResponse(reply.body(choices[0]))
 
     async def read(self, request: Request) -> Response:
-        """`POST /v1/documents/read`."""
+        """Read `documents` ahead of a question; server-sent events tell the progress."""
         names = only_documents(parse_json(await request.body()))
         job = await self._submit(Asked(question=None, max_tokens=self._max_tokens), names)
         return await _streamed(job, reading_events(job, counts_of(request.scope)))

@@ -185,6 +185,8 @@ def file_body(upload: Upload) -> dict[str, Any]:
 
 
 def citations(finished: AnswerFinished) -> dict[str, Any]:
-    """The citations, and the document's warnings if it has any, as fields of a message."""
+    """The citations, and the warnings and the computation if there are any, as fields."""
     fields: dict[str, Any] = {"citations": [asdict(each) for each in finished.citations]}
+    if finished.computation is not None:
+        fields["computation"] = asdict(finished.computation)
     return fields | ({"warnings": list(finished.warnings)} if finished.warnings else {})

@@ -35,10 +35,12 @@ class ReadThrough(Event):
     Attributes:
         document_tokens: Tokens of the document.
         reused_tokens: Tokens whose keys and values were stored.
+        warnings: What the document lost when it was read, one clause each.
     """
 
     document_tokens: int
     reused_tokens: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +92,13 @@ class Asked:
     @property
     def cacheable(self) -> bool:
         """Whether the answer cache may hold the answer."""
+        return self.free and not (self.turns or self.instructions)
+
+    @property
+    def free(self) -> bool:
+        """Whether one answer in free text is asked for, without the model's probabilities."""
         plain = self.choices == 1 and self.schema is None and self.logprobs is None
-        return plain and not (self.turns or self.instructions or self.stop)
+        return plain and not self.stop
 
 
 @dataclass(eq=False, slots=True, kw_only=True)

@@ -109,6 +109,7 @@ class Server:
         )
 
     async def _index(self, _request: Request) -> Response:
+        """The page for the browser."""
         return HTMLResponse(
             self._page,
             headers={
@@ -119,9 +120,11 @@ class Server:
         )
 
     async def _models(self, _request: Request) -> Response:
+        """List the model that the server runs, as OpenAI's API does."""
         return JSONResponse({"object": "list", "data": [self._model_body()]})
 
     async def _model(self, request: Request) -> Response:
+        """Show the model; 404 for any other name."""
         name = request.path_params["name"]
         if name != self._scheduler.model:
             raise RequestError(f"model {name!r} not found", "model", code="model_not_found")
@@ -131,11 +134,13 @@ class Server:
         return {"id": self._scheduler.model, "object": "model", "created": 0, "owned_by": "nsa"}
 
     async def _health(self, _request: Request) -> Response:
+        """Whether the server runs; needs no API key."""
         alive = self._scheduler.alive
         body = {"status": "ok" if alive else "stopped", "model": self._scheduler.model}
         return JSONResponse(body, 200 if alive else 503)
 
     async def _counts(self, _request: Request) -> Response:
+        """Counts of requests, tokens and bytes, in the text format of Prometheus."""
         kept = await run_in_threadpool(_cache_bytes)
         uploads = sum(upload.bytes for upload in self._library.uploads.all())
         gauges: dict[str, tuple[str, Mapping[str, float]]] = {
@@ -149,6 +154,7 @@ class Server:
         return PlainTextResponse(self._metrics.text(gauges), media_type="text/plain; version=0.0.4")
 
     async def _upload(self, request: Request) -> Response:
+        """Upload a document as the form field `file`; returns its id for `documents`."""
         async with request.form(max_files=1, max_fields=4) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
@@ -163,23 +169,28 @@ class Server:
         return JSONResponse(file_body(upload))
 
     async def _files(self, _request: Request) -> Response:
+        """List the uploads, the most recently used first."""
         files = [file_body(upload) for upload in self._library.uploads.all()]
         return JSONResponse({"object": "list", "data": files, "has_more": False})
 
     async def _file(self, request: Request) -> Response:
+        """Show an upload."""
         return JSONResponse(file_body(self._library.uploads.get(request.path_params["id"])))
 
     async def _remove(self, request: Request) -> Response:
+        """Remove an upload."""
         id_ = request.path_params["id"]
         self._library.uploads.remove(id_)
         return JSONResponse({"id": id_, "object": "file", "deleted": True})
 
     async def _content(self, request: Request) -> Response:
+        """Return the bytes of an upload."""
         data = await run_in_threadpool(self._library.uploads.read, request.path_params["id"])
         media_type = "application/pdf" if data.startswith(b"%PDF-") else "application/octet-stream"
         return Response(data, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
 
     async def _excerpt(self, request: Request) -> Response:
+        """Return the text around a citation: `document` (repeatable), `source`, `page`, `line`."""
         query = request.query_params
         numbers = {}
         for name in ("page", "line"):

@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from nsa_cli.answering.chat import ROOM, with_turns
-from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document
 from nsa_cli.documents.sources import Source
@@ -178,17 +177,25 @@ class Scheduler:
                 temperature=asked.temperature,
                 seed=asked.seed,
             )
-            folder = self._engine.folder
-            answers = AnswerCache(job.key, job.name, asked.question, folder, options)
+            answers = self._engine.answers(job.sources, job.key, job.name, asked.question, options)
             kept = answers.recall(time.monotonic() - began)
             if kept is not None:
                 job.deliver(AnswerText(text=kept.answer))
                 return kept
+        if asked.question is not None and asked.free:
+            found = self._engine.computed(job.sources, job.key, job.name, asked.question)
+            if found is not None:
+                job.deliver(AnswerText(text=found.answer))
+                return found
         opened, reused = self._open(job)
         if job.stopped:  # others wait for the same document: it was prefilled for them
             raise _Cancelled
         if asked.question is None:
-            return ReadThrough(document_tokens=opened.tokens, reused_tokens=reused)
+            return ReadThrough(
+                document_tokens=opened.tokens,
+                reused_tokens=reused,
+                warnings=opened.document.warnings,
+            )
         question = asked.question
         finished = self._choices(job, lambda options: self._answer(job, opened, question, options))
         if reused == opened.tokens:

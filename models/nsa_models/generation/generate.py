@@ -171,17 +171,17 @@ def decode(
     # A tensor may be on the device.
     question = torch.as_tensor(ids).cpu().numpy().astype(np.int32)
     lookup = PromptLookup(np.concatenate([np.asarray(quoted, dtype=np.int32), question]))
-    most = _draft_tokens(model, settings, options)
+    draft_limit = _draft_tokens(model, settings, options)
     with torch.inference_mode():
         if len(question) > 1:
             before = torch.as_tensor(question[:-1], dtype=torch.long, device=model.device)
             model(before[None], cache=cache, settings=settings, last_logits=0)
-        graph = _cuda_graph_decoder(model, cache, settings, most + 1)
+        graph = _cuda_graph_decoder(model, cache, settings, draft_limit + 1)
         if graph is not None:
-            most = min(most, graph.tokens - 1)
-        token, left = int(question[-1]), options.max_tokens
-        while left > 0:
-            draft = lookup.draft(min(most, left - 1, _draft_room(cache, settings)))
+            draft_limit = min(draft_limit, graph.tokens - 1)
+        token, remaining = int(question[-1]), options.max_tokens
+        while remaining > 0:
+            draft = lookup.draft(min(draft_limit, remaining - 1, _draft_room(cache, settings)))
             first = cache.length
             if graph is not None and graph.fits():
                 logits, mass = graph.run([token, *draft])
@@ -197,7 +197,7 @@ def decode(
                 yield _decoded(token, logits[i], mass[:, :, i, :blocks], options.logprobs)
             if token in options.stop_ids:
                 return
-            left -= len(chosen)
+            remaining -= len(chosen)
 
 
 class PromptLookup:
@@ -221,10 +221,10 @@ class PromptLookup:
         for size in _SUFFIXES:
             if tokens < 1 or len(ids) <= size:
                 continue
-            same = ids[size - 1 : -1] == ids[-1]
+            matches = ids[size - 1 : -1] == ids[-1]
             for back in range(2, size + 1):
-                same &= ids[size - back : -back] == ids[-back]
-            if places := np.flatnonzero(same)[-1:].tolist():
+                matches &= ids[size - back : -back] == ids[-back]
+            if places := np.flatnonzero(matches)[-1:].tolist():
                 start = places[0] + size
                 return [int(token) for token in ids[start : start + tokens]]
         return []

@@ -34,7 +34,7 @@ END_OF_TURN = frozenset(
         "<｜end▁of▁sentence｜>",
     }
 )
-"""Special tokens that end an answer, whether or not a model's configuration names them."""
+"""Special tokens that end an answer even if a model's configuration does not name them."""
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token")
 

@@ -1,4 +1,4 @@
-"""Tests of the split around the user's text."""
+"""The split of a chat template around the user's text."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_frame_is_what_transformers_renders(template: str, question: str) -> Non
     assert frame.has_template
 
 
-def test_system_message_has_its_own_turn() -> None:
+def test_the_system_message_is_a_separate_turn() -> None:
     frame = chat_frame(LLAMA3, NAMES, "Be brief.")
     assert frame.before == (
         "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
@@ -104,7 +104,7 @@ def test_the_date_is_today() -> None:
         ("{{ raise_exception('no') }}", "no"),
     ],
 )
-def test_templates_that_cannot_be_used(template: str, why: str) -> None:
+def test_unusable_templates(template: str, why: str) -> None:
     with pytest.raises(ModelError, match=why) as caught:
         chat_frame(template, NAMES, None)
     assert caught.value.code == "model_unsupported"

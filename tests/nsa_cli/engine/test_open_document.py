@@ -1,10 +1,13 @@
-"""An open document: its counts, a search in it, an answer from parts of it."""
+"""An open document: counts, search, and answers from parts of it."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,8 +15,9 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import read_sources
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.open_document import OpenDocument
-from nsa_cli.events import Event, drain
+from nsa_cli.events import drain
 from nsa_cli.results import Passage
+from nsa_cli.retrieval.pages import within
 
 
 @pytest.fixture
@@ -56,25 +60,55 @@ def test_a_search_returns_the_best_blocks_first_with_their_lines(
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_an_answer_leaves_the_cache_as_it_was(opened: OpenDocument, whole: bool) -> None:
-    question, cache = opened.prompts.question("Who wrote report 17?"), opened.windows[0].cache
-    length, passage = cache.length, Passage(start=0, end=400, score=1.0)
-    events: list[Event] = []
-    steps = opened.generate([passage], question, opened.options, time.monotonic(), whole=whole)
-    generated = drain(steps, events.append)
+def test_an_answer_does_not_change_its_context(opened: OpenDocument, whole: bool) -> None:
+    question, passage = opened.prompts.question("Who?"), Passage(start=0, end=400, score=1.0)
+    passages = [] if whole else [passage]
+    context = opened.context(passages, question, opened.options, opened.scores(question))
+    excerpts = opened.prompts.excerpts(opened.document, passages)
+    expected = opened.windows[0].text if whole else excerpts
+    assert context.text.ids.tolist() == expected.ids.tolist()
+    length = context.cache.length
+    generated = drain(opened.generate(context, question, opened.options, time.monotonic()), print)
     assert 0 < generated.tokens <= 4
-    assert cache.length == length
-    # What is attended to is the passage alone, or the whole window.
-    size = generated.attention.size
-    expected = opened.windows[0].text if whole else opened._excerpts([passage])[0]
-    assert len(generated.attention.mass) == -(-len(expected.ids) // size)
+    assert context.cache.length == length == len(expected.ids)
+    assert len(generated.attention.mass) == -(-length // generated.attention.size)
 
 
-def test_a_cancelled_answer_leaves_the_cache_as_it_was(opened: OpenDocument) -> None:
-    question, [window] = opened.prompts.question("Who wrote report 17?"), opened.windows
-    length = window.cache.length
-    steps = opened.generate([], question, opened.options, time.monotonic())
-    next(steps)  # verifies all blocks, which may take another cache
-    assert window.cache.length > length
+def test_a_canceled_answer_does_not_change_its_context(opened: OpenDocument) -> None:
+    question, context = opened.prompts.question("Who wrote report 17?"), opened.whole()
+    length = context.cache.length
+    steps = opened.generate(context, question, opened.options, time.monotonic())
+    next(steps)
+    assert context.cache.length > length
     steps.close()
-    assert window.cache.length == length
+    assert context.cache.length == length
+
+
+@pytest.mark.parametrize("source", ["pages", "pages+passages"])
+@pytest.mark.parametrize(("move", "candidates"), [(True, 2), (False, 0)])
+def test_an_answer_from_pages_prefills_no_page_again(
+    opened: OpenDocument, source: Literal["pages", "pages+passages"], move: bool, candidates: int
+) -> None:
+    question = opened.prompts.question("Who wrote report 17?")
+    scores = opened.scores(question)
+    options = replace(
+        opened.options, source=source, page_tokens=900, candidates=candidates, move=move
+    )
+    passage = Passage(start=0, end=200, score=1.0)
+    context = opened.context([passage], question, options, scores)
+    pages = opened.retriever.pages
+    settings = opened.model.config.answer_settings()
+    ranked = opened.retriever.rank_pages(question, scores, candidates, settings)
+    assert sorted(ranked) == list(range(len(pages)))
+    taken = within(pages, ranked, 900)
+    head, window = opened.retriever.head, opened.windows[0]
+    expected = [window.text.ids[:head], *(window.text.ids[p.start : p.stop] for p in taken)]
+    if source == "pages+passages":
+        expected.append(opened.prompts.excerpts(opened.document, [passage]).ids[head:])
+    assert context.text.ids.tolist() == np.concatenate(expected).tolist()
+    assert context.cache.length == len(context.text.ids) == len(context.text.characters)
+    assert context.cache.capacity >= context.cache.length + opened.room
+    value = window.cache.values[-1][:, :, taken[0].start : taken[0].stop]
+    assert torch.equal(context.cache.values[-1][:, :, head : head + len(taken[0])], value)
+    generated = drain(opened.generate(context, question, options, time.monotonic()), print)
+    assert generated.attention.text.ids.tolist() == context.text.ids.tolist()

@@ -1,4 +1,4 @@
-"""What a request says, and what is refused."""
+"""Parsed requests, and refused ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_plain_question() -> None:
     assert (found.asked.max_tokens, found.asked.temperature, found.asked.seed) == (256, 0.0, None)
 
 
-def test_how_to_answer() -> None:
+def test_generation_options() -> None:
     found = read(
         ("user", "Who?"),
         model="small",
@@ -88,7 +88,7 @@ def test_a_long_message_is_a_document(messages: list[tuple[str, str]], question:
     assert found.asked.instructions == ""
 
 
-def test_the_document_of_a_conversation_stays_the_same() -> None:
+def test_the_document_of_a_conversation_is_stable() -> None:
     first = read(("user", TEXT + "\n\nWho?"))
     later = read(("user", TEXT + "\n\nWho?"), ("assistant", "A worker."), ("user", "And when?"))
     assert later.texts == first.texts
@@ -157,7 +157,7 @@ def test_the_document_of_a_conversation_stays_the_same() -> None:
         ({"documents": [str(number) for number in range(101)]}, "documents"),
     ],
 )
-def test_what_is_refused(body: dict[str, Any], param: str) -> None:
+def test_invalid_requests(body: dict[str, Any], param: str) -> None:
     sound = {"messages": [{"role": "user", "content": "Who?"}]}
     with pytest.raises(RequestError) as caught:
         parse_chat_request({**sound, **body}, model="small", max_tokens=256)
@@ -165,12 +165,12 @@ def test_what_is_refused(body: dict[str, Any], param: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"\xff", b'{"a":', b"[" * 100_000])
-def test_no_json_object(body: bytes) -> None:
+def test_bodies_without_a_json_object(body: bytes) -> None:
     with pytest.raises(RequestError):
         parse_json(body)
 
 
-def test_documents_alone() -> None:
+def test_documents_without_a_question() -> None:
     assert only_documents({"documents": "a.pdf"}) == documents_of({"documents": ["a.pdf"]})
     for body in ({}, {"documents": []}, {"documents": ["a"], "messages": []}):
         with pytest.raises(RequestError):
