@@ -219,7 +219,7 @@ class RunBuilder:
         if gap > _LEAST_GAP * size and _as_before(run, left, gap):
             return False
         if self._space:
-            return gap > _LEAST_GAP * size or (gap < 0 and _overlap_always(run))
+            return gap > _LEAST_GAP * size or _overlap_always(run)
         if self._new_object and gap < -_OVERLAP * size and chr(code).isalnum():
             return not _overlap_always(run)
         return gap > (_UNSEEN_GAP if self._break else _WORD_GAP) * size
