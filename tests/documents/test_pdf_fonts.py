@@ -38,6 +38,14 @@ def test_the_names_of_the_glyphs_of_a_type_3_font_are_read() -> None:
     assert found.warnings == ()
 
 
+def test_names_that_say_nothing_leave_the_bytes_as_they_are() -> None:
+    """The fonts of bitmaps that TeX made name each glyph by its byte, and others `.notdef`."""
+    more = type3("/a65 /.notdef /a67 /a68 /a69")
+    text = show("flux", 72, 700) + show("A ACE DEED", 72, 600, font="F2")
+    found = read(page_pdf(text, resources=f"/F2 {FIRST_MORE} 0 R", more=more))
+    assert found.text == "flux\nA ACE DEED"
+
+
 def test_names_that_say_nothing_are_told() -> None:
     more = type3("/a1 /a2 /a3 /a4")
     text = show("BBCC CBBC BCBC CCBB", 72, 600, font="F2")
@@ -59,15 +67,29 @@ def test_glyph_numbers_in_the_order_of_ascii_are_read() -> None:
     numbers = "".join(chr(ord(char) - 29) for char in words)
     found = run(numbers)
     found.style.pointer = 1
-    mend_numbers([found], {})
+    mend_numbers([found], {}, {})
     assert (found.string(), found.unmapped) == (words, 0)
+
+
+def test_glyph_numbers_in_names_are_read_where_they_make_words() -> None:
+    words = "The rent is due on the first day of each month"
+    codes = {char: 2 + at for at, char in enumerate(dict.fromkeys(words))}
+    numbers = {chr(code): ord(char) - 29 for char, code in codes.items()}
+    found = run("".join(chr(codes[char]) for char in words))
+    found.style.pointer = 1
+    mend_numbers([found], {1: 7}, {7: numbers})
+    assert found.string() == words
+    kept = run(words)
+    kept.style.pointer = 1
+    mend_numbers([kept], {1: 7}, {7: {char: 200 + at for at, char in enumerate(words)}})
+    assert kept.string() == words
 
 
 def test_glyph_numbers_in_another_order_are_not_guessed() -> None:
     found = run("".join(chr(5 + at * 7 % 90) for at in range(60)))
     found.style.pointer = 1
     before = found.unmapped
-    mend_numbers([found], {})
+    mend_numbers([found], {}, {})
     assert found.unmapped == before
     assert all(char < chr(NUMBERS) for char in found.text)
 

@@ -262,3 +262,29 @@ def test_accents_over_letters(drawn: list[tuple[str, float, float]], read_as: st
     for char, left, right in drawn:
         builder.glyph(ord(char), left, right, 700.0, True)
     assert page_text(builder.finish()) == read_as
+
+
+def test_glyphs_whose_extents_overlap_are_words() -> None:
+    """As those of a font whose glyphs are narrower than it says."""
+    builder = RunBuilder()
+    left = 0.0
+    for word in ("le", "moteur", "est"):
+        for char in word:
+            builder.object(Style(10.0, UPRIGHT))
+            builder.glyph(ord(char), left, left + 9, 700.0, True)
+            left += 6
+        builder.white(0x20, own=False)
+        left += 3
+    assert page_text(builder.finish()) == "le moteur est"
+
+
+def test_a_gap_is_a_space_where_pdfium_begins_a_line() -> None:
+    builder = RunBuilder()
+    left = 0.0
+    for char in "a clause":
+        if char != " ":
+            builder.object(Style(10.0, UPRIGHT))
+            builder.glyph(ord(char), left, left + 5, 700.0, True)
+            builder.white(0x0A, own=False)
+        left += 5 if char != " " else 2.4
+    assert page_text(builder.finish()) == "a clause"

@@ -30,7 +30,7 @@ _UNICODE_NAME = re.compile(r"/(?:uni|u)([0-9A-F]{4,6})")
 
 _NUMBER_NAME = re.compile(r"/(?:[gG]|cid|index|glyph)(\d{1,4})")
 
-_ANY_NAME = re.compile(r"/[a-zA-Z]{1,2}\d{1,5}")
+_ANY_NAME = re.compile(r"/[a-zA-Z]{1,2}\d{1,5}|/\.notdef")
 """Names that say nothing, some of which pypdf takes for the numbers of characters."""
 
 _PRIVATE = 0xF000
@@ -72,7 +72,7 @@ _MAC_TO_WINDOWS = {
 }
 
 Table = Mapping[str, int]
-"""What to read for a character: a character's code, or a glyph number as a negative value."""
+"""The code or the glyph number that a character stands for."""
 
 
 class FontTables:
@@ -85,6 +85,7 @@ class FontTables:
     def __init__(self, sheet: PageObject | None) -> None:
         self._sheet = sheet
         self._by_name: dict[str, dict[str, int]] | None = None
+        self._numbers: dict[str, dict[str, int]] = {}
         self._bytes: set[str] = set()
 
     def of(self, name: str) -> Table:
@@ -96,6 +97,11 @@ class FontTables:
         self._read()
         assert self._by_name is not None
         return self._by_name.get(name, {})
+
+    def numbers(self, name: str) -> Table:
+        """The glyph numbers in the names of a font's glyphs, by the characters of its bytes."""
+        self._read()
+        return self._numbers.get(name, {})
 
     def has_bytes(self, name: str) -> bool:
         """Whether a font says for none of its bytes which character it is."""
@@ -124,10 +130,13 @@ class FontTables:
         if "/ToUnicode" in font:
             return
         if isinstance(encoding, DictionaryObject):
-            for char, meant in _by_glyph_names(_resolved(encoding.get("/Differences")) or ()):
-                for each in {name, plain}:
+            for char, glyph in _glyph_names(_resolved(encoding.get("/Differences")) or ()):
+                numbered = _NUMBER_NAME.fullmatch(glyph)
+                meant = int(numbered[1]) if numbered else _code_of(glyph)
+                tables = self._numbers if numbered else self._by_name
+                for each in {name, plain} if meant else ():
                     # Of two fonts of one name it is not known which one drew a glyph.
-                    table = self._by_name.setdefault(each, {})
+                    table = tables.setdefault(each, {})
                     table[char] = meant if table.get(char, meant) == meant else ord(char)
         elif font.get("/Subtype") == "/TrueType" and encoding is None:
             self._bytes |= {name, plain}
@@ -163,23 +172,20 @@ def _fonts(resources: Any, depth: int, seen: dict[int, Any]) -> Iterator[Diction
             yield from _fonts(form.get("/Resources"), depth - 1, seen)
 
 
-def _by_glyph_names(differences: Sequence[Any]) -> Iterator[tuple[str, int]]:
-    """The bytes of an encoding, as characters, and what their glyphs' names mean, as in `Table`."""
+def _glyph_names(differences: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """The bytes of an encoding, as characters, and the names of their glyphs."""
     byte = 0
     for each in differences:
         if isinstance(each, (int, NumberObject)):
             byte = int(each)
             continue
-        meant = _code_of(str(each))
-        if meant and 0 <= byte < 256:
-            yield chr(byte), meant
+        if 0 <= byte < 256:
+            yield chr(byte), str(each)
         byte += 1
 
 
 def _code_of(name: str) -> int:
-    """What the name of a glyph means, as in `Table`; 0 if nothing."""
-    if found := _NUMBER_NAME.fullmatch(name):
-        return -int(found[1])
+    """The code of the character that the name of a glyph means; 0 if none."""
     if found := _UNICODE_NAME.fullmatch(name):
         return min(int(found[1], 16), sys.maxunicode)
     meant = "" if _ANY_NAME.fullmatch(name) else adobe_glyphs.get(name, "")
@@ -211,7 +217,9 @@ def mend_bytes(runs: Sequence[Run]) -> None:
             run.text = [_MAC_TO_WINDOWS.get(char, char) for char in run.text]
 
 
-def mend_numbers(runs: Sequence[Run], fonts: Mapping[int, int]) -> None:
+def mend_numbers(
+    runs: Sequence[Run], fonts: Mapping[int, int], numbers: Mapping[int, Table]
+) -> None:
     """Read glyph numbers as the characters that they have in most TrueType fonts.
 
     Their glyphs stand in the order of ASCII, with the space as the third. Numbers that do not make
@@ -220,25 +228,29 @@ def mend_numbers(runs: Sequence[Run], fonts: Mapping[int, int]) -> None:
     Args:
         runs: Of a page.
         fonts: The font of each text object, by their addresses.
+        numbers: Of a font, the glyph numbers of characters that are none themselves.
     """
     suspects: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
         if 2 * run.unmapped > len(run.text) and run.style.pointer is not None:
             suspects[fonts.get(address(run.style.pointer), 0)].append(run)
-    for group in suspects.values():
-        numbers = " ".join(run.string() for run in group)
-        meant = "".join(map(_by_number, numbers))
-        if len(meant.split()) >= _FEWEST_WORDS and is_language(meant) and not is_language(numbers):
+    for font, group in suspects.items():
+        table = numbers.get(font, {})
+        given = " ".join(run.string() for run in group)
+        meant = "".join(_by_number(char, table) for char in given)
+        if len(meant.split()) >= _FEWEST_WORDS and is_language(meant) and not is_language(given):
             for run in group:
-                run.text = [_by_number(char) for char in run.text]
+                run.text = [_by_number(char, table) for char in run.text]
                 run.unmapped = 0
     for run in runs:
         if run.unmapped:
             run.text = ["\ufffd" if char >= NUMBER else char for char in run.text]
 
 
-def _by_number(char: str) -> str:
-    number = ord(char) - NUMBERS if char >= NUMBER else ord(char)
+def _by_number(char: str, table: Table) -> str:
+    """The character that a glyph number means; the same one if it means none."""
+    byte = ord(char) - NUMBERS if char >= NUMBER else ord(char)
+    number = table.get(chr(byte), byte)
     return chr(number + _TO_ASCII) if _SPACE <= number < 0x7F - _TO_ASCII else char
 
 

@@ -97,8 +97,9 @@ class GlyphReader:
                 builder.turned(code, (x.value, y.value), box, mapped)
         runs = builder.finish()
         mend_bytes([run for run in runs if run.style.bytes])
-        mend_numbers(runs, {item: font for item, (_, font) in styles.items()})
-        return runs, {item: font for item, (_, font) in styles.items()}
+        fonts = {item: font for item, (_, font) in styles.items()}
+        mend_numbers(runs, fonts, {font: tables.numbers(name) for font, name in names.items()})
+        return runs, fonts
 
 
 def _meant(code: int, mapped: bool, name: str, tables: FontTables) -> tuple[int, bool]:
@@ -107,7 +108,7 @@ def _meant(code: int, mapped: bool, name: str, tables: FontTables) -> tuple[int,
     if "\uf000" <= char <= "\uf0ff":
         return ord(symbol(char, name)), mapped
     meant = None if mapped else tables.of(name).get(char)
-    return (code, mapped) if meant is None else (abs(meant), meant > 0)
+    return (code, mapped) if meant is None else (meant, True)
 
 
 def _name(text_object: Any) -> str:

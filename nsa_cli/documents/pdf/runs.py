@@ -22,6 +22,9 @@ _CELL_GAP = 1.0
 _WORD_GAP = 0.25
 """A gap wider than this share of the font size is a space, even where PDFium sees none."""
 
+_UNSEEN_GAP = 0.15
+"""The same where PDFium begins a line within one, and thus looks for no space."""
+
 _LEAST_GAP = 0.03
 """A space that PDFium finds is one where the gap is wider than this share of the font size."""
 
@@ -87,6 +90,7 @@ class Run:
         generated: Spaces that the file does not have, and that PDFium or this module found.
         unmapped: Glyphs without a Unicode value in the file.
         vertical: Whether the glyphs stand below one another, as in vertical writing.
+        overlaps: Whether the extents of its glyphs overlap, although the glyphs do not.
     """
 
     style: Style
@@ -100,6 +104,7 @@ class Run:
     generated: int = 0
     unmapped: int = 0
     vertical: bool = False
+    overlaps: bool = False
 
     def string(self) -> str:
         """The characters as one string."""
@@ -214,9 +219,10 @@ class RunBuilder:
         if gap > _LEAST_GAP * size and _as_before(run, left, gap):
             return False
         if self._space:
-            return gap > _LEAST_GAP * size
-        overlaps = self._new_object and gap < -_OVERLAP * size and chr(code).isalnum()
-        return gap > _WORD_GAP * size or overlaps
+            return gap > _LEAST_GAP * size or _overlap_always(run)
+        if self._new_object and gap < -_OVERLAP * size and chr(code).isalnum():
+            return not _overlap_always(run)
+        return gap > (_UNSEEN_GAP if self._break else _WORD_GAP) * size
 
     def _repeats(self, run: Run, char: str, left: float, base: float) -> bool:
         """Whether the glyph was drawn already, as the shadow or the bold of this one."""
@@ -253,6 +259,19 @@ class RunBuilder:
     def finish(self) -> list[Run]:
         """The runs."""
         return self._runs
+
+
+def _overlap_always(run: Run) -> bool:
+    """Whether the glyph before overlapped the one before it, too: so are those of this font.
+
+    The space that was put between the two is taken back.
+    """
+    inserted = len(run.text) > 2 and run.text[-2] == " " and run.rights[-2] < run.lefts[-2]
+    if inserted and not run.overlaps:
+        run.overlaps = True
+        del run.text[-2], run.lefts[-2], run.rights[-2]
+        run.generated -= 1
+    return run.overlaps
 
 
 def _as_before(run: Run, left: float, gap: float) -> bool:
