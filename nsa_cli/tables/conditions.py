@@ -15,7 +15,18 @@ SUPERLATIVES = (
     *("oldest", "youngest"),
 )
 _COUNTING = frozenset(
-    ["more than", "less than", "fewer than", "at least", "at most", "mehr als", "weniger als"]
+    [
+        "between",
+        "zwischen",
+        "from",
+        "more than",
+        "less than",
+        "fewer than",
+        "at least",
+        "at most",
+        "mehr als",
+        "weniger als",
+    ]
 )
 """Comparisons that say nothing about whether a size or a number is compared."""
 
@@ -80,6 +91,10 @@ class ConditionReader(PeriodReader):
             each.used = True
         test: Test = "ne" if self._is_denied(first) else "eq"
         spelled = [min(each.values[column.index]) for each in taken]
+        if any(each.column == column.index and each.test == "eq" for each in self.conditions):
+            raise ProblemError(
+                f"several values of {column.name} are named; ask about one at a time"
+            )
         self.conditions.append(Condition(column.index, test, tuple(dict.fromkeys(spelled))))
         self.keyed = self.keyed or (column.is_key and test == "eq")
         return last
@@ -270,6 +285,7 @@ class ConditionReader(PeriodReader):
         mark.used = True
         last = self.conditions[-1] if self.conditions else None
         if last is not None and last.column == column.index and last.test == test == "eq":
+            self._use_joint(at)
             self.conditions[-1] = Condition(column.index, "eq", (*last.values, value))
         else:
             self.conditions.append(Condition(column.index, test, (value,)))

@@ -112,9 +112,16 @@ class PeriodReader:
             raise ProblemError(f"“{before.text} {mark.text}” does not say which year")
         last = self.conditions[-1] if self.conditions else None
         if last is not None and last.column == column.index and last.test == "months":
+            self._use_joint(self._marks.index(mark))
             self.conditions[-1] = Condition(column.index, "months", (*last.values, *mark.months))
         else:
             self.conditions.append(Condition(column.index, "months", mark.months))
+
+    def _use_joint(self, at: int) -> None:
+        """Mark the `or` before a part as accounted for."""
+        before = self._near(at - 1)
+        if before is not None and before.kind == "role" and before.has("and"):
+            before.used = True
 
     def _year_column(self, mark: Mark) -> bool:
         """Take a year that a column of years has."""
@@ -138,6 +145,7 @@ class PeriodReader:
         year = Decimal(first.year)
         previous = self.conditions[-1] if self.conditions else None
         if previous is not None and previous.column == years[0].index and previous.test == test:
+            self._use_joint(at)
             self.conditions[-1] = Condition(years[0].index, test, (*previous.values, year))
         else:
             self.conditions.append(Condition(years[0].index, test, (year,)))

@@ -57,8 +57,7 @@ class Condition:
             names = " or ".join(MONTH_NAMES[int(value) - 1] for value in self.values)  # type: ignore[arg-type]
             return f"{column.name} is in {names}"
         signs = _DATE_SIGNS if column.kind == "date" else _SIGNS
-        joint = " or " if self.test == "eq" else " and "
-        return f"{column.name} {signs[self.test]} {joint.join(shown)}"
+        return f"{column.name} {signs[self.test]} {' or '.join(shown)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,8 @@ class _Builder(Reading):
     def _share(self, conditions: tuple[Condition, ...]) -> Query:
         if not conditions:
             raise ProblemError("the question does not say which rows the share is of")
+        if len(conditions) > 1:
+            raise ProblemError("the question does not say of which rows the others are a share")
         if any(self._pick(mark, self._measures()) is not None for mark in self._targets()):
             raise ProblemError("nsa computes shares of rows, not of a column")
         if self._group is not None:
@@ -219,7 +221,8 @@ class _Builder(Reading):
         entity = None if self._asked is None else self._as_group(self._asked)
         entity = entity if entity is not None else self._entity()
         column = self._ranked(roles)
-        if self._group is not None and self._asked is None and limit is None:
+        alone = self._asked is None or (self._asked.used or self._is_measure(self._asked))
+        if self._group is not None and alone and limit is None:
             if column is None:
                 raise ProblemError("the question does not name the column to compare")
             return self._aggregate("max" if upwards else "min", column, conditions), None

@@ -258,6 +258,8 @@ class Reading:
         rest = [mark for mark in rest if not self._is_harmless(mark, query)]
         if rest:
             raise ProblemError(f"it is unclear what “{rest[0].text}” asks for; name one column")
+        if any(m.text.casefold() in ("or", "oder") and not m.used for m in self._marks):
+            raise ProblemError("nsa combines values of one column with “or”, not conditions")
         loose = [
             mark.text
             for mark in self._marks

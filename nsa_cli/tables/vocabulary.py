@@ -268,7 +268,7 @@ SYNONYMS = tuple(
         "department division abteilung",
         "category type kind kategorie typ art",
         "discount rebate rabatt",
-        "representative rep salesperson seller verkaufer",
+        "representative rep salesperson verkaufer",
         "region area gebiet",
         "population inhabitants einwohner",
         "weight mass weigh gewicht masse",

@@ -128,6 +128,17 @@ REFUSED = {
     "How many orders have more than 4?": "“4” may compare Quantity, Unit Price, Discount",
     "Which sales rep sold the most?": "does not name what is compared",
     "What is the average amount per warehouse?": "“warehouse”",
+    "How many orders were placed in the West or by Delta Foods?": "values of one column with “or”",
+    "What percentage of the West orders is open?": "of which rows the others are a share",
+    "What is the quantity of desks and the total quantity of chairs?": "several values of Product",
+    "How many orders between 1010 and 1020?": "“1010” may compare",
+    "What is the second largest amount?": "“second”",
+    "What is the total amount of orders larger than the average?": "“larger than”",
+    "What is the highest and the lowest amount?": "the greatest and the least",
+    "How many orders were placed on Mondays?": "“Mondays”",
+    "What is the total amount before discount?": "“discount”",
+    "How many customers did not order in March?": "“not”",
+    "How many books are there?": "“books”",
 }
 
 
@@ -157,6 +168,58 @@ def test_what_cannot_be_computed_is_refused(question: str) -> None:
 )
 def test_other_questions_are_left_to_the_model(question: str) -> None:
     assert compute(ORDERS_DOCUMENT, question) is None
+
+
+def _sum(column: str = "Amount", **where: Any) -> Decimal:
+    names = {name.replace("_", " "): value for name, value in where.items()}
+    rows = [row for row in ORDERS if all(row[name] == value for name, value in names.items())]
+    return sum((Decimal(row[column]) for row in rows), Decimal(0))
+
+
+FORMS: dict[str, Callable[[], Any]] = {
+    "What's the average order value in the East?": lambda: (
+        _sum(Region="East") / sum(row["Region"] == "East" for row in ORDERS)
+    ),
+    "total amount not in the West": lambda: _sum() - _sum(Region="West"),
+    "What is the total amount for West and East?": lambda: (
+        _sum(Region="West") + _sum(Region="East")
+    ),
+    "How many orders were placed without a sales rep?": lambda: sum(
+        row["Sales Rep"] is None for row in ORDERS
+    ),
+    "How many orders have a discount?": lambda: sum(row["Discount"] is not None for row in ORDERS),
+    "How many orders were placed between March and May 2025?": lambda: sum(
+        3 <= row["Date"].month <= 5 for row in ORDERS
+    ),
+    "How many orders in June and July?": lambda: sum(row["Date"].month in (6, 7) for row in ORDERS),
+    "How many orders were placed after 2025-06-30?": lambda: sum(
+        row["Date"].month > 6 for row in ORDERS
+    ),
+    "How many orders over 1000 euros?": lambda: sum(row["Amount"] > 1000 for row in ORDERS),
+    "Which customer bought the most chairs?": lambda: max(
+        {row["Customer"] for row in ORDERS},
+        key=lambda name: _sum("Quantity", Customer=name, Product="Chair"),
+    ),
+    "What are the three largest orders?": lambda: sorted(
+        ORDERS, key=lambda row: row["Amount"], reverse=True
+    )[2]["Order ID"],
+    "Top 3 customers by amount": lambda: sorted(
+        {row["Customer"] for row in ORDERS}, key=lambda name: _sum(Customer=name)
+    )[-3],
+    "How much did Cobalt Ltd spend?": lambda: _sum(Customer="Cobalt Ltd"),
+    "What percentage of orders were cancelled?": lambda: (
+        Decimal(100 * sum(row["Status"] == "cancelled" for row in ORDERS)) / 200
+    ),
+    "Wie viele Bestellungen gibt es?": lambda: 200,
+}
+
+
+@pytest.mark.parametrize("question", FORMS)
+def test_other_forms_of_questions(question: str) -> None:
+    found = compute(ORDERS_DOCUMENT, question)
+    assert found is not None
+    assert found.computation.refused is None, found.text
+    assert is_right(figure(found), FORMS[question]()), (found.text, FORMS[question]())
 
 
 HEAD = "Item,Region,Amount\n"
