@@ -143,6 +143,12 @@ def rm_command(
     found = {entry.folder: entry for entry in (*find_entries(ids), *kept.readings)}
     entries, files = list(found.values()), (*kept.documents, *kept.answers)
     if not entries and not files:
+        unknown = [each for each in what or () if not Path(each).exists()]
+        if unknown:
+            raise UsageError(
+                f"{unknown[0]!r} is neither a file nor the name of something kept",
+                hint="see `nsa cache list`",
+            )
         console.note(f"nothing is kept of {', '.join(what or ())}")
         return
     more = f", {len(kept.documents)} parsed documents, {len(kept.answers)} answers" * bool(files)

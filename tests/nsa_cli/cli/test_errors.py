@@ -79,5 +79,5 @@ def test_help_shows_the_programs_defaults(nsa: Run, monkeypatch: pytest.MonkeyPa
 
 def test_a_question_is_not_followed_by_a_period(nsa: Run) -> None:
     code, _, err = nsa("cache", "rm")
-    message = "nsa: which readings? Give an id from `nsa cache list`, or --all.\n"
+    message = "nsa: what should be removed? Give a file, an id from `nsa cache list`, or --all.\n"
     assert (code, err) == (2, message)

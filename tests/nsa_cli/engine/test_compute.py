@@ -18,7 +18,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents.sources import Source
 from nsa_cli.events import AnswerFinished, Event
 from nsa_cli.serve.documents import ParsedDocuments
-from nsa_cli.serve.formats import Reply
+from nsa_cli.serve.formats import Choice, Reply
 from nsa_cli.serve.jobs import Asked, Job
 from nsa_cli.serve.scheduler import Scheduler
 from nsa_cli.tables import answer
@@ -41,7 +41,7 @@ def orders(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model is never loaded, and nothing is tokenized."""
-    monkeypatch.setattr("nsa_cli.engine.engine.Engine._load", None)
+    monkeypatch.setattr("nsa_cli.engine.engine.Engine.load", None)
     monkeypatch.setattr("nsa_cli.engine.engine.Engine.prompts", None)
 
 
@@ -190,7 +190,7 @@ def test_chat_computes_and_cites(
 
 
 def test_the_server_computes(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nsa_cli.engine.engine.Engine._load", None)
+    monkeypatch.setattr("nsa_cli.engine.engine.Engine.load", None)
     options = Options(model=str(tiny_model), cache_limit_bytes=10**8)
     scheduler = Scheduler(options, [].append, ParsedDocuments())
     events: queue.Queue[Event] = queue.Queue()
@@ -210,6 +210,8 @@ def test_the_server_computes(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) 
         scheduler.close()
         scheduler.join(60)
     assert found.answer == ANSWER.format("orders.csv")
-    message: dict[str, Any] = Reply(model="m").complete(found)["choices"][0]["message"]
+    message: dict[str, Any] = Reply(model="m").complete([Choice(finished=found)])["choices"][0][
+        "message"
+    ]
     assert message["computation"]["value"] == 202
     assert message["citations"][0]["column"] == "Amount"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from nsa_cli.events import AnswerFinished
 from nsa_cli.results import Stats
-from nsa_cli.serve.formats import Reply
+from nsa_cli.serve.formats import Choice, Reply
 
 STATS = Stats(
     document_tokens=10,
@@ -25,8 +25,8 @@ FINISHED = AnswerFinished(answer="900", citations=(), model="m", finish_reason="
 
 
 def test_a_message_has_the_warnings_of_the_document() -> None:
-    [choice] = Reply(model="m").complete(FINISHED)["choices"]
+    [choice] = Reply(model="m").complete([Choice(finished=FINISHED)])["choices"]
     assert "warnings" not in choice["message"]
     lossy = replace(FINISHED, warnings=("page 3 has hidden text",))
-    [choice] = Reply(model="m").complete(lossy)["choices"]
+    [choice] = Reply(model="m").complete([Choice(finished=lossy)])["choices"]
     assert choice["message"]["warnings"] == ["page 3 has hidden text"]
