@@ -197,7 +197,8 @@ NEUTRAL_STEMS = stem_set(
     "gekauft kaufte kauften bestellt bestellte bestellten abgerechnet berechnet erhielt "
     "erhielten erhalten bekam bekamen geschickt verdient ausgegeben kostet kosten wiegt "
     "wiegen arbeitet arbeiten gemessen erfasst gestellt ausgestellt stammt stammen nutzt "
-    "verbraucht entstanden angefallen geleistet wurden betragen"
+    "verbraucht entstanden angefallen geleistet wurden betragen pay pays paid paying bezahlt "
+    "bezahlen bezahlte gezahlt zahlte zahlten zahlen zahlt"
 )
 """Stems of verbs that only join the parts of a question."""
 
