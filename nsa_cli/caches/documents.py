@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from nsa_cli import __version__
 from nsa_cli.caches import json_files
@@ -58,9 +59,7 @@ class DocumentCache:
             return None
         try:
             notes: list[str] = kept.pop("notes")
-            pieces = tuple(Piece(**piece) for piece in kept.pop("pieces"))
-            warnings = tuple(kept.pop("warnings"))
-            return Document(**kept, pieces=pieces, warnings=warnings), notes
+            return document_of(kept), notes
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -68,15 +67,29 @@ class DocumentCache:
         """Store a document that took `seconds` to parse."""
         if not self._usable or seconds < _WORTH_SECONDS or len(document.text) > _MOST_BYTES // 8:
             return
-        body = {
-            "name": document.name,
-            "text": document.text,
-            "pieces": [asdict(piece) for piece in document.pieces],
-            "warnings": document.warnings,
-            "left_out_lines": document.left_out_lines,
-            "notes": list(notes),
-        }
+        body = {**document_body(document), "notes": list(notes)}
         json_files.write(self._path, body, most=_MOST, most_bytes=_MOST_BYTES)
+
+
+def document_body(document: Document) -> dict[str, Any]:
+    """Return a document as a JSON object."""
+    return {
+        "name": document.name,
+        "text": document.text,
+        "pieces": [asdict(piece) for piece in document.pieces],
+        "warnings": document.warnings,
+        "left_out_lines": document.left_out_lines,
+    }
+
+
+def document_of(body: dict[str, Any]) -> Document:
+    """Return the document of a JSON object from `document_body`.
+
+    Raises:
+        KeyError, TypeError, ValueError: If it is another object.
+    """
+    pieces = tuple(Piece(**piece) for piece in body["pieces"])
+    return Document(**{**body, "pieces": pieces, "warnings": tuple(body["warnings"])})
 
 
 def parsed_folder() -> Path:

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Thai to Burmese, Khmer, kana, and the ideographs of Chinese and Japanese.
-_UNSPACED = re.compile(
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]{2,}"
-)
+from nsa_cli.retrieval.sentences import UNSPACED
+
+_UNSPACED = re.compile(f"[{UNSPACED}]{{2,}}")
 
 
 def _bm25s() -> Any:

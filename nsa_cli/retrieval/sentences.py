@@ -6,6 +6,10 @@ import itertools
 import re
 from collections.abc import Collection, Iterator
 
+# Thai to Burmese, Khmer, kana, and the ideographs of Chinese and Japanese.
+UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
+"""Characters of scripts without spaces, for a set of a regular expression."""
+
 _LONGEST_QUOTE = 240
 _WORD = re.compile(r"[/~.]?\w[\w./+@:<>'’-]*", re.UNICODE)
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]")

@@ -115,8 +115,13 @@ def of_split(articles: Sequence[Article], split: Split) -> list[Article]:
     return [
         article
         for article in articles
-        if (zlib.crc32(article.title.encode()) % _HELD_OUT == 0) == (split == "eval")
+        if is_held_out(article.title) == (split == "eval")
     ]
+
+
+def is_held_out(title: str) -> bool:
+    """Whether a text with this title is held out for evaluation, so that training omits it."""
+    return zlib.crc32(title.encode()) % _HELD_OUT == 0
 
 
 def distinct_questions(articles: Sequence[Article]) -> list[Article]:
