@@ -129,6 +129,10 @@ def evaluate(
     bm25: Annotated[
         bool, options.option("--bm25", None, "Rank the passages by BM25, too.")
     ] = False,
+    report: Annotated[
+        bool,
+        options.option("--report", None, "Ask nothing; report what --out of documents holds."),
+    ] = False,
     out: Annotated[
         Path | None,
         options.option(
@@ -204,6 +208,7 @@ def evaluate(
             limit=limit,
             seed=seed,
             held_out=held_out,
+            report=report,
             out=out,
             plot=plot,
             json=json,

@@ -30,6 +30,7 @@ class DocumentsRequest:
     limit: int | None
     seed: int
     held_out: bool
+    report: bool
     out: Path | None
     plot: Path | None
     json: bool
@@ -71,7 +72,7 @@ def run(
     kept = "nothing was stored" if request.out is None else "answers are in --out; run it again"
     with interruptible(kept):
         try:
-            for _ in evaluate(plan, options, file, progress):
+            for _ in () if request.report else evaluate(plan, options, file, progress):
                 pass
         finally:
             progress.close()
@@ -86,6 +87,8 @@ def _ways(request: DocumentsRequest) -> tuple[str, ...]:
     """Check the options that belong to other suites, and return the ways."""
     from nsa_cli.evaluation.document_suite.runner import WAYS
 
+    if request.report and request.out is None:
+        raise UsageError("--report needs a file", hint="name it with --out")
     if request.plot is not None:
         raise UsageError("--plot is not for the suite documents", hint="leave it out")
     ways = tuple(dict.fromkeys(request.ways.split(",")))
@@ -127,13 +130,12 @@ def _load(
     if not request.data.is_dir():
         questions, documents = read_data(request.data, held_out=request.held_out)
         return questions, KnownTexts(documents)
-    if request.documents is None:
+    if request.documents is None and not request.report:
         raise UsageError("documents needs the PDFs", hint="name their folder with --documents")
-    if not request.documents.is_dir():
-        raise UsageError(
-            f"--documents: {request.documents} is not a folder", hint="name a folder of PDFs"
-        )
+    folder = request.documents or request.data
+    if not folder.is_dir():
+        raise UsageError(f"--documents: {folder} is not a folder", hint="name a folder of PDFs")
     questions = read_questions(request.data)
     for line in changes(questions, frozen) if (frozen := read_frozen(request.data)) else ():
         progress.note(f"not as frozen: {line}")
-    return questions, DocumentFolder(request.documents, questions.documents, options)
+    return questions, DocumentFolder(folder, questions.documents, options)

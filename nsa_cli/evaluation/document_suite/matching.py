@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nsa_cli.evaluation.document_suite.declining import declines
-from nsa_cli.evaluation.document_suite.quantities import Quantity, Token, Word, same, tokens_of
+from nsa_cli.evaluation.document_suite.quantities import Quantity, Word, same, tokens_of
 
 _LESS = (
     *("decreas", "declin", "fell", "fall", "drop", "down", "lower", "less", "loss", "reduc"),
@@ -52,30 +52,46 @@ def judge(answer: str, groups: Sequence[Sequence[str]], wrong: Sequence[str] = (
     declined = declines(answer)
     if not groups:
         return Verdict(right=declined, declined=declined, groups_hit=0)
-    said = tokens_of(answer)
-    count = sum(any(_says(said, each) for each in group) for group in groups)
-    right = count == len(groups) and not any(_says(said, each) for each in wrong)
+    said = _Said(answer)
+    count = sum(any(map(said.holds, group)) for group in groups)
+    right = count == len(groups) and not any(map(said.holds, wrong))
     return Verdict(right=right, declined=declined and not right, groups_hit=count)
 
 
 def says(answer: str, wanted: str) -> bool:
     """Whether an answer holds some words and numbers, whole and next to each other."""
-    return _says(tokens_of(answer), wanted)
+    return _Said(answer).holds(wanted)
 
 
-def _says(said: Sequence[Token], wanted: str) -> bool:
-    words = tokens_of(wanted)
-    if not words:
-        return False
-    if len(words) == 1 and isinstance(words[0], Quantity):
-        below = [value for value in words[0].values if value < 0]
-        if len(below) == len(words[0].values) and _tells_of_less(said):
-            positive = Quantity(frozenset(-value for value in below), words[0].unit, words[0].raw)
-            if any(same(each, positive) for each in said):
-                return True
-    size = len(words)
-    return any(all(map(same, said[at : at + size], words)) for at in range(len(said) - size + 1))
+class _Said:
+    """What an answer says.
+
+    Args:
+        answer: The answer.
+    """
+
+    def __init__(self, answer: str) -> None:
+        self._answer = answer
+        self._tokens = tokens_of(answer)
+        self._is_less = any(
+            isinstance(each, Word) and each.text.startswith(_LESS) for each in self._tokens
+        )
+
+    def holds(self, wanted: str) -> bool:
+        """Whether it holds some words and numbers, whole and next to each other."""
+        words = tokens_of(wanted)
+        if not words:  # a sign, such as ©
+            return wanted.strip() in self._answer
+        size = len(words)
+        if size == 1 and self._is_less and isinstance(words[0], Quantity):
+            words = [_either_sign(words[0])]
+        starts = range(len(self._tokens) - size + 1)
+        return any(all(map(same, self._tokens[at : at + size], words)) for at in starts)
 
 
-def _tells_of_less(said: Sequence[Token]) -> bool:
-    return any(isinstance(each, Word) and each.text.startswith(_LESS) for each in said)
+def _either_sign(wanted: Quantity) -> Quantity:
+    """A negative number may be told as a decrease of a positive one."""
+    if max(wanted.values) >= 0:
+        return wanted
+    positive = {-value for value in wanted.values}
+    return Quantity(wanted.values | positive, wanted.unit, wanted.raw)

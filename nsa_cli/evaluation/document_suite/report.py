@@ -158,8 +158,9 @@ def print_report(result: dict[str, Any]) -> None:
     for setting in dict.fromkeys(each["setting"] for each in systems):
         own = [each for each in systems if each["setting"] == setting]
         console.print(setting, markup=False, style="bold")
-        console.print(_answers_table(own))
-        console.print(_kinds_table(own))
+        for table in (_answers_table(own), _kinds_table(own), _costs_table(own)):
+            if table.row_count:
+                console.print(table)
     if result["pairs"]:
         console.print("the same questions", style="bold")
         console.print(_pairs_table(result["pairs"]))
@@ -175,21 +176,37 @@ def _table(heads: Sequence[str], *, left: int = 1) -> Table:
 def _answers_table(systems: Sequence[dict[str, Any]]) -> Table:
     table = _table(
         (
-            *("\nway", "\nn", "right\n%", "\n95 %", "answer-\nable", "declined\nwrongly"),
-            *("unans.\ndeclined", "page\n@1/@3", "verified\nright", "read\ns", "answer\ns"),
-            "read\ntokens",
+            *("\nway", "\nn", "right\n%", "\n95 %", "answerable:\nright", "\ndeclined"),
+            *("unanswerable:\ndeclined", "verified:\nright"),
         )
     )
     for each in systems:
-        right, pages = each["right"], "cited" if each["way"] != "find" else "found"
+        if each["right"]["value"] is None and each["f1"] is None:
+            continue
         table.add_row(
-            *(each["way"], str(each["questions"]), _percent(right), _interval(right)),
+            *(each["way"], str(each["questions"])),
+            *(_percent(each["right"]), _interval(each["right"])),
             *(_percent(each["answerable_right"]), _percent(each["answerable_declined"])),
             _percent(each["unanswerable_declined"]),
-            f"{_percent(each[f'{pages}_first'])}/{_percent(each[f'{pages}_among_3'])}",
             _percent(each["right_when_verified"], of=True),
+        )
+    return table
+
+
+def _costs_table(systems: Sequence[dict[str, Any]]) -> Table:
+    table = _table(
+        (
+            *("\nway", "pages\n@1/@3", "read\ns", "answer\ns", "read\ntokens"),
+            "answer\ntokens",
+        )
+    )
+    for each in systems:
+        pages = "cited" if each["way"] != "find" else "found"
+        first, among = each[f"{pages}_first"], each[f"{pages}_among_3"]
+        table.add_row(
+            *(each["way"], f"{_percent(first)}/{_percent(among)}"),
             *(f"{each['read_seconds']:.1f}", f"{each['answer_seconds']:.1f}"),
-            f"{each['read_tokens']:,.0f}",
+            *(f"{each['read_tokens']:,.0f}", f"{each['answer_tokens']:.0f}"),
         )
     return table
 
