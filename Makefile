@@ -1,6 +1,6 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: check test test-all test-gpu sanitize bench
+.PHONY: check test test-all test-gpu sanitize bench documents freeze-documents
 
 check:  ## Lint, types and the direction of imports
 	$(PYTHON) -m ruff check .
@@ -25,3 +25,9 @@ sanitize:  ## The kernels' small shapes under compute-sanitizer, which a CUDA to
 
 bench:  ## Reading speed by length, NSA beside dense attention
 	$(PYTHON) -m nsa_cli bench read
+
+documents:  ## The PDFs of the suite of real documents, from their public sources
+	$(PYTHON) -m nsa_cli.evaluation.document_suite.collect tests/evaluation/documents .bench/documents
+
+freeze-documents:  ## The hashes of the suite's questions, after a change that is meant
+	$(PYTHON) -m nsa_cli.evaluation.document_suite.freeze --again tests/evaluation/documents

@@ -112,11 +112,7 @@ def of_split(articles: Sequence[Article], split: Split) -> list[Article]:
     """Return the articles for training, or the eighth, by title hash, for evaluation."""
     if split not in ("train", "eval"):
         raise ValueError(f"split is {split!r}; valid are train and eval")
-    return [
-        article
-        for article in articles
-        if is_held_out(article.title) == (split == "eval")
-    ]
+    return [article for article in articles if is_held_out(article.title) == (split == "eval")]
 
 
 def is_held_out(title: str) -> bool:

@@ -56,7 +56,8 @@ _GERMAN = (
     + _any(
         "angegeben genannt erwahnt enthalten aufgefuhrt ersichtlich bekannt festgelegt beschrieben "
         "angefuhrt spezifiziert gesagt zu_finden beantwort\\w+"
-    ),
+    )
+    + r"\b",
     r"\bkeine?n? (?:\w+ )?"
     + _any("angaben? informationen information hinweise? auskunft aussagen? antwort erwahnung"),
     r"\bgeht (?:\w+ ){0,6}nicht hervor\b",
@@ -77,7 +78,8 @@ _ROMANCE = (
     + _any(
         "dice menciona indica especifica proporciona contiene consta figura informa senala "
         "encuentra aparece diz fornece contem"
-    ),
+    )
+    + r"\b",
     (
         rf"\b{_any('ninguna nenhuma no_hay no_existe')} "
         rf"{_any('informacion mencion informacao dato')}"
@@ -86,7 +88,8 @@ _ROMANCE = (
     + _any(
         "dice menziona indica specifica fornisce contiene riporta precisa specificato indicato "
         "menzionato riportato precisato disponibile"
-    ),
+    )
+    + r"\b",
     rf"\bnessuna {_any('informazione menzione indicazione')}\b",
 )
 _DUTCH = (rf"\bniet (?:\w+ )?{_any('vermeld genoemd gespecificeerd bekend aangegeven')}\b",)
