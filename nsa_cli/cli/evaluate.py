@@ -91,7 +91,12 @@ def evaluate(
     limit: Annotated[
         int | None,
         options.option(
-            *("--limit", "N", "Questions per suite, length and depth; windows of the loss."), min=1
+            *(
+                "--limit",
+                "N",
+                "Questions per suite, length and depth, or in all; windows of the loss.",
+            ),
+            min=1,
         ),
     ] = None,
     seed: Annotated[int, options.option("--seed", "N", "Seed of the texts.", min=0)] = 0,

@@ -85,7 +85,7 @@ def run(
 
 def _ways(request: DocumentsRequest) -> tuple[str, ...]:
     """Check the options that belong to other suites, and return the ways."""
-    from nsa_cli.evaluation.document_suite.runner import WAYS
+    from nsa_cli.evaluation.document_suite.rows import WAYS
 
     if request.report and request.out is None:
         raise UsageError("--report needs a file", hint="name it with --out")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nsa_cli.evaluation.document_suite.questions import KINDS, Question, QuestionSet
-from nsa_cli.evaluation.document_suite.rows import AnswerRow
+from nsa_cli.evaluation.document_suite.rows import WAYS, AnswerRow
 from nsa_cli.evaluation.document_suite.scores import ScoredRow, scored
 from nsa_cli.evaluation.metrics import wilson
 from nsa_cli.evaluation.paired import paired_difference
@@ -50,6 +50,7 @@ def report(
         "documents": len({name for each in asked for name in each.documents}),
         "questions": len(asked),
         "questions_of_the_suite": len(questions.questions),
+        "answers": len(rows),
         "seed": seed,
         "commits": commits,
         "devices": sorted({row.row.device for row in rows}),
@@ -59,10 +60,13 @@ def report(
 
 
 def _by_system(rows: Sequence[ScoredRow]) -> dict[System, list[ScoredRow]]:
+    """Group rows by setting, in the order of the rows, and by way, in the order of `WAYS`."""
     systems: dict[System, list[ScoredRow]] = {}
     for row in rows:
         systems.setdefault((row.row.setting, row.row.way), []).append(row)
-    return systems
+    settings = list(dict.fromkeys(setting for setting, _ in systems))
+    ordered = itertools.product(settings, WAYS)
+    return {system: systems[system] for system in ordered if system in systems}
 
 
 def _system(key: System, rows: Sequence[ScoredRow]) -> dict[str, Any]:
@@ -150,20 +154,24 @@ def print_report(result: dict[str, Any]) -> None:
     console = Console(highlight=False, emoji=False)
     console.print(
         f"{result['suite']}: {result['questions']} of {result['questions_of_the_suite']} questions "
-        f"about {result['documents']} documents, seed {result['seed']}\n"
+        f"about {result['documents']} documents, {result['answers']} answers\n"
         f"digest {result['digest']}\n",
         markup=False,
     )
     systems = result["systems"]
-    for setting in dict.fromkeys(each["setting"] for each in systems):
+    settings = list(dict.fromkeys(each["setting"] for each in systems))
+    letters = dict.fromkeys(settings, "")
+    if len(settings) > 1:
+        letters = {setting: f"{chr(65 + at)} " for at, setting in enumerate(settings)}
+    for setting, letter in letters.items():
         own = [each for each in systems if each["setting"] == setting]
-        console.print(setting, markup=False, style="bold")
+        console.print(f"{letter}{setting}", markup=False, style="bold")
         for table in (_answers_table(own), _kinds_table(own), _costs_table(own)):
             if table.row_count:
                 console.print(table)
     if result["pairs"]:
         console.print("the same questions", style="bold")
-        console.print(_pairs_table(result["pairs"]))
+        console.print(_pairs_table(result["pairs"], letters))
 
 
 def _table(heads: Sequence[str], *, left: int = 1) -> Table:
@@ -229,17 +237,13 @@ def _kind_cell(system: dict[str, Any], kind: str, own: dict[str, Any]) -> str:
     return _percent(own["found_among_3" if system["way"] == "find" else "right"], of=True)
 
 
-def _pairs_table(pairs: Sequence[dict[str, Any]]) -> Table:
+def _pairs_table(pairs: Sequence[dict[str, Any]], letters: dict[str, str]) -> Table:
+    """A table of differences; `letters` are those of the settings."""
     table = _table(("first", "second", "n", "points", "95 %", "better/worse", "p"), left=2)
-    settings = {each[side]["setting"] for each in pairs for side in ("first", "second")}
     for each in pairs:
-        names = [
-            each[side]["way"] + (f", {each[side]['setting']}" if len(settings) > 1 else "")
-            for side in ("first", "second")
-        ]
         low, high = 100 * each["low"], 100 * each["high"]
         table.add_row(
-            *names,
+            *(letters[side["setting"]] + side["way"] for side in (each["first"], each["second"])),
             *(str(each["questions"]), f"{100 * each['difference']:+.1f}"),
             f"{low:+.1f} to {high:+.1f}",
             *(f"{each['better']}/{each['worse']}", f"{each['p']:.3f}"),

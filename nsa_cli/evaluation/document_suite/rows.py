@@ -14,6 +14,15 @@ from typing import Any
 
 from nsa_models.errors import NsaError, UsageError
 
+READING = ("nsa", "find")
+"""Ways that read the whole document by the settings given."""
+
+BASELINES = ("chunks", "gold", "dense")
+"""Ways that read what is in the prompt by dense attention."""
+
+WAYS = (*READING, *BASELINES)
+"""Ways to answer: see `ways`."""
+
 RowKey = tuple[str, str, str]
 
 
@@ -44,7 +53,7 @@ class AnswerRow:
         question: Name of the question.
         digest: SHA-256 of the question.
         set_digest: SHA-256 of the set of questions.
-        way: `nsa`, `find`, `chunks`, `gold` or `dense`.
+        way: One of `WAYS`.
         setting: Model and options that make a difference, in words.
         answer: The answer; empty for `find`.
         citations: Citations of the answer, best first.

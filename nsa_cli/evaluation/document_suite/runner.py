@@ -10,12 +10,10 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import Location
 from nsa_cli.engine.engine import Engine
 from nsa_cli.evaluation.document_suite.questions import Question
-from nsa_cli.evaluation.document_suite.rows import AnswerRow, CitedPage, RowFile
+from nsa_cli.evaluation.document_suite.rows import BASELINES, READING, AnswerRow, CitedPage, RowFile
 from nsa_cli.evaluation.document_suite.scores import ScoredRow, scored
 from nsa_cli.evaluation.document_suite.sources import Texts
 from nsa_cli.evaluation.document_suite.ways import (
-    BASELINES,
-    READING,
     Asked,
     WayAnswer,
     ask_baselines,
@@ -27,9 +25,6 @@ from nsa_cli.system import git_commit
 from nsa_models.errors import DoesNotFitError
 from nsa_models.model_folder import SHIPPED
 
-WAYS = (*READING, *BASELINES)
-"""Ways to answer: see `ways`."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentPlan:
@@ -38,7 +33,7 @@ class DocumentPlan:
     Attributes:
         questions: The questions, those of one document together.
         set_digest: SHA-256 of the set that they are from.
-        ways: Some of `WAYS`.
+        ways: Some of `rows.WAYS`.
         texts: Where the documents come from.
     """
 

@@ -32,12 +32,6 @@ from nsa_cli.retrieval.citations import cite
 from nsa_cli.retrieval.passages import top_passages
 from nsa_models.weights.load import load_config
 
-READING = ("nsa", "find")
-"""Ways that read the whole document by the settings given."""
-
-BASELINES = ("chunks", "gold", "dense")
-"""Ways that read what is in the prompt by dense attention."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:

@@ -16,8 +16,8 @@ from nsa_cli.engine import open_document
 from nsa_cli.evaluation.document_suite import runner
 from nsa_cli.evaluation.document_suite.questions import chosen, read_questions
 from nsa_cli.evaluation.document_suite.report import print_report, report, scored_rows
-from nsa_cli.evaluation.document_suite.rows import RowFile
-from nsa_cli.evaluation.document_suite.runner import WAYS, DocumentPlan, evaluate, setting_of
+from nsa_cli.evaluation.document_suite.rows import WAYS, RowFile
+from nsa_cli.evaluation.document_suite.runner import DocumentPlan, evaluate, setting_of
 from nsa_cli.evaluation.document_suite.scores import ScoredRow
 from nsa_cli.evaluation.document_suite.sources import DocumentFolder, KnownTexts
 from nsa_cli.events import BatchProgress, Event, Note
