@@ -12,7 +12,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import digest, find_sources, read_sources, title
 from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.engine.engine import Engine
-from nsa_cli.events import AnswerFinished, Event, Note
+from nsa_cli.events import AnswerFinished, Emit, Note
 from nsa_cli.kv_store import inventory
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def follow(
     arguments: Sequence[str],
     questions: Sequence[str],
     options: Options,
-    emit: Callable[[Event], None],
+    emit: Emit,
     wait: Callable[[], None] = lambda: time.sleep(_INTERVAL_SECONDS),
 ) -> Iterator[Iterator[AnswerFinished]]:
     """Answer questions, and answer again whenever the files have changed and then stayed the same.

@@ -95,7 +95,8 @@ def summarize(
         passages = _inside(passages, part.section)
         if not passages:
             continue
-        steps = opened.generate(passages, asked, options, time.monotonic())
+        context = opened.excerpts(passages)
+        steps = opened.generate(context, asked, options, time.monotonic())
         generated = drain(steps, opened.emit)
         sentence = first_sentence(generated.text)
         if not sentence or sentence.casefold() in seen:

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -18,7 +18,7 @@ from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.batch.work import Assignment, Pending, lost_rows, rows_of
 from nsa_cli.config.options import Options
 from nsa_cli.engine.engine import Engine
-from nsa_cli.events import BatchProgress, Event, Note
+from nsa_cli.events import BatchProgress, Emit, Event, Note
 from nsa_cli.system import cause
 from nsa_models.errors import NsaError
 from nsa_models.model_folder import ModelFolder
@@ -31,7 +31,7 @@ def in_processes(
     assignment: Assignment,
     where: ModelFolder,
     jobs: int,
-    emit: Callable[[Event], None],
+    emit: Emit,
 ) -> Iterator[tuple[Pending, ResultRow | None]]:
     """Process documents in parallel, in as many processes as memory allows.
 
@@ -71,7 +71,7 @@ def in_processes(
 
 
 def _affordable(
-    jobs: int, assignment: Assignment, where: ModelFolder, emit: Callable[[Event], None]
+    jobs: int, assignment: Assignment, where: ModelFolder, emit: Emit
 ) -> tuple[int, Options]:
     """The number of processes that fit in memory, and options with the limit of each."""
     from nsa_cli.context.estimate import program_memory_bytes
@@ -121,9 +121,7 @@ class _Worker:
             self._stop()
             self._start().send(pending)
 
-    def receive(
-        self, model: str, emit: Callable[[Event], None]
-    ) -> Iterator[tuple[Pending, ResultRow | None]]:
+    def receive(self, model: str, emit: Emit) -> Iterator[tuple[Pending, ResultRow | None]]:
         """Receive a message of the process; yield as `in_processes` does.
 
         A dead process fails its document; an error of loading the model is raised.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from nsa_cli.batch.work import Assignment, Pending, lost_rows, rows_of
 from nsa_cli.documents import read_source
 from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.engine.engine import Engine
-from nsa_cli.events import BatchProgress, Event, Note
+from nsa_cli.events import BatchProgress, Emit, Event, Note
 from nsa_cli.output.logging import log
 from nsa_models.errors import NsaError, UsageError
 from nsa_models.model_folder import ModelFolder
@@ -34,7 +34,7 @@ def on_ray(
     assignment: Assignment,
     where: ModelFolder,
     address: str,
-    emit: Callable[[Event], None],
+    emit: Emit,
 ) -> Iterator[tuple[Pending, ResultRow | None]]:
     """Process documents with one worker per machine.
 
@@ -98,7 +98,7 @@ class _Task(NamedTuple):
 
 
 def _result(
-    ray: Any, worker: Any, reference: Any, path: str, emit: Callable[[Event], None]
+    ray: Any, worker: Any, reference: Any, path: str, emit: Emit
 ) -> Iterable[ResultRow] | None:
     """The rows of a finished task, or None if its worker was lost; raises the worker's error."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nsa_cli.batch.result_file import ResultFile, ResultRow, key_of
@@ -12,7 +12,7 @@ from nsa_cli.batch.work import Assignment, Pending, Work, rows_of
 from nsa_cli.config.options import Options, cache_key
 from nsa_cli.documents import find_sources
 from nsa_cli.engine.engine import Engine
-from nsa_cli.events import BatchProgress, Event, Note, without_answers
+from nsa_cli.events import BatchProgress, Emit, Note, without_answers
 
 Results = Iterator[tuple[Pending, ResultRow | None]]
 """Each document with its rows as they arrive, then with None when it is done."""
@@ -40,7 +40,7 @@ def run_batch(
     work: Work,
     options: Options,
     rows: ResultFile,
-    emit: Callable[[Event], None],
+    emit: Emit,
     *,
     jobs: int = 1,
     ray: str | None = None,
@@ -100,7 +100,7 @@ def _in_this_process(
     all_pending: Iterable[Pending],
     assignment: Assignment,
     engine: Engine,
-    emit: Callable[[Event], None],
+    emit: Emit,
 ) -> Results:
     """Process one document after the other."""
     documents = list(all_pending)

@@ -17,7 +17,7 @@ from nsa_cli.events import AnswerFinished, AnswerText, drain
 from nsa_cli.output.logging import log
 from nsa_cli.results import Passage, Stats, Turn
 from nsa_cli.retrieval.citations import Cited, cite
-from nsa_cli.retrieval.passages import top_passages
+from nsa_cli.retrieval.passages import attended_passages, merge_passages, top_passages
 from nsa_cli.system import peak_memory_bytes
 from nsa_models.configuration.config import attention_fields
 
@@ -61,9 +61,11 @@ def answer_steps(
         scores = opened.scores(_standalone(opened.prompts, question, turns))
     passages = top_passages(scores, opened.text, opened.document, opened.block_tokens)
     passages = _with(passages, turns[-1].passage if turns else None)
-    generated = yield from opened.generate(
-        passages, question, options, started, whole=opened.is_short
-    )
+    context = opened.context(passages, question, options, scores)
+    generated = yield from opened.generate(context, question, options, started)
+    if options.source != "passages" and not opened.is_short:
+        attended = attended_passages(generated.attention, opened.document)
+        passages = merge_passages(passages, attended)
     cited = cite(
         opened.document,
         passages,

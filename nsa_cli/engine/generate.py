@@ -35,12 +35,22 @@ class GenerationOptions:
         seed: For sampling.
         answer_blocks: Blocks that the question and the answer attend to; None for the whole text,
             `model` for the model's configuration.
+        source: What an answer is decoded from: `passages`, prefilled again on their own; `pages`,
+            the stored keys and values of whole pages; `pages+passages`, the passages after the
+            pages.
+        page_tokens: Maximum tokens of the pages.
+        candidates: Pages that are ranked by the likelihood of the question.
+        move: Whether the pages get consecutive positions.
     """
 
     max_tokens: int = 256
     temperature: float = 0.0
     seed: int | None = None
     answer_blocks: int | Literal["model"] | None = "model"
+    source: Literal["passages", "pages", "pages+passages"] = "passages"
+    page_tokens: int = 2048
+    candidates: int = 0
+    move: bool = True
 
     @classmethod
     def of(cls, options: Options) -> GenerationOptions:

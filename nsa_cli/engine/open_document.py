@@ -11,15 +11,20 @@ from torch import Tensor
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.documents import Document
+from nsa_cli.engine.answer_context import (
+    AnswerContext,
+    append_passages,
+    page_context,
+    passage_context,
+)
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions, generate
 from nsa_cli.events import AnswerText, Emit
 from nsa_cli.kv_store.windows import ContextWindow
 from nsa_cli.results import Match, Passage
 from nsa_cli.retrieval.citations import best_quote
+from nsa_cli.retrieval.pages import within
 from nsa_cli.retrieval.passages import DIRECT_TOKENS, best_runs, passages_of
 from nsa_cli.retrieval.retriever import Retriever
-from nsa_models.cache.kv_cache import KVCache
-from nsa_models.generation.generate import prefill
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
 
@@ -107,23 +112,62 @@ class OpenDocument:
                 )
         return matches
 
-    def generate(
+    def whole(self) -> AnswerContext:
+        """Return the first context window: its beginning says what the document is about."""
+        first = self.windows[0]
+        return AnswerContext(first.text, first.cache)
+
+    def excerpts(self, passages: Sequence[Passage]) -> AnswerContext:
+        """Prefill passages, in the order of the document, as one text."""
+        return passage_context(self.model, self.prompts, self.document, passages, self.room)
+
+    def context(
         self,
         passages: Sequence[Passage],
         question: TokenizedQuestion,
         options: GenerationOptions,
-        started: float,
-        *,
-        whole: bool = False,
-    ) -> Generator[AnswerText, None, GeneratedAnswer]:
-        """Decode an answer from passages, or from the first context window.
+        scores: Tensor,
+    ) -> AnswerContext:
+        """Return what a question is answered from: passages, pages, or the first context window.
 
         Args:
-            passages: What to answer from; with none, the answer is decoded from the first window.
+            passages: The best passages; with none, the first window serves.
+            question: The question.
+            options: From what to answer.
+            scores: Block scores of the question.
+        """
+        if self.is_short:
+            return self.whole()
+        if not passages:
+            self.windows[0].prefill_again()  # any block may be attended to, so verify all
+            return self.whole()
+        if options.source == "passages":
+            return self.excerpts(passages)
+        settings, retriever = options.attention(self.model.config), self.retriever
+        ranked = retriever.rank_pages(question, scores, options.candidates, settings)
+        pages = within(retriever.pages, ranked, options.page_tokens)
+        repeated = self.prompts.excerpts(self.document, passages)
+        room = self.room + (len(repeated.ids) if options.source == "pages+passages" else 0)
+        texts = [window.text for window in self.windows]
+        context = page_context(retriever, texts, pages, room, move=options.move)
+        if options.source == "pages":
+            return context
+        return append_passages(self.model, context, repeated, retriever.head, settings)
+
+    def generate(
+        self,
+        context: AnswerContext,
+        question: TokenizedQuestion,
+        options: GenerationOptions,
+        started: float,
+    ) -> Generator[AnswerText, None, GeneratedAnswer]:
+        """Decode an answer; the context is left as it was.
+
+        Args:
+            context: What to answer from.
             question: The question.
             options: How to generate.
             started: Time of the question on the monotonic clock, in seconds.
-            whole: Whether to answer from the first window although there are passages.
 
         Yields:
             The answer, piece by piece.
@@ -131,13 +175,8 @@ class OpenDocument:
         Returns:
             The whole answer.
         """
-        first = self.windows[0]  # its beginning says what the document is about
-        if not passages and not whole:  # any block may be attended to, so verify all
-            first.prefill_again()
-        length = first.cache.length
-        text, cache = first.text, first.cache
-        if passages and not whole:
-            text, cache = self._excerpts(passages)
+        text, cache = context
+        length = cache.length
         try:
             return (
                 yield from generate(
@@ -145,17 +184,4 @@ class OpenDocument:
                 )
             )
         finally:  # also when the answer is cancelled
-            first.cache.truncate(length)
-
-    def _excerpts(self, passages: Sequence[Passage]) -> tuple[TokenizedText, KVCache]:
-        """Prefill some passages as one text."""
-        text, model = self.prompts.excerpts(self.document, passages), self.model
-        cache = KVCache(
-            model.config,
-            len(text.ids) + self.room,
-            dtype=model.dtype,
-            device=model.layer_devices,
-        )
-        for _ in prefill(model, text.ids, cache):
-            pass
-        return text, cache
+            cache.truncate(length)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nsa_cli.config.options import Options
 from nsa_cli.documents import parse_document, read_source
 from nsa_cli.evaluation.runner import attention_of
-from nsa_cli.events import BatchProgress, Event, Note, Progress
+from nsa_cli.events import BatchProgress, Emit, Note, Progress
 from nsa_models.errors import DataError, UsageError
 from nsa_models.tasks.questions import read_lines
 
@@ -117,9 +117,7 @@ def ranges(length: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def measure_loss(
-    plan: LossPlan, options: Sequence[Options], emit: Callable[[Event], None]
-) -> Iterator[LossRow]:
+def measure_loss(plan: LossPlan, options: Sequence[Options], emit: Emit) -> Iterator[LossRow]:
     """Measure the loss of each model and attention on the same windows.
 
     Args:
@@ -176,7 +174,7 @@ def measure_loss(
     emit(BatchProgress(done=total, total=total, name=""))
 
 
-def token_losses(model: NSALanguageModel, ids: Ids, emit: Callable[[Event], None]) -> Tensor:
+def token_losses(model: NSALanguageModel, ids: Ids, emit: Emit) -> Tensor:
     """Loss of each token after the first, in nats: (T - 1,) in fp32 on the CPU.
 
     Uses chunked prefill with the prefill attention, as for a document.

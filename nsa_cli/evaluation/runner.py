@@ -10,7 +10,7 @@ import itertools
 import re
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +20,7 @@ from nsa_cli.engine.engine import Engine
 from nsa_cli.evaluation.gold_rank import best_rank, gold_blocks
 from nsa_cli.evaluation.metrics import Score, overlap_rank, score
 from nsa_cli.evaluation.suites import Plan, TextSpec
-from nsa_cli.events import AnswerFinished, AnswerText, BatchProgress, Event, Note, drain
+from nsa_cli.events import AnswerFinished, AnswerText, BatchProgress, Emit, Event, Note, drain
 from nsa_models.errors import DoesNotFitError
 from nsa_models.tasks import Example
 
@@ -111,7 +111,7 @@ def evaluate(
     plan: Plan,
     options: Sequence[Options],
     blocks: Sequence[Blocks],
-    emit: Callable[[Event], None],
+    emit: Emit,
     *,
     bm25: bool = False,
 ) -> Iterator[QuestionResult]:

@@ -68,8 +68,23 @@ class BlockAccess:
                 chosen = blocks[:, group].flatten().cpu()
                 wanted[group, chosen[chosen >= 0]] = True
             wanted = wanted[:, :count]
-        new = wanted & ~self._touched[layer]
-        self._touched[layer] |= wanted
+        self._mark(layer, wanted)
+
+    def read(self, start: int, stop: int) -> None:
+        """Count and verify all layers' blocks of the tokens `start` to `stop`.
+
+        Raises:
+            CorruptBlockError: If a block read for the first time does not have its checksum.
+        """
+        blocks = torch.zeros(self._touched.shape[1:], dtype=torch.bool)
+        blocks[:, start // self._size : -(-stop // self._size)] = True
+        for layer in range(len(self._touched)):
+            self._mark(layer, blocks)
+
+    def _mark(self, layer: int, blocks: Tensor) -> None:
+        """Count the blocks (G, N) of a layer, and verify those that are new."""
+        new = blocks & ~self._touched[layer]
+        self._touched[layer] |= blocks
         if self._checks is not None:
             for group, block in new.nonzero().tolist():
                 self._check(layer, group, block)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from nsa_cli.documents import Document
 from nsa_cli.results import Citation, Passage
+from nsa_cli.retrieval.claims import is_supported
 from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention
 from nsa_cli.retrieval.sentences import content_words, is_figure, sentences, word_weight
 
@@ -23,27 +24,6 @@ class Cited(NamedTuple):
 
     citations: tuple[Citation, ...]
     passages: Sequence[Passage]
-
-
-def is_supported(answer: str, question: str, passage: str) -> bool:
-    """Whether a passage contains what an answer adds to its question.
-
-    It must contain all figures of the answer, and two thirds of the content words that are not in
-    the question; if the answer adds none, two thirds of all its content words. A path or an
-    identifier counts as two words.
-    """
-    said, there = content_words(answer), content_words(passage)
-    flat = " ".join(passage.casefold().split())
-    new = said - content_words(question) or said
-    if not new:
-        return False
-    figures = {word for word in new if is_figure(word)}
-    present = {
-        word
-        for word in new
-        if word in there or (word not in figures and len(word) > 3 and word in flat)
-    }
-    return figures <= present and 3 * word_weight(present) >= 2 * word_weight(new)
 
 
 def cite(

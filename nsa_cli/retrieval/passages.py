@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,9 @@ _BLOCK_TOKENS = 64
 
 DIRECT_TOKENS = 1024
 """A document up to this long is answered from directly: passages would cover all of it."""
+
+_FAR = 64
+"""Characters between two tokens that are not next to each other in the document."""
 
 _LINE_REACH = 400
 """Maximum characters that a passage is widened by to include a whole line."""
@@ -119,6 +123,44 @@ def add_answer_attention(passages: Sequence[Passage], attention: AnswerAttention
         replace(passage, score=(passage.score + share) / 2)
         for passage, share in zip(passages, shares(found), strict=True)
     ]
+
+
+def attended_passages(attention: AnswerAttention, document: Document) -> list[Passage]:
+    """Return the passages that an answer attended to most, in the order of the document.
+
+    Their scores are 0: see `add_answer_attention`.
+
+    Args:
+        attention: The answer's attention to pages.
+        document: The document.
+    """
+    size, characters = attention.size, attention.text.characters
+    best = attention.mass.topk(min(_TOP_BLOCKS, len(attention.mass)))
+    spans = []
+    for block, mass in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+        own = characters[block * size : (block + 1) * size]
+        own = own[own >= 0]
+        if mass > 0 and len(own) > 1:
+            # A block may have the end of one page and the beginning of another.
+            parts = np.split(own, np.flatnonzero(np.diff(own) > _FAR) + 1)
+            longest = max(parts, key=len)
+            spans.append((int(longest[0]), int(longest[-1]), 0.0))
+    return _passages(sorted(spans), document.text)
+
+
+def merge_passages(passages: Sequence[Passage], others: Sequence[Passage]) -> list[Passage]:
+    """Merge two lists of passages in the order of the document; overlapping ones become one."""
+    merged: list[Passage] = []
+    for passage in sorted([*passages, *others], key=lambda each: each.start):
+        if merged and passage.start <= merged[-1].end:
+            last = merged.pop()
+            passage = Passage(
+                start=last.start,
+                end=max(last.end, passage.end),
+                score=last.score + passage.score,
+            )
+        merged.append(passage)
+    return merged
 
 
 def best_runs(

@@ -16,12 +16,19 @@ from nsa_cli.documents import Document
 from nsa_cli.kv_store.windows import ContextWindow, over_windows
 from nsa_cli.retrieval.attention import block_scores, without_attention_sinks
 from nsa_cli.retrieval.bm25 import Bm25
+from nsa_cli.retrieval.likelihood import page_candidates, question_likelihoods, rank_pages
+from nsa_cli.retrieval.pages import PageTokens, page_scores, page_text, pages_of
 from nsa_cli.retrieval.ranking import block_spans, hybrid_scores
 from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache.kv_cache import KVCache
+from nsa_models.generation.excerpts import Excerpt, join_excerpts
 from nsa_models.modeling.model import NSALanguageModel
 
 _WINDOWS_TOGETHER = 4
 """Context windows that a question is scored over at once: as many are in memory."""
+
+_PAGES_TOGETHER = 8
+"""Pages that a question's likelihood is computed for at once."""
 
 
 class Retriever:
@@ -85,3 +92,56 @@ class Retriever:
                 for window in some:
                     window.cache.release_pages()
         return torch.cat(found)
+
+    @cached_property
+    def pages(self) -> list[PageTokens]:
+        """The pages of the document."""
+        return pages_of([window.text for window in self._windows], self._document)
+
+    @cached_property
+    def page_bm25(self) -> Bm25:
+        """BM25 over the pages."""
+        texts = [window.text for window in self._windows]
+        return Bm25([page_text(page, texts, self._document) for page in self.pages])
+
+    def rank_pages(
+        self,
+        question: TokenizedQuestion,
+        scores: Tensor,
+        candidates: int,
+        settings: AttentionSettings,
+    ) -> list[int]:
+        """Rank all pages for a question, best first.
+
+        Args:
+            question: The question.
+            scores: (N,), from `scores`.
+            candidates: How many of the best pages are ranked by the question's likelihood, too.
+            settings: Attention of the question.
+        """
+        attention = page_scores(scores, self.pages, self._text, self._model.config.select_block)
+        words = self.page_bm25.scores(question.text)
+        best = page_candidates(attention, words, candidates)
+        found = [torch.empty(0)]
+        for first in range(0, len(best), _PAGES_TOGETHER):
+            some = best[first : first + _PAGES_TOGETHER].tolist()
+            caches = [self.join([self.pages[page]], len(question)) for page in some]
+            found.append(question_likelihoods(self._model, caches, question, settings))
+        return rank_pages(attention, words, torch.cat(found), best)
+
+    def join(self, pages: Sequence[PageTokens], room: int, *, move: bool = True) -> KVCache:
+        """Join the beginning of the prompt and some pages into one cache; see `join_excerpts`.
+
+        Raises:
+            CorruptBlockError: If a stored block of a page has a wrong checksum.
+        """
+        for page in pages:
+            self._windows[page.window].access.read(page.start, page.stop)
+        parts = [Excerpt(self._windows[0].cache, 0, self.head)]
+        parts += [Excerpt(self._windows[p.window].cache, p.start, p.stop) for p in pages]
+        return join_excerpts(self._model, parts, room, move=move)
+
+    @property
+    def head(self) -> int:
+        """Tokens of the prompt before the document."""
+        return int((self._windows[0].text.characters >= 0).argmax())

@@ -11,7 +11,7 @@ UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U
 """Characters of scripts without spaces, for a set of a regular expression."""
 
 _LONGEST_QUOTE = 240
-_WORD = re.compile(r"[/~.]?\w[\w./+@:<>'’-]*", re.UNICODE)
+_WORD = re.compile(r"[/~.]?\w(?:[\w./+@:<>'’-]|(?<=\d),(?=\d))*", re.UNICODE)
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]")
 _NUMBERING = re.compile(r"\s*(?:[\d.]+|[A-Za-z]\.|[(\[]?\w{1,3}[)\]])")
 """The number of a section or an item: it belongs to the text after it."""
@@ -42,7 +42,10 @@ _COMMON = frozenset(_COMMON_WORDS.split())
 
 def content_words(text: str) -> set[str]:
     """Return the content words and figures of a text, case-folded."""
-    found = (match.group().rstrip(".:'’-<>").casefold() for match in _WORD.finditer(text))
+    found = (
+        match.group().rstrip(".:'’-<>").casefold().removesuffix("'s").removesuffix("’s")
+        for match in _WORD.finditer(text)
+    )
     return {word for word in found if word and word not in _COMMON}
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nsa_cli.documents import digest
 from nsa_cli.documents.sources import Source
-from nsa_cli.events import Event
+from nsa_cli.events import Emit, Event
 from nsa_models.errors import NsaError
 
 MOST_TOKENS = 3072
@@ -84,7 +84,7 @@ class Job:
     sources: Sequence[Source]
     name: str
     asked: Asked
-    deliver: Callable[[Event], None]
+    deliver: Emit
     key: bytes = b""
     _stopped: threading.Event = field(default_factory=threading.Event)
 

@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 
 from nsa_cli.config.options import Options
-from nsa_cli.events import Event
+from nsa_cli.events import Emit
 from nsa_cli.serve.documents import DocumentStore
 from nsa_cli.serve.middleware import is_loopback
 from nsa_cli.serve.routes import Server
@@ -58,7 +58,7 @@ class _Uvicorn(uvicorn.Server):
 def serve(
     listening: Listening,
     options: Options,
-    emit: Callable[[Event], None],
+    emit: Emit,
     on_ready: Callable[[str, str], None],
 ) -> None:
     """Serve until interrupted.

@@ -81,6 +81,7 @@ class KVCache:
         layer_devices: The device of each layer's attention.
         capacity: T_max.
         length: Filled tokens.
+        position_offset: Position of the next token, less `length`.
         mapped: The mapped file of keys and values; None if they are in memory.
         observe: If not None, called after each layer's attention with the layer, its selected
             blocks (B, G, U, n) or None for all, the settings, S and T.
@@ -105,6 +106,7 @@ class KVCache:
         self.values = self._buffers("values", self.shape, dtype)
         self.capacity = capacity
         self.length = 0
+        self.position_offset = 0
         self.mapped: mmap.mmap | None = None
         self.observe: Observe | None = None
         self._compressors: dict[int, Compressor] = {}
@@ -127,7 +129,8 @@ class KVCache:
 
     def positions(self, tokens: int, device: torch.device) -> Tensor:
         """Return positions (T,) of the next `tokens` tokens."""
-        return torch.arange(self.length, self.length + tokens, device=device)
+        first = self.length + self.position_offset
+        return torch.arange(first, first + tokens, device=device)
 
     def attend(
         self,

@@ -228,7 +228,7 @@ class _DeviceGraph:
     def positions(self, tokens: int, device: torch.device) -> Tensor:
         """Return positions (T,) of this step's tokens, computed on the device."""
         assert (tokens, device) == (len(self._offsets), self._offsets.device), (tokens, device)
-        return self.lengths[0] + self._offsets
+        return self.lengths[0] + self._offsets + self._cache.position_offset
 
     def attend(
         self,

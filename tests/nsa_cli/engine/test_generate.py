@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,10 +15,8 @@ from nsa_cli.documents.text import read_text
 from nsa_cli.engine import generate
 from nsa_cli.engine.generate import GenerationOptions
 from nsa_cli.events import AnswerText, Event, drain
-from nsa_cli.results import Passage
-from nsa_cli.retrieval import passages
 from nsa_cli.retrieval.attention import block_scores
-from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention, top_passages
+from nsa_cli.retrieval.passages import top_passages
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.layer_devices import pick_device
 from nsa_models.errors import UsageError
@@ -88,52 +85,6 @@ def test_texts_scored_together_are_as_if_each_were_alone(
     for one, other in zip(alone, together, strict=True):
         assert one.shape == other.shape
         torch.testing.assert_close(one, other)
-
-
-def test_passages_that_touch_merge() -> None:
-    text = "one two\nthree four\nfive six\nseven"
-    assert passages._passages([(5, 9, 0.25), (16, 17, 0.5), (29, 30, 0.25)], text) == [
-        Passage(start=0, end=18, score=0.75),
-        Passage(start=28, end=33, score=0.25),
-    ]
-
-
-def test_a_passage_of_a_very_long_line_is_a_part_of_it() -> None:
-    text = "word " * 20_000
-    [passage] = passages._passages([(50_000, 50_300, 1.0)], text)
-    assert passage.start <= 50_000
-    assert passage.end >= 50_300
-    assert passage.end - passage.start < 5_000
-
-
-def weighed(tokens: int, block: int) -> list[float]:
-    """Scores of two passages, one in the first block and one in `block`, when all look there."""
-    text = TokenizedText(
-        ids=np.zeros(tokens, np.int32), characters=np.arange(tokens) * 10, document_tokens=tokens
-    )
-    mass = torch.zeros(-(-tokens // 64))
-    mass[block] = 1.0
-    passages = [
-        Passage(start=0, end=640, score=0.5),
-        Passage(start=block * 640, end=(block + 1) * 640, score=0.5),
-    ]
-    attention = AnswerAttention(mass=mass, text=text, size=64)
-    return [passage.score for passage in add_answer_attention(passages, attention)]
-
-
-@pytest.mark.parametrize("tokens", [640, 1024])
-def test_the_answers_attention_counts_for_half(tokens: int) -> None:
-    assert weighed(tokens, 5) == pytest.approx([0.25, 0.75])
-
-
-def test_weighing_a_text_that_ends_inside_a_block() -> None:
-    text = TokenizedText(
-        ids=np.zeros(130, np.int32), characters=np.arange(130), document_tokens=130
-    )
-    passages = [Passage(start=0, end=64, score=0.5), Passage(start=64, end=128, score=0.5)]
-    attention = AnswerAttention(mass=torch.tensor([0.0, 1.0, 0.0]), text=text, size=64)
-    scores = [p.score for p in add_answer_attention(passages, attention)]
-    assert scores == pytest.approx([0.25, 0.75])
 
 
 def steps(ids: list[int], blocks: int) -> Any:

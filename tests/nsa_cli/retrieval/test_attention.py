@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from nsa_cli.retrieval.attention import answer_attention, question_attention
-from nsa_cli.retrieval.passages import best_runs, shares
 
 
 def test_a_planted_block_is_found() -> None:
@@ -42,37 +41,3 @@ def test_few_strong_looks_count_for_more_than_many_faint_ones() -> None:
     assert scores[1] > scores[0] > 0
     answers = answer_attention(mass[:, :, 1])
     assert answers.tolist() == pytest.approx([10 * 0.05**2, 0.25])
-
-
-def test_runs_take_in_neighbours_and_merge() -> None:
-    scores = torch.tensor([0.0, 0.0, 0.5, 0.0, 0.4, 0.0, 0.0, 0.0, 0.1, 0.0])
-    assert best_runs(scores, 3, 1) == [
-        (1, 6, pytest.approx(0.9)),
-        (7, 10, pytest.approx(0.1)),
-    ]
-    assert best_runs(scores, 3, 0) == [
-        (2, 3, 0.5),
-        (4, 5, pytest.approx(0.4)),
-        (8, 9, pytest.approx(0.1)),
-    ]
-
-
-def test_runs_hold_the_best_blocks_alone() -> None:
-    scores = torch.tensor([0.3, 0.0, 0.0, 0.2, 0.0, 0.0, 0.1])
-    assert [run[:2] for run in best_runs(scores, 2, 0)] == [(0, 1), (3, 4)]
-
-
-def test_runs_stay_inside_the_text() -> None:
-    scores = torch.tensor([0.3, 0.0, 0.0, 0.0, 0.2])
-    assert [run[:2] for run in best_runs(scores, 4, 1)] == [(0, 2), (3, 5)]
-
-
-def test_a_block_without_a_score_is_not_chosen() -> None:
-    assert best_runs(torch.zeros(5), 4, 1) == []
-    assert best_runs(torch.zeros(0), 4, 1) == []
-
-
-def test_shares() -> None:
-    assert shares([3.0, 1.0]) == [0.75, 0.25]
-    assert shares([0.0, 0.0]) == [0.0, 0.0]
-    assert shares([]) == []

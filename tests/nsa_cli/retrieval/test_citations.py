@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
 from nsa_cli.results import Citation, Passage
-from nsa_cli.retrieval.citations import cite, is_supported
+from nsa_cli.retrieval.citations import cite
 from nsa_cli.retrieval.sentences import content_words
 
 
@@ -195,48 +195,9 @@ def test_quotes_are_verbatim_where_they_say(first: str, second: str, cuts: tuple
         )
 
 
-@pytest.mark.parametrize(
-    ("answer", "question", "passage"),
-    [
-        ("March 19, 2015", "When was it published?", "Published March 19, 2015 by LF"),
-        ("Christopher Yeoh", "Who?", "dedicated to the memory of CHRISTOPHER YEOH."),
-        ("It is kept in /etc/opt.", "Where is it kept?", "configuration lies in /etc/opt"),
-        ("Logs are located in `/var/log`.", "Where are logs?", "/var/log : Log files"),
-        ("The pier cost 4,200 crowns", "What did the pier cost?", "cost: 4,200 crowns in all"),
-        ("blue, green or red paint", "Which?", "paint that is green or red"),  # two thirds
-        ("the keeper", "Did the keeper come?", "the keeper was away"),  # adds nothing
-        ("灯塔建于", "何时？", "灯塔建于一八九二年"),
-    ],
-)
-def test_borne_out(answer: str, question: str, passage: str) -> None:
-    assert is_supported(answer, question, passage)
-
-
-@pytest.mark.parametrize(
-    ("answer", "question", "passage"),
-    [
-        ("March 18, 2015", "When was it published?", "Published March 19, 2015 by LF"),
-        ("4,300 crowns", "What did it cost?", "it cost 4,200 crowns"),
-        ("It is located in /var/log.", "Where are logs?", "the name is located in /var/lib"),
-        ("42 crowns", "What did it cost?", "it cost 420 crowns"),
-        ("Anna Moor", "Who?", "dedicated to Christopher Yeoh"),
-        ("blue, green or red paint", "Which?", "paint that is red"),
-        ("the keeper", "Did the keeper come?", "nobody was there"),
-        ("", "Who?", "anything"),
-        ("yes", "Is it so?", "yes it is"),  # nothing that could be found
-    ],
-)
-def test_not_borne_out(answer: str, question: str, passage: str) -> None:
-    assert not is_supported(answer, question, passage)
-
-
-def test_a_figure_inside_a_longer_figure_is_another_figure() -> None:
-    assert not is_supported("2015 crowns", "What did it cost?", "it cost 12015 crowns")
-
-
 def test_words_are_folded_and_common_ones_left_out() -> None:
     assert content_words("The Keeper's /usr/lib, ~3.5. and STRASSE straße") == {
-        "keeper's",
+        "keeper",
         "/usr/lib",
         "~3.5",
         "strasse",

@@ -1,0 +1,119 @@
+"""What an answer is decoded from: some passages, or whole pages of what was prefilled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from nsa_cli.context.prompt import PromptBuilder
+from nsa_cli.context.tokens import TokenizedText
+from nsa_cli.documents import Document
+from nsa_cli.results import Passage
+from nsa_cli.retrieval.pages import PageTokens
+from nsa_cli.retrieval.retriever import Retriever
+from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache.kv_cache import KVCache
+from nsa_models.generation.generate import prefill
+from nsa_models.modeling.model import NSALanguageModel
+
+
+class AnswerContext(NamedTuple):
+    """A prefilled text that an answer is decoded from.
+
+    Attributes:
+        text: Its tokens.
+        cache: Its keys and values, with room for question and answer.
+    """
+
+    text: TokenizedText
+    cache: KVCache
+
+
+def passage_context(
+    model: NSALanguageModel,
+    prompts: PromptBuilder,
+    document: Document,
+    passages: Sequence[Passage],
+    room: int,
+) -> AnswerContext:
+    """Prefill some passages as one text.
+
+    Args:
+        model: The model.
+        prompts: Tokenizes the passages.
+        document: The document.
+        passages: In the order of the document.
+        room: Tokens of room after them.
+    """
+    text = prompts.excerpts(document, passages)
+    cache = KVCache(
+        model.config, len(text.ids) + room, dtype=model.dtype, device=model.layer_devices
+    )
+    for _ in prefill(model, text.ids, cache):
+        pass
+    return AnswerContext(text, cache)
+
+
+def page_context(
+    retriever: Retriever,
+    texts: Sequence[TokenizedText],
+    pages: Sequence[PageTokens],
+    room: int,
+    *,
+    move: bool,
+) -> AnswerContext:
+    """Join the stored keys and values of pages into one text, without a prefill.
+
+    Args:
+        retriever: Has the pages.
+        texts: The text of each context window.
+        pages: In the order of the document.
+        room: Tokens of room after them.
+        move: Whether the pages get consecutive positions.
+
+    Raises:
+        CorruptBlockError: If a stored block of a page has a wrong checksum.
+    """
+    parts = [(texts[0], 0, retriever.head)]
+    parts += [(texts[page.window], page.start, page.stop) for page in pages]
+    last, end = parts[-1][0], parts[-1][2]
+    span = last.span(end - 1, end)
+    text = TokenizedText(
+        ids=np.concatenate([text.ids[start:stop] for text, start, stop in parts]),
+        characters=np.concatenate([text.characters[start:stop] for text, start, stop in parts]),
+        document_tokens=sum(len(page) for page in pages),
+        end=-1 if span is None else span[1],
+    )
+    return AnswerContext(text, retriever.join(pages, room, move=move))
+
+
+def append_passages(
+    model: NSALanguageModel,
+    context: AnswerContext,
+    passages: TokenizedText,
+    head: int,
+    settings: AttentionSettings,
+) -> AnswerContext:
+    """Prefill passages after the pages of a context.
+
+    Args:
+        model: The model.
+        context: From `page_context`, with room for the passages.
+        passages: From `PromptBuilder.excerpts`.
+        head: Tokens of the prompt before the document, which are left out here.
+        settings: Attention of the passages' tokens.
+    """
+    text, cache = context
+    ids = torch.as_tensor(passages.ids[head:], dtype=torch.long, device=model.device)
+    with torch.inference_mode():
+        model(ids[None], cache=cache, settings=settings, last_logits=0)
+    joined = TokenizedText(
+        ids=np.concatenate([text.ids, passages.ids[head:]]),
+        characters=np.concatenate([text.characters, passages.characters[head:]]),
+        document_tokens=text.document_tokens + passages.document_tokens,
+        end=passages.end,
+    )
+    return AnswerContext(joined, cache)

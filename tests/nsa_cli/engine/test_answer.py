@@ -1,0 +1,71 @@
+"""An answer refers to earlier turns, and tells how it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nsa_cli.config.options import Options
+from nsa_cli.documents import read_sources
+from nsa_cli.engine.answer import _standalone, _with, answer, answer_steps
+from nsa_cli.engine.engine import Engine
+from nsa_cli.engine.open_document import OpenDocument
+from nsa_cli.events import AnswerText, Event, drain
+from nsa_cli.results import Passage, Turn
+
+
+@pytest.fixture
+def opened(
+    tiny_model: Path,
+    text_file: Path,
+    cache_folder: Path,  # noqa: ARG001
+) -> OpenDocument:
+    options = Options(model=str(tiny_model), cache_limit_bytes=10**9, max_tokens=4)
+    return Engine(options, print).open(read_sources([str(text_file)], on_note=print), "a", 300)
+
+
+@pytest.mark.parametrize(
+    ("question", "retrieved"),
+    [
+        ("And when?", "Who paid for the pier? And when?"),
+        ("何时？", "Who paid for the pier? 何时？"),
+        ("And where was it built then?", "And where was it built then?"),
+        ("Donaudampfschifffahrtsgesellschaft?", "Donaudampfschifffahrtsgesellschaft?"),
+    ],
+)
+def test_a_short_follow_up_is_retrieved_with_the_question_before(
+    opened: OpenDocument, question: str, retrieved: str
+) -> None:
+    turn = Turn(question="Who paid for the pier?", answer="The guild.", passage=None)
+    asked = opened.prompts.question(question)
+    assert _standalone(opened.prompts, asked, [turn]).text == retrieved
+    assert _standalone(opened.prompts, asked, []) is asked
+
+
+def test_the_passage_of_the_last_turn_is_read_again() -> None:
+    first, last = Passage(start=0, end=10, score=0.4), Passage(start=90, end=99, score=0.6)
+    between = Passage(start=20, end=30, score=0.9)
+    kept = Passage(start=20, end=30, score=0.0)
+    assert _with([first, last], between) == [first, kept, last]
+    assert _with([first, last], None) == [first, last]
+    assert _with([first, last], Passage(start=9, end=12, score=1.0)) == [first, last]
+    assert _with([first, last], Passage(start=10, end=12, score=1.0))[1].end == 12
+
+
+def test_an_answer_tells_how_it_was_made(opened: OpenDocument) -> None:
+    question = opened.prompts.question("Who wrote report 17?")
+    events: list[Event] = []
+    steps = answer_steps(opened, question, opened.options)
+    finished, turn = drain(steps, events.append)
+    assert "".join(each.text for each in events if isinstance(each, AnswerText)) == finished.answer
+    assert (turn.question, turn.answer) == (question.text, finished.answer)
+    assert turn.passage is not None
+    assert set(finished.attention) == {"reading", "answering"}
+    stats = finished.stats
+    assert stats.document_tokens == opened.tokens
+    assert stats.question_tokens == len(question)
+    assert 0 < stats.answer_tokens <= 4
+    assert 0 < stats.cache_bytes_touched <= stats.cache_bytes
+    again = answer(opened, question, opened.scores(question))
+    assert (again.answer, again.citations) == (finished.answer, finished.citations)

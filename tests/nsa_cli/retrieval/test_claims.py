@@ -1,0 +1,92 @@
+"""A passage supports an answer, or it does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from nsa_cli.retrieval.claims import is_supported
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "passage"),
+    [
+        ("March 19, 2015", "When was it published?", "Published March 19, 2015 by LF"),
+        ("Christopher Yeoh", "Who?", "dedicated to the memory of CHRISTOPHER YEOH."),
+        ("It is kept in /etc/opt.", "Where is it kept?", "configuration lies in /etc/opt"),
+        ("Logs are located in `/var/log`.", "Where are logs?", "/var/log : Log files"),
+        ("The pier cost 4,200 crowns", "What did the pier cost?", "cost: 4,200 crowns in all"),
+        ("blue, green or red paint", "Which?", "paint that is green or red"),  # two thirds
+        ("the keeper", "Did the keeper come?", "the keeper was away"),  # adds nothing
+        ("灯塔建于", "何时？", "灯塔建于一八九二年"),
+    ],
+)
+def test_supported(answer: str, question: str, passage: str) -> None:
+    assert is_supported(answer, question, passage)
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "passage"),
+    [
+        ("March 18, 2015", "When was it published?", "Published March 19, 2015 by LF"),
+        ("4,300 crowns", "What did it cost?", "it cost 4,200 crowns"),
+        ("It is located in /var/log.", "Where are logs?", "the name is located in /var/lib"),
+        ("42 crowns", "What did it cost?", "it cost 420 crowns"),
+        ("Anna Moor", "Who?", "dedicated to Christopher Yeoh"),
+        ("blue, green or red paint", "Which?", "paint that is red"),
+        ("the keeper", "Did the keeper come?", "nobody was there"),
+        ("", "Who?", "anything"),
+        ("yes", "Is it so?", "yes it is"),  # nothing that could be found
+    ],
+)
+def test_not_supported(answer: str, question: str, passage: str) -> None:
+    assert not is_supported(answer, question, passage)
+
+
+def test_a_figure_inside_a_longer_figure_is_another_figure() -> None:
+    assert not is_supported("2015 crowns", "What did it cost?", "it cost 12015 crowns")
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "passage"),
+    [
+        ("12.4 million", "How much?", "in thousands: revenue 12,400 thousand"),
+        ("USD 4.2m", "What did it cost?", "a cost of $4,200,000 in all"),
+        ("12 %", "What was the margin in 2019?", "Operating margin 12% 11% 9%"),
+        ("In 2019 it was 12 %.", "What was the margin in 2019?", "Operating margin 12% 11% 9%"),
+        ("1.234,50 €", "Wie viel?", "Summe: 1,234.50 EUR"),
+        ("No, pets are not allowed.", "Are pets allowed?", "Pets are not allowed in the flat."),
+        ("Yes.", "Is there a swimming pool?", "A heated swimming pool is on the roof."),
+        ("No.", "Is there a swimming pool?", "The building has no swimming pool."),
+        ("Yes", "Is the deposit not refundable?", "The deposit is not refundable."),
+        ("No. 7", "Which number?", "It is No. 7 of the list."),
+        ("sda1", "Which disk?", "mounted on sda1"),
+        ("1.8.9", "Which firmware?", "we recommend you to download 1.8.9"),
+        ("1.8", "Which revision?", "Revision 1.8, October"),
+        ("thirty days", "How long is the notice?", "a notice of 30 days"),
+    ],
+)
+def test_figures_and_denials_that_are_supported(answer: str, question: str, passage: str) -> None:
+    assert is_supported(answer, question, passage)
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "passage"),
+    [
+        ("12.4 million", "How much?", "revenue 12.4 thousand"),
+        ("42 %", "Which share?", "42 days"),
+        (
+            "Yes, there is a swimming pool in the building.",
+            "Is there a swimming pool?",
+            "8.1 The Landlord insures the building.",
+        ),
+        ("Yes, pets are allowed.", "Are pets allowed?", "Pets are not allowed in the flat."),
+        ("No, pets are not allowed.", "Are pets allowed?", "Pets are allowed in the flat."),
+        ("No.", "Is there a swimming pool?", "A heated swimming pool is on the roof."),
+        ("The document does not say.", "Which document?", "The document does not say a word."),
+        ("sda2", "Which disk?", "mounted on sda1"),
+        ("1.8.8", "Which firmware?", "we recommend you to download 1.8.9"),
+        ("sixty days", "How long is the notice?", "a notice of 30 days"),
+    ],
+)
+def test_figures_and_denials_without_support(answer: str, question: str, passage: str) -> None:
+    assert not is_supported(answer, question, passage)

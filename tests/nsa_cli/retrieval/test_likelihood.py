@@ -1,0 +1,58 @@
+"""Pages are ranked by the likelihood of the question."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from nsa_cli.context.tokens import TokenizedQuestion
+from nsa_cli.retrieval.likelihood import page_candidates, question_likelihoods, rank_pages
+from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache.kv_cache import KVCache
+from nsa_models.configuration.config import NSAConfig
+from nsa_models.modeling.model import NSALanguageModel
+
+
+def test_the_likelihood_is_that_of_the_questions_tokens_alone(seed: int) -> None:
+    torch.manual_seed(seed)
+    config = NSAConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+    )  # fmt: skip
+    model = NSALanguageModel(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(std=0.2)
+    dense = AttentionSettings(select_count=None)
+    ids = np.array([7, 8, 9, 10, 11, 12, 13], np.int32)
+    question = TokenizedQuestion(text="?", ids=ids, instruction=2, asked=4)
+    texts = [torch.randint(50, (length,)) for length in (30, 12)]
+    caches, expected = [], []
+    for text in texts:
+        cache = KVCache(config, len(text) + 7)
+        with torch.inference_mode():
+            model(text[None], cache=cache, settings=dense, last_logits=0)
+            whole = torch.cat([text, torch.tensor(ids[:6])])
+            logits = model(whole[None], settings=dense).logits[0].log_softmax(dim=-1)
+        caches.append(cache)
+        places = range(len(text) + 2, len(text) + 6)
+        expected.append(sum(float(logits[p - 1, whole[p]]) for p in places) / 4)
+    found = question_likelihoods(model, caches, question, dense)
+    torch.testing.assert_close(found, torch.tensor(expected), atol=1e-4, rtol=1e-4)
+
+
+def test_candidates_are_the_best_of_both() -> None:
+    attention = torch.tensor([0.0, 5.0, 4.0, 3.0, 0.0])
+    words = torch.tensor([9.0, 8.0, 0.0, 0.0, 0.0])
+    assert page_candidates(attention, words, 3).tolist() == [1, 0, 2]
+    assert page_candidates(attention, words, 9).tolist() == [1, 0, 2, 3, 4]
+    assert page_candidates(attention, words, 0).tolist() == []
+
+
+def test_the_likelihood_decides_among_candidates() -> None:
+    attention = torch.tensor([0.0, 2.0, 1.0, 1.5])
+    words = torch.tensor([0.0, 2.0, 1.0, 1.5])
+    candidates = torch.tensor([1, 2])
+    assert rank_pages(attention, words, torch.tensor([-5.0, -1.0]), candidates) == [2, 1, 3, 0]
+    assert rank_pages(attention, words, torch.tensor([-1.0, -5.0]), candidates) == [1, 2, 3, 0]
+    none = torch.empty(0, dtype=torch.long)
+    assert rank_pages(attention, words, torch.empty(0), none) == [1, 3, 2, 0]

@@ -1,0 +1,61 @@
+"""Texts are cut into sentences, and compared by their content words."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsa_cli.retrieval.sentences import content_words, is_figure, sentences, word_weight
+
+
+def cut(text: str, *edges: int) -> list[str]:
+    """The sentences of a text."""
+    return [text[start:end] for start, end in sentences(text, 0, len(text), edges)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It rained. The keeper left!", ["It rained.", "The keeper left!"]),
+        ("Costs\nThe pier cost 4,200.", ["Costs", "The pier cost 4,200."]),
+        ("The keeper\nwas away.", ["The keeper\nwas away."]),
+        ("4.2. Fees\n- first\n- second", ["4.2. Fees", "- first", "- second"]),
+        ("港口很旧。没有人抱怨。", ["港口很旧。", "没有人抱怨。"]),
+        ("2024-01-02 up\n2024-01-03 down", ["2024-01-02 up", "2024-01-03 down"]),
+        ('{"a": 1}\n{"a": 2}', ['{"a": 1}', '{"a": 2}']),
+        ("One\n\ntwo", ["One", "two"]),
+        ("  \n ", []),
+        ("", []),
+    ],
+)
+def test_sentences(text: str, expected: list[str]) -> None:
+    assert cut(text) == expected
+
+
+def test_no_sentence_crosses_an_edge() -> None:
+    assert cut("one page another page", 9) == ["one page", "another page"]
+
+
+@given(st.text(alphabet="aB1 .\n。-", max_size=900), st.integers(0, 900))
+def test_every_character_but_spaces_is_in_one_sentence(text: str, edge: int) -> None:
+    spans = list(sentences(text, 0, len(text), [edge] if edge <= len(text) else []))
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+    assert all(text[start:end] == text[start:end].strip() for start, end in spans)
+    assert all(0 < end - start <= 240 for start, end in spans)
+    inside = {index for start, end in spans for index in range(start, end)}
+    assert {i for i, character in enumerate(text) if not character.isspace()} <= inside
+
+
+def test_content_words_leave_out_common_ones_and_marks() -> None:
+    assert content_words("What is the Price of /etc/passwd?") == {"price", "/etc/passwd"}
+    assert content_words("42.5 crowns: it cost 42.5.") == {"42.5", "crowns", "cost"}
+    assert content_words("the of and") == set()
+
+
+def test_figures_and_identifiers() -> None:
+    assert is_figure("x86")
+    assert not is_figure("eighty")
+    assert word_weight({"pier", "max_tokens", "/etc/passwd"}) == 5
