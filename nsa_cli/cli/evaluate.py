@@ -261,7 +261,7 @@ def _questions(
 ) -> None:
     """Ask and show the results; write finished answers even after an interruption."""
     from nsa_cli.evaluation.plot import save_plot
-    from nsa_cli.evaluation.report import items_of, print_report, rows_of, summary
+    from nsa_cli.evaluation.report import items_of, print_report, rows_of, summary, versions
     from nsa_cli.evaluation.runner import evaluate as asked
     from nsa_cli.output.batch_progress import BatchRenderer, each_hundredth
 
@@ -291,7 +291,7 @@ def _loss(plan: LossPlan, settings: Sequence[Options], output: _Output) -> None:
     """Measure the loss and show the results."""
     from nsa_cli.evaluation.loss import measure_loss, overall
     from nsa_cli.evaluation.plot import save_loss_plot
-    from nsa_cli.evaluation.report import print_loss
+    from nsa_cli.evaluation.report import print_loss, versions
     from nsa_cli.output.batch_progress import BatchRenderer, each_hundredth
 
     progress = BatchRenderer("Evaluation", each_hundredth(), quiet=output.quiet)
@@ -347,13 +347,3 @@ def _write(path: Path, result: dict[str, Any]) -> None:
     import json
 
     console.write_text(path, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
-
-
-def versions() -> dict[str, Any]:
-    """Return the versions that made a result."""
-    import torch
-
-    from nsa_cli import __version__
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {"versions": {"nsa": __version__, "torch": torch.__version__, "device": device}}

@@ -55,11 +55,11 @@ def run(
     Raises:
         NsaError: If an option is invalid, or a file, model or document cannot be used.
     """
-    from nsa_cli.cli.evaluate import versions
     from nsa_cli.evaluation.document_suite.questions import chosen
     from nsa_cli.evaluation.document_suite.report import print_report, report, scored_rows
     from nsa_cli.evaluation.document_suite.rows import RowFile
     from nsa_cli.evaluation.document_suite.runner import DocumentPlan, evaluate
+    from nsa_cli.evaluation.report import versions
     from nsa_cli.output.batch_progress import BatchRenderer, each_hundredth
 
     ways, options = _ways(request), _options(settings, budgets, is_default=is_default)

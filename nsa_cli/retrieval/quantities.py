@@ -212,7 +212,7 @@ def _is_group(raw: Sequence[_Raw], at: int, stop: int) -> bool:
 
 
 def _values(digits: str) -> set[Decimal]:
-    """Return the possible values of digits with separators; none if it is no number."""
+    """Return the possible values of digits with separators; none if they are not a number."""
     kinds = sorted({char for char in digits if not char.isdigit()}, key=digits.rfind)
     if not kinds:
         return {Decimal(digits)}

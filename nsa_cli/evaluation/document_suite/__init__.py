@@ -5,8 +5,7 @@ tables      other data sets as questions: tables and meetings, the part that tra
 sources     the PDFs, checked by hash, or their text parsed before
 runner      asks each question by each way; `ways` are nsa, find, chunks, gold and dense
 excerpts    the document that a baseline has in its prompt
-quantities  words and numbers of a text, with scales and units
-matching    compares answers with groups of alternatives; `declining` tells a declined question
+matching    compares answers with groups of alternatives
 rows        one row for each answer, appended to a file
 scores      what a row is worth
 report      shares, intervals and tables; `paired` compares two ways

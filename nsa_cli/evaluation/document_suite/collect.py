@@ -1,7 +1,7 @@
 """Collects the PDFs of the suite from their public sources, and checks their hashes.
 
 `python -m nsa_cli.evaluation.document_suite.collect QUESTIONS_FOLDER PDF_FOLDER` gets each PDF by
-the client of its source: git, apt-get, pip or npm. A PDF that is there already is only checked.
+the client of its source: git, apt-get, pip or npm. A PDF in the folder is only checked.
 It tells what it could not get, and then ends with 1.
 """
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nsa_cli.evaluation.document_suite.declining import declines
-from nsa_cli.evaluation.document_suite.quantities import Quantity, Word, same, tokens_of
+from nsa_cli.retrieval.declining import declines
+from nsa_cli.retrieval.quantities import Quantity, Word, same, tokens_of
 
 _LESS = (
     *("decreas", "declin", "fell", "fall", "drop", "down", "lower", "less", "loss", "reduc"),

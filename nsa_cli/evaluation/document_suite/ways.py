@@ -172,7 +172,7 @@ def _generated(
     """Answer from the whole prompt, and cite passages by the attention of the answer."""
     tokenized = opened.prompts.question(question.question)
     options = replace(opened.options, answer_blocks=None)
-    steps = opened.generate([], tokenized, options, began, whole=True)
+    steps = opened.generate(opened.whole(), tokenized, options, began)
     generated = drain(steps, emit)
     size = opened.block_tokens
     if excerpt is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nsa_cli.evaluation.document_suite.declining import declines
 from nsa_cli.evaluation.document_suite.matching import judge, says
+from nsa_cli.retrieval.declining import declines
 
 
 @pytest.mark.parametrize(
