@@ -130,7 +130,7 @@ def _zip_members(path: Path) -> Iterator[Member]:
 
 def _member(members: Iterator[Member], path: str, sha256: str) -> bytes:
     """Return the file at a path, or any with the hash; archives differ in their first folder."""
-    wanted = PurePosixPath(path.lstrip("./")).parts
+    wanted = PurePosixPath(path.removesuffix(" (unpacked)").lstrip("./")).parts
     found: bytes | None = None
     for name, read in members:
         is_wanted = PurePosixPath(name).parts[-len(wanted) :] == wanted
