@@ -119,7 +119,7 @@ def evaluate(
     only: Annotated[
         str | None,
         options.option(
-            *("--only", "ID,ID,...", "Only these documents, questions or kinds of documents."),
+            *("--only", "ID,ID,...", "Only these documents, questions, or kinds of either."),
         ),
     ] = None,
     held_out: Annotated[

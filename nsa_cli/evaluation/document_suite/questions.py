@@ -55,6 +55,7 @@ class Question:
         question: The question.
         kind: One of `KINDS`.
         documents: Names of the documents.
+        document_kind: Kind of the first of them.
         groups: Groups of alternative answers, each needed; empty if unanswerable.
         wrong: What a right answer does not say.
         places: Groups of pages by document, each needed; empty if unanswerable.
@@ -65,6 +66,7 @@ class Question:
     question: str
     kind: str
     documents: tuple[str, ...]
+    document_kind: str
     groups: tuple[tuple[str, ...], ...]
     wrong: tuple[str, ...]
     places: tuple[tuple[str, PageGroup], ...]
@@ -165,6 +167,7 @@ def _question(row: Any, entry: DocumentEntry) -> Question:
         question=str(row["question"]),
         kind=kind,
         documents=(entry.id,) if second is None else (entry.id, str(second)),
+        document_kind=entry.kind,
         groups=groups,
         wrong=tuple(map(str, row.get("wrong") or ())),
         places=tuple(places),
@@ -217,24 +220,25 @@ def chosen(
 
     Args:
         questions: The questions.
-        only: Names of documents, of questions, or kinds; empty for all.
+        only: Names of documents, of questions, or kinds of either; empty for all.
         limit: Maximum number of questions.
         seed: Seed of the order.
 
     Raises:
         UsageError: If a name of `only` is unknown.
     """
+    of_documents = {each.document_kind for each in questions.questions}
     known = {*questions.documents, *(each.id for each in questions.questions), *KINDS}
     for name in only:
-        if name not in known:
+        if name not in known | of_documents:
             raise UsageError(
                 f"no document, question or kind {name!r} in {questions.name}",
-                hint=f"kinds are {', '.join(KINDS)}",
+                hint=f"kinds are {', '.join((*KINDS, *sorted(of_documents)))}",
             )
     wanted = [
         each
         for each in questions.questions
-        if not only or {each.id, each.kind, *each.documents} & set(only)
+        if not only or {each.id, each.kind, each.document_kind, *each.documents} & set(only)
     ]
     places = {each.id: number for number, each in enumerate(wanted)}
     ordered = sorted(wanted, key=lambda each: (_lot(each.documents, seed), places[each.id]))

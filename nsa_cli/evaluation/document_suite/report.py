@@ -74,7 +74,6 @@ def _system(key: System, rows: Sequence[ScoredRow]) -> dict[str, Any]:
     setting, way = key
     answerable = [row for row in rows if row.question.is_answerable]
     unanswerable = [row for row in rows if not row.question.is_answerable]
-    kinds = {kind: [row for row in rows if row.question.kind == kind] for kind in KINDS}
     return {
         "setting": setting,
         "way": way,
@@ -90,20 +89,28 @@ def _system(key: System, rows: Sequence[ScoredRow]) -> dict[str, Any]:
         "verified": _share([row for row in rows if row.right is not None], "verified"),
         "right_when_verified": _share([row for row in rows if row.verified], "right"),
         "f1": _mean(rows, lambda row: row.f1),
-        "kinds": {
-            kind: {
-                "right": _share(own, "right"),
-                "cited_first": _share(own, "cited_first"),
-                "cited_among_3": _share(own, "cited"),
-                "found_among_3": _share(own, "found"),
-            }
-            for kind, own in kinds.items()
-            if own
-        },
+        "kinds": _by_kind(rows, "kind"),
+        "document_kinds": _by_kind(rows, "document_kind"),
         "read_seconds": _mean(_first_of_document(rows), lambda row: row.row.read_seconds),
         "answer_seconds": _mean(rows, lambda row: row.row.answer_seconds),
         "read_tokens": _mean(rows, lambda row: row.row.read_tokens),
         "answer_tokens": _mean(rows, lambda row: row.row.answer_tokens),
+    }
+
+
+def _by_kind(rows: Sequence[ScoredRow], name: str) -> dict[str, dict[str, Share]]:
+    """Shares of each kind of questions or documents; `name` is a field of `Question`."""
+    found = sorted({getattr(row.question, name) for row in rows})
+    groups = {kind: [row for row in rows if getattr(row.question, name) == kind] for kind in found}
+    return {
+        kind: {
+            "right": _share(own, "right"),
+            "cited_first": _share(own, "cited_first"),
+            "cited_among_3": _share(own, "cited"),
+            "found_first": _share(own, "found_first"),
+            "found_among_3": _share(own, "found"),
+        }
+        for kind, own in groups.items()
     }
 
 
@@ -166,7 +173,9 @@ def print_report(result: dict[str, Any]) -> None:
     for setting, letter in letters.items():
         own = [each for each in systems if each["setting"] == setting]
         console.print(f"{letter}{setting}", markup=False, style="bold")
-        for table in (_answers_table(own), _kinds_table(own), _costs_table(own)):
+        for table in (
+            *(_answers_table(own), _kinds_table(own), _documents_table(own), _costs_table(own)),
+        ):
             if table.row_count:
                 console.print(table)
     if result["pairs"]:
@@ -228,6 +237,20 @@ def _kinds_table(systems: Sequence[dict[str, Any]]) -> Table:
             own = each["kinds"].get(kind)
             cells.append("" if own is None else _kind_cell(each, kind, own))
         table.add_row(each["way"], *cells)
+    return table
+
+
+def _documents_table(systems: Sequence[dict[str, Any]]) -> Table:
+    """Right answers and gold pages among three, by kind of document."""
+    kinds = sorted({kind for each in systems for kind in each["document_kinds"]})
+    table = _table(("documents: right %, page @3", *(each["way"] for each in systems)))
+    for kind in kinds:
+        cells = []
+        for each in systems:
+            own = each["document_kinds"].get(kind)
+            pages = "cited_among_3" if each["way"] != "find" else "found_among_3"
+            cells.append("" if own is None else f"{_percent(own['right'])} {_percent(own[pages])}")
+        table.add_row(kind, *cells)
     return table
 
 

@@ -121,6 +121,7 @@ def _questions(name: str, row: Any) -> Iterator[Question]:
             question=str(asked["question"]),
             kind="summary" if is_meeting else _KINDS.get(str(asked["kind"]), "lookup"),
             documents=(name,),
+            document_kind="minutes" if is_meeting else "statistics",
             groups=_summaries(asked) if is_meeting else _groups(asked),
             wrong=(),
             places=tuple((name, pages) for pages in places),

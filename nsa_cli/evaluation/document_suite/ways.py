@@ -138,6 +138,7 @@ def ask_baselines(
         if opened is None:
             emit(Note(text=f"{each.question.id}: {each.way} exceeds the model's context; left out"))
             continue
+        began += opened.load_seconds
         answered = _generated(opened, each.question, excerpt, began, emit)
         read = index_seconds if each.way == "chunks" else 0.0
         yield each, replace(answered, read_seconds=read)

@@ -94,6 +94,7 @@ def test_a_part_by_name_and_kind(suite: Any) -> None:
 
     assert only("lease-02") == {"lease-02"}
     assert only("computed", "unanswerable") == {"report-01", "lease-03"}
+    assert only("contract") == {each.id for each in found.questions}
     assert only("report") == {"report-01", "report-02"}
     assert only("lease") == {"lease-01", "lease-02", "lease-03", "report-02"}
     with pytest.raises(UsageError, match="no document, question or kind 'leese'"):

@@ -188,6 +188,7 @@ def test_the_report(suite: Any, tiny_model: Path, capsys: pytest.CaptureFixture[
     assert by_way["nsa"]["unanswerable_declined"]["value"] == 1.0
     assert by_way["gold"]["unanswerable_declined"]["value"] is None
     assert by_way["find"]["right"]["value"] is None
+    assert by_way["nsa"]["document_kinds"]["contract"]["right"]["of"] == 5
     assert by_way["nsa"]["kinds"]["compare"]["right"]["of"] == 1
     pairs = [(each["first"]["way"], each["second"]["way"]) for each in result["pairs"]]
     assert ("nsa", "chunks") in pairs
