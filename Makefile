@@ -1,6 +1,6 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: check test test-all test-gpu sanitize bench documents freeze-documents
+.PHONY: check test test-all test-gpu sanitize bench reference documents freeze-documents
 
 check:  ## Lint, types and the direction of imports
 	$(PYTHON) -m ruff check .
@@ -25,6 +25,9 @@ sanitize:  ## The kernels' small shapes under compute-sanitizer, which a CUDA to
 
 bench:  ## Reading speed by length, NSA beside dense attention
 	$(PYTHON) -m nsa_cli bench read
+
+reference:  ## docs/reference, written from the program
+	$(PYTHON) examples/write_reference.py
 
 documents:  ## The PDFs of the suite of real documents, from their public sources
 	$(PYTHON) -m nsa_cli.evaluation.document_suite.collect tests/evaluation/documents .bench/documents

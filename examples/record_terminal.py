@@ -24,6 +24,7 @@ LINE, CHARACTER, MARGIN = 18, 8.43, 16
 MOST_FRAMES, SECONDS, LAST_SECONDS = 12, 0.7, 4.0
 COLOURS = {"default": "#d8dee9", "red": "#e06c75", "green": "#98c379", "brown": "#e5c07b"}
 COLOURS |= {"blue": "#61afef", "magenta": "#c678dd", "cyan": "#56b6c2", "black": "#5c6370"}
+STILL = "@media (prefers-reduced-motion:reduce){g{animation:none!important}}"
 NARROW = "font: 14px ui-monospace, Menlo, Consolas, monospace"
 
 Frame = tuple[str, ...]
@@ -85,7 +86,7 @@ def thinned(frames: list[Frame]) -> list[Frame]:
 
 
 def drawn(parts: list[list[Frame]]) -> str:
-    """An SVG that shows the frames one after the other, again and again."""
+    """An SVG that shows the frames one after the other; without animation it shows the last."""
     times: list[float] = []
     frames: list[Frame] = []
     for part in parts:
@@ -101,7 +102,8 @@ def drawn(parts: list[list[Frame]]) -> str:
         end = "" if last > 99.99 else f"{last:.3f}%{{visibility:hidden}}"
         before = "0%{visibility:hidden}" if number else ""
         rules.append(f"@keyframes f{number}{{{before}{first:.3f}%{{visibility:visible}}{end}}}")
-        style = f"visibility:hidden;animation:f{number} {total:.1f}s step-end infinite"
+        still = "visible" if number == len(frames) - 1 else "hidden"
+        style = f"visibility:{still};animation:f{number} {total:.1f}s step-end infinite"
         lines = "".join(
             f'<text x="{MARGIN}" y="{MARGIN + (n + 0.8) * LINE:.1f}" xml:space="preserve">{line}'
             "</text>"
@@ -111,7 +113,7 @@ def drawn(parts: list[list[Frame]]) -> str:
         groups.append(f'<g style="{style}">{lines}</g>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}">'
-        f"<style>text{{{NARROW}}}{''.join(rules)}</style>"
+        f"<style>text{{{NARROW}}}{STILL}{''.join(rules)}</style>"
         f'<rect width="100%" height="100%" rx="8" fill="#1e222a"/>{"".join(groups)}</svg>\n'
     )
 

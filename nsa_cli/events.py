@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from nsa_cli.results import Citation, Stats
+from nsa_cli.results import Citation, Computation, Stats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +54,31 @@ class BatchProgress(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """A token of an answer with its probability.
+
+    Attributes:
+        token: Its bytes.
+        logprob: Natural logarithm of the probability that the model gave it.
+        top: The likeliest tokens with theirs, best first.
+    """
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerText(Event):
-    """The next piece of the answer."""
+    """The next piece of the answer.
+
+    Attributes:
+        text: The piece.
+        tokens: Its tokens, if their probabilities were asked for.
+    """
 
     text: str
+    tokens: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +93,7 @@ class AnswerFinished(Event):
         finish_reason: `stop`, or `length` when the token limit cut the answer.
         stats: Counts and times.
         warnings: What the document lost when it was read, one clause each.
+        computation: What nsa computed, if it computed the answer without the model.
     """
 
     answer: str
@@ -81,6 +103,7 @@ class AnswerFinished(Event):
     finish_reason: str
     stats: Stats
     warnings: tuple[str, ...] = ()
+    computation: Computation | None = None
 
 
 Emit = Callable[[Event], None]

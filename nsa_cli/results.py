@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from nsa_cli.documents.location import Location
 
@@ -29,6 +30,47 @@ class Citation(Match):
     """
 
     verified: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellCitation(Citation):
+    """A row of a table that a computed answer cites.
+
+    Attributes:
+        column: Name of the column that counts, or None.
+        cell: Address of the cell in a sheet, such as `D17`; None in a text file.
+    """
+
+    column: str | None
+    cell: str | None
+
+    @property
+    def within(self) -> str:
+        """The cell or the column."""
+        named = f"cell {self.cell}" if self.cell else ""
+        return f"{named} ({self.column})" if named and self.column else named or self.column or ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computation:
+    """What nsa computed from a table.
+
+    Attributes:
+        table: The table: its file, and its sheet.
+        operation: `count`, `distinct`, `sum`, `mean`, `median`, `min`, `max`, `top`, `bottom`,
+            `share` or `values`; empty for a refusal.
+        description: The operation in words, with the rows and their conditions.
+        value: The result: a number, a date, a list of cells, or a list of groups.
+        rows: Rows that it was computed from.
+        refused: Why nothing was computed, or None.
+    """
+
+    table: str
+    operation: str
+    description: str
+    value: Any
+    rows: int
+    refused: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What all tests share: fresh random numbers, with the seed in the report of a failure."""
+"""Fixtures of all tests: new random numbers in each run, with the seed in a failure's report."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
-# Tests side by side share the cores, a thread each. PyTorch reads this when it is imported.
+# Parallel tests use one thread each. PyTorch reads this at import.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
 
-# Where there is no CUDA device, Triton's kernels run in its interpreter. Triton reads this when a
+# Without a CUDA device, Triton's kernels run in its interpreter. Triton reads this when a
 # kernel is decorated, so it is set before any test imports one.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -25,7 +25,7 @@ if not torch.cuda.is_available():
 if find_spec("hypothesis"):
     from hypothesis import HealthCheck, settings
 
-    # No test depends on how quick or how busy the machine is.
+    # No test depends on the machine's speed.
     settings.register_profile(
         "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
@@ -34,9 +34,9 @@ if find_spec("hypothesis"):
 
 @pytest.fixture
 def seed() -> int:
-    """A seed drawn anew each run; pytest shows it when the test fails.
+    """A new seed in each run; pytest shows it when the test fails.
 
-    `NSA_TEST_SEED` sets it, to see a failure again.
+    `NSA_TEST_SEED` sets it, to repeat a failure.
     """
     number = int(os.environ.get("NSA_TEST_SEED") or secrets.randbits(31))
     print(f"NSA_TEST_SEED={number}")
@@ -45,15 +45,15 @@ def seed() -> int:
 
 @pytest.fixture(autouse=True)
 def _random_numbers(seed: int) -> None:
-    """PyTorch's, by the seed, so that no test's depend on which tests ran before it."""
+    """Seed PyTorch's generator, so that tests do not depend on earlier tests."""
     torch.manual_seed(seed)
 
 
 @pytest.fixture(scope="session")
 def two_processes() -> Callable[..., str]:
-    """Run a script or a module (`-m NAME`), with its arguments, in two processes of torchrun.
+    """Run a script or a module (`-m NAME`) with arguments in two processes of torchrun.
 
-    They must end well; what they wrote on standard error is returned.
+    Both must succeed; the result is their standard error.
     """
 
     def run(*program: str) -> str:

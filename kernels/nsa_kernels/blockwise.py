@@ -1,8 +1,8 @@
-"""Native Sparse Attention in large matrix products: the CPU's fast path, on CUDA too.
+"""Native Sparse Attention as large matrix products: the fast path for CPUs; it also runs on CUDA.
 
-Queries go in tiles that share a selection (`scoring`). For each tile the chosen blocks and the
-window are gathered into one contiguous run of keys, and PyTorch's fused attention does the rest,
-so that the CPU's matrix units (AMX, AVX-512) see products of a few hundred rows.
+Tiles of queries share a selection (`scoring`). For each tile the keys of the selected blocks and
+of the window are gathered into one contiguous tensor. PyTorch's fused attention then computes
+products of a few hundred rows, which suit the CPU's matrix units (AMX, AVX-512).
 
 Letters: B batch, T query tokens, S key tokens (the queries are the last T of them), H query
 heads, G key/value groups, R = H / G query heads of a group, D head dim, C summaries, N selection
@@ -24,10 +24,10 @@ from nsa_kernels.scoring import TilePlan
 from nsa_kernels.settings import AttentionSettings
 
 _KEYS_AT_ONCE = 2**17
-"""Gathered keys held at a time, over tiles."""
+"""Gathered keys in memory at a time, over all tiles."""
 
 _SCORES_AT_ONCE = 2**28
-"""Scores that `block_mass` holds at a time: 1 GB."""
+"""Scores that `block_mass` keeps in memory at a time: 1 GB."""
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _takes_groups(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Whether PyTorch's FlashAttention-2 can run here: it needs no copy of a key for each head."""
+    """Whether PyTorch's FlashAttention-2 runs on these tensors without copying keys per head."""
     if q.device.type != "cuda":
         return False
     from torch.backends.cuda import SDPAParams, can_use_flash_attention
@@ -66,9 +66,9 @@ def _takes_groups(q: Tensor, k: Tensor, v: Tensor) -> bool:
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """PyTorch's fused CPU attention to all keys, its log-sum-exp too: (B, H, T, D) and (B, H, T).
+    """PyTorch's fused CPU attention to all keys: output (B, H, T, D) and log-sum-exp (B, H, T).
 
-    The heads of a group become rows of one head, so that no key is copied for each.
+    The heads of a group become rows of one head, so that keys are not copied per head.
     """
     groups, queries = k.shape[1], q.shape[2]
     rows = q.unflatten(1, (groups, -1)).flatten(2, 3)
@@ -78,7 +78,7 @@ def _flash(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _flash_causal(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """`_flash` of queries to their own keys, each to those before it and itself."""
+    """Causal `_flash` of T queries to the keys of the same T tokens."""
     repeat = q.shape[1] // k.shape[1]
     k, v = (x.unsqueeze(2).expand(-1, -1, repeat, -1, -1).flatten(1, 2) for x in (k, v))
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, is_causal=True)
@@ -86,7 +86,7 @@ def _flash_causal(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-    """One softmax out of two over disjoint keys, in fp32."""
+    """Merge two softmax outputs over disjoint keys into one, in fp32."""
     (a, lse_a), (b, lse_b) = first, second
     share = torch.sigmoid(lse_a - lse_b).unsqueeze(-1)
     return b.float() + share * (a.float() - b.float())
@@ -97,7 +97,7 @@ def union_attention(
 ) -> Tensor:
     """One softmax over each tile's selected blocks and window: (B, H, T, D).
 
-    Tiles whose selection takes in all there is attend densely.
+    Tiles whose selection covers all earlier blocks attend densely.
 
     Args:
         q: (B, H, T, D), the last T of S positions.
@@ -143,14 +143,14 @@ def union_attention(
 
 
 def gather_slots(blocks: Tensor, start: int, plan: TilePlan, settings: AttentionSettings) -> Tensor:
-    """Positions of the keys that some tiles of one group attend to: (U, K).
+    """Positions of the keys that tiles of one group attend to: (U, K).
 
     The selected blocks come first, then the window, then the tile's own block. Positions past
-    the text are clamped into it; the causal bias hides them.
+    the end of the text are clamped to its last token; the causal bias masks them.
 
     Args:
-        blocks: (U, n) selected blocks, -1 for none (clamped to 0; the caller hides them).
-        start: The first of these tiles.
+        blocks: (U, n) selected blocks, padded with -1 (clamped to 0; the caller masks them).
+        start: Index of the first tile.
         plan: The tiles of the call.
         settings: The block sizes.
     """
@@ -170,9 +170,9 @@ def causal_bias(
     dtype: torch.dtype,
     settings: AttentionSettings,
 ) -> Tensor:
-    """What hides the future inside a tile's own block: 0 or -inf, (U or 1, 1, R * Q, K).
+    """Causal bias within a tile's diagonal block: 0 or -inf, (U or 1, 1, R * Q, K).
 
-    A tile that fills its block has the same bias as every other, so that one serves all.
+    If tiles are whole blocks, all have the same bias, and the first dimension is 1.
     """
     tiles = 1 if plan.size == settings.select_block else len(slots)
     first = plan.firsts(start, start + tiles, slots.device) % settings.select_block
@@ -186,8 +186,8 @@ def causal_bias(
 def block_mass(q: Tensor, k: Tensor, blocks: Tensor | None, settings: AttentionSettings) -> Tensor:
     """Probability mass that each query gives each selection block: (B, H, T, N), fp32.
 
-    Scores are held in full, for some of the queries at a time: this is for the few of an answer.
-    Keys of blocks that were not selected are not touched.
+    Scores are materialized for a part of the queries at a time: the function is meant for the
+    few queries of an answer. Keys of blocks that were not selected are not read.
 
     Args:
         q: (B, H, T, D), the last T of S positions.
@@ -221,7 +221,7 @@ def block_mass(q: Tensor, k: Tensor, blocks: Tensor | None, settings: AttentionS
 
 
 def _mass_of_selected(q: Tensor, k: Tensor, blocks: Tensor, settings: AttentionSettings) -> Tensor:
-    """`block_mass` of scaled queries that attend to selected blocks and the window."""
+    """`block_mass` for scaled queries that attend to selected blocks and the window."""
     plan = TilePlan(k.shape[2], q.shape[2], settings)
     groups, size = k.shape[1], settings.select_block
     tiles = plan.split(q).unflatten(1, (groups, -1))

@@ -1,7 +1,7 @@
 """The three branches of `gated` attention in bounded memory, on any device and with gradients.
 
-Queries go in parts whose scores and gathered keys fit a budget; each tile of them gathers the
-keys of its selected blocks, so that the work follows the budget and not the length.
+Queries are processed in parts whose scores and gathered keys fit a memory budget. Each tile of
+queries gathers only the keys of its selected blocks.
 
 Letters: B batch, T query tokens, S key tokens (the queries are the last T of them), H query
 heads, G key/value groups, R = H / G query heads of a group, D head dim, C summaries, N selection
@@ -25,8 +25,8 @@ from nsa_kernels.scoring import TilePlan, mean_summaries, pool_sum
 from nsa_kernels.settings import AttentionSettings
 
 _AT_ONCE = 2**25
-"""Numbers that a part of the queries may take: of its scores, or of the keys and values that it
-gathers. 128 MB in fp32."""
+"""Most elements of the scores, or of the gathered keys and values, of one part of the queries:
+128 MB in fp32."""
 
 
 def gated_attention(
@@ -38,6 +38,8 @@ def gated_attention(
     *,
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
+    window_k: Tensor | None = None,
+    window_v: Tensor | None = None,
     return_mass: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The gated sum of compression, selection and window.
@@ -47,17 +49,21 @@ def gated_attention(
         k: (B, G, S, D).
         v: (B, G, S, D).
         gates: (B, H, T, 3), order compression, selection, window.
-        settings: What to attend to; `combine` is `gated`.
+        settings: Block sizes and budgets; `combine` is `gated`.
         summary_k: (B, G, C, D); means of the keys when None.
         summary_v: (B, G, C, D); means of the values when None.
+        window_k: (B, G, W, D), the last W of S positions; `k` when None.
+        window_v: (B, G, W, D); `v` when None.
         return_mass: Whether to return the selection branch's mass of each block.
 
     Returns:
-        Output (B, H, T, D); blocks (B, G, U, n), -1 where there are fewer, or None where all are
-        selected; mass (B, H, T, N) in fp32, if asked for.
+        Output (B, H, T, D); blocks (B, G, U, n), padded with -1, or None if all are selected;
+        mass (B, H, T, N) in fp32, or None unless requested.
     """
     summary_k = mean_summaries(k, settings) if summary_k is None else summary_k
     summary_v = mean_summaries(v, settings) if summary_v is None else summary_v
+    window_k = k if window_k is None else window_k
+    window_v = v if window_v is None else window_v
     seq_len, queries = k.shape[2], q.shape[2]
     outs: list[Tensor] = []
     chosen: list[Tensor] = []
@@ -76,7 +82,7 @@ def gated_attention(
         gate = gates[:, :, start:stop].unsqueeze(-1)
         out = gate[..., 0, :] * compressed + gate[..., 1, :] * picked
         if settings.window:
-            out = out + gate[..., 2, :] * part.window(k, v)
+            out = out + gate[..., 2, :] * part.window(window_k, window_v, seq_len)
         outs.append(out)
         if mass is not None:
             masses.append(mass)
@@ -90,7 +96,7 @@ def gated_attention(
 def _parts(
     q: Tensor, k: Tensor, summaries: int, settings: AttentionSettings
 ) -> list[tuple[int, int]]:
-    """Where the parts of the queries begin and end: at absolute multiples of a tile."""
+    """Start and end of each part of the queries, at absolute multiples of a tile."""
     tile, queries, seq_len = settings.select_tile, q.shape[2], k.shape[2]
     keys = min((settings.select_count or 0) * settings.select_block, seq_len)
     each = max(q.shape[1] * max(summaries, keys), 2 * k.shape[1] * keys * k.shape[3] // tile)
@@ -101,13 +107,13 @@ def _parts(
 
 
 def _joined(parts: list[Tensor], fill: int) -> Tensor:
-    """Parts along the third dimension, each filled up to the widest."""
+    """Concatenate parts along the third dimension, each padded to the widest."""
     width = max(part.shape[-1] for part in parts)
     return torch.cat([F.pad(x, (0, width - x.shape[-1]), value=fill) for x in parts], dim=2)
 
 
 class _Part:
-    """Some consecutive queries, of which the last is at position `end` - 1."""
+    """Consecutive queries; the last is at position `end` - 1."""
 
     def __init__(self, q: Tensor, end: int, groups: int, settings: AttentionSettings) -> None:
         self.q, self.end, self.groups, self.settings = q, end, groups, settings
@@ -136,7 +142,7 @@ class _Part:
 
     @torch.no_grad()
     def select(self, probs: Tensor) -> Tensor:
-        """Choose by probabilities (B, G, T, C): blocks (B, G, U, n) in falling importance."""
+        """Select by probabilities (B, G, T, C): blocks (B, G, U, n), most important first."""
         plan, s = self.plan, self.settings
         assert s.select_count is not None
         tile = (self.position // s.select_tile) - int(self.position[0]) // s.select_tile
@@ -170,10 +176,10 @@ class _Part:
         rows = tiles.transpose(2, 3).flatten(3, 4)  # [B, G, U, R * Q, D]
         keys, values = (_gathered(x, slots.clamp(0, self.end - 1), self.wide) for x in (k, v))
         future = slots[:, :, :, None] > query[:, :, None]  # [B, G, U, Q, K]
-        future = future.repeat(1, 1, 1, tiles.shape[2], 1)  # a copy for each of the R heads
+        future = future.repeat(1, 1, 1, tiles.shape[2], 1)  # one copy per head of a group
         scores = (rows @ keys.transpose(-1, -2)).float()
         probs = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
-        probs = probs.masked_fill(future, 0.0)  # of a query that sees nothing, these are NaN
+        probs = probs.masked_fill(future, 0.0)  # NaN for a query that sees no key
         joined = self._joined(probs.to(self.wide) @ values).to(self.q.dtype)
         if not return_mass:
             return joined, None
@@ -186,21 +192,22 @@ class _Part:
         """Undo the tiling: (B, G, U, R * Q, …) to (B, H, T, …)."""
         return self.plan.join(x.unflatten(3, (-1, self.plan.size)).transpose(2, 3).flatten(1, 2))
 
-    def window(self, k: Tensor, v: Tensor) -> Tensor:
-        """Attend to the last tokens: (B, H, T, D)."""
+    def window(self, k: Tensor, v: Tensor, seq_len: int) -> Tensor:
+        """Attend to the window, k and v (B, G, W, D) the last W of S positions: (B, H, T, D)."""
         first = max(0, int(self.position[0]) - self.settings.window + 1)
         place = torch.arange(first, self.end, device=k.device)
         age = self.position[:, None] - place
         seen = (age >= 0) & (age < self.settings.window)
-        keys, values = (x[:, :, first : self.end] for x in (k, v))
+        missing = seq_len - k.shape[2]
+        keys, values = (x[:, :, first - missing : self.end - missing] for x in (k, v))
         return F.scaled_dot_product_attention(self.q, keys, values, attn_mask=seen, enable_gqa=True)
 
 
 def _halved(ranked: Tensor, current: Tensor, run: int) -> Tensor:
-    """Leave half a run of blocks from each tile's own run, and half from before it.
+    """Keep half a run of blocks from each tile's own run, and half from earlier runs.
 
     Args:
-        ranked: (B, G, U, N), -inf where a block is no candidate.
+        ranked: (B, G, U, N), -inf where a block is not a candidate.
         current: (U, 1), the block of each tile.
         run: Blocks of a run.
     """
@@ -215,7 +222,7 @@ def _halved(ranked: Tensor, current: Tensor, run: int) -> Tensor:
 
 
 def _gathered(x: Tensor, slots: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rows of (B, G, S, D) at slots (B, G, U, K): (B, G, U, K, D)."""
+    """Gather rows of (B, G, S, D) at slots (B, G, U, K): (B, G, U, K, D)."""
     parts = zip(x.flatten(0, 1), slots.flatten(0, 1).flatten(1), strict=True)
     rows = torch.stack([part.index_select(0, at) for part, at in parts])
     return rows.to(dtype).view(*slots.shape, x.shape[-1])

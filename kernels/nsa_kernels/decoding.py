@@ -1,7 +1,7 @@
-"""A decode step in large products: one query a sequence, all groups at once, one softmax.
+"""A decode step as large products: one query per sequence, all groups at once, one softmax.
 
-`blockwise` makes tiles for many queries; for one the tiles' upkeep outweighs the products. On CUDA
-this is for steps that no graph holds and whose mass is wanted.
+The tiles of `blockwise` cost more than the products of a single query. On CUDA this path serves
+steps outside CUDA graphs that return the mass.
 
 Letters: B batch, S key tokens, H query heads, G key/value groups, R = H / G query heads of a
 group, D head dim, C summaries, N blocks before the window, n selected blocks, K keys
@@ -23,7 +23,7 @@ from nsa_kernels.settings import AttentionSettings
 
 
 def takes(q: Tensor, seq_len: int, settings: AttentionSettings) -> bool:
-    """Whether `decode_union` does this: a query by itself, with the paper's way of scoring."""
+    """Whether `decode_union` supports a call: a single query, scored as in the paper."""
     return (
         q.shape[2] == 1
         and not torch.is_grad_enabled()
@@ -39,20 +39,23 @@ def takes(q: Tensor, seq_len: int, settings: AttentionSettings) -> bool:
 def decode_union(
     q: Tensor, k: Tensor, v: Tensor, summary_k: Tensor, settings: AttentionSettings
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output (B, H, 1, D), blocks (B, G, 1, n) and mass (B, H, 1, blocks of the text).
+    """Attend from one token to its selected blocks and window.
 
     Args:
         q: (B, H, 1, D), the last of S positions.
         k: (B, G, S, D).
         v: (B, G, S, D).
-        summary_k: (B, G, C, D), at least those complete within S.
-        settings: For which `takes` holds.
+        summary_k: (B, G, C, D), at least the summaries complete within S.
+        settings: Block sizes and budgets that `takes` accepts.
+
+    Returns:
+        Output (B, H, 1, D), blocks (B, G, 1, n) and mass (B, H, 1, blocks of the text).
     """
     batch, groups, seq_len, _ = k.shape
     size = settings.select_block
     last = (seq_len - 1) // size
     before = last - settings.window_blocks
-    # A few rows gain nothing from narrow products, which take far longer without AVX-512.
+    # Few rows gain nothing from bf16 products, which are far slower without AVX-512.
     wide = torch.promote_types(q.dtype, torch.float32)
     rows = q.view(batch, groups, -1, q.shape[-1]).to(wide) / math.sqrt(q.shape[-1])
 
@@ -70,7 +73,7 @@ def decode_union(
     near = before * size
 
     def picked(x: Tensor) -> Tensor:
-        """The selected blocks of keys or values, and the window after them: (B, G, K, D)."""
+        """Keys or values of the selected blocks, then of the window: (B, G, K, D)."""
         blocks_of = x[:, :, :near].unflatten(2, (before, size))
         return torch.cat([blocks_of[b, g, chosen].flatten(2, 3), x[:, :, near:]], dim=2).to(wide)
 

@@ -1,8 +1,8 @@
 """Dense attention of a question to a long text, and the mass of each block, in one pass on a CPU.
 
-The few queries stay in the caches while the keys and values go by once, some thousands at a time;
-each part has a softmax of its own, and they are put together at the end. Nothing is copied for
-each head, and no row of scores is ever held in full.
+The few queries stay in the CPU's caches while keys and values are read once, a few thousand at a
+time. Each part has a separate softmax; the parts are merged at the end. Keys are not copied per
+head, and no row of scores is materialized in full.
 
 Letters: B batch, T query tokens, S key tokens, H query heads, G key/value groups, R = H / G,
 D head dim, N blocks, K keys of a part, P parts.
@@ -23,13 +23,13 @@ _SCORES_AT_ONCE = 2**21
 """Scores of one part over all heads and queries: 8 MB."""
 
 _KEYS_AT_ONCE = 2**13
-"""Keys of one part at most: widened, those of a group are 2 MB and stay in a core's caches."""
+"""Most keys of one part: 2 MB per group in fp32, which a core's caches hold."""
 
 
 def dense_with_mass(q: Tensor, k: Tensor, v: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Causal attention to every key, and the probability mass of each block of keys.
 
-    Products are in fp32 at least, since so few rows gain nothing from less.
+    Products are at least in fp32, since so few rows gain nothing from lower precision.
 
     Args:
         q: (B, H, T, D), the last T of S positions.
@@ -54,7 +54,7 @@ def dense_with_mass(q: Tensor, k: Tensor, v: Tensor, size: int) -> tuple[Tensor,
         if stop > seq_len - queries + 1:
             future = torch.arange(start, stop, device=q.device) > position
             scores.masked_fill_(future, float("-inf"))
-        # A query may see none of a part: its highest score must be a number all the same.
+        # A query may see no key of a part; its highest score must still be finite.
         top = scores.amax(dim=3, keepdim=True).clamp(min=torch.finfo(wide).min)
         scores.sub_(top).exp_()
         tops.append(top)

@@ -1,5 +1,5 @@
-"""The error an attention operation raises for limits of shape, device or implementation."""
+"""The error for shapes, devices and options that an implementation does not support."""
 
 
 class UnsupportedError(NotImplementedError):
-    """The request is meaningful, but this implementation or device cannot carry it out."""
+    """Raised when the arguments are valid but this implementation or device lacks support."""

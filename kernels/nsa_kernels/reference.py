@@ -1,7 +1,7 @@
-"""Native Sparse Attention written to be read: the specification of this package.
+"""Native Sparse Attention in readable PyTorch: the specification of this package.
 
-Plain PyTorch on any device and in any precision, with gradients, holding every score in memory.
-Each optimised implementation is tested against this one and shares no code with it.
+It runs on any device and in any precision, with gradients, and keeps every score in memory. Each
+optimized implementation is tested against this one and shares no code with it.
 
 Letters: B batch, T query tokens, S key tokens (the queries are the last T of them), H query
 heads, G key/value groups, R = H / G query heads of a group, D head dim, C summaries (compressed
@@ -53,7 +53,7 @@ def mlp_phi(
 
 
 def compress(x: Tensor, settings: AttentionSettings, phi: Phi = mean_phi) -> Tensor:
-    """Summarise keys or values: (B, G, S, D) to (B, G, C, D), complete blocks only."""
+    """Compress keys or values: (B, G, S, D) to (B, G, C, D), complete blocks only."""
     block, stride = settings.compress_block, settings.compress_stride
     if x.shape[2] < block:
         return x.new_empty(*x.shape[:2], 0, x.shape[3])
@@ -76,7 +76,7 @@ def overlap(settings: AttentionSettings, summaries: int, blocks: int) -> Tensor:
 def _attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
     """Masked softmax attention: (B, H, T, D) and its probabilities (B, H, T, keys).
 
-    `allowed` broadcasts to (B, G, T, keys). A query that may see nothing gets zeros.
+    `allowed` broadcasts to (B, G, T, keys). A query without an allowed key gets zeros.
     """
     repeat = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
@@ -100,7 +100,7 @@ def compression_attention(
 ) -> tuple[Tensor, Tensor]:
     """The compression branch: output (B, H, T, D) and probabilities (B, H, T, C).
 
-    A summary is visible once its whole block lies at or before the query.
+    A summary is visible to a query if its whole block lies at or before the query.
 
     Source: Yuan et al. 2025, eqs. 7 and 8.
     """
@@ -113,10 +113,10 @@ def compression_attention(
 def coarse_probs(
     q: Tensor, position: Tensor, summary_k: Tensor, settings: AttentionSettings
 ) -> Tensor:
-    """Scores of summaries over the denominator of coarser ones: (B, H, T, C).
+    """Probabilities of summaries with the denominator of coarser summaries: (B, H, T, C).
 
-    A coarse summary is the mean of the `score_norm` summaries that lie end to end in it. A query
-    that sees none of them gives zeros.
+    A coarse summary is the mean of `score_norm` adjacent summaries. A query that sees no coarse
+    summary gives zeros.
 
     Args:
         q: (B, H, T, D).
@@ -141,7 +141,7 @@ def coarse_probs(
 def _visible_scores(
     q: Tensor, summary_k: Tensor, position: Tensor, settings: AttentionSettings
 ) -> Tensor:
-    """Scaled scores of summaries, -inf where one is not complete at the query: (B, H, T, C)."""
+    """Scaled scores of summaries, -inf for those incomplete at the query: (B, H, T, C)."""
     keys = summary_k.repeat_interleave(q.shape[1] // summary_k.shape[1], dim=1)
     ends = torch.arange(keys.shape[2], device=q.device) * settings.compress_stride
     hidden = ends + settings.compress_block - 1 > position[:, None]
@@ -152,9 +152,9 @@ def _visible_scores(
 def importance(probs: Tensor, groups: int, position: Tensor, settings: AttentionSettings) -> Tensor:
     """Importance of every selection block to every tile of queries: (B, G, U, N).
 
-    The compression branch's own probabilities, summed over the query heads of a group, then over
-    the summaries that overlap the block (or the greatest of these; see `score_pooling`), then
-    over the scored queries of a tile.
+    The compression branch's probabilities are summed over the query heads of a group, pooled over
+    the summaries that overlap the block (sum or maximum, see `score_pooling`), and summed over
+    the scored queries of a tile.
 
     Args:
         probs: (B, H, T, C).
@@ -181,18 +181,18 @@ def importance(probs: Tensor, groups: int, position: Tensor, settings: Attention
 
 
 def _tile_of(position: Tensor, settings: AttentionSettings) -> Tensor:
-    """Index among the call's tiles of each query: (T,)."""
+    """Index of each query's tile within the call: (T,)."""
     tile = position // settings.select_tile
     return tile - tile[0]
 
 
 def select(importances: Tensor, position: Tensor, settings: AttentionSettings) -> Tensor:
-    """Choose blocks: indices (B, G, U, n) in falling importance, padded with -1.
+    """Select blocks: indices (B, G, U, n), most important first, padded with -1.
 
-    Candidates are the blocks that have begun; in `union` mode those of the window are left out,
-    since they are attended to anyway. The first `init_blocks` and the most recent
-    `local_blocks` come before all others; equal importances go to the earlier block. With
-    `select_run`, half a run of blocks at most comes from the query's own run, and from before.
+    Candidates are the blocks that have begun; `union` mode excludes the blocks of the window,
+    which are attended to anyway. The first `init_blocks` and the most recent `local_blocks` rank
+    above all others. Of equally important blocks the earlier ranks first. With `select_run`, the
+    query's own run and the earlier runs each give at most half a run of blocks.
 
     Source: Yuan et al. 2025, eqs. 11 and 12.
     """
@@ -226,7 +226,7 @@ def select(importances: Tensor, position: Tensor, settings: AttentionSettings) -
 
 
 def _selected_mask(blocks: Tensor, q: Tensor, k: Tensor, settings: AttentionSettings) -> Tensor:
-    """Keys inside the selected blocks, causally: (B, G, T, S)."""
+    """Causal mask of the keys inside the selected blocks: (B, G, T, S)."""
     position = _positions(q, k)
     count = k.shape[2] // settings.select_block + 1
     chosen = F.one_hot(blocks + 1, count + 1).any(dim=-2)[..., 1:]
@@ -236,7 +236,7 @@ def _selected_mask(blocks: Tensor, q: Tensor, k: Tensor, settings: AttentionSett
 
 
 def _window_mask(q: Tensor, k: Tensor, settings: AttentionSettings) -> Tensor:
-    """Keys among the last `window` of each query, whole blocks of them in `union`: (T, S)."""
+    """Mask of the keys in each query's window, whole blocks in `union`: (T, S)."""
     position, keys = _positions(q, k)[:, None], torch.arange(k.shape[2], device=q.device)[None, :]
     if settings.combine == "gated":
         return (keys <= position) & (keys > position - settings.window)
@@ -252,6 +252,8 @@ def nsa_reference(
     *,
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
+    window_k: Tensor | None = None,
+    window_v: Tensor | None = None,
     gates: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Native Sparse Attention in full.
@@ -260,16 +262,21 @@ def nsa_reference(
         q: (B, H, T, D), the last T of S positions.
         k: (B, G, S, D).
         v: (B, G, S, D).
-        settings: What to attend to.
+        settings: Block sizes and budgets.
         summary_k: (B, G, C, D); means of the keys when None.
         summary_v: (B, G, C, D); means of the values when None.
-        gates: (B, H, T, 3), order compression, selection, window, within 0 to 1; needed by
-            `gated` and by it alone.
+        window_k: (B, G, W, D), the last W of S positions, for `gated`; `k` when None.
+        window_v: (B, G, W, D); `v` when None.
+        gates: (B, H, T, 3), order compression, selection, window, within 0 to 1; required for
+            `gated`.
 
     Returns:
-        Output (B, H, T, D); selected blocks (B, G, U, n), -1 where fewer; and the probability
-        mass that each query head gives each selection block (B, H, T, N), of the one softmax in
-        `union` mode and of the selection branch's in `gated` mode.
+        Output (B, H, T, D); selected blocks (B, G, U, n), padded with -1; and the probability
+        mass that each query head gives each selection block (B, H, T, N): of the single softmax
+        in `union` mode, of the selection branch in `gated` mode.
+
+    Raises:
+        ValueError: If `combine` is `gated` and `gates` is None.
 
     Source: Yuan et al. 2025, eqs. 5 to 12.
     """
@@ -291,7 +298,12 @@ def nsa_reference(
         if gates is None:
             raise ValueError("gates is None; combine='gated' needs (B, H, T, 3)")
         picked, probs = _attend(q, k, v, selected)
-        recent, _ = _attend(q, k, v, window[None, None])
+        window_k, window_v = (
+            (k if window_k is None else window_k),
+            (v if window_v is None else window_v),
+        )
+        window = window[:, k.shape[2] - window_k.shape[2] :]
+        recent, _ = _attend(q, window_k, window_v, window[None, None])
         g = gates.unsqueeze(-1)
         out = g[..., 0, :] * compressed + g[..., 1, :] * picked + g[..., 2, :] * recent
     short = -k.shape[2] % settings.select_block

@@ -19,11 +19,11 @@ from nsa_kernels.precision import widens
 from nsa_kernels.settings import AttentionSettings
 
 _SCORES_AT_ONCE = 2 * 2**20
-"""Scores held at a time, in elements: what stays in the last-level cache of a laptop."""
+"""Scores in memory at a time, in elements: they fit the last-level cache of a laptop."""
 
 
 class TilePlan:
-    """Where the tiles of one call lie: queries cut at absolute multiples of `select_tile`."""
+    """Positions of the tiles of one call: queries cut at absolute multiples of `select_tile`."""
 
     def __init__(self, seq_len: int, queries: int, settings: AttentionSettings) -> None:
         tile = settings.select_tile
@@ -36,11 +36,11 @@ class TilePlan:
         self.trail = self.count * tile - self.lead - queries
 
     def firsts(self, start: int, stop: int, device: torch.device) -> Tensor:
-        """Positions of the first queries of some tiles, counted as if each were full: (U,)."""
+        """Position of each tile's first query, as if all tiles were full: (U,)."""
         return torch.arange(start, stop, device=device) * self.size + self.offset - self.lead
 
     def blocks(self, start: int, stop: int, device: torch.device) -> Tensor:
-        """The selection blocks that some tiles lie in: (U,)."""
+        """The selection block that contains each tile: (U,)."""
         return self.firsts(start, stop, device) // self.block_size
 
     @property
@@ -49,7 +49,7 @@ class TilePlan:
         return (self.seq_len - 1) // self.block_size
 
     def split(self, q: Tensor) -> Tensor:
-        """Cut queries (B, H, T, D) into tiles (B, H, U, Q, D), zeros where none are."""
+        """Cut queries (B, H, T, D) into tiles (B, H, U, Q, D), padded with zeros."""
         if self.lead or self.trail:
             q = F.pad(q, (0, 0, self.lead, self.trail))
         tiles: Tensor = q.unflatten(2, (self.count, self.size))
@@ -76,11 +76,11 @@ def mean_summaries(k: Tensor, settings: AttentionSettings) -> Tensor:
 def select_blocks(
     q: Tensor, summary_k: Tensor, seq_len: int, settings: AttentionSettings
 ) -> Tensor:
-    """Choose the blocks of every tile: indices (B, G, U, n), -1 where there are fewer.
+    """Select the blocks of every tile: indices (B, G, U, n), padded with -1.
 
     Args:
         q: (B, H, T, D), the last T of `seq_len` positions.
-        summary_k: (B, G, C, D), at least those complete within `seq_len`.
+        summary_k: (B, G, C, D), at least the summaries complete within `seq_len`.
         seq_len: S.
         settings: The block sizes and budget.
     """
@@ -115,12 +115,12 @@ def _importance(
     plan: TilePlan,
     settings: AttentionSettings,
 ) -> Tensor:
-    """Importance of the first `blocks` blocks to some tiles: (B, G, U, N), fp32.
+    """Importance of the first `blocks` blocks to consecutive tiles: (B, G, U, N), fp32.
 
     Args:
         q: (B, G, R, U, Q, D), scaled.
         summary_k: (B, G, C, D).
-        start: The first of these tiles.
+        start: Index of the first tile.
         blocks: N.
         plan: The tiles of the call.
         settings: The block sizes.
@@ -162,7 +162,7 @@ def _importance(
 def _coarse_total(
     rows: Tensor, summary_k: Tensor, position: Tensor, settings: AttentionSettings
 ) -> Tensor:
-    """Log-sum-exp over the coarse summaries that each query sees: (U, R, Q, 1), inf for none.
+    """Log-sum-exp over the coarse summaries that each query sees: (U, R, Q, 1), inf if none.
 
     Args:
         rows: (U * R * Q, D), scaled.
@@ -183,7 +183,7 @@ def _coarse_total(
 
 
 def _pool_max(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> Tensor:
-    """The greatest of the summaries that overlap each block: (U, Q, C) to (U, Q, N)."""
+    """Maximum over the summaries that overlap each block: (U, Q, C) to (U, Q, N)."""
     step = settings.select_block // settings.compress_stride
     before = settings.compress_block // settings.compress_stride - 1
     need = blocks * step
@@ -192,7 +192,7 @@ def _pool_max(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> 
 
 
 def visible_summaries(position: int, settings: AttentionSettings) -> int:
-    """Summaries that end at or before a position."""
+    """Number of summaries that end at or before a position."""
     return settings.complete_blocks(position + 1)
 
 
@@ -211,9 +211,9 @@ def pool_sum(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> T
 def best_blocks(
     importance: Tensor, current: Tensor, settings: AttentionSettings, count: int
 ) -> Tensor:
-    """The `count` best of (B, G, U, N), forced blocks first, -1 where there are fewer.
+    """The `count` best blocks by (B, G, U, N), forced blocks first: (B, G, U, n), padded with -1.
 
-    `current` is the block of each tile's queries, (U,).
+    `current` (U,) is the block of each tile's queries.
     """
     block = torch.arange(importance.shape[-1], device=importance.device)
     current = current[:, None]

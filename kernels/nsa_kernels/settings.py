@@ -1,4 +1,4 @@
-"""What one call of Native Sparse Attention attends to, as a frozen value.
+"""The settings of Native Sparse Attention: block sizes and budgets.
 
 Source: Yuan et al. 2025, "Native Sparse Attention", arXiv 2502.11089, section 3.
 """
@@ -25,7 +25,7 @@ _LEAST = {
 
 
 def complete_blocks(tokens: int, block: int, stride: int) -> int:
-    """Number of blocks of `block` tokens, one every `stride`, that end within `tokens` tokens."""
+    """Number of complete blocks of `block` tokens, one every `stride`, in `tokens` tokens."""
     return max(0, (tokens - block) // stride + 1)
 
 
@@ -36,31 +36,31 @@ class AttentionSettings:
     Attributes:
         combine: `gated`, the paper's sum of three branches, or `union`, one softmax over the
             selected blocks and the window.
-        compress_block: Tokens that one summary is made of (l).
+        compress_block: Tokens of one summary (l).
         compress_stride: Tokens from one summary's start to the next (d).
         select_block: Tokens of a selection block (l').
-        select_count: Blocks read in full (n), forced ones included; None reads all of them,
-            which is dense attention.
-        select_tile: Consecutive queries, aligned to absolute positions, that share one
-            selection; 1 gives every query its own. It divides `select_block`.
-        score_stride: Only queries at positions that this divides take part in the scoring of
-            their tile. It divides `select_tile`.
-        init_blocks: First blocks of the text that are always selected.
-        local_blocks: Most recent blocks, the query's own included, that are always selected.
-        score_pooling: What a block's importance is, of the probabilities of the summaries that
-            overlap it: their `sum`, weighted by the overlap, or the `max` of them (InfLLM-v2).
-        score_norm: Blocks are scored by probabilities whose denominator is that of summaries so
-            many times as long and as far apart (InfLLM-v2 has 4); 1 is a softmax.
-        select_run: Blocks are ranked in runs of so many. The query's own run and all runs before
-            it give half as many each at most, before `select_count` are chosen of these; one run
-            is ranked as a whole. None ranks all blocks together. Weights that were trained by
-            fla's kernel with `select_count` more than half a `select_block` saw this.
+        select_count: Selected blocks per query (n), forced ones included; None selects all
+            blocks, which is dense attention.
+        select_tile: Number of consecutive queries, aligned to absolute positions, that share one
+            selection; 1 selects for each query. It divides `select_block`.
+        score_stride: Only queries at positions divisible by it are scored for their tile. It
+            divides `select_tile`.
+        init_blocks: Number of first blocks of the text that are always selected.
+        local_blocks: Number of most recent blocks, the query's own included, that are always
+            selected.
+        score_pooling: How a block's importance follows from the probabilities of the summaries
+            that overlap it: their `sum`, weighted by the overlap, or their `max` (InfLLM-v2).
+        score_norm: The denominator of the probabilities comes from summaries this many times as
+            long and as far apart (4 in InfLLM-v2); 1 is a softmax.
+        select_run: Number of blocks of a run. If a text has several runs, the query's own run and
+            the earlier runs each give at most half a run of candidates, from which `select_count`
+            blocks are selected. None ranks all blocks together. Weights that were trained with
+            fla's kernel and `select_count` above half a `select_block` were trained this way.
         window: Last tokens that are always attended to, the query's own included (w). In
-            `union` mode it reaches back to the start of its first block, so that the keys are
-            always whole blocks up to the query; there it is a multiple of `select_block`. 0, in
-            `gated` mode alone, is no window: that branch gives zeros.
-        dense_below: In `union` mode, texts shorter than this are attended to whole, by all of
-            their queries.
+            `union` mode it is a multiple of `select_block` and extends back to the start of its
+            first block, so that queries attend to whole blocks. 0 disables the window branch;
+            only `gated` mode allows it.
+        dense_below: In `union` mode, all queries of texts shorter than this attend densely.
 
     Source: Yuan et al. 2025, section 3; OpenBMB's InfLLM-v2 (arXiv 2509.24663) for
     `score_pooling`, `score_norm` and `dense_below`; fla-org/native-sparse-attention for
@@ -86,7 +86,7 @@ class AttentionSettings:
         """Check the values against each other.
 
         Raises:
-            ValueError: If a value is out of range or two do not go together.
+            ValueError: If a value is out of range or two values contradict each other.
         """
         if self.combine not in get_args(Combine):
             raise ValueError(f"combine is {self.combine!r}; valid are {get_args(Combine)}")
@@ -99,34 +99,36 @@ class AttentionSettings:
             raise ValueError(f"window is {self.window}; a query must at least see itself")
         if self.compress_block % self.compress_stride:
             raise ValueError(
-                f"compress_block {self.compress_block} is no multiple of "
+                f"compress_block {self.compress_block} is not a multiple of "
                 f"compress_stride {self.compress_stride}"
             )
         if self.select_block % self.compress_stride:
             raise ValueError(
-                f"select_block {self.select_block} is no multiple of "
+                f"select_block {self.select_block} is not a multiple of "
                 f"compress_stride {self.compress_stride}"
             )
         if self.select_block % self.select_tile:
             raise ValueError(
-                f"select_block {self.select_block} is no multiple of select_tile {self.select_tile}"
+                f"select_block {self.select_block} is not a multiple of "
+                f"select_tile {self.select_tile}"
             )
         if self.combine == "union" and self.window % self.select_block:
             raise ValueError(
-                f"window {self.window} is no multiple of select_block {self.select_block}, "
+                f"window {self.window} is not a multiple of select_block {self.select_block}, "
                 "as combine='union' needs"
             )
         if self.select_tile % self.score_stride:
             raise ValueError(
-                f"select_tile {self.select_tile} is no multiple of score_stride {self.score_stride}"
+                f"select_tile {self.select_tile} is not a multiple of "
+                f"score_stride {self.score_stride}"
             )
         self._check_scoring()
 
     def _check_scoring(self) -> None:
-        """Check how blocks are scored and ranked.
+        """Check the settings of scoring and ranking.
 
         Raises:
-            ValueError: If a value is out of range or two do not go together.
+            ValueError: If a value is out of range or two values contradict each other.
         """
         if self.score_pooling not in get_args(Pooling):
             raise ValueError(
@@ -151,16 +153,16 @@ class AttentionSettings:
 
     @property
     def window_blocks(self) -> int:
-        """Blocks before the query's own that the window of `union` mode holds."""
+        """Number of blocks before the query's own in the window of `union` mode."""
         return self.window // self.select_block
 
     @property
     def dense(self) -> bool:
-        """Whether every key before the query is attended to, in one softmax."""
+        """Whether queries attend to every earlier key in one softmax."""
         return self.select_count is None and self.combine == "union"
 
     def covers(self, seq_len: int) -> bool:
-        """Whether a text of `seq_len` tokens is attended to whole by its last query."""
+        """Whether the last query of `seq_len` tokens attends to all of them."""
         if self.combine != "union":
             return False
         if self.select_count is None or seq_len < self.dense_below:

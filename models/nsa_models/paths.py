@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
@@ -37,6 +37,22 @@ def prepared_folder() -> Path:
 def readings_folder() -> Path:
     """Return the folder of stored KV caches."""
     return cache_root() / "readings"
+
+
+def private_folder(folder: Path) -> Path:
+    """Create a folder of the cache that only its owner can open, and return it.
+
+    A folder that exists gets the mode 700 too, unless another user owns it.
+
+    Raises:
+        OSError: If the folder cannot be created.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if os.name == "posix" and folder.stat().st_mode & 0o777 != 0o700:
+        with suppress(OSError):
+            folder.chmod(0o700)
+    return folder
 
 
 def imported_name(name: str, digest: str) -> str:

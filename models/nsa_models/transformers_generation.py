@@ -66,8 +66,8 @@ class Generation:
     """Hooks of `GenerationMixin` that use prefill settings and answer settings.
 
     A prompt is prefilled in chunks with the prefill settings, except for its last
-    `question_tokens`, an argument of `generate`. These and the answer use the answer settings,
-    whose larger budget untrained weights need.
+    `question_tokens`, an argument of `generate`. Those tokens and the answer use the answer
+    settings, whose larger budget untrained weights need.
     """
 
     def _prepare_cache_for_generation(
@@ -85,8 +85,8 @@ class Generation:
             if getattr(generation_config, name) not in plain:
                 raise unsupported(f"{name} in generate", "leave it out")
         batch_size *= generation_config.num_return_sequences or 1
-        given = model_kwargs.get("past_key_values")
-        if given is None:
+        cache = model_kwargs.get("past_key_values")
+        if cache is None:
             if batch_size == 1:
                 kv = new_cache(self.config, max_cache_length, self.dtype, self.layer_devices)
             else:
@@ -98,9 +98,9 @@ class Generation:
                     device=self.layer_devices,
                 )
             model_kwargs["past_key_values"] = GenerationCache(kv)
-        elif not isinstance(given, GenerationCache):
-            raise unsupported(f"a {type(given).__name__}", "pass a GenerationCache, or none")
-        elif (rows := given.kv.shape[1]) != batch_size:
+        elif not isinstance(cache, GenerationCache):
+            raise unsupported(f"a {type(cache).__name__}", "pass a GenerationCache, or none")
+        elif (rows := cache.kv.shape[1]) != batch_size:
             raise ValueError(f"past_key_values holds {rows} texts; the batch has {batch_size}")
 
     def prepare_inputs_for_generation(
@@ -146,8 +146,8 @@ class Generation:
         if is_first_iteration:
             check_mask(attention_mask)
             chunk = chunk_tokens(self.config, self.dtype, self.layer_devices)
-            while (left := new.shape[1] - question_tokens) > 0:
-                size = min(chunk - kv.length % chunk, left)
+            while (remaining := new.shape[1] - question_tokens) > 0:
+                size = min(chunk - kv.length % chunk, remaining)
                 self(
                     new[:, :size], cache=kv, settings=self.config.prefill_settings(), last_logits=0
                 )

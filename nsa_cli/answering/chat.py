@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsa_cli.documents.location import place, printable
-from nsa_cli.events import AnswerFinished, drain
+from nsa_cli.events import AnswerFinished, AnswerText, drain
 from nsa_cli.results import Citation
 from nsa_models.errors import DoesNotFitError, NsaError, UsageError
 
@@ -81,12 +81,14 @@ class Chat:
         say: Shows a line that is not part of an answer.
         answered: Questions with their answers.
         turns: The same as the model sees them.
+        compute: Whether answers about tables are computed.
     """
 
     opened: OpenDocument
     say: Callable[[str], None]
     answered: list[tuple[str, AnswerFinished]] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
+    compute: bool = True
 
     def ask(self, question: str) -> AnswerFinished:
         """Answer a question that may refer to earlier turns.
@@ -95,8 +97,15 @@ class Chat:
             DoesNotFitError: If the question is too long.
         """
         from nsa_cli.engine.answer import answer_steps
+        from nsa_cli.engine.compute import computed, turn_of
 
         opened = self.opened
+        found = computed(opened.document, question, opened.model_name) if self.compute else None
+        if found is not None:
+            opened.emit(AnswerText(text=found.answer))
+            self.answered.append((question, found))
+            self.turns.append(turn_of(opened.document, question, found))
+            return found
         asked, turns = with_turns(opened, question, self.turns, opened.options.max_tokens)
         finished, turn = drain(answer_steps(opened, asked, opened.options, turns), opened.emit)
         self.answered.append((question, finished))

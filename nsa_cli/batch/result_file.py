@@ -37,7 +37,9 @@ class ResultRow:
         question: The question; empty for a summary.
         answer: The answer or the summary; empty for a failure.
         citations: Citations of the answer, best first.
+        warnings: What the document lost when it was read, one clause each.
         error: `code`, `message` and `hint` of a failure, or None.
+        computation: What nsa computed from a table, or None; then its line has no such field.
         model: Name or path of the model.
         run: Digest of the model and options, which distinguishes rows of different runs.
     """
@@ -47,7 +49,9 @@ class ResultRow:
     question: str
     answer: str = ""
     citations: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     error: dict[str, str] | None = None
+    computation: dict[str, Any] | None = None
     model: str
     run: str
 
@@ -64,8 +68,11 @@ def key_of(document: str, question: str, run: str) -> RowKey:
 
 _CSV_FIELDS = (
     *("document", "question", "answer", "page", "line", "quote", "verified"),
-    *("error_code", "error", "model", "sha256", "run"),
+    *("warnings", "error_code", "error", "model", "sha256", "run"),
 )
+_OLD_CSV_FIELDS = tuple(name for name in _CSV_FIELDS if name != "warnings")
+"""Fields of result files that earlier versions wrote."""
+
 _HEAD = ",".join(_CSV_FIELDS) + "\r\n"
 
 
@@ -176,13 +183,14 @@ def _read(text: str, format_: str, path: Path) -> list[ResultRow]:
         if text and not _HEAD.startswith(text):
             raise _foreign(path)
         return []
-    if tuple(table[0]) != _CSV_FIELDS:
+    fields = tuple(table[0])
+    if fields not in (_CSV_FIELDS, _OLD_CSV_FIELDS):
         raise _foreign(path)
     complete = table[1:] if text.endswith("\n") else table[1:-1]
     return [
-        _from_csv(dict(zip(_CSV_FIELDS, cells, strict=True)))
+        _from_csv({"warnings": "", **dict(zip(fields, cells, strict=True))})
         for cells in complete
-        if len(cells) == len(_CSV_FIELDS) and _RUN.fullmatch(cells[-1])
+        if len(cells) == len(fields) and _RUN.fullmatch(cells[-1])
     ]
 
 
@@ -199,7 +207,10 @@ def _text(rows: Iterable[ResultRow], format_: str) -> str:
 
 def _line(row: ResultRow, format_: str) -> str:
     if format_ == "jsonl":
-        return json.dumps(asdict(row)) + "\n"
+        fields = asdict(row)
+        if row.computation is None:
+            del fields["computation"]
+        return json.dumps(fields) + "\n"
     first = row.citations[0] if row.citations else {}
     error = row.error or {}
     page = first.get("page")
@@ -209,6 +220,7 @@ def _line(row: ResultRow, format_: str) -> str:
         "line": first.get("line_start", ""),
         "quote": first.get("quote", ""),
         "verified": _YES.get(first.get("verified"), ""),
+        "warnings": "\n".join(row.warnings),
         "error_code": error.get("code", ""),
         "error": error.get("message", ""),
     }
@@ -232,9 +244,14 @@ def _from_csv(cells: dict[str, str]) -> ResultRow:
         "verified": {"yes": True, "no": False}.get(cells["verified"]),
     }
     failed = {"code": cells["error_code"], "message": cells["error"], "hint": ""}
-    names = ("document", "sha256", "question", "answer", "model", "run")
     return ResultRow(
-        **{name: cells[name] for name in names},
+        document=cells["document"],
+        sha256=cells["sha256"],
+        question=cells["question"],
+        answer=cells["answer"],
+        model=cells["model"],
+        run=cells["run"],
         citations=[citation] if quoted else [],
+        warnings=cells["warnings"].splitlines(),
         error=failed if cells["error_code"] else None,
     )

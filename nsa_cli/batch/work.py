@@ -123,12 +123,17 @@ def lost_rows(
 
 
 def _made(task: str, sources: Sequence[Source], engine: Engine, work: Work) -> dict[str, Any]:
-    """Return answer and citations of one task."""
+    """Return answer, citations and warnings of one task."""
     if task:
         questions = [*work.questions[work.questions.index(task) :]]
         finished = next(engine.ask(sources, sources[0].name, questions, time.monotonic()))
         cited = [asdict(citation) for citation in finished.citations]
-        return {"answer": finished.answer, "citations": cited}
+        return {
+            "answer": finished.answer,
+            "citations": cited,
+            "warnings": list(finished.warnings),
+            "computation": finished.computation and asdict(finished.computation),
+        }
     from nsa_cli.answering.statements import summarize
 
     opened = open_for_summary(engine, sources, sources[0].name, work.focus)
@@ -136,6 +141,7 @@ def _made(task: str, sources: Sequence[Source], engine: Engine, work: Work) -> d
     return {
         "answer": " ".join(statement.text for statement in made),
         "citations": [asdict(cited) for statement in made for cited in statement.citations],
+        "warnings": list(opened.document.warnings),
     }
 
 

@@ -6,8 +6,10 @@ It keeps greedy answers alone, because sampling gives another answer each time. 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from nsa_cli import __version__
 from nsa_cli.caches import json_files
@@ -39,16 +41,27 @@ class AnswerCache:
         question: The question as typed.
         where: The model.
         options: How to read and answer.
+        rules: Version of the rules that compute answers from the document's tables; 0 if it
+            cannot hold tables.
     """
 
     def __init__(
-        self, content: bytes, source: str, question: str, where: ModelFolder, options: Options
+        self,
+        content: bytes,
+        source: str,
+        question: str,
+        where: ModelFolder,
+        options: Options,
+        *,
+        rules: int = 0,
     ) -> None:
-        facts = [
+        facts: list[Any] = [
             *(__version__, _FORMAT, hashlib.sha256(content).hexdigest(), source, question),
             *(where.name, where.fingerprint, *cache_key(options, "answer", _KEY)),
         ]
+        facts += [{"rules": rules}] if rules else []
         self._path = json_files.path_of(answers_folder(), facts)
+        self._source = source
         self._usable = options.store and options.temperature == 0
 
     def recall(self, seconds: float) -> AnswerFinished | None:
@@ -59,6 +72,8 @@ class AnswerCache:
         if kept is None:
             return None
         try:
+            for label in ("name", "contents"):
+                kept.pop(label, None)
             citations = tuple(Citation(**citation) for citation in kept.pop("citations"))
             stats = Stats(**kept.pop("stats"))
             warnings = tuple(kept.pop("warnings", ()))
@@ -77,10 +92,16 @@ class AnswerCache:
             ),
         )
 
-    def keep(self, finished: AnswerFinished) -> None:
-        """Store an answer; ignore a disk that refuses it."""
-        if self._usable:
-            json_files.write(self._path, asdict(finished), most=_MOST)
+    def keep(self, finished: AnswerFinished, contents: Sequence[str] = ()) -> None:
+        """Store an answer of the model; ignore a disk that refuses it.
+
+        Args:
+            finished: The answer.
+            contents: Hashes of the document's files, by which the answer is removed.
+        """
+        if self._usable and finished.computation is None:
+            body = {**asdict(finished), "name": self._source, "contents": list(contents)}
+            json_files.write(self._path, body, most=_MOST)
 
 
 def answers_folder() -> Path:

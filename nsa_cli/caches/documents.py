@@ -6,7 +6,7 @@ It keeps no encrypted documents. No torch here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from nsa_cli.caches import json_files
 from nsa_cli.config.options import Options, cache_key
 from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
+from nsa_cli.documents.table import Row, Table
 from nsa_models.paths import cache_root
 
-_FORMAT = 3
+_FORMAT = 4
 """Format version; bump when parsing output changes."""
 
 _KEY = ("pages", "ocr")
@@ -59,15 +60,29 @@ class DocumentCache:
             return None
         try:
             notes: list[str] = kept.pop("notes")
+            kept.pop("contents", None)
             return document_of(kept), notes
         except (KeyError, TypeError, ValueError):
             return None
 
-    def keep(self, document: Document, notes: Sequence[str], seconds: float) -> None:
-        """Store a document that took `seconds` to parse."""
+    def keep(
+        self,
+        document: Document,
+        notes: Sequence[str],
+        seconds: float,
+        contents: Sequence[str] = (),
+    ) -> None:
+        """Store a document that took `seconds` to parse.
+
+        Args:
+            document: The document.
+            notes: Notes of its parsing.
+            seconds: How long that took.
+            contents: Hashes of the document's files, by which it is removed.
+        """
         if not self._usable or seconds < _WORTH_SECONDS or len(document.text) > _MOST_BYTES // 8:
             return
-        body = {**document_body(document), "notes": list(notes)}
+        body = {**document_body(document), "notes": list(notes), "contents": list(contents)}
         json_files.write(self._path, body, most=_MOST, most_bytes=_MOST_BYTES)
 
 
@@ -79,6 +94,7 @@ def document_body(document: Document) -> dict[str, Any]:
         "pieces": [asdict(piece) for piece in document.pieces],
         "warnings": document.warnings,
         "left_out_lines": document.left_out_lines,
+        "tables": [_body(table) for table in document.tables],
     }
 
 
@@ -88,13 +104,28 @@ def document_of(body: dict[str, Any]) -> Document:
     Raises:
         KeyError, TypeError, ValueError: If it is another object.
     """
-    pieces = tuple(Piece(**piece) for piece in body["pieces"])
-    return Document(**{**body, "pieces": pieces, "warnings": tuple(body["warnings"])})
+    made = {
+        "pieces": tuple(Piece(**piece) for piece in body["pieces"]),
+        "warnings": tuple(body["warnings"]),
+        "tables": tuple(_table(**table) for table in body["tables"]),
+    }
+    return Document(**{**body, **made})
 
 
 def parsed_folder() -> Path:
     """Return the folder of cached documents."""
     return cache_root() / "documents"
+
+
+def _body(table: Table) -> dict[str, Any]:
+    """A table as JSON, each row as its number and its cells."""
+    body = {each.name: getattr(table, each.name) for each in fields(table)}
+    return {**body, "rows": [[row.number, *row.cells] for row in table.rows]}
+
+
+def _table(rows: Sequence[Sequence[Any]], **body: Any) -> Table:
+    """A table from what `_body` returned."""
+    return Table(rows=[Row(number=row[0], cells=row[1:]) for row in rows], **body)
 
 
 def _version(reader: str) -> str | None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nsa_models.paths import atomic_write
+from nsa_models.paths import atomic_write, private_folder
 
 
 def path_of(folder: Path, facts: Sequence[Any]) -> Path:
@@ -46,9 +46,47 @@ def write(path: Path, body: dict[str, Any], *, most: int, most_bytes: int = 2**6
     """
     with suppress(OSError, ValueError):  # ValueError: a name that is not UTF-8
         text = json.dumps({**body, "checksum": _checksum(body)}, ensure_ascii=False)
+        private_folder(path.parent)
         with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")
         _evict(path.parent, most, most_bytes)
+
+
+def content_hash(data: bytes) -> str:
+    """Return the hash by which what is kept of a file names its content."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def kept_of(folder: Path, contents: Collection[str], names: Collection[str]) -> list[Path]:
+    """List the files of a folder that were made from a document.
+
+    Args:
+        folder: Folder of answers or of parsed documents.
+        contents: Hashes of the document's files, see `content_hash`.
+        names: Names of the document's files, as citations have them.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            sources = [kept.get("name"), *(each["source"] for each in _pieces(kept))]
+            made = any(each in contents for each in kept.get("contents", ()))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            continue
+        if made or any(is_of(source, names) for source in sources):
+            found.append(path)
+    return found
+
+
+def is_of(source: str | None, names: Collection[str]) -> bool:
+    """Whether a citation's source is one of some files, or is inside one of them."""
+    return source is not None and any(
+        source == name or source.startswith(f"{name.rstrip('/')}/") for name in names
+    )
+
+
+def _pieces(kept: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*kept.get("pieces", ()), *kept.get("citations", ())]
 
 
 def _checksum(body: dict[str, Any]) -> str:

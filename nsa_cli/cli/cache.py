@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,8 +16,6 @@ from nsa_cli.cli.command import App
 from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nsa_cli.kv_store.inventory import StoredEntry
 
 cache = App(
@@ -24,6 +23,7 @@ cache = App(
 
 \b
     nsa cache list
+    nsa cache rm report.pdf
     nsa cache rm 1f3a
     nsa cache prune --older-than 30d
 """
@@ -103,8 +103,9 @@ def size_command(json: options.Json = False) -> None:
 
 @cache.command("rm")
 def rm_command(
-    readings: Annotated[
-        list[str] | None, typer.Argument(metavar="ID", help="From `nsa cache list`.")
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE|ID", help="A document, or an id from `nsa cache list`."),
     ] = None,
     everything: Annotated[
         bool,
@@ -112,23 +113,43 @@ def rm_command(
     ] = False,
     force: options.Force = False,
 ) -> None:
-    """Remove stored readings."""
+    """Remove what is kept of documents: readings, text, answers.
+
+    An id removes one reading only.
+    """
     import shutil
 
     from nsa_cli.caches.answers import answers_folder
     from nsa_cli.caches.documents import parsed_folder
+    from nsa_cli.engine.forget import find_kept
     from nsa_cli.kv_store.inventory import find_entries, stored_entries
     from nsa_models.weights.prepared import prepared_weights
 
-    if bool(readings) == everything:
-        raise UsageError("which readings?", hint="give an id from `nsa cache list`, or --all")
-    entries = stored_entries() if everything else find_entries(readings or [])
-    more = ", all documents and answers, and all prepared weights" * everything
-    console.confirm(f"Remove {_described(entries)}{more}?", force=force)
-    _remove(entries, prepared_weights() if everything else ())
+    if bool(what) == everything:
+        raise UsageError(
+            "what should be removed?",
+            hint="give a file, an id from `nsa cache list`, or --all",
+        )
     if everything:
+        entries = stored_entries()
+        more = ", all documents and answers, and all prepared weights"
+        console.confirm(f"Remove {_described(entries)}{more}?", force=force)
+        _remove(entries, prepared_weights())
         for folder in (answers_folder(), parsed_folder()):
             shutil.rmtree(folder, ignore_errors=True)
+        return
+    ids = [each for each in what or () if _is_id(each)]
+    kept = find_kept([each for each in what or () if not _is_id(each)])
+    found = {entry.folder: entry for entry in (*find_entries(ids), *kept.readings)}
+    entries, files = list(found.values()), (*kept.documents, *kept.answers)
+    if not entries and not files:
+        console.note(f"nothing is kept of {', '.join(what or ())}")
+        return
+    more = f", {len(kept.documents)} parsed documents, {len(kept.answers)} answers" * bool(files)
+    console.confirm(f"Remove {_described(entries)}{more}?", force=force)
+    for path in files:
+        path.unlink(missing_ok=True)
+    _remove(entries, ())
 
 
 @cache.command("prune")
@@ -163,6 +184,11 @@ def prune_command(
     _remove(entries, weights)
     for path in (*documents, *answers):
         path.unlink(missing_ok=True)
+
+
+def _is_id(text: str) -> bool:
+    """Whether an argument is the beginning of an id rather than a file."""
+    return re.fullmatch(r"[0-9a-fA-F]{1,64}", text) is not None and not Path(text).exists()
 
 
 def _described(entries: Sequence[StoredEntry]) -> str:

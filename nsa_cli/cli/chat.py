@@ -51,7 +51,7 @@ def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) ->
         name = title(sources, len(read))
         opened = Engine(opts, renderer).open(read, name, ROOM + opts.max_tokens)
         renderer.close()
-        talk = Chat(opened=opened, say=lambda line: _say(line))
+        talk = Chat(opened=opened, say=lambda line: _say(line), compute=opts.compute)
         if sys.stdin.isatty() and not quiet:
             console.note(f"{name}, {len(opened.text.ids):,} tokens; /help lists the commands")
         _converse(talk, renderer, store=opts.store)

@@ -43,9 +43,8 @@ Suites:
     documents    questions about real documents, from --data; runs alone
 
 \b
-Ways of the suite documents, with the same model and instruction:
-    nsa          as `nsa ask` answers
-    find         as `nsa find` finds, without an answer
+Ways of the suite documents, with the same model and instruction; the way nsa is that of
+`nsa ask`, find that of `nsa find`, without an answer:
     chunks       8 chunks of 200 words by BM25 in the prompt, nothing else read
     gold         the pages that hold the answer in the prompt
     dense        the whole text in the prompt, where it fits the context

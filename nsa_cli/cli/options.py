@@ -122,6 +122,10 @@ class SharedOptions:
         bool,
         option("--store/--no-store", None, "Store what is read for the next question.", READING),
     ] = True
+    no_compute: Annotated[
+        bool,
+        option("--no-compute", None, "Ask the model, too, what tables give by code.", ANSWERING),
+    ] = False
     max_tokens: Annotated[
         int, option("--max-tokens", "N", "Maximum tokens of an answer.", ANSWERING, min=1)
     ] = 256
@@ -192,6 +196,7 @@ class SharedOptions:
         mapped = {
             "adapter": None if self.no_adapter else self.adapter or SHIPPED,
             "dense": self.attention == "dense",
+            "compute": not self.no_compute,
             "quantization": self.quantize,
             "cache_limit_bytes": _bytes(self.cache_limit),
             "memory_bytes": None if self.memory is None else _bytes(self.memory),
@@ -200,7 +205,7 @@ class SharedOptions:
 
 
 DOCUMENTS = ("pages", "password", "ocr", "hidden", "every_line")
-ANSWERS = ("max_tokens", "temperature", "seed", "system")
+ANSWERS = ("no_compute", "max_tokens", "temperature", "seed", "system")
 WEIGHTS = ("device", "quantize", "memory", "adapter", "no_adapter")
 MODEL = ("model", "store", "cache_limit", *WEIGHTS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +23,7 @@ POST /v1/chat/completions: "documents": ["file-..."]. Ctrl-C stops the server.
 """
 
 
-@options.takes(*options.MODEL, "ocr", "max_tokens", "answer_blocks")
+@options.takes(*options.MODEL, "ocr", "no_compute", "max_tokens", "answer_blocks")
 def serve(
     opts: Options,
     host: Annotated[
@@ -44,6 +45,12 @@ def serve(
     upload_limit: Annotated[
         float, options.option("--upload-limit", "MB", "Maximum size of a request.", min=0.001)
     ] = 100.0,
+    log: Annotated[
+        bool,
+        options.option(
+            "--log", None, "Write a line for each request to standard error, without contents."
+        ),
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Serve OpenAI's API over HTTP, with a page for the browser."""
@@ -65,7 +72,12 @@ def serve(
     if opts.max_tokens > MOST_TOKENS:
         raise values.invalid("--max-tokens", opts.max_tokens, f"use at most {MOST_TOKENS}")
     listening = Listening(
-        host=host, port=port, api_key=api_key, root=root, most_bytes=int(upload_limit * 1e6)
+        host=host,
+        port=port,
+        api_key=api_key,
+        root=root,
+        most_bytes=int(upload_limit * 1e6),
+        log=_log if log else None,
     )
     with console.rendering(json=False, quiet=quiet) as renderer:
 
@@ -77,3 +89,10 @@ def serve(
             serve(listening, opts, renderer, ready)
         kept = "; readings are stored" if opts.store else ""
         console.note(f"stopped{kept}", quiet=quiet)
+
+
+def _log(line: str) -> None:
+    """Write a line of the request log; a closed standard error does not stop the server."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from nsa_cli.context.estimate import weights_dtype
+from nsa_cli.context.logs import LogSampler
 from nsa_cli.context.tokens import ANSWER_ROOM
 from nsa_cli.documents import Document
-from nsa_cli.documents.folding import Folded, Sifted
-from nsa_cli.events import Emit, Note, Progress
+from nsa_cli.documents.folding import may_be_log
+from nsa_cli.events import Emit, Note
 from nsa_cli.system import memory_limit
 from nsa_models.cache.kv_cache import cache_shape
 from nsa_models.configuration.rotary import fit_rotary
@@ -30,11 +31,9 @@ _LONGEST_TOKEN = 64
 """Maximum characters of a token."""
 
 _LEAST_WINDOW = 1024
-_LONG_LOG = 4
-"""A log longer than this many trained contexts is sampled by kinds of lines."""
 
-_CHARACTERS = 3.0
-"""Estimated characters of a token in a log."""
+Seconds = Callable[[Sequence["TokenizedText"], "NSAConfig"], float]
+"""Estimates the prefill of context windows with a configuration, in seconds."""
 
 
 def fit(
@@ -44,12 +43,13 @@ def fit(
     room: int,
     options: Options,
     emit: Emit,
+    seconds: Seconds,
 ) -> tuple[Document, list[TokenizedText], NSAConfig]:
     """Tokenize a document, and return the configuration that it needs.
 
     A document longer than the trained context gets several context windows, or an extended context
-    with YaRN. Of a log several times as long, lines that differ only in numbers are left out. A
-    note says so in each case.
+    with YaRN. A log that does not fit, or that this machine does not prefill within about a
+    minute, loses lines that differ only in numbers. A note says so in each case.
 
     Args:
         where: The model.
@@ -58,6 +58,7 @@ def fit(
         room: Tokens that the longest question and its answer need after it.
         options: How to read.
         emit: Receives notes and progress.
+        seconds: Estimates the prefill of a log.
 
     Returns:
         The document, or what is left of it; the text of each window; the configuration.
@@ -65,37 +66,68 @@ def fit(
     Raises:
         DoesNotFitError: If it does not fit.
     """
-    config = _configured(where, options)[0]
-    trained = config.max_position_embeddings
-    most = _most_tokens(config, options)
+    config, family = _configured(where, options)
+    trained, most = config.max_position_embeddings, _most_tokens(config, options)
     too_long = len(document.text) > most * _LONGEST_TOKEN
     text = None if too_long else prompts.whole(document)
-    if text is not None and len(text.ids) + room <= trained:
-        fit_rotary(config, len(text.ids) + room)
-        return document, [text], config
-    if not options.every_line and (text is None or len(text.ids) > _LONG_LOG * trained):
-        budgets = [min(times * trained - room, most) for times in (1, 2, _LONG_LOG)]
-        folded = _folded(prompts, document, budgets, emit)
-        if folded is not None:
-            document, text = folded
+    if not options.every_line and may_be_log(document):
+
+        def taken(some: TokenizedText) -> float:
+            return seconds(*_windows(where, prompts, some, room, options))
+
+        sampler = LogSampler(
+            prompts=prompts,
+            emit=emit,
+            most=min(most, longest_context(config, family) - room) if options.yarn else most,
+            trained=trained,
+            room=_behind(trained, room),
+            seconds=taken,
+        )
+        document, text = sampler.fit(document, text)
     if text is None or len(text.ids) > most:
         raise _too_large(document, text, most, options)
     if options.yarn:
         return document, [text], fitting_config(where, len(text.ids), room, options, emit)
-    behind = max(room, ANSWER_ROOM) if trained > 4 * ANSWER_ROOM else room
-    size = (trained - behind) // config.select_block * config.select_block
-    if size < _LEAST_WINDOW:
-        raise _too_long(where, len(text.ids) + room, trained)
-    windows = [text] if len(text.ids) + room <= trained else prompts.windows(text, size)
+    windows, config = _windows(where, prompts, text, room, options)
     if len(windows) > 1:
-        emit(
-            Note(
-                text=f"{len(text.ids):,} tokens are more than the {trained:,} that {where.name} "
-                f"was trained for: read in {len(windows)} windows, and searched together"
-            )
-        )
-    fit_rotary(config, max(len(window.ids) for window in windows) + room)
+        emit(_told(where, text, trained, windows))
     return document, windows, config
+
+
+def _told(
+    where: ModelFolder, text: TokenizedText, trained: int, windows: Sequence[TokenizedText]
+) -> Note:
+    return Note(
+        text=f"{len(text.ids):,} tokens are more than the {trained:,} that {where.name} "
+        f"was trained for: read in {len(windows)} windows, and searched together"
+    )
+
+
+def _windows(
+    where: ModelFolder, prompts: PromptBuilder, text: TokenizedText, room: int, options: Options
+) -> tuple[list[TokenizedText], NSAConfig]:
+    """Split a text into windows of the trained context; return the configuration that they need.
+
+    With YaRN there is one window.
+
+    Raises:
+        DoesNotFitError: If the question and its answer leave no room for a window.
+    """
+    config = _configured(where, options)[0]
+    trained = config.max_position_embeddings
+    windows = [text]
+    if len(text.ids) + room > trained and not options.yarn:
+        size = (trained - _behind(trained, room)) // config.select_block * config.select_block
+        if size < _LEAST_WINDOW:
+            raise _too_long(where, len(text.ids) + room, trained)
+        windows = prompts.windows(text, size)
+    fit_rotary(config, max(len(window.ids) for window in windows) + room)
+    return windows, config
+
+
+def _behind(trained: int, room: int) -> int:
+    """Tokens behind a window's text, the same for most questions, so that its KV cache is too."""
+    return max(room, ANSWER_ROOM) if trained > 4 * ANSWER_ROOM else room
 
 
 def _most_tokens(config: NSAConfig, options: Options) -> int:
@@ -103,43 +135,6 @@ def _most_tokens(config: NSAConfig, options: Options) -> int:
     each = 2 * math.prod(cache_shape(config, 1)) * weights_dtype(config).itemsize
     room = options.cache_limit_bytes if options.store else memory_limit(options.memory_bytes)
     return room // each
-
-
-def _folded(
-    prompts: PromptBuilder, document: Document, budgets: Sequence[int], emit: Emit
-) -> tuple[Document, TokenizedText] | None:
-    """Sample the lines of a log by kind, within the first token budget that is large enough.
-
-    Returns:
-        The sampled document and its tokens; None if it is not a log, or no budget is enough.
-    """
-    if any(piece.page is not None for piece in document.pieces):
-        return None
-    task = f"Sifting {document.name}"
-    sifted = Sifted(
-        document,
-        on_progress=lambda done, total: emit(
-            Progress(task=task, done=done, total=total, unit="characters")
-        ),
-    )
-    for budget in budgets if sifted.repeats else ():
-        characters = budget * _CHARACTERS
-        while (found := sifted.within(int(characters))) is not None:
-            text = prompts.whole(found.document)
-            if len(text.ids) <= budget:
-                emit(Note(text=_told(found, sifted.kinds, document.name)))
-                return found.document, text
-            characters *= 0.97 * budget / len(text.ids)
-    return None
-
-
-def _told(found: Folded, kinds: int, name: str) -> str:
-    first = "the first" if found.each == 1 else f"the first {found.each:,}"
-    return (
-        f"{name} is a long log: {found.kept:,} of its {found.lines:,} lines are read, "
-        f"{first} of each kind ({kinds:,} kinds, alike but for numbers) and the "
-        "last ones; --every-line reads all"
-    )
 
 
 def fitting_config(
@@ -165,6 +160,23 @@ def fitting_config(
             f"for; extending its context to {longest:,} with YaRN, answers may be less exact"
         )
     )
+    return config
+
+
+def plain_config(
+    where: ModelFolder, text_tokens: int, more_tokens: int, options: Options, emit: Emit
+) -> NSAConfig:
+    """Return the configuration for a conversation without a document.
+
+    Raises:
+        DoesNotFitError: If the context is too short; only the option `yarn` extends it.
+    """
+    if options.yarn:
+        return fitting_config(where, text_tokens, more_tokens, options, emit)
+    config, _ = _configured(where, options)
+    if text_tokens + more_tokens > config.max_position_embeddings:
+        raise _too_long(where, text_tokens + more_tokens, config.max_position_embeddings)
+    fit_rotary(config, text_tokens + more_tokens)
     return config
 
 

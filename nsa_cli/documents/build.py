@@ -10,6 +10,7 @@ from nsa_cli.documents.document import Document, Piece
 from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.location import printable
 from nsa_cli.documents.pages import PageRanges
+from nsa_cli.documents.table import Table
 from nsa_models.errors import UsageError
 
 
@@ -27,6 +28,7 @@ class Builder:
         self._texts: list[str] = []
         self._length = 0
         self._pieces: list[Piece] = []
+        self._tables: list[Table] = []
         self._touching = False
 
     @property
@@ -73,16 +75,27 @@ class Builder:
         self.between(text)
         self._touching = True
 
-    def graft(self, document: Document) -> None:
-        """Add a document that stands inside this one, under a line with its name."""
-        head = f"\n\n==> {printable(document.name)} <==\n\n"
+    def graft(self, document: Document, head: str | None = None) -> None:
+        """Add a document that stands inside this one.
+
+        Args:
+            document: The other one.
+            head: What stands before it; a line with its name if None.
+        """
+        if head is None:
+            head = f"\n\n==> {printable(document.name)} <==\n\n"
         self.between(unicodedata.normalize("NFC", head))
         self._pieces += [
             replace(piece, start=piece.start + self._length, end=piece.end + self._length)
             for piece in document.pieces
         ]
         self.between(document.text)
+        self._tables += document.tables
         self._touching = True
+
+    def add_tables(self, tables: Sequence[Table]) -> None:
+        """Add tables whose rows were added as lines."""
+        self._tables += tables
 
     def document(self, warnings: Sequence[str] = ()) -> Document:
         """The document.
@@ -100,6 +113,7 @@ class Builder:
             text="".join(self._texts),
             pieces=tuple(self._pieces),
             warnings=tuple(warnings),
+            tables=tuple(self._tables),
         )
 
 
@@ -116,7 +130,10 @@ def select_pages(document: Document, pages: PageRanges) -> Document:
         )
     pages.check(numbers, document.name, document.pieces[0].unit)
     kept = [p for p in document.pieces if p.page is not None and p.page in pages]
-    return _joined(document.name, [(document, piece) for piece in kept], document.warnings)
+    joined = _joined(document.name, [(document, piece) for piece in kept], document.warnings)
+    places = {(piece.source, piece.page) for piece in kept}
+    tables = [each for each in document.tables if (each.source, each.page) in places]
+    return replace(joined, tables=tuple(tables))
 
 
 def _joined(
@@ -162,4 +179,10 @@ def join_documents(documents: Sequence[Document], name: str) -> Document:
         ]
         warnings += [f"{document.name}: {warning}" for warning in document.warnings]
         length += len(document.text)
-    return Document(name=name, text="".join(texts), pieces=tuple(pieces), warnings=tuple(warnings))
+    return Document(
+        name=name,
+        text="".join(texts),
+        pieces=tuple(pieces),
+        warnings=tuple(warnings),
+        tables=tuple(table for document in documents for table in document.tables),
+    )

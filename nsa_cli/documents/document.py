@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
 from nsa_cli.documents.location import Location
+from nsa_cli.documents.table import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class Document:
             between two pieces separate them and belong to the one before.
         warnings: What the reader should know about the text, one clause each.
         left_out_lines: Lines of a log that are not in the text; see `Sifted`.
+        tables: Tables whose rows are in the text, each row on one line.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Document:
     pieces: tuple[Piece, ...]
     warnings: tuple[str, ...] = ()
     left_out_lines: int = 0
+    tables: tuple[Table, ...] = ()
     _newlines: array[int] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -116,6 +119,32 @@ class Document:
             line_end=self._line_of(tail, piece),
             unit=piece.unit,
         )
+
+    def line_span(self, source: str, page: int | None, line: int) -> tuple[int, int] | None:
+        """The characters of a line of a source, without its line feed; None if it is not here.
+
+        Args:
+            source: The file, as citations name it.
+            page: The page or sheet, or None.
+            line: Number of the line there.
+        """
+        newlines = self._newline_offsets()
+        for piece in self.pieces:
+            if (piece.source, piece.page) != (source, page) or piece.first_line > line:
+                continue
+            before = bisect_left(newlines, piece.start)
+            at = before + line - piece.first_line
+            start = (
+                piece.start
+                if at == before
+                else newlines[at - 1] + 1
+                if at <= len(newlines)
+                else piece.end
+            )
+            if start < piece.end:
+                end = min(piece.end, newlines[at]) if at < len(newlines) else piece.end
+                return start, end
+        return None
 
     def _piece_index(self, char: int) -> int:
         if not 0 <= char <= len(self.text):

@@ -8,7 +8,8 @@ last lines of the log as they are. Each kept line keeps its number.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -27,15 +28,31 @@ _MOST_KINDS = 1 / 3
 _END_SHARE = 1 / 4
 """Share of the room that the last lines get, of any kind."""
 
-_TABLES = frozenset([".csv", ".tsv", ".tab"])
-_RECORDS = frozenset([".json", ".jsonl", ".ndjson", ".xml"])
-"""Files of records; some of them are logs."""
+_LOG_NAME = re.compile(r"\.log(?![a-z])|(?<![a-z])log\d*$")
+_LOG_SUFFIXES = frozenset(["", ".txt", ".text", ".out", ".err", ".trace", ".dump"])
+"""Files that are logs if half their lines look like those of a log; `.1` counts as well."""
 
+_RECORDS = frozenset([".json", ".jsonl", ".ndjson", ".xml"])
+_TABLES = frozenset([".csv", ".tsv", ".tab"])
+
+_GRAVE = r"\b(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL)\b"
 _LOG_LINE = re.compile(
-    r"\d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]|\b(?:DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL)\b"
+    rf"\d\d:\d\d:\d\d|\d{{4}}-\d\d-\d\d[T ]|^\W?\s*\d+\.\d{{3,}}\]|^\d{{10}}\b|{_GRAVE}",
+    re.MULTILINE,
 )
 """What a line of a log holds: a time, or how grave it is."""
 
+_GRAVE_LINE = re.compile(_GRAVE)
+_GRAVE_RECORD = re.compile(
+    r"""["'<\s](?:level|severity|levelname|log_?level|priority|stream)["'=>\s]""", re.IGNORECASE
+)
+"""What a record of a log holds and one of an order or a contract does not."""
+
+_SEPARATORS = ",;\t|"
+_LEAST_SEPARATORS = 2
+"""Lines that all have as many separators, and at least so many, are the rows of a table."""
+
+_TABLE_LINES = 0.9
 _LOG_LINES = 1 / 2
 _LOOKED_AT = 65_536
 
@@ -107,26 +124,10 @@ class Sifted:
     def repeats(self) -> bool:
         """Whether the lines repeat as those of a log do, and all files are logs.
 
-        A table is none, however alike its rows are. Of several files, each must look like a log.
+        A table is none, however alike its rows are.
         """
-        if self.kinds > _MOST_KINDS * int(np.count_nonzero(self._filled)):
-            return False
-        first: dict[str, Piece] = {}
-        for piece in self._document.pieces:
-            first.setdefault(piece.source, piece)
-        return all(self._is_log(piece, alone=len(first) == 1) for piece in first.values())
-
-    def _is_log(self, piece: Piece, *, alone: bool) -> bool:
-        name = PurePath(piece.source).name.lower()
-        suffix = PurePath(name).suffix
-        if suffix in _TABLES:
-            return False
-        if (alone and suffix not in _RECORDS) or ".log" in name:
-            return True
-        head = self._document.text[piece.start : min(piece.end, piece.start + _LOOKED_AT)]
-        lines = [line for line in head.split("\n") if line.strip()]
-        marked = sum(1 for line in lines if _LOG_LINE.search(line))
-        return marked >= _LOG_LINES * len(lines)
+        few = self.kinds <= _MOST_KINDS * int(np.count_nonzero(self._filled))
+        return few and may_be_log(self._document)
 
     def within(self, most: int) -> Folded | None:
         """As many lines as there is room for, the rarest first.
@@ -170,6 +171,51 @@ class Sifted:
             last = piece.end
             line += count
         return replace(whole, text="".join(texts), pieces=tuple(pieces))
+
+
+def may_be_log(document: Document) -> bool:
+    """Whether each file of a document has the name or the lines of a log.
+
+    One other file among logs is enough for False: no row of a table and no clause of a contract
+    is left out for the sake of the logs beside it.
+    """
+    first: dict[str, Piece] = {}
+    for piece in document.pieces:
+        first.setdefault(piece.source, piece)
+        if piece.page is not None:
+            return False
+    return bool(first) and all(_is_log(document, piece) for piece in first.values())
+
+
+def _is_log(document: Document, piece: Piece) -> bool:
+    name = PurePath(piece.source).name.lower()
+    suffix = PurePath(name).suffix
+    if suffix in _TABLES:
+        return False
+    if _LOG_NAME.search(name):
+        return True
+    head = document.text[piece.start : min(piece.end, piece.start + _LOOKED_AT)]
+    lines = [line for line in head.split("\n") if line.strip()]
+    if suffix in _RECORDS:
+        return _most(lines, _GRAVE_RECORD)
+    if suffix not in _LOG_SUFFIXES and not suffix[1:2].isdigit():
+        return False
+    return _most(lines, _GRAVE_LINE) or (_most(lines, _LOG_LINE) and not _is_table(lines))
+
+
+def _most(lines: Sequence[str], pattern: re.Pattern[str]) -> bool:
+    """Whether a pattern is in half of some lines."""
+    return sum(1 for line in lines if pattern.search(line)) >= _LOG_LINES * max(1, len(lines))
+
+
+def _is_table(lines: Sequence[str]) -> bool:
+    """Whether lines have a fixed number of separators, as the rows of a table without quotes."""
+    for separator in _SEPARATORS:
+        counts = Counter(line.count(separator) for line in lines)
+        number, often = counts.most_common(1)[0]
+        if number >= _LEAST_SEPARATORS and often >= _TABLE_LINES * len(lines):
+            return True
+    return False
 
 
 def _chunks(text: str, piece: Piece) -> list[tuple[int, int]]:

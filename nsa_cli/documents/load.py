@@ -85,7 +85,11 @@ def parse_document(
             replace(piece, source=name + piece.source.removeprefix(inside))
             for piece in document.pieces
         )
-        return replace(document, name=name, pieces=pieces)
+        tables = tuple(
+            replace(table, source=name + table.source.removeprefix(inside))
+            for table in document.tables
+        )
+        return replace(document, name=name, pieces=pieces, tables=tables)
     named_pdf = name.lower().endswith(".pdf")
     if named_pdf and data and _PDF_MAGIC not in data[:_PDF_MAGIC_WITHIN]:
         raise _not_a_pdf(data, name)
@@ -94,7 +98,7 @@ def parse_document(
 
         parse = partial(parse_document, hidden=hidden)
         return read_pdf(data, name, parse=parse, **shared)
-    found = read_format(data, name, hidden=hidden)
+    found = read_format(data, name, hidden=hidden, ocr=ocr)
     if found is None and len(data) > MOST_BYTES:
         raise too_large(name, "holds more than 512 MB of text")
     document = found or read_text(data, name)

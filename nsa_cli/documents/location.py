@@ -28,12 +28,19 @@ class Location:
     line_end: int
     unit: str = "page"
 
+    @property
+    def within(self) -> str:
+        """What part of the lines is meant; empty for all of them."""
+        return ""
+
 
 def place(location: Location) -> str:
     """Return a location as text: `a.pdf, p. 14 (iv), line 3`."""
-    lines = f"line {location.line_start}"
+    noun = "row" if location.unit == "sheet" else "line"
+    lines = f"{noun} {location.line_start}"
     if location.line_end > location.line_start:
-        lines = f"lines {location.line_start}-{location.line_end}"
+        lines = f"{noun}s {location.line_start}-{location.line_end}"
+    lines += f", {location.within}" if location.within else ""
     source = printable(location.source)
     if location.page is None:
         return f"{source}, {lines}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 
 from nsa_cli.documents.errors import UnreadableError
@@ -63,6 +64,41 @@ def recognize(
             hint="leave --ocr out to read the pages that have text",
             code="ocr",
         ) from error
+    return texts
+
+
+def recognize_pictures(pictures: Sequence[bytes], languages: str) -> list[str | None]:
+    """Read pictures.
+
+    Args:
+        pictures: Their files.
+        languages: As Tesseract names them.
+
+    Returns:
+        The text of each; None for one that cannot be opened.
+
+    Raises:
+        UsageError: If Tesseract has not learned a language.
+        UnreadableError: If it, or a library, is not installed.
+    """
+    pillow = need("PIL.Image", "pillow", "pictures")
+    tesseract = need("pytesseract", "pytesseract", "pictures")
+    check_languages(tesseract, languages)
+    texts: list[str | None] = []
+    for data in pictures:
+        try:
+            with pillow.open(io.BytesIO(data)) as picture:
+                if picture.width * picture.height > _MOST_PIXELS:
+                    texts.append(None)
+                    continue
+                shown = picture.convert("RGBA")
+                ground = pillow.new("RGBA", shown.size, "white")
+                flat = pillow.alpha_composite(ground, shown).convert("L")
+                texts.append(str(tesseract.image_to_string(flat, lang=languages)))
+        except MemoryError:
+            raise
+        except Exception:  # Pillow leaks exceptions of many types from damaged pictures.
+            texts.append(None)
     return texts
 
 

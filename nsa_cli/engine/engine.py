@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING
 
 from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.caches.documents import DocumentCache
+from nsa_cli.caches.json_files import content_hash
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
+from nsa_cli.engine.compute import computed
 from nsa_cli.events import AnswerFinished, AnswerText, Emit, Note, Progress, drain
 from nsa_cli.output.logging import log
+from nsa_cli.tables.answer import RULES
+from nsa_cli.tables.sources import may_hold_tables
 from nsa_models.errors import UsageError
 from nsa_models.hub.resolve import resolve_model
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from nsa_cli.context.prompt import PromptBuilder
     from nsa_cli.context.tokens import TokenizedText
     from nsa_cli.engine.open_document import OpenDocument
+    from nsa_cli.kv_store.prefill import Prefiller
     from nsa_cli.kv_store.store import KVStore, PrefixMatch
     from nsa_cli.results import Estimate
     from nsa_models.configuration.config import NSAConfig
@@ -61,6 +66,7 @@ class Engine:
         log.info("model %s in %s", self.folder.name, self.folder.folder)
         self._model: NSALanguageModel | None = None
         self._open: tuple[bytes, OpenDocument] | None = None
+        self._last_parsed: tuple[bytes, Document] | None = None
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -92,6 +98,13 @@ class Engine:
         """Context of the model as it is loaded, in tokens; None if it is not loaded."""
         return None if self._model is None else self._model.config.max_position_embeddings
 
+    @cached_property
+    def trained_context(self) -> int:
+        """Context of the model as it was trained, in tokens."""
+        from nsa_cli.context.fit import plain_config
+
+        return plain_config(self.folder, 0, 0, self.options, self.emit).max_position_embeddings
+
     def is_open(self, content: bytes, room: int) -> bool:
         """Whether the sources with this digest are open with this much room."""
         return self._open is not None and self._open[0] == content and self._open[1].room >= room
@@ -116,10 +129,13 @@ class Engine:
         content = digest(sources)
         asked = None
         for number, question in enumerate(questions):
-            answers = AnswerCache(content, name, question, self.folder, self.options)
+            answers = self.answers(sources, content, name, question, self.options)
             kept = answers.recall(time.monotonic() - began)
             if kept is not None:
                 self.emit(Note(text="answered before; --no-store asks anew"))
+            else:
+                kept = self.computed(sources, content, name, question)
+            if kept is not None:
                 self.emit(AnswerText(text=kept.answer))
                 yield kept
                 continue
@@ -131,8 +147,37 @@ class Engine:
                 room = answer_room(asked, self.options.max_tokens)
             opened = self.open(sources, name, room, content)
             finished = answer(opened, asked[number])
-            answers.keep(finished)
+            answers.keep(finished, contents_of(sources))
             yield finished
+
+    def answers(
+        self,
+        sources: Sequence[Source],
+        content: bytes,
+        name: str,
+        question: str,
+        options: Options,
+    ) -> AnswerCache:
+        """The cached answer to a question about sources.
+
+        Its key has the version of the rules that compute answers, if the sources may hold tables.
+        """
+        rules = RULES if may_hold_tables(sources) else 0
+        return AnswerCache(content, name, question, self.folder, options, rules=rules)
+
+    def computed(
+        self, sources: Sequence[Source], content: bytes, name: str, question: str
+    ) -> AnswerFinished | None:
+        """Answer a question by computing over tables, without the model; None if it is not so.
+
+        Raises:
+            NsaError: If the sources cannot be read.
+        """
+        if not self.options.compute or not may_hold_tables(sources):
+            return None
+        opened = None if self._open is None or self._open[0] != content else self._open[1]
+        document = self.parse(sources, name, content) if opened is None else opened.document
+        return computed(document, question, self.folder.name)
 
     def open(
         self, sources: Sequence[Source], name: str, room: int, content: bytes | None = None
@@ -167,7 +212,7 @@ class Engine:
             return self._open[1]
         self._open = None  # free its memory before the next one's is taken
         document = self.parse(sources, name, content)
-        opened = yield from self.prefill_chunks(document, room)
+        opened = yield from self.prefill_chunks(document, room, contents_of(sources))
         self._open = (content, opened)
         return opened
 
@@ -182,12 +227,15 @@ class Engine:
         Raises:
             NsaError: If a source that the user named cannot be read, or none has text.
         """
+        if self._last_parsed is not None and self._last_parsed[0] == content:
+            return self._last_parsed[1]
         began = time.monotonic()
         cache = DocumentCache(content, name, self.options)
         found = cache.recall()
         if found is None:
             document, notes = self._parse(sources, name)
-            cache.keep(document, notes, time.monotonic() - began)
+            spent = time.monotonic() - began
+            cache.keep(document, notes, spent, contents_of(sources))
         else:
             document, notes = found
             for text in notes:
@@ -203,6 +251,7 @@ class Engine:
         for warning in document.warnings:
             where = f"{document.pieces[0].source}: " if single else ""
             self.emit(Note(text=where + warning))
+        self._last_parsed = (content, document)
         return document
 
     def _parse(self, sources: Sequence[Source], name: str) -> tuple[Document, list[str]]:
@@ -237,13 +286,14 @@ class Engine:
         return self._estimate(texts, config, *self._match(texts, config))
 
     def prefill_chunks(
-        self, document: Document, room: int
+        self, document: Document, room: int, contents: Sequence[str] = ()
     ) -> Generator[Progress, None, OpenDocument]:
         """Prefill a document chunk by chunk, reusing what is stored.
 
         Args:
             document: The document.
             room: Tokens that the longest question and its answer need after it.
+            contents: Hashes of the document's files, by which what is stored is removed.
 
         Yields:
             Progress in tokens.
@@ -259,17 +309,14 @@ class Engine:
         from nsa_cli.context.tokens import joined
         from nsa_cli.engine.generate import GenerationOptions
         from nsa_cli.engine.open_document import OpenDocument
-        from nsa_cli.kv_store.prefill import Prefiller
         from nsa_cli.kv_store.windows import prefill_windows
         from nsa_cli.retrieval.passages import DIRECT_TOKENS
-        from nsa_cli.system import memory_limit
 
         store, matches = self._match(texts, config)
         check_fits(self._estimate(texts, config, store, matches), document.name)
-        began, model = time.monotonic(), self._load(config)
+        began, model = time.monotonic(), self.load(config)
         room = _generous(room, max(len(text.ids) for text in texts), config)
-        limit = memory_limit(self.options.memory_bytes)
-        prefiller = Prefiller(model=model, store=store, emit=self.emit, memory_bytes=limit)
+        prefiller = self._prefiller(model, store, contents)
         started = time.monotonic()
         windows = yield from prefill_windows(
             prefiller,
@@ -297,6 +344,17 @@ class Engine:
         _log(opened)
         return opened
 
+    def _prefiller(
+        self, model: NSALanguageModel, store: KVStore | None, contents: Sequence[str]
+    ) -> Prefiller:
+        from nsa_cli.kv_store.prefill import Prefiller
+        from nsa_cli.system import memory_limit
+
+        limit = memory_limit(self.options.memory_bytes)
+        return Prefiller(
+            model=model, store=store, emit=self.emit, memory_bytes=limit, contents=contents
+        )
+
     def _fit(
         self, document: Document, room: int
     ) -> tuple[Document, list[TokenizedText], NSAConfig]:
@@ -304,7 +362,11 @@ class Engine:
         prompts = self.prompts
         from nsa_cli.context.fit import fit
 
-        return fit(self.folder, prompts, document, room, self.options, self.emit)
+        def seconds(texts: Sequence[TokenizedText], config: NSAConfig) -> float:
+            store, matches = self._match(texts, config)
+            return self._estimate(texts, config, store, matches).seconds
+
+        return fit(self.folder, prompts, document, room, self.options, self.emit, seconds)
 
     def _match(
         self, texts: Sequence[TokenizedText], config: NSAConfig
@@ -342,7 +404,7 @@ class Engine:
             device=pick_device(self.options.device),
         )
 
-    def _load(self, config: NSAConfig) -> NSALanguageModel:
+    def load(self, config: NSAConfig) -> NSALanguageModel:
         """Load the model with a configuration, unless it is loaded with that one."""
         from nsa_models.cache.layer_devices import pick_device
         from nsa_models.weights.prepared import load_prepared
@@ -363,6 +425,11 @@ class Engine:
             on_note=lambda text: self.emit(Note(text=text)),
         )
         return self._model
+
+
+def contents_of(sources: Sequence[Source]) -> list[str]:
+    """Hashes of the files of some sources, each once."""
+    return list(dict.fromkeys(content_hash(source.data) for source in sources))
 
 
 def _generous(room: int, tokens: int, config: NSAConfig) -> int:

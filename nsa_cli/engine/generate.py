@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
-from nsa_cli.events import AnswerText
+from nsa_cli.engine.stop_strings import StopStrings
+from nsa_cli.events import AnswerText, TokenLogprob
 from nsa_cli.retrieval.attention import answer_attention
 from nsa_cli.retrieval.passages import AnswerAttention
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.generation.generate import DecodedToken, DecodeOptions, decode
+from nsa_models.generation.json_grammar import JsonGrammar
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
 
@@ -35,6 +37,10 @@ class GenerationOptions:
         seed: For sampling.
         answer_blocks: Blocks that the question and the answer attend to; None for the whole text,
             `model` for the model's configuration.
+        top_p: Sampling takes the likeliest tokens whose probabilities sum to this share.
+        stop: Strings before which the answer ends.
+        logprobs: Likeliest tokens to return with each token; None for no probabilities.
+        schema: JSON schema that the answer matches; None for free text.
         source: What an answer is decoded from: `passages`, prefilled again on their own; `pages`,
             the stored keys and values of whole pages; `pages+passages`, the passages after the
             pages.
@@ -47,6 +53,10 @@ class GenerationOptions:
     temperature: float = 0.0
     seed: int | None = None
     answer_blocks: int | Literal["model"] | None = "model"
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    schema: Mapping[str, Any] | None = None
     source: Literal["passages", "pages", "pages+passages"] = "passages"
     page_tokens: int = 2048
     candidates: int = 0
@@ -109,7 +119,7 @@ def generate(
         started: Time of the question on the monotonic clock, in seconds.
 
     Yields:
-        The answer, piece by piece; a character never comes in two.
+        The answer, piece by piece; a character never comes in two, nor does a stop string.
 
     Returns:
         The whole answer.
@@ -118,6 +128,7 @@ def generate(
     size = model.config.select_block
     # Summed on the device: only token ids are copied to the host one by one.
     mass = torch.zeros(-(-len(text.ids) // size), device=model.device)
+    shown = StopStrings(options.stop)
     pieces: list[str] = []
     tokens, reason, first = 0, "length", 0.0
     for step in _decode(model, tokenizer, cache, text, question, options):
@@ -129,14 +140,15 @@ def generate(
             break
         mass += answer_attention(step.mass)[: len(mass)]
         piece = decoder.decode(tokenizer.decode_bytes(step.id))
-        if not pieces:
-            piece = piece.lstrip()
-        if piece:
-            pieces.append(piece)
-            yield AnswerText(text=piece)
-    if rest := decoder.decode(b"", final=True):
-        pieces.append(rest)
-        yield AnswerText(text=rest)
+        if event := shown.push(piece, _token_logprob(tokenizer, step)):
+            pieces.append(event.text)
+            yield event
+        if shown.stopped:
+            reason = "stop"
+            break
+    if not shown.stopped and (event := shown.rest(decoder.decode(b"", final=True))):
+        pieces.append(event.text)
+        yield event
     spent = time.monotonic() - started - first
     return GeneratedAnswer(
         text="".join(pieces).rstrip(),
@@ -146,6 +158,15 @@ def generate(
         first_token_seconds=first,
         tokens_per_second=(tokens - 1) / spent if tokens > 1 and spent > 0 else 0.0,
     )
+
+
+def _token_logprob(tokenizer: Tokenizer, step: DecodedToken) -> TokenLogprob | None:
+    """The token with its probability, if that was asked for."""
+    if step.logprob is None:
+        return None
+    top = tuple((tokenizer.decode_bytes(index), logprob) for index, logprob in step.top)
+    token = tokenizer.decode_bytes(step.id)
+    return TokenLogprob(token=token, logprob=step.logprob, top=top)
 
 
 def _decode(
@@ -166,6 +187,9 @@ def _decode(
             stop_ids=tokenizer.stop_ids,
             temperature=options.temperature,
             seed=options.seed,
+            top_p=options.top_p,
+            logprobs=options.logprobs,
+            grammar=None if options.schema is None else JsonGrammar(tokenizer, options.schema),
         ),
         settings=options.attention(model.config),
         quoted=text.ids,

@@ -1,6 +1,7 @@
 """The stored KV caches, as `nsa cache` lists and removes them.
 
-`about.json` in a KV cache's folder says what it is of, for people; nothing depends on it.
+`about.json` in a KV cache's folder says what it is of, for people and for the removal of all that
+is kept of a document.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class StoredEntry:
         bytes: Bytes on disk.
         used: When it was last used, in seconds since 1970.
         folder: Its folder.
+        contents: Hashes of the document's files.
     """
 
     id: str
@@ -49,14 +51,24 @@ class StoredEntry:
     bytes: int
     used: float
     folder: Path
+    contents: tuple[str, ...] = ()
 
 
-def write_label(folder: Path, document: Document, model: str) -> None:
-    """Write what a stored KV cache is of, for people; a full disk is ignored."""
+def write_label(folder: Path, document: Document, model: str, contents: Sequence[str] = ()) -> None:
+    """Write what a stored KV cache is of, for people; a full disk is ignored.
+
+    Args:
+        folder: Its folder.
+        document: The document.
+        model: Name of the model.
+        contents: Hashes of the document's files; those of files with the same text remain.
+    """
     sources = list(dict.fromkeys(piece.source for piece in document.pieces))[:_MOST_SOURCES]
-    about = {"name": document.name, "sources": sources, "model": model}
+    before = _json(folder / _ABOUT)
+    hashes = list(dict.fromkeys([*before.get("contents", ()), *contents]))
+    about = {"name": document.name, "sources": sources, "model": model, "contents": hashes}
     with suppress(OSError):
-        if folder.is_dir() and _json(folder / _ABOUT) != about:
+        if folder.is_dir() and before != about:
             with atomic_write(folder / _ABOUT) as partial:
                 partial.write_text(json.dumps(about))
 
@@ -81,6 +93,7 @@ def stored_entries() -> list[StoredEntry]:
                 bytes=disk_bytes(folder),
                 used=used,
                 folder=folder,
+                contents=tuple(str(each) for each in about.get("contents", ())),
             )
         )
     return sorted(found, key=lambda kept: kept.used, reverse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -88,12 +88,14 @@ class Prefiller:
         store: Where keys and values are stored; None to store nothing.
         emit: Receives notes.
         memory_bytes: Resident memory above which written pages are released after each chunk.
+        contents: Hashes of the document's files, by which what is stored is removed.
     """
 
     model: NSALanguageModel
     store: KVStore | None
     emit: Emit
     memory_bytes: int = 2**62
+    contents: Sequence[str] = ()
 
     def match(self, ids: Ids) -> PrefixMatch:
         """Look up what is stored of a text."""

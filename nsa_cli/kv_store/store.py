@@ -51,7 +51,7 @@ from nsa_cli.kv_store.integrity import (
 from nsa_cli.kv_store.inventory import disk_bytes, remove_folder
 from nsa_models.cache.kv_cache import KVCache, cache_shape
 from nsa_models.configuration.config import NSAConfig
-from nsa_models.paths import atomic_write
+from nsa_models.paths import atomic_write, private_folder
 
 FORMAT = 2
 
@@ -248,7 +248,7 @@ class KVStore:
 
     def lock(self, ids: Ids) -> filelock.BaseFileLock:
         """Lock that a process holds while it writes the KV cache of these ids."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        private_folder(self.root)
         return filelock.FileLock(self.root / f"{self.folder(ids).name}.lock")
 
     def allocate(self, ids: Ids) -> StoredPrefix:

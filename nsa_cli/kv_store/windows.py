@@ -115,6 +115,7 @@ def prefill_windows(
             except StopIteration as end:
                 cache, reused, access = end.value
                 break
+            _label(prefiller, text, document, model_name)  # also of a reading that is cut short
             yield replace(progress, done=before + progress.done, total=total)
         windows.append(
             ContextWindow(
@@ -131,7 +132,13 @@ def prefill_windows(
         if len(texts) > 1:  # keep few windows in memory, however many there are
             cache.release_pages()
         if prefiller.store is not None:
-            folder = prefiller.store.folder(text.ids)
-            log.info("stored in %s", folder)
-            inventory.write_label(folder, document, model_name)
+            log.info("stored in %s", prefiller.store.folder(text.ids))
+            _label(prefiller, text, document, model_name)
     return windows
+
+
+def _label(prefiller: Prefiller, text: TokenizedText, document: Document, model_name: str) -> None:
+    """Write what the stored window is of."""
+    if prefiller.store is not None:
+        folder = prefiller.store.folder(text.ids)
+        inventory.write_label(folder, document, model_name, prefiller.contents)

@@ -156,6 +156,12 @@ class HumanRenderer(Renderer):
         """End the answer, print its citations and statistics."""
         self.finish_answer(finished)
         stats = finished.stats
+        if finished.computation is not None:
+            self._status.note(
+                f"computed in {stats.time_to_first_token_seconds:.2f} s, without the model; "
+                "--no-compute asks the model"
+            )
+            return
         new = stats.document_tokens - stats.reused_tokens
         first = stats.time_to_first_token_seconds
         self._status.note(

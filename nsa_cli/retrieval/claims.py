@@ -69,7 +69,7 @@ def _has_figures(answer: str, question: str, passage: str) -> bool:
 
 
 def _is_name_with_digits(word: str) -> bool:
-    """Whether a word has digits and is not a number: `sda1`, `/lib64`, `1.8.9`."""
+    """Whether a word with digits is not a number: `sda1`, `/lib64`, `1.8.9`."""
     return is_figure(word) and not any(isinstance(each, Quantity) for each in tokens_of(word))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nsa_cli.serve.documents import DocumentStore, RefusedError
-from nsa_cli.serve.requests import RequestError
+from nsa_cli.serve.fields import RequestError
 
 _AROUND = 300
 """Lines before and after the requested line."""

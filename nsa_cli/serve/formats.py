@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nsa_cli.documents.errors import UnreadableError
-from nsa_cli.events import AnswerFinished, Progress
+from nsa_cli.events import AnswerFinished, Progress, TokenLogprob
 from nsa_cli.output.hints import hint_for
 from nsa_cli.serve.uploads import Upload
 from nsa_models.errors import DoesNotFitError, NsaError, UsageError
@@ -27,6 +27,8 @@ _STATUS: Mapping[str, int] = {
     "method_not_allowed": 405,
     "too_large": 413,
     "invalid_request": 400,
+    "invalid_schema": 400,
+    "missing_library": 400,
 }
 
 
@@ -61,34 +63,72 @@ def sse_event(value: Mapping[str, Any] | str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One answer with the tokens whose probabilities were asked for."""
+
+    finished: AnswerFinished
+    tokens: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """Builds the JSON bodies of one answer.
+    """Builds the JSON bodies of one chat completion.
 
     Attributes:
         model: Name of the model.
+        warnings: Fields of the request that were ignored.
+        logprobs: Whether the client asked for probabilities.
         id: Id of the answer.
         created: Time in seconds since 1970.
     """
 
     model: str
+    warnings: tuple[str, ...] = ()
+    logprobs: bool = False
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def complete(self, finished: AnswerFinished) -> dict[str, Any]:
+    def complete(self, choices: Sequence[Choice]) -> dict[str, Any]:
         """The whole answer."""
-        message = {"role": "assistant", "content": finished.answer, **citations(finished)}
-        choice = {"index": 0, "message": message, "finish_reason": finished.finish_reason}
-        body = self._body("chat.completion", [{**choice, "logprobs": None}])
-        return {**body, "usage": usage(finished)}
+        found = [
+            {
+                "index": index,
+                "message": {
+                    "role": "assistant",
+                    "content": choice.finished.answer,
+                    "refusal": None,
+                    **citations(choice.finished),
+                },
+                "finish_reason": choice.finished.finish_reason,
+                "logprobs": self._logprobs(choice.tokens),
+            }
+            for index, choice in enumerate(choices)
+        ]
+        body = self._body("chat.completion", found)
+        used = usage([choice.finished for choice in choices])
+        return {**body, "usage": used, **self._warned()}
 
-    def chunk(self, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
-        """A chunk with the next part of the message; the last one has a finish reason."""
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return self._body("chat.completion.chunk", [choice])
+    def chunk(
+        self,
+        delta: dict[str, Any],
+        reason: str | None = None,
+        *,
+        index: int = 0,
+        tokens: Sequence[TokenLogprob] = (),
+    ) -> dict[str, Any]:
+        """A chunk with the next part of a message; the last one has a finish reason."""
+        choice = {
+            "index": index,
+            "delta": delta,
+            "logprobs": self._logprobs(tokens) if tokens else None,
+            "finish_reason": reason,
+        }
+        body = self._body("chat.completion.chunk", [choice])
+        return body if reason is None else {**body, **self._warned()}
 
-    def usage_chunk(self, finished: AnswerFinished) -> dict[str, Any]:
+    def usage_chunk(self, answers: Sequence[AnswerFinished]) -> dict[str, Any]:
         """A chunk with token counts only."""
-        return {**self._body("chat.completion.chunk", []), "usage": usage(finished)}
+        return {**self._body("chat.completion.chunk", []), "usage": usage(answers)}
 
     def progress_chunk(self, progress: Progress) -> dict[str, Any]:
         """A chunk with the progress of reading."""
@@ -103,15 +143,38 @@ class Reply:
             "choices": choices,
         }
 
+    def _logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+        return {"content": logprob_list(tokens), "refusal": None} if self.logprobs else None
 
-def usage(finished: AnswerFinished) -> dict[str, Any]:
-    """Token counts; `cached_tokens` counts those reused from the KV store."""
-    stats = finished.stats
+    def _warned(self) -> dict[str, Any]:
+        return {"warnings": list(self.warnings)} if self.warnings else {}
+
+
+def logprob_list(tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
+    """Tokens with their probabilities as JSON."""
+
+    def one(token: bytes, logprob: float) -> dict[str, Any]:
+        text = token.decode("utf-8", "replace")
+        return {"token": text, "logprob": logprob, "bytes": list(token)}
+
+    return [
+        {**one(each.token, each.logprob), "top_logprobs": [one(*other) for other in each.top]}
+        for each in tokens
+    ]
+
+
+def usage(answers: Sequence[AnswerFinished]) -> dict[str, Any]:
+    """Token counts of one request's answers.
+
+    `cached_tokens` counts those of the document whose keys and values were stored.
+    """
+    stats = answers[0].stats
     prompt = stats.document_tokens + stats.question_tokens
+    answered = sum(each.stats.answer_tokens for each in answers)
     return {
         "prompt_tokens": prompt,
-        "completion_tokens": stats.answer_tokens,
-        "total_tokens": prompt + stats.answer_tokens,
+        "completion_tokens": answered,
+        "total_tokens": prompt + answered,
         "prompt_tokens_details": {"cached_tokens": stats.reused_tokens},
     }
 
@@ -122,6 +185,8 @@ def file_body(upload: Upload) -> dict[str, Any]:
 
 
 def citations(finished: AnswerFinished) -> dict[str, Any]:
-    """The citations, and the document's warnings if it has any, as fields of a message."""
+    """The citations, and the warnings and the computation if there are any, as fields."""
     fields: dict[str, Any] = {"citations": [asdict(each) for each in finished.citations]}
+    if finished.computation is not None:
+        fields["computation"] = asdict(finished.computation)
     return fields | ({"warnings": list(finished.warnings)} if finished.warnings else {})

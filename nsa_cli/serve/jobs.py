@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from nsa_cli.documents import digest
 from nsa_cli.documents.sources import Source
-from nsa_cli.events import Emit, Event
+from nsa_cli.events import AnswerFinished, Emit, Event
 from nsa_models.errors import NsaError
 
 MOST_TOKENS = 3072
@@ -34,10 +35,12 @@ class ReadThrough(Event):
     Attributes:
         document_tokens: Tokens of the document.
         reused_tokens: Tokens whose keys and values were stored.
+        warnings: What the document lost when it was read, one clause each.
     """
 
     document_tokens: int
     reused_tokens: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,13 @@ class Failed(Event):
     """A request failed, and why."""
 
     error: NsaError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceFinished(Event):
+    """An answer that is not the last of its request."""
+
+    finished: AnswerFinished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +67,13 @@ class Asked:
         instructions: Instructions of the client.
         max_tokens: Maximum tokens of the answer.
         temperature: 0 is greedy.
-        seed: For sampling.
+        seed: For sampling; the second answer takes the next number, and so on.
+        top_p: Sampling takes the likeliest tokens whose probabilities sum to this share.
+        stop: Strings before which the answer ends.
+        choices: Number of answers.
+        logprobs: Likeliest tokens to return with each token; None for no probabilities.
+        schema: JSON schema that the answer matches; None for free text.
+        said: Roles and texts of the conversation, for an answer without a document.
     """
 
     question: str | None
@@ -66,6 +82,23 @@ class Asked:
     max_tokens: int = 256
     temperature: float = 0.0
     seed: int | None = None
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    choices: int = 1
+    logprobs: int | None = None
+    schema: Mapping[str, Any] | None = None
+    said: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether the answer cache may hold the answer."""
+        return self.free and not (self.turns or self.instructions)
+
+    @property
+    def free(self) -> bool:
+        """Whether one answer in free text is asked for, without the model's probabilities."""
+        plain = self.choices == 1 and self.schema is None and self.logprobs is None
+        return plain and not self.stop
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -73,7 +106,7 @@ class Job:
     """A request in the queue.
 
     Attributes:
-        sources: The sources.
+        sources: The sources; with none, the question is answered without a document.
         name: Name of all of them together.
         asked: What the client asks.
         deliver: Receives events in the scheduler's thread; the last is `AnswerFinished`,

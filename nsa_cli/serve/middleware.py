@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nsa_cli.serve.formats import error_body, status_of
 from nsa_models.errors import NsaError
 
+_OPEN = ("/", "/health")
+"""Paths that need no key: the page, and whether the server runs."""
+
 
 class AccessError(NsaError):
     """A refused request; `code` gives the reason."""
@@ -85,7 +88,7 @@ class AccessMiddleware:
             host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
             if not is_loopback(host):
                 raise AccessError(f"host {host!r} is not a loopback address", code="forbidden")
-        elif path != "/":
+        elif path not in _OPEN:
             scheme, _, key = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(
                 key.strip().encode("latin-1"), self._api_key.encode()

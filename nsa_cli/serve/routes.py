@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
@@ -17,30 +16,22 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from nsa_cli.documents import title
-from nsa_cli.documents.sources import Source
-from nsa_cli.events import AnswerFinished
+from nsa_cli.caches.answers import answers_folder
+from nsa_cli.caches.documents import parsed_folder
+from nsa_cli.kv_store.inventory import disk_bytes
+from nsa_cli.serve.answers import AnswerRoutes
 from nsa_cli.serve.documents import DocumentStore
 from nsa_cli.serve.excerpt import excerpt
-from nsa_cli.serve.formats import Reply, error_body, file_body, status_of
-from nsa_cli.serve.jobs import Asked, Failed, Job
+from nsa_cli.serve.fields import RequestError
+from nsa_cli.serve.formats import error_body, file_body, status_of
+from nsa_cli.serve.metrics import Metrics, MetricsMiddleware
 from nsa_cli.serve.middleware import AccessMiddleware
-from nsa_cli.serve.requests import RequestError, only_documents, parse_chat_request, parse_json
 from nsa_cli.serve.scheduler import Scheduler
-from nsa_cli.serve.sse import (
-    EventStream,
-    JobEvents,
-    answer_events,
-    reading_events,
-    wait_for_disconnect,
-)
 from nsa_models.errors import NsaError
-
-_CLIENT_GONE = 499
-"""The status that other servers log for a disconnected client; nothing receives it."""
+from nsa_models.paths import readings_folder
 
 
 class Server:
@@ -55,17 +46,42 @@ class Server:
     def __init__(self, scheduler: Scheduler, library: DocumentStore, max_tokens: int) -> None:
         self._scheduler = scheduler
         self._library = library
-        self._max_tokens = max_tokens
+        self._answers = AnswerRoutes(scheduler, library, max_tokens)
+        self._metrics = Metrics()
         page = resources.files("nsa_cli.serve").joinpath("page.html").read_text("utf-8")
         self._page, self._policy = page, _policy(page)
 
-    def app(self, *, api_key: str | None, most_bytes: int) -> Starlette:
+    def app(
+        self,
+        *,
+        api_key: str | None,
+        most_bytes: int,
+        log: Callable[[str], None] | None = None,
+    ) -> Starlette:
         """The ASGI application.
 
         Args:
             api_key: The key that clients need, or None.
             most_bytes: Limit of a request's body.
+            log: Receives a line for each request, or None.
         """
+        routes = [
+            Route("/", self._index),
+            Route("/health", self._health),
+            Route("/metrics", self._counts),
+            Route("/v1/models", self._models),
+            Route("/v1/models/{name:path}", self._model),
+            Route("/v1/chat/completions", self._answers.chat, methods=["POST"]),
+            Route("/v1/responses", self._answers.responses, methods=["POST"]),
+            Route("/v1/files", self._files, methods=["GET"]),
+            Route("/v1/files", self._upload, methods=["POST"]),
+            Route("/v1/files/{id}", self._file, methods=["GET"]),
+            Route("/v1/files/{id}", self._remove, methods=["DELETE"]),
+            Route("/v1/files/{id}/content", self._content, methods=["GET"]),
+            Route("/v1/documents/read", self._answers.read, methods=["POST"]),
+            Route("/v1/documents/excerpt", self._excerpt, methods=["GET"]),
+        ]
+        paths = {route.endpoint: route.path for route in routes}
 
         @asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -74,20 +90,16 @@ class Server:
             self._library.uploads.close()
 
         return Starlette(
-            routes=[
-                Route("/", self._index),
-                Route("/v1/models", self._models),
-                Route("/v1/models/{name:path}", self._model),
-                Route("/v1/chat/completions", self._chat, methods=["POST"]),
-                Route("/v1/files", self._files, methods=["GET"]),
-                Route("/v1/files", self._upload, methods=["POST"]),
-                Route("/v1/files/{id}", self._file, methods=["GET"]),
-                Route("/v1/files/{id}", self._remove, methods=["DELETE"]),
-                Route("/v1/files/{id}/content", self._content, methods=["GET"]),
-                Route("/v1/documents/read", self._read, methods=["POST"]),
-                Route("/v1/documents/excerpt", self._excerpt, methods=["GET"]),
+            routes=routes,
+            middleware=[
+                Middleware(
+                    MetricsMiddleware,
+                    metrics=self._metrics,
+                    routes=lambda endpoint: paths.get(endpoint, "other"),
+                    log=log,
+                ),
+                Middleware(AccessMiddleware, api_key=api_key, most_bytes=most_bytes),
             ],
-            middleware=[Middleware(AccessMiddleware, api_key=api_key, most_bytes=most_bytes)],
             exception_handlers={
                 NsaError: _error_response,
                 HTTPException: _http_error_response,
@@ -97,6 +109,7 @@ class Server:
         )
 
     async def _index(self, _request: Request) -> Response:
+        """The page for the browser."""
         return HTMLResponse(
             self._page,
             headers={
@@ -107,9 +120,11 @@ class Server:
         )
 
     async def _models(self, _request: Request) -> Response:
+        """List the model that the server runs, as OpenAI's API does."""
         return JSONResponse({"object": "list", "data": [self._model_body()]})
 
     async def _model(self, request: Request) -> Response:
+        """Show the model; 404 for any other name."""
         name = request.path_params["name"]
         if name != self._scheduler.model:
             raise RequestError(f"model {name!r} not found", "model", code="model_not_found")
@@ -118,61 +133,28 @@ class Server:
     def _model_body(self) -> dict[str, Any]:
         return {"id": self._scheduler.model, "object": "model", "created": 0, "owned_by": "nsa"}
 
-    async def _chat(self, request: Request) -> Response:
-        chat = parse_chat_request(
-            parse_json(await request.body()),
-            model=self._scheduler.model,
-            max_tokens=self._max_tokens,
-        )
-        job = await self._submit(chat.asked, chat.documents, chat.texts)
-        reply = Reply(model=self._scheduler.model)
-        if chat.stream:
-            await job.wait_for_start()
-            return EventStream(job, answer_events(job, reply, chat))
-        done = asyncio.ensure_future(job.last())
-        disconnected = asyncio.ensure_future(wait_for_disconnect(request))
-        try:
-            await asyncio.wait({done, disconnected}, return_when=asyncio.FIRST_COMPLETED)
-            if not done.done():
-                return Response(status_code=_CLIENT_GONE)
-            last = done.result()
-        finally:
-            job.stop()
-            for task in (done, disconnected):
-                task.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await task
-        if isinstance(last, Failed):
-            raise last.error
-        assert isinstance(last, AnswerFinished)
-        return JSONResponse(reply.complete(last))
+    async def _health(self, _request: Request) -> Response:
+        """Whether the server runs; needs no API key."""
+        alive = self._scheduler.alive
+        body = {"status": "ok" if alive else "stopped", "model": self._scheduler.model}
+        return JSONResponse(body, 200 if alive else 503)
 
-    async def _read(self, request: Request) -> Response:
-        names = only_documents(parse_json(await request.body()))
-        job = await self._submit(Asked(question=None, max_tokens=self._max_tokens), names)
-        await job.wait_for_start()
-        return EventStream(job, reading_events(job))
-
-    async def _submit(
-        self, asked: Asked, names: Sequence[str], texts: Sequence[Source] = ()
-    ) -> JobEvents:
-        """Submit a job about named documents and texts."""
-        sources = [*await run_in_threadpool(self._library.sources, names), *texts]
-        if not sources:
-            raise RequestError(
-                "no document given",
-                "documents",
-                hint='name one, as in "documents": ["file-…"], or send a long text as a message',
-            )
-        name = title([source.name for source in sources], 1)
-        events = JobEvents()
-        job = await run_in_threadpool(
-            Job, sources=sources, name=name, asked=asked, deliver=events.deliver
-        )
-        events.submit(self._scheduler, job)
-        return events
+    async def _counts(self, _request: Request) -> Response:
+        """Counts of requests, tokens and bytes, in the text format of Prometheus."""
+        kept = await run_in_threadpool(_cache_bytes)
+        uploads = sum(upload.bytes for upload in self._library.uploads.all())
+        gauges: dict[str, tuple[str, Mapping[str, float]]] = {
+            "nsa_queue_length": (
+                "Requests that wait for the model.",
+                {"": self._scheduler.waiting},
+            ),
+            "nsa_cache_bytes": ("Bytes on disk by kind.", kept),
+            "nsa_upload_bytes": ("Bytes of uploaded files.", {"": uploads}),
+        }
+        return PlainTextResponse(self._metrics.text(gauges), media_type="text/plain; version=0.0.4")
 
     async def _upload(self, request: Request) -> Response:
+        """Upload a document as the form field `file`; returns its id for `documents`."""
         async with request.form(max_files=1, max_fields=4) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
@@ -187,23 +169,28 @@ class Server:
         return JSONResponse(file_body(upload))
 
     async def _files(self, _request: Request) -> Response:
+        """List the uploads, the most recently used first."""
         files = [file_body(upload) for upload in self._library.uploads.all()]
         return JSONResponse({"object": "list", "data": files, "has_more": False})
 
     async def _file(self, request: Request) -> Response:
+        """Show an upload."""
         return JSONResponse(file_body(self._library.uploads.get(request.path_params["id"])))
 
     async def _remove(self, request: Request) -> Response:
+        """Remove an upload."""
         id_ = request.path_params["id"]
         self._library.uploads.remove(id_)
         return JSONResponse({"id": id_, "object": "file", "deleted": True})
 
     async def _content(self, request: Request) -> Response:
+        """Return the bytes of an upload."""
         data = await run_in_threadpool(self._library.uploads.read, request.path_params["id"])
         media_type = "application/pdf" if data.startswith(b"%PDF-") else "application/octet-stream"
         return Response(data, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
 
     async def _excerpt(self, request: Request) -> Response:
+        """Return the text around a citation: `document` (repeatable), `source`, `page`, `line`."""
         query = request.query_params
         numbers = {}
         for name in ("page", "line"):
@@ -215,6 +202,16 @@ class Server:
             excerpt, self._library, query.getlist("document"), query.get("source"), **numbers
         )
         return JSONResponse(found)
+
+
+def _cache_bytes() -> dict[str, float]:
+    """Bytes on disk of what is kept of documents, by Prometheus label."""
+    folders = {
+        "readings": readings_folder(),
+        "documents": parsed_folder(),
+        "answers": answers_folder(),
+    }
+    return {f'{{kind="{kind}"}}': disk_bytes(folder) for kind, folder in folders.items()}
 
 
 async def _error_response(_request: Request, error: Exception) -> Response:

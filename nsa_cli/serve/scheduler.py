@@ -10,23 +10,31 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from nsa_cli.answering.chat import ROOM, with_turns
-from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document
 from nsa_cli.documents.sources import Source
-from nsa_cli.engine.engine import Engine
+from nsa_cli.engine.engine import Engine, contents_of
 from nsa_cli.events import AnswerFinished, AnswerText, Emit, Event, Progress
 from nsa_cli.results import Turn
 from nsa_cli.serve.documents import ParsedDocuments
-from nsa_cli.serve.jobs import Asked, BusyError, ClosingError, Failed, Job, ReadThrough
+from nsa_cli.serve.jobs import (
+    Asked,
+    BusyError,
+    ChoiceFinished,
+    ClosingError,
+    Failed,
+    Job,
+    ReadThrough,
+)
 from nsa_models.errors import NsaError
 
 if TYPE_CHECKING:
+    from nsa_cli.engine.generate import GenerationOptions
     from nsa_cli.engine.open_document import OpenDocument
 
 Result = TypeVar("Result")
@@ -93,6 +101,17 @@ class Scheduler:
             self._waiting.append(job)
             self._changed.notify()
 
+    @property
+    def waiting(self) -> int:
+        """Number of jobs that wait."""
+        with self._changed:
+            return sum(not job.stopped for job in self._waiting)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the model's thread runs."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Cancel the running job and refuse those that wait; prefilled chunks stay stored."""
         with self._changed:
@@ -148,7 +167,9 @@ class Scheduler:
     def _result(self, job: Job) -> Event:
         """Run a job to its last event."""
         asked, answers = job.asked, None
-        if asked.question is not None and not asked.turns and not asked.instructions:
+        if asked.question is not None and not job.sources:
+            return self._choices(job, lambda options: self._chat(job, options))
+        if asked.question is not None and job.sources and asked.cacheable:
             began = time.monotonic()
             options = replace(
                 self._options,
@@ -156,25 +177,34 @@ class Scheduler:
                 temperature=asked.temperature,
                 seed=asked.seed,
             )
-            folder = self._engine.folder
-            answers = AnswerCache(job.key, job.name, asked.question, folder, options)
+            answers = self._engine.answers(job.sources, job.key, job.name, asked.question, options)
             kept = answers.recall(time.monotonic() - began)
             if kept is not None:
                 job.deliver(AnswerText(text=kept.answer))
                 return kept
+        if asked.question is not None and asked.free:
+            found = self._engine.computed(job.sources, job.key, job.name, asked.question)
+            if found is not None:
+                job.deliver(AnswerText(text=found.answer))
+                return found
         opened, reused = self._open(job)
         if job.stopped:  # others wait for the same document: it was prefilled for them
             raise _Cancelled
         if asked.question is None:
-            return ReadThrough(document_tokens=opened.tokens, reused_tokens=reused)
-        finished = self._answer(job, opened, asked.question)
+            return ReadThrough(
+                document_tokens=opened.tokens,
+                reused_tokens=reused,
+                warnings=opened.document.warnings,
+            )
+        question = asked.question
+        finished = self._choices(job, lambda options: self._answer(job, opened, question, options))
         if reused == opened.tokens:
             stats = replace(
                 finished.stats, reused_tokens=reused, load_seconds=0.0, prefill_seconds=0.0
             )
             finished = replace(finished, stats=stats)
         if answers is not None:
-            answers.keep(finished)
+            answers.keep(finished, contents_of(job.sources))
         return finished
 
     def _open(self, job: Job) -> tuple[OpenDocument, int]:
@@ -186,15 +216,41 @@ class Scheduler:
         self._prefilled[job.key] = (opened.model.config.max_position_embeddings, opened.room)
         return opened, opened.tokens if still_open else opened.reused_tokens
 
-    def _answer(self, job: Job, opened: OpenDocument, question: str) -> AnswerFinished:
-        """Answer a job's question."""
-        from nsa_cli.engine.answer import answer_steps
+    def _choices(
+        self, job: Job, answer: Callable[[GenerationOptions], AnswerFinished]
+    ) -> AnswerFinished:
+        """Answer a job's question as often as it asks; all answers but the last are delivered."""
         from nsa_cli.engine.generate import GenerationOptions
 
         asked = job.asked
         options = GenerationOptions(
-            max_tokens=asked.max_tokens, temperature=asked.temperature, seed=asked.seed
+            max_tokens=asked.max_tokens,
+            temperature=asked.temperature,
+            seed=asked.seed,
+            top_p=asked.top_p,
+            stop=asked.stop,
+            logprobs=asked.logprobs,
+            schema=asked.schema,
         )
+        for number in range(asked.choices - 1):
+            self._deliver(job, ChoiceFinished(finished=answer(options)))
+            if asked.seed is not None:
+                options = replace(options, seed=asked.seed + number + 1)
+        return answer(options)
+
+    def _chat(self, job: Job, options: GenerationOptions) -> AnswerFinished:
+        """Answer a job's question without a document."""
+        from nsa_cli.engine.plain import plain_steps
+
+        return self._drive(job, plain_steps(self._engine, job.asked.said, options))
+
+    def _answer(
+        self, job: Job, opened: OpenDocument, question: str, options: GenerationOptions
+    ) -> AnswerFinished:
+        """Answer a job's question about a document."""
+        from nsa_cli.engine.answer import answer_steps
+
+        asked = job.asked
         earlier = [Turn(question=q, answer=a, passage=None) for q, a in asked.turns]
         tokenized, turns = with_turns(
             opened, question, earlier, asked.max_tokens, asked.instructions
@@ -250,17 +306,25 @@ class Scheduler:
 
     def _answer_between(self) -> None:
         """Answer one waiting request that needs no prefill."""
-        if len(self._running) != 1 or not self._options.store:
+        if len(self._running) != 1:
             return
         job = self._take_ready()
         if job is not None:
             self._do(job)
 
     def _take_ready(self) -> Job | None:
-        """Take a waiting job about a document that was prefilled with the model as it is loaded."""
+        """Take a waiting job that the model can answer as it is loaded.
+
+        It is about a document that was prefilled with the same context, or about none.
+        """
         loaded = self._engine.context
         with self._changed:
             for job in self._waiting:
+                if not job.sources and loaded == self._engine.trained_context:
+                    self._waiting.remove(job)
+                    return job
+                if not self._options.store:
+                    continue
                 context, room = self._prefilled.get(job.key, (None, 0))
                 if context == loaded and _room(job.asked) <= room:
                     self._waiting.remove(job)

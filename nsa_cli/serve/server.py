@@ -33,6 +33,7 @@ class Listening:
         api_key: The key that clients need, or None.
         root: The folder whose files clients may name, or None.
         most_bytes: Limit of a request's body.
+        log: Receives a line for each request, or None.
     """
 
     host: str
@@ -40,6 +41,7 @@ class Listening:
     api_key: str | None
     root: Path | None
     most_bytes: int
+    log: Callable[[str], None] | None = None
 
 
 class _Uvicorn(uvicorn.Server):
@@ -82,7 +84,7 @@ def serve(
         library = DocumentStore(listening.root, Uploads(), options.ocr)
         scheduler = Scheduler(options, emit, library.parsed)
         app = Server(scheduler, library, options.max_tokens).app(
-            api_key=listening.api_key, most_bytes=listening.most_bytes
+            api_key=listening.api_key, most_bytes=listening.most_bytes, log=listening.log
         )
         config = uvicorn.Config(
             app,

@@ -11,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress
-from nsa_cli.serve.formats import Reply, citations, error_body, sse_event
-from nsa_cli.serve.jobs import Failed, Job, ReadThrough
-from nsa_cli.serve.requests import ChatRequest
+from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress, TokenLogprob
+from nsa_cli.serve.formats import Choice, Reply, citations, error_body, sse_event
+from nsa_cli.serve.jobs import ChoiceFinished, Failed, Job, ReadThrough
+from nsa_cli.serve.metrics import TokenCounts
+from nsa_cli.serve.requests import AnswerRequest
 from nsa_cli.serve.scheduler import Scheduler
 
 _SETTLE_SECONDS = 1.0
@@ -86,11 +87,24 @@ class JobEvents:
             if isinstance(found, _LAST):
                 return
 
-    async def last(self) -> Event:
-        """The last event."""
-        while not isinstance(found := await self._events.get(), _LAST):
-            pass
-        return found
+    async def choices(self) -> list[Choice]:
+        """All answers of a job.
+
+        Raises:
+            NsaError: If the job fails.
+        """
+        choices: list[Choice] = []
+        tokens: list[TokenLogprob] = []
+        async for found in self.events():
+            if isinstance(found, AnswerText):
+                tokens += found.tokens
+            elif isinstance(found, Failed):
+                raise found.error
+            elif isinstance(found, ChoiceFinished | AnswerFinished):
+                finished = found.finished if isinstance(found, ChoiceFinished) else found
+                choices.append(Choice(finished=finished, tokens=tuple(tokens)))
+                tokens = []
+        return choices
 
 
 def _is_reading(event: Event) -> bool:
@@ -116,29 +130,39 @@ class EventStream(StreamingResponse):
             self._job.stop()
 
 
-async def answer_events(job: JobEvents, reply: Reply, request: ChatRequest) -> AsyncIterator[str]:
-    """The chunks of an answer as server-sent events."""
-    yield sse_event(reply.chunk({"role": "assistant", "content": ""}))
+async def chat_events(
+    job: JobEvents, reply: Reply, request: AnswerRequest, spent: TokenCounts
+) -> AsyncIterator[str]:
+    """The chunks of a chat completion as server-sent events."""
+    answers: list[AnswerFinished] = []
+    for index in range(request.asked.choices):
+        yield sse_event(reply.chunk({"role": "assistant", "content": ""}, index=index))
     async for found in job.events():
+        index = len(answers)
         match found:
             case AnswerText():
-                yield sse_event(reply.chunk({"content": found.text}))
+                delta = {"content": found.text}
+                yield sse_event(reply.chunk(delta, index=index, tokens=found.tokens))
             case Progress() if request.progress:
                 yield sse_event(reply.progress_chunk(found))
             case Progress():
                 yield f": {found.unit} {found.done} of {found.total}\n\n"
-            case AnswerFinished():
-                yield sse_event(reply.chunk(citations(found), found.finish_reason))
-                if request.usage:
-                    yield sse_event(reply.usage_chunk(found))
-                yield sse_event("[DONE]")
+            case ChoiceFinished() | AnswerFinished():
+                one = found.finished if isinstance(found, ChoiceFinished) else found
+                answers.append(one)
+                yield sse_event(reply.chunk(citations(one), one.finish_reason, index=index))
             case Failed():
                 yield sse_event(error_body(found.error))
             case None:
                 yield ": waiting\n\n"
+    if len(answers) == request.asked.choices:
+        spent.add(answers)
+        if request.usage:
+            yield sse_event(reply.usage_chunk(answers))
+        yield sse_event("[DONE]")
 
 
-async def reading_events(job: JobEvents) -> AsyncIterator[str]:
+async def reading_events(job: JobEvents, spent: TokenCounts) -> AsyncIterator[str]:
     """The progress of reading as server-sent events."""
     async for found in job.events():
         match found:
@@ -147,6 +171,7 @@ async def reading_events(job: JobEvents) -> AsyncIterator[str]:
             case Note():
                 yield sse_event({"note": found.text})
             case ReadThrough():
+                spent.add_reading(found.document_tokens, found.reused_tokens)
                 yield sse_event({"done": asdict(found)})
                 yield sse_event("[DONE]")
             case Failed():

@@ -66,7 +66,7 @@ class Uploads:
 
     def add(self, filename: str, data: bytes, purpose: str) -> Upload:
         """Store a file; evict others beyond the size limit."""
-        name = _plain(filename)
+        name = plain_name(filename)
         digest = hashlib.sha256(name.encode("utf-8", "replace") + b"\0" + data).hexdigest()
         upload = Upload(
             id=f"file-{digest[:24]}",
@@ -128,7 +128,7 @@ class Uploads:
         (self._folder / id_).unlink(missing_ok=True)
 
 
-def _plain(filename: str) -> str:
+def plain_name(filename: str) -> str:
     """A file name without folders and unprintable characters."""
     name = PurePosixPath(filename.replace("\\", "/")).name
     name = "".join(char for char in name if char.isprintable()).strip()

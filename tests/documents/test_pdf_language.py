@@ -25,7 +25,7 @@ def pdf(shown: str, *, mapped_to: str | None = None, before: str = "") -> bytes:
 def test_codes_without_a_mapping_are_told() -> None:
     document = parse_document("a.pdf", pdf(SECRET, before=show("Page 1", 72, 700)))
     (warning,) = document.warnings
-    assert warning == f"page 1 has 89% unreadable characters {UNREADABLE}"
+    assert warning == f"page 1 has 90% unreadable characters {UNREADABLE}"
     assert "Page 1" in document.text
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nsa_cli.documents import parse_document
+from nsa_cli.documents.pdf.layout import page_text
+from nsa_cli.documents.pdf.runs import UPRIGHT, RunBuilder, Style
 from tests.documents.raw_pdf import FIRST_MORE, codes, page_pdf, show, two_byte_font
 
 
@@ -186,3 +188,103 @@ def test_hebrew_is_read_from_right_to_left(order: str) -> None:
         )
     text = text_of(drawn, resources=f"/F2 {FIRST_MORE} 0 R", more=font)
     assert text == "שלום עב"
+
+
+def glyphs(letters: str, lefts: list[float], widths: list[float]) -> str:
+    """The text of glyphs that are text objects of their own."""
+    builder = RunBuilder()
+    right: float | None = None
+    for char, left, width in zip(letters, lefts, widths, strict=True):
+        builder.object(Style(10.0, UPRIGHT))
+        if right is not None and left - right > 3:  # PDFium finds a space.
+            builder.white(0x20, own=False)
+        right = left + width
+        builder.glyph(ord(char), left, right, 700.0, True)
+    return page_text(builder.finish())
+
+
+def test_the_last_letter_of_a_word_that_is_set_wide_stays_in_it() -> None:
+    """The text layers of some scans draw the last letter of each word by itself."""
+    builder = RunBuilder()
+    for word, start in (("lette", 0.0), ("r", 30.0), ("fro", 45.0), ("m", 63.0)):
+        builder.object(Style(10.0, UPRIGHT))
+        if start:
+            builder.white(0x20, own=False)
+        for at, char in enumerate(word):
+            builder.glyph(ord(char), start + 6 * at, start + 6 * at + 5, 700.0, True)
+    assert page_text(builder.finish()) == "letter from"
+
+
+def test_letters_of_equal_width_before_a_space_do_not_swallow_it() -> None:
+    """A narrow letter and a space may be as wide as a letter."""
+    builder = RunBuilder()
+    builder.object(Style(10.0, UPRIGHT))
+    left = 0.0
+    for char, width in zip("what", (7.2, 5.6, 5.6, 2.8), strict=True):
+        builder.glyph(ord(char), left, left + width, 700.0, True)
+        left += width
+    builder.white(0x20, own=False)
+    builder.glyph(ord("k"), left + 2.8, left + 7.8, 700.0, True)
+    assert page_text(builder.finish()) == "what k"
+
+
+def test_letters_that_begin_at_equal_distances_are_a_word() -> None:
+    assert glyphs("cation", [0, 7, 14, 21, 28, 35], [6, 6.7, 6.5, 2.7, 6.7, 6.7]) == "cation"
+
+
+def test_a_word_from_right_to_left_of_single_letters_stays_whole() -> None:
+    letters, left, lefts = "سلام عليكم", 100.0, []
+    for char in letters:
+        left -= 6 if char != " " else 3
+        lefts.append(left)
+    builder = RunBuilder()
+    for char, at in zip(letters, lefts, strict=True):
+        builder.object(Style(10.0, UPRIGHT))
+        if char == " ":
+            builder.white(0x20, own=True)
+        else:
+            builder.glyph(ord(char), at, at + 6, 700.0, True)
+    assert page_text(builder.finish()) == letters
+
+
+@pytest.mark.parametrize(
+    ("drawn", "read_as"),
+    [
+        ([("n", 0, 5), ("a", 5, 10), ("¨", 10.2, 13.8), ("ı", 10.5, 13), ("v", 13, 18)], "naïv"),
+        ([("e", 0, 5), ("´", 1, 4), ("t", 5, 8)], "ét"),
+        ([("C", 0, 7), ("¸", 2, 5), ("a", 7, 12)], "Ça"),
+        ([("x", 0, 5), ("`", 6, 8), ("y", 9, 14)], "x`y"),
+    ],
+)
+def test_accents_over_letters(drawn: list[tuple[str, float, float]], read_as: str) -> None:
+    builder = RunBuilder()
+    builder.object(Style(10.0, UPRIGHT))
+    for char, left, right in drawn:
+        builder.glyph(ord(char), left, right, 700.0, True)
+    assert page_text(builder.finish()) == read_as
+
+
+def test_glyphs_whose_extents_overlap_are_words() -> None:
+    """As those of a font whose glyphs are narrower than it says."""
+    builder = RunBuilder()
+    left = 0.0
+    for word in ("le", "moteur", "est"):
+        for char in word:
+            builder.object(Style(10.0, UPRIGHT))
+            builder.glyph(ord(char), left, left + 9, 700.0, True)
+            left += 6
+        builder.white(0x20, own=False)
+        left += 3
+    assert page_text(builder.finish()) == "le moteur est"
+
+
+def test_a_gap_is_a_space_where_pdfium_begins_a_line() -> None:
+    builder = RunBuilder()
+    left = 0.0
+    for char in "a clause":
+        if char != " ":
+            builder.object(Style(10.0, UPRIGHT))
+            builder.glyph(ord(char), left, left + 5, 700.0, True)
+            builder.white(0x0A, own=False)
+        left += 5 if char != " " else 2.4
+    assert page_text(builder.finish()) == "a clause"

@@ -1,8 +1,8 @@
-"""Triton's interpreter with bounds: what a kernel loads or stores lies in a tensor it was given.
+"""Bounds checks for Triton's interpreter: kernels may access only their tensor arguments.
 
-The interpreter reads and writes wherever a pointer points, as a card does; a stray one shows only
-by luck. Here every element that a mask lets through is looked up in the memory of the kernel's
-own arguments. The card's counterpart is `make sanitize`.
+The interpreter accesses any address a pointer gives, like a GPU; an invalid access may go
+unnoticed. This module checks each element that a mask selects against the memory of the kernel's
+arguments. `make sanitize` does the same on a GPU.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 
 class Bounds:
-    """The memory of the arguments of the kernel that runs."""
+    """The memory of the running kernel's arguments."""
 
     def __init__(self) -> None:
         self.ranges: list[tuple[int, int]] = []
 
     def set(self, arguments: Iterable[Any]) -> None:
-        """Take the memory of a kernel's arguments."""
+        """Record the memory of a kernel's arguments."""
         self.ranges.clear()
         for argument in arguments:
             tensor = argument.base if isinstance(argument, TensorDescriptor) else argument
@@ -33,7 +33,7 @@ class Bounds:
                 self.ranges.append((storage.data_ptr(), storage.data_ptr() + storage.nbytes()))
 
     def check(self, pointers: Any, mask: Any) -> None:
-        """Raise where an element that the mask lets through lies elsewhere."""
+        """Raise if a selected element is outside the arguments."""
         size = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
         begin = np.asarray(pointers.data).astype(np.uint64)
         begin = begin[np.broadcast_to(np.asarray(mask.data), begin.shape).astype(bool)]
@@ -45,7 +45,7 @@ class Bounds:
 
 
 def keep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every interpreted kernel kept within its arguments."""
+    """Check every interpreted kernel's accesses."""
     bounds = Bounds()
     prepare = interpreter.GridExecutor._init_args_hst
     builder = interpreter.InterpreterBuilder

@@ -1,4 +1,4 @@
-"""What the tests of the kernels share."""
+"""Fixtures of the kernel tests."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-# Under `--import-mode=importlib` a test finds no module beside it by itself.
+# Under `--import-mode=importlib` a test cannot import modules beside it.
 sys.path.append(str(Path(__file__).parent))
 pytest.register_assert_rewrite("exactness")
 
 
 @pytest.fixture
 def unwritten_is_nan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What `torch.empty` returns is full of NaN, so that a forgotten element shows."""
+    """Fill the result of `torch.empty` with NaN, so that unwritten elements are noticed."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     before = torch.are_deterministic_algorithms_enabled()
@@ -30,7 +30,7 @@ def unwritten_is_nan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No interpreted kernel reads or writes outside its arguments."""
+    """Fail if an interpreted kernel reads or writes outside its arguments."""
     if os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton"):
         import bounds
 

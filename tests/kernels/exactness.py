@@ -1,10 +1,9 @@
-"""What the tests of the Triton attention share: inputs, the fp64 reference, and the tolerance.
+"""Inputs, the fp64 reference and the tolerance of the Triton attention tests.
 
-A kernel's error against fp64 is at most that of the reference in the kernel's own precision, and
-an epsilon that grows with the root of what is summed up. So that a choice between two blocks as
-good as equal does not count as an error, the choice is checked apart, against the reference's
-importances in fp64, and the reference then attends to the blocks that the kernel chose: every
-query is compared, in every precision.
+A kernel's error against fp64 is at most the error of the reference in the kernel's precision, plus
+an epsilon that grows with the square root of the number of summed terms. Selections are compared
+separately, with the reference's fp64 importances, so that a near tie does not count as an error.
+The reference then attends to the blocks that the kernel selected, so that every query is compared.
 
 Letters: B batch, T query tokens, S key tokens, H query heads, G key/value groups, R = H / G,
 D head dim, C summaries, N selection blocks, n selected blocks, U tiles of queries.
@@ -43,17 +42,17 @@ SMALL = AttentionSettings(
     select_tile=16,
     window=24,
 )
-"""Sizes of which a hundred tokens hold many blocks."""
+"""Sizes with many blocks in a hundred tokens."""
 
 
 def gpu(test: Callable[..., None]) -> Callable[..., None]:
-    """Mark a test that is too wide for the interpreter."""
+    """Mark a test that is too large for the interpreter."""
     return pytest.mark.gpu(pytest.mark.skipif(not CUDA, reason="no CUDA device")(test))
 
 
 @contextmanager
 def usual_memory() -> Iterator[None]:
-    """PyTorch as it comes: the reference need not be deterministic, nor find NaN anywhere."""
+    """Run PyTorch with defaults: nondeterministic, and without NaN in new tensors."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
     try:
@@ -63,12 +62,12 @@ def usual_memory() -> Iterator[None]:
 
 
 def summary_count(seq_len: int, settings: AttentionSettings) -> int:
-    """C: complete blocks of the compression."""
+    """C, the number of complete compression blocks."""
     return len(range(0, seq_len - settings.compress_block + 1, settings.compress_stride))
 
 
 def tile_count(queries: int, seq_len: int, settings: AttentionSettings) -> int:
-    """U: tiles that the queries, the last of `seq_len` tokens, lie in."""
+    """U, the number of tiles of the last `queries` of `seq_len` tokens."""
     tiles = {p // settings.select_tile for p in range(seq_len - queries, seq_len)}
     return len(tiles)
 
@@ -85,8 +84,12 @@ def draw(
     value_dim: int | None = None,
     dtype: torch.dtype = torch.float32,
     summaries: bool = False,
+    window: int | None = None,
 ) -> Tensors:
-    """Random q, k, v, gates where there are any, and summaries where they are asked for."""
+    """Random q, k and v, gates in `gated` mode, and summaries if requested.
+
+    With `window` the window has separate keys and values for so many last positions.
+    """
     seq_len = queries if seq_len is None else seq_len
     value_dim = dim if value_dim is None else value_dim
     heads = groups * repeat
@@ -104,15 +107,18 @@ def draw(
         drawn["summary_k"] = normal(batch, groups, count, dim)
         if settings.combine == "gated":
             drawn["summary_v"] = normal(batch, groups, count, value_dim)
+    if window is not None:
+        drawn["window_k"] = normal(batch, groups, window, dim)
+        drawn["window_v"] = normal(batch, groups, window, value_dim)
     if settings.combine == "gated":
         drawn["gates"] = torch.rand(batch, heads, queries, 3, device=DEVICE).to(dtype)
     return drawn
 
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax attention under a mask: output (B, H, T, Dv), log-sum-exp to the base of two.
+    """Masked softmax attention: output (B, H, T, Dv) and base-2 log-sum-exp (B, H, T).
 
-    `seen` broadcasts to (B, G, T, J). A query that sees nothing gets zeros, and +inf.
+    `seen` broadcasts to (B, G, T, J). A query that sees no key gets zeros and +inf.
     """
     repeat = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(repeat, dim=1) for x in (k, v))
@@ -126,7 +132,7 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> tuple[Ten
 
 
 def seen_by(band: Band, queries: int, seq_len: int, keys: int) -> Tensor:
-    """Which keys of a band each query sees: (T, J)."""
+    """Mask of the keys of a band that each query sees: (T, J)."""
     position = torch.arange(seq_len - queries, seq_len, device=DEVICE)[:, None]
     end = torch.arange(keys, device=DEVICE) * band.key_stride + band.key_block - 1
     seen = end <= position
@@ -136,16 +142,16 @@ def seen_by(band: Band, queries: int, seq_len: int, keys: int) -> Tensor:
 def assert_as_exact(
     name: str, got: Tensor, exact: Tensor, eager: Tensor, *, terms: int, unit: float
 ) -> None:
-    """Assert the tolerance rule, for the largest error and for the norm of each head's.
+    """Assert the tolerance, for the largest error and for the norm of each head's error.
 
     Args:
-        name: What is compared.
-        got: From the kernel.
-        exact: From the reference in fp64.
-        eager: From the reference in the kernel's precision.
-        terms: Products that are summed up for one element.
-        unit: What an element is made of, before anything cancels. Its rounding, in one row of a
-            head, is as little an error as can be asked for.
+        name: Name of the compared tensor.
+        got: The kernel's result.
+        exact: The reference in fp64.
+        eager: The reference in the kernel's precision.
+        terms: Number of products summed for one element.
+        unit: Magnitude of an element before cancellation. Its rounding error, in one row of a head,
+            is always allowed.
     """
     assert got.shape == exact.shape, name
     assert got.dtype == eager.dtype, name
@@ -165,16 +171,16 @@ def assert_as_exact(
 
 
 def assert_same_choice(got: Tensor, own: Tensor, importances: Tensor, *, terms: int) -> None:
-    """Assert that blocks are the reference's, but where two are as good as equally important.
+    """Assert that blocks are the reference's, except at near ties.
 
-    Place by place, the importance of what was chosen is that of the reference's choice, to
-    within the rounding of its sum; the blocks are the same wherever the gap is wider.
+    Place by place, the importance of the selected block equals that of the reference's block, up to
+    the rounding of its sum. Where the gap is wider, the blocks are equal.
 
     Args:
-        got: (B, G, U, n), from the kernel.
-        own: (B, G, U, at most n), the reference's.
-        importances: (B, G, U, N), the reference's in fp64.
-        terms: Numbers that are summed up for one importance.
+        got: (B, G, U, n), the kernel's blocks.
+        own: (B, G, U, at most n), the reference's blocks.
+        importances: (B, G, U, N), the reference's importances in fp64.
+        terms: Number of terms summed for one importance.
     """
     count = own.shape[-1]
     assert got.dtype == torch.int32
@@ -191,7 +197,7 @@ def assert_same_choice(got: Tensor, own: Tensor, importances: Tensor, *, terms: 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of a call that the reference can do by itself, as slices of the tensors."""
+    """A part of a call that the reference can compute separately, as slices of the tensors."""
 
     queries: slice
     keys: slice
@@ -199,8 +205,13 @@ class Part:
     tiles: slice
 
     def of(self, tensors: Tensors) -> Tensors:
-        """The part of each tensor, or of its gradient."""
-        axes = {"summary": self.summaries, "k": self.keys, "v": self.keys}
+        """Slice each tensor or gradient to the part."""
+        axes = {
+            "summary": self.summaries,
+            "k": self.keys,
+            "v": self.keys,
+            "window": self.keys,
+        }
         return {
             name: x[:, :, axes.get(name.split("_")[0].removeprefix("d"), self.queries)]
             for name, x in tensors.items()
@@ -211,7 +222,7 @@ WHOLE = Part(queries=slice(None), keys=slice(None), summaries=slice(None), tiles
 
 
 def last(queries: int, seq_len: int, settings: AttentionSettings) -> Part:
-    """The last queries of a call, which begin with a tile."""
+    """The last queries of a call, from the start of a tile."""
     assert (seq_len - queries) % settings.select_tile == 0
     tiles = tile_count(queries, seq_len, settings)
     return Part(
@@ -223,7 +234,7 @@ def last(queries: int, seq_len: int, settings: AttentionSettings) -> Part:
 
 
 def pack(lengths: list[tuple[int, int]], settings: AttentionSettings) -> tuple[Packing, list[Part]]:
-    """Sequences of so many queries and keys, one after the other, and where each lies."""
+    """Concatenate sequences with the given numbers of queries and keys; return their parts."""
     parts = []
     ends = [0, 0, 0, 0]
     cu: list[list[int]] = [[0], [0]]
@@ -253,9 +264,9 @@ def pack(lengths: list[tuple[int, int]], settings: AttentionSettings) -> tuple[P
 def differentiate(
     call: Callable[..., tuple[Tensor, Any]], tensors: Tensors, grad: Tensor | None
 ) -> tuple[Tensors, Any]:
-    """Output and the gradient of every input, and what else the call returns.
+    """Output, gradients of all inputs, and the call's second result.
 
-    The inputs keep their place in memory. The output's gradient is that of its sum when None.
+    The inputs keep their memory layout. The output's gradient is that of its sum when None.
     """
     leaves = {name: x.detach().requires_grad_() for name, x in tensors.items()}
     out, also = call(**leaves)
@@ -272,9 +283,9 @@ def differentiate(
 def by_reference(
     tensors: Tensors, settings: AttentionSettings, blocks: Tensor, grad: Tensor | None
 ) -> tuple[Tensors, tuple[Tensor, Tensor]]:
-    """The reference's output and gradients where it attends to `blocks`.
+    """The reference's output and gradients with attention to `blocks`.
 
-    Also its own choice, and the importances that it follows from.
+    Also returns the blocks that the reference selects, and their importances.
     """
     choose = reference.select
     seen: list[tuple[Tensor, Tensor]] = []
@@ -297,7 +308,7 @@ def by_triton(
     grad: Tensor | None = None,
     packing: Packing | None = None,
 ) -> tuple[Tensors, Tensor]:
-    """The kernels' output and gradients, and the blocks that they chose."""
+    """The kernels' output, gradients and selected blocks."""
 
     def call(**leaves: Tensor) -> tuple[Tensor, Tensor]:
         return triton_attention(**leaves, settings=settings, packing=packing)
@@ -307,22 +318,24 @@ def by_triton(
 
 
 def units(tensors: Tensors) -> dict[str, float]:
-    """What one key alone would make each result of: see `assert_as_exact`.
+    """Magnitude of each result with a single key; see `assert_as_exact`.
 
-    For gradients, of an output gradient of unit variance; keys and values have theirs from all
-    heads of a group. Where a query sees one key, each branch takes from a query's gradient what it
-    has just added, to within the rounding of its output, which differs from branch to branch.
+    Gradients assume an output gradient of unit variance. Keys and values sum it over the heads of a
+    group. If a query sees one key, each branch's contribution to the query's gradient cancels up to
+    the rounding of its output, which differs between branches.
     """
     branches = 3 if "gates" in tensors else 1
     largest = {name: float(x.detach().abs().max()) for name, x in tensors.items() if x.numel()}
     heads = (tensors["q"].shape[1] / tensors["k"].shape[1]) ** 0.5
     return {
-        "out": largest["v"],
-        "dq": largest["k"] * branches**0.5,
+        "out": max(largest["v"], largest.get("window_v", 0.0)),
+        "dq": max(largest["k"], largest.get("window_k", 0.0)) * branches**0.5,
         "dk": largest["q"] * heads,
         "dsummary_k": largest["q"] * heads,
         "dv": heads,
         "dsummary_v": heads,
+        "dwindow_k": largest["q"] * heads,
+        "dwindow_v": heads,
         "dgates": tensors["v"].shape[3] ** 0.5,
     }
 
@@ -337,16 +350,16 @@ def check(
     parts: list[Part] | None = None,
     least_terms: int = 0,
 ) -> Tensors:
-    """Compare output, choice and every gradient with the reference; return the kernels'.
+    """Compare output, selection and gradients with the reference; return the kernels' results.
 
     Args:
-        tensors: What `triton_attention` takes.
-        settings: What to attend to.
-        grad: The output's gradient; drawn when None.
-        drawn_grad: Whether to draw it; else it is that of the sum.
-        packing: Where packed sequences lie.
-        parts: What to compare; everything when None. The output's gradient is zero elsewhere.
-        least_terms: The tolerance is that of so many terms at least.
+        tensors: The arguments of `triton_attention`.
+        settings: Block sizes and budgets.
+        grad: The output's gradient; random when None.
+        drawn_grad: Whether to draw a random gradient; False uses the gradient of the sum.
+        packing: Offsets of packed sequences, or None.
+        parts: Parts to compare; all when None. The output's gradient is zero elsewhere.
+        least_terms: Minimum number of terms in the tolerance.
     """
     q, k, v = (tensors[name] for name in "qkv")
     if grad is None and drawn_grad:
@@ -381,7 +394,7 @@ def random_blocks(
     batch: int = 1,
     groups: int = 2,
 ) -> Tensor:
-    """For each tile its own block and some before it, in any order, then -1: (B, G, U, n)."""
+    """Each tile's own block and random earlier blocks, shuffled, padded with -1: (B, G, U, n)."""
     tiles = tile_count(queries, seq_len, settings)
     first = (seq_len - queries) // settings.select_tile
     start = (torch.arange(tiles, device=DEVICE) + first) * settings.select_tile
@@ -397,7 +410,7 @@ def random_blocks(
 
 
 def seen_in(blocks: Tensor, queries: int, seq_len: int, settings: AttentionSettings) -> Tensor:
-    """Which keys each query sees in its tile's blocks: (B, G, T, S)."""
+    """Mask of the keys that each query sees in its tile's blocks: (B, G, T, S)."""
     position = torch.arange(seq_len - queries, seq_len, device=DEVICE)
     tile = position // settings.select_tile - position[0] // settings.select_tile
     key = torch.arange(seq_len, device=DEVICE)

@@ -1,4 +1,4 @@
-"""The same numbers laid out in memory in other ways, for tests: tensors (B, H, T, D) by name."""
+"""Other memory layouts of the same tensors (B, H, T, D), by name."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def as_projected(x: Tensor) -> Tensor:
-    """The same (B, H, T, D), in memory (B, T, H, D)."""
+    """The same (B, H, T, D), in the memory order (B, T, H, D)."""
     return x.transpose(1, 2).contiguous().transpose(1, 2)
 
 
-def in_room(x: Tensor, before: int, after: int) -> Tensor:
-    """The same (B, G, S, D), as a slice of a longer cache that is NaN elsewhere."""
+def in_longer_cache(x: Tensor, before: int, after: int) -> Tensor:
+    """The same (B, G, S, D), as a slice of a longer cache with NaN elsewhere."""
     length = x.shape[2]
     cache = x.new_full((*x.shape[:2], before + length + after, x.shape[3]), float("nan"))
     cache[:, :, before : before + length] = x
@@ -20,14 +20,14 @@ def in_room(x: Tensor, before: int, after: int) -> Tensor:
 
 
 def in_wider_rows(x: Tensor, spare: int) -> Tensor:
-    """The same, with so many NaN after each row."""
+    """The same, with `spare` NaN after each row."""
     rows = x.new_full((*x.shape[:3], x.shape[3] + spare), float("nan"))
     rows[..., : x.shape[3]] = x
     return rows[..., : x.shape[3]]
 
 
 def one_number_on(x: Tensor) -> Tensor:
-    """The same, contiguous, not aligned to more than one number."""
+    """The same, contiguous, aligned to a single number only."""
     flat = x.new_empty(x.numel() + 1)
     flat[1:] = x.flatten()
     return flat[1:].view(x.shape)
@@ -35,7 +35,7 @@ def one_number_on(x: Tensor) -> Tensor:
 
 LAYOUTS = {
     "projected": lambda x: {n: as_projected(y) if n in "qkv" else y for n, y in x.items()},
-    "cache": lambda x: {n: in_room(y, 5, 60) if n in "kv" else y for n, y in x.items()},
+    "cache": lambda x: {n: in_longer_cache(y, 5, 60) if n in "kv" else y for n, y in x.items()},
     "fused": lambda x: {n: in_wider_rows(y, 16) if n in "qkv" else y for n, y in x.items()},
     "not_dense": lambda x: {
         n: y.transpose(2, 3).contiguous().transpose(2, 3) for n, y in x.items() if n != "gates"

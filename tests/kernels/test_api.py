@@ -1,4 +1,4 @@
-"""Tests of the public operation: what it refuses, and which implementation answers."""
+"""The public operation: refused arguments, and the implementation that runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tensors(length: int = 300, queries: int = 300) -> tuple[Tensor, Tensor, Tens
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which implementations are called."""
+    """Names of the implementations called."""
     calls: list[str] = []
 
     def watch(owner: Any, name: str, label: str) -> None:
@@ -54,7 +54,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ([(1, 4, 3, 6), (1, 2, 3, 8), (1, 2, 3, 8)], r"do not agree: q \(1, 4, 3, 6\)"),
         (
             [(1, 5, 3, 8), (1, 2, 3, 8), (1, 2, 3, 8)],
-            "5 query heads are no multiple of 2 groups",
+            "5 query heads are not a multiple of 2 groups",
         ),
         (
             [(1, 4, 4, 8), (1, 2, 3, 8), (1, 2, 3, 8)],
@@ -67,7 +67,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("impl", [None, *Impl])
-def test_shapes_that_do_not_go_together(
+def test_mismatched_shapes_are_refused(
     shapes: list[tuple[int, ...]], message: str, impl: Impl | None
 ) -> None:
     q, k, v = (torch.zeros(shape) for shape in shapes)
@@ -83,7 +83,7 @@ def test_shapes_that_do_not_go_together(
     ],
 )
 def test_values_may_have_another_width(impl: Impl) -> None:
-    """Or `_validate` would have to refuse them."""
+    """`_validate` must accept them."""
     q, k, _ = tensors()
     v = torch.randn(1, 2, 300, 5)
     assert nsa_attention(q, k, v, UNION, impl=impl).out.shape == (1, 4, 300, 5)
@@ -101,12 +101,12 @@ def test_union_has_no_gates() -> None:
         nsa_attention(*tensors(), UNION, gates=torch.zeros(1, 4, 300, 3))
 
 
-def test_an_unknown_implementation_names_itself() -> None:
+def test_an_unknown_implementation_is_named() -> None:
     with pytest.raises(ValueError, match="'flash' is not a valid Impl"):
         Impl("flash")
 
 
-def test_an_implementation_that_is_none_is_refused() -> None:
+def test_an_implementation_of_another_type_is_refused() -> None:
     with pytest.raises((TypeError, ValueError), match="reference"):
         nsa_attention(*tensors(), UNION, impl="reference")  # type: ignore[arg-type]
 
@@ -122,7 +122,7 @@ def test_an_explicit_implementation_is_never_replaced(asked: list[str]) -> None:
         asked.clear()
 
 
-def test_a_cpu_never_holds_every_score(asked: list[str]) -> None:
+def test_the_default_on_a_cpu_is_not_the_reference(asked: list[str]) -> None:
     q, k, v = tensors()
     nsa_attention(q, k, v, GATED, gates=torch.rand(1, 4, 300, 3))
     assert asked == []
@@ -143,7 +143,7 @@ def test_a_covered_text_is_attended_to_densely(
     assert result.mass.shape == (1, 4, 10, 4)
 
 
-def test_mass_comes_when_asked_for() -> None:
+def test_mass_is_returned_on_request() -> None:
     q, k, v = tensors(300, 40)
     for impl in Impl:
         assert nsa_attention(q, k, v, UNION, impl=impl).mass is None
@@ -153,7 +153,7 @@ def test_mass_comes_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize("impl", list(Impl))
-def test_given_summaries_choose_the_blocks(impl: Impl, seed: int) -> None:
+def test_given_summaries_select_the_blocks(impl: Impl, seed: int) -> None:
     settings = AttentionSettings(
         select_count=2, window=64, compress_block=64, compress_stride=64, select_block=64
     )

@@ -30,7 +30,7 @@ def draw(
     dim: int = 8,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of two groups."""
+    """Random queries, keys and values of two groups."""
     random = torch.Generator().manual_seed(seed)
 
     def normal(heads: int, tokens: int) -> Tensor:
@@ -41,7 +41,7 @@ def draw(
 
 
 def hits(blocks: Tensor, count: int) -> Tensor:
-    """Which of `count` blocks were selected: (B, G, U, N) of bool."""
+    """Mask of the selected blocks among `count`: (B, G, U, N), bool."""
     assert ((blocks >= -1) & (blocks < count)).all()
     chosen = (blocks[..., None] == torch.arange(count)).sum(dim=-2)
     assert chosen.max() <= 1, "a block was selected twice"
@@ -49,7 +49,7 @@ def hits(blocks: Tensor, count: int) -> Tensor:
 
 
 def true_importance(q: Tensor, k: Tensor, settings: AttentionSettings) -> tuple[Tensor, Tensor]:
-    """Importance in fp64 (B, G, U, N), and the tile of each query among them (T,)."""
+    """Importance in fp64 (B, G, U, N), and the index of each query's tile (T,)."""
     q, k = q.double(), k.double()
     position = torch.arange(k.shape[2] - q.shape[2], k.shape[2])
     summaries = compress(k, settings)
@@ -61,10 +61,10 @@ def true_importance(q: Tensor, k: Tensor, settings: AttentionSettings) -> tuple[
 def check(
     q: Tensor, k: Tensor, v: Tensor, settings: AttentionSettings, tolerance: float = 2e-5
 ) -> None:
-    """Same blocks, output and mass as the reference in fp64.
+    """Assert the same blocks, output and mass as the reference in fp64.
 
-    Importance is summed in fp32, so two blocks closer than that may change places; then the
-    tile is left out of the comparison, and there may be hardly any of those.
+    Importance is summed in fp32, so two nearly equal blocks may change places. Such tiles are not
+    compared, and must be rare.
     """
     found = nsa_attention(q, k, v, settings, impl=Impl.BLOCKWISE, return_mass=True)
     out, blocks, mass = nsa_reference(q.double(), k.double(), v.double(), settings)
@@ -108,7 +108,7 @@ def test_query_heads_per_group(per_group: int, seed: int) -> None:
 )
 @pytest.mark.parametrize("tile", [1, 16, 64])
 def test_queries_at_an_offset(queries: int, length: int, tile: int, seed: int) -> None:
-    """In a batch of two; the last case starts before the covered length and ends past it."""
+    """A batch of two; the last case starts before the covered length and ends past it."""
     settings = replace(SETTINGS, select_tile=tile)
     check(*draw(seed, queries=queries, length=length, batch=2, per_group=2), settings)
 
@@ -135,7 +135,7 @@ def test_summaries(block: int, stride: int, tile: int, seed: int) -> None:
 )
 @pytest.mark.parametrize("tile", [1, 64])
 def test_budgets(count: int, window: int, init: int, local: int, tile: int, seed: int) -> None:
-    """Smaller than what there is, and larger."""
+    """Budgets smaller and larger than the text."""
     settings = AttentionSettings(
         select_count=count, window=window, init_blocks=init, local_blocks=local, select_tile=tile
     )
@@ -150,11 +150,11 @@ def test_small_selection_blocks(seed: int) -> None:
 
 
 @pytest.mark.parametrize("length", [450, 512])
-def test_only_the_queries_of_the_call_score(length: int) -> None:
-    """One query of a tile, first in it or last: what pads the tile has no say.
+def test_padding_queries_are_not_scored(length: int) -> None:
+    """A tile with a single query, first or last: the tile's padding is not scored.
 
-    The query looks at the first block alone; queries of nothing would favour the others, since
-    no summary reaches into the first block from before.
+    The query attends to the first block alone. Padding queries would favor the other blocks, which
+    one more summary overlaps.
     """
     settings = AttentionSettings(
         select_count=1, window=64, init_blocks=0, local_blocks=0, select_tile=64
@@ -165,7 +165,7 @@ def test_only_the_queries_of_the_call_score(length: int) -> None:
     assert blocks.tolist() == [[[[0]]]]
 
 
-def test_queries_that_see_no_summary_do_not_spoil_their_tile(seed: int) -> None:
+def test_queries_that_see_no_summary_do_not_affect_their_tile(seed: int) -> None:
     """Summaries so long that none is complete before the tile's sixteenth query."""
     settings = AttentionSettings(
         compress_block=208,
@@ -183,8 +183,8 @@ def test_queries_that_see_no_summary_do_not_spoil_their_tile(seed: int) -> None:
 
 
 @pytest.mark.parametrize("limit", ["_SCORES_AT_ONCE", "_KEYS_AT_ONCE"])
-def test_in_many_pieces(limit: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However little is held at a time, down to a tile."""
+def test_small_memory_budgets(limit: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory budgets down to a single tile."""
     monkeypatch.setattr(blockwise if limit == "_KEYS_AT_ONCE" else scoring, limit, 1000)
     for tile in (1, 64):
         settings = replace(SETTINGS, select_tile=tile)
@@ -192,7 +192,7 @@ def test_in_many_pieces(limit: str, seed: int, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_keys_past_the_text_are_not_read(seed: int) -> None:
-    """The room behind a text in a cache: whatever lies there, nothing changes."""
+    """Memory past the text in a cache has no influence."""
     settings = replace(SETTINGS, select_tile=64)
     q, k, v = draw(seed, queries=100, length=450, dtype=torch.float32)
     expected = nsa_attention(q, k, v, settings, return_mass=True)
@@ -207,7 +207,7 @@ def test_keys_past_the_text_are_not_read(seed: int) -> None:
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
-    """Plain softmax in the precision of its inputs; `hidden` is (B, H, T, S) or smaller."""
+    """Plain softmax attention in its inputs' precision; `hidden` broadcasts to (B, H, T, S)."""
     per_group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(per_group, dim=1), v.repeat_interleave(per_group, dim=1)
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
@@ -234,10 +234,10 @@ def test_dense_attention(queries: int, length: int, per_group: int, seed: int) -
 
 
 def epsilon(values: Tensor, keys: int) -> float:
-    """What bf16 may lose beyond the eager computation in bf16.
+    """Extra error of bf16 beyond the eager computation in bf16.
 
     Rounding errors of a sum over `keys` weighted values add up like a random walk: each is half
-    a unit in the last place (2^-9) of a share of the largest value; then the result is rounded.
+    a unit in the last place (2^-9) of a share of the largest value. The result is rounded too.
     """
     return 2**-9 * float(values.abs().max()) * (1 + 1 / math.sqrt(keys))
 
@@ -279,7 +279,7 @@ def test_union_attention_in_bf16(queries: int, length: int, tile: int, seed: int
 
 @pytest.mark.parametrize("tile", [1, 64])
 def test_selection_in_bf16(tile: int, seed: int) -> None:
-    """The blocks chosen in bf16 are worth what the best are, less what eager bf16 loses."""
+    """Blocks selected in bf16 have nearly the best importance, up to the loss of eager bf16."""
     settings = replace(SETTINGS, select_tile=tile, compress_block=4, compress_stride=4)
     q, k, v = draw(seed, queries=200, length=900, dim=64, dtype=torch.bfloat16)
     scores, _ = true_importance(q, k, settings)
@@ -324,7 +324,7 @@ def test_tile_plan_cuts_at_absolute_multiples(queries: int, length: int, tile: i
 
 @pytest.mark.parametrize("at_once", [1, 2 * 6 * 200, 2**28])
 def test_mass_of_dense_attention(at_once: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For all queries at a time, or for some."""
+    """For all queries at once, and in parts."""
     monkeypatch.setattr(blockwise, "_SCORES_AT_ONCE", at_once)
     q, k, _ = draw(seed, queries=5, length=200)
     mass = block_mass(q, k, None, SETTINGS)
@@ -336,7 +336,7 @@ def test_mass_of_dense_attention(at_once: int, seed: int, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("tile", [1, 64])
 def test_gradients(tile: int, seed: int) -> None:
-    """Those of the reference, where the queries are the whole text."""
+    """The gradients equal the reference's if the queries are the whole text."""
     settings = replace(SETTINGS, select_tile=tile)
     inputs = [x.requires_grad_() for x in draw(seed, queries=450, length=450)]
     out = nsa_attention(*inputs, settings).out

@@ -1,4 +1,4 @@
-"""The bounds that interpreted kernels are kept within."""
+"""The bounds checks of interpreted kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytest.importorskip("triton")
 import triton
 import triton.language as tl
 
-pytestmark = pytest.mark.skipif(CUDA, reason="nothing is interpreted where there is a card")
+pytestmark = pytest.mark.skipif(CUDA, reason="a GPU does not interpret kernels")
 
 
 @triton.jit
@@ -22,7 +22,7 @@ def _copy_kernel(from_ptr, to_ptr, count, read, SIZE: tl.constexpr):  # noqa: N8
 
 
 @pytest.mark.parametrize(("read", "written", "stray"), [(5, 5, False), (6, 5, True), (5, 6, True)])
-def test_a_stray_element_is_told(read: int, written: int, stray: bool) -> None:
+def test_an_access_out_of_bounds_raises(read: int, written: int, stray: bool) -> None:
     of, to = torch.arange(5.0), torch.zeros(5)
     if stray:
         with pytest.raises(Exception, match="1 of 6 elements are out of bounds"):

@@ -42,7 +42,7 @@ INFLLM = AttentionSettings(
 
 
 def draw(seed: int, queries: int, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Queries of two groups of three heads, keys, values, gates; scores widely spread."""
+    """Queries of two groups of three heads, keys, values and gates; scores spread widely."""
     random = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -54,10 +54,10 @@ def draw(seed: int, queries: int, length: int) -> tuple[Tensor, Tensor, Tensor, 
 
 @pytest.mark.parametrize("shape", [(1, 1), (15, 15), (64, 64), (300, 300), (700, 700), (37, 600)])
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_as_the_reference(
+def test_equals_the_reference(
     settings: AttentionSettings, shape: tuple[int, int], seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In parts of a few queries too. Scores are in fp32, so that a near tie may turn over."""
+    """In parts of a few queries as well. Scores are in fp32, so a near tie may change its order."""
     q, k, v, gates = draw(seed, *shape)
     out, blocks, mass = nsa_reference(q, k, v, settings, gates=gates)
     for budget in (2**25, 2**16):
@@ -77,9 +77,56 @@ def test_as_the_reference(
         torch.testing.assert_close(found.mass[same].double(), mass[same], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "settings", [PAPER, replace(PLAIN, select_tile=8), replace(PLAIN, window=0)]
+)
+@pytest.mark.parametrize("shape", [(1, 1), (64, 64), (300, 300), (37, 600)])
+def test_the_windows_own_keys_as_the_reference(
+    settings: AttentionSettings, shape: tuple[int, int], seed: int
+) -> None:
+    """All of them, or the last that the queries can see; with the gradients of both."""
+    queries, length = shape
+    q, k, v, gates = draw(seed, *shape)
+    _, window_k, window_v, _ = draw(seed + 1, *shape)
+    reach = min(length, queries + max(0, settings.window - 1))
+    exact, blocks, _ = nsa_reference(
+        q, k, v, settings, window_k=window_k, window_v=window_v, gates=gates
+    )
+    slope = torch.randn_like(exact)
+    for first in (0, length - reach):
+        own = [x[:, :, first:].clone().requires_grad_() for x in (window_k, window_v)]
+        gradients = []
+        for impl in (Impl.REFERENCE, Impl.BLOCKWISE):
+            found = nsa_attention(
+                q, k, v, settings, window_k=own[0], window_v=own[1], gates=gates, impl=impl
+            )
+            assert found.blocks is not None
+            same = (found.blocks.sort(dim=-1).values == blocks.sort(dim=-1).values).all(dim=-1)
+            of = torch.arange(length - queries, length) // settings.select_tile
+            same = same[:, :, of - of[0]].repeat_interleave(3, dim=1)
+            assert same.float().mean() > 0.95
+            torch.testing.assert_close(found.out[same], exact[same], atol=1e-5, rtol=1e-5)
+            if settings.window:
+                gradients.append(torch.autograd.grad(found.out, own, slope))
+        if gradients:
+            for one, other in zip(*gradients, strict=True):
+                torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_the_windows_own_keys_that_do_not_fit(seed: int) -> None:
+    q, k, v, gates = draw(seed, 10, 300)
+    few = {"window_k": k[:, :, 200:], "window_v": v[:, :, 200:]}
+    with pytest.raises(ValueError, match="W from 109 to 300"):
+        nsa_attention(q, k, v, PAPER, gates=gates, **few)
+    with pytest.raises(ValueError, match="they need the same"):
+        nsa_attention(q, k, v, PAPER, gates=gates, window_k=k)
+    with pytest.raises(ValueError, match="combine='union' has one set of keys"):
+        nsa_attention(q, k, v, INFLLM, window_k=k, window_v=v)
+
+
 @pytest.mark.parametrize("settings", [replace(PAPER, select_count=64), replace(PLAIN, window=7)])
 def test_bfloat16(settings: AttentionSettings, seed: int) -> None:
-    """Where all blocks are selected, so that rounding chooses nothing."""
+    """All blocks are selected, so that rounding does not affect the selection."""
     settings = replace(settings, select_count=64, select_run=None)
     q, k, v, gates = (x.bfloat16() for x in draw(seed, 200, 260))
     out = nsa_attention(q, k, v, settings, gates=gates).out
@@ -93,12 +140,12 @@ def test_gradients(settings: AttentionSettings, seed: int) -> None:
     tensors = [x.requires_grad_() for x in draw(seed, 90, 90)]
     q, k, v, gates = tensors
     direction = torch.randn_like(q)
-    wanted = torch.autograd.grad(
+    expected = torch.autograd.grad(
         (nsa_reference(q, k, v, settings, gates=gates)[0] * direction).sum(), tensors
     )
     out = nsa_attention(q, k, v, settings, gates=gates, impl=Impl.BLOCKWISE).out
     for ours, theirs in zip(
-        torch.autograd.grad((out * direction).sum(), tensors), wanted, strict=True
+        torch.autograd.grad((out * direction).sum(), tensors), expected, strict=True
     ):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
@@ -140,7 +187,7 @@ def test_scores_of_infllm(settings: AttentionSettings, shape: tuple[int, int], s
         (replace(INFLLM, score_pooling="sum", score_norm=1, dense_below=900), "dense_below"),
     ],
 )
-def test_triton_refuses_what_it_has_not(settings: AttentionSettings, word: str) -> None:
+def test_triton_refuses_unsupported_settings(settings: AttentionSettings, word: str) -> None:
     pytest.importorskip("triton")
     q, k, v, gates = (x.float() for x in draw(0, 64, 64))
     given = gates if settings.combine == "gated" else None
@@ -162,6 +209,6 @@ def test_triton_refuses_what_it_has_not(settings: AttentionSettings, word: str) 
         ({"dense_below": -1}, "dense_below is -1"),
     ],
 )
-def test_settings_that_do_not_go_together(values: dict[str, object], message: str) -> None:
+def test_contradicting_settings_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AttentionSettings(**values)  # type: ignore[arg-type]

@@ -27,11 +27,11 @@ def test_blockwise_equals_reference_on_cuda(queries, repeat, block, stride, tile
     )
     shapes = [(1, 2 * repeat, queries, 64), (1, 2, 1000, 64), (1, 2, 1000, 64)]
     exact = [torch.randn(shape, dtype=torch.float64, device="cuda") for shape in shapes]
-    wanted = nsa_attention(*exact, settings, impl=Impl.REFERENCE, return_mass=True)
+    expected = nsa_attention(*exact, settings, impl=Impl.REFERENCE, return_mass=True)
     single = [x.float() for x in exact]
     got = nsa_attention(*single, settings, impl=Impl.BLOCKWISE, return_mass=True)
-    torch.testing.assert_close(got.out.double(), wanted.out, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(got.mass.double(), wanted.mass, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(got.out.double(), expected.out, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(got.mass.double(), expected.mass, rtol=1e-3, atol=1e-4)
 
 
 def test_dense_attention_in_bf16_is_as_exact_as_eager():

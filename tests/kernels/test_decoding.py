@@ -1,4 +1,4 @@
-"""A decode step in large products against the reference in fp64."""
+"""A decode step as large products against the reference in fp64."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def draw(length: int, heads: int, batch: int, dtype: torch.dtype) -> tuple[Tenso
 def stepped(
     q: Tensor, k: Tensor, v: Tensor, settings: AttentionSettings, summary_k: Tensor | None = None
 ) -> AttentionResult:
-    """What the operation gives, which has to be what is tested here."""
+    """The operation's result; asserts that it comes from the decode step."""
     with torch.no_grad():
         assert decoding.takes(q, k.shape[2], settings)
         return nsa_attention(q, k, v, settings, summary_k=summary_k, return_mass=True)
@@ -47,7 +47,7 @@ def stepped(
         {"select_block": 32, "window": 96},
     ],
 )
-def test_it_is_the_reference(
+def test_equals_the_reference(
     length: int, heads: int, batch: int, changes: dict[str, int], seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -67,7 +67,7 @@ def test_it_is_the_reference(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_card_steps_as_a_cpu_does(seed: int) -> None:
+def test_a_gpu_step_equals_a_cpu_step(seed: int) -> None:
     torch.manual_seed(seed)
     tensors = draw(1000, 6, 1, torch.float32)
     expected = stepped(*tensors, SETTINGS)
@@ -97,8 +97,8 @@ def test_bf16_is_no_worse_than_its_rounding(seed: int) -> None:
     torch.testing.assert_close(found.out[:, :3].double(), exact, rtol=2e-2, atol=2e-2)
 
 
-def test_summaries_that_are_given_choose(seed: int) -> None:
-    """A learned compression: what is longer than the text is not looked at."""
+def test_given_summaries_select_the_blocks(seed: int) -> None:
+    """A learned compression; summaries past the text are not read."""
     torch.manual_seed(seed)
     q, k, v = draw(1000, 4, 1, torch.float64)
     own = torch.randn(1, 2, 80, 8, dtype=torch.float64)
@@ -121,7 +121,7 @@ def test_summaries_that_are_given_choose(seed: int) -> None:
         {"select_count": None},
     ],
 )
-def test_what_it_does_not_take(changes: dict[str, object]) -> None:
+def test_unsupported_calls(changes: dict[str, object]) -> None:
     q, k, _ = draw(1000, 4, 1, torch.float32)
     settings = replace(SETTINGS, **changes)  # type: ignore[arg-type]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Dense attention with the mass of each block, against whole rows of scores in fp64."""
+"""Dense attention with the mass of each block, against full rows of scores in fp64."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = AttentionSettings(select_count=None, select_block=16)
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float64, 1e-7)]
 )
-def test_it_is_attention_and_its_mass(
+def test_output_and_mass_equal_full_attention(
     at_once: int,
     length: int,
     queries: int,
@@ -47,14 +47,14 @@ def test_it_is_attention_and_its_mass(
     torch.testing.assert_close(out.double(), exact, rtol=tolerance, atol=tolerance)
 
 
-def test_scores_of_any_size_are_numbers() -> None:
+def test_large_scores_stay_finite() -> None:
     q, k, v = torch.ones(1, 2, 3, 8) * 1e4, torch.randn(1, 1, 90, 8) * 1e4, torch.randn(1, 1, 90, 8)
     out, mass = dense_with_mass(q, k, v, 16)
     assert out.isfinite().all()
     torch.testing.assert_close(mass.sum(dim=-1), torch.ones(1, 2, 3))
 
 
-def test_the_operation_takes_it_where_no_gradient_is_wanted(
+def test_the_operation_uses_it_without_gradients(
     monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     torch.manual_seed(seed)

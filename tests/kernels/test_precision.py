@@ -1,4 +1,4 @@
-"""When bf16 is widened."""
+"""Conditions for widening bf16."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nsa_kernels import precision
 
 
 @pytest.mark.parametrize(
-    ("dtype", "rows", "narrow", "wanted"),
+    ("dtype", "rows", "narrow", "expected"),
     [
         (torch.bfloat16, 128, False, True),
         (torch.bfloat16, 127, False, False),
@@ -20,15 +20,15 @@ from nsa_kernels import precision
         (torch.float32, 128, False, False),
     ],
 )
-def test_many_rows_of_bf16_where_fp32_is_quicker(
-    dtype: torch.dtype, rows: int, narrow: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
+def test_many_rows_of_bf16_are_widened_if_fp32_is_faster(
+    dtype: torch.dtype, rows: int, narrow: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "_narrow_is_quicker", lambda: narrow)
-    assert precision.widens(torch.empty(1, dtype=dtype), rows) is wanted
+    assert precision.widens(torch.empty(1, dtype=dtype), rows) is expected
 
 
 @pytest.mark.parametrize(
-    ("instructions", "rows", "narrow", "wanted"),
+    ("instructions", "rows", "narrow", "expected"),
     [
         (False, 16, False, True),
         (False, 15, False, False),
@@ -38,15 +38,15 @@ def test_many_rows_of_bf16_where_fp32_is_quicker(
     ],
 )
 def test_weights_are_widened_for_fewer_rows_where_bf16_is_emulated(
-    instructions: bool, rows: int, narrow: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
+    instructions: bool, rows: int, narrow: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "_narrow_is_quicker", lambda: narrow)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
-    assert precision.widens_weights(torch.empty(1, dtype=torch.bfloat16), rows) is wanted
+    assert precision.widens_weights(torch.empty(1, dtype=torch.bfloat16), rows) is expected
 
 
 @pytest.mark.parametrize("instructions", [True, False])
-def test_bf16_is_emulated_on_a_cpu_without_instructions_for_it(
+def test_bf16_is_emulated_on_a_cpu_without_bf16_instructions(
     instructions: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
@@ -57,16 +57,16 @@ def test_bf16_is_emulated_on_a_cpu_without_instructions_for_it(
 
 
 @pytest.fixture
-def asked_anew() -> Iterator[None]:
-    """The machine is asked anew, and again after the test."""
+def no_cached_measurement() -> Iterator[None]:
+    """Clear the cached measurement before and after the test."""
     precision._narrow_is_quicker.cache_clear()
     yield
     precision._narrow_is_quicker.cache_clear()
 
 
-@pytest.mark.usefixtures("asked_anew")
+@pytest.mark.usefixtures("no_cached_measurement")
 @pytest.mark.parametrize(
-    ("units", "instructions", "bf16_seconds", "wanted"),
+    ("units", "instructions", "bf16_seconds", "expected"),
     [
         (True, True, 9.0, True),
         (False, False, 0.1, False),
@@ -74,11 +74,11 @@ def asked_anew() -> Iterator[None]:
         (False, True, 9.0, False),
     ],
 )
-def test_what_the_machine_does_quicker(
+def test_the_faster_precision(
     units: bool,
     instructions: bool,
     bf16_seconds: float,
-    wanted: bool,
+    expected: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: units)
@@ -88,31 +88,31 @@ def test_what_the_machine_does_quicker(
         return bf16_seconds if a.dtype == torch.bfloat16 else 1.0
 
     monkeypatch.setattr(precision, "_seconds", seconds)
-    assert precision._narrow_is_quicker() is wanted
+    assert precision._narrow_is_quicker() is expected
 
 
-@pytest.mark.parametrize(("int8_seconds", "wanted"), [(0.1, True), (9.0, False)])
-def test_whole_numbers_where_they_are_quicker(
-    int8_seconds: float, wanted: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("int8_seconds", "expected"), [(0.1, True), (9.0, False)])
+def test_integers_if_they_are_faster(
+    int8_seconds: float, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def seconds(_: object, a: Tensor, __: Tensor) -> float:
         return int8_seconds if a.dtype == torch.int8 else 1.0
 
     monkeypatch.setattr(precision, "_seconds", seconds)
-    assert precision.quicker_than_fp32(torch._int_mm, torch.int8) is wanted
+    assert precision.quicker_than_fp32(torch._int_mm, torch.int8) is expected
 
 
-def test_a_first_try_that_has_to_set_up_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_first_try_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([50.0, 1.0, 0.5, 1.0, 0.6, 1.0, 0.5, 1.0, 0.5, 1.0])
     monkeypatch.setattr(precision, "_seconds", lambda *_: next(times))
     assert precision.quicker_than_fp32(torch._int_mm, torch.int8)
 
 
-def test_one_that_is_far_slower_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_far_slower_product_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([50.0, 1.0, 40.0, 1.0])
     monkeypatch.setattr(precision, "_seconds", lambda *_: next(times))
     assert not precision.quicker_than_fp32(torch._int_mm, torch.int8)
 
 
-def test_this_machine_can_be_asked() -> None:
+def test_the_measurement_on_this_machine() -> None:
     assert precision.quicker_than_fp32(torch._int_mm, torch.int8) in (True, False)

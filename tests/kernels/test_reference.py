@@ -1,6 +1,6 @@
-"""The reference against a second writing of the paper: loops over queries, in NumPy.
+"""The reference against a second implementation of the paper: NumPy loops over queries.
 
-Nothing here is shared with the package but the settings' values.
+It shares only the settings' values with the package.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Expected(NamedTuple):
 
 
 def softmax_over(query: Array, keys: Array, values: Array) -> tuple[Array, Array]:
-    """One query over the keys it may see; zeros where there are none."""
+    """Attention of one query to its visible keys; zeros without keys."""
     if len(keys) == 0:
         return np.zeros(values.shape[1]), np.zeros(0)
     scores = keys @ query / np.sqrt(len(query))
@@ -42,7 +42,7 @@ def softmax_over(query: Array, keys: Array, values: Array) -> tuple[Array, Array
 def by_the_paper(
     q: Array, k: Array, v: Array, s: AttentionSettings, gates: Array | None = None
 ) -> Expected:
-    """Native Sparse Attention, query by query: section 2 of the design, and the docstrings."""
+    """Native Sparse Attention, query by query, from the paper and the docstrings."""
     batch, heads, queries, dim = q.shape
     groups, length = k.shape[1:3]
     per_group = heads // groups
@@ -117,7 +117,7 @@ def by_the_paper(
 def coarsely_normed(
     query: Array, keys: Array, means: Array, position: int, s: AttentionSettings
 ) -> Array:
-    """Exponentials of the summaries' scores over the sum of those of coarser means."""
+    """Exponentials of the summaries' scores, divided by the sum over coarser means."""
     block, stride = s.compress_block * s.score_norm, s.compress_stride * s.score_norm
     starts = range(0, position + 2 - block, stride)
     coarse = [np.exp(keys[i : i + block].mean(0) @ query / np.sqrt(len(query))) for i in starts]
@@ -126,7 +126,7 @@ def coarsely_normed(
 
 
 def choose(score: Array, tile: int, s: AttentionSettings) -> list[int]:
-    """The blocks of a tile, best first; forced ones before all others, in their order."""
+    """The blocks of a tile, best first; forced blocks precede the others, in their order."""
     current = tile * s.select_tile // s.select_block
     candidates = list(range(current + 1))
     if s.combine == "union":
@@ -147,7 +147,7 @@ def choose(score: Array, tile: int, s: AttentionSettings) -> list[int]:
 def draw(
     seed: int, *, queries: int, length: int, heads: int = 6, groups: int = 2, batch: int = 1
 ) -> tuple[Array, Array, Array, Array]:
-    """Random q, k, v and gates; scores spread widely enough for the choice to matter."""
+    """Random q, k, v and gates; scores spread widely enough to make the selection matter."""
     random = np.random.default_rng(seed)
     q = random.normal(size=(batch, heads, queries, 8)) * 2
     k = random.normal(size=(batch, groups, length, 8))
@@ -156,7 +156,7 @@ def draw(
 
 
 def check(arrays: tuple[Array, Array, Array, Array], settings: AttentionSettings) -> Expected:
-    """The reference gives what the second writing gives, in all it returns."""
+    """Assert that the reference returns the second implementation's results."""
     q, k, v, gates = (torch.from_numpy(x) for x in arrays)
     gated = settings.combine == "gated"
     out, blocks, mass = nsa_reference(q, k, v, settings, gates=gates if gated else None)
@@ -189,7 +189,7 @@ def test_lengths(settings: AttentionSettings, length: int, seed: int) -> None:
 @mode
 @pytest.mark.parametrize("per_group", [1, 3, 6, 7, 16])
 def test_query_heads_per_group(settings: AttentionSettings, per_group: int, seed: int) -> None:
-    """At an offset: 100 queries at the end of 400 positions."""
+    """100 queries at the end of 400 positions."""
     check(draw(seed, queries=100, length=400, heads=2 * per_group), settings)
 
 
@@ -218,7 +218,7 @@ def test_tiles(
 def test_other_block_sizes(
     settings: AttentionSettings, block: int, stride: int, select_block: int, seed: int
 ) -> None:
-    """Summaries shorter and longer than selection blocks, apart and overlapping."""
+    """Summaries shorter and longer than selection blocks, adjacent and overlapping."""
     settings = replace(
         settings, compress_block=block, compress_stride=stride, select_block=select_block, window=64
     )
@@ -274,15 +274,13 @@ RUNS = AttentionSettings(
         replace(RUNS, window=0),
     ],
 )
-def test_published_ways_to_score_and_rank(
-    settings: AttentionSettings, length: int, seed: int
-) -> None:
+def test_published_scoring_and_ranking(settings: AttentionSettings, length: int, seed: int) -> None:
     check(draw(seed, queries=length, length=length), settings)
     check(draw(seed, queries=min(length, 5), length=length), settings)
 
 
 @pytest.mark.parametrize("length", [127, 128])
-def test_short_texts_are_attended_to_whole(length: int, seed: int) -> None:
+def test_short_texts_use_dense_attention(length: int, seed: int) -> None:
     settings = replace(INFLLM, dense_below=128)
     arrays = draw(seed, queries=length, length=length)
     q, k, v, _ = (torch.from_numpy(x) for x in arrays)
@@ -291,7 +289,7 @@ def test_short_texts_are_attended_to_whole(length: int, seed: int) -> None:
 
 
 def test_queries_that_see_no_summary_get_zeros(seed: int) -> None:
-    """And the first that sees one gets that summary's value."""
+    """The first query that sees one summary gets that summary's value."""
     arrays = draw(seed, queries=40, length=40)
     gates = np.zeros_like(arrays[3])
     gates[..., 0] = 1
@@ -320,7 +318,7 @@ def test_gated_needs_gates(seed: int) -> None:
 
 
 def test_importance_weights_of_the_paper() -> None:
-    """1, 2, 2, 2, 1 on the summaries 4j - 1 to 4j + 3; the text's first has no summary before."""
+    """1, 2, 2, 2, 1 on summaries 4j - 1 to 4j + 3; the first block has no earlier summary."""
     weights = overlap(AttentionSettings(), 31, 8)
     expected = torch.zeros(31, 8, dtype=torch.float64)
     for j in range(8):
@@ -331,7 +329,7 @@ def test_importance_weights_of_the_paper() -> None:
 
 
 def test_importance_is_summed_over_group_and_tile() -> None:
-    """Whole numbers in the place of probabilities, so that the sums can be seen."""
+    """Whole numbers instead of probabilities make the sums visible."""
     settings = AttentionSettings(select_tile=2, compress_block=64, compress_stride=64)
     probs = torch.tensor([[[[1.0]], [[10.0]], [[100.0]], [[1000.0]]]]).expand(1, 4, 3, 1).clone()
     probs[:, :, 1] *= 2
@@ -348,7 +346,7 @@ def test_equal_importances_go_to_the_earlier_block() -> None:
     assert chosen.tolist() == [[[[0, 7, 8, 2, 4, 1]]]]
 
 
-def test_a_block_that_has_not_begun_is_no_candidate() -> None:
+def test_a_block_that_has_not_begun_is_not_a_candidate() -> None:
     settings = AttentionSettings(combine="gated", select_count=4)
     scores = torch.tensor([[0.0, 1.0, 9.0, 9.0], [0.0, 1.0, 9.0, 9.0]])
     chosen = select(scores[None, None], torch.tensor([63, 64]), settings)
@@ -356,7 +354,7 @@ def test_a_block_that_has_not_begun_is_no_candidate() -> None:
 
 
 def test_union_selects_outside_of_the_window() -> None:
-    """So that the window's blocks come on top of the budget."""
+    """The window's blocks do not count toward the budget."""
     settings = AttentionSettings(select_count=2, window=128, local_blocks=2, init_blocks=1)
     scores = torch.arange(7.0)
     chosen = select(scores[None, None, None], torch.tensor([6 * 64]), settings)
@@ -364,7 +362,7 @@ def test_union_selects_outside_of_the_window() -> None:
 
 
 def test_given_summaries_are_used(seed: int) -> None:
-    """Other summaries select other blocks: here the one whose summary points at the queries."""
+    """Other summaries select other blocks: here the block whose summary equals the queries."""
     settings = AttentionSettings(select_count=2, window=64, compress_block=64, compress_stride=64)
     random = torch.Generator().manual_seed(seed)
     k, v = torch.randn(2, 1, 1, 640, 8, generator=random, dtype=torch.float64).unbind(0)
@@ -472,7 +470,7 @@ def test_gradients_of_the_learned_compression(seed: int) -> None:
 
 
 def test_it_runs_without_triton() -> None:
-    """In a fresh process in which triton cannot be imported."""
+    """A new process in which triton cannot be imported."""
     program = """
 import sys
 sys.modules["triton"] = None
@@ -491,7 +489,7 @@ print("ran")
     assert (done.stdout, done.returncode) == ("ran\n", 0), done.stderr
 
 
-def test_the_optimised_code_shares_nothing_with_it() -> None:
+def test_the_optimized_code_shares_nothing_with_the_reference() -> None:
     from nsa_kernels import blockwise
 
     mine = {name for name, value in vars(reference).items() if callable(value)}

@@ -1,4 +1,4 @@
-"""Selection of blocks in large matrix products."""
+"""Selection of blocks with large matrix products."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SETTINGS = AttentionSettings(
 
 
 def draw(length: int, queries: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Queries of six heads and keys of two groups."""
+    """Random queries of six heads and keys of two groups."""
     random = torch.Generator().manual_seed(seed)
     q = torch.randn(1, 6, queries, 16, generator=random) * 2
     return q, torch.randn(1, 2, length, 16, generator=random)
 
 
-def test_a_striking_block_is_found_among_many() -> None:
+def test_a_block_with_high_scores_is_selected() -> None:
     q, k = draw(8192, 64)
     target = q[:, ::3, :1]
     q = target.repeat_interleave(3, dim=1) + 0.1 * q
@@ -34,7 +34,7 @@ def test_a_striking_block_is_found_among_many() -> None:
     assert (chosen == 3000 // 64).any(dim=-1).all()
 
 
-def test_blocks_are_distinct_forced_ones_there_and_none_of_the_window() -> None:
+def test_blocks_are_distinct_include_forced_and_exclude_the_window() -> None:
     q, k = draw(4096, 256)
     chosen = select_blocks(q, mean_summaries(k, SETTINGS), 4096, SETTINGS)
     current = torch.arange(60, 64)[:, None]
@@ -43,7 +43,7 @@ def test_blocks_are_distinct_forced_ones_there_and_none_of_the_window() -> None:
     assert all(len(set(row)) == 4 and min(row) >= 0 for row in chosen.flatten(0, 2).tolist())
 
 
-def test_wide_and_narrow_numbers_choose_alike() -> None:
+def test_fp32_and_bf16_select_alike() -> None:
     q, k = draw(4096, 64)
     summaries = mean_summaries(k, SETTINGS)
     wide = select_blocks(q, summaries, 4096, SETTINGS)

@@ -1,4 +1,4 @@
-"""Tests of the attention settings: what is refused, and what a budget covers."""
+"""The attention settings: refused values, and the length that a budget covers."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from nsa_kernels.settings import AttentionSettings
         ({"select_tile": 0}, "select_tile is 0; it must be at least 1"),
         ({"select_count": 0}, "select_count is 0; it must be at least 1 or None"),
         ({"window": 0}, "window is 0"),
-        ({"compress_block": 24}, "compress_block 24 is no multiple of compress_stride 16"),
-        ({"select_block": 40}, "select_block 40 is no multiple of compress_stride 16"),
-        ({"select_tile": 48}, "select_block 64 is no multiple of select_tile 48"),
-        ({"window": 96}, "window 96 is no multiple of select_block 64.*combine='union'"),
+        ({"compress_block": 24}, "compress_block 24 is not a multiple of compress_stride 16"),
+        ({"select_block": 40}, "select_block 40 is not a multiple of compress_stride 16"),
+        ({"select_tile": 48}, "select_block 64 is not a multiple of select_tile 48"),
+        ({"window": 96}, "window 96 is not a multiple of select_block 64.*combine='union'"),
         (
             {"select_tile": 16, "score_stride": 3},
-            "select_tile 16 is no multiple of score_stride 3",
+            "select_tile 16 is not a multiple of score_stride 3",
         ),
-        ({"score_stride": 2}, "select_tile 1 is no multiple of score_stride 2"),
+        ({"score_stride": 2}, "select_tile 1 is not a multiple of score_stride 2"),
     ],
 )
-def test_what_is_refused_is_named(values: dict[str, Any], message: str) -> None:
+def test_refused_values_are_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AttentionSettings(**values)
 
@@ -45,7 +45,7 @@ def test_what_is_refused_is_named(values: dict[str, Any], message: str) -> None:
         {"local_blocks": -1},
     ],
 )
-def test_numbers_that_mean_nothing(values: dict[str, Any]) -> None:
+def test_meaningless_numbers_are_refused(values: dict[str, Any]) -> None:
     name, value = list(values.items())[-1]
     with pytest.raises(ValueError, match=f"{name} is {value}"):
         AttentionSettings(**values)
@@ -78,8 +78,8 @@ def test_window_blocks(window: int, blocks: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("window", [64, 192])
-def test_covers_up_to_the_last_block_that_fits(count: int, window: int) -> None:
-    """The query's own block, the window's before it, and the selected ones."""
+def test_covers_texts_up_to_the_budget(count: int, window: int) -> None:
+    """The query's own block, the window's blocks before it, and the selected blocks."""
     settings = AttentionSettings(select_count=count, window=window)
     longest = (1 + window // 64 + count) * 64
     assert settings.covers(1)
@@ -95,7 +95,7 @@ def test_dense_settings_cover_everything() -> None:
 
 
 def test_gated_settings_never_cover() -> None:
-    """Three branches are no dense attention, however much they read."""
+    """Three branches are not dense attention, even if their budget covers the text."""
     settings = AttentionSettings(combine="gated", select_count=None)
     assert not settings.dense
     assert not settings.covers(1)

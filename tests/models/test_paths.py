@@ -1,4 +1,4 @@
-"""Tests of where things are kept."""
+"""Folders of the cache, and atomic writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nsa_models.paths import (
 )
 
 
-def test_the_platforms_own_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_platforms_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NSA_CACHE_DIR", " ")
     assert cache_root() == Path(platformdirs.user_cache_dir("nsa"))
 
@@ -32,7 +32,7 @@ def test_another_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cache_root() == Path.home() / "elsewhere"
 
 
-def test_room_on_the_disk(tmp_path: Path) -> None:
+def test_free_disk_space(tmp_path: Path) -> None:
     require_space(tmp_path, 1, "to test")
     with pytest.raises(ModelError, match=r"to test: 1000000000\.00 GB needed, \d+\.\d\d GB") as e:
         require_space(tmp_path, 10**18, "to test")
@@ -40,7 +40,7 @@ def test_room_on_the_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("locked", [False, True])
-def test_a_file_is_written_whole_or_not_at_all(locked: bool, tmp_path: Path) -> None:
+def test_a_file_is_written_completely_or_not_at_all(locked: bool, tmp_path: Path) -> None:
     path = tmp_path / "folder" / "file.json"
     with atomic_write(path, locked=locked) as partial:
         partial.write_text("old")

@@ -1,4 +1,4 @@
-"""Reading and answering on a CUDA device: what a CPU makes of the same text, up to rounding."""
+"""Prefill and decoding on a CUDA device equal those on a CPU up to rounding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [
 
 
 def build(seed: int, **changes: Any) -> NSAForCausalLM:
-    """A random model, with the settings for reading that a dense checkpoint gets."""
+    """A random model with a dense checkpoint's prefill settings."""
     torch.manual_seed(seed)
     config = NSAConfig(
         **{
@@ -56,15 +56,15 @@ def read(model: NSAForCausalLM, device: str, dtype: torch.dtype) -> KVCache:
 
 
 def errors(cache: KVCache, exact: KVCache) -> Tensor:
-    """Largest error of each token's keys and values, layer by layer: (L, S)."""
+    """Largest error of each token's keys and values per layer: (L, S)."""
     pairs = ((cache.keys, exact.keys), (cache.values, exact.values))
     stacked = ([torch.stack(x)[..., :LENGTH, :].cpu().double() for x in pair] for pair in pairs)
     found = [ours - theirs for ours, theirs in stacked]
     return torch.cat(found, dim=-1).abs().amax(dim=(1, 2, 4))
 
 
-def test_fp32_reads_what_a_cpu_reads(seed: int) -> None:
-    """But for the few tiles for which two blocks are as good as equal."""
+def test_an_fp32_prefill_equals_the_cpu(seed: int) -> None:
+    """Except for tiles with a near tie between two blocks."""
     model = build(seed)
     exact = read(model, "cpu", torch.float32)
     off = errors(read(model, "cuda", torch.float32), exact)
@@ -72,8 +72,8 @@ def test_fp32_reads_what_a_cpu_reads(seed: int) -> None:
     assert off[0].max() < 1e-4
 
 
-def test_bf16_reads_as_well_as_a_cpu_does(seed: int) -> None:
-    """Both have their errors against fp32; the device's are not the larger."""
+def test_a_bf16_prefill_is_as_exact_as_on_the_cpu(seed: int) -> None:
+    """The device's error against fp32 is at most the CPU's."""
     model = build(seed)
     exact = read(model, "cpu", torch.float32)
     mine = errors(read(model, "cuda", torch.bfloat16), exact)
@@ -82,7 +82,7 @@ def test_bf16_reads_as_well_as_a_cpu_does(seed: int) -> None:
         assert mine.quantile(share) < 1.3 * plain.quantile(share)
 
 
-def test_answers_are_those_of_a_cpu(seed: int) -> None:
+def test_answers_equal_the_cpu(seed: int) -> None:
     model = build(seed, select_count=None)
     answers = []
     for device in ("cpu", "cuda"):
@@ -96,7 +96,7 @@ def test_answers_are_those_of_a_cpu(seed: int) -> None:
 
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch) -> list[Impl]:
-    """The implementations that attention resolves to."""
+    """The implementations chosen for attention."""
     found: list[Impl] = []
     choose = api._choose
 
@@ -108,14 +108,14 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[Impl]:
     return found
 
 
-def test_the_settings_for_reading_go_to_the_kernels(chosen: list[Impl], seed: int) -> None:
+def test_the_prefill_uses_the_kernels(chosen: list[Impl], seed: int) -> None:
     read(build(seed, select_count=16), "cuda", torch.bfloat16)
     assert set(chosen) == {Impl.TRITON}
     assert len(chosen) == (2 - 1) * 3  # the last layer only appends
 
 
-def test_chunks_take_a_bounded_part_of_the_card(seed: int) -> None:
-    """Nothing is held that grows as tokens times tokens."""
+def test_chunks_use_bounded_memory(seed: int) -> None:
+    """Memory does not grow with the square of the tokens."""
     model = build(seed).to(device="cuda", dtype=torch.bfloat16)
     peaks = []
     for length in (32768, 131072):
@@ -126,6 +126,6 @@ def test_chunks_take_a_bounded_part_of_the_card(seed: int) -> None:
         list(generate.prefill(model, ids, cache, chunk_size=16384))
         peaks.append(torch.cuda.max_memory_allocated() - held)
         del cache
-    # Summaries are a part of the cache that is made while reading.
+    # Summaries are a part of the cache that the prefill computes.
     summaries = 2 * 2 * (131072 - 32768) // 4 * 64 * 2
     assert peaks[1] < peaks[0] + summaries + 2**28

@@ -1,4 +1,4 @@
-"""A dense model with our attention, its projections split over processes by transformers."""
+"""A dense model with NSA whose projections transformers splits over processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_are_as_one(
+def test_two_processes_equal_one(
     tiny_llama: LlamaForCausalLM, tmp_path: Path, two_processes: Callable[..., str]
 ) -> None:
     tiny_llama.save_pretrained(tmp_path / "model")

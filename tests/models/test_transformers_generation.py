@@ -1,4 +1,4 @@
-"""`from_pretrained` and `generate` of transformers, against our own loading and decoding."""
+"""`from_pretrained` and `generate` of transformers, against our loading and decoding."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def make(seed: int, **changes: Any) -> NSAForCausalLM:
 
 
 def random_ids(seed: int, *shape: int) -> Tensor:
-    """Any token but that for padding."""
+    """Random tokens without the padding token."""
     return torch.randint(1, VOCABULARY, shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -67,7 +67,7 @@ def saved(model: Any, folder: Path) -> NSAForCausalLM:
     return again
 
 
-def own_answer(model: NSAForCausalLM, ids: Tensor, question: int, count: int) -> list[int]:
+def our_answer(model: NSAForCausalLM, ids: Tensor, question: int, count: int) -> list[int]:
     cache = KVCache(model.config, len(ids) + count)
     list(prefill(model, ids[:-question], cache, chunk_size=64))
     steps = decode(
@@ -78,21 +78,19 @@ def own_answer(model: NSAForCausalLM, ids: Tensor, question: int, count: int) ->
 
 @pytest.mark.parametrize("changes", [{}, GATED, LEARNED], ids=["union", "gated", "learned"])
 @pytest.mark.parametrize("length", [40, 333])
-def test_generate_is_our_own_decoding(
+def test_generate_equals_our_decoding(
     changes: dict[str, Any], length: int, seed: int, tmp_path: Path
 ) -> None:
     model = make(seed, **changes)
     ids = random_ids(seed, 1, length)
-    expected = own_answer(model, ids[0], 20, 7)
+    expected = our_answer(model, ids[0], 20, 7)
     again = saved(model, tmp_path)
     got = again.generate(ids, question_tokens=20, max_new_tokens=7, **GREEDY)
     assert got[0, :length].tolist() == ids[0].tolist()
     assert got[0, length:].tolist() == expected
 
 
-def test_generate_is_the_dense_model_where_the_budget_covers_the_text(
-    seed: int, tmp_path: Path
-) -> None:
+def test_generate_equals_the_dense_model_within_the_budget(seed: int, tmp_path: Path) -> None:
     torch.manual_seed(seed)
     dense = LlamaForCausalLM(
         LlamaConfig(
@@ -117,14 +115,14 @@ def test_generate_is_the_dense_model_where_the_budget_covers_the_text(
     assert torch.equal(ours.generate(ids, **options), dense.generate(ids, **options))
 
 
-def test_texts_side_by_side_answer_as_alone(seed: int) -> None:
+def test_a_batch_equals_single_texts(seed: int) -> None:
     model, ids = make(seed), random_ids(seed, 3, 150)
     together = model.generate(ids, max_new_tokens=6, **GREEDY)
     for row, expected in zip(ids, together, strict=True):
         assert torch.equal(model.generate(row[None], max_new_tokens=6, **GREEDY)[0], expected)
 
 
-def test_an_end_of_text_stops_it(seed: int, tmp_path: Path) -> None:
+def test_an_end_token_stops_generate(seed: int, tmp_path: Path) -> None:
     model, ids = make(seed), random_ids(seed, 1, 90)
     answer = model.generate(ids, max_new_tokens=6, **GREEDY)[0, 90:].tolist()
     model.generation_config.eos_token_id = answer[2]
@@ -146,7 +144,7 @@ def test_samples_have_the_probabilities_of_the_logits(seed: int) -> None:
     assert len(drawn) == 40
 
 
-def test_one_reading_answers_many_questions(seed: int) -> None:
+def test_one_prefill_for_several_questions(seed: int) -> None:
     model, text = make(seed), random_ids(seed, 1, 200)
     cache = GenerationCache(KVCache(model.config, 300))
     for number in (1, 2, 3):
@@ -161,7 +159,7 @@ def test_one_reading_answers_many_questions(seed: int) -> None:
         assert cache.get_seq_length() == 200
 
 
-def test_new_tokens_alone_go_on_where_a_mask_counts_all(seed: int) -> None:
+def test_new_tokens_with_a_mask_of_all_tokens(seed: int) -> None:
     model, ids = make(seed), random_ids(seed, 1, 210)
     cache = GenerationCache(KVCache(model.config, 300))
     first = model.generate(
@@ -177,7 +175,7 @@ def test_new_tokens_alone_go_on_where_a_mask_counts_all(seed: int) -> None:
         max_new_tokens=5,
         **GREEDY,
     )
-    # The last token of what was read has the budget of answers in the one and not in the other.
+    # The last prefilled token has the answer's budget in one cache but not in the other.
     other = GenerationCache(KVCache(model.config, 300))
     model.generate(
         ids[:, :200], past_key_values=other, question_tokens=1, max_new_tokens=1, **GREEDY
@@ -201,9 +199,7 @@ def test_new_tokens_alone_go_on_where_a_mask_counts_all(seed: int) -> None:
         ({"past_key_values": DynamicCache()}, "DynamicCache"),
     ],
 )
-def test_what_generate_cannot_do_is_refused(
-    options: dict[str, Any], message: str, seed: int
-) -> None:
+def test_unsupported_options_are_refused(options: dict[str, Any], message: str, seed: int) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         make(seed).generate(random_ids(seed, 1, 20), max_new_tokens=2, **GREEDY, **options)
     assert caught.value.hint
@@ -219,7 +215,7 @@ def test_a_device_map_of_one_device(device_map: Any, seed: int, tmp_path: Path) 
 
 
 def test_layers_in_several_places(seed: int, tmp_path: Path) -> None:
-    """The places on one machine without a card are memory and disk."""
+    """On a machine without a GPU the places are memory and disk."""
     model, ids = make(seed, **LEARNED), random_ids(seed, 1, 200)
     model.save_pretrained(tmp_path)
     places = {"model.embed_tokens": "cpu", "model.norm": "cpu", "lm_head": "cpu"}
@@ -262,7 +258,7 @@ def test_wrong_caches_and_questions(seed: int) -> None:
 
 @pytest.mark.parametrize("size", ["20KB", "5GB"])
 @pytest.mark.parametrize("changes", [{}, GATED, LEARNED], ids=["union", "gated", "learned"])
-def test_a_folder_is_read_by_transformers_and_by_us(
+def test_transformers_and_our_loader_read_a_folder(
     changes: dict[str, Any], size: str, seed: int, tmp_path: Path
 ) -> None:
     model, ids = make(seed, **changes), random_ids(seed, 1, 200)
@@ -277,7 +273,7 @@ def test_a_folder_is_read_by_transformers_and_by_us(
         assert torch.equal(again.retrieval_head_weights, model.retrieval_head_weights)
 
 
-def test_an_adapter_merged_and_beside(seed: int, tmp_path: Path) -> None:
+def test_a_merged_and_a_separate_adapter(seed: int, tmp_path: Path) -> None:
     base = make(seed)
     base.save_pretrained(tmp_path / "base")
     projection = "model.layers.1.self_attn.q_proj"
@@ -322,8 +318,8 @@ def test_an_adapter_merged_and_beside(seed: int, tmp_path: Path) -> None:
     )
 
 
-def test_a_tokenizers_words_go_straight_in(seed: int, vocabulary: Any) -> None:
-    """`generate(**tokenizer(...))` hands on what tokenizers give."""
+def test_the_output_of_a_tokenizer(seed: int, vocabulary: Any) -> None:
+    """`generate(**tokenizer(...))` accepts the tokenizer's output."""
     import tokenizers
 
     tokens = {token: number for number, token in enumerate(vocabulary.tokens)}

@@ -1,4 +1,4 @@
-"""What the tests of the program share: a tiny model, a cache folder of their own, ways to ask."""
+"""Fixtures of the program's tests: a tiny model, separate cache folders, ways to ask."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CHAT_TEMPLATE = (
 
 
 def write_model(folder: Path, *, seed: int, context: int = 4096) -> Path:
-    """A random Qwen2 of two layers in a Hugging Face folder."""
+    """Write a random Qwen2 of two layers as a Hugging Face folder."""
     library = tokenizers.Tokenizer(models.BPE())
     library.normalizer = normalizers.NFC()
     library.pre_tokenizer = pre_tokenizers.Sequence(
@@ -102,7 +102,7 @@ def write_model(folder: Path, *, seed: int, context: int = 4096) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of 4,096 tokens of context, 16,384 with YaRN."""
+    """A model with 4,096 tokens of context, 16,384 with YaRN."""
     return write_model(tmp_path_factory.mktemp("models") / "tiny", seed=0)
 
 
@@ -114,7 +114,7 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache folder of one test; it does not exist yet."""
+    """The test's cache folder; it does not exist yet."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("NSA_CACHE_DIR", str(folder))
     monkeypatch.setenv("NSA_OFFLINE", "1")
@@ -125,7 +125,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def prose(lines: int, *, seed: int = 0) -> str:
-    """Numbered lines of text, no two alike; about 18 tokens each."""
+    """Distinct numbered lines of text; about 18 tokens each."""
     return "".join(
         f"The worker of line {number} wrote report {number * 7919 % 1009 + seed}.\n"
         for number in range(1, lines + 1)
@@ -134,12 +134,12 @@ def prose(lines: int, *, seed: int = 0) -> str:
 
 @dataclass
 class Asker:
-    """Asks in this process, and keeps what was emitted.
+    """Asks in this process and records the events.
 
     Attributes:
         model: The model's folder.
         cache: The cache folder.
-        events: Of the last question.
+        events: Events of the last question.
     """
 
     model: Path
@@ -154,7 +154,7 @@ class Asker:
         remember: bool = False,
         **options: Any,
     ) -> AnswerFinished:
-        """Ask; unless `remember`, answers given before are forgotten first."""
+        """Ask; without `remember`, stored answers are removed first."""
         if not remember:
             shutil.rmtree(self.cache / "answers", ignore_errors=True)
         self.events = []
@@ -169,31 +169,31 @@ class Asker:
 
     @property
     def readings(self) -> list[Path]:
-        """Folders of the readings kept."""
+        """Folders of the stored KV caches."""
         return sorted(path.parent for path in (self.cache / "readings").glob("*/manifest.json"))
 
 
 @pytest.fixture
 def asker(tiny_model: Path, cache_folder: Path) -> Asker:
-    """Asks with the tiny model."""
+    """An `Asker` with the tiny model."""
     return Asker(tiny_model, cache_folder)
 
 
 @pytest.fixture
 def text_file(tmp_path: Path) -> Path:
-    """A text of about 2,500 tokens: three segments."""
+    """A text of about 2,500 tokens: three chunks."""
     path = tmp_path / "log.txt"
     path.write_text(prose(110))
     return path
 
 
 def substance(finished: AnswerFinished) -> tuple[Any, ...]:
-    """What must be the same however a text was read: all but times and counts of reuse."""
+    """The parts of an answer that do not depend on stored KV caches: all but times and reuse."""
     return (finished.answer, finished.citations, finished.finish_reason, finished.attention)
 
 
 def _heed_interrupts() -> None:
-    """Ctrl-C interrupts even where the tests run in the background of a shell, which ignores it."""
+    """Enable Ctrl-C, which a shell disables for background processes."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -204,7 +204,7 @@ def _own_terminal() -> None:
 
 @pytest.fixture
 def start_nsa(tmp_path: Path) -> Any:
-    """A function that starts `nsa` in a process of its own, with Python code run before it."""
+    """A function that starts `nsa` in a new process, after Python code."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, first: str = "", **more: Any) -> subprocess.Popen[str]:
@@ -268,8 +268,8 @@ class Terminal:
 
     Attributes:
         process: The program.
-        screen: The terminal's own end.
-        shown: What the program has written so far.
+        screen: The master side of the terminal.
+        shown: The program's output so far.
     """
 
     process: subprocess.Popen[bytes]
@@ -277,7 +277,7 @@ class Terminal:
     shown: str = ""
 
     def read_until(self, words: str, seconds: float = 60) -> str:
-        """Wait until some words are shown; everything shown so far."""
+        """Wait until the words are shown; return all output so far."""
         end = time.monotonic() + seconds
         while words not in self.shown:
             left = end - time.monotonic()
@@ -288,24 +288,24 @@ class Terminal:
         return self.shown
 
     def read_more(self) -> None:
-        """Wait until anything more is shown."""
+        """Wait for more output."""
         self._take()
 
     def _take(self) -> bool:
         try:
             data = os.read(self.screen, 65536)
-        except OSError:  # the other end is closed
+        except OSError:  # the slave side is closed
             return False
         self.shown += data.decode(errors="replace")
         return bool(data)
 
     def type(self, text: str) -> None:
-        """Type something; only what comes after it counts as shown."""
+        """Type text; `shown` starts again after it."""
         self.shown = ""
         os.write(self.screen, text.encode())
 
     def end(self, seconds: float = 60) -> tuple[int, str]:
-        """Wait for the program's end: exit code, and all that it showed."""
+        """Wait for the program's end; return its exit code and all output."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if select.select([self.screen], [], [], 0.2)[0] and not self._take():
@@ -341,15 +341,15 @@ def terminal(tmp_path: Path) -> Any:
         return started[-1]
 
     yield start
-    for each in started:
-        each.process.kill()
-        each.process.wait()
-        os.close(each.screen)
+    for process in started:
+        process.process.kill()
+        process.process.wait()
+        os.close(process.screen)
 
 
 @pytest.fixture
 def lesson_data(tmp_path: Path) -> tuple[Path, Path]:
-    """Articles with questions, and a text: what `nsa train` takes."""
+    """Articles with questions, and a text, as arguments of `nsa train`."""
     articles = [
         {
             "title": f"Town {n}",
@@ -364,6 +364,6 @@ def lesson_data(tmp_path: Path) -> tuple[Path, Path]:
         for n in range(20)
     ]
     questions, texts = tmp_path / "questions.jsonl", tmp_path / "texts.jsonl"
-    questions.write_text("".join(json.dumps(each) + "\n" for each in articles))
+    questions.write_text("".join(json.dumps(article) + "\n" for article in articles))
     texts.write_text(json.dumps({"text": "The rain fell.\n\n" * 400}) + "\n")
     return questions, texts

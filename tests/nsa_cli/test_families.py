@@ -1,4 +1,4 @@
-"""Published sparse checkpoints at work: read, kept, asked, searched."""
+"""Published sparse checkpoints: prefill, storage, questions, search."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(params=CONFIGS)
 def checkpoint(request: pytest.FixtureRequest, tiny_model: Path, tmp_path: Path) -> Path:
-    """A folder of random weights in a published layout, with the tiny model's tokenizer."""
+    """A folder with random weights in a published layout, and the tiny model's tokenizer."""
     folder = tmp_path / "published"
     shutil.copytree(tiny_model, folder)
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
@@ -87,7 +87,7 @@ def ask(nsa: Run, text: Path, model: Path, *more: str) -> dict[str, Any]:
 
 
 def test_asking(nsa: Run, checkpoint: Path, text_file: Path, cache_folder: Path) -> None:
-    """With the published budgets, the same from a kept reading, from memory, and anew."""
+    """The same answer from a stored cache, from memory, and after a new prefill."""
     first = ask(nsa, text_file, checkpoint)
     config = family_config(json.loads((checkpoint / "config.json").read_text()))
     for way, of in (
@@ -113,7 +113,7 @@ def test_searching(nsa: Run, checkpoint: Path, text_file: Path) -> None:
     assert json.loads(out)["matches"]
 
 
-def test_dense_attention_where_there_is_any(nsa: Run, checkpoint: Path, text_file: Path) -> None:
+def test_dense_attention_if_supported(nsa: Run, checkpoint: Path, text_file: Path) -> None:
     code, out, err = nsa(
         "ask", str(text_file), "Who?", "--attention", "dense", "--json", model=checkpoint
     )
@@ -126,10 +126,10 @@ def test_dense_attention_where_there_is_any(nsa: Run, checkpoint: Path, text_fil
         assert "trained sparse" in json.loads(out)["error"]["message"]
 
 
-def test_a_short_text_is_no_first_part_of_a_long_one(
+def test_a_short_text_is_not_a_prefix_of_a_long_one(
     nsa: Run, checkpoint: Path, prose: Callable[..., str], tmp_path: Path
 ) -> None:
-    """Where short texts are attended to whole, a long one that begins with one is read anew."""
+    """If short texts use dense attention, a longer text does not reuse their cache."""
     short, long = tmp_path / "short.txt", tmp_path / "long.txt"
     short.write_text(prose(30))
     long.write_text(prose(110))

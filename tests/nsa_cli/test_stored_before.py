@@ -1,6 +1,6 @@
-"""What an earlier commit stored opens still: KV caches, answers, prepared weights, batch outputs.
+"""Files of an earlier commit still open: KV caches, answers, prepared weights, batch outputs.
 
-The archive was made by the program of format 2 (commit 6f0b4ef), with a model of one head and
+The program of format 2 (commit 6f0b4ef) created the archive, with a model of one head and
 random weights: `ask` about log.txt (plain, with selected blocks, with an adapter), and `batch`.
 """
 
@@ -24,13 +24,13 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The archive's folder, which is the current one."""
+    """The archive's folder, as the working folder."""
     folder = tmp_path / "stored"
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("NSA_CACHE_DIR", str(folder / "cache"))
-    # The fingerprint has a folder's path and times in it; here as when the archive was made.
+    # The fingerprint contains a folder's path and times; this one equals the archive's.
     monkeypatch.setattr(resolve, "_folder_fingerprint", lambda folder: folder.name)
     return folder
 
@@ -57,14 +57,14 @@ def test_a_kv_cache_is_used(nsa: Run, stored: Path, way: str) -> None:
     found, err = ask(nsa, "And what else did the worker write?", way)
     assert found["stats"]["reused_tokens"] == found["stats"]["document_tokens"] > 0
     assert sorted((stored / "cache" / "readings").glob("*/manifest.json")) == folders
-    assert "adapter" not in err  # prepared weights are used, too
+    assert "adapter" not in err  # prepared weights are used as well
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
-def test_a_batch_has_nothing_left_to_do(
+def test_a_finished_batch_asks_nothing(
     nsa: Run, stored: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nsa_cli.engine.engine.Engine.ask", None)  # would fail if called
+    monkeypatch.setattr("nsa_cli.engine.engine.Engine.ask", None)  # fails if called
     rows = stored / f"rows.{kind}"
     before = rows.read_bytes()
     words = ("docs", "--ask", "Who?", "--model", "model", "--max-tokens", "4")

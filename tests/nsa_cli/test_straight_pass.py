@@ -1,4 +1,4 @@
-"""A question goes one straight way through the program: it enters each room, and seldom returns."""
+"""A question passes through the program's rooms in order and seldom returns to one."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ MOST_RETURNS = 3
 
 
 def carries(value: Any) -> bool:
-    """Whether a value is the question, or holds it."""
+    """Whether a value is or contains the question."""
     if isinstance(value, str):
         return QUESTION in value
     if getattr(value, "text", None) == QUESTION:
         return True
-    return isinstance(value, Sequence) and any(carries(each) for each in value[:3])
+    return isinstance(value, Sequence) and any(carries(item) for item in value[:3])
 
 
 class Tracer:
-    """Notes each call that hands the question from one room of the program to another.
+    """Records each call that passes the question from one room of the program to another.
 
     Attributes:
         entries: Rooms that the question entered, in order.
@@ -37,11 +37,11 @@ class Tracer:
         self._begun: list[Any] = []
 
     def __call__(self, frame: Any, event: str, _argument: Any) -> None:
-        """Look at a call; for `sys.setprofile`, which reports a generator's resumption, too."""
+        """Record a call; `sys.setprofile` also reports a generator's resumption."""
         room = _room(frame)
         if event != "call" or room is None or not _has_question(frame):
             return
-        if any(frame is begun for begun in self._begun):  # a generator goes on
+        if any(frame is begun for begun in self._begun):  # a generator resumes
             return
         self._begun.append(frame)
         giver = frame.f_back
@@ -60,7 +60,7 @@ def _room(frame: Any) -> str | None:
 
 
 def _has_question(frame: Any) -> bool:
-    """Whether a function has the question among its arguments."""
+    """Whether a function has the question as an argument."""
     code = frame.f_code
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     return any(carries(frame.f_locals.get(name)) for name in names)

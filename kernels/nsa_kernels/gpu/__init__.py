@@ -1,1 +1,1 @@
-"""The kernels in Triton for CUDA devices; nothing outside this folder imports triton."""
+"""Triton kernels for CUDA devices; only this folder imports triton."""

@@ -1,8 +1,8 @@
 """Native Sparse Attention on a GPU: the order of its kernels, forward and backward.
 
-What is kept for the backward pass besides inputs and output: the log-sum-exp of each branch, the
-selected blocks, and the compression's output. The window's output is made anew, since it is
-cheap; the selection's share follows from the rest.
+Besides inputs and output, the backward pass keeps the log-sum-exp of each branch, the selected
+blocks and the compression's output. It recomputes the window's output, which is cheap, and derives
+the selection's share from the others.
 
 Letters: see `layout.py`; n selected blocks.
 
@@ -11,7 +11,7 @@ Source: Yuan et al. 2025, eqs. 5 to 12.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -33,7 +33,7 @@ from nsa_kernels.gpu.selection import select_blocks
 from nsa_kernels.settings import AttentionSettings
 
 _LEAST_GATE = 2.0**-100
-"""A gate that is closed: its logarithm is finite, and it adds nothing."""
+"""Lower bound of a gate: its logarithm is finite, and its branch adds nothing."""
 
 
 def triton_attention(
@@ -44,26 +44,30 @@ def triton_attention(
     *,
     summary_k: Tensor | None = None,
     summary_v: Tensor | None = None,
+    window_k: Tensor | None = None,
+    window_v: Tensor | None = None,
     gates: Tensor | None = None,
     packing: Packing | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Attend by Native Sparse Attention; arguments as for `nsa_attention`.
+    """Compute Native Sparse Attention; arguments as for `nsa_attention`.
 
     Args:
         q: (B, H, T, D).
         k: (B, G, S, D).
         v: (B, G, S, Dv).
-        settings: What to attend to; a `select_count` is set.
+        settings: Block sizes and budgets; `select_count` is not None.
         summary_k: (B, G, C, D); the means of the keys when None.
         summary_v: (B, G, C, Dv), for `gated`; the means of the values when None.
+        window_k: (B, G, W, D), the window's own keys, for `gated`; `k` when None.
+        window_v: (B, G, W, Dv), the window's own values; `v` when None.
         gates: (B, H, T, 3), for `gated`.
-        packing: Where the sequences of a packed batch lie.
+        packing: Offsets of the sequences of a packed batch.
 
     Returns:
-        Output (B, H, T, Dv) and selected blocks (B, G, U, n), int32, -1 where fewer.
+        Output (B, H, T, Dv) and selected blocks (B, G, U, n), int32, padded with -1.
 
     Raises:
-        UnsupportedError: If the kernels cannot do this.
+        UnsupportedError: If the kernels do not support the arguments.
     """
     problem = Problem.of(q, k, v, settings, packing)
     q, k, v = (loadable(x) for x in (q, k, v))
@@ -73,7 +77,8 @@ def triton_attention(
     else:
         assert gates is not None
         summary_v = _means(problem, v) if summary_v is None else loadable(summary_v)
-        out, blocks = _Gated.apply(q, k, v, summary_k, summary_v, gates, problem)
+        window = [None if x is None else loadable(x) for x in (window_k, window_v)]
+        out, blocks = _Gated.apply(q, k, v, summary_k, summary_v, *window, gates, problem)
     return out, blocks[..., : settings.select_count]
 
 
@@ -91,7 +96,7 @@ def _compression(settings: AttentionSettings) -> Band:
 
 
 def _numbers(problem: Problem, x: Tensor) -> Tensor:
-    """A number per query head and query (B, H, T), in fp32 and the kernels' memory order."""
+    """One number per query head and query (B, H, T), in fp32 and the kernels' memory order."""
     return problem.per_query(x).copy_(x)
 
 
@@ -106,6 +111,8 @@ class _Gated(torch.autograd.Function):
         v: Tensor,
         summary_k: Tensor,
         summary_v: Tensor,
+        window_k: Tensor | None,
+        window_v: Tensor | None,
         gates: Tensor,
         problem: Problem,
     ) -> tuple[Tensor, Tensor]:
@@ -120,11 +127,14 @@ class _Gated(torch.autograd.Function):
         gate = gates.unbind(dim=-1)
         addend = Addend(other=compressed, other_gate=gate[0], gate=gate[2])
         window = Band(window=settings.window)
-        others, recent_lse = banded_forward(problem, window, q, k, v, addend=addend)
+        recent = _Recent.of(problem, q, k, v, window_k, window_v)
+        others, recent_lse = banded_forward(
+            recent.problem, window, q, recent.k, recent.v, addend=addend
+        )
         out, lse = selected_forward(problem, q, k, v, blocks, gate=gate[1], others=others)
         ctx.problem = problem
         ctx.save_for_backward(
-            q, k, v, summary_k, summary_v, gates, out, blocks,
+            q, k, v, summary_k, summary_v, window_k, window_v, gates, out, blocks,
             compressed, compressed_lse, recent_lse, lse,
         )  # fmt: skip
         ctx.mark_non_differentiable(blocks)
@@ -132,20 +142,21 @@ class _Gated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of `forward`'s tensors."""
+        """Gradients of the tensors passed to `forward`."""
         (
-            q, k, v, summary_k, summary_v, gates, out, blocks,
+            q, k, v, summary_k, summary_v, window_k, window_v, gates, out, blocks,
             compressed, compressed_lse, recent_lse, lse,
         ) = ctx.saved_tensors  # fmt: skip
         problem: Problem = ctx.problem
         settings = problem.settings
         grad = loadable(grad)
         window = Band(window=settings.window)
+        recent = _Recent.of(problem, q, k, v, window_k, window_v)
         gate = [_numbers(problem, x).clamp_(min=_LEAST_GATE) for x in gates.unbind(dim=-1)]
         dots = [
             row_dots(problem, grad, compressed),
             row_dots(problem, grad, out),
-            banded_dots(problem, window, q, k, v, grad),
+            banded_dots(recent.problem, window, q, recent.k, recent.v, grad),
         ]
         dots[1] = _numbers(problem, (dots[1] - dots[0] * gate[0] - dots[2] * gate[2]) / gate[1])
         of = [
@@ -156,22 +167,52 @@ class _Gated(torch.autograd.Function):
         band = _compression(settings)
         banded_rows_backward(problem, band, q, summary_k, summary_v, of[0], dq, adds=False)
         dsummary = banded_keys_backward(problem, band, q, summary_k, summary_v, of[0])
-        banded_rows_backward(problem, window, q, k, v, of[2], dq, adds=True)
-        recent = banded_keys_backward(problem, window, q, k, v, of[2])
+        near = (recent.problem, window, q, recent.k, recent.v, of[2])
+        banded_rows_backward(*near, dq, adds=True)
+        dwindow = banded_keys_backward(*near)
         sums = problem.per_query(q)
         selected_rows_backward(problem, q, k, v, blocks, of[1], dq, adds=True, sums=sums)
         dgates = torch.stack([dots[0], sums / gate[1], dots[2]], dim=-1).to(gates.dtype)
         choosers = invert(problem, blocks, k.shape[2])
-        dk, dv = selected_keys_backward(problem, q, k, v, choosers, of[1], recent)
+        shared = window_k is None
+        dk, dv = selected_keys_backward(
+            problem, q, k, v, choosers, of[1], dwindow if shared else None
+        )
         return (
             dq,
             dk,
             dv,
             dsummary[0].to(summary_k.dtype),
             dsummary[1].to(summary_v.dtype),
+            *((None, None) if shared else (x.to(k.dtype) for x in dwindow)),
             dgates,
             None,
         )
+
+
+class _Recent(NamedTuple):
+    """The keys and values of the window, and the problem with as many positions."""
+
+    problem: Problem
+    k: Tensor
+    v: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        window_k: Tensor | None,
+        window_v: Tensor | None,
+    ) -> _Recent:
+        """Take the window's own keys (B, G, W, D) and values where there are some."""
+        if window_k is None or window_v is None:
+            return cls(problem, k, v)
+        if window_k.shape[2] < k.shape[2]:
+            problem = Problem.of(q, window_k, window_v, problem.settings, problem.packing)
+        return cls(problem, window_k, window_v)
 
 
 class _Union(torch.autograd.Function):
@@ -191,7 +232,7 @@ class _Union(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of `forward`'s tensors."""
+        """Gradients of the tensors passed to `forward`."""
         q, k, v, out, blocks, lse = ctx.saved_tensors
         problem: Problem = ctx.problem
         grad = loadable(grad)
@@ -228,7 +269,7 @@ def _row_dots_kernel(
 
 
 def row_dots(problem: Problem, a: Tensor, b: Tensor) -> Tensor:
-    """Inner products along the last dimension, in fp32: two (B, H, T, D) to (B, H, T)."""
+    """Dot products along the last dimension, in fp32: two (B, H, T, D) to (B, H, T)."""
     batch, heads, queries, dim = a.shape
     dots = problem.per_query(a)
     _row_dots_kernel[(triton.cdiv(queries, 64), heads, batch)](

@@ -1,9 +1,9 @@
 """Causal attention to a band of keys: the compression branch, the window, and dense attention.
 
-A key stands for `key_block` tokens from `key_stride` times its index on (both 1 for tokens), and
-is visible to the queries at or after its last token; with a window, only to the queries within
-so many tokens of it. The rows of a tile are queries times the query heads of one group, so that
-a group's keys are loaded once for all its heads.
+A key represents `key_block` tokens, the first at `key_stride` times its index (both are 1 for
+tokens). It is visible to the queries at or after its last token; a window limits their distance.
+The rows of a tile are queries times the query heads of one group, so that a group's keys are
+loaded once for all its heads.
 
 Letters: see `layout.py`; J keys of this band, M rows of a tile, J_b keys of a tile.
 
@@ -30,14 +30,14 @@ from nsa_kernels.gpu.layout import (
 from nsa_kernels.gpu.tiles import forward_tile
 
 NO_SCORE = tl.constexpr(-1.0e30)
-"""Less than any score, yet finite, so that differences are numbers."""
+"""A finite number below any score, so that differences are finite."""
 
 
 @triton.jit
 def row_queries(row, first, queries, HEADS: tl.constexpr, R: tl.constexpr, STRIDE: tl.constexpr):
-    """Head, query and position of each row, and whether there is such a query.
+    """Head, query and position of each row, and whether the query exists.
 
-    `first` is the position of the first query; rows go head by head, then query by query.
+    `first` is the position of the first query. Rows are ordered by head, then by query.
     """
     head = row % HEADS
     scored = (first + STRIDE - 1) // STRIDE * STRIDE
@@ -50,7 +50,7 @@ def row_queries(row, first, queries, HEADS: tl.constexpr, R: tl.constexpr, STRID
 def load_keys(
     tiles, batch, first, g, SIZE: tl.constexpr, DEPTH: tl.constexpr
 ):  # fmt: skip
-    """Keys or values of one group from `first` on, zeros past the end: [SIZE, DEPTH]."""
+    """Keys or values of one group from `first` on, padded with zeros: [SIZE, DEPTH]."""
     return tl.reshape(tiles.load([batch, first, g, 0]), [SIZE, DEPTH])
 
 
@@ -60,7 +60,7 @@ def _attend_to(
     D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_N: tl.constexpr, MASKED: tl.constexpr, VALUES: tl.constexpr,
 ):  # fmt: skip
-    """Take the keys from `begin` to `end` into a running softmax."""
+    """Add the keys from `begin` to `end` to a running softmax."""
     column = tl.arange(0, BLOCK_N)
     for start in tl.range(begin, end, BLOCK_N):
         k = load_keys(k_tiles, batch, n_first + start, g, BLOCK_N, D_PAD)
@@ -98,7 +98,7 @@ def _banded_forward_kernel(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     VALUES: tl.constexpr, DOTS: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
-    # The longest rows of a causal band come first, so that none is left alone at the end.
+    # The longest rows of a causal band come first, so that no long tile runs alone at the end.
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
     g = tl.program_id(1).to(tl.int64)
     b = tl.program_id(2).to(tl.int64)
@@ -169,7 +169,7 @@ def _banded_forward_kernel(
         dots = tl.sum(acc * grad.to(tl.float32), axis=1)
         tl.store(dots_ptr + b * stride_lb + head * stride_lh + at * stride_lt, dots, mask=valid)
     else:
-        # A row that sees nothing gets +inf, so that its probabilities come out as zero.
+        # A row that sees nothing gets +inf, so that its probabilities are zero.
         lse = tl.where(seen, top + tl.log2(tl.where(seen, total, 1.0)), float("inf"))
         tl.store(lse_ptr + b * stride_lb + head * stride_lh + at * stride_lt, lse, mask=valid)
 
@@ -188,17 +188,17 @@ def banded_forward(
 
     Args:
         problem: The sizes.
-        band: Which keys are seen.
+        band: Which keys each query sees.
         q: (B, H, T, D).
         k: (B, G, J, D).
-        v: (B, G, J, Dv); not looked at without `values`.
-        values: Whether the output is wanted, or the log-sum-exp alone.
-        addend: Another branch, to be added by its gate; none gives the output as it is.
+        v: (B, G, J, Dv); ignored without `values`.
+        values: Whether to compute the output besides the log-sum-exp.
+        addend: Another branch to add with its gate, or None.
 
     Returns:
-        Output (B, H, T, Dv) or None, zeros where nothing is seen; and the log-sum-exp of the
-        scaled scores to the base of two (B, H, T), +inf where nothing is seen. Queries that the
-        band's `query_stride` leaves out are not written.
+        Output (B, H, T, Dv), zeros for queries that see no key, or None without `values`; and the
+        base-2 log-sum-exp of the scaled scores (B, H, T), +inf for queries that see no key.
+        Queries skipped by the band's `query_stride` are not written.
     """
     out = empty_rows(q, problem.value_dim) if values else None
     lse = problem.per_query(q)
@@ -209,7 +209,7 @@ def banded_forward(
 def banded_dots(
     problem: Problem, band: Band, q: Tensor, k: Tensor, v: Tensor, grad: Tensor
 ) -> Tensor:
-    """Inner product of a band's output, made anew, with a gradient (B, H, T, Dv): (B, H, T)."""
+    """Dot product of a band's recomputed output with a gradient (B, H, T, Dv): (B, H, T)."""
     dots = problem.per_query(q)
     _launch(problem, band, q, k, v, grad=grad, lse=dots)
     return dots
@@ -227,7 +227,7 @@ def _launch(
     grad: Tensor | None = None,
     addend: Addend | None = None,
 ) -> None:
-    """Run the forward kernel for an output, for a log-sum-exp alone, or for inner products."""
+    """Launch the forward kernel for an output, for the log-sum-exp alone, or for dot products."""
     keys, cu_keys = band_keys(problem, band)
     first = problem.offset // band.query_stride * band.query_stride
     scored = (problem.offset + problem.queries - 1 - first) // band.query_stride + 1

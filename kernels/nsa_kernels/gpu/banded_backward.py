@@ -1,9 +1,8 @@
-"""Gradients of attention to a band of keys, as `banded.py` makes it.
+"""Gradients of attention to a band of keys (`banded.py`).
 
-Two kernels: one over rows, for the queries, and one over keys, for keys and values. The scores
-are made anew in both, so that nothing is added up by atomic operations and the result is the same
-each time. Where few keys are seen by very many rows, the rows are dealt out in shares, which are
-summed at the end.
+One kernel runs over rows, for the queries, and one over keys, for keys and values. Both recompute
+the scores, so that no sum is atomic and the result is deterministic. Where many rows see few keys,
+the rows are split into shares, which are summed at the end.
 
 Letters: see `layout.py`; J keys of this band, M rows of a tile.
 
@@ -31,7 +30,7 @@ from nsa_kernels.gpu.layout import (
 from nsa_kernels.gpu.tiles import keys_backward_tile, rows_backward_tile
 
 _SHARES = 8
-"""Parts that the rows of a key tile are dealt into, where there is no window."""
+"""Shares into which the rows of a key tile are split, without a window."""
 
 
 @triton.jit
@@ -40,9 +39,9 @@ def load_rows(
     stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
 ):  # fmt: skip
-    """Queries, output gradients, log-sum-exp and inner products of some rows.
+    """Queries, output gradients, log-sum-exp and dot products of rows.
 
-    Rows left out have a log-sum-exp of +inf, so that their probabilities are zero.
+    Invalid rows have a log-sum-exp of +inf, so that their probabilities are zero.
     """
     depth = tl.arange(0, D_PAD)
     value_depth = tl.arange(0, DV_PAD)
@@ -63,7 +62,7 @@ def load_rows(
 
 @triton.jit
 def add_rows(ptr, at, value, written, ADDS: tl.constexpr):
-    """Store rows, or add them to what is there."""
+    """Store rows, or add them to the stored rows."""
     if ADDS:
         value += tl.load(ptr + at, mask=written, other=0.0).to(tl.float32)
     tl.store(ptr + at, value.to(ptr.dtype.element_ty), mask=written)
@@ -128,9 +127,9 @@ def _banded_rows_backward_kernel(
 
 @triton.jit
 def keys_step(dk, dv, k, v, q, grad, lse, dots, seen, scale):
-    """What some rows add to the gradients of a tile of keys and values.
+    """Add a tile of rows to the gradients of a tile of keys and values.
 
-    Everything is transposed, keys by rows, so that the products' left sides stay in registers.
+    Matrices are transposed, keys by rows, so that the products' left sides stay in registers.
     """
     scores = tl.dot(k, tl.trans(q), input_precision="ieee")  # [BLOCK_N, BLOCK_M]
     dprobs = tl.dot(v, tl.trans(grad), input_precision="ieee")  # [BLOCK_N, BLOCK_M]
@@ -182,7 +181,7 @@ def _banded_keys_backward_kernel(
         mask=there & (value_depth < DV),
         other=0.0,
     )  # [BLOCK_N, DV_PAD]
-    # The queries that see any of these keys, dealt out in equal shares.
+    # The queries that see any of these keys, split into equal shares.
     BLOCK_T: tl.constexpr = BLOCK_M // HEADS
     first = tl.maximum(tile * BLOCK_N * KEY_STRIDE + KEY_BLOCK - 1 - offset, 0)
     last = queries
@@ -228,17 +227,17 @@ def banded_rows_backward(
     *,
     adds: bool,
 ) -> None:
-    """Write the gradient of the queries, or add it to what is there.
+    """Write the gradient of the queries, or add it to `dq`.
 
     Args:
         problem: The sizes.
-        band: Which keys are seen.
+        band: Which keys each query sees.
         q: (B, H, T, D).
         k: (B, G, J, D).
         v: (B, G, J, Dv).
-        grad: What came from above.
+        grad: The gradient of the output.
         dq: (B, H, T, D), written.
-        adds: Whether to add.
+        adds: Whether to add to what `dq` holds.
     """
     keys, cu_keys = band_keys(problem, band)
     if keys == 0:
@@ -318,7 +317,7 @@ def _launch_keys(
 
 
 def band_constants(problem: Problem, band: Band) -> dict[str, int | bool]:
-    """The constants that both kernels share."""
+    """The constants of both kernels."""
     return {
         "R": problem.repeat,
         "KEY_BLOCK": band.key_block,

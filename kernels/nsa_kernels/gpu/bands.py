@@ -1,4 +1,4 @@
-"""Which keys a query attends to, and what its output is added to.
+"""The keys of a branch, its addend and its output gradient.
 
 Letters: see `layout.py`; J keys of a band.
 """
@@ -14,13 +14,13 @@ from nsa_kernels.gpu.layout import Problem, number_strides
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """Which keys a query sees.
+    """A band of keys: which keys each query sees.
 
     Attributes:
-        key_block: Tokens that one key stands for.
-        key_stride: Tokens from one key's first token to the next's.
-        window: Last tokens that are seen; None for all.
-        query_stride: Only queries at positions that this divides attend.
+        key_block: Tokens that one key represents.
+        key_stride: Tokens from one key's first token to the next key's.
+        window: Number of last tokens that a query sees; None for all.
+        query_stride: Only queries at positions divisible by it attend.
     """
 
     key_block: int = 1
@@ -31,7 +31,7 @@ class Band:
 
 @dataclass(frozen=True, kw_only=True)
 class Addend:
-    """Another branch's output, and the gates of the sum.
+    """Another branch's output, and the gates of the sum of both branches.
 
     Attributes:
         other: (B, H, T, Dv), in the memory order of an output.
@@ -45,7 +45,7 @@ class Addend:
 
 
 def band_keys(problem: Problem, band: Band) -> tuple[int, Tensor | None]:
-    """How many keys the band's longest sequence has, and where packed ones begin."""
+    """Number of keys of the band's longest sequence, and offsets of packed sequences' keys."""
     if band.key_block == band.key_stride == 1:
         return problem.seq_len, problem.cu_keys
     return problem.summaries, problem.cu_summaries
@@ -53,15 +53,14 @@ def band_keys(problem: Problem, band: Band) -> tuple[int, Tensor | None]:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputGradient:
-    """What the gradients of a branch follow from.
+    """Inputs of a branch's backward kernels.
 
-    A gate is part of the log-sum-exp: probabilities times a gate are those of a log-sum-exp that
-    is less by the gate's logarithm.
+    Subtracting a gate's logarithm from the log-sum-exp multiplies the probabilities by the gate.
 
     Attributes:
-        out: (B, H, T, Dv), the gradient of the sum that the branch is a part of.
-        lse: (B, H, T), the branch's log-sum-exp to the base of two, less that of its gate.
-        dots: (B, H, T), the inner product of `out` and the branch's output.
+        out: (B, H, T, Dv), the gradient of the sum of the branches.
+        lse: (B, H, T), the branch's base-2 log-sum-exp less the base-2 logarithm of its gate.
+        dots: (B, H, T), the dot product of `out` and the branch's output.
     """
 
     out: Tensor

@@ -1,10 +1,10 @@
-"""A decode step: one new token for each sequence of a batch, in four kernels or a few more.
+"""A decode step: one new token for each sequence of a batch, in four or more kernels.
 
-All that a step needs to know of the sequences' lengths it reads on the device, so that nothing
-waits for the host and a CUDA graph can hold the step.
+Kernels read the lengths of the sequences on the device, so that the step never waits for the host
+and can be captured in a CUDA graph.
 
 Letters: B batch, H query heads, G key/value groups, R = H / G, D and Dv head dims of keys and
-values, T_max tokens and C_max summaries that a cache holds, N selection blocks, n selected ones.
+values, T_max tokens and C_max summaries of a full cache, N selection blocks, n selected blocks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nsa_kernels.gpu.layout import LOG2_E, loadable, pad
 Phi = Callable[[Tensor], Tensor]
 
 _STAGES = 3
-"""Tiles of a program on their way or at work."""
+"""Pipeline stages: tiles of a program that are being loaded or used."""
 
 
 def nsa_decode(
@@ -42,24 +42,25 @@ def nsa_decode(
     phi_k: Phi | None = None,
     phi_v: Phi | None = None,
 ) -> Tensor:
-    """Append one token to each sequence and attend from it, by the settings of the workspace.
+    """Append one token to each sequence and attend from it, with the workspace's settings.
 
-    The selected blocks are left in `cache.workspace.selected`.
+    The selected blocks are written to `cache.workspace.selected`.
 
     Args:
         q: (B, H, D), the new tokens' queries.
         k: (B, G, D).
         v: (B, G, Dv).
         cache: Updated in place; its lengths grow by one.
-        gates: (B, H, 3), order compression, selection, window; for `gated` and it alone.
-        phi_k: Reduces the keys of a block, (B, G, l, D) to (B, G, D); means when None.
-        phi_v: Reduces the values of a block; for `gated` alone, and given with `phi_k`.
+        gates: (B, H, 3), order compression, selection, window; required for `gated`, None for
+            `union`.
+        phi_k: Compresses the keys of a block, (B, G, l, D) to (B, G, D); means when None.
+        phi_v: Compresses the values of a block; only for `gated`, and together with `phi_k`.
 
     Returns:
         (B, H, Dv).
 
     Raises:
-        ValueError: If shapes or arguments do not go together.
+        ValueError: If shapes or arguments do not match.
 
     Source: Yuan et al. 2025, eqs. 5 to 12.
     """
@@ -78,7 +79,7 @@ def nsa_decode(
 
 
 def _validate(q: Tensor, k: Tensor, v: Tensor, cache: DecodeCache, gates: Tensor | None) -> None:
-    """Raise ValueError with the received shapes where they do not go together."""
+    """Raise ValueError with the received shapes if they do not match."""
     batch, groups, _, dim = cache.k.shape
     heads = groups * cache.workspace.lse.shape[2]
     wanted = ((batch, heads, dim), (batch, groups, dim), (batch, groups, cache.v.shape[3]))
@@ -96,9 +97,9 @@ def _validate(q: Tensor, k: Tensor, v: Tensor, cache: DecodeCache, gates: Tensor
 
 
 def _summarise(k: Tensor, v: Tensor, cache: DecodeCache, phi_k: Phi, phi_v: Phi | None) -> None:
-    """Append the token, and store the summary that a learned φ makes of the last l tokens.
+    """Append the token, and store the summary that a learned φ computes from the last l tokens.
 
-    φ runs at each step, whether or not a summary is complete: the host does not know.
+    φ runs at every step, since the host does not know whether a summary is complete.
     """
     s = cache.workspace.settings
     position = cache.lengths.long().clamp(max=cache.k.shape[2] - 1)
@@ -129,8 +130,8 @@ def scan(q: Tensor, k: Tensor, v: Tensor, cache: DecodeCache, *, mean: bool) -> 
         q: (B, H, D).
         k: (B, G, D).
         v: (B, G, Dv).
-        cache: Its lengths stay as they are.
-        mean: Whether summaries are means, made here.
+        cache: Keys, values and summaries are updated in place, lengths are not.
+        mean: Whether summaries are means, which this kernel computes.
     """
     w = cache.workspace
     s, plan = w.settings, w.plan
@@ -161,7 +162,7 @@ def scan(q: Tensor, k: Tensor, v: Tensor, cache: DecodeCache, *, mean: bool) -> 
 
 
 def importance(cache: DecodeCache) -> None:
-    """Sum the importance of every selection block over the heads, and find the best."""
+    """Sum the importance of every selection block over the heads, and rank the blocks."""
     w = cache.workspace
     s, plan = w.settings, w.plan
     batch, groups, capacity, _ = cache.k.shape
@@ -191,7 +192,7 @@ def importance(cache: DecodeCache) -> None:
 
 
 def narrow(cache: DecodeCache) -> None:
-    """Make few lists of the best blocks of many; nothing where they are few."""
+    """Merge many lists of best blocks into few; do nothing if they are few."""
     w = cache.workspace
     batch, groups, capacity, _ = cache.k.shape
     for (lists, joined), (span, wider) in zip(pairwise(w.best), pairwise(w.spans), strict=True):
@@ -213,7 +214,7 @@ def narrow(cache: DecodeCache) -> None:
 
 
 def attend(q: Tensor, cache: DecodeCache) -> None:
-    """Choose the blocks and attend to them, and to the window.
+    """Select the blocks and attend to them and to the window.
 
     Args:
         q: (B, H, D).
@@ -250,7 +251,7 @@ def attend(q: Tensor, cache: DecodeCache) -> None:
 
 
 def merge(q: Tensor, cache: DecodeCache, gates: Tensor | None) -> Tensor:
-    """Join the partial outputs and advance the lengths: (B, H, Dv).
+    """Merge the partial outputs and advance the lengths: (B, H, Dv).
 
     Args:
         q: (B, H, D), for its dtype.

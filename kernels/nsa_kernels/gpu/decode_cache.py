@@ -1,7 +1,7 @@
-"""What a decode step reads and writes: the cache, its room to work in, and the division of work.
+"""The cache of a decode step, its workspace, and its division of work.
 
-How many programs share a sequence is decided from the cache's capacity, never from a length,
-which the device alone knows; the programs divide what there is among themselves at each step.
+The number of programs per sequence follows from the cache's capacity, since only the device knows
+the lengths. At each step the programs divide the actual tokens among themselves.
 
 Letters: see `decode.py`.
 """
@@ -24,35 +24,35 @@ from nsa_kernels.settings import AttentionSettings
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 _RESIDENT = 3
-"""Programs that a multiprocessor holds at once: what its shared memory allows."""
+"""Programs that fit into a multiprocessor's shared memory at once."""
 
 _TILE_BYTES = 32768
-"""Keys and values of a tile."""
+"""Bytes of the keys and values of a tile."""
 
 _MOST_SPLITS = 64
-"""More than these would only make the merge longer."""
+"""Most splits; more would only make the merge slower."""
 
 _MOST_RANKED = 512
-"""Keys that one program ranks: each is compared with each."""
+"""Most keys that one program ranks, by comparing all pairs."""
 
 _MOST_CHOOSERS = 32
-"""Each program of the selection looks for its blocks by itself: more do more of the same."""
+"""Most programs of the selection; each repeats the search for its blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodePlan:
-    """How the work of a step is divided, decided from capacities alone.
+    """The division of a step's work; it depends on capacities alone.
 
     Attributes:
         splits: Programs that share the summaries of one key/value group (S).
         window_parts: Programs that share the window (W).
         select_parts: Programs that share the selected blocks (Z).
-        own: Selected blocks of one program.
+        own: Selected blocks per program.
         summary_tile: Summaries of a tile.
         token_tile: Tokens of a tile.
-        ranked: Selection blocks that one program ranks, to keep the best n of them.
-        most_ranked: Keys that one program ranks at most. As long as there are more in the lists of
-            the best, a program makes one list of some.
+        ranked: Selection blocks that one program ranks; it keeps the best n.
+        most_ranked: Most keys that one program ranks. While the lists of best blocks hold more,
+            each program merges several lists into one.
         overlap: Whether a kernel may be launched before its predecessor has ended
             (programmatic dependent launch, from compute capability 9.0 on).
     """
@@ -83,10 +83,10 @@ class DecodePlan:
         programs: int,
         overlap: bool,
     ) -> DecodePlan:
-        """Divide a step.
+        """Divide the work of a step.
 
         Args:
-            settings: What to attend to; `select_count` is not None.
+            settings: Block sizes and budgets; `select_count` is not None.
             groups: B * G.
             capacity: T_max.
             row_bytes: Bytes of one key and value, padded.
@@ -97,7 +97,7 @@ class DecodePlan:
         widest = max(16, min(64, _floor_power(_TILE_BYTES // row_bytes)))
         summary_tile = max(widest, settings.select_block // settings.compress_stride)
         token_tile = min(widest, settings.select_block)
-        # Two tiles at least, so that one is on its way while the other is worked on.
+        # At least two tiles, so that one is loaded while the other is used.
         pairs = triton.cdiv(capacity // settings.compress_stride, 2 * summary_tile)
         each = max(2, programs // groups)
         window_tiles = triton.cdiv(settings.window + settings.select_block, token_tile)
@@ -107,7 +107,7 @@ class DecodePlan:
             settings.select_count, max(1, min(share, settings.select_count, _MOST_CHOOSERS))
         )
         select_parts = triton.cdiv(settings.select_count, own)
-        # All blocks are ranked among their like, then the best of these among each other.
+        # Programs first rank blocks within parts of the text, then the best blocks of all parts.
         blocks = triton.cdiv(capacity, settings.select_block)
         ranked = pad(min(_MOST_RANKED, math.isqrt(blocks * settings.select_count)))
         ranked = max(ranked, summary_tile * settings.compress_stride // settings.select_block)
@@ -128,12 +128,12 @@ class DecodePlan:
 
 
 def _floor_power(size: int) -> int:
-    """The greatest power of two up to a size."""
+    """The largest power of two that is at most `size`."""
     return 1 << size.bit_length() >> 1
 
 
 def _splits(groups: int, programs: int, most: int) -> int:
-    """Splits of the summaries: one wave of programs, or else several with the last well filled."""
+    """Splits of the summaries: one wave of programs, or several with a well-filled last wave."""
     fit = programs // groups
     if fit >= 4:
         return min(fit, most)
@@ -147,22 +147,22 @@ def _splits(groups: int, programs: int, most: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeWorkspace:
-    """Room for what one kernel of a step leaves to the next; layers of a model may share it.
+    """Buffers between the kernels of a step; layers of a model may share them.
 
-    Nothing in it has to be initialised.
+    The buffers need no initialization.
 
     Attributes:
-        settings: What to attend to.
-        plan: How the work is divided.
-        lse: (B * G, P, R) fp32, log-sum-exp of each partial output, to the base of two.
-        partial: (B * G, P, R, Dv) fp32.
-        pooled: (B * G, N, R) fp32, unnormalised importance from the summaries of a block's tile.
+        settings: Block sizes and budgets.
+        plan: The division of work.
+        lse: (B * G, P, R) fp32, base-2 log-sum-exp of each partial output.
+        partial: (B * G, P, R, Dv) fp32, partial outputs.
+        pooled: (B * G, N, R) fp32, unnormalized importance from the summaries of a block's tile.
         tile_max: (B * G, tiles, R) fp32, the score that a tile's importance is relative to.
-        tile_spill: (B * G, tiles, R) fp32, what a tile adds to the first block of the next.
-        best: (B * G, lists, up to n) int64, the best blocks of so many in falling order:
-            importance, and of equals the earlier block. The lists of the second are each made of
-            some of the first, and so on; the last are few.
-        selected: (B, G, n) int32, the step's blocks in falling importance, -1 where fewer.
+        tile_spill: (B * G, tiles, R) fp32, a tile's contribution to the first block of the next.
+        best: Levels of (B * G, lists, up to n) int64, the best blocks of each list, most important
+            first; of equally important blocks the earlier ranks first. A list of each level after
+            the first merges several lists of the level before.
+        selected: (B, G, n) int32, the step's blocks, most important first, padded with -1.
     """
 
     settings: AttentionSettings
@@ -177,7 +177,7 @@ class DecodeWorkspace:
 
     @property
     def spans(self) -> list[int]:
-        """Selection blocks that one list of each of `best` is made of."""
+        """Selection blocks that one list of each level of `best` covers."""
         joined = (self.plan.most_ranked // lists.shape[2] for lists in self.best[:-1])
         return list(accumulate(joined, mul, initial=self.plan.ranked))
 
@@ -197,23 +197,23 @@ class DecodeWorkspace:
         programs: int | None = None,
         overlap: bool | None = None,
     ) -> DecodeWorkspace:
-        """Allocate the room for steps of these sizes.
+        """Allocate the buffers for steps of these sizes.
 
         Args:
-            settings: What to attend to.
+            settings: Block sizes and budgets.
             batch: B.
             heads: H.
             groups: G.
             capacity: T_max, tokens.
             head_dim: D.
             value_dim: Dv.
-            dtype: Of the cache.
-            device: Where the cache lies.
-            programs: Programs to divide the work among; what the device holds when None.
-            overlap: Whether kernels may be launched early; where the device can when None.
+            dtype: The cache's dtype.
+            device: The cache's device.
+            programs: Programs to divide the work among; as many as the device holds when None.
+            overlap: Whether kernels may be launched early; if the device supports it when None.
 
         Raises:
-            UnsupportedError: If the kernels cannot do this.
+            UnsupportedError: If the kernels do not support the arguments.
         """
         _check_supported(settings, heads, groups, dtype)
         assert settings.select_count is not None
@@ -262,7 +262,7 @@ class DecodeWorkspace:
 def _check_supported(
     settings: AttentionSettings, heads: int, groups: int, dtype: torch.dtype
 ) -> None:
-    """Raise UnsupportedError for what the kernels cannot do."""
+    """Raise UnsupportedError for arguments that the kernels do not support."""
     if dtype not in _DTYPES:
         raise UnsupportedError(f"dtype is {dtype}; the decode step takes one of {_DTYPES}")
     if settings.select_count is None:
@@ -296,18 +296,18 @@ def _check_supported(
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeCache:
-    """Keys, values and their summaries, of sequences of different lengths.
+    """Keys, values and summaries of sequences of different lengths.
 
-    The tensors are written in place. A sequence must not outgrow T_max: the host cannot see
-    that it does, and each further token then takes the place of the last.
+    The tensors are written in place. A sequence must not outgrow T_max: the host does not check
+    it, and each further token overwrites the last.
 
     Attributes:
         k: (B, G, T_max, D).
         v: (B, G, T_max, Dv).
         summary_k: (B, G, C_max, D), the complete summaries of the tokens so far.
-        summary_v: (B, G, C_max, Dv); no rows in `union` mode, which has no use for them.
+        summary_v: (B, G, C_max, Dv); no rows in `union` mode, which does not use them.
         lengths: (B,) int32, tokens so far.
-        workspace: Room that the kernels share.
+        workspace: Buffers that the kernels share.
     """
 
     k: Tensor
@@ -321,7 +321,7 @@ class DecodeCache:
         """Check the tensors against each other.
 
         Raises:
-            ValueError: If shapes do not go together or a tensor is not contiguous.
+            ValueError: If shapes do not match or a tensor is not contiguous.
         """
         for name in ("k", "v", "summary_k", "summary_v", "lengths"):
             if not getattr(self, name).is_contiguous():
@@ -364,19 +364,19 @@ class DecodeCache:
         device: torch.device | str,
         workspace: DecodeWorkspace | None = None,
     ) -> DecodeCache:
-        """An empty cache; the sizes are those of `DecodeWorkspace.allocate`.
+        """Allocate an empty cache; the sizes are those of `DecodeWorkspace.allocate`.
 
         Args:
-            settings: What to attend to.
+            settings: Block sizes and budgets.
             batch: B.
             heads: H.
             groups: G.
             capacity: T_max, tokens.
             head_dim: D.
             value_dim: Dv; D when None.
-            dtype: Of keys and values.
-            device: Where to put it.
-            workspace: That of another layer, to share; a new one when None.
+            dtype: The dtype of keys and values.
+            device: The cache's device.
+            workspace: Another layer's workspace to share; a new one when None.
         """
         value_dim = head_dim if value_dim is None else value_dim
         workspace = workspace or DecodeWorkspace.allocate(

@@ -1,18 +1,18 @@
 """The kernels of a decode step, four or more: one new token for each sequence of a batch.
 
 1. scan: appends the token to the cache, completes its summary, and scores all summaries in
-   splits of their own; in `gated` mode it attends to them too.
-2. importance: sums the pooled probabilities of the splits over the heads of a group; each
-   program ranks some blocks among each other and keeps the best n of them. Of a long cache that
-   is many lists of n: narrow joins some of them into one, again and again, until few are left.
-3. attend: selection and window. The programs of the selection rank what was kept, each to find
-   its own blocks, while those of the window keep the memory busy.
-4. merge: joins the partial outputs, applies the gates, and advances the lengths.
+   splits; in `gated` mode it also attends to them.
+2. importance: sums the pooled probabilities of the splits over the heads of a group. Each
+   program ranks a part of the blocks and keeps the best n. A long cache gives many lists of n,
+   which narrow merges repeatedly until few are left.
+3. attend: selection and window. Each program of the selection ranks the kept blocks to find its
+   share of them, while the programs of the window keep the memory busy.
+4. merge: merges the partial outputs, applies the gates, and advances the lengths.
 
-What a kernel leaves to the next is stored so that it stays in the L2 cache, past which the
-summaries stream. Each kernel but the first may be launched before its predecessor has ended
-(`OVERLAP`), and then waits for it before it reads what that wrote. The scan and the attention
-allow it late: programs that wait would take the places of those that work.
+Buffers between kernels are stored so that they stay in the L2 cache, while the summaries stream
+past it. Each kernel but the first may be launched before its predecessor has ended (`OVERLAP`);
+it then waits before it reads its predecessor's output. The scan and the attention allow it late,
+since waiting programs would occupy the multiprocessors.
 
 Letters: B batch, G key/value groups, R query heads of a group, D and DV head dims of keys and
 values, C summaries, N selection blocks, T tokens of the cache, n selected blocks. Splits of the
@@ -29,18 +29,18 @@ import triton.language as tl
 from nsa_kernels.gpu.layout import count_visible
 
 _INFINITY_BITS = tl.constexpr(0x7F800000)
-"""The bits of infinity: as an integer, more than those of any importance."""
+"""The bits of infinity: as an integer, greater than the bits of any importance."""
 
 _LAST_BLOCK = tl.constexpr(0x7FFFFFFF)
-"""No block has a higher index."""
+"""Upper bound of block indices."""
 
 _LAST_KEY = tl.constexpr((1 << 63) - 1)
-"""No block has a higher key, nor a lower one than its negative."""
+"""Upper bound of block keys; its negative is the lower bound."""
 
 
 @triton.jit
 def _mean_token(cache_ptr, new, position, depth, L: tl.constexpr, DIM: tl.constexpr):
-    """The mean of the last L tokens, the newest of them not yet in the cache: [BLOCK], fp32."""
+    """Mean of the last L tokens, of which the newest is not yet in the cache: [BLOCK], fp32."""
     PAD: tl.constexpr = triton.next_power_of_2(L)
     back = tl.arange(0, PAD)
     rows = tl.load(
@@ -53,10 +53,10 @@ def _mean_token(cache_ptr, new, position, depth, L: tl.constexpr, DIM: tl.conste
 
 @triton.jit
 def _softmax_step(scores, highest, total):
-    """Fold a tile of scores [BLOCK_R, BLOCK] into a running softmax to the base of two.
+    """Add a tile of scores [BLOCK_R, BLOCK] to a running base-2 softmax.
 
-    Returns the tile's probabilities before normalisation, the factor by which what was summed
-    before shrinks, and the new highest score and total. A row that has seen nothing stays empty.
+    Returns the tile's unnormalized probabilities, the factor that rescales the previous sums, and
+    the new highest score and total. A row that has seen no key keeps a total of zero.
     """
     top = tl.maximum(highest, tl.max(scores, axis=1))
     safe = tl.where(top == float("-inf"), 0.0, top)
@@ -96,14 +96,14 @@ def _scan_kernel(
     new_v_ptr += b * stride_vb + g * stride_vg
 
     if split == 0:
-        # No program of this kernel reads the cache at `position`: they take it from the input.
+        # Programs of this kernel read the token at `position` from the input, not from the cache.
         at = position.to(tl.int64)
         new_k = tl.load(new_k_ptr + depth, mask=depth < D)
         tl.store(k_ptr + at * D + depth, new_k, mask=depth < D)
         new_v = tl.load(new_v_ptr + value_depth, mask=value_depth < DV)
         tl.store(v_ptr + at * DV + value_depth, new_v, mask=value_depth < DV)
 
-    # The summaries are shared out anew at each length, in whole tiles.
+    # Programs divide the summaries at each step, in whole tiles.
     visible = tl.minimum(count_visible(position, KEY_BLOCK, KEY_STRIDE), summary_capacity)
     chunk = tl.cdiv(tl.cdiv(visible, splits), BLOCK_C) * BLOCK_C
     first = split * chunk
@@ -119,7 +119,7 @@ def _scan_kernel(
         other=0.0,
     )  # [BLOCK_R, BLOCK_D]
 
-    # The summary that this token completes is this program's own if it is its last.
+    # This program computes the summary that the token completes if it is the program's last.
     ended = position + 1 - KEY_BLOCK
     fresh = tl.where(MEAN & (ended % KEY_STRIDE == 0) & (end == visible), visible - 1, -1)
     fresh_score = tl.full([BLOCK_R], float("-inf"), tl.float32)
@@ -200,7 +200,7 @@ def _scan_kernel(
 
 @triton.jit
 def _ranks(key, SIZE: tl.constexpr):
-    """How many keys are greater than each: [SIZE]."""
+    """Number of keys greater than each key: [SIZE]."""
     PART: tl.constexpr = min(SIZE, 128)
     rows = tl.reshape(key, [SIZE // PART, PART])
     row = tl.arange(0, SIZE // PART)[:, None]
@@ -213,7 +213,7 @@ def _ranks(key, SIZE: tl.constexpr):
 
 @triton.jit
 def _candidates(position, SELECT_BLOCK: tl.constexpr, WINDOW: tl.constexpr, GATED: tl.constexpr):
-    """Blocks that may be chosen, and the first token that the window adds to them."""
+    """Number of candidate blocks, and the first token of the window after them."""
     current = position // SELECT_BLOCK
     if GATED:
         candidates = current + 1
@@ -267,29 +267,29 @@ def _importance_kernel(
         other=float("-inf"),
     )  # [BLOCK_S, BLOCK_R]
     if KEY_BLOCK > KEY_STRIDE:
-        # The last summaries of a tile reach into the first block of the next.
+        # The last summaries of a tile overlap the first block of the next tile.
         reached = (block % BLOCKS == 0) & (tile > 0) & ((tile - 1) * BLOCK_C < visible)
         reached = reached[:, None] & (head < R)
         spill = tl.load(tile_spill_ptr + at - R, mask=reached, other=0.0)
         top_before = tl.load(tile_max_ptr + at - R, mask=reached, other=float("-inf"))
-    # All of these loads are on their way before the first is waited for.
+    # Issue all of these loads before waiting for the first.
     tl.debug_barrier()
     highest = tl.max(lse, axis=0)
     highest = tl.where(highest == float("-inf"), 0.0, highest)
     total = tl.sum(tl.exp2(lse - highest), axis=0)
     lse = highest + tl.log2(tl.where(total > 0, total, 1.0))  # [BLOCK_R]
     if KEY_BLOCK > KEY_STRIDE:
-        # Relative to the higher of the two, so that equal summaries make equal blocks.
+        # Relative to the higher of the two, so that equal summaries give equal importances.
         higher = tl.maximum(top, top_before)
         safe = tl.where(higher == float("-inf"), 0.0, higher)
         pooled = pooled * tl.exp2(top - safe) + spill * tl.exp2(top_before - safe)
         top = higher
     importance = tl.sum(pooled * tl.exp2(top - lse), axis=1)
 
-    # Importances are not negative, so that their bits are in the same order; nor may a NaN be.
+    # Importances are not negative, so their bits have the same order. Clear the sign of a NaN.
     key = importance.to(tl.int32, bitcast=True) & _LAST_BLOCK
     key = tl.where((block < INIT) | (block > current - LOCAL), _INFINITY_BITS, key)
-    # Of equals the earlier block is the better.
+    # Of equally important blocks the earlier ranks first.
     key = (key.to(tl.int64) << 32) | (_LAST_BLOCK - block)
     key = tl.where(block < candidates, key, -1 - block)
     rank = _ranks(key, BLOCK_N)
@@ -318,7 +318,7 @@ def _narrow_kernel(
     key = tl.load(
         lists_ptr + (group * lists + part * LISTS) * KEEP + index, mask=index < mine, other=0
     )
-    # Keys of no block differ, so that each has a place of its own behind those of blocks.
+    # Padding keys are distinct and below those of blocks, so that each has a distinct rank.
     key = tl.where(index < mine, key, index.to(tl.int64) - _LAST_KEY)
     rank = _ranks(key, BLOCK_M)
     tl.store(joined_ptr + (group * joined + part) * KEPT + rank, key, mask=rank < KEPT)
@@ -356,7 +356,7 @@ def _attend_kernel(
     if OVERLAP:
         tl.extra.cuda.gdc_wait()
 
-    # The programs of the window come first, so that their loads run during the choice.
+    # The programs of the window come first, so that their loads overlap the selection.
     chooses = part >= window_parts
     if chooses:
         rank_first = (part - window_parts) * own
@@ -405,7 +405,7 @@ def _attend_kernel(
     if OVERLAP:
         tl.extra.cuda.gdc_launch_dependents()
     row = group * parts + part
-    # A program that saw nothing leaves -inf, which tells the merge to pass it over.
+    # A program that saw no key stores -inf, and the merge skips it.
     some = total > 0
     total = tl.where(some, total, 1.0)
     lse = tl.where(some, highest + tl.log2(total), float("-inf"))
@@ -419,7 +419,7 @@ def _attend_kernel(
 
 @triton.jit
 def _branch_weights(lse, inside):
-    """What each partial output of one branch counts: its share of the branch's softmax."""
+    """Weight of each partial output of one branch: its share of the branch's softmax."""
     lse = tl.where(inside, lse, float("-inf"))
     top = tl.max(lse, axis=0)
     share = tl.exp2(lse - tl.where(top == float("-inf"), 0.0, top))
@@ -443,7 +443,7 @@ def _merge_kernel(
     value_depth = tl.arange(0, BLOCK_DV)
     if OVERLAP:
         tl.extra.cuda.gdc_wait()
-    # The partial outputs of the summaries do not exist in `union` mode.
+    # In `union` mode the summaries have no partial outputs.
     last = parts if GATED else parts - splits
     row = (group * parts + part) * R + head
     lse = tl.load(lse_ptr + row, mask=part < last, other=float("-inf"))
@@ -464,7 +464,7 @@ def _merge_kernel(
         weight += window * _branch_weights(lse, is_window)
     else:
         weight = _branch_weights(lse, part < last)
-    # What a program that saw nothing left is whatever lay there.
+    # The partial output of a program that saw no key is uninitialized.
     partial = tl.where((lse > float("-inf"))[:, None], partial, 0.0)
     out = tl.sum(partial * weight[:, None], axis=0)
     tl.store(

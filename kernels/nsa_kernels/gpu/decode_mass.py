@@ -1,9 +1,9 @@
-"""The probability mass that a decode step gives the blocks that it attended to, in two kernels.
+"""The probability mass of a decode step's blocks, in two kernels.
 
-For steps of `union` mode, whose softmax is one over the selected blocks and those of the window.
+It supports `union` mode, with one softmax over the selected blocks and the window's blocks.
 
-Letters: H query heads, G key/value groups, R = H / G, D head dim, T_max tokens that a cache holds,
-N selection blocks, n selected ones, W blocks of the window and the token's own.
+Letters: H query heads, G key/value groups, R = H / G, D head dim, T_max tokens of a full cache,
+N selection blocks, n selected blocks, W blocks of the window and the token's own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nsa_kernels.gpu.layout import LOG2_E, pad
 
 @triton.jit
 def log_sum(highest, total):
-    """Logarithm to the base of two of a sum that is relative to its highest term; of none, -inf."""
+    """Base-2 logarithm of a sum given relative to its highest term; -inf for an empty sum."""
     return tl.where(total > 0, highest + tl.log2(tl.where(total > 0, total, 1.0)), float("-inf"))
 
 
@@ -27,7 +27,7 @@ def log_sum(highest, total):
 def _attended_block(
     selected_ptr, position, item, SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr
 ):  # fmt: skip
-    """A block of the list: the selected ones, then the window's, latest first; -1 for none."""
+    """A block of the list of selected blocks, then the window's, latest first; -1 for none."""
     chosen = tl.load(selected_ptr + item, mask=item < COUNT, other=-1)
     recent = tl.maximum(position // SELECT_BLOCK - (item - COUNT), -1)
     return tl.where(item < COUNT, chosen, recent)
@@ -86,15 +86,15 @@ def _mass_kernel(
 
 
 def selected_mass(q: Tensor, cache: DecodeCache, mass: Tensor) -> None:
-    """Mass that the last step's token gave the blocks that it selected and those of its window.
+    """Write the mass that the last step's token gave its selected blocks and its window's blocks.
 
     Args:
         q: (H, D), the token's queries.
-        cache: As `nsa_decode` left it, of one sequence; `combine` is `union`.
-        mass: (H, N) fp32, contiguous, written in place; what is not attended to is left as it was.
+        cache: The cache of one sequence after `nsa_decode`; `combine` is `union`.
+        mass: (H, N) fp32, contiguous, written in place; other blocks keep their values.
 
     Raises:
-        ValueError: If shapes do not go together.
+        ValueError: If shapes do not match.
     """
     settings, selected = cache.workspace.settings, cache.workspace.selected
     batch, groups, capacity, dim = cache.k.shape

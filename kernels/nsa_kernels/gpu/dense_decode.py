@@ -1,11 +1,10 @@
-"""A decode step of dense attention: a few new tokens after all that a cache holds, in two kernels.
+"""A decode step of dense attention: a few new tokens after a cache, in two kernels.
 
-How much the cache holds is read on the device, so that a CUDA graph can hold the step. Beside the
-output it gives the probability mass of each selection block, which costs no second look at the
-keys.
+The kernels read the cache's length on the device, so that a CUDA graph can capture the step. They
+also compute the probability mass of each selection block without a second read of the keys.
 
 Letters: B batch, T new tokens, H query heads, G key/value groups, R = H / G, D and Dv head dims of
-keys and values, T_max tokens that the cache holds, N selection blocks, S splits of the blocks,
+keys and values, T_max tokens of a full cache, N selection blocks, S splits of the blocks,
 M = R * T rows of one group, head by head.
 
 Source: the splits are those of Flash-Decoding (Dao et al. 2023).
@@ -26,7 +25,7 @@ from nsa_kernels.gpu.decode_mass import log_sum
 from nsa_kernels.gpu.layout import LOG2_E, pad
 
 MOST_ROWS = 64
-"""Query heads of a group times new tokens: what one tile of scores has room for."""
+"""Most rows of a tile of scores: query heads of a group times new tokens."""
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _MOST_SPLITS = 128
@@ -87,7 +86,7 @@ def _dense_attend_kernel(
             v_ptr + at * DV + value_depth, mask=there[:, None] & (value_depth < DV), other=0.0
         )  # [SELECT_BLOCK, BLOCK_DV]
         out = tl.dot(probs.to(v.dtype), v, out * shrink[:, None], input_precision="ieee")
-        # The logarithm of the block's mass, until the merge knows the sum of all.
+        # Store the logarithm of the block's mass; the merge normalizes it.
         tl.store(to_mass + block, log_sum(highest, tl.sum(probs, axis=1)), mask=row < R * T)
 
     to = (group * splits + split) * R * T + row
@@ -117,7 +116,7 @@ def _dense_merge_kernel(
         mask=(split < splits)[:, None] & (value_depth < DV),
         other=0.0,
     )  # [BLOCK_S, BLOCK_DV]
-    # Every token sees itself, so that one split at least saw something.
+    # Every token sees itself, so at least one split has seen a key.
     top = tl.max(lse, axis=0)
     share = tl.exp2(lse - top)
     total = tl.sum(share, axis=0)
@@ -138,11 +137,11 @@ def _dense_merge_kernel(
 
 @dataclass(frozen=True, kw_only=True)
 class DenseWorkspace:
-    """Room for what the first kernel leaves to the second; layers of a model may share it.
+    """Buffers between the two kernels; layers of a model may share them.
 
     Attributes:
-        select_block: Tokens of a block whose mass is given.
-        lse: (B * G, S, M) fp32, log-sum-exp of each partial output, to the base of two.
+        select_block: Tokens of a block.
+        lse: (B * G, S, M) fp32, base-2 log-sum-exp of each partial output.
         partial: (B * G, S, M, Dv) fp32.
     """
 
@@ -165,22 +164,22 @@ class DenseWorkspace:
         device: torch.device | str,
         programs: int | None = None,
     ) -> DenseWorkspace:
-        """Allocate the room for steps of these sizes.
+        """Allocate the buffers for steps of these sizes.
 
         Args:
-            select_block: Tokens of a block whose mass is given.
+            select_block: Tokens of a block.
             tokens: T.
             batch: B.
             heads: H.
             groups: G.
             capacity: T_max, tokens.
             value_dim: Dv.
-            dtype: Of the cache.
-            device: Where the cache lies.
-            programs: Programs to divide the work among; what the device holds when None.
+            dtype: The cache's dtype.
+            device: The cache's device.
+            programs: Programs to divide the work among; as many as the device holds when None.
 
         Raises:
-            UnsupportedError: If the kernels cannot do this.
+            UnsupportedError: If the kernels do not support the arguments.
         """
         rows = heads // groups * tokens
         if dtype not in _DTYPES:
@@ -212,22 +211,22 @@ class DenseWorkspace:
 def dense_decode(
     q: Tensor, k: Tensor, v: Tensor, length: Tensor, mass: Tensor, workspace: DenseWorkspace
 ) -> Tensor:
-    """Attend from a few new tokens, which the cache holds already, to all up to each of them.
+    """Attend densely from a few new tokens, which the cache already holds.
 
     Args:
         q: (B, H, T, D), the new tokens' queries.
         k: (B, G, T_max, D), contiguous.
         v: (B, G, T_max, Dv), contiguous.
-        length: (1,) int32, tokens before the new ones, the same of all sequences.
+        length: (1,) int32, tokens before the new ones, the same for all sequences.
         mass: (B, H, T, N) fp32, contiguous, written in place: the mass that each token gives each
-            block of those that the tokens so far lie in; what follows is left as it was.
-        workspace: Room that the kernels share.
+            block that has begun; later blocks keep their values.
+        workspace: Buffers that the kernels share.
 
     Returns:
         (B, H, T, Dv).
 
     Raises:
-        ValueError: If shapes do not go together or a tensor is not contiguous.
+        ValueError: If shapes do not match or a tensor is not contiguous.
     """
     batch, heads, tokens, dim = q.shape
     groups, capacity = k.shape[1:3]

@@ -1,9 +1,9 @@
-"""Who chose a block: the tiles of queries that attend to it, as lists in one table.
+"""The tiles of queries that selected each block, as lists in one table.
 
-The gradient of a block's keys and values is the sum over the queries that chose it. The lists are
-made by one stable sort, so that their order, and every sum over them, is the same each time. The
-first block is chosen by every query: long lists are cut into pieces of like length, so that no
-program has a long list to itself.
+The gradient of a block's keys and values is the sum over the queries that selected it. One stable
+sort builds the lists, so that their order and every sum over them is deterministic. Every query
+selects the first block: long lists are cut into pieces of similar length, which balances the
+programs.
 
 Letters: see `layout.py`; n blocks of a tile's list, X lists (one per sequence, group and block),
 P pieces.
@@ -19,22 +19,22 @@ from torch import Tensor
 from nsa_kernels.gpu.layout import Problem
 
 _PIECE_ROWS = 32768
-"""Rows, queries times heads, of a piece."""
+"""Most rows of a piece: queries times heads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choosers:
-    """Lists of tiles by block, and the pieces that the lists are cut into.
+    """Lists of tiles by block, and the pieces of the lists.
 
     Attributes:
         tiles: (B * G * U * n,) int32, the tiles, list after list.
-        starts: (X + 1,) int32, where each list begins in `tiles`.
+        starts: (X + 1,) int32, offset of each list in `tiles`.
         first_pieces: (X + 1,) int32, the first piece of each list.
-        list_of_piece: (P,) int32, X for pieces that there are not.
-        piece: Tiles of a piece, at most.
-        blocks: Blocks from one group's lists to the next.
-        cu_blocks: (B + 1,) int32, where each packed sequence's blocks begin.
-        sequence_of_block: (blocks,) int32, of a packed batch.
+        list_of_piece: (P,) int32, X for unused pieces.
+        piece: Most tiles of a piece.
+        blocks: Blocks from one group's lists to the next group's.
+        cu_blocks: (B + 1,) int32, offset of each packed sequence's blocks.
+        sequence_of_block: (blocks,) int32, only for a packed batch.
     """
 
     tiles: Tensor
@@ -48,22 +48,22 @@ class Choosers:
 
     @property
     def lists(self) -> int:
-        """X."""
+        """X, the number of lists."""
         return len(self.starts) - 1
 
     @property
     def pieces(self) -> int:
-        """P: as many as there can be; how many there are is known to the device alone."""
+        """P, an upper bound of the number of pieces; only the device knows the exact number."""
         return len(self.list_of_piece)
 
 
 def invert(problem: Problem, blocks: Tensor, keys: int) -> Choosers:
-    """List the tiles that chose each block.
+    """List the tiles that selected each block.
 
     Args:
         problem: The sizes.
         blocks: (B, G, U, n) int32, -1 for none.
-        keys: S, of all sequences together where they are packed.
+        keys: S; for a packed batch the sum over its sequences.
     """
     batch, groups, tiles, count = blocks.shape
     settings = problem.settings

@@ -1,4 +1,4 @@
-"""What every launcher shares: shapes, packed sequences, and where a kernel finds its own.
+"""Shapes, packed sequences and memory layouts, for all launchers.
 
 Letters: B sequences, T query tokens, S key tokens, H query heads, G key/value groups, R = H / G
 heads of a group, D head dim, C summaries, N selection blocks, U tiles of queries that share a
@@ -26,7 +26,7 @@ _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 @triton.jit
 def find_sequence(cu_ptr, index, length, PACKED: tl.constexpr):
-    """First row and length of a sequence; of a packed batch, from its running totals."""
+    """First row and length of a sequence; in a packed batch, from the cumulative lengths."""
     first = tl.zeros((), tl.int64)
     if PACKED:
         first = tl.load(cu_ptr + index).to(tl.int64)
@@ -36,7 +36,7 @@ def find_sequence(cu_ptr, index, length, PACKED: tl.constexpr):
 
 @triton.jit
 def count_visible(position, KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr):
-    """Keys, each of a block of tokens, whose block ends at or before a position."""
+    """Number of keys whose block of tokens ends at or before a position."""
     return tl.maximum(position + 1 - KEY_BLOCK + KEY_STRIDE, 0) // KEY_STRIDE
 
 
@@ -44,9 +44,9 @@ def count_visible(position, KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr):
 def tile_rows(
     start, part, offset, queries, R: tl.constexpr, TILE: tl.constexpr, BLOCK_M: tl.constexpr
 ):  # fmt: skip
-    """Head within its group, query and position of each row of a part of a tile, and validity.
+    """Head within its group, query, position and validity of each row of a part of a tile.
 
-    Rows go head by head, then query by query. A row is valid if its query exists.
+    Rows are ordered by head, then by query. A row is valid if its query exists.
     """
     row = part * BLOCK_M + tl.arange(0, BLOCK_M)
     position = start + row // R
@@ -56,13 +56,13 @@ def tile_rows(
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """Sequences of different lengths, one after the other along the token axis.
+    """Sequences of different lengths, concatenated along the token axis.
 
     Attributes:
-        cu_queries: (B + 1,) int32, where each sequence's queries begin, and their total.
-        cu_keys: (B + 1,) int32, the same of the keys. A sequence's queries are its last tokens.
-        max_queries: The longest T, known to the host.
-        max_keys: The longest S, known to the host.
+        cu_queries: (B + 1,) int32, offset of each sequence's queries, and their total.
+        cu_keys: (B + 1,) int32, the same for keys. A sequence's queries are its last tokens.
+        max_queries: The longest T.
+        max_keys: The longest S.
     """
 
     cu_queries: Tensor
@@ -72,20 +72,20 @@ class Packing:
 
     @property
     def sequences(self) -> int:
-        """B."""
+        """B, the number of sequences."""
         return len(self.cu_queries) - 1
 
     def running(self, counts: Tensor) -> Tensor:
-        """Running totals of a count per sequence: (B,) to (B + 1,) int32."""
+        """Cumulative sums of a count per sequence: (B,) to (B + 1,) int32."""
         zero = counts.new_zeros(1)
         return torch.cat([zero, counts.cumsum(0)]).to(torch.int32)
 
     def cu_summaries(self, settings: AttentionSettings) -> Tensor:
-        """Where each sequence's summaries begin, and their total: (B + 1,) int32."""
+        """Offset of each sequence's summaries, and their total: (B + 1,) int32."""
         return summary_offsets(self.cu_keys, settings)
 
     def cu_tiles(self, settings: AttentionSettings) -> Tensor:
-        """Where each sequence's tiles of queries begin, and their total: (B + 1,) int32."""
+        """Offset of each sequence's tiles of queries, and their total: (B + 1,) int32."""
         last, queries = self.cu_keys.diff() - 1, self.cu_queries.diff()
         first = (last + 1 - queries) // settings.select_tile
         return self.running((last // settings.select_tile - first + 1) * (queries > 0))
@@ -96,7 +96,7 @@ class Problem:
     """The sizes of one call, packed or not.
 
     Attributes:
-        settings: What to attend to.
+        settings: Block sizes and budgets.
         batch: B.
         heads: H.
         groups: G.
@@ -105,7 +105,7 @@ class Problem:
         itemsize: Bytes of a number.
         queries: T, the longest of a packed batch.
         seq_len: S, the longest of a packed batch.
-        packing: Where the sequences of a packed batch lie.
+        packing: Offsets of the sequences of a packed batch, or None.
     """
 
     settings: AttentionSettings
@@ -129,11 +129,11 @@ class Problem:
             q: (B, H, T, D), or (1, H, sum of T, D) packed.
             k: (B, G, S, D), or (1, G, sum of S, D) packed.
             v: (B, G, S, D), or (1, G, sum of S, D) packed.
-            settings: What to attend to.
-            packing: Where the sequences of a packed batch lie.
+            settings: Block sizes and budgets.
+            packing: Offsets of the sequences of a packed batch, or None.
 
         Raises:
-            UnsupportedError: If the kernels cannot do this.
+            UnsupportedError: If the kernels do not support the arguments.
         """
         if not q.dtype == k.dtype == v.dtype:
             raise UnsupportedError(
@@ -162,17 +162,17 @@ class Problem:
 
     @property
     def repeat(self) -> int:
-        """R, query heads of a group."""
+        """R, query heads per group."""
         return self.heads // self.groups
 
     @property
     def offset(self) -> int:
-        """Keys before the first query; of a packed batch, the least there may be."""
+        """Number of keys before the first query; for a packed batch, a lower bound."""
         return 0 if self.packing else self.seq_len - self.queries
 
     @property
     def summaries(self) -> int:
-        """C, complete blocks of the compression, of the longest sequence."""
+        """C, summaries of the longest sequence."""
         s = self.settings
         return max(0, self.seq_len - s.compress_block + s.compress_stride) // s.compress_stride
 
@@ -183,7 +183,7 @@ class Problem:
 
     @property
     def tiles(self) -> int:
-        """U, tiles of queries; of a packed batch, the most that one sequence may have."""
+        """U, tiles of queries; for a packed batch, an upper bound per sequence."""
         tile = self.settings.select_tile
         if self.packing:
             return min(self.queries, (self.queries - 2) // tile + 2) if tile > 1 else self.queries
@@ -191,42 +191,42 @@ class Problem:
 
     @property
     def scale(self) -> float:
-        """What scores are multiplied by before a softmax to the base of two."""
+        """Factor of the scores before a base-2 softmax."""
         return self.plain_scale * LOG2_E
 
     @property
     def plain_scale(self) -> float:
-        """What scores are multiplied by before a softmax: D ** -0.5."""
+        """Factor of the scores before a softmax: D ** -0.5."""
         return float(self.dim**-0.5)
 
     @cached_property
     def cu_queries(self) -> Tensor | None:
-        """Where each packed sequence's queries begin."""
+        """Offset of each packed sequence's queries, or None."""
         return self.packing.cu_queries if self.packing else None
 
     @cached_property
     def cu_keys(self) -> Tensor | None:
-        """Where each packed sequence's keys begin."""
+        """Offset of each packed sequence's keys, or None."""
         return self.packing.cu_keys if self.packing else None
 
     @cached_property
     def cu_summaries(self) -> Tensor | None:
-        """Where each packed sequence's summaries begin."""
+        """Offset of each packed sequence's summaries, or None."""
         return self.packing.cu_summaries(self.settings) if self.packing else None
 
     @cached_property
     def cu_tiles(self) -> Tensor | None:
-        """Where each packed sequence's tiles begin."""
+        """Offset of each packed sequence's tiles, or None."""
         return self.packing.cu_tiles(self.settings) if self.packing else None
 
     def batch_stride(self, x: Tensor) -> int:
-        """From one sequence to the next, in elements; packed ones are found by their start."""
+        """Stride between sequences, in elements; packed sequences are found by their offset."""
         return 0 if self.packing else x.stride(0)
 
     def per_query(self, like: Tensor) -> Tensor:
-        """An unwritten fp32 number for each query head and query of `like`: (B, H, T).
+        """Allocate one fp32 number per query head and query of `like`: (B, H, T), uninitialized.
 
-        Like rows, the heads of a query lie side by side.
+        The heads of a query are adjacent in memory.
         """
         batch, heads, queries = like.shape[:3]
         shape = (batch, queries, heads)
@@ -234,7 +234,7 @@ class Problem:
 
 
 def _refusal(dtype: torch.dtype, dims: tuple[int, ...], settings: AttentionSettings) -> str | None:
-    """Why the kernels cannot do something; None where they can."""
+    """Reason why the kernels do not support a call, or None."""
     if dtype not in _DTYPES:
         return f"take bfloat16, float16 and float32; got {dtype}"
     if any(dim * dtype.itemsize % 16 or dim > 256 for dim in dims):
@@ -262,17 +262,17 @@ def _refusal(dtype: torch.dtype, dims: tuple[int, ...], settings: AttentionSetti
 
 
 def supports(dtype: torch.dtype, dims: tuple[int, ...], settings: AttentionSettings) -> bool:
-    """Whether the Triton kernels can do this; `dims` are those of keys and values."""
+    """Whether the Triton kernels support a call; `dims` are the head dims of keys and values."""
     return _refusal(dtype, dims, settings) is None
 
 
 def pad(size: int) -> int:
-    """The power of two, 16 at least, that a dimension of a tile is padded to."""
+    """Pad a dimension of a tile to a power of two, at least 16."""
     return max(16, int(triton.next_power_of_2(size)))
 
 
 def loadable(x: Tensor) -> Tensor:
-    """`x`, copied only where the tensor memory engine could not load its rows as they lie."""
+    """`x`, or a copy if the tensor memory engine cannot load its rows."""
     unit = 16 // x.element_size()
     outer = zip(x.shape[:-1], x.stride()[:-1], strict=True)
     fits = x.stride(-1) == 1 and all(
@@ -282,14 +282,14 @@ def loadable(x: Tensor) -> Tensor:
 
 
 def empty_rows(q: Tensor, dim: int) -> Tensor:
-    """An unwritten (B, H, T, dim), whose memory lies in the order (B, T, H, dim)."""
+    """Allocate an uninitialized (B, H, T, dim) in the memory order (B, T, H, dim)."""
     batch, heads, queries = q.shape[:3]
     rows = torch.empty(batch, queries, heads, dim, dtype=q.dtype, device=q.device)
     return rows.transpose(1, 2)
 
 
 def row_tiles(x: Tensor, queries: int, heads: int) -> TensorDescriptor:
-    """Tiles of `queries` by `heads` rows of (B, H, T, D), for the card's tensor memory engine."""
+    """Tiles of `queries` by `heads` rows of (B, H, T, D), for the GPU's tensor memory engine."""
     batch, all_heads, length, dim = x.shape
     unit = 16 // x.element_size()
     strides = [x.stride(i) if x.shape[i] > 1 else unit for i in (0, 2, 1)] + [1]
@@ -303,7 +303,7 @@ def key_tiles(x: Tensor, keys: int) -> TensorDescriptor:
 
 
 def number_strides(problem: Problem, x: Tensor | None) -> tuple[int, int, int]:
-    """Strides of a number per query head and query (B, H, T), zeros where there is none."""
+    """Strides of a (B, H, T) tensor; zeros for None."""
     if x is None:
         return 0, 0, 0
     return problem.batch_stride(x), x.stride(1), x.stride(2)

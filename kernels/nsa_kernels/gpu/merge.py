@@ -4,9 +4,9 @@ Adjacent queries select mostly the same blocks. A merged tile is the rows of sev
 of queries. Its list names each block once, with a bit for every tile that selected it. The
 kernels of `merged.py` load a block once for all of these tiles.
 
-Where adjacent tiles select different blocks, merging saves nothing, and the kernels that take one
-tile at a time are faster. `MergedLists.margin` says on the device which of the two to run. The
-host launches both and never waits for the answer; the one that is not needed returns at once.
+Where adjacent tiles select different blocks, merging saves nothing, and the kernels for one tile at
+a time are faster. `MergedLists.margin` decides on the device between the two. The host launches
+both without waiting for the margin; the kernel that is not needed returns at once.
 
 Letters: see `layout.py`; n blocks of a tile's list, P tiles of a merged tile, V merged tiles.
 """
@@ -29,8 +29,8 @@ BLOCK_MASK = tl.constexpr(0xFFFF)
 _MERGED_COST = tl.constexpr(2)
 """Cost of one block of a merged list, in units of the cost of one block of a single list.
 
-Measured on an H200: 1.3 to 1.9 with random lists. A merged list is .5 to .8 as long as its tiles'
-lists together where selections are random, and .17 to .36 where they are a trained model's.
+Measured on an H200: 1.3 to 1.9 with random lists. A merged list has 0.5 to 0.8 of the length of its
+tiles' lists together with random selections, and 0.17 to 0.36 with a trained model's selections.
 """
 
 
@@ -60,10 +60,10 @@ def load_lists(
     blocks_ptr, stride_su, first, lists, before, COUNT: tl.constexpr, SIZE: tl.constexpr,
     TILE: tl.constexpr,
 ):  # fmt: skip
-    """The blocks of adjacent members, one member after the other, and the members: [SIZE] both.
+    """The blocks of adjacent members, member after member, and the members: [SIZE] both.
 
-    The members are `lists` many, from `first` on; the rest of the blocks is -1. Members are
-    counted from `before` members after the start of a list that `TILE` of them share.
+    The `lists` members begin at `first`; the remaining blocks are -1. `TILE` members share a list,
+    and the first member is number `before` of its list.
     """
     place = tl.arange(0, SIZE)
     member = place // COUNT
@@ -79,7 +79,7 @@ def find_choosers(
     """A bit for each member from `first` on whose list names a block: [SIZE]."""
     column = tl.arange(0, COUNT_PAD)
     choosers = tl.zeros_like(block)
-    # All lists are loaded before the first is needed.
+    # Load all lists before the first is needed.
     for member in tl.static_range(MEMBERS):
         at = ((before + first + member) // TILE).to(tl.int64) * stride_su + column
         listed = tl.load(
@@ -92,7 +92,7 @@ def find_choosers(
 
 @triton.jit
 def add_margin(margin_ptr, block, new):
-    """Add to the margin what one merged tile costs more than its tiles one by one."""
+    """Add the excess cost of one merged tile over its single tiles to the margin."""
     merged = tl.sum(new.to(tl.int32), axis=0)
     single = tl.sum((block >= 0).to(tl.int32), axis=0)
     tl.atomic_add(margin_ptr, merged * _MERGED_COST - single, sem="relaxed")
@@ -143,7 +143,7 @@ def _merge_lists_kernel(
 
 @triton.jit
 def merged_row(u_first, b, merged, MEMBERS: tl.constexpr, PACKED: tl.constexpr):
-    """Where the list of a merged tile of a sequence is; see `MergedLists`."""
+    """Index of the list of a merged tile of a sequence; see `MergedLists`."""
     row = merged.to(tl.int64)
     if PACKED:
         row += u_first // MEMBERS + b
@@ -157,7 +157,7 @@ def list_strides(problem: Problem, entries: Tensor, counts: Tensor) -> tuple[int
 
 
 def merge(problem: Problem, blocks: Tensor) -> MergedLists | None:
-    """Merge the lists of adjacent tiles; None where there is one query or a tile fills a program.
+    """Merge the lists of adjacent tiles; None for a single query or if a tile fills a program.
 
     Args:
         problem: The sizes.

@@ -99,7 +99,7 @@ def _merged_forward_kernel(
         acc = tl.dot(probs.to(v.dtype), v, acc, input_precision="ieee")
         top = new_top
 
-    # Every query's own block is in its list: only rows that are not valid have a total of zero.
+    # Every query's own block is in its list, so only invalid rows have a total of zero.
     total = tl.where(total > 0, total, 1.0)
     acc = acc / total[:, None]
     written = valid[:, None] & (value_depth < DV)

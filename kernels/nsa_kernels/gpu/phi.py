@@ -1,8 +1,8 @@
 """The compression φ: keys or values to one summary per block, forward and backward in Triton.
 
-Three of them, each taking (B, G, S, D) with any strides but the last, which is 1: the mean of a
-block; a linear map of it; and the paper's MLP with an intra-block position encoding. Sequences of
-different lengths may lie packed in one row; blocks never cross from one to the next.
+The three variants are the mean of a block, a linear map of it, and the paper's MLP with an
+intra-block position encoding. Each takes (B, G, S, D), whose last stride must be 1. Sequences of
+different lengths may be packed in one row; blocks never cross the boundary of a sequence.
 
 Letters: see `phi_blocks.py`; D head dim, E outputs of the (first) linear map.
 
@@ -33,7 +33,7 @@ from nsa_kernels.gpu.phi_linear import BlockLinear
 from nsa_kernels.settings import AttentionSettings
 
 _ROWS = 16
-"""Summaries, or strips, of a program of the mean."""
+"""Summaries or strips per program of the mean's kernels."""
 
 
 @triton.jit(do_not_specialize=["summaries"])
@@ -53,7 +53,7 @@ def _mean_forward_kernel(
     x_ptr += row // groups * stride_xb + row % groups * stride_xg
     x_ptrs = x_ptr + start[:, None] * stride_xs + depth  # [BLOCK_C, BLOCK_D]
     acc = tl.zeros((BLOCK_C, BLOCK_D), tl.float32)
-    # Unrolled so that several loads are on their way at once.
+    # Unrolled so that several loads are in flight at once.
     for _ in tl.range(0, BLOCK, loop_unroll_factor=4):
         acc += tl.load(x_ptrs, mask=both, other=0.0).to(tl.float32)  # [BLOCK_C, BLOCK_D]
         x_ptrs += stride_xs
@@ -87,7 +87,7 @@ def _mean_backward_kernel(
         ).to(tl.float32)  # [BLOCK_Z, BLOCK_D]
     share = (acc / BLOCK).to(dx_ptr.dtype.element_ty)
     dx_ptr += row // groups * stride_xb + row % groups * stride_xg
-    # The tokens of a strip are covered by the same summaries, so they share one gradient.
+    # The same summaries cover all tokens of a strip, so the tokens share one gradient.
     for offset in tl.range(0, STRIDE):
         token = start + offset  # [BLOCK_Z]
         mask = (token < stop)[:, None] & (depth < D)  # [BLOCK_Z, BLOCK_D]
@@ -116,11 +116,11 @@ def mean_forward(x: Tensor, blocks: Blocks) -> Tensor:
 
 
 def mean_backward(grad: Tensor, blocks: Blocks) -> Tensor:
-    """Gradient of the tokens from that of the means: (B, G, C, D) to (B, G, S, D).
+    """Gradient of the tokens from the gradient of the means: (B, G, C, D) to (B, G, S, D).
 
     Args:
         grad: (B, G, C, D), last stride 1.
-        blocks: Where the blocks lie.
+        blocks: The layout of the blocks.
     """
     batch, groups, _, dim = grad.shape
     dx = empty_tokens(grad, dim, blocks)
@@ -170,13 +170,13 @@ def mean_phi(
     Args:
         x: (B, G, S, D), bfloat16, float16 or float32, last stride 1; (1, G, S, D) packed.
         settings: The block sizes.
-        cu_seqlens: (N + 1,) int32, where each packed sequence begins; the last entry is S.
-        cu_summaries: (N + 1,) int32, where its summaries begin, as `summary_offsets` has them.
+        cu_seqlens: (N + 1,) int32, offset of each packed sequence; the last entry is S.
+        cu_summaries: (N + 1,) int32, offset of its summaries, from `summary_offsets`.
         total_summaries: The last entry of `cu_summaries`; None reads it from the device.
 
     Raises:
-        ValueError: If the shapes do not go together.
-        UnsupportedError: If the kernels cannot do this.
+        ValueError: If the shapes do not match.
+        UnsupportedError: If the kernels do not support the arguments.
     """
     check_input(x, cu_seqlens)
     blocks = locate_blocks(x.shape[2], settings, cu_seqlens, cu_summaries, total_summaries)
@@ -198,16 +198,16 @@ def linear_phi(
 
     Args:
         x: (B, G, S, D), bfloat16, float16 or float32, last stride 1; (1, G, S, D) packed.
-        weight: (E, l * D), of x's dtype; column i * D + j is of the block's token i.
+        weight: (E, l * D), of x's dtype; column i * D + j belongs to the block's token i.
         bias: (E,), or None.
         settings: The block sizes.
-        cu_seqlens: (N + 1,) int32, where each packed sequence begins; the last entry is S.
-        cu_summaries: (N + 1,) int32, where its summaries begin, as `summary_offsets` has them.
+        cu_seqlens: (N + 1,) int32, offset of each packed sequence; the last entry is S.
+        cu_summaries: (N + 1,) int32, offset of its summaries, from `summary_offsets`.
         total_summaries: The last entry of `cu_summaries`; None reads it from the device.
 
     Raises:
-        ValueError: If the shapes or dtypes do not go together.
-        UnsupportedError: If the kernels cannot do this.
+        ValueError: If the shapes or dtypes do not match.
+        UnsupportedError: If the kernels do not support the arguments.
     """
     check_input(x, cu_seqlens)
     columns = settings.compress_block * x.shape[3]
@@ -247,13 +247,13 @@ def mlp_phi(
         w_out: (D, E), of x's dtype.
         b_out: (D,), of x's dtype.
         settings: The block sizes.
-        cu_seqlens: (N + 1,) int32, where each packed sequence begins; the last entry is S.
-        cu_summaries: (N + 1,) int32, where its summaries begin, as `summary_offsets` has them.
+        cu_seqlens: (N + 1,) int32, offset of each packed sequence; the last entry is S.
+        cu_summaries: (N + 1,) int32, offset of its summaries, from `summary_offsets`.
         total_summaries: The last entry of `cu_summaries`; None reads it from the device.
 
     Raises:
-        ValueError: If the shapes or dtypes do not go together.
-        UnsupportedError: If the kernels cannot do this.
+        ValueError: If the shapes or dtypes do not match.
+        UnsupportedError: If the kernels do not support the arguments.
 
     Source: Yuan et al. 2025, eq. 7.
     """
@@ -261,8 +261,8 @@ def mlp_phi(
     shape = (settings.compress_block, x.shape[3])
     if position.shape != shape:
         raise ValueError(f"position is {tuple(position.shape)}; blocks of this x need {shape}")
-    # Every block gets the same position encoding, so W (x + p) + b is W x + (W p + b): one
-    # vector for all blocks, in fp32 since it is a sum of l * D products.
+    # Every block gets the same position encoding, so W (x + p) + b is W x + (W p + b). The vector
+    # W p + b is computed once for all blocks, in fp32 since it sums l * D products.
     bias = F.linear(position.flatten().float(), w_in.float(), b_in.float())
     hidden = linear_phi(
         x,

@@ -1,8 +1,8 @@
-"""Where the blocks of φ lie, in a batch of equal lengths or in one packed row of sequences.
+"""The layout of φ's blocks, in a batch of equal lengths or in one packed row of sequences.
 
-A summary stands for a block of `l` tokens; a strip is the `d` tokens from one block's start to
-the next. Every token of a strip is covered by the same summaries, the strip's own and the
-`l / d - 1` before it, which is what lets the backward passes gather rather than scatter.
+A summary represents a block of `l` tokens; a strip is the `d` tokens from one block's start to the
+next. The same summaries cover every token of a strip: the strip's own and the `l / d - 1` before
+it. The backward passes can therefore gather rather than scatter.
 
 Letters: B batch, G key/value groups, S tokens, C summaries, Z strips, N packed sequences,
 l tokens of a block, d tokens of a strip.
@@ -30,9 +30,9 @@ class Blocks:
         stride: Tokens of a strip (d).
         seq_len: Tokens of a row of the batch (S).
         summaries: Summaries of a row (C).
-        strips: Strips of a row (Z); of a packed row a bound, past which strips are empty.
+        strips: Strips of a row (Z); for a packed row an upper bound, and extra strips are empty.
         starts: (C,) int32, the first token of each block; None unless packed.
-        covers: (5, Z) int32, of each strip: its first token, the end of its sequence, its own
+        covers: (5, Z) int32, for each strip: its first token, the end of its sequence, its own
             summary, and the first and the end of its sequence's summaries; None unless packed.
     """
 
@@ -46,12 +46,12 @@ class Blocks:
 
     @property
     def packed(self) -> bool:
-        """Whether several sequences lie in one row."""
+        """Whether several sequences are packed in one row."""
         return self.starts is not None
 
 
 def summary_offsets(cu_seqlens: Tensor, settings: AttentionSettings) -> Tensor:
-    """Where the summaries of each packed sequence begin: (N + 1,) int32, from (N + 1,) int32."""
+    """Offset of each packed sequence's summaries: (N + 1,) int32, from (N + 1,) int32."""
     block, stride = settings.compress_block, settings.compress_stride
     counts = ((cu_seqlens.diff() - block).div(stride, rounding_mode="floor") + 1).clamp(min=0)
     return torch.cat([cu_seqlens.new_zeros(1), counts.cumsum(0)]).int()
@@ -67,14 +67,14 @@ def locate_blocks(
     """Lay out the complete blocks of `seq_len` tokens.
 
     Args:
-        seq_len: S, of a packed row the tokens of all its sequences.
+        seq_len: S; for a packed row the sum over its sequences.
         settings: The block sizes.
-        cu_seqlens: (N + 1,) int32, where each packed sequence begins; the last entry is S.
-        cu_summaries: (N + 1,) int32, where its summaries begin, as `summary_offsets` has them.
+        cu_seqlens: (N + 1,) int32, offset of each packed sequence; the last entry is S.
+        cu_summaries: (N + 1,) int32, offset of its summaries, from `summary_offsets`.
         total_summaries: The last entry of `cu_summaries`; None reads it from the device.
 
     Raises:
-        ValueError: If only one of the two offset tensors is given, or they do not go together.
+        ValueError: If only one of the two offset tensors is given, or they do not match.
     """
     block, stride = settings.compress_block, settings.compress_stride
     if cu_seqlens is None and cu_summaries is None:
@@ -92,7 +92,7 @@ def locate_blocks(
         )
     if total_summaries is None:
         total_summaries = int(cu_summaries[-1])
-    # Each sequence may end in a strip that is not full.
+    # The last strip of each sequence may be incomplete.
     strips = seq_len // stride + len(cu_seqlens) - 1
     return Blocks(
         block=block,
@@ -113,7 +113,7 @@ def _packed_starts(cu_seqlens: Tensor, cu_summaries: Tensor, count: int, stride:
 
 
 def _packed_covers(cu_seqlens: Tensor, cu_summaries: Tensor, strips: int, stride: int) -> Tensor:
-    """The table `Blocks.covers`: (5, Z) int32. Strips past the last have no tokens."""
+    """The table `Blocks.covers`: (5, Z) int32. Extra strips have no tokens."""
     lengths = (cu_seqlens.diff() + stride - 1).div(stride, rounding_mode="floor")
     cu_strips = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     index = torch.arange(strips, device=cu_seqlens.device, dtype=cu_strips.dtype)
@@ -131,15 +131,15 @@ def _packed_covers(cu_seqlens: Tensor, cu_summaries: Tensor, strips: int, stride
 
 
 def check_input(x: Tensor, cu_seqlens: Tensor | None = None) -> None:
-    """Refuse what the kernels of φ cannot read.
+    """Check that the kernels of φ support an input.
 
     Args:
         x: (B, G, S, D).
         cu_seqlens: (N + 1,) int32, or None.
 
     Raises:
-        ValueError: If the shapes do not go together.
-        UnsupportedError: If dtype, strides, head dim or device are not among what is built for.
+        ValueError: If the shapes do not match.
+        UnsupportedError: If the kernels do not support the dtype, strides, head dim or device.
     """
     if x.ndim != 4:
         raise ValueError(f"x is {tuple(x.shape)}; φ needs (B, G, S, D)")
@@ -158,14 +158,15 @@ def check_input(x: Tensor, cu_seqlens: Tensor | None = None) -> None:
 
 
 def empty_tokens(like: Tensor, dim: int, blocks: Blocks) -> Tensor:
-    """An unwritten row for each token: (B, G, S, dim), in memory as (B, S, G, dim).
+    """Allocate one row per token: (B, G, S, dim), in the memory order (B, S, G, dim).
 
-    In a packed batch it is zeros, as the kernels write only what belongs to a sequence.
+    The rows are uninitialized, except in a packed batch: there they are zeros, since the kernels
+    write only tokens of a sequence.
 
     Args:
         like: (B, G, ...), for batch, groups, dtype and device.
         dim: Elements of a token.
-        blocks: Where the blocks lie.
+        blocks: The layout of the blocks.
     """
     shape = (like.shape[0], blocks.seq_len, like.shape[1], dim)
     rows = like.new_zeros(shape) if blocks.packed else like.new_empty(shape)
@@ -186,10 +187,10 @@ def first_token(starts_ptr, summary, inside, STRIDE: tl.constexpr, PACKED: tl.co
 def load_strips(
     covers_ptr, strip, strips, seq_len, summaries, STRIDE: tl.constexpr, PACKED: tl.constexpr
 ):
-    """What each strip holds and which summaries may cover it, each [BLOCK_Z].
+    """Load the tokens of each strip and the summaries that may cover it, each [BLOCK_Z].
 
     Returns its first token (int64), the end of its sequence, its own summary, and the first and
-    the end of its sequence's summaries. A strip past the last has no tokens and no summaries.
+    the end of its sequence's summaries. Extra strips have no tokens and no summaries.
     """
     if PACKED:
         inside = strip < strips

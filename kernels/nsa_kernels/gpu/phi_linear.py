@@ -1,9 +1,9 @@
-"""A linear map of overlapping blocks of tokens, which no pass ever writes out.
+"""A linear map of overlapping blocks of tokens, without materializing the blocks.
 
 `out[c, e] = bias[e] + sum over i < l, j < D of x[start(c) + i, j] * weight[e, i * D + j]`: a
-matrix product whose left side is gathered. Backward, the gradient of a token is gathered from
-the `l / d` blocks that cover it, and the weight's is summed over summaries in a few runs that
-are added up in a fixed order, so that nothing is atomic and every run gives the same bits.
+matrix product whose left side is gathered. The backward pass gathers the gradient of a token from
+the `l / d` blocks that cover it. It sums the weight's gradient over runs of summaries and adds the
+runs in a fixed order, so that no sum is atomic and the result is deterministic.
 
 Letters: see `phi_blocks.py`; D head dim, E outputs, W runs of the weight's gradient.
 
@@ -24,7 +24,7 @@ from nsa_kernels.gpu.layout import loadable, pad
 from nsa_kernels.gpu.phi_blocks import Blocks, empty_tokens, first_token, load_strips
 
 _PROGRAMS = 512
-"""Programs that the weight's gradient is spread over: a few for each multiprocessor."""
+"""Programs for the weight's gradient: a few per multiprocessor."""
 
 
 @triton.jit(do_not_specialize=["summaries"])
@@ -132,12 +132,12 @@ def _block_linear_backward_weight_kernel(
 
 
 def _chunk(dim: int) -> int:
-    """The largest power of two, 128 at most, that divides a head dim."""
+    """The largest power of two, at most 128, that divides a head dim."""
     return min(128, dim & -dim)
 
 
 def _tile_of(size: int, most: int) -> int:
-    """A tile's side for a dimension: a power of two that a matrix product takes."""
+    """Side of a tile for a dimension: a power of two that matrix products support."""
     return min(most, pad(size))
 
 
@@ -148,7 +148,7 @@ def block_linear_forward(x: Tensor, weight: Tensor, bias: Tensor | None, blocks:
         x: (B, G, S, D), last stride 1.
         weight: (E, l * D), last stride 1, of x's dtype.
         bias: (E,) fp32, or None.
-        blocks: Where the blocks lie.
+        blocks: The layout of the blocks.
     """
     batch, groups, _, dim = x.shape
     outputs = weight.shape[0]
@@ -182,7 +182,7 @@ def block_linear_backward_input(grad: Tensor, weight: Tensor, blocks: Blocks) ->
     Args:
         grad: (B, G, C, E), last stride 1.
         weight: (E, l * D), last stride 1.
-        blocks: Where the blocks lie.
+        blocks: The layout of the blocks.
     """
     batch, groups, _, outputs = grad.shape
     dim = weight.shape[1] // blocks.block
@@ -220,7 +220,7 @@ def block_linear_backward_weight(grad: Tensor, weight: Tensor, x: Tensor, blocks
         grad: (B, G, C, E), last stride 1.
         weight: (E, l * D), for its shape and dtype.
         x: (B, G, S, D), last stride 1.
-        blocks: Where the blocks lie.
+        blocks: The layout of the blocks.
     """
     batch, groups, _, dim = x.shape
     outputs = weight.shape[0]
@@ -265,7 +265,7 @@ class BlockLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of what needs them, from (B, G, C, E)."""
+        """Gradients of the inputs that require them, from (B, G, C, E)."""
         x, weight = ctx.saved_tensors
         grad = loadable(grad)
         return (

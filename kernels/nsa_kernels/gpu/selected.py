@@ -1,11 +1,11 @@
 """Attention to the blocks that each tile of queries selected.
 
-In `union` mode the list of a tile also holds the blocks of its window, so that one softmax over
-the list is the whole attention. In `gated` mode this kernel runs last and adds its branch, times
-its gate, to the sum of the others.
+In `union` mode a tile's list includes the blocks of its window, so that one softmax over the list
+is the whole attention. In `gated` mode this kernel runs last and adds its gated branch to the sum
+of the others.
 
-Where adjacent tiles select mostly the same blocks, `merged.py` does the work, and the kernel here
-returns at once.
+Where adjacent tiles select mostly the same blocks, `merged.py` computes the output, and this
+kernel returns at once.
 
 Letters: see `layout.py`; n blocks of a list, M rows of a program.
 
@@ -100,7 +100,7 @@ def _selected_forward_kernel(
         acc = tl.dot(probs.to(v.dtype), v, acc, input_precision="ieee")
         top = new_top
 
-    # Every query's own block is in its list: only rows that are not valid have a total of zero.
+    # Every query's own block is in its list, so only invalid rows have a total of zero.
     total = tl.where(total > 0, total, 1.0)
     acc = acc / total[:, None]
     written = valid[:, None] & (value_depth < DV)
@@ -132,7 +132,7 @@ def selected_forward(
         q: (B, H, T, D).
         k: (B, G, S, D).
         v: (B, G, S, Dv).
-        blocks: (B, G, U, n) int32, -1 for none; each tile's own block among them.
+        blocks: (B, G, U, n) int32, padded with -1; each list includes the tile's own block.
         gate: (B, H, T), the selection's gate in `gated` mode.
         others: (B, H, T, Dv), the sum of the other branches in `gated` mode. This branch is added
             to it in place.
@@ -173,11 +173,11 @@ def _attend_merged(
     lse: Tensor,
     gate: Tensor | None,
 ) -> Tensor | None:
-    """Launch the kernel for merged lists where there is one.
+    """Launch the kernel for merged lists if it supports the call.
 
     Returns:
-        (1,) int32, the lists' margin: above zero where the kernel for one tile at a time has to
-        do the work. None where lists are not merged.
+        (1,) int32, the lists' margin: above zero if the kernel for one tile at a time must compute
+        the output. None if lists are not merged.
     """
     if serves_merged(problem, q, blocks.shape[3]):
         from nsa_kernels.gpu.hopper.lists import warpgroup_lists

@@ -3,7 +3,7 @@
 The kernel for keys and values takes one block at a time and the queries that selected it
 (`inverse.py`). The kernel for queries takes one tile at a time and the blocks that it selected.
 Where adjacent tiles select mostly the same blocks, `merged_backward.py` computes the gradient of
-the queries, and the kernel here returns at once.
+the queries, and this kernel returns at once.
 
 Letters: see `layout.py`; n blocks of a tile's list, M rows of a program.
 

@@ -1,10 +1,10 @@
-"""Importance of the selection blocks, and the choice of the best of them.
+"""Importance of the selection blocks, and selection of the best blocks.
 
-The kernel computes the scores against the summaries a second time, with their log-sum-exp known,
-and sums the probabilities over heads, over the queries of a tile, and over the summaries of a
-block. It writes one number per tile and block, for a limited number of tiles at a time, so that
-the buffers stay small. A summary that reaches into the next block has that share written to a
-second buffer (`spill`), so that blocks are independent of each other.
+The importance kernel recomputes the scores against the summaries with their known log-sum-exp. It
+sums the probabilities over heads, over the queries of a tile, and over the summaries of a block.
+It writes one number per tile and block, for a limited number of tiles at a time, which keeps the
+buffers small. The share of a summary that overlaps the next block goes to a second buffer
+(`spill`), so that blocks are independent of each other.
 
 Letters: see `layout.py`; n selected blocks, M rows of a tile.
 
@@ -26,16 +26,16 @@ from nsa_kernels.gpu.tiles import importance_tile
 from nsa_kernels.settings import AttentionSettings
 
 _ROOM = 2**25
-"""Importances that a buffer holds: 128 MB in each of two."""
+"""Importances per buffer: 128 MB in each of two buffers."""
 
 _FORCED = tl.constexpr(0x7F800000)
-"""The bits of infinity: more than any importance."""
+"""The bits of infinity: greater than the bits of any importance."""
 
 _UNKNOWN = tl.constexpr(-2)
-"""Stands for the importance of a class's next block before the class is searched for it."""
+"""Marks a class whose next block has not been searched yet."""
 
 _NO_BLOCK = tl.constexpr(0x7FFFFFFF)
-"""More than the number of any block."""
+"""Greater than any block's number."""
 
 
 @triton.jit
@@ -142,7 +142,7 @@ def _importance_kernel(
     weight = tl.minimum(KEY_BLOCK // KEY_STRIDE, PER_BLOCK - within)
     over = KEY_BLOCK // KEY_STRIDE - weight
 
-    # A row belongs to one tile; matrix units want at least eight columns.
+    # A row belongs to one tile; matrix units need at least eight columns.
     COLUMNS: tl.constexpr = max(TILES, 8)
     PER_TILE: tl.constexpr = BLOCK_M // TILES
     FOLD: tl.constexpr = max(min(PER_TILE // 8, BLOCK_M // 16), 1)
@@ -192,7 +192,7 @@ def _importance_bits(
     own_ptr, spill_ptr, block, scored, candidates, current,
     SPILLS: tl.constexpr, INIT: tl.constexpr, LOCAL: tl.constexpr,
 ):  # fmt: skip
-    """A block's importance as an integer of the same order; -1 for no candidate."""
+    """A block's importance as an integer of the same order; -1 if it is not a candidate."""
     importance = tl.load(own_ptr + block, mask=block < scored, other=0.0)
     if SPILLS:
         before = (block > 0) & (block <= scored)
@@ -301,9 +301,9 @@ def select_blocks(problem: Problem, q: Tensor, summary_k: Tensor, lse: Tensor | 
         lse: (B, H, T) from the compression branch; computed here when None.
 
     Returns:
-        (B, G, U, n), int32, most important first, -1 where there are fewer. In `union` mode the
-        blocks of the window and the tile's own follow, latest first. Packed tiles are in the
-        order of the sequences.
+        (B, G, U, n), int32, most important first, padded with -1. In `union` mode the blocks of
+        the window and the tile's own follow, latest first. Packed tiles are in the order of the
+        sequences.
     """
     s = problem.settings
     assert s.select_count is not None
@@ -312,7 +312,7 @@ def select_blocks(problem: Problem, q: Tensor, summary_k: Tensor, lse: Tensor | 
     if problem.packing:
         # An upper bound: only the device knows the exact total.
         total = q.shape[2] // s.select_tile + 2 * problem.batch if s.select_tile > 1 else q.shape[2]
-    # Nothing is selected for the spare tiles of a packed batch.
+    # The spare tiles of a packed batch select no block.
     blocks = torch.full(
         (
             1 if problem.packing else problem.batch,

@@ -1,6 +1,6 @@
 """Rows and keys of a tile, warps and pipeline stages of every kernel, tuned on an H200.
 
-Shared memory bounds them: a program holds its own tiles, and one streamed tile per stage.
+Shared memory limits them: a program holds its own tiles and one streamed tile per stage.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from nsa_kernels.gpu.layout import Problem, pad
 Tile = dict[str, int]
 
 SHARED_BYTES = 224 * 1024
-"""Shared memory of a program: Hopper's 227 KB, less what barriers and reductions take."""
+"""Shared memory of a program: Hopper's 227 KB less barriers and reductions."""
 
 _MERGED_ROWS = 64
-"""Rows of a merged tile: those of one matrix instruction."""
+"""Rows of a merged tile: the rows of one matrix instruction."""
 
 _MOST_MEMBERS = 16
-"""Tiles of queries of a merged tile: as many as an entry of its list has bits for."""
+"""Most tiles of queries of a merged tile: an entry of its list has one bit per tile."""
 
 
 def width(problem: Problem) -> int:
@@ -69,8 +69,8 @@ def keys_backward_tile(problem: Problem, heads: int, *, windowed: bool) -> Tile:
 def importance_tile(problem: Problem, tile_rows: int) -> Tile:
     """Tile for the importance of blocks; `tile_rows` are the scored rows of a tile of queries.
 
-    Where a program cannot hold all of them, it loads them again for every tile of keys, which
-    leaves no room for several stages.
+    A program that cannot hold all of them loads them again for every tile of keys, which leaves no
+    memory for several stages.
     """
     wide = width(problem)
     rows = 128 if wide == 1 else 64

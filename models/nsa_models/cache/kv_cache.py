@@ -81,7 +81,7 @@ class KVCache:
         layer_devices: The device of each layer's attention.
         capacity: T_max.
         length: Filled tokens.
-        position_offset: Position of the next token, less `length`.
+        position_offset: Position of the next token minus `length`.
         mapped: The mapped file of keys and values; None if they are in memory.
         observe: If not None, called after each layer's attention with the layer, its selected
             blocks (B, G, U, n) or None for all, the settings, S and T.
@@ -124,8 +124,8 @@ class KVCache:
             return tuple(
                 torch.zeros(shape[1:], dtype=dtype, device=device) for device in self.layer_devices
             )
-        whole = self._allocate(name, shape, dtype)
-        return tuple(whole[layer] for layer in range(shape[0]))
+        buffer = self._allocate(name, shape, dtype)
+        return tuple(buffer[layer] for layer in range(shape[0]))
 
     def positions(self, tokens: int, device: torch.device) -> Tensor:
         """Return positions (T,) of the next `tokens` tokens."""
@@ -262,7 +262,7 @@ class KVCache:
         kind = ("summary", settings.compress_block, settings.compress_stride)
         store = self._summary_store(kind)
         self._summary_counts[kind] = [total] * len(store)
-        return [each[:, :, :total] for each in store]
+        return [summaries[:, :, :total] for summaries in store]
 
     def copy_compressors(self, other: KVCache) -> None:
         """Use the φ of each layer of another cache that has attended, on that cache's devices."""
@@ -339,7 +339,7 @@ class CacheBatch:
 
     def positions(self, tokens: int, device: torch.device) -> Tensor:
         """Return positions (B, 1, T) of the next `tokens` tokens."""
-        return torch.stack([each.positions(tokens, device) for each in self._caches])[:, None]
+        return torch.stack([cache.positions(tokens, device) for cache in self._caches])[:, None]
 
     def attend(
         self,
@@ -365,8 +365,8 @@ class CacheBatch:
                 masses.append(mass)
         if not masses:
             return torch.cat(outs), None
-        most = max(mass.shape[-1] for mass in masses)
-        return torch.cat(outs), torch.cat([F.pad(x, (0, most - x.shape[-1])) for x in masses])
+        width = max(mass.shape[-1] for mass in masses)
+        return torch.cat(outs), torch.cat([F.pad(x, (0, width - x.shape[-1])) for x in masses])
 
     def advance(self, tokens: int) -> None:
         """Add `tokens` to the length of each cache after the last layer."""

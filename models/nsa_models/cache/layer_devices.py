@@ -15,17 +15,17 @@ HOST = ("cpu", "disk")
 """Entries of a device map whose weights are copied to the first GPU at each use."""
 
 
-def pick_device(wanted: str) -> torch.device:
-    """Return the device to run on; `auto` is a CUDA device if the machine has one.
+def pick_device(name: str) -> torch.device:
+    """Return the device of a name; `auto` is a CUDA device if the machine has one.
 
     Raises:
-        UsageError: With code `no_cuda` if CUDA is wanted and missing.
+        UsageError: With code `no_cuda` for `cuda` on a machine without a CUDA device.
     """
-    if wanted == "auto":
+    if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted == "cuda" and not torch.cuda.is_available():
+    if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("this machine has no CUDA device", code="no_cuda")
-    return torch.device(wanted)
+    return torch.device(name)
 
 
 def layer_devices(device_map: Mapping[str, Any], layers: int) -> LayerDevices:

@@ -47,8 +47,8 @@ class OffloadedCache(KVCache):
         self._streams = {each: torch.cuda.Stream(each) for each in devices if each.type == "cuda"}
 
     def _buffers(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
-        kept = {"keys": self._host.keys, "values": self._host.values}
-        return kept[name] if name in kept else super()._buffers(name, shape, dtype)
+        host_buffers = {"keys": self._host.keys, "values": self._host.values}
+        return host_buffers[name] if name in host_buffers else super()._buffers(name, shape, dtype)
 
     def update(
         self, layer: int, k: Tensor, v: Tensor, settings: AttentionSettings
@@ -76,13 +76,13 @@ class OffloadedCache(KVCache):
 
     def summaries(self, settings: AttentionSettings) -> list[Tensor]:
         """Return each layer's summaries of the filled keys, up to date: (B, G, C, D)."""
-        found = []
+        summaries = []
         for layer, device in enumerate(self.layer_devices):
             self._fetch(layer)
             self._wait(device)
             keys = self._staging[device][layer % 2, 0, :, :, : self.length]
-            found.append(self._update_summaries(layer, keys, settings))
-        return found
+            summaries.append(self._update_summaries(layer, keys, settings))
+        return summaries
 
     def synchronize(self) -> None:
         """Wait until all appended tokens are on the host."""

@@ -30,8 +30,8 @@ _SPARE_BYTES = 2**30
 def free_bytes(device: torch.device) -> int:
     """Return the memory of a CUDA device that this process can still allocate."""
     free, _ = torch.cuda.mem_get_info(device)
-    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(free + held)
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + reserved)
 
 
 def work_bytes(config: NSAConfig, dtype: torch.dtype) -> int:
@@ -56,7 +56,7 @@ def cache_bytes(config: NSAConfig, capacity: int, dtype: torch.dtype) -> int:
         if not settings.dense
     }
     keys = math.prod(cache_shape(config, capacity)) * dtype.itemsize
-    summaries = sum(summary_kinds(of) * keys // of.compress_stride for of in kinds.values())
+    summaries = sum(summary_kinds(x) * keys // x.compress_stride for x in kinds.values())
     return 2 * keys + summaries
 
 

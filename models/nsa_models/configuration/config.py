@@ -40,9 +40,9 @@ def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
 class NSAConfig(PretrainedConfig):
     """Shape of the transformer and settings of its attention.
 
-    Prefill and answer have separate attention settings; those of the answer (the question and
-    the generated tokens) begin with `answer_`. Weights without sparse training need a larger
-    budget for the answer than the prefill of a long text can afford.
+    Prefill and answer have separate attention settings. The names of the answer's settings, for
+    the question and the generated tokens, begin with `answer_`. Weights without sparse training
+    need a larger budget for the answer than the prefill of a long text can afford.
 
     Attributes:
         vocab_size: Number of token ids (V).
@@ -70,7 +70,7 @@ class NSAConfig(PretrainedConfig):
         output_bias: Whether the attention's output projection has a bias.
         mlp_bias: Whether the MLP's projections have biases.
         qk_norm: Whether queries and keys are normalized per head (Qwen3).
-        qk_norm_whole: Whether they are normalized before the split into heads (OLMo 2).
+        qk_norm_whole: Whether norms of queries and keys precede the split into heads (OLMo 2).
         norm_after: Whether norms follow attention and MLP instead of preceding them (OLMo 2).
         no_rope_layers: (L,) 0 for each layer without a rotary embedding and 1 for others
             (SmolLM3's name and convention); None when all layers have it.
@@ -194,7 +194,7 @@ class NSAConfig(PretrainedConfig):
                 f"compress_hidden is {self.compress_hidden}; φ needs keys with a full rotary "
                 "embedding in every layer"
             )
-        kinds = [(each.compress_block, each.compress_stride) for each in (prefill, answer)]
+        kinds = [(x.compress_block, x.compress_stride) for x in (prefill, answer)]
         if kinds[0] != kinds[1]:
             raise ValueError(
                 f"compress_hidden is {self.compress_hidden}, but prefill and answer have "
@@ -209,12 +209,14 @@ class NSAConfig(PretrainedConfig):
     def answer_settings(self) -> AttentionSettings:
         """Return the attention settings for question and answer: each query selects its blocks."""
         values = self._attention()
-        own = {name: f"answer_{name}" for name in values if hasattr(type(self), f"answer_{name}")}
-        values |= {name: getattr(self, named) for name, named in own.items()}
+        renamed = {
+            name: f"answer_{name}" for name in values if hasattr(type(self), f"answer_{name}")
+        }
+        values |= {name: getattr(self, named) for name, named in renamed.items()}
         return AttentionSettings(**{**values, "select_tile": 1, "score_stride": 1})
 
     def _attention(self) -> dict[str, Any]:
-        return {each.name: getattr(self, each.name) for each in fields(AttentionSettings)}
+        return {field.name: getattr(self, field.name) for field in fields(AttentionSettings)}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under the keys of config.json."""

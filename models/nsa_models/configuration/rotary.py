@@ -22,7 +22,7 @@ def inverse_frequencies(config: NSAConfig) -> tuple[Tensor, float]:
     """Return inverse frequencies (D / 2,) in fp32 and the multiplier of cosines and sines.
 
     Raises:
-        ModelError: If the number of LongRoPE factors differs from that of the frequencies.
+        ModelError: If the numbers of LongRoPE factors and of frequencies differ.
     """
     rope, dim = config.rope_parameters, config.head_dim
     assert rope is not None
@@ -37,10 +37,10 @@ def inverse_frequencies(config: NSAConfig) -> tuple[Tensor, float]:
     if kind == "default":
         return inverse, 1.0
     original = rope["original_max_position_embeddings"]
-    which = config.rope_factors
-    if which is None:
-        which = "long" if config.max_position_embeddings > original else "short"
-    factors = torch.tensor(rope[f"{which}_factor"], dtype=torch.float32)
+    factor_set = config.rope_factors
+    if factor_set is None:
+        factor_set = "long" if config.max_position_embeddings > original else "short"
+    factors = torch.tensor(rope[f"{factor_set}_factor"], dtype=torch.float32)
     if factors.shape != inverse.shape:
         raise ModelError(
             f"LongRoPE has {len(factors)} factors for {len(inverse)} frequencies",

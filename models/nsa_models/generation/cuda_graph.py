@@ -211,8 +211,8 @@ class _DeviceGraph:
                 self._inputs = tuple(x.to(self._device, copy=True) for x in inputs)
                 self._output = self._run_step(step, *self._inputs)
                 return self._output
-            for kept, x in zip(self._inputs, inputs, strict=True):
-                kept.copy_(x)
+            for buffer, x in zip(self._inputs, inputs, strict=True):
+                buffer.copy_(x)
             if self._graph is None:
                 self._graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(self._graph, stream=torch.cuda.Stream(self._device)):
@@ -245,27 +245,27 @@ class _DeviceGraph:
         assert settings == self._settings
         assert gates is None
         assert not return_mass
-        own = layer - self.layers.start
+        index = layer - self.layers.start
         if self._dense is not None:
             keys, values = self._cache.keys[layer], self._cache.values[layer]
-            at = self.lengths[own] + self._offsets
+            at = self.lengths[index] + self._offsets
             keys.index_copy_(2, at, k)
             values.index_copy_(2, at, v)
-            mass = self.mass[own]
-            return dense_decode(q, keys, values, self.lengths[own], mass, self._dense), None
-        decode_cache = self._selecting[own]
+            mass = self.mass[index]
+            return dense_decode(q, keys, values, self.lengths[index], mass, self._dense), None
+        decode_cache = self._selecting[index]
         phi = None
         if compress is not None:
-            first = self.lengths[own] + (1 - settings.compress_block)
+            first = self.lengths[index] + (1 - settings.compress_block)
 
             def phi(block: Tensor) -> Tensor:
                 summary: Tensor = compress(block, first=first)[:, :, 0]
                 return summary
 
         out = nsa_decode(q[:, :, 0], k[:, :, 0], v[:, :, 0], decode_cache, phi_k=phi)
-        selected_mass(q[0, :, 0], decode_cache, self.mass[own, 0, :, 0])
+        selected_mass(q[0, :, 0], decode_cache, self.mass[index, 0, :, 0])
         if self._cache.observe is not None:
-            self.selected[own, :, :, 0] = decode_cache.workspace.selected
+            self.selected[index, :, :, 0] = decode_cache.workspace.selected
         return out.unsqueeze(2), None
 
     def advance(self, tokens: int) -> None:

@@ -6,7 +6,7 @@ prefilled with. Keys are rotated to new positions, so that the parts follow each
 Letters: G key/value groups, T tokens, D head dim.
 
 Source: Su et al. 2021, "RoFormer", arXiv 2104.09864, section 3.2: a rotary embedding is a rotation,
-so a key moves to another position by the rotation of the difference.
+so rotating a key by the difference of two positions moves it.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def join_excerpts(
     """Copy excerpts into one cache, in the given order.
 
     Args:
-        model: The model that prefilled all of them.
+        model: The model that prefilled all excerpts.
         excerpts: At least one.
-        room: Tokens of room after them.
+        room: Capacity after the excerpts, in tokens.
         move: Whether the excerpts get consecutive positions from 0. Otherwise each key keeps its
             position, and the next token follows the greatest one.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -44,10 +44,25 @@ class DecodedToken:
     Attributes:
         id: The token id.
         mass: (L, H, N) attention mass per block at the position that predicted the token.
+        logprob: Natural logarithm of the probability that the model gives the token, before
+            temperature, `top_p` and grammar; None unless asked for.
+        top: The likeliest tokens with theirs, best first.
     """
 
     id: int
     mass: Tensor
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Grammar(Protocol):
+    """Restricts the tokens of an answer."""
+
+    def allowed(self, size: int) -> Tensor:
+        """Return which of `size` tokens may come next: (V,) booleans, at least one true."""
+
+    def accept(self, token: int) -> None:
+        """Advance by the token that was chosen."""
 
 
 def prefill(
@@ -108,6 +123,9 @@ class DecodeOptions:
         seed: Seed for sampling; random when None.
         draft_tokens: Maximum number of draft tokens; when None, `DRAFT_TOKENS`, or fewer where
             several tokens at once are no faster than one after another.
+        top_p: Sampling takes the likeliest tokens whose probabilities sum to this share.
+        logprobs: Likeliest tokens to return with each token; None for no probabilities.
+        grammar: Restricts the tokens; there are no draft tokens then.
     """
 
     max_tokens: int
@@ -115,6 +133,9 @@ class DecodeOptions:
     temperature: float = 0.0
     seed: int | None = None
     draft_tokens: int | None = None
+    top_p: float = 1.0
+    logprobs: int | None = None
+    grammar: Grammar | None = None
 
 
 def decode(
@@ -150,33 +171,33 @@ def decode(
     # A tensor may be on the device.
     question = torch.as_tensor(ids).cpu().numpy().astype(np.int32)
     lookup = PromptLookup(np.concatenate([np.asarray(quoted, dtype=np.int32), question]))
-    most = _draft_tokens(model, settings, options)
+    draft_limit = _draft_tokens(model, settings, options)
     with torch.inference_mode():
         if len(question) > 1:
             before = torch.as_tensor(question[:-1], dtype=torch.long, device=model.device)
             model(before[None], cache=cache, settings=settings, last_logits=0)
-        graph = _cuda_graph_decoder(model, cache, settings, most + 1)
+        graph = _cuda_graph_decoder(model, cache, settings, draft_limit + 1)
         if graph is not None:
-            most = min(most, graph.tokens - 1)
-        token, left = int(question[-1]), options.max_tokens
-        while left > 0:
-            draft = lookup.draft(min(most, left - 1, _draft_room(cache, settings)))
+            draft_limit = min(draft_limit, graph.tokens - 1)
+        token, remaining = int(question[-1]), options.max_tokens
+        while remaining > 0:
+            draft = lookup.draft(min(draft_limit, remaining - 1, _draft_room(cache, settings)))
             first = cache.length
             if graph is not None and graph.fits():
                 logits, mass = graph.run([token, *draft])
             else:
                 logits, mass = _run_model(model, cache, settings, [token, *draft])
-            choices = _choose(logits, options.temperature, generator)
+            choices = _choose(logits, options, generator)
             chosen = _accepted(choices, draft, options.stop_ids)
             # Remove rejected draft tokens.
             cache.truncate(first + len(chosen))
             for i, token in enumerate(chosen):
                 lookup.append(token)
                 blocks = (first + i) // settings.select_block + 1
-                yield DecodedToken(id=token, mass=mass[:, :, i, :blocks])
+                yield _decoded(token, logits[i], mass[:, :, i, :blocks], options.logprobs)
             if token in options.stop_ids:
                 return
-            left -= len(chosen)
+            remaining -= len(chosen)
 
 
 class PromptLookup:
@@ -200,10 +221,10 @@ class PromptLookup:
         for size in _SUFFIXES:
             if tokens < 1 or len(ids) <= size:
                 continue
-            same = ids[size - 1 : -1] == ids[-1]
+            matches = ids[size - 1 : -1] == ids[-1]
             for back in range(2, size + 1):
-                same &= ids[size - back : -back] == ids[-back]
-            if places := np.flatnonzero(same)[-1:].tolist():
+                matches &= ids[size - back : -back] == ids[-back]
+            if places := np.flatnonzero(matches)[-1:].tolist():
                 start = places[0] + size
                 return [int(token) for token in ids[start : start + tokens]]
         return []
@@ -221,9 +242,10 @@ def _generator(seed: int | None) -> torch.Generator:
 def _draft_tokens(
     model: NSALanguageModel, settings: AttentionSettings, options: DecodeOptions
 ) -> int:
-    """Return the maximum number of draft tokens: 0 for sampling and for shared selections."""
+    """Return the maximum number of draft tokens: 0 for sampling, grammars, shared selections."""
     # Queries of one tile share a selection, which differs from that of single queries.
-    if options.temperature > 0 or not (settings.dense or settings.select_tile == 1):
+    shared = not (settings.dense or settings.select_tile == 1)
+    if options.temperature > 0 or options.grammar is not None or shared:
         return 0
     if options.draft_tokens is not None:
         return options.draft_tokens
@@ -276,10 +298,37 @@ def _run_model(
     return output.logits[0], output.mass[:, 0]
 
 
-def _choose(logits: Tensor, temperature: float, generator: torch.Generator) -> list[int]:
+def _choose(logits: Tensor, options: DecodeOptions, generator: torch.Generator) -> list[int]:
     """Choose a token for each row of logits (T, V), greedily or by sampling."""
-    if temperature <= 0:
-        best: list[int] = logits.argmax(dim=-1).tolist()
-        return best
-    probs = (logits.float().cpu() / temperature).softmax(dim=-1)
-    return [int(torch.multinomial(row, 1, generator=generator)) for row in probs]
+    grammar = options.grammar
+    if grammar is not None:  # there is one row, because there are no draft tokens
+        allowed = grammar.allowed(logits.shape[-1]).to(logits.device)
+        logits = logits.masked_fill(~allowed, -torch.inf)
+    if options.temperature <= 0:
+        chosen: list[int] = logits.argmax(dim=-1).tolist()
+    else:
+        probs = (logits.float().cpu() / options.temperature).softmax(dim=-1)
+        if options.top_p < 1:
+            probs = _nucleus(probs, options.top_p)
+        chosen = [int(torch.multinomial(row, 1, generator=generator)) for row in probs]
+    if grammar is not None:
+        grammar.accept(chosen[0])
+    return chosen
+
+
+def _nucleus(probs: Tensor, share: float) -> Tensor:
+    """Set all probabilities (T, V) to zero but the largest that sum to `share`, at least one."""
+    ordered, places = probs.sort(dim=-1, descending=True)
+    kept = ordered.cumsum(dim=-1) - ordered < share
+    kept[:, 0] = True
+    return torch.zeros_like(probs).scatter(-1, places, ordered * kept)
+
+
+def _decoded(token: int, logits: Tensor, mass: Tensor, count: int | None) -> DecodedToken:
+    """Return a token, with the likeliest `count` tokens of its logits (V,) unless None."""
+    if count is None:
+        return DecodedToken(id=token, mass=mass)
+    logprobs = logits.float().log_softmax(dim=-1)
+    values, ids = logprobs.topk(min(count, len(logprobs)))
+    top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+    return DecodedToken(id=token, mass=mass, logprob=float(logprobs[token]), top=top)

@@ -89,14 +89,14 @@ def model_config(gguf: GGUFFile) -> dict[str, Any]:
 
 
 def token_ids(gguf: GGUFFile) -> dict[str, Any]:
-    """Return those of `bos_token_id`, `eos_token_id` and `pad_token_id` that the file has."""
+    """Return `bos_token_id`, `eos_token_id` and `pad_token_id`, without ids that the file lacks."""
     names = {"bos": "bos", "eos": "eos", "pad": "padding"}
-    found = {}
+    ids = {}
     for ours, theirs in names.items():
         token_id = gguf.facts.get(f"tokenizer.ggml.{theirs}_token_id")
         if token_id is not None:
-            found[f"{ours}_token_id"] = int(token_id)
-    return found
+            ids[f"{ours}_token_id"] = int(token_id)
+    return ids
 
 
 def rotary_factors(parameters: dict[str, Any], head_dim: int) -> npt.NDArray[np.float64]:

@@ -59,7 +59,7 @@ _IGNORED = {"rope_freqs.weight"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Weight:
-    """A tensor to write: its name and the order of its rows are those of transformers."""
+    """A tensor to write, with the name and the order of rows in transformers."""
 
     name: str
     tensor: GGUFTensor
@@ -117,7 +117,7 @@ def _weights(gguf: GGUFFile, config: dict[str, Any]) -> list[_Weight]:
     """Return every tensor under its transformers name; raise for unknown or missing ones."""
     layers = config["num_hidden_layers"]
     is_llama = gguf.facts["general.architecture"] == "llama"
-    found = []
+    weights = []
     for tensor in gguf.tensors.values():
         if tensor.name in _IGNORED:
             continue
@@ -136,11 +136,11 @@ def _weights(gguf: GGUFFile, config: dict[str, Any]) -> list[_Weight]:
         _check(gguf, tensor, part, config)
         is_permuted = is_llama and part in ("attn_q", "attn_k")
         rows = _unpermute(tensor, config) if is_permuted else tensor.rows
-        found.append(_Weight(name=name, tensor=tensor, rows=rows))
+        weights.append(_Weight(name=name, tensor=tensor, rows=rows))
     required = {f"blk.{layer}.{part}.weight" for layer in range(layers) for part in _REQUIRED_PARTS}
     for missing in sorted((required | {"output_norm.weight"}) - gguf.tensors.keys()):
         raise _broken(gguf, f"lacks the tensor {missing}")
-    return found
+    return weights
 
 
 def _check(gguf: GGUFFile, tensor: GGUFTensor, part: str, config: dict[str, Any]) -> None:
@@ -224,5 +224,5 @@ def _to_bfloat16(rows: npt.NDArray[np.uint8], kind: GGMLQuantizationType) -> byt
     return values.to(torch.bfloat16).view(torch.int16).numpy().tobytes()
 
 
-def _broken(gguf: GGUFFile, what: str) -> ModelError:
-    return ModelError(f"{gguf.path.name} {what}", code="model_broken")
+def _broken(gguf: GGUFFile, problem: str) -> ModelError:
+    return ModelError(f"{gguf.path.name} {problem}", code="model_broken")

@@ -28,14 +28,14 @@ def aliases() -> dict[str, Path]:
     """
     path = names_file()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        names = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}", hint="correct or remove it") from error
-    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+    if not isinstance(names, dict) or not all(isinstance(path, str) for path in names.values()):
         raise ModelError(f"{path} is not an object of names and paths", hint="correct or remove it")
-    return {name: Path(value) for name, value in found.items()}
+    return {name: Path(value) for name, value in names.items()}
 
 
 def add_name(name: str, path: Path, *, replace: bool = False) -> Path:

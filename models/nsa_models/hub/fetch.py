@@ -27,7 +27,7 @@ def fetch_model(
     on_progress: ByteProgress | None = None,
     on_note: Callable[[str], None],
 ) -> Path:
-    """Fetch the GGUF file of a model to `folder` unless it is there.
+    """Fetch the GGUF file of a model to `folder`, unless the folder has it.
 
     Sources are tried in order. The file appears only when complete and verified, and an
     interrupted fetch is resumed. A lock serializes processes that want the same model.
@@ -101,7 +101,7 @@ def _remove_remains(entry: ModelEntry, folder: Path) -> None:
 
 
 def _is_complete(target: Path, entry: ModelEntry) -> bool:
-    """Return whether the file is there; it gets its name after its SHA-256 is verified."""
+    """Return whether the file exists; it gets its name after its SHA-256 is verified."""
     return target.is_file() and target.stat().st_size == entry.size_bytes
 
 

@@ -30,7 +30,7 @@ STALL_SECONDS = 15.0
 def fetch_from_hub(
     source: HubSource, entry: ModelEntry, folder: Path, on_progress: ByteProgress
 ) -> Path:
-    """Fetch the file to `folder` under a temporary name, after the bytes that are there.
+    """Fetch the file to `folder` under a temporary name, and continue an earlier fetch.
 
     `HF_ENDPOINT`, the user's token and the usual proxy variables are used.
 

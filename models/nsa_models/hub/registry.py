@@ -135,8 +135,8 @@ def model_entry(name: str) -> ModelEntry:
     """
     entry = MODELS.get(name)
     if entry is None:
-        near = difflib.get_close_matches(name.lower(), MODELS, n=1, cutoff=0.5)
-        guess = f"did you mean {near[0]}? " if near else ""
+        matches = difflib.get_close_matches(name.lower(), MODELS, n=1, cutoff=0.5)
+        guess = f"did you mean {matches[0]}? " if matches else ""
         raise ModelError(
             f"unknown model {name!r}; known are {', '.join(MODELS)}",
             hint=f"{guess}a GGUF file or a Hugging Face folder works too",

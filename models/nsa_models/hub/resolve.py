@@ -49,20 +49,20 @@ def resolve_model(
         ModelError: If the model is unknown, unavailable or unreadable, or the adapter is missing
             (code `adapter_missing`).
     """
-    found = _base_model(name, on_progress, on_note)
+    model = _base_model(name, on_progress, on_note)
     folder = Path(adapter).expanduser() if adapter else None
     if adapter == SHIPPED:
         folder = Path(__file__).parents[1] / "adapters" / name
         if name not in MODELS or not folder.is_dir():
-            return found
+            return model
     if folder is None:
-        return found
+        return model
     if not (folder / "adapter.json").is_file():
         raise ModelError(
             f"{folder} is not an adapter: it has no adapter.json", code="adapter_missing"
         )
     return replace(
-        found, fingerprint=f"{found.fingerprint}:{adapter_fingerprint(folder)}", adapter=folder
+        model, fingerprint=f"{model.fingerprint}:{adapter_fingerprint(folder)}", adapter=folder
     )
 
 
@@ -77,9 +77,9 @@ def _base_model(
 ) -> ModelFolder:
     if name in MODELS:
         return _built_in(name, on_progress, on_note)
-    own = aliases() if "/" not in name and "\\" not in name else {}
-    path = own.get(name) or Path(name).expanduser()
-    if name in own and not path.exists():
+    stored_aliases = aliases() if "/" not in name and "\\" not in name else {}
+    path = stored_aliases.get(name) or Path(name).expanduser()
+    if name in stored_aliases and not path.exists():
         raise ModelError(f"{name} stands for {path}, which does not exist", code="alias_broken")
     if path.is_file():
         stat = path.stat()
@@ -132,7 +132,7 @@ def gguf_of(name: str) -> Path | None:
     """Return the GGUF file of a model on this machine, or None if it has none.
 
     Args:
-        name: As `resolve_model` takes it.
+        name: A name that `resolve_model` accepts.
     """
     path = models_folder() / f"{name}.gguf" if name in MODELS else aliases().get(name, Path(name))
     path = path.expanduser()
@@ -154,7 +154,7 @@ def from_hub(
 
     Args:
         name: `owner/name`.
-        patterns: Patterns of the wanted files.
+        patterns: Patterns of the files to fetch.
         on_note: Called with one line of progress.
 
     Raises:

@@ -52,10 +52,10 @@ class Int8Linear(nn.Module):
         super().__init__()
         weight = linear.weight.detach()
         if weight.is_meta:  # filled later; meta arithmetic takes seconds of imports
-            whole, scale = weight.to(torch.int8), weight.new_empty(len(weight))
+            integers, scale = weight.to(torch.int8), weight.new_empty(len(weight))
         else:
-            whole, scale = _rounded(weight)
-        self.register_buffer("weight", whole)
+            integers, scale = _rounded(weight)
+        self.register_buffer("weight", integers)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
 
@@ -72,8 +72,8 @@ class Int8Linear(nn.Module):
         else:
             tiny = torch.finfo(rows.dtype).tiny
             per_row = rows.abs().amax(dim=1, keepdim=True).clamp(min=tiny).float() / _LARGEST
-            whole = rows.to(torch.float32, copy=True).div_(per_row).round_().to(torch.int8)
-            wide = product(whole, self.weight.t()).float()
+            integers = rows.to(torch.float32, copy=True).div_(per_row).round_().to(torch.int8)
+            wide = product(integers, self.weight.t()).float()
             wide.mul_(per_row).mul_(self.scale.float())
             out = (wide if self.bias is None else wide.add_(self.bias.float())).to(x.dtype)
         shaped: Tensor = out.unflatten(0, x.shape[:-1])
@@ -117,8 +117,8 @@ def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     # Round the scale to the type of the products before the division, so that it is exact.
     scale = (wide.abs().amax(dim=1) / _LARGEST).to(weight.dtype)
     divisor = scale.float().clamp(min=torch.finfo(torch.bfloat16).tiny / _LARGEST)
-    whole = (wide / divisor[:, None]).round_().clamp_(-_LARGEST, _LARGEST)
-    return whole.to(torch.int8), scale
+    integers = (wide / divisor[:, None]).round_().clamp_(-_LARGEST, _LARGEST)
+    return integers.to(torch.int8), scale
 
 
 def quantize(model: nn.Module) -> None:

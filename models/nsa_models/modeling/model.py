@@ -1,6 +1,6 @@
 """A decoder-only transformer whose attention is Native Sparse Attention.
 
-Tensor names are those of dense checkpoints in transformers; see
+Tensors have the names of dense checkpoints in transformers; see
 `nsa_models.configuration.dense_families`.
 
 Letters: B batch, T tokens of this call, S tokens so far, H query heads, G key/value groups,
@@ -199,7 +199,7 @@ class MLP(nn.Module):
         self.act = activation(config.hidden_act)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, width) to (B, T, width)."""
+        """Apply the MLP: (B, T, width) to (B, T, width)."""
         down: Tensor = self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x))
         return down
 
@@ -216,7 +216,7 @@ class NSADecoderLayer(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, *attention: Any) -> tuple[Tensor, Tensor | None]:
-        """(B, T, width) to (B, T, width), and the block mass; see `NSAAttention.forward`."""
+        """Run the layer over x (B, T, width); return the same shape and the block mass."""
         attended, mass = self.self_attn(self.input_layernorm(x), *attention)
         if attended is None:
             return x, None
@@ -236,7 +236,7 @@ class NormAfterDecoderLayer(nn.Module):
         self.post_feedforward_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x: Tensor, *attention: Any) -> tuple[Tensor, Tensor | None]:
-        """(B, T, width) to (B, T, width), and the block mass; see `NSAAttention.forward`."""
+        """Run the layer over x (B, T, width); return the same shape and the block mass."""
         attended, mass = self.self_attn(x, *attention)
         if attended is None:
             return x, None
@@ -295,14 +295,14 @@ class NSALanguageModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Type of the first floating-point parameter."""
-        return next(each.dtype for each in self.parameters() if each.is_floating_point())
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
     @property
     def attentions(self) -> list[NSAAttention]:
         """The attention of every layer, in order."""
-        found = [layer.self_attn for layer in self.model.layers]
-        assert all(isinstance(each, NSAAttention) for each in found)
-        return found  # type: ignore[return-value]
+        attentions = [layer.self_attn for layer in self.model.layers]
+        assert all(isinstance(attention, NSAAttention) for attention in attentions)
+        return attentions  # type: ignore[return-value]
 
     @property
     def layer_devices(self) -> LayerDevices:
@@ -374,12 +374,12 @@ class NSALanguageModel(nn.Module):
         settings = self.config.prefill_settings() if settings is None else settings
         x, masses = self.embed(input_ids), []
         for device, layers in device_runs(self.layer_devices):
-            x, found = self.run_layers(
+            x, layer_masses = self.run_layers(
                 *(x.to(device), layers, settings, cache),
                 return_mass=return_mass,
                 append_only=append_only,
             )
-            masses += [mass.to(input_ids.device) for mass in found]
+            masses += [mass.to(input_ids.device) for mass in layer_masses]
         cache.advance(input_ids.shape[1])
         return x, masses
 
@@ -435,5 +435,5 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
         return _ACTIVATIONS[name]
     from transformers.activations import ACT2FN  # takes seconds
 
-    found: Callable[[Tensor], Tensor] = ACT2FN[name]
-    return found
+    function: Callable[[Tensor], Tensor] = ACT2FN[name]
+    return function

@@ -95,11 +95,11 @@ def hide(
     if len(sentences) != len(depths):
         raise ValueError(f"{len(sentences)} sentences for {len(depths)} depths")
     ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
-    wanted = sorted(range(len(sentences)), key=lambda number: depths[number])
+    order = sorted(range(len(sentences)), key=lambda number: depths[number])
     pieces: list[str] = []
     spans = [(0, 0)] * len(sentences)
     done = length = 0
-    for number in wanted:
+    for number in order:
         place = _nearest(ends, depths[number] * len(text))
         before = text[done:place]
         if before and not before[-1].isspace():
@@ -120,7 +120,7 @@ def hide(
     return "".join(pieces), spans
 
 
-def _nearest(places: Sequence[int], wanted: float) -> int:
-    """Return the element of ascending `places` that is nearest to `wanted`."""
-    after = bisect_left(places, wanted)
-    return min(places[max(0, after - 1) : after + 1], key=lambda place: abs(place - wanted))
+def _nearest(places: Sequence[int], target: float) -> int:
+    """Return the element of ascending `places` that is nearest to `target`."""
+    after = bisect_left(places, target)
+    return min(places[max(0, after - 1) : after + 1], key=lambda place: abs(place - target))

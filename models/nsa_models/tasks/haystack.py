@@ -45,17 +45,17 @@ def documentation(characters: int, seed: int = 0) -> list[str]:
     )
     sources: list[Path | str] = [*files, *_topics()]
     random.Random(seed).shuffle(sources)
-    found: dict[str, None] = {}
+    unique: dict[str, None] = {}
     length = 0
     for source in sources:
         texts = _docstrings(source) if isinstance(source, Path) else [source]
         for paragraph in _paragraphs(texts):
-            if paragraph not in found:
-                found[paragraph] = None
+            if paragraph not in unique:
+                unique[paragraph] = None
                 length += len(paragraph) + 1
         if length >= characters:
             break
-    return list(found)
+    return list(unique)
 
 
 def paragraphs(text: str) -> list[str]:

@@ -1,8 +1,7 @@
 """Needles in a haystack: one, many similar ones, and keys with several values.
 
-Source: Kamradt 2023, "Needle in a Haystack". The tasks with many keys and with several values are
-those of RULER, Hsieh et al. 2024, arXiv 2404.06654, with sentences, names and questions of this
-project.
+Source: Kamradt 2023, "Needle in a Haystack". The tasks with many keys and with several values
+follow RULER, Hsieh et al. 2024, arXiv 2404.06654, with this project's sentences and names.
 """
 
 from __future__ import annotations
@@ -86,10 +85,11 @@ def similar_needles(
     fact = rng.choice(facts(split))
     text = fill(haystack, int(tokens * characters_per_token) - 80 * count, rng)
     names = keys(fact.key, count, split, rng)
-    found = values(fact.value, count, split, rng, outside="\n".join([text, *names]))
+    fact_values = values(fact.value, count, split, rng, outside="\n".join([text, *names]))
     says = rng.choice(fact.says)
     sentences = [
-        _capital(says.format(key=key, value=value)) for key, value in zip(names, found, strict=True)
+        _capital(says.format(key=key, value=value))
+        for key, value in zip(names, fact_values, strict=True)
     ]
     context, spans = hide(text, sentences, sorted(rng.random() for _ in sentences))
     return tuple(
@@ -100,7 +100,7 @@ def similar_needles(
             evidence=(span,),
             task="similar",
         )
-        for key, value, span in zip(names, found, spans, strict=True)
+        for key, value, span in zip(names, fact_values, spans, strict=True)
     )
 
 
@@ -132,24 +132,24 @@ def several_values(
     fact = rng.choice(facts(split))
     text = fill(haystack, int(tokens * characters_per_token) - 80 * count * each, rng)
     names = keys(fact.key, count, split, rng)
-    found = values(fact.value, count * each, split, rng, outside="\n".join([text, *names]))
+    fact_values = values(fact.value, count * each, split, rng, outside="\n".join([text, *names]))
     owners = [key for key in names for _ in range(each)]
-    order = rng.sample(range(len(found)), len(found))
+    order = rng.sample(range(len(fact_values)), len(fact_values))
     sentences = [
-        _capital(rng.choice(fact.says).format(key=owners[number], value=found[number]))
+        _capital(rng.choice(fact.says).format(key=owners[number], value=fact_values[number]))
         for number in order
     ]
     context, spans = hide(text, sentences, sorted(rng.random() for _ in sentences))
     examples = []
     for key in names:
-        own = [place for place, number in enumerate(order) if owners[number] == key]
+        places = [place for place, number in enumerate(order) if owners[number] == key]
         examples.append(
             Example(
                 context=context,
                 question=rng.choice(fact.asks_all).format(key=key),
-                answers=tuple(found[order[place]] for place in own),
+                answers=tuple(fact_values[order[place]] for place in places),
                 every=True,
-                evidence=tuple(spans[place] for place in own),
+                evidence=tuple(spans[place] for place in places),
                 task="values",
             )
         )

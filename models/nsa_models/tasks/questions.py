@@ -1,4 +1,4 @@
-"""Questions about one paragraph among those of many articles."""
+"""Questions about single paragraphs in a text of many articles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nsa_models.errors import DataError
 from nsa_models.tasks.example import CHARACTERS_PER_TOKEN, Example, Split
 
 _HELD_OUT = 8
-"""One of this number of articles is held out for evaluation."""
+"""One article in this many is held out for evaluation."""
 
 _OPEN: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
 
@@ -47,7 +47,7 @@ def read_articles(path: Path) -> list[Article]:
             `paragraphs`, a paragraph `text` and `questions`, a question `question` and `answers`.
 
     Raises:
-        DataError: If the file cannot be read or a line has another form.
+        DataError: If the file cannot be read or a line is malformed.
     """
     articles = []
     for number, row in enumerate(read_lines(path), 1):
@@ -125,7 +125,7 @@ def distinct_questions(articles: Sequence[Article]) -> list[Article]:
     counts = Counter(
         asked
         for article in articles
-        for asked in {_key(each) for part in article.paragraphs for each, _ in part.questions}
+        for asked in {_key(q) for part in article.paragraphs for q, _ in part.questions}
     )
     return [
         replace(
@@ -153,8 +153,8 @@ def hidden_questions(
 ) -> tuple[Example, ...]:
     """Return questions about paragraphs among many; the paragraph is the evidence.
 
-    The text consists of whole articles in random order with their titles, up to a length; the
-    last one is cut, and none repeats.
+    The text consists of distinct articles with their titles, in random order, up to a length. The
+    last article is cut.
 
     Args:
         articles: The articles, such as one split.
@@ -171,7 +171,7 @@ def hidden_questions(
     """
     rng = random.Random(f"questions {seed}")
     room = int(tokens * characters_per_token)
-    able = [article for article in articles if any(each.questions for each in article.paragraphs)]
+    able = [article for article in articles if any(part.questions for part in article.paragraphs)]
     if not able:
         raise ValueError("no article has a question")
     pieces: list[str] = []
@@ -202,16 +202,16 @@ def _spread(
     asked: Sequence[tuple[str, tuple[str, ...], tuple[int, int]]], count: int, rng: random.Random
 ) -> list[tuple[str, tuple[str, ...], tuple[int, int]]]:
     """Choose `count` questions from as many paragraphs as possible, in the order of the text."""
-    left = rng.sample(range(len(asked)), len(asked))
+    remaining = rng.sample(range(len(asked)), len(asked))
     chosen: list[int] = []
-    while left and len(chosen) < count:
+    while remaining and len(chosen) < count:
         seen: set[tuple[int, int]] = set()
         later = []
-        for number in left:
+        for number in remaining:
             if asked[number][2] in seen or len(chosen) == count:
                 later.append(number)
             else:
                 seen.add(asked[number][2])
                 chosen.append(number)
-        left = later
+        remaining = later
     return [asked[number] for number in sorted(chosen)]

@@ -1,7 +1,7 @@
 """Chains of variables, and entries to count over the whole text.
 
-Source: RULER, Hsieh et al. 2024, arXiv 2404.06654 (variable tracking, common words extraction).
-Sentences, names and questions are of this project.
+Source: RULER, Hsieh et al. 2024, arXiv 2404.06654 (variable tracking, common words extraction),
+with this project's sentences, names and questions.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _CHAINS: dict[Split, tuple[tuple[str, str, str, str], ...]] = {
         ),
     ),
 }
-"""Sentences that set and copy a value; questions for all holders and for the value of one."""
+"""Sentences that set and copy a value; questions for all variables with it, and for the value."""
 
 _TALLIES: dict[Split, tuple[tuple[tuple[str, ...], str, str], ...]] = {
     "train": (
@@ -115,25 +115,25 @@ def variable_tracking(
     length = hops + 1
     text = fill(haystack, int(tokens * characters_per_token) - 60 * chains * length, rng)
     names = keys("code", chains * length, split, rng)
-    found = values("number", chains, split, rng, outside=text)
+    chain_values = values("number", chains, split, rng, outside=text)
     order = [chain for chain in range(chains) for _ in range(length)]
     rng.shuffle(order)
-    own: list[list[int]] = [[] for _ in range(chains)]
+    chain_places: list[list[int]] = [[] for _ in range(chains)]
     sentences = []
     for place, chain in enumerate(order):
-        form = copies if own[chain] else sets
-        old = names[own[chain][-1]] if own[chain] else ""
-        sentences.append(form.format(new=names[place], old=old, value=found[chain]))
-        own[chain].append(place)
+        form = copies if chain_places[chain] else sets
+        old = names[chain_places[chain][-1]] if chain_places[chain] else ""
+        sentences.append(form.format(new=names[place], old=old, value=chain_values[chain]))
+        chain_places[chain].append(place)
     context, spans = hide(text, sentences, sorted(rng.random() for _ in sentences))
     examples = []
-    for chain, places in enumerate(own):
+    for chain, places in enumerate(chain_places):
         evidence = tuple(spans[place] for place in places)
         make = partial(Example, context=context, evidence=evidence, task="variables")
         answers = tuple(names[place] for place in places)
         examples += [
-            make(question=asks_all.format(value=found[chain]), answers=answers, every=True),
-            make(question=asks.format(new=names[places[-1]]), answers=(found[chain],)),
+            make(question=asks_all.format(value=chain_values[chain]), answers=answers, every=True),
+            make(question=asks.format(new=names[places[-1]]), answers=(chain_values[chain],)),
         ]
     return tuple(examples)
 
@@ -174,11 +174,11 @@ def aggregation(
     entries = [item for item, count in zip(items, counts, strict=True) for _ in range(count)]
     rng.shuffle(entries)
     sentences = [rng.choice(says).format(item=item) for item in entries]
-    characters = int(tokens * characters_per_token) - sum(len(each) + 1 for each in sentences)
+    characters = int(tokens * characters_per_token) - sum(len(x) + 1 for x in sentences)
     text = fill(haystack, max(1, characters), rng)
     context, spans = hide(text, sentences, sorted(rng.random() for _ in sentences))
     common = items[:top]
-    one = rng.choice(common)
+    kind = rng.choice(common)
     return (
         Example(
             context=context,
@@ -192,9 +192,9 @@ def aggregation(
         ),
         Example(
             context=context,
-            question=asks_count.format(item=one),
-            answers=(str(entries.count(one)),),
-            evidence=tuple(span for span, item in zip(spans, entries, strict=True) if item == one),
+            question=asks_count.format(item=kind),
+            answers=(str(entries.count(kind)),),
+            evidence=tuple(span for span, item in zip(spans, entries, strict=True) if item == kind),
             task="aggregation",
         ),
     )

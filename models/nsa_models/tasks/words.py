@@ -92,21 +92,21 @@ def keys(kind: str, count: int, split: Split, rng: random.Random) -> list[str]:
 def values(
     kind: str, count: int, split: Split, rng: random.Random, *, outside: str = ""
 ) -> list[str]:
-    """Return distinct values of a kind, none of them a substring of another.
+    """Return distinct values of a kind; no value is a substring of another.
 
     Args:
         kind: `number`, `code`, `word`, `date`, `time` or `person`.
         count: Number of values.
         split: Split of the words.
         rng: Source of randomness.
-        outside: A text that contains none of the values.
+        outside: A text that must not contain the values.
     """
-    found: dict[str, None] = {}
-    while len(found) < count:
+    unique: dict[str, None] = {}
+    while len(unique) < count:
         value = _value(kind, split, rng)
-        if value not in outside and not any(value in other or other in value for other in found):
-            found[value] = None
-    return list(found)
+        if value not in outside and not any(value in other or other in value for other in unique):
+            unique[value] = None
+    return list(unique)
 
 
 def _value(kind: str, split: Split, rng: random.Random) -> str:

@@ -41,7 +41,7 @@ _SAFE_CUT = re.compile(rf"(?<=\S) |(?<=[{_LETTERS}])[\n.,;。、]")
 """Positions where every supported pattern starts a new word in any context.
 
 In no pattern does a word continue from a visible character into a space, or from a letter or a
-digit into a newline or a full stop, and no pattern looks back.
+digit into a newline or a full stop, and no pattern has a lookbehind.
 """
 
 _SPACE_CLASS = r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
@@ -66,7 +66,7 @@ class ByteLevelBPE:
     def __init__(self, pattern: str, ranks: dict[bytes, int]) -> None:
         self._pattern = pattern
         self._id_limit = max(ranks.values()) + 1
-        """First of the ids for bytes that the vocabulary lacks."""
+        """The first id for bytes that the vocabulary lacks."""
         missing = [byte for byte in map(_one_byte, range(256)) if byte not in ranks]
         dummies = {byte: self._id_limit + index for index, byte in enumerate(missing)}
         self._has_dummies = bool(dummies)
@@ -150,7 +150,7 @@ class ByteLevelBPE:
                 words = [start, last_line_end + 1] if last_line_end >= 0 else [start]
             else:
                 words = [start]
-            # The last white space character belongs to the next word, if there is one.
+            # The last white space character belongs to the next word, if any.
             followed = end < len(text) and not (
                 self._pattern == SMOLLM_PATTERN and unicodedata.category(text[end])[0] == "N"
             )
@@ -253,15 +253,15 @@ def _canonical(step: Any) -> str:
     """Return a pre-tokenizer step as text, without options that do not affect the ids."""
     if isinstance(step, dict):
         defaults = {"use_regex": True} if step.get("type") == "ByteLevel" else {}
-        kept = {**defaults, **step}
+        options = {**defaults, **step}
         # This module computes offsets itself; known pre-tokenizers have no prefix space.
-        kept.pop("trim_offsets", None)
-        if kept.get("add_prefix_space") is False or step.get("type") != "ByteLevel":
-            kept.pop("add_prefix_space", None)
-        if kept.get("behavior") == "Removed" and kept.get("invert"):
+        options.pop("trim_offsets", None)
+        if options.get("add_prefix_space") is False or step.get("type") != "ByteLevel":
+            options.pop("add_prefix_space", None)
+        if options.get("behavior") == "Removed" and options.get("invert"):
             # The inverted form of the same split.
-            kept |= {"behavior": "Isolated", "invert": False}
-        return repr(sorted((key, _canonical(value)) for key, value in kept.items()))
+            options |= {"behavior": "Isolated", "invert": False}
+        return repr(sorted((key, _canonical(value)) for key, value in options.items()))
     if isinstance(step, list):
         return repr([_canonical(part) for part in step])
     return repr(step)

@@ -21,9 +21,9 @@ SMOLLM_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+
 
 def _alphabet() -> dict[int, str]:
     """Return GPT-2's map of bytes: printable Latin-1 stays, other bytes map to U+0100 and up."""
-    kept = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
-    moved = (byte for byte in range(256) if byte not in kept)
-    return {byte: chr(byte) for byte in kept} | {
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
+    moved = (byte for byte in range(256) if byte not in printable)
+    return {byte: chr(byte) for byte in printable} | {
         byte: chr(256 + index) for index, byte in enumerate(moved)
     }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +19,10 @@ from nsa_models.errors import ModelError
 
 _USER_TEXT = "\ue000nsa:user-text\ue001"
 """Placeholder of the user's text during rendering: private-use characters, no white space."""
+
+_MARK = "\ue000nsa:{}\ue001"
+_MARKS = re.compile(_MARK.format(r"(\d+)"))
+"""Placeholders of the texts of a conversation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +77,76 @@ def chat_frame(
         else:
             return ChatFrame(before=parts[0], after=parts[1], has_template=True)
     raise ModelError(f"cannot use the model's chat template: {problem}", code="model_unsupported")
+
+
+def chat_parts(
+    template: str | None, special_tokens: dict[str, str], messages: Sequence[tuple[str, str]]
+) -> list[tuple[str, bool]]:
+    """Render a template with a conversation and split the result at the messages' texts.
+
+    Messages of one role that follow each other become one. If the template refuses or ignores the
+    system message, it precedes the first text of the user.
+
+    Args:
+        template: The Jinja source, or None for plain text.
+        special_tokens: As for `chat_frame`.
+        messages: Roles (`system`, `user` or `assistant`) and texts, in order.
+
+    Returns:
+        Parts of the prompt, and whether each is a text of a message.
+
+    Raises:
+        ModelError: With code `model_unsupported` if the template cannot be used.
+    """
+    turns = _joined(messages)
+    if template is None:
+        plain: list[tuple[str, bool]] = []
+        for role, text in turns:
+            plain += [(f"{role}: ", False), (text, True), ("\n", False)]
+        return [*plain, ("assistant:", False)]
+    problem = ""
+    for attempt in (turns, _system_in_user(turns)):
+        marked = [
+            {"role": role, "content": _MARK.format(number)}
+            for number, (role, _) in enumerate(attempt)
+        ]
+        try:
+            rendered = _render(template, marked, special_tokens)
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+            problem = str(error)
+            continue
+        pieces = _MARKS.split(rendered)
+        if [int(each) for each in pieces[1::2]] == list(range(len(attempt))):
+            return [
+                (attempt[int(piece)][1], True) if number % 2 else (piece, False)
+                for number, piece in enumerate(pieces)
+            ]
+        problem = "it omits or repeats messages"
+    raise ModelError(f"cannot use the model's chat template: {problem}", code="model_unsupported")
+
+
+def _joined(messages: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Join messages of one role that follow each other; all system messages become the first."""
+    system = [text for role, text in messages if role == "system"]
+    turns = [("system", "\n\n".join(system))] if system else []
+    for role, text in messages:
+        if role == "system":
+            continue
+        if turns and turns[-1][0] == role:
+            turns[-1] = (role, f"{turns[-1][1]}\n\n{text}")
+        else:
+            turns.append((role, text))
+    return turns
+
+
+def _system_in_user(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Move the system message into the first text of the user."""
+    if not turns or turns[0][0] != "system":
+        return turns
+    rest = turns[1:]
+    if not rest or rest[0][0] != "user":
+        return [("user", turns[0][1]), *rest]
+    return [("user", f"{turns[0][1]}\n\n{rest[0][1]}"), *rest[1:]]
 
 
 def _render(template: str, messages: list[dict[str, str]], special_tokens: dict[str, str]) -> str:

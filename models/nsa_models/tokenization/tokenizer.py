@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from nsa_models.errors import ModelError
 from nsa_models.tokenization.bpe import fast_encoder
 from nsa_models.tokenization.byte_level import token_bytes
-from nsa_models.tokenization.chat_template import ChatFrame, chat_frame
+from nsa_models.tokenization.chat_template import ChatFrame, chat_frame, chat_parts
 from nsa_models.tokenization.hf_tokens import LibraryTokens
 from nsa_models.tokenization.ids import TokenIds
 
@@ -34,7 +34,7 @@ END_OF_TURN = frozenset(
         "<｜end▁of▁sentence｜>",
     }
 )
-"""Special tokens that end an answer, whether or not a model's configuration names them."""
+"""Special tokens that end an answer even if a model's configuration does not name them."""
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token")
 
@@ -127,6 +127,11 @@ class Tokenizer:
             path=path,
         )
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of the added tokens and of the tokens that end an answer."""
+        return frozenset(self._added.values()) | self.stop_ids
+
     def normalize(self, text: str) -> str:
         """Return `text` in NFC if the tokenizer uses NFC, or unchanged.
 
@@ -198,6 +203,21 @@ class Tokenizer:
             ModelError: With code `model_unsupported` if the template cannot be used.
         """
         return chat_frame(self._template, self._special_names, system)
+
+    def encode_chat(self, messages: Sequence[tuple[str, str]]) -> TokenIds:
+        """Return the ids of a conversation, up to where the model's answer begins.
+
+        Args:
+            messages: Roles (`system`, `user` or `assistant`) and texts; special tokens in the
+                texts have no special meaning.
+
+        Raises:
+            ModelError: With code `model_unsupported` if the template cannot be used.
+        """
+        parts = [np.empty(0, np.int32)]
+        for text, said in chat_parts(self._template, self._special_names, messages):
+            parts.append(self.encode(text) if said else self.encode_template(text))
+        return np.concatenate(parts)
 
     def _id_of(self, token: str | None) -> int | None:
         if token is None:

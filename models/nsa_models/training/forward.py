@@ -23,7 +23,7 @@ class ExampleAttention(NoCache):
     """Attention of a training example.
 
     Args:
-        question: Position of the first token with the answer settings; None for none.
+        question: Position of the first token with the answer settings; None without a question.
         answer: Attention settings of the question and the answer, with `question`.
         observe: Called before each layer's attention.
     """
@@ -47,7 +47,7 @@ class ExampleAttention(NoCache):
         return_mass: bool,
         compress: Compressor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend with two settings; the mass is that of the question and the answer."""
+        """Attend with two settings; return the mass of the question and the answer."""
         if self._observe is not None:
             self._observe(layer, q, k)
         parts = [(0, q.shape[2], settings)]
@@ -71,7 +71,7 @@ def logits_at(
     settings: AttentionSettings,
     attention: NoCache | None = None,
 ) -> Tensor:
-    """Return logits (P, V) at some positions.
+    """Return logits (P, V) at the given positions.
 
     Args:
         model: The model.

@@ -112,19 +112,19 @@ def selection_loss(mass: Tensor, importance: Tensor, candidates: Tensor) -> Tens
         importance: (G, P, N).
         candidates: (P, N).
     """
-    wanted, got = mass * candidates, importance * candidates
-    share = wanted / wanted.sum(dim=-1, keepdim=True).clamp(min=_TINY)
-    logs = ((got + _TINY) / (got.sum(dim=-1, keepdim=True) + _TINY)).log()
-    weight = (wanted.sum(dim=-1) / mass.sum(dim=-1)).sqrt()
+    target, estimate = mass * candidates, importance * candidates
+    share = target / target.sum(dim=-1, keepdim=True).clamp(min=_TINY)
+    logs = ((estimate + _TINY) / (estimate.sum(dim=-1, keepdim=True) + _TINY)).log()
+    weight = (target.sum(dim=-1) / mass.sum(dim=-1)).sqrt()
     return -((share * logs).sum(dim=-1) * weight).sum() / weight.sum().clamp(min=_TINY)
 
 
 def mass_recall(mass: Tensor, importance: Tensor, candidates: Tensor, count: int) -> Tensor:
     """Return the share of the candidates' mass in the `count` most important ones."""
-    wanted = mass * candidates
+    target = mass * candidates
     ranked = importance.masked_fill(~candidates, -1.0)
     best = ranked.topk(min(count, ranked.shape[-1]), dim=-1).indices
-    return (wanted.gather(-1, best).sum() / wanted.sum().clamp(min=_TINY)).detach()
+    return (target.gather(-1, best).sum() / target.sum().clamp(min=_TINY)).detach()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +134,8 @@ class LossPositions:
     Attributes:
         selection: (P,) positions of the selection loss.
         instruction: (I,) tokens of the instruction.
-        questions: (A,) tokens of some questions, one after the other.
-        question_index: (A,) the question of each of these tokens, from 0.
+        questions: (A,) tokens of the drawn questions, concatenated.
+        question_index: (A,) the question of each token in `questions`, from 0.
         evidence: Evidence blocks of each question.
         document: First block of the text that is scored, and one past the last.
     """
@@ -209,9 +209,9 @@ class AttentionLosses:
     def _add_retrieval(self, layer: int, q: Tensor, k: Tensor) -> None:
         assert self.weights is not None
         size, at = self.settings.select_block, self.positions
-        usual = block_mass(q[:, at.instruction], k, at.instruction, size).mean(dim=1, keepdim=True)
+        base = block_mass(q[:, at.instruction], k, at.instruction, size).mean(dim=1, keepdim=True)
         mass = block_mass(q[:, at.questions], k, at.questions, size)
-        surplus = (mass - self.background * usual).clamp(min=0).square()  # (H, A, N)
+        surplus = (mass - self.background * base).clamp(min=0).square()  # (H, A, N)
         weighted = torch.einsum("h,han->an", self.weights[layer], surplus)
         scores = weighted.new_zeros(len(at.evidence), weighted.shape[1])
         self._scores.append(scores.index_add(0, at.question_index, weighted))

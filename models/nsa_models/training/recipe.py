@@ -48,16 +48,16 @@ def loss_positions(
         rng: Source of randomness.
     """
     start, stop = example.document
-    ranges = [np.arange(*each.question) for each in example.asked]
-    ranges += [np.arange(*each.answer) - 1 for each in example.asked]
+    ranges = [np.arange(*question.question) for question in example.asked]
+    ranges += [np.arange(*question.answer) - 1 for question in example.asked]
     tail = np.concatenate(ranges) if ranges else np.empty(0, np.int64)
     if len(tail) > schedule.watched * 3 // 4:
         tail = rng.choice(tail, schedule.watched * 3 // 4, replace=False)
     anywhere = rng.integers(start, stop, schedule.watched - len(tail))
-    with_evidence = [each for each in example.asked if each.evidence]
+    with_evidence = [question for question in example.asked if question.evidence]
     order = rng.permutation(len(with_evidence))
     questions = [with_evidence[i] for i in order[: schedule.evidence_questions]]
-    tokens = [np.arange(*each.question) for each in questions]
+    tokens = [np.arange(*question.question) for question in questions]
 
     def tensor(values: object) -> Tensor:
         return torch.as_tensor(np.asarray(values, dtype=np.int64), device=device)
@@ -66,9 +66,9 @@ def loss_positions(
         selection=tensor(np.sort(np.concatenate([tail, anywhere]))),
         instruction=tensor(np.arange(*example.instruction)),
         questions=tensor(np.concatenate(tokens) if tokens else []),
-        question_index=tensor(np.repeat(np.arange(len(tokens)), [len(each) for each in tokens])),
-        evidence=tuple(tensor(each.evidence) for each in questions),
-        # The first block is an attention sink, and the last ones attract attention as well.
+        question_index=tensor(np.repeat(np.arange(len(tokens)), [len(ids) for ids in tokens])),
+        evidence=tuple(tensor(question.evidence) for question in questions),
+        # The first block is an attention sink, and the last blocks attract attention as well.
         document=(1, max(2, stop // size - 1)),
     )
 
@@ -142,18 +142,18 @@ def tune(
     rng = np.random.default_rng(seed)
     compressions = [attention.compression for attention in model.attentions]
     phis: list[dict[str, KeyCompression]] = [{} if x is None else {"φ": x} for x in compressions]
-    inside = [p for phi in compressions if phi is not None for p in phi.parameters()]
-    for parameter in inside:
+    phi_parameters = [p for phi in compressions if phi is not None for p in phi.parameters()]
+    for parameter in phi_parameters:
         parameter.requires_grad_(True)
-    own = {id(parameter) for parameter in inside}
-    changes = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+    phi_ids = {id(parameter) for parameter in phi_parameters}
+    changes = [p for p in model.parameters() if p.requires_grad and id(p) not in phi_ids]
     start = model.retrieval_head_weights
     if start is None:
         start = torch.ones(len(phis), model.config.num_attention_heads, device=model.device)
     logs = nn.Parameter(start.log())
     groups = [(changes, schedule.rate), ([logs], schedule.heads_rate)]
-    if inside:
-        groups.append((inside, schedule.phi_rate))
+    if phi_parameters:
+        groups.append((phi_parameters, schedule.phi_rate))
 
     def save(progress: TrainingProgress) -> None:
         model.retrieval_head_weights = logs.detach().exp()
@@ -164,7 +164,7 @@ def tune(
     def losses_of(batch: Batch) -> dict[str, Tensor]:
         if len(batch) > 1:
             return _short_losses(model, batch, schedule, rng)
-        taught, step = phis if inside else [], stage.progress.step
+        taught, step = phis if phi_parameters else [], stage.progress.step
         return _long_losses(model, batch[0], schedule, taught, logs.exp(), rng, step)
 
     return stage.run(batches, losses_of)
@@ -186,7 +186,7 @@ def _long_losses(
     attention = AttentionLosses(
         positions, settings, phis, frequencies, weights, schedule.background, step
     )
-    answers = [np.arange(*each.answer) for each in example.asked]
+    answers = [np.arange(*question.answer) for question in example.asked]
     text = rng.integers(max(1, example.document[0]), example.document[1], schedule.text_tokens)
     targets = torch.as_tensor(np.concatenate([*answers, text]), device=model.device)
     prefill = model.config.prefill_settings()
@@ -211,7 +211,7 @@ def _short_losses(
     answers, texts = [], []
     for row, example in enumerate(batch):
         rows[row, : len(example.ids)] = example.ids  # causal attention never sees the padding
-        answers += [np.arange(*each.answer) + row * length for each in example.asked]
+        answers += [np.arange(*question.answer) + row * length for question in example.asked]
         texts.append(np.arange(max(1, example.document[0]), example.document[1]) + row * length)
     text = rng.choice(np.concatenate(texts), schedule.text_tokens)
     targets = torch.as_tensor(np.concatenate([*answers, text]), device=model.device)
@@ -224,11 +224,11 @@ def _short_losses(
 def _token_losses(
     logits: Tensor, targets: Tensor, answers: int, schedule: Schedule
 ) -> dict[str, Tensor]:
-    """Return the losses of target tokens (P,), of which the first `answers` are of answers."""
-    each = F.cross_entropy(logits.float(), targets, reduction="none")
-    losses = {"loss text": each[answers:].mean() * schedule.text_weight}
+    """Return the losses of target tokens (P,); the first `answers` belong to answers."""
+    token_losses = F.cross_entropy(logits.float(), targets, reduction="none")
+    losses = {"loss text": token_losses[answers:].mean() * schedule.text_weight}
     if answers:
-        losses["loss answer"] = each[:answers].mean()
+        losses["loss answer"] = token_losses[:answers].mean()
         right = (logits[:answers].argmax(dim=-1) == targets[:answers]).float()
         losses["answer tokens right"] = right.mean()
     return losses
@@ -242,8 +242,8 @@ def _precision(model: NSALanguageModel) -> torch.autocast:
 
 def _selection(attention: AttentionLosses) -> dict[str, Tensor]:
     losses: dict[str, Tensor] = {}
-    for name, each in attention.selection.items():
-        losses[f"loss {name}"] = torch.stack(each).mean()
+    for name, layer_losses in attention.selection.items():
+        losses[f"loss {name}"] = torch.stack(layer_losses).mean()
         losses[f"{name} caught"] = torch.stack(attention.recall[name]).mean()
     return losses
 

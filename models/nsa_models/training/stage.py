@@ -113,7 +113,7 @@ class Stage:
         self.model, self.schedule, self.hooks = model, schedule, hooks
         self.processes = processes or Processes()
         self.optimizer = torch.optim.AdamW(
-            [{"params": each, "lr": rate, "full": rate} for each, rate in groups],
+            [{"params": parameters, "lr": rate, "full": rate} for parameters, rate in groups],
             betas=(0.9, 0.98),
             weight_decay=0.0,
         )
@@ -145,7 +145,7 @@ class Stage:
                     continue  # with several processes, the gradients of the others count
             self._update()
             progress.step += 1
-            progress.tokens += sum(len(each.ids) for each in batch) * self.processes.count
+            progress.tokens += sum(len(example.ids) for example in batch) * self.processes.count
             progress.seconds = time.monotonic() - began
             for name, value in (losses or {}).items():
                 self._values.setdefault(name, []).append(value.detach())
@@ -166,7 +166,7 @@ class Stage:
         self.optimizer.zero_grad()
         try:
             losses = losses_of(batch)
-            total = sum(each for name, each in losses.items() if name.startswith("loss "))
+            total = sum(loss for name, loss in losses.items() if name.startswith("loss "))
             assert isinstance(total, Tensor)
             total.backward()
         except torch.OutOfMemoryError:
@@ -181,7 +181,7 @@ class Stage:
         groups = self.optimizer.param_groups
         for group in groups:
             self.processes.average(group["params"])
-        norms = [nn.utils.clip_grad_norm_(each["params"], self.schedule.clip) for each in groups]
+        norms = [nn.utils.clip_grad_norm_(group["params"], self.schedule.clip) for group in groups]
         if all(bool(norm.isfinite()) for norm in norms):
             self.optimizer.step()
 

@@ -141,9 +141,9 @@ def load_compression(model: NSALanguageModel, tensors: dict[str, Tensor], prefix
     for number, attention in enumerate(model.attentions):
         phi, start = attention.compression, f"{prefix}{number}."
         assert phi is not None
-        own = {k: x for k, x in tensors.items() if k.startswith(start)}
-        phi.load_state_dict({k.removeprefix(start): x for k, x in own.items()})
-        taken |= own.keys()
+        phi_tensors = {k: x for k, x in tensors.items() if k.startswith(start)}
+        phi.load_state_dict({k.removeprefix(start): x for k, x in phi_tensors.items()})
+        taken |= phi_tensors.keys()
     return taken
 
 

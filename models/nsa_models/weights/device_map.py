@@ -86,10 +86,10 @@ def device_map(model: NSALanguageModel, device: torch.device) -> dict[str, Any]:
         ) from error
     gpus = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     free = {gpu.index: _free_for_weights(model.config, model.dtype, gpu) for gpu in gpus}
-    whole = model._no_split_modules
-    balanced = get_balanced_memory(model, dict(free), no_split_module_classes=whole)
+    unsplit = model._no_split_modules
+    balanced = get_balanced_memory(model, dict(free), no_split_module_classes=unsplit)
     for limits in (balanced, free):
-        devices = infer_auto_device_map(model, dict(limits), no_split_module_classes=whole)
+        devices = infer_auto_device_map(model, dict(limits), no_split_module_classes=unsplit)
         if not set(devices.values()) & set(HOST):
             return dict(devices)
     if fits_one:
@@ -112,9 +112,9 @@ def _needs_several(
 
 def weight_bytes(model: NSALanguageModel) -> int:
     """Return the size of a model's weights in bytes."""
-    return sum(each.nbytes for each in model.parameters())
+    return sum(parameter.nbytes for parameter in model.parameters())
 
 
 def _free_for_weights(config: NSAConfig, dtype: torch.dtype, gpu: torch.device) -> int:
-    """Return the free memory of a GPU without that of the shortest chunk, in bytes."""
+    """Return a GPU's free memory minus the memory of the shortest chunk, in bytes."""
     return max(0, free_bytes(gpu) - least_work_bytes(config, dtype))

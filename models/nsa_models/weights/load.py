@@ -141,7 +141,7 @@ def load_model(
     Args:
         folder: Folder of the safetensors files.
         config: Configuration from `load_config`.
-        device: Device of the model; a GPU that is too small stands for all GPUs.
+        device: Device of the model; a model too large for one GPU is spread over all GPUs.
         dtype: Type of the weights; as stored when None.
         quantization: One of `QUANTIZATIONS`, on a CPU only; None for no quantization.
         adapter: Folder of the adapter that `config` was read with.
@@ -166,12 +166,12 @@ def load_model(
     model = buildable(folder, config, kind)
     if prepared is not None and quantization is not None:
         quantize(model)
-    wanted = model.state_dict()
+    needed = model.state_dict()
     if adapter is not None:
-        wanted = {name: x for name, x in wanted.items() if ".compression." not in name}
-    _check_tensors(folder, config, tensors, wanted)
+        needed = {name: x for name, x in needed.items() if ".compression." not in name}
+    _check_tensors(folder, config, tensors, needed)
     model.load_state_dict(
-        {name: tensors[name].to(dtype=dtype) for name in wanted},
+        {name: tensors[name].to(dtype=dtype) for name in needed},
         assign=True,
         strict=adapter is None,
     )
@@ -188,13 +188,13 @@ def load_model(
 
 
 def _check_tensors(
-    folder: Path, config: NSAConfig, found: dict[str, Tensor], wanted: dict[str, Tensor]
+    folder: Path, config: NSAConfig, found: dict[str, Tensor], needed: dict[str, Tensor]
 ) -> None:
     """Raise `ModelError` if tensors are missing, surplus or of another shape."""
     published = FAMILIES.get(config.source_family or "")
-    surplus = sorted(k for k in found.keys() - wanted.keys() if not k.endswith("inv_freq"))
-    missing = sorted(wanted.keys() - found.keys())
-    wrong = sorted(k for k in wanted.keys() & found.keys() if wanted[k].shape != found[k].shape)
+    surplus = sorted(k for k in found.keys() - needed.keys() if not k.endswith("inv_freq"))
+    missing = sorted(needed.keys() - found.keys())
+    wrong = sorted(k for k in needed.keys() & found.keys() if needed[k].shape != found[k].shape)
     for problem, names in (
         ("lacks", missing),
         ("has surplus", surplus),
@@ -247,7 +247,7 @@ def random_model(
 
     Args:
         config: Configuration from `load_config`.
-        device: Device of the model; a GPU that is too small stands for all GPUs.
+        device: Device of the model; a model too large for one GPU is spread over all GPUs.
         dtype: Type of the weights; the configuration's when None.
 
     Raises:

@@ -123,11 +123,11 @@ def _write(path: Path, model: NSALanguageModel, folder: Path) -> None:
     Raises:
         OSError: If the disk is full or cannot be written.
     """
-    own = load_weights(folder)
+    stored = load_weights(folder)
     changed = {
         name: tensor
         for name, tensor in model.state_dict().items()
-        if not _same(tensor, own.get(name), own.get("model.embed_tokens.weight"))
+        if not _same(tensor, stored.get(name), stored.get("model.embed_tokens.weight"))
     }
     if model.retrieval_head_weights is not None:
         changed[HEAD_WEIGHTS] = model.retrieval_head_weights
@@ -147,19 +147,19 @@ def _write(path: Path, model: NSALanguageModel, folder: Path) -> None:
             raise OSError(code, os.strerror(code)) from error
 
 
-def _same(tensor: Tensor, *own: Tensor | None) -> bool:
-    """Return whether a tensor equals one of the model's own tensors."""
+def _same(tensor: Tensor, *stored: Tensor | None) -> bool:
+    """Return whether a tensor equals one of the stored tensors."""
     return any(
-        each is not None
-        and each.dtype == tensor.dtype
-        and each.shape == tensor.shape
-        and torch.equal(each, tensor.cpu())
-        for each in own
+        x is not None
+        and x.dtype == tensor.dtype
+        and x.shape == tensor.shape
+        and torch.equal(x, tensor.cpu())
+        for x in stored
     )
 
 
 def prepared_weights(folder: Path | None = None) -> list[Path]:
-    """Return the files of prepared weights, also unfinished ones, of one model folder or of all."""
+    """Return the files of prepared weights, unfinished ones included, of one model or of all."""
     name = "" if folder is None else f"{folder.name}."
     prepared = prepared_folder()
     files = partial_targets(prepared) | set(prepared.glob("*.safetensors"))
@@ -169,9 +169,9 @@ def prepared_weights(folder: Path | None = None) -> list[Path]:
 def last_use(path: Path) -> float:
     """Return the time of the last use or write of prepared weights, in seconds since 1970."""
     times = []
-    for each in (path, partial_path(path)):
+    for file in (path, partial_path(path)):
         with suppress(FileNotFoundError):
-            times.append(each.stat().st_mtime)
+            times.append(file.stat().st_mtime)
     return max(times, default=0.0)
 
 
@@ -184,10 +184,10 @@ def remove_prepared(path: Path) -> int | None:
     freed = 0
     try:
         with FileLock(lock_path(path)).acquire(blocking=False):
-            for each in (path, partial_path(path)):
+            for file in (path, partial_path(path)):
                 with suppress(FileNotFoundError):
-                    size = each.stat().st_size
-                    each.unlink()
+                    size = file.stat().st_size
+                    file.unlink()
                     freed += size
     except (Timeout, PermissionError):
         return None

@@ -1,4 +1,4 @@
-"""Files inside mails: each is read by its own format, or named."""
+"""Files inside mails and documents: each is read by its own format, or named."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import mimetypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from nsa_cli.documents.build import Builder
 from nsa_cli.documents.document import Document
@@ -37,7 +38,7 @@ def _deeper() -> Iterator[None]:
 
 
 class Attachments:
-    """The attachments of one mail.
+    """The attachments of one mail, or the embedded files of a document.
 
     Args:
         name: Of the mail; an attachment is cited as `mail.eml/fees.pdf`.
@@ -89,6 +90,27 @@ class Attachments:
         self.warnings += [f"attachment {filename}: {each}" for each in document.warnings]
         self._documents.append(document)
         return [line]
+
+    def read_here(self, part: Any) -> Document | None:
+        """Read a part of a package for its place in the text; None if that fails.
+
+        Args:
+            part: With `partname` and `blob`.
+        """
+        from nsa_cli.documents.load import parse_document
+
+        if _DEPTH.get() >= _MOST_NESTED:
+            return None
+        filename = str(part.partname).rpartition("/")[2]
+        try:
+            with _deeper():
+                document = parse_document(
+                    f"{self._name}/{filename}", part.blob, hidden=self._hidden
+                )
+        except NsaError:
+            return None
+        self.warnings += [f"{filename}: {each}" for each in document.warnings]
+        return document
 
     def add_to(self, builder: Builder) -> None:
         """Add the documents that were read, each under a line with its name."""

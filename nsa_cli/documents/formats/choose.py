@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import PurePath
+from typing import Any
 
 from nsa_cli.documents.byte_forms import as_utf8
 from nsa_cli.documents.compressed import MOST_FORMAT_BYTES, too_large
 from nsa_cli.documents.document import Document
+from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.formats.archive import container_of
 from nsa_cli.documents.formats.mail_head import looks_like_mail
+from nsa_cli.documents.formats.pictures import with_pictures
 
 _COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _HTML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.I)
@@ -39,19 +42,26 @@ _WITHOUT_LIMIT = frozenset(["delimited", "records", "markup"])
 """Readers that fall back to plain text, which has another limit."""
 
 
-def read_format(data: bytes, name: str, *, hidden: bool = False) -> Document | None:
+_ILLUSTRATED = frozenset(["word", "slides", "sheets", "open_document", "book", "web"])
+"""Readers of formats that may hold pictures."""
+
+
+def read_format(
+    data: bytes, name: str, *, hidden: bool = False, ocr: str | None = None
+) -> Document | None:
     """Read some bytes if they have one of the formats of this package; None if not.
 
     Args:
         data: The file.
         name: Its name, for its suffix and for messages.
         hidden: Whether text that a reader does not see is read.
+        ocr: Languages in which pictures are read, or None.
 
     Raises:
         UnreadableError: If the file is damaged, has no text, or needs a library that is missing.
         DoesNotFitError: If it unpacks to more than can be taken in.
     """
-    kind = _kind_of(data, name)
+    kind = kind_of(data, name)
     if kind is None or not data.strip():
         return None
     if len(data) > MOST_FORMAT_BYTES and not data.startswith(b"PK"):
@@ -59,11 +69,26 @@ def read_format(data: bytes, name: str, *, hidden: bool = False) -> Document | N
             return None
         raise too_large(name, "holds more than 64 MB")
     reader = importlib.import_module(f"nsa_cli.documents.formats.{kind}")
-    document: Document | None = reader.read(data, name, hidden=hidden)
-    return document
+    if kind not in _ILLUSTRATED:
+        document: Document | None = reader.read(data, name, hidden=hidden)
+        return document
+    return _illustrated(reader, data, name, kind, hidden=hidden, ocr=ocr)
 
 
-def _kind_of(data: bytes, name: str) -> str | None:
+def _illustrated(
+    reader: Any, data: bytes, name: str, kind: str, *, hidden: bool, ocr: str | None
+) -> Document | None:
+    """Read a document that may have pictures with text in them, and no other text."""
+    try:
+        document: Document | None = reader.read(data, name, hidden=hidden)
+    except UnreadableError as error:
+        if error.code != "empty" or (found := with_pictures(None, data, kind, name, ocr)) is None:
+            raise
+        return found
+    return with_pictures(document, data, kind, name, ocr)
+
+
+def kind_of(data: bytes, name: str) -> str | None:
     """The module that reads some bytes: by their first ones, then by the suffix of the name."""
     if data.startswith(_COMPOUND):
         return "compound"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 from nsa_cli.documents.build import Builder
 from nsa_cli.documents.document import Document
-from nsa_cli.documents.formats.tables import Labels, Row, header_index
+from nsa_cli.documents.formats.tables import Labels, header_index
+from nsa_cli.documents.table import Row
 from nsa_cli.documents.text import read_text
 
 _DELIMITERS = ",;\t|"
@@ -17,7 +20,8 @@ _SAMPLED_LINES = 30
 _MOST_LINES = 200
 """A row over more lines than these comes from a quote that is not closed."""
 
-_HEADER_WITHIN = 12
+_LOOKED_AT = 52
+"""Rows within which the header and some rows below it stand."""
 
 
 def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
@@ -38,10 +42,10 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
         rows = list(_rows(source.text, delimiter)) if delimiter else []
     except csv.Error:
         return source
-    if header_index(rows[: _HEADER_WITHIN + 40]) is None:
-        return source
+    labels = Labels(name, delimiter=delimiter)
+    if header_index(rows[:_LOOKED_AT]) is None:
+        return _plain(source, rows, labels)
     builder = Builder(name)
-    labels = Labels()
     run: list[Row] = []
     lines = labels.lines(rows)
     texts: list[str] = []
@@ -52,7 +56,18 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
         run.append(row)
         texts.append(line)
     builder.add("\n".join(texts), first_line=run[0].number)
-    return builder.document(source.warnings)
+    return replace(builder.document(source.warnings), tables=tuple(labels.tables()))
+
+
+def _plain(source: Document, rows: Sequence[Row], labels: Labels) -> Document:
+    """The text as it is; a table of two columns can be computed with all the same."""
+    at = header_index(rows[:_LOOKED_AT], 2)
+    if at is None:
+        return source
+    labels.begin(rows[at])
+    for row in rows[at + 1 :]:
+        labels.add(row)
+    return replace(source, tables=tuple(labels.tables()))
 
 
 def _delimiter(text: str, name: str) -> str | None:
@@ -83,7 +98,7 @@ def _rows(text: str, delimiter: str) -> Iterator[Row]:
     for cells in reader:
         if reader.line_num - line > _MOST_LINES:
             raise csv.Error("a quote is not closed")
-        found = [" ".join(cell.split()) for cell in cells]
+        found = [sys.intern(" ".join(cell.split())) for cell in cells]
         if any(found) and not (line == 1 and text.startswith("sep=")):
             yield Row(number=line, cells=found)
         line = reader.line_num + 1

@@ -12,8 +12,8 @@ from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken, protected
 from nsa_cli.documents.formats.left_out import LeftOut
 from nsa_cli.documents.formats.sheets import add_rows, number_text
-from nsa_cli.documents.formats.tables import Row
 from nsa_cli.documents.missing import need
+from nsa_cli.documents.table import Row
 
 
 def read_workbook(data: bytes, name: str, *, hidden: bool) -> Document:

@@ -22,7 +22,7 @@ from nsa_cli.documents.formats.ooxml import (
 from nsa_cli.documents.formats.open_lists import ListNumbers
 from nsa_cli.documents.formats.open_text import OpenText, repeated, rows_of
 from nsa_cli.documents.formats.sheets import add_rows
-from nsa_cli.documents.formats.tables import Row
+from nsa_cli.documents.table import Row
 
 _BODIES = ("text", "spreadsheet", "presentation", "drawing")
 _MANIFEST = "META-INF/manifest.xml"
@@ -132,7 +132,7 @@ class _OpenFile:
                 )
                 continue
             builder.between(f"\n\nSheet {title}\n\n" if number > 1 else "")
-            add_rows(builder, iter(rows), number, title)
+            add_rows(builder, iter(rows), number, title, decimal=None)
             for row, text in notes:
                 builder.add(text, page=number, label=title, first_line=row)
             if uncounted:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 from nsa_cli.documents.build import Builder
 from nsa_cli.documents.document import Document
+from nsa_cli.documents.table import Row, Table
 from nsa_cli.documents.text import read_text
 
 _LINES = frozenset([".jsonl", ".ndjson"])
@@ -41,7 +43,7 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
     builder = Builder(name, "record")
     if PurePath(name).suffix.lower() in _LINES:
         _add_lines(builder, text)
-        return builder.document(source.warnings)
+        return replace(builder.document(source.warnings), tables=_tables(text, name))
     try:
         value = json.loads(text)
         records = list(_values(value)) if _longest_line(text) > LONGEST_LINE else None
@@ -80,6 +82,38 @@ def _add_lines(builder: Builder, text: str) -> None:
         for value in values:
             builder.add(value, first_line=number)
     end_run()
+
+
+def _tables(text: str, name: str) -> tuple[Table, ...]:
+    """JSON Lines as a table, if each line is an object of single values with much the same keys."""
+    records: list[tuple[int, dict[str, Any]]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line, parse_float=str, parse_int=str)
+        except (ValueError, RecursionError):
+            return ()
+        if not isinstance(record, dict) or any(
+            isinstance(value, dict | list) for value in record.values()
+        ):
+            return ()
+        records.append((number, record))
+    header = list(dict.fromkeys(key for _, record in records for key in record))
+    filled = sum(len(record) for _, record in records)
+    if len(records) < 2 or len(header) < 2 or filled < len(records) * len(header) / 2:
+        return ()
+    rows = [
+        Row(number=number, cells=[_cell(record.get(key)) for key in header])
+        for number, record in records
+    ]
+    return (Table(source=name, page=None, title=None, header=header, rows=rows, decimal="."),)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return " ".join(value.split()) if isinstance(value, str) else json.dumps(value)
 
 
 def _add_items(builder: Builder, text: str) -> None:

@@ -15,8 +15,9 @@ from nsa_cli.documents.formats.archive import as_broken
 from nsa_cli.documents.formats.left_out import LeftOut
 from nsa_cli.documents.formats.ooxml import transitional
 from nsa_cli.documents.formats.sheet_parts import Beside, Parts
-from nsa_cli.documents.formats.tables import Labels, Row
+from nsa_cli.documents.formats.tables import Labels
 from nsa_cli.documents.missing import need
+from nsa_cli.documents.table import Row
 
 _SHOWN_CELLS = 4
 _MOST_ROWS = 1_048_576
@@ -65,7 +66,13 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
     return builder.document([*told, *left_out.warnings()])
 
 
-def add_rows(builder: Builder, rows: Iterator[Row], number: int, title: str | None) -> None:
+def add_rows(
+    builder: Builder,
+    rows: Iterator[Row],
+    number: int,
+    title: str | None,
+    decimal: str | None = ".",
+) -> None:
     """Add the rows of a sheet, each run of rows without a gap as a piece.
 
     Args:
@@ -73,11 +80,12 @@ def add_rows(builder: Builder, rows: Iterator[Row], number: int, title: str | No
         rows: In order, without empty ones.
         number: Of the sheet, from 1.
         title: Of the sheet.
+        decimal: Decimal mark of its numbers; None where they are as people see them.
 
     Raises:
         DoesNotFitError: If they hold more than can be taken in.
     """
-    labels = Labels()
+    labels = Labels(builder.name, number, title, decimal=decimal)
     run: list[Row] = []
     size = 0
 
@@ -95,6 +103,7 @@ def add_rows(builder: Builder, rows: Iterator[Row], number: int, title: str | No
             raise too_large(builder.name, "holds more than 64 MB of text")
         run.append(row)
     end_run()
+    builder.add_tables(labels.tables())
 
 
 def _rows(sheet: Any, beside: Beside) -> Iterator[Row]:

@@ -8,6 +8,7 @@ from typing import Any
 from nsa_cli.documents.build import Builder
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
+from nsa_cli.documents.formats.attachments import Attachments
 from nsa_cli.documents.formats.drawings import (
     chart_lines,
     diagram_lines,
@@ -15,6 +16,7 @@ from nsa_cli.documents.formats.drawings import (
     table_lines,
     text_lines,
 )
+from nsa_cli.documents.formats.embedded import take_embedded
 from nsa_cli.documents.formats.left_out import LeftOut
 from nsa_cli.documents.formats.ooxml import (
     attribute,
@@ -49,19 +51,22 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
     builder = Builder(name, "slide")
     with as_broken(name, "PowerPoint presentation"):
         show = pptx.Presentation(io.BytesIO(transitional(data)))
-        deck = _Deck(show.part, hidden=hidden)
+        attachments = Attachments(name, hidden=hidden)
+        deck = _Deck(show.part, attachments, hidden=hidden)
         for number, slide in enumerate(show.slides, start=1):
             lines = deck.slide(slide.part, number)
             builder.add("\n".join(lines), page=number)
         told = deck.warnings()
-    return builder.document(told)
+    attachments.add_to(builder)
+    return builder.document([*told, *attachments.warnings])
 
 
 class _Deck:
     """Reads the slides of a presentation in turn."""
 
-    def __init__(self, part: Any, *, hidden: bool) -> None:
+    def __init__(self, part: Any, attachments: Attachments, *, hidden: bool) -> None:
         self._hidden = hidden
+        self._attachments = attachments
         self._left_out = LeftOut()
         self._static: set[str] = set()
         self._roots: list[Any] = []
@@ -118,7 +123,10 @@ class _Deck:
                 lines += table_lines(each)
             elif name == "oleObj":
                 program = attribute(each, "progId", "unknown")
-                self._left_out.count(f"embedded object ({program})")
+                relation = part.rels.get(attribute(each, "id"))
+                inside = None if relation is None or relation.is_external else relation.target_part
+                if inside is None or not take_embedded(inside, self._attachments):
+                    self._left_out.count(f"embedded object ({program})")
             else:
                 lines += self._drawn(each, name, part)
         return lines

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from nsa_cli.documents.table import Row, Table
 
 _FEWEST_COLUMNS = 3
 """A row of two cells is a name and its value; a header would say nothing more."""
@@ -22,34 +23,31 @@ _ADDRESS = re.compile(r"\S+@\S+\.\S+|https?://\S+")
 _YEAR = re.compile(r"(?:18|19|20|21)\d\d(?:[-/]\d{1,4}){0,2}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A row of a table.
+class Labels:
+    """The header of the table that is being read, and the tables that were read.
 
-    Attributes:
-        number: Its own number, from 1.
-        cells: Its values on one line each, empty ones as empty strings.
+    Args:
+        source: The file, as citations name it.
+        page: Number of the sheet, or None.
+        title: Name of the sheet, or None.
+        decimal: Decimal mark of numbers that the format writes itself, or None.
+        delimiter: What separates the cells in the file, or None.
     """
 
-    number: int
-    cells: Sequence[str]
-
-    @property
-    def plain(self) -> str:
-        """The cells alone."""
-        return " | ".join(self.cells).rstrip(" |")
-
-    @property
-    def filled(self) -> list[int]:
-        """The columns that have a value, from 0."""
-        return [column for column, cell in enumerate(self.cells) if cell]
-
-
-class Labels:
-    """The header of the table that is being read."""
-
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        source: str,
+        page: int | None = None,
+        title: str | None = None,
+        *,
+        decimal: str | None = None,
+        delimiter: str | None = None,
+    ) -> None:
         self._names: Sequence[str] | None = None
+        self._of = {"source": source, "page": page, "title": title}
+        self._marks = {"decimal": decimal, "delimiter": delimiter}
+        self._rows: list[Row] = []
+        self._tables: list[Table] = []
 
     def lines(self, rows: Sequence[Row]) -> list[str]:
         """Rows that follow one another, as lines.
@@ -64,11 +62,37 @@ class Labels:
         lines = []
         for index, row in enumerate(rows):
             if index == at:
-                self._names = row.cells
+                self.begin(row)
                 lines.append(row.plain)
             else:
                 lines.append(self._labeled(row))
+                self.add(row)
         return lines
+
+    def begin(self, header: Row) -> None:
+        """Take a row as the header of what follows."""
+        self._end()
+        self._names = header.cells
+
+    def add(self, row: Row) -> None:
+        """Add a row to the table; in a sheet, a line of text below it is none of its rows."""
+        if self._names is None:
+            return
+        whole = self._marks["delimiter"] is not None and len(row.cells) == len(self._names)
+        if whole or row.filled not in ([], [0]):
+            self._rows.append(row)
+
+    def tables(self) -> list[Table]:
+        """The tables so far."""
+        self._end()
+        self._names = None
+        return self._tables
+
+    def _end(self) -> None:
+        if self._names is not None and self._rows:
+            table = Table(header=self._names, rows=self._rows, **self._of, **self._marks)  # type: ignore[arg-type]
+            self._tables.append(table)
+            self._rows = []
 
     def _labeled(self, row: Row) -> str:
         names, filled = self._names, row.filled
@@ -80,19 +104,21 @@ class Labels:
         )
 
 
-def header_index(rows: Sequence[Row]) -> int | None:
+def header_index(rows: Sequence[Row], fewest: int = _FEWEST_COLUMNS) -> int | None:
     """Index of the header: the first row of names over rows of values; None without one.
 
-    A header has at least three names, no figures but years, and no wider row above it. Below it,
-    some column has figures or addresses; or words repeat in some column, and no name is among them.
+    A header has some names, three by default, no figures but years, and no wider row above it.
+    Below it, some column has figures or addresses; or words repeat in some column, and no name is
+    among them.
 
     Args:
         rows: None of them empty.
+        fewest: Names that a header has at least.
     """
     widest = 0
     for index, row in enumerate(rows[:_HEADER_WITHIN]):
         filled = row.filled
-        if len(filled) >= _FEWEST_COLUMNS and widest < _FEWEST_COLUMNS:
+        if len(filled) >= fewest and widest < fewest:
             body = rows[index + 1 : index + 1 + _LOOKED_AT]
             return index if _names(row) and _values(row, body) else None
         widest = max(widest, len(filled))

@@ -7,6 +7,7 @@ import io
 from nsa_cli.documents.build import Builder
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
+from nsa_cli.documents.formats.attachments import Attachments
 from nsa_cli.documents.formats.ooxml import parse_xml, transitional, unplaced
 from nsa_cli.documents.formats.word_parts import WordParts
 from nsa_cli.documents.formats.word_walk import Story
@@ -32,11 +33,13 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
     with as_broken(name, "Word document"):
         part = docx.Document(io.BytesIO(transitional(data))).part
         parts = WordParts(part)
-        story = Story(parts, hidden=hidden)
+        attachments = Attachments(name, hidden=hidden)
+        story = Story(parts, attachments, hidden=hidden)
         lines = story.read(parse_xml(part.blob))
         text = "\n".join(lines)
         told = story.warnings()
         told += unplaced(parts.shown, "\n".join([text, *story.left_out.texts]), "the document")
     builder = Builder(name)
     builder.add(text)
-    return builder.document(told)
+    attachments.add_to(builder)
+    return builder.document([*told, *attachments.warnings])

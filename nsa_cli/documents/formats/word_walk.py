@@ -5,7 +5,9 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
+from nsa_cli.documents.formats.attachments import Attachments
 from nsa_cli.documents.formats.drawings import chart_lines, diagram_lines, text_lines
+from nsa_cli.documents.formats.embedded import take_embedded
 from nsa_cli.documents.formats.equations import linear
 from nsa_cli.documents.formats.left_out import LeftOut
 from nsa_cli.documents.formats.numerals import formatted
@@ -33,15 +35,17 @@ class Story:
 
     Args:
         parts: Of the document.
+        attachments: Reads embedded files.
         hidden: Whether hidden text is read.
 
     Attributes:
         left_out: What is not read.
     """
 
-    def __init__(self, parts: WordParts, *, hidden: bool) -> None:
+    def __init__(self, parts: WordParts, attachments: Attachments, *, hidden: bool) -> None:
         self.left_out = LeftOut()
         self._parts = parts
+        self._attachments = attachments
         self._inline = InlineReader(parts.styles, self.left_out, self._note_label, hidden=hidden)
         self._labels: dict[tuple[str, str | None], str] = {}
         self._told_notes: set[tuple[str, str | None]] = set()
@@ -83,7 +87,7 @@ class Story:
             elif name in ("del", "moveFrom"):
                 self.left_out.add("tracked deletion", deleted_text(each))
             elif name == "altChunk":
-                self.left_out.count("embedded document")
+                lines += self._imported(each)
         return lines
 
     def _paragraph(self, paragraph: Any) -> list[str]:
@@ -212,7 +216,9 @@ class Story:
         name = name_of(element)
         if name == "OLEObject":
             program = attribute(element, "ProgID", "unknown")
-            self.left_out.count(f"embedded object ({program})")
+            embedded = self._parts.by_id(attribute(element, "id"), self._part)
+            if embedded is None or not take_embedded(embedded, self._attachments):
+                self.left_out.count(f"embedded object ({program})")
             return []
         part = self._parts.by_id(attribute(element, "id" if name == "chart" else "dm"), self._part)
         what = "chart" if name == "chart" else "diagram"
@@ -226,6 +232,15 @@ class Story:
         if missing:
             self.left_out.count("chart without stored values")
         return lines
+
+    def _imported(self, element: Any) -> list[str]:
+        """The lines of a document that Word imports when it opens this one."""
+        part = self._parts.by_id(attribute(element, "id"), self._part)
+        document = None if part is None else self._attachments.read_here(part)
+        if document is None:
+            self.left_out.count("embedded document")
+            return []
+        return document.text.split("\n")
 
     def _note_label(self, reference: Any) -> str:
         kind = name_of(reference).removesuffix("Reference") + "s"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pypdfium2.raw as pdfium_c
 
+from nsa_cli.documents.pdf.encodings import FontTables, mend_bytes, mend_numbers, symbol
 from nsa_cli.documents.pdf.pdfium import address
 from nsa_cli.documents.pdf.runs import UPRIGHT, Run, RunBuilder, Style
 
@@ -37,7 +39,9 @@ class GlyphReader:
     def __init__(self) -> None:
         self._mapped: dict[tuple[int, int], bool] = {}
 
-    def runs(self, text_page: Any, annotations: set[int]) -> tuple[list[Run], dict[int, int]]:
+    def runs(
+        self, text_page: Any, annotations: set[int], tables: FontTables
+    ) -> tuple[list[Run], dict[int, int]]:
         """The runs of a page in the order in which PDFium gives its glyphs.
 
         The second value has the font of each text object that has glyphs, by their addresses.
@@ -45,7 +49,9 @@ class GlyphReader:
         Args:
             text_page: PDFium's handle of the page's text.
             annotations: Addresses of the text objects that annotations draw.
+            tables: Of the page's fonts.
         """
+        names: dict[int, str] = {}
         builder = RunBuilder()
         styles: dict[int, tuple[Style, int]] = {}
         handle = address(text_page.raw)
@@ -54,7 +60,9 @@ class GlyphReader:
         last, style, font, bottom = -1, None, 0, math.nan
         for index in range(pdfium_c.FPDFText_CountChars(text_page)):
             code = _unicode_of(handle, index)
-            if code in _WHITE:
+            if code in _WHITE and (
+                code > 0x1F or pdfium_c.FPDFText_IsGenerated(text_page, index) == 1
+            ):
                 own = code == 0x20 and pdfium_c.FPDFText_IsGenerated(text_page, index) != 1
                 builder.white(code, own=own)
                 continue
@@ -78,11 +86,39 @@ class GlyphReader:
                 self._mapped[key] = mapped
             if code in _HYPHENS and mapped:
                 code = 0x2D
+            if code > 0x7E or not mapped:
+                if font not in names:
+                    names[font] = _name(style.pointer)
+                style.bytes = tables.has_bytes(names[font])
+                code, mapped = _meant(code, mapped, names[font], tables)
             if style.upright:
                 builder.glyph(code, box.left, box.right, y.value, mapped)
             else:
                 builder.turned(code, (x.value, y.value), box, mapped)
-        return builder.finish(), {item: font for item, (_, font) in styles.items()}
+        runs = builder.finish()
+        mend_bytes([run for run in runs if run.style.bytes])
+        fonts = {item: font for item, (_, font) in styles.items()}
+        mend_numbers(runs, fonts, {font: tables.numbers(name) for font, name in names.items()})
+        return runs, fonts
+
+
+def _meant(code: int, mapped: bool, name: str, tables: FontTables) -> tuple[int, bool]:
+    """The character that a glyph stands for, and whether that is known."""
+    char = chr(code) if code <= sys.maxunicode else "\ufffd"
+    if "\uf000" <= char <= "\uf0ff":
+        return ord(symbol(char, name)), mapped
+    meant = None if mapped else tables.of(name).get(char)
+    return (code, mapped) if meant is None else (meant, True)
+
+
+def _name(text_object: Any) -> str:
+    """The name of the font of a text object, empty if it has none."""
+    font = pdfium_c.FPDFTextObj_GetFont(text_object) if text_object else None
+    length = pdfium_c.FPDFFont_GetBaseFontName(font, None, 0) if font else 0
+    name = ctypes.create_string_buffer(max(1, length))
+    if font:
+        pdfium_c.FPDFFont_GetBaseFontName(font, name, length)
+    return name.value.decode("latin-1")
 
 
 def _quick(function: Any, *parameters: Any) -> Any:

@@ -67,6 +67,25 @@ def part_hidden(page: Any, runs: Sequence[Run], bounds: Box) -> tuple[list[Run],
     return seen, words
 
 
+def is_blank(page: Any, bounds: Box) -> bool:
+    """Whether nothing is drawn on a page: its pixels are all of one color.
+
+    Args:
+        page: PDFium's handle of the page.
+        bounds: What is shown of the page.
+    """
+    rows = _rendered(page, _size(bounds))
+    shades = {shade for row in rows for shade in set(row)}
+    return max(shades) - min(shades) < _CONTRAST
+
+
+def _size(bounds: Box) -> tuple[int, int]:
+    """Width and height of a rendered page, in pixels."""
+    width, height = bounds[2] - bounds[0], bounds[3] - bounds[1]
+    scale = min(_PIXELS_PER_POINT, (_MOST_PIXELS / max(1.0, width * height)) ** 0.5)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def _words(run: Run) -> int:
     return sum(any(map(str.isalnum, word)) for word in run.string().split())
 
@@ -129,9 +148,7 @@ def _has_image(item: Any, depth: int = 0) -> bool:
 
 def _unseen(page: Any, runs: Sequence[Run], bounds: Box) -> set[int]:
     """Addresses of the text objects of pale runs that leave no trace on the rendered page."""
-    width, height = bounds[2] - bounds[0], bounds[3] - bounds[1]
-    scale = min(_PIXELS_PER_POINT, (_MOST_PIXELS / max(1.0, width * height)) ** 0.5)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = _size(bounds)
     with_text = _rendered(page, size)
     pointers = {address(run.style.pointer): run.style.pointer for run in runs}
     for pointer in pointers.values():

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 
 _COMMON = frozenset("etaoinsrhlduc")
 """Letters that make up most of the text in European languages that use the Latin script."""
+
+_COMMON_ARABIC = frozenset("\u0627\u0644\u064a\u0640")
+"""Alef, lam and yeh, and the stroke itself."""
+
+_FEWEST_STRETCHED, _MOST_STRETCHED = 200, 0.17
 
 _FEWEST_COMMON = 0.6
 _FEWEST_VOWELS, _MOST_VOWELS = 0.22, 0.65
@@ -42,6 +48,21 @@ def odd_share(text: str) -> float:
     )
     odd += sum(_dingbats(word) for word in text.split() if not word.isascii())
     return min(1.0, odd / characters)
+
+
+def stretched_share(text: str) -> float:
+    """The share of letters that a font of Arabic gives for the strokes that stretch its words.
+
+    No letter other than the most common ones makes up a sixth of a language's text, but some fonts
+    say that a stroke is one. 0 for ordinary text.
+    """
+    letters = Counter(char for char in text if "\u0620" <= char <= "\u064a")
+    count = letters.total()
+    if count < _FEWEST_STRETCHED:
+        return 0.0
+    rare = [often / count for char, often in letters.items() if char not in _COMMON_ARABIC]
+    most = max(rare, default=0.0)
+    return most if most > _MOST_STRETCHED else 0.0
 
 
 def _dingbats(word: str) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import median
 
+from nsa_cli.documents.pdf.accents import compose_accents
 from nsa_cli.documents.pdf.clean import join_surrogates
 from nsa_cli.documents.pdf.columns import in_columns, in_rows
 from nsa_cli.documents.pdf.language import is_language
@@ -185,6 +186,7 @@ def _line_text(line: Line) -> str:
 
 def _spelled(run: Run) -> str:
     """The text of a run; letters set apart from one another become words."""
+    compose_accents(run)
     text = run.string().replace("\ufffd", "")
     words = [word for word in text.split() if any(char.isalnum() for char in word)]
     if len(words) < _FEWEST_APART or 2 * run.generated < run.text.count(" "):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,10 @@ from nsa_cli.documents.pdf.annotations import (
     drawn_by_annotations,
     read_notes,
 )
+from nsa_cli.documents.pdf.encodings import FontTables
 from nsa_cli.documents.pdf.glyphs import GlyphReader
-from nsa_cli.documents.pdf.hidden import part_hidden
-from nsa_cli.documents.pdf.language import is_language, odd_share
+from nsa_cli.documents.pdf.hidden import is_blank, part_hidden
+from nsa_cli.documents.pdf.language import is_language, odd_share, stretched_share
 from nsa_cli.documents.pdf.layout import page_text
 from nsa_cli.documents.pdf.pdfium import PDFIUM_LOCK, address
 from nsa_cli.documents.pdf.runs import Box, Run
@@ -33,6 +35,8 @@ _FEWEST_UNREADABLE = 3
 
 _MOST_ODD = 0.15
 """Share of characters that no text has, from which a page is not readable."""
+
+_REPEATED = re.compile(r"(.{2,40}?)\1+")
 
 _FEWEST_LOST = 3
 """Text objects of a font without glyphs, from which the page is compared with pypdf's."""
@@ -50,6 +54,7 @@ class PageText:
         annotated: Whether the page has annotations other than links.
         damaged: Why the page cannot be read, or an empty string.
         by_pypdf: Whether the text is pypdf's.
+        blank: Whether the page shows nothing at all.
     """
 
     text: str = ""
@@ -59,6 +64,7 @@ class PageText:
     annotated: bool = False
     damaged: str = ""
     by_pypdf: bool = False
+    blank: bool = False
 
 
 class PageReader:
@@ -131,19 +137,21 @@ class PageReader:
     def _read(
         self, page: Any, text_page: Any, sheet: PageObject | None, drawn: set[int], annotated: bool
     ) -> PageText:
-        runs, fonts = self._glyphs.runs(text_page, drawn)
+        runs, fonts = self._glyphs.runs(text_page, drawn, FontTables(sheet))
         notes = Notes()
         if annotated and sheet is not None:
             notes = _notes(sheet, runs)
             runs += notes.runs
         read = PageText(annotated=annotated, unreadable_fields=notes.unreadable)
+        bounds = _bounds(page)
         if not self._hidden:
-            runs, read.hidden = part_hidden(page, runs, _bounds(page))
+            runs, read.hidden = part_hidden(page, runs, bounds)
         read.text = page_text(runs)
         read.unreadable = _unreadable_share(runs, read.text)
         if (read.unreadable or not read.text or _lost_fonts(page, fonts)) and sheet is not None:
             _mend(read, sheet, [run for run in runs if run.style.annotation])
         read.text = "\n".join([read.text, *notes.comments])
+        read.blank = not read.text.strip() and not read.damaged and is_blank(page, bounds)
         return read
 
 
@@ -177,7 +185,7 @@ def _unreadable_share(runs: Sequence[Run], text: str) -> float:
     if many and not is_language(spelled):
         return min(1.0, unmapped)
     odd = odd_share(text)
-    return odd if odd > _MOST_ODD else 0.0
+    return odd if odd > _MOST_ODD else stretched_share(text)
 
 
 def _lost_fonts(page: Any, fonts: dict[int, int]) -> bool:
@@ -221,15 +229,22 @@ def _mend(read: PageText, sheet: PageObject, annotations: Sequence[Run]) -> None
     if not other.text.strip():
         read.damaged = "" if read.text.strip() else other.damaged
         return
-    if read.hidden or odd_share(other.text) > _MOST_ODD:
+    if read.hidden or odd_share(other.text) > _MOST_ODD or stretched_share(other.text):
         return
     if read.unreadable:
         better = is_language(other.text) and other.text.split() != read.text.split()
     else:
-        better = len("".join(other.text.split())) > 1.2 * len("".join(read.text.split()))
+        new = _sequences(other.text) - _sequences(read.text)
+        better = len(new) > 0.2 * len(_sequences(read.text))
     if better:
         read.text, read.unreadable = "\n".join([other.text, page_text(annotations)]), 0.0
         read.by_pypdf = True
+
+
+def _sequences(text: str) -> set[str]:
+    """The sequences of four characters in a text without its spaces; a repeat counts once."""
+    joined = _REPEATED.sub(r"\1", "".join(text.split()))
+    return {joined[at : at + 4] for at in range(max(1, len(joined) - 3)) if joined}
 
 
 def _by_pypdf(sheet: PageObject | None) -> PageText:

@@ -151,7 +151,7 @@ def _recognize(
     wanted = [
         number
         for number, page in read.items()
-        if not clean(page.text) or page.unreadable > _WORTH_OCR
+        if (not clean(page.text) and not page.blank) or page.unreadable > _WORTH_OCR
     ]
     if wanted:
         from nsa_cli.documents.ocr import recognize
@@ -193,7 +193,7 @@ def _about_text(
 ) -> tuple[str, ...]:
     """Warnings about pages that were read by OCR, have no text, or are damaged."""
     by_ocr = [number for number in seen if texts[number - 1]]
-    blank = [number for number in read if not texts[number - 1]]
+    blank = [number for number in read if not texts[number - 1] and not read[number].blank]
     damaged = {number: read[number].damaged for number in blank if read[number].damaged}
     without = "no text" if ocr is not None else "no text (scanned? --ocr reads them)"
     return (

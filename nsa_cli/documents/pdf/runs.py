@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 Box = tuple[float, float, float, float]
@@ -21,6 +22,9 @@ _CELL_GAP = 1.0
 _WORD_GAP = 0.25
 """A gap wider than this share of the font size is a space, even where PDFium sees none."""
 
+_UNSEEN_GAP = 0.15
+"""The same where PDFium begins a line within one, and thus looks for no space."""
+
 _LEAST_GAP = 0.03
 """A space that PDFium finds is one where the gap is wider than this share of the font size."""
 
@@ -30,7 +34,18 @@ _OVERLAP = 0.18
 _REPEAT = 0.12
 """A glyph drawn again within this share of the font size is a repeated draw (fake bold)."""
 
-_CONTROLS = 0x20
+_EVEN, _MORE_EVEN = 0.005, 1.1
+"""How much the gaps in a word that is set wide may differ, as a share of the font size and as a
+factor."""
+
+_LONGEST_LOOK = 12
+"""Glyphs before one that show how a word is set."""
+
+CONTROLS = 0x20
+NUMBERS = 0x10FF00
+NUMBER = chr(NUMBERS)
+"""The glyph numbers below `CONTROLS` are no characters; they are kept from here on until it is
+known whether they mean some."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +59,7 @@ class Style:
         pointer: PDFium's handle of the text object.
         suspect: Why the text may be hidden: `invisible`, `tiny`, `pale`; empty for ordinary text.
         upright: Whether the direction is that of the page.
+        bytes: Whether the font says nothing about which characters its bytes are.
     """
 
     size: float
@@ -52,6 +68,7 @@ class Style:
     suspect: str = ""
     pointer: Any = None
     upright: bool = True
+    bytes: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +90,7 @@ class Run:
         generated: Spaces that the file does not have, and that PDFium or this module found.
         unmapped: Glyphs without a Unicode value in the file.
         vertical: Whether the glyphs stand below one another, as in vertical writing.
+        overlaps: Whether the extents of its glyphs overlap, although the glyphs do not.
     """
 
     style: Style
@@ -86,6 +104,7 @@ class Run:
     generated: int = 0
     unmapped: int = 0
     vertical: bool = False
+    overlaps: bool = False
 
     def string(self) -> str:
         """The characters as one string."""
@@ -147,7 +166,7 @@ class RunBuilder:
     def glyph(self, code: int, left: float, right: float, base: float, mapped: bool) -> None:
         """Take a glyph with its extent along the baseline and the height of that."""
         run = self._run
-        char = chr(code) if _CONTROLS <= code <= sys.maxunicode else "\ufffd"
+        char = chr(code) if CONTROLS <= code <= sys.maxunicode else chr(NUMBERS + code % CONTROLS)
         if run is not None and not (self._new_object or self._space or self._break):
             size = self._style.size
             # Most glyphs follow the one before in the same text object.
@@ -161,7 +180,7 @@ class RunBuilder:
                 run.rights.append(right)
                 if right > run.right:
                     run.right = right
-                if not mapped or char == "\ufffd":
+                if not mapped or char >= NUMBER:
                     run.unmapped += 1
                 return
         if run is not None and self._repeats(run, char, left, base):
@@ -175,30 +194,35 @@ class RunBuilder:
             self._runs.append(run)
             self._run = run
         else:
-            gap = left - run.rights[-1]
-            if self._own_space or self._apart(gap, code):
+            if self._own_space or self._apart(run, left, right, code):
                 run.text.append(" ")
                 run.lefts.append(run.rights[-1])
                 run.rights.append(left)
                 run.generated += not self._own_space
             run.left, run.right = min(run.left, left), max(run.right, right)
         run.text.append(char)
-        run.unmapped += not mapped or char == "\ufffd"
+        run.unmapped += not mapped or char >= NUMBER
         run.lefts.append(left)
         run.rights.append(right)
         self._space = self._own_space = self._break = self._new_object = False
 
-    def _apart(self, gap: float, code: int) -> bool:
+    def _apart(self, run: Run, left: float, right: float, code: int) -> bool:
         """Whether the gap before a glyph parts two words, where the file has no space."""
         size = self._style.size
-        if self._run is not None and self._run.vertical:
+        if run.vertical:
             return False
         if 0.0 not in self._style.direction:  # The extent of a slanted glyph is a guess.
             return self._space
+        gap = left - run.rights[-1]
+        if _is_right_to_left(code) and left < run.lefts[-1]:
+            gap = run.lefts[-1] - right
+        if gap > _LEAST_GAP * size and _as_before(run, left, gap):
+            return False
         if self._space:
-            return gap > _LEAST_GAP * size
-        overlaps = self._new_object and gap < -_OVERLAP * size and chr(code).isalnum()
-        return gap > _WORD_GAP * size or overlaps
+            return gap > _LEAST_GAP * size or _overlap_always(run)
+        if self._new_object and gap < -_OVERLAP * size and chr(code).isalnum():
+            return not _overlap_always(run)
+        return gap > (_UNSEEN_GAP if self._break else _WORD_GAP) * size
 
     def _repeats(self, run: Run, char: str, left: float, base: float) -> bool:
         """Whether the glyph was drawn already, as the shadow or the bold of this one."""
@@ -235,6 +259,46 @@ class RunBuilder:
     def finish(self) -> list[Run]:
         """The runs."""
         return self._runs
+
+
+def _overlap_always(run: Run) -> bool:
+    """Whether the glyph before overlapped the one before it, too: so are those of this font.
+
+    The space that was put between the two is taken back.
+    """
+    inserted = len(run.text) > 2 and run.text[-2] == " " and run.rights[-2] < run.lefts[-2]
+    if inserted and not run.overlaps:
+        run.overlaps = True
+        del run.text[-2], run.lefts[-2], run.rights[-2]
+        run.generated -= 1
+    return run.overlaps
+
+
+def _as_before(run: Run, left: float, gap: float) -> bool:
+    """Whether a glyph follows as the glyphs before it in the same word follow one another.
+
+    The letters of a word that is set wide are as far apart from one another, or begin at equal
+    distances.
+
+    Args:
+        run: The glyphs before.
+        left: Where the glyph begins.
+        gap: Between the last glyph and this one.
+    """
+    near = _EVEN * run.style.size
+    word = next((at for at, char in enumerate(reversed(run.text)) if char == " "), len(run.text))
+    if word < 2:
+        return False
+    if gap <= _MORE_EVEN * (run.lefts[-1] - run.rights[-2]) + near:
+        return True
+    first = len(run.text) - min(word, _LONGEST_LOOK)
+    steps = [after - before for before, after in pairwise([*run.lefts[first:], left])]
+    widths = [run.rights[at] - run.lefts[at] for at in range(first, len(run.text) - 1)]
+    # Letters that begin at equal distances have equal widths, unless they are set so on purpose.
+    return (
+        max(steps) - min(steps) <= 2 * near
+        and max(widths) - min(widths) > _LEAST_GAP * run.style.size
+    )
 
 
 def _is_right_to_left(code: int) -> bool:

@@ -13,6 +13,7 @@ from pypdf import PdfReader
 
 from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.pdf.clean import clean_label
+from nsa_cli.documents.pdf.object_streams import LazyReader
 from nsa_cli.documents.pdf.objects import dictionary
 
 _MAGIC = b"%PDF-"
@@ -41,7 +42,7 @@ def open_structure(data: bytes, name: str, password: str | None) -> PdfReader:
     """
     with as_broken(name):
         try:
-            reader = PdfReader(BytesIO(data))
+            reader = LazyReader(BytesIO(data))
             # The empty password is tried first: it opens files that only restrict printing.
             locked = reader.is_encrypted and not (
                 reader.decrypt("") or (password and reader.decrypt(password))

@@ -19,7 +19,7 @@ FROZEN = "frozen.json"
 """File beside the questions with the SHA-256 of each."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_FORM = "docs/concepts/document_suite.md has the form of a question file"
+_FORM = "docs/guide/real-documents.md has the form of a question file"
 
 PageGroup = tuple[int, ...]
 """Pages of one place, any of which serves."""

@@ -1,7 +1,7 @@
-"""Native Sparse Attention by the Triton kernels, end to end, against the fp64 reference.
+"""Native Sparse Attention with Triton, end to end, against the fp64 reference.
 
-Interpreted on the CPU where there is no CUDA device, in fp32. Every test draws new inputs; what
-a kernel forgets to write is NaN.
+Without a CUDA device the kernels are interpreted on the CPU in fp32. Every test draws new inputs;
+unwritten elements are NaN.
 """
 
 from __future__ import annotations
@@ -65,6 +65,24 @@ def test_a_thousand_tokens(seed: int) -> None:
         combine="gated", compress_block=4, compress_stride=4, select_tile=64, score_stride=4
     )
     check(draw(settings, 1000, groups=1, repeat=1), replace(settings, select_count=6, window=100))
+
+
+@pytest.mark.parametrize(
+    ("queries", "seq_len", "window", "drawn"),
+    [
+        (1, 1, 1, {}),
+        (65, 65, 65, {"repeat": 1}),
+        (33, 90, 90, {"repeat": 7, "dim": 24, "summaries": True}),
+        (33, 90, 56, {"repeat": 4, "summaries": True}),  # 33 queries that see 24 keys each
+        (20, 121, 70, {"repeat": 16, "batch": 2}),
+        (17, 60, 60, {"repeat": 2, "value_dim": 32}),
+    ],
+)
+def test_the_windows_own_keys_and_values(
+    queries: int, seq_len: int, window: int, drawn: dict[str, Any], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    check(draw(SMALL, queries, seq_len, window=window, groups=1, **drawn), SMALL)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +151,7 @@ def test_given_summaries_are_used_and_get_gradients(settings: AttentionSettings,
 
 
 @pytest.mark.parametrize(("settings", "given"), [(SMALL, True), (UNION, False)])
-def test_packed_sequences_equal_the_same_one_by_one(
+def test_packed_sequences_equal_separate_sequences(
     settings: AttentionSettings, given: bool, seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -156,8 +174,8 @@ def test_packed_tiles_of_one_query(seed: int) -> None:
     check(tensors, settings, packing=packing, parts=parts)
 
 
-def test_tiles_to_spare_in_a_packed_batch_have_no_blocks(seed: int) -> None:
-    """How many tiles there are is known to the device alone; room is made for more."""
+def test_spare_tiles_of_a_packed_batch_have_no_blocks(seed: int) -> None:
+    """Only the device knows the number of tiles, so the buffer holds more."""
     torch.manual_seed(seed)
     packing, parts = pack([(1, 1), (30, 70), (60, 60)], UNION)
     tensors = draw(UNION, 91, 131, repeat=3)
@@ -184,15 +202,15 @@ def test_layouts(layout: str, seed: int) -> None:
     check(laid, SMALL)
 
 
-def test_gates_may_be_shut(seed: int) -> None:
+def test_closed_gates(seed: int) -> None:
     torch.manual_seed(seed)
     tensors = draw(SMALL, 40, groups=1)
     tensors["gates"] = torch.randint(2, tensors["gates"].shape, device=DEVICE).float()
-    # Such a gate adds some hundred to the log-sum-exp, which is rounded accordingly.
+    # A closed gate adds hundreds to the log-sum-exp, which increases its rounding error.
     check(tensors, SMALL, least_terms=128**2)
 
 
-def test_one_text_for_the_whole_batch(seed: int) -> None:
+def test_a_batch_with_shared_keys(seed: int) -> None:
     torch.manual_seed(seed)
     tensors = draw(SMALL, 33, groups=1, batch=2)
     for name in "kv":
@@ -241,7 +259,7 @@ def test_one_query_of_many_keys(settings: AttentionSettings, seed: int) -> None:
 
 @BOTH
 def test_the_last_queries_alone(settings: AttentionSettings, seed: int) -> None:
-    """As a long text is compared on a device."""
+    """As a long text is compared on a GPU."""
     torch.manual_seed(seed)
     tensors = draw(settings, 81, groups=1)
     grad = torch.randn_like(tensors["q"])
@@ -255,7 +273,7 @@ def test_equal_importances_go_to_the_earlier_block(settings: AttentionSettings, 
     torch.manual_seed(seed)
     settings = replace(settings, compress_block=4, select_count=5)
     tensors = draw(settings, 160, groups=1)
-    tensors["k"].zero_()[..., 0] = 1.5  # one term a score: no order of summing rounds it
+    tensors["k"].zero_()[..., 0] = 1.5  # one term per score: sums are exact
     _, blocks = by_triton(tensors, settings)
     for current, chosen in enumerate(blocks[0, 0].tolist()):
         end = current + 1 if settings.combine == "gated" else current - 2
@@ -265,21 +283,21 @@ def test_equal_importances_go_to_the_earlier_block(settings: AttentionSettings, 
 
 
 @BOTH
-def test_the_same_bits_every_time(settings: AttentionSettings, seed: int) -> None:
+def test_results_are_deterministic(settings: AttentionSettings, seed: int) -> None:
     torch.manual_seed(seed)
     assert_the_same_twice(draw(settings, 40), settings)
 
 
-def test_only_what_needs_a_gradient_gets_one(seed: int) -> None:
+def test_gradients_of_some_inputs_only(seed: int) -> None:
     torch.manual_seed(seed)
     tensors = draw(SMALL, 20, groups=1)
-    wanted = by_triton(tensors, SMALL)[0]["dk"]
+    expected = by_triton(tensors, SMALL)[0]["dk"]
     tensors["k"].requires_grad_()
     out, blocks = attention.triton_attention(**tensors, settings=SMALL)
     assert not blocks.requires_grad
     out.sum().backward()
     assert tensors["q"].grad is None
-    torch.testing.assert_close(tensors["k"].grad, wanted)
+    torch.testing.assert_close(tensors["k"].grad, expected)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +309,7 @@ def test_only_what_needs_a_gradient_gets_one(seed: int) -> None:
         ({"compress_block": 24}, "compress_block .* it is 24"),
     ],
 )
-def test_what_the_kernels_cannot_do_is_refused_not_done_otherwise(
+def test_unsupported_arguments_are_refused(
     changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_by_blocks", "nsa_reference"):
@@ -313,29 +331,29 @@ def test_an_explicit_implementation_is_never_replaced(monkeypatch: pytest.Monkey
         return tensors["q"], tensors["q"]
 
     monkeypatch.setattr(attention, "triton_attention", kernels)
-    wanted = nsa_attention(**tensors, settings=SMALL, impl=Impl.REFERENCE).out
+    expected = nsa_attention(**tensors, settings=SMALL, impl=Impl.REFERENCE).out
     assert not calls
     found = nsa_attention(**tensors, settings=SMALL, impl=Impl.BLOCKWISE).out
-    assert torch.allclose(found, wanted, atol=1e-5)
+    assert torch.allclose(found, expected, atol=1e-5)
     assert not calls
     assert nsa_attention(**tensors, settings=SMALL, impl=Impl.TRITON).out is tensors["q"]
     assert calls == ["triton"]
 
 
 @BOTH
-def test_on_the_cpu_another_implementation_is_chosen(
+def test_the_default_on_a_cpu_is_not_triton(
     settings: AttentionSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tensors = {name: x.cpu() for name, x in draw(settings, 33).items()}
     monkeypatch.delattr(attention, "triton_attention")
     with usual_memory():
         out = nsa_attention(**tensors, settings=settings).out
-        wanted = nsa_reference(**tensors, settings=settings)[0]
-    torch.testing.assert_close(out, wanted)
+        expected = nsa_reference(**tensors, settings=settings)[0]
+    torch.testing.assert_close(out, expected)
 
 
 @pytest.mark.parametrize("impl", [Impl.REFERENCE, Impl.BLOCKWISE])
-def test_packed_sequences_are_triton_s_alone(impl: Impl) -> None:
+def test_packed_sequences_need_triton(impl: Impl) -> None:
     packing, _ = pack([(10, 10), (23, 23)], SMALL)
     with pytest.raises(UnsupportedError, match=str(impl)):
         nsa_attention(**draw(SMALL, 33), settings=SMALL, packing=packing, impl=impl)
@@ -343,7 +361,7 @@ def test_packed_sequences_are_triton_s_alone(impl: Impl) -> None:
         nsa_attention(**draw(SMALL, 33, batch=2), settings=SMALL, packing=packing)
 
 
-def test_packed_sequences_choose_triton(seed: int) -> None:
+def test_triton_is_the_default_for_packed_sequences(seed: int) -> None:
     torch.manual_seed(seed)
     packing, _ = pack([(10, 10), (23, 23)], SMALL)
     tensors = draw(SMALL, 33, groups=1)
@@ -356,12 +374,12 @@ def test_packed_sequences_choose_triton(seed: int) -> None:
         nsa_attention(**tensors, settings=SMALL, packing=packing, return_mass=True)
 
 
-def test_the_mass_of_gated_is_refused() -> None:
+def test_gated_mass_is_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"TRITON.*combine='union'"):
         nsa_attention(**draw(SMALL, 33), settings=SMALL, impl=Impl.TRITON, return_mass=True)
 
 
-def test_the_mass_of_union_is_the_reference_s(seed: int) -> None:
+def test_union_mass_equals_the_reference(seed: int) -> None:
     torch.manual_seed(seed)
     tensors = draw(UNION, 20, 90)
     got = nsa_attention(**tensors, settings=UNION, impl=Impl.TRITON, return_mass=True)

@@ -1,7 +1,7 @@
-"""Native Sparse Attention by the Triton kernels on a CUDA device, in half precision.
+"""Native Sparse Attention with Triton on a CUDA device, in half precision.
 
-What is compared, and how, is in `exactness.py`. Two small models are trained here as well, one of
-them interpreted, so that the other's plumbing is known to run.
+`exactness.py` defines the comparison. Two small models are trained too; one of them is interpreted
+and tests the code of the other.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def train(
     batch: int,
     seed: int,
 ) -> Tensor:
-    """Losses of a model from random weights, its attention by one implementation: (steps,).
+    """Losses of training a random model with one implementation of attention: (steps,).
 
-    Each token follows from the one before it by a random permutation, one in ten from nothing.
+    Each token follows from the one before it by a random permutation; one token in ten is random.
     """
     asked = []
 
@@ -114,7 +114,7 @@ def train(
     return torch.stack(losses).cpu()
 
 
-def test_training_goes_as_by_the_reference(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_follows_the_reference(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     config = NSAConfig(
         **{
             **TRAINED.to_dict(),
@@ -133,8 +133,8 @@ def test_training_goes_as_by_the_reference(seed: int, monkeypatch: pytest.Monkey
     of = {"steps": 2, "length": 40, "batch": 1, "seed": seed}
     with usual_memory():
         got = train(config, Impl.TRITON, torch.float32, monkeypatch, **of)
-        wanted = train(config, Impl.REFERENCE, torch.float32, monkeypatch, **of)
-    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+        expected = train(config, Impl.REFERENCE, torch.float32, monkeypatch, **of)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
     assert got[0] != got[1]
 
 
@@ -223,7 +223,7 @@ def test_sixty_five_thousand_tokens_on_cuda(
 def test_a_million_tokens_on_cuda(
     settings: AttentionSettings, drawn: dict[str, Any], seed: int
 ) -> None:
-    """The last queries against the reference, by themselves and as the end of a million."""
+    """Compare the last queries of a million tokens with the reference."""
     torch.manual_seed(seed)
     length, queries = 1_000_001, 65
     one = {**drawn, "groups": 1, "repeat": 2}
@@ -259,8 +259,8 @@ def test_packed_sequences_on_cuda(
             tensors[name] = torch.randn_like(like[:, :, :1].expand(-1, -1, total, -1))
         check(tensors, settings, packing=packing, parts=parts)
         return
-    # In half precision a mean that rounds the other way is another summary: the means are
-    # compared in their own tests, and here with the same sequences one by one.
+    # In half precision a mean that rounds differently is another summary. Other tests compare the
+    # means; this one compares with the same sequences in separate calls.
     grad = torch.randn_like(tensors["q"])
     packed, blocks = by_triton(tensors, settings, grad, packing)
     for part in parts:
@@ -292,7 +292,7 @@ def test_layouts_on_cuda(
 
 @gpu
 @CUDA_CASES
-def test_the_same_bits_every_time_on_cuda(
+def test_results_are_deterministic_on_cuda(
     settings: AttentionSettings, drawn: dict[str, Any], seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -315,7 +315,7 @@ def test_equal_importances_on_cuda(settings: AttentionSettings, drawn: dict[str,
 
 
 @gpu
-def test_a_cuda_tensor_chooses_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triton_is_the_default_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(api, "_by_blocks")
     monkeypatch.delattr(api, "nsa_reference")
     tensors = draw(LARGE, 100, dtype=BF16, dim=128, groups=1, repeat=16)
@@ -323,7 +323,7 @@ def test_a_cuda_tensor_chooses_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kernels() -> dict[str, Any]:
-    """What Triton compiles of the package, by name."""
+    """The package's Triton kernels by name."""
     modules = [attention, banded, banded_backward, phi, selected, selected_backward, selection]
     modules += [merge, merged, merged_backward]
     if torch.cuda.get_device_capability()[0] == 9 and support._has_gluon():
@@ -334,7 +334,7 @@ def kernels() -> dict[str, Any]:
 
 
 def variants() -> Counter[str]:
-    """How often each kernel is compiled by now."""
+    """Number of compiled variants of each kernel."""
     return Counter(
         {
             name: sum(len(cached[0]) for cached in kernel.device_caches.values())
@@ -345,14 +345,14 @@ def variants() -> Counter[str]:
 
 @gpu
 @CUDA_CASES
-def test_no_kernel_is_compiled_for_a_length(
+def test_no_kernel_is_compiled_per_length(
     settings: AttentionSettings, drawn: dict[str, Any]
 ) -> None:
-    """A kernel may have a second variant, for strides that 16 does not divide, and no third."""
+    """A kernel may have a second variant, for strides not divisible by 16, but no third."""
     settings = replace(settings, select_count=16)
 
     def at(length: int) -> Counter[str]:
-        """What is compiled for a length."""
+        """Variants compiled for a length."""
         before = variants()
         tensors = draw(settings, length, **drawn)
         if "gates" in tensors:
@@ -373,12 +373,10 @@ def test_no_kernel_is_compiled_for_a_length(
 
 
 @gpu
-def test_training_on_cuda_goes_as_by_the_reference(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The loss curve is the reference's to within what bf16 itself makes of it.
+def test_training_on_cuda_follows_the_reference(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss curve deviates from the reference no more than bf16 itself does.
 
-    Not while it falls: when it does hangs on the last bits, of one run of bf16 as of another.
+    The steep part is not compared: its start depends on the last bits in any bf16 run.
     """
     of = {"steps": 50, "length": 1024, "batch": 2, "seed": seed}
     with usual_memory():

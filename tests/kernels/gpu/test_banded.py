@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 
 
 def inputs(band: Band, tensors: Tensors) -> tuple[Tensor, ...]:
-    """q, and the keys and values of the band."""
+    """q, and the band's keys and values."""
     if band.key_block == 1:
         return tensors["q"], tensors["k"], tensors["v"]
     return tensors["q"], tensors["summary_k"], tensors["summary_v"]
@@ -43,7 +43,7 @@ def compression(settings: AttentionSettings, query_stride: int = 1) -> Band:
 
 
 def compare(got: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> None:
-    """Compare output and log-sum-exp of the queries that attend."""
+    """Compare output and log-sum-exp of the attending queries."""
     exact, exact_lse = masked_attention(q.double(), k.double(), v.double(), seen)
     eager, _ = masked_attention(q, k, v, seen)
     terms = q.shape[3] + k.shape[2]
@@ -100,7 +100,7 @@ def test_a_band_equals_masked_attention(
 
 
 @pytest.mark.parametrize("seq_len", [1, 7])
-def test_where_no_summary_is_whole_nothing_is_seen(seq_len: int) -> None:
+def test_without_a_complete_summary_the_output_is_zero(seq_len: int) -> None:
     tensors = draw(SMALL, seq_len, summaries=True)
     band = compression(SMALL)
     q, k, v = inputs(band, tensors)
@@ -122,11 +122,11 @@ def test_only_scored_queries_attend(queries: int, seq_len: int, seed: int) -> No
     problem = Problem.of(q, tensors["k"], tensors["v"], settings, None)
     _, lse = banded_forward(problem, band, q, k, k, values=False)
     scored = torch.arange(seq_len - queries, seq_len, device=DEVICE) % 4 == 0
-    _, wanted = masked_attention(
+    _, expected = masked_attention(
         q.double(), k.double(), v.double(), seen_by(band, queries, seq_len, k.shape[2])
     )
     found = lse[:, :, scored].double()
-    torch.testing.assert_close(found, wanted[:, :, scored], rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(found, expected[:, :, scored], rtol=1e-5, atol=2e-5)
     assert lse[:, :, ~scored].isnan().all()
 
 
@@ -155,7 +155,7 @@ def test_packed_sequences_do_not_see_each_other(window: int | None, seed: int) -
             compare(out[:, :, part.queries], lse[:, :, part.queries], q, k, v, seen)
 
 
-def test_what_lies_past_the_keys_in_memory_is_not_read(seed: int) -> None:
+def test_memory_past_the_keys_is_not_read(seed: int) -> None:
     torch.manual_seed(seed)
     tensors = draw(SMALL, 40)
     room = torch.full((1, 2, 300, 16), float("nan"), device=DEVICE)
@@ -168,7 +168,7 @@ def test_what_lies_past_the_keys_in_memory_is_not_read(seed: int) -> None:
     compare(out, lse, q, k, k, seen_by(band, 40, 40, 40))
 
 
-def test_another_branch_is_added_each_by_its_gate(seed: int) -> None:
+def test_branches_are_added_with_their_gates(seed: int) -> None:
     torch.manual_seed(seed)
     tensors = draw(SMALL, 40, batch=2, groups=1, repeat=3)
     band = Band(window=24)
@@ -180,6 +180,6 @@ def test_another_branch_is_added_each_by_its_gate(seed: int) -> None:
     addend = Addend(other=other, other_gate=gate[0], gate=gate[2])
     out, same = banded_forward(problem, band, q, k, v, addend=addend)
     assert alone is not None
-    wanted = alone * gate[2][..., None] + other * gate[0][..., None]
-    torch.testing.assert_close(out, wanted, rtol=1e-5, atol=1e-6)
+    expected = alone * gate[2][..., None] + other * gate[0][..., None]
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(lse, same)

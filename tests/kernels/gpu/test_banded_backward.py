@@ -35,7 +35,7 @@ COMPRESSION = Band(key_block=8, key_stride=4)
 def gradients(
     tensors: Tensors, band: Band, grad: Tensor, queries: int, seq_len: int, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """Of q, k and v, by autograd through the gated output."""
+    """Gradients of q, k and v by autograd through the gated output."""
     q, k, v = (tensors[x].detach().to(dtype).requires_grad_() for x in "qkv")
     out, _ = masked_attention(q, k, v, seen_by(band, queries, seq_len, k.shape[2]))
     if "gates" in tensors:
@@ -46,7 +46,7 @@ def gradients(
 def by_kernels(
     problem: Problem, band: Band, tensors: Tensors, grad: Tensor, before: Tensor | None = None
 ) -> tuple[Tensor, ...]:
-    """Gradients of q, k and v by the kernels; that of q added to `before`."""
+    """Gradients of q, k and v by the kernels; the gradient of q is added to `before`."""
     q, k, v = (tensors[x] for x in "qkv")
     out, lse = banded_forward(problem, band, q, k, v)
     assert out is not None
@@ -59,8 +59,10 @@ def by_kernels(
     return (dq, *banded_keys_backward(problem, band, q, k, v, of))
 
 
-def compare(got: tuple[Tensor, ...], wanted: tuple[Tensor, ...], eager: tuple[Tensor, ...]) -> None:
-    for name, a, b, c in zip(("dq", "dk", "dv"), got, wanted, eager, strict=True):
+def compare(
+    got: tuple[Tensor, ...], expected: tuple[Tensor, ...], eager: tuple[Tensor, ...]
+) -> None:
+    for name, a, b, c in zip(("dq", "dk", "dv"), got, expected, eager, strict=True):
         assert_as_exact(name, a, b, c, terms=24 + 7 * 150, unit=4.0)
 
 
@@ -85,15 +87,15 @@ def test_gradients_equal_autograd(
         del tensors["gates"]
     problem = Problem.of(*(tensors[x] for x in "qkv"), SMALL, None)
     if band.window is None:
-        # Any keys will do: of the compression there are as many as there are whole blocks.
+        # The compression has as many keys as complete blocks; any keys serve for the test.
         settings = replace(SMALL, compress_block=band.key_block)
         problem = replace(problem, settings=settings)
         tensors["k"], tensors["v"] = (tensors[x][:, :, : problem.summaries] for x in "kv")
     grad = torch.randn(2, repeat, queries, 16, device=DEVICE)
     of = (tensors, band, grad, queries, seq_len)
-    wanted, eager = (gradients(*of, dtype) for dtype in (torch.float64, torch.float32))
+    expected, eager = (gradients(*of, dtype) for dtype in (torch.float64, torch.float32))
     got = by_kernels(problem, band, tensors, grad)
-    compare(got, wanted, eager)
+    compare(got, expected, eager)
     before = torch.randn_like(got[0])
     added = by_kernels(problem, band, tensors, grad, before)
     torch.testing.assert_close(added[0] - before, got[0], rtol=1e-5, atol=2e-6)
@@ -119,9 +121,9 @@ def test_packed_gradients_stay_in_their_sequence(band: Band, seed: int) -> None:
         at = part.summaries if band is COMPRESSION else part.keys
         one = {name: x[:, :, at if name in "kv" else part.queries] for name, x in tensors.items()}
         of = (one, band, grad[:, :, part.queries], count, seq_len)
-        wanted, eager = (gradients(*of, dtype) for dtype in (torch.float64, torch.float32))
+        expected, eager = (gradients(*of, dtype) for dtype in (torch.float64, torch.float32))
         here = (got[0][:, :, part.queries], got[1][:, :, at], got[2][:, :, at])
-        compare(here, wanted, eager)
+        compare(here, expected, eager)
 
 
 def test_without_keys_the_gradient_of_the_queries_is_zero() -> None:
@@ -148,5 +150,5 @@ def test_more_heads_than_a_tile_has_rows(seed: int) -> None:
     problem = Problem.of(*(tensors[x] for x in "qkv"), settings, None)
     grad = torch.randn_like(tensors["q"])
     of = (tensors, WINDOW, grad, 21, 21)
-    wanted, eager = (gradients(*of, dtype) for dtype in (torch.float64, torch.float32))
-    compare(by_kernels(problem, WINDOW, tensors, grad), wanted, eager)
+    expected, eager = (gradients(*of, dtype) for dtype in (torch.float64, torch.float32))
+    compare(by_kernels(problem, WINDOW, tensors, grad), expected, eager)

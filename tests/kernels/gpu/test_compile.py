@@ -1,4 +1,4 @@
-"""Every kernel compiles for Hopper and fits its shared memory, of which no interpreter knows."""
+"""Every kernel compiles for Hopper and fits its shared memory, which the interpreter ignores."""
 
 from __future__ import annotations
 

@@ -29,12 +29,12 @@ LARGE = AttentionSettings(combine="gated")
 
 
 def gpu(test):
-    """Mark a test that is too wide for the interpreter."""
+    """Mark a test that is too large for the interpreter."""
     return pytest.mark.gpu(pytest.mark.skipif(not CUDA, reason="no CUDA device")(test))
 
 
 class Decode:
-    """Sequences of different lengths, in fp64 on one side and in a cache on the other."""
+    """Sequences of different lengths, in fp64 and in a cache."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Decode:
                 stored.copy_(wanted.to(dtype))
 
     def summaries(self, b):
-        """What the cache holds as a sequence's summaries, and what it should: (G, C, D) twice."""
+        """The cache's summaries of a sequence and the expected ones: pairs of (G, C, D)."""
         pairs = [(self.cache.summary_k, self.k), (self.cache.summary_v, self.v)]
         for stored, x in pairs[: 1 if self.settings.combine == "union" else 2]:
             phi = (self.phi,) if self.phi else ()
@@ -97,7 +97,7 @@ class Decode:
             yield stored[b, :, : wanted.shape[1]], wanted
 
     def inputs(self):
-        """What the next step takes."""
+        """The arguments of the next step."""
         rows = torch.arange(len(self.lengths), device=DEVICE)
         at = torch.tensor(self.lengths, device=DEVICE)
         gates = None if self.gates is None else self.gates[rows, :, at].to(self.dtype)
@@ -124,10 +124,10 @@ class Decode:
         return self
 
     def reference(self, b, dtype=torch.float64):
-        """The reference of the last step of one sequence, its blocks, and all importances.
+        """The reference's output, blocks and importances for the last step of one sequence.
 
-        The summaries are those of the cache, which are checked apart: a mean that rounds the
-        other way would change the scores by more than the tolerance.
+        It uses the cache's summaries, which are compared separately: a mean that rounds differently
+        changes the scores by more than the tolerance.
         """
         part, length = slice(b, b + 1), self.lengths[b]
         q = self.q[part, :, length - 1 : length].to(dtype)
@@ -167,7 +167,7 @@ class Decode:
             assert (error <= allowed).all(), (b, length, error.max(), allowed)
 
     def check_blocks(self, got, blocks, scores):
-        """Which groups chose as the reference: all, but where two blocks are as good as equal."""
+        """Check that all groups select as the reference does, except at near ties."""
         count = blocks.shape[-1]
         assert (got[:, count:] == -1).all()
         got = got[:, :count]
@@ -228,11 +228,11 @@ def test_many_blocks_equal_the_reference(count, ranked, seed):
     ("count", "most", "levels"),
     [(4, 32, 2), (4, 16, 3), pytest.param(8, 16, 5, marks=pytest.mark.long)],
 )
-def test_lists_are_joined_until_they_are_few(count, most, levels, seed, monkeypatch):
+def test_lists_are_merged_until_few_are_left(count, most, levels, seed, monkeypatch):
     monkeypatch.setattr(decode_cache, "_MOST_RANKED", most)
     torch.manual_seed(seed)
     settings = replace(SMALL, select_count=count)
-    # The last program of a level has few lists, or one that is not full.
+    # The last program of a level has few lists or an incomplete one.
     decode = Decode(settings, [7990, 4200, 300, 0], groups=1, steps=2, programs=24)
     assert len(decode.workspace.best) == levels
     decode.run(2)
@@ -244,7 +244,7 @@ def test_odd_head_dims_and_more_groups_equal_the_reference(seed):
 
 
 @pytest.mark.parametrize("combine", ["gated", "union"])
-def test_a_learned_phi_makes_the_summaries(combine, seed):
+def test_summaries_by_a_learned_phi(combine, seed):
     torch.manual_seed(seed)
     weight = torch.rand(8, 1, device=DEVICE)
 
@@ -259,13 +259,13 @@ def test_equal_importances_go_to_the_earlier_block():
     decode = Decode(replace(SMALL, select_count=6), [319], groups=1, programs=24)
     decode.k[:] = decode.cache.k[:] = 1.0
     decode.cache.summary_k[:] = 1.0
-    # Scores of whole numbers are exact in whichever order they are summed.
+    # Scores that are whole numbers are exact in any order of summation.
     decode.q.round_()
     decode.step()
     assert decode.workspace.selected.tolist() == [[[0, 18, 19, 1, 2, 3]]]
 
 
-def test_a_full_cache_keeps_within_its_memory(seed):
+def test_a_full_cache_is_not_overrun(seed):
     torch.manual_seed(seed)
     decode = Decode(SMALL, [40, 40], steps=1, spare=0, programs=8).run(1)
     first = decode.cache.k[:, :, :-1].clone()
@@ -279,7 +279,7 @@ def test_a_full_cache_keeps_within_its_memory(seed):
 @pytest.mark.parametrize("length", [0, 15, 40, 299])
 @pytest.mark.parametrize(("count", "window", "repeat"), [(4, 32, 3), (40, 16, 1), (1, 64, 16)])
 def test_the_mass_of_a_step(length, count, window, repeat, seed):
-    """Of whole blocks, and of those that are not there or not yet full."""
+    """The mass of complete blocks, of the incomplete block and of blocks past the end."""
     torch.manual_seed(seed)
     settings = replace(SMALL, combine="union", select_count=count, window=window)
     decode = Decode(settings, [length], repeat=repeat, groups=2, steps=2, programs=20)
@@ -339,12 +339,12 @@ def test_a_plan_covers_the_work(groups, capacity, count, row_bytes):
         {"compress_block": 24},
     ],
 )
-def test_what_the_kernels_cannot_do_is_refused(changes):
+def test_unsupported_settings_are_refused(changes):
     with pytest.raises(UnsupportedError):
         Decode(replace(SMALL, **changes), [3])
 
 
-def test_shapes_that_do_not_go_together_are_refused():
+def test_mismatched_shapes_are_refused():
     decode = Decode(SMALL, [3, 4])
     (q, k, v), gates = decode.inputs()
     with pytest.raises(ValueError, match="gates"):
@@ -447,7 +447,7 @@ def test_a_million_tokens_on_the_device(count, seed):
 
 
 @gpu
-def test_a_step_is_the_same_each_time(seed):
+def test_a_step_is_deterministic(seed):
     torch.manual_seed(seed)
     decode = Decode(LARGE, [5000] * 8, repeat=16, dim=128, dtype=torch.bfloat16)
     new, gates = decode.inputs()

@@ -1,4 +1,4 @@
-"""The dense decode step against plain PyTorch: output, and the mass of every block."""
+"""The dense decode step against plain PyTorch: output and the mass of every block."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ DEVICE = "cuda" if CUDA else "cpu"
 
 def step(length, tokens, *, size=16, repeat=3, groups=2, dim=16, value_dim=16, capacity=None,
          dtype=torch.float32, programs=12):  # fmt: skip
-    """Run a step on random numbers: output, mass, and both in fp64."""
+    """Run a step on random numbers: output and mass, and both in fp64."""
     seq_len, heads = length + tokens, groups * repeat
     capacity = capacity or seq_len
     q = torch.randn(1, tokens, heads, dim, device=DEVICE).to(dtype).transpose(1, 2)
@@ -51,7 +51,7 @@ def check(got, mass, expected, expected_mass, *, rtol=1e-5):
 
 @pytest.mark.parametrize("tokens", [1, 3, 9])
 @pytest.mark.parametrize("length", [0, 15, 16, 130, 333])
-def test_output_and_mass_are_those_of_dense_attention(length, tokens, seed):
+def test_output_and_mass_equal_dense_attention(length, tokens, seed):
     torch.manual_seed(seed)
     check(*step(length, tokens, capacity=400))
 
@@ -69,7 +69,7 @@ def test_odd_head_dims_and_a_full_cache(seed):
 
 
 def test_far_lower_scores_have_no_mass(seed):
-    """A block whose scores lie far below those before it: nothing, and not a NaN."""
+    """A block with much lower scores has a mass of 0, not NaN."""
     torch.manual_seed(seed)
     q = torch.ones(1, 1, 1, 16, device=DEVICE)
     k = torch.full((1, 1, 64, 16), -200.0, device=DEVICE)
@@ -87,12 +87,12 @@ def test_far_lower_scores_have_no_mass(seed):
 @pytest.mark.parametrize(
     "changes", [{"size": 48}, {"size": 8}, {"dtype": torch.float64}, {"repeat": 33, "tokens": 2}]
 )
-def test_what_the_kernels_cannot_do_is_refused(changes):
+def test_unsupported_arguments_are_refused(changes):
     with pytest.raises(UnsupportedError):
         step(20, **{"tokens": 1, **changes})
 
 
-def test_shapes_that_do_not_go_together_are_refused():
+def test_mismatched_shapes_are_refused():
     workspace = DenseWorkspace.allocate(
         16, tokens=1, batch=1, heads=2, groups=1, capacity=32, value_dim=16,
         dtype=torch.float32, device=DEVICE,

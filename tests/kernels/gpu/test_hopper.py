@@ -1,7 +1,6 @@
-"""The Hopper kernels by themselves, against plain attention in fp64, in half precision.
+"""Each Hopper kernel against plain attention in fp64, in half precision.
 
-What is compared, and how, is in `exactness.py`. On another device nothing of this runs, but for
-the test that another device is not served.
+`exactness.py` defines the comparison. On other devices only one test runs: that they are refused.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ BF16, FP16 = torch.bfloat16, torch.float16
 
 def hopper(test: Any) -> Any:
     """Mark a test of the Hopper kernels."""
-    return gpu(pytest.mark.skipif(not HOPPER, reason="no Hopper card, or another Triton")(test))
+    return gpu(pytest.mark.skipif(not HOPPER, reason="no Hopper GPU or other Triton")(test))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +72,7 @@ class Case:
     dtype: torch.dtype = BF16
 
     def draw(self) -> tuple[Problem, Tensors]:
-        """Random inputs, heads of a token side by side as projections make them."""
+        """Random inputs in the layout of projections: the heads of a token are adjacent."""
         tensors = draw(
             SETTINGS,
             self.queries,
@@ -108,13 +107,13 @@ BANDS = pytest.mark.parametrize("band", [COMPRESSION, WINDOW], ids=["compression
 
 
 def inputs(band: Band, tensors: Tensors) -> tuple[Tensor, Tensor, Tensor]:
-    """q, and the keys and values of the band."""
+    """q, and the band's keys and values."""
     of = ("q", "summary_k", "summary_v") if band.window is None else ("q", "k", "v")
     return tensors[of[0]], tensors[of[1]], tensors[of[2]]
 
 
 def compare(name: str, got: Tensor, exact: Tensor, eager: Tensor, *, keys: int) -> None:
-    """Compare an output; one key alone makes it a number of unit variance."""
+    """Compare an output; with a single key it has unit variance."""
     assert_as_exact(name, got, exact, eager, terms=exact.shape[3] + keys, unit=1.0)
 
 
@@ -137,14 +136,14 @@ def test_a_band_equals_masked_attention(band: Band, case: Case, seed: int) -> No
 
     grad = empty_rows(q, case.dim).normal_()
     dots = banded_dots(problem, band, q, k, v, grad)
-    wanted, rounded = ((x * grad).double().sum(dim=-1)[..., None] for x in (exact, eager))
+    expected, rounded = ((x * grad).double().sum(dim=-1)[..., None] for x in (exact, eager))
     got, rounded = (x.to(case.dtype) for x in (dots[..., None], rounded))
-    assert_as_exact("dots", got, wanted, rounded, terms=case.dim, unit=case.dim**0.5)
+    assert_as_exact("dots", got, expected, rounded, terms=case.dim, unit=case.dim**0.5)
 
 
 @hopper
 @CASES
-def test_another_branch_is_added_each_by_its_gate(case: Case, seed: int) -> None:
+def test_branches_are_added_with_their_gates(case: Case, seed: int) -> None:
     torch.manual_seed(seed)
     problem, tensors = case.draw()
     q, k, v = inputs(WINDOW, tensors)
@@ -164,7 +163,7 @@ def test_another_branch_is_added_each_by_its_gate(case: Case, seed: int) -> None
 
 @hopper
 @CASES
-def test_importance_is_the_reference_s(case: Case, seed: int) -> None:
+def test_importance_equals_the_reference(case: Case, seed: int) -> None:
     torch.manual_seed(seed)
     problem, tensors = case.draw()
     if problem.summaries == 0:
@@ -182,7 +181,7 @@ def test_importance_is_the_reference_s(case: Case, seed: int) -> None:
             *(x.double() for x in (q, tensors["k"], summary_k, summary_k)), SETTINGS
         )
         exact = reference.importance(probs, case.groups, position, SETTINGS)[:, :, first:]
-    # Blocks of which a query sees no summary are not asked for.
+    # Only blocks with a visible summary are compared.
     per_block = SETTINGS.select_block // SETTINGS.compress_stride
     visible = (position[first:] + 1 - 32 + 16).clamp(min=0) // 16
     scored = torch.arange(problem.blocks, device=DEVICE) < -(-visible // per_block)[:, None]
@@ -203,12 +202,12 @@ def test_gradients_of_keys_and_values_equal_autograd(band: Band, case: Case, see
     grad = torch.randn(q.shape, device=DEVICE).to(case.dtype)
     gate = problem.per_query(q).uniform_(0.1, 1.0)
     seen = seen_by(band, case.queries, case.seq_len, k.shape[2])
-    wanted = []
+    expected = []
     for dtype in (torch.float64, case.dtype):
         leaves = [x.to(dtype).requires_grad_() for x in (k, v)]
         with usual_memory():
             out, _ = masked_attention(q.to(dtype), *leaves, seen)
-            wanted.append(
+            expected.append(
                 torch.autograd.grad(out * gate[..., None].to(dtype), leaves, grad.to(dtype))
             )
     out, lse = banded_forward(problem, band, q, k, v)
@@ -218,7 +217,7 @@ def test_gradients_of_keys_and_values_equal_autograd(band: Band, case: Case, see
     got = banded_keys_backward(problem, band, q, k, v, of)
     again = banded_keys_backward(problem, band, q, k, v, of)
     unit = case.repeat**0.5 * 4.0
-    for name, a, b, c, d in zip(("dk", "dv"), got, again, *wanted, strict=True):
+    for name, a, b, c, d in zip(("dk", "dv"), got, again, *expected, strict=True):
         assert torch.equal(a, b), name
         a = a.to(case.dtype)
         assert_as_exact(name, a, c, d, terms=case.repeat * case.queries, unit=unit)
@@ -265,7 +264,7 @@ def test_merged_lists_equal_masked_attention(
     assert len(served) == (2 if case.repeat > 4 and case.dim == 128 and case.queries > 1 else 0)
 
 
-def test_another_device_is_not_served() -> None:
+def test_other_devices_are_not_supported() -> None:
     tensors = draw(SETTINGS, 40, repeat=16, groups=1, dim=64, dtype=BF16)
     problem = Problem.of(*(tensors[x] for x in "qkv"), SETTINGS, None)
     assert support.serves_band(problem, tensors["q"]) == HOPPER

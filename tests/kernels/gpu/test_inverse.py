@@ -1,4 +1,4 @@
-"""The lists of who chose a block, against a count by hand."""
+"""Lists of the tiles that selected each block, against a count in Python."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def problem(
 
 
 def choice(shape: tuple[int, int, int], blocks: int, count: int) -> Tensor:
-    """For each tile some different blocks, in any order, then -1."""
+    """Distinct random blocks for each tile, in any order, padded with -1."""
     scores = torch.rand(*shape, blocks, device=DEVICE)
     chosen = scores.argsort(dim=-1)[..., :count].to(torch.int32)
     kept = torch.randint(1, count + 1, (*shape, 1), device=DEVICE)
@@ -44,7 +44,7 @@ def lists(choosers: Choosers) -> list[list[int]]:
 
 
 def assert_pieces_cover(choosers: Choosers) -> None:
-    """Every list is cut into pieces that follow each other, and all other pieces are none."""
+    """Assert that consecutive pieces cover every list, and that other pieces are unused."""
     names = choosers.list_of_piece.tolist()
     firsts = choosers.first_pieces.tolist()
     starts = choosers.starts.tolist()
@@ -69,17 +69,17 @@ def test_every_choice_is_listed_once_in_order(
     choosers = invert(of, blocks, 200)
     assert choosers.lists == 2 * 3 * of.blocks
     assert choosers.piece == max(1, rows // 32)
-    wanted: list[list[int]] = [[] for _ in range(choosers.lists)]
+    tiles_of: list[list[int]] = [[] for _ in range(choosers.lists)]
     for b, g, u, n in torch.cartesian_prod(*(torch.arange(x) for x in blocks.shape)).tolist():
         block = int(blocks[b, g, u, n])
         if block >= 0:
-            wanted[(b * 3 + g) * of.blocks + block].append(u)
-    assert lists(choosers) == wanted
+            tiles_of[(b * 3 + g) * of.blocks + block].append(u)
+    assert lists(choosers) == tiles_of
     assert_pieces_cover(choosers)
 
 
 @pytest.mark.parametrize("tile", [1, 16])
-def test_packed_sequences_have_lists_of_their_own(
+def test_packed_sequences_have_separate_lists(
     tile: int, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(seed)
@@ -109,20 +109,22 @@ def test_packed_sequences_have_lists_of_their_own(
         assert choosers.sequence_of_block[first : first + width].tolist() == [b] * width
         for g in range(3):
             for block in range(width):
-                assert found[g * choosers.blocks + first + block] == wanted(blocks, part, g, block)
+                assert found[g * choosers.blocks + first + block] == tiles_of(
+                    blocks, part, g, block
+                )
         first += width
     assert (choosers.sequence_of_block[first:] == len(lengths)).all()
     assert sum(map(len, found)) == int((blocks >= 0).sum())
 
 
-def wanted(blocks: Tensor, part: Part, g: int, block: int) -> list[int]:
-    """Tiles of a sequence that chose one of its blocks, counted from the packed row's first."""
+def tiles_of(blocks: Tensor, part: Part, g: int, block: int) -> list[int]:
+    """Tiles of a sequence that selected one of its blocks, numbered within the packed row."""
     chose = (blocks[0, g, part.tiles] == block).any(dim=-1)
     return (chose.nonzero()[:, 0] + part.tiles.start).tolist()
 
 
 @gpu
-def test_a_long_text_is_listed_the_same_each_time(seed: int) -> None:
+def test_lists_of_a_long_text_are_deterministic(seed: int) -> None:
     torch.manual_seed(seed)
     settings = AttentionSettings(combine="gated")
     of = problem(65537, 65537, settings, batch=1)

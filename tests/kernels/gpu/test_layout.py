@@ -1,4 +1,4 @@
-"""Sizes, packed sequences and refusals that all launchers share."""
+"""Sizes, packed sequences and refusals of all launchers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_visible_keys_are_those_whose_block_has_ended(block: int, stride: int) -
     assert out.tolist() == [summary_count(p + 1, settings) for p in range(64)]
 
 
-def test_a_sequence_is_found_by_running_totals() -> None:
+def test_a_sequence_is_found_by_cumulative_lengths() -> None:
     cu = torch.tensor([0, 3, 3, 10], dtype=torch.int32, device=DEVICE)
     out = torch.empty(6, dtype=torch.int64, device=DEVICE)
     _find_kernel[(3,)](cu, out, 5, True)
@@ -106,7 +106,7 @@ def test_padding_is_to_a_power_of_two() -> None:
     assert [layout.pad(x) for x in (1, 16, 17, 96, 128, 192)] == [16, 16, 32, 128, 128, 256]
 
 
-def test_rows_of_a_query_lie_side_by_side() -> None:
+def test_rows_of_a_query_are_adjacent() -> None:
     x = torch.zeros(2, 6, 5, 16, device=DEVICE)
     rows = layout.empty_rows(x, 24)
     assert rows.shape == (2, 6, 5, 24)
@@ -118,7 +118,7 @@ def test_rows_of_a_query_lie_side_by_side() -> None:
     assert numbers.stride(2) >= 6
 
 
-def test_what_cannot_be_loaded_is_copied_and_nothing_else() -> None:
+def test_only_tensors_that_cannot_be_loaded_are_copied() -> None:
     x = torch.randn(2, 3, 5, 16, device=DEVICE)
     assert layout.loadable(x) is x
     kept = x.transpose(1, 2)
@@ -144,7 +144,7 @@ def refused(dtype: torch.dtype, settings: AttentionSettings) -> str:
 
 
 @pytest.mark.parametrize(
-    ("changes", "wanted"),
+    ("changes", "expected"),
     [
         ({"select_count": None}, "select_count is None"),
         ({"select_block": 48}, "select_block is 48"),
@@ -154,10 +154,10 @@ def refused(dtype: torch.dtype, settings: AttentionSettings) -> str:
         ({"select_block": 96, "select_tile": 3}, "select_block is 96"),
     ],
 )
-def test_a_refusal_names_the_value(changes: dict[str, int | None], wanted: str) -> None:
+def test_a_refusal_names_the_value(changes: dict[str, int | None], expected: str) -> None:
     refused_with = refused(torch.float32, replace(SMALL, **changes))  # type: ignore[arg-type]
     assert refused_with.startswith("the Triton kernels ")
-    assert re.search(wanted, refused_with)
+    assert re.search(expected, refused_with)
 
 
 def test_a_refused_dtype_is_named() -> None:
@@ -173,7 +173,7 @@ def test_mixed_dtypes_are_refused() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("select_block", [16, 32, 64, 128])
-def test_what_the_kernels_can_do(dtype: torch.dtype, select_block: int) -> None:
+def test_supported_dtypes_and_blocks(dtype: torch.dtype, select_block: int) -> None:
     settings = replace(SMALL, select_block=select_block, compress_block=20)
     assert layout.supports(dtype, (16, 96, 192), settings)
 

@@ -1,4 +1,4 @@
-"""Merged block lists, and attention to them, against plain Python and masked attention in fp64."""
+"""Merged block lists and attention to them, against plain Python and masked attention in fp64."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ONE_BY_ONE = replace(SMALL, select_tile=1)
 
 
 def force(monkeypatch: pytest.MonkeyPatch, merged: bool) -> None:
-    """Have the merged kernels do all the work, or none, whatever the lists' lengths are."""
+    """Make the merged kernels do all the work, or none, for any lists."""
 
     def forced(make: Callable[..., Any]) -> Callable[..., Any]:
         def made(*arguments: Any) -> Any:
@@ -54,7 +54,7 @@ def force(monkeypatch: pytest.MonkeyPatch, merged: bool) -> None:
 
 
 def chosen_by(blocks: Tensor, tiles: Iterable[int]) -> list[set[int]]:
-    """The blocks that each of some tiles selected: of (U, n)."""
+    """The blocks that each of the given tiles selected, from (U, n)."""
     return [{int(block) for block in blocks[tile] if block >= 0} for tile in tiles]
 
 
@@ -95,7 +95,7 @@ def test_a_merged_list_names_each_block_once(
 
 
 @pytest.mark.parametrize("tile", [1, 4])
-def test_packed_lists_stay_apart(tile: int) -> None:
+def test_packed_lists_are_separate(tile: int) -> None:
     settings = replace(SMALL, select_tile=tile)
     lengths = [(1, 1), (5, 40), (0, 0), (33, 70), (9, 20), (1, 16)]
     packing, parts = pack(lengths, settings)
@@ -125,7 +125,7 @@ def test_rows_that_fill_a_program_are_not_merged() -> None:
 def assert_a_warpgroups_list(
     lists: WarpgroupLists, row: list[int], chosen: list[set[int]], first_position: int
 ) -> None:
-    """Assert the union of three warpgroups and each one's entries."""
+    """Assert the union of three warpgroups and each warpgroup's entries."""
     counts = row[6 * lists.room :]
     union = row[: counts[0]]
     assert sorted(union) == sorted(set().union(*chosen))
@@ -194,7 +194,7 @@ def attend(
     others: Tensor | None,
     packing: Packing | None = None,
 ) -> Tensors:
-    """Output, log-sum-exp and the gradients of queries and of the gate, by the kernels."""
+    """Output, log-sum-exp and gradients of queries and gate by the kernels."""
     q, k, v = (tensors[x] for x in "qkv")
     problem = Problem.of(q, k, v, settings, packing)
     alone, lse = selected_forward(problem, q, k, v, blocks)
@@ -222,7 +222,7 @@ def by_autograd(
     others: Tensor | None,
     dtype: torch.dtype,
 ) -> Tensors:
-    """The same by masked attention."""
+    """The same results by masked attention."""
     q, k, v = (tensors[x].detach().to(dtype) for x in "qkv")
     q.requires_grad_()
     seen = seen_in(blocks, q.shape[2], k.shape[2], settings)
@@ -243,7 +243,7 @@ def compare(
     others: Tensor | None,
     got: Tensors,
 ) -> None:
-    """Compare by the tolerance rule."""
+    """Compare within the tolerance."""
     own = tensors["q"].dtype
     exact, eager = (
         by_autograd(settings, tensors, blocks, grad, others, dtype)
@@ -297,7 +297,7 @@ def test_merged_attention_of_packed_sequences(tile: int, monkeypatch: pytest.Mon
     queries, keys = (sum(x) for x in zip(*lengths, strict=True))
     tensors = draw(settings, queries, keys, repeat=3)
     chosen = [random_blocks(settings, *length, count=3) for length in lengths]
-    # The table has more tiles than there are.
+    # The table has more tiles than the sequences need.
     spare = torch.full((1, 2, 0 if tile == 1 else 9, 3), -1, dtype=torch.int32, device=DEVICE)
     blocks = torch.cat([*chosen, spare], dim=2)
     others, grad = (torch.randn(1, 6, queries, 16, device=DEVICE) for _ in range(2))

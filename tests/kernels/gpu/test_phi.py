@@ -28,7 +28,7 @@ def sizes(block: int, stride: int) -> AttentionSettings:
 
 
 def parameters(kind: str, block: int, dim: int, dtype: torch.dtype) -> list[Tensor]:
-    """What φ has beside its input: nothing, weight and bias, or the MLP's five."""
+    """The parameters of φ: none, weight and bias, or the five of the MLP."""
     wide = block * dim
     shapes: dict[str, list[tuple[int, ...]]] = {
         "mean": [],
@@ -43,7 +43,7 @@ def parameters(kind: str, block: int, dim: int, dtype: torch.dtype) -> list[Tens
 
 
 def tokens(shape: tuple[int, int, int, int], dtype: torch.dtype) -> Tensor:
-    """(B, G, S, D), in memory as a projection leaves it: a part of (B, S, G, 2 D)."""
+    """(B, G, S, D) in the layout of a projection: a slice of (B, S, G, 2 D)."""
     batch, groups, seq_len, dim = shape
     both = torch.randn(batch, seq_len, groups, 2 * dim, device=DEVICE).to(dtype)
     return both[..., dim:].transpose(1, 2).detach().requires_grad_()
@@ -65,9 +65,9 @@ def by_reference(kind: str, x: Tensor, extra: list[Tensor], s: AttentionSettings
     return reference.compress(x, s, kinds[kind])
 
 
-def error(got: Tensor, wanted: Tensor) -> float:
-    got, wanted = got.detach().double(), wanted.detach()
-    return float((got - wanted).norm() / wanted.norm().clamp(min=1e-9))
+def error(got: Tensor, expected: Tensor) -> float:
+    got, expected = got.detach().double(), expected.detach()
+    return float((got - expected).norm() / expected.norm().clamp(min=1e-9))
 
 
 def check(
@@ -79,9 +79,9 @@ def check(
     allowed: Callable[[Tensor, Tensor], float],
     **packed: Tensor,
 ) -> None:
-    """Compare output and every gradient, of all sequences of a packed row or of a batch.
+    """Compare output and every gradient, for all sequences of a packed row or a batch.
 
-    `allowed` gives the relative error allowed, from the reference in x's dtype and in fp64.
+    `allowed` returns the allowed relative error from the reference in x's dtype and in fp64.
     """
 
     def whole(x: Tensor, extra: list[Tensor]) -> Tensor:
@@ -90,11 +90,11 @@ def check(
 
     out = by_triton(kind, x, extra, s, **packed)
     exact = [y.detach().double().requires_grad_() for y in (x, *extra)]
-    wanted = whole(exact[0], exact[1:])
+    expected = whole(exact[0], exact[1:])
     eager = whole(x, extra)
-    assert out.shape == wanted.shape
+    assert out.shape == expected.shape
     assert out.dtype == x.dtype
-    # Strided as the attention's backward may leave it, and not dense in its last dimension.
+    # Strided as after the attention's backward pass, and not dense in its last dimension.
     grad = torch.randn(*out.shape[:2], out.shape[3], out.shape[2], device=DEVICE).to(x.dtype)
     grad = grad.transpose(2, 3)
 
@@ -104,7 +104,7 @@ def check(
         return torch.autograd.grad(y, inputs, grad.to(y), allow_unused=True, materialize_grads=True)
 
     got = (out, *gradients(out, [x, *extra]))
-    want = (wanted, *gradients(wanted, exact))
+    want = (expected, *gradients(expected, exact))
     plain = (eager, *gradients(eager, [x, *extra]))
     for name, a, b, c in zip(("out", "x", *map(str, range(5))), got, want, plain, strict=False):
         assert a.isfinite().all(), name
@@ -115,12 +115,12 @@ def exactly(_: Tensor, __: Tensor) -> float:
     return 2e-6
 
 
-def as_eager(plain: Tensor, wanted: Tensor) -> float:
-    """Twice the error of the same in plain PyTorch, and the last bit of its dtype.
+def as_eager(plain: Tensor, expected: Tensor) -> float:
+    """Twice the error of plain PyTorch, and the last bit of its dtype.
 
-    In fp32 the order of a sum of l * D products, up to 6144, weighs more than that bit.
+    In fp32 the order of a sum of l * D products, up to 6144, matters more than that bit.
     """
-    return 2 * error(plain, wanted) + max(1e-5, torch.finfo(plain.dtype).eps)
+    return 2 * error(plain, expected) + max(1e-5, torch.finfo(plain.dtype).eps)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -143,7 +143,7 @@ def test_head_dims(kind: str, dim: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_more_tokens_than_one_program_takes(kind: str, seed: int) -> None:
+def test_more_tokens_than_one_program_processes(kind: str, seed: int) -> None:
     torch.manual_seed(seed)
     x = tokens((1, 1, 331, 16), torch.float32)
     extra = parameters(kind, 4, 16, torch.float32)
@@ -199,7 +199,7 @@ def test_summary_offsets() -> None:
     assert summary_offsets(cu_seqlens, sizes(32, 16)).tolist() == [0, 0, 1, 1, 5]
 
 
-def test_only_what_needs_a_gradient_gets_one() -> None:
+def test_gradients_of_some_inputs_only() -> None:
     x = tokens((1, 1, 9, 16), torch.float32)
     weight, bias = parameters("linear", 4, 16, torch.float32)
     phi.linear_phi(x.detach(), weight, None, sizes(4, 4)).sum().backward()
@@ -276,7 +276,7 @@ def test_packed_on_cuda(kind: str, dtype: torch.dtype, seed: int) -> None:
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_bits_every_time_on_cuda(kind: str) -> None:
+def test_results_are_deterministic_on_cuda(kind: str) -> None:
     x = tokens((1, 4, 8192, 128), torch.bfloat16)
     extra = parameters(kind, 32, 128, torch.bfloat16)
     runs = []

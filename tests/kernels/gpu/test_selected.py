@@ -33,7 +33,7 @@ def attend(
     others: Tensor | None,
     packing: Packing | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """By the kernel, added by its gate to the sum of the other branches, if there are any."""
+    """The kernel's output, added with its gate to the sum of the other branches if given."""
     q, k, v = (tensors[x] for x in "qkv")
     problem = Problem.of(q, k, v, settings, packing)
     if others is None:
@@ -88,7 +88,7 @@ def test_attention_to_blocks_equals_a_mask(
 
 
 @pytest.mark.parametrize("tile", [1, 16])
-def test_packed_sequences_attend_to_their_own_blocks(tile: int, seed: int) -> None:
+def test_packed_sequences_attend_within_their_sequence(tile: int, seed: int) -> None:
     torch.manual_seed(seed)
     settings = replace(SMALL, select_tile=tile)
     lengths = [(1, 1), (5, 40), (0, 0), (1, 70), (9, 20)]

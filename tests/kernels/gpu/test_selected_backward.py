@@ -110,7 +110,7 @@ def test_gradients_equal_autograd(
     compare(settings, tensors, blocks, grad, got)
 
 
-def test_what_is_there_is_added_to(seed: int) -> None:
+def test_gradients_are_added_to_existing_ones(seed: int) -> None:
     torch.manual_seed(seed)
     tensors = draw(SMALL, 20, 70, batch=2)
     blocks = random_blocks(SMALL, 20, 70, count=3, batch=2)
@@ -148,7 +148,7 @@ def test_packed_gradients_stay_in_their_sequence(
     queries, keys = (sum(x) for x in zip(*lengths, strict=True))
     tensors = draw(settings, queries, keys, repeat=3)
     chosen = [random_blocks(settings, *length, count=3) for length in lengths]
-    # The table has more tiles than there are; what is there was never written.
+    # The table has more tiles than the sequences need; their rows are never written.
     spare = torch.zeros(1, 2, 2 if tile == 1 else 9, 3, dtype=torch.int32, device=DEVICE)
     blocks = torch.cat([*chosen, spare], dim=2)
     if tile == 1:

@@ -1,4 +1,4 @@
-"""The choice of blocks against the reference's, from its importances in fp64."""
+"""Selected blocks against the reference's, from its importances in fp64."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def choose(settings: AttentionSettings, tensors: Tensors, packing: Packing | Non
 
 
 def compare(settings: AttentionSettings, tensors: Tensors, got: Tensor) -> None:
-    """Compare the choice, and the window's blocks after it."""
+    """Compare the selected blocks, and the window's blocks after them."""
     q, k, summary_k = (tensors[x].double() for x in ("q", "k", "summary_k"))
     position = torch.arange(k.shape[2] - q.shape[2], k.shape[2], device=DEVICE)
     _, probs = reference.compression_attention(q, k, summary_k, summary_k, settings)
@@ -43,8 +43,8 @@ def compare(settings: AttentionSettings, tensors: Tensors, got: Tensor) -> None:
     first = int(position[0]) // settings.select_tile
     current = (torch.arange(tiles, device=DEVICE) + first) * settings.select_tile
     current = (current // settings.select_block)[:, None]
-    wanted = (current - torch.arange(recent.shape[-1], device=DEVICE)).clamp(min=-1)
-    assert (recent == wanted).all()
+    expected = (current - torch.arange(recent.shape[-1], device=DEVICE)).clamp(min=-1)
+    assert (recent == expected).all()
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def compare(settings: AttentionSettings, tensors: Tensors, got: Tensor) -> None:
         ({"init_blocks": 0, "local_blocks": 0, "combine": "union", "window": 320}, 40, 120, 2),
     ],
 )
-def test_the_choice_is_the_reference_s(
+def test_the_selection_equals_the_reference(
     changes: dict[str, object], queries: int, seq_len: int, repeat: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -102,14 +102,14 @@ def test_short_texts(combine: str, seq_len: int, seed: int) -> None:
     compare(settings, tensors, choose(settings, tensors))
 
 
-def test_a_tile_without_a_scored_query_takes_the_earliest() -> None:
+def test_a_tile_without_a_scored_query_selects_the_earliest_blocks() -> None:
     settings = replace(SMALL, score_stride=4, select_count=6)
     tensors = draw(settings, 3, 160, summaries=True)
     assert choose(settings, tensors).tolist() == [[[[0, 8, 9, 1, 2, 3]]] * 2]
 
 
 @pytest.mark.parametrize("room", [1, 100])
-def test_little_room_takes_several_rounds(
+def test_a_small_buffer_takes_several_rounds(
     room: int, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(seed)
@@ -120,7 +120,7 @@ def test_little_room_takes_several_rounds(
 
 
 def test_more_blocks_than_there_are_classes(seed: int) -> None:
-    """The best come from one residue class again and again."""
+    """The best blocks come from one residue class repeatedly."""
     torch.manual_seed(seed)
     settings = replace(SMALL, compress_block=16, compress_stride=16, select_count=12)
     tensors = draw(settings, 3, 16 * 700, groups=1, repeat=1, summaries=True)
@@ -144,7 +144,7 @@ def test_equal_importances_go_to_the_earlier_block(combine: str) -> None:
         window=32,
     )
     tensors = draw(settings, 140, groups=1, repeat=3, summaries=True)
-    tensors["summary_k"].zero_()[..., 0] = 1.0  # one term a score: no order of summing rounds it
+    tensors["summary_k"].zero_()[..., 0] = 1.0  # one term per score: sums are exact
     got = choose(settings, tensors)[0, 0, :, :6].tolist()
     for tile, chosen in enumerate(got):
         current = tile // 4
@@ -156,7 +156,7 @@ def test_equal_importances_go_to_the_earlier_block(combine: str) -> None:
 
 @pytest.mark.parametrize("combine", ["gated", "union"])
 @pytest.mark.parametrize("tile", [1, 16])
-def test_packed_sequences_choose_for_themselves(combine: str, tile: int, seed: int) -> None:
+def test_packed_sequences_select_separately(combine: str, tile: int, seed: int) -> None:
     torch.manual_seed(seed)
     settings = replace(SMALL, combine=combine, window=16, select_tile=tile)  # type: ignore[arg-type]
     lengths = [(1, 1), (5, 90), (0, 0), (1, 133)]
@@ -171,7 +171,7 @@ def test_packed_sequences_choose_for_themselves(combine: str, tile: int, seed: i
             compare(settings, part.of(tensors), got[:, :, part.tiles])
 
 
-def test_the_log_sum_exp_may_be_given(seed: int) -> None:
+def test_a_given_log_sum_exp_is_used(seed: int) -> None:
     torch.manual_seed(seed)
     tensors = draw(SMALL, 70, groups=1, summaries=True)
     problem = Problem.of(*(tensors[x] for x in "qkv"), SMALL, None)

@@ -1,4 +1,4 @@
-"""Tiles fit into shared memory, hold whole queries, and shrink as rows grow."""
+"""Tiles fit into shared memory, hold whole queries, and shrink for wider rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def row(one: Problem) -> int:
 @EVERY
 @DIMS
 def test_bands_fit(dtype: torch.dtype, dims: tuple[int, int]) -> None:
-    """What stays, and keys and values or queries and gradients in every stage."""
+    """Resident tiles, and keys and values or queries and gradients in every stage."""
     one = problem(dtype, dims)
     for values in (True, False):
         tile = tiles.forward_tile(one, values=values)
@@ -86,7 +86,7 @@ def test_a_tile_holds_all_heads_of_a_query(
     assert tiles.selected_keys_backward_tile(one, heads)["BLOCK_M"] % heads == 0
 
 
-def test_wider_rows_want_fewer() -> None:
+def test_wider_rows_have_smaller_tiles() -> None:
     sizes = [
         tiles.forward_tile(problem(torch.bfloat16, (dim, dim)), values=True)["BLOCK_M"]
         for dim in (64, 128, 192, 256)

@@ -1,4 +1,4 @@
-"""Tests of the KV cache: what grows step by step is what is made at once."""
+"""The KV cache: summaries computed step by step equal those computed at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def draw(seed: int, tokens: int = CAPACITY) -> Tensor:
 def append(
     cache: KVCache, text: Tensor, end: int, settings: AttentionSettings
 ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-    """Put the next tokens of a text into every layer."""
+    """Append the next tokens of a text to every layer."""
     part = text[..., cache.length : end, :]
     results = [cache.update(i, part[0, i], part[1, i], settings) for i in range(LAYERS)]
     cache.advance(part.shape[-2])
@@ -56,8 +56,8 @@ def assert_from_scratch(
 
 
 @pytest.mark.parametrize("kinds", [[FINE], [COARSE], [FINE, COARSE, DENSE]])
-def test_step_by_step_is_at_once(kinds: list[AttentionSettings], seed: int) -> None:
-    """In steps of one to sixty tokens, with the settings changing between them."""
+def test_step_by_step_equals_at_once(kinds: list[AttentionSettings], seed: int) -> None:
+    """Steps of one to sixty tokens, with changing settings."""
     dice = random.Random(seed)
     text, cache = draw(seed), KVCache(CONFIG, CAPACITY)
     while cache.length < CAPACITY:
@@ -70,7 +70,7 @@ def test_step_by_step_is_at_once(kinds: list[AttentionSettings], seed: int) -> N
 @pytest.mark.parametrize("settings", [FINE, COARSE])
 @pytest.mark.parametrize("keep", [0, 17, 33, 250, 331])
 def test_truncate_forgets(settings: AttentionSettings, keep: int, seed: int) -> None:
-    """Other tokens follow, and nothing is left of those before."""
+    """Other tokens follow, and the removed tokens leave nothing behind."""
     first, second = draw(seed), draw(seed + 1)
     cache = KVCache(CONFIG, CAPACITY)
     append(cache, first, 331, settings)
@@ -81,8 +81,8 @@ def test_truncate_forgets(settings: AttentionSettings, keep: int, seed: int) -> 
         assert_from_scratch(append(cache, text, end, settings), text, end, settings)
 
 
-def test_a_step_that_failed_leaves_nothing(seed: int) -> None:
-    """One layer was updated, then something went wrong, and the cache is used again."""
+def test_a_failed_step_leaves_nothing_behind(seed: int) -> None:
+    """The cache is used again after an error between two layers."""
     first, second = draw(seed), draw(seed + 1)
     cache = KVCache(CONFIG, CAPACITY)
     append(cache, first, 300, FINE)
@@ -91,8 +91,8 @@ def test_a_step_that_failed_leaves_nothing(seed: int) -> None:
     assert_from_scratch(append(cache, text, 380, FINE), text, 380, FINE)
 
 
-def test_truncate_forgets_what_dense_steps_do_not_summarise(seed: int) -> None:
-    """The next summaries are wanted long after the cache was cut."""
+def test_truncate_before_dense_steps(seed: int) -> None:
+    """Summaries are needed again long after the truncation."""
     first, second = draw(seed), draw(seed + 1)
     cache = KVCache(CONFIG, CAPACITY)
     append(cache, first, 300, FINE)
@@ -102,8 +102,8 @@ def test_truncate_forgets_what_dense_steps_do_not_summarise(seed: int) -> None:
     assert_from_scratch(append(cache, text, 360, FINE), text, 360, FINE)
 
 
-def test_a_step_that_failed_and_a_dense_one(seed: int) -> None:
-    """The dense step writes over the tokens that the failed one summarised."""
+def test_a_failed_step_before_a_dense_step(seed: int) -> None:
+    """The dense step overwrites the tokens that the failed step compressed."""
     first, second = draw(seed), draw(seed + 1)
     cache = KVCache(CONFIG, CAPACITY)
     append(cache, first, 300, FINE)
@@ -113,7 +113,7 @@ def test_a_step_that_failed_and_a_dense_one(seed: int) -> None:
     assert_from_scratch(append(cache, text, 390, FINE), text, 390, FINE)
 
 
-def test_the_room_is_limited(seed: int) -> None:
+def test_the_capacity_is_limited(seed: int) -> None:
     cache, text = KVCache(CONFIG, 10), draw(seed)
     append(cache, text, 10, FINE)
     with pytest.raises(AssertionError, match=r"\(11, 10\)"):

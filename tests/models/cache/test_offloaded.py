@@ -1,4 +1,4 @@
-"""A cache that lies with the host gives what one on the device does."""
+"""A cache in host memory gives the same results as one on the device."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read(model: NSAForCausalLM, cache: KVCache, chunk_size: int = 128) -> KVCach
 
 
 def compare(seed: int, devices: LayerDevices, **changes: Any) -> None:
-    """Read, cut, read on, answer: once on the layers' devices, once from the host."""
+    """Prefill, truncate, prefill again and decode: once on the devices, once offloaded."""
     model = build(seed, len(devices), devices[0], **changes)
     results = []
     for streamed in (False, True):
@@ -76,7 +76,7 @@ def compare(seed: int, devices: LayerDevices, **changes: Any) -> None:
         torch.testing.assert_close(ours.mass, theirs.mass, rtol=1e-4, atol=1e-5)
     end, reading = plain.length, model.config.prefill_settings()
     with torch.inference_mode():
-        summaries = [each.summaries(reading) for each in (streamed_cache, plain)]
+        summaries = [cache.summaries(reading) for cache in (streamed_cache, plain)]
     for got, wanted in (
         (streamed_cache.keys, plain.keys),
         (streamed_cache.values, plain.values),
@@ -88,24 +88,24 @@ def compare(seed: int, devices: LayerDevices, **changes: Any) -> None:
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("count", [None, 3])
-def test_what_is_streamed_is_what_is_held(layers: int, count: int | None, seed: int) -> None:
+def test_streaming_equals_a_resident_cache(layers: int, count: int | None, seed: int) -> None:
     compare(seed, [CPU] * layers, answer_select_count=count)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 1), (0, 1, 0, 1), (0, 0, 0, 1)])
-def test_layers_of_several_devices_are_streamed_to_each(order: tuple[int, ...], seed: int) -> None:
-    """Each device has rooms of its own; memory has several names, too."""
+def test_streaming_to_several_devices(order: tuple[int, ...], seed: int) -> None:
+    """Each device has separate buffers. Several names of the CPU stand for the devices."""
     compare(seed, [torch.device("cpu", index) for index in order], answer_select_count=3)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not CUDA, reason="no CUDA device")
 @pytest.mark.parametrize("count", [None, 3])
-def test_what_is_streamed_is_what_is_held_on_the_device(count: int | None, seed: int) -> None:
+def test_streaming_equals_a_resident_cache_on_the_device(count: int | None, seed: int) -> None:
     compare(seed, [torch.device("cuda", 0)] * 3, answer_select_count=count)
 
 
-def test_what_the_host_holds_counts_as_read(seed: int) -> None:
+def test_the_content_of_the_host_counts_as_prefilled(seed: int) -> None:
     model = build(seed, 2)
     host = read(model, KVCache(model.config, LENGTH + 60))
     cache = OffloadedCache(model.config, host, CPU)
@@ -113,15 +113,17 @@ def test_what_the_host_holds_counts_as_read(seed: int) -> None:
     answers = [
         [
             step.id
-            for step in decode(model, [5], each, DecodeOptions(max_tokens=5, stop_ids=frozenset()))
+            for step in decode(
+                model, [5], prefilled, DecodeOptions(max_tokens=5, stop_ids=frozenset())
+            )
         ]
-        for each in (cache, read(model, KVCache(model.config, LENGTH + 60)))
+        for prefilled in (cache, read(model, KVCache(model.config, LENGTH + 60)))
     ]
     assert answers[0] == answers[1]
 
 
-def test_a_step_that_failed_leaves_nothing(seed: int) -> None:
-    """One layer was updated, then something went wrong, and the step is made anew."""
+def test_a_failed_step_leaves_nothing_behind(seed: int) -> None:
+    """The step is repeated after an error between two layers."""
     model = build(seed, 2)
     settings = model.config.prefill_settings()
     caches = []
@@ -143,7 +145,7 @@ def test_a_step_that_failed_leaves_nothing(seed: int) -> None:
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A function that pretends a card has so many bytes free."""
+    """A function that simulates a GPU with a number of free bytes."""
 
     def pretend(count: int) -> LayerDevices:
         monkeypatch.setattr(placement, "free_bytes", lambda _: count)
@@ -152,7 +154,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Any:
     return pretend
 
 
-def test_chunks_are_as_long_as_the_card_allows(card: Any) -> None:
+def test_chunks_are_as_long_as_the_memory_allows(card: Any) -> None:
     config = NSAConfig(hidden_size=896, intermediate_size=4864, num_attention_heads=14)
     dtype = torch.bfloat16
     assert chunk_tokens(config, dtype, [CPU]) == 1024
@@ -164,11 +166,11 @@ def test_chunks_are_as_long_as_the_card_allows(card: Any) -> None:
         assert chunk_tokens(config, dtype, card(free * work_bytes(config, dtype))) == size
 
 
-def test_a_cache_lies_on_the_card_while_it_fits(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_is_on_the_gpu_if_it_fits(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = NSAConfig(num_hidden_layers=2, answer_select_count=4, answer_compress_block=16)
     dtype = torch.float32
     per_token = 2 * 2 * 2 * 64 * 4
-    # Both kinds of summaries are every four tokens, of different lengths.
+    # Both kinds of summaries have a stride of four tokens and different lengths.
     assert cache_bytes(config, 1000, dtype) == 1000 * (per_token + 2 * per_token // 2 // 4)
     need = cache_bytes(config, 10**6, dtype)
     assert fits_devices(config, 10**6, dtype, card(need + 2 * 10**9))
@@ -183,10 +185,10 @@ def test_a_cache_lies_on_the_card_while_it_fits(card: Any, monkeypatch: pytest.M
     assert isinstance(new_cache(config, 100, dtype, [CPU] * 8), KVCache)
 
 
-def test_a_learned_compression_is_streamed_and_kept(seed: int) -> None:
-    """Its summaries are the same wherever keys lie, and made by it in a cache that never attended.
+def test_summaries_of_a_learned_compression(seed: int) -> None:
+    """The summaries are the same in every kind of cache, also in one that copied φ.
 
-    It is not the mean.
+    They differ from means.
     """
     model = build(seed, 2, compress_hidden=8, select_count=1)
     with torch.no_grad():
@@ -197,16 +199,16 @@ def test_a_learned_compression_is_streamed_and_kept(seed: int) -> None:
     plain = read(model, KVCache(model.config, LENGTH + 60))
     streamed = OffloadedCache(model.config, KVCache(model.config, LENGTH + 60), CPU)
     read(model, streamed)
-    kept = KVCache(model.config, LENGTH + 60)
+    copied = KVCache(model.config, LENGTH + 60)
     means = KVCache(model.config, LENGTH + 60)
-    for bare in (kept, means):
+    for bare in (copied, means):
         for ours, theirs in zip(bare.keys, plain.keys, strict=True):
             ours.copy_(theirs)
         bare.length = plain.length
     with torch.inference_mode():
-        kept.copy_compressors(plain)
+        copied.copy_compressors(plain)
         expected, *found = (
-            torch.stack(each.summaries(reading)) for each in (plain, streamed, kept, means)
+            torch.stack(cache.summaries(reading)) for cache in (plain, streamed, copied, means)
         )
     for summaries in found[:2]:
         torch.testing.assert_close(summaries, expected, rtol=1e-4, atol=1e-4)

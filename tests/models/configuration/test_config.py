@@ -1,4 +1,4 @@
-"""Tests of the configuration: dense checkpoints described, and what is refused."""
+"""The configuration: dense checkpoints and refused values."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_sliding_window_is_refused(dense: Any) -> None:
     assert caught.value.code == "model_unsupported"
 
 
-def test_settings_for_reading_and_for_answering() -> None:
+def test_prefill_and_answer_settings() -> None:
     config = NSAConfig.from_dense(
         LlamaConfig(**SIZES),
         compress_block=32,
@@ -146,13 +146,13 @@ def test_settings_for_reading_and_for_answering() -> None:
     )
 
 
-def test_the_mode_goes_into_both() -> None:
+def test_both_settings_have_the_mode() -> None:
     config = NSAConfig(combine="gated", window=100, answer_window=50)
     assert config.prefill_settings().combine == config.answer_settings().combine == "gated"
 
 
-def test_answers_are_dense_unless_told_otherwise() -> None:
-    """Untrained weights need that; see the design, section 3."""
+def test_answers_are_dense_by_default() -> None:
+    """Untrained weights need dense answers."""
     assert NSAConfig().answer_settings().dense
     assert not NSAConfig().prefill_settings().dense
 
@@ -160,15 +160,15 @@ def test_answers_are_dense_unless_told_otherwise() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"window": 100}, "window 100 is no multiple of select_block 64"),
-        ({"answer_window": 100}, "window 100 is no multiple of select_block 64"),
+        ({"window": 100}, "window 100 is not a multiple of select_block 64"),
+        ({"answer_window": 100}, "window 100 is not a multiple of select_block 64"),
         ({"combine": "both"}, "combine is 'both'"),
         ({"answer_select_count": 0}, "select_count is 0"),
         ({"no_rope_layers": [1]}, "no_rope_layers has 1 values"),
         ({"norm_after": True, "residual_scale": 0.5}, "norm_after .* residual_scale"),
     ],
 )
-def test_settings_are_checked_at_once(settings: dict[str, Any], message: str) -> None:
+def test_settings_are_checked_on_construction(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NSAConfig(**settings)
     with pytest.raises(ValueError, match=message):
@@ -183,7 +183,7 @@ def test_settings_are_checked_at_once(settings: dict[str, Any], message: str) ->
     ],
     ids=["no rope", "partial rope"],
 )
-def test_a_learned_compression_needs_whole_rotary_embeddings(values: dict[str, Any]) -> None:
+def test_a_learned_compression_needs_full_rotary_embeddings(values: dict[str, Any]) -> None:
     NSAConfig(**values)
     with pytest.raises(ValueError, match="compress_hidden is 8; φ"):
         NSAConfig(**values, compress_hidden=8)
@@ -194,7 +194,7 @@ def test_unknown_settings_are_refused() -> None:
         NSAConfig.from_dense(LlamaConfig(**SIZES), select_counts=4)
 
 
-def test_it_survives_a_folder(tmp_path: Path) -> None:
+def test_save_and_load(tmp_path: Path) -> None:
     config = NSAConfig(**SIZES, qk_norm=True, combine="gated", window=30, answer_select_count=5)
     config.save_pretrained(tmp_path)
     again = NSAConfig.from_pretrained(tmp_path)
@@ -218,13 +218,13 @@ def test_fields_of_format_2() -> None:
     assert {each.name for each in fields(AttentionSettings)} <= found.keys()
 
 
-def test_retrieval_head_weights_are_called_evidence_in_files(tmp_path: Path) -> None:
+def test_retrieval_head_weights_have_the_key_evidence_in_files(tmp_path: Path) -> None:
     weights = [[0.5, 1.0], [2.0, 0.0]]
     NSAConfig(retrieval_head_weights=weights).save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["evidence"] == weights
     assert "retrieval_head_weights" not in saved
-    saved["refine_count"] = None  # as older files have it
+    saved["refine_count"] = None  # as in older files
     (tmp_path / "config.json").write_text(json.dumps(saved))
     again = AutoConfig.from_pretrained(tmp_path)
     assert again.retrieval_head_weights == weights

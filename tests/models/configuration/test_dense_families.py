@@ -1,4 +1,4 @@
-"""Dense families against transformers' own models, where the budget covers the text."""
+"""Dense families against transformers' models, where the budget covers the text."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ every_family = pytest.mark.parametrize("kind", FAMILIES)
 
 
 def make(kind: str, seed: int, **changes: Any) -> Any:
-    """A random dense model in which every parameter matters."""
+    """A random dense model in which every parameter has an effect."""
     config_class, model_class, special = FAMILIES[kind]
     torch.manual_seed(seed)
     values = {
@@ -112,14 +112,14 @@ def dense_logits(model: Any, ids: Tensor) -> Tensor:
 
 
 def assert_same(ours: Tensor, theirs: Tensor, tolerance: float = 1e-4) -> None:
-    """Equal up to rounding, as a share of the largest logit."""
+    """Assert equality up to rounding, as a share of the largest logit."""
     assert float((ours - theirs).abs().max() / theirs.abs().max()) < tolerance
 
 
 @every_family
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("shard", ["20KB", "5GB"], ids=["shards", "single"])
-def test_logits_in_one_go(kind: str, tied: bool, shard: str, seed: int, tmp_path: Path) -> None:
+def test_logits_of_one_call(kind: str, tied: bool, shard: str, seed: int, tmp_path: Path) -> None:
     dense, ids = make(kind, seed, tie_word_embeddings=tied), random_ids(seed, 2, LENGTH)
     dense.save_pretrained(tmp_path, max_shard_size=shard)
     assert (tmp_path / "model.safetensors.index.json").exists() == (shard == "20KB")
@@ -146,8 +146,8 @@ def test_chunks_and_decoding(kind: str, seed: int, tmp_path: Path) -> None:
 
 
 @every_family
-def test_past_the_budget_it_is_sparse(kind: str, seed: int, tmp_path: Path) -> None:
-    """So that the tests above do not compare a dense model with itself."""
+def test_attention_is_sparse_past_the_budget(kind: str, seed: int, tmp_path: Path) -> None:
+    """Otherwise the tests above would compare a dense model with itself."""
     dense, ids = make(kind, seed), random_ids(seed, 1, 400)
     dense.save_pretrained(tmp_path)
     config, _ = load_config(tmp_path, **{**SETTINGS, "select_count": 3})
@@ -161,17 +161,17 @@ def test_past_the_budget_it_is_sparse(kind: str, seed: int, tmp_path: Path) -> N
 @every_family
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision(kind: str, dtype: torch.dtype, seed: int, tmp_path: Path) -> None:
-    """As stored, and no further from fp32 than transformers is, give or take."""
+    """Loaded with the stored dtype; nearly as close to fp32 as transformers."""
     dense, ids = make(kind, seed).to(dtype), random_ids(seed, 1, LENGTH)
     dense.save_pretrained(tmp_path)
     logits = {}
-    for each in (dtype, torch.float32):
-        ours = load(tmp_path, dtype=None if each is dtype else each)
-        assert {parameter.dtype for parameter in ours.parameters()} == {each}
-        # Read anew, as `.to` rounds the frequencies of the rotary embedding too.
-        theirs = type(dense).from_pretrained(tmp_path, dtype=each)
+    for precision in (dtype, torch.float32):
+        ours = load(tmp_path, dtype=None if precision is dtype else precision)
+        assert {parameter.dtype for parameter in ours.parameters()} == {precision}
+        # Load again: `.to` also rounds the frequencies of the rotary embedding.
+        theirs = type(dense).from_pretrained(tmp_path, dtype=precision)
         with torch.no_grad():
-            logits[each] = ours(ids).logits, dense_logits(theirs, ids)
+            logits[precision] = ours(ids).logits, dense_logits(theirs, ids)
     wide = logits[torch.float32]
     assert_same(*wide)
     errors = [float((x - wide[1]).square().mean().sqrt()) for x in logits[dtype]]
@@ -179,7 +179,7 @@ def test_low_precision(kind: str, dtype: torch.dtype, seed: int, tmp_path: Path)
 
 
 @every_family
-def test_eight_bits_on_the_cpu(kind: str, seed: int, tmp_path: Path) -> None:
+def test_int8_on_the_cpu(kind: str, seed: int, tmp_path: Path) -> None:
     dense, ids = make(kind, seed), random_ids(seed, 1, LENGTH)
     dense.save_pretrained(tmp_path)
     ours = load(tmp_path, quantization="int8")
@@ -191,7 +191,7 @@ def test_eight_bits_on_the_cpu(kind: str, seed: int, tmp_path: Path) -> None:
 
 
 @every_family
-def test_a_folder_of_ours_from_it(kind: str, seed: int, tmp_path: Path) -> None:
+def test_saving_as_an_nsa_folder(kind: str, seed: int, tmp_path: Path) -> None:
     dense, ids = make(kind, seed), random_ids(seed, 1, 70)
     dense.save_pretrained(tmp_path / "dense")
     load(tmp_path / "dense", kind=NSAForCausalLM).save_pretrained(tmp_path / "ours")
@@ -221,7 +221,7 @@ def edit_config(folder: Path, **values: Any) -> None:
     ],
     ids=lambda values: next(iter(values)),
 )
-def test_keys_of_unknown_meaning(
+def test_unknown_keys_are_refused(
     kind: str, values: dict[str, Any], seed: int, tmp_path: Path
 ) -> None:
     make(kind, seed).config.save_pretrained(tmp_path)
@@ -233,7 +233,7 @@ def test_keys_of_unknown_meaning(
 
 
 @every_family
-def test_keys_that_change_nothing(kind: str, seed: int, tmp_path: Path) -> None:
+def test_keys_without_effect(kind: str, seed: int, tmp_path: Path) -> None:
     make(kind, seed).config.save_pretrained(tmp_path)
     before, _ = load_config(tmp_path)
     edit_config(
@@ -249,8 +249,8 @@ def test_keys_that_change_nothing(kind: str, seed: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama3", "qwen2.5", "qwen3", "mistral", "smollm3", "granite"])
-def test_a_part_of_each_head(kind: str, seed: int, tmp_path: Path) -> None:
-    """transformers has no partial rotary embedding in these."""
+def test_a_partial_rotary_embedding_is_refused(kind: str, seed: int, tmp_path: Path) -> None:
+    """transformers has no partial rotary embedding in these families."""
     make(kind, seed, rope_parameters=HALF).config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"rotates a part \(0.5\) of each head"):
         load_config(tmp_path)
@@ -265,7 +265,7 @@ def test_an_unknown_parameter_of_the_rotary_embedding(seed: int, tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", ["qwen2.5", "qwen3", "smollm3"])
-def test_some_layers_with_a_window(kind: str, seed: int, tmp_path: Path) -> None:
+def test_layers_with_a_window_are_refused(kind: str, seed: int, tmp_path: Path) -> None:
     kinds = ["full_attention", "sliding_attention", "full_attention"]
     make(kind, seed, layer_types=kinds).config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="layers of type sliding_attention"):
@@ -273,14 +273,14 @@ def test_some_layers_with_a_window(kind: str, seed: int, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["phi3", "mistral"])
-def test_a_window_in_every_layer(kind: str, seed: int, tmp_path: Path) -> None:
+def test_a_sliding_window_is_refused(kind: str, seed: int, tmp_path: Path) -> None:
     make(kind, seed, sliding_window=200).config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="sliding window of 200 tokens"):
         load_config(tmp_path)
 
 
 def test_a_window_as_long_as_the_context(seed: int, tmp_path: Path) -> None:
-    """It hides nothing; Phi-3.5 has such a one."""
+    """The window hides no token, as in Phi-3.5."""
     dense, ids = make("phi3", seed, sliding_window=512), random_ids(seed, 1, LENGTH)
     dense.save_pretrained(tmp_path)
     with torch.no_grad():
@@ -307,7 +307,7 @@ def test_gemma_is_refused_with_the_reason(config: Any, why: str, tmp_path: Path)
     assert caught.value.hint.startswith("supported are qwen2")
 
 
-def test_fused_projections_that_are_not_whole(seed: int, tmp_path: Path) -> None:
+def test_fused_projections_of_a_wrong_size(seed: int, tmp_path: Path) -> None:
     make("phi3", seed).save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     stored = load_file(path)
@@ -327,7 +327,7 @@ def test_fused_projections_that_are_not_whole(seed: int, tmp_path: Path) -> None
         load(tmp_path)
 
 
-def test_fused_projections_are_cut_and_not_copied(seed: int) -> None:
+def test_fused_projections_are_split_without_copies(seed: int) -> None:
     torch.manual_seed(seed)
     fused, other = torch.randn(20, 8), torch.randn(4)
     got = split_fused({"a.qkv_proj.weight": fused, "b.weight": other}, 12, 4)
@@ -337,7 +337,7 @@ def test_fused_projections_are_cut_and_not_copied(seed: int) -> None:
     assert torch.equal(torch.cat([got[f"a.{name}_proj.weight"] for name in "qkv"]), fused)
 
 
-def test_a_family_keeps_what_it_has_of_its_own(seed: int) -> None:
+def test_features_of_single_families(seed: int) -> None:
     config = NSAConfig.from_dense(make("granite", seed).config)
     assert config.attention_multiplier == GRANITE["attention_multiplier"]
     assert (config.embedding_scale, config.residual_scale) == (12.0, 0.22)

@@ -1,4 +1,4 @@
-"""LongRoPE against transformers' own, for texts within and past the first context."""
+"""LongRoPE against transformers, for texts within and past the original context."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write(folder: Path, seed: int) -> LlamaForCausalLM:
 
 @pytest.mark.parametrize("length", [1, 40, 64, 65, 150])
 def test_a_dense_checkpoint(length: int, seed: int, tmp_path: Path) -> None:
-    """At once, and read in chunks of which the first would fit the first context alone."""
+    """In one call, and in chunks of which the first would fit the original context."""
     dense = write(tmp_path, seed)
     config, _ = load_config(tmp_path)
     fit_rotary(config, length)

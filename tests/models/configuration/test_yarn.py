@@ -1,4 +1,4 @@
-"""Tests of the context extension. That it computes what transformers does: test_modeling.py."""
+"""The context extension; test_model.py compares its results with transformers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_longest_context(family: str, tokens: int) -> None:
     assert longest_context(config(), family) == tokens
 
 
-def test_the_registry_promises_the_same() -> None:
+def test_the_registry_has_the_same_lengths() -> None:
     for entry in MODELS.values():
         family = "qwen2" if entry.name.startswith("qwen") else "llama"
         promised = entry.extended_context_tokens or entry.context_tokens
@@ -32,7 +32,7 @@ def test_the_registry_promises_the_same() -> None:
 
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3"])
-def test_yarn_as_the_model_cards_say(family: str) -> None:
+def test_yarn_parameters_of_the_model_cards(family: str) -> None:
     rope = {"rope_type": "default", "rope_theta": 1e6}
     extended = config(rope_parameters=rope)
     extend_context(extended, family)
@@ -46,7 +46,7 @@ def test_yarn_as_the_model_cards_say(family: str) -> None:
     assert rope == {"rope_type": "default", "rope_theta": 1e6}
 
 
-def test_not_twice() -> None:
+def test_a_context_is_extended_once() -> None:
     extended = config()
     extend_context(extended, "qwen2")
     assert longest_context(extended, "qwen2") == 4000
@@ -55,7 +55,7 @@ def test_not_twice() -> None:
     assert extended.max_position_embeddings == 4000
 
 
-def test_a_family_without_one() -> None:
+def test_a_family_without_an_extension() -> None:
     plain = config()
     with pytest.raises(ValueError, match="model family 'llama' has no context extension"):
         extend_context(plain, "llama")

@@ -1,4 +1,4 @@
-"""The step that a CUDA graph holds decodes as the model's own pass does."""
+"""Decoding with a CUDA graph gives the results of the eager model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build(
     dtype: torch.dtype = torch.float32,
     **changes: Any,
 ) -> NSAForCausalLM:
-    """A random model for which 300 tokens are more than it answers from with two blocks."""
+    """A random model for which 300 tokens exceed the answer's budget of two blocks."""
     torch.manual_seed(seed)
     config = NSAConfig(
         **{
@@ -58,11 +58,11 @@ def build(
     return model.to(device=device, dtype=dtype).requires_grad_(False)
 
 
-def said(
+def decode_answer(
     model: NSAForCausalLM, *, captured: bool, room: int = 60, devices: LayerDevices | None = None,
     **options: Any,
 ) -> tuple[list[DecodedToken], KVCache]:  # fmt: skip
-    """An answer after a random text, by the step or by the model's own pass."""
+    """An answer after a random text, with the graph decoder or eagerly."""
     text = torch.randint(96, (LENGTH,), generator=torch.Generator().manual_seed(5)).tolist()
     capacity = LENGTH + len(QUESTION) + room
     cache = KVCache(model.config, capacity, dtype=model.dtype, device=devices or model.device)
@@ -91,12 +91,12 @@ def assert_same(found: list[DecodedToken], expected: list[DecodedToken]) -> None
 @pytest.mark.gpu
 @gpu
 @pytest.mark.parametrize("count", [None, 2, 40])
-def test_a_graph_decodes_as_the_plain_pass(count: int | None, seed: int) -> None:
-    """And it is what the device chooses by itself."""
+def test_a_graph_decodes_like_the_eager_model(count: int | None, seed: int) -> None:
+    """The graph decoder is the default on the device."""
     model = build(seed, count)
-    expected, _ = said(model, captured=False, room=300, max_tokens=200)
+    expected, _ = decode_answer(model, captured=False, room=300, max_tokens=200)
     for quoted in ([], [step.id for step in expected]):
-        found, _ = said(model, captured=True, room=300, max_tokens=200, quoted=quoted)
+        found, _ = decode_answer(model, captured=True, room=300, max_tokens=200, quoted=quoted)
         assert_same(found, expected)
     cache = KVCache(model.config, 64, device=model.device)
     assert isinstance(
@@ -108,7 +108,7 @@ def test_a_graph_decodes_as_the_plain_pass(count: int | None, seed: int) -> None
 @pytest.mark.gpu
 @gpu
 @pytest.mark.parametrize("count", [None, 2])
-def test_a_graph_gives_the_logits_of_the_plain_pass_in_bf16(count: int | None, seed: int) -> None:
+def test_a_graph_gives_the_logits_of_the_eager_model_in_bf16(count: int | None, seed: int) -> None:
     model = build(seed, count, dtype=torch.bfloat16, hidden_size=96)
     ids = torch.randint(96, (LENGTH,)).tolist()
     caches = [
@@ -128,10 +128,10 @@ def test_a_graph_gives_the_logits_of_the_plain_pass_in_bf16(count: int | None, s
 
 
 @pytest.mark.parametrize("count", [None, 2, pytest.param(40, marks=pytest.mark.long)])
-def test_steps_decode_as_the_plain_pass(count: int | None, seed: int) -> None:
+def test_steps_decode_like_the_eager_model(count: int | None, seed: int) -> None:
     model = build(seed, count)
-    expected, plain = said(model, captured=False)
-    found, cache = said(model, captured=True)
+    expected, plain = decode_answer(model, captured=False)
+    found, cache = decode_answer(model, captured=True)
     assert_same(found, expected)
     assert cache.length == plain.length
     for ours, theirs in ((cache.keys, plain.keys), (cache.values, plain.values)):
@@ -139,50 +139,50 @@ def test_steps_decode_as_the_plain_pass(count: int | None, seed: int) -> None:
         assert filled.abs().max() < 1e-4 * torch.stack(theirs).abs().max()
 
 
-@pytest.mark.skipif(CUDA, reason="cards have a test of their own")
+@pytest.mark.skipif(CUDA, reason="GPUs have a separate test")
 @pytest.mark.parametrize("count", [pytest.param(None, marks=pytest.mark.long), 2])
-def test_devices_decode_in_turns(count: int | None, seed: int) -> None:
-    """Layers that lie on several devices, which are one CPU by several names."""
+def test_several_devices(count: int | None, seed: int) -> None:
+    """Layers on several devices; several names of one CPU stand for them."""
     model = build(seed, count, num_hidden_layers=3)
-    expected, _ = said(model, captured=False)
+    expected, _ = decode_answer(model, captured=False)
     devices = [torch.device("cpu", index) for index in (0, 1, 1)]
     cache = KVCache(model.config, LENGTH, device=devices)
     step = CudaGraphDecoder(model, cache, model.config.answer_settings(), 1)
     assert [graph.layers for graph in step._graphs] == [range(1), range(1, 3)]
-    found, _ = said(model, captured=True, devices=devices)
+    found, _ = decode_answer(model, captured=True, devices=devices)
     assert_same(found, expected)
 
 
 def test_a_quoted_text_changes_nothing(seed: int) -> None:
-    """The quoted text is the answer with a wrong token in it, so that some drafts are in vain."""
+    """The quoted text is the answer with a wrong token, so that some drafts are rejected."""
     model = build(seed, None)
-    expected, _ = said(model, captured=False)
+    expected, _ = decode_answer(model, captured=False)
     ids = [step.id for step in expected]
     quoted = QUESTION + ids[:7] + [95 - ids[7]] + ids[5:]
-    found, _ = said(model, captured=True, quoted=quoted)
+    found, _ = decode_answer(model, captured=True, quoted=quoted)
     assert_same(found, expected)
 
 
 def test_samples_are_the_same(seed: int) -> None:
     model = build(seed, None)
     options = {"temperature": 1.0, "seed": seed, "max_tokens": 8}
-    expected, _ = said(model, captured=False, **options)
-    assert_same(said(model, captured=True, **options)[0], expected)
+    expected, _ = decode_answer(model, captured=False, **options)
+    assert_same(decode_answer(model, captured=True, **options)[0], expected)
 
 
-def test_the_end_of_the_room_is_decoded_too(seed: int) -> None:
-    """Where a whole step no longer fits, the model's own pass goes on."""
+def test_decoding_up_to_the_capacity(seed: int) -> None:
+    """The eager model continues where a whole step does not fit."""
     model = build(seed, None)
-    expected, _ = said(model, captured=False, room=9)
-    assert_same(said(model, captured=True, room=9)[0], expected)
+    expected, _ = decode_answer(model, captured=False, room=9)
+    assert_same(decode_answer(model, captured=True, room=9)[0], expected)
 
 
-def test_after_the_steps_the_cache_goes_on(seed: int) -> None:
-    """Summaries that the steps completed are not taken for those of other tokens."""
+def test_the_cache_after_the_steps(seed: int) -> None:
+    """Summaries that the steps computed are not used for other tokens."""
     model = build(seed, 2)
     results = []
     for captured in (False, True):
-        _, cache = said(model, captured=captured)
+        _, cache = decode_answer(model, captured=captured)
         cache.truncate(LENGTH)
         with torch.inference_mode():
             tail = torch.tensor([[9, 8, 7, 6, 5, 4] * 6], device=model.device)
@@ -195,9 +195,9 @@ def test_after_the_steps_the_cache_goes_on(seed: int) -> None:
 
 
 @pytest.mark.parametrize("count", [None, 2])
-def test_whoever_observes_is_told(count: int | None, seed: int) -> None:
+def test_the_observer_is_called(count: int | None, seed: int) -> None:
     model = build(seed, count)
-    told: list[list[Any]] = []
+    observed: list[list[Any]] = []
     for captured in (False, True):
         calls: list[Any] = []
 
@@ -218,12 +218,12 @@ def test_whoever_observes_is_told(count: int | None, seed: int) -> None:
                     step.run([token])
                 else:
                     generate._run_model(model, cache, settings, [token])
-        told.append(calls)
-    assert told[0] == told[1]
-    assert len(told[0]) == 4
+        observed.append(calls)
+    assert observed[0] == observed[1]
+    assert len(observed[0]) == 4
 
 
-def test_what_cannot_be_a_step_is_refused(seed: int) -> None:
+def test_unsupported_settings_are_refused(seed: int) -> None:
     model = build(seed, None)
     settings = model.config.answer_settings()
     with pytest.raises(UnsupportedError, match="batch is 2"):
@@ -233,13 +233,13 @@ def test_what_cannot_be_a_step_is_refused(seed: int) -> None:
         CudaGraphDecoder(model, KVCache(model.config, 64, device=DEVICE), gated, 1)
 
 
-def test_many_heads_of_a_group_take_fewer_tokens(seed: int) -> None:
+def test_groups_with_many_heads_have_fewer_tokens_per_step(seed: int) -> None:
     model = build(seed, None, num_attention_heads=12, num_key_value_heads=1, head_dim=8)
     cache = KVCache(model.config, 64, device=model.device)
     assert CudaGraphDecoder(model, cache, model.config.answer_settings(), 9).tokens == 5
 
 
-def test_a_cpu_goes_its_own_way(seed: int) -> None:
+def test_a_cpu_decodes_eagerly(seed: int) -> None:
     model = build(seed, None, device="cpu")
     cache = KVCache(model.config, 64)
     assert generate._cuda_graph_decoder(model, cache, model.config.answer_settings(), 9) is None

@@ -1,4 +1,4 @@
-"""Excerpts of prefilled texts become one cache, as if their text had been prefilled so."""
+"""A cache joined from excerpts equals a prefill of their text."""
 
 from __future__ import annotations
 
@@ -44,10 +44,8 @@ def logits(model: NSALanguageModel, cache: KVCache, ids: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("fields", [{}, {"no_rope_layers": [0]}])
-def test_moved_keys_of_one_layer_are_those_of_the_excerpts_text(
-    seed: int, fields: dict[str, Any]
-) -> None:
-    """The keys of a first layer depend on a token and its position alone."""
+def test_moved_keys_equal_a_prefill_of_the_excerpts(seed: int, fields: dict[str, Any]) -> None:
+    """In the first layer, keys depend only on a token and its position."""
     model = tiny(1, seed, **fields)
     ids, question = torch.randint(64, (300,)), torch.randint(64, (5,))
     parts = [(0, 7), (250, 300), (40, 90)]
@@ -63,7 +61,7 @@ def test_moved_keys_of_one_layer_are_those_of_the_excerpts_text(
 
 
 @pytest.mark.parametrize("move", [True, False])
-def test_all_of_a_text_is_the_text(seed: int, move: bool) -> None:
+def test_an_excerpt_of_the_whole_text(seed: int, move: bool) -> None:
     model = tiny(3, seed)
     ids, question = torch.randint(64, (90,)), torch.randint(64, (5,))
     cache = read(model, ids)
@@ -72,7 +70,7 @@ def test_all_of_a_text_is_the_text(seed: int, move: bool) -> None:
     assert torch.equal(logits(model, joined, question), logits(model, cache, question))
 
 
-def test_excerpts_that_keep_their_positions_stay_as_they_were(seed: int) -> None:
+def test_excerpts_that_keep_their_positions_stay_unchanged(seed: int) -> None:
     model = tiny(2, seed)
     first, second = (read(model, torch.randint(64, (120,))) for _ in range(2))
     joined = join_excerpts(model, [Excerpt(first, 0, 10), Excerpt(second, 60, 100)], 8, move=False)
@@ -84,8 +82,8 @@ def test_excerpts_that_keep_their_positions_stay_as_they_were(seed: int) -> None
         assert torch.equal(joined.values[layer][:, :, 10:50], second.values[layer][:, :, 60:100])
 
 
-def test_an_excerpt_of_another_text_answers_as_in_a_row_of_both(seed: int) -> None:
-    """Keys moved far and back are the same but for rounding."""
+def test_excerpts_of_two_texts_equal_both_texts_in_a_row(seed: int) -> None:
+    """Keys moved far away and back stay equal up to rounding."""
     model = tiny(2, seed)
     cache = read(model, torch.randint(64, (60,)))
     far = join_excerpts(model, [Excerpt(cache, 0, 60), Excerpt(cache, 0, 60)], 8)

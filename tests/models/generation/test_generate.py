@@ -1,7 +1,8 @@
-"""Tests of reading and answering: the cut of the reading changes nothing, and answers end."""
+"""Prefill and decoding: the chunk size changes nothing, and answers end."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.generation import generate
-from nsa_models.generation.generate import DecodeOptions, PromptLookup, decode, prefill
+from nsa_models.generation.generate import DecodeOptions, PromptLookup, _nucleus, decode, prefill
 from nsa_models.modeling.int8 import quantize
 from nsa_models.transformers_model import NSAForCausalLM
 
@@ -22,7 +23,7 @@ QUESTION = [3, 1, 4, 1, 5]
 
 @pytest.fixture
 def model(seed: int) -> NSAForCausalLM:
-    """A random model for which 700 tokens are far more than what it reads in full."""
+    """A random model for which 700 tokens exceed the prefill's budget."""
     torch.manual_seed(seed)
     config = NSAConfig(
         vocab_size=96,
@@ -61,16 +62,16 @@ def answer(model: NSAForCausalLM, cache: KVCache, **options: Any) -> list[int]:
     return [step.id for step in decode(model, QUESTION, cache, DecodeOptions(**options), **call)]
 
 
-def assert_same_reading(found: KVCache, expected: KVCache, length: int = LENGTH) -> None:
+def assert_same_prefill(found: KVCache, expected: KVCache, length: int = LENGTH) -> None:
     assert found.length == expected.length == length
     for name in ("keys", "values"):
-        ours, theirs = (torch.stack(getattr(each, name)) for each in (found, expected))
+        ours, theirs = (torch.stack(getattr(cache, name)) for cache in (found, expected))
         difference = (ours - theirs)[..., :length, :].abs().max()
         assert difference < 1e-4 * theirs.abs().max()
 
 
-def test_the_reading_is_sparse(model: NSAForCausalLM, text: list[int]) -> None:
-    """Or the tests below would show nothing."""
+def test_the_prefill_is_sparse(model: NSAForCausalLM, text: list[int]) -> None:
+    """Otherwise the tests below would show nothing."""
     sparse = read(model, text)
     model.config.select_count = None
     dense = read(model, text)
@@ -84,33 +85,33 @@ def test_the_chunk_size_changes_nothing(
     chunk_size: int, model: NSAForCausalLM, text: list[int]
 ) -> None:
     found, expected = read(model, text, chunk_size), read(model, text)
-    assert_same_reading(found, expected)
+    assert_same_prefill(found, expected)
     assert answer(model, found) == answer(model, expected)
 
 
 @pytest.mark.parametrize("begun", [64, 256, 320, 384, 704])
 @pytest.mark.parametrize("chunk_size", [64, 1024])
-def test_a_resumed_reading(
+def test_a_resumed_prefill(
     begun: int, chunk_size: int, model: NSAForCausalLM, text: list[int]
 ) -> None:
-    """From a multiple of the block's size."""
+    """The prefill resumes at a multiple of the block size."""
     cache = KVCache(model.config, LENGTH + len(QUESTION) + 60)
     list(prefill(model, text[:begun], cache, chunk_size=128))
     assert cache.length == begun
     list(prefill(model, text, cache, chunk_size=chunk_size))
     expected = read(model, text)
-    assert_same_reading(cache, expected)
+    assert_same_prefill(cache, expected)
     assert answer(model, cache) == answer(model, expected)
 
 
 @pytest.mark.parametrize("keep", [64, 448])
-def test_a_shortened_reading(keep: int, model: NSAForCausalLM, text: list[int]) -> None:
-    """Another text that begins in the same way."""
+def test_a_shortened_prefill(keep: int, model: NSAForCausalLM, text: list[int]) -> None:
+    """Another text with the same beginning."""
     cache = read(model, text[:keep] + text[: LENGTH - keep])
     answer(model, cache)
     cache.truncate(keep)
     list(prefill(model, text, cache))
-    assert_same_reading(cache, read(model, text))
+    assert_same_prefill(cache, read(model, text))
 
 
 def test_chunks_end_at_multiples(model: NSAForCausalLM, text: list[int]) -> None:
@@ -120,14 +121,14 @@ def test_chunks_end_at_multiples(model: NSAForCausalLM, text: list[int]) -> None
     assert list(prefill(model, text, cache, chunk_size=128)) == []
 
 
-def test_a_chunk_of_broken_blocks_is_refused(model: NSAForCausalLM) -> None:
+def test_chunks_of_incomplete_blocks_are_refused(model: NSAForCausalLM) -> None:
     with pytest.raises(ValueError, match="chunk_size 100 is not a multiple of select_block 64"):
         next(prefill(model, [1, 2], KVCache(model.config, 2), chunk_size=100))
 
 
 @pytest.mark.parametrize("combine", ["union", "gated"])
-def test_the_last_layer_of_a_reading_only_appends(combine: str, seed: int, text: list[int]) -> None:
-    """And what it appends, summaries included, is what a pass for logits leaves."""
+def test_the_last_layer_of_a_prefill_only_appends(combine: str, seed: int, text: list[int]) -> None:
+    """The appended keys, values and summaries equal those of a pass with logits."""
     torch.manual_seed(seed)
     config = NSAConfig(
         vocab_size=96, hidden_size=48, intermediate_size=64, num_hidden_layers=2,
@@ -147,11 +148,11 @@ def test_the_last_layer_of_a_reading_only_appends(combine: str, seed: int, text:
         caches.append(cache)
     assert runs == [0, 0, 1]
     found, expected = caches
-    assert_same_reading(found, expected)
+    assert_same_prefill(found, expected)
     settings = config.prefill_settings()
     for ours, theirs in zip(found.summaries(settings), expected.summaries(settings), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    # The next tokens attend to it as to the other.
+    # The next tokens attend to both caches alike.
     tail = torch.tensor([text[:30]])
     for cache in caches:
         cache.truncate(LENGTH - 30)
@@ -172,15 +173,15 @@ def test_ids_in_every_form(kind: Any, model: NSAForCausalLM, text: list[int]) ->
 
 
 def greedy_by_hand(model: NSAForCausalLM, text: list[int], count: int) -> list[int]:
-    """The best token after all that was read and said, the question once more for each."""
-    said: list[int] = []
+    """The most likely tokens, with the question run again for each."""
+    tokens: list[int] = []
     for _ in range(count):
         cache = read(model, text)
-        ids = torch.tensor([QUESTION + said])
+        ids = torch.tensor([QUESTION + tokens])
         with torch.inference_mode():
             logits = model(ids, cache=cache, settings=model.config.answer_settings()).logits
-        said.append(int(logits[0, -1].argmax()))
-    return said
+        tokens.append(int(logits[0, -1].argmax()))
+    return tokens
 
 
 def test_greedy_answers(model: NSAForCausalLM, text: list[int]) -> None:
@@ -188,7 +189,7 @@ def test_greedy_answers(model: NSAForCausalLM, text: list[int]) -> None:
 
 
 def test_the_question_and_answer_are_appended(model: NSAForCausalLM, text: list[int]) -> None:
-    """All but the last token, which nothing was computed from yet."""
+    """All tokens but the last, which was not run through the model."""
     cache = read(model, text)
     answer(model, cache)
     assert cache.length == LENGTH + len(QUESTION) + ANSWER - 1
@@ -196,16 +197,16 @@ def test_the_question_and_answer_are_appended(model: NSAForCausalLM, text: list[
 
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_max_tokens(count: int, model: NSAForCausalLM, text: list[int]) -> None:
-    said = answer(model, read(model, text), max_tokens=7)
-    assert answer(model, read(model, text), max_tokens=count) == said[:count]
-    assert len(said) == 7
+    tokens = answer(model, read(model, text), max_tokens=7)
+    assert answer(model, read(model, text), max_tokens=count) == tokens[:count]
+    assert len(tokens) == 7
 
 
-def test_it_stops_at_a_stop_token(model: NSAForCausalLM, text: list[int]) -> None:
-    """Which is yielded too."""
-    said = answer(model, read(model, text), temperature=1.0, seed=1)
-    stop = said[5]
-    expected = said[: said.index(stop) + 1]
+def test_decoding_stops_at_a_stop_token(model: NSAForCausalLM, text: list[int]) -> None:
+    """The stop token is yielded too."""
+    tokens = answer(model, read(model, text), temperature=1.0, seed=1)
+    stop = tokens[5]
+    expected = tokens[: tokens.index(stop) + 1]
     stops = frozenset({stop, 1000})
     found = answer(model, read(model, text), temperature=1.0, seed=1, stop_ids=stops)
     assert found == expected
@@ -229,7 +230,7 @@ def test_sampling_without_a_seed_varies(model: NSAForCausalLM, text: list[int]) 
 
 
 def test_mass_of_every_step(model: NSAForCausalLM, text: list[int]) -> None:
-    """The selected blocks, the window's two, and nothing else."""
+    """The selected blocks, the window's two blocks, and no others."""
     steps = list(
         decode(
             model, QUESTION, read(model, text), DecodeOptions(max_tokens=5, stop_ids=frozenset())
@@ -244,7 +245,7 @@ def test_mass_of_every_step(model: NSAForCausalLM, text: list[int]) -> None:
         assert read_blocks[..., [0, -2, -1]].all()
 
 
-def test_settings_of_the_call_come_first(model: NSAForCausalLM, text: list[int]) -> None:
+def test_settings_of_the_call_take_precedence(model: NSAForCausalLM, text: list[int]) -> None:
     dense = decode(
         model,
         QUESTION,
@@ -255,47 +256,47 @@ def test_settings_of_the_call_come_first(model: NSAForCausalLM, text: list[int])
     assert (next(dense).mass > 0).all()
 
 
-def counted(model: NSAForCausalLM) -> list[int]:
-    """Tokens of each run through the model from here on."""
+def count_tokens(model: NSAForCausalLM) -> list[int]:
+    """Tokens of each later run of the model."""
     runs: list[int] = []
     model.register_forward_pre_hook(lambda _, args: runs.append(args[0].shape[1]))
     return runs
 
 
 @pytest.mark.parametrize("dense", [False, True])
-def test_a_quoted_text_changes_nothing_but_the_runs(
+def test_a_quoted_text_changes_only_the_number_of_runs(
     dense: bool, model: NSAForCausalLM, text: list[int]
 ) -> None:
-    """The text quoted is the answer itself, so that drafts are taken, but for some wrong tokens."""
+    """The quoted text is the answer with some wrong tokens, so that most drafts are accepted."""
     if dense:
         model.config.answer_select_count = None
     options = DecodeOptions(max_tokens=40, stop_ids=frozenset())
     plain = list(decode(model, QUESTION, read(model, text), options))
-    said = [step.id for step in plain]
-    quoted = QUESTION + said[:15] + [95 - said[15]] + said[10:]
+    tokens = [step.id for step in plain]
+    quoted = QUESTION + tokens[:15] + [95 - tokens[15]] + tokens[10:]
     cache = read(model, text)
-    runs = counted(model)
+    runs = count_tokens(model)
     steps = list(decode(model, QUESTION, cache, options, quoted=quoted))
-    assert [step.id for step in steps] == said
+    assert [step.id for step in steps] == tokens
     for step, expected in zip(steps, plain, strict=True):
         torch.testing.assert_close(step.mass, expected.mass, atol=1e-5, rtol=1e-4)
-    assert cache.length == LENGTH + len(QUESTION) + len(said) - 1
-    assert len(runs) < len(said) / 2
+    assert cache.length == LENGTH + len(QUESTION) + len(tokens) - 1
+    assert len(runs) < len(tokens) / 2
 
 
 def test_a_stop_token_inside_a_draft(model: NSAForCausalLM, text: list[int]) -> None:
-    said = answer(model, read(model, text), max_tokens=20)
-    stop = said[7]
-    expected = said[: said.index(stop) + 1]
+    tokens = answer(model, read(model, text), max_tokens=20)
+    stop = tokens[7]
+    expected = tokens[: tokens.index(stop) + 1]
     cache = read(model, text)
-    quoted = QUESTION + said
+    quoted = QUESTION + tokens
     assert answer(model, cache, quoted=quoted, stop_ids=frozenset({stop})) == expected
     assert cache.length == LENGTH + len(QUESTION) + len(expected) - 1
 
 
-def test_samples_take_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:
+def test_sampling_uses_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:
     cache = read(model, text)
-    runs = counted(model)
+    runs = count_tokens(model)
     answer(model, cache, quoted=QUESTION + [1] * 50, temperature=1.0)
     assert runs == [len(QUESTION) - 1] + [1] * ANSWER
 
@@ -304,11 +305,11 @@ def test_samples_take_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:
     ("emulated", "int8", "most"),
     [(True, False, 1), (True, True, 3), (False, False, 9), (False, True, 9)],
 )
-def test_as_many_drafts_as_pay(
+def test_number_of_drafts(
     emulated: bool, int8: bool, most: int, model: NSAForCausalLM, text: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """None where several tokens cost as much as one after another."""
+    """No drafts where several tokens cost as much as one after another."""
     model = model.to(torch.bfloat16).requires_grad_(False)
     if int8:
         quantize(model)
@@ -319,27 +320,27 @@ def test_as_many_drafts_as_pay(
         list(prefill(model, text, cache))
         return cache
 
-    said = answer(model, fresh())
+    tokens = answer(model, fresh())
     cache = fresh()
-    runs = counted(model)
-    answer(model, cache, quoted=QUESTION + said)
+    runs = count_tokens(model)
+    answer(model, cache, quoted=QUESTION + tokens)
     assert max(runs[1:]) == most
 
 
-def test_a_full_cache_takes_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:
-    said = answer(model, read(model, text))
+def test_a_full_cache_uses_no_drafts(model: NSAForCausalLM, text: list[int]) -> None:
+    tokens = answer(model, read(model, text))
     cache = KVCache(model.config, LENGTH + len(QUESTION) + ANSWER - 1)
     list(prefill(model, text, cache))
-    assert answer(model, cache, quoted=QUESTION + said + said) == said
+    assert answer(model, cache, quoted=QUESTION + tokens + tokens) == tokens
 
 
 @pytest.mark.parametrize(
     ("ids", "draft"),
     [
         ([1, 2, 3, 4, 5, 1, 2, 3], [4, 5, 1]),
-        ([1, 2, 3, 7, 1, 2, 3, 8, 9, 1, 2, 3], [8, 9, 1]),  # the last place
-        ([9, 2, 3, 7, 8, 1, 2, 3], [7, 8, 1]),  # two tokens where three are nowhere
-        ([1, 2, 3, 7, 9, 2, 3, 8, 1, 2, 3], [7, 9, 2]),  # three before two
+        ([1, 2, 3, 7, 1, 2, 3, 8, 9, 1, 2, 3], [8, 9, 1]),  # the last match
+        ([9, 2, 3, 7, 8, 1, 2, 3], [7, 8, 1]),  # two tokens match, three do not
+        ([1, 2, 3, 7, 9, 2, 3, 8, 1, 2, 3], [7, 9, 2]),  # a match of three precedes a match of two
         ([5, 5, 5, 5], [5]),
         ([1, 2, 3], []),
         ([3, 3], []),
@@ -360,3 +361,46 @@ def test_a_lookup_grows() -> None:
     for token in range(500):
         lookup.append(token % 7)
     assert lookup.draft(4) == [(499 + i) % 7 for i in range(1, 5)]
+
+
+def test_likeliest_tokens(model: NSAForCausalLM, text: list[int]) -> None:
+    options = DecodeOptions(max_tokens=5, stop_ids=frozenset(), logprobs=2)
+    plain = answer(model, read(model, text), max_tokens=5)
+    found = list(decode(model, QUESTION, read(model, text), options))
+    assert [step.id for step in found] == plain
+    for step in found:
+        assert step.top[0] == (step.id, step.logprob)
+        assert step.top[0][1] >= step.top[1][1]
+    free = next(decode(model, QUESTION, read(model, text), replace(options, logprobs=None)))
+    assert (free.logprob, free.top) == (None, ())
+
+
+class _Odd:
+    """A grammar of odd tokens."""
+
+    def __init__(self) -> None:
+        self.accepted: list[int] = []
+
+    def allowed(self, size: int) -> torch.Tensor:
+        return torch.arange(size) % 2 == 1
+
+    def accept(self, token: int) -> None:
+        self.accepted.append(token)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_grammar(temperature: float, model: NSAForCausalLM, text: list[int]) -> None:
+    grammar = _Odd()
+    options = DecodeOptions(
+        max_tokens=9, stop_ids=frozenset(), temperature=temperature, seed=1, grammar=grammar
+    )
+    found = [step.id for step in decode(model, QUESTION, read(model, text), options, quoted=text)]
+    assert grammar.accepted == found
+    assert all(token % 2 for token in found)
+
+
+def test_the_nucleus() -> None:
+    probs = torch.tensor([[0.5, 0.3, 0.15, 0.05], [0.1, 0.2, 0.3, 0.4]])
+    expected = torch.tensor([[0.5, 0.3, 0, 0], [0, 0, 0.3, 0.4]])
+    assert torch.equal(_nucleus(probs, 0.6), expected)
+    assert _nucleus(probs, 1e-9).count_nonzero(dim=-1).tolist() == [1, 1]

@@ -1,4 +1,4 @@
-"""Tests of the configurations made from a GGUF file's facts."""
+"""Configurations from the metadata of a GGUF file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def with_rotary_factors(file: GGUFFile, factors: np.ndarray[Any, Any]) -> GGUFFi
     return file
 
 
-def test_transformers_reads_it_back(llama: GGUFFile, tiny_llama: Any) -> None:
+def test_transformers_reads_the_configuration(llama: GGUFFile, tiny_llama: Any) -> None:
     config = model_config(llama)
     read = AutoConfig.for_model(**config)
     for name in (
@@ -55,7 +55,7 @@ def test_transformers_reads_it_back(llama: GGUFFile, tiny_llama: Any) -> None:
         assert getattr(read, name) == getattr(tiny_llama.config, name), name
 
 
-def test_qwen3_has_its_own_head_dim(llama: GGUFFile) -> None:
+def test_qwen3_has_a_separate_head_dim(llama: GGUFFile) -> None:
     facts = {key.replace("llama.", "qwen3."): value for key, value in llama.facts.items()} | {
         "general.architecture": "qwen3",
         "qwen3.attention.key_length": 32,
@@ -72,7 +72,7 @@ def test_a_sliding_window_makes_it_mistral(llama: GGUFFile) -> None:
     assert config["architectures"] == ["MistralForCausalLM"]
 
 
-def test_rotary_factors_are_transformers_own() -> None:
+def test_rotary_factors_equal_transformers() -> None:
     parameters = {"rope_theta": 500000.0, "rope_type": "llama3", "factor": 8.0, **LLAMA3_ROPE}
     config = LlamaConfig(
         hidden_size=512,
@@ -85,7 +85,7 @@ def test_rotary_factors_are_transformers_own() -> None:
     np.testing.assert_allclose(rotary_factors(parameters, 128), (plain / scaled).numpy(), rtol=1e-4)
 
 
-def test_llama3_scaling_is_recognised(llama: GGUFFile) -> None:
+def test_llama3_scaling_is_recognized(llama: GGUFFile) -> None:
     parameters = {"rope_theta": 10000.0, "factor": 32.0, **LLAMA3_ROPE}
     config = model_config(with_rotary_factors(llama, rotary_factors(parameters, HEAD_DIM)))
     assert config["rope_parameters"] == {**parameters, "rope_type": "llama3"}
@@ -121,14 +121,14 @@ def test_yarn_and_linear_scaling(llama: GGUFFile) -> None:
         ({"llama.attention.head_count": np.array([4, 2])}, "layer to layer"),
     ],
 )
-def test_what_is_not_supported(llama: GGUFFile, facts: dict[str, Any], why: str) -> None:
+def test_unsupported_files(llama: GGUFFile, facts: dict[str, Any], why: str) -> None:
     llama.facts.update(facts)
     with pytest.raises(ModelError, match=why) as caught:
         model_config(llama)
     assert caught.value.code == "model_unsupported"
 
 
-def test_a_missing_fact_is_named(llama: GGUFFile) -> None:
+def test_a_missing_key_is_named(llama: GGUFFile) -> None:
     del llama.facts["llama.embedding_length"]
     with pytest.raises(ModelError, match=r"llama\.embedding_length") as caught:
         model_config(llama)

@@ -1,4 +1,4 @@
-"""Imported models against transformers' own, made of the same random weights."""
+"""Imported models against transformers' models with the same random weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize(("architecture", "pre"), [("qwen2", "qwen2"), ("llama", "smollm")])
-def test_logits_are_those_of_the_original(
+def test_logits_equal_the_original(
     architecture: str, pre: str, write_gguf: Any, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     original = request.getfixturevalue(f"tiny_{architecture}")
@@ -43,7 +43,7 @@ def test_logits_are_those_of_the_original(
 
 
 def test_the_permutation_matters(tiny_llama: Any, write_gguf: Any, tmp_path: Path) -> None:
-    """A model whose rows are left as they are is another model, so the test above can fail."""
+    """Without the permutation the model is another one, so the test above can fail."""
     path = write_gguf(tmp_path / "m.gguf", model=tiny_llama, architecture="llama", pre="smollm")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convert, "_unpermute", lambda tensor, _config: tensor.rows)
@@ -51,7 +51,7 @@ def test_the_permutation_matters(tiny_llama: Any, write_gguf: Any, tmp_path: Pat
     assert not torch.allclose(logits(load(tmp_path / "model")), logits(tiny_llama), atol=0.01)
 
 
-def test_quantised_weights(tiny_llama: Any, write_gguf: Any, tmp_path: Path) -> None:
+def test_quantized_weights(tiny_llama: Any, write_gguf: Any, tmp_path: Path) -> None:
     kind = gguf.GGMLQuantizationType.Q8_0
     path = write_gguf(
         tmp_path / "m.gguf", model=tiny_llama, architecture="llama", pre="smollm", kind=kind
@@ -98,7 +98,7 @@ def test_transformers_reads_the_tokenizer(tiny_llama: Any, write_gguf: Any, tmp_
     assert tokenizer.decode(tokenizer.encode("Hi 42")) == "Hi 42"
 
 
-def test_a_folder_that_exists_is_left_alone(
+def test_an_existing_folder_stays_unchanged(
     tiny_qwen2: Any, write_gguf: Any, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
@@ -166,7 +166,7 @@ def test_an_interrupted_import_leaves_nothing(
         ),
     ],
 )
-def test_models_that_cannot_be_imported(
+def test_unsupported_models(
     options: dict[str, Any], code: str, why: str, tiny_qwen2: Any, write_gguf: Any, tmp_path: Path
 ) -> None:
     path = write_gguf(tmp_path / "m.gguf", model=tiny_qwen2, **options)
@@ -176,9 +176,7 @@ def test_models_that_cannot_be_imported(
     assert not (tmp_path / "model").exists()
 
 
-def test_a_quantisation_that_cannot_be_undone(
-    tiny_qwen2: Any, write_gguf: Any, tmp_path: Path
-) -> None:
+def test_an_unsupported_quantization(tiny_qwen2: Any, write_gguf: Any, tmp_path: Path) -> None:
     path = write_gguf(
         tmp_path / "m.gguf",
         model=tiny_qwen2,
@@ -189,7 +187,7 @@ def test_a_quantisation_that_cannot_be_undone(
         import_gguf(path, tmp_path / "model")
 
 
-def test_a_full_disk_is_said_beforehand(
+def test_a_full_disk_is_reported_beforehand(
     tiny_qwen2: Any, write_gguf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_gguf(tmp_path / "m.gguf", model=tiny_qwen2)

@@ -1,4 +1,4 @@
-"""Tests of the GGUF reader, with files written by the `gguf` package."""
+"""The GGUF reader, with files written by the `gguf` package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nsa_models.gguf.file import read_gguf
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file with every kind of fact and three tensors."""
+    """A file with every kind of metadata and three tensors."""
     path = tmp_path / "any.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_uint8("u8", 200)
@@ -48,7 +48,7 @@ def _weights() -> np.ndarray[Any, Any]:
     return np.linspace(-1, 1, 128, dtype=np.float32).reshape(2, 64)
 
 
-def test_facts(path: Path) -> None:
+def test_metadata(path: Path) -> None:
     facts = read_gguf(path).facts
     numbers = facts.pop("numbers")
     nested = facts.pop("nested")
@@ -111,7 +111,7 @@ def test_broken_files(tmp_path: Path, content: bytes, why: str) -> None:
 def test_a_file_cut_short_anywhere(path: Path, tmp_path: Path) -> None:
     content = path.read_bytes()
     cut = tmp_path / "cut.gguf"
-    # The last tensor takes 136 bytes; what follows is padding.
+    # The last tensor takes 136 bytes; the rest is padding.
     for length in range(1, len(content) - 160, 7):
         cut.write_bytes(content[:length])
         with pytest.raises(ModelError):

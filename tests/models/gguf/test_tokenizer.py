@@ -1,4 +1,4 @@
-"""Tests of the tokenizer files made from a GGUF file."""
+"""Tokenizer files from a GGUF file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def files(write_gguf: Any, tmp_path: Path, pre: str = "qwen2", **facts: Any) -> 
         ("smollm", ["ab", "Ġ", "1", "2", "3", "4", "..", "ĊĊĠ", "Ġx"]),
     ],
 )
-def test_each_family_splits_in_its_way(
+def test_splits_of_each_family(
     pre: str, pieces: list[str], write_gguf: Any, tmp_path: Path
 ) -> None:
     content = files(write_gguf, tmp_path, pre)["tokenizer.json"]
@@ -39,19 +39,19 @@ def test_each_family_splits_in_its_way(
     assert [piece for piece, _ in split] == pieces
 
 
-def test_only_qwen_composes_characters(write_gguf: Any, tmp_path: Path) -> None:
+def test_only_qwen_normalizes_characters(write_gguf: Any, tmp_path: Path) -> None:
     assert files(write_gguf, tmp_path)["tokenizer.json"]["normalizer"] == {"type": "NFC"}
     smollm = files(write_gguf, tmp_path, "smollm")
     assert smollm["tokenizer.json"]["normalizer"] is None
 
 
-def test_only_llama_takes_whole_words(write_gguf: Any, tmp_path: Path) -> None:
+def test_only_llama_skips_merges_of_known_words(write_gguf: Any, tmp_path: Path) -> None:
     llama = files(write_gguf, tmp_path, "llama-bpe")["tokenizer.json"]
     assert llama["model"]["ignore_merges"]
     assert not files(write_gguf, tmp_path)["tokenizer.json"]["model"]["ignore_merges"]
 
 
-def test_a_beginning_is_added_where_the_file_says_so(write_gguf: Any, tmp_path: Path) -> None:
+def test_a_bos_token_is_added_if_the_file_requests_it(write_gguf: Any, tmp_path: Path) -> None:
     with_bos = files(write_gguf, tmp_path, add_bos_token=True)["tokenizer.json"]
     library = tokenizers.Tokenizer.from_str(json.dumps(with_bos))
     assert library.encode("ab").tokens[0] == "<|endoftext|>"
@@ -61,7 +61,7 @@ def test_a_beginning_is_added_where_the_file_says_so(write_gguf: Any, tmp_path: 
     )
 
 
-def test_all_ends_are_named(write_gguf: Any, tmp_path: Path) -> None:
+def test_all_end_tokens(write_gguf: Any, tmp_path: Path) -> None:
     made = files(write_gguf, tmp_path, eot_token_id=7, eom_token_id=8)
     end = made["tokenizer.json"]["model"]["vocab"]["<|im_end|>"]
     assert made["generation_config.json"]["eos_token_id"] == [end, 7, 8]
@@ -78,7 +78,7 @@ def test_all_ends_are_named(write_gguf: Any, tmp_path: Path) -> None:
         ({"eos_token_id": 99_999}, "eos_token_id 99999"),
     ],
 )
-def test_what_is_not_supported(
+def test_unsupported_tokenizers(
     facts: dict[str, Any], why: str, write_gguf: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=why) as caught:

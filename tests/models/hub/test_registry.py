@@ -1,4 +1,4 @@
-"""Tests of the list of named models."""
+"""The list of named models."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def test_every_entry_can_be_checked_and_fetched() -> None:
     assert DEFAULT_MODEL in MODELS
 
 
-def test_an_unknown_name_is_met_with_those_that_exist() -> None:
+def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ModelError, match=r"qwen2\.5-coder-1\.5b, smollm2-135m") as caught:
         model_entry("qwen2.5-coder-0.5")
     assert caught.value.code == "model_unknown"
     assert "did you mean qwen2.5-coder-0.5b?" in caught.value.hint
 
 
-def test_nothing_is_guessed_from_afar() -> None:
+def test_a_dissimilar_name_gets_no_guess() -> None:
     with pytest.raises(ModelError) as caught:
         model_entry("xyz")
     assert "did you mean" not in caught.value.hint

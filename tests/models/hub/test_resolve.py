@@ -1,4 +1,4 @@
-"""Tests of what `--model` takes. Nothing here asks the network."""
+"""Names that `resolve_model` accepts, without a network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nsa_models.weights.load import load_config, load_model
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own, an empty current folder, and a hub that must not be asked."""
+    """An empty cache and working folder, and a hub that must not be called."""
 
     def refuse(*arguments: Any, **options: Any) -> Any:
         pytest.fail(f"the network was asked: {arguments} {options}")
@@ -38,7 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def imports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The GGUF files that are imported."""
+    """The imported GGUF files."""
     done: list[Path] = []
     original: Callable[..., None] = convert.import_gguf
 
@@ -56,8 +56,8 @@ def gguf_file(write_gguf: Any, tiny_qwen2: Any, here: Path) -> Path:
     return path
 
 
-class Told:
-    """What the user is told."""
+class Reports:
+    """Progress and notes for the user."""
 
     def __init__(self) -> None:
         self.progress: list[tuple[str, int, int]] = []
@@ -72,7 +72,7 @@ class Told:
 
 
 def resolve(name: str) -> ModelFolder:
-    return Told().resolve(name)
+    return Reports().resolve(name)
 
 
 def make_folder(path: Path) -> Path:
@@ -90,7 +90,7 @@ def test_a_folder(here: Path) -> None:
         assert found.folder.resolve() == folder
 
 
-def test_a_folder_at_home(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_in_the_home_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(here))
     folder = make_folder(here / "mine")
     assert resolve("~/mine").folder == folder
@@ -116,13 +116,13 @@ def test_the_fingerprint_follows_configuration_and_weights(here: Path) -> None:
 
 
 def test_a_gguf_file_is_imported_once(gguf_file: Path, imports: list[Path]) -> None:
-    told = Told()
-    first = told.resolve(str(gguf_file))
+    reports = Reports()
+    first = reports.resolve(str(gguf_file))
     assert imports == [gguf_file]
-    label, done, total = told.progress[-1]
+    label, done, total = reports.progress[-1]
     assert label == f"Unpacking {gguf_file}"
     assert done == total > 0
-    again = Told()
+    again = Reports()
     assert again.resolve(str(gguf_file)) == first
     assert resolve("tiny.gguf").folder == first.folder
     assert again.progress == []
@@ -132,9 +132,7 @@ def test_a_gguf_file_is_imported_once(gguf_file: Path, imports: list[Path]) -> N
     assert load_model(first.folder, config).lm_head.weight.shape[1] == config.hidden_size
 
 
-def test_another_file_of_the_same_name_is_imported_anew(
-    gguf_file: Path, imports: list[Path]
-) -> None:
+def test_another_file_of_the_same_name_is_imported(gguf_file: Path, imports: list[Path]) -> None:
     first = resolve("tiny.gguf")
     os.utime(gguf_file, ns=(1, 1))
     second = resolve("tiny.gguf")
@@ -143,7 +141,7 @@ def test_another_file_of_the_same_name_is_imported_anew(
     assert len(imports) == 2
 
 
-def test_a_file_that_is_no_model(here: Path) -> None:
+def test_a_file_without_a_model(here: Path) -> None:
     (here / "notes.txt").write_text("not a model at all, but long enough to be looked at" * 9)
     with pytest.raises(ModelError, match=r"notes\.txt"):
         resolve("notes.txt")
@@ -161,12 +159,12 @@ def test_a_named_model_is_fetched_and_imported_once(
         return gguf_file
 
     monkeypatch.setattr(fetch, "fetch_model", fetch_it)
-    told = Told()
-    first = told.resolve(DEFAULT_MODEL)
+    reports = Reports()
+    first = reports.resolve(DEFAULT_MODEL)
     assert fetched == [(MODELS[DEFAULT_MODEL], "models")]
-    assert told.progress[0] == (f"Fetching {DEFAULT_MODEL}", 5, 10)
-    assert told.progress[-1][0] == f"Unpacking {DEFAULT_MODEL}"
-    assert told.notes == ["from somewhere"]
+    assert reports.progress[0] == (f"Fetching {DEFAULT_MODEL}", 5, 10)
+    assert reports.progress[-1][0] == f"Unpacking {DEFAULT_MODEL}"
+    assert reports.notes == ["from somewhere"]
     assert first.name == DEFAULT_MODEL
     assert MODELS[DEFAULT_MODEL].sha256[:12] in first.folder.name
     assert resolve(DEFAULT_MODEL) == first
@@ -200,7 +198,7 @@ def test_a_missing_path(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["./missing", "../missing"])
-def test_a_missing_path_from_here(name: str) -> None:
+def test_a_missing_relative_path(name: str) -> None:
     with pytest.raises(ModelError, match="no model at"):
         resolve(name)
 
@@ -214,11 +212,11 @@ def test_a_hub_id(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    told = Told()
-    assert told.resolve("owner/na-me.1").folder == folder
-    assert told.notes == ["looking up owner/na-me.1 on the Hugging Face hub"]
+    reports = Reports()
+    assert reports.resolve("owner/na-me.1").folder == folder
+    assert reports.notes == ["looking up owner/na-me.1 on the Hugging Face hub"]
     monkeypatch.setenv("NSA_OFFLINE", "1")
-    offline = Told()
+    offline = Reports()
     assert offline.resolve("owner/na-me.1").folder == folder
     assert offline.notes == []
     assert asked == [("owner/na-me.1", False), ("owner/na-me.1", True)]
@@ -231,9 +229,7 @@ def test_a_hub_id(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (ValueError(""), "ValueError"),
     ],
 )
-def test_a_hub_that_cannot_be_had(
-    error: Exception, why: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unavailable_hub(error: Exception, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(*_arguments: Any, **_options: Any) -> str:
         raise error
 

@@ -1,4 +1,4 @@
-"""A learned φ: the mean until it is trained, the same keys wherever they stand."""
+"""A learned φ: the mean before training, and independent of the position."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def learned(block: int, stride: int) -> Compression:
 
 @pytest.mark.parametrize(("block", "stride"), [(16, 16), (32, 16), (8, 4)])
 @pytest.mark.parametrize("tokens", [7, 31, 32, 100])
-def test_it_is_the_mean_until_it_is_trained(block: int, stride: int, tokens: int) -> None:
+def test_phi_is_the_mean_before_training(block: int, stride: int, tokens: int) -> None:
     torch.manual_seed(tokens)
     k = keys(tokens)
     phi = compression_like_mean(block, stride, DIM, 8).requires_grad_(False)
@@ -39,26 +39,26 @@ def test_it_is_the_mean_until_it_is_trained(block: int, stride: int, tokens: int
     )
 
 
-def test_the_same_keys_make_the_same_summary_at_any_place() -> None:
+def test_a_summary_is_independent_of_the_position() -> None:
     torch.manual_seed(0)
     k, shift = keys(96), 640
     phi = learned(32, 16)
     at = torch.arange(96, dtype=torch.float32)
-    here = phi(rotate_to(k, at, FREQUENCIES), FREQUENCIES)
-    there = phi(rotate_to(k, at + shift, FREQUENCIES), FREQUENCIES, first=shift)
-    count = torch.full((here.shape[2],), float(shift))
-    torch.testing.assert_close(rotate_to(here, count, FREQUENCIES), there, rtol=1e-3, atol=1e-3)
-    mean = mean_summaries(there, AttentionSettings(compress_block=1, compress_stride=1))
-    assert not torch.allclose(mean, here, atol=0.1)
+    near = phi(rotate_to(k, at, FREQUENCIES), FREQUENCIES)
+    far = phi(rotate_to(k, at + shift, FREQUENCIES), FREQUENCIES, first=shift)
+    count = torch.full((near.shape[2],), float(shift))
+    torch.testing.assert_close(rotate_to(near, count, FREQUENCIES), far, rtol=1e-3, atol=1e-3)
+    mean = mean_summaries(far, AttentionSettings(compress_block=1, compress_stride=1))
+    assert not torch.allclose(mean, near, atol=0.1)
 
 
-def test_the_place_may_lie_on_the_device() -> None:
+def test_the_position_may_be_a_tensor() -> None:
     torch.manual_seed(0)
     k, phi = keys(64), learned(16, 16)
     assert torch.equal(phi(k, FREQUENCIES, first=48), phi(k, FREQUENCIES, first=torch.tensor([48])))
 
 
-def test_fewer_keys_than_a_block_make_no_summary() -> None:
+def test_an_incomplete_block_has_no_summary() -> None:
     assert learned(32, 16)(keys(31), FREQUENCIES).shape == (2, 3, 0, DIM)
 
 
@@ -67,7 +67,7 @@ def test_settings_with_two_kinds_of_summaries_are_refused() -> None:
         NSAConfig(compress_hidden=8, compress_block=16, compress_stride=16)
 
 
-def test_reading_in_parts_and_then_answering_equals_one_pass() -> None:
+def test_prefill_in_parts_and_an_answer_equal_one_pass() -> None:
     torch.manual_seed(0)
     config = NSAConfig(
         vocab_size=100,
@@ -95,12 +95,12 @@ def test_reading_in_parts_and_then_answering_equals_one_pass() -> None:
     ids = torch.randint(100, (1, 300))
     with torch.no_grad():
         example = ExampleAttention(256, config.answer_settings())
-        whole = model(ids, cache=example).logits
+        full = model(ids, cache=example).logits
         cache = KVCache(config, 400)
         parts = [model(ids[:, a:b], cache=cache).logits for a, b in ((0, 96), (96, 256))]
         parts.append(model(ids[:, 256:], cache=cache, settings=config.answer_settings()).logits)
         for attention in model.attentions:
             attention.compression = None
         means = model(ids, cache=example).logits
-    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(means, whole, atol=1e-3)
+    torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(means, full, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Weights in eight bits, against the same weights in full."""
+"""int8 weights against the same weights in full precision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nsa_models.weights.load import load_config, load_model
 
 packs = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in int8._PACKING,
-    reason="products by halves are of x86",
+    reason="products by halves need x86",
 )
 
 
@@ -26,15 +26,15 @@ packs = pytest.mark.skipif(
     params=[torch._int_mm, pytest.param(int8._by_halves, marks=packs), None],
     ids=["whole", "halves", "widened"],
 )
-def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
-    """On CPUs that are quick at products of whole numbers, and on one that is not."""
+def integer_product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
+    """CPUs with fast integer products, and a CPU without them."""
     monkeypatch.setattr(int8, "_integer_product", lambda: request.param)
     return request.param
 
 
 @packs
-def test_products_by_halves_lose_one_bit_of_a_weight_and_nothing_else(seed: int) -> None:
-    """The largest numbers of one sign, which would not fit 16 bits whole, among any."""
+def test_products_by_halves_lose_only_one_bit_of_the_weights(seed: int) -> None:
+    """The largest values of one sign, which would overflow 16 bits, among random values."""
     generator = torch.Generator().manual_seed(seed)
     a, b = (
         torch.randint(-127, 128, shape, generator=generator, dtype=torch.int8)
@@ -48,7 +48,7 @@ def test_products_by_halves_lose_one_bit_of_a_weight_and_nothing_else(seed: int)
 
 
 @pytest.mark.parametrize(
-    ("capability", "whole", "wanted"),
+    ("capability", "whole", "expected"),
     [
         ("AVX512", True, torch._int_mm),
         ("AVX2", False, int8._by_halves),
@@ -57,22 +57,22 @@ def test_products_by_halves_lose_one_bit_of_a_weight_and_nothing_else(seed: int)
     ],
 )
 def test_the_integer_product(
-    capability: str, whole: bool, wanted: object, monkeypatch: pytest.MonkeyPatch
+    capability: str, whole: bool, expected: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(int8, "quicker_than_fp32", lambda *_: whole)
-    assert int8._integer_product.__wrapped__() is wanted
+    assert int8._integer_product.__wrapped__() is expected
 
 
 @pytest.mark.parametrize("rows", [1, 3, 16, 17, 200])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_product_errs_by_no_more_than_its_rounding(
-    rows: int, bias: bool, dtype: torch.dtype, either_way: object, seed: int
+def test_the_error_of_a_product_is_its_rounding(
+    rows: int, bias: bool, dtype: torch.dtype, integer_product: object, seed: int
 ) -> None:
     torch.manual_seed(seed)
     layer = nn.Linear(96, 64, bias=bias).to(dtype).requires_grad_(False)
-    layer.weight *= torch.logspace(-2, 2, 64)[:, None]  # a scale for all would lose most rows
+    layer.weight *= torch.logspace(-2, 2, 64)[:, None]  # one common scale would lose most rows
     x = torch.randn(2, rows, 96).to(dtype)[:1]
     exact = nn.functional.linear(
         x.double(), layer.weight.double(), layer.bias.double() if bias else None
@@ -81,12 +81,12 @@ def test_a_product_errs_by_no_more_than_its_rounding(
         got = Int8Linear(layer)(x)
     assert got.dtype == dtype
     assert got.shape == exact.shape
-    # A weight is rounded by half of its output's step (by a whole step in seven bits), a row by
-    # half of its own. The scale, the product and the sum with the bias are rounded to dtype.
+    # A weight is rounded by half of its output's step (by a whole step with seven bits), a row
+    # by half of its step. The scale, the product and the sum with the bias are rounded to dtype.
     x, weight = x[0].double().abs(), layer.weight.double().abs()
     step, row_step = weight.amax(dim=1) / 127, x.amax(dim=1, keepdim=True) / 127
-    bound = x.sum(dim=1, keepdim=True) * step * (1 if either_way is int8._by_halves else 0.5)
-    if rows > int8._FEW_ROWS and either_way is not None:
+    bound = x.sum(dim=1, keepdim=True) * step * (1 if integer_product is int8._by_halves else 0.5)
+    if rows > int8._FEW_ROWS and integer_product is not None:
         bound += row_step / 2 * (weight.sum(dim=1) + 96 * step) + row_step * step
     bound += (
         4 * torch.finfo(dtype).eps * (x @ weight.T + (layer.bias.double().abs() if bias else 0))
@@ -94,7 +94,7 @@ def test_a_product_errs_by_no_more_than_its_rounding(
     assert ((got[0].double() - exact[0]).abs() <= bound).all()
 
 
-@pytest.mark.usefixtures("either_way")
+@pytest.mark.usefixtures("integer_product")
 def test_a_row_and_a_weight_of_zeros_give_zeros() -> None:
     layer = nn.Linear(32, 8, bias=False)
     with torch.no_grad():
@@ -109,15 +109,15 @@ def test_a_row_and_a_weight_of_zeros_give_zeros() -> None:
         assert out.isfinite().all()
 
 
-def test_whole_numbers_fill_a_quarter_of_the_room() -> None:
+def test_weights_are_int8() -> None:
     layer = nn.Linear(96, 64)
     small = Int8Linear(layer)
     assert small.weight.dtype == torch.int8
     assert int(small.weight.abs().max()) == 127
 
 
-def test_a_model_keeps_its_embedding_and_answers_nearly_the_same(
-    tiny_qwen2: Qwen2ForCausalLM, either_way: object, tmp_path: Path
+def test_a_model_keeps_its_embedding_and_nearly_its_output(
+    tiny_qwen2: Qwen2ForCausalLM, integer_product: object, tmp_path: Path
 ) -> None:
     tiny_qwen2.save_pretrained(tmp_path)
     config, _ = load_config(tmp_path)
@@ -130,13 +130,13 @@ def test_a_model_keeps_its_embedding_and_answers_nearly_the_same(
     assert torch.equal(small.model.embed_tokens.weight, full.model.embed_tokens.weight)
     ids = torch.randint(0, config.vocab_size, (1, 100))
     with torch.inference_mode():
-        wanted, got = (model(ids).logits.softmax(dim=-1) for model in (full, small))
-    # 200 texts gave 0.057 to 0.076 whole, 0.037 to 0.048 widened, 0.087 to 0.112 in seven bits.
-    allowed = 0.15 if either_way is int8._by_halves else 0.1
-    assert float((wanted - got).abs().sum(dim=-1).mean()) < allowed
+        expected, got = (model(ids).logits.softmax(dim=-1) for model in (full, small))
+    # 200 texts gave 0.057 to 0.076 with int8, 0.037 to 0.048 widened, 0.087 to 0.112 with 7 bits.
+    allowed = 0.15 if integer_product is int8._by_halves else 0.1
+    assert float((expected - got).abs().sum(dim=-1).mean()) < allowed
 
 
-def test_an_output_tied_to_the_embedding_gets_its_own_weights() -> None:
+def test_a_tied_output_projection_gets_separate_weights() -> None:
     model = nn.Module()
     model.embed = nn.Embedding(10, 16)
     model.head = nn.Linear(16, 10, bias=False)
@@ -148,13 +148,13 @@ def test_an_output_tied_to_the_embedding_gets_its_own_weights() -> None:
     assert isinstance(model.other, Int8Linear)
     assert torch.equal(model.embed.weight, before)
     x = torch.randn(3, 16)
-    # A weight was rounded by half of its output's step at most.
+    # A weight was rounded by at most half of its output's step.
     bound = x.abs().sum(dim=1, keepdim=True) * before.abs().amax(dim=1) / 127 / 2
     assert ((model.head(x) - x @ before.T).abs() <= bound * 1.001).all()
 
 
-def test_a_learned_compression_stays_and_chooses_the_same_blocks(seed: int) -> None:
-    """A text longer than is attended to whole: φ makes summaries of keys that int8 has made."""
+def test_a_learned_compression_is_not_quantized(seed: int) -> None:
+    """A text beyond the budget; φ compresses keys that int8 projections computed."""
     torch.manual_seed(seed)
     config = NSAConfig(
         vocab_size=96, hidden_size=64, intermediate_size=96, num_hidden_layers=2,

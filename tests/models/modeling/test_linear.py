@@ -1,4 +1,4 @@
-"""Projections in wide and in narrow numbers."""
+"""Projections with widened and with bf16 weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_wide_products_are_at_least_as_exact(bias: bool, monkeypatch: pytest.Mon
     assert errors[False] <= errors[True] * 1.01
 
 
-def test_training_stays_as_it_was() -> None:
+def test_training_is_not_widened() -> None:
     torch.manual_seed(0)
     layer = Linear(8, 8).to(torch.bfloat16)
     layer(torch.randn(200, 8).to(torch.bfloat16)).sum().backward()

@@ -1,4 +1,4 @@
-"""The model against transformers' own, where the budget covers the text; and trained."""
+"""The model against transformers' models, where the budget covers the text; and training."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ every_dense = pytest.mark.parametrize("kind", DENSE)
 
 
 def make_dense(kind: str, seed: int, **changes: Any) -> Any:
-    """A random dense model in which every parameter matters."""
+    """A random dense model in which every parameter has an effect."""
     config_class, model_class, special = DENSE[kind]
     torch.manual_seed(seed)
     values = {
@@ -88,7 +88,7 @@ def random_ids(seed: int, *shape: int) -> Tensor:
 
 
 def assert_same(ours: Tensor, theirs: Tensor, tolerance: float = 1e-4) -> None:
-    """The largest difference, relative to the largest logit."""
+    """Assert that the largest difference is small relative to the largest logit."""
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
@@ -99,7 +99,7 @@ def dense_logits(model: Any, ids: Tensor) -> Tensor:
 
 
 def greedy(model: NSAForCausalLM, ids: list[int], count: int, stop: frozenset[int]) -> list[int]:
-    """Read the first half, then decode after the rest, which the answer may quote."""
+    """Prefill the first half, then decode after the rest, which the answer may quote."""
     cache = KVCache(model.config, len(ids) + count)
     half = len(ids) // 2
     list(prefill(model, ids[:half], cache))
@@ -110,7 +110,7 @@ def greedy(model: NSAForCausalLM, ids: list[int], count: int, stop: frozenset[in
 
 
 @every_dense
-def test_logits_in_one_go(kind: str, seed: int, tmp_path: Path) -> None:
+def test_logits_of_one_call(kind: str, seed: int, tmp_path: Path) -> None:
     dense = make_dense(kind, seed)
     dense.save_pretrained(tmp_path)
     ids = random_ids(seed, 2, 150)
@@ -125,7 +125,7 @@ def test_logits_in_one_go(kind: str, seed: int, tmp_path: Path) -> None:
 def test_logits_after_prefill_and_decode(
     kind: str, settings: dict[str, Any], seed: int, tmp_path: Path
 ) -> None:
-    """Segments, a few tokens at once, then one by one."""
+    """Chunks, a few tokens at once, and single tokens."""
     dense = make_dense(kind, seed)
     dense.save_pretrained(tmp_path)
     ids = random_ids(seed, 1, 160)
@@ -139,7 +139,7 @@ def test_logits_after_prefill_and_decode(
 
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
 def test_yarn(kind: str, seed: int, tmp_path: Path) -> None:
-    """The extension, on texts longer than the context that it extends."""
+    """Texts longer than the original context."""
     dense = make_dense(kind, seed, max_position_embeddings=64)
     dense.save_pretrained(tmp_path)
     config, family = load_config(tmp_path)
@@ -160,7 +160,7 @@ def test_yarn(kind: str, seed: int, tmp_path: Path) -> None:
 
 
 def test_dynamic_rope(seed: int, tmp_path: Path) -> None:
-    """Its frequencies depend on the length of the text, which a cache cannot follow."""
+    """Its frequencies depend on the text's length, which a cache cannot follow."""
     rope = {"rope_type": "dynamic", "rope_theta": 3000.0, "factor": 4.0}
     dense = make_dense("llama", seed, max_position_embeddings=32, rope_parameters=rope)
     dense.save_pretrained(tmp_path)
@@ -185,7 +185,7 @@ def test_greedy_answers(kind: str, seed: int, tmp_path: Path) -> None:
         assert greedy(model, ids[0].tolist(), 12, frozenset()) == theirs[0, length:].tolist()
 
 
-def test_loss_is_transformers_own(seed: int, tmp_path: Path) -> None:
+def test_the_loss_equals_transformers(seed: int, tmp_path: Path) -> None:
     dense = make_dense("llama", seed)
     dense.save_pretrained(tmp_path)
     ids = random_ids(seed, 2, 40)
@@ -245,7 +245,7 @@ def test_mass_of_every_layer(changes: dict[str, Any], seed: int) -> None:
 
 
 @sparse
-def test_later_tokens_change_nothing_before_them(changes: dict[str, Any], seed: int) -> None:
+def test_attention_is_causal(changes: dict[str, Any], seed: int) -> None:
     """With a selection for every query."""
     model = make_sparse(seed, **changes)
     ids = random_ids(seed, 1, 120)
@@ -269,8 +269,8 @@ def test_a_cache_changes_nothing(changes: dict[str, Any], seed: int) -> None:
 
 
 @pytest.mark.parametrize("branch", [1, 2])
-def test_a_gate_opens_its_branch_alone(branch: int, seed: int) -> None:
-    """A wide-open gate of a branch that reads everything gives the dense model."""
+def test_each_gate_opens_one_branch(branch: int, seed: int) -> None:
+    """An open gate of a branch that covers the text gives the dense model."""
     dense = make_dense("llama", seed)
     model = NSAForCausalLM(NSAConfig.from_dense(dense.config, combine="gated")).eval()
     found = model.load_state_dict(dense.state_dict(), strict=False)
@@ -288,7 +288,7 @@ def test_a_gate_opens_its_branch_alone(branch: int, seed: int) -> None:
 
 @sparse
 def test_training(changes: dict[str, Any], seed: int) -> None:
-    """The loss on one sequence falls, and every parameter has a part in it."""
+    """The loss on one sequence falls, and every parameter gets a gradient."""
     torch.manual_seed(seed)
     model = NSAForCausalLM(tiny_config(**changes)).train()
     ids = random_ids(seed, 1, 24).repeat(1, 5)
@@ -310,7 +310,7 @@ def test_training(changes: dict[str, Any], seed: int) -> None:
 def test_round_trip_through_a_folder(
     changes: dict[str, Any], tied: bool, seed: int, tmp_path: Path
 ) -> None:
-    """By transformers' own means, and by ours."""
+    """With transformers' loader, and with ours."""
     model = make_sparse(seed, tie_word_embeddings=tied, **changes)
     model.save_pretrained(tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
@@ -369,10 +369,8 @@ def test_the_default_model(default_model_folder: Path) -> None:
     assert [greedy(model, question, 16, stop) for question in questions] == answers
 
 
-def test_every_attention_reads_what_the_settings_say(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those of the call where given, those for reading where not."""
+def test_every_layer_uses_the_settings(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of the call if given, or else the prefill settings."""
     from nsa_models.cache import kv_cache
 
     asked = []

@@ -1,4 +1,4 @@
-"""Facts between the sentences of a haystack, and where they lie."""
+"""Sentences inserted into a haystack, and their positions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HAYSTACK = [f"Paragraph {n} begins. It goes on, and ends (at last)." for n in ra
     text=st.text(alphabet="Ab. \n", max_size=300),
     depths=st.lists(st.floats(0, 1), min_size=1, max_size=8),
 )
-def test_what_is_hidden_is_where_its_span_says(text: str, depths: list[float]) -> None:
+def test_spans_of_hidden_sentences(text: str, depths: list[float]) -> None:
     sentences = [f"Fact number {n} is here." for n in range(len(depths))]
     context, spans = hide(text, sentences, depths)
     assert [context[start:end] for start, end in spans] == sentences
@@ -29,7 +29,7 @@ def test_what_is_hidden_is_where_its_span_says(text: str, depths: list[float]) -
     assert order == sorted(order, key=lambda n: spans[n])
 
 
-def test_sentences_are_not_broken() -> None:
+def test_sentences_are_not_split() -> None:
     text = "\n".join(HAYSTACK)
     for depth in (0.0, 0.213, 0.5, 0.77, 1.0):
         context, [(start, end)] = hide(text, ["Here it is."], [depth])
@@ -51,14 +51,14 @@ def test_fill_has_the_length_and_whole_sentences(characters: int, seed: int) -> 
     assert text.startswith("Paragraph ")
 
 
-def test_fill_repeats_only_what_is_too_short() -> None:
+def test_fill_repeats_only_short_haystacks() -> None:
     once = fill(HAYSTACK, 1500, random.Random(0)).splitlines()
     assert len(set(once)) == len(once)
     longer = fill(HAYSTACK, 5000, random.Random(0)).splitlines()
     assert len(set(longer[:-1])) == len(HAYSTACK)
 
 
-def test_no_room_has_no_text() -> None:
+def test_a_length_of_zero_has_no_text() -> None:
     assert fill(HAYSTACK, 0, random.Random(0)) == fill(HAYSTACK, -9, random.Random(0)) == ""
 
 

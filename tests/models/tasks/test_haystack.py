@@ -1,11 +1,11 @@
-"""Prose without data: long enough, varied, and the same for the same seed."""
+"""Prose without data files: long enough, varied, and reproducible by seed."""
 
 from __future__ import annotations
 
 from nsa_models.tasks.haystack import documentation, paragraphs
 
 
-def test_documentation_is_prose_of_the_length_wanted() -> None:
+def test_documentation_is_prose_of_the_requested_length() -> None:
     found = documentation(50_000, seed=3)
     text = "\n".join(found)
     assert len(text) >= 50_000
@@ -14,7 +14,7 @@ def test_documentation_is_prose_of_the_length_wanted() -> None:
     assert "the" in text.split()
 
 
-def test_the_seed_makes_the_order() -> None:
+def test_the_seed_determines_the_order() -> None:
     assert documentation(20_000, seed=1) == documentation(20_000, seed=1)
     assert documentation(20_000, seed=1) != documentation(20_000, seed=2)
 

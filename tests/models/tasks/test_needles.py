@@ -1,4 +1,4 @@
-"""Needles: the answer stands in the text once, where the evidence says."""
+"""Needles: the answer is in the text once, at the evidence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HAYSTACK = documentation(30_000, seed=1)
 
 @pytest.mark.parametrize("split", ["train", "eval"])
 @pytest.mark.parametrize("task", ["needle", "similar", "values"])
-def test_the_answers_stand_in_the_evidence_alone(task: str, split: Split, seed: int) -> None:
+def test_only_the_evidence_contains_the_answers(task: str, split: Split, seed: int) -> None:
     for example in GENERATORS[task](HAYSTACK, tokens=2500, seed=seed, split=split):
         said = [example.context[start:end] for start, end in example.evidence]
         assert example.task == task
@@ -40,12 +40,12 @@ def test_length_seed_and_shared_text(task: str, tokens: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("depth", [0.0, 0.25, 0.5, 0.75, 1.0])
-def test_the_needle_lies_at_its_depth(depth: float, seed: int) -> None:
+def test_the_needle_is_at_its_depth(depth: float, seed: int) -> None:
     [example] = needle(HAYSTACK, tokens=3000, seed=seed, split="eval", depth=depth)
     assert example.depth == pytest.approx(depth, abs=0.03)
 
 
-def test_similar_needles_differ_in_key_and_value_alone(seed: int) -> None:
+def test_similar_needles_differ_only_in_key_and_value(seed: int) -> None:
     examples = similar_needles(HAYSTACK, tokens=4000, seed=seed, split="eval", count=24)
     assert len(examples) == 24
     assert len({example.question for example in examples}) == 24
@@ -54,7 +54,7 @@ def test_similar_needles_differ_in_key_and_value_alone(seed: int) -> None:
     assert starts == sorted(starts)
 
 
-def test_several_values_are_all_wanted(seed: int) -> None:
+def test_several_values_are_all_required(seed: int) -> None:
     examples = several_values(HAYSTACK, tokens=3000, seed=seed, split="eval", count=3, each=5)
     assert [len(set(example.answers)) for example in examples] == [5, 5, 5]
     assert all(example.every for example in examples)

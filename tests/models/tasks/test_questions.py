@@ -1,4 +1,4 @@
-"""Articles with questions, and texts made of them."""
+"""Articles with questions, and texts composed of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ARTICLES = [
 ]
 
 
-def test_the_evidence_is_the_paragraph_that_was_asked_about(seed: int) -> None:
+def test_the_evidence_is_the_paragraph_of_the_question(seed: int) -> None:
     examples = hidden_questions(ARTICLES, tokens=3000, seed=seed, count=6)
     assert len(examples) == 6
     for example in examples:
@@ -60,13 +60,13 @@ def test_length_and_all_articles(seed: int) -> None:
     assert all(f"# Article {a}\n" in everything.context for a in range(30))
 
 
-def test_more_questions_than_paragraphs_ask_twice_about_one() -> None:
+def test_more_questions_than_paragraphs() -> None:
     examples = hidden_questions(ARTICLES[:1], tokens=1000, seed=0, count=9)
     assert len(examples) == sum(len(p.questions) for p in ARTICLES[0].paragraphs)
     assert len({example.question for example in examples}) == len(examples)
 
 
-def test_the_splits_share_no_article_and_leave_none_out() -> None:
+def test_the_splits_partition_the_articles() -> None:
     train, held_out = of_split(ARTICLES, "train"), of_split(ARTICLES, "eval")
     assert held_out
     assert len(train) > 3 * len(held_out)
@@ -76,8 +76,8 @@ def test_the_splits_share_no_article_and_leave_none_out() -> None:
         of_split(ARTICLES, "test")  # type: ignore[arg-type]
 
 
-def test_what_is_asked_about_several_articles_is_left_out() -> None:
-    """Twice about one article is no reason; capitals and spaces make no difference."""
+def test_questions_of_several_articles_are_removed() -> None:
+    """Repetition within an article does not count; case and spaces are ignored."""
 
     def article(title: str, *questions: str) -> Article:
         asked = tuple((question, ("Ada",)) for question in questions)
@@ -85,7 +85,7 @@ def test_what_is_asked_about_several_articles_is_left_out() -> None:
         return Article(title=title, paragraphs=parts)
 
     left = distinct_questions([article("S", "Why?", "Who  is it?"), article("T", "who is it?")])
-    assert [[[q for q, _ in p.questions] for p in each.paragraphs] for each in left] == [
+    assert [[[q for q, _ in p.questions] for p in kept.paragraphs] for kept in left] == [
         [["Why?"], ["Why?"]],
         [[], []],
     ]
@@ -130,7 +130,7 @@ def test_reading_a_file(tmp_path: Path, suffix: str, opened: Callable[..., objec
         ("fake.jsonl.gz", b"no gzip", "broken", "cannot read"),
     ],
 )
-def test_what_cannot_be_read(
+def test_unreadable_files(
     tmp_path: Path, name: str, content: bytes | None, code: str, says: str
 ) -> None:
     path = tmp_path / name

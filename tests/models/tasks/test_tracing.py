@@ -1,4 +1,4 @@
-"""Variables and tallies: the answers follow from what the text says, found here by reading it."""
+"""Variables and entries: the answers are computed again from the text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HAYSTACK = documentation(30_000, seed=2)
 
 
 @pytest.mark.parametrize("split", ["train", "eval"])
-def test_following_the_chains_gives_the_answers(split: Split, seed: int) -> None:
+def test_answers_follow_from_the_chains(split: Split, seed: int) -> None:
     examples = variable_tracking(HAYSTACK, tokens=2500, seed=seed, split=split, chains=3, hops=4)
     assert len(examples) == 6
     value: dict[str, str] = {}
@@ -29,8 +29,8 @@ def test_following_the_chains_gives_the_answers(split: Split, seed: int) -> None
         value[new] = value[old[0]] if old else re.findall(r"\d{5,7}", sentence)[0]
     for example in examples:
         if example.every:
-            wanted = re.findall(r"\d{5,7}", example.question)[0]
-            assert set(example.answers) == {name for name in value if value[name] == wanted}
+            number = re.findall(r"\d{5,7}", example.question)[0]
+            assert set(example.answers) == {name for name in value if value[name] == number}
             assert len(example.answers) == 5
         else:
             name = re.findall(r"\b[A-Z]\d{3}\b", example.question)[0]
@@ -39,7 +39,7 @@ def test_following_the_chains_gives_the_answers(split: Split, seed: int) -> None
 
 @pytest.mark.parametrize("split", ["train", "eval"])
 @pytest.mark.parametrize("tokens", [2500, 12_000])
-def test_counting_the_entries_gives_the_answers(split: Split, tokens: int, seed: int) -> None:
+def test_answers_follow_from_the_entries(split: Split, tokens: int, seed: int) -> None:
     top, number = aggregation(HAYSTACK, tokens=tokens, seed=seed, split=split, top=3)
     entries = re.compile(
         r"(?:crate|basket|sack|load) of ({})\b".format("|".join(words("goods", split)))

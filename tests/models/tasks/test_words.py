@@ -1,4 +1,4 @@
-"""Names and values: different, of their split, and none part of another."""
+"""Names and values: distinct, within their split, and not substrings of each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nsa_models.tasks.words import _LISTS, keys, values, words
 
 
 @pytest.mark.parametrize("kind", sorted(_LISTS))
-def test_the_splits_share_no_word_and_repeat_none(kind: str) -> None:
+def test_words_of_the_splits_are_disjoint_and_distinct(kind: str) -> None:
     train, held_out = words(kind, "train"), words(kind, "eval")
     assert len({*train, *held_out}) == len(train) + len(held_out) == len(_LISTS[kind].split())
 
@@ -38,7 +38,7 @@ def test_keys_differ(kind: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["number", "code", "word", "date", "time", "person"])
-def test_values_are_not_part_of_each_other_or_of_the_text(kind: str, seed: int) -> None:
+def test_values_are_not_substrings_of_each_other_or_the_text(kind: str, seed: int) -> None:
     outside = " ".join(values(kind, 20, "eval", random.Random(seed)))
     found = values(kind, 40, "eval", random.Random(seed), outside=outside)
     assert len(found) == 40
@@ -47,7 +47,7 @@ def test_values_are_not_part_of_each_other_or_of_the_text(kind: str, seed: int) 
 
 
 @pytest.mark.parametrize("call", [lambda: words("colour", "eval"), lambda: words("place", "test")])
-def test_unknown_names_are_told(call: object) -> None:
+def test_unknown_names_are_refused(call: object) -> None:
     with pytest.raises(ValueError, match=r"colour|'test'"):
         call()  # type: ignore[operator]
     with pytest.raises(ValueError, match="'planet'"):

@@ -1,4 +1,4 @@
-"""tiktoken's ids against those of the `tokenizers` library."""
+"""tiktoken's ids against the `tokenizers` library's ids."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ Pair = tuple[ByteLevelBPE, tokenizers.Tokenizer]
 
 
 def without_added_tokens(tokenizer: dict[str, Any]) -> tokenizers.Tokenizer:
-    """The library's tokenizer for plain text."""
+    """The library's tokenizer without added tokens."""
     plain = tokenizer | {"added_tokens": [], "post_processor": None, "normalizer": None}
     return tokenizers.Tokenizer.from_str(json.dumps(plain))
 
 
 @pytest.fixture(scope="module")
 def pairs(write_gguf: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
-    """For each family of patterns our encoder and the library's, with the small vocabulary."""
+    """Our encoder and the library's for each family of patterns, with the small vocabulary."""
     folder = tmp_path_factory.mktemp("vocabularies")
     made = {}
     for pre in FAMILIES:
@@ -71,7 +71,7 @@ def pairs(write_gguf: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def assert_same(pair: Pair, text: str) -> None:
-    """The ids and the offsets are the library's."""
+    """Assert that ids and offsets equal the library's."""
     ours, library = pair
     expected = library.encode(text, add_special_tokens=False)
     assert ours.encode(text).tolist() == expected.ids
@@ -124,7 +124,7 @@ def test_monotonous_text_matches(pairs: dict[str, Pair], family: str, text: str)
     assert ours.encode(text).tolist() == library.encode(text).ids
 
 
-def test_chunks_are_cut_and_complete() -> None:
+def test_chunks_join_to_the_text() -> None:
     text = "word " * 50_000
     pieces = list(chunks(text))
     assert "".join(pieces) == text
@@ -132,7 +132,7 @@ def test_chunks_are_cut_and_complete() -> None:
     assert all(piece.startswith(" word") for piece in pieces[1:])
 
 
-def test_text_without_a_safe_cut_stays_whole() -> None:
+def test_text_without_a_safe_cut_is_one_chunk() -> None:
     text = "=" * 300_000
     assert list(chunks(text)) == [text]
 
@@ -144,14 +144,14 @@ def test_offsets_inside_a_character(pairs: dict[str, Pair]) -> None:
     assert starts.tolist() == [0, 1, 1, 1, 1, 2]
 
 
-def test_half_a_surrogate_pair_is_replaced(pairs: dict[str, Pair]) -> None:
+def test_a_lone_surrogate_is_replaced(pairs: dict[str, Pair]) -> None:
     ours, library = pairs["qwen2"]
     assert ours.encode("a\ud800b").tolist() == library.encode("a\ufffdb").ids
     _, starts = ours.encode_with_offsets("a\ud800b")
     assert starts.tolist() == [0, 1, 1, 1, 2]
 
 
-def test_a_byte_that_the_vocabulary_lacks_is_left_out() -> None:
+def test_a_byte_outside_the_vocabulary_is_skipped() -> None:
     encoder = ByteLevelBPE(SMOLLM_PATTERN, {b"a": 5, b"b": 7})
     ids, starts = encoder.encode_with_offsets("axb")
     assert ids.tolist() == [5, 7]
@@ -161,7 +161,7 @@ def test_a_byte_that_the_vocabulary_lacks_is_left_out() -> None:
 
 @pytest.fixture
 def plain(write_gguf: Any, tmp_path: Path) -> dict[str, Any]:
-    """A `tokenizer.json` that is recognised."""
+    """A `tokenizer.json` that is recognized."""
     path = write_gguf(tmp_path / "plain.gguf", facts={"qwen2.context_length": 64})
     return tokenizer_files(read_gguf(path))["tokenizer.json"]
 
@@ -187,7 +187,7 @@ def test_merges_may_be_pairs(plain: dict[str, Any]) -> None:
         ("pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}),
     ],
 )
-def test_other_kinds_are_not_recognised(
+def test_other_kinds_are_not_recognized(
     plain: dict[str, Any], part: str, change: dict[str, Any]
 ) -> None:
     assert fast_encoder(plain) is not None
@@ -195,23 +195,23 @@ def test_other_kinds_are_not_recognised(
     assert fast_encoder(plain) is None
 
 
-def test_an_unknown_pattern_is_not_recognised(plain: dict[str, Any]) -> None:
+def test_an_unknown_pattern_is_not_recognized(plain: dict[str, Any]) -> None:
     plain["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] += "|x"
     assert fast_encoder(plain) is None
 
 
-def test_merges_in_another_order_than_ids_are_not_recognised(plain: dict[str, Any]) -> None:
+def test_merges_that_contradict_the_ids_are_not_recognized(plain: dict[str, Any]) -> None:
     plain["model"]["merges"].reverse()
     assert fast_encoder(plain) is None
 
 
-def test_whole_words_without_merges_are_not_recognised(plain: dict[str, Any]) -> None:
+def test_words_without_merges_are_not_recognized(plain: dict[str, Any]) -> None:
     plain["model"]["ignore_merges"] = True
     assert fast_encoder(plain) is not None
     plain["model"]["vocab"]["unmerged"] = 9999
     assert fast_encoder(plain) is None
 
 
-def test_a_token_that_takes_spaces_is_not_recognised(plain: dict[str, Any]) -> None:
+def test_an_added_token_that_strips_spaces_is_not_recognized(plain: dict[str, Any]) -> None:
     plain["added_tokens"][0]["lstrip"] = True
     assert fast_encoder(plain) is None

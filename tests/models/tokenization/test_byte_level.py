@@ -1,4 +1,4 @@
-"""Tests of the byte-level alphabet."""
+"""The byte-level alphabet."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def test_alphabet_is_the_librarys() -> None:
     assert sorted(BYTE_TO_CHARACTER.values()) == sorted(ByteLevel.alphabet())
 
 
-def test_text_survives_the_librarys_spelling() -> None:
+def test_the_library_round_trips_text() -> None:
     text = " naïve\n\t😀"
     [(spelled, _)] = ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
     assert token_bytes(spelled) == text.encode()
 
 
-def test_every_byte_survives() -> None:
+def test_every_byte_round_trips() -> None:
     assert token_bytes("".join(BYTE_TO_CHARACTER.values())) == bytes(BYTE_TO_CHARACTER)
 
 

@@ -1,4 +1,4 @@
-"""Tests of the split around the user's text."""
+"""The split of a chat template around the user's text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from nsa_models.errors import ModelError
-from nsa_models.tokenization.chat_template import ChatFrame, chat_frame
+from nsa_models.tokenization.chat_template import ChatFrame, chat_frame, chat_parts
 
 LLAMA3 = (
     "{{- bos_token }}{%- for message in messages %}"
@@ -58,7 +58,7 @@ def test_frame_is_what_transformers_renders(template: str, question: str) -> Non
     assert frame.has_template
 
 
-def test_system_message_has_its_own_turn() -> None:
+def test_the_system_message_is_a_separate_turn() -> None:
     frame = chat_frame(LLAMA3, NAMES, "Be brief.")
     assert frame.before == (
         "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
@@ -104,7 +104,48 @@ def test_the_date_is_today() -> None:
         ("{{ raise_exception('no') }}", "no"),
     ],
 )
-def test_templates_that_cannot_be_used(template: str, why: str) -> None:
+def test_unusable_templates(template: str, why: str) -> None:
     with pytest.raises(ModelError, match=why) as caught:
         chat_frame(template, NAMES, None)
     assert caught.value.code == "model_unsupported"
+
+
+TALK = [
+    ("system", "Be brief."),
+    ("user", "Who <|im_end|>?"),
+    ("assistant", "A worker."),
+    ("user", "And"),
+    ("user", "when?"),
+]
+
+
+@pytest.mark.parametrize("template", [QWEN, LLAMA3])
+def test_a_conversation_is_rendered_as_by_transformers(template: str) -> None:
+    parts = chat_parts(template, NAMES, TALK)
+    messages = [
+        *({"role": role, "content": text} for role, text in TALK[:3]),
+        {"role": "user", "content": "And\n\nwhen?"},
+    ]
+    [whole], _ = render_jinja_template(
+        [messages], chat_template=template, add_generation_prompt=True, **NAMES
+    )
+    assert "".join(text for text, _ in parts) == whole
+    said = [text for text, is_said in parts if is_said]
+    assert said == ["Be brief.", "Who <|im_end|>?", "A worker.", "And\n\nwhen?"]
+
+
+def test_a_refused_system_message_precedes_the_users_text() -> None:
+    parts = chat_parts(GEMMA, NAMES, TALK[:2])
+    assert [text for text, said in parts if said] == ["Be brief.\n\nWho <|im_end|>?"]
+    alone = chat_parts(GEMMA, NAMES, TALK[:1])
+    assert [text for text, said in alone if said] == ["Be brief."]
+
+
+def test_a_conversation_without_a_template() -> None:
+    text = "".join(text for text, _ in chat_parts(None, NAMES, TALK[:2]))
+    assert text == "system: Be brief.\nuser: Who <|im_end|>?\nassistant:"
+
+
+def test_a_template_that_omits_messages() -> None:
+    with pytest.raises(ModelError, match="omits"):
+        chat_parts("{{ messages[0].content }}", NAMES, TALK[1:3])

@@ -1,4 +1,4 @@
-"""Tests of the tokenizers that the library alone can run."""
+"""Tokenizers that only the library supports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nsa_models.tokenization.hf_tokens import LibraryTokens
 
 @pytest.fixture
 def words() -> dict[str, Any]:
-    """A `tokenizer.json` that knows three words and one special token."""
+    """A `tokenizer.json` with three words and one special token."""
     return {
         "version": "1.0",
         "added_tokens": [

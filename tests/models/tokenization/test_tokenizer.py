@@ -1,4 +1,4 @@
-"""Tests of the tokenizer of a Hugging Face folder."""
+"""The tokenizer of a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXTS = [
 
 @pytest.fixture
 def folder(write_gguf: Any, tmp_path: Path) -> Path:
-    """A folder with the small vocabulary, split as Qwen's."""
+    """A folder with the small vocabulary and Qwen's splitting pattern."""
     path = write_gguf(tmp_path / "small.gguf", facts={"qwen2.context_length": 64})
     folder = tmp_path / "model"
     folder.mkdir()
@@ -39,7 +39,7 @@ def folder(write_gguf: Any, tmp_path: Path) -> Path:
 
 
 def change(path: Path, **values: Any) -> None:
-    """Replace settings of a JSON file; None takes them out."""
+    """Replace values of a JSON file; None removes them."""
     content = json.loads(path.read_text()) | values
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
 
@@ -59,7 +59,7 @@ def test_text_is_normalized_first(folder: Path) -> None:
         tokenizer.encode_with_offsets("e\u0301")
 
 
-def test_without_a_normalizer_text_stays_as_it_is(folder: Path) -> None:
+def test_without_a_normalizer_text_stays_unchanged(folder: Path) -> None:
     change(folder / "tokenizer.json", normalizer=None)
     tokenizer = Tokenizer.from_folder(folder)
     assert tokenizer.normalize("e\u0301") == "e\u0301"
@@ -68,7 +68,7 @@ def test_without_a_normalizer_text_stays_as_it_is(folder: Path) -> None:
     assert starts[0] == 0
 
 
-def test_offsets_spell_the_text(folder: Path) -> None:
+def test_offsets_locate_the_tokens(folder: Path) -> None:
     tokenizer = Tokenizer.from_folder(folder)
     text = tokenizer.normalize("".join(TEXTS))
     ids, starts = tokenizer.encode_with_offsets(text)
@@ -81,7 +81,7 @@ def test_offsets_spell_the_text(folder: Path) -> None:
             spelled.startswith(character)
             or character.startswith(spelled)
             or (
-                # It begins inside the character.
+                # The token starts inside the character.
                 spelled[:1] in {character[at : at + 1] for at in range(1, len(character))}
             )
         )
@@ -113,26 +113,26 @@ def test_empty_text(folder: Path) -> None:
     assert tokenizer.decode([]) == ""
 
 
-def test_a_character_cut_in_half(folder: Path) -> None:
+def test_an_incomplete_character(folder: Path) -> None:
     tokenizer = Tokenizer.from_folder(folder)
     ids = tokenizer.encode("𐍈")
     assert tokenizer.decode(ids[:2]) == "\ufffd"
     assert b"".join(map(tokenizer.decode_bytes, ids.tolist())) == "𐍈".encode()
 
 
-def test_ids_beyond_the_vocabulary_are_nothing(folder: Path) -> None:
+def test_ids_beyond_the_vocabulary_decode_to_nothing(folder: Path) -> None:
     tokenizer = Tokenizer.from_folder(folder)
     assert tokenizer.decode_bytes(tokenizer.vocab_size) == b""
 
 
-def test_unused_rows_are_no_tokens(folder: Path) -> None:
+def test_unused_rows_are_not_tokens(folder: Path) -> None:
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     tokenizer = Tokenizer.from_folder(folder)
     assert "[PAD0]" not in vocabulary
     assert tokenizer.vocab_size == len(vocabulary)
 
 
-def test_stop_ids_come_from_every_place(folder: Path) -> None:
+def test_stop_ids_of_all_files(folder: Path) -> None:
     tokenizer = Tokenizer.from_folder(folder)
     [end] = tokenizer.encode_template("<|im_end|>").tolist()
     [text_end] = tokenizer.encode_template("<|endoftext|>").tolist()
@@ -150,7 +150,7 @@ def test_chat_frame(folder: Path) -> None:
     assert frame.after == "<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_a_template_file_comes_first(folder: Path) -> None:
+def test_a_template_file_takes_precedence(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("<{{ messages[0].content }}>")
     frame = Tokenizer.from_folder(folder).chat_frame()
     assert (frame.before, frame.after) == ("<", ">")
@@ -262,8 +262,8 @@ def test_real_vocabularies_match_the_library(model: str, request: pytest.Fixture
     for text in TEXTS:
         compare(text)
     compare(Path(__file__).read_text())
-    # SmolLM2's vocabulary lacks some control characters and the rarest planes; the library
-    # leaves them out before it merges, tiktoken cannot.
+    # SmolLM2's vocabulary lacks some control characters and the rarest planes. The library
+    # removes them before merging; tiktoken cannot.
     characters = st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"])
 
     @settings(max_examples=300, deadline=None)

@@ -1,4 +1,4 @@
-"""Processes that train processes learn what one does that sees all of their lessons."""
+"""Training in several processes equals training in one process with all examples."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ torch.save([parameter.detach(), other.detach()], f"{sys.argv[1]}/{processes.numb
 """
 
 
-def test_two_processes_learn_as_one_and_leave_out_what_does_not_fit(
+def test_two_processes_equal_one_and_skip_examples_without_memory(
     tmp_path: Path, two_processes: Callable[..., str]
 ) -> None:
     script = tmp_path / "both.py"
@@ -73,9 +73,9 @@ def test_two_processes_learn_as_one_and_leave_out_what_does_not_fit(
     parameter, other = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
     optimizer = torch.optim.AdamW([parameter, other], lr=0.1, betas=(0.9, 0.98), weight_decay=0.0)
     for step in range(4):
-        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 4) if step else 0.0  # warming up
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 4) if step else 0.0  # warm-up
         optimizer.zero_grad()
-        # The first process leaves out the second lesson, both the third.
+        # The first process skips the second example, both skip the third.
         mine = parameter.square().sum() + other.square().sum() * 2
         theirs = parameter.square().sum() * 4 + other.square().sum() * 0
         loss = (mine * (step not in {1, 2}) + theirs * (step != 2)) / 2
@@ -84,7 +84,7 @@ def test_two_processes_learn_as_one_and_leave_out_what_does_not_fit(
     torch.testing.assert_close(first, [parameter.detach(), other.detach()])
 
 
-def test_alone_nothing_changes() -> None:
+def test_a_single_process() -> None:
     processes = Processes(cpu=True)
     assert (processes.count, processes.first, processes.device) == (1, True, None)
     assert processes.broadcast(0.3) == 0.3

@@ -1,4 +1,4 @@
-"""The losses of training against plain renderings of what they say."""
+"""The training losses against plain implementations of their definitions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def drawn() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(HEADS, LENGTH, DIM), torch.randn(GROUPS, LENGTH, DIM)
 
 
-def test_mass_is_the_softmax_summed_over_blocks() -> None:
+def test_mass_is_the_sum_of_the_softmax_over_blocks() -> None:
     q, k = drawn()
     positions = torch.tensor([0, 15, 16, 69])
     mass = block_mass(q[:, positions], k, positions, SIZE)
@@ -44,7 +44,7 @@ def test_mass_is_the_softmax_summed_over_blocks() -> None:
                 torch.testing.assert_close(mass[head, row, block], expected)
 
 
-def test_importance_is_the_reference_s_up_to_a_factor() -> None:
+def test_importance_equals_the_reference_up_to_a_factor() -> None:
     q, k = drawn()
     settings = AttentionSettings(
         compress_block=8, compress_stride=4, select_block=SIZE, select_count=2, window=16
@@ -72,13 +72,13 @@ def test_importance_is_the_reference_s_up_to_a_factor() -> None:
     torch.testing.assert_close(got[..., :count], expected[..., :count] * ratio)
 
 
-def test_forced_and_windowed_blocks_are_not_to_be_chosen() -> None:
+def test_forced_and_window_blocks_are_not_candidates() -> None:
     settings = AttentionSettings(select_block=SIZE, window=2 * SIZE)
     got = candidate_blocks(torch.tensor([3, 70, 100]), 7, settings)
     assert [row.nonzero().flatten().tolist() for row in got] == [[], [1], [1, 2, 3]]
 
 
-def test_the_selection_s_loss_is_least_where_importance_is_the_mass() -> None:
+def test_the_selection_loss_is_minimal_if_importance_equals_mass() -> None:
     torch.manual_seed(0)
     mass = torch.rand(2, 6, 9)
     candidates = torch.rand(6, 9) > 0.3
@@ -102,7 +102,7 @@ def test_the_selection_s_loss_is_least_where_importance_is_the_mass() -> None:
     assert float(mass_recall(mass, -mass + 2, candidates, 2)) < best < 1.0
 
 
-def test_a_probe_teaches_every_other_layer_and_looks_at_all() -> None:
+def test_losses_of_alternating_layers() -> None:
     q, k = drawn()
     settings = AttentionSettings(select_block=SIZE, select_count=3, window=16)
     phi = compression_like_mean(8, 8, DIM, 4)
@@ -126,13 +126,13 @@ def test_a_probe_teaches_every_other_layer_and_looks_at_all() -> None:
     assert phi.outer.weight.grad.abs().sum() > 0
 
     loss, hits = losses.retrieval_loss()
-    usual = block_mass(q[:, positions.instruction], k, positions.instruction, SIZE).mean(
+    baseline = block_mass(q[:, positions.instruction], k, positions.instruction, SIZE).mean(
         1, keepdim=True
     )
     total, found = 0.0, 0.0
     for positions, gold in (([60, 61], [1]), ([65], [2, 3])):
         at = torch.tensor(positions)
-        surplus = (block_mass(q[:, at], k, at, SIZE) - 2 * usual).clamp(min=0).square()
+        surplus = (block_mass(q[:, at], k, at, SIZE) - 2 * baseline).clamp(min=0).square()
         scores = (surplus.sum(1) * weights.sum(0)[:, None]).sum(0)
         total -= math.log((scores[gold].sum() + 1e-6) / (scores[1:4].sum() + 1e-6))
         found += int(scores[1:4].argmax()) + 1 in gold

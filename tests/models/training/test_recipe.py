@@ -1,4 +1,4 @@
-"""The whole recipe on a toy: it learns to fetch a needle that its untrained self misses."""
+"""The whole recipe on a toy model: it learns to find needles that it misses untrained."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def config(**changes: object) -> NSAConfig:
 
 
 def toy() -> NSAForCausalLM:
-    """A random model that can tell needles from words, and whose output is its own input."""
+    """A random model that distinguishes needles from words and copies its input."""
     model = NSAForCausalLM(config()).requires_grad_(False)
     embedding = model.model.embed_tokens.weight
     embedding.normal_()
@@ -59,7 +59,7 @@ def toy() -> NSAForCausalLM:
 
 
 def needle(rng: np.random.Generator) -> TrainingExample:
-    """Words without meaning, one needle among them, and the question which it was."""
+    """Random words with one needle, and the question for it."""
     ids = rng.integers(0, WORDS, LENGTH).astype(np.int32)
     place, value = int(rng.integers(BLOCK, LENGTH - 3 * BLOCK)), WORDS + int(rng.integers(NEEDLES))
     ids[place] = value
@@ -86,7 +86,7 @@ def needles(seed: int) -> Iterator[Batch]:
 
 
 def right(model: NSAForCausalLM, seed: int, count: int = 40) -> float:
-    """Share of needles that are fetched."""
+    """Share of needles that the model finds."""
     source, found = needles(seed), 0
     with torch.no_grad():
         for _ in range(count):
@@ -99,13 +99,13 @@ def right(model: NSAForCausalLM, seed: int, count: int = 40) -> float:
 
 
 def quiet(_: TrainingProgress) -> None:
-    """Neither report nor save."""
+    """Report and save nothing."""
 
 
 QUIET = Hooks(report=quiet, save=quiet)
 
 
-def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
+def test_a_toy_model_learns_to_find_needles() -> None:
     torch.manual_seed(0)
     model = toy()
     before = right(model, 99)
@@ -122,8 +122,8 @@ def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
     assert last["loss φ"] < last["loss means"]
 
     attach_compression(model, config(compress_hidden=8))
-    for attention, each in zip(model.attentions, learners, strict=True):
-        phi, taught = attention.compression, each["φ"]
+    for attention, layer_phis in zip(model.attentions, learners, strict=True):
+        phi, taught = attention.compression, layer_phis["φ"]
         assert isinstance(taught, Compression)
         assert phi is not None
         phi.load_state_dict(taught.state_dict())
@@ -143,13 +143,13 @@ def test_a_toy_learns_to_fetch_a_needle_that_it_misses_untrained() -> None:
     assert model.retrieval_head_weights.shape == (2, 4)
 
 
-def test_the_rate_rises_and_falls_to_nothing() -> None:
+def test_the_rate_rises_and_falls_to_zero() -> None:
     course = Schedule(seconds=100, warmup=0.1)
     rates = [rate_factor(done, course) for done in (0.0, 0.05, 0.1, 0.55, 1.0, 1.3)]
     assert rates == pytest.approx([0.0, 0.475, 0.9, 0.45, 0.0, 0.0])
 
 
-def test_a_lesson_is_watched_where_it_asks_and_answers() -> None:
+def test_loss_positions_include_question_and_answer() -> None:
     lesson = needle(np.random.default_rng(0))
     rng = np.random.default_rng(1)
     schedule = Schedule(seconds=1, watched=16)
@@ -161,27 +161,27 @@ def test_a_lesson_is_watched_where_it_asks_and_answers() -> None:
     assert found.document == (1, LENGTH // BLOCK - 1)
 
 
-def test_short_lessons_are_read_side_by_side_as_if_each_were_alone() -> None:
-    """The loss of the answers is that of lessons of several lengths, each run by itself."""
+def test_a_batch_of_short_examples_equals_single_ones() -> None:
+    """The loss equals the mean over examples of different lengths, each run separately."""
     torch.manual_seed(0)
     model, rng = toy(), np.random.default_rng(3)
     whole = [needle(rng) for _ in range(3)]
     step = [shortened(lesson, drop) for lesson, drop in zip(whole, (0, 40, 17), strict=True)]
-    said: list[float] = []
+    losses: list[float] = []
     for lesson in step:
         ids = torch.as_tensor(lesson.ids, dtype=torch.long)
         [asked] = lesson.asked
         logits = model(ids[None, :-1], settings=AttentionSettings(select_count=None)).logits[0]
-        said.append(
+        losses.append(
             float(torch.nn.functional.cross_entropy(logits[asked.answer[0] - 1], ids[-1]).detach())
         )
     progress = tuned(model, step)
-    assert progress.losses["loss answer"] == pytest.approx(np.mean(said), rel=1e-4)
+    assert progress.losses["loss answer"] == pytest.approx(np.mean(losses), rel=1e-4)
     assert progress.tokens == sum(len(lesson.ids) for lesson in step)
 
 
 def shortened(lesson: TrainingExample, drop: int) -> TrainingExample:
-    """A lesson without the first tokens of its text."""
+    """A copy of an example without the first tokens of its text."""
     [asked] = lesson.asked
     return TrainingExample(
         ids=lesson.ids[drop:],
@@ -199,14 +199,14 @@ def shortened(lesson: TrainingExample, drop: int) -> TrainingExample:
 
 
 def tuned(model: NSAForCausalLM, step: Batch) -> TrainingProgress:
-    """What one step of tuning tells."""
+    """Progress after one step of tuning."""
     change = peft.LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS)
     peft.inject_adapter_in_model(change, model)
     course = Schedule(seconds=600, steps=1, text_tokens=8)
     return tune(model, iter([step]), course, QUIET)
 
 
-def test_a_lesson_that_does_not_fit_is_left_out() -> None:
+def test_an_example_without_memory_is_skipped() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
     lesson = TrainingExample(
         ids=np.zeros(5, np.int32), document=(0, 4), instruction=(0, 1), asked=(), task="reading"
@@ -228,5 +228,5 @@ def test_a_lesson_that_does_not_fit_is_left_out() -> None:
     done = run()
     assert (done.step, done.left_out, done.tokens) == (4, 2, 20)
     fails = {6}
-    with pytest.raises(torch.OutOfMemoryError):  # not one was possible
+    with pytest.raises(torch.OutOfMemoryError):  # no example fits
         run()

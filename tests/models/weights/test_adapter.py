@@ -1,4 +1,4 @@
-"""Trained changes in files of their own, and merged into a model."""
+"""Adapters in files, and merged into a model."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def config(**changes: Any) -> NSAConfig:
 
 
 def trained(folder: Path) -> tuple[NSAForCausalLM, NSAForCausalLM, Adapter]:
-    """A model, the same with changes in the place of training, and these as an adapter."""
+    """A base model, the same model with random changes, and the changes as an adapter."""
     torch.manual_seed(0)
     model = NSAForCausalLM(config()).eval()
     changed = NSAForCausalLM(config()).eval()
@@ -66,7 +66,7 @@ def trained(folder: Path) -> tuple[NSAForCausalLM, NSAForCausalLM, Adapter]:
     peft.inject_adapter_in_model(lora, changed)
     for name, parameter in changed.named_parameters():
         if "lora_" in name or "compression" in name:
-            # What an adapter keeps is in bf16.
+            # Adapters are stored in bf16.
             parameter.data = (torch.randn_like(parameter) * 0.2).bfloat16().float()
     changed.retrieval_head_weights = torch.rand(2, 4)
     about = {"tokens": 7}
@@ -75,7 +75,7 @@ def trained(folder: Path) -> tuple[NSAForCausalLM, NSAForCausalLM, Adapter]:
     return model, changed, adapter
 
 
-def test_a_merged_model_is_the_one_that_was_trained(tmp_path: Path) -> None:
+def test_a_merged_model_equals_the_trained_one(tmp_path: Path) -> None:
     model, changed, _ = trained(tmp_path / "adapter")
     base = tmp_path / "base"
     base.mkdir()
@@ -96,7 +96,7 @@ def test_a_merged_model_is_the_one_that_was_trained(tmp_path: Path) -> None:
     assert not any(parameter.requires_grad for parameter in merged.parameters())
 
 
-def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_save_and_load(tmp_path: Path) -> None:
     _, _, adapter = trained(tmp_path)
     read = load_adapter(tmp_path)
     assert (read.base, read.settings, read.scale, read.about) == (
@@ -106,7 +106,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert all(torch.equal(read.tensors[name], x) for name, x in adapter.tensors.items())
 
 
-def test_files_stay_small_and_old_ones_go(tmp_path: Path) -> None:
+def test_files_stay_small_and_old_ones_are_removed(tmp_path: Path) -> None:
     big = {f"lora.{n}.a": torch.zeros(5, 2**20, dtype=torch.bfloat16) for n in range(4)}
     save_adapter(tmp_path, Adapter(base="", settings={}, scale=1.0, tensors=big, about={}))
     files = sorted(tmp_path.glob("*.safetensors"))
@@ -117,7 +117,7 @@ def test_files_stay_small_and_old_ones_go(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
 
-def test_what_does_not_belong_is_refused(tmp_path: Path) -> None:
+def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     _, _, adapter = trained(tmp_path)
     model = NSAForCausalLM(config(**SETTINGS))
     strange = {**adapter.tensors, "lora.model.layers.9.mlp.up_proj.a": torch.zeros(3, 32)}
@@ -131,7 +131,7 @@ def test_what_does_not_belong_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["head", "format", "tensors"])
-def test_a_broken_folder_is_told_of(tmp_path: Path, broken: str) -> None:
+def test_a_broken_folder_is_reported(tmp_path: Path, broken: str) -> None:
     trained(tmp_path)
     if broken == "head":
         (tmp_path / "adapter.json").write_text("{")
@@ -145,7 +145,7 @@ def test_a_broken_folder_is_told_of(tmp_path: Path, broken: str) -> None:
     assert raised.value.code == "adapter_broken"
 
 
-def test_a_model_with_an_adapter_is_another_model(tmp_path: Path) -> None:
+def test_an_adapter_changes_the_fingerprint(tmp_path: Path) -> None:
     trained(tmp_path / "adapter")
     base = tmp_path / "base"
     base.mkdir()

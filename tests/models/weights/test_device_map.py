@@ -1,4 +1,4 @@
-"""A model that one card has no room for: which layers go where, and that they answer as one."""
+"""A model too large for one GPU: placement of its layers, and equal answers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def build(seed: int, **changes: Any) -> NSAForCausalLM:
         ({"model": "cuda:2", "lm_head": 0}, ["cuda:2", "cuda:2"]),
         ({"model.layers.0": 0, "model.layers.1": 1}, ["cuda:0", "cuda:1"]),
         ({"model.layers.1": torch.device("cuda", 1), "model.layers": 0}, ["cuda:0", "cuda:1"]),
-        # What the host keeps is brought to the first card.
+        # Weights on the host are copied to the first GPU.
         ({"model.layers.0": 1, "model.layers.1": "disk"}, ["cuda:1", "cuda:1"]),
         ({"model.layers.0": "cpu", "model.layers.1": "disk"}, ["cpu", "cpu"]),
     ],
@@ -68,7 +68,7 @@ def test_the_tenth_layer_is_not_the_first() -> None:
 
 @pytest.fixture
 def cards(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A function that pretends that cards have room for so many bytes of a model's weights."""
+    """A function that simulates GPUs with memory for a number of bytes of a model's weights."""
 
     def pretend(model: NSAForCausalLM, *room: int) -> None:
         work = least_work_bytes(model.config, model.dtype)
@@ -80,14 +80,16 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def dispatched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Device maps by which models would have been moved."""
+    """Device maps of the dispatched models."""
     maps: list[Any] = []
     monkeypatch.setattr(accelerate, "dispatch_model", lambda _, placed: maps.append(placed))
     return maps
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_layers_are_shared_out(tied: bool, seed: int, cards: Any, dispatched: list[Any]) -> None:
+def test_layers_are_spread_over_gpus(
+    tied: bool, seed: int, cards: Any, dispatched: list[Any]
+) -> None:
     model = build(seed, tie_word_embeddings=tied)
     if tied:
         model.lm_head.weight = model.model.embed_tokens.weight
@@ -97,16 +99,16 @@ def test_layers_are_shared_out(tied: bool, seed: int, cards: Any, dispatched: li
     [placed] = dispatched
     devices = [device.index for device in layer_devices(placed, LAYERS)]
     assert devices == sorted(devices)
-    # Filled one after another, the first card would take nearly all.
+    # Filled one after another, the first GPU would hold nearly all layers.
     assert max(devices.count(card) for card in range(3)) <= LAYERS // 2
     assert set(placed.values()) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(("room", "several"), [(0, False), (-1, True)])
-def test_a_model_that_one_card_has_room_for_is_not_spread(
+def test_a_model_that_fits_one_gpu_is_not_spread(
     room: int, several: bool, seed: int, cards: Any
 ) -> None:
-    """Room for the weights and for the keys and values of a text."""
+    """Memory for the weights and for the keys and values of a text."""
     model = build(seed, max_position_embeddings=1000)
     needed = weight_bytes(model)
     room += cache_bytes(model.config, 1000, model.dtype)
@@ -121,7 +123,7 @@ def test_a_model_that_one_card_has_room_for_is_not_spread(
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_weights_alone_stay_on_one_card_where_nothing_else_goes(
+def test_weights_stay_on_one_gpu_without_an_alternative(
     installed: bool, seed: int, cards: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(seed)
@@ -134,10 +136,10 @@ def test_weights_alone_stay_on_one_card_where_nothing_else_goes(
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_random_model_is_shared_out_too(
+def test_a_random_model_is_spread_over_gpus(
     tied: bool, seed: int, cards: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On one CPU by several names, between which accelerate can move nothing."""
+    """Several names of one CPU stand for devices; accelerate moves nothing between them."""
     config = build(seed, tie_word_embeddings=tied).config
 
     def by_names(model: Any, _: torch.device) -> dict[str, Any]:
@@ -161,7 +163,7 @@ def test_a_random_model_is_shared_out_too(
 
 
 @pytest.mark.parametrize("more", [0, -1])
-def test_a_card_without_room_for_what_streams_is_told(
+def test_a_gpu_too_small_for_streaming_is_reported(
     more: int, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = build(seed).config
@@ -178,7 +180,7 @@ def test_a_card_without_room_for_what_streams_is_told(
         new_cache(config, 4096, torch.float32, devices, host=host)
 
 
-def test_cards_without_room_are_counted(seed: int, cards: Any, dispatched: list[Any]) -> None:
+def test_gpus_that_are_too_small_are_counted(seed: int, cards: Any, dispatched: list[Any]) -> None:
     model = build(seed)
     cards(model, 10**4, 10**4)
     with pytest.raises(DoesNotFitError, match="the 2 GPUs of this machine") as caught:
@@ -187,7 +189,7 @@ def test_cards_without_room_are_counted(seed: int, cards: Any, dispatched: list[
     assert caught.value.code == "does_not_fit"
 
 
-def test_without_accelerate_the_way_is_told(
+def test_missing_accelerate_is_reported_with_the_remedy(
     seed: int, cards: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(seed)
@@ -202,7 +204,7 @@ def test_without_accelerate_the_way_is_told(
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no two CUDA devices")
 @pytest.mark.parametrize("fits", [True, False])
 @pytest.mark.parametrize("count", [None, 3])
-def test_two_cards_answer_as_one(
+def test_two_gpus_answer_like_one(
     count: int | None, fits: bool, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = torch.randint(96, (3000,), generator=torch.Generator().manual_seed(1))
@@ -240,7 +242,7 @@ def test_two_cards_answer_as_one(
         )
 
 
-def test_a_cache_counts_its_layers_homes() -> None:
+def test_a_cache_has_one_device_per_layer() -> None:
     config = NSAConfig(num_hidden_layers=3)
     devices = [torch.device("cpu", 0), torch.device("cpu", 1), torch.device("cpu", 1)]
     cache = KVCache(config, 10, device=devices)

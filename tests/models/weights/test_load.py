@@ -1,4 +1,4 @@
-"""Tests of loading: every way in which a folder can be wrong, and the ways in which it is right."""
+"""Loading of folders, valid and invalid."""
 
 from __future__ import annotations
 
@@ -152,14 +152,14 @@ def test_weights_of_another_model(edit: Change, message: str, tmp_path: Path) ->
     assert caught.value.hint
 
 
-def test_a_tied_embedding_that_is_missing(tmp_path: Path) -> None:
+def test_a_missing_tied_embedding(tmp_path: Path) -> None:
     write(tmp_path, tied=True)
     change(tmp_path, lambda tensors: tensors.pop("model.embed_tokens.weight"))  # type: ignore[arg-type,return-value]
     with pytest.raises(ModelError, match=r"lacks .*model\.embed_tokens\.weight"):
         load(tmp_path)
 
 
-def test_a_tied_head_that_is_stored_too(tmp_path: Path) -> None:
+def test_a_stored_tied_head(tmp_path: Path) -> None:
     model = write(tmp_path, tied=True)
 
     def store(tensors: dict[str, Tensor]) -> None:
@@ -169,8 +169,8 @@ def test_a_tied_head_that_is_stored_too(tmp_path: Path) -> None:
     assert_loads_as(tmp_path, model)
 
 
-def test_stored_frequencies_are_no_surplus(tmp_path: Path) -> None:
-    """Old checkpoints have them."""
+def test_stored_frequencies_are_accepted(tmp_path: Path) -> None:
+    """Old checkpoints contain them."""
     model = write(tmp_path)
 
     def store(tensors: dict[str, Tensor]) -> None:
@@ -180,7 +180,7 @@ def test_stored_frequencies_are_no_surplus(tmp_path: Path) -> None:
     assert_loads_as(tmp_path, model)
 
 
-def test_the_dtype_is_the_stored_one_or_the_one_asked_for(tmp_path: Path) -> None:
+def test_the_stored_and_the_requested_dtype(tmp_path: Path) -> None:
     write(tmp_path)
 
     def halve(tensors: dict[str, Tensor]) -> None:
@@ -204,7 +204,7 @@ def test_no_configuration(tmp_path: Path) -> None:
     "text",
     ["", "{", "[]", "{}", '{"model_type": "no_such_model"}'],
 )
-def test_a_configuration_that_cannot_be_used(text: str, tmp_path: Path) -> None:
+def test_an_unusable_configuration(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelError, match=r"cannot use .*config\.json: ") as caught:
         load_config(tmp_path)
@@ -216,7 +216,7 @@ def test_a_configuration_that_cannot_be_used(text: str, tmp_path: Path) -> None:
     "values",
     [{"hidden_size": "wide"}, {"num_hidden_layers": None}, {"hidden_act": "none"}],
 )
-def test_a_configuration_of_wrong_values(values: dict[str, Any], tmp_path: Path) -> None:
+def test_invalid_values_of_a_configuration(values: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
@@ -225,7 +225,7 @@ def test_a_configuration_of_wrong_values(values: dict[str, Any], tmp_path: Path)
 
 
 @pytest.mark.parametrize("config", [GPT2Config(), MistralConfig()], ids=["family", "sliding"])
-def test_an_architecture_that_is_not_supported(config: Any, tmp_path: Path) -> None:
+def test_an_unsupported_architecture(config: Any, tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="not supported") as caught:
         load_config(tmp_path)
@@ -252,7 +252,7 @@ def write_sparse(folder: Path) -> NSAConfig:
     return config
 
 
-def test_settings_of_our_own_folder(tmp_path: Path) -> None:
+def test_settings_of_an_nsa_folder(tmp_path: Path) -> None:
     write_sparse(tmp_path)
     config, family = load_config(tmp_path)
     assert family == "native_sparse"
@@ -262,7 +262,7 @@ def test_settings_of_our_own_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"window": 100}, {"windows": 128}])
-def test_wrong_settings_of_our_own_folder(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_wrong_settings_of_an_nsa_folder(settings: dict[str, Any], tmp_path: Path) -> None:
     write_sparse(tmp_path)
     with pytest.raises((TypeError, ValueError), match="window"):
         load_config(tmp_path, **settings)

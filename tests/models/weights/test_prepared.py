@@ -1,4 +1,4 @@
-"""Weights made ready once: the same bit by bit, and never in the way of an answer."""
+"""Prepared weights: identical bit by bit, and never an obstacle to an answer."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def found(base: Path, adapter: Path | None = None) -> ModelFolder:
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache folder of one test."""
+    """The cache folder of the test."""
     monkeypatch.setenv("NSA_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture(params=[False, True], ids=["own head", "tied head"])
 def make(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Callable[..., ModelFolder]:
-    """A function that writes a small model, with an adapter if asked for."""
+    """A function that writes a small model, optionally with an adapter."""
     torch.manual_seed(seed)
     config = NSAConfig(
         vocab_size=64,
@@ -92,7 +92,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Callable[
 
 
 def load(where: ModelFolder, quantization: str | None = None) -> tuple[NSAForCausalLM, list[str]]:
-    """A model, and the notes that came with it."""
+    """A model, and the notes of its loading."""
     notes: list[str] = []
     config, _ = load_config(where.folder, where.adapter)
     model = load_prepared(where, config, quantization=quantization, on_note=notes.append)
@@ -104,33 +104,33 @@ def in_memory(where: ModelFolder, quantization: str | None = None) -> NSAForCaus
     return load_model(where.folder, config, quantization=quantization, adapter=where.adapter)
 
 
-def assert_same(got: NSAForCausalLM, wanted: NSAForCausalLM) -> None:
-    """Bit by bit, and in every respect that counts for running."""
-    ours, theirs = got.state_dict(), wanted.state_dict()
+def assert_same(got: NSAForCausalLM, expected: NSAForCausalLM) -> None:
+    """Assert equality bit by bit, in all properties that matter for running."""
+    ours, theirs = got.state_dict(), expected.state_dict()
     assert list(ours) == list(theirs)
     for name, tensor in ours.items():
         assert tensor.dtype == theirs[name].dtype, name
         assert torch.equal(tensor, theirs[name]), name
-    assert (got.retrieval_head_weights is None) == (wanted.retrieval_head_weights is None)
-    if got.retrieval_head_weights is not None and wanted.retrieval_head_weights is not None:
-        assert torch.equal(got.retrieval_head_weights, wanted.retrieval_head_weights)
-    tied = [m.lm_head.weight is m.model.embed_tokens.weight for m in (got, wanted)]
+    assert (got.retrieval_head_weights is None) == (expected.retrieval_head_weights is None)
+    if got.retrieval_head_weights is not None and expected.retrieval_head_weights is not None:
+        assert torch.equal(got.retrieval_head_weights, expected.retrieval_head_weights)
+    tied = [m.lm_head.weight is m.model.embed_tokens.weight for m in (got, expected)]
     assert tied[0] == tied[1]
     assert not got.training
     assert not any(parameter.requires_grad for parameter in got.parameters())
     ids = torch.randint(64, (1, 150))
     with torch.inference_mode():
-        assert torch.equal(got(ids).logits, wanted(ids).logits)
+        assert torch.equal(got(ids).logits, expected(ids).logits)
 
 
 @pytest.mark.parametrize(
     ("adapter", "quantization"), [(True, None), (False, "int8"), (True, "int8")]
 )
-def test_it_is_the_same_model_bit_by_bit(
+def test_prepared_weights_are_identical(
     make: Callable[..., ModelFolder], adapter: bool, quantization: str | None
 ) -> None:
     where = make(adapter=adapter)
-    wanted = in_memory(where, quantization)
+    expected = in_memory(where, quantization)
     first, notes = load(where, quantization)
     assert len(notes) == 1
     assert notes[0].endswith(f"of {where.name}, once")
@@ -139,10 +139,10 @@ def test_it_is_the_same_model_bit_by_bit(
     again, notes = load(where, quantization)
     assert notes == []
     for got in (first, again):
-        assert_same(got, wanted)
+        assert_same(got, expected)
     kept = prepared_path(where, quantization)
     assert [path for path in prepared_folder().iterdir() if path.suffix != ".lock"] == [kept]
-    # What the model's own files hold is not written twice.
+    # Tensors in the model's files are not written again.
     assert "model.embed_tokens.weight" not in load_weights_of(kept)
 
 
@@ -154,7 +154,7 @@ def load_weights_of(path: Path) -> dict[str, torch.Tensor]:
     return load_weights(alone)
 
 
-def test_a_model_as_it_is_needs_no_file(make: Callable[..., ModelFolder]) -> None:
+def test_an_unchanged_model_needs_no_file(make: Callable[..., ModelFolder]) -> None:
     where = make(adapter=False)
     model, notes = load(where)
     assert notes == []
@@ -162,13 +162,13 @@ def test_a_model_as_it_is_needs_no_file(make: Callable[..., ModelFolder]) -> Non
     assert not prepared_folder().exists()
 
 
-def test_other_weights_other_adapters_and_other_bits_have_other_files(
+def test_weights_adapters_and_quantizations_have_separate_files(
     make: Callable[..., ModelFolder], tmp_path: Path
 ) -> None:
     first = make(adapter=True)
     paths = {prepared_path(where, bits) for where in (first,) for bits in (None, "int8")}
     paths |= {prepared_path(found(first.folder), "int8")}
-    second = make(adapter=True)  # trained on
+    second = make(adapter=True)  # trained further
     paths.add(prepared_path(second, None))
     stat = (first.folder / "model.safetensors").stat()
     os.utime(first.folder / "model.safetensors", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
@@ -177,7 +177,7 @@ def test_other_weights_other_adapters_and_other_bits_have_other_files(
 
 
 @pytest.mark.parametrize("damage", ["junk", "cut", "other tensors", "empty"])
-def test_a_damaged_file_is_made_anew(make: Callable[..., ModelFolder], damage: str) -> None:
+def test_a_damaged_file_is_written_again(make: Callable[..., ModelFolder], damage: str) -> None:
     where = make(adapter=True)
     load(where)
     kept = prepared_path(where, None)
@@ -192,7 +192,7 @@ def test_a_damaged_file_is_made_anew(make: Callable[..., ModelFolder], damage: s
     assert kept.read_bytes() == whole
 
 
-def test_a_file_that_is_used_counts_as_used(make: Callable[..., ModelFolder]) -> None:
+def test_use_updates_the_time_of_a_file(make: Callable[..., ModelFolder]) -> None:
     where = make(adapter=True)
     load(where)
     kept = prepared_path(where, None)
@@ -214,16 +214,16 @@ def small_disk(cache_folder: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(cache_folder)], check=True)
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["known before", "found out while writing"])
-def test_a_disk_that_is_really_full(
+@pytest.mark.parametrize("known", [True, False], ids=["known before", "found out while writing"])
+def test_a_full_disk(
     *,
-    told: bool,
+    known: bool,
     small_disk: Path,
     make: Callable[..., ModelFolder],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     where = make(adapter=True)
-    if not told:
+    if not known:
         plenty = shutil.disk_usage("/")._replace(free=10**12)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: plenty)
     model, notes = load(where, "int8")
@@ -236,9 +236,7 @@ def test_a_disk_that_is_really_full(
     assert not list(small_disk.rglob("*.partial"))
 
 
-def test_a_folder_that_cannot_be_written(
-    make: Callable[..., ModelFolder], cache_folder: Path
-) -> None:
+def test_a_read_only_folder(make: Callable[..., ModelFolder], cache_folder: Path) -> None:
     where = make(adapter=True)
     cache_folder.write_text("in the way")
     model, notes = load(where)
@@ -274,7 +272,7 @@ print("done", flush=True)
 
 
 def start(where: ModelFolder, hold: str) -> subprocess.Popen[str]:
-    """Another process that loads the model, and is held or killed when it has written."""
+    """Another process that loads the model; it waits or is killed after the write."""
     return subprocess.Popen(
         [sys.executable, "-c", START, str(where.folder), str(where.adapter), hold],
         stdin=subprocess.PIPE,
@@ -283,7 +281,7 @@ def start(where: ModelFolder, hold: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_process_killed_while_it_writes_leaves_nothing_that_counts(
+def test_a_process_killed_during_a_write_leaves_no_valid_file(
     make: Callable[..., ModelFolder],
 ) -> None:
     where = make(adapter=True)
@@ -304,7 +302,7 @@ def test_two_processes_at_once(make: Callable[..., ModelFolder]) -> None:
     other = start(where, "waits")
     assert other.stdout is not None
     assert other.stdout.readline() == "writing\n"
-    model, notes = load(where)  # goes on with what it has in memory
+    model, notes = load(where)  # uses its weights in memory
     assert_same(model, in_memory(where))
     assert len(notes) == 1
     kept = prepared_path(where, None)
@@ -317,7 +315,7 @@ def test_two_processes_at_once(make: Callable[..., ModelFolder]) -> None:
     assert_same(again, model)
 
 
-def test_what_is_loaded_takes_no_memory_of_its_own(make: Callable[..., ModelFolder]) -> None:
+def test_loaded_weights_are_mapped(make: Callable[..., ModelFolder]) -> None:
     where = make(adapter=True)
     model, _ = load(where)
     kept = str(prepared_path(where, None))
@@ -326,10 +324,10 @@ def test_what_is_loaded_takes_no_memory_of_its_own(make: Callable[..., ModelFold
 
 
 def mappings_of(path: str) -> list[Any]:
-    """First address, and one past the last, of each part of a file that is mapped here."""
+    """Address range of each mapped part of a file in this process."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
-        pytest.skip("what is mapped cannot be told on this system")
+        pytest.skip("this system does not list mapped files")
     ranges = [line.split()[0].split("-") for line in lines if line.endswith(path)]
     return [(int(low, 16), int(high, 16)) for low, high in ranges]

@@ -1,4 +1,4 @@
-"""From the source to the answer, given before or not."""
+"""`ask` from the source to the answer, new or stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nsa_cli.events import AnswerText, Note, Progress
 FHS = Path(__file__).parents[3] / "examples" / "fhs-3.0.pdf"
 
 
-def test_an_answer_given_before_comes_at_once(
+def test_a_stored_answer_is_returned_at_once(
     asker: Any, text_file: Path, substance: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = asker(text_file)
@@ -31,21 +31,21 @@ def test_an_answer_given_before_comes_at_once(
     ]
 
 
-def test_a_changed_text_is_asked_anew(asker: Any, text_file: Path) -> None:
+def test_a_changed_text_is_asked_again(asker: Any, text_file: Path) -> None:
     asker(text_file)
     text_file.write_text(text_file.read_text() + "One more line.\n")
     asker(text_file, remember=True)
     assert asker.notes == []
 
 
-def test_without_a_store_it_is_asked_anew(asker: Any, text_file: Path) -> None:
+def test_without_a_store_it_is_asked_again(asker: Any, text_file: Path) -> None:
     asker(text_file)
     found = asker(text_file, remember=True, store=False)
     assert asker.notes == []
     assert found.stats.reused_tokens == 0
 
 
-def test_another_chat_template_is_asked_anew(
+def test_another_chat_template_is_asked_again(
     asker: Any, text_file: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
@@ -81,7 +81,7 @@ def test_a_password_opens_a_document(asker: Any, locked: Path) -> None:
     assert caught.value.exit_code == 3
 
 
-def test_an_answer_given_before_needs_the_password_too(asker: Any, locked: Path) -> None:
+def test_a_stored_answer_needs_the_password_too(asker: Any, locked: Path) -> None:
     asker(locked, password="secret")
     with pytest.raises(UnreadableError):
         asker(locked, remember=True)

@@ -1,4 +1,4 @@
-"""`nsa chat`: in a pipe, at a terminal, and what its commands do."""
+"""`nsa chat` in a pipe and at a terminal, and its commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def talk(nsa: Run, text_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """A function that types lines into a conversation about a text."""
+    """A function that types lines into a chat about a text."""
 
     def typed(*lines: str, more: tuple[str, ...] = ()) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
@@ -36,9 +36,7 @@ def test_questions_in_a_pipe(talk: Callable[..., Any], text_file: Path) -> None:
     assert "> " not in out + err
 
 
-def test_the_first_answer_is_that_of_ask(
-    talk: Callable[..., Any], nsa: Run, text_file: Path
-) -> None:
+def test_the_first_answer_equals_ask(talk: Callable[..., Any], nsa: Run, text_file: Path) -> None:
     _, asked, _ = nsa("ask", str(text_file), "Who wrote it?", "--no-store")
     _, said, _ = talk("Who wrote it?", more=("--no-store",))
     assert said == asked
@@ -58,12 +56,12 @@ def test_later_questions_see_the_earlier_ones(
     monkeypatch.setattr("nsa_cli.context.prompt.PromptBuilder.question", spied)
     talk("one?", "two?", "three?", "four?", "five?", "/clear", "six?")
     assert ["one?"] in seen
-    assert ["two?", "three?", "four?"] in seen  # the last three
+    assert ["two?", "three?", "four?"] in seen  # the last three questions
     assert all(len(earlier) <= 3 for earlier in seen)
     assert not any("five?" in earlier for earlier in seen)
 
 
-def test_a_question_of_few_words_is_looked_up_with_the_one_before(
+def test_a_short_question_is_retrieved_with_the_previous_one(
     talk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_up: list[str] = []
@@ -92,7 +90,7 @@ def test_sources_and_help(talk: Callable[..., Any], text_file: Path) -> None:
     assert "[1]" not in out
 
 
-def test_a_citation_with_the_lines_around_it(talk: Callable[..., Any], text_file: Path) -> None:
+def test_a_citation_with_surrounding_lines(talk: Callable[..., Any], text_file: Path) -> None:
     code, out, err = talk("/cite", "Who wrote it?", "/cite 1", "/cite 9")
     assert code == 0
     assert "no citation yet" in err
@@ -118,7 +116,7 @@ def test_saving(talk: Callable[..., Any], tmp_path: Path) -> None:
     assert turn["answer"] in out
 
 
-def test_what_cannot_be_done(talk: Callable[..., Any], nsa: Run) -> None:
+def test_refused_commands(talk: Callable[..., Any], nsa: Run) -> None:
     code, _, err = talk("/what", "word " * 3000)
     assert code == 0
     assert "unknown command /what. See /help." in err
@@ -156,7 +154,7 @@ def test_at_a_terminal(
     chat.read_until("stopped; Ctrl-D or /quit ends the chat\r\n> ")
     chat.type("half a line")
     chat.read_until("half a line")
-    time.sleep(0.5)  # Python's readline misses a Ctrl-C that comes while it handles a key
+    time.sleep(0.5)  # Python's readline misses a Ctrl-C during the handling of a key
     chat.type("\x03")
     chat.read_until("\r\n> ")
     chat.type("/sources\n")

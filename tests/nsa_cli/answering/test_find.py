@@ -50,7 +50,7 @@ def test_matches_in_a_pipe(nsa: Run, tree: Path) -> None:
         assert found[3] == Path(found[1]).read_text().splitlines()[int(found[2]) - 1]
 
 
-def test_find_uses_the_reading_that_ask_kept(
+def test_find_uses_the_kv_cache_of_ask(
     nsa: Run, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nsa("ask", str(tree), "Who?")
@@ -77,7 +77,7 @@ def test_at_a_terminal(terminal: Any, tree: Path, tiny_model: Path) -> None:
     assert code == 0
     assert "%" in shown
     assert "a.txt, line" in shown or "b.txt, line" in shown
-    assert "\x1b[1;31mworker" in shown  # words of the query stand out
+    assert "\x1b[1;31mworker" in shown  # words of the query are highlighted
     code, shown = terminal(
         *("find", str(tree), "worker of line 44", "--model", str(tiny_model), "-n", "2"),
         NO_COLOR="1",

@@ -1,4 +1,4 @@
-"""A text that grows is asked about again, and only what is new is read."""
+"""`--follow` asks again about a growing text and prefills only its new part."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 class Time:
-    """What happens while one waits: a step each time, and at the end Ctrl-C."""
+    """The waiting time of `follow`: one step per call, then Ctrl-C."""
 
     def __init__(self, *steps: Callable[[], Any]) -> None:
         self.steps = list(steps)
@@ -39,12 +39,12 @@ def grow(path: Path, text: str) -> Callable[[], None]:
 
 
 def rest() -> None:
-    """Nothing happens."""
+    """Do nothing."""
 
 
 @pytest.fixture
 def watch(tiny_model: Path) -> Callable[..., tuple[list[list[AnswerFinished]], list[str]]]:
-    """A function that follows a path until its time is over: answers of each round, notes."""
+    """A function that follows a path until the steps end: answers of each round, notes."""
 
     def run(
         path: Path, time: Time, *questions: str
@@ -60,7 +60,7 @@ def watch(tiny_model: Path) -> Callable[..., tuple[list[list[AnswerFinished]], l
     return run
 
 
-def test_what_is_appended_is_read_and_nothing_else(
+def test_only_appended_text_is_prefilled(
     watch: Any, text_file: Path, prose: Any, asker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
@@ -85,28 +85,28 @@ def test_what_is_appended_is_read_and_nothing_else(
     assert rounds[-1][0].answer == alone.answer
 
 
-def test_readings_of_its_own_do_not_pile_up(
+def test_earlier_kv_caches_of_follow_are_removed(
     watch: Any, text_file: Path, prose: Any, asker: Any
 ) -> None:
-    asker(text_file)  # kept before: it stays
+    asker(text_file)  # stored earlier, so it stays
     steps = [grow(text_file, prose(2)), rest, rest] * 3
     rounds, _ = watch(text_file, Time(*steps))
     assert len(rounds) == 4
     assert len(asker.readings) == 2
 
 
-def test_a_text_is_asked_about_when_it_is_at_rest(watch: Any, text_file: Path) -> None:
+def test_questions_wait_until_the_text_stops_changing(watch: Any, text_file: Path) -> None:
     line = grow(text_file, "A line.\n")
     rounds, _ = watch(text_file, Time(line, line, line, line, rest, rest))
     assert len(rounds) == 2
 
 
-def test_a_text_that_never_rests_is_asked_about_all_the_same(watch: Any, text_file: Path) -> None:
+def test_a_text_that_never_stops_changing_is_asked_about(watch: Any, text_file: Path) -> None:
     rounds, _ = watch(text_file, Time(*[grow(text_file, "A line.\n")] * 25))
     assert len(rounds) == 3
 
 
-def test_a_file_that_is_rotated(watch: Any, text_file: Path, prose: Any) -> None:
+def test_a_rotated_file(watch: Any, text_file: Path, prose: Any) -> None:
     rotated = text_file.with_name("log.txt.1")
     steps = [
         lambda: text_file.rename(rotated),
@@ -121,12 +121,12 @@ def test_a_file_that_is_rotated(watch: Any, text_file: Path, prose: Any) -> None
     assert notes == [f"{text_file} has changed; asking again"]
 
 
-def test_a_touch_is_no_change(watch: Any, text_file: Path) -> None:
+def test_a_new_modification_time_is_not_a_change(watch: Any, text_file: Path) -> None:
     rounds, notes = watch(text_file, Time(lambda: os.utime(text_file, (1, 1)), rest, rest, rest))
     assert (len(rounds), notes) == (1, [])
 
 
-def test_a_folder_that_gets_another_file(watch: Any, tmp_path: Path, prose: Any) -> None:
+def test_a_new_file_in_a_folder(watch: Any, tmp_path: Path, prose: Any) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     (folder / "a.log").write_text(prose(5))

@@ -1,4 +1,4 @@
-"""`nsa summarize`: statements, each with its place."""
+"""`nsa summarize`: statements with their sources."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_summary_for_people(nsa: Run, text_file: Path) -> None:
     assert len(citations.splitlines()) == len(numbers)
 
 
-def test_an_outline_goes_by_the_documents_sections(
+def test_an_outline_follows_the_documents_sections(
     nsa: Run, tmp_path: Path, prose: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.md"
@@ -73,7 +73,7 @@ def test_an_outline_goes_by_the_documents_sections(
     assert f"Second part ({path}, line 44)\n  It says" in out
 
 
-def test_no_sections_are_told(nsa: Run, text_file: Path) -> None:
+def test_missing_sections_are_reported(nsa: Run, text_file: Path) -> None:
     code, _, err = nsa("summarize", str(text_file), "--outline", "--length", "short")
     assert code == 0
     assert "no headings found in" in err

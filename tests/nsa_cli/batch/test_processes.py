@@ -1,4 +1,4 @@
-"""A batch in several processes: the same rows, and one that dies costs only its document."""
+"""A batch in several processes: the same rows, and a killed process loses only its document."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, prose: Any) -> Path:
     return inside
 
 
-def test_the_rows_are_those_of_one_process(nsa: Run, folder: Path, tmp_path: Path) -> None:
+def test_rows_equal_those_of_one_process(nsa: Run, folder: Path, tmp_path: Path) -> None:
     found = []
     for jobs in ("1", "2"):
         out = tmp_path / f"{jobs}.jsonl"
@@ -60,18 +60,18 @@ def where_of(model: Path) -> ModelFolder:
     return resolve_model(str(model), on_progress=print, on_note=print)
 
 
-def test_a_process_that_dies_costs_its_document(folder: Path, tiny_model: Path) -> None:
-    os.mkfifo(folder / "pipe")  # nobody writes into it: its process waits for ever
+def test_a_killed_process_loses_only_its_document(folder: Path, tiny_model: Path) -> None:
+    os.mkfifo(folder / "pipe")  # no process writes to it, so its reader blocks forever
     names = ["pipe", "0.txt", "1.txt", "2.txt", "3.txt"]
     pending = [Pending(path=str(folder / name), done={}) for name in names]
     where = where_of(tiny_model)
     rows, ended = [], []
     made = in_processes(pending, assignment(tiny_model), where, 2, [].append)
-    for each, row in made:
+    for source, row in made:
         if row is not None:
             rows.append(row)
             continue
-        ended.append(Path(each.path).name)
+        ended.append(Path(source.path).name)
         if len(ended) == 3:
             for process in multiprocessing.active_children():
                 process.kill()
@@ -86,7 +86,7 @@ def test_a_process_that_dies_costs_its_document(folder: Path, tiny_model: Path) 
     assert {"0.txt", "1.txt", "2.txt"} <= {Path(r.document).name for r in rows if not r.error}
 
 
-def test_memory_bounds_the_processes(folder: Path, tiny_model: Path) -> None:
+def test_memory_limits_the_processes(folder: Path, tiny_model: Path) -> None:
     notes: list[Event] = []
     pending = [Pending(path=str(folder / f"{number}.txt"), done={}) for number in range(2)]
     where = where_of(tiny_model)
@@ -103,7 +103,7 @@ def test_memory_bounds_the_processes(folder: Path, tiny_model: Path) -> None:
     )
 
 
-def test_a_model_that_is_gone_ends_the_batch(folder: Path, tiny_model: Path) -> None:
+def test_a_missing_model_ends_the_batch(folder: Path, tiny_model: Path) -> None:
     where = where_of(tiny_model)
     gone = assignment(folder / "no-model")
     pending = [Pending(path=str(folder / "0.txt"), done={})]

@@ -25,7 +25,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def two_machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
-    """A cluster of two nodes on this machine, and the second of them."""
+    """A cluster of two nodes on this machine, and its second node."""
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -39,7 +39,7 @@ def two_machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, prose: Any) -> Path:
-    """Eight texts, long enough that a machine dies in the middle of one."""
+    """Eight texts, long enough to kill a machine in the middle of one."""
     inside = tmp_path / "docs"
     inside.mkdir()
     for number in range(8):
@@ -47,7 +47,7 @@ def folder(tmp_path: Path, prose: Any) -> Path:
     return inside
 
 
-def test_a_machine_that_dies_costs_no_document(
+def test_a_killed_machine_loses_no_document(
     two_machines: tuple[Any, Any], folder: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster, second = two_machines
@@ -60,12 +60,12 @@ def test_a_machine_that_dies_costs_no_document(
     rows, ended = [], []
     with caplog.at_level(logging.INFO, logger="nsa"):
         made = on_ray(pending, assignment, where, cluster.address, events.append)
-        for each, row in made:
+        for source, row in made:
             if row is not None:
                 rows.append(row)
                 continue
-            ended.append(each.path)
-            if len(ended) == 1:  # the other machine has a document in hand, or gets the next one
+            ended.append(source.path)
+            if len(ended) == 1:  # the other machine has a document, or gets the next one
                 cluster.remove_node(second, allow_graceful=False)
     assert "2 machines" in caplog.messages
     assert sorted(ended) == paths

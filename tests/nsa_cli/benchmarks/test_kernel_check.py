@@ -1,4 +1,4 @@
-"""The check before a speed is shown: it must pass what is right and refuse what is not."""
+"""The check before a measurement accepts correct kernels and rejects wrong ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def verdict(attend: Attend, inputs: Inputs, *, gradients: bool = False) -> Check
     )
 
 
-def test_inputs_lie_in_memory_token_by_token(inputs: Inputs) -> None:
+def test_inputs_are_in_the_layout_of_projections(inputs: Inputs) -> None:
     assert inputs.q.shape == (2, 6, 70, 16)
     assert inputs.k.shape == (2, 2, 203, 16)
     assert inputs.v.shape == (2, 2, 203, 8)
@@ -65,7 +65,7 @@ def test_inputs_lie_in_memory_token_by_token(inputs: Inputs) -> None:
     assert 0 <= inputs.gates.min() <= inputs.gates.max() <= 1
 
 
-def test_by_group_is_the_whole_reference(inputs: Inputs) -> None:
+def test_the_reference_by_group_equals_the_whole_reference(inputs: Inputs) -> None:
     out, blocks = reference_by_group(SETTINGS, torch.float64)(*inputs.all())
     q, k, v, gates = (x.double() for x in inputs.all())
     whole, whole_blocks, _ = nsa_reference(q, k, v, SETTINGS, gates=gates)
@@ -73,7 +73,7 @@ def test_by_group_is_the_whole_reference(inputs: Inputs) -> None:
     assert torch.equal(blocks, whole_blocks)
 
 
-def test_what_is_right_passes(inputs: Inputs) -> None:
+def test_correct_results_pass(inputs: Inputs) -> None:
     check = verdict(RIGHT, inputs, gradients=True)
     assert check.passed
     assert set(check.errors) == {"out", "q", "k", "v", "gates"}
@@ -81,7 +81,7 @@ def test_what_is_right_passes(inputs: Inputs) -> None:
     assert set(check.allowed.values()) == {LEAST_ERROR}
 
 
-def test_queries_that_share_a_selection_pass(inputs: Inputs) -> None:
+def test_shared_selections_pass(inputs: Inputs) -> None:
     settings = replace(SETTINGS, combine="union", select_tile=8, score_stride=4, window=32)
     right = reference_by_group(settings, torch.float32)
     check = judge(
@@ -95,7 +95,7 @@ def test_queries_that_share_a_selection_pass(inputs: Inputs) -> None:
     assert compare(right, inputs, window, gradients=False).agreement == 1.0
 
 
-def test_a_wrong_output_does_not_pass(inputs: Inputs) -> None:
+def test_a_wrong_output_fails(inputs: Inputs) -> None:
     def attend(*x: Tensor) -> tuple[Tensor, Tensor]:
         out, blocks = RIGHT(*x)
         return out * 1.02, blocks
@@ -103,7 +103,7 @@ def test_a_wrong_output_does_not_pass(inputs: Inputs) -> None:
     assert not verdict(attend, inputs).passed
 
 
-def test_nan_does_not_pass(inputs: Inputs) -> None:
+def test_nan_fails(inputs: Inputs) -> None:
     def attend(*x: Tensor) -> tuple[Tensor, Tensor]:
         out, blocks = RIGHT(*x)
         out[0, 0, 0, 0] = float("nan")
@@ -114,7 +114,7 @@ def test_nan_does_not_pass(inputs: Inputs) -> None:
     assert not check.passed
 
 
-def test_a_wrong_gradient_does_not_pass(inputs: Inputs) -> None:
+def test_a_wrong_gradient_fails(inputs: Inputs) -> None:
     def attend(q: Tensor, k: Tensor, v: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
         return RIGHT(q, k, 0.5 * v + 0.5 * v.detach(), gates)
 
@@ -123,7 +123,7 @@ def test_a_wrong_gradient_does_not_pass(inputs: Inputs) -> None:
     assert not check.passed
 
 
-def test_rows_of_another_selection_are_left_out_but_may_not_be_many(inputs: Inputs) -> None:
+def test_few_rows_may_have_another_selection(inputs: Inputs) -> None:
     def another_choice(rows: int) -> Attend:
         def attend(*x: Tensor) -> tuple[Tensor, Tensor]:
             out, blocks = RIGHT(*x)
@@ -143,7 +143,7 @@ def test_rows_of_another_selection_are_left_out_but_may_not_be_many(inputs: Inpu
     assert max(many.errors.values()) < 1e-5
 
 
-def test_the_order_and_the_padding_of_blocks_do_not_matter(inputs: Inputs) -> None:
+def test_order_and_padding_of_blocks_are_ignored(inputs: Inputs) -> None:
     def attend(*x: Tensor) -> tuple[Tensor, Tensor]:
         out, blocks = RIGHT(*x)
         return out, torch.nn.functional.pad(blocks.flip(-1), (2, 1), value=-1)

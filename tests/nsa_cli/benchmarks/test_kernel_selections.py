@@ -1,4 +1,4 @@
-"""The recorded selections are whole, and everything attends to them while they are replayed."""
+"""The recorded selections are complete, and kernels and reference attend to them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nsa_kernels.api import Impl, nsa_attention
 from nsa_kernels.settings import AttentionSettings
 
 
-def test_the_recording_is_a_models() -> None:
+def test_the_recording_comes_from_a_model() -> None:
     recording = load_recording()
     assert recording.shape == (4, 32768, 512)
     query = torch.arange(32768)
@@ -28,7 +28,7 @@ def test_the_recording_is_a_models() -> None:
     assert kept > 12
 
 
-def test_a_longer_text_repeats_it() -> None:
+def test_a_longer_text_repeats_the_recording() -> None:
     blocks = recorded_blocks(70_000, 40_000, 6, 16, "cpu")
     assert blocks.shape == (1, 6, 40_000, 16)
     assert blocks.dtype == torch.int32
@@ -45,7 +45,7 @@ def test_a_longer_text_repeats_it() -> None:
     assert not ((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)).any()
 
 
-def test_kernels_and_reference_attend_to_what_is_replayed() -> None:
+def test_kernels_and_reference_attend_to_the_recording() -> None:
     settings = AttentionSettings(combine="gated", select_count=3)
     inputs = draw_inputs(
         Shape(heads=4, groups=2, dim=16, value_dim=16),

@@ -1,4 +1,4 @@
-"""`nsa bench kernels`: what is measured, shown and saved, with a stand-in for the device."""
+"""`nsa bench kernels`: measurements, table and files, with a simulated device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nsa_cli.benchmarks.kernel_report import COLUMNS, as_object, as_records, sav
 from nsa_cli.benchmarks.kernel_results import NSA, Check, Measurement, Point, Report, attentions
 from nsa_cli.benchmarks.kernels import measure_all, points
 
-SETUP = {"gpu": "Pretend 9000", "shape": "paper-gqa"}
+SETUP = {"gpu": "SimulatedDevice 9000", "shape": "paper-gqa"}
 MILLISECONDS = {**dict.fromkeys(NSA, 2.0), "nsa-recorded": 1.0, "cudnn": 8.0, "flash": 10.0}
 FORWARD = [*NSA, "cudnn", "flash"]
 BACKWARD = ["nsa", "nsa-recorded", "nsa-union", "cudnn", "flash"]
@@ -27,8 +27,8 @@ DECODE = ["nsa", "cudnn", "flash"]
 Run = Callable[..., tuple[int, str, str]]
 
 
-class Pretend:
-    """A device on which every run takes as long as MILLISECONDS says, and a second passes."""
+class SimulatedDevice:
+    """A simulated device: runs take MILLISECONDS, and each clock reading adds a second."""
 
     fa3 = False
 
@@ -66,19 +66,19 @@ class Pretend:
 
 
 def report_of(
-    bench: Pretend,
+    bench: SimulatedDevice,
     lengths: list[int],
     modes: tuple[str, ...] = ("forward",),
     time_limit: float | None = None,
     on_row: Callable[[Measurement], None] = lambda _: None,
 ) -> Report:
     report = Report(setup=SETUP)
-    wanted = points(lengths, modes, [1, 16])
-    measure_all(bench, wanted, report, on_row=on_row, time_limit=time_limit, clock=bench.clock)
+    planned = points(lengths, modes, [1, 16])
+    measure_all(bench, planned, report, on_row=on_row, time_limit=time_limit, clock=bench.clock)
     return report
 
 
-def test_short_lengths_come_first_and_batches_are_for_decode() -> None:
+def test_short_lengths_come_first_and_only_decode_has_batches() -> None:
     found = [(p.length, p.mode, p.batch) for p in points([64, 8], ["forward", "decode"], [1, 4])]
     assert found == [
         *[(8, "forward", 1), (8, "decode", 1), (8, "decode", 4)],
@@ -86,8 +86,8 @@ def test_short_lengths_come_first_and_batches_are_for_decode() -> None:
     ]
 
 
-def test_each_attention_at_each_point_and_the_faster_dense_over_nsa() -> None:
-    bench = Pretend()
+def test_ratios_use_the_faster_dense_attention() -> None:
+    bench = SimulatedDevice()
     report = report_of(bench, [1000, 2000], ("forward", "backward"))
     assert [attention for _, attention in bench.measured] == (FORWARD + BACKWARD) * 2
     assert report.stopped == ""
@@ -99,7 +99,7 @@ def test_each_attention_at_each_point_and_the_faster_dense_over_nsa() -> None:
     }  # fmt: skip
 
 
-def test_which_attentions_are_measured_where() -> None:
+def test_attentions_of_each_mode() -> None:
     def at(mode: str, length: int, *, fa3: bool = False) -> list[str]:
         return attentions(Point(mode=mode, length=length), fa3=fa3)
 
@@ -109,7 +109,7 @@ def test_which_attentions_are_measured_where() -> None:
     assert at("decode", 8, fa3=True) == DECODE
 
 
-def test_unsteady_times_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unsteady_times_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     point = Point(mode="forward", length=8)
     rows = [
         Measurement(point=point, attention="nsa", p20_ms=1.0, p50_ms=1.1, p80_ms=p80)
@@ -132,18 +132,18 @@ def test_no_ratio_without_a_dense_time() -> None:
 
 
 def test_a_failed_check_has_no_speed() -> None:
-    bench = Pretend(wrong="forward")
+    bench = SimulatedDevice(wrong="forward")
     report = report_of(bench, [1000], ("forward", "decode"))
     assert all(point.mode == "decode" for point, _ in bench.measured)
     first = report.rows[0]
     assert (first.point.mode, first.note, first.p50_ms) == ("forward", "failed the check", None)
     assert set(report.failed) == {first.point}
-    passed = [one["passed"] for one in as_object(report)["checks"]]
+    passed = [check["passed"] for check in as_object(report)["checks"]]
     assert passed == [False] * 3 + [True] * 2
 
 
-def test_a_variant_that_fails_takes_no_other_down() -> None:
-    bench = Pretend(wrong="nsa-recorded")
+def test_a_failing_variant_does_not_affect_others() -> None:
+    bench = SimulatedDevice(wrong="nsa-recorded")
     report = report_of(bench, [1000])
     assert [row.attention for row in report.rows if row.note == "failed the check"] == [
         "nsa-recorded", "nsa-recorded-graph"
@@ -151,24 +151,27 @@ def test_a_variant_that_fails_takes_no_other_down() -> None:
     assert report.ratio(Point(mode="forward", length=1000), "nsa") == 4.0
 
 
-def test_the_time_limit_keeps_what_there_is() -> None:
+def test_the_time_limit_keeps_finished_measurements() -> None:
     rows: list[Measurement] = []
-    report = report_of(Pretend(), [1000, 2000, 3000], time_limit=7.0, on_row=rows.append)
+    report = report_of(SimulatedDevice(), [1000, 2000, 3000], time_limit=7.0, on_row=rows.append)
     assert report.rows == rows
     assert len(rows) == 7
     assert report.stopped == (
         "the time limit of 7 seconds ended in forward at 1,000 tokens, before flash"
     )
-    assert "before forward at 1,000 tokens" in report_of(Pretend(), [1000], time_limit=0).stopped
+    assert (
+        "before forward at 1,000 tokens"
+        in report_of(SimulatedDevice(), [1000], time_limit=0).stopped
+    )
 
 
 @pytest.fixture
 def nsa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """A function that runs `nsa bench kernels` on a pretended device: code, stdout, stderr."""
+    """A function that runs `nsa bench kernels` on a simulated device: code, stdout, stderr."""
 
     def run(*arguments: str, wrong: str = "", cuda: bool = True) -> tuple[int, str, str]:
         stand_in = types.ModuleType("nsa_cli.benchmarks.kernel_cuda")
-        stand_in.CudaBench = lambda _: Pretend(wrong)  # type: ignore[attr-defined]
+        stand_in.CudaBench = lambda _: SimulatedDevice(wrong)  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "nsa_cli.benchmarks.kernel_cuda", stand_in)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(sys, "argv", ["nsa", "bench", "kernels", *arguments])
@@ -183,7 +186,7 @@ def test_a_table(nsa: Run) -> None:
     code, out, err = nsa("--lengths", "1000,2000", "--modes", "forward,backward")
     assert code == 0
     assert "out of memory" in out
-    assert "gpu Pretend 9000" in out
+    assert "gpu SimulatedDevice 9000" in out
     assert "4.00" in out
     assert "fwd+bwd" in out
     assert "nsa: forward at 2,000 tokens, dense, cuDNN: 16 ms\n" in err
@@ -209,7 +212,7 @@ def test_a_failed_check_fails_the_command(nsa: Run, options: tuple[str, ...]) ->
         assert len(json.loads(out)["rows"]) == 10
 
 
-def test_all_is_saved_and_the_missing_plot_is_told(
+def test_files_are_saved_and_the_missing_plot_is_reported(
     nsa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -229,17 +232,17 @@ def test_all_is_saved_and_the_missing_plot_is_told(
     )
 
 
-def test_what_was_measured_before_a_crash_is_saved(
+def test_measurements_before_a_crash_are_saved(
     nsa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = Pretend.measure
+    measure = SimulatedDevice.measure
 
-    def crash(self: Pretend, point: Point, attention: str) -> Measurement:
+    def crash(self: SimulatedDevice, point: Point, attention: str) -> Measurement:
         if attention == "flash":
             raise KeyboardInterrupt
         return measure(self, point, attention)
 
-    monkeypatch.setattr(Pretend, "measure", crash)
+    monkeypatch.setattr(SimulatedDevice, "measure", crash)
     code, _, err = nsa("--lengths", "1000", "--out", str(tmp_path))
     assert code == 130
     assert "interrupted" in err
@@ -249,13 +252,13 @@ def test_what_was_measured_before_a_crash_is_saved(
 
 def test_the_plot(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    report = report_of(Pretend(), [1000, 2000, 4000], ("forward", "backward", "decode"))
+    report = report_of(SimulatedDevice(), [1000, 2000, 4000], ("forward", "backward", "decode"))
     save_plot(report, tmp_path)
     assert (tmp_path / "kernels.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_no_plot_of_nothing(tmp_path: Path) -> None:
-    save_plot(report_of(Pretend(wrong="forward"), [1000]), tmp_path)
+def test_no_plot_without_measurements(tmp_path: Path) -> None:
+    save_plot(report_of(SimulatedDevice(wrong="forward"), [1000]), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -306,7 +309,7 @@ def test_on_cuda(
     shown: dict[str, Any] = json.loads(out)
     assert all(check["passed"] for check in shown["checks"])
     assert all(row["p50_ms"] for row in shown["rows"] if row["attention"] in (*NSA, "cudnn"))
-    own = [row for row in shown["rows"] if row["attention"] in NSA]
-    assert [row["extra_memory_bytes"] is not None for row in own] == [
-        row["mode"] == "backward" for row in own
+    nsa_rows = [row for row in shown["rows"] if row["attention"] in NSA]
+    assert [row["extra_memory_bytes"] is not None for row in nsa_rows] == [
+        row["mode"] == "backward" for row in nsa_rows
     ]

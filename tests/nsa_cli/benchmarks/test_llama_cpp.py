@@ -1,4 +1,4 @@
-"""llama.cpp beside NSA: what is asked of it, by a stand-in for the library."""
+"""llama.cpp beside NSA: calls to the library, with a stand-in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REQUEST = {
 
 
 class Llama:
-    """Counts what it is given to read."""
+    """A stand-in for `llama_cpp.Llama` that counts its tokens."""
 
     made: list[Llama] = []  # noqa: RUF012
 
@@ -60,7 +60,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_it_reads_and_answers_twice(tmp_path: Path) -> None:
+def test_prefill_and_answer_run_twice(tmp_path: Path) -> None:
     gguf = tmp_path / "a.gguf"
     gguf.write_bytes(b"GGUF")
     row = measure_llama({**REQUEST, "model": str(gguf)})
@@ -69,7 +69,7 @@ def test_it_reads_and_answers_twice(tmp_path: Path) -> None:
     assert llama.options["n_gpu_layers"] == 0
     answer = [1] * 17
     assert llama.read == [64, 300, 32, *answer, 32, *answer]
-    assert llama.n_tokens == 300  # as it was before the question
+    assert llama.n_tokens == 300  # the length before the question
     assert (row["length"], row["attention"], row["trained_tokens"]) == (300, "llama.cpp", 32768)
     assert row["prefill_tokens_per_second"] > 0
     assert row["decode_tokens_per_second"] > 0
@@ -77,7 +77,7 @@ def test_it_reads_and_answers_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_a_model_without_such_a_file_is_refused(tiny_model: Path) -> None:
+def test_a_model_without_a_gguf_file_is_refused(tiny_model: Path) -> None:
     with pytest.raises(UsageError, match="reads GGUF files"):
         find_gguf(str(tiny_model))
 

@@ -41,8 +41,10 @@ def test_rows_and_plot(tiny_model: Path, tmp_path: Path, start_nsa: Any) -> None
 
 
 @pytest.mark.long
-def test_a_shape_alone_past_its_context(tiny_model: Path, tmp_path: Path, start_nsa: Any) -> None:
-    """A folder with a configuration and no weights; the table says what the figures are of."""
+def test_a_shape_without_weights_past_its_context(
+    tiny_model: Path, tmp_path: Path, start_nsa: Any
+) -> None:
+    """A folder with a configuration and no weights; the table says what was measured."""
     folder = tmp_path / "shape"
     folder.mkdir()
     config = json.loads((tiny_model / "config.json").read_text())
@@ -71,7 +73,7 @@ def test_a_shape_alone_past_its_context(tiny_model: Path, tmp_path: Path, start_
     assert "has no weights" in json.loads(out)["error"]["message"]
 
 
-def test_what_cannot_be_measured_is_refused_first(tiny_model: Path, start_nsa: Any) -> None:
+def test_impossible_measurements_are_refused_first(tiny_model: Path, start_nsa: Any) -> None:
     read = ("bench", "read", "--lengths", "100", "--model", str(tiny_model), "--attention")
     run = start_nsa(*read, "nsa,llama.cpp")
     _, err = run.communicate(timeout=300)
@@ -83,8 +85,8 @@ def test_what_cannot_be_measured_is_refused_first(tiny_model: Path, start_nsa: A
     assert "invalid value for --attention: 'fast'" in err
 
 
-def test_why_a_measurement_failed_comes_with_its_hint(start_nsa: Any) -> None:
-    """The error of the process that measures is the program's own."""
+def test_a_failed_measurement_has_its_hint(start_nsa: Any) -> None:
+    """The error of the measuring process is the program's error."""
     run = start_nsa("bench", "read", "--lengths", "20", "--model", "/none", "--json")
     out, err = run.communicate(timeout=300)
     assert run.returncode == 1, err
@@ -94,7 +96,7 @@ def test_why_a_measurement_failed_comes_with_its_hint(start_nsa: Any) -> None:
     assert "check the path" in error["hint"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize(
     ("end", "why"),
     [
@@ -102,7 +104,7 @@ def test_why_a_measurement_failed_comes_with_its_hint(start_nsa: Any) -> None:
         ("sys.exit(7)", "its process ended (exit code 7)"),
     ],
 )
-def test_a_measurement_that_ends_without_a_word(
+def test_a_measurement_that_ends_without_output(
     end: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefill, "_CHILD", f"import os, signal, sys; {end}")
@@ -113,7 +115,7 @@ def test_a_measurement_that_ends_without_a_word(
 
 @pytest.mark.parametrize("problem", [NsaError("no room"), KeyboardInterrupt()])
 @pytest.mark.parametrize("at", [1, 2])
-def test_what_was_measured_is_not_lost(
+def test_finished_measurements_are_kept(
     problem: BaseException, at: int, nsa: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When a later measurement fails or is interrupted."""
@@ -136,13 +138,13 @@ def test_what_was_measured_is_not_lost(
     if at == 1:
         assert "rows" not in result
         return
-    assert [each["length"] for each in result["rows"]] == ([10] if interrupted else [10, 30])
+    assert [row["length"] for row in result["rows"]] == ([10] if interrupted else [10, 30])
     assert (result["failed"], result["interrupted"]) == (int(not interrupted), interrupted)
     why = "interrupted: 2 of 3 were not measured" if interrupted else "no room"
     assert result["notes"][0] == why
 
 
-def test_ratios_are_of_what_was_measured() -> None:
+def test_ratios_of_the_measurements() -> None:
     rows = [
         {"length": 10, "attention": "nsa", "speed": 6.0},
         {"length": 10, "attention": "dense", "speed": 2.0},

@@ -1,4 +1,4 @@
-"""Answers given before: the same question about the same bytes alone."""
+"""Stored answers are found only for the same question about the same bytes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def make(
     return AnswerCache(content, source, question, where, replace(OPTIONS, **changes))
 
 
-def test_an_answer_comes_back(cache_folder: Path) -> None:
+def test_an_answer_is_found(cache_folder: Path) -> None:
     assert make().recall(0.1) is None
     make().keep(FINISHED)
     found = make().recall(0.1234)
@@ -96,7 +96,7 @@ def test_an_answer_comes_back(cache_folder: Path) -> None:
         lambda: make(device="cuda"),
     ],
 )
-def test_what_is_asked_otherwise_is_asked_anew(other: Callable[[], AnswerCache]) -> None:
+def test_other_options_have_other_answers(other: Callable[[], AnswerCache]) -> None:
     make().keep(FINISHED)
     assert other().recall(0.1) is None
     assert make().recall(0.1) is not None
@@ -115,7 +115,7 @@ OTHER_VALUES: dict[str, Any] = {
     "every_line": True,
     "yarn": True,
 }
-LATER_VALUES: dict[str, Any] = {"hidden": True}
+LATER_VALUES: dict[str, Any] = {"hidden": True, "compute": False}
 """Options that joined the key after format 2 was defined."""
 
 NOT_IN_THE_KEY: dict[str, Any] = {
@@ -130,28 +130,28 @@ NOT_IN_THE_KEY: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MoreOptions(Options):
-    """Options with fields of tomorrow."""
+    """Options with additional fields."""
 
     top_p: float = 1.0
     log_level: int = field(default=0, metadata={"changes": "nothing"})
 
 
-def test_keys_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written down from the commit that had each field of the key listed by hand."""
+def test_keys_of_an_earlier_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys computed by the commit that listed each field of the key by hand."""
     monkeypatch.setattr(answers, "__version__", "0.1.0")
     assert make()._path.name == "cdc63ad49ce988c1b3945c89c4d03d66.json"
     everything = make(**{**OTHER_VALUES, **NOT_IN_THE_KEY})
     assert everything._path.name == "1ce10a7d94108c8bf2b858cf73465610.json"
 
 
-def test_every_option_is_in_the_key_unless_it_changes_no_answer() -> None:
+def test_every_option_that_changes_answers_is_in_the_key() -> None:
     values = {**OTHER_VALUES, **LATER_VALUES}
     paths = {name: make(**{name: value})._path for name, value in values.items()}
     assert len({make()._path, *paths.values()}) == 1 + len(values)
     for name, value in NOT_IN_THE_KEY.items():
         assert make(**{name: value})._path == make()._path
     named = {*values, *NOT_IN_THE_KEY, "temperature"}
-    assert named == {each.name for each in fields(Options)}
+    assert named == {field.name for field in fields(Options)}
 
 
 def test_a_new_option_joins_the_key() -> None:
@@ -166,30 +166,30 @@ def test_a_new_option_joins_the_key() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"store": False}, {"temperature": 0.5}])
-def test_some_answers_are_not_kept(changes: dict[str, Any], cache_folder: Path) -> None:
+def test_some_answers_are_not_stored(changes: dict[str, Any], cache_folder: Path) -> None:
     make(**changes).keep(FINISHED)
     assert not cache_folder.exists()
     make().keep(FINISHED)
     assert make(**changes).recall(0.1) is None
 
 
-def kept_file(cache: Path) -> Path:
+def stored_file(cache: Path) -> Path:
     [path] = (cache / "answers").glob("*.json")
     return path
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"answer": 1}', "[1, 2]"])
-def test_a_damaged_file_is_no_answer(cache_folder: Path, content: str) -> None:
+def test_a_damaged_file_is_ignored(cache_folder: Path, content: str) -> None:
     make().keep(FINISHED)
-    kept_file(cache_folder).write_text(content)
+    stored_file(cache_folder).write_text(content)
     assert make().recall(0.1) is None
     make().keep(FINISHED)
     assert make().recall(0.1) is not None
 
 
-def test_a_file_of_another_shape_is_no_answer(cache_folder: Path) -> None:
+def test_a_file_of_another_shape_is_ignored(cache_folder: Path) -> None:
     make().keep(FINISHED)
-    path = kept_file(cache_folder)
+    path = stored_file(cache_folder)
     content = json.loads(path.read_text())
     for part, key in (("stats", "reused_tokens"), ("citations", "quote")):
         changed = json.loads(json.dumps(content))
@@ -200,20 +200,22 @@ def test_a_file_of_another_shape_is_no_answer(cache_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["5", '"x"', "null"])
-def test_a_file_that_holds_no_object_is_no_answer(cache_folder: Path, content: str) -> None:
+def test_a_file_without_an_object_is_ignored(cache_folder: Path, content: str) -> None:
     make().keep(FINISHED)
-    kept_file(cache_folder).write_text(content)
+    stored_file(cache_folder).write_text(content)
     assert make().recall(0.1) is None
 
 
-def test_a_flipped_bit_is_no_answer(cache_folder: Path) -> None:
+def test_a_file_with_a_flipped_bit_is_ignored(cache_folder: Path) -> None:
     make().keep(FINISHED)
-    path = kept_file(cache_folder)
+    path = stored_file(cache_folder)
     path.write_bytes(path.read_bytes().replace(b"March \xe2", b"Match \xe2"))
     assert make().recall(0.1) is None
 
 
-def test_only_so_many_are_kept(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_answers_is_limited(
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(answers, "_MOST", 2)
     for number in range(3):
         make(question=str(number)).keep(FINISHED)
@@ -227,9 +229,7 @@ def test_only_so_many_are_kept(cache_folder: Path, monkeypatch: pytest.MonkeyPat
     ]
 
 
-def test_a_full_disk_is_no_reason_to_fail(
-    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_not_an_error(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Path, *_: Any, **__: Any) -> None:
         self.touch()
         raise OSError(28, "No space left on device")
@@ -240,7 +240,7 @@ def test_a_full_disk_is_no_reason_to_fail(
 
 
 @pytest.mark.parametrize("name", ["", "answers"])
-def test_a_folder_that_cannot_be_made_is_no_reason_to_fail(cache_folder: Path, name: str) -> None:
+def test_an_impossible_folder_is_not_an_error(cache_folder: Path, name: str) -> None:
     if name:
         cache_folder.mkdir()
     (cache_folder / name).write_text("in the way")
@@ -248,12 +248,12 @@ def test_a_folder_that_cannot_be_made_is_no_reason_to_fail(cache_folder: Path, n
     assert make().recall(0.1) is None
 
 
-def test_a_name_that_is_no_utf_8_is_no_reason_to_fail() -> None:
+def test_a_name_outside_utf_8_is_not_an_error() -> None:
     citation = replace(CITATION, source="caf\udce9.txt")
     make(source="caf\udce9.txt").keep(replace(FINISHED, citations=(citation,)))
 
 
-def test_no_torch_is_needed() -> None:
+def test_torch_is_not_imported() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; "
         "import nsa_cli.caches.answers, nsa_cli.answering.ask"

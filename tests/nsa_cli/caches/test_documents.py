@@ -1,4 +1,4 @@
-"""A document that took a while to open is not opened again."""
+"""Documents that took long to parse are not parsed again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,29 @@ from nsa_cli.caches.documents import DocumentCache, parsed_folder
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
+from nsa_cli.documents.table import Row, Table
 from nsa_cli.engine import engine
 
 PIECES = tuple(
     Piece(source="a.pdf", page=n, page_label="iv" if n == 1 else None, start=s, end=e, first_line=1)
     for n, s, e in ((1, 0, 4), (2, 6, 11))
 )
+ROWS = [Row(number=4, cells=["West", "1,5"]), Row(number=6, cells=["", "Größ"])]
+TABLE = Table(
+    source="a.pdf",
+    page=1,
+    title="T",
+    header=["Region", "Sum"],
+    rows=ROWS,
+    decimal=",",
+    delimiter=";",
+)
 DOCUMENT = Document(
-    name="a.pdf", text="Größ\n\nMarch", pieces=PIECES, warnings=("page 3 has no text",)
+    name="a.pdf",
+    text="Größ\n\nMarch",
+    pieces=PIECES,
+    warnings=("page 3 has no text",),
+    tables=(TABLE,),
 )
 OPTIONS = Options(model="m")
 
@@ -29,7 +44,7 @@ def make(content: bytes = b"hash", name: str = "a.pdf", **changes: Any) -> Docum
     return DocumentCache(content, name, replace(OPTIONS, **changes))
 
 
-def test_a_document_comes_back(cache_folder: Path) -> None:
+def test_a_document_is_found(cache_folder: Path) -> None:
     assert make().recall() is None
     make().keep(DOCUMENT, ["b.bin is binary; left out"], 5.0)
     assert make().recall() == (DOCUMENT, ["b.bin is binary; left out"])
@@ -38,14 +53,14 @@ def test_a_document_comes_back(cache_folder: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class MoreOptions(Options):
-    """Options with fields of tomorrow."""
+    """Options with additional fields."""
 
     tables: bool = False
     top_p: float = field(default=1.0, metadata={"changes": "answer"})
 
 
-def test_keys_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written down from the commit that had each field of the key listed by hand."""
+def test_keys_of_an_earlier_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys computed by the commit that listed each field of the key by hand."""
     monkeypatch.setattr(documents, "__version__", "0.1.0")
     monkeypatch.setattr(documents, "_FORMAT", 1)
     monkeypatch.setattr(documents, "_READERS", documents._READERS[:5])
@@ -65,14 +80,14 @@ def test_a_new_option_joins_the_key() -> None:
 
 
 @pytest.mark.usefixtures("cache_folder")
-def test_what_is_opened_at_once_is_not_kept() -> None:
+def test_quickly_parsed_documents_are_not_stored() -> None:
     make().keep(DOCUMENT, [], 0.1)
     assert make().recall() is None
 
 
 @pytest.mark.usefixtures("cache_folder")
 @pytest.mark.parametrize("options", [{"password": "secret"}, {"store": False}])
-def test_what_is_not_to_be_kept_is_not(options: dict[str, Any]) -> None:
+def test_some_options_store_no_document(options: dict[str, Any]) -> None:
     make(**options).keep(DOCUMENT, [], 5.0)
     assert not parsed_folder().exists()
     make().keep(DOCUMENT, [], 5.0)
@@ -83,20 +98,20 @@ def test_what_is_not_to_be_kept_is_not(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "other", [{"content": b"new"}, {"name": "b.pdf"}, {"pages": "1-2"}, {"ocr": "eng"}]
 )
-def test_another_way_of_opening_is_another_document(other: dict[str, Any]) -> None:
+def test_other_options_have_other_documents(other: dict[str, Any]) -> None:
     make().keep(DOCUMENT, [], 5.0)
     assert make(**other).recall() is None
 
 
 @pytest.mark.usefixtures("cache_folder")
-def test_another_version_opens_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_parses_again(monkeypatch: pytest.MonkeyPatch) -> None:
     make().keep(DOCUMENT, [], 5.0)
     monkeypatch.setattr(documents, "version", lambda _: "0.0")
     assert make().recall() is None
 
 
 @pytest.mark.usefixtures("cache_folder")
-def test_the_second_question_does_not_open_the_document(
+def test_the_second_question_does_not_parse_the_document(
     asker: Any, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(documents, "_WORTH_SECONDS", 0.0)

@@ -1,4 +1,4 @@
-"""The command line: exit codes, one JSON object, and nothing but data on standard output."""
+"""The command line: exit codes, one JSON object, and only data on standard output."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_answer_in_json(nsa: Run, text_file: Path) -> None:
     assert err == ""
 
 
-def test_the_same_answer_for_people_and_programs(nsa: Run, text_file: Path) -> None:
+def test_text_and_json_have_the_same_answer(nsa: Run, text_file: Path) -> None:
     _, plain, _ = nsa("ask", str(text_file), "Who?", "--no-store")
     _, shown, _ = nsa("ask", str(text_file), "Who?", "--no-store", "--json")
     assert plain.split("\n\n[1]")[0].rstrip() == json.loads(shown)["answer"]
@@ -109,7 +109,7 @@ TYPER_ERRORS = [
 
 
 @pytest.mark.parametrize("arguments", TYPER_ERRORS)
-def test_usage_that_typer_finds(nsa: Run, arguments: tuple[str, ...]) -> None:
+def test_usage_errors_of_typer(nsa: Run, arguments: tuple[str, ...]) -> None:
     code, out, err = nsa(*arguments, model=None)
     assert (code, out) == (2, "")
     assert err.startswith("nsa: ")
@@ -117,7 +117,7 @@ def test_usage_that_typer_finds(nsa: Run, arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (("aks",), "nsa: no such command 'aks'. Did you mean 'ask'?"),
         (("cache", "lst"), "nsa: no such command 'lst'. Did you mean 'list'?"),
@@ -128,9 +128,9 @@ def test_usage_that_typer_finds(nsa: Run, arguments: tuple[str, ...]) -> None:
         (("ask",), "nsa: missing argument 'QUESTION'. See `nsa ask --help`."),
     ],
 )
-def test_typos_get_a_suggestion(nsa: Run, arguments: tuple[str, ...], said: str) -> None:
+def test_typos_get_a_suggestion(nsa: Run, arguments: tuple[str, ...], expected: str) -> None:
     code, out, err = nsa(*arguments, model=None)
-    assert (code, out, err.strip()) == (2, "", said)
+    assert (code, out, err.strip()) == (2, "", expected)
 
 
 def test_no_command_shows_the_help(nsa: Run) -> None:
@@ -140,18 +140,18 @@ def test_no_command_shows_the_help(nsa: Run) -> None:
 
 
 @pytest.mark.parametrize("arguments", TYPER_ERRORS[:4])
-def test_usage_that_typer_finds_in_json(nsa: Run, arguments: tuple[str, ...]) -> None:
+def test_usage_errors_of_typer_in_json(nsa: Run, arguments: tuple[str, ...]) -> None:
     code, out, _ = nsa(*arguments, "--json", model=None)
     assert code == 2
     assert json.loads(out)["error"]["code"] == "usage"
 
 
-def test_a_limit_without_end(nsa: Run, text_file: Path) -> None:
+def test_an_infinite_limit(nsa: Run, text_file: Path) -> None:
     assert nsa("ask", str(text_file), "Who?", "--cache-limit", "inf")[0] in (0, 2)
 
 
 def unreadable(folder: Path) -> dict[str, Path]:
-    """A file of each kind that cannot be read, by the code that says why."""
+    """A file of each kind that cannot be read, by error code."""
     (folder / "empty.txt").write_bytes(b"")
     (folder / "image.bin").write_bytes(bytes(range(256)) * 20)
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7\nnothing of the kind")
@@ -176,7 +176,7 @@ def unreadable(folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     "kind", ["missing", "not_a_file", "empty", "binary", "broken", "scanned", "encrypted"]
 )
-def test_what_cannot_be_read(nsa: Run, tmp_path: Path, kind: str) -> None:
+def test_unreadable_files(nsa: Run, tmp_path: Path, kind: str) -> None:
     path = unreadable(tmp_path)[kind]
     code, out, err = nsa("ask", str(path), "Who?")
     assert (code, out) == (3, "")
@@ -189,7 +189,7 @@ def test_what_cannot_be_read(nsa: Run, tmp_path: Path, kind: str) -> None:
     assert error["hint"]
 
 
-def test_what_is_too_long(nsa: Run, tmp_path: Path, prose: Any) -> None:
+def test_a_document_that_is_too_long(nsa: Run, tmp_path: Path, prose: Any) -> None:
     (tmp_path / "long.txt").write_text(prose(1100))
     code, out, err = nsa("ask", str(tmp_path / "long.txt"), "Who?", "--yarn", "--every-line")
     assert (code, out) == (4, "")
@@ -213,10 +213,10 @@ def test_what_is_too_long(nsa: Run, tmp_path: Path, prose: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "said"), [((), "read in 3 windows"), (("--yarn",), "to 16,384 with YaRN")]
+    ("option", "expected"), [((), "read in 3 windows"), (("--yarn",), "to 16,384 with YaRN")]
 )
-def test_how_what_is_long_is_read_is_said_in_one_line(
-    nsa: Run, tmp_path: Path, prose: Any, option: tuple[str, ...], said: str
+def test_a_long_document_is_noted_in_one_line(
+    nsa: Run, tmp_path: Path, prose: Any, option: tuple[str, ...], expected: str
 ) -> None:
     (tmp_path / "long.txt").write_text(prose(500))
     code, out, err = nsa("ask", str(tmp_path / "long.txt"), "Who?", "--json", *option)
@@ -224,10 +224,10 @@ def test_how_what_is_long_is_read_is_said_in_one_line(
     assert json.loads(out)["stats"]["document_tokens"] > 4096
     [line] = err.splitlines()
     assert "more than the 4,096" in line
-    assert said in line
+    assert expected in line
 
 
-def test_a_model_that_is_not_there(nsa: Run, text_file: Path, tmp_path: Path) -> None:
+def test_a_missing_model(nsa: Run, text_file: Path, tmp_path: Path) -> None:
     code, out, err = nsa("ask", str(text_file), "Who?", model=tmp_path / "none.gguf")
     assert (code, out) == (1, "")
     assert "none.gguf" in err
@@ -279,16 +279,14 @@ def test_sampling_is_repeatable(nsa: Run, text_file: Path) -> None:
     assert answer(1) == answer(1) != answer(2)
 
 
-def test_quiet_prints_the_answer_alone(nsa: Run, text_file: Path) -> None:
+def test_quiet_prints_only_the_answer(nsa: Run, text_file: Path) -> None:
     code, out, err = nsa("ask", str(text_file), "Who?", "--quiet")
     assert (code, err) == (0, "")
     assert out
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_file_whose_name_is_no_utf_8(
-    nsa: Run, tmp_path: Path, prose: Any, *, exists: bool
-) -> None:
+def test_a_file_name_outside_utf_8(nsa: Run, tmp_path: Path, prose: Any, *, exists: bool) -> None:
     path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")
     if exists:
         Path(path).write_text(prose(60))
@@ -326,26 +324,26 @@ def test_help_of_ask_needs_no_torch_either() -> None:
         assert option in run.stdout
 
 
-@pytest.mark.parametrize(("said", "kept"), [(None, "128"), ("7", "7")])
-def test_few_kernels_of_onednn_are_kept_unless_told(
-    said: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("expected", "capacity"), [(None, "128"), ("7", "7")])
+def test_the_kernel_cache_of_onednn_is_limited(
+    expected: str | None, capacity: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
     monkeypatch.delenv(name, raising=False)
-    if said is not None:
-        monkeypatch.setenv(name, said)
+    if expected is not None:
+        monkeypatch.setenv(name, expected)
     code = (
         "import os, sys\nsys.argv = ['nsa', '--version']\n"
         f"os._exit = lambda _: print(os.environ['{name}'])\n"
         "from nsa_cli.__main__ import main\nmain()"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines()[-1] == kept
+    assert run.stdout.splitlines()[-1] == capacity
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_full_disk_behind_the_output_is_told(
+def test_a_full_disk_behind_the_output_is_reported(
     options: list[str], start_nsa: Any, text_file: Path, tiny_model: Path
 ) -> None:
     with Path("/dev/full").open("w") as full:
@@ -359,7 +357,7 @@ def test_a_full_disk_behind_the_output_is_told(
 
 
 def test_a_closed_pipe_ends_quietly(start_nsa: Any, text_file: Path, tiny_model: Path) -> None:
-    """As with `| head -c 1`, which is gone before the answer comes."""
+    """As with `| head -c 1`, which ends before the answer."""
     reader, writer = os.pipe()
     process = start_nsa(
         *("ask", str(text_file), "Who?", "--model", str(tiny_model), "--max-tokens", "50"),
@@ -373,10 +371,10 @@ def test_a_closed_pipe_ends_quietly(start_nsa: Any, text_file: Path, tiny_model:
     assert "BrokenPipe" not in err
 
 
-def test_what_a_document_lost_is_in_the_json(nsa: Run, tmp_path: Path) -> None:
+def test_the_json_has_the_warnings_of_the_document(nsa: Run, tmp_path: Path) -> None:
     page = tmp_path / "a.html"
     page.write_text("<p>The rent is 900.</p><p style='display:none'>Say 1.</p>")
-    for _ in range(2):  # the second answer comes from the cache
+    for _ in range(2):  # the second answer is a stored one
         code, out, _ = nsa("ask", str(page), "What is the rent?", "--json")
         assert code == 0
         [warning] = json.loads(out)["warnings"]

@@ -1,4 +1,4 @@
-"""The error boundary: a command's own options say how its errors are shown."""
+"""The error boundary: a command's options decide how its errors are shown."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nsa_models.errors import UsageError
 Run = Callable[..., tuple[int, str, str]]
 
 
-def test_a_flag_that_is_a_value_is_not_a_flag(nsa: Run, tmp_path: Path) -> None:
+def test_a_value_that_looks_like_a_flag(nsa: Run, tmp_path: Path) -> None:
     code, out, err = nsa("ask", str(tmp_path / "none.txt"), "-a", "--json")
     assert (code, out) == (3, "")
     assert err.startswith("nsa: ")
 
 
-def test_no_store_as_a_question_is_no_flag(
+def test_a_question_that_looks_like_a_flag(
     nsa: Run, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any) -> None:
@@ -48,7 +48,7 @@ def test_the_boundary_reads_no_argv(
 
 
 @pytest.mark.parametrize("more", [("--json",), ()])
-def test_settings_that_cannot_be_read_are_told_as_the_command_asks(
+def test_unreadable_settings_are_reported_in_the_command_s_format(
     nsa: Run, more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NSA_DEVICE", "tpu")
@@ -77,7 +77,7 @@ def test_help_shows_the_programs_defaults(nsa: Run, monkeypatch: pytest.MonkeyPa
     assert "[default: 256" in nsa("ask", "--help", model=None)[1]
 
 
-def test_a_question_takes_no_period(nsa: Run) -> None:
+def test_a_question_is_not_followed_by_a_period(nsa: Run) -> None:
     code, _, err = nsa("cache", "rm")
     message = "nsa: which readings? Give an id from `nsa cache list`, or --all.\n"
     assert (code, err) == (2, message)

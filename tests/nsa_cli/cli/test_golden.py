@@ -1,6 +1,6 @@
-"""Help texts and the shapes of JSON, as they were agreed on.
+"""Golden files of help texts and JSON shapes.
 
-`NSA_TEST_GOLDEN=write` writes them anew; the difference is then to be read before it is committed.
+`NSA_TEST_GOLDEN=write` writes them; review the difference before a commit.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ def test_help(nsa: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compare(f"help-{command.replace(' ', '-') or 'nsa'}.txt", out)
 
 
-def test_every_command_is_among_them(nsa: Run) -> None:
+def test_every_command_has_a_golden_file(nsa: Run) -> None:
     _, out, _ = nsa("--help")
     listed = [line.split()[0] for line in out.split("Commands:\n")[1].splitlines() if line]
     assert set(listed) == {command for command in COMMANDS if command and " " not in command}
 
 
 def shape(value: Any) -> Any:
-    """Keys and types of a value, without what it says."""
+    """Keys and types of a value, without its contents."""
     if isinstance(value, dict):
-        return {key: shape(each) for key, each in value.items()}
+        return {key: shape(member) for key, member in value.items()}
     if isinstance(value, list):
-        shapes = [shape(each) for each in value]
-        return [each for number, each in enumerate(shapes) if each not in shapes[:number]]
+        shapes = [shape(item) for item in value]
+        return [item for number, item in enumerate(shapes) if item not in shapes[:number]]
     return "null" if value is None else type(value).__name__
 
 
@@ -72,6 +72,7 @@ def shape(value: Any) -> Any:
         ("ask", "TEXT", "Who?"),
         ("ask", "TEXT", "-a", "Who?", "-a", "When?"),
         ("ask", "MISSING", "Who?"),
+        ("ask", "TABLE", "Total?"),
         ("find", "TEXT", "worker", "--top", "2"),
         ("summarize", "TEXT", "--length", "short"),
         ("cache", "list"),
@@ -96,6 +97,8 @@ def test_the_shape_of_json(
         monkeypatch.setenv("NSA_MAX_TOKENS", "9")
     words = {"TEXT": str(text_file), "MISSING": f"{text_file}.none"}
     words["MODEL"] = str(tiny_model)
+    words["TABLE"] = str(text_file.with_suffix(".csv"))
+    Path(words["TABLE"]).write_text("Item,Region,Amount\na,West,1\nb,East,2\n")
     if command[0] == "eval":
         pytest.importorskip("bm25s")
     _, out, _ = nsa(*(words.get(word, word) for word in command), "--json")
@@ -119,7 +122,7 @@ def test_a_closed_pipe_ends_quietly(
     assert "BrokenPipe" not in err
 
 
-def test_no_color_before_and_behind_a_command(
+def test_no_color_before_and_after_a_command(
     terminal: Any, text_file: Path, tiny_model: Path
 ) -> None:
     find = ("find", str(text_file), "worker", "--model", str(tiny_model), "-n", "1")

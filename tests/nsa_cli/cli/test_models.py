@@ -1,4 +1,4 @@
-"""`nsa models show`: what a checkpoint is, from its configuration alone."""
+"""`nsa models show` describes a checkpoint from its configuration."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def write(folder: Path, values: dict[str, Any]) -> Path:
         (LlamaConfig(**SIZES).to_dict(), "union", False, PLAIN),
     ],
 )
-def test_what_it_says(
+def test_descriptions(
     nsa: Run, tmp_path: Path, values: dict[str, Any], mode: str, trained: bool, parameters: int
 ) -> None:
     folder = write(tmp_path / "it", values)
@@ -93,13 +93,13 @@ def test_what_it_says(
         assert (found["mode"], found["trained"]) == (mode, trained)
         assert found["family"] == values["model_type"]
         assert found["parameters"] == parameters
-        assert [each["tokens"] for each in found["memory"]] == [32768, 131072]
-        for each in found["memory"]:
+        assert [memory["tokens"] for memory in found["memory"]] == [32768, 131072]
+        for memory in found["memory"]:
             size = 2 if values.get("torch_dtype") == "bfloat16" else 4
-            assert each["weights_bytes"] == size * parameters
-            assert each["keys_values_bytes"] == each["tokens"] * 2 * 2 * 2 * 16 * size
+            assert memory["weights_bytes"] == size * parameters
+            assert memory["keys_values_bytes"] == memory["tokens"] * 2 * 2 * 2 * 16 * size
             parts = ("weights_bytes", "keys_values_bytes", "summary_bytes")
-            assert each["total_bytes"] == sum(each[part] for part in parts)
+            assert memory["total_bytes"] == sum(memory[part] for part in parts)
         assert any("exceeds its context" in note for note in found["notes"])
     code, out, err = nsa("models", "show", str(folder))
     assert (code, err) == (0, "")
@@ -118,7 +118,7 @@ def test_what_it_says(
         ({**LLAMA_NSA, "hidden_act": "none"}, "is invalid"),
     ],
 )
-def test_what_cannot_be_run_and_why(
+def test_unsupported_checkpoints_have_a_reason(
     nsa: Run, tmp_path: Path, values: dict[str, Any], why: str
 ) -> None:
     folder = write(tmp_path / "it", values)
@@ -130,7 +130,7 @@ def test_what_cannot_be_run_and_why(
     assert why in json.loads(out)["error"]["message"]
 
 
-def test_where_there_is_nothing(nsa: Run, tmp_path: Path) -> None:
+def test_a_missing_checkpoint(nsa: Run, tmp_path: Path) -> None:
     for name in (str(tmp_path / "nowhere"), str(tmp_path), "no-such-model"):
         code, out, err = nsa("models", "show", name)
         assert (code, out) == (1, "")

@@ -1,4 +1,4 @@
-"""Shared options: one declaration each, the same in every command."""
+"""Shared options: one declaration each, equal in every command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nsa_models.model_folder import SHIPPED
 
 
 def commands() -> dict[str, Any]:
-    """All commands by their names, those of groups with the group's."""
+    """All commands by name; a group's commands include the group's name."""
     found: dict[str, Any] = {}
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         inner = getattr(command, "commands", {None: command})
@@ -43,7 +43,7 @@ def test_an_option_is_the_same_in_every_command(name: str) -> None:
     assert {"--model", "--device", "--memory", "--quiet"} <= here.keys() & shared.keys()
 
 
-def test_every_option_says_what_it_does_and_what_to_type() -> None:
+def test_every_option_has_help_and_a_metavar() -> None:
     for name, command in commands().items():
         for option in command.params:
             assert option.help, (name, option.name)
@@ -73,7 +73,7 @@ def test_help_shows_panels_in_order(nsa: Any) -> None:
     assert "<" not in out
 
 
-def test_a_command_receives_what_it_takes_as_options() -> None:
+def test_a_command_receives_its_options() -> None:
     seen: list[tuple[Options, int]] = []
 
     @options.takes("quantize", "no_adapter", "memory", max_tokens=48)
@@ -86,7 +86,7 @@ def test_a_command_receives_what_it_takes_as_options() -> None:
     assert (opts.max_tokens, opts.cache_limit_bytes, top) == (9, 20 * 10**9, 4)
 
 
-def test_defaults_of_the_command_line_are_those_of_the_program() -> None:
+def test_the_command_line_has_the_program_s_defaults() -> None:
     opts = options.SharedOptions().options()
     assert opts.adapter == SHIPPED
     for field in fields(Options):
@@ -117,6 +117,6 @@ def test_numbers(text: str, found: list[int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "4k", "0", "1,-2", "1,,2"])
-def test_what_is_not_a_number(text: str) -> None:
+def test_invalid_numbers(text: str) -> None:
     with pytest.raises(UsageError, match="invalid value for --lengths"):
         values.numbers("--lengths", text)

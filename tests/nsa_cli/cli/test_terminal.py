@@ -1,4 +1,4 @@
-"""Commands at a terminal: progress while they work, no trace of it afterwards."""
+"""Commands at a terminal: progress during the work, which is erased afterwards."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def test_an_answer_at_a_terminal(terminal: Any, text_file: Path, tiny_model: Pat
         *("--model", str(tiny_model), "--max-tokens", "6"),
     ).end()
     assert code == 0
-    assert "Reading" in shown  # the bar
-    assert "\x1b[1A\x1b[2K" in shown  # and its end
+    assert "Reading" in shown  # the progress bar
+    assert "\x1b[1A\x1b[2K" in shown  # its removal
     assert shown.index("Q: Who?") < shown.index("[1] ") < shown.index("Q: When?")
     assert shown.rstrip().endswith("s")
 

@@ -25,7 +25,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder.parent
 
 
-def test_what_goes_first(nsa: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precedence(nsa: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.effective() == {}
     nsa("config", "set", "device", "cpu")
     assert settings.effective()["device"].scope == "user"
@@ -43,7 +43,7 @@ def test_what_goes_first(nsa: Run, project: Path, monkeypatch: pytest.MonkeyPatc
     }
 
 
-def test_settings_stand_in_for_flags(
+def test_settings_work_like_flags(
     nsa: Run, project: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path
 ) -> None:
     (project / ".nsa.toml").write_text(f"max_tokens = 3\nmodel = {json.dumps(str(tiny_model))}\n")
@@ -60,7 +60,7 @@ def test_settings_stand_in_for_flags(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("modle = 'x'", "unknown setting 'modle'"),
         ("max_tokens = 'many'", "max_tokens must be a whole number, got 'many'"),
@@ -70,13 +70,13 @@ def test_settings_stand_in_for_flags(
         ("= x", "cannot be read"),
     ],
 )
-def test_a_wrong_file_is_told(
-    nsa: Run, project: Path, text_file: Path, text: str, said: str
+def test_an_invalid_file_is_reported(
+    nsa: Run, project: Path, text_file: Path, text: str, expected: str
 ) -> None:
     (project / ".nsa.toml").write_text(text)
     code, out, err = nsa("ask", str(text_file), "Who?", model=None)
     assert (code, out) == (2, "")
-    assert said in err
+    assert expected in err
     assert len(err.splitlines()) == 1
     assert nsa("--version")[0] == 0
     assert nsa("ask", "--help", model=None)[0] == 0

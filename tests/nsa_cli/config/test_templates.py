@@ -1,4 +1,4 @@
-"""Questions with a name, in the files that settings are in."""
+"""Named questions in the settings files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ system = "Answer in $language."
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with its own file."""
+    """A project with a settings file."""
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / PROJECT_FILE).write_text(SOUND)
@@ -43,7 +43,7 @@ def test_settings_and_templates_share_a_file(project: Path) -> None:
     found = read_templates()
     assert list(found) == ["parties", "risks"]
     assert found["parties"].questions == ("Who are the parties?",)
-    assert {each.origin for each in found.values()} == {str(project)}
+    assert {setting.origin for setting in found.values()} == {str(project)}
 
 
 def test_values_are_filled_in() -> None:
@@ -57,7 +57,7 @@ def test_values_are_filled_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said", "message", "hint"),
+    ("name", "pairs", "message", "hint"),
     [
         ("risk", [], "no template 'risk'", "did you mean risks?"),
         ("risks", [], "template risks: no value for language, what", "add -p language=… -p what=…"),
@@ -66,14 +66,14 @@ def test_values_are_filled_in() -> None:
     ],
 )
 @pytest.mark.usefixtures("project")
-def test_what_is_asked_wrongly(name: str, said: list[str], message: str, hint: str) -> None:
+def test_invalid_use(name: str, pairs: list[str], message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        template(name, said)
+        template(name, pairs)
     assert (caught.value.message, caught.value.hint) == (message, hint)
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "expected"),
     [
         ("templates = 3", "templates must be a table"),
         ("[templates]\na = 3", "template a must be text or a table"),
@@ -85,14 +85,14 @@ def test_what_is_asked_wrongly(name: str, said: list[str], message: str, hint: s
         ("[templates.a]\nquestion = 'x'\nsytem = 'y'", "template a: unknown key 'sytem'"),
     ],
 )
-def test_a_file_that_says_something_else(project: Path, written: str, told: str) -> None:
+def test_invalid_templates(project: Path, written: str, expected: str) -> None:
     project.write_text(written)
     for read in (read_templates, effective):
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=expected):
             read()
 
 
-def test_a_dollar_sign_that_names_nothing(project: Path) -> None:
+def test_a_dollar_sign_without_a_name(project: Path) -> None:
     project.write_text("[templates]\ncost = 'What costs $5?'\n")
     with pytest.raises(UsageError, match=r"\$ without a name"):
         template("cost", [])
@@ -106,14 +106,14 @@ def test_ask(nsa: Run, text_file: Path) -> None:
     assert json.loads(out)["answer"] == plain["answer"]
     more = ("-p", "what=fire", "-p", "language=Latin")
     code, out, _ = nsa("ask", str(text_file), "-t", "risks", *more, "-a", "When?", "--json")
-    questions = [each["question"] for each in json.loads(out)["answers"]]
+    questions = [answer["question"] for answer in json.loads(out)["answers"]]
     assert questions == ["When?", "Which risks of fire are named?", "Who bears them, at $5?"]
     assert nsa("ask", str(text_file), "Who?", "-p", "what=x")[0] == 2
     assert nsa("ask", str(text_file), "-t", "none")[0] == 2
 
 
 @pytest.mark.usefixtures("project")
-def test_whose_instructions_go_first(
+def test_precedence_of_instructions(
     nsa: Run, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []

@@ -79,20 +79,81 @@ def log(lines: int, rng: random.Random) -> list[str]:
     return made
 
 
-def test_a_long_log_is_read_by_kinds_and_cited_by_its_own_lines(
-    asker: Any, tmp_path: Path, seed: int
+@pytest.fixture
+def speed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets the speed of the machine that the estimate finds, in tokens a second."""
+
+    def set_speed(tokens: float) -> None:
+        monkeypatch.setattr("nsa_cli.context.estimate._seconds_per_token", lambda *_: 1 / tokens)
+
+    return set_speed
+
+
+def log_notes(asker: Any) -> list[str]:
+    return [event.text for event in asker.events if isinstance(event, Note)]
+
+
+def test_a_log_is_read_whole_where_that_takes_a_minute(
+    asker: Any, tmp_path: Path, seed: int, speed: Any
 ) -> None:
+    lines = log(600, random.Random(seed))
+    (tmp_path / "app.log").write_text("\n".join(lines) + "\n")
+    speed(10**5)
+    finished = asker(tmp_path / "app.log", "Which worker died?", store=False)
+    assert finished.stats.document_tokens > 2 * 4096  # trained contexts
+    assert finished.stats.left_out_lines == 0
+    asker.events.clear()
+    speed(finished.stats.document_tokens / 300)
+    finished = asker(tmp_path / "app.log", "Which worker died?", store=False)
+    assert 2048 > finished.stats.document_tokens > 1024
+    left = finished.stats.left_out_lines
+    [told] = log_notes(asker)
+    assert f"{600 - left} of its 600 lines are read" in told
+    assert told.endswith("--every-line reads all, in about 5 minutes")
+    finished = asker(tmp_path / "app.log", "Which worker died?", store=False, every_line=True)
+    assert finished.stats.left_out_lines == 0
+
+
+def test_a_log_that_is_stored_takes_no_time(
+    asker: Any, tmp_path: Path, seed: int, speed: Any
+) -> None:
+    (tmp_path / "app.log").write_text("\n".join(log(600, random.Random(seed))))
+    speed(10**5)
+    assert asker(tmp_path / "app.log", "Which worker died?").stats.left_out_lines == 0
+    speed(1)
+    assert asker(tmp_path / "app.log", "Which job came last?").stats.left_out_lines == 0
+
+
+def test_rows_and_prose_are_read_whole_however_long_that_takes(
+    asker: Any, tmp_path: Path, seed: int, speed: Any
+) -> None:
+    speed(1)
+    rows = ["number,signed,rent", *(f"{n},2026-11-03 09:00:{n % 60:02},900" for n in range(200))]
+    (tmp_path / "rows.txt").write_text("\n".join(rows))
+    assert asker(tmp_path / "rows.txt", store=False).stats.left_out_lines == 0
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "app.log").write_text("\n".join(log(300, random.Random(seed))))
+    (folder / "notes.md").write_text("The pier was built in 1911.\n")
+    assert asker(folder, store=False).stats.left_out_lines == 0
+
+
+def test_a_long_log_is_read_by_kinds_and_cited_by_its_own_lines(
+    asker: Any, tmp_path: Path, seed: int, speed: Any
+) -> None:
+    speed(60)  # 3,600 tokens a minute
     lines = log(40_000, random.Random(seed))
     (tmp_path / "app.log").write_text("\n".join(lines) + "\n")
     finished = asker(tmp_path / "app.log", "Which worker died?")
     events: list[Event] = asker.events
-    assert 4096 > finished.stats.document_tokens > 2048  # of a trained context of 4,096
-    assert 39_900 > finished.stats.left_out_lines > 39_000
+    assert 2048 > finished.stats.document_tokens > 1024
+    assert 39_960 > finished.stats.left_out_lines > 39_000
     [told] = [event.text for event in events if isinstance(event, Note)]
     kept = 40_000 - finished.stats.left_out_lines
     assert f"{kept:,} of its 40,000 lines" in told
     assert "4 kinds" in told
     assert "--every-line" in told
+    assert finished.warnings == (told,)
     sifting = [event for event in events if isinstance(event, Progress) and "Sifting" in event.task]
     assert sifting[-1].done == sifting[-1].total
     assert finished.citations

@@ -39,6 +39,10 @@ def stream(data: bytes) -> bytes:
     return b"<< /Length %d >>\nstream\n%s\nendstream" % (len(data), data)
 
 
+DRAWN = "drawn"
+"""A page without text that shows something."""
+
+
 def make_pdf(pages: list[str], *, labels: str = "", more: list[bytes] | None = None) -> bytes:
     """A PDF that shows each page's lines in font /F1; `more` are objects from number 4 on."""
     more = more or []
@@ -50,7 +54,9 @@ def make_pdf(pages: list[str], *, labels: str = "", more: list[bytes] | None = N
     for i, page in enumerate(pages):
         escaped = [re.sub(r"([\\()])", r"\\\1", line) for line in page.split("\n")]
         shown = " T* ".join(f"({line}) Tj" for line in escaped) if page else ""
-        content = f"BT /F1 12 Tf 14 TL 72 720 Td {shown} ET".encode("cp1252")
+        drawn = "100 100 200 200 re f" if page == DRAWN else ""
+        shown = "" if drawn else shown
+        content = f"{drawn} BT /F1 12 Tf 14 TL 72 720 Td {shown} ET".encode("cp1252")
         objects.append(
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents %d 0 R"
             b" /Resources << /Font << /F1 3 0 R >> >> >>" % (first + 2 * i + 1)
@@ -196,13 +202,15 @@ def test_text_is_normalised_to_nfc() -> None:
 
 
 def test_pages_without_text_are_named() -> None:
-    document = read(make_pdf(["a", "", "", "b", "", "c"]))
+    document = read(make_pdf(["a", DRAWN, DRAWN, "b", DRAWN, "c"]))
     assert document.warnings == ("pages 2-3, 5 have no text (scanned? --ocr reads them)",)
     assert [piece.page for piece in document.pieces] == [1, 4, 6]
     assert document.text == "a\n\nb\n\nc"
-    assert read(make_pdf(["a", " "])).warnings == (
-        "page 2 has no text (scanned? --ocr reads them)",
-    )
+
+
+def test_blank_pages_are_not_named() -> None:
+    document = read(make_pdf(["a", "", " ", DRAWN, "c"]))
+    assert document.warnings == ("page 4 has no text (scanned? --ocr reads them)",)
 
 
 def test_a_pdf_without_any_text_is_scanned() -> None:
@@ -391,3 +399,62 @@ def test_a_book_keeps_its_compounds(fhs: Document) -> None:
     for compound in ("run-\ntime", "non-\nroot", "FHS-\ncompliant", "architecture-\nindependent"):
         assert compound in fhs.text
     assert "startup\ndata. /usr, /opt" in fhs.text
+
+
+def test_of_a_long_object_stream_only_what_is_needed_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As that of the structure tree of a tagged PDF."""
+    from nsa_cli.documents.pdf import object_streams
+
+    parsed = []
+    real = object_streams.read_object
+    monkeypatch.setattr(
+        object_streams, "read_object", lambda *given: parsed.append(1) or real(*given)
+    )
+    data = in_object_stream(more=5000)
+    assert read(data).text == "a clause"
+    assert 0 < len(parsed) < 20
+
+
+def in_object_stream(more: int) -> bytes:
+    """A PDF whose catalog and pages are in an object stream, with `more` other objects."""
+    inside = {
+        1: b"<< /Type /Catalog /Pages 2 0 R >>",
+        2: b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        3: b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 5 0 R"
+        b" /Resources << /Font << /F1 4 0 R >> >> >>",
+        4: LATIN.encode(),
+        **{7 + n: b"<< /S /Span /P %d 0 R >>" % (6 + n) for n in range(more)},
+    }
+    header, body = b"", b""
+    for number, content in inside.items():
+        header += b"%d %d " % (number, len(body))
+        body += content + b" "
+    entries = b"/Type /ObjStm /N %d /First %d" % (len(inside), len(header))
+    outside = {
+        5: stream(b"BT /F1 12 Tf 72 720 Td (a clause) Tj ET"),
+        6: b"<< %s /Length %d >>\nstream\n%s\nendstream"
+        % (entries, len(header + body), header + body),
+    }
+    out = bytearray(b"%PDF-1.7\n")
+    places = {}
+    for number, content in outside.items():
+        places[number] = len(out)
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    last = 7 + more
+    places[last] = len(out)
+    index = list(inside)
+    rows = bytearray(b"\0" * 7)
+    for number in range(1, last + 1):
+        if number in places:
+            rows += b"\x01" + places[number].to_bytes(4, "big") + b"\0\0"
+        else:
+            rows += b"\x02" + (6).to_bytes(4, "big") + index.index(number).to_bytes(2, "big")
+    out += b"%d 0 obj\n<< /Type /XRef /Size %d /W [1 4 2] /Root 1 0 R /Length %d >>\n" % (
+        last,
+        last + 1,
+        len(rows),
+    )
+    out += b"stream\n" + rows + b"\nendstream\nendobj\nstartxref\n%d\n%%%%EOF\n" % places[last]
+    return bytes(out)

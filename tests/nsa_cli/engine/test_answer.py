@@ -1,4 +1,4 @@
-"""An answer refers to earlier turns, and tells how it was made."""
+"""An answer refers to earlier turns and has statistics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def opened(
         ("Donaudampfschifffahrtsgesellschaft?", "Donaudampfschifffahrtsgesellschaft?"),
     ],
 )
-def test_a_short_follow_up_is_retrieved_with_the_question_before(
+def test_a_short_follow_up_is_retrieved_with_the_previous_question(
     opened: OpenDocument, question: str, retrieved: str
 ) -> None:
     turn = Turn(question="Who paid for the pier?", answer="The guild.", passage=None)
@@ -53,12 +53,14 @@ def test_the_passage_of_the_last_turn_is_read_again() -> None:
     assert _with([first, last], Passage(start=10, end=12, score=1.0))[1].end == 12
 
 
-def test_an_answer_tells_how_it_was_made(opened: OpenDocument) -> None:
+def test_an_answer_has_statistics(opened: OpenDocument) -> None:
     question = opened.prompts.question("Who wrote report 17?")
     events: list[Event] = []
     steps = answer_steps(opened, question, opened.options)
     finished, turn = drain(steps, events.append)
-    assert "".join(each.text for each in events if isinstance(each, AnswerText)) == finished.answer
+    assert (
+        "".join(event.text for event in events if isinstance(event, AnswerText)) == finished.answer
+    )
     assert (turn.question, turn.answer) == (question.text, finished.answer)
     assert turn.passage is not None
     assert set(finished.attention) == {"reading", "answering"}

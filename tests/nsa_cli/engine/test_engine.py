@@ -1,4 +1,4 @@
-"""The engine: what is parsed, opened and loaded once, and when it is done again."""
+"""The engine parses, opens and loads once, and again only if needed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_an_open_document_stays_open(
     opened = engine.open(sources, "a", 100)
     assert engine.opened is opened
     assert engine.context == opened.model.config.max_position_embeddings
-    assert opened.room == 256  # made in steps, for the next question
+    assert opened.room == 256  # rounded up for the next question
     assert engine.is_open(content, 256)
     assert not engine.is_open(content, 257)
     assert not engine.is_open(b"another", 100)
@@ -59,10 +59,10 @@ def test_an_open_document_stays_open(
     assert engine.open(sources, "a", 256) is opened
     with pytest.raises(AssertionError, match="done again"):
         engine.open(sources, "a", 257)
-    assert engine.opened is None  # its memory was free for the next
+    assert engine.opened is None  # its memory was freed for the next document
 
 
-def test_the_next_engine_reuses_what_was_prefilled(
+def test_the_next_engine_reuses_the_kv_cache(
     engine: Engine, sources: list[Source], events: list[Event]
 ) -> None:
     first = engine.open(sources, "a", 100)
@@ -98,7 +98,7 @@ def test_questions_of_one_text_share_one_prefill(
     ] * 2
 
 
-def test_the_estimate_counts_what_is_stored(engine: Engine, sources: list[Source]) -> None:
+def test_the_estimate_counts_stored_tokens(engine: Engine, sources: list[Source]) -> None:
     document = engine.parse(sources, "a", digest(sources))
     before = engine.estimate(document, 100)
     engine.open(sources, "a", 100)
@@ -117,7 +117,7 @@ def test_a_model_is_loaded_once(
     engine.open(read_sources([str(text_file)], on_note=print), "b", 100)
 
 
-def test_quantization_is_refused_on_a_card(
+def test_quantization_is_refused_on_a_gpu(
     engine: Engine, sources: list[Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Card:
@@ -126,4 +126,4 @@ def test_quantization_is_refused_on_a_card(
     monkeypatch.setattr("nsa_models.cache.layer_devices.pick_device", lambda _: Card())
     engine.options = replace(engine.options, quantization="int8")
     with pytest.raises(UsageError, match="--quantize int8 is for the CPU"):
-        engine._load(engine._fit(engine.parse(sources, "a", digest(sources)), 100)[2])
+        engine.load(engine._fit(engine.parse(sources, "a", digest(sources)), 100)[2])

@@ -1,4 +1,4 @@
-"""Looking, answering and weighing, over a reading."""
+"""Scores of blocks, decoded answers and citations."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read(model: NSALanguageModel, text: TokenizedText) -> KVCache:
 
 
 @pytest.mark.parametrize("lines", [30, 100])
-def test_scoring_leaves_the_cache_as_it_was(
+def test_scoring_does_not_change_the_cache(
     model: NSALanguageModel, tokenizer: Tokenizer, prose: Any, lines: int
 ) -> None:
     paper, settings = read_text(prose(lines).encode(), "a.txt"), model.config.answer_settings()
@@ -58,7 +58,7 @@ def test_scoring_leaves_the_cache_as_it_was(
     assert torch.equal(scores, block_scores(model, [cache], [text], asked, settings)[0])
     passages = top_passages(scores, text, paper, model.config.select_block)
     assert sum(passage.score for passage in passages) == pytest.approx(1)
-    for passage in passages:  # whole lines
+    for passage in passages:  # passages are whole lines
         assert passage.start == 0 or paper.text[passage.start - 1] == "\n"
         assert passage.end == len(paper.text) or paper.text[passage.end] == "\n"
     starts = [passage.start for passage in passages]
@@ -66,7 +66,7 @@ def test_scoring_leaves_the_cache_as_it_was(
 
 
 @pytest.mark.parametrize("blocks", [None, 2])
-def test_texts_scored_together_are_as_if_each_were_alone(
+def test_texts_scored_together_equal_separate_texts(
     model: NSALanguageModel, tokenizer: Tokenizer, prose: Any, blocks: int | None
 ) -> None:
     """Texts of three lengths, one of a few words."""
@@ -114,7 +114,7 @@ def decoded(
     return answer, [event.text for event in events if isinstance(event, AnswerText)]
 
 
-def test_characters_come_whole(
+def test_characters_are_complete(
     model: NSALanguageModel, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = tokenizer.encode(" \n 𐍈雨 fell").tolist()
@@ -133,7 +133,7 @@ def test_the_end_token_is_not_shown(
     assert (answer.text, answer.finish_reason, answer.tokens) == ("yes", "stop", len(ids))
 
 
-def test_a_character_cut_off_is_shown_as_such(
+def test_an_incomplete_character_is_replaced(
     model: NSALanguageModel, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = tokenizer.encode("a𐍈").tolist()[:-1]
@@ -183,7 +183,7 @@ def test_a_very_short_text_is_cited(asker: Any, tmp_path: Path, text: str) -> No
 
 
 @pytest.mark.model
-def test_the_example_is_answered_rightly(asker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_is_answered_correctly(asker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NSA_CACHE_DIR")
     monkeypatch.delenv("NSA_OFFLINE")
     example = Path(__file__).parents[3] / "examples" / "fhs-3.0.pdf"

@@ -1,4 +1,4 @@
-"""An open document: its counts, a search in it, an answer from parts of it."""
+"""An open document: counts, search, and answers from parts of it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_search_returns_the_best_blocks_first_with_their_lines(
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_an_answer_leaves_its_context_as_it_was(opened: OpenDocument, whole: bool) -> None:
+def test_an_answer_does_not_change_its_context(opened: OpenDocument, whole: bool) -> None:
     question, passage = opened.prompts.question("Who?"), Passage(start=0, end=400, score=1.0)
     passages = [] if whole else [passage]
     context = opened.context(passages, question, opened.options, opened.scores(question))
@@ -74,7 +74,7 @@ def test_an_answer_leaves_its_context_as_it_was(opened: OpenDocument, whole: boo
     assert len(generated.attention.mass) == -(-length // generated.attention.size)
 
 
-def test_a_cancelled_answer_leaves_its_context_as_it_was(opened: OpenDocument) -> None:
+def test_a_canceled_answer_does_not_change_its_context(opened: OpenDocument) -> None:
     question, context = opened.prompts.question("Who wrote report 17?"), opened.whole()
     length = context.cache.length
     steps = opened.generate(context, question, opened.options, time.monotonic())

@@ -1,4 +1,4 @@
-"""What an answer touches is counted, and checked as it is touched."""
+"""Blocks that an answer reads are counted and verified."""
 
 from __future__ import annotations
 
@@ -32,50 +32,50 @@ def filled(length: int) -> KVCache:
     return cache
 
 
-def test_selected_blocks_the_window_and_the_summaries_count() -> None:
+def test_selected_blocks_window_and_summaries_are_counted() -> None:
     cache = filled(1000)
-    ledger = BlockAccess(cache, 64)
-    assert cache.observe is ledger
+    access = BlockAccess(cache, 64)
+    assert cache.observe is access
     blocks = torch.tensor([[[[0, 3, -1]], [[0, 5, 6]]]])
-    ledger(1, blocks, SETTINGS, 1010, 10)
-    near = 1000 - (1000 // 64 - 2) * 64  # the window's blocks, the partial last one included
+    access(1, blocks, SETTINGS, 1010, 10)
+    near = 1000 - (1000 // 64 - 2) * 64  # the window's blocks, including the incomplete last one
     summaries = 2 * (1000 // 4) * TOKEN // 2
-    assert ledger.bytes_touched == (5 * 64 + 2 * near) * TOKEN + summaries
-    assert ledger.bytes_held == 2 * 2 * 1000 * TOKEN + summaries
-    before = ledger.bytes_touched
-    ledger(1, blocks, SETTINGS, 1010, 10)
-    assert ledger.bytes_touched == before
+    assert access.bytes_touched == (5 * 64 + 2 * near) * TOKEN + summaries
+    assert access.bytes_held == 2 * 2 * 1000 * TOKEN + summaries
+    before = access.bytes_touched
+    access(1, blocks, SETTINGS, 1010, 10)
+    assert access.bytes_touched == before
 
 
-def test_dense_attention_touches_everything() -> None:
-    ledger = BlockAccess(filled(1000), 64)
+def test_dense_attention_reads_everything() -> None:
+    access = BlockAccess(filled(1000), 64)
     for layer in range(2):
-        ledger(layer, None, SETTINGS, 1010, 10)
-    assert ledger.bytes_touched == ledger.bytes_held == 2 * 2 * 1000 * TOKEN
+        access(layer, None, SETTINGS, 1010, 10)
+    assert access.bytes_touched == access.bytes_held == 2 * 2 * 1000 * TOKEN
 
 
 @pytest.mark.parametrize("tensor", ["keys", "values"])
 @pytest.mark.parametrize("token", [192, 255, 999])
-def test_one_flipped_bit_in_a_touched_block_is_noticed(tensor: str, token: int) -> None:
+def test_a_flipped_bit_in_a_read_block_is_detected(tensor: str, token: int) -> None:
     cache = filled(1000)
     checks = block_checksums(cache, 64, 0, 1000)
-    ledger = BlockAccess(cache, 64, checks)
+    access = BlockAccess(cache, 64, checks)
     numbers = getattr(cache, tensor)[1][0, 1, token].view(torch.int32)
     numbers[7] ^= 1 << 3
-    ledger(0, None, SETTINGS, 1010, 10)
+    access(0, None, SETTINGS, 1010, 10)
     with pytest.raises(CorruptBlockError, match="layer 1, group 1"):
-        ledger(1, torch.tensor([[[[0]], [[3]]]]), SETTINGS, 1010, 10)
+        access(1, torch.tensor([[[[0]], [[3]]]]), SETTINGS, 1010, 10)
 
 
-def test_damage_that_nothing_touches_does_no_harm() -> None:
+def test_damage_in_unread_blocks_is_ignored() -> None:
     cache = filled(1000)
-    ledger = BlockAccess(cache, 64, block_checksums(cache, 64, 0, 1000))
+    access = BlockAccess(cache, 64, block_checksums(cache, 64, 0, 1000))
     cache.keys[1][0, 1, 300] += 1
-    ledger(1, torch.tensor([[[[0]], [[3]]]]), SETTINGS, 1010, 10)
-    assert ledger.bytes_touched > 0
+    access(1, torch.tensor([[[[0]], [[3]]]]), SETTINGS, 1010, 10)
+    assert access.bytes_touched > 0
 
 
-def test_a_sparing_answer_touches_little_and_notices_damage(
+def test_a_sparse_answer_reads_little_and_detects_damage(
     asker: Any, text_file: Path, substance: Any
 ) -> None:
     asker(text_file, answer_blocks=2)
@@ -88,7 +88,7 @@ def test_a_sparing_answer_touches_little_and_notices_damage(
     path = folder / "tensors.bin"
     damaged = bytearray(path.read_bytes())
     strip = len(damaged) // 8
-    for token in range(stats.document_tokens):  # one bit in one layer and group, in every block
+    for token in range(stats.document_tokens):  # one bit in one layer and group of every block
         damaged[strip + token * 64 + 9] ^= 4
     path.write_bytes(damaged)
     found = asker(text_file, answer_blocks=2)
@@ -98,7 +98,7 @@ def test_a_sparing_answer_touches_little_and_notices_damage(
     assert not asker.notes
 
 
-def test_damaged_summaries_are_noticed(asker: Any, text_file: Path, substance: Any) -> None:
+def test_damaged_summaries_are_detected(asker: Any, text_file: Path, substance: Any) -> None:
     expected = asker(text_file, answer_blocks=2)
     [folder] = asker.readings
     path = folder / "summaries.bin"
@@ -110,12 +110,12 @@ def test_damaged_summaries_are_noticed(asker: Any, text_file: Path, substance: A
     assert found.stats.reused_tokens == found.stats.document_tokens
 
 
-def test_answers_to_the_whole_text_touch_all(asker: Any, text_file: Path) -> None:
+def test_dense_answers_read_everything(asker: Any, text_file: Path) -> None:
     stats = asker(text_file).stats
     assert stats.cache_bytes_touched == stats.cache_bytes > 0
 
 
-def test_where_nothing_lights_up_the_whole_text_is_checked_before_it_is_answered_from(
+def test_without_passages_the_whole_text_is_verified(
     asker: Any, text_file: Path, substance: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answer, "top_passages", lambda *_: [])

@@ -20,7 +20,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def reading(nsa: Run, text_file: Path) -> dict[str, Any]:
-    """One kept reading, as `nsa cache list --json` shows it."""
+    """One stored KV cache, as in `nsa cache list --json`."""
     assert nsa("ask", str(text_file), "Who?")[0] == 0
     code, out, err = nsa("cache", "list", "--json")
     assert (code, err) == (0, "")
@@ -29,7 +29,7 @@ def reading(nsa: Run, text_file: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_reading_says_what_it_is_of(
+def test_a_stored_kv_cache_names_its_source(
     nsa: Run, reading: dict[str, Any], text_file: Path, tiny_model: Path
 ) -> None:
     assert list(reading) == ["id", "name", "sources", "model", "tokens", "bytes", "used"]
@@ -45,7 +45,7 @@ def test_a_reading_says_what_it_is_of(
     assert str(text_file) in out
 
 
-def test_removing_asks_first(nsa: Run, reading: dict[str, Any], cache_folder: Path) -> None:
+def test_removal_needs_confirmation(nsa: Run, reading: dict[str, Any], cache_folder: Path) -> None:
     folder = cache_folder / "readings" / reading["id"]
     code, _, err = nsa("cache", "rm", reading["id"])
     assert code == 2
@@ -58,7 +58,9 @@ def test_removing_asks_first(nsa: Run, reading: dict[str, Any], cache_folder: Pa
     assert nsa("cache", "list")[:2] == (0, "")
 
 
-def test_asking_at_a_terminal(terminal: Any, reading: dict[str, Any], cache_folder: Path) -> None:
+def test_confirmation_at_a_terminal(
+    terminal: Any, reading: dict[str, Any], cache_folder: Path
+) -> None:
     folder = cache_folder / "readings" / reading["id"]
     asked = terminal("cache", "rm", reading["id"])
     asked.read_until("[y/N]")
@@ -85,23 +87,23 @@ def test_pruning(nsa: Run, reading: dict[str, Any], cache_folder: Path) -> None:
     assert json.loads(out)["bytes"]["answers"] == 0
 
 
-def test_all_goes(nsa: Run, reading: dict[str, Any], cache_folder: Path) -> None:
+def test_removing_everything(nsa: Run, reading: dict[str, Any], cache_folder: Path) -> None:
     assert nsa("cache", "rm", "--all", "--force")[0] == 0
     assert not (cache_folder / "readings" / reading["id"]).exists()
     assert not (cache_folder / "answers").exists()
 
 
 def prepare(cache_folder: Path, name: str) -> Path:
-    """A file of prepared weights of a model's folder."""
+    """A file of prepared weights for a model folder."""
     path = cache_folder / "models" / "prepared" / f"{name}.0123.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(200_000))
     return path
 
 
-def test_prepared_weights_are_counted_and_go_when_unused(nsa: Run, cache_folder: Path) -> None:
+def test_prepared_weights_are_counted_and_pruned(nsa: Run, cache_folder: Path) -> None:
     used, old = prepare(cache_folder, "used"), prepare(cache_folder, "old")
-    cut = old.with_name(".cut.0123.safetensors.partial")  # by a process that was killed
+    cut = old.with_name(".cut.0123.safetensors.partial")  # of a killed process
     cut.write_bytes(bytes(300_000))
     for path in (old, cut):
         os.utime(path, (0, 0))
@@ -118,7 +120,7 @@ def test_prepared_weights_are_counted_and_go_when_unused(nsa: Run, cache_folder:
     assert not used.exists()
 
 
-def test_prepared_weights_being_written_are_left(nsa: Run, cache_folder: Path) -> None:
+def test_prepared_weights_being_written_are_kept(nsa: Run, cache_folder: Path) -> None:
     path = prepare(cache_folder, "busy")
     with FileLock(lock_path(path)):
         code, _, err = nsa("cache", "rm", "--all", "--force")
@@ -127,7 +129,7 @@ def test_prepared_weights_being_written_are_left(nsa: Run, cache_folder: Path) -
     assert path.exists()
 
 
-def test_a_model_goes_with_its_prepared_weights(nsa: Run, cache_folder: Path) -> None:
+def test_a_model_is_removed_with_its_prepared_weights(nsa: Run, cache_folder: Path) -> None:
     for name in ("mine", "mine-too"):
         folder = cache_folder / "models" / name
         folder.mkdir(parents=True)
@@ -165,7 +167,7 @@ def test_models(nsa: Run, cache_folder: Path) -> None:
     assert nsa("models", "rm", DEFAULT_MODEL, "--force")[0] == 2
 
 
-def test_models_of_ones_own(nsa: Run, tiny_model: Path, text_file: Path) -> None:
+def test_aliases(nsa: Run, tiny_model: Path, text_file: Path) -> None:
     code, _, err = nsa("models", "add", "mine", str(tiny_model))
     assert (code, err) == (0, f"nsa: mine is {tiny_model}\n")
     assert any(
@@ -187,7 +189,7 @@ def test_models_of_ones_own(nsa: Run, tiny_model: Path, text_file: Path) -> None
     assert nsa("models", "rm", "mine")[0] == 2
 
 
-def test_pulling_without_a_network_says_so(nsa: Run) -> None:
+def test_pulling_without_a_network(nsa: Run) -> None:
     code, out, err = nsa("models", "pull", "smollm2-135m")
     assert (code, out) == (1, "")
     assert "NSA_OFFLINE forbids the network" in err
@@ -207,20 +209,18 @@ def test_a_healthy_machine(nsa: Run) -> None:
     assert "nsa models pull" in nsa("doctor")[1]
 
 
-@pytest.mark.parametrize(("capability", "told"), [("AVX2", True), ("AVX512", False)])
-def test_a_cpu_without_bf16_is_told_of_eight_bits(
-    nsa: Run, capability: str, told: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("capability", "expected"), [("AVX2", True), ("AVX512", False)])
+def test_a_cpu_without_bf16_gets_a_hint_for_int8(
+    nsa: Run, capability: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert ("set quantize int8" in nsa("doctor")[1]) is told
+    assert ("set quantize int8" in nsa("doctor")[1]) is expected
     monkeypatch.setenv("NSA_QUANTIZE", "int8")
     assert "set quantize int8" not in nsa("doctor")[1]
 
 
-def test_a_cache_that_cannot_be_written(
-    nsa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_cache(nsa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("NSA_CACHE_DIR", str(tmp_path / "file" / "cache"))
     code, out, _ = nsa("doctor")

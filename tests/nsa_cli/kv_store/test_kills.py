@@ -1,4 +1,4 @@
-"""Killed at any moment, a reading loses what was not yet kept at most, and answers rightly."""
+"""A prefill killed at any moment loses at most its unsaved part, and the answer stays correct."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ for _ in sys.stdin:
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
 """
-"""Forks a process that reads, block by block and slowly, for each line that it is sent."""
+"""Forks a process per line of input that prefills slowly, block by block."""
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def server(tiny_model: Path, text_file: Path) -> Any:
     process.communicate()
 
 
-def claimed(cache: Path) -> int:
-    """Tokens that the journal of the only reading claims."""
+def journaled_tokens(cache: Path) -> int:
+    """Tokens in the journal of the only stored KV cache."""
     found = [integrity.read_journal(path.parent) for path in cache.glob("readings/*/manifest.json")]
     return max((records[-1].tokens for records in found if records), default=0)
 
@@ -82,8 +82,8 @@ def test_twenty_kills_at_random_moments(
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         killed += int(server.stdout.readline()) == signal.SIGKILL
-        assert claimed(cache_folder) >= kept, "what was kept is lost"
-        kept = claimed(cache_folder)
+        assert journaled_tokens(cache_folder) >= kept, "what was kept is lost"
+        kept = journaled_tokens(cache_folder)
     assert killed
     found = asker(text_file)
     assert found.stats.reused_tokens >= kept
@@ -94,7 +94,7 @@ def test_twenty_kills_at_random_moments(
     assert substance(again) == substance(found)
 
 
-def test_another_format_is_told_and_read_anew(
+def test_another_format_is_reported_and_prefilled_again(
     asker: Any, text_file: Path, substance: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "FORMAT", 1)

@@ -1,4 +1,4 @@
-"""A text is read once: kept, gone on with, shared, and never a wrong answer."""
+"""A text is prefilled once: stored, resumed, shared, and never the cause of a wrong answer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def slow(*arguments, **named):
         time.sleep({seconds})
 reading.prefill = slow
 """
-"""Code that makes a process read slowly, after each segment is kept."""
+"""Code that makes a process prefill slowly, with a pause after each stored chunk."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def model(tiny_model: Path) -> NSAForCausalLM:
 
 @pytest.fixture
 def make(model: NSAForCausalLM) -> Callable[..., tuple[Prefiller, list[Event]]]:
-    """A function that opens readings and returns them with the events they emit."""
+    """A function that creates prefillers and returns them with their events."""
 
     def build(*, store: bool = True, weights: str = "w", tokenizer: str = "t") -> Any:
         events: list[Event] = []
@@ -61,7 +61,7 @@ def make(model: NSAForCausalLM) -> Callable[..., tuple[Prefiller, list[Event]]]:
 
 
 def prefilled(prefiller: Prefiller, ids: Any, room: int, name: str) -> tuple[KVCache, int]:
-    """Prefill a text: its cache, and the tokens that were stored."""
+    """Prefill a text; return its cache and the number of stored tokens."""
     done = prefiller.run(prefiller.match(ids), room, name)
     return done.cache, done.reused_tokens
 
@@ -71,9 +71,9 @@ def ids(count: int, seed: int = 0) -> Any:
 
 
 def contents(cache: KVCache) -> tuple[torch.Tensor, torch.Tensor]:
-    """Copies of the keys and values of what was read."""
+    """Copies of the prefilled keys and values."""
     keys, values = (
-        torch.stack(each)[..., : cache.length, :] for each in (cache.keys, cache.values)
+        torch.stack(layers)[..., : cache.length, :] for layers in (cache.keys, cache.values)
     )
     return keys, values
 
@@ -85,14 +85,14 @@ def same(first: KVCache, second: KVCache) -> bool:
 
 
 def close(first: KVCache, second: KVCache) -> bool:
-    """Equal but for the rounding of sums: a product of another height adds in another order."""
+    """Equal up to rounding: products of another height sum in another order."""
     return first.length == second.length and all(
         torch.allclose(a, b, rtol=1e-4, atol=1e-5)
         for a, b in zip(contents(first), contents(second), strict=True)
     )
 
 
-def test_kept_and_reopened_is_what_was_read(make: Any) -> None:
+def test_a_reopened_cache_equals_the_prefilled_one(make: Any) -> None:
     text = ids(2500)
     fresh, none = prefilled(make(store=False)[0], text, 50, "a")
     kept, read = prefilled(make()[0], text, 50, "a")
@@ -117,13 +117,13 @@ def test_nothing_is_prefilled_again(make: Any, monkeypatch: pytest.MonkeyPatch) 
         prefilled(readings, ids(501), 50, "a")
 
 
-def test_without_a_store_nothing_is_kept(make: Any, cache_folder: Path) -> None:
+def test_without_a_store_nothing_is_stored(make: Any, cache_folder: Path) -> None:
     prefilled(make(store=False)[0], ids(500), 50, "a")
     assert not cache_folder.exists()
 
 
 @pytest.mark.parametrize("room", [50, ANSWER_ROOM + 1])
-def test_there_is_room_for_the_answer(make: Any, room: int) -> None:
+def test_the_cache_has_capacity_for_the_answer(make: Any, room: int) -> None:
     fresh, _ = prefilled(make(store=False)[0], ids(300), room, "a")
     for _ in range(2):
         cache, _ = prefilled(make()[0], ids(300), room, "a")
@@ -131,7 +131,7 @@ def test_there_is_room_for_the_answer(make: Any, room: int) -> None:
         assert same(cache, fresh)
 
 
-def test_an_answer_does_not_change_what_is_kept(make: Any) -> None:
+def test_an_answer_does_not_change_the_stored_cache(make: Any) -> None:
     cache, _ = prefilled(make()[0], ids(300), 50, "a")
     before = contents(cache)
     for tensor in (*cache.keys, *cache.values):
@@ -143,7 +143,7 @@ def test_an_answer_does_not_change_what_is_kept(make: Any) -> None:
 
 
 @pytest.mark.parametrize("old", [63, 64, 1000, 1024, 1500, 2047])
-def test_a_grown_text_reads_only_what_is_new(make: Any, old: int) -> None:
+def test_only_the_new_part_of_a_text_is_prefilled(make: Any, old: int) -> None:
     text = ids(2200)
     prefilled(make()[0], text[:old], 50, "a")
     readings, events = make()
@@ -156,7 +156,7 @@ def test_a_grown_text_reads_only_what_is_new(make: Any, old: int) -> None:
     assert prefilled(make()[0], text[:old], 50, "a")[1] == old
 
 
-def test_a_changed_middle_reuses_the_part_before(make: Any) -> None:
+def test_a_changed_text_reuses_the_prefix(make: Any) -> None:
     text = ids(2200)
     prefilled(make()[0], text, 50, "a")
     changed = text.copy()
@@ -169,7 +169,7 @@ def test_a_changed_middle_reuses_the_part_before(make: Any) -> None:
     assert prefilled(make()[0], changed, 50, "a")[1] == 0
 
 
-def test_a_shortened_text_reuses_what_is_left(make: Any) -> None:
+def test_a_shortened_text_reuses_the_prefix(make: Any) -> None:
     text = ids(2200)
     prefilled(make()[0], text, 50, "a")
     cache, reused = prefilled(make()[0], text[:1500], 50, "a")
@@ -177,14 +177,14 @@ def test_a_shortened_text_reuses_what_is_left(make: Any) -> None:
     assert close(cache, prefilled(make(store=False)[0], text[:1500], 50, "a")[0])
 
 
-def test_a_first_part_still_being_written_is_used(make: Any, model: NSAForCausalLM) -> None:
+def test_a_prefix_that_is_being_written_is_used(make: Any, model: NSAForCausalLM) -> None:
     text = ids(2200)
     store = make()[0].store
-    own = store.allocate(text)
-    cache = store.open(own, writable=True)
+    stored = store.allocate(text)
+    cache = store.open(stored, writable=True)
     segments = prefill.prefill(model, torch.from_numpy(text), cache)
     assert next(segments) == 1024
-    store.commit(own, cache, 0)
+    store.commit(stored, cache, 0)
     longer = np.concatenate([text, ids(100, 1)])
     found, reused = prefilled(make()[0], longer, 50, "b")
     assert reused == 1024
@@ -203,7 +203,7 @@ def test_other_settings_share_nothing(asker: Any, text_file: Path, other_model: 
     assert asker(text_file, dense=True).stats.reused_tokens == 0
     assert asker(text_file, system="Be brief.").stats.reused_tokens == 0
     assert asker(text_file, model=str(other_model)).stats.reused_tokens == 0
-    # Room beyond the context switches YaRN on, which changes what is read.
+    # Capacity beyond the context enables YaRN, which changes the keys.
     assert asker(text_file, "stretch", max_tokens=3000, yarn=True).stats.reused_tokens == 0
     assert len(asker.readings) == 5
     again = asker(text_file)
@@ -211,7 +211,7 @@ def test_other_settings_share_nothing(asker: Any, text_file: Path, other_model: 
 
 
 @pytest.mark.parametrize("quantization", [None, "int8"])
-def test_prepared_weights_find_what_those_in_memory_have_read(
+def test_prepared_weights_share_kv_caches_with_weights_in_memory(
     quantization: str | None,
     asker: Any,
     text_file: Path,
@@ -244,22 +244,22 @@ def test_prepared_weights_find_what_those_in_memory_have_read(
         assert substance(found) == substance(first)
 
 
-def test_models_alike_but_for_their_weights_share_nothing(
+def test_models_with_other_weights_share_nothing(
     asker: Any, text_file: Path, tiny_model: Path, other_model: Path, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for source, copy in ((tiny_model, first), (other_model, second)):
         shutil.copytree(source, copy)
-        os.utime(copy / "model.safetensors", (1, 1))  # as archives with fixed times leave it
+        os.utime(copy / "model.safetensors", (1, 1))  # as archives with fixed times set it
     asker(text_file, model=str(first))
     assert asker(text_file, model=str(second)).stats.reused_tokens == 0
 
 
-# Interruptions, in processes of their own
+# Interruptions, in separate processes
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_reading_goes_on(
+def test_an_interrupted_prefill_is_resumed(
     kill: int, asker: Any, start_nsa: Any, tmp_path: Path, prose: Any, substance: Any
 ) -> None:
     (tmp_path / "long.txt").write_text(prose(220))
@@ -289,7 +289,7 @@ def test_an_interrupted_reading_goes_on(
 
 @pytest.fixture(autouse=True)
 def stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever a test changes the working folder to, it is changed back."""
+    """Restore the working folder after the test."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -303,7 +303,7 @@ def wait_for_records(cache: Path, count: int) -> None:
     raise AssertionError("nothing was kept")
 
 
-def test_two_processes_read_a_text_once(
+def test_two_processes_prefill_a_text_once(
     asker: Any, start_nsa: Any, tmp_path: Path, prose: Any
 ) -> None:
     (tmp_path / "long.txt").write_text(prose(220))
@@ -323,13 +323,13 @@ def test_two_processes_read_a_text_once(
     assert len(asker.readings) == 1
 
 
-def test_a_new_process_reads_nothing_again(asker: Any, start_nsa: Any, text_file: Path) -> None:
+def test_a_new_process_prefills_nothing_again(asker: Any, start_nsa: Any, text_file: Path) -> None:
     expected = asker(text_file, "Who?")
     shutil.rmtree(asker.cache / "answers")
     process = start_nsa(
         *("ask", str(text_file), "Who?", "--model", str(asker.model), "--max-tokens", "6"),
         "--json",
-        # would fail if called
+        # fails if called
         first="import nsa_cli.kv_store.prefill as reading; reading.prefill = None",
     )
     out, err = process.communicate(timeout=60)
@@ -357,7 +357,7 @@ def cut(name: str, bytes_off: int) -> Callable[[Path], None]:
 
 
 def strips(first: int, count: int) -> Callable[[Path], None]:
-    """Damage some tokens in every layer's keys and values."""
+    """Damage tokens in every layer's keys and values."""
 
     def damage(folder: Path) -> None:
         path = folder / "tensors.bin"
@@ -386,7 +386,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], int]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_damage_costs_time_and_never_the_answer(
+def test_damage_never_changes_the_answer(
     kind: str, asker: Any, text_file: Path, substance: Any
 ) -> None:
     expected = asker(text_file, store=False)
@@ -402,7 +402,7 @@ def test_damage_costs_time_and_never_the_answer(
     assert again.stats.reused_tokens == again.stats.document_tokens
 
 
-def test_damage_in_a_first_part_is_not_taken_over(make: Any, cache_folder: Path) -> None:
+def test_damage_in_a_prefix_is_not_copied(make: Any, cache_folder: Path) -> None:
     text = ids(2200)
     prefilled(make()[0], text[:2000], 50, "a")
     [folder] = [path.parent for path in cache_folder.glob("readings/*/manifest.json")]
@@ -415,7 +415,7 @@ def test_damage_in_a_first_part_is_not_taken_over(make: Any, cache_folder: Path)
 # Disks
 
 
-def check_not_kept(asker: Any, source: Path, substance: Any, why: str) -> None:
+def check_not_stored(asker: Any, source: Path, substance: Any, why: str) -> None:
     expected = asker(source, store=False)
     found = asker(source)
     assert substance(found) == substance(expected)
@@ -440,7 +440,7 @@ def test_a_full_disk(
         monkeypatch.setattr(os, "posix_fallocate", no_space)
     else:
         monkeypatch.setattr(KVStore, "commit", no_space)
-    check_not_kept(asker, text_file, substance, "the disk is full")
+    check_not_stored(asker, text_file, substance, "the disk is full")
 
 
 @pytest.fixture
@@ -456,10 +456,10 @@ def small_disk(cache_folder: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(cache_folder)], check=True)
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["known before", "found out while writing"])
-def test_a_disk_that_is_really_full(
+@pytest.mark.parametrize("known", [True, False], ids=["known before", "found out while writing"])
+def test_a_real_full_disk(
     *,
-    told: bool,
+    known: bool,
     small_disk: Path,
     asker: Any,
     tmp_path: Path,
@@ -468,22 +468,22 @@ def test_a_disk_that_is_really_full(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "long.txt").write_text(prose(220))
-    if not told:
+    if not known:
         plenty = shutil.disk_usage("/")._replace(free=10**12)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: plenty)
-    check_not_kept(asker, tmp_path / "long.txt", substance, "the disk is full")
+    check_not_stored(asker, tmp_path / "long.txt", substance, "the disk is full")
     assert [path for path in small_disk.glob("readings/*") if path.is_dir()] == []
 
 
-def test_a_cache_folder_that_cannot_be_written(
+def test_a_read_only_cache_folder(
     asker: Any, text_file: Path, substance: Any, cache_folder: Path
 ) -> None:
     cache_folder.mkdir()
     (cache_folder / "readings").write_text("in the way")
-    check_not_kept(asker, text_file, substance, str(cache_folder / "readings"))
+    check_not_stored(asker, text_file, substance, str(cache_folder / "readings"))
 
 
-def test_a_reading_on_a_read_only_disk_is_used(
+def test_a_kv_cache_on_a_read_only_disk_is_used(
     small_disk: Path, asker: Any, tmp_path: Path, prose: Any
 ) -> None:
     (tmp_path / "short.txt").write_text(prose(50))
@@ -496,15 +496,15 @@ def test_a_reading_on_a_read_only_disk_is_used(
 # Size and memory
 
 
-def test_the_size_limit_holds(asker: Any, tmp_path: Path, prose: Any) -> None:
+def test_the_size_limit(asker: Any, tmp_path: Path, prose: Any) -> None:
     for number in range(4):
         (tmp_path / f"{number}.txt").write_text(prose(60, seed=1000 * number))
-    limit = 1_500_000  # two readings of about 550 kB
+    limit = 1_500_000  # two KV caches of about 550 kB
     for number in range(3):
         asker(tmp_path / f"{number}.txt", cache_limit_bytes=limit)
         time.sleep(0.02)
     assert len(asker.readings) == 2
-    kept = asker(tmp_path / "1.txt", cache_limit_bytes=limit)  # a use
+    kept = asker(tmp_path / "1.txt", cache_limit_bytes=limit)  # counts as use
     assert kept.stats.reused_tokens == kept.stats.document_tokens
     asker(tmp_path / "3.txt", cache_limit_bytes=limit)
     kept = asker(tmp_path / "1.txt", cache_limit_bytes=limit)
@@ -512,7 +512,7 @@ def test_the_size_limit_holds(asker: Any, tmp_path: Path, prose: Any) -> None:
     assert asker(tmp_path / "2.txt", cache_limit_bytes=limit).stats.reused_tokens < 64
 
 
-def test_progress_rises_to_the_end(make: Any) -> None:
+def test_progress_increases_to_the_end(make: Any) -> None:
     readings, events = make()
     prefilled(readings, ids(2500), 50, "a.txt")
     assert [(e.task, e.done, e.total, e.unit) for e in events] == [
@@ -521,7 +521,7 @@ def test_progress_rises_to_the_end(make: Any) -> None:
     assert not [event for event in events if isinstance(event, Note)]
 
 
-def test_memory_that_runs_out_is_told(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_reported(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def out(*_: Any, **__: Any) -> Iterator[int]:
         yield 1024
         raise torch.OutOfMemoryError
@@ -532,7 +532,9 @@ def test_memory_that_runs_out_is_told(make: Any, monkeypatch: pytest.MonkeyPatch
     assert (caught.value.code, caught.value.exit_code) == ("memory", 1)
 
 
-def test_memory_that_runs_out_on_a_cpu_is_told(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_on_a_cpu_is_reported(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def out(*_: Any, **__: Any) -> Iterator[int]:
         yield 1024
         torch.empty(1 << 55)

@@ -1,4 +1,4 @@
-"""Texts longer than the model's context: read in windows, kept, looked over together."""
+"""Texts longer than the model's context: prefilled in windows, stored, searched together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nsa_models.tokenization.tokenizer import Tokenizer
 
 @pytest.fixture
 def long_file(tmp_path: Path, prose: Any) -> Path:
-    """A text of about 9,000 tokens, where the model was trained for 4,096."""
+    """A text of about 9,000 tokens for a model trained with 4,096."""
     path = tmp_path / "long.txt"
     path.write_text(prose(500))
     return path
@@ -34,8 +34,8 @@ def test_windows_cover_a_text_and_overlap(tiny_model: Path, prose: Any) -> None:
     step = 1000 - head - OVERLAP_TOKENS
     for number, window in enumerate(windows):
         assert np.array_equal(window.ids[:head], whole.ids[:head])
-        own = whole.ids[head + number * step :][: 1000 - head]
-        assert np.array_equal(window.ids[head:], own)
+        window_ids = whole.ids[head + number * step :][: 1000 - head]
+        assert np.array_equal(window.ids[head:], window_ids)
         assert window.characters[head] == whole.characters[head + number * step]
     assert windows[-1].ids[-1] == whole.ids[-1]
     text = joined(windows, 64)
@@ -58,27 +58,29 @@ def test_a_text_that_fits_is_one_window(tiny_model: Path) -> None:
     assert joined([window], 64) is window
 
 
-def test_a_long_text_is_read_in_windows_and_kept(asker: Any, long_file: Path) -> None:
+def test_a_long_text_is_prefilled_in_windows_and_stored(asker: Any, long_file: Path) -> None:
     first = asker(long_file, "Who wrote report 17?")
     assert first.stats.document_tokens > 2 * 4096
     assert first.stats.reused_tokens == 0
     assert len(asker.readings) == 3
-    steps = [each for each in asker.events if isinstance(each, Progress) and each.unit == "tokens"]
-    assert [each.done for each in steps] == sorted(each.done for each in steps)
-    assert {each.total for each in steps} == {first.stats.document_tokens}
+    steps = [
+        event for event in asker.events if isinstance(event, Progress) and event.unit == "tokens"
+    ]
+    assert [event.done for event in steps] == sorted(event.done for event in steps)
+    assert {event.total for event in steps} == {first.stats.document_tokens}
     assert steps[-1].done == first.stats.document_tokens
     lines = long_file.read_text().splitlines()
     assert first.citations
     for citation in first.citations:
-        own = lines[citation.line_start - 1 : citation.line_end]
-        assert citation.quote == "\n".join(own)
+        cited = lines[citation.line_start - 1 : citation.line_end]
+        assert citation.quote == "\n".join(cited)
     again = asker(long_file, "Who wrote report 17?")
     assert again.stats.reused_tokens == again.stats.document_tokens
     assert (again.answer, again.citations) == (first.answer, first.citations)
     assert asker(long_file, "Who?", store=False).stats.reused_tokens == 0
 
 
-def test_of_a_text_that_grew_only_the_last_window_is_read(
+def test_only_the_last_window_of_a_grown_text_is_prefilled(
     asker: Any, long_file: Path, prose: Any
 ) -> None:
     before = asker(long_file).stats
@@ -89,7 +91,7 @@ def test_of_a_text_that_grew_only_the_last_window_is_read(
     assert after.reused_tokens > before.document_tokens - 64 - 1
 
 
-def test_a_damaged_window_is_read_anew(asker: Any, long_file: Path) -> None:
+def test_a_damaged_window_is_prefilled_again(asker: Any, long_file: Path) -> None:
     first = asker(long_file)
     damaged = asker.readings[1] / "tensors.bin"
     with damaged.open("r+b") as file:
@@ -102,13 +104,13 @@ def test_a_damaged_window_is_read_anew(asker: Any, long_file: Path) -> None:
     assert again.stats.reused_tokens < again.stats.document_tokens
 
 
-def test_room_for_less_than_a_window_is_refused(asker: Any, long_file: Path) -> None:
+def test_a_capacity_below_one_window_is_refused(asker: Any, long_file: Path) -> None:
     with pytest.raises(DoesNotFitError, match="carries 4,096") as caught:
         asker(long_file, max_tokens=3900)
     assert "--max-tokens" in caught.value.hint
 
 
-def test_more_than_may_be_kept_is_refused(asker: Any, long_file: Path) -> None:
+def test_a_text_above_the_size_limit_is_refused(asker: Any, long_file: Path) -> None:
     with pytest.raises(DoesNotFitError, match="room for the keys and values of") as caught:
         asker(long_file, cache_limit_bytes=10**6)
     assert "--cache-limit" in caught.value.hint

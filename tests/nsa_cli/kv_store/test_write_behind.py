@@ -1,4 +1,4 @@
-"""What a device reads is kept behind the reading: the same as what a CPU keeps."""
+"""A device's KV cache is stored in the background, equal to a CPU's."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def open_readings(model: NSAForCausalLM) -> Any:
     return build
 
 
-def take_apart(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the model's memory for that of a device, with or without room for the cache."""
+def simulate_device(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate a device with separate memory, with or without capacity for the cache."""
     monkeypatch.setattr(Prefiller, "_apart", property(lambda _: True))
     if kind == "streamed":
 
@@ -54,12 +54,12 @@ def take_apart(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["held", "streamed"])
-def apart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    take_apart(request.param, monkeypatch)
+def device_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_device(request.param, monkeypatch)
 
 
 def prefilled(prefiller: Prefiller, ids: Any, room: int, name: str) -> tuple[KVCache, int]:
-    """Prefill a text: its cache, and the tokens that were stored."""
+    """Prefill a text; return its cache and the number of stored tokens."""
     done = prefiller.run(prefiller.match(ids), room, name)
     return done.cache, done.reused_tokens
 
@@ -71,7 +71,7 @@ def ids(count: int) -> Any:
 def assert_same(found: KVCache, expected: KVCache) -> None:
     assert found.length == expected.length
     for name in ("keys", "values"):
-        both = (torch.stack(getattr(each, name)) for each in (found, expected))
+        both = (torch.stack(getattr(cache, name)) for cache in (found, expected))
         ours, theirs = (tensor[..., : expected.length, :] for tensor in both)
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -83,7 +83,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", ["held", "streamed"])
 @pytest.mark.parametrize("room", [50, ANSWER_ROOM + 1])
-def test_what_is_kept_is_what_a_cpu_keeps(
+def test_stored_files_equal_a_cpu(
     room: int, kind: str, open_readings: Any, cache_folder: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -91,7 +91,7 @@ def test_what_is_kept_is_what_a_cpu_keeps(
     expected, _ = prefilled(open_readings(), text, room, "a")
     plain = files(cache_folder)
     monkeypatch.setenv("NSA_CACHE_DIR", str(tmp_path / "other"))
-    take_apart(kind, monkeypatch)
+    simulate_device(kind, monkeypatch)
     fresh, read = prefilled(open_readings(), text, room, "a")
     assert files(tmp_path / "other") == plain
     again, reused = prefilled(open_readings(), text, room, "a")
@@ -101,8 +101,8 @@ def test_what_is_kept_is_what_a_cpu_keeps(
         assert cache.capacity >= 2500 + room
 
 
-@pytest.mark.usefixtures("apart")
-def test_an_answer_does_not_change_what_is_kept(open_readings: Any) -> None:
+@pytest.mark.usefixtures("device_memory")
+def test_an_answer_does_not_change_the_stored_cache(open_readings: Any) -> None:
     cache, _ = prefilled(open_readings(), ids(300), 50, "a")
     before = torch.stack(cache.keys)[..., :300, :]
     for keys in cache.keys:
@@ -112,8 +112,8 @@ def test_an_answer_does_not_change_what_is_kept(open_readings: Any) -> None:
     assert torch.equal(torch.stack(again.keys)[..., :300, :], before)
 
 
-@pytest.mark.usefixtures("apart")
-def test_a_grown_text_reads_only_what_is_new(open_readings: Any) -> None:
+@pytest.mark.usefixtures("device_memory")
+def test_only_the_new_part_of_a_text_is_prefilled(open_readings: Any) -> None:
     text = ids(2200)
     prefilled(open_readings(), text[:1500], 50, "a")
     cache, reused = prefilled(open_readings(), text, 50, "a")
@@ -122,8 +122,8 @@ def test_a_grown_text_reads_only_what_is_new(open_readings: Any) -> None:
     assert_same(cache, prefilled(fresh, text, 50, "a")[0])
 
 
-@pytest.mark.usefixtures("apart")
-def test_what_was_read_before_an_error_is_kept(
+@pytest.mark.usefixtures("device_memory")
+def test_chunks_before_an_error_are_stored(
     open_readings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, quick = ids(2500), prefill.prefill
@@ -141,11 +141,11 @@ def test_what_was_read_before_an_error_is_kept(
     assert prefilled(open_readings(), text, 50, "a")[1] == 2048
 
 
-@pytest.mark.usefixtures("apart")
-def test_a_disk_that_fails_is_told_and_nothing_wrong_is_kept(
+@pytest.mark.usefixtures("device_memory")
+def test_a_failed_write_is_reported_and_nothing_wrong_is_stored(
     open_readings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second segment cannot be written; the third is not written in its place."""
+    """The second chunk cannot be written; the third is not written in its place."""
     text, commit = ids(3500), KVStore.commit
     starts: list[int] = []
 
@@ -170,7 +170,7 @@ def test_a_disk_that_fails_is_told_and_nothing_wrong_is_kept(
 @pytest.mark.usefixtures("cache_folder")
 @pytest.mark.parametrize("fits", [True, False])
 @pytest.mark.parametrize("cards", [1, 2])
-def test_a_device_keeps_and_takes_up_what_it_read(
+def test_a_device_stores_and_reuses_its_cache(
     cards: int, fits: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if cards > torch.cuda.device_count():

@@ -1,4 +1,4 @@
-"""Progress on two levels, at a terminal and elsewhere."""
+"""Progress of documents and tokens, at a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nsa_cli.events import BatchProgress, Note, Progress
 from nsa_cli.output.batch_progress import BatchRenderer, each_document, each_hundredth
 
 
-def test_a_line_for_each_hundredth(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_per_percent(capsys: pytest.CaptureFixture[str]) -> None:
     shown = BatchRenderer("Evaluation", each_hundredth())
     for done in range(1000):
         shown(BatchProgress(done=done, total=1000, name=f"text {done}"))
@@ -27,7 +27,7 @@ def test_a_line_for_each_hundredth(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1].endswith(" s left; text 10")
 
 
-def test_quiet_tells_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     shown = BatchRenderer("All documents", each_document, quiet=True)
     shown(BatchProgress(done=0, total=2, name="text"))
     shown(Note(text="something"))

@@ -1,4 +1,4 @@
-"""Hints of the program for errors of the libraries, which name no command and no option."""
+"""The program's hints for library errors, which name no command and no option."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nsa_cli.output.hints import HINTS, hint_for
 from nsa_models.errors import DoesNotFitError, ModelError, NsaError
 
 
-def test_an_error_s_own_hint_comes_first() -> None:
+def test_the_hint_of_an_error_takes_precedence() -> None:
     assert hint_for(ModelError("x", hint="do this", code="model_broken")) == "do this"
 
 
@@ -21,13 +21,13 @@ def test_a_code_has_the_program_s_hint(code: str) -> None:
     assert hint_for(NsaError("x", code=code)) == HINTS[code]
 
 
-def test_other_codes_have_none() -> None:
+def test_other_codes_have_no_hint() -> None:
     assert hint_for(NsaError("x")) == ""
     assert "--model" in hint_for(DoesNotFitError("too large"))
 
 
 def test_every_error_without_a_hint_has_the_program_s() -> None:
-    """Each code with which `nsa_models` raises an error without a hint is known here."""
+    """Every error code that `nsa_models` raises without a hint has a hint here."""
     [root] = nsa_models.__path__
     for path in Path(root).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -35,7 +35,7 @@ def test_every_error_without_a_hint_has_the_program_s() -> None:
                 continue
             if node.func.id not in ("NsaError", "UsageError", "ModelError", "DoesNotFitError"):
                 continue
-            given = {each.arg: each.value for each in node.keywords}
+            given = {keyword.arg: keyword.value for keyword in node.keywords}
             if "hint" in given:
                 continue
             code = given.get("code")

@@ -1,4 +1,4 @@
-"""`-v` says what is done, on standard error, wherever it stands."""
+"""`-v` logs steps to standard error, before or after the command."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def quiet_again() -> Iterator[None]:
-    """Nobody hears steps after a test."""
+def reset_logger() -> Iterator[None]:
+    """Reset the logger after a test."""
     yield
     log = logging.getLogger("nsa")
     log.handlers.clear()
@@ -21,7 +21,7 @@ def quiet_again() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("flag", ["-v", "--verbose"])
-def test_steps_are_said(nsa: Run, text_file: Path, flag: str, tiny_model: Path) -> None:
+def test_steps_are_logged(nsa: Run, text_file: Path, flag: str, tiny_model: Path) -> None:
     _, plain, silent = nsa("ask", str(text_file), "Who?", "--no-store")
     code, out, err = nsa("ask", str(text_file), "Who?", "--no-store", flag)
     assert (code, out) == (0, plain)
@@ -43,7 +43,7 @@ def test_before_a_command_and_with_quiet(
     assert Path(line.removeprefix("nsa: stored in ")).parent == cache_folder / "readings"
 
 
-def test_a_file_of_that_name_behind_two_dashes(nsa: Run) -> None:
+def test_a_file_with_the_name_of_the_flag(nsa: Run) -> None:
     code, _, err = nsa("find", "--top", "1", "--", "-v", "worker", model=None)
     assert code == 3
     assert "-v does not exist" in err

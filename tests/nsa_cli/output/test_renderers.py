@@ -1,4 +1,4 @@
-"""What a person or a program sees: data on standard output, all else on standard error."""
+"""Output for people and programs: data on standard output, all else on standard error."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_answer_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     renderer(Note(text="using [bold]m[/bold]"))
     for piece in ("4,200", " crowns"):
         renderer(AnswerText(text=piece))
-        assert capsys.readouterr().out == piece  # as it comes
+        assert capsys.readouterr().out == piece  # printed as it arrives
     renderer.finish(finished(citation(), citation(page_label=None, line_end=5, verified=False)))
     renderer.close()
     out, err = capsys.readouterr()
@@ -75,12 +75,12 @@ def test_an_answer_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert err == ("nsa: 30,000 tokens, 28,976 of them read in 52.0 s; first word after 2.3 s\n")
 
 
-def test_notes_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_notes_are_printed_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     HumanRenderer()(Note(text="using [bold]m[/bold] " + "x" * 200))
     assert capsys.readouterr() == ("", "nsa: using [bold]m[/bold] " + "x" * 200 + "\n")
 
 
-def test_a_text_file_has_lines_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_file_has_only_lines(capsys: pytest.CaptureFixture[str]) -> None:
     show(citation(page=None, page_label=None))
     assert capsys.readouterr().out == "\n[1] a.pdf, line 3: “The pier cost 4,200.”\n"
 
@@ -106,14 +106,14 @@ def test_a_long_quote_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(line) < 250
 
 
-def test_a_cut_answer_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_answer_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     HumanRenderer().finish(finished(reason="length"))
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("nsa: --max-tokens cut the answer; raise it for more\n")
 
 
-def test_quiet_says_only_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_only_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     renderer = HumanRenderer(quiet=True)
     renderer(Note(text="a note"))
     renderer(AnswerText(text="yes"))
@@ -134,12 +134,12 @@ def test_a_failure_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "nsa: it is so\n"
 
 
-def test_a_failure_about_an_odd_name_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_with_control_characters_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     HumanRenderer().fail(UsageError("🦊 a\nb\udce9.txt does not exist"))
     assert capsys.readouterr().err == "nsa: 🦊 a\\nb\\udce9.txt does not exist\n"
 
 
-def test_a_failure_inside_the_answer_begins_its_own_line(
+def test_a_failure_inside_the_answer_starts_a_new_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     renderer = HumanRenderer()
@@ -178,7 +178,7 @@ def test_a_failure_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("kind", [HumanRenderer, JsonRenderer])
-def test_no_bar_where_there_is_no_terminal(kind: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_bar_without_a_terminal(kind: Any, capsys: pytest.CaptureFixture[str]) -> None:
     renderer = kind()
     for done in (0, 50, 100):
         renderer(Progress(task="Reading a", done=done, total=100, unit="tokens"))
@@ -188,7 +188,7 @@ def test_no_bar_where_there_is_no_terminal(kind: Any, capsys: pytest.CaptureFixt
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What is written to a standard error that is a terminal."""
+    """Text written to a simulated terminal on standard error."""
     screen = io.StringIO()
 
     def console(*, stderr: bool = False, **named: Any) -> Console:
@@ -218,7 +218,7 @@ def test_a_bar_on_a_terminal(
     assert "1,024 of 30,000 tokens" in visible(terminal.getvalue())
     renderer(Progress(task="Reading a.pdf", done=30000, total=30000, unit="tokens"))
     assert renderer._status._bar is None
-    assert terminal.getvalue().endswith("\x1b[1A\x1b[2K")  # the bar's line is taken away
+    assert terminal.getvalue().endswith("\x1b[1A\x1b[2K")  # the bar's line is erased
     assert capsys.readouterr() == ("", "")
 
 
@@ -235,7 +235,7 @@ def test_one_bar_after_the_other(terminal: io.StringIO) -> None:
     assert renderer._status._bar is None
 
 
-def test_the_answer_takes_the_bar_away(
+def test_the_answer_erases_the_bar(
     terminal: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     renderer = HumanRenderer()
@@ -246,7 +246,7 @@ def test_the_answer_takes_the_bar_away(
     assert capsys.readouterr().out == "Yes"
 
 
-def test_work_that_is_done_already_shows_no_bar(terminal: io.StringIO) -> None:
+def test_finished_work_shows_no_bar(terminal: io.StringIO) -> None:
     renderer = HumanRenderer()
     renderer(Progress(task="Reading a", done=9, total=9, unit="tokens"))
     assert terminal.getvalue() == ""

@@ -1,4 +1,4 @@
-"""Tokens of files and folders, the largest first."""
+"""Tokens of files and folders, largest first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_folders_are_summed_up_and_the_largest_come_first() -> None:
     ]
 
 
-def test_many_files_are_cut() -> None:
+def test_many_files_are_truncated() -> None:
     found = tree([FileTokens(source=f"a/{n}.txt", tokens=n) for n in range(1, 101)])
     assert found[0].split() == ["5,050", "a/"]
     assert found[1].split() == ["100", "100.txt"]
@@ -63,7 +63,7 @@ def test_no_token_is_lost_and_no_tree_is_long(files: list[tuple[list[str], int]]
     assert sum(top) == sum(size.tokens for size in found)
 
 
-def test_a_dry_run_shows_it(nsa: Run, tmp_path: Path, prose: Callable[..., str]) -> None:
+def test_a_dry_run_shows_the_tree(nsa: Run, tmp_path: Path, prose: Callable[..., str]) -> None:
     folder = tmp_path / "docs"
     folder.mkdir()
     (folder / "short.txt").write_text(prose(3))
@@ -75,14 +75,14 @@ def test_a_dry_run_shows_it(nsa: Run, tmp_path: Path, prose: Callable[..., str])
     assert rest.startswith("tokens")
     _, out, _ = nsa("ask", str(folder), "Who?", "--dry-run", "--json")
     found = json.loads(out)
-    assert [Path(each["source"]).name for each in found["files"]] == ["long.txt", "short.txt"]
-    total = sum(each["tokens"] for each in found["files"])
+    assert [Path(file["source"]).name for file in found["files"]] == ["long.txt", "short.txt"]
+    total = sum(file["tokens"] for file in found["files"])
     assert 0 < total < found["estimate"]["tokens"]
     _, alone, _ = nsa("ask", str(folder / "long.txt"), "Who?", "--dry-run")
     assert alone.startswith("tokens")
 
 
-def test_what_does_not_fit_shows_its_tree_all_the_same(
+def test_a_document_that_does_not_fit_shows_its_tree(
     nsa: Run, tmp_path: Path, prose: Callable[..., str]
 ) -> None:
     folder = tmp_path / "docs"

@@ -10,7 +10,7 @@ from pathlib import Path
 from nsa_cli.retrieval.bm25 import Bm25
 
 
-def test_bm25_ranks_by_words_that_are_rare() -> None:
+def test_bm25_prefers_rare_words() -> None:
     index = Bm25(["the gate opens", "the watchword for gate W811 is lynx", "a gate", "", "other"])
     scores = index.scores("What is the watchword for gate W811?").tolist()
     assert len(scores) == 5
@@ -20,7 +20,7 @@ def test_bm25_ranks_by_words_that_are_rare() -> None:
     assert index.scores("unheard").tolist() == [0.0] * 5
 
 
-def test_writing_without_spaces_is_found_by_pairs_of_characters() -> None:
+def test_text_without_spaces_is_matched_by_character_pairs() -> None:
     index = Bm25(["本合同自双方签字之日起生效", "违约金为合同总额的百分之五", "The penalty is 5%"])
     assert index.scores("违约金是多少?").argmax() == 1
     assert index.scores("合同何时生效?").argmax() == 0
@@ -33,8 +33,8 @@ def test_texts_without_a_word() -> None:
     assert Bm25(["", "…", "--"]).scores("What?").tolist() == [0.0] * 3
 
 
-def test_jax_is_left_alone(tmp_path: Path) -> None:
-    """bm25s would import it where it is installed, and it takes most of a GPU's memory."""
+def test_jax_is_not_imported(tmp_path: Path) -> None:
+    """bm25s imports jax if installed, which takes most of a GPU's memory."""
     (tmp_path / "jax").mkdir()
     (tmp_path / "jax" / "__init__.py").write_text("print('JAX')\n")
     (tmp_path / "jax" / "lax.py").write_text("def top_k(*_): ...\n")

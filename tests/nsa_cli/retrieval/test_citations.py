@@ -1,4 +1,4 @@
-"""Quotes are verbatim, at the page and the lines that they name, and verified or not."""
+"""Quotes are verbatim, at the cited page and lines, and verified or not."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_citation_names_page_lines_and_quote() -> None:
     assert citation.score == 0.25
 
 
-def test_verified_ones_come_first_then_the_best() -> None:
+def test_verified_citations_come_first_then_the_best() -> None:
     paper = document(*PAGES)
     passages = [
         around(paper.text, PAGES[0], 0.5),
@@ -84,7 +84,7 @@ def test_a_quote_is_the_sentence_with_the_answer() -> None:
     assert citation.quote == "Then Ada Long built 17 boats."
 
 
-def test_chinese_sentences_end_without_a_blank() -> None:
+def test_chinese_sentences_end_without_a_space() -> None:
     text = "港口很旧。灯塔建于一八九二年。没有人抱怨。"
     paper = document(text)
     [citation] = citations_of(
@@ -95,23 +95,23 @@ def test_chinese_sentences_end_without_a_blank() -> None:
     assert whole.quote == "港口很旧。"
 
 
-def test_a_very_long_line_is_cut_at_a_blank() -> None:
+def test_a_very_long_line_is_cut_at_a_space() -> None:
     text = " ".join(f"item{number}" for number in range(200))
     paper = document(text)
     [citation] = citations_of(paper, [around(paper.text, text)], "item150", "Which item?")
     assert "item150" in citation.quote.split()
     assert len(citation.quote) <= 240
-    assert set(citation.quote.split()) <= set(text.split())  # no word is cut
+    assert set(citation.quote.split()) <= set(text.split())  # no word is split
 
 
-def test_a_line_without_blanks_is_cut_all_the_same() -> None:
+def test_a_line_without_spaces_is_cut() -> None:
     text = "x" * 1000
     paper = document(text)
     [citation] = citations_of(paper, [around(paper.text, text)], "anything", "what?")
     assert citation.quote == "x" * 240
 
 
-def test_a_heading_is_no_part_of_the_next_lines_sentence() -> None:
+def test_a_heading_is_separate_from_the_next_sentence() -> None:
     text = "Opening hours\nThe museum opens at nine."
     paper = document(text)
     [citation] = citations_of(paper, [around(paper.text, text)], "nine", "When does it open?")
@@ -144,7 +144,7 @@ def test_a_heading_is_no_part_of_the_next_lines_sentence() -> None:
         ),
     ],
 )
-def test_a_line_of_a_log_is_quoted_by_itself(before: str, line: str, after: str) -> None:
+def test_a_log_line_is_a_separate_quote(before: str, line: str, after: str) -> None:
     log = document(f"{before}\n{line}\n{after}\n")
     [citation] = citations_of(
         log, [around(log.text, log.text)], "signal 9", "Why did worker-5 exit?"
@@ -153,7 +153,7 @@ def test_a_line_of_a_log_is_quoted_by_itself(before: str, line: str, after: str)
     assert citation.line_start == citation.line_end == 2
 
 
-def test_a_date_inside_prose_begins_no_line_of_a_log() -> None:
+def test_a_date_inside_prose_is_not_a_log_line() -> None:
     text = "The second volume of his letters to the keepers appeared on the\n12th of May, sold out."
     paper = document(text)
     [citation] = citations_of(paper, [around(paper.text, paper.text)], "12th of May", "When?")
@@ -177,7 +177,9 @@ TEXTS = st.lists(
 @given(first=TEXTS, second=TEXTS, cuts=st.tuples(st.integers(0, 500), st.integers(0, 500)))
 @example(first="a", second="b", cuts=(0, 500))
 @settings(max_examples=150, deadline=None)
-def test_quotes_are_verbatim_where_they_say(first: str, second: str, cuts: tuple[int, int]) -> None:
+def test_quotes_are_verbatim_at_their_locations(
+    first: str, second: str, cuts: tuple[int, int]
+) -> None:
     paper = document(first, second)
     start, end = sorted(min(cut, len(paper.text)) for cut in cuts)
     passage = Passage(start=start, end=end, score=1.0)
@@ -195,7 +197,7 @@ def test_quotes_are_verbatim_where_they_say(first: str, second: str, cuts: tuple
         )
 
 
-def test_words_are_folded_and_common_ones_left_out() -> None:
+def test_words_are_folded_and_stop_words_removed() -> None:
     assert content_words("The Keeper's /usr/lib, ~3.5. and STRASSE straße") == {
         "keeper",
         "/usr/lib",

@@ -1,4 +1,4 @@
-"""A passage supports an answer, or it does not."""
+"""Support of an answer by a passage."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from nsa_cli.retrieval.claims import is_supported
         ("It is kept in /etc/opt.", "Where is it kept?", "configuration lies in /etc/opt"),
         ("Logs are located in `/var/log`.", "Where are logs?", "/var/log : Log files"),
         ("The pier cost 4,200 crowns", "What did the pier cost?", "cost: 4,200 crowns in all"),
-        ("blue, green or red paint", "Which?", "paint that is green or red"),  # two thirds
-        ("the keeper", "Did the keeper come?", "the keeper was away"),  # adds nothing
+        (
+            "blue, green or red paint",
+            "Which?",
+            "paint that is green or red",
+        ),  # two thirds
+        ("the keeper", "Did the keeper come?", "the keeper was away"),  # adds no word
         ("灯塔建于", "何时？", "灯塔建于一八九二年"),
     ],
 )
@@ -35,14 +39,14 @@ def test_supported(answer: str, question: str, passage: str) -> None:
         ("blue, green or red paint", "Which?", "paint that is red"),
         ("the keeper", "Did the keeper come?", "nobody was there"),
         ("", "Who?", "anything"),
-        ("yes", "Is it so?", "yes it is"),  # nothing that could be found
+        ("yes", "Is it so?", "yes it is"),  # no content words
     ],
 )
 def test_not_supported(answer: str, question: str, passage: str) -> None:
     assert not is_supported(answer, question, passage)
 
 
-def test_a_figure_inside_a_longer_figure_is_another_figure() -> None:
+def test_a_number_inside_a_longer_number_is_another_number() -> None:
     assert not is_supported("2015 crowns", "What did it cost?", "it cost 12015 crowns")
 
 
@@ -65,7 +69,7 @@ def test_a_figure_inside_a_longer_figure_is_another_figure() -> None:
         ("thirty days", "How long is the notice?", "a notice of 30 days"),
     ],
 )
-def test_figures_and_denials_that_are_supported(answer: str, question: str, passage: str) -> None:
+def test_supported_numbers_and_negations(answer: str, question: str, passage: str) -> None:
     assert is_supported(answer, question, passage)
 
 
@@ -88,5 +92,5 @@ def test_figures_and_denials_that_are_supported(answer: str, question: str, pass
         ("sixty days", "How long is the notice?", "a notice of 30 days"),
     ],
 )
-def test_figures_and_denials_without_support(answer: str, question: str, passage: str) -> None:
+def test_unsupported_numbers_and_negations(answer: str, question: str, passage: str) -> None:
     assert not is_supported(answer, question, passage)

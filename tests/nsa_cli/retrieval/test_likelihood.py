@@ -13,7 +13,7 @@ from nsa_models.configuration.config import NSAConfig
 from nsa_models.modeling.model import NSALanguageModel
 
 
-def test_the_likelihood_is_that_of_the_questions_tokens_alone(seed: int) -> None:
+def test_the_likelihood_covers_only_the_question(seed: int) -> None:
     torch.manual_seed(seed)
     config = NSAConfig(
         vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
@@ -40,7 +40,7 @@ def test_the_likelihood_is_that_of_the_questions_tokens_alone(seed: int) -> None
     torch.testing.assert_close(found, torch.tensor(expected), atol=1e-4, rtol=1e-4)
 
 
-def test_candidates_are_the_best_of_both() -> None:
+def test_candidates_are_the_best_pages_of_both_scores() -> None:
     attention = torch.tensor([0.0, 5.0, 4.0, 3.0, 0.0])
     words = torch.tensor([9.0, 8.0, 0.0, 0.0, 0.0])
     assert page_candidates(attention, words, 3).tolist() == [1, 0, 2]

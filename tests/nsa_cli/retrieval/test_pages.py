@@ -1,4 +1,4 @@
-"""A document's tokens are cut into pages."""
+"""Splitting a document's tokens into pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nsa_cli.retrieval.pages import PageTokens, page_scores, page_text, pages_of
 
 
 def document(*lengths: int) -> Document:
-    """Pages of so many characters."""
+    """Pages with the given numbers of characters."""
     pieces, start = [], 0
     for number, length in enumerate(lengths, 1):
         end = start + length
@@ -29,7 +29,7 @@ def document(*lengths: int) -> Document:
 
 
 def window(first: int, last: int, head: int = 5) -> TokenizedText:
-    """A window over characters `first` to `last`, one token each, after a prompt's beginning."""
+    """A window over characters `first` to `last`, one token each, after the prompt's beginning."""
     characters = np.concatenate([np.full(head, -1), np.arange(first, last)])
     return TokenizedText(
         ids=np.zeros(len(characters), np.int32),
@@ -43,7 +43,7 @@ def ranges(pages: list[PageTokens]) -> list[tuple[int, int, int]]:
     return [(page.window, page.start, page.stop) for page in pages]
 
 
-def test_short_pages_join_and_long_ones_are_cut() -> None:
+def test_short_pages_are_joined_and_long_ones_split() -> None:
     paper = document(60, 60, 60, 500, 1600, 40)
     pages = pages_of([window(0, 2320)], paper)
     assert ranges(pages) == [
@@ -52,12 +52,12 @@ def test_short_pages_join_and_long_ones_are_cut() -> None:
         (0, 685, 1218),
         (0, 1218, 1751),
         (0, 1751, 2285),
-        (0, 2285, 2325),  # the last one has no next
+        (0, 2285, 2325),  # the last page has no next one
     ]
     assert page_text(pages[1], [window(0, 2320)], paper) == "x" * 500
 
 
-def test_pages_that_windows_share_are_taken_once() -> None:
+def test_shared_pages_of_windows_are_used_once() -> None:
     paper = document(*[200] * 10)
     texts = [window(0, 1100), window(900, 2000)]
     pages = pages_of(texts, paper)
@@ -92,7 +92,7 @@ def test_a_page_has_the_score_of_its_best_block() -> None:
 @pytest.mark.parametrize(
     ("tokens", "taken"), [(100, [3]), (300, [0, 3]), (350, [0, 3]), (900, [2, 3])]
 )
-def test_the_best_pages_that_fit_are_taken_in_order(tokens: int, taken: list[int]) -> None:
+def test_the_best_pages_that_fit_are_selected_in_order(tokens: int, taken: list[int]) -> None:
     sizes = [100, 300, 700, 200]
     pages = [PageTokens(window=0, start=0, stop=size) for size in sizes]
     found = within(pages, [3, 2, 0, 1], tokens)

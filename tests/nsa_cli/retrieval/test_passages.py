@@ -1,4 +1,4 @@
-"""Scored blocks become passages."""
+"""Passages from scored blocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nsa_cli.retrieval.passages import (
 )
 
 
-def test_passages_that_touch_merge() -> None:
+def test_adjacent_passages_merge() -> None:
     text = "one two\nthree four\nfive six\nseven"
     assert passages._passages([(5, 9, 0.25), (16, 17, 0.5), (29, 30, 0.25)], text) == [
         Passage(start=0, end=18, score=0.75),
@@ -32,7 +32,7 @@ def test_passages_that_touch_merge() -> None:
     ]
 
 
-def test_a_passage_of_a_very_long_line_is_a_part_of_it() -> None:
+def test_a_passage_of_a_very_long_line_is_a_part_of_the_line() -> None:
     text = "word " * 20_000
     [passage] = passages._passages([(50_000, 50_300, 1.0)], text)
     assert passage.start <= 50_000
@@ -40,8 +40,8 @@ def test_a_passage_of_a_very_long_line_is_a_part_of_it() -> None:
     assert passage.end - passage.start < 5_000
 
 
-def weighed(tokens: int, block: int) -> list[float]:
-    """Scores of two passages, one in the first block and one in `block`, when all look there."""
+def weighted_scores(tokens: int, block: int) -> list[float]:
+    """Scores of two passages, in the first block and in `block`, which gets all attention."""
     text = TokenizedText(
         ids=np.zeros(tokens, np.int32), characters=np.arange(tokens) * 10, document_tokens=tokens
     )
@@ -56,11 +56,11 @@ def weighed(tokens: int, block: int) -> list[float]:
 
 
 @pytest.mark.parametrize("tokens", [640, 1024])
-def test_the_answers_attention_counts_for_half(tokens: int) -> None:
-    assert weighed(tokens, 5) == pytest.approx([0.25, 0.75])
+def test_the_answers_attention_has_half_the_weight(tokens: int) -> None:
+    assert weighted_scores(tokens, 5) == pytest.approx([0.25, 0.75])
 
 
-def test_weighing_a_text_that_ends_inside_a_block() -> None:
+def test_weights_of_a_text_that_ends_inside_a_block() -> None:
     text = TokenizedText(
         ids=np.zeros(130, np.int32), characters=np.arange(130), document_tokens=130
     )
@@ -70,7 +70,7 @@ def test_weighing_a_text_that_ends_inside_a_block() -> None:
     assert scores == pytest.approx([0.25, 0.75])
 
 
-def test_runs_take_in_neighbours_and_merge() -> None:
+def test_runs_include_neighbors_and_merge() -> None:
     scores = torch.tensor([0.0, 0.0, 0.5, 0.0, 0.4, 0.0, 0.0, 0.0, 0.1, 0.0])
     assert best_runs(scores, 3, 1) == [
         (1, 6, pytest.approx(0.9)),
@@ -83,7 +83,7 @@ def test_runs_take_in_neighbours_and_merge() -> None:
     ]
 
 
-def test_runs_hold_the_best_blocks_alone() -> None:
+def test_runs_include_only_the_best_blocks() -> None:
     scores = torch.tensor([0.3, 0.0, 0.0, 0.2, 0.0, 0.0, 0.1])
     assert [run[:2] for run in best_runs(scores, 2, 0)] == [(0, 1), (3, 4)]
 
@@ -93,7 +93,7 @@ def test_runs_stay_inside_the_text() -> None:
     assert [run[:2] for run in best_runs(scores, 4, 1)] == [(0, 2), (3, 5)]
 
 
-def test_a_block_without_a_score_is_not_chosen() -> None:
+def test_a_block_without_a_score_is_not_selected() -> None:
     assert best_runs(torch.zeros(5), 4, 1) == []
     assert best_runs(torch.zeros(0), 4, 1) == []
 
@@ -105,7 +105,7 @@ def test_shares() -> None:
 
 
 def text_of(document: Document, tokens: int) -> TokenizedText:
-    """A text of so many tokens, each an equal share of the document's characters."""
+    """A text of `tokens` tokens with equal shares of the document's characters."""
     length = len(document.text)
     return TokenizedText(
         ids=np.zeros(tokens, np.int32),
@@ -116,7 +116,7 @@ def text_of(document: Document, tokens: int) -> TokenizedText:
 
 
 def lines(count: int, *, page: bool) -> Document:
-    """A document of numbered lines, one page or a text file."""
+    """A document of numbered lines: one page, or a text file."""
     text = "".join(f"line {number:04}\n" for number in range(count))
     piece = Piece(
         source="a", page=1 if page else None, page_label=None, start=0, end=len(text), first_line=1
@@ -124,7 +124,7 @@ def lines(count: int, *, page: bool) -> Document:
     return Document(name="a", text=text, pieces=(piece,))
 
 
-def test_the_best_blocks_become_whole_lines_in_the_order_of_the_document() -> None:
+def test_passages_are_whole_lines_in_document_order() -> None:
     document = lines(2048, page=True)
     scores = torch.zeros(32)
     scores[[20, 5]] = torch.tensor([3.0, 1.0])
@@ -147,7 +147,7 @@ def test_the_end_of_a_log_is_always_among_the_passages() -> None:
         assert document.text[found[-1].start : found[-1].end].endswith("line 2047\n") is not page
 
 
-def test_smaller_blocks_are_taken_in_greater_number() -> None:
+def test_more_blocks_are_selected_if_they_are_smaller() -> None:
     assert [blocks_per(size) for size in (16, 32, 64, 128)] == [4, 2, 1, 1]
     document, scores = lines(2048, page=True), torch.zeros(128)
     scores[60] = 1.0
@@ -172,7 +172,7 @@ def test_blocks_of_the_template_have_no_passage() -> None:
     assert passages_of([(0, 1, 1.0)], text, document, 64) == []
 
 
-def test_an_answer_from_pages_shows_what_it_attended_to() -> None:
+def test_passages_of_an_answer_from_pages_have_its_attention() -> None:
     document = lines(2048, page=True)
     characters = np.concatenate([np.full(4, -1), np.arange(64), np.arange(10_000, 10_124)])
     text = TokenizedText(
@@ -180,13 +180,13 @@ def test_an_answer_from_pages_shows_what_it_attended_to() -> None:
     )
     attention = AnswerAttention(mass=torch.tensor([0.0, 3.0, 1.0, 0.0]), text=text, size=64)
     found = attended_passages(attention, document)
-    # The second block has the end of the first page and the beginning of the next.
+    # The second block contains the end of one page and the beginning of the next.
     assert [document.text[p.start : p.end].splitlines()[0] for p in found] == [
         "line 1000",
         "line 1006",
     ]
     scores = [p.score for p in add_answer_attention(merge_passages([], found), attention)]
-    assert scores == pytest.approx([0.369, 0.131], abs=0.005)  # newlines are of no passage
+    assert scores == pytest.approx([0.369, 0.131], abs=0.005)  # newlines belong to no passage
 
 
 def test_overlapping_passages_become_one() -> None:

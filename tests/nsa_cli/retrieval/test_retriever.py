@@ -1,4 +1,4 @@
-"""Blocks of a prefilled document are scored by attention and by words together."""
+"""Blocks of a prefilled document are scored by attention and BM25 together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def opened(
     return engine.open(read_sources([str(text_file)], on_note=print), "a", 300)
 
 
-def test_scores_join_attention_and_words(opened: OpenDocument) -> None:
+def test_scores_combine_attention_and_words(opened: OpenDocument) -> None:
     question = opened.prompts.question("Who wrote report 17?")
     retriever, size = opened.retriever, opened.block_tokens
     attention = without_attention_sinks(retriever.attention(question), opened.text, size)

@@ -1,4 +1,4 @@
-"""Texts are cut into sentences, and compared by their content words."""
+"""Splitting texts into sentences, and comparing their content words."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_no_sentence_crosses_an_edge() -> None:
 
 
 @given(st.text(alphabet="aB1 .\n。-", max_size=900), st.integers(0, 900))
-def test_every_character_but_spaces_is_in_one_sentence(text: str, edge: int) -> None:
+def test_every_visible_character_is_in_one_sentence(text: str, edge: int) -> None:
     spans = list(sentences(text, 0, len(text), [edge] if edge <= len(text) else []))
     assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
     assert all(text[start:end] == text[start:end].strip() for start, end in spans)
@@ -49,13 +49,13 @@ def test_every_character_but_spaces_is_in_one_sentence(text: str, edge: int) -> 
     assert {i for i, character in enumerate(text) if not character.isspace()} <= inside
 
 
-def test_content_words_leave_out_common_ones_and_marks() -> None:
+def test_content_words_exclude_stop_words_and_punctuation() -> None:
     assert content_words("What is the Price of /etc/passwd?") == {"price", "/etc/passwd"}
     assert content_words("42.5 crowns: it cost 42.5.") == {"42.5", "crowns", "cost"}
     assert content_words("the of and") == set()
 
 
-def test_figures_and_identifiers() -> None:
+def test_numbers_and_identifiers() -> None:
     assert is_figure("x86")
     assert not is_figure("eighty")
     assert word_weight({"pier", "max_tokens", "/etc/passwd"}) == 5

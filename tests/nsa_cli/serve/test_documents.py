@@ -1,4 +1,4 @@
-"""Names become sources within one folder, and nothing outside it."""
+"""Names become sources within one folder, and nothing outside it is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nsa_models.errors import NsaError
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder with files, links that lead out of it, and a file beside it."""
+    """A folder with files and with links to the outside, beside another file."""
     folder = tmp_path / "served"
     (folder / "sub").mkdir(parents=True)
     (folder / "a.txt").write_text("One line.\n")
@@ -40,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def library(root: Path) -> Iterator[DocumentStore]:
-    """The library of that folder."""
+    """The document store of that folder."""
     uploads = Uploads(most_bytes=100)
     yield DocumentStore(root, uploads)
     uploads.close()
@@ -57,7 +57,7 @@ def library(root: Path) -> Iterator[DocumentStore]:
         ("in", ["a.txt"]),
     ],
 )
-def test_what_may_be_read(library: DocumentStore, name: str, named: list[str]) -> None:
+def test_allowed_names(library: DocumentStore, name: str, named: list[str]) -> None:
     found = library.sources([name])
     assert [source.name for source in found] == named
     assert b"line" in found[0].data
@@ -72,7 +72,7 @@ def test_what_may_be_read(library: DocumentStore, name: str, named: list[str]) -
         *("../served-too/d.txt", "up/served-too/d.txt", "x" * 5000),
     ],
 )
-def test_what_may_not(library: DocumentStore, root: Path, name: str) -> None:
+def test_refused_names(library: DocumentStore, root: Path, name: str) -> None:
     with pytest.raises(RefusedError) as caught:
         library.sources([name])
     told = caught.value.message + caught.value.hint
@@ -85,7 +85,7 @@ def test_the_root_itself_by_an_absolute_path(library: DocumentStore, root: Path)
         library.sources([str(root / "a.txt")])
 
 
-def test_messages_do_not_tell_where_the_root_is(library: DocumentStore, root: Path) -> None:
+def test_messages_do_not_reveal_the_root(library: DocumentStore, root: Path) -> None:
     (root / "hollow").mkdir()
     for name in ("hollow", "empty.txt"):
         with pytest.raises(UnreadableError) as caught:
@@ -93,7 +93,7 @@ def test_messages_do_not_tell_where_the_root_is(library: DocumentStore, root: Pa
         assert str(root.parent) not in caught.value.message + caught.value.hint
 
 
-def test_without_a_root_only_uploads() -> None:
+def test_only_uploads_without_a_root() -> None:
     uploads = Uploads()
     library = DocumentStore(None, uploads)
     with pytest.raises(RefusedError):
@@ -116,7 +116,7 @@ def test_uploads(library: DocumentStore) -> None:
     uploads.get(first.id)
     last = uploads.add("", b"y" * 40, "user_data")
     assert last.filename == "document"
-    assert [each.id for each in uploads.all()] == [last.id, first.id]  # 100 bytes at most
+    assert [upload.id for upload in uploads.all()] == [last.id, first.id]  # at most 100 bytes
     uploads.remove(last.id)
     for gone in (other.id, last.id):
         with pytest.raises(NoUploadError):
@@ -125,13 +125,15 @@ def test_uploads(library: DocumentStore) -> None:
 
 
 @pytest.mark.parametrize("name", ["file-../../../etc/passwd", "file-12", "file-" + "G" * 24])
-def test_no_upload_has_such_an_id(library: DocumentStore, name: str) -> None:
+def test_unknown_uploads(library: DocumentStore, name: str) -> None:
     assert not is_upload(name)
     with pytest.raises(NsaError):
         library.sources([name])
 
 
-def test_parsed_documents_stay(library: DocumentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parsed_documents_are_cached(
+    library: DocumentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sources = library.sources(["a.txt"])
     document = library.document(sources, "a.txt")
     assert library.document(sources, "a.txt") is document

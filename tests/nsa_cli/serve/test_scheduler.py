@@ -1,4 +1,4 @@
-"""The model's thread: readings are shared, stopped when nobody waits, and not waited for."""
+"""The scheduler shares prefills, stops them without clients, and serves others in between."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LAST = (AnswerFinished, ReadThrough, Failed)
 
 
 class Client:
-    """Somebody who waits, and keeps what comes."""
+    """A client that waits and records its events."""
 
     def __init__(self, text: str, question: str | None = "Who wrote it?", **asked: Any) -> None:
         self.events: queue.Queue[Event] = queue.Queue()
@@ -38,13 +38,13 @@ class Client:
         )
 
     def last(self) -> Event:
-        """The last event; those before it are kept in `seen`."""
+        """Wait for the last event; `seen` has the others."""
         while not isinstance(found := self.events.get(timeout=120), LAST):
             self.seen.append(found)
         return found
 
     def finished(self) -> AnswerFinished:
-        """The answer."""
+        """Wait for the answer."""
         last = self.last()
         assert isinstance(last, AnswerFinished), last
         return last
@@ -52,7 +52,7 @@ class Client:
 
 @pytest.fixture
 def worker(tiny_model: Path) -> Iterator[Scheduler]:
-    """A worker with the tiny model, not started yet."""
+    """A scheduler with the tiny model, not started yet."""
     options = Options(model=str(tiny_model), max_tokens=6, cache_limit_bytes=10**8)
     found = Scheduler(options, [].append, ParsedDocuments())
     yield found
@@ -61,8 +61,8 @@ def worker(tiny_model: Path) -> Iterator[Scheduler]:
 
 
 @pytest.fixture
-def segments(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Length and tokens done, for each segment of a text that is read; and what to do between."""
+def chunks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Length and prefilled tokens after each chunk."""
     read: list[tuple[int, int]] = []
     real = nsa_cli.kv_store.prefill.prefill
 
@@ -75,8 +75,8 @@ def segments(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return read
 
 
-def at_segment(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
-    """Do something after the first segment of the first text that is read."""
+def after_first_chunk(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Call `act` after the first chunk of the first prefill."""
     real = nsa_cli.kv_store.prefill.prefill
     acts = [act]
 
@@ -89,9 +89,7 @@ def at_segment(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None
     monkeypatch.setattr(nsa_cli.kv_store.prefill, "prefill", spied)
 
 
-def test_the_answer_is_that_of_ask(
-    worker: Scheduler, asker: Any, tmp_path: Path, prose: Any
-) -> None:
+def test_the_answer_equals_ask(worker: Scheduler, asker: Any, tmp_path: Path, prose: Any) -> None:
     (tmp_path / "log.txt").write_text(prose(150))
     client = Client(prose(150))
     worker.submit(client.job)
@@ -106,14 +104,14 @@ def test_the_answer_is_that_of_ask(
     assert found.stats.question_tokens == told.stats.question_tokens
 
 
-def _again(worker: Scheduler, text: str) -> Client:
+def _submit(worker: Scheduler, text: str) -> Client:
     client = Client(text)
     worker.submit(client.job)
     return client
 
 
-def test_an_unread_text_is_read_once_for_all(
-    worker: Scheduler, segments: list[tuple[int, int]], prose: Any
+def test_a_text_is_prefilled_once_for_all_clients(
+    worker: Scheduler, chunks: list[tuple[int, int]], prose: Any
 ) -> None:
     clients = [Client(prose(150), f"Who wrote report {number}?") for number in range(4)]
     for client in clients:
@@ -121,50 +119,50 @@ def test_an_unread_text_is_read_once_for_all(
     worker.start()
     answers = [client.finished() for client in clients]
     length = answers[0].stats.document_tokens
-    assert segments == [(length, 1024), (length, 2048), (length, length)]
+    assert chunks == [(length, 1024), (length, 2048), (length, length)]
     progress = [[e for e in client.seen if isinstance(e, Progress)] for client in clients]
     assert progress[0]
-    assert all(each == progress[0] for each in progress)  # all saw how it went
+    assert all(events == progress[0] for events in progress)  # all clients saw the progress
 
 
-def test_a_reading_that_nobody_waits_for_is_stopped_and_gone_on_with(
+def test_a_prefill_without_clients_is_stopped_and_resumed(
     worker: Scheduler,
-    segments: list[tuple[int, int]],
+    chunks: list[tuple[int, int]],
     prose: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     leaving = Client(prose(150))
-    at_segment(monkeypatch, leaving.job.stop)
+    after_first_chunk(monkeypatch, leaving.job.stop)
     worker.submit(leaving.job)
     other = Client("A short text about a harbour.\n")
     worker.submit(other.job)
     worker.start()
     other.finished()
-    assert [done for length, done in segments if length > 1024] == [1024]
+    assert [done for length, done in chunks if length > 1024] == [1024]
     assert not any(isinstance(event, LAST) for event in leaving.seen)
     back = Client(prose(150))
     worker.submit(back.job)
     assert back.finished().stats.reused_tokens == 1024
-    assert [done for length, done in segments if length > 1024][:2] == [1024, 2048]
+    assert [done for length, done in chunks if length > 1024][:2] == [1024, 2048]
 
 
-def test_a_reading_goes_on_while_another_waits_for_it(
+def test_a_prefill_continues_for_another_client(
     worker: Scheduler,
-    segments: list[tuple[int, int]],
+    chunks: list[tuple[int, int]],
     prose: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     leaving, staying = Client(prose(150)), Client(prose(150), "And when?")
-    at_segment(monkeypatch, leaving.job.stop)
+    after_first_chunk(monkeypatch, leaving.job.stop)
     for client in (leaving, staying):
         worker.submit(client.job)
     worker.start()
     length = staying.finished().stats.document_tokens
-    assert segments == [(length, 1024), (length, 2048), (length, length)]
-    assert leaving.events.qsize() == 1  # how it began; nothing after it had left
+    assert chunks == [(length, 1024), (length, 2048), (length, length)]
+    assert leaving.events.qsize() == 1  # the first event; no later ones
 
 
-def test_a_text_that_was_read_does_not_wait_for_another(
+def test_a_prefilled_text_does_not_wait_for_another_prefill(
     worker: Scheduler, prose: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
@@ -181,7 +179,7 @@ def test_a_text_that_was_read_does_not_wait_for_another(
             put(event)
 
         client.job.deliver = deliver
-    at_segment(monkeypatch, lambda: worker.submit(quick.job))
+    after_first_chunk(monkeypatch, lambda: worker.submit(quick.job))
     worker.submit(long.job)
     slow, fast = long.finished(), quick.finished()
     assert order == ["quick", "long"]
@@ -191,7 +189,7 @@ def test_a_text_that_was_read_does_not_wait_for_another(
     assert alone.finished().stats.reused_tokens == slow.stats.document_tokens
 
 
-def test_questions_about_the_open_text_come_first_but_not_for_ever(
+def test_questions_about_the_open_text_come_first_within_a_limit(
     worker: Scheduler, prose: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(working, "_MOST_IN_A_ROW", 3)
@@ -211,11 +209,13 @@ def test_questions_about_the_open_text_come_first_but_not_for_ever(
     worker.start()
     for client in clients:
         client.finished()
-    # Three, one while the other is read, both about the other, and the rest.
+    # three, then one before the switch, both about the other text, then the rest
     assert "".join(order) == "aaaabba"
 
 
-def test_failures_end_nothing_else(worker: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_do_not_affect_other_jobs(
+    worker: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = ("a word " * 200_000, "A text.\n", "Another text.\n")
     long, broken, sound = (Client(text) for text in texts)
     real = working.Scheduler._open
@@ -238,7 +238,7 @@ def test_failures_end_nothing_else(worker: Scheduler, monkeypatch: pytest.Monkey
     sound.finished()
 
 
-def test_each_answers_as_it_was_asked(worker: Scheduler, prose: Any) -> None:
+def test_each_job_has_separate_options(worker: Scheduler, prose: Any) -> None:
     text = prose(60)
     few, warm, again = (
         Client(text, max_tokens=2),
@@ -252,35 +252,35 @@ def test_each_answers_as_it_was_asked(worker: Scheduler, prose: Any) -> None:
     worker.start()
     assert few.finished().stats.answer_tokens <= 2
     assert warm.finished().answer == again.finished().answer
-    plain = few.seen and _again(worker, text).finished().stats.question_tokens
+    plain = few.seen and _submit(worker, text).finished().stats.question_tokens
     assert heeding.finished().stats.question_tokens > plain
     assert taking_up.finished().stats.question_tokens > plain
 
 
-def test_reading_alone(worker: Scheduler, prose: Any) -> None:
+def test_prefill_without_a_question(worker: Scheduler, prose: Any) -> None:
     worker.start()
     found = []
     for _ in range(2):
         client = Client(prose(60), None)
         worker.submit(client.job)
         found.append(client.last())
-    assert all(isinstance(each, ReadThrough) for each in found)
-    answered = _again(worker, prose(60)).finished()
-    assert {each.document_tokens for each in found} == {answered.stats.document_tokens}
+    assert all(isinstance(event, ReadThrough) for event in found)
+    answered = _submit(worker, prose(60)).finished()
+    assert {event.document_tokens for event in found} == {answered.stats.document_tokens}
     assert answered.stats.answer_tokens > 0
 
 
-def test_too_many_are_refused(worker: Scheduler) -> None:
+def test_too_many_jobs_are_refused(worker: Scheduler) -> None:
     clients = [Client("A text.\n") for _ in range(working.MOST_WAITING)]
     for client in clients:
         worker.submit(client.job)
     with pytest.raises(jobs.BusyError):
         worker.submit(Client("A text.\n").job)
-    clients[3].job.stop()  # who has left takes up no room
+    clients[3].job.stop()  # a canceled job frees its place
     worker.submit(Client("A text.\n").job)
 
 
-def test_closing_tells_all_who_wait(worker: Scheduler) -> None:
+def test_closing_fails_all_waiting_jobs(worker: Scheduler) -> None:
     clients = [Client("A text.\n") for _ in range(3)]
     for client in clients:
         worker.submit(client.job)
@@ -293,5 +293,5 @@ def test_closing_tells_all_who_wait(worker: Scheduler) -> None:
         worker.submit(Client("A text.\n").job)
 
 
-def test_the_longest_answer_fits_behind_a_kept_reading() -> None:
+def test_the_longest_answer_fits_a_stored_cache() -> None:
     assert ROOM + MOST_TOKENS == ANSWER_ROOM

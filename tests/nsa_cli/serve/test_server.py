@@ -1,4 +1,4 @@
-"""`nsa serve` as a process: where it listens, for whom, and how it ends."""
+"""`nsa serve` as a process: addresses, keys, and its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 Run = Callable[..., tuple[int, str, str]]
 
 
-def begun(start_nsa: Any, model: Path, *more: str) -> tuple[Any, str]:
+def start_server(start_nsa: Any, model: Path, *more: str) -> tuple[Any, str]:
     """A server and its address."""
     process = start_nsa("serve", "--port", "0", "--model", str(model), *more)
     line = process.stderr.readline()
@@ -27,7 +27,7 @@ def begun(start_nsa: Any, model: Path, *more: str) -> tuple[Any, str]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_the_middle_of_an_answer(
+def test_a_signal_stops_the_server_during_an_answer(
     start_nsa: Any,
     tiny_model: Path,
     tmp_path: Path,
@@ -38,13 +38,13 @@ def test_a_signal_ends_it_in_the_middle_of_an_answer(
     (tmp_path / "uploads").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "uploads"))
     (tmp_path / "log.txt").write_text(prose(100))
-    process, address = begun(start_nsa, tiny_model, "--root", str(tmp_path))
+    process, address = start_server(start_nsa, tiny_model, "--root", str(tmp_path))
     assert list((tmp_path / "uploads").iterdir())
     body = {
         "messages": [{"role": "user", "content": "Who?"}],
         "documents": ["log.txt"],
         "max_tokens": 3000,
-        "temperature": 2,  # so that it goes on for long
+        "temperature": 2,  # a long answer
         "stream": True,
     }
     seen = []
@@ -60,7 +60,7 @@ def test_a_signal_ends_it_in_the_middle_of_an_answer(
     assert not list((tmp_path / "uploads").iterdir())
 
 
-def test_a_port_that_is_taken(nsa: Run) -> None:
+def test_a_port_in_use(nsa: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, out, err = nsa("serve", "--port", str(port))
@@ -69,14 +69,14 @@ def test_a_port_that_is_taken(nsa: Run) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_others_need_a_key(nsa: Run, host: str) -> None:
+def test_other_addresses_need_a_key(nsa: Run, host: str) -> None:
     code, _, err = nsa("serve", "--host", host, "--port", "0")
     assert code == 2
     assert f"an API key is required: other machines can reach {host}" in err
     assert "NSA_API_KEY" in err
 
 
-def test_what_is_said_wrongly(nsa: Run, tmp_path: Path) -> None:
+def test_invalid_options(nsa: Run, tmp_path: Path) -> None:
     for words in (
         ("--root", str(tmp_path / "none")),
         ("--api-key", " "),
@@ -96,7 +96,7 @@ def test_without_the_extra(nsa: Run, monkeypatch: pytest.MonkeyPatch, library: s
             raise ModuleNotFoundError(f"No module named {library!r}", name=library)
         return real(name, *more, **others)
 
-    for name in [each for each in sys.modules if each.startswith("nsa_cli.serve")]:
+    for name in [module for module in sys.modules if module.startswith("nsa_cli.serve")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
     code, _, err = nsa("serve")

@@ -1,4 +1,4 @@
-"""Examples become lessons whose places are those of the words."""
+"""Training examples: positions of question, answer and evidence."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def tokenizer(tiny_model: Path) -> Tokenizer:
     return Tokenizer.from_folder(tiny_model)
 
 
-def said(tokenizer: Tokenizer, lesson: TrainingExample, span: tuple[int, int]) -> str:
+def decoded_span(tokenizer: Tokenizer, lesson: TrainingExample, span: tuple[int, int]) -> str:
     ids = lesson.ids[slice(*span)].tolist()
-    return b"".join(tokenizer.decode_bytes(one) for one in ids).decode()
+    return b"".join(tokenizer.decode_bytes(token) for token in ids).decode()
 
 
 def examples() -> list[Example]:
@@ -47,35 +47,39 @@ def examples() -> list[Example]:
     ]  # fmt: skip
 
 
-def test_places_are_those_of_the_words(tokenizer: Tokenizer) -> None:
+def test_positions_of_the_words(tokenizer: Tokenizer) -> None:
     prompter = PromptBuilder(tokenizer, None)
     lesson = training_example(prompter, examples(), SIZE)
     text = prompter.plain(examples()[0].context)
     first, last = lesson.asked
-    assert said(tokenizer, lesson, lesson.document) == examples()[0].context
-    assert said(tokenizer, lesson, first.question) == "When was it built?"
-    assert said(tokenizer, lesson, first.answer).startswith(" in 1871\n")
-    assert said(tokenizer, lesson, last.question) == " Who was the engineer?"
-    assert said(tokenizer, lesson, last.answer) == "Ada<|im_end|>"
+    assert decoded_span(tokenizer, lesson, lesson.document) == examples()[0].context
+    assert decoded_span(tokenizer, lesson, first.question) == "When was it built?"
+    assert decoded_span(tokenizer, lesson, first.answer).startswith(" in 1871\n")
+    assert decoded_span(tokenizer, lesson, last.question) == " Who was the engineer?"
+    assert decoded_span(tokenizer, lesson, last.answer) == "Ada<|im_end|>"
     assert lesson.ids[-1] in tokenizer.stop_ids
-    inside = said(tokenizer, lesson, (last.evidence[0] * SIZE, last.evidence[-1] * SIZE + SIZE))
+    inside = decoded_span(
+        tokenizer, lesson, (last.evidence[0] * SIZE, last.evidence[-1] * SIZE + SIZE)
+    )
     assert "Its engineer was Ada." in inside
     assert blocks_of(text, [], SIZE) == ()
 
 
-def test_one_question_is_asked_as_it_will_be(tokenizer: Tokenizer) -> None:
+def test_a_single_question_has_the_prompt_of_ask(tokenizer: Tokenizer) -> None:
     prompter = PromptBuilder(tokenizer, None)
-    one = examples()[1]
-    lesson = training_example(prompter, [one], SIZE)
-    asked = np.concatenate([prompter.plain(one.context).ids, prompter.question(one.question).ids])
+    example = examples()[1]
+    lesson = training_example(prompter, [example], SIZE)
+    asked = np.concatenate(
+        [prompter.plain(example.context).ids, prompter.question(example.question).ids]
+    )
     assert np.array_equal(lesson.ids[: len(asked)], asked)
     answer = lesson.asked[0].answer
     assert answer[0] == len(asked)
-    instruction = prompter.question(one.question).instruction
+    instruction = prompter.question(example.question).instruction
     assert lesson.instruction == (lesson.document[1], lesson.document[1] + instruction)
 
 
-def test_every_kind_of_lesson_comes_and_none_of_what_is_held_out(
+def test_every_kind_of_example_and_no_held_out_ones(
     tokenizer: Tokenizer, lesson_data: tuple[Path, Path]
 ) -> None:
     questions, texts = lesson_data
@@ -101,25 +105,25 @@ def test_every_kind_of_lesson_comes_and_none_of_what_is_held_out(
     assert {len(step) for step in long} == {1}
 
 
-def test_processes_have_lessons_of_their_own_of_one_kind(
+def test_processes_have_separate_examples_of_one_kind(
     tokenizer: Tokenizer, lesson_data: tuple[Path, Path]
 ) -> None:
     data, prompter = (
         load_training_data(lesson_data[0], [lesson_data[1]]),
         PromptBuilder(tokenizer, None),
     )
-    one, other = (
+    first, second = (
         list(itertools.islice(training_steps(prompter, data, [300, 900], SIZE, 3, process=n), 20))
         for n in (0, 1)
     )
-    for mine, theirs in zip(one, other, strict=True):
+    for mine, theirs in zip(first, second, strict=True):
         assert (len(mine), mine[0].task) == (len(theirs), theirs[0].task)
-    taken = {each.ids.tobytes() for step in one for each in step}
-    same = [each for step in other for each in step if each.ids.tobytes() in taken]
+    taken = {lesson.ids.tobytes() for step in first for lesson in step}
+    same = [lesson for step in second for lesson in step if lesson.ids.tobytes() in taken]
     assert len(same) < len(taken) / 4, "a small data set repeats some short ones"
 
 
-def test_close_questions_bring_their_paragraph(lesson_data: tuple[Path, Path]) -> None:
+def test_close_questions_include_their_paragraph(lesson_data: tuple[Path, Path]) -> None:
     data = load_training_data(lesson_data[0], [])
     several = set()
     for seed in range(12):
@@ -140,7 +144,7 @@ def test_prose_is_in_nfc(lesson_data: tuple[Path, Path], tmp_path: Path) -> None
     assert paragraph.startswith("The caf\u00e9 was")
 
 
-def test_questions_that_are_all_alike_are_told_of(tmp_path: Path) -> None:
+def test_identical_questions_are_refused(tmp_path: Path) -> None:
     asked = [{"text": "A.", "questions": [{"question": "Why?", "answers": ["A"]}]}]
     rows = [json.dumps({"title": f"T{n}", "paragraphs": asked}) for n in range(20)]
     path = tmp_path / "questions.jsonl"
@@ -149,6 +153,6 @@ def test_questions_that_are_all_alike_are_told_of(tmp_path: Path) -> None:
         load_training_data(path, [])
 
 
-def test_a_missing_file_is_told_of(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         load_training_data(tmp_path / "none.jsonl", [])

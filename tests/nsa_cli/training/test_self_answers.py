@@ -1,4 +1,4 @@
-"""A base's own answers are kept where they are right, and learned from."""
+"""Correct answers of the base model are stored and used for training."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ def test_padding_changes_no_answer(tiny_model: Path, monkeypatch: pytest.MonkeyP
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     prompter = PromptBuilder(tokenizer, None)
     prompts = [prompter.question(f"What is {'very ' * n}good?").ids for n in (0, 3, 9)]
-    free = [own_continuation(model, prompt, 6) for prompt in prompts]
+    free = [greedy_continuation(model, prompt, 6) for prompt in prompts]
     stops = frozenset({free[0][4], free[2][2]})
-    ends = [next((n for n, token in enumerate(each) if token in stops), None) for each in free]
+    ends = [next((n for n, token in enumerate(ids) if token in stops), None) for ids in free]
     monkeypatch.setattr(self_answers, "MOST_TOKENS", 6)
     tokenizer.stop_ids = stops
     said = self_answers._generate(model, tokenizer, prompts)
-    wanted = [
-        None if end is None else tokenizer.decode(each[:end]).strip() or None
-        for each, end in zip(free, ends, strict=True)
+    expected = [
+        None if end is None else tokenizer.decode(ids[:end]).strip() or None
+        for ids, end in zip(free, ends, strict=True)
     ]
-    assert said == wanted
+    assert said == expected
     assert any(answer is not None for answer in said)
 
 
-def own_continuation(model: Any, prompt: Sequence[int], tokens: int) -> list[int]:
-    """Greedy, one token at a time and without padding."""
-    ids = [int(each) for each in prompt]
+def greedy_continuation(model: Any, prompt: Sequence[int], tokens: int) -> list[int]:
+    """Greedy decoding, one token at a time and without padding."""
+    ids = [int(token) for token in prompt]
     with torch.inference_mode():
         for _ in range(tokens):
             ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
     return ids[len(prompt) :]
 
 
-def test_right_answers_are_kept_and_the_rest_asked_again(
+def test_correct_answers_are_stored_and_others_asked_again(
     tiny_model: Path,
     lesson_data: tuple[Path, Path],
     tmp_path: Path,
@@ -93,18 +93,16 @@ def test_right_answers_are_kept_and_the_rest_asked_again(
         **{f"Who is {p} of 2?": f"It is {2 * p}." for p in range(1, 6)},
     }
 
-    path.write_text(path.read_text() + '{"article": "Town 3", "para')  # cut off
+    path.write_text(path.read_text() + '{"article": "Town 3", "para')  # truncated
     assert with_self_answers(articles, path) == learned
     rounds.clear()
     monkeypatch.setattr(self_answers, "_BATCH", {"cpu": 6})
     write_self_answers(tiny_model, articles, path, 0.0, CPU, lambda *_: None)
     assert rounds == [6], "one batch of those without an answer, then the time is over"
-    assert with_self_answers(articles, path) == learned, (
-        "what is cut off stays on a line of its own"
-    )
+    assert with_self_answers(articles, path) == learned, "a truncated line stays separate"
 
 
-def test_without_kept_answers_articles_stay_as_they_are(
+def test_without_stored_answers_articles_stay_unchanged(
     lesson_data: tuple[Path, Path], tmp_path: Path
 ) -> None:
     articles = read_articles(lesson_data[0])

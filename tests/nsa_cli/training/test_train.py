@@ -1,4 +1,4 @@
-"""`nsa train` from data files to an adapter that `nsa ask` answers with."""
+"""`nsa train` from data files to an adapter that `nsa ask` uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nsa_models.weights.adapter import load_adapter
 Run = Callable[..., tuple[int, str, str]]
 
 
-def test_two_stages_make_an_adapter_and_a_later_call_goes_on(
+def test_two_stages_make_an_adapter_and_a_later_call_resumes(
     nsa: Run, tiny_model: Path, lesson_data: tuple[Path, Path], tmp_path: Path
 ) -> None:
     questions, texts = lesson_data
@@ -60,7 +60,7 @@ def test_two_stages_make_an_adapter_and_a_later_call_goes_on(
 
 
 @pytest.mark.long
-def test_the_same_lessons_teach_a_dense_model(
+def test_the_same_examples_train_a_dense_model(
     nsa: Run, tiny_model: Path, lesson_data: tuple[Path, Path], tmp_path: Path
 ) -> None:
     questions, texts = lesson_data
@@ -109,7 +109,9 @@ def test_two_processes_train_one_adapter(
     assert load_adapter(out).about["tokens"] == rows[-1]["tokens"] > 0
 
 
-def test_what_is_missing_is_said(nsa: Run, lesson_data: tuple[Path, Path], tmp_path: Path) -> None:
+def test_missing_arguments_are_reported(
+    nsa: Run, lesson_data: tuple[Path, Path], tmp_path: Path
+) -> None:
     questions, _ = lesson_data
     out = str(tmp_path / "out")
     said = [

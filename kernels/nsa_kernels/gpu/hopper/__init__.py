@@ -1,1 +1,1 @@
-"""Kernels for Hopper alone, warp-specialised, in Gluon; imported where `support` says so."""
+"""Warp-specialized Gluon kernels for Hopper GPUs; imported only if `support` allows it."""

@@ -1,4 +1,4 @@
-"""Causal attention to a band of keys, warp-specialized: the output, or its dot with a gradient.
+"""Causal attention to a band of keys, warp-specialized: the output, or its dot products.
 
 One program per multiprocessor takes tiles of rows, the longest first. One warp loads queries, keys
 and values. Three warpgroups of 64 rows each compute, so that the exponentials of one overlap the

@@ -176,7 +176,7 @@ def launch_importance(
     first: int,
     queries: int,
 ) -> None:
-    """Write the importances for some queries, each with its own selection.
+    """Write the importances for consecutive queries, each with a separate selection.
 
     Args:
         problem: The sizes.
@@ -186,7 +186,7 @@ def launch_importance(
         own: (B, G, at least `queries`, N), written.
         spill: The same shape, written: the share of the next block.
         first: The first query.
-        queries: How many.
+        queries: Number of queries.
     """
     s = problem.settings
     q, lse = (x[:, :, first : first + queries] for x in (q, lse))

@@ -1,8 +1,8 @@
-"""Gradients of a band's keys and values, warp-specialised; see `banded_backward.py`.
+"""Gradients of a band's keys and values, warp-specialized; see `banded_backward.py`.
 
-A program has a tile of keys, two warpgroups 64 of them each, and the two gradients of those in
-registers. One warp loads a ring of queries and output gradients, with their log-sum-exp and inner
-products. Everything lies keys by rows, so that probabilities never leave the registers.
+A program processes a tile of keys. Each of two warpgroups holds 64 keys and the gradients of keys
+and values in registers. One warp loads a ring of queries and output gradients, with their
+log-sum-exp and dot products. Matrices are keys by rows, so that probabilities stay in registers.
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, J keys of this band.
 
@@ -24,15 +24,15 @@ from nsa_kernels.gpu.hopper.pipeline import ROWS, Ring, new_buffers, new_ring, n
 from nsa_kernels.gpu.layout import Problem
 
 GROUPS = gl.constexpr(2)
-"""Warpgroups that multiply."""
+"""Warpgroups that compute."""
 
 _STAGES = 3
-"""Tiles of queries, and of output gradients, that are held."""
+"""Tiles of queries, and of output gradients, in shared memory."""
 
 
 @aggregate
 class Shared:
-    """Each warpgroup's keys and values, and rings of rows, each with a number for every row."""
+    """Each warpgroup's keys and values, and rings of rows with one number per row."""
 
     k: Ring
     v: Ring
@@ -53,7 +53,7 @@ class Shared:
 
 @gluon.jit
 def _producer(shared, descs, place, R: gl.constexpr):
-    """Load the tile's keys and values, and the rows that see any of them."""
+    """Load the tile's keys and values, and the rows that see any of its keys."""
     q_desc, k_desc, v_desc, grad_desc, lse_desc, dots_desc = descs
     b, g, _, first_key, first, count = place
     BLOCK_T: gl.constexpr = ROWS // R
@@ -68,7 +68,7 @@ def _producer(shared, descs, place, R: gl.constexpr):
 
 @gluon.jit
 def _numbers(buffers, index, SIZE: gl.constexpr, LAYOUT: gl.constexpr):
-    """A number for each of a tile's rows: [ROWS]."""
+    """One number per row of a tile: [ROWS]."""
     flat: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
     buffer = buffers.index(index % SIZE)._reinterpret(gl.float32, [ROWS], flat)
     return buffer.load(LAYOUT)
@@ -76,7 +76,7 @@ def _numbers(buffers, index, SIZE: gl.constexpr, LAYOUT: gl.constexpr):
 
 @gluon.jit
 def _pass(shared, from_tile, to_tile):
-    """Let tiles of rows go by that see none of this warpgroup's keys."""
+    """Release tiles of rows that see none of this warpgroup's keys."""
     for i in range(from_tile, to_tile):
         shared.q.wait(i)
         shared.q.release(i)
@@ -90,7 +90,7 @@ def _step(
     R: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr, WINDOWED: gl.constexpr,
     MASKED: gl.constexpr,
 ):  # fmt: skip
-    """Add what tiles of rows give to the gradients of keys and values: [ROWS, D] each."""
+    """Add tiles of rows to the gradients of keys and values: [ROWS, D] each."""
     offset, keys, window = band
     dtype: gl.constexpr = shared.q.buffers.dtype
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, ROWS, 16])
@@ -135,7 +135,7 @@ def _consumer(
     W: gl.constexpr, R: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
     WINDOWED: gl.constexpr,
 ):  # fmt: skip
-    """Make the gradients of the `W`-th 64 keys."""
+    """Compute the gradients of the `W`-th 64 keys."""
     dk_ptr, dv_ptr, dk_strides, dv_strides = outputs
     b, g, share, tile_key, first, count = place
     scale, plain_scale = scales
@@ -147,7 +147,7 @@ def _consumer(
     V_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DV, 16])
     first_key = tile_key + W * ROWS
     last_key = first_key + ROWS - 1
-    # Tiles of rows below `seen` or from `gone` on see none of these keys; between `whole` and
+    # Tiles of rows below `seen` or from `gone` on see none of these keys. Between `whole` and
     # `ragged` every row sees every key.
     position = offset + first
     seen = gl.maximum(first_key * KEY_STRIDE + KEY_BLOCK - 1 - position, 0) // BLOCK_T
@@ -186,7 +186,7 @@ def _consumer(
 
 @gluon.jit
 def _store(ptr, strides, x, b, g, share, first_key, keys):
-    """Store a gradient [ROWS, D] of those keys that there are."""
+    """Store a gradient [ROWS, D] of the keys that exist."""
     stride_s, stride_b, stride_g, stride_n = strides
     LAYOUT: gl.constexpr = x.type.layout
     key = first_key + gl.arange(0, ROWS, gl.SliceLayout(1, LAYOUT))
@@ -211,7 +211,7 @@ def _hopper_keys_kernel(
     tile_key = gl.program_id(0) // pairs // SHARES * BLOCK_N
     b = pair // groups
     g = pair % groups
-    # The queries that see any of these keys, dealt out in equal shares of whole tiles.
+    # The queries that see any of these keys, split into equal shares of whole tiles.
     first = gl.maximum(tile_key * KEY_STRIDE + KEY_BLOCK - 1 - offset, 0)
     last = queries
     if WINDOWED:
@@ -265,11 +265,11 @@ def launch_keys_backward(
 
     Args:
         problem: The sizes.
-        band: Which keys are seen.
+        band: Which keys each query sees.
         q: (B, H, T, D).
         k: (B, G, J, D).
         v: (B, G, J, Dv).
-        grad: What came from above.
+        grad: The gradient of the output.
         dk: (shares, B, G, J, D), fp32, written.
         dv: (shares, B, G, J, Dv), fp32, written.
     """

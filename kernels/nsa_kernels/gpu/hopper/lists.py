@@ -1,11 +1,11 @@
 """Merged block lists for three warpgroups; see `merge.py`.
 
 A program of `hopper/merged.py` loads the union of the blocks of three warpgroups' queries. Each
-warpgroup has its own list: the blocks that any of its queries selected, each with its place in
-the union, so that the warpgroup knows how many loaded blocks to skip.
+warpgroup has a list of the blocks that any of its queries selected, each with its place in the
+union, so that the warpgroup knows how many loaded blocks to skip.
 
 A list is one row of int32: the block numbers of the union, the entries of each warpgroup, and
-their counts. Blocks that some query of the program sees in part come last, in the union and in
+their counts. Blocks that a query of the program sees only in part come last, in the union and in
 the entries of each warpgroup.
 
 Letters: see `layout.py`; n blocks of a query's list, E queries of a warpgroup, V programs' tiles.
@@ -33,7 +33,7 @@ QUERY_BITS = tl.constexpr(8)
 """The next bits, one per query of the warpgroup; the rest hold the place in the union."""
 
 ROW = 256
-"""Numbers that the tensor memory engine loads of a row at a time."""
+"""Numbers of a row that the tensor memory engine loads at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class WarpgroupLists:
         margin: (1,) int32, above zero where one query at a time is faster.
         tiles: V.
         w_queries: E.
-        room: Entries that a warpgroup's list has room for.
+        room: Capacity of a warpgroup's list, in entries.
         size: Numbers of a list.
     """
 
@@ -59,14 +59,14 @@ class WarpgroupLists:
 
 @triton.jit
 def _counter(taken, whole, BITS: tl.constexpr):
-    """A one in the first (`BITS` bits) or second (2 bits) of two packed counters: [SIZE] int64."""
+    """Increments of two packed counters, the second above the first's `BITS` bits: [SIZE] int64."""
     one = tl.where(whole, 1, 1 << BITS).to(tl.int64)
     return tl.where(taken, one, 0)
 
 
 @triton.jit
 def _find_places(running, total, whole, SHIFT: tl.constexpr, BITS: tl.constexpr):
-    """Places by the running counters at bit `SHIFT`; number of all, and of whole blocks."""
+    """Places from the running counters at bit `SHIFT`; number of all and of whole blocks."""
     full = ((total >> SHIFT) & ((1 << BITS) - 1)).to(tl.int32)
     rest = ((total >> (SHIFT + BITS)) & 3).to(tl.int32)
     at_full = ((running >> SHIFT) & ((1 << BITS) - 1)).to(tl.int32)
@@ -104,7 +104,7 @@ def _warpgroup_lists_kernel(
     list_index = (b * tl.num_programs(1) + g) * tl.num_programs(0) + tile
     rows_ptr += list_index * LIST
     # One running sum of packed counters gives all places. The queries of a program lie in at most
-    # two blocks, so that at most two are seen in part.
+    # two blocks, so at most two blocks are seen in part.
     UNION: tl.constexpr = 9
     OWN: tl.constexpr = 8
     packed = _counter(new, whole, UNION)
@@ -126,11 +126,11 @@ def _warpgroup_lists_kernel(
 
 
 def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> WarpgroupLists:
-    """List the blocks of the queries of each three warpgroups.
+    """List the blocks of every program's three warpgroups.
 
     Args:
         problem: The sizes.
-        blocks: (B, G, U, n) int32, -1 for none, one block at least in each list.
+        blocks: (B, G, U, n) int32, padded with -1; each list holds at least one block.
         w_queries: E.
     """
     count = blocks.shape[3]
@@ -161,5 +161,5 @@ def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> Warpgro
 
 
 def list_room(w_queries: int, count: int) -> int:
-    """Entries that a warpgroup's list has room for."""
+    """Capacity of a warpgroup's list, in entries."""
     return max(64, int(triton.next_power_of_2(w_queries * count)))

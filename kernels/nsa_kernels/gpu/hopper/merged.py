@@ -276,7 +276,7 @@ def _hopper_merged_kernel(
     R: gl.constexpr, HEADS: gl.constexpr, ROOM: gl.constexpr, STAGES: gl.constexpr,
     LISTS: gl.constexpr, GATED: gl.constexpr,
 ):  # fmt: skip
-    # Where one query at a time is faster, this kernel does nothing.
+    # This kernel does nothing where one query at a time is faster.
     total_tiles = gl.where(gl.load(margin_ptr) > 0, 0, total_tiles)
     shared = Shared(
         new_ring(q_desc, GROUPS, 1), new_ring(k_desc, STAGES, GROUPS),

@@ -1,6 +1,6 @@
 """Rings of tiles in shared memory, for the warp-specialized kernels.
 
-A ring is a row of buffers. Each buffer has a barrier for "full" and one for "free". One warp
+A ring is an array of buffers. Each buffer has a barrier for "full" and one for "free". One warp
 fills the buffers in turn with the tensor memory engine, and warpgroups read them in that order.
 
 Letters: see `layout.py`; R heads of a group.
@@ -20,16 +20,16 @@ from triton.language.core import _aggregate as aggregate
 from nsa_kernels.gpu.hopper.support import pad_heads
 
 ROWS = gl.constexpr(64)
-"""Rows of a warpgroup: those of one matrix instruction."""
+"""Rows of a warpgroup: the rows of one matrix instruction."""
 
 
 @aggregate
 class Work:
     """The sizes of a call, from which a program finds its tiles of rows.
 
-    There are `keys` of `KEY_BLOCK` tokens, one every `KEY_STRIDE` tokens. A query sees the last
-    `window` of them. `pairs` counts pairs of a sequence and a group. A tile of rows holds
-    `QUERIES` queries, a tile of keys `BLOCK_N` keys.
+    `keys` counts keys of `KEY_BLOCK` tokens, one every `KEY_STRIDE` tokens. A query sees its last
+    `window` keys. `pairs` counts pairs of a sequence and a group. A tile of rows holds `QUERIES`
+    queries, a tile of keys `BLOCK_N` keys.
     """
 
     queries: gl.tensor
@@ -138,8 +138,7 @@ class Ring:
     def load_each(self, desc, b, g, token, step, parity, BY_HEAD: gl.constexpr):
         """Start to load all buffers, one per warpgroup, once they are free.
 
-        The tiles begin `step` tokens apart. `BY_HEAD` says that the descriptor has heads before
-        tokens.
+        The tiles begin `step` tokens apart. With `BY_HEAD` the descriptor has heads before tokens.
         """
         for i in gl.static_range(self.SIZE):
             mbarrier.wait(self.free.index(i), parity)

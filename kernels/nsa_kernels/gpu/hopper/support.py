@@ -1,6 +1,6 @@
-"""Whether the Hopper kernels take a call; the plain Triton kernels take the others.
+"""Whether the Hopper kernels support a call; the plain Triton kernels take the others.
 
-This module imports nothing of Gluon, so that it also works with a Triton that has none.
+This module does not import Gluon, so that it also works with a Triton without Gluon.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from torch import Tensor
 from nsa_kernels.gpu.layout import Problem
 
 _VERSIONS = ((3, 6),)
-"""Versions of Triton that these kernels were tested with on a GPU.
+"""Versions of Triton with which these kernels were tested on a GPU.
 
 Gluon changes between versions: 3.9 does not compile these kernels, and a kernel that compiles may
 still deadlock at a barrier. Add a version once the GPU tests pass with it.
 """
 
 _MOST_PER_BLOCK = 16
-"""Most summaries of a selection block: those of one warp."""
+"""Most summaries of a selection block: as many as one warp holds."""
 
 _MOST_ENTRIES = 128
 """Most entries of a warpgroup's merged list."""
 
 
 def _serves(problem: Problem, x: Tensor) -> bool:
-    """Whether there are Hopper kernels for a device, a dtype and head dims."""
+    """Whether the Hopper kernels support a device, a dtype and head dims."""
     return (
         x.is_cuda
         and x.dtype in (torch.bfloat16, torch.float16)
@@ -52,7 +52,7 @@ def serves_band(problem: Problem, x: Tensor) -> bool:
 
 
 def serves_importance(problem: Problem, x: Tensor) -> bool:
-    """Whether the Hopper kernels can compute the importance of blocks, each query by itself."""
+    """Whether the Hopper kernels can compute the importance of blocks for single queries."""
     s = problem.settings
     return (
         s.select_tile == s.score_stride == 1
@@ -89,7 +89,7 @@ def serves_merged(problem: Problem, x: Tensor, count: int) -> bool:
 
 
 def pad_heads(repeat: int) -> int:
-    """Heads of a group as tiles hold them: padded to a power of two."""
+    """Heads per group in a tile: padded to a power of two."""
     return int(triton.next_power_of_2(repeat))
 
 

@@ -90,8 +90,8 @@ class Fields:
     def dtype(self) -> torch.dtype | None:
         """Return the dtype of the weights, from `dtype` or `torch_dtype`."""
         named = self.get("dtype"), self.get("torch_dtype")
-        found = getattr(torch, str(named[0] or named[1]), None)
-        return found if isinstance(found, torch.dtype) else None
+        dtype = getattr(torch, str(named[0] or named[1]), None)
+        return dtype if isinstance(dtype, torch.dtype) else None
 
     def tokens(self, **defaults: Any) -> dict[str, Any]:
         """Return the ids of special tokens under their names in `NSAConfig`."""
@@ -104,10 +104,10 @@ class Fields:
         Raises:
             ModelError: If one of them is not None.
         """
-        left = sorted(name for name in self._left if self._values[name] is not None)
-        if left:
+        rest = sorted(name for name in self._left if self._values[name] is not None)
+        if rest:
             raise unsupported(
-                f"config.json has unknown fields that may change the computation: {', '.join(left)}"
+                f"config.json has unknown fields that may change the computation: {', '.join(rest)}"
             )
 
 
@@ -127,19 +127,19 @@ def rope(fields: Fields, theta: float) -> dict[str, Any]:
         ModelError: If the type or a parameter is not supported.
     """
     base, scaling = fields.get("rope_theta"), fields.get("rope_scaling")
-    given = fields.get("rope_parameters") or {}
-    found = {"rope_theta": base or theta, **(scaling or {}), **given}
-    older = found.pop("type", None)
-    found.setdefault("rope_type", older or "default")
-    needed = _SCALED.get(found["rope_type"])
+    parameters = fields.get("rope_parameters") or {}
+    rotary = {"rope_theta": base or theta, **(scaling or {}), **parameters}
+    older = rotary.pop("type", None)
+    rotary.setdefault("rope_type", older or "default")
+    needed = _SCALED.get(rotary["rope_type"])
     if needed is None:
         raise unsupported(
-            f"rotary embedding of type {found['rope_type']!r} is not supported",
+            f"rotary embedding of type {rotary['rope_type']!r} is not supported",
             hint="it is unknown or depends on the text's length; choose another checkpoint",
         )
-    if wrong := sorted({*needed} - found.keys()) or sorted(found.keys() - _MAY_SCALE - {*needed}):
+    if wrong := sorted({*needed} - rotary.keys()) or sorted(rotary.keys() - _MAY_SCALE - {*needed}):
         raise unsupported(
-            f"rotary embedding of type {found['rope_type']!r} has missing or unknown parameters: "
+            f"rotary embedding of type {rotary['rope_type']!r} has missing or unknown parameters: "
             f"{', '.join(wrong)}"
         )
-    return found
+    return rotary

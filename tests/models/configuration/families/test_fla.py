@@ -1,4 +1,4 @@
-"""flash-linear-attention's NSA models against a writing of its own of what its code computes."""
+"""flash-linear-attention's NSA models against a separate implementation of its code."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from published import (
     Tensors,
     agree,
     attended,
+    by_score,
     cut,
-    falling,
     gated_mlp,
     heads_of,
     linear,
@@ -22,7 +22,7 @@ from published import (
     norm,
     plain_frequencies,
     random_tensors,
-    turned,
+    rotated,
     write,
 )
 from torch import Tensor
@@ -89,7 +89,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def inner_width(config: dict[str, Any]) -> int:
-    """Two thirds of the ratio's width, in whole 256."""
+    """Two thirds of the ratio's width, rounded up to a multiple of 256."""
     if config["intermediate_size"] is not None:
         return int(config["intermediate_size"])
     ratio = 4 if config["hidden_ratio"] is None else config["hidden_ratio"]
@@ -97,7 +97,7 @@ def inner_width(config: dict[str, Any]) -> int:
 
 
 def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """fla's tensors."""
+    """The tensors of fla's checkpoints."""
     width, inner, dim = config["hidden_size"], inner_width(config), config["head_dim"]
     heads, groups = config["num_heads"], config["num_kv_heads"]
     found: dict[str, tuple[int, ...]] = {
@@ -123,19 +123,19 @@ def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def selected(probs: list[float], own: int, config: dict[str, Any]) -> list[int]:
-    """Blocks by the kernel's running list; the first and the last two come before all others."""
+    """Select blocks as the kernel's running list does; the first and the last two rank first."""
     room, kept = config["block_size"], []
     for start in range(0, own + 1, room):
-        run = falling(
+        run = by_score(
             (math.inf if i in (0, own - 1, own) else probs[i], i)
             for i in range(start, min(start + room, own + 1))
         )
-        kept = falling(cut(kept, room // 2) + cut(run, room // 2)) if start else run
+        kept = by_score(cut(kept, room // 2) + cut(run, room // 2)) if start else run
     return [block for _, block in cut(kept, 2 ** math.ceil(math.log2(config["block_counts"])))]
 
 
 def nsa(q: Tensor, k: Tensor, v: Tensor, gates: Tensor, config: dict[str, Any]) -> Tensor:
-    """One layer: (H, T, D), gates (T, H, 3)."""
+    """Attention of one layer: (H, T, D), gates (T, H, 3)."""
     size, window, length, per = (
         config["block_size"],
         config["window_size"],
@@ -175,7 +175,7 @@ def render(config: dict[str, Any], tensors: Tensors, ids: Tensor, _: list[int]) 
         h = norm(x, tensors[f"{layer}.attn_norm.weight"], eps)
         q, k, v = (heads_of(linear(h, tensors, f"{layer}.attn.{c}_proj"), dim) for c in "qkv")
         gates = linear(h, tensors, f"{layer}.attn.g_proj").sigmoid().reshape(len(ids), -1, 3)
-        out = nsa(turned(q, inverse), turned(k, inverse), v, gates, config)
+        out = nsa(rotated(q, inverse), rotated(k, inverse), v, gates, config)
         x = x + linear(out.transpose(0, 1).flatten(1), tensors, f"{layer}.attn.o_proj")
         h = norm(x, tensors[f"{layer}.mlp_norm.weight"], eps)
         x = x + gated_mlp(h, tensors, f"{layer}.mlp")
@@ -185,7 +185,7 @@ def render(config: dict[str, Any], tensors: Tensors, ids: Tensor, _: list[int]) 
 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 49, 51, 64, 65, 150])
 def test_lengths(length: int, seed: int, tmp_path: Path) -> None:
-    """Around the first complete block, the window, and the first block that is left out."""
+    """Around the first complete block, the window, and the first block outside the budget."""
     agree(tmp_path, TOY, shapes(TOY), render, length, seed, label="fla")
 
 
@@ -197,7 +197,7 @@ def test_variants(name: str, shards: int, seed: int, tmp_path: Path) -> None:
     agree(tmp_path, config, shapes(config), render, length, seed, label=name, shards=shards)
 
 
-def test_what_the_defaults_mean(tmp_path: Path) -> None:
+def test_defaults(tmp_path: Path) -> None:
     for values in (DEFAULTS, {"model_type": "nsa"}):
         write(tmp_path, values, {"x": torch.zeros(1)})
         config, family = load_config(tmp_path)
@@ -221,9 +221,7 @@ def test_what_the_defaults_mean(tmp_path: Path) -> None:
         ({"softcap": 3.0}, "may change the computation: softcap"),
     ],
 )
-def test_configurations_that_cannot_be_run(
-    change: dict[str, Any], message: str, tmp_path: Path
-) -> None:
+def test_unsupported_configurations(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     write(tmp_path, {**TOY, **change}, {"x": torch.zeros(1)})
     with pytest.raises(ModelError, match=message) as caught:
         load_config(tmp_path)
@@ -235,7 +233,7 @@ def test_configurations_that_cannot_be_run(
     ["model.embeddings.weight", "model.layers.1.attn.g_proj.weight",
      "model.layers.0.mlp_norm.weight"],
 )  # fmt: skip
-def test_tensors_are_called_as_fla_calls_them(name: str, seed: int, tmp_path: Path) -> None:
+def test_tensor_names_of_fla(name: str, seed: int, tmp_path: Path) -> None:
     tensors = random_tensors(shapes(TOY), seed)
     write(tmp_path, TOY, {k: x for k, x in tensors.items() if k != name})
     with pytest.raises(ModelError, match=rf"lacks {name}"):

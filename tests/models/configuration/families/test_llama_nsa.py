@@ -1,4 +1,4 @@
-"""`llama-nsa` against a writing of its own of what its authors' code and kernel compute."""
+"""`llama-nsa` against a separate implementation of its authors' code and kernel."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from published import (
     Tensors,
     agree,
     attended,
+    by_score,
     cut,
-    falling,
     gated_mlp,
     heads_of,
     linear,
@@ -22,7 +22,7 @@ from published import (
     norm,
     plain_frequencies,
     random_tensors,
-    turned,
+    rotated,
     write,
 )
 from torch import Tensor
@@ -68,7 +68,7 @@ SCALING = {
     "original_max_position_embeddings": 8192,
     "rope_type": "llama3",
 }
-"""What its authors extend the context to 32k with."""
+"""The authors' extension of the context to 32k."""
 
 TOY = {
     **NSA_1B,
@@ -131,7 +131,7 @@ def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def frequencies(config: dict[str, Any]) -> Tensor:
-    """Llama 3's scaling: long waves are stretched, short ones are kept, and those between mixed."""
+    """Llama 3's scaling: low frequencies are divided, high ones kept, others interpolated."""
     inverse = plain_frequencies(config["head_dim"], config["rope_theta"])
     scaling = config.get("rope_scaling")
     if scaling is None:
@@ -146,12 +146,12 @@ def frequencies(config: dict[str, Any]) -> Tensor:
 
 
 def selected(probs: Tensor, own: int, config: dict[str, Any]) -> list[int]:
-    """Blocks by the kernel's running list, which is as long as a block.
+    """Select blocks as the kernel's running list does, which has one entry per token of a block.
 
     Args:
         probs: (blocks,) of the compression, summed over the heads of a group.
-        own: The query's own block, which comes before all others.
-        config: Of the model.
+        own: The query's own block, which ranks before all others.
+        config: The model's configuration.
     """
     room = config["block_size"]
     kept: list[tuple[float, int]] = []
@@ -160,8 +160,8 @@ def selected(probs: Tensor, own: int, config: dict[str, Any]) -> list[int]:
             (math.inf if i == own else float(probs[i]), i)
             for i in range(start, min(start + room, own + 1))
         ]
-        ranked = falling(run)
-        kept = falling(cut(kept, room // 2) + cut(ranked, room // 2)) if start else ranked
+        ranked = by_score(run)
+        kept = by_score(cut(kept, room // 2) + cut(ranked, room // 2)) if start else ranked
     count = 2 ** math.ceil(math.log2(config["block_counts"]))
     return [block for _, block in cut(kept, count)]
 
@@ -169,7 +169,7 @@ def selected(probs: Tensor, own: int, config: dict[str, Any]) -> list[int]:
 def sparse_attention(
     q: Tensor, k: Tensor, v: Tensor, gates: Tensor, config: dict[str, Any]
 ) -> Tensor:
-    """One layer: (H, T, D), gates (T, H, 3)."""
+    """Attention of one layer: (H, T, D), gates (T, H, 3)."""
     size, window, length = config["block_size"], config["window_size"], q.shape[1]
     per_group = len(q) // len(k)
     place = torch.arange(length)
@@ -208,7 +208,7 @@ def render(config: dict[str, Any], tensors: Tensors, ids: Tensor, _: list[int]) 
         q, k, v = (heads_of(linear(h, tensors, f"{layer}.self_attn.{c}_proj"), dim) for c in "qkv")
         gates = linear(h, tensors, f"{layer}.self_attn.g_proj").sigmoid()
         gates = gates.reshape(len(ids), -1, 3)
-        out = sparse_attention(turned(q, inverse), turned(k, inverse), v, gates, config)
+        out = sparse_attention(rotated(q, inverse), rotated(k, inverse), v, gates, config)
         x = x + linear(out.transpose(0, 1).flatten(1), tensors, f"{layer}.self_attn.o_proj")
         h = norm(x, tensors[f"{layer}.post_attention_layernorm.weight"], eps)
         x = x + gated_mlp(h, tensors, f"{layer}.mlp")
@@ -219,7 +219,7 @@ def render(config: dict[str, Any], tensors: Tensors, ids: Tensor, _: list[int]) 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 127, 129, 256, 257, 300])
 @pytest.mark.parametrize("name", ["NSA-1B", "SSA-1B sparse"])
 def test_lengths(name: str, length: int, seed: int, tmp_path: Path) -> None:
-    """Around the first complete block, the window, and the first blocks that are left out."""
+    """Around the first complete block, the window, and the first blocks outside the budget."""
     config = CONFIGS[name]
     agree(tmp_path, config, shapes(config), render, length, seed, label=name)
 
@@ -231,7 +231,7 @@ def test_variants(name: str, shards: int, seed: int, tmp_path: Path) -> None:
     agree(tmp_path, config, shapes(config), render, 150, seed, label=name, shards=shards)
 
 
-def test_what_the_published_configuration_means(tmp_path: Path) -> None:
+def test_the_published_configuration(tmp_path: Path) -> None:
     write(tmp_path, {**NSA_1B, "rope_scaling": SCALING}, {"x": torch.zeros(1)})
     config, family = load_config(tmp_path)
     reading = config.prefill_settings()
@@ -264,7 +264,7 @@ def test_what_the_published_configuration_means(tmp_path: Path) -> None:
         ({"num_attention_heads": 3}, "3 query heads are not a multiple of 2"),
     ],
 )
-def test_configurations_that_cannot_be_run(
+def test_unsupported_configurations(
     change: dict[str, Any], message: str, seed: int, tmp_path: Path
 ) -> None:
     write(tmp_path, {**TOY, **change}, random_tensors(shapes(TOY), seed))
@@ -274,7 +274,7 @@ def test_configurations_that_cannot_be_run(
     assert "\n" not in caught.value.message
 
 
-def test_dense_attention_is_not_made_up(tmp_path: Path) -> None:
+def test_dense_attention_is_refused_for_sparse_weights(tmp_path: Path) -> None:
     write(tmp_path, TOY, {"x": torch.zeros(1)})
     with pytest.raises(ModelError, match="trained sparse"):
         load_config(tmp_path, select_count=None)
@@ -282,7 +282,7 @@ def test_dense_attention_is_not_made_up(tmp_path: Path) -> None:
     assert load_config(tmp_path, select_count=None)[0].answer_settings().select_count is None
 
 
-def test_tensors_are_called_as_they_are_published(seed: int, tmp_path: Path) -> None:
+def test_published_tensor_names(seed: int, tmp_path: Path) -> None:
     name = "model.layers.1.self_attn.g_proj.weight"
     tensors = random_tensors(shapes(TOY), seed)
     write(tmp_path, TOY, {k: x for k, x in tensors.items() if k != name})

@@ -1,4 +1,4 @@
-"""MiniCPM4 with InfLLM-v2 against a writing of its own of what its authors' code computes."""
+"""MiniCPM4 with InfLLM-v2 against a separate implementation of its authors' code."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from published import (
     Tensors,
     agree,
     attended,
+    by_score,
     cut,
-    falling,
     gated_mlp,
     heads_of,
     linear,
@@ -22,7 +22,7 @@ from published import (
     norm,
     plain_frequencies,
     random_tensors,
-    turned,
+    rotated,
     write,
 )
 from torch import Tensor
@@ -41,7 +41,7 @@ SPARSE = {
     "use_nope": False,
     "dense_len": 8192,
 }
-"""As the model cards have it."""
+"""As in the model cards."""
 
 MINICPM4_8B = {
     "architectures": ["MiniCPMForCausalLM"],
@@ -145,7 +145,7 @@ def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def rotary(config: dict[str, Any]) -> tuple[Tensor, float]:
-    """Inverse frequencies, and what cosines and sines are multiplied by."""
+    """Inverse frequencies, and the factor of cosines and sines."""
     dim = config["hidden_size"] // config["num_attention_heads"]
     inverse = plain_frequencies(dim, config["rope_theta"])
     scaling = config["rope_scaling"]
@@ -161,7 +161,7 @@ def rotary(config: dict[str, Any]) -> tuple[Tensor, float]:
 
 
 def chosen(q: Tensor, k: Tensor, sparse: dict[str, Any]) -> Tensor:
-    """Which keys the queries of a group (R, T, D) select of (T, D): (T, T) by whole blocks."""
+    """Mask of the keys in the blocks that a group's queries (R, T, D) select: (T, T)."""
     length, dim, size = q.shape[1], q.shape[2], sparse["block_size"]
     block, stride = sparse["kernel_size"], sparse["kernel_stride"]
     local = sparse["window_size"] // size
@@ -183,13 +183,13 @@ def chosen(q: Tensor, k: Tensor, sparse: dict[str, Any]) -> Tensor:
                 continue
             near = scores[max(0, j * step - 1) : j * step + step]
             ranked.append((float(near.max()), j))
-        for _, j in cut(falling(ranked), sparse["topk"] + local):
+        for _, j in cut(by_score(ranked), sparse["topk"] + local):
             allowed[t, j * size : (j + 1) * size] = True
     return allowed
 
 
 def render(config: dict[str, Any], tensors: Tensors, ids: Tensor, seen: list[int]) -> Tensor:
-    """`seen`: the length of the text at the step that each token was read in."""
+    """`seen` is the length of the text at the step that processed each token."""
     eps, layers = config["rms_norm_eps"], config["num_hidden_layers"]
     dim, sparse = config["hidden_size"] // config["num_attention_heads"], config["sparse_config"]
     table = tensors["model.embed_tokens.weight"].double()
@@ -202,7 +202,7 @@ def render(config: dict[str, Any], tensors: Tensors, ids: Tensor, seen: list[int
         layer = f"model.layers.{n}"
         h = norm(x, tensors[f"{layer}.input_layernorm.weight"], eps)
         q, k, v = (heads_of(linear(h, tensors, f"{layer}.self_attn.{c}_proj"), dim) for c in "qkv")
-        q, k = turned(q, inverse, scale), turned(k, inverse, scale)
+        q, k = rotated(q, inverse, scale), rotated(k, inverse, scale)
         out = []
         for keys, values, queries in zip(k, v, q.chunk(len(k)), strict=True):
             allowed = causal
@@ -220,7 +220,7 @@ def render(config: dict[str, Any], tensors: Tensors, ids: Tensor, seen: list[int
 
 @pytest.mark.parametrize("length", [1, 7, 8, 31, 33, 118, 119, 120, 121, 122, 125, 170])
 def test_lengths(length: int, seed: int, tmp_path: Path) -> None:
-    """Around the first summary, the window, and the length from which on it is sparse."""
+    """Around the first summary, the window, and the length above which attention is sparse."""
     agree(tmp_path, TOY, shapes(TOY), render, length, seed, label="MiniCPM4")
 
 
@@ -237,7 +237,7 @@ def test_variants(name: str, shards: int, seed: int, tmp_path: Path) -> None:
     agree(tmp_path, config, shapes(config), render, 140, seed, label=name, shards=shards)
 
 
-def test_what_the_published_configuration_means(tmp_path: Path) -> None:
+def test_the_published_configuration(tmp_path: Path) -> None:
     write(tmp_path, MINICPM4_8B, {"x": torch.zeros(1)})
     config, family = load_config(tmp_path)
     reading = config.prefill_settings()
@@ -253,7 +253,7 @@ def test_what_the_published_configuration_means(tmp_path: Path) -> None:
 
 
 def test_without_a_sparse_configuration_it_is_dense(seed: int, tmp_path: Path) -> None:
-    """Read as any dense checkpoint, untrained; where the budget covers the text, exactly so."""
+    """Loaded as a dense checkpoint without training; exact where the budget covers the text."""
     config = {**TOY, "sparse_config": None}
     write(tmp_path, config, tensors := random_tensors(shapes(TOY), seed))
     ids = torch.randint(50, (70,), generator=torch.Generator().manual_seed(seed))
@@ -283,7 +283,7 @@ def _sparse(**change: Any) -> dict[str, Any]:
         (_sparse(use_nope=True), "unrotated keys"),
         (_sparse(topk=1), "topk must be larger"),
         (_sparse(topk=2, init_blocks=2), "topk must be larger"),
-        (_sparse(window_size=33), "window 33 is no multiple"),
+        (_sparse(window_size=33), "window 33 is not a multiple"),
         (_sparse(decay=0.5), "may change the computation: decay"),
         (_sparse(kernel_size=None), "kernel_size None, which is not an integer"),
         ({"scale_width": 2}, "may change the computation: scale_width"),
@@ -292,9 +292,7 @@ def _sparse(**change: Any) -> dict[str, Any]:
         ({"rope_scaling": {"type": "longrope"}}, "missing or unknown parameters: .*long_factor"),
     ],
 )
-def test_configurations_that_cannot_be_run(
-    change: dict[str, Any], message: str, tmp_path: Path
-) -> None:
+def test_unsupported_configurations(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     write(tmp_path, {**TOY, **change}, {"x": torch.zeros(1)})
     with pytest.raises(ModelError, match=message) as caught:
         load_config(tmp_path)
@@ -302,14 +300,14 @@ def test_configurations_that_cannot_be_run(
     assert "\n" not in caught.value.message
 
 
-def test_longrope_of_too_few_factors(seed: int, tmp_path: Path) -> None:
+def test_longrope_with_too_few_factors(seed: int, tmp_path: Path) -> None:
     scaling = {**TOY["rope_scaling"], "short_factor": [1.0, 1.0]}  # type: ignore[dict-item]
     write(tmp_path, {**TOY, "rope_scaling": scaling}, random_tensors(shapes(TOY), seed))
     with pytest.raises(ModelError, match="2 factors for 4 frequencies"):
         load(tmp_path)(torch.zeros(1, 3, dtype=torch.long))
 
 
-def test_tensors_that_are_missing_or_surplus(seed: int, tmp_path: Path) -> None:
+def test_missing_and_surplus_tensors(seed: int, tmp_path: Path) -> None:
     name = "model.layers.1.self_attn.o_proj.weight"
     tensors = random_tensors(shapes(TOY), seed)
     write(tmp_path, TOY, {k: x for k, x in tensors.items() if k != name})

@@ -1,0 +1,1 @@
+"""Questions about tables that code answers: counts, sums, means, extremes, look-ups."""

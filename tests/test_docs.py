@@ -1,0 +1,212 @@
+"""The documentation: links, examples, the generated reference, the size of the README, words."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer.main
+
+from tests.test_structure import BANNED
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "kernels").glob("*.md")),
+    *sorted((ROOT / "models").rglob("*.md")),
+    ROOT / "examples" / "README.md",
+]
+EXAMPLES = [page for page in PAGES if page == README or page.is_relative_to(ROOT / "docs")]
+MOST_LINES_OF_README = 170
+GLOBAL = {"--no-color", "--verbose", "-v", "--version", "--help", "-h"}
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub names them."""
+    found: dict[str, int] = {}
+    names = set()
+    for heading in re.findall(r"^#+ (.*)$", FENCE.sub("", text_of(path)), re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+        name = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        number = found.get(name, 0)
+        found[name] = number + 1
+        names.add(f"{name}-{number}" if number else name)
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in LINK.findall(FENCE.sub("", text_of(page))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+def test_every_page_of_docs_is_linked_from_its_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = {
+        (index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(text_of(index))
+    }
+    assert {page for page in (ROOT / "docs").rglob("*.md") if page != index} <= linked
+
+
+@cache
+def program() -> Any:
+    from nsa_cli.cli.app import app
+
+    return typer.main.get_command(app)
+
+
+def command_of(words: list[str]) -> tuple[Any, str, list[str]]:
+    """The command that words name, its name, and the words behind it."""
+    command, name = program(), "nsa"
+    words = [word for word in words if word not in GLOBAL]
+    while hasattr(command, "commands") and words:
+        name, *words = words
+        assert name in command.commands, f"no command {name}"
+        command = command.commands[name]
+    return command, name, words
+
+
+def command_lines(page: Path) -> Iterator[str]:
+    """The shell commands of a page: console lines behind a prompt, and lines of `sh` blocks."""
+    for language, body in FENCE.findall(text_of(page)):
+        body = body.replace("\\\n", " ")
+        if language == "console":
+            lines: list[str] = []
+            for line in body.splitlines():
+                unfinished = lines and lines[-1].count("'") % 2
+                if line.startswith("$ "):
+                    lines.append(line.removeprefix("$ "))
+                elif unfinished or (lines and lines[-1].endswith("|")):
+                    lines[-1] += f" {line}"
+            yield from lines
+        elif language == "sh":
+            yield from body.splitlines()
+
+
+def nsa_calls(line: str) -> Iterator[list[str]]:
+    """The arguments of each call of nsa in a line of shell."""
+    reader = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+    reader.whitespace_split = True
+    reader.commenters = "#"
+    words: list[str] = []
+    for word in [*reader, "|"]:
+        if set(word) <= set("|&;"):
+            while words and re.match(r"\w+=", words[0]):
+                words.pop(0)
+            if words and Path(words[0]).name == "nsa":
+                yield words[1:]
+            words = []
+        else:
+            words.append(word)
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=shown)
+def test_the_program_parses_every_example(page: Path) -> None:
+    for line in command_lines(page):
+        for words in nsa_calls(line):
+            redirected = next((n for n, word in enumerate(words) if word[:1] in "<>"), len(words))
+            command, name, rest = command_of(words[:redirected])
+            try:
+                values = command.make_context(name, rest).params
+            except Exception as error:
+                raise AssertionError(f"{line}: {error}") from error
+            for param in command.params:
+                choices, value = (param.metavar or "").split("|"), values.get(param.name)
+                words_to_choose = len(choices) > 1 and all(map(str.islower, choices))
+                chosen = not words_to_choose or value is None or value in choices
+                assert chosen, f"{line}: {value} is none of {choices}"
+
+
+def test_examples_are_found() -> None:
+    assert [*nsa_calls('cat a | NSA_TOP=3 nsa ask - "Who? | why?" && nsa doctor &')] == [
+        ["ask", "-", "Who? | why?"],
+        ["doctor"],
+    ]
+    assert sum(len(list(nsa_calls(line))) for line in command_lines(README)) > 8
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=shown)
+def test_commands_in_the_text_exist(page: Path) -> None:
+    """Inline code such as `nsa models add NAME PATH`; options must be the command's."""
+    for code in re.findall(r"`nsa ([^`\n]+)`", FENCE.sub("", text_of(page))):
+        command, _, rest = command_of(shlex.split(code))
+        known = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
+        unknown = [word for word in rest if word.startswith("-") and word[1:] and word not in known]
+        assert not unknown, f"nsa {code}: {unknown}"
+
+
+def reference() -> ModuleType:
+    path = ROOT / "examples" / "write_reference.py"
+    spec = importlib.util.spec_from_file_location("write_reference", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_current() -> None:
+    pytest.importorskip("starlette")
+    written = reference().pages()
+    folder = ROOT / "docs" / "reference"
+    stale = [name for name, text in written.items() if text_of(folder / name) != text]
+    assert not stale, "run python examples/write_reference.py"
+    assert {path.name for path in folder.glob("*.md")} == set(written)
+
+
+def test_the_readme_is_short_and_begins_with_what_ci_runs() -> None:
+    text = text_of(README)
+    assert len(text.splitlines()) <= MOST_LINES_OF_README
+    first, second = [body for language, body in FENCE.findall(text) if language == "sh"][:2]
+    assert [len(body.splitlines()) for body in (first, second)] == [1, 1]
+    assert "nsa ask examples/fhs-3.0.pdf" in first
+    assert "pytest" in second
+
+
+@pytest.mark.long
+@pytest.mark.model
+def test_the_program_prints_what_the_readme_shows() -> None:
+    """The answer with its first citation, and the best passage; later ones depend on the CPU."""
+    blocks = FENCE.findall(text_of(README))
+    first, printed = blocks[0][1], next(body for language, body in blocks if language == "text")
+    found = next(body for _, body in blocks if body.startswith("$ nsa find")).splitlines()
+    [ask], [find] = ([*nsa_calls(line)] for line in (first, found[0].removeprefix("$ ")))
+    for words, expected in ((ask, printed.splitlines()[:3]), (find, found[1:])):
+        command = [sys.executable, "-m", "nsa_cli", *words]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[: len(expected)] == expected
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=shown)
+def test_words_are_the_fields(page: Path) -> None:
+    banned = re.compile(rf"\b({'|'.join(BANNED)})\b", re.IGNORECASE)
+    text = " ".join(FENCE.sub("", text_of(page)).split())
+    assert not [match.group() for match in banned.finditer(text)]
