@@ -1,6 +1,6 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: check test test-all test-gpu sanitize bench reference
+.PHONY: check test test-all test-gpu sanitize bench reference documents freeze-documents
 
 check:  ## Lint, types and the direction of imports
 	$(PYTHON) -m ruff check .
@@ -28,3 +28,9 @@ bench:  ## Reading speed by length, NSA beside dense attention
 
 reference:  ## docs/reference, written from the program
 	$(PYTHON) examples/write_reference.py
+
+documents:  ## The PDFs of the suite of real documents, from their public sources
+	$(PYTHON) -m nsa_cli.evaluation.document_suite.collect tests/evaluation/documents .bench/documents
+
+freeze-documents:  ## The hashes of the suite's questions, after a change that is meant
+	$(PYTHON) -m nsa_cli.evaluation.document_suite.freeze --again tests/evaluation/documents

@@ -61,10 +61,7 @@ class DocumentCache:
         try:
             notes: list[str] = kept.pop("notes")
             kept.pop("contents", None)
-            pieces = tuple(Piece(**piece) for piece in kept.pop("pieces"))
-            warnings = tuple(kept.pop("warnings"))
-            tables = tuple(_table(**table) for table in kept.pop("tables"))
-            return Document(**kept, pieces=pieces, warnings=warnings, tables=tables), notes
+            return document_of(kept), notes
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -85,17 +82,34 @@ class DocumentCache:
         """
         if not self._usable or seconds < _WORTH_SECONDS or len(document.text) > _MOST_BYTES // 8:
             return
-        body = {
-            "name": document.name,
-            "text": document.text,
-            "pieces": [asdict(piece) for piece in document.pieces],
-            "warnings": document.warnings,
-            "left_out_lines": document.left_out_lines,
-            "tables": [_body(table) for table in document.tables],
-            "notes": list(notes),
-            "contents": list(contents),
-        }
+        body = {**document_body(document), "notes": list(notes), "contents": list(contents)}
         json_files.write(self._path, body, most=_MOST, most_bytes=_MOST_BYTES)
+
+
+def document_body(document: Document) -> dict[str, Any]:
+    """Return a document as a JSON object."""
+    return {
+        "name": document.name,
+        "text": document.text,
+        "pieces": [asdict(piece) for piece in document.pieces],
+        "warnings": document.warnings,
+        "left_out_lines": document.left_out_lines,
+        "tables": [_body(table) for table in document.tables],
+    }
+
+
+def document_of(body: dict[str, Any]) -> Document:
+    """Return the document of a JSON object from `document_body`.
+
+    Raises:
+        KeyError, TypeError, ValueError: If it is another object.
+    """
+    made = {
+        "pieces": tuple(Piece(**piece) for piece in body["pieces"]),
+        "warnings": tuple(body["warnings"]),
+        "tables": tuple(_table(**table) for table in body["tables"]),
+    }
+    return Document(**{**body, **made})
 
 
 def parsed_folder() -> Path:

@@ -29,6 +29,7 @@ HELP = """Measure answers to questions with known answers.
     nsa eval similar values --answer-blocks 16,64,all --bm25
     nsa eval questions --data questions.jsonl --attention nsa,dense
     nsa eval loss --data books.jsonl --lengths 32768 --plot loss.png
+    nsa eval documents --data questions --documents pdfs --ways nsa,chunks --out rows.jsonl
 
 \b
 Suites:
@@ -39,9 +40,29 @@ Suites:
     aggregation  the most frequent word, and its frequency
     questions    questions about one paragraph among others, from --data
     loss         language-model loss by position, of the texts in --data; runs alone
+    documents    questions about real documents, from --data; runs alone
+
+\b
+Ways of the suite documents, with the same model and instruction; the way nsa is that of
+`nsa ask`, find that of `nsa find`, without an answer:
+    chunks       8 chunks of 200 words by BM25 in the prompt, nothing else read
+    gold         the pages that hold the answer in the prompt
+    dense        the whole text in the prompt, where it fits the context
 """
 
-_SUITES = ("needle", "similar", "values", "variables", "aggregation", "questions", "loss")
+_SUITES = (
+    "needle",
+    "similar",
+    "values",
+    "variables",
+    "aggregation",
+    "questions",
+    "loss",
+    "documents",
+)
+_ALONE = ("loss", "documents")
+"""Suites that run alone."""
+
 _WINDOWS = 4
 """Windows of the loss for each length, without `--limit`."""
 
@@ -57,6 +78,7 @@ class _Output(NamedTuple):
 
 @options.takes(*options.WEIGHTS, "yarn", max_tokens=48)
 def evaluate(
+    ctx: typer.Context,
     opts: Options,
     suites: Annotated[
         list[str], typer.Argument(metavar="SUITE", help="One or more of the suites above.")
@@ -68,13 +90,36 @@ def evaluate(
     limit: Annotated[
         int | None,
         options.option(
-            *("--limit", "N", "Questions per suite, length and depth; windows of the loss."), min=1
+            *(
+                "--limit",
+                "N",
+                "Questions per suite, length and depth, or in all; windows of the loss.",
+            ),
+            min=1,
         ),
     ] = None,
     seed: Annotated[int, options.option("--seed", "N", "Seed of the texts.", min=0)] = 0,
     data: Annotated[
         Path | None,
-        options.option("--data", "FILE", "JSON Lines for the suites questions and loss."),
+        options.option(
+            "--data", "PATH", "JSON Lines for questions and loss; question files for documents."
+        ),
+    ] = None,
+    documents: Annotated[
+        Path | None,
+        options.option("--documents", "FOLDER", "PDFs of the suite documents, named by id."),
+    ] = None,
+    ways: Annotated[
+        str,
+        options.option(
+            *("--ways", "WAY,WAY,...", "Ways to answer of the suite documents, comma-separated."),
+        ),
+    ] = "nsa,chunks",
+    only: Annotated[
+        str | None,
+        options.option(
+            *("--only", "ID,ID,...", "Only these documents, questions, or kinds of either."),
+        ),
     ] = None,
     held_out: Annotated[
         bool, options.option("--held-out", None, "Use the articles of --data that training omits.")
@@ -88,8 +133,15 @@ def evaluate(
     bm25: Annotated[
         bool, options.option("--bm25", None, "Rank the passages by BM25, too.")
     ] = False,
+    report: Annotated[
+        bool,
+        options.option("--report", None, "Ask nothing; report what --out of documents holds."),
+    ] = False,
     out: Annotated[
-        Path | None, options.option("--out", "FILE", "JSON file for the rows and every answer.")
+        Path | None,
+        options.option(
+            "--out", "FILE", "JSON file for the rows and every answer; documents resumes it."
+        ),
     ] = None,
     plot: Annotated[
         Path | None, options.option("--plot", "FILE", "PNG file for heat maps and curves.")
@@ -130,23 +182,44 @@ def evaluate(
     for kind in kinds:
         values.check_choice("--attention", kind, ATTENTIONS)
     budgets = _budgets(answer_blocks)
-    needs_file = [name for name in chosen if name in ("questions", "loss")]
+    needs_file = [name for name in chosen if name in ("questions", *_ALONE)]
     if data is None and needs_file:
         raise UsageError(f"{needs_file[0]} needs a file", hint="name it with --data")
     if data is not None and not needs_file:
         raise UsageError(
-            "--data is for the suites questions and loss", hint="use --haystack for a text"
+            "--data is for the suites questions, loss and documents",
+            hint="use --haystack for a text",
         )
     from nsa_cli.output.plots import check_plot
 
     check_plot(plot)
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"folder {out.parent} does not exist", hint="create it first")
-    ways = [
+    settings = [
         replace(opts, model=name, dense=kind == "dense", store=False, cache_limit_bytes=0)
         for name in dict.fromkeys(model or [DEFAULT_MODEL])
         for kind in kinds
     ]
+    if chosen == ("documents",) and data is not None:
+        from nsa_cli.cli.evaluate_documents import DocumentsRequest, run
+
+        source = ctx.get_parameter_source("max_tokens")
+        request = DocumentsRequest(
+            data=data,
+            documents=documents,
+            ways=ways,
+            only=only,
+            limit=limit,
+            seed=seed,
+            held_out=held_out,
+            report=report,
+            out=out,
+            plot=plot,
+            json=json,
+            quiet=quiet,
+        )
+        run(request, settings, budgets, is_default=source is None or source.name == "DEFAULT")
+        return
     output = _Output(out=out, plot=plot, json=json, quiet=quiet)
     is_loss = chosen == ("loss",)
     written = out is not None and not is_loss
@@ -157,7 +230,7 @@ def evaluate(
             texts = load_texts(str(data))
             _loss(
                 LossPlan(texts=texts, lengths=wanted, limit=limit or _WINDOWS, seed=seed),
-                *(ways, output),
+                *(settings, output),
             )
             return
         from nsa_cli.evaluation.suites import Plan, load_articles, load_haystack
@@ -173,13 +246,13 @@ def evaluate(
             haystack=found,
             articles=load_articles(data, held_out=held_out) if data is not None else (),
         )
-        _questions(plan, about, ways, budgets, output, bm25=bm25)
+        _questions(plan, about, settings, budgets, output, bm25=bm25)
 
 
 def _questions(
     plan: Plan,
     haystack: dict[str, Any] | None,
-    ways: Sequence[Options],
+    settings: Sequence[Options],
     budgets: Sequence[Blocks],
     output: _Output,
     *,
@@ -187,7 +260,7 @@ def _questions(
 ) -> None:
     """Ask and show the results; write finished answers even after an interruption."""
     from nsa_cli.evaluation.plot import save_plot
-    from nsa_cli.evaluation.report import items_of, print_report, rows_of, summary
+    from nsa_cli.evaluation.report import items_of, print_report, rows_of, summary, versions
     from nsa_cli.evaluation.runner import evaluate as asked
     from nsa_cli.output.batch_progress import BatchRenderer, each_hundredth
 
@@ -196,11 +269,11 @@ def _questions(
     if haystack is not None and haystack["characters"] < 4 * max(plan.lengths):
         progress.note(f"{haystack['name']} is shorter than the longest text, and is repeated in it")
     try:
-        for record in asked(plan, ways, budgets, progress, bm25=bm25):
+        for record in asked(plan, settings, budgets, progress, bm25=bm25):
             records.append(record)  # noqa: PERF402 - those before an interruption are kept
     finally:
         progress.close()
-        result = {"seed": plan.seed, "haystack": haystack, **_versions()}
+        result = {"seed": plan.seed, "haystack": haystack, **versions()}
         if output.out is not None and records:
             rows, items = rows_of(records), items_of(records)
             _write(output.out, {**summary(records), "rows": rows, "answers": items, **result})
@@ -213,19 +286,19 @@ def _questions(
         print_report(records)
 
 
-def _loss(plan: LossPlan, ways: Sequence[Options], output: _Output) -> None:
+def _loss(plan: LossPlan, settings: Sequence[Options], output: _Output) -> None:
     """Measure the loss and show the results."""
     from nsa_cli.evaluation.loss import measure_loss, overall
     from nsa_cli.evaluation.plot import save_loss_plot
-    from nsa_cli.evaluation.report import print_loss
+    from nsa_cli.evaluation.report import print_loss, versions
     from nsa_cli.output.batch_progress import BatchRenderer, each_hundredth
 
     progress = BatchRenderer("Evaluation", each_hundredth(), quiet=output.quiet)
     try:
-        rows = list(measure_loss(plan, ways, progress))
+        rows = list(measure_loss(plan, settings, progress))
     finally:
         progress.close()
-    result = {"loss": overall(rows), "rows": rows, "seed": plan.seed, **_versions()}
+    result = {"loss": overall(rows), "rows": rows, "seed": plan.seed, **versions()}
     if output.out is not None:
         _write(output.out, result)
     if output.plot is not None:
@@ -233,7 +306,7 @@ def _loss(plan: LossPlan, ways: Sequence[Options], output: _Output) -> None:
     if output.json:
         console.print_json(result)
     else:
-        print_loss(rows, models=len({each.model for each in ways}))
+        print_loss(rows, models=len({each.model for each in settings}))
 
 
 def _suites(names: Sequence[str]) -> tuple[str, ...]:
@@ -248,8 +321,9 @@ def _suites(names: Sequence[str]) -> tuple[str, ...]:
             hint = f"did you mean {close[0]}?" if close else f"use {', '.join(_SUITES)}"
             raise UsageError(f"no suite {name!r}", hint=hint)
     chosen = tuple(dict.fromkeys(names))
-    if "loss" in chosen and len(chosen) > 1:
-        raise UsageError("the suite loss runs alone", hint="run the other suites separately")
+    for name in _ALONE:
+        if name in chosen and len(chosen) > 1:
+            raise UsageError(f"the suite {name} runs alone", hint="run the other suites separately")
     return chosen
 
 
@@ -272,13 +346,3 @@ def _write(path: Path, result: dict[str, Any]) -> None:
     import json
 
     console.write_text(path, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
-
-
-def _versions() -> dict[str, Any]:
-    """Return the versions that made a result."""
-    import torch
-
-    from nsa_cli import __version__
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {"versions": {"nsa": __version__, "torch": torch.__version__, "device": device}}

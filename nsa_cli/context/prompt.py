@@ -16,7 +16,9 @@ _INSTRUCTION = "\n\nAnswer briefly, from the document only."
 _QUESTION = "\n\nQuestion: "
 _ANSWER = "\nAnswer:"
 _NEXT = "\n\nQuestion:"
-_GAP = "\n...\n"
+GAP = "\n...\n"
+"""Between two passages of a document."""
+
 OVERLAP_TOKENS = 256
 """Tokens that two neighbouring context windows share: attention is uninformative at their ends."""
 
@@ -125,7 +127,7 @@ class PromptBuilder:
         return np.concatenate(parts), spans
 
     def _text(self, parts: Sequence[tuple[Ids, Characters]], end: int) -> TokenizedText:
-        gap = self._tokenizer.encode(_GAP)
+        gap = self._tokenizer.encode(GAP)
         ids, characters = [self._before], [np.full(len(self._before), -1, np.int64)]
         for number, (part, starts) in enumerate(parts):
             if number:

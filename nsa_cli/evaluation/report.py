@@ -190,3 +190,13 @@ def _percent(share: float) -> str:
 
 def _pair(row: ReportRow, name: str) -> str:
     return "/".join(_percent(row[f"{name}_{top}"]["value"]) for top in (1, _TOP))
+
+
+def versions() -> dict[str, Any]:
+    """Return the versions that made a result."""
+    import torch
+
+    from nsa_cli import __version__
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {"versions": {"nsa": __version__, "torch": torch.__version__, "device": device}}

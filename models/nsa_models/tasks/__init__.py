@@ -21,6 +21,7 @@ from nsa_models.tasks.questions import (
     Paragraph,
     distinct_questions,
     hidden_questions,
+    is_held_out,
     of_split,
     read_articles,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "aggregation",
     "distinct_questions",
     "hidden_questions",
+    "is_held_out",
     "needle",
     "of_split",
     "read_articles",

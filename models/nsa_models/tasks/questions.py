@@ -112,11 +112,12 @@ def of_split(articles: Sequence[Article], split: Split) -> list[Article]:
     """Return the articles for training, or the eighth, by title hash, for evaluation."""
     if split not in ("train", "eval"):
         raise ValueError(f"split is {split!r}; valid are train and eval")
-    return [
-        article
-        for article in articles
-        if (zlib.crc32(article.title.encode()) % _HELD_OUT == 0) == (split == "eval")
-    ]
+    return [article for article in articles if is_held_out(article.title) == (split == "eval")]
+
+
+def is_held_out(title: str) -> bool:
+    """Whether a text with this title is held out for evaluation, so that training omits it."""
+    return zlib.crc32(title.encode()) % _HELD_OUT == 0
 
 
 def distinct_questions(articles: Sequence[Article]) -> list[Article]:

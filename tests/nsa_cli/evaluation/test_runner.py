@@ -263,7 +263,7 @@ def test_a_haystack_that_is_too_short_is_told_of(nsa: Run, tmp_path: Path) -> No
         (("needel",), 2, "no suite 'needel'. Did you mean needle?"),
         (("questions",), 2, "questions needs a file. Name it with --data."),
         (("loss", "needle", "--data", "x.jsonl"), 2, "the suite loss runs alone"),
-        (("needle", "--data", "x.jsonl"), 2, "--data is for the suites questions and loss"),
+        (("needle", "--data", "x.jsonl"), 2, "--data is for the suites questions, loss"),
         (("needle", "--attention", "dens"), 2, "invalid value for --attention: 'dens'"),
         (("needle", "--answer-blocks", "0"), 2, "invalid value for --answer-blocks: '0'"),
         (("needle", "--answer-blocks", "some"), 2, "invalid value for --answer-blocks: 'some'"),

@@ -1,0 +1,160 @@
+"""Rows of answers in a file: one JSON object a line, appended as each answer comes.
+
+A run that is killed loses at most the row that it was writing, and the next run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from nsa_models.errors import NsaError, UsageError
+
+READING = ("nsa", "find")
+"""Ways that read the whole document by the settings given."""
+
+BASELINES = ("chunks", "gold", "dense")
+"""Ways that read what is in the prompt by dense attention."""
+
+WAYS = (*READING, *BASELINES)
+"""Ways to answer: see `ways`."""
+
+RowKey = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CitedPage:
+    """A citation, or a passage found.
+
+    Attributes:
+        source: Name of the file.
+        page: Its page; None without pages.
+        line: First line on the page.
+        quote: The quote; empty for a passage.
+        verified: Whether the citation is verified.
+    """
+
+    source: str
+    page: int | None
+    line: int
+    quote: str = ""
+    verified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRow:
+    """An answer to a question by one way.
+
+    Attributes:
+        question: Name of the question.
+        digest: SHA-256 of the question.
+        set_digest: SHA-256 of the set of questions.
+        way: One of `WAYS`.
+        setting: Model and options that make a difference, in words.
+        answer: The answer; empty for `find`.
+        citations: Citations of the answer, best first.
+        found: Passages that were found or are in the prompt, best first.
+        finish_reason: `stop` or `length`.
+        read_tokens: Tokens that were prefilled of the document.
+        answer_tokens: Tokens of the answer.
+        read_seconds: Reading the document, once for all its questions.
+        answer_seconds: From the question to the end of the answer.
+        commit: Commit of the program.
+        device: Name of the device.
+    """
+
+    question: str
+    digest: str
+    set_digest: str
+    way: str
+    setting: str
+    answer: str
+    citations: tuple[CitedPage, ...]
+    found: tuple[CitedPage, ...]
+    finish_reason: str
+    read_tokens: int
+    answer_tokens: int
+    read_seconds: float
+    answer_seconds: float
+    commit: str
+    device: str
+
+    @property
+    def key(self) -> RowKey:
+        """Identity of a row: question as it was asked, way and setting."""
+        return self.digest, self.way, self.setting
+
+
+class RowFile:
+    """Rows in memory, and in a file if there is one.
+
+    Args:
+        path: The file, resumed if it exists; None for none.
+
+    Raises:
+        UsageError: If the file holds something else.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._rows: dict[RowKey, AnswerRow] = {}
+        self._cut = False
+        if path is not None and path.exists():
+            text = path.read_bytes().decode("utf-8", "replace")
+            self._cut = bool(text) and not text.endswith("\n")
+            for row in _read(text, path):
+                self._rows[row.key] = row
+
+    @property
+    def rows(self) -> tuple[AnswerRow, ...]:
+        """All rows, in the order of their answers."""
+        return tuple(self._rows.values())
+
+    def has(self, key: RowKey) -> bool:
+        """Whether a question was answered."""
+        return key in self._rows
+
+    def append(self, row: AnswerRow, scores: dict[str, Any]) -> None:
+        """Add a row, and write it to the disk at once with its scores.
+
+        Raises:
+            NsaError: If the file cannot be written.
+        """
+        self._rows[row.key] = row
+        if self._path is None:
+            return
+        line = json.dumps({**asdict(row), "scores": scores}, ensure_ascii=False) + "\n"
+        if self._cut:
+            line, self._cut = "\n" + line, False
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise NsaError(
+                f"{self._path} cannot be written: {error.strerror or error}",
+                hint="check its permissions and the disk",
+            ) from error
+
+
+def _read(text: str, path: Path) -> Iterable[AnswerRow]:
+    """Parse rows; a row that was cut when a run was killed is left out."""
+    names = {each.name for each in fields(AnswerRow)}
+    rows = []
+    for line in text.splitlines():
+        try:
+            found = json.loads(line)
+            given = {name: value for name, value in found.items() if name in names}
+            for name in ("citations", "found"):
+                given[name] = tuple(CitedPage(**each) for each in given[name])
+            rows.append(AnswerRow(**given))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+    if text.strip() and not rows and text.count("\n") > 1:
+        raise UsageError(f"{path} holds no answers of this suite", hint="name another --out")
+    return rows
