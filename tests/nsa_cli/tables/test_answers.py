@@ -434,3 +434,22 @@ def test_conditions_together_are_those_of_a_plain_loop(
         and holds(row["Quantity"], units)
         for row in ORDERS
     )
+
+
+@pytest.mark.parametrize(
+    ("question", "figure_found"),
+    [
+        ("How many invoices are paid?", "2"),
+        ("How much has Acme paid?", "1,650.50"),
+        ("How much did Acme pay in total?", "1,700.50"),
+        ("Wie viel hat Acme insgesamt bezahlt?", "1,700.50"),
+        ("Who paid on 2024-02-11?", "Acme"),
+    ],
+)
+def test_a_verb_is_a_value_only_where_the_table_has_it(question: str, figure_found: str) -> None:
+    text = (
+        "Invoice,Customer,Amount,Status,Paid on\n"
+        '1001,Acme,"1,200.00",paid,2024-01-04\n1002,Beta,300.00,open,\n'
+        "1003,Acme,450.50,paid,2024-02-11\n1004,Acme,50.00,overdue,\n"
+    )
+    assert figure_found in ask(text, question).text
