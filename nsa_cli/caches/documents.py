@@ -17,7 +17,7 @@ from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
 from nsa_models.paths import cache_root
 
-_FORMAT = 3
+_FORMAT = 4
 """Format version; bump when parsing output changes."""
 
 _KEY = ("pages", "ocr")
