@@ -87,10 +87,9 @@ class GlyphReader:
             if code in _HYPHENS and mapped:
                 code = 0x2D
             if code > 0x7E or not mapped:
-                if font not in names:
-                    names[font] = _name(style.pointer)
-                style.bytes = tables.has_bytes(names[font])
-                code, mapped = _meant(code, mapped, names[font], tables)
+                name = names[font] = names[font] if font in names else _name(style.pointer)
+                style.bytes = tables.has_bytes(name)
+                code, mapped = _meant(code, mapped, name, tables)
             if style.upright:
                 builder.glyph(code, box.left, box.right, y.value, mapped)
             else:
