@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import typer
@@ -18,6 +19,7 @@ from nsa_models.errors import NsaError
 _KEPT = "run it again to continue; finished work is kept"
 _NOT_KEPT = "nothing was stored"
 _NAME_WIDTH = 30
+_OPTION = re.compile(r"--?[\w-]*")
 
 
 class Command(TyperCommand):
@@ -34,6 +36,29 @@ class Command(TyperCommand):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
+
+    def make_parser(self, ctx: Any) -> Any:
+        """Return a parser that takes a text that begins with a dash as an argument."""
+        parser: Any = super().make_parser(ctx)
+        take = parser._process_opts
+        flags = {
+            flag for each in self.get_params(ctx) for flag in (*each.opts, *each.secondary_opts)
+        }
+        valued = {
+            flag
+            for each in self.get_params(ctx)
+            if each.param_type_name == "option" and not getattr(each, "is_flag", False)
+            for flag in each.opts
+        }
+
+        def process(word: str, state: Any) -> None:
+            if is_option(word, flags, valued):
+                take(word, state)
+            else:
+                state.largs.append(word)
+
+        parser._process_opts = process
+        return parser
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with the program's defaults and not those of settings."""
@@ -64,6 +89,19 @@ class Command(TyperCommand):
                 options = f"{title} options" if grouped else "Options"
                 with formatter.section(title if title == "Arguments" else options):
                     formatter.write_dl([(name.ljust(width), text) for name, text in rows])
+
+
+def is_option(word: str, flags: Collection[str], valued: Collection[str]) -> bool:
+    """Whether a word that begins with a dash is an option, misspelled or not, and no text.
+
+    Args:
+        word: A word of the command line.
+        flags: The command's options.
+        valued: Those that take a value, which may be attached to a letter, as in `-n3`.
+    """
+    name = word.split("=", 1)[0]
+    attached = word[:2] in valued and not word[2:3].isspace()
+    return name in flags or _OPTION.fullmatch(name) is not None or attached
 
 
 class App(typer.Typer):

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nsa_cli.cli import console, options
+from nsa_cli.cli import console, options, sources
 from nsa_cli.config.options import Options
-from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
     from nsa_cli.results import Match
@@ -22,6 +21,7 @@ HELP = """Find the passages that match a query, best first.
     nsa find src "where are retries counted"
     nsa find report.pdf "termination clause" --top 3
     nsa find logs/ "out of memory" | cut -d: -f1,2
+    kubectl logs web | nsa find "timeout"
 
 In a pipe each passage is one line, PATH:LINE: QUOTE; documents with pages have :pPAGE before the
 line.
@@ -31,24 +31,22 @@ line.
 @options.takes(*options.DOCUMENTS, *options.MODEL, "answer_blocks", "yarn")
 def find(
     opts: Options,
-    sources: options.Sources,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="Words to search for.")],
+    named: options.Sources,
+    query: Annotated[
+        str | None, typer.Argument(metavar="QUERY", help="Words to search for.")
+    ] = None,
     top: Annotated[int, options.option("--top -n", "N", "Maximum number of passages.", min=1)] = 10,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Find the passages that match a query, best first."""
-    if not sources:
-        raise UsageError(
-            f"no query for {query}", hint=f'add one: nsa find {query} "termination clause"'
-        )
-    if not query.strip():
-        raise UsageError("the query is empty", hint="type words to search for")
+    words = named if query is None else [*named, query]
+    named, query = sources.divide(words, "find", "query")
     with console.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.answering.find import find as search
         from nsa_cli.output.renderers import print_json
 
-        matches = search(sources, query, top, opts, renderer)
+        matches = search(named, query, top, opts, renderer)
         renderer.close()
         if json:
             print_json({"query": query, "matches": [asdict(match) for match in matches]})

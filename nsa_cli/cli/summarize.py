@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-from nsa_cli.cli import console, options, values
+from nsa_cli.cli import console, options, sources, values
 from nsa_cli.config.options import LENGTHS, Options
 from nsa_models.errors import UsageError
 
@@ -20,13 +20,14 @@ HELP = """Summarize documents, each statement with a citation.
     nsa summarize report.pdf
     nsa summarize contract.docx --focus "what the tenant owes"
     nsa summarize manual.pdf --outline > outline.txt
+    git log | nsa summarize --length short
 """
 
 
 @options.takes(*options.DOCUMENTS, *options.MODEL)
 def summarize(
     opts: Options,
-    sources: options.Sources,
+    named: options.Sources,
     length: options.Length = "medium",
     focus: options.Focus = None,
     outline: Annotated[
@@ -39,10 +40,11 @@ def summarize(
     values.check_choice("--length", length, LENGTHS)
     if focus is not None and not focus.strip():
         raise UsageError("--focus is empty", hint="name a topic, or leave --focus out")
+    named = sources.with_pipe(named, "nsa summarize report.pdf")
     with console.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.answering.summarize import summarize as begin
 
-        summary = begin(sources, opts, renderer, length=length, focus=focus, outline=outline)
+        summary = begin(named, opts, renderer, length=length, focus=focus, outline=outline)
         renderer.close()
         (_print_object if json else _print_statements)(summary)
 

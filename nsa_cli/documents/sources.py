@@ -17,6 +17,7 @@ from nsa_cli.documents.document import Document
 from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.formats.archive import container_of
 from nsa_cli.documents.load import parse_document, read_source
+from nsa_cli.documents.names import existing_name, is_url, matching_names
 from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.rotation import in_order
 from nsa_cli.documents.walk import files_of
@@ -80,14 +81,15 @@ def find_sources(
         DoesNotFitError: If there are more files than can be read at once.
     """
     if not arguments:
-        raise UsageError("no document is named", hint="name a file, a folder, or - for a pipe")
+        raise UsageError("no document", hint="name a file or a folder")
     if list(arguments).count("-") > 1:
         raise UsageError("- is named twice", hint="standard input can be read once")
     found: dict[str, Found] = {}
     skipped = _Skipped()
     for argument in arguments:
         for each in _expand(argument, skipped):
-            key = each.path if each.path == "-" else os.path.realpath(each.path)
+            is_file = each.path != "-" and not is_url(each.path)
+            key = os.path.realpath(each.path) if is_file else each.path
             if key not in found or (each.named and not found[key].named):
                 found[key] = each
             if len(found) > _MOST_FILES:
@@ -130,12 +132,13 @@ def _listed(paths: Sequence[str]) -> str:
 
 
 def _expand(argument: str, skipped: _Skipped) -> Iterable[Found]:
-    if argument == "-":
+    if argument == "-" or is_url(argument):
         return [Found(path=argument, named=True)]
+    argument = existing_name(argument)
     if os.path.isdir(argument):  # noqa: PTH112 - a NUL in the name is no error here
         return _folder(argument, skipped)
     if glob.has_magic(argument) and not os.path.lexists(argument):
-        matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps `./`
+        matches = matching_names(argument)
         if not matches:
             raise UnreadableError(
                 f"{argument} matches no file", hint="check the pattern", code="missing"

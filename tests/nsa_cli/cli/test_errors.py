@@ -69,7 +69,7 @@ def test_help_reads_no_settings(nsa: Run, monkeypatch: pytest.MonkeyPatch) -> No
     for words in (("ask", "--help"), ("ask", "-h"), ("ask", "a.txt", "Who?", "--help")):
         assert nsa(*words, model=None)[0] == 0
     assert nsa("doctor", "--help")[0] == 0
-    assert nsa("ask", "a.txt", "--help?")[0] == 2
+    assert nsa("ask", "a.txt", "--helper")[0] == 2
 
 
 def test_help_shows_the_programs_defaults(nsa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
