@@ -9,6 +9,7 @@ import typer
 
 from nsa_cli.cli import console, options, sources
 from nsa_cli.config.options import Options
+from nsa_cli.documents.names import is_url
 from nsa_models.errors import UsageError
 
 HELP = """Answer a question about documents, with citations.
@@ -18,6 +19,7 @@ HELP = """Answer a question about documents, with citations.
     nsa ask src "Where is the retry limit set?"
     nsa ask a.pdf b.pdf -a "Who signed it?" -a "When?"
     cat app.log | nsa ask "Why did the worker die?"
+    nsa ask https://example.org/terms.html "Who may terminate it?"
     nsa ask app.log "What went wrong last?" --follow
 """
 
@@ -50,9 +52,9 @@ def ask(
     asked, opts = options.with_template(ctx, template, param, more, opts)
     words = named if question is None else [*named, question]
     named, questions = _divide(words, asked)
-    if follow and ("-" in named or not opts.store or dry_run):
+    if follow and ("-" in named or not opts.store or dry_run or any(map(is_url, named))):
         raise UsageError(
-            "--follow conflicts with -, --no-store and --dry-run", hint="leave them out"
+            "--follow conflicts with -, URLs, --no-store and --dry-run", hint="leave them out"
         )
     with console.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.answering.ask import ask as answer

@@ -40,16 +40,16 @@ def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) ->
             hint="save the text to a file",
         )
     from nsa_cli.answering.chat import ROOM, Chat
-    from nsa_cli.documents import read_sources, title
+    from nsa_cli.answering.read import read
+    from nsa_cli.documents import title
     from nsa_cli.engine.engine import Engine
-    from nsa_cli.events import Note
     from nsa_cli.output.renderers import HumanRenderer
 
     renderer = HumanRenderer(quiet=quiet)
     try:
-        read = read_sources(sources, on_note=lambda text: renderer(Note(text=text)))
-        name = title(sources, len(read))
-        opened = Engine(opts, renderer).open(read, name, ROOM + opts.max_tokens)
+        found = read(sources, opts, renderer)
+        name = title(sources, len(found))
+        opened = Engine(opts, renderer).open(found, name, ROOM + opts.max_tokens)
         renderer.close()
         talk = Chat(opened=opened, say=lambda line: _say(line))
         if sys.stdin.isatty() and not quiet:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, get_type_hints
@@ -40,12 +41,18 @@ def option(flags: str, metavar: str | None, about: str, panel: str = COMMON, **m
     return typer.Option(*flags.split(), metavar=metavar, help=about, rich_help_panel=panel, **more)
 
 
+def _forbid_network(wanted: bool) -> bool:
+    if wanted:
+        os.environ["NSA_OFFLINE"] = "1"
+    return wanted
+
+
 def _sources(about: str) -> Any:
     return typer.Argument(metavar="SOURCE", default_factory=list, help=about, show_default=False)
 
 
-Sources = Annotated[list[str], _sources("Files, folders, globs, or - for standard input.")]
-Paths = Annotated[list[str], _sources("Files, folders or globs.")]
+Sources = Annotated[list[str], _sources("Files, folders, globs, URLs, or - for standard input.")]
+Paths = Annotated[list[str], _sources("Files, folders, globs or URLs.")]
 Questions = Annotated[
     list[str] | None, option("--ask -a", "QUESTION", "Ask this question; repeatable.")
 ]
@@ -122,6 +129,18 @@ class SharedOptions:
         bool,
         option("--store/--no-store", None, "Store what is read for the next question.", READING),
     ] = True
+    no_network: Annotated[
+        bool,
+        option(
+            *("--no-network", None, "Fetch no URL and no model, as NSA_OFFLINE=1 does."),
+            READING,
+            callback=_forbid_network,
+        ),
+    ] = False
+    allow_private: Annotated[
+        bool,
+        option("--allow-private", None, "Fetch URLs at private addresses, too.", READING),
+    ] = False
     max_tokens: Annotated[
         int, option("--max-tokens", "N", "Maximum tokens of an answer.", ANSWERING, min=1)
     ] = 256
@@ -199,7 +218,10 @@ class SharedOptions:
         return Options(**{**passed, **mapped})
 
 
-DOCUMENTS = ("pages", "password", "ocr", "hidden", "every_line")
+DOCUMENTS = (
+    *("pages", "password", "ocr", "hidden", "every_line"),
+    *("no_network", "allow_private"),
+)
 ANSWERS = ("max_tokens", "temperature", "seed", "system")
 WEIGHTS = ("device", "quantize", "memory", "adapter", "no_adapter")
 MODEL = ("model", "store", "cache_limit", *WEIGHTS)

@@ -1,4 +1,4 @@
-"""Files, folders, globs and standard input, as the user names them, become sources to read."""
+"""Files, folders, globs, URLs and standard input, as the user names them, become sources."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from nsa_cli.documents.load import parse_document, read_source
 from nsa_cli.documents.names import existing_name, is_url, matching_names
 from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.rotation import in_order
+from nsa_cli.documents.urls.access import WebAccess, not_fetched
 from nsa_cli.documents.walk import files_of
 from nsa_models.errors import DoesNotFitError, NsaError, UsageError
 
@@ -58,11 +59,13 @@ class Source:
         name: As citations name it.
         data: Its bytes.
         named: Whether the user named it, so that it must be readable.
+        suffix: Suffix of its format where its name does not decide, such as `.html` for a URL.
     """
 
     name: str
     data: bytes
     named: bool
+    suffix: str = ""
 
 
 def find_sources(
@@ -71,7 +74,7 @@ def find_sources(
     """The files that some arguments name, each once, the parts of a rotated log in order.
 
     Args:
-        arguments: Paths of files and folders, globs such as `docs/**/*.md`, or `-`.
+        arguments: Paths of files and folders, globs such as `docs/**/*.md`, URLs, or `-`.
         on_note: Called with one line for each reason why files of a folder are left out; an empty
             file, and one that cannot be opened, is found all the same and told when it is read.
 
@@ -198,6 +201,7 @@ def read_sources(
     *,
     on_note: Callable[[str], None],
     stdin: BinaryIO | None = None,
+    web: WebAccess | None = None,
 ) -> list[Source]:
     """Find and read files; those that vanish from a folder meanwhile are told and left out.
 
@@ -205,6 +209,7 @@ def read_sources(
         arguments: As for `find_sources`.
         on_note: Called with one line about each file that is left out.
         stdin: What to read for `-`; the standard input of the process when None.
+        web: How URLs are fetched; None to refuse them.
 
     Raises:
         NsaError: If what the user named cannot be read, or nothing is left.
@@ -213,21 +218,42 @@ def read_sources(
     total = 0
     for found in find_sources(arguments, on_note=on_note):
         try:
-            name, data = read_source(found.path, stdin=stdin)
+            source = read_one(found, on_note=on_note, stdin=stdin, web=web)
         except UnreadableError as error:
             if found.named:
                 raise
             on_note(f"{error.message}; left out")
             continue
-        total += len(data)
+        total += len(source.data)
         if total > 2 * MOST_BYTES:
             raise DoesNotFitError(
                 f"{', '.join(arguments)} holds more than {2 * MOST_BYTES >> 20} MB",
                 hint="name fewer files",
                 code="too_large",
             )
-        sources.append(Source(name=name, data=data, named=found.named))
+        sources.append(source)
     return sources
+
+
+def read_one(
+    found: Found,
+    *,
+    on_note: Callable[[str], None],
+    stdin: BinaryIO | None = None,
+    web: WebAccess | None = None,
+) -> Source:
+    """Read one file, or fetch one URL; arguments and errors as for `read_sources`."""
+    if not is_url(found.path):
+        name, data = read_source(found.path, stdin=stdin)
+        return Source(name=name, data=data, named=found.named)
+    if web is None:
+        raise not_fetched(found.path)
+    from nsa_cli.documents.urls.fetch import fetch  # with the libraries of HTTP and TLS
+
+    fetched = fetch(found.path, web)
+    for note in fetched.notes:
+        on_note(note)
+    return Source(name=found.path, data=fetched.data, named=True, suffix=fetched.suffix)
 
 
 def parse_sources(
@@ -269,6 +295,7 @@ def parse_sources(
             parsed = parse_document(
                 source.name,
                 source.data,
+                suffix=source.suffix,
                 password=password,
                 on_page=told,
                 pages=pages,
@@ -308,6 +335,7 @@ def digest(sources: Sequence[Source]) -> bytes:
     """A hash of the names and the bytes of some sources."""
     whole = hashlib.sha256()
     for source in sources:
-        for part in (source.name.encode("utf-8", "surrogateescape"), source.data):
+        name = source.name + (f"\0{source.suffix}" if source.suffix else "")
+        for part in (name.encode("utf-8", "surrogateescape"), source.data):
             whole.update(len(part).to_bytes(8, "big") + part)
     return whole.digest()

@@ -151,3 +151,72 @@ def test_a_name_in_the_other_unicode_form(nsa: Run, tmp_path: Path, prose: Any) 
     assert code == 0
     assert cited(out) == {f"{tmp_path}/{decomposed}"}
     assert "no question about" in nsa("ask", f"{tmp_path}/{composed}")[2]
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is allowed."""
+    monkeypatch.delenv("NSA_OFFLINE")
+
+
+PAGE = b"<p>The worker of line 1 wrote report 7. The rent is 900.</p>" * 3
+
+
+@pytest.mark.usefixtures("online")
+def test_a_url_is_cited(nsa: Run, site: Any) -> None:
+    url = site.put("/lease?id=1", PAGE, Content_Type="text/html", ETag='"1"')
+    for _ in range(2):
+        code, out, _ = nsa("ask", url, "Who?", "--json", "--allow-private")
+        assert code == 0
+        assert cited(out) == {url}
+    assert "If-None-Match" in site.requests[1][1]
+    code, out, _ = nsa("find", url, "rent", "--allow-private")
+    assert (code, out.split(": ")[0]) == (0, f"{url}:1")
+    sizes = json.loads(nsa("cache", "size", "--json")[1])["bytes"]
+    assert sizes["web"] > len(PAGE)
+    assert nsa("cache", "rm", "--all", "--force")[0] == 0
+    assert json.loads(nsa("cache", "size", "--json")[1])["bytes"]["web"] == 0
+
+
+@pytest.mark.usefixtures("online")
+def test_a_private_url_needs_an_option(nsa: Run, site: Any) -> None:
+    code, out, err = nsa("ask", site.put("/", PAGE), "Who?")
+    assert (code, out) == (3, "")
+    assert err == (
+        "nsa: 127.0.0.1 is not on the public internet (127.0.0.1). "
+        "Add --allow-private if you trust it.\n"
+    )
+    assert not site.requests
+
+
+@pytest.mark.parametrize("variable", [True, False])
+def test_urls_without_a_network(
+    nsa: Run, site: Any, monkeypatch: pytest.MonkeyPatch, *, variable: bool
+) -> None:
+    monkeypatch.setenv("NSA_OFFLINE", "1" if variable else "")
+    url = site.put("/", PAGE)
+    more = () if variable else ("--no-network",)
+    code, out, err = nsa("ask", url, "Who?", "--allow-private", *more)
+    assert (code, out) == (3, "")
+    assert err.startswith("nsa: URLs are not fetched here (")
+    assert err.endswith(f"): {url}. Save it first.\n")
+    assert not site.requests
+
+
+@pytest.mark.usefixtures("online")
+def test_urls_of_a_batch(nsa: Run, site: Any) -> None:
+    urls = [site.put(f"/{name}", PAGE, Content_Type="text/html") for name in "ab"]
+    missing = site.put("/c", b"", status=404)
+    code, out, _ = nsa("batch", *urls, missing, "--ask", "Who?", "--allow-private")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 5
+    assert [row["document"] for row in rows] == [*urls, missing]
+    assert [bool(row["error"]) for row in rows] == [False, False, True]
+
+
+def test_a_url_is_a_document_and_no_question(nsa: Run) -> None:
+    assert "no question about https://a.org/b" in nsa("ask", "https://a.org/b")[2]
+    assert "https://a.org/b is a URL" in nsa("ask", "a.txt", "https://a.org/b")[2]
+    code, _, err = nsa("ask", "https://a.org/b", "Who?", "--follow")
+    assert code == 2
+    assert "--follow conflicts with -, URLs" in err
