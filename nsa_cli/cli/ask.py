@@ -38,9 +38,7 @@ def ask(
     more: options.Questions = None,
     template: options.Template = None,
     param: options.Params = None,
-    dry_run: Annotated[
-        bool, options.option("--dry-run", None, "Estimate time, disk and memory; read nothing.")
-    ] = False,
+    dry_run: options.DryRun = False,
     follow: Annotated[
         bool,
         options.option("--follow -f", None, "Ask again whenever the text grows, until Ctrl-C."),
@@ -58,12 +56,9 @@ def ask(
         )
     with console.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.answering.ask import ask as answer
-        from nsa_cli.answering.dry_run import survey
 
         if dry_run:
-            found = survey(named, questions, opts, renderer)
-            renderer.sizes(found.sizes)
-            renderer.estimate(found.estimate())
+            console.show_survey(named, questions, opts, renderer)
             return
         rounds = iter([answer(named, questions, opts, renderer)])
         if follow:

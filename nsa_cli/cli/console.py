@@ -13,6 +13,7 @@ import typer
 from nsa_models.errors import NsaError, UsageError
 
 if TYPE_CHECKING:
+    from nsa_cli.config.options import Options
     from nsa_cli.output.renderers import Renderer
 
 
@@ -99,3 +100,14 @@ def rendering(*, json: bool, quiet: bool) -> Iterator[Renderer]:
         yield renderer
     finally:
         renderer.close()
+
+
+def show_survey(
+    named: Sequence[str], questions: Sequence[str], opts: Options, renderer: Renderer
+) -> None:
+    """Show what reading documents would take, for `--dry-run`."""
+    from nsa_cli.answering.dry_run import survey
+
+    found = survey(named, questions, opts, renderer)
+    renderer.sizes(found.sizes)
+    renderer.estimate(found.estimate())

@@ -71,7 +71,7 @@ def evaluate(
             *("--limit", "N", "Questions per suite, length and depth; windows of the loss."), min=1
         ),
     ] = None,
-    seed: Annotated[int, options.option("--seed", "N", "Seed of the texts.", min=0)] = 0,
+    seed: Annotated[int, options.seed_option(min=0)] = 0,
     data: Annotated[
         Path | None,
         options.option("--data", "FILE", "JSON Lines for the suites questions and loss."),
@@ -89,7 +89,7 @@ def evaluate(
         bool, options.option("--bm25", None, "Rank the passages by BM25, too.")
     ] = False,
     out: Annotated[
-        Path | None, options.option("--out", "FILE", "JSON file for the rows and every answer.")
+        Path | None, options.option("--out -o", "FILE", "JSON file for the rows and every answer.")
     ] = None,
     plot: Annotated[
         Path | None, options.option("--plot", "FILE", "PNG file for heat maps and curves.")
@@ -98,7 +98,6 @@ def evaluate(
         list[str] | None,
         options.option(
             *("--model -m", "MODEL", "Model name, folder, .gguf file or Hugging Face id."),
-            options.MACHINE,
         ),
     ] = None,
     attention: Annotated[

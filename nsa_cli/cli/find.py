@@ -36,6 +36,7 @@ def find(
         str | None, typer.Argument(metavar="QUERY", help="Words to search for.")
     ] = None,
     top: Annotated[int, options.option("--top -n", "N", "Maximum number of passages.", min=1)] = 10,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -46,6 +47,9 @@ def find(
         from nsa_cli.answering.find import find as search
         from nsa_cli.output.renderers import print_json
 
+        if dry_run:
+            console.show_survey(named, [query], opts, renderer)
+            return
         matches = search(named, query, top, opts, renderer)
         renderer.close()
         if json:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from nsa_cli.cli import values
-from nsa_cli.cli.errors import JSON_FLAG
+from nsa_cli.cli.errors import JSON_FLAG, JSON_LETTER
 from nsa_cli.config.options import ATTENTIONS, DEVICES, LENGTHS, QUANTIZATIONS, Options
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
@@ -47,6 +47,12 @@ def _forbid_network(wanted: bool) -> bool:
     return wanted
 
 
+def seed_option(**more: Any) -> Any:
+    """Declare `--seed`; `more` as for `typer.Option`."""
+    about = "Seed of random numbers, for repeatable results."
+    return option("--seed", "N", about, ANSWERING, **more)
+
+
 def _sources(about: str) -> Any:
     return typer.Argument(metavar="SOURCE", default_factory=list, help=about, show_default=False)
 
@@ -58,10 +64,14 @@ Questions = Annotated[
 ]
 Template = Annotated[
     str | None,
-    option("--template -t", "NAME", "Ask the questions of a template; see `nsa config list`."),
+    option(
+        *("--template -t", "NAME", "Ask the questions of a template; see `nsa config list`."),
+        ANSWERING,
+    ),
 ]
 Params = Annotated[
-    list[str] | None, option("--param -p", "NAME=VALUE", "Fill $NAME in the template; repeatable.")
+    list[str] | None,
+    option("--param -p", "NAME=VALUE", "Fill $NAME in the template; repeatable.", ANSWERING),
 ]
 Length = Annotated[
     str, option("--length -l", "|".join(LENGTHS), "Length of a summary: 3, 6 or 12 statements.")
@@ -70,12 +80,13 @@ Focus = Annotated[str | None, option("--focus", "TOPIC", "Topic for the summary.
 Lengths = Annotated[
     str, option("--lengths", "N,N,...", "Lengths of text in tokens, comma-separated.")
 ]
-Json = Annotated[bool, option(JSON_FLAG, None, "Print one JSON object.")]
+Json = Annotated[bool, option(f"{JSON_FLAG} {JSON_LETTER}", None, "Print one JSON object.")]
 Quiet = Annotated[bool, option("--quiet -q", None, "Show no notes and no progress.")]
+DryRun = Annotated[bool, option("--dry-run", None, "Estimate time, disk and memory; read nothing.")]
 Force = Annotated[bool, option("--force -f", None, "Do not ask for confirmation.")]
 Model = Annotated[
     str,
-    option("--model -m", "MODEL", "Model name, folder, .gguf file or Hugging Face id.", MACHINE),
+    option("--model -m", "MODEL", "Model name, folder, .gguf file or Hugging Face id."),
 ]
 Device = Annotated[str, option("--device", "|".join(DEVICES), "Device to compute on.", MACHINE)]
 Quantize = Annotated[
@@ -102,7 +113,7 @@ class SharedOptions:
     """All options that `takes` can add to a command, each with its declaration and default."""
 
     pages: Annotated[
-        str | None, option("--pages", "PAGES", "Pages to read, such as 10-40,55.", READING)
+        str | None, option("--pages -P", "PAGES", "Pages to read, such as 10-40,55.")
     ] = None
     password: Annotated[
         str | None, option("--password", "PASSWORD", "Password of an encrypted PDF.", READING)
@@ -152,9 +163,7 @@ class SharedOptions:
             min=0.0,
         ),
     ] = 0.0
-    seed: Annotated[
-        int | None, option("--seed", "N", "Seed for repeatable sampling.", ANSWERING)
-    ] = None
+    seed: Annotated[int | None, seed_option()] = None
     system: Annotated[
         str | None, option("--system", "TEXT", "Instructions for the model.", ANSWERING)
     ] = None

@@ -24,7 +24,7 @@ HELP = """Summarize documents, each statement with a citation.
 """
 
 
-@options.takes(*options.DOCUMENTS, *options.MODEL)
+@options.takes(*options.DOCUMENTS, *options.MODEL, "temperature", "seed")
 def summarize(
     opts: Options,
     named: options.Sources,
@@ -33,6 +33,7 @@ def summarize(
     outline: Annotated[
         bool, options.option("--outline", None, "Write a statement for each section.")
     ] = False,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -44,6 +45,9 @@ def summarize(
     with console.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.answering.summarize import summarize as begin
 
+        if dry_run:
+            console.show_survey(named, [focus or ""], opts, renderer)
+            return
         summary = begin(named, opts, renderer, length=length, focus=focus, outline=outline)
         renderer.close()
         (_print_object if json else _print_statements)(summary)

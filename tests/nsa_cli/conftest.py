@@ -40,11 +40,7 @@ CORPUS = [
     "1234567890 2024-01-01 3.14159 100 200 300",
     "the worker of line number wrote a report about the harbour and the weather.\n\n",
 ]
-NSA_VARIABLES = [
-    name
-    for name in os.environ
-    if name.startswith("NSA_") and not name.startswith(("NSA_CACHE_DIR", "NSA_TEST_"))
-]
+NSA_VARIABLES = [name for name in os.environ if name.startswith("NSA_") and name != "NSA_CACHE_DIR"]
 READERS = {"ask", "find", "summarize", "batch", "chat", "eval", "train"}
 DECODERS = {"ask", "batch", "chat", "eval"}
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
