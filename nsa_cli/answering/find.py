@@ -9,12 +9,12 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import title
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import Emit
-from nsa_cli.results import Match
+from nsa_cli.results import MatchInContext
 
 
 def find(
     arguments: Sequence[str], query: str, top: int, options: Options, emit: Emit
-) -> list[Match]:
+) -> list[MatchInContext]:
     """Find the passages of the sources that the model attends to most, best first.
 
     Args:

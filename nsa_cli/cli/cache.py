@@ -46,7 +46,9 @@ def list_command(json: options.Json = False) -> None:
         (e.id, f"{e.tokens:,}", _megabytes(e.bytes), _date(e.used), e.model or "?", e.name or "?")
         for e in readings
     ]
-    console.print_rows(("ID", "TOKENS", "SIZE", "USED", "MODEL", "OF"), rows, right=(1, 2))
+    console.print_rows(
+        ("ID", "TOKENS", "SIZE", "USED", "MODEL", "OF"), rows, right=(1, 2), paths=(4, 5)
+    )
     if not readings:
         console.note("no stored readings")
 
@@ -74,7 +76,7 @@ def show_command(
         ("used", _date(entry.used)),
         ("folder", str(entry.folder)),
     ]
-    console.print_rows((), rows)
+    console.print_rows((), rows, paths=(1,))
 
 
 @cache.command("size")

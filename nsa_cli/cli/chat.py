@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsa_cli.cli import console, options
+from nsa_cli.cli.errors import Terminated
 from nsa_cli.config.options import Options
 from nsa_models.errors import NsaError, UsageError
 
@@ -80,6 +81,8 @@ def _converse(talk: Chat, renderer: HumanRenderer, *, store: bool) -> None:
                     renderer.finish_answer(talk.ask(line))
             except NsaError as error:
                 renderer.fail(error)
+            except Terminated:
+                raise
             except KeyboardInterrupt:
                 renderer.stop()
                 console.note("stopped; Ctrl-D or /quit ends the chat")
@@ -140,6 +143,8 @@ class LineReader:
                 if sys.stdin.isatty():
                     sys.stderr.write("\n")
                 return
+            except Terminated:
+                raise
             except KeyboardInterrupt:
                 sys.stderr.write("\n")
 

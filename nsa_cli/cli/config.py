@@ -66,13 +66,13 @@ def list_command(
         for name, each in templates.items()
     }
     if everything:
-        rows = [(name, *row) for name, row in _all_settings(found).items()]
-        rows += [(name, *row, "text", "template") for name, row in questions.items()]
-        console.print_rows(("KEY", "VALUE", "FROM", "ALLOWED", "MEANING"), rows)
+        table = [(name, *row) for name, row in _all_settings(found).items()]
+        table += [(name, *row, "text", "template") for name, row in questions.items()]
+        console.print_rows(("KEY", "VALUE", "FROM", "ALLOWED", "MEANING"), table, paths=(2,))
         return
     set_rows = [(name, str(each.value), each.origin) for name, each in found.items()]
     set_rows += [(name, *row) for name, row in questions.items()]
-    console.print_rows((), set_rows)
+    console.print_rows((), set_rows, paths=(2,))
     if not set_rows:
         console.note("no settings; `nsa config list --all` lists what can be set")
 

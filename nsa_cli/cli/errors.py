@@ -27,11 +27,21 @@ class Interrupted(NsaError):  # noqa: N818 - Ctrl-C is not a failure
     default_code = "interrupted"
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM."""
+
+    exit_code = 143
+
+
 @contextmanager
 def interruptible(hint: str) -> Iterator[None]:
-    """Turn Ctrl-C into `Interrupted` with a hint."""
+    """Turn Ctrl-C and SIGTERM into `Interrupted` with a hint."""
     try:
         yield
+    except Terminated:
+        ended = Interrupted("terminated", hint=hint, code="terminated")
+        ended.exit_code = Terminated.exit_code
+        raise ended from None
     except KeyboardInterrupt:
         raise Interrupted("interrupted", hint=hint) from None
 

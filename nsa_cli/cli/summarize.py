@@ -54,21 +54,24 @@ def summarize(
 
 
 def _print_statements(summary: Summary) -> None:
-    from nsa_cli.documents.location import place, short
+    from nsa_cli.documents.location import place
+    from nsa_cli.output.layout import columns, wrap
+    from nsa_cli.output.renderers import citation_line
 
+    width = columns(sys.stdout)
     cited: list[Citation] = []
     for statement in summary.statements:
         if statement.section is not None and statement.place is not None:
-            sys.stdout.write(f"{statement.section} ({place(statement.place)})\n  ")
+            sys.stdout.write(wrap(f"{statement.section} ({place(statement.place)})", width) + "\n")
         cited += statement.citations
         mark = f" [{len(cited)}]" if statement.citations else ""
-        sys.stdout.write(f"{statement.text}{mark}\n")
+        indent = "  " if statement.section is not None and statement.place is not None else ""
+        sys.stdout.write(wrap(f"{indent}{statement.text}{mark}", width, len(indent)) + "\n")
         sys.stdout.flush()
     if cited:
         sys.stdout.write("\n")
     for number, citation in enumerate(cited, 1):
-        mark = "" if citation.verified else " (not verified)"
-        sys.stdout.write(f"[{number}] {place(citation)}: “{short(citation.quote)}”{mark}\n")
+        sys.stdout.write(citation_line(number, citation, width) + "\n")
     sys.stdout.flush()
 
 

@@ -313,14 +313,15 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Any:
-    """A function that starts `nsa` in a pseudo-terminal of 100 columns."""
+    """A function that starts `nsa` in a pseudo-terminal, with Python code run before it."""
     started: list[Terminal] = []
 
-    def start(*arguments: str, **variables: str) -> Terminal:
+    def start(*arguments: str, columns: int = 100, first: str = "", **variables: str) -> Terminal:
         mine, its = pty.openpty()
-        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        code = f"{first}\nfrom nsa_cli.__main__ import main\nmain()"
         process = subprocess.Popen(
-            [sys.executable, "-m", "nsa_cli", *arguments],
+            [sys.executable, *(("-c", code) if first else ("-m", "nsa_cli")), *arguments],
             stdin=its,
             stdout=its,
             stderr=its,
