@@ -36,7 +36,7 @@ def cache_root() -> Path:
 
 
 def config_folder() -> Path:
-    """Return the folder of settings and aliases; one that cannot exist for a user without a home."""
+    """Return the folder of settings and aliases, which cannot exist for a user without a home."""
     try:
         return Path(platformdirs.user_config_dir("nsa")).expanduser()
     except RuntimeError:

@@ -292,9 +292,8 @@ def parse_sources(
                 on_page(name, done, total)
 
         try:
-            parsed = parse_document(
-                source.name,
-                source.data,
+            one = parse_document(
+                *(source.name, source.data),
                 suffix=source.suffix,
                 password=password,
                 on_page=told,
@@ -302,7 +301,7 @@ def parse_sources(
                 ocr=ocr,
                 hidden=hidden,
             )
-            documents.append(parsed)
+            documents.append(one)
         except (UnreadableError, DoesNotFitError, UsageError) as error:
             if source.named or len(sources) == 1:
                 raise
@@ -311,17 +310,13 @@ def parse_sources(
                 on_note(f"{error.message}; left out")
             else:
                 empty.append(source.name)
-    _note_empty(empty, on_note)
+    if empty:
+        on_note(f"{_counted(len(empty), 'empty file')} left out: {_listed(empty)}")
     if not documents:
         raise last or UnreadableError(
             f"{name} holds nothing to read", hint="name a file with text in it", code="empty"
         )
     return join_documents(documents, name)
-
-
-def _note_empty(names: Sequence[str], on_note: Callable[[str], None]) -> None:
-    if names:
-        on_note(f"{_counted(len(names), 'empty file')} left out: {_listed(names)}")
 
 
 def title(arguments: Sequence[str], count: int) -> str:

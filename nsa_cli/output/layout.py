@@ -167,7 +167,7 @@ def table(
         parts = [
             [shorten_path(cell, widths[number])]
             if number in paths
-            else wrap(cell, widths[number]).split("\n")
+            else wrap(cell.strip(), widths[number]).split("\n")
             for number, cell in enumerate(row)
         ]
         height = max(map(len, parts))
@@ -206,7 +206,7 @@ def _blocks(
     indent = len(_GAP) + max(map(cell_len, names), default=0)
     for first, *others in rows:
         lines += wrap(first, width, len(_GAP)).split("\n")
-        for number, cell in enumerate(others):
+        for number, cell in enumerate(map(str.strip, others)):
             if cell:
                 label = f"{_GAP}{names[number] if names else ''}".ljust(indent)
                 text = shorten_path(cell, max(1, width - indent)) if number + 1 in paths else cell

@@ -115,13 +115,11 @@ def test_a_termination_in_a_chat(start_nsa: Any, text_file: Path, tiny_model: Pa
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("home", ["/proc", "/dev/null", "/none"])
+@pytest.mark.parametrize("home", ["/proc", "/dev/null"])
 def test_a_home_that_cannot_be_written(
     program: Run, text_file: Path, tiny_model: Path, home: str
 ) -> None:
     """Not even root can create a folder there."""
-    if home == "/none" and os.access("/", os.W_OK):
-        pytest.skip("the home could be created")
     unset = "unset NSA_CACHE_DIR XDG_CONFIG_HOME XDG_CACHE_HOME;"
     ask = f"ask {text_file} Who? --model {tiny_model} --max-tokens 2 --json"
     done = program(f"{unset} HOME={home} $NSA {ask}")

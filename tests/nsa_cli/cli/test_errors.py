@@ -74,7 +74,7 @@ def test_help_reads_no_settings(nsa: Run, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_help_shows_the_programs_defaults(nsa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NSA_MAX_TOKENS", "9")
-    assert "[default: 256" in nsa("ask", "--help", model=None)[1]
+    assert "[default: 256" in nsa("ask", "--help-all", model=None)[1]
 
 
 def test_a_question_takes_no_period(nsa: Run) -> None:
