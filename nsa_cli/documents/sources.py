@@ -282,8 +282,7 @@ def parse_sources(
     Raises:
         NsaError: If a source that the user named cannot be read, or none has text.
     """
-    documents = []
-    empty: list[str] = []
+    documents, empty = list[Document](), list[str]()
     last: NsaError | None = None
     for source in sources:
 
