@@ -2,9 +2,14 @@
 
 import atexit
 import os
+import signal
 import sys
+from contextlib import suppress
+from typing import Any
 
 from nsa_cli.cli.app import app
+from nsa_cli.cli.errors import Terminated
+from nsa_cli.output.streams import open_standard_streams
 from nsa_models.errors import NsaError
 
 _CACHED_SHAPES = "128"
@@ -23,6 +28,8 @@ def run() -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return 141
+    except Terminated:  # before or after a command
+        return Terminated.exit_code
     except OSError as error:
         if error.filename is not None:
             raise
@@ -35,12 +42,21 @@ def run() -> int:
     return code if isinstance(code, int) else 1
 
 
+def _terminate(*_: Any) -> None:
+    """End the program in order at the first SIGTERM, and at once at the second."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated
+
+
 def main() -> None:
     """Run the program and exit without the interpreter's cleanup, which takes seconds."""
+    open_standard_streams()
+    signal.signal(signal.SIGTERM, _terminate)
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _CACHED_SHAPES)
     code = run()
     atexit._run_exitfuncs()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
     os._exit(code)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from nsa_cli.documents.location import Location
@@ -19,6 +19,23 @@ class Match(Location):
 
     quote: str
     score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchInContext(Match):
+    """A match with the text around it.
+
+    Attributes:
+        before: Text of the same page or file before the quote.
+        after: Text of the same page or file after it.
+    """
+
+    before: str
+    after: str
+
+    def match(self) -> Match:
+        """Return the match without its context."""
+        return Match(**{each.name: getattr(self, each.name) for each in fields(Match)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,28 @@ def cache_root() -> Path:
     """Return the folder of everything that can be fetched or computed again.
 
     The environment variable `NSA_CACHE_DIR` replaces the platform's cache folder.
+
+    Raises:
+        ModelError: If the user has no home folder, and the variable is not set.
     """
     named = os.environ.get("NSA_CACHE_DIR", "").strip()
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("nsa"))
+    try:
+        folder = Path(named or platformdirs.user_cache_dir("nsa")).expanduser()
+    except RuntimeError as error:  # neither HOME nor an entry of the user in passwd
+        raise ModelError(
+            "no home folder for the cache: HOME is not set",
+            hint="set NSA_CACHE_DIR to a folder",
+            code="no_home",
+        ) from error
+    return folder
+
+
+def config_folder() -> Path:
+    """Return the folder of settings and aliases, which cannot exist for a user without a home."""
+    try:
+        return Path(platformdirs.user_config_dir("nsa")).expanduser()
+    except RuntimeError:
+        return Path(os.devnull, "nsa")
 
 
 def models_folder() -> Path:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
-from nsa_cli.documents import read_sources, title
+from nsa_cli.documents import title
 from nsa_cli.engine.engine import Engine
-from nsa_cli.events import AnswerFinished, Emit, Note
+from nsa_cli.events import AnswerFinished, Emit
 
 
 def ask(
@@ -17,7 +18,7 @@ def ask(
     """Answer questions about sources.
 
     Args:
-        arguments: Paths, folders, globs, or `-` for standard input.
+        arguments: Paths, folders, globs, URLs, or `-` for standard input.
         questions: The questions, at least one.
         options: How to read and answer.
         emit: Receives events in order; the results are not among them.
@@ -29,6 +30,6 @@ def ask(
         NsaError: If the sources cannot be read, or do not fit the model or the memory.
     """
     began = time.monotonic()
-    sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
+    sources = read(arguments, options, emit)
     engine = Engine(options, emit)
     yield from engine.ask(sources, title(arguments, len(sources)), questions, began)

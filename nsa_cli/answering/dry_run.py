@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
-from nsa_cli.documents import Document, digest, read_sources, title
+from nsa_cli.documents import Document, digest, title
 from nsa_cli.engine.engine import Engine
-from nsa_cli.events import Emit, Note
+from nsa_cli.events import Emit
 from nsa_cli.results import Estimate, FileTokens
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def survey(
     Raises:
         NsaError: As `ask` does, except that a document too large for the memory is not refused.
     """
-    sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
+    sources = read(arguments, options, emit)
     engine = Engine(options, emit)
     document = engine.parse(sources, title(arguments, len(sources)), digest(sources))
     asked = [engine.prompts.question(question) for question in questions]

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
-from nsa_cli.documents import read_sources, title
+from nsa_cli.documents import title
 from nsa_cli.engine.engine import Engine
-from nsa_cli.events import Emit, Note
-from nsa_cli.results import Match
+from nsa_cli.events import Emit
+from nsa_cli.results import MatchInContext
 
 
 def find(
     arguments: Sequence[str], query: str, top: int, options: Options, emit: Emit
-) -> list[Match]:
+) -> list[MatchInContext]:
     """Find the passages of the sources that the model attends to most, best first.
 
     Args:
-        arguments: Paths, folders, globs, or `-` for standard input.
+        arguments: Paths, folders, globs, URLs, or `-` for standard input.
         query: Words or a question.
         top: Maximum passages.
         options: How to read.
@@ -26,7 +27,7 @@ def find(
     Raises:
         NsaError: If the sources cannot be read, or do not fit the model or the memory.
     """
-    sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
+    sources = read(arguments, options, emit)
     engine = Engine(options, emit)
     asked = engine.prompts.question(query)
     opened = engine.open(sources, title(arguments, len(sources)), len(asked))

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
-from nsa_cli.documents import digest, find_sources, read_sources, title
+from nsa_cli.documents import digest, find_sources, title
 from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import AnswerFinished, Emit, Note
@@ -55,7 +56,7 @@ def follow(
     while True:
         state = _settled(arguments, wait, at_once=last is None)
         try:
-            sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
+            sources = read(arguments, options, emit)
         except UnreadableError:  # a rotated log comes back
             if last is None:
                 raise

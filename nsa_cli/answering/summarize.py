@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
-from nsa_cli.documents import read_sources, title
+from nsa_cli.documents import title
 from nsa_cli.documents.outline import sections
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.engine import Engine
@@ -47,7 +48,7 @@ def summarize(
     """Prefill the sources and begin to summarize them.
 
     Args:
-        arguments: Paths, folders, globs, or `-` for standard input.
+        arguments: Paths, folders, globs, URLs, or `-` for standard input.
         options: How to read.
         emit: Receives events; the statements are not among them.
         length: `short`, `medium` or `long`.
@@ -57,7 +58,7 @@ def summarize(
     Raises:
         NsaError: If the sources cannot be read, or do not fit the model or the memory.
     """
-    sources = read_sources(arguments, on_note=lambda text: emit(Note(text=text)))
+    sources = read(arguments, options, emit)
     engine = Engine(options, without_answers(emit))
     opened = open_for_summary(engine, sources, title(arguments, len(sources)), focus)
     from nsa_cli.answering import statements

@@ -13,9 +13,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from nsa_cli.batch.result_file import ResultRow
-from nsa_cli.batch.work import Assignment, Pending, lost_rows, rows_of
-from nsa_cli.documents import read_source
-from nsa_cli.documents.errors import UnreadableError
+from nsa_cli.batch.work import Assignment, Pending, lost_rows, rows_of, source_of
+from nsa_cli.config.options import Options
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import BatchProgress, Emit, Event, Note
 from nsa_cli.output.logging import log
@@ -63,7 +62,8 @@ def on_ray(
             while waiting and idle:
                 task, worker = waiting.popleft(), idle.pop()
                 emit(BatchProgress(done=task.number, total=total, name=task.pending.path))
-                running[worker.rows.remote(_with_data(task.pending))] = (worker, task)
+                pending = _with_data(task.pending, assignment.options, emit)
+                running[worker.rows.remote(pending)] = (worker, task)
             if not running:
                 idle = _start_workers(ray, assignment)
                 if not idle:
@@ -182,11 +182,11 @@ def _start_workers(ray: Any, assignment: Assignment) -> list[Any]:
     return workers
 
 
-def _with_data(pending: Pending) -> Pending:
+def _with_data(pending: Pending, options: Options, emit: Emit) -> Pending:
     """A document with its bytes; unchanged if unreadable, so that the worker reports why."""
     try:
-        return replace(pending, data=read_source(pending.path)[1])
-    except UnreadableError:
+        return replace(pending, source=source_of(pending, options, emit))
+    except NsaError:
         return pending
 
 

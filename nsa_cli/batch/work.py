@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from nsa_cli.answering.read import web_access
 from nsa_cli.answering.summarize import open_for_summary
 from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.config.options import Options
-from nsa_cli.documents import read_source
-from nsa_cli.documents.sources import Source
+from nsa_cli.documents.sources import Found, Source, read_one
 from nsa_cli.engine.engine import Engine
+from nsa_cli.events import Emit, Note
 from nsa_cli.output.hints import hint_for
 from nsa_models.errors import NsaError
 
@@ -63,12 +64,12 @@ class Pending:
     Attributes:
         path: Its path, as in its rows.
         done: SHA-256 of the document that each existing row was made from, by task.
-        data: Its bytes, if another process read them.
+        source: The document with its bytes, if another process read it.
     """
 
     path: str
     done: Mapping[str, str]
-    data: bytes | None = None
+    source: Source | None = None
 
 
 def rows_of(pending: Pending, engine: Engine, assignment: Assignment) -> Iterator[ResultRow]:
@@ -76,14 +77,14 @@ def rows_of(pending: Pending, engine: Engine, assignment: Assignment) -> Iterato
     work, path = assignment.work, pending.path
     row = partial(ResultRow, document=path, model=engine.folder.name, run=assignment.run)
     try:
-        name, data = (path, pending.data) if pending.data is not None else read_source(path)
+        source = source_of(pending, engine.options, engine.emit)
     except NsaError as error:
         for task in work.tasks:
             yield row(sha256="", question=task, error=_told(error))
         return
-    sha256 = hashlib.sha256(data).hexdigest()
-    sources = [Source(name=name, data=data, named=True)]
-    del data
+    sha256 = hashlib.sha256(source.data).hexdigest()
+    sources = [source]
+    del source
     for task in work.tasks:
         if pending.done.get(task) == sha256:
             continue
@@ -95,6 +96,22 @@ def rows_of(pending: Pending, engine: Engine, assignment: Assignment) -> Iterato
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             made = {"error": {"code": "internal", "message": said, "hint": "report it"}}
         yield row(sha256=sha256, question=task, **made)
+
+
+def source_of(pending: Pending, options: Options, emit: Emit) -> Source:
+    """Return a document with its bytes; read it unless another process did.
+
+    Raises:
+        NsaError: If it cannot be read.
+    """
+    if pending.source is not None:
+        return pending.source
+
+    def note(text: str) -> None:
+        emit(Note(text=text))
+
+    found = Found(path=pending.path, named=True)
+    return read_one(found, on_note=note, web=web_access(options, emit))
 
 
 def lost_rows(

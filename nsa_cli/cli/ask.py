@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nsa_cli.cli import console, options
+from nsa_cli.cli import console, options, sources
 from nsa_cli.config.options import Options
+from nsa_cli.documents.names import is_url
 from nsa_models.errors import UsageError
 
 HELP = """Answer a question about documents, with citations.
@@ -18,7 +18,8 @@ HELP = """Answer a question about documents, with citations.
     nsa ask report.pdf "What was the operating margin in 2019?"
     nsa ask src "Where is the retry limit set?"
     nsa ask a.pdf b.pdf -a "Who signed it?" -a "When?"
-    cat app.log | nsa ask - "Why did the worker die?"
+    cat app.log | nsa ask "Why did the worker die?"
+    nsa ask https://example.org/terms.html "Who may terminate it?"
     nsa ask app.log "What went wrong last?" --follow
 """
 
@@ -29,16 +30,15 @@ HELP = """Answer a question about documents, with citations.
 def ask(
     ctx: typer.Context,
     opts: Options,
-    sources: options.Sources,
+    named: options.Sources,
     question: Annotated[
-        str, typer.Argument(metavar="QUESTION", help="Your question; with --ask, one more source.")
-    ],
+        str | None,
+        typer.Argument(metavar="QUESTION", help="Your question; with --ask, one more source."),
+    ] = None,
     more: options.Questions = None,
     template: options.Template = None,
     param: options.Params = None,
-    dry_run: Annotated[
-        bool, options.option("--dry-run", None, "Estimate time, disk and memory; read nothing.")
-    ] = False,
+    dry_run: options.DryRun = False,
     follow: Annotated[
         bool,
         options.option("--follow -f", None, "Ask again whenever the text grows, until Ctrl-C."),
@@ -48,19 +48,17 @@ def ask(
 ) -> None:
     """Answer a question about documents, with citations."""
     asked, opts = options.with_template(ctx, template, param, more, opts)
-    named, questions = _divide([*sources, question], asked)
-    if follow and ("-" in named or not opts.store or dry_run):
+    words = named if question is None else [*named, question]
+    named, questions = _divide(words, asked)
+    if follow and ("-" in named or not opts.store or dry_run or any(map(is_url, named))):
         raise UsageError(
-            "--follow conflicts with -, --no-store and --dry-run", hint="leave them out"
+            "--follow conflicts with -, URLs, --no-store and --dry-run", hint="leave them out"
         )
     with console.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.answering.ask import ask as answer
-        from nsa_cli.answering.dry_run import survey
 
         if dry_run:
-            found = survey(named, questions, opts, renderer)
-            renderer.sizes(found.sizes)
-            renderer.estimate(found.estimate())
+            console.show_survey(named, questions, opts, renderer)
             return
         rounds = iter([answer(named, questions, opts, renderer)])
         if follow:
@@ -75,26 +73,11 @@ def ask(
 
 
 def _divide(words: Sequence[str], more: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split the arguments into sources and questions; without `--ask` the last is the question."""
-    *sources, last = words
-    questions = list(more)
-    if more:
-        sources.append(last)
-    elif not sources:
-        raise UsageError(
-            f"no question about {last}", hint=f'add one: nsa ask {last} "Who wrote it?"'
-        )
-    elif last.strip() and " " not in last and _exists(last):
-        raise UsageError(f"no question: {last} is a file", hint="put the question after it")
-    else:
-        questions = [last]
-    if not all(question.strip() for question in questions):
+    """Split the arguments into documents and questions; with `--ask` all are documents."""
+    if not all(question.strip() for question in more):
         raise UsageError("the question is empty", hint="type a question")
-    return sources, questions
-
-
-def _exists(name: str) -> bool:
-    try:
-        return Path(name).exists()
-    except (OSError, ValueError):
-        return False
+    if more:
+        example = f'nsa ask report.pdf --ask "{more[0]}"'
+        return sources.with_pipe(words, example), list(more)
+    named, question = sources.divide(words, "ask", "question")
+    return named, [question]

@@ -28,7 +28,7 @@ FORMATS = ("jsonl", "csv")
 FAILED = 5
 
 
-@options.takes(*options.DOCUMENTS, *options.MODEL, "no_compute", "max_tokens", "system")
+@options.takes(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL)
 def batch(
     ctx: typer.Context,
     opts: Options,

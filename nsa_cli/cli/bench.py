@@ -109,7 +109,7 @@ def bench_kernels_command(
     time_limit: TimeLimit = None,
     out: Annotated[
         Path | None,
-        options.option("--out", "FOLDER", "Folder for kernels.csv, kernels.json, kernels.png."),
+        options.option("--out -o", "FOLDER", "Folder for kernels.csv, kernels.json, kernels.png."),
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -46,7 +46,9 @@ def list_command(json: options.Json = False) -> None:
         (e.id, f"{e.tokens:,}", _megabytes(e.bytes), _date(e.used), e.model or "?", e.name or "?")
         for e in readings
     ]
-    console.print_rows(("ID", "TOKENS", "SIZE", "USED", "MODEL", "OF"), rows, right=(1, 2))
+    console.print_rows(
+        ("ID", "TOKENS", "SIZE", "USED", "MODEL", "OF"), rows, right=(1, 2), paths=(4, 5)
+    )
     if not readings:
         console.note("no stored readings")
 
@@ -74,7 +76,7 @@ def show_command(
         ("used", _date(entry.used)),
         ("folder", str(entry.folder)),
     ]
-    console.print_rows((), rows)
+    console.print_rows((), rows, paths=(1,))
 
 
 @cache.command("size")
@@ -82,6 +84,7 @@ def size_command(json: options.Json = False) -> None:
     """Show the disk space of everything in the cache folder."""
     from nsa_cli.caches.answers import answers_folder
     from nsa_cli.caches.documents import parsed_folder
+    from nsa_cli.documents.urls.kept import web_folder
     from nsa_cli.kv_store.inventory import disk_bytes
     from nsa_models.paths import cache_root, models_folder, prepared_folder, readings_folder
 
@@ -90,6 +93,7 @@ def size_command(json: options.Json = False) -> None:
         "readings": disk_bytes(readings_folder()),
         "documents": disk_bytes(parsed_folder()),
         "answers": disk_bytes(answers_folder()),
+        "web": disk_bytes(web_folder()),
         "models": disk_bytes(models_folder()) - prepared,
         "prepared": prepared,
     }
@@ -109,7 +113,7 @@ def rm_command(
     ] = None,
     everything: Annotated[
         bool,
-        options.option("--all", None, "Remove all readings, documents, answers, prepared weights."),
+        options.option("--all", None, "Remove everything in the cache folder but models."),
     ] = False,
     force: options.Force = False,
 ) -> None:
@@ -121,6 +125,7 @@ def rm_command(
 
     from nsa_cli.caches.answers import answers_folder
     from nsa_cli.caches.documents import parsed_folder
+    from nsa_cli.documents.urls.kept import web_folder
     from nsa_cli.engine.forget import find_kept
     from nsa_cli.kv_store.inventory import find_entries, stored_entries
     from nsa_models.weights.prepared import prepared_weights
@@ -132,10 +137,10 @@ def rm_command(
         )
     if everything:
         entries = stored_entries()
-        more = ", all documents and answers, and all prepared weights"
+        more = ", all documents, answers and web pages, and all prepared weights"
         console.confirm(f"Remove {_described(entries)}{more}?", force=force)
         _remove(entries, prepared_weights())
-        for folder in (answers_folder(), parsed_folder()):
+        for folder in (answers_folder(), parsed_folder(), web_folder()):
             shutil.rmtree(folder, ignore_errors=True)
         return
     ids = [each for each in what or () if _is_id(each)]
@@ -169,6 +174,7 @@ def prune_command(
     """Remove everything that was not used recently."""
     from nsa_cli.caches.answers import answers_folder
     from nsa_cli.caches.documents import parsed_folder
+    from nsa_cli.documents.urls.kept import kept_files
     from nsa_cli.kv_store.inventory import stored_entries
     from nsa_models.weights.prepared import last_use, prepared_weights
 
@@ -181,14 +187,18 @@ def prune_command(
         [path for path in folder.glob("*.json") if path.stat().st_mtime < since]
         for folder in (answers_folder(), parsed_folder())
     )
+    pages = list(kept_files(since))
     weights = [path for path in prepared_weights() if last_use(path) < since]
-    if not entries and not documents and not answers and not weights:
+    if not any((entries, documents, answers, pages, weights)):
         console.note(f"nothing is older than {older_than}")
         return
-    more = f"{len(documents)} documents, {len(answers)} answers, {len(weights)} prepared weights"
+    more = (
+        f"{len(documents)} documents, {len(answers)} answers, {len(pages) // 2} web pages, "
+        f"{len(weights)} prepared weights"
+    )
     console.confirm(f"Remove {_described(entries)}, {more}?", force=force)
     _remove(entries, weights)
-    for path in (*documents, *answers):
+    for path in (*documents, *answers, *pages):
         path.unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsa_cli.cli import console, options
+from nsa_cli.cli.errors import Terminated
 from nsa_cli.config.options import Options
 from nsa_models.errors import NsaError, UsageError
 
@@ -40,16 +41,16 @@ def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) ->
             hint="save the text to a file",
         )
     from nsa_cli.answering.chat import ROOM, Chat
-    from nsa_cli.documents import read_sources, title
+    from nsa_cli.answering.read import read
+    from nsa_cli.documents import title
     from nsa_cli.engine.engine import Engine
-    from nsa_cli.events import Note
     from nsa_cli.output.renderers import HumanRenderer
 
     renderer = HumanRenderer(quiet=quiet)
     try:
-        read = read_sources(sources, on_note=lambda text: renderer(Note(text=text)))
-        name = title(sources, len(read))
-        opened = Engine(opts, renderer).open(read, name, ROOM + opts.max_tokens)
+        found = read(sources, opts, renderer)
+        name = title(sources, len(found))
+        opened = Engine(opts, renderer).open(found, name, ROOM + opts.max_tokens)
         renderer.close()
         talk = Chat(opened=opened, say=lambda line: _say(line), compute=opts.compute)
         if sys.stdin.isatty() and not quiet:
@@ -80,6 +81,8 @@ def _converse(talk: Chat, renderer: HumanRenderer, *, store: bool) -> None:
                     renderer.finish_answer(talk.ask(line))
             except NsaError as error:
                 renderer.fail(error)
+            except Terminated:
+                raise
             except KeyboardInterrupt:
                 renderer.stop()
                 console.note("stopped; Ctrl-D or /quit ends the chat")
@@ -140,6 +143,8 @@ class LineReader:
                 if sys.stdin.isatty():
                     sys.stderr.write("\n")
                 return
+            except Terminated:
+                raise
             except KeyboardInterrupt:
                 sys.stderr.write("\n")
 

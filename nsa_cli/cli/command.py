@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
-from nsa_cli.cli.errors import interruptible, show_failure
+from nsa_cli.cli.errors import HELP_ALL_FLAG, interruptible, show_failure
 from nsa_cli.cli.options import COMMON, PANELS
 from nsa_models.errors import NsaError
 
 _KEPT = "run it again to continue; finished work is kept"
 _NOT_KEPT = "nothing was stored"
 _NAME_WIDTH = 30
+_OPTION = re.compile(r"--?[\w-]*")
+_RANGE = re.compile(r"[\d.]*<?=?x[<>=]+[\d.]+|[\d.]+<=?x(<=?[\d.]+)?")
 
 
 class Command(TyperCommand):
@@ -25,6 +28,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; show an error as `--json` of this command asks."""
+        _tell_unknown_variables(quiet=bool(ctx.params.get("quiet") or ctx.params.get("json")))
         try:
             with interruptible(_KEPT if ctx.params.get("store", True) else _NOT_KEPT):
                 return super().invoke(ctx)
@@ -34,6 +38,43 @@ class Command(TyperCommand):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line; `--help-all` is `--help` with the options of all groups."""
+        valued, words = self._valued(ctx), list[str]()
+        for word in args[: args.index("--")] if "--" in args else args:
+            if word == HELP_ALL_FLAG and not (words and words[-1] in valued):
+                ctx.meta[HELP_ALL_FLAG] = True
+                word = "--help"
+            words.append(word)
+        return super().parse_args(ctx, [*words, *args[len(words) :]])
+
+    def _valued(self, ctx: Any) -> set[str]:
+        """Return the options that take a value."""
+        return {
+            flag
+            for each in self.get_params(ctx)
+            if each.param_type_name == "option" and not getattr(each, "is_flag", False)
+            for flag in each.opts
+        }
+
+    def make_parser(self, ctx: Any) -> Any:
+        """Return a parser that takes a text that begins with a dash as an argument."""
+        parser: Any = super().make_parser(ctx)
+        take = parser._process_opts
+        flags = {
+            flag for each in self.get_params(ctx) for flag in (*each.opts, *each.secondary_opts)
+        }
+        valued = self._valued(ctx)
+
+        def process(word: str, state: Any) -> None:
+            if is_option(word, flags, valued):
+                take(word, state)
+            else:
+                state.largs.append(word)
+
+        parser._process_opts = process
+        return parser
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with the program's defaults and not those of settings."""
@@ -47,7 +88,7 @@ class Command(TyperCommand):
         ]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write arguments and options, a section for each panel."""
+        """Write arguments and common options; with `--help-all` a section for each group."""
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{p: [] for p in PANELS}}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
@@ -55,7 +96,14 @@ class Command(TyperCommand):
                 name = param.metavar or param.name
                 sections["Arguments"].append((name, record[1].removesuffix("[required]").rstrip()))
             elif record is not None:
-                sections[getattr(param, "rich_help_panel", None) or COMMON].append(record)
+                panel = getattr(param, "rich_help_panel", None) or COMMON
+                sections[panel].append((record[0], without_ranges(record[1])))
+        others = [panel for panel in PANELS if panel != COMMON and sections[panel]]
+        if others and HELP_ALL_FLAG not in ctx.meta:
+            titles = ", ".join(others)
+            sections[COMMON].append((HELP_ALL_FLAG, f"Show all options: {titles}."))
+            for panel in others:
+                del sections[panel]
         names = [name for rows in sections.values() for name, _ in rows]
         width = min(_NAME_WIDTH, max(map(len, names)))
         grouped = sum(map(bool, sections.values())) > 1 + bool(sections["Arguments"])
@@ -64,6 +112,41 @@ class Command(TyperCommand):
                 options = f"{title} options" if grouped else "Options"
                 with formatter.section(title if title == "Arguments" else options):
                     formatter.write_dl([(name.ljust(width), text) for name, text in rows])
+
+
+def without_ranges(text: str) -> str:
+    """Return the help of an option without the range of its numbers, as in `x>=1`."""
+    about, bracket, facts = text.rpartition("  [")
+    if not bracket or not facts.endswith("]"):
+        return text
+    kept = [each for each in facts[:-1].split("; ") if not _RANGE.fullmatch(each)]
+    shown = [re.sub(r"^default: \((.*)\)$", r"default: \1", each) for each in kept]
+    return f"{about}  [{'; '.join(shown)}]" if shown else about
+
+
+def _tell_unknown_variables(*, quiet: bool) -> None:
+    """Note each variable of the environment that looks like a setting and is none."""
+    if quiet or not any(name.startswith("NSA_") for name in os.environ):
+        return
+    from nsa_cli.cli.console import note
+    from nsa_cli.config.settings import unknown_variables
+
+    for name, close in unknown_variables(os.environ).items():
+        meant = f"; did you mean {close}?" if close else ""
+        note(f"unknown variable {name} has no effect{meant}")
+
+
+def is_option(word: str, flags: Collection[str], valued: Collection[str]) -> bool:
+    """Whether a word that begins with a dash is an option, misspelled or not, and no text.
+
+    Args:
+        word: A word of the command line.
+        flags: The command's options.
+        valued: Those that take a value, which may be attached to a letter, as in `-n3`.
+    """
+    name = word.split("=", 1)[0]
+    attached = word[:2] in valued and not word[2:3].isspace()
+    return name in flags or _OPTION.fullmatch(name) is not None or attached
 
 
 class App(typer.Typer):

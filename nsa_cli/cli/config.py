@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nsa_cli.cli import console, options
 from nsa_cli.cli.command import App
 from nsa_cli.config import files
-from nsa_models.errors import NsaError, UsageError
+from nsa_models.errors import ModelError, NsaError, UsageError
+
+if TYPE_CHECKING:
+    from nsa_cli.config.settings import Setting
 
 config = App(
     help="""Show and change settings, the defaults of options.
@@ -37,7 +40,8 @@ Project = Annotated[
 @config.command("list")
 def list_command(
     everything: Annotated[
-        bool, options.option("--all", None, "List settings without a value, too.")
+        bool,
+        options.option("--all", None, "List all settings, with defaults and allowed values."),
     ] = False,
     json: options.Json = False,
 ) -> None:
@@ -50,19 +54,64 @@ def list_command(
     if json:
         values = {name: asdict(each) for name, each in found.items()}
         named = {name: asdict(each) for name, each in templates.items()}
-        console.print_json({"settings": values, TABLE: named})
+        known = {}
+        if everything:
+            keys = ("value", "from", "allowed", "meaning")
+            rows = _all_settings(found)
+            known["all"] = {name: dict(zip(keys, rows[name], strict=True)) for name in rows}
+        console.print_json({"settings": values, TABLE: named, **known})
         return
-    rows = [(name, str(each.value), each.origin) for name, each in found.items()]
-    rows += [
-        (f"{TABLE}.{name}", short(" / ".join(each.questions), 60), each.origin)
+    questions = {
+        f"{TABLE}.{name}": (short(" / ".join(each.questions), 60), each.origin)
         for name, each in templates.items()
-    ]
+    }
     if everything:
-        definitions = settings.DEFINITIONS.items()
-        rows += [(name, "", each.help) for name, each in definitions if name not in found]
-    console.print_rows((), rows)
-    if not rows:
+        table = [(name, *row) for name, row in _all_settings(found).items()]
+        table += [(name, *row, "text", "template") for name, row in questions.items()]
+        console.print_rows(("KEY", "VALUE", "FROM", "ALLOWED", "MEANING"), table, paths=(2,))
+        return
+    set_rows = [(name, str(each.value), each.origin) for name, each in found.items()]
+    set_rows += [(name, *row) for name, row in questions.items()]
+    console.print_rows((), set_rows, paths=(2,))
+    if not set_rows:
         console.note("no settings; `nsa config list --all` lists what can be set")
+
+
+def _all_settings(found: Mapping[str, Setting]) -> dict[str, tuple[str, str, str, str]]:
+    """Return value, origin, allowed values and meaning of every setting."""
+    from nsa_cli.config.settings import DEFINITIONS
+
+    defaults = _defaults()
+    rows = {}
+    for name, each in DEFINITIONS.items():
+        setting = found.get(name)
+        value = defaults[name] if setting is None else str(setting.value)
+        origin = "default" if setting is None else setting.origin
+        rows[name] = (value, origin, each.allowed, each.help)
+    return rows
+
+
+def _defaults() -> dict[str, str]:
+    """Return the default of every setting in words, as the help shows it."""
+    import inspect
+
+    from nsa_cli.cli.find import find
+    from nsa_cli.cli.summarize import summarize
+    from nsa_cli.config.settings import DEFINITIONS
+
+    declared = {
+        each.name: each
+        for command in (find, summarize, options.SharedOptions)
+        for each in inspect.signature(command, eval_str=True).parameters.values()
+    }
+    defaults = {}
+    for name in DEFINITIONS:
+        [about] = getattr(declared[name].annotation, "__metadata__", (None,))[:1]
+        shown = getattr(about, "show_default", None)
+        default = declared[name].default
+        value = "none" if default is None else str(default)
+        defaults[name] = shown if isinstance(shown, str) else value
+    return defaults
 
 
 @config.command("get")
@@ -95,6 +144,8 @@ def set_command(
 
     template = _template(name)
     checked = settings.check(name, value) if template is None else value
+    if name == "model":
+        _check_model(value)
     path = _file(project)
     settings.read_file(path)  # never overwrite a file that cannot be read
     text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -153,6 +204,25 @@ def _template(name: str) -> str | None:
 
     table, dot, template = name.partition(".")
     return template if table == TABLE and dot and template else None
+
+
+def _check_model(name: str) -> None:
+    """Refuse a model that does not exist; a hub id is not looked up.
+
+    Raises:
+        ModelError: If there is no such model.
+    """
+    from nsa_models.hub.aliases import aliases
+    from nsa_models.hub.registry import MODELS, model_entry
+    from nsa_models.hub.resolve import HUB_ID
+
+    path = Path(name).expanduser()
+    if name in MODELS or name in aliases() or path.exists():
+        return
+    if path.suffix == ".gguf" or path.is_absolute() or name.startswith((".", "~")):
+        raise ModelError(f"no model at {name}", code="model_missing")
+    if not HUB_ID.fullmatch(name):
+        model_entry(name)
 
 
 def _check_name(name: str) -> None:

@@ -13,6 +13,7 @@ import typer
 from nsa_models.errors import NsaError, UsageError
 
 if TYPE_CHECKING:
+    from nsa_cli.config.options import Options
     from nsa_cli.output.renderers import Renderer
 
 
@@ -24,32 +25,35 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def print_rows(
-    head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, right: Sequence[int] = ()
+    head: tuple[str, ...],
+    rows: Sequence[tuple[str, ...]],
+    *,
+    right: Sequence[int] = (),
+    paths: Sequence[int] = (),
 ) -> None:
-    """Print a table with aligned columns; print nothing without rows.
+    """Print a table with aligned columns that fits the terminal; print nothing without rows.
 
     Args:
         head: The names of the columns; empty for none.
         rows: The cells of each row.
         right: Columns to align to the right.
+        paths: Columns of paths, which may be shortened in the middle.
     """
-    lines = [*([head] if head and rows else []), *rows]
-    if not lines:
+    if not rows:
         return
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = [
-            text.rjust(width) if number in right else text.ljust(width)
-            for number, (text, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+    from nsa_cli.output.layout import columns, table
+
+    lines = table(head, rows, columns(sys.stdout), right=right, paths=paths)
+    sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.flush()
 
 
 def note(text: str, *, quiet: bool = False) -> None:
-    """Print a line on standard error."""
+    """Print a line on standard error, broken at words at a terminal."""
     if not quiet:
-        sys.stderr.write(f"nsa: {text}\n")
+        from nsa_cli.output.layout import columns, wrap
+
+        sys.stderr.write(wrap(f"nsa: {text}", columns(sys.stderr), 5) + "\n")
 
 
 def confirm(question: str, *, force: bool) -> None:
@@ -99,3 +103,14 @@ def rendering(*, json: bool, quiet: bool) -> Iterator[Renderer]:
         yield renderer
     finally:
         renderer.close()
+
+
+def show_survey(
+    named: Sequence[str], questions: Sequence[str], opts: Options, renderer: Renderer
+) -> None:
+    """Show what reading documents would take, for `--dry-run`."""
+    from nsa_cli.answering.dry_run import survey
+
+    found = survey(named, questions, opts, renderer)
+    renderer.sizes(found.sizes)
+    renderer.estimate(found.estimate())

@@ -43,6 +43,9 @@ _FORMATS = {
 }
 """The package of each optional module."""
 
+_INDENT = 16
+"""Cells before what a check found."""
+
 _MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
 
 
@@ -53,11 +56,14 @@ def doctor(json: options.Json = False) -> None:
     if json:
         console.print_json({"ok": not failed, "checks": [asdict(each) for each in findings]})
     else:
+        from nsa_cli.output.layout import columns, wrap
+
+        width = columns(sys.stdout)
         for finding in findings:
-            remedy = f"\n                {finding.remedy}" if finding.remedy else ""
-            sys.stdout.write(
-                f"{_MARKS[finding.state]}  {finding.what:<8}  {finding.found}{remedy}\n"
-            )
+            begin = f"{_MARKS[finding.state]}  {finding.what:<8}  "
+            indent = " " * _INDENT
+            remedy = f"\n{wrap(indent + finding.remedy, width, _INDENT)}" if finding.remedy else ""
+            sys.stdout.write(wrap(f"{begin}{finding.found}", width, _INDENT) + f"{remedy}\n")
         sys.stdout.flush()
     if failed:
         raise typer.Exit(1)

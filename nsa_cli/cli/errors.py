@@ -12,7 +12,8 @@ from typer.core import TyperGroup
 
 from nsa_models.errors import NsaError, UsageError
 
-JSON_FLAG = "--json"
+JSON_FLAG, JSON_LETTER = "--json", "-J"
+HELP_ALL_FLAG = "--help-all"
 NO_COLOR_FLAG = "--no-color"
 VERBOSE_FLAG, VERBOSE_LETTER = "--verbose", "-v"
 _ANYWHERE = (NO_COLOR_FLAG, VERBOSE_FLAG, VERBOSE_LETTER)
@@ -26,11 +27,21 @@ class Interrupted(NsaError):  # noqa: N818 - Ctrl-C is not a failure
     default_code = "interrupted"
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM."""
+
+    exit_code = 143
+
+
 @contextmanager
 def interruptible(hint: str) -> Iterator[None]:
-    """Turn Ctrl-C into `Interrupted` with a hint."""
+    """Turn Ctrl-C and SIGTERM into `Interrupted` with a hint."""
     try:
         yield
+    except Terminated:
+        ended = Interrupted("terminated", hint=hint, code="terminated")
+        ended.exit_code = Terminated.exit_code
+        raise ended from None
     except KeyboardInterrupt:
         raise Interrupted("interrupted", hint=hint) from None
 
@@ -41,6 +52,8 @@ class Boundary(TyperGroup):
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
         """Run the program and exit."""
         words = list(args or ())
+        if words[:1] == [HELP_ALL_FLAG]:
+            words[0] = "--help"  # the program itself has no groups of options
         end = words.index("--") if "--" in words else len(words)
         for flag in _ANYWHERE:  # allowed after a command, too
             if flag in words[:end]:
@@ -64,7 +77,7 @@ class Boundary(TyperGroup):
             if kind == "NoArgsIsHelpError" and message is not None:
                 sys.stderr.write(message() + "\n")
             else:
-                show_failure(problem, json=JSON_FLAG in words)
+                show_failure(problem, json=bool({JSON_FLAG, JSON_LETTER} & set(words)))
             code = problem.exit_code
         sys.exit(code)
 

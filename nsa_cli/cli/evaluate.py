@@ -98,7 +98,7 @@ def evaluate(
             min=1,
         ),
     ] = None,
-    seed: Annotated[int, options.option("--seed", "N", "Seed of the texts.", min=0)] = 0,
+    seed: Annotated[int, options.seed_option(min=0)] = 0,
     data: Annotated[
         Path | None,
         options.option(
@@ -140,7 +140,7 @@ def evaluate(
     out: Annotated[
         Path | None,
         options.option(
-            "--out", "FILE", "JSON file for the rows and every answer; documents resumes it."
+            "--out -o", "FILE", "JSON file for the rows and every answer; documents resumes it."
         ),
     ] = None,
     plot: Annotated[
@@ -150,7 +150,6 @@ def evaluate(
         list[str] | None,
         options.option(
             *("--model -m", "MODEL", "Model name, folder, .gguf file or Hugging Face id."),
-            options.MACHINE,
         ),
     ] = None,
     attention: Annotated[

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nsa_cli.cli import console, options
+from nsa_cli.cli import console, options, sources
 from nsa_cli.config.options import Options
-from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
-    from nsa_cli.results import Match
+    from rich.text import Text
+
+    from nsa_cli.results import Match, MatchInContext
+
+_INDENT = " " * 6
 
 HELP = """Find the passages that match a query, best first.
 
@@ -22,6 +26,7 @@ HELP = """Find the passages that match a query, best first.
     nsa find src "where are retries counted"
     nsa find report.pdf "termination clause" --top 3
     nsa find logs/ "out of memory" | cut -d: -f1,2
+    kubectl logs web | nsa find "timeout"
 
 In a pipe each passage is one line, PATH:LINE: QUOTE; documents with pages have :pPAGE before the
 line.
@@ -31,27 +36,29 @@ line.
 @options.takes(*options.DOCUMENTS, *options.MODEL, "answer_blocks", "yarn")
 def find(
     opts: Options,
-    sources: options.Sources,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="Words to search for.")],
+    named: options.Sources,
+    query: Annotated[
+        str | None, typer.Argument(metavar="QUERY", help="Words to search for.")
+    ] = None,
     top: Annotated[int, options.option("--top -n", "N", "Maximum number of passages.", min=1)] = 10,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Find the passages that match a query, best first."""
-    if not sources:
-        raise UsageError(
-            f"no query for {query}", hint=f'add one: nsa find {query} "termination clause"'
-        )
-    if not query.strip():
-        raise UsageError("the query is empty", hint="type words to search for")
+    words = named if query is None else [*named, query]
+    named, query = sources.divide(words, "find", "query")
     with console.rendering(json=json, quiet=quiet) as renderer:
         from nsa_cli.answering.find import find as search
         from nsa_cli.output.renderers import print_json
 
-        matches = search(sources, query, top, opts, renderer)
+        if dry_run:
+            console.show_survey(named, [query], opts, renderer)
+            return
+        matches = search(named, query, top, opts, renderer)
         renderer.close()
         if json:
-            print_json({"query": query, "matches": [asdict(match) for match in matches]})
+            print_json({"query": query, "matches": [asdict(each.match()) for each in matches]})
         elif sys.stdout.isatty():
             _show(matches, query)
         else:
@@ -68,19 +75,44 @@ def _line(match: Match) -> str:
     return f"{printable(match.source)}:{page}{match.line_start}: {quote}"
 
 
-def _show(matches: Sequence[Match], query: str) -> None:
-    """Print passages for a person, with the query's words in bold."""
+def _show(matches: Sequence[MatchInContext], query: str) -> None:
+    """Print passages for a person: the quote in its context, with the query's words marked."""
     from rich.console import Console
-    from rich.text import Text
 
-    from nsa_cli.documents.location import place, short
-    from nsa_cli.retrieval.sentences import content_words
+    from nsa_cli.output.layout import columns
 
     console = Console(highlight=False, emoji=False)
+    width = columns(sys.stdout) or console.width
     for match in matches:
-        head = Text(f"{match.score:4.0%}  ", style="dim")
-        head.append(place(match), style="magenta")
-        quote = Text(short(match.quote))
-        quote.highlight_words(sorted(content_words(query)), style="bold red", case_sensitive=False)
-        console.print(head, soft_wrap=True)
-        console.print(Text("      ") + quote, soft_wrap=True)
+        for text in shown(match, query, width):
+            console.print(text, soft_wrap=True)
+
+
+def shown(match: MatchInContext, query: str, width: int) -> tuple[Text, Text]:
+    """Return the lines of one passage: where it is, and its quote in the text around it.
+
+    Args:
+        match: The passage.
+        query: Words to mark.
+        width: Cells of a line.
+    """
+    from rich.text import Text
+
+    from nsa_cli.documents.location import place, printable, short
+    from nsa_cli.output.layout import shorten_path, wrap
+    from nsa_cli.retrieval.sentences import content_words
+
+    source = shorten_path(printable(match.source), width // 2)
+    head = Text(f"{match.score:4.0%}  ", style="dim")
+    head.append(place(replace(match, source=source)), style="magenta")
+    before, after = (" ".join(each.split()) for each in (match.before, match.after))
+    quote = short(match.quote)
+    whole = f"{_INDENT}{before} {quote} {after}" if before else f"{_INDENT}{quote} {after}"
+    text = Text(wrap(whole.rstrip(), width, len(_INDENT)), style="dim")
+    solid = [number for number, char in enumerate(text.plain) if not char.isspace()]
+    first, count = (sum(not char.isspace() for char in each) for each in (before, quote))
+    if count:  # line breaks and indents are all that differs
+        text.stylize("not dim", solid[first], solid[first + count - 1] + 1)
+    for word in sorted(content_words(query)):
+        text.highlight_regex(rf"(?i)(?<!\w){re.escape(word)}", style="not dim bold red")
+    return head, text

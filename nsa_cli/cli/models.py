@@ -53,7 +53,7 @@ def list_command(json: options.Json = False) -> None:
         where = f"at {path}" if path.exists() else f"no, not at {path}"
         rows.append((name, "", "", "", where))
     rows += [(path.name, _megabytes(disk_bytes(path)), "", "", "yes") for path in _others()]
-    console.print_rows(("NAME", "FILE", "CONTEXT", "LICENSE", "HERE"), rows, right=(1,))
+    console.print_rows(("NAME", "FILE", "CONTEXT", "LICENSE", "HERE"), rows, right=(1,), paths=(4,))
 
 
 @models.command("show")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, get_type_hints
@@ -15,7 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from nsa_cli.cli import values
-from nsa_cli.cli.errors import JSON_FLAG
+from nsa_cli.cli.errors import JSON_FLAG, JSON_LETTER
 from nsa_cli.config.options import ATTENTIONS, DEVICES, LENGTHS, QUANTIZATIONS, Options
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
@@ -40,21 +41,37 @@ def option(flags: str, metavar: str | None, about: str, panel: str = COMMON, **m
     return typer.Option(*flags.split(), metavar=metavar, help=about, rich_help_panel=panel, **more)
 
 
+def _forbid_network(wanted: bool) -> bool:
+    if wanted:
+        os.environ["NSA_OFFLINE"] = "1"
+    return wanted
+
+
+def seed_option(**more: Any) -> Any:
+    """Declare `--seed`; `more` as for `typer.Option`."""
+    about = "Seed of random numbers, for repeatable results."
+    return option("--seed", "N", about, ANSWERING, **more)
+
+
 def _sources(about: str) -> Any:
     return typer.Argument(metavar="SOURCE", default_factory=list, help=about, show_default=False)
 
 
-Sources = Annotated[list[str], _sources("Files, folders, globs, or - for standard input.")]
-Paths = Annotated[list[str], _sources("Files, folders or globs.")]
+Sources = Annotated[list[str], _sources("Files, folders, globs, URLs, or - for standard input.")]
+Paths = Annotated[list[str], _sources("Files, folders, globs or URLs.")]
 Questions = Annotated[
     list[str] | None, option("--ask -a", "QUESTION", "Ask this question; repeatable.")
 ]
 Template = Annotated[
     str | None,
-    option("--template -t", "NAME", "Ask the questions of a template; see `nsa config list`."),
+    option(
+        *("--template -t", "NAME", "Ask the questions of a template; see `nsa config list`."),
+        ANSWERING,
+    ),
 ]
 Params = Annotated[
-    list[str] | None, option("--param -p", "NAME=VALUE", "Fill $NAME in the template; repeatable.")
+    list[str] | None,
+    option("--param -p", "NAME=VALUE", "Fill $NAME in the template; repeatable.", ANSWERING),
 ]
 Length = Annotated[
     str, option("--length -l", "|".join(LENGTHS), "Length of a summary: 3, 6 or 12 statements.")
@@ -63,12 +80,13 @@ Focus = Annotated[str | None, option("--focus", "TOPIC", "Topic for the summary.
 Lengths = Annotated[
     str, option("--lengths", "N,N,...", "Lengths of text in tokens, comma-separated.")
 ]
-Json = Annotated[bool, option(JSON_FLAG, None, "Print one JSON object.")]
+Json = Annotated[bool, option(f"{JSON_FLAG} {JSON_LETTER}", None, "Print one JSON object.")]
 Quiet = Annotated[bool, option("--quiet -q", None, "Show no notes and no progress.")]
+DryRun = Annotated[bool, option("--dry-run", None, "Estimate time, disk and memory; read nothing.")]
 Force = Annotated[bool, option("--force -f", None, "Do not ask for confirmation.")]
 Model = Annotated[
     str,
-    option("--model -m", "MODEL", "Model name, folder, .gguf file or Hugging Face id.", MACHINE),
+    option("--model -m", "MODEL", "Model name, folder, .gguf file or Hugging Face id."),
 ]
 Device = Annotated[str, option("--device", "|".join(DEVICES), "Device to compute on.", MACHINE)]
 Quantize = Annotated[
@@ -95,7 +113,7 @@ class SharedOptions:
     """All options that `takes` can add to a command, each with its declaration and default."""
 
     pages: Annotated[
-        str | None, option("--pages", "PAGES", "Pages to read, such as 10-40,55.", READING)
+        str | None, option("--pages -P", "PAGES", "Pages to read, such as 10-40,55.")
     ] = None
     password: Annotated[
         str | None, option("--password", "PASSWORD", "Password of an encrypted PDF.", READING)
@@ -126,6 +144,18 @@ class SharedOptions:
         bool,
         option("--no-compute", None, "Ask the model, too, what tables give by code.", ANSWERING),
     ] = False
+    no_network: Annotated[
+        bool,
+        option(
+            *("--no-network", None, "Fetch no URL and no model, as NSA_OFFLINE=1 does."),
+            READING,
+            callback=_forbid_network,
+        ),
+    ] = False
+    allow_private: Annotated[
+        bool,
+        option("--allow-private", None, "Fetch URLs at private addresses, too.", READING),
+    ] = False
     max_tokens: Annotated[
         int, option("--max-tokens", "N", "Maximum tokens of an answer.", ANSWERING, min=1)
     ] = 256
@@ -137,9 +167,7 @@ class SharedOptions:
             min=0.0,
         ),
     ] = 0.0
-    seed: Annotated[
-        int | None, option("--seed", "N", "Seed for repeatable sampling.", ANSWERING)
-    ] = None
+    seed: Annotated[int | None, seed_option()] = None
     system: Annotated[
         str | None, option("--system", "TEXT", "Instructions for the model.", ANSWERING)
     ] = None
@@ -204,7 +232,10 @@ class SharedOptions:
         return Options(**{**passed, **mapped})
 
 
-DOCUMENTS = ("pages", "password", "ocr", "hidden", "every_line")
+DOCUMENTS = (
+    *("pages", "password", "ocr", "hidden", "every_line"),
+    *("no_network", "allow_private"),
+)
 ANSWERS = ("no_compute", "max_tokens", "temperature", "seed", "system")
 WEIGHTS = ("device", "quantize", "memory", "adapter", "no_adapter")
 MODEL = ("model", "store", "cache_limit", *WEIGHTS)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Annotated
 
 from nsa_cli.cli import console, options, values
@@ -85,6 +87,8 @@ def serve(
             renderer.close()
             console.note(f"{name} answers at {address}/v1, the page is {address}/", quiet=quiet)
 
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server handles it itself
         with suppress(KeyboardInterrupt):
             serve(listening, opts, renderer, ready)
         kept = "; readings are stored" if opts.store else ""

@@ -60,7 +60,7 @@ def train_command(
         int, options.option("--rank", "N", "Rank of the low-rank changes.", min=1)
     ] = 16,
     answer_blocks: options.AnswerBlocks = None,
-    seed: Annotated[int, options.option("--seed", "N", "Seed of the training examples.")] = 0,
+    seed: Annotated[int, options.seed_option()] = 0,
     device: options.Device = "auto",
     plot: Annotated[
         Path | None, options.option("--plot", "FILE", "PNG file for the losses.")

@@ -8,10 +8,10 @@ PROJECT_FILE = ".nsa.toml"
 
 
 def user_file() -> Path:
-    """Return the path of the user's file, which may not exist."""
-    import platformdirs
+    """Return the path of the user's file, which may not exist, as for a user without a home."""
+    from nsa_models.paths import config_folder
 
-    return Path(platformdirs.user_config_dir("nsa")) / "config.toml"
+    return config_folder() / "config.toml"
 
 
 def project_file(folder: Path | None = None) -> Path | None:

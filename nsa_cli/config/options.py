@@ -48,6 +48,7 @@ class Options:
         answer_blocks: Blocks of 64 tokens that a question attends to; None for all.
         quantization: `int8` for weights in eight bits; None for the stored precision.
         memory_bytes: Memory limit for reading; None for a safe share of the free memory.
+        allow_private: Whether URLs may lead to addresses that are not public.
         compute: Whether questions about tables are computed where that is possible.
     """
 
@@ -70,6 +71,7 @@ class Options:
     answer_blocks: int | None = field(default=None, metadata=_ANSWER)
     quantization: str | None = field(default=None, metadata=_ANSWER)
     memory_bytes: int | None = field(default=None, metadata=_NOTHING)
+    allow_private: bool = field(default=False, metadata=_NOTHING)
     compute: bool = field(default=True, metadata=_ANSWER)
 
 

@@ -23,6 +23,9 @@ from nsa_models.errors import UsageError
 Value = str | int | float | bool
 Scope = Literal["environment", "project", "user"]
 
+_OTHER_VARIABLES = ("NSA_CACHE_DIR", "NSA_OFFLINE", "NSA_API_KEY")
+"""Variables of the program that are no settings."""
+
 _TYPES = {str: "text", int: "a whole number", float: "a number"}
 
 
@@ -34,11 +37,21 @@ class SettingDefinition:
         kind: The type of its value.
         choices: Its allowed values; empty for any.
         help: Its meaning.
+        least: Its smallest value, for numbers.
     """
 
     kind: type[str] | type[int] | type[float]
     choices: tuple[str, ...] = ()
     help: str
+    least: float = 0
+
+    @property
+    def allowed(self) -> str:
+        """Its allowed values in words."""
+        if self.choices:
+            return either(self.choices)
+        kind = _TYPES[self.kind]
+        return kind if self.kind is str else f"{kind} of at least {self.least:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,23 +64,26 @@ class Setting:
 
 
 def _define(
-    kind: type[str] | type[int] | type[float], help_: str, choices: tuple[str, ...] = ()
+    kind: type[str] | type[int] | type[float],
+    help_: str,
+    choices: tuple[str, ...] = (),
+    least: float = 0,
 ) -> SettingDefinition:
-    return SettingDefinition(kind=kind, choices=choices, help=help_)
+    return SettingDefinition(kind=kind, choices=choices, help=help_, least=least)
 
 
 DEFINITIONS = {
     "model": _define(str, "model name, folder, .gguf file or Hugging Face id"),
     "device": _define(str, "device to compute on", DEVICES),
     "attention": _define(str, "attention for reading", ATTENTIONS),
-    "max_tokens": _define(int, "maximum length of an answer, in tokens"),
+    "max_tokens": _define(int, "maximum length of an answer, in tokens", least=1),
     "temperature": _define(float, "sampling temperature; 0 picks the most likely token"),
     "system": _define(str, "instructions for the model"),
     "cache_limit": _define(float, "GB of disk space for stored readings"),
     "quantize": _define(str, "weights in eight bits, on a CPU", QUANTIZATIONS),
     "memory": _define(float, "GB of memory for reading"),
-    "answer_blocks": _define(int, "blocks that a question attends to"),
-    "top": _define(int, "maximum number of passages from `nsa find`"),
+    "answer_blocks": _define(int, "blocks that a question attends to", least=1),
+    "top": _define(int, "maximum number of passages from `nsa find`", least=1),
     "length": _define(str, "length of a summary", LENGTHS),
 }
 
@@ -96,7 +112,7 @@ def check(name: str, value: Any, origin: str = "") -> Value:
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(DEFINITIONS)}"
         raise UsageError(f"{where}unknown setting {name!r}", hint=hint)
     kind, choices = definition.kind, definition.choices
-    wrong = f"{where}{name} must be {either(choices) if choices else _TYPES[kind]}, got {value!r}"
+    wrong = f"{where}{name} must be {definition.allowed}, got {value!r}"
     error = UsageError(wrong, hint="see `nsa config list --all`")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise error
@@ -112,12 +128,27 @@ def check(name: str, value: Any, origin: str = "") -> Value:
         raise error
     if choices and checked not in choices:
         raise error
+    if not isinstance(checked, str) and checked < definition.least:
+        raise error
     return checked
 
 
 def variable(name: str) -> str:
     """Return the environment variable of a setting."""
     return f"NSA_{name.upper()}"
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the `NSA_*` variables that have no meaning, each with the nearest known name.
+
+    The nearest name is an empty string if none is near.
+    """
+    known = [*map(variable, DEFINITIONS), *_OTHER_VARIABLES]
+    unknown = [name for name in environment if name.startswith("NSA_") and name not in known]
+    return {
+        name: next(iter(difflib.get_close_matches(name, known, n=1)), "")
+        for name in sorted(unknown)
+    }
 
 
 def effective(environment: Mapping[str, str] | None = None) -> dict[str, Setting]:

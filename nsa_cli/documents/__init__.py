@@ -1,6 +1,9 @@
 """Sources become text, with the page and the lines of each character. No tensors here.
 
-sources     files, folders, globs and standard input; `walk` lists folders, `rotation` orders logs
+sources     files, folders, globs, URLs, standard input; `walk` lists folders, `rotation` orders
+            logs
+names       Unicode forms of file names; `standard_input` tells whether something is piped in
+urls        documents behind http and https URLs
 load        one path or standard input; `compressed` files are decompressed
 pdf         pages of a PDF; `ocr` reads scanned pages
 formats     office files, books, web pages, notebooks, mails, tables, records, transcripts

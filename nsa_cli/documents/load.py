@@ -17,9 +17,12 @@ from nsa_cli.documents.compressed import MOST_BYTES, decompress, is_compressed, 
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.formats import read_format
+from nsa_cli.documents.names import is_url
 from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.signatures import identify
 from nsa_cli.documents.text import read_text
+from nsa_cli.documents.urls.access import not_fetched
+from nsa_models.errors import NsaError
 
 STDIN_NAME = "stdin"
 """How citations name standard input."""
@@ -39,8 +42,11 @@ def read_source(source: str, *, stdin: BinaryIO | None = None) -> tuple[str, byt
     Raises:
         UnreadableError: The source cannot be read; its `code` says why.
     """
+    if is_url(source):
+        raise not_fetched(source)
     if source == "-":
-        return STDIN_NAME, (stdin or sys.stdin.buffer).read()
+        opened = stdin or (sys.stdin.buffer if sys.stdin is not None else None)
+        return STDIN_NAME, opened.read() if opened is not None else b""
     return source, _read_file(source)
 
 
@@ -53,6 +59,7 @@ def parse_document(
     pages: PageRanges | None = None,
     ocr: str | None = None,
     hidden: bool = False,
+    suffix: str = "",
 ) -> Document:
     """Turn the bytes of a source into a document.
 
@@ -65,6 +72,7 @@ def parse_document(
         pages: Those to read; all when None.
         ocr: Languages in which pages without text are read from their pictures, or None.
         hidden: Whether to read text that a reader does not see.
+        suffix: The suffix that tells the format, where the name does not.
 
     Raises:
         UnreadableError: The bytes cannot be read; its `code` says why.
@@ -80,16 +88,15 @@ def parse_document(
     }
     if is_compressed(data):
         data, inside = decompress(data, name)
-        document = parse_document(inside, data, **shared)
-        pieces = tuple(
-            replace(piece, source=name + piece.source.removeprefix(inside))
-            for piece in document.pieces
-        )
-        tables = tuple(
-            replace(table, source=name + table.source.removeprefix(inside))
-            for table in document.tables
-        )
-        return replace(document, name=name, pieces=pieces, tables=tables)
+        return _renamed(parse_document(inside, data, **shared), inside, name)
+    if suffix and not name.lower().endswith(suffix):
+        inside = name + suffix
+        try:
+            return _renamed(parse_document(inside, data, **shared), inside, name)
+        except NsaError as error:
+            error.message = error.message.replace(inside, name)
+            error.hint = error.hint.replace(inside, name)
+            raise
     named_pdf = name.lower().endswith(".pdf")
     if named_pdf and data and _PDF_MAGIC not in data[:_PDF_MAGIC_WITHIN]:
         raise _not_a_pdf(data, name)
@@ -103,6 +110,17 @@ def parse_document(
         raise too_large(name, "holds more than 512 MB of text")
     document = found or read_text(data, name)
     return document if pages is None else select_pages(document, pages)
+
+
+def _renamed(document: Document, inside: str, name: str) -> Document:
+    """Return a document that was parsed under another name with its own."""
+    pieces = tuple(
+        replace(piece, source=name + piece.source.removeprefix(inside)) for piece in document.pieces
+    )
+    tables = tuple(
+        replace(table, source=name + table.source.removeprefix(inside)) for table in document.tables
+    )
+    return replace(document, name=name, pieces=pieces, tables=tables)
 
 
 def _read_file(source: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Files, folders, globs and standard input, as the user names them, become sources to read."""
+"""Files, folders, globs, URLs and standard input, as the user names them, become sources."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from nsa_cli.documents.document import Document
 from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.formats.archive import container_of
 from nsa_cli.documents.load import parse_document, read_source
+from nsa_cli.documents.names import existing_name, is_url, matching_names
 from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.rotation import in_order
+from nsa_cli.documents.urls.access import WebAccess, not_fetched
 from nsa_cli.documents.walk import files_of
 from nsa_models.errors import DoesNotFitError, NsaError, UsageError
 
@@ -57,11 +59,13 @@ class Source:
         name: As citations name it.
         data: Its bytes.
         named: Whether the user named it, so that it must be readable.
+        suffix: Suffix of its format where its name does not decide, such as `.html` for a URL.
     """
 
     name: str
     data: bytes
     named: bool
+    suffix: str = ""
 
 
 def find_sources(
@@ -70,7 +74,7 @@ def find_sources(
     """The files that some arguments name, each once, the parts of a rotated log in order.
 
     Args:
-        arguments: Paths of files and folders, globs such as `docs/**/*.md`, or `-`.
+        arguments: Paths of files and folders, globs such as `docs/**/*.md`, URLs, or `-`.
         on_note: Called with one line for each reason why files of a folder are left out; an empty
             file, and one that cannot be opened, is found all the same and told when it is read.
 
@@ -80,14 +84,15 @@ def find_sources(
         DoesNotFitError: If there are more files than can be read at once.
     """
     if not arguments:
-        raise UsageError("no document is named", hint="name a file, a folder, or - for a pipe")
+        raise UsageError("no document", hint="name a file or a folder")
     if list(arguments).count("-") > 1:
         raise UsageError("- is named twice", hint="standard input can be read once")
     found: dict[str, Found] = {}
     skipped = _Skipped()
     for argument in arguments:
         for each in _expand(argument, skipped):
-            key = each.path if each.path == "-" else os.path.realpath(each.path)
+            is_file = each.path != "-" and not is_url(each.path)
+            key = os.path.realpath(each.path) if is_file else each.path
             if key not in found or (each.named and not found[key].named):
                 found[key] = each
             if len(found) > _MOST_FILES:
@@ -130,12 +135,13 @@ def _listed(paths: Sequence[str]) -> str:
 
 
 def _expand(argument: str, skipped: _Skipped) -> Iterable[Found]:
-    if argument == "-":
+    if argument == "-" or is_url(argument):
         return [Found(path=argument, named=True)]
+    argument = existing_name(argument)
     if os.path.isdir(argument):  # noqa: PTH112 - a NUL in the name is no error here
         return _folder(argument, skipped)
     if glob.has_magic(argument) and not os.path.lexists(argument):
-        matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps `./`
+        matches = matching_names(argument)
         if not matches:
             raise UnreadableError(
                 f"{argument} matches no file", hint="check the pattern", code="missing"
@@ -195,6 +201,7 @@ def read_sources(
     *,
     on_note: Callable[[str], None],
     stdin: BinaryIO | None = None,
+    web: WebAccess | None = None,
 ) -> list[Source]:
     """Find and read files; those that vanish from a folder meanwhile are told and left out.
 
@@ -202,6 +209,7 @@ def read_sources(
         arguments: As for `find_sources`.
         on_note: Called with one line about each file that is left out.
         stdin: What to read for `-`; the standard input of the process when None.
+        web: How URLs are fetched; None to refuse them.
 
     Raises:
         NsaError: If what the user named cannot be read, or nothing is left.
@@ -210,21 +218,42 @@ def read_sources(
     total = 0
     for found in find_sources(arguments, on_note=on_note):
         try:
-            name, data = read_source(found.path, stdin=stdin)
+            source = read_one(found, on_note=on_note, stdin=stdin, web=web)
         except UnreadableError as error:
             if found.named:
                 raise
             on_note(f"{error.message}; left out")
             continue
-        total += len(data)
+        total += len(source.data)
         if total > 2 * MOST_BYTES:
             raise DoesNotFitError(
                 f"{', '.join(arguments)} holds more than {2 * MOST_BYTES >> 20} MB",
                 hint="name fewer files",
                 code="too_large",
             )
-        sources.append(Source(name=name, data=data, named=found.named))
+        sources.append(source)
     return sources
+
+
+def read_one(
+    found: Found,
+    *,
+    on_note: Callable[[str], None],
+    stdin: BinaryIO | None = None,
+    web: WebAccess | None = None,
+) -> Source:
+    """Read one file, or fetch one URL; arguments and errors as for `read_sources`."""
+    if not is_url(found.path):
+        name, data = read_source(found.path, stdin=stdin)
+        return Source(name=name, data=data, named=found.named)
+    if web is None:
+        raise not_fetched(found.path)
+    from nsa_cli.documents.urls.fetch import fetch  # with the libraries of HTTP and TLS
+
+    fetched = fetch(found.path, web)
+    for note in fetched.notes:
+        on_note(note)
+    return Source(name=found.path, data=fetched.data, named=True, suffix=fetched.suffix)
 
 
 def parse_sources(
@@ -253,8 +282,7 @@ def parse_sources(
     Raises:
         NsaError: If a source that the user named cannot be read, or none has text.
     """
-    documents = []
-    empty: list[str] = []
+    documents, empty = list[Document](), list[str]()
     last: NsaError | None = None
     for source in sources:
 
@@ -263,16 +291,16 @@ def parse_sources(
                 on_page(name, done, total)
 
         try:
-            parsed = parse_document(
-                source.name,
-                source.data,
+            one = parse_document(
+                *(source.name, source.data),
+                suffix=source.suffix,
                 password=password,
                 on_page=told,
                 pages=pages,
                 ocr=ocr,
                 hidden=hidden,
             )
-            documents.append(parsed)
+            documents.append(one)
         except (UnreadableError, DoesNotFitError, UsageError) as error:
             if source.named or len(sources) == 1:
                 raise
@@ -281,17 +309,13 @@ def parse_sources(
                 on_note(f"{error.message}; left out")
             else:
                 empty.append(source.name)
-    _note_empty(empty, on_note)
+    if empty:
+        on_note(f"{_counted(len(empty), 'empty file')} left out: {_listed(empty)}")
     if not documents:
         raise last or UnreadableError(
             f"{name} holds nothing to read", hint="name a file with text in it", code="empty"
         )
     return join_documents(documents, name)
-
-
-def _note_empty(names: Sequence[str], on_note: Callable[[str], None]) -> None:
-    if names:
-        on_note(f"{_counted(len(names), 'empty file')} left out: {_listed(names)}")
 
 
 def title(arguments: Sequence[str], count: int) -> str:
@@ -305,6 +329,7 @@ def digest(sources: Sequence[Source]) -> bytes:
     """A hash of the names and the bytes of some sources."""
     whole = hashlib.sha256()
     for source in sources:
-        for part in (source.name.encode("utf-8", "surrogateescape"), source.data):
+        name = source.name + (f"\0{source.suffix}" if source.suffix else "")
+        for part in (name.encode("utf-8", "surrogateescape"), source.data):
             whole.update(len(part).to_bytes(8, "big") + part)
     return whole.digest()

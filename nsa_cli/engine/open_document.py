@@ -20,13 +20,16 @@ from nsa_cli.engine.answer_context import (
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions, generate
 from nsa_cli.events import AnswerText, Emit
 from nsa_cli.kv_store.windows import ContextWindow
-from nsa_cli.results import Match, Passage
+from nsa_cli.results import MatchInContext, Passage
 from nsa_cli.retrieval.citations import best_quote
 from nsa_cli.retrieval.pages import within
 from nsa_cli.retrieval.passages import DIRECT_TOKENS, best_runs, passages_of
 from nsa_cli.retrieval.retriever import Retriever
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
+
+_CONTEXT = 160
+"""Characters shown before and after a match."""
 
 
 @dataclass(kw_only=True)
@@ -90,7 +93,7 @@ class OpenDocument:
         """Score each block for a question: (N,); see `Retriever.scores`."""
         return self.retriever.scores(question, self.options.attention(self.model.config))
 
-    def find(self, query: TokenizedQuestion, top: int) -> list[Match]:
+    def find(self, query: TokenizedQuestion, top: int) -> list[MatchInContext]:
         """Find the passages for a query, best first.
 
         Args:
@@ -103,11 +106,14 @@ class OpenDocument:
         for passage in sorted(found, key=lambda each: each.score, reverse=True):
             start, end = best_quote(self.document, passage, "", query.text)
             if start < end:
+                before, after = _context(self.document, start, end)
                 matches.append(
-                    Match(
+                    MatchInContext(
                         **asdict(self.document.locate(start, end)),
                         quote=self.document.text[start:end],
                         score=round(passage.score, 4),
+                        before=before,
+                        after=after,
                     )
                 )
         return matches
@@ -185,3 +191,15 @@ class OpenDocument:
             )
         finally:  # also when the answer is cancelled
             cache.truncate(length)
+
+
+def _context(document: Document, start: int, end: int) -> tuple[str, str]:
+    """Return the whole words around a range, within its page or file."""
+    piece, text = document.piece_at(start), document.text
+    first, last = max(piece.start, start - _CONTEXT), min(piece.end, end + _CONTEXT)
+    before, after = text[first:start], text[end:last]
+    if first > piece.start:
+        before = before.partition(" ")[2] or before
+    if last < piece.end:
+        after = after.rpartition(" ")[0] or after
+    return before, after

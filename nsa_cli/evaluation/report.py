@@ -14,6 +14,7 @@ from rich.text import Text
 
 from nsa_cli.evaluation.metrics import wilson
 from nsa_cli.evaluation.runner import QuestionResult
+from nsa_cli.output import layout
 
 if TYPE_CHECKING:
     from nsa_cli.evaluation.loss import LossRow
@@ -23,6 +24,9 @@ ReportRow = dict[str, Any]
 
 _TOP = 3
 """Lowest rank that counts as found; an answer has as many citations."""
+
+_UNLIMITED = 10_000
+"""Cells, more than any table needs."""
 
 _SHADES = ((0.25, "on red"), (0.5, "on dark_orange3"), (0.75, "on yellow4"), (1.01, "on green4"))
 """Upper limit of the share and color of heat-map cells."""
@@ -106,12 +110,24 @@ def print_report(records: Sequence[QuestionResult]) -> None:
     console = Console(highlight=False, emoji=False)
     for weights in dict.fromkeys(record.setting.weights for record in records):
         console.print(weights, markup=False, style="bold")
-        console.print(_table([each for each in records if each.setting.weights == weights]))
+        _print_table(_table([each for each in records if each.setting.weights == weights]), console)
     needles = [record for record in records if record.depth is not None]
     for setting in dict.fromkeys(record.setting for record in needles):
         heading = f"needle: {setting.weights}, {setting.attention}, blocks {setting.blocks}"
         console.print(heading, markup=False, style="bold")
         console.print(heat_map([each for each in needles if each.setting == setting]))
+
+
+def _print_table(table: Table, console: Console) -> None:
+    """Print a table whole: in a narrow terminal as blocks, and never cut where there is none."""
+    needed = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
+    if not console.is_terminal or needed <= console.width:
+        console.print(table, width=max(needed, console.width), crop=False, soft_wrap=False)
+        return
+    head = [str(column.header).replace("\n", " ").strip() for column in table.columns]
+    cells = [[str(cell) for cell in column.cells] for column in table.columns]
+    rows = list(zip(*cells, strict=True))
+    console.print("\n".join(layout.table(head, rows, console.width)), markup=False)
 
 
 def _table(records: Sequence[QuestionResult]) -> Table:
@@ -176,7 +192,7 @@ def print_loss(rows: Sequence[LossRow], *, models: int) -> None:
             "" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}",
             f"{row['perplexity']:.2f}",
         )
-    Console(highlight=False, emoji=False).print(table)
+    _print_table(table, Console(highlight=False, emoji=False))
 
 
 def _short(length: int) -> str:

@@ -9,7 +9,7 @@ import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -29,11 +29,14 @@ from rich.text import Text
 from nsa_cli.documents.location import place, printable, short
 from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress
 from nsa_cli.output.hints import hint_for
+from nsa_cli.output.layout import WordWrap, columns, shorten_path, wrap
+from nsa_cli.output.streams import is_unicode
 from nsa_models.errors import NsaError
 
 if TYPE_CHECKING:
-    from nsa_cli.results import Estimate, FileTokens
+    from nsa_cli.results import Citation, Estimate, FileTokens
 
+_HANGING = len("nsa: ")
 _UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB", "characters": "characters"}
 
 
@@ -62,7 +65,8 @@ class StatusLine:
     def note(self, text: str) -> None:
         """Print a line unless quiet."""
         if not self._quiet:
-            self.console.print(f"nsa: {printable(text)}", markup=False, soft_wrap=True)
+            told = wrap(f"nsa: {printable(text)}", columns(sys.stderr), _HANGING)
+            self.console.print(told, markup=False, soft_wrap=True)
 
     def progress(self, event: Progress) -> None:
         """Update the bar."""
@@ -140,17 +144,30 @@ class HumanRenderer(Renderer):
 
     def __init__(self, *, quiet: bool = False) -> None:
         super().__init__(quiet=quiet)
-        self._out = Console(highlight=False, emoji=False)
         self._begun = False
+        self._width = columns(sys.stdout)
+        self._words: WordWrap | None = None
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
         super().__call__(event)
         if isinstance(event, AnswerText):
             self._status.close()
+            if not self._begun:
+                self._words = None if self._width is None else WordWrap(self._width)
             self._begun = True
-            sys.stdout.write(event.text)
+            text = event.text if self._words is None else self._words.feed(event.text)
+            sys.stdout.write(text)
             sys.stdout.flush()
+
+    def _end_answer(self) -> None:
+        """Write the answer's last word and end its line."""
+        self._status.close()
+        if self._begun:
+            sys.stdout.write("" if self._words is None else self._words.end())
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        self._begun = False
 
     def finish(self, finished: AnswerFinished) -> None:
         """End the answer, print its citations and statistics."""
@@ -171,32 +188,25 @@ class HumanRenderer(Renderer):
 
     def finish_answer(self, finished: AnswerFinished) -> None:
         """End the answer and print its citations."""
-        self._status.close()
-        if self._begun:
-            sys.stdout.write("\n")
+        self._end_answer()
         if finished.citations:
             sys.stdout.write("\n")
         for number, citation in enumerate(finished.citations, 1):
-            mark = "" if citation.verified else " (not verified)"
-            line = f"[{number}] {place(citation)}: “{short(citation.quote)}”{mark}"
-            self._out.print(line, markup=False, soft_wrap=True, style=None)
+            sys.stdout.write(citation_line(number, citation, self._width) + "\n")
         sys.stdout.flush()
         if finished.finish_reason == "length":
             self._status.note("--max-tokens cut the answer; raise it for more")
-        self._begun = False
 
     def stop(self) -> None:
         """End an interrupted answer."""
-        self._status.close()
-        sys.stdout.write("\n" if self._begun else "")
-        sys.stdout.flush()
-        self._begun = False
+        self._end_answer()
 
     def finish_all(self, questions: Sequence[str], answers: Iterable[AnswerFinished]) -> None:
         """Print each question above its answer."""
         results = iter(answers)
         for number, question in enumerate(questions):
-            sys.stdout.write(f"{chr(10) if number else ''}Q: {question}\n")
+            asked = wrap(f"Q: {question}", self._width, len("Q: "))
+            sys.stdout.write(f"{chr(10) if number else ''}{asked}\n")
             sys.stdout.flush()
             self.finish(next(results))
 
@@ -206,7 +216,10 @@ class HumanRenderer(Renderer):
         if len(found) > 1:
             from nsa_cli.output.token_tree import tree
 
-            sys.stdout.write("\n".join(tree(found)) + "\n\n")
+            lines = tree(found)
+            if self._width is not None:
+                lines = [shorten_path(line, self._width) for line in lines]
+            sys.stdout.write("\n".join(lines) + "\n\n")
             sys.stdout.flush()
 
     def estimate(self, found: Estimate) -> None:
@@ -227,16 +240,12 @@ class HumanRenderer(Renderer):
 
     def fail(self, error: NsaError) -> None:
         """Print an error as one line on standard error."""
-        self._status.close()
-        if self._begun:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+        self._end_answer()
         stop = "" if error.message.endswith("?") else "."
         hint = f"{stop} {advice[0].upper()}{advice[1:]}" if (advice := hint_for(error)) else ""
         hint += "" if not hint or hint.endswith(("?", "!", ".")) else "."
-        self._status.console.print(
-            f"nsa: {printable(error.message + hint)}", markup=False, soft_wrap=True, style="red"
-        )
+        told = wrap(f"nsa: {printable(error.message + hint)}", columns(sys.stderr), _HANGING)
+        self._status.console.print(told, markup=False, soft_wrap=True, style="red")
 
 
 class JsonRenderer(Renderer):
@@ -276,9 +285,26 @@ class JsonRenderer(Renderer):
         )
 
 
+def citation_line(number: int, citation: Citation, width: int | None) -> str:
+    """Return a citation with its number and quote.
+
+    Args:
+        number: Its number, counted from 1.
+        citation: The citation.
+        width: Cells of the terminal, where a long path is shortened; None for one long line.
+    """
+    label = f"[{number}] "
+    if width is not None:
+        source = shorten_path(printable(citation.source), width // 2)
+        citation = replace(citation, source=source)
+    mark = "" if citation.verified else " (not verified)"
+    line = f"{label}{place(citation)}: “{short(citation.quote)}”{mark}"
+    return wrap(line, width, len(label))
+
+
 def print_json(value: dict[str, Any]) -> None:
     """Print a JSON object on standard output."""
-    text = json.dumps(value, ensure_ascii=False, indent=2)
+    text = json.dumps(value, ensure_ascii=not is_unicode(sys.stdout.encoding), indent=2)
     if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
         text = json.dumps(value, indent=2)  # file names need not be valid UTF-8
     sys.stdout.write(text + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import http.server
 import json
 import os
 import pty
@@ -13,8 +14,9 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,11 +40,7 @@ CORPUS = [
     "1234567890 2024-01-01 3.14159 100 200 300",
     "the worker of line number wrote a report about the harbour and the weather.\n\n",
 ]
-NSA_VARIABLES = [
-    name
-    for name in os.environ
-    if name.startswith("NSA_") and not name.startswith(("NSA_CACHE_DIR", "NSA_TEST_"))
-]
+NSA_VARIABLES = [name for name in os.environ if name.startswith("NSA_") and name != "NSA_CACHE_DIR"]
 READERS = {"ask", "find", "summarize", "batch", "chat", "eval", "train"}
 DECODERS = {"ask", "batch", "chat", "eval"}
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -315,14 +313,15 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Any:
-    """A function that starts `nsa` in a pseudo-terminal of 100 columns."""
+    """A function that starts `nsa` in a pseudo-terminal, with Python code run before it."""
     started: list[Terminal] = []
 
-    def start(*arguments: str, **variables: str) -> Terminal:
+    def start(*arguments: str, columns: int = 100, first: str = "", **variables: str) -> Terminal:
         mine, its = pty.openpty()
-        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        code = f"{first}\nfrom nsa_cli.__main__ import main\nmain()"
         process = subprocess.Popen(
-            [sys.executable, "-m", "nsa_cli", *arguments],
+            [sys.executable, *(("-c", code) if first else ("-m", "nsa_cli")), *arguments],
             stdin=its,
             stdout=its,
             stderr=its,
@@ -367,3 +366,69 @@ def lesson_data(tmp_path: Path) -> tuple[Path, Path]:
     questions.write_text("".join(json.dumps(article) + "\n" for article in articles))
     texts.write_text(json.dumps({"text": "The rain fell.\n\n" * 400}) + "\n")
     return questions, texts
+
+
+Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
+
+
+@dataclass
+class Site:
+    """A web server.
+
+    Attributes:
+        port: Its port on 127.0.0.1.
+        pages: What it does for each path.
+        requests: Path and headers of each request.
+    """
+
+    port: int = 0
+    pages: dict[str, Answer] = field(default_factory=dict)
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        """The URL of a path."""
+        return f"http://{host}:{self.port}{path}"
+
+    def put(self, path: str, body: bytes, *, status: int = 200, **headers: str) -> str:
+        """Serve a body; `Content_Type` stands for `Content-Type`. Returns the URL."""
+
+        def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            etag = named.get("ETag")
+            if etag is not None and handler.headers.get("If-None-Match") == etag:
+                handler.send_response(304)
+                handler.end_headers()
+                return
+            handler.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **named}.items():
+                handler.send_header(name, value)
+            handler.end_headers()
+            handler.wfile.write(body)
+
+        self.pages[path] = answer
+        return self.url(path)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A web server on 127.0.0.1."""
+    site = Site()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            site.requests.append((self.path, dict(self.headers)))
+            try:
+                site.pages[self.path](self)
+            except OSError:  # the client has closed the connection
+                self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        site.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield site
+        server.shutdown()
+        thread.join()

@@ -6,18 +6,16 @@ import json
 import re
 from pathlib import Path
 
-import platformdirs
-
 from nsa_models.errors import ModelError, UsageError
 from nsa_models.hub.registry import MODELS
-from nsa_models.paths import atomic_write
+from nsa_models.paths import atomic_write, config_folder
 
 _NAME = re.compile(r"\w[\w.-]*")
 
 
 def names_file() -> Path:
     """Return the path of the file, which may be missing."""
-    return Path(platformdirs.user_config_dir("nsa")) / "models.json"
+    return config_folder() / "models.json"
 
 
 def aliases() -> dict[str, Path]:
@@ -29,7 +27,7 @@ def aliases() -> dict[str, Path]:
     path = names_file()
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}", hint="correct or remove it") from error

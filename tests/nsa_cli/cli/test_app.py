@@ -125,7 +125,7 @@ def test_usage_errors_of_typer(nsa: Run, arguments: tuple[str, ...]) -> None:
             ("find", "a", "b", "--tpo", "3"),
             "nsa: no such option: --tpo. Did you mean --ocr, --store, --top?",
         ),
-        (("ask",), "nsa: missing argument 'QUESTION'. See `nsa ask --help`."),
+        (("eval",), "nsa: missing argument 'SUITE'. See `nsa eval --help`."),
     ],
 )
 def test_typos_get_a_suggestion(nsa: Run, arguments: tuple[str, ...], expected: str) -> None:

@@ -69,12 +69,12 @@ def test_help_reads_no_settings(nsa: Run, monkeypatch: pytest.MonkeyPatch) -> No
     for words in (("ask", "--help"), ("ask", "-h"), ("ask", "a.txt", "Who?", "--help")):
         assert nsa(*words, model=None)[0] == 0
     assert nsa("doctor", "--help")[0] == 0
-    assert nsa("ask", "a.txt", "--help?")[0] == 2
+    assert nsa("ask", "a.txt", "--helper")[0] == 2
 
 
 def test_help_shows_the_programs_defaults(nsa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NSA_MAX_TOKENS", "9")
-    assert "[default: 256" in nsa("ask", "--help", model=None)[1]
+    assert "[default: 256" in nsa("ask", "--help-all", model=None)[1]
 
 
 def test_a_question_is_not_followed_by_a_period(nsa: Run) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+WRITE = os.environ.get("NSA_TEST_GOLDEN") == "write"
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = [
     *("", "ask", "find", "summarize", "chat", "batch", "serve", "doctor", "cache"),
@@ -36,7 +37,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 def compare(name: str, text: str) -> None:
     path = GOLDEN / name
-    if os.environ.get("NSA_TEST_GOLDEN") == "write":
+    if WRITE:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     assert text == path.read_text()
@@ -48,6 +49,14 @@ def test_help(nsa: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = nsa(*command.split(), "--help", model=None)
     assert (code, err) == (0, "")
     compare(f"help-{command.replace(' ', '-') or 'nsa'}.txt", out)
+
+
+@pytest.mark.parametrize("command", ["ask", "batch", "eval"])
+def test_help_of_all_options(nsa: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
+    code, out, err = nsa(command, "--help-all", model=None)
+    assert (code, err) == (0, "")
+    compare(f"help-all-{command}.txt", out)
 
 
 def test_every_command_has_a_golden_file(nsa: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -10,6 +11,7 @@ import typer
 
 from nsa_cli.cli import options, values
 from nsa_cli.cli.app import app
+from nsa_cli.cli.command import without_ranges
 from nsa_cli.config.options import Options
 from nsa_cli.config.settings import DEFINITIONS
 from nsa_models.errors import UsageError
@@ -63,8 +65,91 @@ def test_every_setting_is_an_option() -> None:
             assert params[name].metavar == "|".join(definition.choices)
 
 
+def test_help_shows_common_options_and_names_the_other_groups(nsa: Any) -> None:
+    code, out, _ = nsa("ask", "--help", model=None)
+    assert code == 0
+    assert len(out.splitlines()) <= 30
+    assert "--help-all" in out
+    assert "Reading, Answering, Model and machine" in " ".join(out.split())
+    for option in ("--temperature", "--device", "--yarn", "--password"):
+        assert option not in out
+    for option in ("--ask", "--model", "--pages", "--json", "--quiet"):
+        assert re.search(rf"-[A-Za-z], {option}\b", out)
+
+
+def test_help_all_as_a_value_is_a_question(nsa: Any) -> None:
+    assert nsa("ask", "/none.txt", "-a", "--help-all")[0] == 3
+    assert nsa("--help-all", model=None)[1] == nsa("--help", model=None)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("About.  [default: 256; x>=1]", "About.  [default: 256]"),
+        ("About.  [default: (the whole text); x>=1]", "About.  [default: the whole text]"),
+        ("About.  [x>=0.0]", "About."),
+        ("Port.  [default: 8765; 0<=x<=65535]", "Port.  [default: 8765]"),
+        ("About [a thing].", "About [a thing]."),
+    ],
+)
+def test_help_shows_no_ranges(text: str, shown: str) -> None:
+    assert without_ranges(text) == shown
+
+
+def test_the_same_option_means_the_same_everywhere() -> None:
+    """`-f` alone stands for two options, as in `tail -f` and `rm -f`."""
+    letters: dict[str, str] = {}
+    texts: dict[str, set[str]] = {}
+    for command in commands().values():
+        for option in command.params:
+            if option.param_type_name != "option":
+                continue
+            texts.setdefault(option.opts[0], set()).add(option.help)
+            for letter in option.opts[1:]:
+                assert letters.setdefault(letter, option.opts[0]) == option.opts[0] or (
+                    letter == "-f" and option.opts[0] in ("--force", "--follow")
+                )
+    for flag in ("--temperature", "--seed", "--dry-run", "--quiet", "--json", "--model", "--pages"):
+        assert len(texts[flag]) == 1, flag
+    assert len([letter for letter in letters if letter != "-h"]) >= 5
+
+
+def test_questions_and_summaries_are_sampled_alike() -> None:
+    for name in ("ask", "chat", "batch", "summarize"):
+        assert {"--temperature", "--seed"} <= declared(commands()[name]).keys()
+    for name in ("ask", "find", "summarize"):
+        assert "--dry-run" in declared(commands()[name])
+
+
+def test_a_dry_run_reads_nothing(nsa: Any, text_file: Any, asker: Any) -> None:
+    for words in (("find", str(text_file), "worker"), ("summarize", str(text_file))):
+        code, out, _ = nsa(*words, "--dry-run")
+        assert code == 0
+        assert out.startswith("tokens   ")
+    assert not asker.readings
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "NSA_MODLE",
+            "nsa: unknown variable NSA_MODLE has no effect; did you mean NSA_MODEL?\n",
+        ),
+        ("NSA_ZZZ", "nsa: unknown variable NSA_ZZZ has no effect\n"),
+        ("NSA_API_KEY", ""),
+    ],
+)
+def test_unknown_variables_are_told(
+    nsa: Any, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+    assert nsa("config", "path")[2] == said
+    assert nsa("config", "list", "--json")[2] == ""
+
+
 def test_help_shows_panels_in_order(nsa: Any) -> None:
-    _, out, _ = nsa("ask", "--help", model=None)
+    _, out, _ = nsa("ask", "--help-all", model=None)
     titles = [
         line.removesuffix(" options:") for line in out.splitlines() if line[-9:] == " options:"
     ]

@@ -63,9 +63,9 @@ def test_settings_work_like_flags(
     ("text", "expected"),
     [
         ("modle = 'x'", "unknown setting 'modle'"),
-        ("max_tokens = 'many'", "max_tokens must be a whole number, got 'many'"),
+        ("max_tokens = 'many'", "max_tokens must be a whole number of at least 1, got 'many'"),
         ("device = 'tpu'", "device must be auto, cpu or cuda, got 'tpu'"),
-        ("temperature = true", "temperature must be a number, got True"),
+        ("temperature = true", "temperature must be a number of at least 0, got True"),
         ("[ask]", "unknown setting 'ask'"),
         ("= x", "cannot be read"),
     ],
@@ -107,3 +107,44 @@ def test_any_value_is_checked(name: str, value: object) -> None:
         assert str(error).startswith(f"here: {name} must be ")  # noqa: PT017
     else:
         assert type(found) is DEFINITIONS[name].kind
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("model", "foo"), "unknown model 'foo'"),
+        (("model", "/none/a.gguf"), "no model at /none/a.gguf"),
+        (("model", "./none"), "no model at ./none"),
+        (("device", "tpu"), "device must be auto, cpu or cuda"),
+        (("max_tokens", "0"), "max_tokens must be a whole number of at least 1"),
+        (("temperature", "-1"), "temperature must be a number of at least 0"),
+    ],
+)
+def test_set_checks_the_value(nsa: Run, words: tuple[str, str], said: str) -> None:
+    code, _, err = nsa("config", "set", "--", *words)
+    assert code in (1, 2)
+    assert said in err
+    assert nsa("config", "get", words[0])[0] == 1
+
+
+def test_set_takes_models_that_exist(nsa: Run, tiny_model: Path) -> None:
+    for model in ("smollm2-135m", str(tiny_model), "owner/name"):
+        assert nsa("config", "set", "model", model)[0] == 0
+        assert nsa("config", "get", "model")[1] == f"{model}\n"
+
+
+def test_list_all_shows_defaults_and_allowed_values(nsa: Run) -> None:
+    assert nsa("config", "set", "top", "5")[0] == 0
+    _, out, _ = nsa("config", "list", "--all")
+    rows = {line.split()[0]: " ".join(line.split()) for line in out.splitlines()}
+    assert rows.keys() == {"KEY", *DEFINITIONS}
+    assert rows["device"].startswith("device auto default auto, cpu or cuda ")
+    assert rows["memory"].startswith("memory 0.7 of the free memory default a number of at least 0")
+    assert rows["top"].startswith("top 5 /")
+    shown = json.loads(nsa("config", "list", "--all", "--json")[1])["all"]
+    assert shown["length"] == {
+        "value": "medium",
+        "from": "default",
+        "allowed": "short, medium or long",
+        "meaning": "length of a summary",
+    }
