@@ -238,7 +238,7 @@ def test_an_unexpected_error_is_a_row(
         (("docs", "-a", "x", "--format", "xml"), "invalid value for --format: 'xml'"),
         (("docs", "-a", "x", "--resume"), "--resume needs --out"),
         (("-", "-a", "x"), "nsa batch does not read standard input"),
-        (("-a", "x"), "no document is named"),
+        (("-a", "x"), "no document"),
     ],
 )
 def test_usage(nsa: Run, arguments: tuple[str, ...], message: str) -> None:

@@ -317,7 +317,7 @@ def test_help_names_the_exit_codes_and_imports_no_torch() -> None:
 def test_help_of_ask_needs_no_torch_either() -> None:
     code = "import sys\nsys.modules['torch'] = None\nfrom nsa_cli.__main__ import main\nmain()"
     run = subprocess.run(
-        [sys.executable, "-c", code, "ask", "--help"], capture_output=True, text=True
+        [sys.executable, "-c", code, "ask", "--help-all"], capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
     for option in ("--model", "--json", "--max-tokens", "--temperature", "--system", "--password"):
