@@ -142,7 +142,9 @@ class SharedOptions:
     ] = True
     no_compute: Annotated[
         bool,
-        option("--no-compute", None, "Ask the model, too, what tables give by code.", ANSWERING),
+        option(
+            "--no-compute", None, "Ask the model what code would compute from tables.", ANSWERING
+        ),
     ] = False
     no_network: Annotated[
         bool,

@@ -14,7 +14,16 @@ from typing import Any
 import pypdf
 import pytest
 
-KEYS = ["answer", "citations", "model", "attention", "finish_reason", "stats", "warnings"]
+KEYS = [
+    "answer",
+    "citations",
+    "model",
+    "attention",
+    "finish_reason",
+    "stats",
+    "warnings",
+    "computation",
+]
 CITATION_KEYS = [
     *("source", "page", "page_label", "line_start", "line_end", "unit", "quote", "score"),
     "verified",
