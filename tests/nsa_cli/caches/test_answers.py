@@ -125,6 +125,7 @@ NOT_IN_THE_KEY: dict[str, Any] = {
     "store": False,
     "cache_limit_bytes": 7,
     "memory_bytes": 8,
+    "allow_private": True,
 }
 
 
