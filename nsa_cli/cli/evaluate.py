@@ -45,6 +45,8 @@ Suites:
 \b
 Ways of the suite documents, with the same model and instruction; the way nsa is that of
 `nsa ask`, find that of `nsa find`, without an answer:
+    pages        the stored pages that fit 2,048 tokens; pages-ranked, pages-kept and
+                 pages-passages choose, place and end them otherwise
     chunks       8 chunks of 200 words by BM25 in the prompt, nothing else read
     gold         the pages that hold the answer in the prompt
     dense        the whole text in the prompt, where it fits the context
@@ -133,6 +135,12 @@ def evaluate(
     bm25: Annotated[
         bool, options.option("--bm25", None, "Rank the passages by BM25, too.")
     ] = False,
+    signals: Annotated[
+        bool,
+        options.option(
+            *("--signals", None, "Measure likelihoods with and without the text of documents.")
+        ),
+    ] = False,
     report: Annotated[
         bool,
         options.option("--report", None, "Ask nothing; report what --out of documents holds."),
@@ -211,6 +219,7 @@ def evaluate(
             limit=limit,
             seed=seed,
             held_out=held_out,
+            signals=signals,
             report=report,
             out=out,
             plot=plot,

@@ -30,6 +30,7 @@ class DocumentsRequest:
     limit: int | None
     seed: int
     held_out: bool
+    signals: bool
     report: bool
     out: Path | None
     plot: Path | None
@@ -67,7 +68,13 @@ def run(
     questions, texts = _load(request, options[0], progress)
     only = tuple(filter(None, (request.only or "").split(",")))
     asked = chosen(questions, only=only, limit=request.limit, seed=request.seed)
-    plan = DocumentPlan(questions=asked, set_digest=questions.digest, ways=ways, texts=texts)
+    plan = DocumentPlan(
+        questions=asked,
+        set_digest=questions.digest,
+        ways=ways,
+        texts=texts,
+        signals=request.signals,
+    )
     file = RowFile(request.out)
     kept = "nothing was stored" if request.out is None else "answers are in --out; run it again"
     with interruptible(kept):

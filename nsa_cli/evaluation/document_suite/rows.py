@@ -14,7 +14,10 @@ from typing import Any
 
 from nsa_models.errors import NsaError, UsageError
 
-READING = ("nsa", "find")
+PAGES = ("pages", "pages-ranked", "pages-kept", "pages-passages")
+"""Ways that answer from whole pages of the stored KV cache."""
+
+READING = ("nsa", "find", *PAGES)
 """Ways that read the whole document by the settings given."""
 
 BASELINES = ("chunks", "gold", "dense")
@@ -65,6 +68,7 @@ class AnswerRow:
         answer_seconds: From the question to the end of the answer.
         commit: Commit of the program.
         device: Name of the device.
+        signals: Likelihoods with and without the document, if asked for: see `AnswerSignals`.
     """
 
     question: str
@@ -82,6 +86,7 @@ class AnswerRow:
     answer_seconds: float
     commit: str
     device: str
+    signals: dict[str, float] | None = None
 
     @property
     def key(self) -> RowKey:

@@ -35,12 +35,14 @@ class DocumentPlan:
         set_digest: SHA-256 of the set that they are from.
         ways: Some of `rows.WAYS`.
         texts: Where the documents come from.
+        signals: Whether to measure the signals of each answer of the ways that read.
     """
 
     questions: tuple[Question, ...]
     set_digest: str
     ways: tuple[str, ...]
     texts: Texts
+    signals: bool = False
 
 
 def setting_of(options: Options) -> str:
@@ -122,9 +124,11 @@ def _answers(
     document = plan.texts.read(asked[0].question.documents, emit)
     if document is None:
         return
-    ask = ask_reading if asked[0].way in READING else ask_baselines
     try:
-        yield from ask(engine, document, asked, emit)
+        if asked[0].way in READING:
+            yield from ask_reading(engine, document, asked, emit, signals=plan.signals)
+        else:
+            yield from ask_baselines(engine, document, asked, emit)
     except DoesNotFitError as error:
         emit(Note(text=f"{document.name}: {error.message}; its questions are left out"))
 
@@ -146,6 +150,7 @@ def _row(plan: DocumentPlan, ask: Asked, found: WayAnswer, setting: str, commit:
         answer_seconds=round(found.answer_seconds, 3),
         commit=commit,
         device=found.device,
+        signals=found.signals,
     )
 
 

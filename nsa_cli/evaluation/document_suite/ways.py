@@ -2,6 +2,9 @@
 
 nsa     what `nsa ask` does
 find    what `nsa find` does: passages, no answer
+pages   the stored keys and values of the best pages; `-ranked` ranks 20 pages by the likelihood of
+        the question, `-kept` leaves them at their positions, too, and `-passages` ends with the
+        passages of `nsa`
 chunks  the eight best chunks of 200 words by BM25 in the prompt, dense attention, nothing else read
 gold    the pages that hold the answer in the prompt, dense attention
 dense   the whole text in the prompt, dense attention, where it fits the model's context
@@ -13,14 +16,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from nsa_cli.context.tokens import answer_room
+from nsa_cli.context.tokens import TokenizedQuestion, answer_room
 from nsa_cli.documents import Document, Location
-from nsa_cli.engine.answer import answer
+from nsa_cli.engine.answer import answer_steps
+from nsa_cli.engine.answer_signals import answer_signals
 from nsa_cli.engine.engine import Engine
+from nsa_cli.engine.generate import GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.evaluation.document_suite.excerpts import Chunks, Excerpt, gold_pages
 from nsa_cli.evaluation.document_suite.questions import Question
@@ -54,10 +61,29 @@ class WayAnswer:
     read_seconds: float
     answer_seconds: float
     device: str
+    signals: dict[str, float] | None = None
+
+
+_CANDIDATES = 20
+"""Pages that are ranked by the likelihood of the question."""
+
+_CHANGES: dict[str, dict[str, Any]] = {
+    "nsa": {},
+    "pages": {"source": "pages"},
+    "pages-ranked": {"source": "pages", "candidates": _CANDIDATES},
+    "pages-kept": {"source": "pages", "candidates": _CANDIDATES, "move": False},
+    "pages-passages": {"source": "pages+passages", "candidates": _CANDIDATES},
+}
+"""Changes to the generation options of each way that answers from what was read."""
 
 
 def ask_reading(
-    engine: Engine, document: Document, asked: Sequence[Asked], emit: Emit
+    engine: Engine,
+    document: Document,
+    asked: Sequence[Asked],
+    emit: Emit,
+    *,
+    signals: bool = False,
 ) -> Iterator[tuple[Asked, WayAnswer]]:
     """Read a document once, and answer questions about it as `nsa ask` and `nsa find` do.
 
@@ -66,6 +92,7 @@ def ask_reading(
         document: The document.
         asked: Questions about it, each by a way of `READING`.
         emit: Receives progress.
+        signals: Whether to measure the signals of each answer, after its time is taken.
 
     Yields:
         Each question with its answer.
@@ -84,18 +111,36 @@ def ask_reading(
             found = tuple(opened.find(question, TOP))
             yield each, _way_answer(opened, began, found=found)
             continue
-        finished = answer(opened, question)
-        yield (
-            each,
-            _way_answer(
-                opened,
-                began,
-                answer=finished.answer,
-                citations=finished.citations,
-                finish_reason=finished.finish_reason,
-                answer_tokens=finished.stats.answer_tokens,
-            ),
+        options = replace(opened.options, **_CHANGES[each.way])
+        scores = opened.scores(question)
+        finished, _ = drain(answer_steps(opened, question, options, scores=scores), emit)
+        made = _way_answer(
+            opened,
+            began,
+            answer=finished.answer,
+            citations=finished.citations,
+            finish_reason=finished.finish_reason,
+            answer_tokens=finished.stats.answer_tokens,
         )
+        if signals:
+            found_signals = _signals(opened, question, finished.answer, options, scores)
+            made = replace(made, signals=found_signals)
+        yield each, made
+
+
+def _signals(
+    opened: OpenDocument,
+    question: TokenizedQuestion,
+    answer: str,
+    options: GenerationOptions,
+    scores: Tensor,
+) -> dict[str, float] | None:
+    """Measure the signals of an answer in the context that it was decoded from."""
+    passages = top_passages(scores, opened.text, opened.document, opened.block_tokens)
+    context = opened.context(passages, question, options, scores)
+    settings = options.attention(opened.model.config)
+    found = answer_signals(opened, context, question, answer, settings)
+    return None if found is None else {k: round(v, 4) for k, v in asdict(found).items()}
 
 
 def ask_baselines(

@@ -83,6 +83,22 @@ def test_the_oracle_is_right_by_each_way(suite: Any, tiny_model: Path) -> None:
     assert progress[-1].done == progress[-1].total == len(rows)
 
 
+def test_signals_are_kept_with_the_answers_of_what_was_read(
+    suite: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    asked = replace(plan(suite, "nsa", "pages", "gold", only=("lease-01",)), signals=True)
+    rows = list(evaluate(asked, [options(tiny_model)], RowFile(tmp_path / "rows"), print))
+    found = {each.row.way: each.row.signals for each in rows}
+    assert found["gold"] is None
+    for way in ("nsa", "pages"):
+        signals = found[way]
+        assert signals is not None
+        assert signals["least_likely"] <= signals["answer"] < 0
+        assert {"answer_alone", "question", "question_alone"} < set(signals)
+    again = RowFile(tmp_path / "rows").rows
+    assert {row.way: row.signals for row in again} == found
+
+
 def test_the_way_nsa_is_that_of_ask(suite: Any, tiny_model: Path, asker: Any) -> None:
     rows = ask(suite, tiny_model, "nsa", only=("report-01",))
     question = rows[0].question.question
@@ -183,7 +199,7 @@ def test_the_report(suite: Any, tiny_model: Path, capsys: pytest.CaptureFixture[
     assert next(iter(result)) == "accuracy"
     assert (result["accuracy"], result["digest"]) == (1.0, questions.digest)
     assert (result["questions"], result["documents"]) == (5, 2)
-    by_way = {each["way"]: each for each in result["systems"][:5]}
+    by_way = {each["way"]: each for each in result["systems"][: len(WAYS)]}
     assert by_way["nsa"]["answerable_right"]["of"] == 4
     assert by_way["nsa"]["unanswerable_declined"]["value"] == 1.0
     assert by_way["gold"]["unanswerable_declined"]["value"] is None
