@@ -130,8 +130,8 @@ def evaluate(
     Raises:
         NsaError: If a model is not available, or a text does not fit it.
     """
-    wanted = list(plan.texts())
-    work = [each.length + each.questions * len(blocks) * _QUESTION_WORK for each in wanted]
+    specs = list(plan.texts())
+    work = [each.length + each.questions * len(blocks) * _QUESTION_WORK for each in specs]
     total, done = sum(work) * len(options), 0
     told: set[str] = set()
 
@@ -152,7 +152,7 @@ def evaluate(
     while engines:
         engine = engines.pop(0)  # frees the memory of the one before
         named = f"{engine.folder.name}, {attention_of(engine.options)}"
-        for text, weight in zip(wanted, work, strict=True):
+        for text, weight in zip(specs, work, strict=True):
             emit(BatchProgress(done=done, total=total, name=f"{text.name}, {named}"))
             yield from _ask(plan, text, engine, blocks, bm25=bm25)
             done += weight
@@ -182,7 +182,7 @@ def _refuse_too_long(engine: Engine, length: int) -> None:
 
 
 def _ask(
-    plan: Plan, wanted: TextSpec, engine: Engine, blocks: Sequence[Blocks], *, bm25: bool
+    plan: Plan, spec: TextSpec, engine: Engine, blocks: Sequence[Blocks], *, bm25: bool
 ) -> Iterator[QuestionResult]:
     """Ask all questions about one text, with each budget of blocks."""
     prompts, options = engine.prompts, engine.options
@@ -191,12 +191,12 @@ def _ask(
     from nsa_cli.retrieval.ranking import block_spans
 
     examples = plan.make(
-        wanted,
-        lambda text: len(prompts.whole(_document(text, wanted.name)).ids),
+        spec,
+        lambda text: len(prompts.whole(_document(text, spec.name)).ids),
         _QUESTION_ROOM + options.max_tokens,
     )
     questions = [prompts.question(example.question) for example in examples]
-    document = _document(examples[0].context, wanted.name)
+    document = _document(examples[0].context, spec.name)
     room = answer_room(questions, options.max_tokens)
     opened = drain(engine.prefill_chunks(document, room), engine.emit)
     for window in opened.windows:
@@ -221,7 +221,7 @@ def _ask(
             seconds = time.monotonic() - began
             answered = _Answered(example=example, finished=finished, seconds=seconds)
             words = opened.retriever.bm25.scores(example.question) if bm25 else None
-            yield _result(opened, wanted, setting, answered, scores, words, spans, lines)
+            yield _result(opened, spec, setting, answered, scores, words, spans, lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +235,7 @@ class _Answered:
 
 def _result(
     opened: OpenDocument,
-    wanted: TextSpec,
+    spec: TextSpec,
     setting: Setting,
     answered: _Answered,
     scores: Tensor,
@@ -247,7 +247,7 @@ def _result(
 
     Args:
         opened: The document.
-        wanted: The text in its plan.
+        spec: The text in its plan.
         setting: How it was read and answered.
         answered: Question and answer.
         scores: (N,) block scores of the question.
@@ -260,9 +260,9 @@ def _result(
     quotes = [quoted(text, each, lines) for each in answered.finished.citations]
     return QuestionResult(
         setting=setting,
-        suite=wanted.suite,
-        length=wanted.length,
-        depth=wanted.depth,
+        suite=spec.suite,
+        length=spec.length,
+        depth=spec.depth,
         tokens=opened.tokens,
         question=example.question,
         gold=example.answers,

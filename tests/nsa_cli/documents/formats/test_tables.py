@@ -15,7 +15,7 @@ from nsa_cli.documents.document import Document
 from nsa_cli.documents.load import parse_document
 from nsa_cli.documents.pages import PageRanges
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "documents"
+FIXTURES = Path(__file__).parents[3] / "fixtures" / "documents"
 CSV = "Region,2024,2025\nNorth,12,14\nSouth,8,9\nEast,,3\n"
 
 

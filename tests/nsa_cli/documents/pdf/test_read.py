@@ -15,7 +15,7 @@ from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.pdf import PAGE_BREAK, read_pdf
 from nsa_cli.documents.pdf.glyphs import GlyphReader
 
-FHS = Path(__file__).parents[3] / "examples" / "fhs-3.0.pdf"
+FHS = Path(__file__).parents[4] / "examples" / "fhs-3.0.pdf"
 
 ENCODING = "<< /Type /Encoding /BaseEncoding /WinAnsiEncoding /Differences [1 /fi /fl /ff] >>"
 LATIN = f"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding {ENCODING} >>"

@@ -8,7 +8,7 @@ import pytest
 
 from nsa_cli.documents import Document, parse_document
 
-CASES = Path(__file__).parents[1] / "fixtures" / "documents" / "pdf"
+CASES = Path(__file__).parents[3] / "fixtures" / "documents" / "pdf"
 
 JAPANESE, SIMPLIFIED = "契約期間は三年です。", "合同期限为三年。"
 TRADITIONAL, KOREAN = "合約期限為三年。", "계약 기간은 삼 년이다."
