@@ -14,6 +14,12 @@ from torch import Tensor
 
 from nsa_kernels.gpu.layout import Problem
 
+_GLUON = (
+    "triton.experimental.gluon.nvidia.hopper",
+    "triton.experimental.gluon.language.nvidia.hopper",
+)
+"""Modules of Triton that these kernels import."""
+
 _VERSIONS = ((3, 6),)
 """Versions of Triton with which these kernels were tested on a GPU.
 
@@ -106,7 +112,8 @@ def _has_gluon() -> bool:
     if version not in _VERSIONS or triton.knobs.runtime.interpret:
         return False
     try:
-        import_module("nsa_kernels.gpu.hopper.banded")
+        for module in _GLUON:
+            import_module(module)
     except ImportError:
         return False
     return True
