@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -26,6 +27,9 @@ from nsa_models.errors import NsaError
 
 STDIN_NAME = "stdin"
 """How citations name standard input."""
+
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
+"""Control characters but for those that break lines or set tabs."""
 
 _PDF_MAGIC = b"%PDF-"
 _PDF_MAGIC_WITHIN = 65_536
@@ -108,8 +112,15 @@ def parse_document(
     found = read_format(data, name, hidden=hidden, ocr=ocr)
     if found is None and len(data) > MOST_BYTES:
         raise too_large(name, "holds more than 512 MB of text")
-    document = found or read_text(data, name)
+    document = _without_controls(found or read_text(data, name))
     return document if pages is None else select_pages(document, pages)
+
+
+def _without_controls(document: Document) -> Document:
+    """Replace control characters by spaces: a terminal that shows them would obey them."""
+    if _CONTROLS.search(document.text) is None:
+        return document
+    return replace(document, text=_CONTROLS.sub(" ", document.text))
 
 
 def _renamed(document: Document, inside: str, name: str) -> Document:

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,20 @@ def test_reading_needs_no_tensors_and_text_needs_no_pypdf(tmp_path: Path) -> Non
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert (done.stdout.strip(), done.stderr) == ("['pypdf']", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.txt", b"one \x1b[31mred\x1b[0m \x1b]0;title\x07two\x07\x08 three \x1bc"),
+        ("a.html", b"<p>one red two &#27;]0;title&#7; three &#155;31m</p>"),
+        ("a.jsonl", b'{"a": "one red two", "b": "\\u001b]0;title\\u0007 three"}\n'),
+        ("a.csv", b"a,b\none red two,\x1b[2J three\n"),
+    ],
+)
+def test_a_terminal_obeys_no_character_of_a_document(name: str, data: bytes) -> None:
+    text = parse_document(name, data).text
+    assert "one red" in text
+    assert "two" in text
+    assert "three" in text
+    assert not [char for char in text if unicodedata.category(char) == "Cc" and char not in "\t\n"]
