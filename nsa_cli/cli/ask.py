@@ -9,7 +9,6 @@ import typer
 
 from nsa_cli.cli import console, options, sources
 from nsa_cli.config.options import Options
-from nsa_cli.documents.names import is_url
 from nsa_models.errors import UsageError
 
 HELP = """Answer a question about documents, with citations.
@@ -47,6 +46,8 @@ def ask(
     quiet: options.Quiet = False,
 ) -> None:
     """Answer a question about documents, with citations."""
+    from nsa_cli.documents.names import is_url
+
     asked, opts = options.with_template(ctx, template, param, more, opts)
     words = named if question is None else [*named, question]
     named, questions = _divide(words, asked)

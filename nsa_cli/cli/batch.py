@@ -10,7 +10,6 @@ import typer
 from nsa_cli.cli import console, options, values
 from nsa_cli.cli.errors import interruptible
 from nsa_cli.config.options import LENGTHS, Options
-from nsa_cli.documents.errors import UnreadableError
 from nsa_models.errors import UsageError
 
 HELP = """Ask about, or summarize, each document of a folder separately.
@@ -115,6 +114,8 @@ def _questions(asked: list[str], file: Path | None) -> list[str]:
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            from nsa_cli.documents.errors import UnreadableError
+
             raise UnreadableError(
                 f"{file} cannot be read: {why}", hint="name a text file with a question per line"
             ) from error

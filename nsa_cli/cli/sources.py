@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from nsa_cli.cli import console
-from nsa_cli.documents.location import short
-from nsa_cli.documents.names import existing_name, is_url
-from nsa_cli.documents.standard_input import is_piped
 from nsa_models.errors import UsageError
 
 _LONGEST_NAME = 5
@@ -37,6 +34,8 @@ def divide(words: Sequence[str], command: str, kind: str) -> tuple[list[str], st
         raise UsageError(f"the {kind} is empty", hint=f"type a {kind}")
     if _is_document(last):
         if sources:
+            from nsa_cli.documents.names import is_url
+
             what = "a URL" if is_url(last) else "a folder" if Path(last).is_dir() else "a file"
             raise UsageError(f"no {kind}: {last} is {what}", hint=f"put the {kind} after it")
         raise _no_question(last, command, kind)
@@ -68,6 +67,8 @@ def with_pipe(sources: Sequence[str], example: str) -> list[str]:
 
 def piped() -> bool:
     """Whether standard input is a pipe with something in it; say so when it makes one wait."""
+    from nsa_cli.documents.standard_input import is_piped
+
     return is_piped(lambda: console.note("waiting for standard input; Ctrl-C ends it"))
 
 
@@ -84,12 +85,16 @@ def _no_question(name: str, command: str, kind: str) -> UsageError:
 
 
 def _example(command: str, name: str, question: str = "") -> str:
+    from nsa_cli.documents.location import short
+
     asked = {"ask": "Who wrote it?", "find": "termination clause"}[command]
     text = short(question, 60).replace('"', "'") or asked
     return f'nsa {command} {shlex.quote(name)} "{text}"'
 
 
 def _is_document(word: str) -> bool:
+    from nsa_cli.documents.names import existing_name, is_url
+
     try:
         return is_url(word) or Path(existing_name(word)).exists()
     except (OSError, ValueError):

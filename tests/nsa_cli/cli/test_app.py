@@ -323,6 +323,16 @@ def test_help_names_the_exit_codes_and_imports_no_torch() -> None:
     assert run.stdout.endswith("imported set()\n")
 
 
+def test_help_imports_no_document_format() -> None:
+    code = (
+        "import os, sys\nsys.argv = ['nsa', '--help']\n"
+        "os._exit = lambda _: print('LOADED', 'nsa_cli.documents' in sys.modules)\n"
+        "from nsa_cli.__main__ import main\nmain()"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "LOADED False" in run.stdout, run.stderr
+
+
 def test_help_of_ask_needs_no_torch_either() -> None:
     code = "import sys\nsys.modules['torch'] = None\nfrom nsa_cli.__main__ import main\nmain()"
     run = subprocess.run(
