@@ -30,6 +30,9 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from nsa_cli.__main__ import run as run_program
 from nsa_cli.answering.ask import ask
 from nsa_cli.config.options import Options
+from nsa_cli.documents import read_sources
+from nsa_cli.engine.engine import Engine
+from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import AnswerFinished, Event, Note
 from nsa_models.tokenization.byte_level import QWEN2_PATTERN
 
@@ -183,6 +186,17 @@ def text_file(tmp_path: Path) -> Path:
     path = tmp_path / "log.txt"
     path.write_text(prose(110))
     return path
+
+
+@pytest.fixture
+def opened(
+    tiny_model: Path,
+    text_file: Path,
+    cache_folder: Path,  # noqa: ARG001
+) -> OpenDocument:
+    """`text_file`, prefilled by the tiny model; answers have at most four tokens."""
+    options = Options(model=str(tiny_model), cache_limit_bytes=10**9, max_tokens=4)
+    return Engine(options, print).open(read_sources([str(text_file)], on_note=print), "a", 300)
 
 
 def substance(finished: AnswerFinished) -> tuple[Any, ...]:

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from nsa_cli.config.options import Options
-from nsa_cli.documents import read_sources
 from nsa_cli.engine.answer import _standalone, _with, answer, answer_steps
-from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import AnswerText, Event, drain
 from nsa_cli.results import Passage, Turn
-
-
-@pytest.fixture
-def opened(
-    tiny_model: Path,
-    text_file: Path,
-    cache_folder: Path,  # noqa: ARG001
-) -> OpenDocument:
-    options = Options(model=str(tiny_model), cache_limit_bytes=10**9, max_tokens=4)
-    return Engine(options, print).open(read_sources([str(text_file)], on_note=print), "a", 300)
 
 
 @pytest.mark.parametrize(

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from nsa_cli.config.options import Options
-from nsa_cli.documents import read_sources
 from nsa_cli.engine.answer_signals import answer_signals
-from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.open_document import OpenDocument
-
-
-@pytest.fixture
-def opened(
-    tiny_model: Path,
-    text_file: Path,
-    cache_folder: Path,  # noqa: ARG001
-) -> OpenDocument:
-    options = Options(model=str(tiny_model), cache_limit_bytes=10**9)
-    return Engine(options, print).open(read_sources([str(text_file)], on_note=print), "a", 300)
 
 
 def test_signals_are_likelihoods_of_the_models_whole_text(opened: OpenDocument) -> None:

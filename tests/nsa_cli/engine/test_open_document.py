@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
-from nsa_cli.config.options import Options
-from nsa_cli.documents import read_sources
-from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import drain
 from nsa_cli.results import Passage
 from nsa_cli.retrieval.pages import within
-
-
-@pytest.fixture
-def opened(
-    tiny_model: Path,
-    text_file: Path,
-    cache_folder: Path,  # noqa: ARG001
-) -> OpenDocument:
-    """A document of three chunks, prefilled."""
-    options = Options(model=str(tiny_model), cache_limit_bytes=10**9, max_tokens=4)
-    return Engine(options, print).open(read_sources([str(text_file)], on_note=print), "a", 300)
 
 
 def test_counts(opened: OpenDocument) -> None:

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from nsa_cli.config.options import Options
-from nsa_cli.documents import read_sources
-from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.retrieval.attention import without_attention_sinks
 from nsa_cli.retrieval.bm25 import Bm25
 from nsa_cli.retrieval.ranking import block_spans, hybrid_scores
 from nsa_cli.retrieval.retriever import Retriever
-
-
-@pytest.fixture
-def opened(
-    tiny_model: Path,
-    text_file: Path,
-    cache_folder: Path,  # noqa: ARG001
-) -> OpenDocument:
-    """A document of a few hundred tokens, prefilled."""
-    engine = Engine(Options(model=str(tiny_model), cache_limit_bytes=10**9), print)
-    return engine.open(read_sources([str(text_file)], on_note=print), "a", 300)
 
 
 def test_scores_combine_attention_and_words(opened: OpenDocument) -> None:
