@@ -152,12 +152,12 @@ class OpenDocument:
         settings, retriever = options.attention(self.model.config), self.retriever
         ranked = retriever.rank_pages(question, scores, options.candidates, settings)
         pages = within(retriever.pages, ranked, options.page_tokens)
-        repeated = self.prompts.excerpts(self.document, passages)
-        room = self.room + (len(repeated.ids) if options.source == "pages+passages" else 0)
         texts = [window.text for window in self.windows]
-        context = page_context(retriever, texts, pages, room, move=options.move)
         if options.source == "pages":
-            return context
+            return page_context(retriever, texts, pages, self.room, move=options.move)
+        repeated = self.prompts.excerpts(self.document, passages)
+        room = self.room + len(repeated.ids)
+        context = page_context(retriever, texts, pages, room, move=options.move)
         return append_passages(self.model, context, repeated, retriever.head, settings)
 
     def generate(
