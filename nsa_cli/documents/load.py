@@ -108,7 +108,7 @@ def parse_document(
         from nsa_cli.documents.pdf import read_pdf  # pypdf takes a while to import
 
         parse = partial(parse_document, hidden=hidden)
-        return read_pdf(data, name, parse=parse, **shared)
+        return _without_controls(read_pdf(data, name, parse=parse, **shared))
     found = read_format(data, name, hidden=hidden, ocr=ocr)
     if found is None and len(data) > MOST_BYTES:
         raise too_large(name, "holds more than 512 MB of text")
@@ -120,7 +120,14 @@ def _without_controls(document: Document) -> Document:
     """Replace control characters by spaces: a terminal that shows them would obey them."""
     if _CONTROLS.search(document.text) is None:
         return document
-    return replace(document, text=_CONTROLS.sub(" ", document.text))
+    text = _CONTROLS.sub(" ", document.text)
+    if not text.strip():
+        raise UnreadableError(
+            f"{document.name} contains nothing but control characters and white space",
+            hint="name a file with text in it",
+            code="empty",
+        )
+    return replace(document, text=text)
 
 
 def _renamed(document: Document, inside: str, name: str) -> Document:
