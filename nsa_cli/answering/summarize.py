@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
-from nsa_cli.documents import title
+from nsa_cli.documents import digest, title
 from nsa_cli.documents.outline import sections
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.engine import Engine
@@ -78,9 +78,11 @@ def open_for_summary(
     engine: Engine, sources: Sequence[Source], name: str, focus: str | None
 ) -> OpenDocument:
     """Prefill sources with the room that statements need."""
+    content = digest(sources)
+    engine.parse(sources, name, content)  # errors need no torch
     prompts = engine.prompts
     from nsa_cli.answering.statements import STATEMENT_TOKENS, request
     from nsa_cli.context.tokens import answer_room
 
     room = answer_room([prompts.question(request(focus))], STATEMENT_TOKENS)
-    return engine.open(sources, name, room)
+    return engine.open(sources, name, room, content)

@@ -140,6 +140,7 @@ class Engine:
                 yield kept
                 continue
             if asked is None:
+                self.parse(sources, name, content)  # errors need no torch
                 asked = [self.prompts.question(each) for each in questions]
                 from nsa_cli.context.tokens import answer_room
                 from nsa_cli.engine.answer import answer
