@@ -19,7 +19,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.compute import computed
-from nsa_cli.events import AnswerFinished, AnswerText, Emit, Note, Progress, drain
+from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Emit, Note, Progress, drain
 from nsa_cli.output.logging import log
 from nsa_cli.tables.answer import RULES
 from nsa_cli.tables.sources import may_hold_tables
@@ -58,7 +58,7 @@ class Engine:
         self.folder = resolve_model(
             options.model,
             on_progress=lambda task, done, total: emit(
-                Progress(task=task, done=done, total=total, unit="bytes")
+                Progress(task=task, done=done, total=total, unit="bytes", stage="loading")
             ),
             on_note=lambda text: emit(Note(text=text)),
             adapter=options.adapter,
@@ -71,6 +71,7 @@ class Engine:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
+        self.emit(LOADING)
         # Imports make a million objects that stay: the garbage collector need not look at them.
         gc.disable()
         try:
@@ -271,7 +272,9 @@ class Engine:
             ocr=self.options.ocr,
             hidden=self.options.hidden,
             on_page=lambda source, done, total: self.emit(
-                Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
+                Progress(
+                    task=f"Opening {source}", done=done, total=total, unit="pages", stage="opening"
+                )
             ),
             on_note=note,
         )
@@ -413,6 +416,7 @@ class Engine:
         if self._model is not None and self._model.config.to_dict() == config.to_dict():
             return self._model
         self._model = None  # free its memory before the next one's is taken
+        self.emit(LOADING)
         device, quantization = pick_device(self.options.device), self.options.quantization
         if quantization is not None and device.type != "cpu":
             raise UsageError(

@@ -18,7 +18,7 @@ from nsa_cli.engine.answer_context import (
     passage_context,
 )
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions, generate
-from nsa_cli.events import AnswerText, Emit
+from nsa_cli.events import SEARCHING, AnswerText, Emit
 from nsa_cli.kv_store.windows import ContextWindow
 from nsa_cli.results import MatchInContext, Passage
 from nsa_cli.retrieval.citations import best_quote
@@ -46,7 +46,7 @@ class OpenDocument:
         text: Its tokens, those of all windows joined.
         room: Tokens of room after each window.
         options: How to answer where a question does not say.
-        emit: Receives notes.
+        emit: Receives notes and progress.
         load_seconds: Loading the model.
         prefill_seconds: Prefilling the document.
     """
@@ -100,6 +100,7 @@ class OpenDocument:
             query: Words or a question.
             top: Maximum passages.
         """
+        self.emit(SEARCHING)
         runs = best_runs(self.scores(query), top, 0)
         found = passages_of(runs, self.text, self.document, self.block_tokens)
         matches = []
@@ -125,7 +126,9 @@ class OpenDocument:
 
     def excerpts(self, passages: Sequence[Passage]) -> AnswerContext:
         """Prefill passages, in the order of the document, as one text."""
-        return passage_context(self.model, self.prompts, self.document, passages, self.room)
+        return passage_context(
+            self.model, self.prompts, self.document, passages, self.room, self.emit
+        )
 
     def context(
         self,
