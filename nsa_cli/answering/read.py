@@ -43,9 +43,7 @@ def web_access(options: Options, emit: Emit) -> WebAccess:
 
     def progress(url: str, done: int, total: int) -> None:
         emit(
-            Progress(
-                task=f"Fetching {url}", done=done, total=total, unit="bytes", stage="opening"
-            )
+            Progress(task=f"Fetching {url}", done=done, total=total, unit="bytes", stage="opening")
         )
 
     offline = offline_variable()

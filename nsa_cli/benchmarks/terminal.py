@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from nsa_cli.caches.answers import answers_folder
@@ -90,7 +91,7 @@ def summary(seen: Sequence[Seen], total: float, load: float) -> TerminalRun:
         load: Load average at the start.
     """
     times = [0.0, *(each.seconds for each in seen), total]
-    silences = [after - before for before, after in zip(times, times[1:], strict=False)]
+    silences = [after - before for before, after in pairwise(times)]
     longest = max(range(len(silences)), key=silences.__getitem__)
     before = "" if longest == 0 else _last_words(seen[:longest])
     stages: dict[str, float] = {}

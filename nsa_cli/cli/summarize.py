@@ -46,7 +46,7 @@ def summarize(
         from nsa_cli.answering.summarize import summarize as begin
 
         if dry_run:
-            console.show_survey(named, [focus or ""], opts, renderer)
+            console.show_survey(named, [focus or ""], opts, renderer, answers=False)
             return
         summary = begin(named, opts, renderer, length=length, focus=focus, outline=outline)
         renderer.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from nsa_models.hub.resolve import resolve_model
 
 if TYPE_CHECKING:
     from nsa_cli.context.prompt import PromptBuilder
-    from nsa_cli.context.tokens import TokenizedText
+    from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
     from nsa_cli.engine.open_document import OpenDocument
     from nsa_cli.kv_store.prefill import Prefiller
     from nsa_cli.kv_store.store import KVStore, PrefixMatch
@@ -280,14 +281,35 @@ class Engine:
         )
         return document, notes
 
-    def estimate(self, document: Document, room: int) -> Estimate:
-        """Estimate what prefilling a document takes; arguments as for `prefill_chunks`.
+    def estimate(
+        self, document: Document, room: int, asked: Sequence[TokenizedQuestion] = ()
+    ) -> Estimate:
+        """Estimate what prefilling a document takes, and answering questions about it.
+
+        Args:
+            document: The document.
+            room: As for `prefill_chunks`.
+            asked: The questions that are answered.
 
         Raises:
             DoesNotFitError: If the model's context is too short.
         """
         _, texts, config = self._fit(document, room)
-        return self._estimate(texts, config, *self._match(texts, config))
+        found = self._estimate(texts, config, *self._match(texts, config))
+        if not asked:
+            return found
+        from nsa_cli.context.estimate import answer_seconds
+        from nsa_cli.retrieval.passages import DIRECT_TOKENS
+        from nsa_models.cache.layer_devices import pick_device
+
+        is_short = sum(text.document_tokens for text in texts) <= DIRECT_TOKENS
+        seconds = answer_seconds(
+            *(config, self.folder.folder, 0 if is_short else DIRECT_TOKENS),
+            [len(question.ids) for question in asked],
+            self.options.max_tokens,
+            pick_device(self.options.device),
+        )
+        return replace(found, answer_seconds=seconds)
 
     def prefill_chunks(
         self, document: Document, room: int, contents: Sequence[str] = ()

@@ -95,7 +95,11 @@ class StatusLine:
             if event.done >= event.total:
                 self.close()
                 return
-            columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Amount())
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=None),
+                _Amount(),
+            )
             self._start(event.task, columns, total=event.total, unit=event.unit, done=event.done)
             return
         self._bar.update(self._task, completed=event.done)
@@ -106,7 +110,9 @@ class StatusLine:
         """Show a stage, which moves until something else is shown."""
         if self.animate and self._name != event.text:
             text = TextColumn("{task.description}", markup=False)
-            self._start(event.text, (SpinnerColumn(), text, _Elapsed()), total=None, unit="", done=0)
+            self._start(
+                event.text, (SpinnerColumn(), text, _Elapsed()), total=None, unit="", done=0
+            )
 
     def _start(
         self,
@@ -279,9 +285,13 @@ class HumanRenderer(Renderer):
         disk = "not kept"
         if found.disk_bytes:
             disk = f"{found.disk_bytes / 1e9:.2f} GB, {found.disk_free_bytes / 1e9:.2f} GB free"
+        times = f"about {duration(found.seconds)} to read"
+        if found.answer_seconds:
+            each = "less than 1 s" if found.answer_seconds < 1 else duration(found.answer_seconds)
+            times += f", {each} to answer"
         sys.stdout.write(
             f"tokens   {found.tokens:,}, {new:,} of them to read\n"
-            f"time     about {found.seconds:,.0f} s\n"
+            f"time     {times}\n"
             f"disk     {disk}\n"
             f"memory   {found.memory_bytes / 1e9:.2f} GB, "
             f"{found.memory_limit_bytes / 1e9:.2f} GB may be used\n"
