@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from nsa_models.configuration.config import NSAConfig
+from nsa_models.configuration.pretrained import pretrained
 from nsa_models.hub.resolve import resolve_model
 from nsa_models.model_folder import ModelFolder
 from nsa_models.paths import lock_path, partial_path, prepared_folder
@@ -71,7 +72,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Callable[
     base = tmp_path / "base"
     base.mkdir()
     save_file(weights, base / "model.safetensors")
-    config.save_pretrained(base)
+    pretrained(config).save_pretrained(base)
 
     def write(*, adapter: bool) -> ModelFolder:
         if not adapter:
