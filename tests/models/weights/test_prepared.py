@@ -281,6 +281,7 @@ def start(where: ModelFolder, hold: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 def test_a_process_killed_during_a_write_leaves_no_valid_file(
     make: Callable[..., ModelFolder],
 ) -> None:
