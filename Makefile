@@ -2,9 +2,10 @@ PYTHON ?= .venv/bin/python
 
 .PHONY: check test test-all test-gpu sanitize bench reference documents freeze-documents
 
-check:  ## Lint, types and the direction of imports
+check:  ## Lint, types, spelling and the direction of imports
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m codespell_lib
 	$(PYTHON) -m mypy
 	$(dir $(PYTHON))lint-imports
 
