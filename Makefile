@@ -1,6 +1,6 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: check test test-all test-gpu sanitize bench reference documents freeze-documents
+.PHONY: check test test-all test-gpu sanitize bench reference docs documents freeze-documents
 
 check:  ## Lint, types, spelling and the direction of imports
 	$(PYTHON) -m ruff check .
@@ -29,6 +29,10 @@ bench:  ## Reading speed by length, NSA beside dense attention
 
 reference:  ## docs/reference, written from the program
 	$(PYTHON) examples/write_reference.py
+
+docs:  ## The documentation as a site in build/site; broken links fail
+	$(PYTHON) examples/docs_site.py
+	$(dir $(PYTHON))zensical build --strict --clean
 
 documents:  ## The PDFs of the suite of real documents, from their public sources
 	$(PYTHON) -m nsa_cli.evaluation.document_suite.collect tests/evaluation/documents .bench/documents
