@@ -1,6 +1,6 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: check test test-all test-gpu sanitize bench reference docs documents freeze-documents
+.PHONY: check test test-all test-gpu sanitize bench bench-docs reference docs documents freeze-documents
 
 check:  ## Lint, types, spelling and the direction of imports
 	$(PYTHON) -m ruff check .
@@ -26,6 +26,9 @@ sanitize:  ## The kernels' small shapes under compute-sanitizer, which a CUDA to
 
 bench:  ## Reading speed by length, NSA beside dense attention
 	$(PYTHON) -m nsa_cli bench read
+
+bench-docs:  ## The tables of docs/benchmarks.md, written from docs/data
+	$(PYTHON) examples/write_benchmarks.py
 
 reference:  ## docs/reference, written from the program
 	$(PYTHON) examples/write_reference.py
