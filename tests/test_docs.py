@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from tests.test_structure import BANNED
+from tests.words import banned_phrases
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -205,8 +205,16 @@ def test_the_program_prints_what_the_readme_shows() -> None:
         assert done.stdout.splitlines()[: len(expected)] == expected
 
 
-@pytest.mark.parametrize("page", EXAMPLES, ids=shown)
+@pytest.mark.parametrize("page", PAGES, ids=shown)
 def test_words_are_the_fields(page: Path) -> None:
-    banned = re.compile(rf"\b({'|'.join(BANNED)})\b", re.IGNORECASE)
-    text = " ".join(FENCE.sub("", text_of(page)).split())
-    assert not [match.group() for match in banned.finditer(text)]
+    assert not banned_phrases(FENCE.sub("", text_of(page)))
+
+
+def test_words_of_help_are_the_fields() -> None:
+    found = [
+        f"{name}: {phrase}"
+        for name, command in reference().commands()
+        for text in (command.help, *(getattr(param, "help", "") for param in command.params))
+        for phrase in banned_phrases(text or "")
+    ]
+    assert not found

@@ -20,7 +20,7 @@ GAP = "\n...\n"
 """Between two passages of a document."""
 
 OVERLAP_TOKENS = 256
-"""Tokens that two neighbouring context windows share: attention is uninformative at their ends."""
+"""Tokens that two neighboring context windows share: attention is uninformative at their ends."""
 
 
 class PromptBuilder:

@@ -189,7 +189,7 @@ class OpenDocument:
                     self.model, self.tokenizer, cache, text, question, options, started
                 )
             )
-        finally:  # also when the answer is cancelled
+        finally:  # also when the answer is canceled
             cache.truncate(length)
 
 

@@ -50,7 +50,7 @@ def compute(document: Document, question: str) -> Computed | None:
         question: The question.
 
     Returns:
-        The answer, or why there is none; None if the question does not ask to compute or look up,
+        The answer, or the reason for none; None if the question does not ask to compute or look up,
         or is not about the tables.
     """
     if not document.tables:

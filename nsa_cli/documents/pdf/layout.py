@@ -40,7 +40,7 @@ def page_text(runs: Sequence[Run]) -> str:
     The order is that of the file, with these exceptions: runs on one baseline are one line, from
     left to right; columns of figures that are drawn one after the other are the rows of a table;
     columns of prose that are drawn line by line across one another are read one after the other;
-    what annotations draw stands at its place; repeated draws are read once.
+    drawings of annotations are read at their place; repeated draws are read once.
     """
     kept = [run for run in _without_repeats(runs) if run.text]
     lines = in_columns(in_rows(_lines(run for run in kept if not run.style.annotation)))
@@ -96,7 +96,7 @@ def _lines(runs: Iterable[Run]) -> list[Line]:
 
 
 def _join(line: Line, run: Run) -> bool:
-    """Add a run to a line if it stands there; False if it does not."""
+    """Add a run to its line; False if it is on another line."""
     first = max(line[-_FEW:], key=lambda each: each.style.size)
     size = max(run.style.size, first.style.size)
     if run.style.direction != first.style.direction or run.vertical or first.vertical:
@@ -124,7 +124,7 @@ def _join(line: Line, run: Run) -> bool:
 
 
 def _continues(last: Run, run: Run) -> bool:
-    """Whether no space stands between two runs: an exponent, an index."""
+    """Whether two runs have no space between them: an exponent, an index."""
     gap = run.left - last.right
     return -0.3 * last.style.size < gap < 0.12 * min(last.style.size, run.style.size) and (
         abs(last.style.size - run.style.size) > 0.1 * last.style.size

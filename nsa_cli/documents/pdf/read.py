@@ -37,7 +37,7 @@ from nsa_cli.documents.pdf.structure import (
 from nsa_models.errors import NsaError
 
 PAGE_BREAK = "\n\n"
-"""What stands between two pages: a blank line, which belongs to neither."""
+"""The text between two pages: a blank line, which belongs to neither."""
 
 OnPage = Callable[[int, int], None]
 Parser = Callable[[str, bytes], Document]

@@ -111,7 +111,7 @@ class Run:
         return "".join(self.text)
 
     def box(self) -> Box:
-        """Where the run stands on the page, not turned."""
+        """Place of the run on the page, not turned."""
         cosine, sine = self.style.direction
         low, high = self.base - 0.2 * self.style.size, self.base + 0.8 * self.style.size
         corners = [(across, up) for across in (self.left, self.right) for up in (low, high)]
