@@ -5,27 +5,46 @@ Importing this module registers the model with `AutoModelForCausalLM`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.utils import ModelOutput
 
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import LayerCache
 from nsa_models.configuration.config import NSAConfig
-from nsa_models.modeling.model import NSALanguageModel, NSAOutput
+from nsa_models.configuration.pretrained import NSAPretrainedConfig, pretrained
+from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.transformers_generation import Generation, check_mask
+
+
+@dataclass
+class NSACausalLMOutput(ModelOutput):
+    """Output of `NSAForCausalLM`.
+
+    Attributes:
+        loss: Mean cross-entropy of the next token, with `labels`.
+        logits: (B, T or `last_logits`, V); None without positions.
+        mass: (L, B, H, T, N) attention mass of each selection block, with `return_mass`.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    mass: Tensor | None = None
 
 
 class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMixin):
     """`NSALanguageModel` with the interface of transformers' models."""
 
-    config_class = NSAConfig
+    config_class = NSAPretrainedConfig
     base_model_prefix = "model"
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: NSAConfig) -> None:
+        config = pretrained(config)
         PreTrainedModel.__init__(self, config)
         self.build(config)
         self.post_init()  # type: ignore[operator]
@@ -41,7 +60,7 @@ class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMi
         last_logits: int | None = None,
         return_mass: bool = False,
         return_dict: bool | None = None,
-    ) -> NSAOutput:
+    ) -> NSACausalLMOutput:
         """Run the model over the next tokens; see `NSALanguageModel.forward`.
 
         Args:
@@ -59,13 +78,14 @@ class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMi
         """
         assert return_dict is not False
         check_mask(attention_mask)
-        output = super().forward(
+        found = super().forward(
             input_ids,
             cache=cache,
             settings=settings,
             last_logits=last_logits,
             return_mass=return_mass,
         )
+        output = NSACausalLMOutput(logits=found.logits, mass=found.mass)
         if labels is not None:
             assert output.logits is not None
             logits = output.logits[:, :-1].flatten(0, 1).float()
@@ -88,4 +108,4 @@ class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMi
         return self.lm_head
 
 
-AutoModelForCausalLM.register(NSAConfig, NSAForCausalLM, exist_ok=True)
+AutoModelForCausalLM.register(NSAPretrainedConfig, NSAForCausalLM, exist_ok=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from transformers import AutoConfig, PretrainedConfig
+import torch
 
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration.dense_families import describe_dense
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 _HEAD_WEIGHTS_KEY = "evidence"
 """Key of `retrieval_head_weights` in config.json."""
@@ -37,8 +40,34 @@ def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-class NSAConfig(PretrainedConfig):
+def to_file_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Return fields of `NSAConfig` under the keys of config.json."""
+    values = dict(values)
+    values[_HEAD_WEIGHTS_KEY] = values.pop("retrieval_head_weights", None)
+    return values
+
+
+def from_file_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a config.json under the names of `NSAConfig`.
+
+    Raises:
+        ValueError: If a value is no longer supported.
+    """
+    values = dict(values)
+    if _HEAD_WEIGHTS_KEY in values:
+        values["retrieval_head_weights"] = values.pop(_HEAD_WEIGHTS_KEY)
+    if "torch_dtype" in values:  # of older files
+        values.setdefault("dtype", values.pop("torch_dtype"))
+    if (count := values.pop("refine_count", None)) is not None:  # of older files
+        raise ValueError(f"refine_count is {count}; it is no longer supported, remove it")
+    return values
+
+
+@dataclass(kw_only=True)
+class NSAConfig:
     """Shape of the transformer and settings of its attention.
+
+    `NSAPretrainedConfig` adds the interface of transformers, which takes a second to import.
 
     Prefill and answer have separate attention settings. The names of the answer's settings, for
     the question and the generated tokens, begin with `answer_`. Weights without sparse training
@@ -95,12 +124,13 @@ class NSAConfig(PretrainedConfig):
         answer_compress_stride: Tokens between the starts of compression blocks for the answer.
         answer_select_count: Selected blocks for the answer; None is dense attention.
         answer_window: Sliding-window tokens for the answer.
+        dtype: Type of the weights; a name such as `bfloat16` becomes the type.
         retrieval_head_weights: (L, H) weight of each head's attention in the retrieval score of
             a block; equal weights when None. Its key in config.json is `evidence`.
             Source: Wu et al. 2024, "Retrieval Head", arXiv 2404.15574.
     """
 
-    model_type = "native_sparse"
+    model_type: ClassVar[str] = "native_sparse"
 
     vocab_size: int = 32000
     hidden_size: int = 512
@@ -152,9 +182,10 @@ class NSAConfig(PretrainedConfig):
     answer_compress_stride: int = 4
     answer_select_count: int | None = None
     answer_window: int = 512
+    dtype: torch.dtype | str | None = None
     retrieval_head_weights: list[list[float]] | None = None
 
-    def __post_init__(self, **kwargs: Any) -> None:
+    def __post_init__(self) -> None:
         """Fill in derived values and check the attention settings.
 
         Raises:
@@ -164,11 +195,8 @@ class NSAConfig(PretrainedConfig):
             self.head_dim = self.hidden_size // self.num_attention_heads
         if self.rope_parameters is None:
             self.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
-        if _HEAD_WEIGHTS_KEY in kwargs:
-            self.retrieval_head_weights = kwargs.pop(_HEAD_WEIGHTS_KEY)
-        if (count := kwargs.pop("refine_count", None)) is not None:  # of older files
-            raise ValueError(f"refine_count is {count}; it is no longer supported, remove it")
-        super().__post_init__(**kwargs)
+        if isinstance(self.dtype, str):
+            self.dtype = getattr(torch, self.dtype)
         if self.no_rope_layers is not None and len(self.no_rope_layers) != self.num_hidden_layers:
             raise ValueError(
                 f"no_rope_layers has {len(self.no_rope_layers)} values for "
@@ -219,10 +247,21 @@ class NSAConfig(PretrainedConfig):
         return {field.name: getattr(self, field.name) for field in fields(AttentionSettings)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields under the keys of config.json."""
-        values: dict[str, Any] = super().to_dict()
-        values[_HEAD_WEIGHTS_KEY] = values.pop("retrieval_head_weights", None)
-        return values
+        """Return the fields and the model type under the keys of config.json."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["dtype"] = None if self.dtype is None else str(self.dtype).removeprefix("torch.")
+        return {"model_type": self.model_type, **to_file_keys(values)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> NSAConfig:
+        """Return the configuration of a config.json of this model type; other keys are ignored.
+
+        Raises:
+            ValueError: If two values contradict each other, or one is no longer supported.
+        """
+        values = from_file_keys(values)
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
 
     @classmethod
     def from_dense(cls, dense: PretrainedConfig, **settings: Any) -> NSAConfig:
@@ -237,6 +276,3 @@ class NSAConfig(PretrainedConfig):
             TypeError: If a setting is unknown.
         """
         return cls(**describe_dense(dense), **known_settings(settings))
-
-
-AutoConfig.register(NSAConfig.model_type, NSAConfig, exist_ok=True)

@@ -12,7 +12,6 @@ import math
 
 import torch
 from torch import Tensor
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import ModelError
@@ -29,7 +28,11 @@ def inverse_frequencies(config: NSAConfig) -> tuple[Tensor, float]:
     assert dim is not None
     kind = rope["rope_type"]
     if kind not in ("default", "longrope"):
-        inverse, scaling = ROPE_INIT_FUNCTIONS[kind](config)
+        from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # takes a second
+
+        from nsa_models.configuration.pretrained import pretrained
+
+        inverse, scaling = ROPE_INIT_FUNCTIONS[kind](pretrained(config))
         return inverse, scaling
     dim = int(dim * rope.get("partial_rotary_factor", 1.0))
     even = torch.arange(0, dim, 2, dtype=torch.float32)

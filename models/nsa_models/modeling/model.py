@@ -18,7 +18,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.utils import ModelOutput
 
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import Compressor, KVCache, LayerCache, LayerDevices, NoCache
@@ -36,16 +35,14 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass
-class NSAOutput(ModelOutput):
-    """Output of `NSALanguageModel` and `NSAForCausalLM`.
+class NSAOutput:
+    """Output of `NSALanguageModel`.
 
     Attributes:
-        loss: Mean cross-entropy of the next token, with `labels`.
         logits: (B, T or `last_logits`, V); None without positions.
         mass: (L, B, H, T, N) attention mass of each selection block, with `return_mass`.
     """
 
-    loss: Tensor | None = None
     logits: Tensor | None = None
     mass: Tensor | None = None
 
