@@ -70,7 +70,7 @@ class OffloadedCache(KVCache):
         if layer + 1 < len(self.keys):
             self._fetch(layer + 1)
         keys, values = buffer[0, :, :, :end], buffer[1, :, :, :end]
-        if settings.covers(end):
+        if settings.covers(end) or self._recent is not None:
             return keys, values, None
         return keys, values, self._update_summaries(layer, keys, settings)
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.modeling.model import NSALanguageModel, rotate
+from nsa_models.configuration.rotary import rotate
+from nsa_models.modeling.model import NSALanguageModel
 
 
 class Excerpt(NamedTuple):
