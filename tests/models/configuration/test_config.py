@@ -251,7 +251,7 @@ NATIVE: dict[str, Any] = {"combine": "gated", "branch_keys": "separate"}
 
 def test_the_branches_of_older_files_share_their_keys(tmp_path: Path) -> None:
     """A file without the fields is read as before, and its attention has the same keys."""
-    NSAConfig(combine="gated", compress_hidden=8).save_pretrained(tmp_path)
+    NSAPretrainedConfig(combine="gated", compress_hidden=8).save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
     for name in ("branch_keys", "compress_phi"):
         del saved[name]
@@ -262,9 +262,9 @@ def test_the_branches_of_older_files_share_their_keys(tmp_path: Path) -> None:
 
 
 def test_save_and_load_of_the_branches(tmp_path: Path) -> None:
-    config = NSAConfig(**NATIVE, compress_phi="mlp", compress_hidden=8)
+    config = NSAPretrainedConfig(**NATIVE, compress_phi="mlp", compress_hidden=8)
     config.save_pretrained(tmp_path)
-    again = NSAConfig.from_pretrained(tmp_path)
+    again = NSAPretrainedConfig.from_pretrained(tmp_path)
     assert (again.branch_keys, again.compress_phi, again.compress_hidden) == ("separate", "mlp", 8)
     assert again.branch_inputs
 
