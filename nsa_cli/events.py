@@ -29,7 +29,7 @@ class Progress(Event):
         task: Its name, such as `Reading report.pdf`.
         done: Units done.
         total: Units in all.
-        unit: `tokens`, `characters`, `bytes` or `pages`.
+        unit: `tokens`, `characters`, `bytes`, `pages` or `parts`.
     """
 
     task: str

@@ -91,6 +91,49 @@ class Computation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One sentence of a summary.
+
+    Attributes:
+        section: The heading of its section, or None.
+        place: Where that section begins, or None.
+        text: The sentence.
+        citations: Its sources, those that support it first.
+        verbatim: Whether it is a sentence of the document, which the model did not write.
+    """
+
+    section: str | None
+    place: Location | None
+    text: str
+    citations: tuple[Citation, ...]
+    verbatim: bool = False
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether a citation supports it."""
+        return any(citation.verified for citation in self.citations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentSummary:
+    """The summary of one document.
+
+    Attributes:
+        source: Name of the document.
+        overview: The sentences of its paragraph.
+        statements: Its statements, in the order of the document.
+        document_tokens: Tokens of the document.
+        reused_tokens: Tokens whose keys and values were stored.
+    """
+
+    source: str
+    overview: tuple[Statement, ...]
+    statements: tuple[Statement, ...]
+    document_tokens: int
+    reused_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
     """A passage of the document.
 

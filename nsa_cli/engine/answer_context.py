@@ -48,7 +48,17 @@ def passage_context(
         passages: In the order of the document.
         room: Tokens of room after them.
     """
-    text = prompts.excerpts(document, passages)
+    return text_context(model, prompts.excerpts(document, passages), room)
+
+
+def text_context(model: NSALanguageModel, text: TokenizedText, room: int) -> AnswerContext:
+    """Prefill a text.
+
+    Args:
+        model: The model.
+        text: Its tokens.
+        room: Tokens of room after them.
+    """
     cache = KVCache(
         model.config, len(text.ids) + room, dtype=model.dtype, device=model.layer_devices
     )

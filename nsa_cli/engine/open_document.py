@@ -16,6 +16,7 @@ from nsa_cli.engine.answer_context import (
     append_passages,
     page_context,
     passage_context,
+    text_context,
 )
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions, generate
 from nsa_cli.events import AnswerText, Emit
@@ -126,6 +127,15 @@ class OpenDocument:
     def excerpts(self, passages: Sequence[Passage]) -> AnswerContext:
         """Prefill passages, in the order of the document, as one text."""
         return passage_context(self.model, self.prompts, self.document, passages, self.room)
+
+    def notes(self, text: str, room: int) -> AnswerContext:
+        """Prefill a text that is not in the document, such as statements about it.
+
+        Args:
+            text: The text.
+            room: Tokens of room after it.
+        """
+        return text_context(self.model, self.prompts.plain(text), room)
 
     def context(
         self,

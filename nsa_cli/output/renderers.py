@@ -37,7 +37,13 @@ if TYPE_CHECKING:
     from nsa_cli.results import Citation, Estimate, FileTokens
 
 _HANGING = len("nsa: ")
-_UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB", "characters": "characters"}
+_UNITS = {
+    "tokens": "tokens",
+    "pages": "pages",
+    "bytes": "MB",
+    "characters": "characters",
+    "parts": "parts",
+}
 
 
 class _Amount(ProgressColumn):

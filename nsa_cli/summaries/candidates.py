@@ -1,0 +1,224 @@
+"""Sentences of a document that may stand in its summary as they are, with what they are worth."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from nsa_cli.documents import Document
+from nsa_cli.retrieval.facts import Fact, Kind, facts_of
+from nsa_cli.retrieval.sentences import content_words, sentences
+from nsa_cli.summaries.parts import Part
+
+_LONGEST = 320
+_FEWEST_WORDS, _SHORTEST = 5, 30
+"""Minimum words or, in scripts without spaces, characters."""
+
+_MOST_FIGURES = 6
+"""Figures of a sentence; a line with more is a row of a table."""
+
+_WEIGHTS: dict[Kind, float] = {"figure": 1.0, "date": 1.2, "ban": 1.0, "duty": 1.0, "name": 0.5}
+"""Worth of a fact by its kind."""
+
+_MOST_WEIGHT = 3.0
+_FACT_SHARE = 0.35
+"""Increase of a sentence's worth for each fact of weight 1, up to `_MOST_WEIGHT`."""
+
+_KNOWN_SHARE = 0.7
+"""Decrease of a sentence's worth if one statement has all of its content words."""
+
+_LEAST_WORTH = 0.25
+"""Worth of a whole sentence that neither attention nor its words commend."""
+
+_REPEATED = 0.6
+"""Share of a sentence's content words that one statement has, from which on it repeats it."""
+
+_LABEL = re.compile(r"^[ \t]*([A-Z][\w.'’&-]*(?: [\w.'’&-]+){0,3}):(?=\s)", re.MULTILINE)
+_LABELS_LEAST = 2
+_MARKS = re.compile(r"^(?:[>#*•–-]+\s+|\(?[a-z0-9]{1,3}[.)]\s+(?=\S))+", re.IGNORECASE)
+_ENDS = re.compile(r"[.!。！][\"”’)\]]*$")
+_QUESTION = re.compile(r"[?？][\"”’)\]]*$")
+_POINTS_BACK = re.compile(
+    r"(?:\w[\w ]{0,30}: )?(?:and|but|so|or|it|he|she|they|this|that|these|those|because|which|then"
+    r"|yeah|yes|no|ok|okay|well|um|uh|mm)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(kw_only=True)
+class Said:
+    """What the statements of a summary say so far.
+
+    Attributes:
+        keys: Keys of their facts.
+        words: The content words of each.
+    """
+
+    keys: set[tuple[str, ...]] = field(default_factory=set)
+    words: list[set[str]] = field(default_factory=list)
+
+    def add(self, text: str, facts: Sequence[Fact]) -> None:
+        """Add a statement with its facts."""
+        self.keys |= {fact.key for fact in facts}
+        self.words.append(content_words(text))
+
+    def has(self, words: Collection[str], share: float) -> bool:
+        """Whether a statement has a share of some content words."""
+        return any(len(own.intersection(words)) >= share * len(words) for own in self.words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A sentence of a document.
+
+    Attributes:
+        start: First character in the document.
+        end: One past the last.
+        text: The sentence on one line, after its speaker's label if it has one.
+        words: Its content words.
+        facts: Its facts.
+        worth: What it is worth to a summary, from 0 to about 1, without its facts.
+    """
+
+    start: int
+    end: int
+    text: str
+    words: frozenset[str]
+    facts: tuple[Fact, ...]
+    worth: float
+
+    def gain(self, said: Said) -> float:
+        """What it is worth beside what a summary says: for its new facts and its new words."""
+        new = sum(_WEIGHTS[fact.kind] for fact in self.facts if fact.key not in said.keys)
+        facts = 1 + _FACT_SHARE * min(_MOST_WEIGHT, new)
+        return self.worth * facts * (1 - _KNOWN_SHARE * self._known(said))
+
+    def is_new(self, said: Said) -> bool:
+        """Whether it has a figure, a date, a name or an obligation that a summary lacks."""
+        return any(fact.key not in said.keys for fact in self.facts)
+
+    def repeats(self, said: Said) -> bool:
+        """Whether it has no new figure or date, and a statement has most of its words."""
+        new = (fact for fact in self.facts if fact.key not in said.keys)
+        return not any(fact.kind in ("figure", "date") for fact in new) and (
+            self._known(said) >= _REPEATED
+        )
+
+    def _known(self, said: Said) -> float:
+        """Largest share of its content words that one statement has."""
+        most = max((len(self.words & words) for words in said.words), default=0)
+        return most / max(1, len(self.words))
+
+
+class Attended:
+    """Attention of a question to each character range of a document.
+
+    Args:
+        spans: Characters of each block; see `block_spans`.
+        scores: Score of each block.
+    """
+
+    def __init__(self, spans: Sequence[tuple[int, int]], scores: Sequence[float]) -> None:
+        filled = [(a, b, score) for (a, b), score in zip(spans, scores, strict=True) if a < b]
+        self._blocks = sorted(filled)
+        self._starts = [start for start, _, _ in self._blocks]
+
+    def of(self, start: int, end: int) -> float:
+        """Return the highest score of a block that overlaps a range; 0 without one."""
+        first = max(0, bisect.bisect_right(self._starts, start) - 2)
+        last = bisect.bisect_left(self._starts, end)
+        blocks = self._blocks[first:last]
+        return max((score for a, b, score in blocks if a < end and start < b), default=0.0)
+
+
+def word_count(text: str) -> int:
+    """Count the words of a text; in scripts without spaces, a word has twelve characters."""
+    return max(len(text.split()), len(text) // 12)
+
+
+def speaker_labels(text: str) -> dict[int, str]:
+    """Return the label that each line of a transcript begins with, by where it ends.
+
+    A label is one that several lines begin with, such as `Chair:`.
+    """
+    found = list(_LABEL.finditer(text))
+    counts = Counter(match[1] for match in found)
+    return {match.end(): match[1] for match in found if counts[match[1]] >= _LABELS_LEAST}
+
+
+class Candidates:
+    """Finds the candidates of each part of a document.
+
+    Args:
+        document: The document.
+        attended: The attention that it gets.
+        names: Words that are names at the beginning of a sentence, too; see `name_words`.
+    """
+
+    def __init__(self, document: Document, attended: Attended, names: Collection[str]) -> None:
+        self._document = document
+        self._attended = attended
+        self._names = names
+        self._labels = speaker_labels(document.text)
+        self._label_ends = sorted(self._labels)
+
+    def of(self, part: Part) -> list[Candidate]:
+        """Return the candidates of a part, in order; sentences too short or too long are none."""
+        spans = list(self._spans(part))
+        words = [content_words(self._document.text[a:b]) for a, b in spans]
+        counts = Counter(word for own in words for word in own)
+        central = [_centrality(own, counts) for own in words]
+        attention = [math.sqrt(self._attended.of(a, b)) for a, b in spans]
+        most_central, most_attention = max(central, default=0), max(attention, default=0)
+        found = []
+        for (start, end), own, middle, seen in zip(spans, words, central, attention, strict=True):
+            text = self._text(start, end)
+            facts = facts_of(text, self._names)
+            if word_count(text) < _FEWEST_WORDS and len(text) < _SHORTEST:
+                continue
+            share = middle / (most_central or 1) + seen / (most_attention or 1)
+            found.append(
+                Candidate(
+                    start=start,
+                    end=end,
+                    text=text,
+                    words=frozenset(own),
+                    facts=tuple(facts),
+                    worth=(_LEAST_WORTH + (1 - _LEAST_WORTH) * share / 2) * _form(text, facts),
+                )
+            )
+        return found
+
+    def _spans(self, part: Part) -> Iterator[tuple[int, int]]:
+        text, edges = self._document.text, self._document.edges(part.start, part.end)
+        for start, end in sentences(text, part.start, part.end, edges, longest=1 << 30):
+            if end - start <= _LONGEST:
+                yield start, end
+
+    def _text(self, start: int, end: int) -> str:
+        """The sentence on one line; in a transcript after its speaker's label."""
+        text = self._document.text
+        flat = _MARKS.sub("", " ".join(text[start:end].split()))
+        at = bisect.bisect_right(self._label_ends, start) - 1
+        if at >= 0 and "\n" not in text[self._label_ends[at] : start]:
+            piece = self._document.piece_at(start)
+            if self._label_ends[at] > piece.start:
+                return f"{self._labels[self._label_ends[at]]}: {flat}"
+        return flat
+
+
+def _centrality(words: Collection[str], counts: Counter[str]) -> float:
+    """How much of a part's vocabulary a sentence has, for its length."""
+    return sum(math.log(counts[word]) for word in words) / math.sqrt(8 + len(words))
+
+
+def _form(text: str, facts: Sequence[Fact]) -> float:
+    """Factor for the form of a sentence: a whole one that is understood without others is best."""
+    figures = sum(fact.kind == "figure" for fact in facts)
+    factor = 1.0 if _ENDS.search(text) else 0.4 if _QUESTION.search(text) else 0.6
+    factor *= 0.7 if _POINTS_BACK.match(text) else 1.0
+    return factor * (0.3 if figures > _MOST_FIGURES else 1.0)
