@@ -83,9 +83,6 @@ def page_context(
         pages: In the order of the document.
         room: Tokens of room after them.
         move: Whether the pages get consecutive positions.
-
-    Raises:
-        CorruptBlockError: If a stored block of a page has a wrong checksum.
     """
     parts = [(texts[0], 0, retriever.head)]
     parts += [(texts[page.window], page.start, page.stop) for page in pages]
