@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -138,8 +137,12 @@ class Retriever:
         parts = [(0, 0, self.head), *((page.window, page.start, page.stop) for page in pages)]
         for window, start, stop in parts:
 
-            def step(windows: Sequence[ContextWindow], start: int = start, stop: int = stop) -> Any:
-                return [each.access.read(start, stop) for each in windows]
+            def step(
+                windows: Sequence[ContextWindow], start: int = start, stop: int = stop
+            ) -> list[None]:
+                for each in windows:
+                    each.access.read(start, stop)
+                return [None] * len(windows)
 
             over_windows([self._windows[window]], step)
         # Only now: a window that was prefilled again has another cache.

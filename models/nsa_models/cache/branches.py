@@ -56,9 +56,9 @@ class Branches:
         """Return the branches of some rows of the batch."""
         return self._each(lambda x: x[rows])
 
-    def until(self, end: int) -> Branches:
-        """Return the branches of the first `end` tokens."""
-        return self._each(lambda x: x[:, :, :end])
+    def tokens(self, part: slice) -> Branches:
+        """Return the branches of some tokens."""
+        return self._each(lambda x: x[:, :, part])
 
     def _each(self, part: Callable[[Tensor], Tensor]) -> Branches:
         window = [None if x is None else part(x) for x in (self.window_k, self.window_v)]

@@ -431,7 +431,7 @@ class NoCache:
         """Attend to k and v; q belongs to the last T positions. See `KVCache.attend`."""
         summary_k = summary_v = window_k = window_v = None
         if isinstance(compress, Branches):
-            branches = compress.until(k.shape[2])
+            branches = compress.tokens(slice(k.shape[2]))
             positions = self.positions(k.shape[2], k.device)
             summary_k, summary_v = branches.summaries(positions, settings, self.packing)
             window_k, window_v = branches.window_k, branches.window_v
