@@ -18,6 +18,7 @@ from nsa_models.cache.kv_cache import NoCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.modeling import branches
 from nsa_models.modeling.model import NSAAttention, RotaryEmbedding
+from nsa_models.training.packed_attention import PackedAttention
 from nsa_models.transformers_model import NSAForCausalLM
 
 KEYS = ("shared", "separate")
@@ -216,16 +217,26 @@ def test_gradients_by_triton(
     assert_gradients(native(keys, phi, **FORCED, **heads), tokens, batch=1)
 
 
-def test_packed_texts_equal_separate_ones() -> None:
+@pytest.mark.parametrize(
+    ("way", "phi"),
+    [("packing", "mlp"), ("kernels", "linear"), ("one by one", "mlp"), ("one by one", "mean")],
+)
+def test_packed_texts_equal_separate_ones(way: str, phi: str) -> None:
     layout = pytest.importorskip("nsa_kernels.gpu.layout")
-    config = native("separate", "mlp", **FORCED)
+    config = native("separate", phi, **FORCED)
     model = noisy(NSAForCausalLM(config))
     lengths = [20, 33, 11]
-    offsets = torch.tensor([0, *lengths]).cumsum(0).int()
-    packing = layout.Packing(cu_queries=offsets, cu_keys=offsets, max_queries=33, max_keys=33)
+    cache: NoCache
+    if way == "packing":
+        offsets = torch.tensor([0, *lengths]).cumsum(0).int()
+        cache = NoCache(
+            layout.Packing(cu_queries=offsets, cu_keys=offsets, max_queries=33, max_keys=33)
+        )
+    else:
+        cache = PackedAttention(lengths, torch.device("cpu"), kernels=way == "kernels")
     ids = torch.randint(96, (1, sum(lengths)))
     with torch.no_grad():
-        packed = model(ids, cache=NoCache(packing)).logits
+        packed = model(ids, cache=cache).logits
         parts = [model(part).logits for part in ids.split(lengths, dim=1)]
     torch.testing.assert_close(packed, torch.cat(parts, dim=1), atol=1e-4, rtol=1e-4)
 
