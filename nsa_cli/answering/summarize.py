@@ -80,7 +80,7 @@ def summarize(
 
     Raises:
         NsaError: If the sources cannot be read, or do not fit the model or the memory. A file of a
-            folder that cannot be read is told and left out, as long as another is left.
+            folder that cannot be read is skipped with a note, unless no file remains.
     """
     sources = read(arguments, options, emit)
     name = title(arguments, len(sources))

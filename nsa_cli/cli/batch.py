@@ -202,7 +202,7 @@ def _amounts(found: Estimate) -> tuple[int, int, float]:
 
 
 def _cells(found: DocumentSurvey) -> tuple[str, str, str]:
-    """Tokens, tokens to read, and the time or why there is none."""
+    """Tokens, tokens to read, and the time or the reason for its absence."""
     if found.estimate is None:
         return "", "", f"fails: {found.error['code']}" if found.error else "done before"
     tokens, new, seconds = _amounts(found.estimate)

@@ -286,7 +286,7 @@ class KVCache:
 
         These are all but the window's last ones and those of incomplete compression blocks.
         `truncate` cannot go back before the present length then. Without separate keys and values
-        or a learned φ there is nothing to free.
+        or a learned φ, nothing is freed.
         """
         if self._recent is None:
             return
