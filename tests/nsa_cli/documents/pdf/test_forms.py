@@ -169,6 +169,12 @@ def test_attached_files_that_cannot_be_read_are_named() -> None:
     assert document.warnings == ("1 attached file was not read (photo.bin)",)
 
 
+def test_an_attached_picture_is_named_in_the_text() -> None:
+    document = read(attached("logo.png", b"\x89PNG\r\n\x1a\n\x00"))
+    assert document.text.split("\n")[-1] == "Attached file: logo.png"
+    assert document.warnings == ()
+
+
 def test_a_damaged_list_of_attached_files_is_told() -> None:
     data = page_pdf(LABEL, catalog="/Names << /EmbeddedFiles << /Names [(a) 99 0 R (b) 7] >> >>")
     assert read(data).text == "Tenant:\nSigned in May."
