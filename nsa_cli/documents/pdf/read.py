@@ -26,7 +26,6 @@ from nsa_cli.documents.pdf.messages import (
 )
 from nsa_cli.documents.pdf.page import PageReader, PageText
 from nsa_cli.documents.pdf.structure import (
-    about_xfa,
     as_broken,
     broken,
     damage_warning,
@@ -35,6 +34,7 @@ from nsa_cli.documents.pdf.structure import (
     quiet_libraries,
     without_preamble,
 )
+from nsa_cli.documents.pdf.xfa import is_xfa, xfa_text
 from nsa_models.errors import NsaError
 
 PAGE_BREAK = "\n\n"
@@ -96,7 +96,9 @@ def read_pdf(
         extra, shown, notes = (
             ([], [], ()) if pages is not None else _attached(reader, read, name, parse)
         )
-        notes += about_xfa(reader)
+        form, about_form = _xfa(reader, name, None if pages is not None else parse)
+        extra += form
+        notes += about_form
     if not read:
         raise UnreadableError(
             f"{name} has no pages", hint="name a PDF with text in it", code="empty"
@@ -268,6 +270,23 @@ def _attached(
     some = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
     what = "1 attached file was" if len(left) == 1 else f"{len(left)} attached files were"
     return documents, shown, (f"{what} not read ({some})",)
+
+
+def _xfa(
+    reader: PdfReader, name: str, parse: Parser | None
+) -> tuple[list[Document], tuple[str, ...]]:
+    """The words of an XFA form as a file inside the PDF, or a warning if it cannot be read."""
+    try:
+        if not is_xfa(reader):
+            return [], ()
+        text = xfa_text(reader) if parse is not None else None
+    except MemoryError:
+        raise
+    except Exception:  # pypdf leaks exceptions of many types from damaged files.
+        text = None
+    if parse is None or text is None:
+        return [], ("the pages are drawn by an XFA form, which cannot be read",)
+    return ([parse(f"{name}/form.txt", text.encode())] if text.strip() else []), ()
 
 
 def _without_words(name: str) -> bool:
