@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 def open_store(
     config: NSAConfig, dtype: torch.dtype, weights: str, tokenizer: str, options: Options
 ) -> KVStore | None:
-    """Open the store of one model with one set of attention settings; None with `--no-store`.
+    """Open the store of one model with one set of attention settings.
+
+    None with `--no-store`, and for a model whose branches have other keys and values than its
+    selection: they are not stored.
 
     Args:
         config: Configuration of the model.
@@ -46,7 +49,7 @@ def open_store(
         tokenizer: Fingerprint of the tokenizer.
         options: Whether to store anything, and how much.
     """
-    if not options.store:
+    if not options.store or config.branch_inputs:
         return None
     facts = [
         weights,
