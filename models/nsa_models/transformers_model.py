@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel, initialization
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache.kv_cache import LayerCache
+from nsa_models.cache.layer_cache import LayerCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.modeling.branches import LinearPhi, MLPPhi
 from nsa_models.modeling.compression import Compression

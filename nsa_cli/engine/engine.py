@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from nsa_models.tokenization.tokenizer import Tokenizer
 
 _NOT_STORED = (
-    "nsa does not store readings of models with separate branch keys or a learned φ; the next "
-    "command reads this document again"
+    "on a GPU nsa does not store readings of models with separate branch keys or a learned φ; the "
+    "next command reads this document again"
 )
 
 _ROOM_STEP = 256
