@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel,
 from transformers.utils import ModelOutput
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache.kv_cache import LayerCache
+from nsa_models.cache.layer_cache import LayerCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.configuration.pretrained import NSAPretrainedConfig, pretrained
 from nsa_models.modeling.branches import LinearPhi, MLPPhi

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from nsa_models.modeling.model import NSALanguageModel
     from nsa_models.tokenization.tokenizer import Tokenizer
 
+_NOT_STORED = (
+    "on a GPU nsa does not store readings of models with separate branch keys or a learned φ; the "
+    "next command reads this document again"
+)
+
 _ROOM_STEP = 256
 """Room for questions is made in these steps, so that the next question mostly finds enough."""
 
@@ -313,6 +318,8 @@ class Engine:
         from nsa_cli.retrieval.passages import DIRECT_TOKENS
 
         store, matches = self._match(texts, config)
+        if store is None and self.options.store:
+            self.emit(Note(text=_NOT_STORED))
         check_fits(self._estimate(texts, config, store, matches), document.name)
         began, model = time.monotonic(), self.load(config)
         room = _generous(room, max(len(text.ids) for text in texts), config)

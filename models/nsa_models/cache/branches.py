@@ -56,9 +56,9 @@ class Branches:
         """Return the branches of some rows of the batch."""
         return self._each(lambda x: x[rows])
 
-    def tokens(self, part: slice) -> Branches:
-        """Return the branches of some tokens."""
-        return self._each(lambda x: x[:, :, part])
+    def tokens(self, tokens: slice) -> Branches:
+        """Return the branches of some consecutive tokens."""
+        return self._each(lambda x: x[:, :, tokens])
 
     def _each(self, part: Callable[[Tensor], Tensor]) -> Branches:
         window = [None if x is None else part(x) for x in (self.window_k, self.window_v)]
@@ -131,6 +131,11 @@ class RecentTokens:
             self.first = before
             self._replace(held.shape[2], held, held.shape[2], held)
 
+    def restore(self, first: int, x: Tensor) -> None:
+        """Hold a copy of the tokens (B, G, n, D) from `first` on, and no others."""
+        self.first, self.stop = first, first + x.shape[2]
+        self._replace(x.shape[2], x, x.shape[2], x)
+
     @property
     def nbytes(self) -> int:
         """Bytes of the buffer."""
@@ -182,6 +187,16 @@ class RecentBranches:
             recent.release(compress)
         for recent in self.window:
             recent.release(window)
+
+    def state(self) -> list[tuple[int, Tensor]]:
+        """Return the first token and the tokens (B, G, n, D) of all that is held."""
+        held = [recent for recent in (*self.compress, *self.window) if recent.stop]
+        return [(recent.first, recent.since(recent.first)) for recent in held]
+
+    def restore(self, state: list[tuple[int, Tensor]]) -> None:
+        """Hold a copy of what `state` gave of another cache."""
+        for recent, (first, x) in zip((*self.compress, *self.window), state, strict=False):
+            recent.restore(first, x)
 
     @property
     def nbytes(self) -> int:

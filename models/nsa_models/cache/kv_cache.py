@@ -10,7 +10,7 @@ import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -40,33 +40,10 @@ LayerDevices = Sequence[torch.device]
 SummaryKind = tuple[str, int, int]
 """`summary` for keys or `value_summary` for values; block length and stride, in tokens."""
 
+BranchState = list[list[tuple[int, Tensor]]]
+"""Of each layer, the first token and the tokens (B, G, n, D) of each tensor of its branches."""
+
 Observe = Callable[[int, Tensor | None, AttentionSettings, int, int], None]
-
-
-class LayerCache(Protocol):
-    """The part of a cache that a model calls: positions and each layer's attention."""
-
-    def positions(self, tokens: int, device: torch.device) -> Tensor:
-        """Return positions of the next tokens: (T,), or (B, 1, T) if the rows' lengths differ."""
-        ...
-
-    def attend(
-        self,
-        layer: int,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        settings: AttentionSettings,
-        gates: Tensor | None,
-        return_mass: bool,
-        compress: Compressor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Append a layer's keys and values and attend; see `KVCache.attend`."""
-        ...
-
-    def advance(self, tokens: int) -> None:
-        """Add `tokens` to the length after the last layer."""
-        ...
 
 
 class KVCache:
@@ -333,21 +310,60 @@ class KVCache:
         """Return the whole buffers of key summaries: each layer's (B, G, C_max, D)."""
         return self._summary_store(("summary", settings.compress_block, settings.compress_stride))
 
+    def _kept_kinds(self, settings: AttentionSettings) -> list[SummaryKind]:
+        """Return the kinds of summaries that cannot or need not be computed from keys again."""
+        names = ("summary",) if self._recent is None else ("summary", "value_summary")
+        return [(name, settings.compress_block, settings.compress_stride) for name in names]
+
     def summaries(self, settings: AttentionSettings) -> list[Tensor]:
-        """Return each layer's summaries of the filled keys, up to date: (B, G, C, D)."""
-        assert self._recent is None, "summaries of other keys cannot be computed from these"
+        """Return each layer's summaries of the filled keys, up to date: (B, G, C, D).
+
+        Where branches have other keys and values, each layer's summaries of the values follow.
+        """
+        if self._recent is not None:
+            return self._complete_summaries(settings)
         return [
             self._update_summaries(layer, keys[:, :, : self.length], settings)
             for layer, keys in enumerate(self.keys)
         ]
 
-    def adopt_summaries(self, settings: AttentionSettings) -> list[Tensor]:
-        """Mark the buffers' content as summaries of the filled keys and return it: (B, G, C, D)."""
+    def _complete_summaries(self, settings: AttentionSettings) -> list[Tensor]:
+        """Return the content of the kept summaries' buffers for the filled tokens."""
         total = settings.complete_blocks(self.length)
-        kind = ("summary", settings.compress_block, settings.compress_stride)
-        store = self._summary_store(kind)
-        self._summary_counts[kind] = [total] * len(store)
-        return [summaries[:, :, :total] for summaries in store]
+        kinds = self._kept_kinds(settings)
+        return [store[:, :, :total] for kind in kinds for store in self._summary_store(kind)]
+
+    def adopt_summaries(self, settings: AttentionSettings) -> list[Tensor]:
+        """Mark the buffers' content as summaries of the filled tokens; return as `summaries`."""
+        total = settings.complete_blocks(self.length)
+        found = self._complete_summaries(settings)
+        for kind in self._kept_kinds(settings):
+            self._summary_counts[kind] = [total] * len(self.keys)
+        return found
+
+    def branch_state(self) -> BranchState:
+        """Return what the branches hold beside the summaries; see `release_recent`."""
+        assert self._recent is not None
+        return [recent.state() for recent in self._recent]
+
+    def restore_branches(self, state: BranchState) -> None:
+        """Hold a copy of another cache's `branch_state`, of a text of the same length."""
+        assert self._recent is not None
+        for recent, held in zip(self._recent, state, strict=True):
+            recent.restore(held)
+        self._released = self.length
+
+    def copy_branches(self, other: KVCache) -> None:
+        """Copy the summaries and the branches of another cache of a text of the same length."""
+        if other._recent is None:
+            return
+        assert self.length == other.length, (self.length, other.length)
+        for kind, theirs in other._summaries.items():
+            total = complete_blocks(self.length, *kind[1:])
+            for ours, store in zip(self._summary_store(kind), theirs, strict=True):
+                ours[:, :, :total] = store[:, :, :total]
+            self._summary_counts[kind] = [total] * len(theirs)
+        self.restore_branches(other.branch_state())
 
     def copy_compressors(self, other: KVCache) -> None:
         """Use the φ of each layer of another cache that has attended, on that cache's devices."""

@@ -75,7 +75,9 @@ class OffloadedCache(KVCache):
         return keys, values, self._update_summaries(layer, keys, settings)
 
     def summaries(self, settings: AttentionSettings) -> list[Tensor]:
-        """Return each layer's summaries of the filled keys, up to date: (B, G, C, D)."""
+        """Return each layer's summaries of the filled keys, up to date; see `KVCache`."""
+        if self._recent is not None:
+            return super().summaries(settings)
         summaries = []
         for layer, device in enumerate(self.layer_devices):
             self._fetch(layer)

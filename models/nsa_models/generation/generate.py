@@ -103,6 +103,7 @@ def prefill(
         part = tokens[cache.length : end].to(model.device)
         with torch.inference_mode():
             model(part[None], cache=cache, settings=settings, last_logits=0)
+        cache.release_recent()
         yield cache.length
 
 

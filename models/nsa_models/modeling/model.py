@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache.kv_cache import Compressor, KVCache, LayerCache, LayerDevices, NoCache
+from nsa_models.cache.kv_cache import Compressor, KVCache, LayerDevices, NoCache
+from nsa_models.cache.layer_cache import LayerCache
 from nsa_models.cache.layer_devices import HOST, device_runs, layer_devices
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.configuration.rotary import inverse_frequencies, rotate
