@@ -166,9 +166,10 @@ def test_commands_in_the_text_exist(page: Path) -> None:
         assert not unknown, f"nsa {code}: {unknown}"
 
 
-def reference() -> ModuleType:
-    path = ROOT / "examples" / "write_reference.py"
-    spec = importlib.util.spec_from_file_location("write_reference", path)
+@cache
+def reference(name: str = "write_reference") -> ModuleType:
+    path = ROOT / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -183,6 +184,40 @@ def test_the_reference_is_current() -> None:
     stale = [name for name, text in written.items() if text_of(folder / name) != text]
     assert not stale, "run python examples/write_reference.py"
     assert {path.name for path in folder.glob("*.md")} == set(written)
+
+
+@pytest.fixture
+def manual(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setitem(sys.modules, "write_reference", reference())
+    return reference("write_manual")
+
+
+def test_the_manual_is_current(manual: ModuleType) -> None:
+    written = manual.pages()
+    folder = ROOT / "docs" / "man"
+    stale = [name for name, text in written.items() if text_of(folder / name) != text]
+    assert not stale, "run python examples/write_manual.py"
+    assert {path.name for path in folder.iterdir()} == set(written)
+
+
+def test_the_manual_has_every_command_and_option(manual: ModuleType) -> None:
+    text = "".join(manual.pages().values())
+    for name, command in reference().commands():
+        assert f"\\fB{manual.escaped(name)}\\fR" in text
+        for param in command.params:
+            for flag in () if getattr(param, "hidden", False) else param.opts:
+                assert param.param_type_name == "argument" or manual.bold(flag) in text
+
+
+def test_no_text_becomes_a_request_of_the_manual(manual: ModuleType) -> None:
+    assert manual.escaped(".nf \\fB\n'x `--a`") == "\\&.nf \\efB\n\\&'x \\-\\-a"
+
+
+@pytest.mark.skipif(not shutil.which("mandoc"), reason="no mandoc")
+def test_the_manual_has_no_errors_of_form() -> None:
+    pages = map(str, (ROOT / "docs" / "man").iterdir())
+    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", *pages], capture_output=True)
+    assert not done.stdout + done.stderr
 
 
 def test_the_readme_is_short_and_begins_with_what_ci_runs() -> None:
