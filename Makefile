@@ -30,8 +30,9 @@ bench:  ## Reading speed by length, NSA beside dense attention
 bench-docs:  ## The tables of docs/benchmarks.md, written from docs/data
 	$(PYTHON) examples/write_benchmarks.py
 
-reference:  ## docs/reference, written from the program
+reference:  ## docs/reference and docs/man, written from the program
 	$(PYTHON) examples/write_reference.py
+	$(PYTHON) examples/write_manual.py
 
 docs:  ## The documentation as a site in build/site; broken links fail
 	$(PYTHON) examples/docs_site.py
