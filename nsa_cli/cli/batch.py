@@ -148,8 +148,7 @@ def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
     if outcome.failures:
         console.print_rows(("ROWS", "RESULT", "FIRST"), rows, right=(0,), paths=(2,), error=True)
     else:
-        rows = [row[:2] for row in rows]
-        console.print_rows(("ROWS", "RESULT"), rows, right=(0,), error=True)
+        console.print_rows(("ROWS", "RESULT"), [row[:2] for row in rows], right=(0,), error=True)
     before = f", {outcome.done_before} of them done before" if outcome.done_before else ""
     took = _duration(outcome.seconds)
     console.note(f"{outcome.documents} documents{before}, {outcome.failed} failed, {took}")
