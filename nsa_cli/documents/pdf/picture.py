@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ _LEAST_PART = 8
 
 _LEAST_SHARE = 0.5
 """Share of a quote that must be found on the page."""
+
+_Steps = tuple[int, int, int, int]
+"""Left, top, right and bottom in steps from the page's top left corner."""
 
 _PER_POINT = 10
 """Steps in which PDFium gives positions."""
@@ -219,7 +223,7 @@ def _opened(data: bytes, number: int, name: str) -> Iterator[tuple[int, Any]]:
                 document.close()
 
 
-def _box(page: Any, text_page: Any, index: int) -> tuple[int, int, int, int] | None:
+def _box(page: Any, text_page: Any, index: int) -> _Steps | None:
     """Left, top, right and bottom of a character in steps from the page's top left corner."""
     box = pdfium_c.FS_RECTF()
     if not pdfium_c.FPDFText_GetLooseCharBox(text_page, index, box):
@@ -235,10 +239,11 @@ def _box(page: Any, text_page: Any, index: int) -> tuple[int, int, int, int] | N
     return min(left, right), min(top, bottom), max(left, right), max(top, bottom)
 
 
-def _marks(boxes: Sequence[tuple[int, int, int, int]], size: tuple[float, float]) -> Iterator[Mark]:
+def _marks(boxes: Sequence[_Steps], size: tuple[float, float]) -> Iterator[Mark]:
     """Rectangles of characters that follow one another on a line."""
-    joined: list[tuple[int, int, int, int]] = []
-    for box in boxes:
+    joined: list[_Steps] = []
+    turned = _is_turned(boxes)
+    for box in map(_transposed, boxes) if turned else boxes:
         last = joined[-1] if joined else None
         if last is not None and _on_one_line(last, box):
             sides = zip(last, box, strict=True)
@@ -247,7 +252,7 @@ def _marks(boxes: Sequence[tuple[int, int, int, int]], size: tuple[float, float]
         else:
             joined.append(box)
     across, down = size
-    for left_, top_, right_, bottom_ in joined:
+    for left_, top_, right_, bottom_ in map(_transposed, joined) if turned else joined:
         yield Mark(
             left=max(0.0, left_ / across),
             top=max(0.0, top_ / down),
@@ -256,7 +261,18 @@ def _marks(boxes: Sequence[tuple[int, int, int, int]], size: tuple[float, float]
         )
 
 
-def _on_one_line(last: tuple[int, int, int, int], box: tuple[int, int, int, int]) -> bool:
+def _is_turned(boxes: Sequence[_Steps]) -> bool:
+    """Whether most characters follow one another downwards or upwards."""
+    steps = [(abs(b[0] - a[0]), abs(b[1] - a[1])) for a, b in pairwise(boxes)]
+    return 2 * sum(down > across for across, down in steps) > len(steps)
+
+
+def _transposed(box: _Steps) -> _Steps:
+    left, top, right, bottom = box
+    return top, left, bottom, right
+
+
+def _on_one_line(last: _Steps, box: _Steps) -> bool:
     """Whether a character continues a rectangle."""
     height = min(last[3] - last[1], box[3] - box[1])
     shared = min(last[3], box[3]) - max(last[1], box[1])
