@@ -28,15 +28,22 @@ function add(id, name) {
   const item = make("li", {}, make("label", {}, box, make("span", {textContent: name})), remove);
   box.addEventListener("change", changed);
   remove.addEventListener("click", () => {
-    documents.delete(id);
-    item.remove();
-    markAdded();
-    changed();
+    drop(id);
     (document.querySelector("#documents button") ?? byId("files")).focus();
   });
   documents.set(id, {name, item, box});
   byId("documents").append(item);
   announce(`added ${name}`);
+  markAdded();
+  changed();
+}
+
+/** Remove a document from the list; nothing on the server is removed. */
+function drop(id) {
+  const {name, item} = documents.get(id);
+  documents.delete(id);
+  item.remove();
+  announce(`removed ${name}`);
   markAdded();
   changed();
 }
@@ -127,7 +134,7 @@ async function search() {
 function fileButton(id) {
   const button = make("button", {type: "button", textContent: id});
   button.dataset.id = id;
-  button.addEventListener("click", () => add(id, id));
+  button.addEventListener("click", () => documents.has(id) ? drop(id) : add(id, id));
   return button;
 }
 

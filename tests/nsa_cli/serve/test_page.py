@@ -150,6 +150,8 @@ def test_several_documents_are_asked_together(open_page: Open) -> None:
     assert [each["role"] for each in sent.value.post_data_json["messages"]] == [
         *("user", "assistant", "user")
     ]
+    add(page, "0.txt")  # a second click on a file removes it
+    assert page.locator("#documents li").all_inner_texts() == ["1.txt\n✕"]
     page.get_by_label("Remove 1.txt").click()
     assert page.inner_text("#scope").startswith("No document")
 
