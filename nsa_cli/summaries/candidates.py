@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import heapq
 import math
 import re
 from collections import Counter
@@ -20,6 +21,11 @@ LONGEST = 320
 _FEWEST_WORDS, _SHORTEST = 5, 12
 """Minimum words or, in scripts without spaces, characters."""
 
+_MOST_CANDIDATES, _LIKELY = 400, 1.5
+"""Maximum candidates of a part, and the factor by which one that seems to have a fact is liked."""
+
+_FACT_LIKE = re.compile(r"\d|\b(?:must|shall|may not)\b")
+_FIGURE = re.compile(r"\d(?:[\d.,']*\d)?")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 
 _ABBREVIATION, _FEWEST_LONG = 2, 3
@@ -190,24 +196,27 @@ class Candidates:
         central = [_centrality(own, counts) for own in words]
         attention = [math.sqrt(self._attended.of(a, b)) for a, b in spans]
         most_central, most_attention = max(central, default=0), max(attention, default=0)
-        found = []
-        for at, ((start, end), (label, text)) in enumerate(zip(spans, said, strict=True)):
-            if not _says_enough(text, words[at]):
-                continue
-            facts = facts_of(f"{label}: {text}" if label else text, self._names)
-            share = central[at] / (most_central or 1) + attention[at] / (most_attention or 1)
-            worth = _LEAST_WORTH + (1 - _LEAST_WORTH) * share / 2
-            found.append(
-                Candidate(
-                    start=start,
-                    end=end,
-                    text=f"{label}: {text}" if label else text,
-                    words=frozenset(words[at]),
-                    facts=tuple(facts),
-                    worth=worth * _form(text, facts),
-                )
-            )
-        return found
+        worths = [
+            _worth(text, middle / (most_central or 1), seen / (most_attention or 1))
+            if _says_enough(text, own)
+            else 0.0
+            for (_, text), own, middle, seen in zip(said, words, central, attention, strict=True)
+        ]
+        best = _best(worths, [text for _, text in said])
+        return [self._candidate(spans[at], *said[at], words[at], worths[at]) for at in sorted(best)]
+
+    def _candidate(
+        self, span: tuple[int, int], label: str, text: str, words: Collection[str], worth: float
+    ) -> Candidate:
+        told = f"{label}: {text}" if label else text
+        return Candidate(
+            start=span[0],
+            end=span[1],
+            text=told,
+            words=frozenset(words),
+            facts=tuple(facts_of(told, self._names)),
+            worth=worth,
+        )
 
     def _spans(self, part: Part) -> Iterator[tuple[int, int]]:
         text, edges = self._document.text, self._document.edges(part.start, part.end)
@@ -238,10 +247,30 @@ def _centrality(words: Collection[str], counts: Counter[str]) -> float:
     return sum(math.log(counts[word]) for word in words) / math.sqrt(8 + len(words))
 
 
-def _form(text: str, facts: Sequence[Fact]) -> float:
+def _best(worths: Sequence[float], texts: Sequence[str]) -> list[int]:
+    """Return the sentences that may be candidates: the best, so that few are searched for facts."""
+    likely = [
+        worth * (_LIKELY if _FACT_LIKE.search(text) else 1.0)
+        for worth, text in zip(worths, texts, strict=True)
+    ]
+    best = heapq.nlargest(_MOST_CANDIDATES, range(len(likely)), key=likely.__getitem__)
+    return [at for at in best if worths[at] > 0]
+
+
+def _worth(text: str, central: float, attention: float) -> float:
+    """Worth of a sentence without its facts.
+
+    Args:
+        text: The sentence.
+        central: Its centrality as a share of the highest of its part.
+        attention: Its attention as a share of the highest of its part.
+    """
+    return (_LEAST_WORTH + (1 - _LEAST_WORTH) * (central + attention) / 2) * _form(text)
+
+
+def _form(text: str) -> float:
     """Factor for the form of a sentence: a whole one that is understood without others is best."""
-    figures = sum(fact.kind == "figure" for fact in facts)
     factor = 1.0 if _ENDS.search(text) else 0.4 if _QUESTION.search(text) else 0.6
     factor *= 0.7 if _POINTS_BACK.match(text) or text[0].islower() else 1.0
     factor *= 0.8 ** len(_FILLERS.findall(text))
-    return factor * (0.3 if figures > _MOST_FIGURES else 1.0)
+    return factor * (0.3 if len(_FIGURE.findall(text)) > _MOST_FIGURES else 1.0)
