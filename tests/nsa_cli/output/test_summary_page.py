@@ -74,6 +74,13 @@ def test_several_documents_have_a_paragraph_each() -> None:
     )
 
 
+def test_an_outline_of_several_documents_has_their_statements() -> None:
+    other = document("b.md", said("B.", "B.", "Part", line=5), overview=said("It is B.", "B."))
+    page = SummaryPage(None, markdown=True, outline=True).whole("x", [OVERVIEW], [ONE, other])
+    assert "\n\n## a.md\n\nRent is 9.[^1]\n\n### Rent (a.md, line 3)\n\n- She pays 9." in page
+    assert "\n\n## b.md\n\nIt is B.[^3]\n\n### Part (a.md, line 3)\n\n- B.[^4]\n\n[^1]: " in page
+
+
 def test_lines_fit_the_terminal() -> None:
     long = said("word " * 30 + "end.", "word", "Heading " * 8)
     page = SummaryPage(40, markdown=False).whole(
