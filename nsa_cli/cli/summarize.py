@@ -67,7 +67,7 @@ def summarize(
         from nsa_cli.output.layout import columns
         from nsa_cli.output.summary_page import SummaryPage
 
-        page = SummaryPage(columns(sys.stdout), markdown=format_ == "markdown")
+        page = SummaryPage(columns(sys.stdout), markdown=format_ == "markdown", outline=outline)
         sys.stdout.write(page.whole(summary.name, summary.overview, summary.documents))
         sys.stdout.flush()
 

@@ -20,11 +20,13 @@ class SummaryPage:
     Args:
         width: Cells of the terminal; None for lines of any length.
         markdown: Whether to write Markdown with footnotes.
+        outline: Whether several documents have their statements, too.
     """
 
-    def __init__(self, width: int | None, *, markdown: bool) -> None:
+    def __init__(self, width: int | None, *, markdown: bool, outline: bool = False) -> None:
         self._width = None if markdown else width
         self._markdown = markdown
+        self._outline = outline
         self._cited: dict[tuple[object, ...], tuple[int, Citation]] = {}
 
     def whole(
@@ -45,8 +47,9 @@ class SummaryPage:
                 blocks.append(self._heading(printable(document.source)))
                 if document.overview:
                     blocks.append(self._paragraph(document.overview))
-            else:
-                blocks += self._statements(document, overview)
+            if len(documents) == 1 or self._outline:
+                level = 2 if len(documents) == 1 else 3
+                blocks += self._statements(document, level)
         if self._cited:
             blocks.append("\n".join(self._citations()))
         return "\n\n".join(blocks) + "\n" if blocks else ""
@@ -54,15 +57,15 @@ class SummaryPage:
     def _paragraph(self, sentences: Sequence[Statement]) -> str:
         return wrap(" ".join(map(self._sentence, sentences)), self._width)
 
-    def _statements(self, document: DocumentSummary, overview: Sequence[Statement]) -> list[str]:
+    def _statements(self, document: DocumentSummary, level: int) -> list[str]:
         """The statements below their headings; none if the overview has all of them."""
-        told = {sentence.text for sentence in overview}
+        told = {sentence.text for sentence in document.overview}
         if all(statement.text in told for statement in document.statements):
             return []
         blocks: list[str] = []
         last: object = object()
         for statement in document.statements:
-            title = self._title(statement)
+            title = self._title(statement, level)
             if title != last:
                 blocks.append(f"{title}\n" if title else "")
                 last = title
@@ -70,14 +73,14 @@ class SummaryPage:
             blocks[-1] += f"\n{bullet}" if blocks[-1] else bullet
         return [block if self._markdown else block.replace("\n\n", "\n", 1) for block in blocks]
 
-    def _title(self, statement: Statement) -> str:
+    def _title(self, statement: Statement, level: int) -> str:
         if statement.section is None or statement.place is None:
             return ""
         title = f"{statement.section} ({place(statement.place)})"
-        return self._heading(title)
+        return self._heading(title, level)
 
-    def _heading(self, title: str) -> str:
-        return f"## {self._plain(title)}" if self._markdown else wrap(title, self._width)
+    def _heading(self, title: str, level: int = 2) -> str:
+        return f"{'#' * level} {self._plain(title)}" if self._markdown else wrap(title, self._width)
 
     def _sentence(self, statement: Statement) -> str:
         marks = "".join(self._mark(citation) for citation in statement.citations)

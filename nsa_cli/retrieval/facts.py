@@ -39,8 +39,8 @@ _BAN = re.compile(
 )
 _NOT_A_BAN = re.compile(r"\b(?:is|are)\s+not\b(?!\s+(?:permitted|allowed|entitled))", re.IGNORECASE)
 _DUTY = re.compile(
-    r"\b(?:must|shall|(?:has|have)\s+to|(?:is|are)\s+(?:required|obliged|obligated)\s+to"
-    r"|(?:is|are)\s+to\s+be|muss|müssen|verpflichtet|doit|doivent)\b",
+    r"\b(?:must|shall|(?:is|are)\s+(?:required|obliged|obligated)\s+to"
+    r"|muss|müssen|verpflichtet|doit|doivent)\b",
     re.IGNORECASE,
 )
 _CAPITAL = r"[A-ZÀ-ÖØ-Þ][\w’'&-]*(?:\.[A-Z])*"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import heapq
 import math
 import re
 from collections import Counter
@@ -11,12 +12,24 @@ from dataclasses import dataclass, field
 
 from nsa_cli.documents import Document
 from nsa_cli.retrieval.facts import Fact, Kind, facts_of
-from nsa_cli.retrieval.sentences import content_words, sentences
+from nsa_cli.retrieval.sentences import UNSPACED, content_words, sentences
 from nsa_cli.summaries.parts import Part
 
-_LONGEST = 320
-_FEWEST_WORDS, _SHORTEST = 5, 30
+LONGEST = 320
+"""Maximum characters of a statement."""
+
+_FEWEST_WORDS, _SHORTEST = 5, 12
 """Minimum words or, in scripts without spaces, characters."""
+
+_MOST_CANDIDATES, _LIKELY = 400, 1.5
+"""Maximum candidates of a part, and the factor by which one that seems to have a fact is liked."""
+
+_FACT_LIKE = re.compile(r"\d|\b(?:must|shall|may not)\b")
+_FIGURE = re.compile(r"\d(?:[\d.,']*\d)?")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+
+_ABBREVIATION, _FEWEST_LONG = 2, 3
+"""Letters up to which a word counts as spelled out, and minimum words that are longer."""
 
 _MOST_FIGURES = 6
 """Figures of a sentence; a line with more is a row of a table."""
@@ -39,11 +52,15 @@ _REPEATED = 0.6
 
 _LABEL = re.compile(r"^[ \t]*([A-Z][\w.'’&-]*(?: [\w.'’&-]+){0,3}):(?=\s)", re.MULTILINE)
 _LABELS_LEAST = 2
+_LINES_LEAST = 8
+"""Lines with a label that make a text a transcript."""
+
 _MARKS = re.compile(r"^(?:[>#*•–-]+\s+|\(?[a-z0-9]{1,3}[.)]\s+(?=\S))+", re.IGNORECASE)
 _ENDS = re.compile(r"[.!。！][\"”’)\]]*$")
 _QUESTION = re.compile(r"[?？][\"”’)\]]*$")
+_FILLERS = re.compile(r"\b(?:um+|uh+|er|hm+|mm+|you know|I mean)\b|\b(\w+) \1\b", re.IGNORECASE)
 _POINTS_BACK = re.compile(
-    r"(?:\w[\w ]{0,30}: )?(?:and|but|so|or|it|he|she|they|this|that|these|those|because|which|then"
+    r"(?:and|but|so|or|it|he|she|they|this|that|these|those|because|which|then"
     r"|yeah|yes|no|ok|okay|well|um|uh|mm)\b",
     re.IGNORECASE,
 )
@@ -157,6 +174,9 @@ class Candidates:
         document: The document.
         attended: The attention that it gets.
         names: Words that are names at the beginning of a sentence, too; see `name_words`.
+
+    Attributes:
+        is_transcript: Whether lines of the document begin with who speaks.
     """
 
     def __init__(self, document: Document, attended: Attended, names: Collection[str]) -> None:
@@ -164,51 +184,62 @@ class Candidates:
         self._attended = attended
         self._names = names
         self._labels = speaker_labels(document.text)
+        self.is_transcript = len(self._labels) >= _LINES_LEAST
         self._label_ends = sorted(self._labels)
 
     def of(self, part: Part) -> list[Candidate]:
         """Return the candidates of a part, in order; sentences too short or too long are none."""
         spans = list(self._spans(part))
-        words = [content_words(self._document.text[a:b]) for a, b in spans]
+        said = [self._without_label(start, end) for start, end in spans]
+        words = [content_words(text) for _, text in said]
         counts = Counter(word for own in words for word in own)
         central = [_centrality(own, counts) for own in words]
         attention = [math.sqrt(self._attended.of(a, b)) for a, b in spans]
         most_central, most_attention = max(central, default=0), max(attention, default=0)
-        found = []
-        for (start, end), own, middle, seen in zip(spans, words, central, attention, strict=True):
-            text = self._text(start, end)
-            facts = facts_of(text, self._names)
-            if word_count(text) < _FEWEST_WORDS and len(text) < _SHORTEST:
-                continue
-            share = middle / (most_central or 1) + seen / (most_attention or 1)
-            found.append(
-                Candidate(
-                    start=start,
-                    end=end,
-                    text=text,
-                    words=frozenset(own),
-                    facts=tuple(facts),
-                    worth=(_LEAST_WORTH + (1 - _LEAST_WORTH) * share / 2) * _form(text, facts),
-                )
-            )
-        return found
+        worths = [
+            _worth(text, middle / (most_central or 1), seen / (most_attention or 1))
+            if _says_enough(text, own)
+            else 0.0
+            for (_, text), own, middle, seen in zip(said, words, central, attention, strict=True)
+        ]
+        best = _best(worths, [text for _, text in said])
+        return [self._candidate(spans[at], *said[at], words[at], worths[at]) for at in sorted(best)]
+
+    def _candidate(
+        self, span: tuple[int, int], label: str, text: str, words: Collection[str], worth: float
+    ) -> Candidate:
+        told = f"{label}: {text}" if label else text
+        return Candidate(
+            start=span[0],
+            end=span[1],
+            text=told,
+            words=frozenset(words),
+            facts=tuple(facts_of(told, self._names)),
+            worth=worth,
+        )
 
     def _spans(self, part: Part) -> Iterator[tuple[int, int]]:
         text, edges = self._document.text, self._document.edges(part.start, part.end)
         for start, end in sentences(text, part.start, part.end, edges, longest=1 << 30):
-            if end - start <= _LONGEST:
+            if end - start <= LONGEST:
                 yield start, end
 
-    def _text(self, start: int, end: int) -> str:
-        """The sentence on one line; in a transcript after its speaker's label."""
-        text = self._document.text
-        flat = _MARKS.sub("", " ".join(text[start:end].split()))
-        at = bisect.bisect_right(self._label_ends, start) - 1
+    def _without_label(self, start: int, end: int) -> tuple[str, str]:
+        """Return who speaks a sentence, or an empty text, and the sentence on one line."""
+        text, label = self._document.text, ""
+        at = bisect.bisect_right(self._label_ends, end) - 1
         if at >= 0 and "\n" not in text[self._label_ends[at] : start]:
-            piece = self._document.piece_at(start)
-            if self._label_ends[at] > piece.start:
-                return f"{self._labels[self._label_ends[at]]}: {flat}"
-        return flat
+            stop = self._label_ends[at]
+            if stop > self._document.piece_at(start).start:
+                label, start = self._labels[stop], max(start, stop)
+        return label, _MARKS.sub("", " ".join(text[start:end].split()))
+
+
+def _says_enough(text: str, words: Collection[str]) -> bool:
+    """Whether a sentence has enough words, and enough of them with a meaning."""
+    if word_count(text) < _FEWEST_WORDS:
+        return _UNSPACED.search(text) is not None and len(text) >= _SHORTEST
+    return sum(len(word) > _ABBREVIATION for word in words) >= _FEWEST_LONG
 
 
 def _centrality(words: Collection[str], counts: Counter[str]) -> float:
@@ -216,9 +247,30 @@ def _centrality(words: Collection[str], counts: Counter[str]) -> float:
     return sum(math.log(counts[word]) for word in words) / math.sqrt(8 + len(words))
 
 
-def _form(text: str, facts: Sequence[Fact]) -> float:
+def _best(worths: Sequence[float], texts: Sequence[str]) -> list[int]:
+    """Return the sentences that may be candidates: the best, so that few are searched for facts."""
+    likely = [
+        worth * (_LIKELY if _FACT_LIKE.search(text) else 1.0)
+        for worth, text in zip(worths, texts, strict=True)
+    ]
+    best = heapq.nlargest(_MOST_CANDIDATES, range(len(likely)), key=likely.__getitem__)
+    return [at for at in best if worths[at] > 0]
+
+
+def _worth(text: str, central: float, attention: float) -> float:
+    """Worth of a sentence without its facts.
+
+    Args:
+        text: The sentence.
+        central: Its centrality as a share of the highest of its part.
+        attention: Its attention as a share of the highest of its part.
+    """
+    return (_LEAST_WORTH + (1 - _LEAST_WORTH) * (central + attention) / 2) * _form(text)
+
+
+def _form(text: str) -> float:
     """Factor for the form of a sentence: a whole one that is understood without others is best."""
-    figures = sum(fact.kind == "figure" for fact in facts)
     factor = 1.0 if _ENDS.search(text) else 0.4 if _QUESTION.search(text) else 0.6
-    factor *= 0.7 if _POINTS_BACK.match(text) else 1.0
-    return factor * (0.3 if figures > _MOST_FIGURES else 1.0)
+    factor *= 0.7 if _POINTS_BACK.match(text) or text[0].islower() else 1.0
+    factor *= 0.8 ** len(_FILLERS.findall(text))
+    return factor * (0.3 if len(_FIGURE.findall(text)) > _MOST_FIGURES else 1.0)

@@ -9,6 +9,7 @@ from nsa_cli.retrieval.sentences import content_words
 
 _MUST_KEEP = ("figure", "date", "ban", "duty")
 _SENTENCE_END = re.compile(r"[.!?。！？][\"”’)\]]*(?=\s|$)")
+_WHOLE = re.compile(r"[.!?。！？][\"”’)\]]*$")
 _SHORTEST = 20
 """A full stop within so many characters belongs to an abbreviation or a short yes."""
 
@@ -57,6 +58,11 @@ def sentences_of(text: str) -> list[str]:
 def first_sentence(text: str) -> str:
     """Return the first sentence of an answer, on one line, without `This text says that`."""
     return next(iter(sentences_of(text)), "")
+
+
+def is_whole(sentence: str) -> bool:
+    """Whether a sentence ends with a full stop, and so was not cut by the token limit."""
+    return _WHOLE.search(sentence) is not None
 
 
 def _plain(sentence: str) -> str:

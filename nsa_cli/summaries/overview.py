@@ -17,8 +17,8 @@ from nsa_cli.results import Citation, Statement
 from nsa_cli.retrieval.claims import is_supported
 from nsa_cli.retrieval.facts import facts_of
 from nsa_cli.retrieval.sentences import content_words
-from nsa_cli.summaries.candidates import word_count
-from nsa_cli.summaries.checks import keeps_duties, sentences_of
+from nsa_cli.summaries.candidates import LONGEST, word_count
+from nsa_cli.summaries.checks import is_whole, keeps_duties, sentences_of
 
 _TOKENS_PER_WORD = 1.6
 _TOKENS_MORE = 32
@@ -64,6 +64,8 @@ def overview(
     written = _written(opened, made, length, focus)
     chosen: list[tuple[int, Statement]] = []
     for sentence in written[: length.overview_sentences]:
+        if len(sentence) > LONGEST or not is_whole(sentence):
+            continue
         sources = supporting(sentence, made)
         if sources and not any(_says(each.text, sentence) for _, each in chosen):
             chosen.append((sources[0], _cited(sentence, [made[at] for at in sources])))

@@ -25,8 +25,8 @@ from nsa_cli.retrieval.facts import facts_of, name_words
 from nsa_cli.retrieval.passages import best_runs, passages_of
 from nsa_cli.retrieval.ranking import block_spans
 from nsa_cli.retrieval.sentences import content_words
-from nsa_cli.summaries.candidates import Attended, Candidate, Candidates, Said, word_count
-from nsa_cli.summaries.checks import first_sentence, keeps_facts
+from nsa_cli.summaries.candidates import LONGEST, Attended, Candidate, Candidates, Said, word_count
+from nsa_cli.summaries.checks import first_sentence, is_whole, keeps_facts
 from nsa_cli.summaries.parts import Part, parts_of, section_at
 
 STATEMENT_TOKENS = 80
@@ -44,9 +44,18 @@ _KNOWN = 0.8
 _ABOUT = "What is this document about, and what are its main points?"
 
 
-def request(focus: str | None) -> str:
-    """Return the request that the model gets for each part."""
+def request(focus: str | None, *, is_transcript: bool = False) -> str:
+    """Return the request that the model gets for each part.
+
+    Args:
+        focus: A topic, or None.
+        is_transcript: Whether the text is one of speakers.
+    """
     about = f" about {focus.strip()}" if focus else ""
+    if is_transcript:
+        return (
+            f"Who says what{about} here, or decides what? Put it into one sentence with the names."
+        )
     return f"What does this text say{about}? Put it into one sentence."
 
 
@@ -95,7 +104,8 @@ class _Writer:
         self._attended = Attended(spans, self._scores.tolist())
         self._names = name_words(opened.document.text)
         self._candidates = Candidates(opened.document, self._attended, self._names)
-        self._asked = opened.prompts.question(request(focus))
+        is_transcript = self._candidates.is_transcript
+        self._asked = opened.prompts.question(request(focus, is_transcript=is_transcript))
 
     def _score(self, focus: str | None) -> Tensor:
         """Score the blocks: by attention alone, or for a topic by attention and BM25."""
@@ -151,6 +161,8 @@ class _Writer:
         steps = opened.generate(opened.excerpts(passages), self._asked, options, time.monotonic())
         generated = drain(steps, opened.emit)
         sentence = first_sentence(generated.text)
+        if not sentence or len(sentence) > LONGEST or not is_whole(sentence):
+            return None
         cited = cite(
             opened.document,
             passages,
@@ -159,7 +171,7 @@ class _Writer:
             attention=generated.attention,
             at_most=1,
         ).citations
-        if not sentence or not cited or not cited[0].verified:
+        if not cited or not cited[0].verified:
             return None
         if not keeps_facts(sentence, cited[0].quote) or self._said.has(
             content_words(sentence), _KNOWN
