@@ -12,7 +12,9 @@ UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U
 
 _LONGEST_QUOTE = 240
 _WORD = re.compile(r"[/~.]?\w(?:[\w./+@:<>'’-]|(?<=\d),(?=\d))*", re.UNICODE)
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?。！？])(?<!\bMio\.)(?<!\bMrd\.)\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]"
+)
 _NUMBERING = re.compile(r"\s*(?:[\d.]+|[A-Za-z]\.|[(\[]?\w{1,3}[)\]])")
 """The number of a section or an item: it belongs to the text after it."""
 
