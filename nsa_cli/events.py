@@ -93,7 +93,7 @@ class AnswerFinished(Event):
         finish_reason: `stop`, or `length` when the token limit cut the answer.
         stats: Counts and times.
         warnings: What the document lost when it was read, one clause each.
-        computation: What nsa computed, if it computed the answer without the model.
+        computation: What nsa computed, if it computed the answer.
     """
 
     answer: str

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.caches.documents import DocumentCache
 from nsa_cli.caches.json_files import content_hash
+from nsa_cli.computing.forms import FORM_RULES, form_of
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
@@ -148,8 +149,9 @@ class Engine:
                 asked = [self.prompts.question(each) for each in questions]
                 from nsa_cli.context.tokens import answer_room
                 from nsa_cli.engine.answer import answer
+                from nsa_cli.engine.arithmetic import expression_room
 
-                room = answer_room(asked, self.options.max_tokens)
+                room = max(answer_room(asked, self.options.max_tokens), expression_room(asked))
             opened = self.open(sources, name, room, content)
             finished = answer(opened, asked[number])
             answers.keep(finished, contents_of(sources))
@@ -165,9 +167,11 @@ class Engine:
     ) -> AnswerCache:
         """The cached answer to a question about sources.
 
-        Its key has the version of the rules that compute answers, if the sources may hold tables.
+        Its key has the versions of the rules that compute this answer.
         """
-        rules = RULES if may_hold_tables(sources) else 0
+        rules = {"rules": RULES} if may_hold_tables(sources) else {}
+        if options.compute and form_of(question) is not None:
+            rules["forms"] = FORM_RULES
         return AnswerCache(content, name, question, self.folder, options, rules=rules)
 
     def computed(

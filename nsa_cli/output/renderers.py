@@ -179,7 +179,7 @@ class HumanRenderer(Renderer):
         """End the answer, print its citations and statistics."""
         self.finish_answer(finished)
         stats = finished.stats
-        if finished.computation is not None:
+        if finished.computation is not None and not finished.computation.is_expression:
             self._status.note(
                 f"computed in {stats.time_to_first_token_seconds:.2f} s, without the model; "
                 "--no-compute asks the model"
