@@ -219,6 +219,7 @@ class Estimate:
         memory_bytes: What the program needs at least.
         memory_limit_bytes: What it may take.
         context_tokens: The model's context, extended where the document needs it.
+        answer_seconds: Answering all questions, roughly; 0 if none is asked.
     """
 
     tokens: int
@@ -229,6 +230,7 @@ class Estimate:
     memory_bytes: int
     memory_limit_bytes: int
     context_tokens: int
+    answer_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

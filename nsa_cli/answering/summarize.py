@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.config.summary_length import SummaryLength
-from nsa_cli.documents import title
+from nsa_cli.documents import digest, title
 from nsa_cli.documents.outline import sections
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.engine import Engine
@@ -107,6 +107,7 @@ def summarize(
 
 def _one(engine: Engine, source: Source, request: SummaryRequest) -> DocumentSummary:
     """Summarize one file."""
+    engine.parse([source], source.name, digest([source]))  # errors need no torch
     from nsa_cli.summaries.make import open_for_summary, summarize_document
 
     opened = open_for_summary(engine, [source], source.name, request.focus)

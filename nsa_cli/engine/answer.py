@@ -14,7 +14,7 @@ from nsa_cli.documents.location import place
 from nsa_cli.engine.arithmetic import by_expression
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
-from nsa_cli.events import AnswerFinished, AnswerText, drain
+from nsa_cli.events import ANSWERING, SEARCHING, AnswerFinished, AnswerText, Stage, drain
 from nsa_cli.output.logging import log
 from nsa_cli.results import Passage, Stats, Turn
 from nsa_cli.retrieval.citations import Cited, cite
@@ -41,7 +41,7 @@ def answer_steps(
     options: GenerationOptions,
     turns: Sequence[Turn] = (),
     scores: Tensor | None = None,
-) -> Generator[AnswerText, None, tuple[AnswerFinished, Turn]]:
+) -> Generator[AnswerText | Stage, None, tuple[AnswerFinished, Turn]]:
     """Answer a question that may refer to earlier turns.
 
     Args:
@@ -52,17 +52,19 @@ def answer_steps(
         scores: Block scores of the question, if known; see `OpenDocument.scores`.
 
     Yields:
-        The answer, piece by piece.
+        What begins, and the answer, piece by piece.
 
     Returns:
         The finished answer, and the turn that it makes.
     """
     started = time.monotonic()
     if scores is None:
+        yield SEARCHING
         scores = opened.scores(_standalone(opened.prompts, question, turns))
     passages = top_passages(scores, opened.text, opened.document, opened.block_tokens)
     passages = _with(passages, turns[-1].passage if turns else None)
     context = opened.context(passages, question, options, scores)
+    yield ANSWERING
     made = by_expression(opened, context, passages, question, options)
     if made is not None:
         yield AnswerText(text=made.generated.text)

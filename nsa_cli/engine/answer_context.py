@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedText
 from nsa_cli.documents import Document
+from nsa_cli.events import Emit, Progress
+from nsa_cli.kv_store.prefill import layers_told
 from nsa_cli.results import Passage
 from nsa_cli.retrieval.pages import PageTokens
 from nsa_cli.retrieval.retriever import Retriever
@@ -38,6 +41,7 @@ def passage_context(
     document: Document,
     passages: Sequence[Passage],
     room: int,
+    emit: Emit,
 ) -> AnswerContext:
     """Prefill some passages as one text.
 
@@ -47,6 +51,7 @@ def passage_context(
         document: The document.
         passages: In the order of the document.
         room: Tokens of room after them.
+        emit: Receives progress in tokens.
     """
     return text_context(model, prompts.excerpts(document, passages), room)
 
@@ -62,8 +67,11 @@ def text_context(model: NSALanguageModel, text: TokenizedText, room: int) -> Ans
     cache = KVCache(
         model.config, len(text.ids) + room, dtype=model.dtype, device=model.layer_devices
     )
-    for _ in prefill(model, text.ids, cache):
-        pass
+    task = "Reading a passage" if len(passages) == 1 else f"Reading {len(passages)} passages"
+    progress = Progress(task=task, done=0, total=len(text.ids), unit="tokens", stage="passages")
+    emit(progress)
+    for done in prefill(model, text.ids, cache, layers_told(emit, progress)):
+        emit(replace(progress, done=done))
     return AnswerContext(text, cache)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.compute import computed
-from nsa_cli.events import AnswerFinished, AnswerText, Emit, Note, Progress, drain
+from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Emit, Note, Progress, drain
 from nsa_cli.output.logging import log
 from nsa_cli.tables.answer import RULES
 from nsa_cli.tables.sources import may_hold_tables
@@ -29,7 +30,7 @@ from nsa_models.hub.resolve import resolve_model
 
 if TYPE_CHECKING:
     from nsa_cli.context.prompt import PromptBuilder
-    from nsa_cli.context.tokens import TokenizedText
+    from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
     from nsa_cli.engine.open_document import OpenDocument
     from nsa_cli.kv_store.prefill import Prefiller
     from nsa_cli.kv_store.store import KVStore, PrefixMatch
@@ -64,7 +65,7 @@ class Engine:
         self.folder = resolve_model(
             options.model,
             on_progress=lambda task, done, total: emit(
-                Progress(task=task, done=done, total=total, unit="bytes")
+                Progress(task=task, done=done, total=total, unit="bytes", stage="loading")
             ),
             on_note=lambda text: emit(Note(text=text)),
             adapter=options.adapter,
@@ -77,6 +78,7 @@ class Engine:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
+        self.emit(LOADING)
         # Imports make a million objects that stay: the garbage collector need not look at them.
         gc.disable()
         try:
@@ -146,6 +148,7 @@ class Engine:
                 yield kept
                 continue
             if asked is None:
+                self.parse(sources, name, content)  # errors need no torch
                 asked = [self.prompts.question(each) for each in questions]
                 from nsa_cli.context.tokens import answer_room
                 from nsa_cli.engine.answer import answer
@@ -279,20 +282,43 @@ class Engine:
             ocr=self.options.ocr,
             hidden=self.options.hidden,
             on_page=lambda source, done, total: self.emit(
-                Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
+                Progress(
+                    task=f"Opening {source}", done=done, total=total, unit="pages", stage="opening"
+                )
             ),
             on_note=note,
         )
         return document, notes
 
-    def estimate(self, document: Document, room: int) -> Estimate:
-        """Estimate what prefilling a document takes; arguments as for `prefill_chunks`.
+    def estimate(
+        self, document: Document, room: int, asked: Sequence[TokenizedQuestion] = ()
+    ) -> Estimate:
+        """Estimate what prefilling a document takes, and answering questions about it.
+
+        Args:
+            document: The document.
+            room: As for `prefill_chunks`.
+            asked: The questions that are answered.
 
         Raises:
             DoesNotFitError: If the model's context is too short.
         """
         _, texts, config = self._fit(document, room)
-        return self._estimate(texts, config, *self._match(texts, config))
+        found = self._estimate(texts, config, *self._match(texts, config))
+        if not asked:
+            return found
+        from nsa_cli.context.estimate import answer_seconds
+        from nsa_cli.retrieval.passages import DIRECT_TOKENS
+        from nsa_models.cache.layer_devices import pick_device
+
+        is_short = sum(text.document_tokens for text in texts) <= DIRECT_TOKENS
+        seconds = answer_seconds(
+            *(config, self.folder.folder, 0 if is_short else DIRECT_TOKENS),
+            [len(question.ids) for question in asked],
+            self.options.max_tokens,
+            pick_device(self.options.device),
+        )
+        return replace(found, answer_seconds=seconds)
 
     def prefill_chunks(
         self, document: Document, room: int, contents: Sequence[str] = ()
@@ -423,6 +449,7 @@ class Engine:
         if self._model is not None and self._model.config.to_dict() == config.to_dict():
             return self._model
         self._model = None  # free its memory before the next one's is taken
+        self.emit(LOADING)
         device, quantization = pick_device(self.options.device), self.options.quantization
         if quantization is not None and device.type != "cpu":
             raise UsageError(
