@@ -53,21 +53,25 @@ def passage_context(
         room: Tokens of room after them.
         emit: Receives progress in tokens.
     """
-    return text_context(model, prompts.excerpts(document, passages), room)
+    task = "Reading a passage" if len(passages) == 1 else f"Reading {len(passages)} passages"
+    return text_context(model, prompts.excerpts(document, passages), room, emit, task)
 
 
-def text_context(model: NSALanguageModel, text: TokenizedText, room: int) -> AnswerContext:
+def text_context(
+    model: NSALanguageModel, text: TokenizedText, room: int, emit: Emit, task: str
+) -> AnswerContext:
     """Prefill a text.
 
     Args:
         model: The model.
         text: Its tokens.
         room: Tokens of room after them.
+        emit: Receives progress in tokens.
+        task: Name of the progress.
     """
     cache = KVCache(
         model.config, len(text.ids) + room, dtype=model.dtype, device=model.layer_devices
     )
-    task = "Reading a passage" if len(passages) == 1 else f"Reading {len(passages)} passages"
     progress = Progress(task=task, done=0, total=len(text.ids), unit="tokens", stage="passages")
     emit(progress)
     for done in prefill(model, text.ids, cache, layers_told(emit, progress)):

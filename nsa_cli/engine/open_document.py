@@ -138,7 +138,9 @@ class OpenDocument:
             text: The text.
             room: Tokens of room after it.
         """
-        return text_context(self.model, self.prompts.plain(text), room)
+        return text_context(
+            self.model, self.prompts.plain(text), room, self.emit, "Reading statements"
+        )
 
     def context(
         self,

@@ -127,7 +127,7 @@ class StatusLine:
         *,
         total: float | None,
         unit: str,
-        done: float,
+        done: int,
     ) -> None:
         """Show one line in place of the present one."""
         self.close()
