@@ -47,7 +47,7 @@ class Progress(Event):
         task: Its name, such as `Reading report.pdf`.
         done: Units done.
         total: Units in all.
-        unit: `tokens`, `characters`, `bytes` or `pages`.
+        unit: `tokens`, `characters`, `bytes`, `pages` or `parts`.
         stage: `reading` for the text, `passages` for the passages that an answer comes from,
             `opening` for documents, `loading` for the model.
     """
@@ -114,7 +114,7 @@ class AnswerFinished(Event):
         finish_reason: `stop`, or `length` when the token limit cut the answer.
         stats: Counts and times.
         warnings: What the document lost when it was read, one clause each.
-        computation: What nsa computed, if it computed the answer without the model.
+        computation: What nsa computed, if it computed the answer.
     """
 
     answer: str

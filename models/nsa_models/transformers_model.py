@@ -10,13 +10,15 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel, initialization
 from transformers.utils import ModelOutput
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache.kv_cache import LayerCache
+from nsa_models.cache.layer_cache import LayerCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.configuration.pretrained import NSAPretrainedConfig, pretrained
+from nsa_models.modeling.branches import LinearPhi, MLPPhi
+from nsa_models.modeling.compression import Compression
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.transformers_generation import Generation, check_mask
 
@@ -97,6 +99,14 @@ class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMi
         weights = self.retrieval_head_weights
         self.config.retrieval_head_weights = None if weights is None else weights.tolist()
         super().save_pretrained(*args, **options)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialize the weights of a module that a checkpoint does not contain."""
+        super()._init_weights(module)
+        if isinstance(module, LinearPhi):
+            initialization.copy_(module.weight, module.mean())
+        elif isinstance(module, (Compression, MLPPhi)):
+            initialization.zeros_(module.position)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the token embedding."""

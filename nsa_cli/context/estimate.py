@@ -71,7 +71,8 @@ def estimate(
     per_token = 2 * math.prod(cache_shape(config, 1)) * dtype.itemsize
     answering, kinds = config.answer_settings(), summary_kinds(config.prefill_settings())
     summaries = kinds * per_token // 2 // config.compress_stride
-    per_kept = per_token + (0 if answering.dense else per_token // 2 // answering.compress_stride)
+    kept_kinds = 0 if answering.dense else kinds if config.branch_inputs else 1
+    per_kept = per_token + kept_kinds * per_token // 2 // answering.compress_stride
     memory = program_memory_bytes(weights)
     homes = likely_layer_devices(config, weights_bytes(weights), dtype, device)
     if device.type == "cuda" and fits_devices(config, tokens, dtype, homes):

@@ -11,6 +11,7 @@ from torch import Tensor
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents.location import place
+from nsa_cli.engine.arithmetic import by_expression
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import ANSWERING, SEARCHING, AnswerFinished, AnswerText, Stage, drain
@@ -64,17 +65,13 @@ def answer_steps(
     passages = _with(passages, turns[-1].passage if turns else None)
     context = opened.context(passages, question, options, scores)
     yield ANSWERING
-    generated = yield from opened.generate(context, question, options, started)
-    if options.source != "passages" and not opened.is_short:
-        attended = attended_passages(generated.attention, opened.document)
-        passages = merge_passages(passages, attended)
-    cited = cite(
-        opened.document,
-        passages,
-        generated.text,
-        question.text,
-        attention=generated.attention,
-    )
+    made = by_expression(opened, context, passages, question, options)
+    if made is not None:
+        yield AnswerText(text=made.generated.text)
+        generated, cited = made.generated, made.cited
+    else:
+        generated = yield from opened.generate(context, question, options, started)
+        cited = _cited(opened, passages, question, options, generated)
     _log(opened, cited, generated)
     config = opened.model.config
     finished = AnswerFinished(
@@ -88,9 +85,24 @@ def answer_steps(
         finish_reason=generated.finish_reason,
         stats=_stats(opened, question, generated),
         warnings=opened.document.warnings,
+        computation=None if made is None else made.computation,
     )
     best = max(cited.passages, key=lambda passage: passage.score, default=None)
     return finished, Turn(question=question.text, answer=generated.text, passage=best)
+
+
+def _cited(
+    opened: OpenDocument,
+    passages: list[Passage],
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+    generated: GeneratedAnswer,
+) -> Cited:
+    """Cite the passages, and what the answer attended to on pages."""
+    document, attention = opened.document, generated.attention
+    if options.source != "passages" and not opened.is_short:
+        passages = merge_passages(passages, attended_passages(attention, document))
+    return cite(document, passages, generated.text, question.text, attention=attention)
 
 
 def _standalone(

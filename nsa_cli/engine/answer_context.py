@@ -53,11 +53,25 @@ def passage_context(
         room: Tokens of room after them.
         emit: Receives progress in tokens.
     """
-    text = prompts.excerpts(document, passages)
+    task = "Reading a passage" if len(passages) == 1 else f"Reading {len(passages)} passages"
+    return text_context(model, prompts.excerpts(document, passages), room, emit, task)
+
+
+def text_context(
+    model: NSALanguageModel, text: TokenizedText, room: int, emit: Emit, task: str
+) -> AnswerContext:
+    """Prefill a text.
+
+    Args:
+        model: The model.
+        text: Its tokens.
+        room: Tokens of room after them.
+        emit: Receives progress in tokens.
+        task: Name of the progress.
+    """
     cache = KVCache(
         model.config, len(text.ids) + room, dtype=model.dtype, device=model.layer_devices
     )
-    task = "Reading a passage" if len(passages) == 1 else f"Reading {len(passages)} passages"
     progress = Progress(task=task, done=0, total=len(text.ids), unit="tokens", stage="passages")
     emit(progress)
     for done in prefill(model, text.ids, cache, on_tokens=layers_told(emit, progress)):
@@ -81,9 +95,6 @@ def page_context(
         pages: In the order of the document.
         room: Tokens of room after them.
         move: Whether the pages get consecutive positions.
-
-    Raises:
-        CorruptBlockError: If a stored block of a page has a wrong checksum.
     """
     parts = [(texts[0], 0, retriever.head)]
     parts += [(texts[page.window], page.start, page.stop) for page in pages]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.caches.documents import DocumentCache
 from nsa_cli.caches.json_files import content_hash
+from nsa_cli.computing.forms import FORM_RULES, form_of
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
     from nsa_models.configuration.config import NSAConfig
     from nsa_models.modeling.model import NSALanguageModel
     from nsa_models.tokenization.tokenizer import Tokenizer
+
+_NOT_STORED = (
+    "on a GPU nsa does not store readings of models with separate branch keys or a learned φ; the "
+    "next command reads this document again"
+)
 
 _ROOM_STEP = 256
 """Room for questions is made in these steps, so that the next question mostly finds enough."""
@@ -146,8 +152,9 @@ class Engine:
                 asked = [self.prompts.question(each) for each in questions]
                 from nsa_cli.context.tokens import answer_room
                 from nsa_cli.engine.answer import answer
+                from nsa_cli.engine.arithmetic import expression_room
 
-                room = answer_room(asked, self.options.max_tokens)
+                room = max(answer_room(asked, self.options.max_tokens), expression_room(asked))
             opened = self.open(sources, name, room, content)
             finished = answer(opened, asked[number])
             answers.keep(finished, contents_of(sources))
@@ -163,9 +170,11 @@ class Engine:
     ) -> AnswerCache:
         """The cached answer to a question about sources.
 
-        Its key has the version of the rules that compute answers, if the sources may hold tables.
+        Its key has the versions of the rules that compute this answer.
         """
-        rules = RULES if may_hold_tables(sources) else 0
+        rules = {"rules": RULES} if may_hold_tables(sources) else {}
+        if options.compute and form_of(question) is not None:
+            rules["forms"] = FORM_RULES
         return AnswerCache(content, name, question, self.folder, options, rules=rules)
 
     def computed(
@@ -339,6 +348,8 @@ class Engine:
         from nsa_cli.retrieval.passages import DIRECT_TOKENS
 
         store, matches = self._match(texts, config)
+        if store is None and self.options.store:
+            self.emit(Note(text=_NOT_STORED))
         check_fits(self._estimate(texts, config, store, matches), document.name)
         began, model = time.monotonic(), self.load(config)
         room = _generous(room, max(len(text.ids) for text in texts), config)

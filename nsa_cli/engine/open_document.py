@@ -16,6 +16,7 @@ from nsa_cli.engine.answer_context import (
     append_passages,
     page_context,
     passage_context,
+    text_context,
 )
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions, generate
 from nsa_cli.events import SEARCHING, AnswerText, Emit
@@ -130,6 +131,17 @@ class OpenDocument:
             self.model, self.prompts, self.document, passages, self.room, self.emit
         )
 
+    def notes(self, text: str, room: int) -> AnswerContext:
+        """Prefill a text that is not in the document, such as statements about it.
+
+        Args:
+            text: The text.
+            room: Tokens of room after it.
+        """
+        return text_context(
+            self.model, self.prompts.plain(text), room, self.emit, "Reading statements"
+        )
+
     def context(
         self,
         passages: Sequence[Passage],
@@ -192,7 +204,7 @@ class OpenDocument:
                     self.model, self.tokenizer, cache, text, question, options, started
                 )
             )
-        finally:  # also when the answer is cancelled
+        finally:  # also when the answer is canceled
             cache.truncate(length)
 
 

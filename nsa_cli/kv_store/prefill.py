@@ -23,6 +23,7 @@ from nsa_cli.kv_store.store import FORMAT, KVStore, PrefixMatch, StoredPrefix, c
 from nsa_cli.kv_store.write_behind import WriteBehind
 from nsa_cli.system import resident_bytes
 from nsa_models.cache.kv_cache import KVCache
+from nsa_models.cache.layer_devices import pick_device
 from nsa_models.cache.offloaded import OffloadedCache
 from nsa_models.cache.placement import new_cache
 from nsa_models.configuration.config import NSAConfig, attention_fields
@@ -41,7 +42,10 @@ _TOLD_SECONDS = 0.1
 def open_store(
     config: NSAConfig, dtype: torch.dtype, weights: str, tokenizer: str, options: Options
 ) -> KVStore | None:
-    """Open the store of one model with one set of attention settings; None with `--no-store`.
+    """Open the store of one model with one set of attention settings.
+
+    None with `--no-store`, and on a device with its own memory for a model whose branches have
+    other keys and values than its selection: these are not written back from there.
 
     Args:
         config: Configuration of the model.
@@ -50,7 +54,8 @@ def open_store(
         tokenizer: Fingerprint of the tokenizer.
         options: Whether to store anything, and how much.
     """
-    if not options.store:
+    apart = config.branch_inputs and pick_device(options.device).type != "cpu"
+    if not options.store or apart:
         return None
     facts = [
         weights,

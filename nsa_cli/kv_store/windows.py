@@ -132,7 +132,7 @@ def prefill_windows(
             )
         )
         before += len(text.ids)
-        if len(texts) > 1:  # keep few windows in memory, however many there are
+        if len(texts) > 1:  # keep few windows in memory, however many the text has
             cache.release_pages()
         if prefiller.store is not None:
             log.info("stored in %s", prefiller.store.folder(text.ids))

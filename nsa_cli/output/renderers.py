@@ -37,7 +37,13 @@ if TYPE_CHECKING:
     from nsa_cli.results import Citation, Estimate, FileTokens
 
 _HANGING = len("nsa: ")
-_UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB", "characters": "characters"}
+_UNITS = {
+    "tokens": "tokens",
+    "pages": "pages",
+    "bytes": "MB",
+    "characters": "characters",
+    "parts": "parts",
+}
 
 
 class _Amount(ProgressColumn):
@@ -221,11 +227,19 @@ class HumanRenderer(Renderer):
 
     def _figures(self, answers: Sequence[AnswerFinished]) -> None:
         """Note what was read for some answers, and how soon they began, in one line."""
-        computed = [each.stats for each in answers if each.computation is not None]
-        asked = [each.stats for each in answers if each.computation is None]
-        if computed:
-            seconds = sum(stats.time_to_first_token_seconds for stats in computed)
-            some = f"{len(computed)} of {len(answers)} answers " if len(answers) > 1 else ""
+        without = [
+            each.stats
+            for each in answers
+            if each.computation is not None and not each.computation.is_expression
+        ]
+        asked = [
+            each.stats
+            for each in answers
+            if each.computation is None or each.computation.is_expression
+        ]
+        if without:
+            seconds = sum(stats.time_to_first_token_seconds for stats in without)
+            some = f"{len(without)} of {len(answers)} answers " if len(answers) > 1 else ""
             self._status.note(
                 f"{some}computed in {seconds:.2f} s, without the model; --no-compute asks the model"
             )

@@ -189,7 +189,7 @@ def file_body(upload: Upload) -> dict[str, Any]:
 
 
 def citations(finished: AnswerFinished) -> dict[str, Any]:
-    """The citations, and the warnings and the computation if there are any, as fields."""
+    """The citations, and any warnings and computation, as fields."""
     fields: dict[str, Any] = {"citations": [asdict(each) for each in finished.citations]}
     if finished.computation is not None:
         fields["computation"] = asdict(finished.computation)

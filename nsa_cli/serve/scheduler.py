@@ -231,6 +231,7 @@ class Scheduler:
             stop=asked.stop,
             logprobs=asked.logprobs,
             schema=asked.schema,
+            compute=self._options.compute and asked.free,
         )
         for number in range(asked.choices - 1):
             self._deliver(job, ChoiceFinished(finished=answer(options)))

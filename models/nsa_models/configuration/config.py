@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 _HEAD_WEIGHTS_KEY = "evidence"
 """Key of `retrieval_head_weights` in config.json."""
 
+BRANCH_KEYS = ("shared", "separate")
+"""Values of `branch_keys`."""
+
+COMPRESS_PHI = ("mean", "linear", "mlp")
+"""Values of `compress_phi`."""
+
 _FORMAT_2_FIELDS = (
     "combine", "compress_block", "compress_stride", "select_block", "select_count", "select_tile",
     "score_stride", "refine_count", "init_blocks", "local_blocks", "score_summary_block",
@@ -117,8 +123,15 @@ class NSAConfig:
         score_norm: Coarseness of the compressed keys in the softmax denominator.
         select_run: Blocks that are ranked together; None for all.
         dense_below: Texts with fewer tokens than this use dense attention.
-        compress_hidden: Inner width of a learned compression φ; None for means of keys. With a
-            learned φ, block and stride are the same for prefill and answer.
+        compress_hidden: Inner width of a learned compression φ: with `compress_phi` of `mlp` that
+            of its MLP, with `mean` that of an adapter's φ, which changes the means of the keys.
+            With a learned φ, block and stride are the same for prefill and answer.
+        compress_phi: How the layers of `gated` mode compress keys and values: `mean`, means of
+            keys after the rotary embedding and of values; or by trained weights, `linear` or
+            `mlp`, from keys before the rotary embedding, which then rotates each compressed key
+            to the middle of its block.
+        branch_keys: Whether compression, selection and window have `shared` keys and values, or
+            `separate` projections for each, as in the paper; the latter only in `gated` mode.
         window: Sliding-window tokens during prefill.
         answer_compress_block: Tokens of a compression block for the answer.
         answer_compress_stride: Tokens between the starts of compression blocks for the answer.
@@ -177,6 +190,8 @@ class NSAConfig:
     select_run: int | None = None
     dense_below: int = 0
     compress_hidden: int | None = None
+    compress_phi: str = "mean"
+    branch_keys: str = "shared"
     window: int = 512
     answer_compress_block: int = 4
     answer_compress_stride: int = 4
@@ -213,7 +228,8 @@ class NSAConfig:
             ValueError: If two values contradict each other.
         """
         prefill, answer = self.prefill_settings(), self.answer_settings()
-        if self.compress_hidden is None:
+        self._check_branches(prefill, answer)
+        if self.compress_hidden is None or self.branch_inputs:
             return
         assert self.rope_parameters is not None
         partial = self.rope_parameters.get("partial_rotary_factor", 1.0) != 1.0
@@ -229,6 +245,40 @@ class NSAConfig:
                 f"compression blocks of {kinds[0]} and {kinds[1]} (length, stride); make them the "
                 "same"
             )
+
+    def _check_branches(self, prefill: AttentionSettings, answer: AttentionSettings) -> None:
+        """Check the keys and values of the branches, and their φ.
+
+        Raises:
+            ValueError: If a value is unknown or two values contradict each other.
+        """
+        for name, valid in (("branch_keys", BRANCH_KEYS), ("compress_phi", COMPRESS_PHI)):
+            if getattr(self, name) not in valid:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; valid are {valid}")
+        if not self.branch_inputs:
+            return
+        asked = f"branch_keys={self.branch_keys!r} and compress_phi={self.compress_phi!r}"
+        if self.combine != "gated":
+            raise ValueError(f"{asked} need combine='gated'; it is {self.combine!r}")
+        if (self.compress_phi == "mlp") != (self.compress_hidden is not None):
+            raise ValueError(
+                f"compress_hidden is {self.compress_hidden}; compress_phi='mlp' needs the width of "
+                f"its MLP, and {asked} have no other use for it"
+            )
+        if self.branch_keys == "separate" and not (prefill.window and answer.window):
+            raise ValueError("branch_keys='separate' needs a window; window or answer_window is 0")
+        kinds = [(x.compress_block, x.compress_stride) for x in (prefill, answer)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(
+                f"{asked} need the same compression blocks for prefill and answer; they are "
+                f"{kinds[0]} and {kinds[1]} (length, stride): set answer_compress_block and "
+                "answer_compress_stride"
+            )
+
+    @property
+    def branch_inputs(self) -> bool:
+        """Whether the branches of a layer need more than the keys and values of its selection."""
+        return self.branch_keys != "shared" or self.compress_phi != "mean"
 
     def prefill_settings(self) -> AttentionSettings:
         """Return the attention settings for the text."""

@@ -108,6 +108,7 @@ def prefill(
         part = tokens[cache.length : end].to(model.device)
         with torch.inference_mode(), _layers_told(model, cache.length, len(part), on_tokens):
             model(part[None], cache=cache, settings=settings, last_logits=0)
+        cache.release_recent()
         yield cache.length
 
 
@@ -333,7 +334,7 @@ def _run_model(
 def _choose(logits: Tensor, options: DecodeOptions, generator: torch.Generator) -> list[int]:
     """Choose a token for each row of logits (T, V), greedily or by sampling."""
     grammar = options.grammar
-    if grammar is not None:  # there is one row, because there are no draft tokens
+    if grammar is not None:  # one row, because no draft tokens are tried
         allowed = grammar.allowed(logits.shape[-1]).to(logits.device)
         logits = logits.masked_fill(~allowed, -torch.inf)
     if options.temperature <= 0:

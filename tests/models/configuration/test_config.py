@@ -244,3 +244,44 @@ def test_a_removed_setting_is_refused() -> None:
         NSAPretrainedConfig(refine_count=8)
     with pytest.raises(TypeError, match="unknown settings: refine_count"):
         NSAConfig.from_dense(AutoConfig.for_model("llama"), refine_count=8)
+
+
+NATIVE: dict[str, Any] = {"combine": "gated", "branch_keys": "separate"}
+
+
+def test_the_branches_of_older_files_share_their_keys(tmp_path: Path) -> None:
+    """A file without the fields is read as before, and its attention has the same keys."""
+    NSAPretrainedConfig(combine="gated", compress_hidden=8).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    for name in ("branch_keys", "compress_phi"):
+        del saved[name]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    again = AutoConfig.from_pretrained(tmp_path)
+    assert (again.branch_keys, again.compress_phi) == ("shared", "mean")
+    assert not again.branch_inputs
+
+
+def test_save_and_load_of_the_branches(tmp_path: Path) -> None:
+    config = NSAPretrainedConfig(**NATIVE, compress_phi="mlp", compress_hidden=8)
+    config.save_pretrained(tmp_path)
+    again = NSAPretrainedConfig.from_pretrained(tmp_path)
+    assert (again.branch_keys, again.compress_phi, again.compress_hidden) == ("separate", "mlp", 8)
+    assert again.branch_inputs
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"branch_keys": "own"}, "branch_keys is 'own'; valid are"),
+        ({"compress_phi": "conv"}, "compress_phi is 'conv'; valid are"),
+        ({"branch_keys": "separate"}, "need combine='gated'; it is 'union'"),
+        ({"compress_phi": "linear"}, "need combine='gated'; it is 'union'"),
+        ({**NATIVE, "compress_phi": "mlp"}, "compress_hidden is None; compress_phi='mlp' needs"),
+        ({**NATIVE, "compress_hidden": 8}, "compress_hidden is 8; .* no other use for it"),
+        ({**NATIVE, "answer_window": 0}, "needs a window"),
+        ({**NATIVE, "compress_block": 8}, r"they are \(8, 4\) and \(4, 4\)"),
+    ],
+)
+def test_branches_that_contradict_the_attention(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NSAConfig(**values)

@@ -336,7 +336,7 @@ def test_the_default_model(default_model_folder: Path) -> None:
     prompts = [
         "def fibonacci(n):\n",
         "The capital of France is",
-        "<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\nName three colors.<|im_end|>\n<|im_start|>assistant\n",
         (
             "<|im_start|>user\nRepeat: the keeper counted 42 white gulls.<|im_end|>\n"
             "<|im_start|>assistant\n"

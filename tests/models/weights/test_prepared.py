@@ -16,8 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nsa_models.configuration.config import NSAConfig
-from nsa_models.configuration.pretrained import pretrained
+from nsa_models.configuration.pretrained import NSAPretrainedConfig
 from nsa_models.hub.resolve import resolve_model
 from nsa_models.model_folder import ModelFolder
 from nsa_models.paths import lock_path, partial_path, prepared_folder
@@ -51,7 +50,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Callable[..., ModelFolder]:
     """A function that writes a small model, optionally with an adapter."""
     torch.manual_seed(seed)
-    config = NSAConfig(
+    config = NSAPretrainedConfig(
         vocab_size=64,
         hidden_size=32,
         intermediate_size=48,
@@ -72,7 +71,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Callable[
     base = tmp_path / "base"
     base.mkdir()
     save_file(weights, base / "model.safetensors")
-    pretrained(config).save_pretrained(base)
+    config.save_pretrained(base)
 
     def write(*, adapter: bool) -> ModelFolder:
         if not adapter:
@@ -282,6 +281,7 @@ def start(where: ModelFolder, hold: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 def test_a_process_killed_during_a_write_leaves_no_valid_file(
     make: Callable[..., ModelFolder],
 ) -> None:

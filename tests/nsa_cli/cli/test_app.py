@@ -411,7 +411,7 @@ def test_the_kernel_cache_of_onednn_is_limited(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("options", [[], pytest.param(["--json"], marks=pytest.mark.long)])
 def test_a_full_disk_behind_the_output_is_reported(
     options: list[str], start_nsa: Any, text_file: Path, tiny_model: Path
 ) -> None:

@@ -80,7 +80,7 @@ def test_a_bounded_reading_is_the_same(asker: Any, text_file: Path, substance: A
     assert substance(asker(text_file)) == substance(expected)
 
 
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_dry_run_prints_and_reads_nothing(
     as_json: bool, asker: Any, text_file: Path, start_nsa: Any
 ) -> None:
