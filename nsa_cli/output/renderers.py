@@ -77,7 +77,7 @@ def duration(seconds: float) -> str:
 
 
 class StatusLine:
-    """Progress, stages and notes on standard error; at a terminal only, but for notes."""
+    """Notes on standard error, and at a terminal also stages and progress."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.console = Console(stderr=True, highlight=False, emoji=False)
