@@ -55,7 +55,7 @@ def ask(
         raise UsageError(
             "--follow conflicts with -, URLs, --no-store and --dry-run", hint="leave them out"
         )
-    with console.rendering(json=json, quiet=quiet) as renderer:
+    with console.rendering(json=json, quiet=quiet, opening=named) as renderer:
         from nsa_cli.answering.ask import ask as answer
 
         if dry_run:

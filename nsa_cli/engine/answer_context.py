@@ -74,7 +74,7 @@ def text_context(
     )
     progress = Progress(task=task, done=0, total=len(text.ids), unit="tokens", stage="passages")
     emit(progress)
-    for done in prefill(model, text.ids, cache, layers_told(emit, progress)):
+    for done in prefill(model, text.ids, cache, on_tokens=layers_told(emit, progress)):
         emit(replace(progress, done=done))
     return AnswerContext(text, cache)
 

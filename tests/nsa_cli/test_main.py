@@ -16,8 +16,8 @@ import pytest
 SLOW = """
 import nsa_cli.kv_store.prefill as reading
 whole = reading.prefill
-def slow(*arguments):
-    for done in whole(*arguments, chunk_size=64):
+def slow(*arguments, **named):
+    for done in whole(*arguments, **named, chunk_size=64):
         yield done
         print(done, file=sys.stderr, flush=True)
         if done >= 512:
