@@ -147,8 +147,9 @@ def test_samples_have_the_probabilities_of_the_logits(seed: int) -> None:
     assert len(drawn) == 40
 
 
-def test_one_prefill_for_several_questions(seed: int) -> None:
-    model, text = make(seed), random_ids(seed, 1, 200)
+@pytest.mark.parametrize("changes", [{}, NATIVE], ids=["union", "native"])
+def test_one_prefill_for_several_questions(changes: dict[str, Any], seed: int) -> None:
+    model, text = make(seed, **changes), random_ids(seed, 1, 200)
     cache = GenerationCache(KVCache(model.config, 300))
     for number in (1, 2, 3):
         ids = torch.cat([text, random_ids(seed + number, 1, 10)], dim=1)

@@ -103,8 +103,7 @@ def load_config(
         return NSAConfig.from_dense(config, **settings), str(config.model_type)
     for name, value in known_settings(settings).items():
         setattr(config, name, value)
-    config.prefill_settings()
-    config.answer_settings()
+    config.check_attention()
     return config, config.model_type
 
 
