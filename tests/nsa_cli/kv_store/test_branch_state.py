@@ -201,7 +201,7 @@ def test_the_description(native: Path, nsa: Any) -> None:
     code, out, err = nsa("models", "show", str(native), "--json", model=None)
     assert code == 0, err
     config, _ = load_config(native)
-    notes = "; ".join(json.loads(out)["notes"])
+    notes = "; ".join(json.loads(out)["checkpoint"]["notes"])
     assert ("separate keys and values" in notes) == (config.branch_keys == "separate")
     assert ("φ of keys and values is learned" in notes) == (config.compress_phi != "mean")
     assert "reused for the same text alone" in notes
