@@ -219,9 +219,9 @@ class NSAConfig:
             )
         if self.norm_after and self.residual_scale != 1.0:
             raise ValueError("norm_after and residual_scale exclude each other")
-        self._check_compression()
+        self.check_attention()
 
-    def _check_compression(self) -> None:
+    def check_attention(self) -> None:
         """Check the attention settings, and that a learned φ fits both and the rotary embedding.
 
         Raises:
