@@ -27,9 +27,9 @@ def resident_bytes() -> int:
     """Current resident memory of this process, mapped files included; 0 if unknown."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def available_memory_bytes() -> int | None:

@@ -1,10 +1,20 @@
-"""Peak memory, in bytes."""
+"""Memory in bytes, also where the system does not tell it."""
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
+import pytest
 import torch
 
-from nsa_cli.system import peak_memory_bytes
+from nsa_cli.system import (
+    available_memory_bytes,
+    free_memory_bytes,
+    peak_memory_bytes,
+    resident_bytes,
+)
 
 
 def test_the_peak_rises_with_use() -> None:
@@ -14,3 +24,21 @@ def test_the_peak_rises_with_use() -> None:
     assert filled.nbytes <= after < before + 2 * filled.nbytes
     del filled
     assert peak_memory_bytes() >= after
+
+
+def test_a_system_without_posix_tells_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(self: Path, *_: object, **__: object) -> str:
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    for name in ("sysconf", "sysconf_names"):
+        monkeypatch.delattr(os, name, raising=False)
+    assert (peak_memory_bytes(), resident_bytes()) == (0, 0)
+    assert available_memory_bytes() is None
+    assert free_memory_bytes() == 2**32
+
+
+def test_proc_without_sysconf_tells_no_resident_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    assert resident_bytes() == 0
