@@ -293,6 +293,20 @@ def test_the_server_answers_what_the_guide_shows() -> None:
             server.terminate()
 
 
+def test_versions_agree() -> None:
+    from nsa_cli import __version__
+
+    changes = text_of(ROOT / "CHANGELOG.md")
+    headings = re.findall(r"^## (.*)$", changes, re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    newest = re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d", headings[1])
+    assert newest is not None
+    assert newest[1] == __version__
+    wheels = [name for page in PAGES for name in re.findall(r"nsa-(\d[\d.]*\d)-", text_of(page))]
+    assert wheels
+    assert set(wheels) == {__version__}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=shown)
 def test_words_are_the_fields(page: Path) -> None:
     assert not banned_phrases(FENCE.sub("", text_of(page)))
