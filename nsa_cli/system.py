@@ -59,6 +59,16 @@ def memory_limit(wanted: int | None) -> int:
     return wanted if wanted is not None else int(_SAFE_SHARE * free_memory_bytes())
 
 
+def install_hint(extra: str) -> str:
+    """How to install an extra of nsa where it is installed: by uv, pipx or pip."""
+    prefix = Path(sys.prefix)
+    if (prefix / "uv-receipt.toml").exists():
+        return f"in nsa's folder, run `uv tool install '.[{extra}]'`"
+    if (prefix / "pipx_metadata.json").exists():
+        return f"in nsa's folder, run `pipx install --force '.[{extra}]'`"
+    return f"install it with `pip install 'nsa[{extra}]'`"
+
+
 def git_commit() -> str:
     """The commit of the running source tree, or `unknown`."""
     root = Path(__file__).parents[1]

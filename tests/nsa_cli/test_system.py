@@ -12,6 +12,7 @@ import torch
 from nsa_cli.system import (
     available_memory_bytes,
     free_memory_bytes,
+    install_hint,
     peak_memory_bytes,
     resident_bytes,
 )
@@ -42,3 +43,20 @@ def test_a_system_without_posix_tells_no_memory(monkeypatch: pytest.MonkeyPatch)
 def test_proc_without_sysconf_tells_no_resident_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sysconf", raising=False)
     assert resident_bytes() == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        (None, "pip install 'nsa[serve]'"),
+        ("uv-receipt.toml", "uv tool install '.[serve]'"),
+        ("pipx_metadata.json", "pipx install --force '.[serve]'"),
+    ],
+)
+def test_an_extra_is_installed_as_nsa_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str | None, command: str
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    if file is not None:
+        (tmp_path / file).touch()
+    assert f"`{command}`" in install_hint("serve")
