@@ -36,7 +36,7 @@ def posix_only(node: ast.AST) -> bool:
         return node.module in MODULES or bool(names & ATTRIBUTES.get(node.module or "", set()))
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         return node.attr in ATTRIBUTES.get(node.value.id, set())
-    return isinstance(node, ast.keyword) and node.arg in ("preexec_fn", "start_new_session")
+    return isinstance(node, ast.keyword) and node.arg == "preexec_fn"
 
 
 def is_guard(node: ast.AST, child: ast.AST) -> bool:
@@ -79,7 +79,7 @@ def test_no_use_of_posix_alone_is_unguarded() -> None:
         ("from pwd import getpwuid", [1]),
         ("import os\nos.getuid()", [2]),
         ("import signal\nx = signal.SIGKILL", [2]),
-        ("import subprocess\nsubprocess.Popen([], start_new_session=True)", [2]),
+        ("import subprocess\nsubprocess.Popen([], preexec_fn=print)", [2]),
         ("try:\n    import fcntl\nexcept ImportError:\n    fcntl = None", []),
         ("try:\n    import fcntl\nexcept OSError:\n    pass", [2]),
         ("import os\nif hasattr(os, 'getuid'):\n    os.getuid()", []),

@@ -187,16 +187,17 @@ def add_command(
     force: Annotated[
         bool, options.option("--force -f", None, "Replace a model of this name.")
     ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Name a model on this machine."""
     from nsa_models.hub.aliases import add_name
 
     kept = add_name(name, path, replace=force)
-    console.note(f"{name} is {kept}")
+    console.note(f"{name} is {kept}", quiet=quiet)
 
 
 @models.command("rm")
-def rm_command(name: Name, force: options.Force = False) -> None:
+def rm_command(name: Name, force: options.Force = False, quiet: options.Quiet = False) -> None:
     """Remove a model from this machine."""
     from nsa_cli.kv_store.inventory import disk_bytes
     from nsa_models.hub.aliases import remove_name
@@ -204,7 +205,7 @@ def rm_command(name: Name, force: options.Force = False) -> None:
     from nsa_models.weights.prepared import prepared_weights, remove_prepared
 
     if remove_name(name):
-        console.note(f"removed the name {name}; the model's files remain")
+        console.note(f"removed the name {name}; the model's files remain", quiet=quiet)
         return
     paths = _paths(MODELS[name]) if name in MODELS else []
     paths += [path for path in _others() if path.name == name]
@@ -222,7 +223,7 @@ def rm_command(name: Name, force: options.Force = False) -> None:
             path.unlink(missing_ok=True)
     for path in prepared:
         remove_prepared(path)
-    console.note(f"removed {name} from {models_folder()}")
+    console.note(f"removed {name} from {models_folder()}", quiet=quiet)
 
 
 def _paths(entry: ModelEntry) -> list[Path]:

@@ -154,6 +154,7 @@ def _answered(document: Document, understood: Understood) -> Computed:
         value=words.value(),
         rows=result.used,
         refused=None,
+        unit=result.unit,
     )
     return Computed(text, _citations(document, query, table, result), computation)
 
