@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nsa_cli.cli import console, options
+from nsa_cli.cli import completion, console, options
 from nsa_cli.cli.command import App
 from nsa_cli.config import files
 from nsa_models.errors import ModelError, NsaError, UsageError
@@ -31,7 +31,14 @@ Precedence: flags, then NSA_* variables, then the project's .nsa.toml, then the 
 """
 )
 
-Name = Annotated[str, typer.Argument(metavar="KEY", help="See `nsa config list --all`.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help="See `nsa config list --all`.",
+        autocompletion=completion.setting_names,
+    ),
+]
 Project = Annotated[
     bool, options.option("--project", None, "Use .nsa.toml here instead of the user's file.")
 ]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from nsa_cli.cli import values
+from nsa_cli.cli import completion, values
 from nsa_cli.cli.errors import JSON_FLAG, JSON_LETTER
 from nsa_cli.config.options import ATTENTIONS, DEVICES, QUANTIZATIONS, Options
 from nsa_cli.config.summary_length import LENGTHS
@@ -39,6 +39,7 @@ def option(flags: str, metavar: str | None, about: str, panel: str = COMMON, **m
         panel: Its group in the help.
         more: As for `typer.Option`.
     """
+    more.setdefault("autocompletion", completion.for_metavar(metavar))
     return typer.Option(*flags.split(), metavar=metavar, help=about, rich_help_panel=panel, **more)
 
 

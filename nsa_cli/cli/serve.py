@@ -11,6 +11,7 @@ from typing import Annotated
 
 from nsa_cli.cli import console, options, values
 from nsa_cli.config.options import Options
+from nsa_cli.system import install_hint
 from nsa_models.errors import UsageError
 
 HELP = """Serve OpenAI's API over HTTP, with a page for the browser.
@@ -75,7 +76,7 @@ def serve(
             raise
         raise UsageError(
             f"serving needs the library {error.name}, which is not installed",
-            hint="install it with `pip install 'nsa[serve]'`",
+            hint=install_hint("serve"),
             code="missing_library",
         ) from error
     if opts.max_tokens > MOST_TOKENS:

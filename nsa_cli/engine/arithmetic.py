@@ -54,7 +54,7 @@ class ByExpression(NamedTuple):
     Attributes:
         generated: The answer, with the counts of its decoding.
         cited: The sentences of its figures, or what the document says that is near.
-        computation: The expression, or why there is none.
+        computation: The expression, or the reason for none.
     """
 
     generated: GeneratedAnswer
@@ -63,7 +63,7 @@ class ByExpression(NamedTuple):
 
 
 class _Decoded(NamedTuple):
-    """Texts that were chosen, None if there is none; and the counts of the decoding."""
+    """Texts that were chosen, or None; and the counts of the decoding."""
 
     texts: list[str] | None
     tokens: int
@@ -180,7 +180,7 @@ def _decoded(
             tokens += 1
             if step.id in tokenizer.stop_ids or grammar.is_complete:
                 break
-    finally:  # also when the answer is cancelled
+    finally:  # also when the answer is canceled
         cache.truncate(length)
     spent = time.monotonic() - started - first
     speed = (tokens - 1) / spent if tokens > 1 and spent > 0 else 0.0

@@ -32,7 +32,10 @@ PAGES = [
     ROOT / "docs" / "concepts" / "documents.md",
 ]
 NOT_RUN = {
-    r"^python3 -m venv|^\.venv/|^uv |^pipx ": "installs nsa; .ci/run does it",
+    r"^python3 -m venv|^\.venv/|^uv |^pipx |^pip ": "installs nsa; .ci/run does it",
+    r"^python -m build": "a wheel: the recipe of a release",
+    r"^man ": "an installation's manual pages: tests/test_docs.py reads their source",
+    r"--install-completion": "the user's shell: tests/nsa_cli/cli/test_completion.py",
     r"\bnsa serve|^curl ": "a server: test_the_server_answers_as_shown, tests/nsa_cli/serve",
     r"--ray ": "a Ray cluster: tests/nsa_cli/batch/test_ray_cluster.py",
     r"--device cuda": "a GPU: the tests marked gpu",
