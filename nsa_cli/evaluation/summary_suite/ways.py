@@ -12,7 +12,7 @@ of 200 words that BM25 finds for it in the whole document.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,7 +43,7 @@ _TOKENS_MORE = 32
 
 
 class _HasTokens(Protocol):
-    def encode(self, text: str) -> Sequence[int]:
+    def encode(self, text: str) -> Sized:
         """Return token ids."""
 
 
