@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.config.summary_length import SummaryLength
-from nsa_cli.documents import title
+from nsa_cli.documents import digest, title
 from nsa_cli.documents.outline import sections
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.engine import Engine
@@ -80,7 +80,7 @@ def summarize(
 
     Raises:
         NsaError: If the sources cannot be read, or do not fit the model or the memory. A file of a
-            folder that cannot be read is told and left out, as long as another is left.
+            folder that cannot be read is skipped with a note, unless no file remains.
     """
     sources = read(arguments, options, emit)
     name = title(arguments, len(sources))
@@ -108,6 +108,7 @@ def summarize(
 
 def _one(engine: Engine, source: Source, request: SummaryRequest) -> DocumentSummary:
     """Summarize one file."""
+    engine.parse([source], source.name, digest([source]))  # errors need no torch
     from nsa_cli.summaries.make import open_for_summary, summarize_document
 
     opened = open_for_summary(engine, [source], source.name, request.focus)

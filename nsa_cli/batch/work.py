@@ -80,7 +80,7 @@ def rows_of(pending: Pending, engine: Engine, assignment: Assignment) -> Iterato
         source = source_of(pending, engine.options, engine.emit)
     except NsaError as error:
         for task in work.tasks:
-            yield row(sha256="", question=task, error=_told(error))
+            yield row(sha256="", question=task, error=told(error))
         return
     sha256 = hashlib.sha256(source.data).hexdigest()
     sources = [source]
@@ -91,7 +91,7 @@ def rows_of(pending: Pending, engine: Engine, assignment: Assignment) -> Iterato
         try:
             made = _made(task, sources, engine, work)
         except NsaError as error:
-            made = {"error": _told(error)}
+            made = {"error": told(error)}
         except Exception as error:  # one document must not end the others
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             made = {"error": {"code": "internal", "message": said, "hint": "report it"}}
@@ -165,5 +165,6 @@ def _made(task: str, sources: Sequence[Source], engine: Engine, work: Work) -> d
     }
 
 
-def _told(error: NsaError) -> dict[str, str]:
+def told(error: NsaError) -> dict[str, str]:
+    """An error as a row has it."""
     return {"code": error.code, "message": error.message, "hint": hint_for(error)}

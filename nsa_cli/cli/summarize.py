@@ -56,7 +56,7 @@ def summarize(
         from nsa_cli.answering.summarize import summarize as summarized
 
         if dry_run:
-            console.show_survey(named, [focus or ""], opts, renderer)
+            console.show_survey(named, [focus or ""], opts, renderer, answers=False)
             return
         request = SummaryRequest(length=wanted, focus=focus, outline=outline)
         summary = summarized(named, opts, renderer, request)

@@ -14,7 +14,9 @@ LONGEST_QUOTE = 240
 """Maximum characters of a quote."""
 
 _WORD = re.compile(r"[/~.]?\w(?:[\w./+@:<>'’-]|(?<=\d),(?=\d))*", re.UNICODE)
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?。！？])(?<!\bMio\.)(?<!\bMrd\.)\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]"
+)
 _NUMBERING = re.compile(r"\s*(?:[\d.]+|[A-Za-z]\.|[(\[]?\w{1,3}[)\]])")
 """The number of a section or an item: it belongs to the text after it."""
 

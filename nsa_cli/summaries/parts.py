@@ -73,7 +73,7 @@ def _divided(document: Document, parts: list[Part], most: int, mean: float) -> l
 
 
 def _merged(parts: Sequence[Part], most: int, mean: float) -> list[Part]:
-    """Merge the smallest neighbors until there are few enough and none is very small."""
+    """Merge the smallest neighbors until few enough remain and none is very small."""
     merged = list(parts)
     while len(merged) > 1:
         sizes = [second.end - first.start for first, second in itertools.pairwise(merged)]

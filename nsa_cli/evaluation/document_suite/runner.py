@@ -120,7 +120,7 @@ def _missing(
 def _answers(
     plan: DocumentPlan, engine: Engine, asked: Sequence[Asked], emit: Emit
 ) -> Iterator[tuple[Asked, WayAnswer]]:
-    """Answer questions about one document; what does not fit is told and left out."""
+    """Answer questions about one document; report and skip those that do not fit."""
     document = plan.texts.read(asked[0].question.documents, emit)
     if document is None:
         return
