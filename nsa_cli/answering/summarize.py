@@ -68,7 +68,7 @@ def summarize(
         emit(Note(text=f"no headings found in {name}; summarizing equal parts instead"))
     return Summary(
         statements=statements.summarize(opened, length=length, focus=focus, outline=outline),
-        model=engine.folder.name,
+        model=engine.answers_with.name,
         document_tokens=opened.tokens,
         reused_tokens=opened.reused_tokens,
     )

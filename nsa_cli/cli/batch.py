@@ -27,7 +27,7 @@ FORMATS = ("jsonl", "csv")
 FAILED = 5
 
 
-@options.takes(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL)
+@options.takes(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_model")
 def batch(
     ctx: typer.Context,
     opts: Options,

@@ -174,6 +174,12 @@ class SharedOptions:
         str | None, option("--system", "TEXT", "Instructions for the model.", ANSWERING)
     ] = None
     model: Model = DEFAULT_MODEL
+    answer_model: Annotated[
+        str | None,
+        option(
+            "--answer-model", "MODEL", "Another model that answers from what is found.", MACHINE
+        ),
+    ] = None
     device: Device = "auto"
     quantize: Quantize = None
     memory: Annotated[

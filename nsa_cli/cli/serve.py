@@ -25,7 +25,7 @@ POST /v1/chat/completions: "documents": ["file-..."]. Ctrl-C stops the server.
 """
 
 
-@options.takes(*options.MODEL, "ocr", "no_compute", "max_tokens", "answer_blocks")
+@options.takes(*options.MODEL, "answer_model", "ocr", "no_compute", "max_tokens", "answer_blocks")
 def serve(
     opts: Options,
     host: Annotated[

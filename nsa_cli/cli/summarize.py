@@ -24,7 +24,7 @@ HELP = """Summarize documents, each statement with a citation.
 """
 
 
-@options.takes(*options.DOCUMENTS, *options.MODEL, "temperature", "seed")
+@options.takes(*options.DOCUMENTS, *options.MODEL, "answer_model", "temperature", "seed")
 def summarize(
     opts: Options,
     named: options.Sources,

@@ -17,6 +17,7 @@ from nsa_cli.engine.answer_context import (
     page_context,
     passage_context,
 )
+from nsa_cli.engine.answering_model import AnsweringModel
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions, generate
 from nsa_cli.events import AnswerText, Emit
 from nsa_cli.kv_store.windows import ContextWindow
@@ -49,6 +50,7 @@ class OpenDocument:
         emit: Receives notes.
         load_seconds: Loading the model.
         prefill_seconds: Prefilling the document.
+        answerer: Another model that answers; None if the same one does.
     """
 
     model: NSALanguageModel
@@ -63,6 +65,12 @@ class OpenDocument:
     emit: Emit
     load_seconds: float
     prefill_seconds: float
+    answerer: AnsweringModel | None = None
+
+    @property
+    def answers(self) -> NSALanguageModel:
+        """The model that answers."""
+        return self.model if self.answerer is None else self.answerer.model
 
     @property
     def tokens(self) -> int:
@@ -124,7 +132,13 @@ class OpenDocument:
         return AnswerContext(first.text, first.cache)
 
     def excerpts(self, passages: Sequence[Passage]) -> AnswerContext:
-        """Prefill passages, in the order of the document, as one text."""
+        """Prefill passages, in the order of the document, as one text.
+
+        Raises:
+            DoesNotFitError: If the context of the model that answers is too short.
+        """
+        if self.answerer is not None:
+            return self.answerer.excerpts(self.document, passages, self.room)
         return passage_context(self.model, self.prompts, self.document, passages, self.room)
 
     def context(
@@ -142,6 +156,8 @@ class OpenDocument:
             options: From what to answer.
             scores: Block scores of the question.
         """
+        if self.answerer is not None:
+            return self.excerpts(self._for_another(passages))
         if self.is_short:
             return self.whole()
         if not passages:
@@ -159,6 +175,18 @@ class OpenDocument:
         room = self.room + len(repeated.ids)
         context = page_context(retriever, texts, pages, room, move=options.move)
         return append_passages(self.model, context, repeated, retriever.head, settings)
+
+    def _for_another(self, passages: Sequence[Passage]) -> Sequence[Passage]:
+        """The passages that another model reads: all of a short text, or else the best.
+
+        Without passages, it is the beginning of the text, which says what it is about.
+        """
+        whole = [Passage(start=0, end=len(self.document.text), score=1.0)]
+        if self.is_short:
+            return whole
+        begin = self.text.span(0, self.retriever.head + DIRECT_TOKENS)
+        first = whole if begin is None else [Passage(start=begin[0], end=begin[1], score=1.0)]
+        return passages or first
 
     def generate(
         self,
@@ -183,10 +211,14 @@ class OpenDocument:
         """
         text, cache = context
         length = cache.length
+        tokenizer = self.tokenizer
+        if self.answerer is not None:
+            question = self.answerer.question(question, context, options.max_tokens)
+            tokenizer = self.answerer.tokenizer
         try:
             return (
                 yield from generate(
-                    self.model, self.tokenizer, cache, text, question, options, started
+                    self.answers, tokenizer, cache, text, question, options, started
                 )
             )
         finally:  # also when the answer is cancelled
