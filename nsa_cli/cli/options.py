@@ -143,7 +143,7 @@ class SharedOptions:
     no_compute: Annotated[
         bool,
         option(
-            "--no-compute", None, "Ask the model what code would compute from tables.", ANSWERING
+            "--no-compute", None, "Ask the model what code would compute.", ANSWERING
         ),
     ] = False
     no_network: Annotated[
