@@ -103,7 +103,9 @@ def summarize(
     if not any(document.statements for document in made):
         about = f" about “{request.focus}”" if request.focus else ""
         emit(Note(text=f"{name} has no sentence{about} that a summary could cite"))
-    return Summary(name=name, overview=overview, documents=tuple(made), model=engine.folder.name)
+    return Summary(
+        name=name, overview=overview, documents=tuple(made), model=engine.answers_with.name
+    )
 
 
 def _one(engine: Engine, source: Source, request: SummaryRequest) -> DocumentSummary:

@@ -24,7 +24,8 @@ HELP = """Answer a question about documents, with citations.
 
 
 @options.takes(
-    *options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "attention", "answer_blocks", "yarn"
+    *(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_model"),
+    *("attention", "answer_blocks", "yarn"),
 )
 def ask(
     ctx: typer.Context,

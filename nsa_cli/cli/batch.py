@@ -37,7 +37,7 @@ ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 FAILED = 5
 
 
-@options.takes(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL)
+@options.takes(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_model")
 def batch(
     ctx: typer.Context,
     opts: Options,

@@ -32,7 +32,9 @@ _FENCE = '"""'
 _HISTORY_LINES = 1000
 
 
-@options.takes(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_blocks")
+@options.takes(
+    *options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_model", "answer_blocks"
+)
 def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) -> None:
     """Hold a conversation about documents."""
     if "-" in sources:

@@ -153,7 +153,7 @@ def set_command(
 
     template = _template(name)
     checked = settings.check(name, value) if template is None else value
-    if name == "model":
+    if name in ("model", "answer_model"):
         _check_model(value)
     path = _file(project)
     settings.read_file(path)  # never overwrite a file that cannot be read

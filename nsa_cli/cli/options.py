@@ -148,9 +148,7 @@ class SharedOptions:
     ] = True
     no_compute: Annotated[
         bool,
-        option(
-            "--no-compute", None, "Ask the model what code would compute from tables.", ANSWERING
-        ),
+        option("--no-compute", None, "Ask the model what code would compute.", ANSWERING),
     ] = False
     no_network: Annotated[
         bool,
@@ -180,6 +178,12 @@ class SharedOptions:
         str | None, option("--system", "TEXT", "Instructions for the model.", ANSWERING)
     ] = None
     model: Model = DEFAULT_MODEL
+    answer_model: Annotated[
+        str | None,
+        option(
+            "--answer-model", "MODEL", "Another model that answers from what is found.", MACHINE
+        ),
+    ] = None
     device: Device = "auto"
     quantize: Quantize = None
     memory: Annotated[

@@ -28,7 +28,7 @@ POST /v1/chat/completions: "documents": ["file-..."]. Ctrl-C stops the server.
 
 
 @options.takes(
-    *(*options.MODEL, "ocr", "no_compute", "max_tokens", "answer_blocks"),
+    *(*options.MODEL, "answer_model", "ocr", "no_compute", "max_tokens", "answer_blocks"),
     *("no_network", "allow_private"),
 )
 def serve(

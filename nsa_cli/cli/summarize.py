@@ -27,7 +27,7 @@ HELP = """Summarize documents, each sentence with a citation.
 """
 
 
-@options.takes(*options.DOCUMENTS, *options.MODEL, "temperature", "seed")
+@options.takes(*options.DOCUMENTS, *options.MODEL, "answer_model", "temperature", "seed")
 def summarize(
     opts: Options,
     named: options.Sources,

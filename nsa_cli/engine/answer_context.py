@@ -22,6 +22,9 @@ from nsa_models.cache.kv_cache import KVCache
 from nsa_models.generation.generate import prefill
 from nsa_models.modeling.model import NSALanguageModel
 
+READING_NOTES = "Reading statements"
+"""Name of the progress over statements about a document."""
+
 
 class AnswerContext(NamedTuple):
     """A prefilled text that an answer is decoded from.
