@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from nsa_cli.answering.read import web_access
-from nsa_cli.answering.summarize import open_for_summary
 from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.config.options import Options
+from nsa_cli.config.summary_length import SummaryLength
 from nsa_cli.documents.sources import Found, Source, read_one
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import Emit, Note
@@ -151,13 +151,16 @@ def _made(task: str, sources: Sequence[Source], engine: Engine, work: Work) -> d
             "warnings": list(finished.warnings),
             "computation": finished.computation and asdict(finished.computation),
         }
-    from nsa_cli.answering.statements import summarize
+    from nsa_cli.summaries.make import open_for_summary, summarize_document
 
     opened = open_for_summary(engine, sources, sources[0].name, work.focus)
-    made = list(summarize(opened, length=work.length, focus=work.focus, outline=False))
+    made = summarize_document(
+        opened, SummaryLength.parse(work.length), focus=work.focus, outline=False
+    )
+    found = dict.fromkeys(each for sentence in made.overview for each in sentence.citations)
     return {
-        "answer": " ".join(statement.text for statement in made),
-        "citations": [asdict(cited) for statement in made for cited in statement.citations],
+        "answer": " ".join(sentence.text for sentence in made.overview),
+        "citations": [asdict(citation) for citation in found],
         "warnings": list(opened.document.warnings),
     }
 

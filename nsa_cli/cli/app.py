@@ -21,6 +21,7 @@ from nsa_cli.cli import (
     evaluate,
     find,
     models,
+    pretrain,
     serve,
     summarize,
     train,
@@ -127,6 +128,8 @@ app.command(help=batch.HELP)(batch.batch)
 app.command(help=serve.HELP)(serve.serve)
 app.command(help=doctor.HELP)(doctor.doctor)
 app.command("train")(train.train_command)
+app.command("shards")(pretrain.shards_command)
+app.command("pretrain")(pretrain.pretrain_command)
 app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
 app.add_typer(cache.cache, name="cache")
 app.add_typer(models.models, name="models")

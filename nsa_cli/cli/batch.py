@@ -9,7 +9,8 @@ import typer
 
 from nsa_cli.cli import console, options, values
 from nsa_cli.cli.errors import interruptible
-from nsa_cli.config.options import LENGTHS, Options
+from nsa_cli.config.options import Options
+from nsa_cli.config.summary_length import SummaryLength
 from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def batch(
     asked = _questions(ask, questions)
     if not asked and not summarize:
         raise UsageError("no question", hint="use --ask, --questions or --summarize")
-    values.check_choice("--length", length, LENGTHS)
+    SummaryLength.parse(length)
     if resume and out is None:
         raise UsageError("--resume needs --out", hint="name the file to continue")
     if ray is not None and jobs > 1:
@@ -201,7 +202,7 @@ def _amounts(found: Estimate) -> tuple[int, int, float]:
 
 
 def _cells(found: DocumentSurvey) -> tuple[str, str, str]:
-    """Tokens, tokens to read, and the time or why there is none."""
+    """Tokens, tokens to read, and the time or the reason for its absence."""
     if found.estimate is None:
         return "", "", f"fails: {found.error['code']}" if found.error else "done before"
     tokens, new, seconds = _amounts(found.estimate)

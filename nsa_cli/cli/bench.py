@@ -139,3 +139,31 @@ def bench_kernels_command(
     )
     if report.failed:
         raise typer.Exit(1)
+
+
+@bench.command("terminal")
+def bench_terminal_command(
+    document: Annotated[Path, typer.Argument(metavar="FILE", help="Document to ask about.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Your question.")],
+    runs: Annotated[int, options.option("--runs", "N", "How often to ask.", min=1)] = 1,
+    anew: Annotated[
+        bool, options.option("--no-store", None, "Read the document anew each time.")
+    ] = False,
+    max_tokens: Annotated[
+        int, options.option("--max-tokens", "N", "Maximum tokens of the answer.", min=1)
+    ] = 256,
+    model: options.Model = DEFAULT_MODEL,
+    json: options.Json = False,
+) -> None:
+    """Time what `nsa ask` shows at a terminal, from Enter to the last word."""
+    from dataclasses import asdict
+
+    from nsa_cli.benchmarks import terminal
+    from nsa_cli.cli.console import print_json
+
+    words = ["--model", model, "--max-tokens", str(max_tokens), *(["--no-store"] if anew else [])]
+    found = [terminal.watch_question(document, question, words) for _ in range(runs)]
+    if json:
+        print_json({"runs": [asdict(run) for run in found]})
+    else:
+        terminal.print_runs(found)

@@ -109,11 +109,16 @@ def rendering(*, json: bool, quiet: bool) -> Iterator[Renderer]:
 
 
 def show_survey(
-    named: Sequence[str], questions: Sequence[str], opts: Options, renderer: Renderer
+    named: Sequence[str],
+    questions: Sequence[str],
+    opts: Options,
+    renderer: Renderer,
+    *,
+    answers: bool = True,
 ) -> None:
-    """Show what reading documents would take, for `--dry-run`."""
+    """Show what reading documents, and answering questions, would take, for `--dry-run`."""
     from nsa_cli.answering.dry_run import survey
 
-    found = survey(named, questions, opts, renderer)
+    found = survey(named, questions, opts, renderer, answers=answers)
     renderer.sizes(found.sizes)
     renderer.estimate(found.estimate())

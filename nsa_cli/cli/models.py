@@ -48,7 +48,7 @@ def list_command(json: options.Json = False) -> None:
     for entry in MODELS.values():
         here = "yes" if _paths(entry) else "no"
         name = f"{entry.name} (default)" if entry.name == DEFAULT_MODEL else entry.name
-        rows.append((name, _megabytes(entry.size_bytes), _context(entry), entry.licence, here))
+        rows.append((name, _megabytes(entry.size_bytes), _context(entry), entry.license, here))
     for name, path in own.items():
         where = f"at {path}" if path.exists() else f"no, not at {path}"
         rows.append((name, "", "", "", where))
@@ -91,7 +91,7 @@ def show_command(
     table: list[tuple[str, str]] = [
         ("name", entry.name),
         ("title", entry.title),
-        ("license", entry.licence),
+        ("license", entry.license),
         ("file", f"{entry.size_bytes:,} bytes"),
         ("sha256", entry.sha256),
         ("context", f"{_context(entry)} tokens"),
@@ -269,7 +269,7 @@ def _facts(entry: ModelEntry) -> dict[str, Any]:
     return {
         "name": entry.name,
         "title": entry.title,
-        "licence": entry.licence,
+        "license": entry.license,
         "size_bytes": entry.size_bytes,
         "sha256": entry.sha256,
         "context_tokens": entry.context_tokens,

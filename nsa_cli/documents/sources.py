@@ -85,7 +85,7 @@ def find_sources(
     Raises:
         UnreadableError: If a folder holds nothing to read, or a glob names nothing.
         UsageError: If standard input is named twice, or nothing at all.
-        DoesNotFitError: If there are more files than can be read at once.
+        DoesNotFitError: If they are more files than can be read at once.
     """
     if not arguments:
         raise UsageError("no document", hint="name a file or a folder")
@@ -212,7 +212,7 @@ def read_sources(
     stdin: BinaryIO | None = None,
     web: WebAccess | None = None,
 ) -> list[Source]:
-    """Find and read files; those that vanish from a folder meanwhile are told and left out.
+    """Find and read files; report and skip those that vanish from a folder meanwhile.
 
     Args:
         arguments: As for `find_sources`.

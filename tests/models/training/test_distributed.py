@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -60,6 +61,7 @@ torch.save([parameter.detach(), other.detach()], f"{sys.argv[1]}/{processes.numb
 """
 
 
+@pytest.mark.long
 def test_two_processes_equal_one_and_skip_examples_without_memory(
     tmp_path: Path, two_processes: Callable[..., str]
 ) -> None:

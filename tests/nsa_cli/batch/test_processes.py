@@ -33,6 +33,7 @@ def folder(tmp_path: Path, prose: Any) -> Path:
     return inside
 
 
+@pytest.mark.long
 def test_rows_equal_those_of_one_process(nsa: Run, folder: Path, tmp_path: Path) -> None:
     found = []
     for jobs in ("1", "2"):
@@ -86,6 +87,7 @@ def test_a_killed_process_loses_only_its_document(folder: Path, tiny_model: Path
     assert {"0.txt", "1.txt", "2.txt"} <= {Path(r.document).name for r in rows if not r.error}
 
 
+@pytest.mark.long
 def test_memory_limits_the_processes(folder: Path, tiny_model: Path) -> None:
     notes: list[Event] = []
     pending = [Pending(path=str(folder / f"{number}.txt"), done={}) for number in range(2)]

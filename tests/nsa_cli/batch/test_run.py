@@ -251,6 +251,7 @@ def test_resuming_repeats_no_work(
     assert out.read_bytes().count(b"Who?") == 3
 
 
+@pytest.mark.long
 def test_a_kill_loses_and_duplicates_no_row(
     start_nsa: Any, nsa: Run, tmp_path: Path, tiny_model: Path, prose: Any
 ) -> None:

@@ -64,7 +64,8 @@ def test_every_setting_is_an_option() -> None:
     for name, definition in DEFINITIONS.items():
         assert name in params
         if definition.choices:
-            assert params[name].metavar == "|".join(definition.choices)
+            number = ["WORDS"] if definition.numbers else []
+            assert params[name].metavar == "|".join([*definition.choices, *number])
 
 
 def test_help_shows_common_options_and_names_the_other_groups(nsa: Any) -> None:

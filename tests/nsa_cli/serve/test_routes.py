@@ -84,6 +84,9 @@ def test_an_answer_in_chunks(client: TestClient) -> None:
     told = [chunk["progress"] for chunk in found if "progress" in chunk]
     assert next(chunk["done"] for chunk in told if chunk["unit"] == "tokens") == 0
     assert told[-1]["done"] == told[-1]["total"]
+    assert {chunk["stage"] for chunk in told} == {"reading", "passages"}
+    stages = [chunk["stage"]["name"] for chunk in found if "stage" in chunk]
+    assert list(dict.fromkeys(stages)) == ["loading", "searching", "answering"]
     deltas = [chunk["choices"][0] for chunk in found if chunk["choices"]]
     assert deltas[0]["delta"] == {"role": "assistant", "content": ""}
     said = "".join(chunk["delta"].get("content", "") for chunk in deltas)

@@ -1,0 +1,317 @@
+"""The training loop from scratch: packed documents, accumulation, schedule, saving, resuming.
+
+Letters: R rows, T tokens, P positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from nsa_models.cache.kv_cache import NoCache
+from nsa_models.errors import UsageError
+from nsa_models.modeling.model import NSALanguageModel
+from nsa_models.training import cross_entropy
+from nsa_models.training.distributed import Processes
+from nsa_models.training.flops import multiplied_parameters, peak_flops, step_flops
+from nsa_models.training.heldout import heldout_loss
+from nsa_models.training.optimizers import make_optimizers
+from nsa_models.training.packed_attention import PackedAttention
+from nsa_models.training.parallel import ParallelModule
+from nsa_models.training.pretrain_settings import PretrainSettings, rate_share
+from nsa_models.training.rows import PackedBatch, PackedRows, Passes
+
+Row = dict[str, Any]
+"""A row of a log."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PretrainProgress:
+    """Progress of a training from scratch.
+
+    Attributes:
+        step: Completed steps.
+        seconds: Wall-clock time of the training, of earlier runs too.
+        skipped: Steps without an update, because the gradient was not finite.
+        finished: Whether the training is over, not only this run.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainHooks:
+    """Callbacks of a training from scratch, called in the first process.
+
+    Attributes:
+        report: Called every `log_steps` with a row for each step since the last call.
+        heldout: Called with each loss on held-out documents.
+        save: Called with the state, to be given to `Pretraining.resume`, and the weights by name.
+    """
+
+    report: Callable[[list[Row]], None] = lambda _: None
+    heldout: Callable[[Row], None] = lambda _: None
+    save: Callable[[dict[str, Any]], None] = lambda _: None
+
+
+class TokenLosses(nn.Module):
+    """A language model that returns the losses of packed rows.
+
+    Args:
+        model: The model.
+        chunk: Positions whose logits are in memory.
+    """
+
+    def __init__(self, model: NSALanguageModel, chunk: int) -> None:
+        super().__init__()
+        self.model, self._chunk = model, chunk
+
+    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """Return the sum of the losses and the loss of each position (R, T)."""
+        model, device = self.model, batch.ids.device
+        rows, tokens = batch.ids.shape
+        cuda = device.type == "cuda"
+        dtype = torch.bfloat16 if cuda else torch.float32
+        whole = batch.lengths == (tokens,) * rows
+        ids = batch.ids if whole else batch.ids.flatten()[None]
+        cache = NoCache() if whole else PackedAttention(batch.lengths, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+            x, _ = model.hidden_states(ids, cache)
+            x = model.model.norm(x)
+        if model.config.logit_scale != 1.0:
+            x = x * model.config.logit_scale
+        total, losses = cross_entropy.chunked_cross_entropy(
+            *(x.flatten(0, 1), model.lm_head.weight, batch.targets.flatten()),
+            chunk=self._chunk,
+            dtype=dtype,
+        )
+        return total, losses.view(rows, tokens)
+
+
+@dataclass(slots=True)
+class _Interval:
+    """What happened since the last report."""
+
+    rows: list[Row] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+    tokens: int = 0
+    flops: float = 0.0
+
+
+class Pretraining:
+    """A training from scratch.
+
+    Args:
+        model: The model in fp32, on its device, the same in every process.
+        rows: Rows of packed documents to train on.
+        heldout: Batches of held-out documents.
+        settings: Duration, rates and sizes.
+        hooks: Callbacks.
+        processes: The processes that train together.
+
+    Raises:
+        UsageError: If the processes cannot share the rows of a step evenly, or the optimizer is
+            not available.
+    """
+
+    def __init__(
+        self,
+        model: NSALanguageModel,
+        rows: PackedRows,
+        heldout: list[PackedBatch],
+        settings: PretrainSettings,
+        hooks: PretrainHooks,
+        processes: Processes,
+    ) -> None:
+        self._rows, self._heldout, self.settings = rows, heldout, settings
+        self._hooks, self._processes, self._config = hooks, processes, model.config
+        each = settings.rows_per_pass * processes.count
+        if settings.rows % each:
+            raise UsageError(
+                f"a step has {settings.rows} rows, and {processes.count} processes take "
+                f"{settings.rows_per_pass} each per pass",
+                hint=f"make batch_tokens a multiple of {each * settings.context:,}",
+            )
+        self._passes = settings.rows // each
+        self._device = model.device
+        self._parameters = multiplied_parameters(model)
+        if settings.compile:
+            compile_parts(model)
+        module = TokenLosses(model, settings.loss_chunk)
+        sharded = settings.parallel == "fsdp"
+        self._module = ParallelModule(module, model.model.layers, processes, sharded=sharded)
+        self._optimizers = make_optimizers(module, settings, self._device)
+        self._peak = settings.peak_flops or peak_flops(self._device)
+        self.progress = PretrainProgress()
+        self._interval = _Interval()
+
+    @property
+    def parameters(self) -> int:
+        """Parameters that are multiplied with each token."""
+        return self._parameters
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from a state that the hook `save` got."""
+        self._module.load(state, self._optimizers)
+        self.progress.step, self.progress.skipped = state["step"], state["skipped"]
+        self.progress.seconds = state["seconds"]
+
+    def run(self) -> PretrainProgress:
+        """Train until the budget or the time of this run is over."""
+        settings, progress = self.settings, self.progress
+        began = saved = time.monotonic()
+        before, batches = progress.seconds, self._batches()
+        limit = settings.limit_seconds
+        while (done := self._done()) < 1.0:
+            if limit is not None and self._processes.broadcast(time.monotonic() - began) > limit:
+                break
+            self._step(batches, done)
+            progress.seconds = before + time.monotonic() - began
+            if progress.step % settings.log_steps == 0:
+                self._report()
+            if progress.step % settings.heldout_steps == 0:
+                self._measure_heldout()
+            elapsed = self._processes.broadcast(time.monotonic() - saved)
+            by_steps = settings.save_steps and progress.step % settings.save_steps == 0
+            if elapsed > settings.save_seconds or by_steps:
+                self._save()
+                saved = time.monotonic()
+        progress.finished = self._done() >= 1.0
+        self._report()
+        if progress.step % settings.heldout_steps:
+            self._measure_heldout()
+        self._save()
+        return progress
+
+    def _batches(self) -> Iterator[PackedBatch]:
+        """Return the batches of this process from the current step on."""
+        processes, cuda = self._processes, self._device.type == "cuda"
+        passes = Passes(self._rows, self.settings.rows_per_pass, processes.number, processes.count)
+        first = self.progress.step * self._passes
+        return iter(
+            DataLoader(
+                passes,
+                batch_size=None,
+                sampler=range(first, 2**62),
+                num_workers=1 if cuda else 0,
+                prefetch_factor=8 if cuda else None,
+                pin_memory=cuda,
+                # A fork of a process that uses CUDA can inherit a lock that is never released.
+                multiprocessing_context="spawn" if cuda else None,
+            )
+        )
+
+    def _step(self, batches: Iterator[PackedBatch], done: float) -> None:
+        """Compute the gradients of a step and update the parameters."""
+        settings, progress, interval = self.settings, self.progress, self._interval
+        began = time.monotonic()
+        targets = self._rows.targets(progress.step * settings.rows, settings.rows)
+        total = torch.zeros((), device=self._device)
+        rate = settings.rate * rate_share(done, settings)
+        for number in range(self._passes):
+            batch = next(batches)
+            with self._module.accumulating(number == self._passes - 1):
+                loss, _ = self._module(batch.to(self._device))
+                (loss * (self._processes.count / targets)).backward()
+            total += loss.detach()
+            interval.flops += self._processes.count * step_flops(
+                batch.lengths, self._config, self._config.prefill_settings(), self._parameters
+            )
+        norm = self._update(rate)
+        loss = self._module.sum(total) / targets
+        progress.step += 1
+        interval.seconds += time.monotonic() - began
+        interval.tokens += settings.batch_tokens
+        tokens = progress.step * settings.batch_tokens
+        row = {"step": progress.step, "tokens": tokens, "loss": loss, "rate": rate, "norm": norm}
+        interval.rows.append(row)
+
+    def _update(self, rate: float) -> Tensor:
+        """Update the parameters unless the gradient is not finite; return its norm."""
+        norm = self._module.clip(self.settings.clip)
+        if bool(norm.isfinite()):
+            for optimizer in self._optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+        else:
+            self.progress.skipped += 1
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _done(self) -> float:
+        """Return the share of the training that is over, in the middle of the next step."""
+        settings, progress = self.settings, self.progress
+        if (steps := settings.steps) is not None:
+            return 1.0 if progress.step >= steps else (progress.step + 0.5) / steps
+        assert settings.seconds is not None
+        average = progress.seconds / progress.step if progress.step else 0.0
+        share = (progress.seconds + average / 2) / settings.seconds
+        return self._processes.broadcast(share if progress.step else 1e-9)
+
+    def _report(self) -> None:
+        """Report the steps since the last report."""
+        interval, self._interval = self._interval, _Interval()
+        if not interval.rows:
+            return
+        rows = [
+            {name: float(x) if isinstance(x, Tensor) else x for name, x in row.items()}
+            for row in interval.rows
+        ]
+        seconds = max(interval.seconds, 1e-9)
+        rows[-1]["seconds"] = round(self.progress.seconds, 2)
+        rows[-1]["tokens_per_second"] = round(interval.tokens / seconds, 1)
+        if self._peak is not None:
+            peak = self._peak * self._processes.count
+            rows[-1]["share_of_peak"] = round(interval.flops / seconds / peak, 4)
+        if self._device.type == "cuda":
+            rows[-1]["memory_gb"] = round(torch.cuda.max_memory_allocated(self._device) / 1e9, 2)
+        if self.progress.skipped:
+            rows[-1]["skipped"] = self.progress.skipped
+        if self._processes.first:
+            self._hooks.report(rows)
+
+    def _measure_heldout(self) -> None:
+        """Report the loss on held-out documents."""
+        if not self._heldout:
+            return
+        row = heldout_loss(self._module, self._heldout, self._device, self._processes)
+        tokens = self.progress.step * self.settings.batch_tokens
+        if self._processes.first:
+            self._hooks.heldout({"step": self.progress.step, "tokens": tokens, **row})
+
+    def _save(self) -> None:
+        """Report, and give the state to the hook."""
+        self._report()
+        state = self._module.state(self._optimizers)
+        progress = self.progress
+        if self._processes.first:
+            self._hooks.save(
+                {
+                    **state,
+                    "step": progress.step,
+                    "seconds": progress.seconds,
+                    "skipped": progress.skipped,
+                }
+            )
+        self._processes.wait()
+
+
+def compile_parts(model: NSALanguageModel, backend: str = "inductor") -> None:
+    """Compile norms and MLPs; attention, with its kernels, stays as it is."""
+    for layer in model.model.layers:
+        for name, part in layer.named_children():
+            if name != "self_attn":
+                part.compile(backend=backend)
+    model.model.norm.compile(backend=backend)

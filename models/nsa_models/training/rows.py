@@ -1,0 +1,188 @@
+"""Rows of packed documents: what each step of a training from scratch reads, by its number alone.
+
+The documents of an epoch, in an order that follows from the seed, form one stream of tokens, which
+is cut into rows of equal length. A row holds parts of several documents; attention, positions and
+losses stop at their ends. Any step can be made again from its number, so that a resumed run and a
+twin with another attention see the same tokens in the same order.
+
+Letters: R rows, T tokens of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from nsa_models.errors import DataError
+from nsa_models.training.shards import Counts, TokenDocuments
+
+IGNORED = -100
+"""The target of a position without a loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Rows of packed documents.
+
+    Attributes:
+        ids: (R, T) token ids.
+        targets: (R, T) the next token of the same document, or `IGNORED`.
+        lengths: Tokens of each part of a document, in order through all rows.
+    """
+
+    ids: Tensor
+    targets: Tensor
+    lengths: tuple[int, ...]
+
+    def to(self, device: torch.device) -> PackedBatch:
+        """Return the batch on a device, without waiting for the copy."""
+        ids, targets = (x.to(device, non_blocking=True) for x in (self.ids, self.targets))
+        return PackedBatch(ids, targets, self.lengths)
+
+    def pin_memory(self) -> PackedBatch:
+        """Return the batch in page-locked memory, as PyTorch's loader asks for it."""
+        return PackedBatch(self.ids.pin_memory(), self.targets.pin_memory(), self.lengths)
+
+
+class PackedRows:
+    """Rows of `context` tokens out of shuffled documents, in endless epochs.
+
+    Args:
+        documents: The documents.
+        context: T.
+        seed: Seed of the order.
+
+    Attributes:
+        rows: Complete rows of an epoch. The last tokens of an epoch's stream, fewer than a row,
+            have no row; each epoch leaves out others.
+
+    Raises:
+        DataError: If the documents have fewer tokens than a row.
+    """
+
+    def __init__(self, documents: TokenDocuments, context: int, seed: int) -> None:
+        self._documents, self._context, self._seed = documents, context, seed
+        total = int(documents.lengths.sum())
+        self.rows = (total - 1) // context
+        if self.rows < 1:
+            raise DataError(
+                f"the shards have {total:,} tokens to train on, and a row has a context of "
+                f"{context:,} and one more",
+                hint="use a shorter context, or make shards of more text",
+                code="empty",
+            )
+        self._epoch: tuple[int, Counts, Counts] | None = None
+
+    def targets(self, first: int, count: int) -> int:
+        """Return the number of positions with a loss in `count` rows from number `first`."""
+        return sum(
+            int((targets != IGNORED).sum())
+            for targets in (self._boundaries(row)[1] for row in range(first, first + count))
+        )
+
+    def batch(self, first: int, count: int) -> PackedBatch:
+        """Return `count` rows from number `first`, counted through all epochs."""
+        made = [self._row(row) for row in range(first, first + count)]
+        ids, targets = (torch.from_numpy(np.stack([row[n] for row in made])) for n in (0, 1))
+        return PackedBatch(ids, targets, tuple(n for row in made for n in row[2]))
+
+    def _row(
+        self, number: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], tuple[int, ...]]:
+        """Return ids (T,), targets (T,) and the lengths of a row's parts."""
+        order, ends = self._order(number // self.rows)
+        inner, targets = self._boundaries(number)
+        start = number % self.rows * self._context
+        stop = start + self._context + 1
+        first = int(np.searchsorted(ends, start, side="right"))
+        last = int(np.searchsorted(ends, stop, side="left"))
+        parts = []
+        for place in range(first, last + 1):
+            begins = int(ends[place - 1]) if place else 0
+            low, high = max(start, begins), min(stop, int(ends[place]))
+            parts.append(self._documents.tokens(int(order[place]), low - begins, high - begins))
+        ids = np.concatenate(parts)
+        targets = np.where(targets == IGNORED, IGNORED, ids[1:])
+        lengths = np.diff([0, *inner, self._context])
+        return ids[:-1], targets, tuple(int(n) for n in lengths)
+
+    def _boundaries(self, number: int) -> tuple[Counts, npt.NDArray[np.int64]]:
+        """Return the ends of documents inside a row, and its targets (T,) with 0 for any token."""
+        _, ends = self._order(number // self.rows)
+        start = number % self.rows * self._context
+        low, high = np.searchsorted(ends, [start, start + self._context], side="right")
+        found = ends[low:high] - start  # in (0, T]: the next token is of another document
+        targets = np.zeros(self._context, np.int64)
+        targets[found - 1] = IGNORED
+        return found[found < self._context], targets
+
+    def _order(self, epoch: int) -> tuple[Counts, Counts]:
+        """Return the order of an epoch's documents and their ends in its stream."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            lengths = self._documents.lengths
+            order = np.random.default_rng([self._seed, epoch]).permutation(len(lengths))
+            self._epoch = epoch, order, np.cumsum(lengths[order])
+        return self._epoch[1], self._epoch[2]
+
+
+class Passes(Dataset[PackedBatch]):
+    """The batch of each forward pass of a process, by the number of the pass.
+
+    Args:
+        rows: All rows.
+        rows_per_pass: R.
+        process: Number of the process.
+        processes: Number of processes; the rows of consecutive processes follow each other.
+    """
+
+    def __init__(
+        self, rows: PackedRows, rows_per_pass: int, process: int = 0, processes: int = 1
+    ) -> None:
+        self._rows, self._count = rows, rows_per_pass
+        self._process, self._processes = process, processes
+
+    def __getitem__(self, number: int) -> PackedBatch:
+        """Return the batch of a pass."""
+        first = (number * self._processes + self._process) * self._count
+        return self._rows.batch(first, self._count)
+
+
+def heldout_batches(
+    documents: TokenDocuments, context: int, tokens: int, fewest: int = 2
+) -> list[PackedBatch]:
+    """Return rows that begin with the beginnings of documents, in a fixed order.
+
+    Args:
+        documents: Held-out documents. Each gives its first `context` positions.
+        context: Most tokens of a row; a row ends before a document that does not fit.
+        tokens: Most tokens of all rows.
+        fewest: Tokens of the shortest document.
+    """
+    rows: list[list[int]] = []
+    filled, total = context, 0
+    for document in np.random.default_rng(0).permutation(len(documents.lengths)):
+        length = min(int(documents.lengths[document]) - 1, context)
+        if length < fewest - 1 or total + length > tokens:
+            continue
+        if filled + length > context:
+            rows.append([])
+            filled = 0
+        rows[-1].append(int(document))
+        filled, total = filled + length, total + length
+    return [_heldout_row(documents, row, context) for row in rows]
+
+
+def _heldout_row(documents: TokenDocuments, row: Sequence[int], context: int) -> PackedBatch:
+    """Return one row of whole documents, or of a document's first tokens: (1, T)."""
+    found = [
+        documents.tokens(each, 0, min(int(documents.lengths[each]), context + 1)) for each in row
+    ]
+    ids = torch.from_numpy(np.concatenate([each[:-1] for each in found]))[None]
+    targets = torch.from_numpy(np.concatenate([each[1:] for each in found]))[None]
+    return PackedBatch(ids, targets, tuple(len(each) - 1 for each in found))
