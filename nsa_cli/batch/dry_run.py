@@ -25,7 +25,7 @@ class DocumentSurvey:
     Attributes:
         path: The document.
         rows: Rows that the batch would write.
-        estimate: What reading it and answering would take; None if nothing is left to do, or it fails.
+        estimate: What reading and answering would take; None if nothing is left, or it fails.
         error: `code`, `message` and `hint` of a failure, or None.
     """
 
