@@ -177,6 +177,7 @@ def test_the_context_of_a_citation(client: TestClient, root: Path) -> None:
     [
         ("chat/completions", {"documents": ["../x"]}, (403, "document_refused")),
         ("chat/completions", {"documents": ["/etc/passwd"]}, (403, "document_refused")),
+        ("chat/completions", {"documents": ["http://127.0.0.1/a"]}, (403, "document_refused")),
         ("chat/completions", {"documents": ["none.txt"]}, (404, "document_not_found")),
         ("chat/completions", {"model": "gpt-5"}, (404, "model_not_found")),
         ("chat/completions", {"messages": []}, (400, "invalid_request")),
