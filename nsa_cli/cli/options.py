@@ -142,9 +142,7 @@ class SharedOptions:
     ] = True
     no_compute: Annotated[
         bool,
-        option(
-            "--no-compute", None, "Ask the model what code would compute.", ANSWERING
-        ),
+        option("--no-compute", None, "Ask the model what code would compute.", ANSWERING),
     ] = False
     no_network: Annotated[
         bool,
