@@ -1,6 +1,6 @@
 """A second model that answers from what the first has found, by its own tokenizer.
 
-It is loaded when there is something to answer, and reads the passages alone.
+It is loaded when a question needs an answer, and reads the passages alone.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Engine:
 
     @property
     def answers_with(self) -> ModelFolder:
-        """The model that answers; its fingerprint has both models where there are two."""
+        """The model that answers; its fingerprint covers the second model, if any."""
         if self.answerer is None:
             return self.folder
         second = self.answerer.folder
