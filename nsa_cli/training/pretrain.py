@@ -33,7 +33,7 @@ from nsa_models.training.shards import Shards
 from nsa_models.weights.load import load_weights
 
 RECORD = "pretrain.json"
-_RESUMED = ("attention", "model", "tokenizer", "shards")
+_RESUMED = ("tokenizer", "attention", "model", "shards")
 """Entries of the record that a resumed run must share."""
 
 

@@ -240,6 +240,7 @@ class Pretraining:
         """Update the parameters unless the gradient is not finite; return its norm."""
         norm = self._module.clip(self.settings.clip)
         if bool(norm.isfinite()):
+            self._module.fill_gradients()
             for optimizer in self._optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = rate

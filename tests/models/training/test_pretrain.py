@@ -148,6 +148,24 @@ def test_a_resumed_run_equals_an_unbroken_one_to_the_bit(
         assert torch.equal(resumed.states[-1]["model"][name], tensor), name
 
 
+def test_a_parameter_without_gradients_resumes_too(
+    native_config: Config, write_shards: WriteShards
+) -> None:
+    short = [np.arange(3) for _ in range(120)]  # φ has a block of 8
+    config, shards = native_config(compress_hidden=8), write_shards(short)
+    whole, first, resumed = Record(), Record(), Record()
+    training(config, shards, whole).run()
+    run = training(config, shards, first, replace(SETTINGS, limit_seconds=1e-9))
+    assert run.run().step == 0
+    again = training(config, shards, resumed)
+    again.resume(first.states[-1])
+    again.run()
+    assert resumed.losses() == whole.losses()
+    third = training(config, shards, Record())
+    third.resume(whole.states[0])
+    assert third.run().step == 8
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
