@@ -34,7 +34,7 @@ def shards_command(
     heldout: Annotated[
         float,
         options.option(
-            *("--heldout", "SHARE", "Share of the documents to hold out."), min=0.0, max=0.5
+            *("--held-out", "SHARE", "Share of the documents to hold out."), min=0.0, max=0.5
         ),
     ] = 0.01,
 ) -> None:
@@ -130,13 +130,6 @@ def pretrain_command(
     """Train a model from scratch, with sparse or dense attention."""
     values.check_choice("--device", device, DEVICES)
     values.check_choice("--attention", attention, ATTENTIONS)
-    try:
-        import accelerate  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "nsa pretrain needs the library accelerate, which is not installed",
-            hint="install it with `pip install 'nsa[train]'`",
-        ) from error
     if config is None and size is None and start_from is None:
         raise UsageError("the model has no shape", hint="give --config, --size or --start-from")
     from nsa_cli.output.plots import check_plot

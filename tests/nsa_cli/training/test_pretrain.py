@@ -46,7 +46,7 @@ def corpus(tmp_path: Path) -> Path:
 def made(nsa: Run, corpus: Path, tmp_path: Path) -> Path:
     code, _, err = nsa(
         *("shards", str(tmp_path / "shards"), str(corpus), "--vocabulary", "400"),
-        *("--heldout", "0.2"),
+        *("--held-out", "0.2"),
     )
     assert code == 0, err
     (tmp_path / "a.toml").write_text(CONFIG)
