@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nsa_cli.training.pretrain_config import SIZES, model_config
 from nsa_models.training.flops import multiplied_parameters, peak_flops, step_flops
@@ -26,6 +27,13 @@ from nsa_models.training.pretrain_settings import PretrainSettings
 from nsa_models.training.rows import PackedBatch
 
 VOCABULARY = 16_384
+BACKENDS = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+"""PyTorch's implementations of dense attention; others are taken where the first cannot."""
 
 
 def arguments() -> argparse.Namespace:
@@ -36,6 +44,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", default="60m", choices=SIZES)
     parser.add_argument("--compress-hidden", type=int, default=None, help="width of φ's MLP")
     parser.add_argument("--documents", type=int, default=1, help="equal documents of a row")
+    parser.add_argument(
+        "--dense-by", choices=BACKENDS, default="cudnn", help="first choice for dense attention"
+    )
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--compile", action="store_true")
@@ -94,6 +105,14 @@ def wait(device: torch.device) -> None:
 def main() -> None:
     """Measure every length with every attention."""
     args = arguments()
+    first = BACKENDS[args.dense_by]
+    order = [first, *(backend for backend in BACKENDS.values() if backend != first)]
+    with sdpa_kernel(order, set_priority=True):
+        measure_all(args)
+
+
+def measure_all(args: argparse.Namespace) -> None:
+    """Print a line of each length and attention."""
     for length in map(int, args.lengths.split(",")):
         for attention in args.attentions.split(","):
             row: dict[str, Any] = {"attention": attention, "length": length}

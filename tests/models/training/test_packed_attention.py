@@ -42,7 +42,8 @@ def test_packed_documents_equal_documents_alone(
         torch.testing.assert_close(parameter.grad, grads[name], rtol=1e-4, atol=1e-5)
 
 
-def test_one_call_of_the_kernels_equals_a_call_for_each_document() -> None:
+@pytest.mark.parametrize("learned", [True, False])
+def test_one_call_of_the_kernels_equals_a_call_for_each_document(learned: bool) -> None:
     pytest.importorskip("triton")
     settings = AttentionSettings(
         combine="gated", compress_block=8, compress_stride=4, select_block=16, select_count=2,
@@ -62,7 +63,7 @@ def test_one_call_of_the_kernels_equals_a_call_for_each_document() -> None:
                 x.unfold(2, 8, 4).mean(dim=-1) * (1.5 + first) if x.shape[2] >= 8 else x[:, :, :0]
             )
 
-        out, _ = attention.attend(0, q, k, v, settings, gates, False, compress)
+        out, _ = attention.attend(0, q, k, v, settings, gates, False, compress if learned else None)
         (out * torch.arange(out.numel()).view(out.shape).cos()).sum().backward()
         results.append((out, q.grad, k.grad, v.grad))
     for one, other in zip(*results, strict=True):

@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nsa_models.transformers_model  # noqa: F401
-from nsa_cli.training.pretrain_log import HELDOUT, LOG, keep_steps, rows_of
+from nsa_cli.training.pretrain_log import HELDOUT, LOG, keep_steps, rows_of, save_plot
+from nsa_models.errors import DataError
 
 Run = Callable[..., tuple[int, str, str]]
 CONFIG = """
@@ -209,3 +210,11 @@ def test_logs_are_cut_at_the_last_save(tmp_path: Path) -> None:
     keep_steps(tmp_path, 1)
     assert (tmp_path / LOG).read_text() == '{"step": 1}\n'
     assert (tmp_path / HELDOUT).read_text() == ""
+
+
+def test_runs_without_held_out_losses_are_plotted(tmp_path: Path) -> None:
+    (tmp_path / LOG).write_text('{"step": 1, "tokens": 5, "loss": 2.0}\n')
+    save_plot([tmp_path], tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(DataError, match=r"nowhere has no log\.jsonl with steps"):
+        save_plot([tmp_path, tmp_path / "nowhere"], tmp_path / "p.png")
