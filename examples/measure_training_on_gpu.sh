@@ -16,6 +16,7 @@
 #   MINUTES    most minutes of a twin in one call (4)
 #   CONTEXT64, TOKENS64   context (65536) and tokens (20000000) of the part `long`
 #   ONLY       twins to train ("nsa dense")
+#   WHEELS     folder of wheels that the machine lacks, to install into /tmp/nsa_site; none if unset
 #   SIZE, STEPS_ARGS   size and further arguments of the part `steps` (60m)
 set -u
 cd "$(dirname "$0")/.."
@@ -33,6 +34,11 @@ SIZE=${SIZE:-60m}
 mkdir -p "$OUT" "$WORK"
 export PYTHONPATH="$PWD:$PWD/kernels:$PWD/models${PYTHONPATH:+:$PYTHONPATH}"
 failed=0
+if [ -n "${WHEELS:-}" ]; then
+    [ -d /tmp/nsa_site ] || "$PYTHON" -m pip install --quiet --no-deps --no-index \
+        --target /tmp/nsa_site "$WHEELS"/*.whl || exit 1
+    export PYTHONPATH="$PYTHONPATH:/tmp/nsa_site"
+fi
 
 # Run a command; its output goes to a file, too.
 part() {
