@@ -16,7 +16,7 @@ import torch
 from nsa_cli import __version__
 from nsa_cli.system import git_commit
 from nsa_cli.training.pretrain_log import heldout_writer, keep_steps, log_writer
-from nsa_cli.training.text_shards import TOKENIZER_FILES
+from nsa_cli.training.text_shards import TOKENIZER_FILES, documents_in_words
 from nsa_models.cache.layer_devices import pick_device
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DataError, UsageError
@@ -236,7 +236,7 @@ def _announce(
     tokens, documents = index.tokens["train"], index.documents["train"]
     lines = [
         f"{plan.attention} attention, {size}, context {settings.context:,}, on {device.type}",
-        f"{tokens:,} tokens in {documents:,} documents make {rows.rows:,} rows",
+        f"{tokens:,} tokens in {documents_in_words(documents)} make {rows.rows:,} rows",
     ]
     if index.longest["train"] < settings.context:
         lines.append(

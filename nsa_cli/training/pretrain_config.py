@@ -10,8 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DataError, UsageError
+from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.training.pretrain_settings import PretrainSettings
 from nsa_models.weights.load import load_config
 
@@ -128,7 +131,9 @@ def model_config(
             chosen.setdefault(f"answer_{name}", chosen[name])
     try:
         config = NSAConfig(**chosen)
-    except (ValueError, TypeError) as error:
+        with torch.device("meta"):
+            NSALanguageModel(config)
+    except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _invalid_model(str(error)) from error
     if config.num_attention_heads % config.num_key_value_heads:
         raise _invalid_model(

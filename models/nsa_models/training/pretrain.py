@@ -288,7 +288,8 @@ class Pretraining:
             self._hooks.report(rows)
 
     def _measure_heldout(self) -> None:
-        """Report the loss on held-out documents."""
+        """Report the steps, and the loss on held-out documents."""
+        self._report()
         if not self._heldout:
             return
         row = heldout_loss(self._module, self._heldout, self._device, self._processes)

@@ -106,8 +106,8 @@ def test_a_toy_learns_to_copy_from_blocks_outside_its_window(
     shards = write_shards([document() for _ in range(3000)], [document() for _ in range(40)])
     context = 2 * half + 1
     settings = replace(
-        SETTINGS, context=context, batch_tokens=16 * context, tokens=16 * context * 250,
-        rows_per_pass=16, heldout_steps=1000, log_steps=250, save_steps=None,
+        SETTINGS, context=context, batch_tokens=16 * context, tokens=16 * context * 210,
+        rows_per_pass=16, heldout_steps=1000, log_steps=210, save_steps=None,
     )  # fmt: skip
     record = Record()
     run = training(native_config(), shards, record, settings)
@@ -118,7 +118,7 @@ def test_a_toy_learns_to_copy_from_blocks_outside_its_window(
         [model(batch)[1] for batch in heldout_batches(shards.heldout, context, 10_000)]
     )
     assert float(losses[:, : half - 1].mean()) > 3.0  # ln 32 = 3.47: nobody can guess them
-    assert float(losses[:, half:-1].mean()) < 0.5
+    assert float(losses[:, half:-1].mean()) < 0.8
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -28,6 +28,10 @@ def test_cosine_falls_to_the_floor(done: float, share: float) -> None:
     ("changes", "message"),
     [
         ({"tokens": None}, "neither tokens nor seconds"),
+        ({"context": "x"}, "context is 'x'; it must be a whole number"),
+        ({"context": 512.0}, "context is 512.0; it must be a whole number"),
+        ({"rate": None}, "rate is None; it must be a number"),
+        ({"compile": 1}, "compile is 1; it must be true or false"),
         ({"schedule": "linear"}, "schedule is 'linear'; use wsd or cosine"),
         ({"context": 0}, "context is 0; it must be positive"),
         ({"warmup": 2.0}, "warmup is 2.0; it must be from 0 to 1"),

@@ -97,6 +97,8 @@ def test_a_near_name_is_proposed(tmp_path: Path) -> None:
         ({"size": "huge"}, "no size 'huge'"),
         ({"size": "toy", "vocab_size": 5}, "vocab_size is 5, and the shards have 500 tokens"),
         ({"size": "toy", "compress_stride": 5}, "compress_block 32 is not a multiple"),
+        ({"size": "toy", "compress_hidden": "a"}, "configuration is invalid"),
+        ({"size": "toy", "num_attention_heads": 0}, "configuration is invalid"),
         ({"size": "toy", "num_key_value_heads": 3}, "num_attention_heads is 4, not a multiple"),
     ],
 )

@@ -95,7 +95,7 @@ def test_the_tokenizer_of_a_model_is_used(nsa: Run, tiny_model: Path, tmp_path: 
     assert "a.jsonl, line 1: no text under 'text'" in err
     code, output, err = nsa(*common, "--field", "body", "--held-out", "0")
     assert code == 0, err
-    assert "in 40 documents to train on, 0 in 0 held out" in output
+    assert "in 40 documents to train on, 0 in 0 documents held out" in output
     shards = open_shards([out])
     assert shards.index.tokenizer == Tokenizer.from_folder(tiny_model).fingerprint
     code, _, err = nsa(*common)
