@@ -1,10 +1,11 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: check test test-all test-gpu sanitize bench reference documents freeze-documents
+.PHONY: check test test-all test-gpu sanitize bench bench-docs reference docs documents freeze-documents
 
-check:  ## Lint, types and the direction of imports
+check:  ## Lint, types, spelling and the direction of imports
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m codespell_lib
 	$(PYTHON) -m mypy
 	$(dir $(PYTHON))lint-imports
 
@@ -26,8 +27,16 @@ sanitize:  ## The kernels' small shapes under compute-sanitizer, which a CUDA to
 bench:  ## Reading speed by length, NSA beside dense attention
 	$(PYTHON) -m nsa_cli bench read
 
-reference:  ## docs/reference, written from the program
+bench-docs:  ## The tables of docs/benchmarks.md, written from docs/data
+	$(PYTHON) examples/write_benchmarks.py
+
+reference:  ## docs/reference and docs/man, written from the program
 	$(PYTHON) examples/write_reference.py
+	$(PYTHON) examples/write_manual.py
+
+docs:  ## The documentation as a site in build/site; broken links fail
+	$(PYTHON) examples/docs_site.py
+	$(dir $(PYTHON))zensical build --strict --clean
 
 documents:  ## The PDFs of the suite of real documents, from their public sources
 	$(PYTHON) -m nsa_cli.evaluation.document_suite.collect tests/evaluation/documents .bench/documents

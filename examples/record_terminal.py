@@ -22,8 +22,8 @@ import pyte
 COLUMNS, ROWS = 96, 24
 LINE, CHARACTER, MARGIN = 18, 8.43, 16
 MOST_FRAMES, SECONDS, LAST_SECONDS = 12, 0.7, 4.0
-COLOURS = {"default": "#d8dee9", "red": "#e06c75", "green": "#98c379", "brown": "#e5c07b"}
-COLOURS |= {"blue": "#61afef", "magenta": "#c678dd", "cyan": "#56b6c2", "black": "#5c6370"}
+COLORS = {"default": "#d8dee9", "red": "#e06c75", "green": "#98c379", "brown": "#e5c07b"}
+COLORS |= {"blue": "#61afef", "magenta": "#c678dd", "cyan": "#56b6c2", "black": "#5c6370"}
 STILL = "@media (prefers-reduced-motion:reduce){g{animation:none!important}}"
 NARROW = "font: 14px ui-monospace, Menlo, Consolas, monospace"
 
@@ -37,8 +37,8 @@ def shown(screen: pyte.Screen) -> Frame:
         runs: list[tuple[str, str]] = []
         for column in range(COLUMNS):
             cell = screen.buffer[row][column]
-            colour = cell.fg if cell.fg in COLOURS else f"#{cell.fg}"
-            style = f"fill:{COLOURS.get(colour, colour)}"
+            color = cell.fg if cell.fg in COLORS else f"#{cell.fg}"
+            style = f"fill:{COLORS.get(color, color)}"
             style += ";font-weight:bold" if cell.bold else ""
             if runs and runs[-1][0] == style:
                 runs[-1] = (style, runs[-1][1] + cell.data)

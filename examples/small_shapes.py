@@ -66,7 +66,7 @@ def pack(lengths: list[int]) -> Packing:
     )  # fmt: skip
 
 
-def summarise() -> None:
+def summarize() -> None:
     """The paper's φ, forward and backward."""
     x = draw(1, GROUPS, 133, DIM)
     block = GATED.compress_block
@@ -98,7 +98,7 @@ def main() -> None:
         attend(settings, 67, 200, 16, None)
         attend(settings, 131, 131, 3, pack([1, 70, 60]))
         attend(settings, 150, 200, 16, None, dim=128)
-    summarise()
+    summarize()
     for combine in ("gated", "union"):
         own = AttentionSettings(combine=combine, select_count=2, window=64)  # type: ignore[arg-type]
         decode(own, 7)

@@ -22,6 +22,24 @@ class Note(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stage(Event):
+    """The beginning of a step whose progress is not counted.
+
+    Attributes:
+        name: `opening`, `loading`, `searching`, `passages` or `answering`.
+        text: What happens, such as `Loading the model`.
+    """
+
+    name: str
+    text: str
+
+
+LOADING = Stage(name="loading", text="Loading the model")
+SEARCHING = Stage(name="searching", text="Searching the text")
+ANSWERING = Stage(name="answering", text="Answering")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Event):
     """Progress of one task; `done == total` ends it.
 
@@ -29,13 +47,16 @@ class Progress(Event):
         task: Its name, such as `Reading report.pdf`.
         done: Units done.
         total: Units in all.
-        unit: `tokens`, `characters`, `bytes` or `pages`.
+        unit: `tokens`, `characters`, `bytes`, `pages` or `parts`.
+        stage: `reading` for the text, `passages` for the passages that an answer comes from,
+            `opening` for documents, `loading` for the model.
     """
 
     task: str
     done: int
     total: int
     unit: str
+    stage: str = "reading"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +114,7 @@ class AnswerFinished(Event):
         finish_reason: `stop`, or `length` when the token limit cut the answer.
         stats: Counts and times.
         warnings: What the document lost when it was read, one clause each.
-        computation: What nsa computed, if it computed the answer without the model.
+        computation: What nsa computed, if it computed the answer.
     """
 
     answer: str

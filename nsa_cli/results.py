@@ -7,6 +7,9 @@ from typing import Any
 
 from nsa_cli.documents.location import Location
 
+EXPRESSION = "expression"
+"""Operation of a computation with figures of a text."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match(Location):
@@ -70,16 +73,17 @@ class CellCitation(Citation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computation:
-    """What nsa computed from a table.
+    """What nsa computed from a table, or from figures of a text.
 
     Attributes:
-        table: The table: its file, and its sheet.
+        table: The table: its file, and its sheet; empty for figures of a text.
         operation: `count`, `distinct`, `sum`, `mean`, `median`, `min`, `max`, `top`, `bottom`,
-            `share` or `values`; empty for a refusal.
-        description: The operation in words, with the rows and their conditions.
+            `share` or `values`; `expression` for figures of a text; empty for a table's refusal.
+        description: The operation in words, with the rows and their conditions; or the expression.
         value: The result: a number, a date, a list of cells, or a list of groups.
-        rows: Rows that it was computed from.
+        rows: Rows that it was computed from; 0 for figures of a text.
         refused: Why nothing was computed, or None.
+        unit: Unit of the value, such as `EUR`, `%` or `days`; empty without.
     """
 
     table: str
@@ -88,6 +92,55 @@ class Computation:
     value: Any
     rows: int
     refused: str | None
+    unit: str = ""
+
+    @property
+    def is_expression(self) -> bool:
+        """Whether the model chose the figures that the program computed with."""
+        return self.operation == EXPRESSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One sentence of a summary.
+
+    Attributes:
+        section: The heading of its section, or None.
+        place: Where that section begins, or None.
+        text: The sentence.
+        citations: Its sources, those that support it first.
+        verbatim: Whether it is a sentence of the document, which the model did not write.
+    """
+
+    section: str | None
+    place: Location | None
+    text: str
+    citations: tuple[Citation, ...]
+    verbatim: bool = False
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether a citation supports it."""
+        return any(citation.verified for citation in self.citations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentSummary:
+    """The summary of one document.
+
+    Attributes:
+        source: Name of the document.
+        overview: The sentences of its paragraph.
+        statements: Its statements, in the order of the document.
+        document_tokens: Tokens of the document.
+        reused_tokens: Tokens whose keys and values were stored.
+    """
+
+    source: str
+    overview: tuple[Statement, ...]
+    statements: tuple[Statement, ...]
+    document_tokens: int
+    reused_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +219,7 @@ class Estimate:
         memory_bytes: What the program needs at least.
         memory_limit_bytes: What it may take.
         context_tokens: The model's context, extended where the document needs it.
+        answer_seconds: Answering all questions, roughly; 0 if none is asked.
     """
 
     tokens: int
@@ -176,6 +230,7 @@ class Estimate:
     memory_bytes: int
     memory_limit_bytes: int
     context_tokens: int
+    answer_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +19,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from tests.test_structure import BANNED
+from tests.words import banned_phrases
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -77,7 +80,7 @@ def test_every_page_of_docs_is_linked_from_its_index() -> None:
 
 
 @cache
-def program() -> Any:
+def command_line() -> Any:
     from nsa_cli.cli.app import app
 
     return typer.main.get_command(app)
@@ -85,7 +88,7 @@ def program() -> Any:
 
 def command_of(words: list[str]) -> tuple[Any, str, list[str]]:
     """The command that words name, its name, and the words behind it."""
-    command, name = program(), "nsa"
+    command, name = command_line(), "nsa"
     words = [word for word in words if word not in GLOBAL]
     while hasattr(command, "commands") and words:
         name, *words = words
@@ -163,9 +166,10 @@ def test_commands_in_the_text_exist(page: Path) -> None:
         assert not unknown, f"nsa {code}: {unknown}"
 
 
-def reference() -> ModuleType:
-    path = ROOT / "examples" / "write_reference.py"
-    spec = importlib.util.spec_from_file_location("write_reference", path)
+@cache
+def reference(name: str = "write_reference") -> ModuleType:
+    path = ROOT / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -182,6 +186,40 @@ def test_the_reference_is_current() -> None:
     assert {path.name for path in folder.glob("*.md")} == set(written)
 
 
+@pytest.fixture
+def manual(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setitem(sys.modules, "write_reference", reference())
+    return reference("write_manual")
+
+
+def test_the_manual_is_current(manual: ModuleType) -> None:
+    written = manual.pages()
+    folder = ROOT / "docs" / "man"
+    stale = [name for name, text in written.items() if text_of(folder / name) != text]
+    assert not stale, "run python examples/write_manual.py"
+    assert {path.name for path in folder.iterdir()} == set(written)
+
+
+def test_the_manual_has_every_command_and_option(manual: ModuleType) -> None:
+    text = "".join(manual.pages().values())
+    for name, command in reference().commands():
+        assert f"\\fB{manual.escaped(name)}\\fR" in text
+        for param in command.params:
+            for flag in () if getattr(param, "hidden", False) else param.opts:
+                assert param.param_type_name == "argument" or manual.bold(flag) in text
+
+
+def test_no_text_becomes_a_request_of_the_manual(manual: ModuleType) -> None:
+    assert manual.escaped(".nf \\fB\n'x `--a`") == "\\&.nf \\efB\n\\&'x \\-\\-a"
+
+
+@pytest.mark.skipif(not shutil.which("mandoc"), reason="no mandoc")
+def test_the_manual_has_no_errors_of_form() -> None:
+    pages = map(str, (ROOT / "docs" / "man").iterdir())
+    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", *pages], capture_output=True)
+    assert not done.stdout + done.stderr
+
+
 def test_the_readme_is_short_and_begins_with_what_ci_runs() -> None:
     text = text_of(README)
     assert len(text.splitlines()) <= MOST_LINES_OF_README
@@ -191,22 +229,78 @@ def test_the_readme_is_short_and_begins_with_what_ci_runs() -> None:
     assert "pytest" in second
 
 
+def program(words: list[str], folder: Path) -> list[str]:
+    """The lines that `nsa` prints with the default model."""
+    command = [sys.executable, "-m", "nsa_cli", *words]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=True, env=environment
+    )
+    return done.stdout.splitlines()
+
+
 @pytest.mark.long
 @pytest.mark.model
 def test_the_program_prints_what_the_readme_shows() -> None:
     """The answer with its first citation, and the best passage; later ones depend on the CPU."""
     blocks = FENCE.findall(text_of(README))
     first, printed = blocks[0][1], next(body for language, body in blocks if language == "text")
-    found = next(body for _, body in blocks if body.startswith("$ nsa find")).splitlines()
-    [ask], [find] = ([*nsa_calls(line)] for line in (first, found[0].removeprefix("$ ")))
-    for words, expected in ((ask, printed.splitlines()[:3]), (find, found[1:])):
-        command = [sys.executable, "-m", "nsa_cli", *words]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        assert done.stdout.splitlines()[: len(expected)] == expected
+    [words] = nsa_calls(first)
+    assert program(words, ROOT)[:3] == printed.splitlines()[:3]
+    for page in (README, ROOT / "docs" / "guide" / "searching.md"):
+        bodies = [body for _, body in FENCE.findall(text_of(page))]
+        line, *expected = next(x for x in bodies if x.startswith("$ nsa find ex")).splitlines()[:2]
+        [words] = nsa_calls(line.removeprefix("$ "))
+        assert program(words, ROOT) == expected
 
 
-@pytest.mark.parametrize("page", EXAMPLES, ids=shown)
+@pytest.mark.long
+@pytest.mark.model
+def test_the_program_prints_what_the_guide_shows(tmp_path: Path) -> None:
+    """The outline of the lease, which the page shows whole."""
+    page = text_of(ROOT / "docs" / "guide" / "summaries.md")
+    body = next(x for _, x in FENCE.findall(page) if x.startswith("$ cat lease.txt"))
+    lease, expected = body.removeprefix("$ cat lease.txt\n").split("$ nsa summarize ")
+    command, _, expected = expected.partition("\n")
+    (tmp_path / "lease.txt").write_text(lease, encoding="utf-8")
+    assert program(["summarize", *command.split()], tmp_path) == expected.splitlines()
+
+
+@pytest.mark.long
+@pytest.mark.model
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="no curl or no jq")
+def test_the_server_answers_what_the_guide_shows() -> None:
+    page = text_of(ROOT / "docs" / "guide" / "server.md")
+    body = next(x for _, x in FENCE.findall(page) if x.startswith("$ nsa serve --root examples &"))
+    ready, rest = body.partition("\n")[2].split("\n", 1)
+    request, expected = rest.removeprefix("$ ").split("'\n", 1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "nsa_cli", "serve", "--root", "examples", "--port", port]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stderr is not None
+            assert ready.replace("8765", port) in (line.rstrip() for line in server.stderr)
+            shell = ["bash", "-c", f"{request}'".replace("8765", port)]
+            done = subprocess.run(shell, capture_output=True, text=True, check=True)
+            assert done.stdout == expected
+        finally:
+            server.terminate()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
 def test_words_are_the_fields(page: Path) -> None:
-    banned = re.compile(rf"\b({'|'.join(BANNED)})\b", re.IGNORECASE)
-    text = " ".join(FENCE.sub("", text_of(page)).split())
-    assert not [match.group() for match in banned.finditer(text)]
+    assert not banned_phrases(FENCE.sub("", text_of(page)))
+
+
+def test_words_of_help_are_the_fields() -> None:
+    found = [
+        f"{name}: {phrase}"
+        for name, command in reference().commands()
+        for text in (command.help, *(getattr(param, "help", "") for param in command.params))
+        for phrase in banned_phrases(text or "")
+    ]
+    assert not found

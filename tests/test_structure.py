@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.words import banned_phrases
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
     "nsa_cli": ROOT / "nsa_cli",
@@ -28,47 +30,6 @@ COMMANDS = (
 MOST_LINES_OF_FILE = 500
 MOST_LINES_OF_FUNCTION = 60
 MOST_PARAMETERS = 8
-BANNED = (
-    r"bears? (the \w+|it) out",
-    r"borne out",
-    r"lights? on",
-    r"of (its|their|his|one's) own",
-    r"that which",
-    r"whatever",
-    r"(the|a) shelf",
-    r"ledger",
-    r"desk",
-    r"is no (toml|json|folder|object|text|number)",
-    r"nobody (can|could|sees|waits|hears)",
-    r"talked about",
-    r"be rid of",
-    r"(is|are|was|be) gone on with",
-    r"goes before it",
-    r"can(not)? be had",
-    r"let go of",
-    r"say such as",
-    r"is to heed",
-    r"at hand",
-    r"can be told",
-    r"is gone from",
-    r"say which readings",
-    r"is there already",
-    r"is not had",
-    r"for ever",
-    r"(made|read|opened|drawn|run) anew",
-    r"dealt out",
-    r"to the base of two",
-    r"what to attend to",
-    r"in falling (importance|order)",
-    r"as good as equal",
-    r"on (its|their) way",
-    r"side by side",
-    r"cannot do (this|it)",
-    r"gone on",
-    r"quick(er|est)",
-    r"(a|each|one|the|this) card",
-)
-"""Phrases that no string, docstring or comment may hold."""
 
 
 @cache
@@ -113,6 +74,14 @@ def strings(path: Path) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
+
+
+def messages(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of each f-string of a file, with `…` in place of its values."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.JoinedStr):
+            parts = (each.value if isinstance(each, ast.Constant) else "…" for each in node.values)
+            yield node.lineno, "".join(map(str, parts))
 
 
 def comments(path: Path) -> Iterator[tuple[int, str]]:
@@ -192,15 +161,26 @@ def test_libraries_name_no_flag_and_no_command(package: str) -> None:
 
 
 def test_words_are_the_fields() -> None:
-    banned = re.compile(rf"\b({'|'.join(BANNED)})\b", re.IGNORECASE)
-    found = []
-    for path in FILES:
-        for line, text in (*strings(path), *comments(path)):
-            found += [
-                f"{shown(path)}:{line} {match.group()}"
-                for match in banned.finditer(" ".join(text.split()))
-            ]
-    assert not found, "\n".join(found)
+    found = [
+        f"{shown(path)}:{line} {phrase}"
+        for path in FILES
+        for line, text in {*strings(path), *messages(path), *comments(path)}
+        for phrase in banned_phrases(text)
+    ]
+    assert not found, "\n".join(sorted(found))
+
+
+def test_words_of_the_web_page_are_the_fields() -> None:
+    page = (PACKAGES["nsa_cli"] / "serve" / "page.html").read_text("utf-8")
+    assert not banned_phrases(page)
+
+
+def test_a_banned_phrase_is_found() -> None:
+    assert banned_phrases("The lines\nthat bear it\nout, and Whatever else") == [
+        "bear it out",
+        "Whatever",
+    ]
+    assert banned_phrases("There is none; there is no room") == ["There is"]
 
 
 def test_rooms_are_those_of_the_import_law() -> None:

@@ -163,7 +163,7 @@ def _by_triton(
 
 
 @cache
-def _triton_is_there() -> bool:
+def triton_is_there() -> bool:
     """Whether Triton is installed; PyTorch for CUDA on Linux brings it."""
     return find_spec("triton") is not None
 
@@ -182,7 +182,7 @@ def _choose(
         return Impl.TRITON
     if return_mass and decoding.takes(q, seq_len, settings):
         return Impl.BLOCKWISE
-    if q.is_cuda and settings.select_count is not None and _triton_is_there():
+    if q.is_cuda and settings.select_count is not None and triton_is_there():
         from nsa_kernels.gpu.layout import supports
 
         # The kernels do not use tensor cores in fp32: PyTorch's matrix products are faster.

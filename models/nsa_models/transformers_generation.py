@@ -151,6 +151,7 @@ class Generation:
                 self(
                     new[:, :size], cache=kv, settings=self.config.prefill_settings(), last_logits=0
                 )
+                kv.release_recent()
                 new = new[:, size:]
         return {
             "input_ids": new,

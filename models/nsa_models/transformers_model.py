@@ -5,27 +5,48 @@ Importing this module registers the model with `AutoModelForCausalLM`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel, initialization
+from transformers.utils import ModelOutput
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache.kv_cache import LayerCache
+from nsa_models.cache.layer_cache import LayerCache
 from nsa_models.configuration.config import NSAConfig
-from nsa_models.modeling.model import NSALanguageModel, NSAOutput
+from nsa_models.configuration.pretrained import NSAPretrainedConfig, pretrained
+from nsa_models.modeling.branches import LinearPhi, MLPPhi
+from nsa_models.modeling.compression import Compression
+from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.transformers_generation import Generation, check_mask
+
+
+@dataclass
+class NSACausalLMOutput(ModelOutput):
+    """Output of `NSAForCausalLM`.
+
+    Attributes:
+        loss: Mean cross-entropy of the next token, with `labels`.
+        logits: (B, T or `last_logits`, V); None without positions.
+        mass: (L, B, H, T, N) attention mass of each selection block, with `return_mass`.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    mass: Tensor | None = None
 
 
 class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMixin):
     """`NSALanguageModel` with the interface of transformers' models."""
 
-    config_class = NSAConfig
+    config_class = NSAPretrainedConfig
     base_model_prefix = "model"
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: NSAConfig) -> None:
+        config = pretrained(config)
         PreTrainedModel.__init__(self, config)
         self.build(config)
         self.post_init()  # type: ignore[operator]
@@ -41,7 +62,7 @@ class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMi
         last_logits: int | None = None,
         return_mass: bool = False,
         return_dict: bool | None = None,
-    ) -> NSAOutput:
+    ) -> NSACausalLMOutput:
         """Run the model over the next tokens; see `NSALanguageModel.forward`.
 
         Args:
@@ -59,13 +80,14 @@ class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMi
         """
         assert return_dict is not False
         check_mask(attention_mask)
-        output = super().forward(
+        found = super().forward(
             input_ids,
             cache=cache,
             settings=settings,
             last_logits=last_logits,
             return_mass=return_mass,
         )
+        output = NSACausalLMOutput(logits=found.logits, mass=found.mass)
         if labels is not None:
             assert output.logits is not None
             logits = output.logits[:, :-1].flatten(0, 1).float()
@@ -78,6 +100,14 @@ class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMi
         self.config.retrieval_head_weights = None if weights is None else weights.tolist()
         super().save_pretrained(*args, **options)
 
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialize the weights of a module that a checkpoint does not contain."""
+        super()._init_weights(module)
+        if isinstance(module, LinearPhi):
+            initialization.copy_(module.weight, module.mean())
+        elif isinstance(module, (Compression, MLPPhi)):
+            initialization.zeros_(module.position)
+
     def get_input_embeddings(self) -> nn.Module:
         """Return the token embedding."""
         embedding: nn.Module = self.model.embed_tokens
@@ -88,4 +118,4 @@ class NSAForCausalLM(Generation, NSALanguageModel, PreTrainedModel, GenerationMi
         return self.lm_head
 
 
-AutoModelForCausalLM.register(NSAConfig, NSAForCausalLM, exist_ok=True)
+AutoModelForCausalLM.register(NSAPretrainedConfig, NSAForCausalLM, exist_ok=True)

@@ -31,9 +31,21 @@ class Survey:
 
 
 def survey(
-    arguments: Sequence[str], questions: Sequence[str], options: Options, emit: Emit
+    arguments: Sequence[str],
+    questions: Sequence[str],
+    options: Options,
+    emit: Emit,
+    *,
+    answers: bool = True,
 ) -> Survey:
-    """Say what reading sources takes, and prefill nothing; arguments as for `ask`.
+    """Say what reading sources takes, and prefill nothing.
+
+    Args:
+        arguments: As for `ask`.
+        questions: As for `ask`.
+        options: As for `ask`.
+        emit: As for `ask`.
+        answers: Whether the questions are answered; if not, the text is only searched with them.
 
     Raises:
         NsaError: As `ask` does, except that a document too large for the memory is not refused.
@@ -47,7 +59,7 @@ def survey(
     room = answer_room(asked, options.max_tokens)
     return Survey(
         sizes=sizes_of(document, engine.tokenizer),
-        estimate=lambda: engine.estimate(document, room),
+        estimate=lambda: engine.estimate(document, room, asked if answers else ()),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
-from nsa_cli.documents import title
+from nsa_cli.documents import digest, title
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import Emit
 from nsa_cli.results import MatchInContext
@@ -28,7 +28,8 @@ def find(
         NsaError: If the sources cannot be read, or do not fit the model or the memory.
     """
     sources = read(arguments, options, emit)
-    engine = Engine(options, emit)
+    engine, name, content = Engine(options, emit), title(arguments, len(sources)), digest(sources)
+    engine.parse(sources, name, content)  # errors need no torch
     asked = engine.prompts.question(query)
-    opened = engine.open(sources, title(arguments, len(sources)), len(asked))
+    opened = engine.open(sources, name, len(asked), content)
     return opened.find(asked, top)

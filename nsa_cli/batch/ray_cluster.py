@@ -167,7 +167,7 @@ def _no_cluster(address: str) -> UsageError:
 
 
 def _start_workers(ray: Any, assignment: Assignment) -> list[Any]:
-    """One worker per live machine, with all of its cores and a GPU if there is one."""
+    """One worker per live machine, with all of its cores and a GPU if it has one."""
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     workers = []
     for node in nodes:

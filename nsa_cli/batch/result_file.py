@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -98,20 +98,13 @@ class ResultFile:
             self._file.write(_text((), format_))
             self._file.flush()
             return
-        if path.exists() and not resume and path.stat().st_size:
-            raise UsageError(
-                f"{path} exists already",
-                hint="resume it with --resume, remove it, or name another --out",
-            )
         try:
-            self._resume(path)
+            self._resume(path, resume=resume)
         except OSError as error:
             raise _unwritable(path, error) from error
 
-    def _resume(self, path: Path) -> None:
-        text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
-        rows = _read(text, self._format, path)
-        kept = {row.key: row for row in rows if row.error is None}
+    def _resume(self, path: Path, *, resume: bool) -> None:
+        text, kept = _existing(path, self._format, resume=resume)
         complete = _text(kept.values(), self._format)
         if complete != text:
             with atomic_write(path) as partial:
@@ -121,11 +114,12 @@ class ResultFile:
 
     def is_at(self, path: str) -> bool:
         """Whether a path is the result file, and thus not a document of the batch."""
-        return self._path is not None and os.path.realpath(path) == os.path.realpath(self._path)
+        return self._path is not None and is_same(path, self._path)
 
-    def sha256(self, key: RowKey) -> str | None:
-        """SHA-256 of the document of a finished row, or None without one."""
-        return self._done.get(key)
+    @property
+    def done(self) -> Mapping[RowKey, str]:
+        """SHA-256 of the document of each finished row."""
+        return self._done
 
     def drop(self, key: RowKey) -> None:
         """Remove the row of a document that has changed."""
@@ -157,6 +151,46 @@ class ResultFile:
         """Close the file."""
         if self._path is not None:
             self._file.close()
+
+
+def is_same(path: str, other: Path) -> bool:
+    """Whether two paths lead to the same file."""
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def finished_rows(path: Path | None, format_: str, *, resume: bool) -> dict[RowKey, str]:
+    """SHA-256 of the document of each finished row; changes no file.
+
+    Args:
+        path: The result file; None for standard output.
+        format_: One of `FORMATS`.
+        resume: Whether an existing file is to be resumed.
+
+    Raises:
+        UsageError: If the file exists and `resume` is false, or it holds something else.
+        NsaError: If it cannot be read.
+    """
+    if path is None:
+        return {}
+    try:
+        _, kept = _existing(path, format_, resume=resume)
+    except OSError as error:
+        raise NsaError(
+            f"cannot read {path}: {error.strerror or error}", hint="name another file with --out"
+        ) from error
+    return {key: row.sha256 for key, row in kept.items()}
+
+
+def _existing(path: Path, format_: str, *, resume: bool) -> tuple[str, dict[RowKey, ResultRow]]:
+    """The content of a result file and its finished rows; nothing if it does not exist."""
+    if path.exists() and not resume and path.stat().st_size:
+        raise UsageError(
+            f"{path} exists already",
+            hint="resume it with --resume, remove it, or name another --out",
+        )
+    text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+    rows = _read(text, format_, path)
+    return text, {row.key: row for row in rows if row.error is None}
 
 
 def _unwritable(path: Path, error: OSError) -> NsaError:

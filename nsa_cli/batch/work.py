@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from nsa_cli.answering.read import web_access
-from nsa_cli.answering.summarize import open_for_summary
 from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.config.options import Options
+from nsa_cli.config.summary_length import SummaryLength
 from nsa_cli.documents.sources import Found, Source, read_one
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import Emit, Note
@@ -80,7 +80,7 @@ def rows_of(pending: Pending, engine: Engine, assignment: Assignment) -> Iterato
         source = source_of(pending, engine.options, engine.emit)
     except NsaError as error:
         for task in work.tasks:
-            yield row(sha256="", question=task, error=_told(error))
+            yield row(sha256="", question=task, error=told(error))
         return
     sha256 = hashlib.sha256(source.data).hexdigest()
     sources = [source]
@@ -91,7 +91,7 @@ def rows_of(pending: Pending, engine: Engine, assignment: Assignment) -> Iterato
         try:
             made = _made(task, sources, engine, work)
         except NsaError as error:
-            made = {"error": _told(error)}
+            made = {"error": told(error)}
         except Exception as error:  # one document must not end the others
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             made = {"error": {"code": "internal", "message": said, "hint": "report it"}}
@@ -151,16 +151,20 @@ def _made(task: str, sources: Sequence[Source], engine: Engine, work: Work) -> d
             "warnings": list(finished.warnings),
             "computation": finished.computation and asdict(finished.computation),
         }
-    from nsa_cli.answering.statements import summarize
+    from nsa_cli.summaries.make import open_for_summary, summarize_document
 
     opened = open_for_summary(engine, sources, sources[0].name, work.focus)
-    made = list(summarize(opened, length=work.length, focus=work.focus, outline=False))
+    made = summarize_document(
+        opened, SummaryLength.parse(work.length), focus=work.focus, outline=False
+    )
+    found = dict.fromkeys(each for sentence in made.overview for each in sentence.citations)
     return {
-        "answer": " ".join(statement.text for statement in made),
-        "citations": [asdict(cited) for statement in made for cited in statement.citations],
+        "answer": " ".join(sentence.text for sentence in made.overview),
+        "citations": [asdict(citation) for citation in found],
         "warnings": list(opened.document.warnings),
     }
 
 
-def _told(error: NsaError) -> dict[str, str]:
+def told(error: NsaError) -> dict[str, str]:
+    """An error as a row has it."""
     return {"code": error.code, "message": error.message, "hint": hint_for(error)}

@@ -50,7 +50,7 @@ def measure_dense(row: Measurement, inputs: Inputs) -> Measurement:
 
 @cache
 def find_fa3() -> str | None:
-    """The module of an installed FlashAttention-3; None where there is none.
+    """The module of an installed FlashAttention-3; None where none is installed.
 
     Its authors' is `flash_attn_interface`. The package `fa3-fwd` holds the forward pass alone.
     """

@@ -105,6 +105,7 @@ def run(
     time_limit: float | None,
     out: Path | None,
     as_json: bool,
+    quiet: bool = False,
 ) -> Report:
     """Measure, save after every measurement, and print the report.
 
@@ -116,6 +117,7 @@ def run(
         time_limit: Seconds after which no measurement starts; None for no limit.
         out: Folder for the results; None saves nothing.
         as_json: Whether to print a JSON object instead of a table.
+        quiet: Whether to print nothing on standard error.
 
     Raises:
         NsaError: If the CUDA device is missing or too small.
@@ -135,7 +137,8 @@ def run(
     report = Report(setup=bench.setup())
 
     def on_row(row: Measurement) -> None:
-        kernel_report.show_row(row)
+        if not quiet:
+            kernel_report.show_row(row)
         if out:
             kernel_report.save_data(report, out)
 
@@ -146,6 +149,7 @@ def run(
         if out:
             kernel_report.save_data(report, out)
             kernel_report.save_plot(report, out)
-    kernel_report.show_end(report)
+    if not quiet:
+        kernel_report.show_end(report)
     kernel_report.print_report(report, as_json=as_json)
     return report

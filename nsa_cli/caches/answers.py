@@ -6,16 +6,17 @@ It keeps greedy answers alone, because sampling gives another answer each time. 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nsa_cli import __version__
 from nsa_cli.caches import json_files
 from nsa_cli.config.options import Options, cache_key
 from nsa_cli.events import AnswerFinished
-from nsa_cli.results import Citation, Stats
+from nsa_cli.results import Citation, Computation, Stats
 from nsa_models.model_folder import ModelFolder
 from nsa_models.paths import cache_root
 
@@ -41,8 +42,8 @@ class AnswerCache:
         question: The question as typed.
         where: The model.
         options: How to read and answer.
-        rules: Version of the rules that compute answers from the document's tables; 0 if it
-            cannot hold tables.
+        rules: Versions of the rules that compute the answer, by name; those that do not apply
+            are not among them.
     """
 
     def __init__(
@@ -53,13 +54,13 @@ class AnswerCache:
         where: ModelFolder,
         options: Options,
         *,
-        rules: int = 0,
+        rules: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         facts: list[Any] = [
             *(__version__, _FORMAT, hashlib.sha256(content).hexdigest(), source, question),
             *(where.name, where.fingerprint, *cache_key(options, "answer", _KEY)),
         ]
-        facts += [{"rules": rules}] if rules else []
+        facts += [dict(rules)] if rules else []
         self._path = json_files.path_of(answers_folder(), facts)
         self._source = source
         self._usable = options.store and options.temperature == 0
@@ -77,7 +78,14 @@ class AnswerCache:
             citations = tuple(Citation(**citation) for citation in kept.pop("citations"))
             stats = Stats(**kept.pop("stats"))
             warnings = tuple(kept.pop("warnings", ()))
-            found = AnswerFinished(**kept, citations=citations, stats=stats, warnings=warnings)
+            made = kept.pop("computation", None)
+            found = AnswerFinished(
+                **kept,
+                citations=citations,
+                stats=stats,
+                warnings=warnings,
+                computation=None if made is None else Computation(**made),
+            )
         except (TypeError, KeyError):
             return None
         return replace(
@@ -99,7 +107,8 @@ class AnswerCache:
             finished: The answer.
             contents: Hashes of the document's files, by which the answer is removed.
         """
-        if self._usable and finished.computation is None:
+        computation = finished.computation
+        if self._usable and (computation is None or computation.is_expression):
             body = {**asdict(finished), "name": self._source, "contents": list(contents)}
             json_files.write(self._path, body, most=_MOST)
 

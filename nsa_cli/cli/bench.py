@@ -48,6 +48,7 @@ def bench_read_command(
         Path | None, options.option("--plot", "FILE", "PNG file for the reading speed.")
     ] = None,
     json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Measure reading speed of NSA, dense and llama.cpp."""
     values.check_choice("--device", device, DEVICES)
@@ -76,7 +77,8 @@ def bench_read_command(
         random_weights=random_weights,
         answer_blocks=answer_blocks,
     )
-    result = bench_read(wanted, settings, show_row, attentions=attentions, time_limit=time_limit)
+    on_row = _ignore if quiet else show_row
+    result = bench_read(wanted, settings, on_row, attentions=attentions, time_limit=time_limit)
     if plot is not None:
         save_plot(result, plot)
     if json:
@@ -89,6 +91,11 @@ def bench_read_command(
         raise typer.Exit(130)
     if result["failed"]:
         raise typer.Exit(1)
+
+
+def _ignore(row: object) -> None:
+    """Report no measurement before the table."""
+    del row
 
 
 @bench.command("kernels")
@@ -112,6 +119,7 @@ def bench_kernels_command(
         options.option("--out -o", "FOLDER", "Folder for kernels.csv, kernels.json, kernels.png."),
     ] = None,
     json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Check and time attention kernels on a CUDA device."""
     from nsa_cli.benchmarks.kernel_results import MODES, SHAPES
@@ -122,6 +130,40 @@ def bench_kernels_command(
     of_modes = modes.split(",")
     for name in of_modes:
         values.check_choice("--modes", name, MODES)
-    report = run(wanted, batches, shape, of_modes, time_limit=time_limit, out=out, as_json=json)
+    report = run(
+        *(wanted, batches, shape, of_modes),
+        time_limit=time_limit,
+        out=out,
+        as_json=json,
+        quiet=quiet,
+    )
     if report.failed:
         raise typer.Exit(1)
+
+
+@bench.command("terminal")
+def bench_terminal_command(
+    document: Annotated[Path, typer.Argument(metavar="FILE", help="Document to ask about.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Your question.")],
+    runs: Annotated[int, options.option("--runs", "N", "How often to ask.", min=1)] = 1,
+    anew: Annotated[
+        bool, options.option("--no-store", None, "Read the document anew each time.")
+    ] = False,
+    max_tokens: Annotated[
+        int, options.option("--max-tokens", "N", "Maximum tokens of the answer.", min=1)
+    ] = 256,
+    model: options.Model = DEFAULT_MODEL,
+    json: options.Json = False,
+) -> None:
+    """Time what `nsa ask` shows at a terminal, from Enter to the last word."""
+    from dataclasses import asdict
+
+    from nsa_cli.benchmarks import terminal
+    from nsa_cli.cli.console import print_json
+
+    words = ["--model", model, "--max-tokens", str(max_tokens), *(["--no-store"] if anew else [])]
+    found = [terminal.watch_question(document, question, words) for _ in range(runs)]
+    if json:
+        print_json({"runs": [asdict(run) for run in found]})
+    else:
+        terminal.print_runs(found)

@@ -34,7 +34,7 @@ _SECONDS = {"h": 3600, "d": 86_400, "w": 604_800}
 
 
 @cache.command("list")
-def list_command(json: options.Json = False) -> None:
+def list_command(json: options.Json = False, quiet: options.Quiet = False) -> None:
     """List stored readings, the most recently used first."""
     from nsa_cli.kv_store.inventory import stored_entries
 
@@ -50,7 +50,7 @@ def list_command(json: options.Json = False) -> None:
         ("ID", "TOKENS", "SIZE", "USED", "MODEL", "OF"), rows, right=(1, 2), paths=(4, 5)
     )
     if not readings:
-        console.note("no stored readings")
+        console.note("no stored readings", quiet=quiet)
 
 
 @cache.command("show")
@@ -80,7 +80,7 @@ def show_command(
 
 
 @cache.command("size")
-def size_command(json: options.Json = False) -> None:
+def size_command(json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Show the disk space of everything in the cache folder."""
     from nsa_cli.caches.answers import answers_folder
     from nsa_cli.caches.documents import parsed_folder
@@ -102,7 +102,7 @@ def size_command(json: options.Json = False) -> None:
         return
     rows = [(kind, _megabytes(size)) for kind, size in sizes.items()]
     console.print_rows((), [*rows, ("total", _megabytes(sum(sizes.values())))], right=(1,))
-    console.note(f"in {cache_root()}")
+    console.note(f"in {cache_root()}", quiet=quiet)
 
 
 @cache.command("rm")
@@ -116,6 +116,7 @@ def rm_command(
         options.option("--all", None, "Remove everything in the cache folder but models."),
     ] = False,
     force: options.Force = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Remove what is kept of documents: readings, text, answers.
 
@@ -139,7 +140,7 @@ def rm_command(
         entries = stored_entries()
         more = ", all documents, answers and web pages, and all prepared weights"
         console.confirm(f"Remove {_described(entries)}{more}?", force=force)
-        _remove(entries, prepared_weights())
+        _remove(entries, prepared_weights(), quiet=quiet)
         for folder in (answers_folder(), parsed_folder(), web_folder()):
             shutil.rmtree(folder, ignore_errors=True)
         return
@@ -154,13 +155,13 @@ def rm_command(
                 f"{unknown[0]!r} is neither a file nor the name of something kept",
                 hint="see `nsa cache list`",
             )
-        console.note(f"nothing is kept of {', '.join(what or ())}")
+        console.note(f"nothing is kept of {', '.join(what or ())}", quiet=quiet)
         return
     more = f", {len(kept.documents)} parsed documents, {len(kept.answers)} answers" * bool(files)
     console.confirm(f"Remove {_described(entries)}{more}?", force=force)
     for path in files:
         path.unlink(missing_ok=True)
-    _remove(entries, ())
+    _remove(entries, (), quiet=quiet)
 
 
 @cache.command("prune")
@@ -170,6 +171,7 @@ def prune_command(
         options.option("--older-than", "AGE", "Time since the last use, such as 12h, 30d or 8w."),
     ] = "30d",
     force: options.Force = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Remove everything that was not used recently."""
     from nsa_cli.caches.answers import answers_folder
@@ -190,14 +192,14 @@ def prune_command(
     pages = list(kept_files(since))
     weights = [path for path in prepared_weights() if last_use(path) < since]
     if not any((entries, documents, answers, pages, weights)):
-        console.note(f"nothing is older than {older_than}")
+        console.note(f"nothing is older than {older_than}", quiet=quiet)
         return
     more = (
         f"{len(documents)} documents, {len(answers)} answers, {len(pages) // 2} web pages, "
         f"{len(weights)} prepared weights"
     )
     console.confirm(f"Remove {_described(entries)}, {more}?", force=force)
-    _remove(entries, weights)
+    _remove(entries, weights, quiet=quiet)
     for path in (*documents, *answers, *pages):
         path.unlink(missing_ok=True)
 
@@ -212,7 +214,7 @@ def _described(entries: Sequence[StoredEntry]) -> str:
     return f"{len(entries)} reading{'s' * (len(entries) != 1)}, {size}"
 
 
-def _remove(entries: Sequence[StoredEntry], weights: Sequence[Path]) -> None:
+def _remove(entries: Sequence[StoredEntry], weights: Sequence[Path], *, quiet: bool) -> None:
     from nsa_cli.kv_store.inventory import remove_folder
     from nsa_models.weights.prepared import remove_prepared
 
@@ -221,13 +223,13 @@ def _remove(entries: Sequence[StoredEntry], weights: Sequence[Path]) -> None:
         if remove_folder(entry.folder):
             freed += entry.bytes
         else:
-            console.note(f"skipped {entry.id}: another process is writing it")
+            console.note(f"skipped {entry.id}: another process is writing it", quiet=quiet)
     for path in weights:
         size = remove_prepared(path)
         if size is None:
-            console.note(f"skipped {path}: another process is using it")
+            console.note(f"skipped {path}: another process is using it", quiet=quiet)
         freed += size or 0
-    console.note(f"{_megabytes(freed)} freed")
+    console.note(f"{_megabytes(freed)} freed", quiet=quiet)
 
 
 def _facts(entry: StoredEntry) -> dict[str, Any]:

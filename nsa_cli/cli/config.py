@@ -44,6 +44,7 @@ def list_command(
         options.option("--all", None, "List all settings, with defaults and allowed values."),
     ] = False,
     json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """List settings and templates with their origins."""
     from nsa_cli.config import settings
@@ -74,7 +75,7 @@ def list_command(
     set_rows += [(name, *row) for name, row in questions.items()]
     console.print_rows((), set_rows, paths=(2,))
     if not set_rows:
-        console.note("no settings; `nsa config list --all` lists what can be set")
+        console.note("no settings; `nsa config list --all` lists what can be set", quiet=quiet)
 
 
 def _all_settings(found: Mapping[str, Setting]) -> dict[str, tuple[str, str, str, str]]:
@@ -136,6 +137,7 @@ def set_command(
     name: Name,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="Its value.")],
     project: Project = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Change a setting."""
     import tomlkit
@@ -158,16 +160,16 @@ def set_command(
     else:
         document[name] = checked
     console.write_text(path, tomlkit.dumps(document))
-    console.note(f"set {name} to {checked} in {path}")
+    console.note(f"set {name} to {checked} in {path}", quiet=quiet)
     if template is not None:
         return
     first = settings.effective()[name]
     if first.origin != str(path):
-        console.note(f"overridden by {first.origin} (= {first.value})")
+        console.note(f"overridden by {first.origin} (= {first.value})", quiet=quiet)
 
 
 @config.command("unset")
-def unset_command(name: Name, project: Project = False) -> None:
+def unset_command(name: Name, project: Project = False, quiet: options.Quiet = False) -> None:
     """Remove a setting."""
     import tomlkit
 
@@ -189,7 +191,7 @@ def unset_command(name: Name, project: Project = False) -> None:
     else:
         del document[name]
     console.write_text(path, tomlkit.dumps(document))
-    console.note(f"removed {name} from {path}")
+    console.note(f"removed {name} from {path}", quiet=quiet)
 
 
 @config.command("path")

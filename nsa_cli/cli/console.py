@@ -30,6 +30,7 @@ def print_rows(
     *,
     right: Sequence[int] = (),
     paths: Sequence[int] = (),
+    error: bool = False,
 ) -> None:
     """Print a table with aligned columns that fits the terminal; print nothing without rows.
 
@@ -38,14 +39,16 @@ def print_rows(
         rows: The cells of each row.
         right: Columns to align to the right.
         paths: Columns of paths, which may be shortened in the middle.
+        error: Whether to print on standard error instead of standard output.
     """
     if not rows:
         return
     from nsa_cli.output.layout import columns, table
 
-    lines = table(head, rows, columns(sys.stdout), right=right, paths=paths)
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-    sys.stdout.flush()
+    stream = sys.stderr if error else sys.stdout
+    lines = table(head, rows, columns(stream), right=right, paths=paths)
+    stream.writelines(f"{line}\n" for line in lines)
+    stream.flush()
 
 
 def note(text: str, *, quiet: bool = False) -> None:
@@ -106,11 +109,16 @@ def rendering(*, json: bool, quiet: bool) -> Iterator[Renderer]:
 
 
 def show_survey(
-    named: Sequence[str], questions: Sequence[str], opts: Options, renderer: Renderer
+    named: Sequence[str],
+    questions: Sequence[str],
+    opts: Options,
+    renderer: Renderer,
+    *,
+    answers: bool = True,
 ) -> None:
-    """Show what reading documents would take, for `--dry-run`."""
+    """Show what reading documents, and answering questions, would take, for `--dry-run`."""
     from nsa_cli.answering.dry_run import survey
 
-    found = survey(named, questions, opts, renderer)
+    found = survey(named, questions, opts, renderer, answers=answers)
     renderer.sizes(found.sizes)
     renderer.estimate(found.estimate())

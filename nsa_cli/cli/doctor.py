@@ -26,7 +26,7 @@ HELP = """Check this machine and suggest remedies.
     nsa doctor --json
 
 Checks the device, kernels, memory, model, cache, formats and settings. Exits with code 1 if one of
-them does not work.
+them does not work. With -q, nsa shows warnings and failures only.
 """
 
 
@@ -49,7 +49,7 @@ _INDENT = 16
 _MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
 
 
-def doctor(json: options.Json = False) -> None:
+def doctor(json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Check this machine and suggest remedies."""
     findings = examine()
     failed = any(finding.state == "failure" for finding in findings)
@@ -60,6 +60,8 @@ def doctor(json: options.Json = False) -> None:
 
         width = columns(sys.stdout)
         for finding in findings:
+            if quiet and finding.state == "ok":
+                continue
             begin = f"{_MARKS[finding.state]}  {finding.what:<8}  "
             indent = " " * _INDENT
             remedy = f"\n{wrap(indent + finding.remedy, width, _INDENT)}" if finding.remedy else ""

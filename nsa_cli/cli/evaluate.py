@@ -29,6 +29,7 @@ HELP = """Measure answers to questions with known answers.
     nsa eval similar values --answer-blocks 16,64,all --bm25
     nsa eval questions --data questions.jsonl --attention nsa,dense
     nsa eval loss --data books.jsonl --lengths 32768 --plot loss.png
+    nsa eval summaries --data meetings.jsonl --held-out --out rows.jsonl
     nsa eval documents --data questions --documents pdfs --ways nsa,chunks --out rows.jsonl
 
 \b
@@ -41,6 +42,7 @@ Suites:
     questions    questions about one paragraph among others, from --data
     loss         language-model loss by position, of the texts in --data; runs alone
     documents    questions about real documents, from --data; runs alone
+    summaries    summaries of the meetings in --data, beside reference summaries; runs alone
 
 \b
 Ways of the suite documents, with the same model and instruction; the way nsa is that of
@@ -50,6 +52,11 @@ Ways of the suite documents, with the same model and instruction; the way nsa is
     chunks       8 chunks of 200 words by BM25 in the prompt, nothing else read
     gold         the pages that hold the answer in the prompt
     dense        the whole text in the prompt, where it fits the context
+
+\b
+Ways of the suite summaries, with the same model; the way nsa is that of `nsa summarize`:
+    beginning    the first 4,096 tokens in the prompt
+    map-reduce   each 2,048 tokens summarized, then these summaries
 """
 
 _SUITES = (
@@ -61,8 +68,9 @@ _SUITES = (
     "questions",
     "loss",
     "documents",
+    "summaries",
 )
-_ALONE = ("loss", "documents")
+_ALONE = ("loss", "documents", "summaries")
 """Suites that run alone."""
 
 _WINDOWS = 4
@@ -104,7 +112,8 @@ def evaluate(
     data: Annotated[
         Path | None,
         options.option(
-            "--data", "PATH", "JSON Lines for questions and loss; question files for documents."
+            *("--data", "PATH"),
+            "JSON Lines for questions, loss and summaries; question files for documents.",
         ),
     ] = None,
     documents: Annotated[
@@ -112,15 +121,21 @@ def evaluate(
         options.option("--documents", "FOLDER", "PDFs of the suite documents, named by id."),
     ] = None,
     ways: Annotated[
-        str,
+        str | None,
         options.option(
-            *("--ways", "WAY,WAY,...", "Ways to answer of the suite documents, comma-separated."),
+            *("--ways", "WAY,WAY,...", "Ways of documents or summaries, comma-separated."),
+            show_default="nsa,chunks, or all of summaries",
         ),
-    ] = "nsa,chunks",
+    ] = None,
+    length: options.Length = "medium",
     only: Annotated[
         str | None,
         options.option(
-            *("--only", "ID,ID,...", "Only these documents, questions, or kinds of either."),
+            *(
+                "--only",
+                "ID,ID,...",
+                "Only these documents, questions, kinds of either, or titles.",
+            ),
         ),
     ] = None,
     held_out: Annotated[
@@ -143,12 +158,12 @@ def evaluate(
     ] = False,
     report: Annotated[
         bool,
-        options.option("--report", None, "Ask nothing; report what --out of documents holds."),
+        options.option("--report", None, "Ask nothing; report the rows of --out."),
     ] = False,
     out: Annotated[
         Path | None,
         options.option(
-            "--out -o", "FILE", "JSON file for the rows and every answer; documents resumes it."
+            "--out -o", "FILE", "File for rows and answers; documents and summaries resume it."
         ),
     ] = None,
     plot: Annotated[
@@ -194,7 +209,7 @@ def evaluate(
         raise UsageError(f"{needs_file[0]} needs a file", hint="name it with --data")
     if data is not None and not needs_file:
         raise UsageError(
-            "--data is for the suites questions, loss and documents",
+            "--data is for the suites questions, loss, documents and summaries",
             hint="use --haystack for a text",
         )
     from nsa_cli.output.plots import check_plot
@@ -214,7 +229,7 @@ def evaluate(
         request = DocumentsRequest(
             data=data,
             documents=documents,
-            ways=ways,
+            ways="nsa,chunks" if ways is None else ways,
             only=only,
             limit=limit,
             seed=seed,
@@ -227,6 +242,30 @@ def evaluate(
             quiet=quiet,
         )
         run(request, settings, budgets, is_default=source is None or source.name == "DEFAULT")
+        return
+    if chosen == ("summaries",) and data is not None:
+        from nsa_cli.cli.evaluate_summaries import SummariesRequest
+        from nsa_cli.cli.evaluate_summaries import run as summarized
+
+        wanted_ways = None if ways is None else tuple(dict.fromkeys(ways.split(",")))
+        summarized(
+            SummariesRequest(
+                data=data,
+                ways=wanted_ways,
+                length=length,
+                only=only,
+                limit=limit,
+                seed=seed,
+                held_out=held_out,
+                report=report,
+                out=out,
+                plot=plot,
+                json=json,
+                quiet=quiet,
+            ),
+            settings,
+            budgets,
+        )
         return
     output = _Output(out=out, plot=plot, json=json, quiet=quiet)
     is_loss = chosen == ("loss",)

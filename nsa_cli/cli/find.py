@@ -53,7 +53,7 @@ def find(
         from nsa_cli.output.renderers import print_json
 
         if dry_run:
-            console.show_survey(named, [query], opts, renderer)
+            console.show_survey(named, [query], opts, renderer, answers=False)
             return
         matches = search(named, query, top, opts, renderer)
         renderer.close()

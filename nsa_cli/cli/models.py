@@ -48,7 +48,7 @@ def list_command(json: options.Json = False) -> None:
     for entry in MODELS.values():
         here = "yes" if _paths(entry) else "no"
         name = f"{entry.name} (default)" if entry.name == DEFAULT_MODEL else entry.name
-        rows.append((name, _megabytes(entry.size_bytes), _context(entry), entry.licence, here))
+        rows.append((name, _megabytes(entry.size_bytes), _context(entry), entry.license, here))
     for name, path in own.items():
         where = f"at {path}" if path.exists() else f"no, not at {path}"
         rows.append((name, "", "", "", where))
@@ -91,7 +91,7 @@ def show_command(
     table: list[tuple[str, str]] = [
         ("name", entry.name),
         ("title", entry.title),
-        ("license", entry.licence),
+        ("license", entry.license),
         ("file", f"{entry.size_bytes:,} bytes"),
         ("sha256", entry.sha256),
         ("context", f"{_context(entry)} tokens"),
@@ -178,16 +178,17 @@ def add_command(
     force: Annotated[
         bool, options.option("--force -f", None, "Replace a model of this name.")
     ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Name a model on this machine."""
     from nsa_models.hub.aliases import add_name
 
     kept = add_name(name, path, replace=force)
-    console.note(f"{name} is {kept}")
+    console.note(f"{name} is {kept}", quiet=quiet)
 
 
 @models.command("rm")
-def rm_command(name: Name, force: options.Force = False) -> None:
+def rm_command(name: Name, force: options.Force = False, quiet: options.Quiet = False) -> None:
     """Remove a model from this machine."""
     from nsa_cli.kv_store.inventory import disk_bytes
     from nsa_models.hub.aliases import remove_name
@@ -195,7 +196,7 @@ def rm_command(name: Name, force: options.Force = False) -> None:
     from nsa_models.weights.prepared import prepared_weights, remove_prepared
 
     if remove_name(name):
-        console.note(f"removed the name {name}; the model's files remain")
+        console.note(f"removed the name {name}; the model's files remain", quiet=quiet)
         return
     paths = _paths(MODELS[name]) if name in MODELS else []
     paths += [path for path in _others() if path.name == name]
@@ -213,7 +214,7 @@ def rm_command(name: Name, force: options.Force = False) -> None:
             path.unlink(missing_ok=True)
     for path in prepared:
         remove_prepared(path)
-    console.note(f"removed {name} from {models_folder()}")
+    console.note(f"removed {name} from {models_folder()}", quiet=quiet)
 
 
 def _paths(entry: ModelEntry) -> list[Path]:
@@ -268,7 +269,7 @@ def _facts(entry: ModelEntry) -> dict[str, Any]:
     return {
         "name": entry.name,
         "title": entry.title,
-        "licence": entry.licence,
+        "license": entry.license,
         "size_bytes": entry.size_bytes,
         "sha256": entry.sha256,
         "context_tokens": entry.context_tokens,

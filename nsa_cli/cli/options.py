@@ -17,7 +17,8 @@ import typer
 
 from nsa_cli.cli import values
 from nsa_cli.cli.errors import JSON_FLAG, JSON_LETTER
-from nsa_cli.config.options import ATTENTIONS, DEVICES, LENGTHS, QUANTIZATIONS, Options
+from nsa_cli.config.options import ATTENTIONS, DEVICES, QUANTIZATIONS, Options
+from nsa_cli.config.summary_length import LENGTHS
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
 from nsa_models.model_folder import SHIPPED
@@ -74,7 +75,11 @@ Params = Annotated[
     option("--param -p", "NAME=VALUE", "Fill $NAME in the template; repeatable.", ANSWERING),
 ]
 Length = Annotated[
-    str, option("--length -l", "|".join(LENGTHS), "Length of a summary: 3, 6 or 12 statements.")
+    str,
+    option(
+        *("--length -l", "|".join([*LENGTHS, "WORDS"])),
+        "Length of a summary: 120, 240 or 480 words, or a number of words.",
+    ),
 ]
 Focus = Annotated[str | None, option("--focus", "TOPIC", "Topic for the summary.")]
 Lengths = Annotated[

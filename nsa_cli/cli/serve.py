@@ -18,6 +18,7 @@ HELP = """Serve OpenAI's API over HTTP, with a page for the browser.
 \b
     nsa serve
     nsa serve --root contracts/ --port 9000
+    nsa serve --fetch-urls
     NSA_API_KEY=... nsa serve --host 0.0.0.0
 
 Clients upload documents (POST /v1/files) or name files of --root, and ask about them with
@@ -25,7 +26,10 @@ POST /v1/chat/completions: "documents": ["file-..."]. Ctrl-C stops the server.
 """
 
 
-@options.takes(*options.MODEL, "ocr", "no_compute", "max_tokens", "answer_blocks")
+@options.takes(
+    *(*options.MODEL, "ocr", "no_compute", "max_tokens", "answer_blocks"),
+    *("no_network", "allow_private"),
+)
 def serve(
     opts: Options,
     host: Annotated[
@@ -40,6 +44,9 @@ def serve(
         Path | None,
         options.option("--root", "FOLDER", "Folder with files that clients may ask about."),
     ] = None,
+    fetch_urls: Annotated[
+        bool, options.option("--fetch-urls", None, "Fetch the URLs that clients name.")
+    ] = False,
     api_key: Annotated[
         str | None,
         options.option("--api-key", "KEY", "Key that clients must send.", envvar="NSA_API_KEY"),
@@ -73,11 +80,14 @@ def serve(
         ) from error
     if opts.max_tokens > MOST_TOKENS:
         raise values.invalid("--max-tokens", opts.max_tokens, f"use at most {MOST_TOKENS}")
+    if opts.allow_private and not fetch_urls:
+        raise UsageError("--allow-private needs --fetch-urls", hint="add it")
     listening = Listening(
         host=host,
         port=port,
         api_key=api_key,
         root=root,
+        fetch_urls=fetch_urls,
         most_bytes=int(upload_limit * 1e6),
         log=_log if log else None,
     )

@@ -7,19 +7,22 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from nsa_cli.cli import console, options, sources, values
-from nsa_cli.config.options import LENGTHS, Options
+from nsa_cli.config.options import Options
+from nsa_cli.config.summary_length import SummaryLength
 from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
     from nsa_cli.answering.summarize import Summary
-    from nsa_cli.results import Citation
 
-HELP = """Summarize documents, each statement with a citation.
+FORMATS = ("text", "markdown")
+
+HELP = """Summarize documents, each sentence with a citation.
 
 \b
     nsa summarize report.pdf
     nsa summarize contract.docx --focus "what the tenant owes"
     nsa summarize manual.pdf --outline > outline.txt
+    nsa summarize minutes/ --format markdown > minutes.md
     git log | nsa summarize --length short
 """
 
@@ -31,54 +34,58 @@ def summarize(
     length: options.Length = "medium",
     focus: options.Focus = None,
     outline: Annotated[
-        bool, options.option("--outline", None, "Write a statement for each section.")
+        bool, options.option("--outline", None, "Write statements for each section.")
     ] = False,
+    format_: Annotated[
+        str, options.option("--format", "|".join(FORMATS), "Format of the summary.")
+    ] = "text",
     dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Summarize documents, each statement with a citation."""
-    values.check_choice("--length", length, LENGTHS)
+    """Summarize documents, each sentence with a citation."""
+    wanted = SummaryLength.parse(length)
+    values.check_choice("--format", format_, FORMATS)
+    if json and format_ != "text":
+        raise UsageError("--json conflicts with --format", hint="use one of them")
     if focus is not None and not focus.strip():
         raise UsageError("--focus is empty", hint="name a topic, or leave --focus out")
     named = sources.with_pipe(named, "nsa summarize report.pdf")
     with console.rendering(json=json, quiet=quiet) as renderer:
-        from nsa_cli.answering.summarize import summarize as begin
+        from nsa_cli.answering.summarize import SummaryRequest
+        from nsa_cli.answering.summarize import summarize as summarized
 
         if dry_run:
-            console.show_survey(named, [focus or ""], opts, renderer)
+            console.show_survey(named, [focus or ""], opts, renderer, answers=False)
             return
-        summary = begin(named, opts, renderer, length=length, focus=focus, outline=outline)
+        request = SummaryRequest(length=wanted, focus=focus, outline=outline)
+        summary = summarized(named, opts, renderer, request)
         renderer.close()
-        (_print_object if json else _print_statements)(summary)
+        if json:
+            _print_object(summary)
+            return
+        from nsa_cli.output.layout import columns
+        from nsa_cli.output.summary_page import SummaryPage
 
-
-def _print_statements(summary: Summary) -> None:
-    from nsa_cli.documents.location import place
-    from nsa_cli.output.layout import columns, wrap
-    from nsa_cli.output.renderers import citation_line
-
-    width = columns(sys.stdout)
-    cited: list[Citation] = []
-    for statement in summary.statements:
-        if statement.section is not None and statement.place is not None:
-            sys.stdout.write(wrap(f"{statement.section} ({place(statement.place)})", width) + "\n")
-        cited += statement.citations
-        mark = f" [{len(cited)}]" if statement.citations else ""
-        indent = "  " if statement.section is not None and statement.place is not None else ""
-        sys.stdout.write(wrap(f"{indent}{statement.text}{mark}", width, len(indent)) + "\n")
+        page = SummaryPage(columns(sys.stdout), markdown=format_ == "markdown", outline=outline)
+        sys.stdout.write(page.whole(summary.name, summary.overview, summary.documents))
         sys.stdout.flush()
-    if cited:
-        sys.stdout.write("\n")
-    for number, citation in enumerate(cited, 1):
-        sys.stdout.write(citation_line(number, citation, width) + "\n")
-    sys.stdout.flush()
 
 
 def _print_object(summary: Summary) -> None:
     console.print_json(
         {
+            "overview": [asdict(sentence) for sentence in summary.overview],
             "statements": [asdict(statement) for statement in summary.statements],
+            "documents": [
+                {
+                    "source": document.source,
+                    "overview": [asdict(sentence) for sentence in document.overview],
+                    "document_tokens": document.document_tokens,
+                    "reused_tokens": document.reused_tokens,
+                }
+                for document in summary.documents
+            ],
             "model": summary.model,
             "document_tokens": summary.document_tokens,
             "reused_tokens": summary.reused_tokens,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nsa_cli.cli import options, values
+from nsa_cli.cli import console, options, values
 from nsa_cli.config.options import ATTENTIONS, DEVICES
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
@@ -65,6 +66,7 @@ def train_command(
     plot: Annotated[
         Path | None, options.option("--plot", "FILE", "PNG file for the losses.")
     ] = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train a dense model to answer from selected blocks."""
     values.check_choice("--device", device, DEVICES)
@@ -101,6 +103,6 @@ def train_command(
     )
     data = load_training_data(questions, texts or [])
     where = resolve_model(model, on_progress=lambda *_: None, on_note=lambda _: None, adapter=None)
-    train(where, data, plan)
+    train(where, data, plan, partial(console.note, quiet=quiet))
     if plot is not None:
         save_plot(out, plot)

@@ -11,7 +11,6 @@ from nsa_models.model_folder import SHIPPED
 DEVICES = ("auto", "cpu", "cuda")
 ATTENTIONS = ("nsa", "dense")
 QUANTIZATIONS = ("int8",)
-LENGTHS = ("short", "medium", "long")
 
 _CHANGES = "changes"
 """Metadata key: `answer` or `nothing`. Without it a field changes the parsed text and answers."""

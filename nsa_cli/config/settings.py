@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from nsa_cli.config import templates
 from nsa_cli.config.files import project_file, user_file
-from nsa_cli.config.options import ATTENTIONS, DEVICES, LENGTHS, QUANTIZATIONS, either
+from nsa_cli.config.options import ATTENTIONS, DEVICES, QUANTIZATIONS, either
+from nsa_cli.config.summary_length import FEWEST_WORDS, LENGTHS
 from nsa_models.errors import UsageError
 
 Value = str | int | float | bool
@@ -38,18 +39,21 @@ class SettingDefinition:
         choices: Its allowed values; empty for any.
         help: Its meaning.
         least: Its smallest value, for numbers.
+        numbers: Whether a setting with choices may be a whole number instead, from `least`.
     """
 
     kind: type[str] | type[int] | type[float]
     choices: tuple[str, ...] = ()
     help: str
     least: float = 0
+    numbers: bool = False
 
     @property
     def allowed(self) -> str:
         """Its allowed values in words."""
         if self.choices:
-            return either(self.choices)
+            more = f", or a whole number of at least {self.least:g}" if self.numbers else ""
+            return either(self.choices) + more
         kind = _TYPES[self.kind]
         return kind if self.kind is str else f"{kind} of at least {self.least:g}"
 
@@ -84,7 +88,13 @@ DEFINITIONS = {
     "memory": _define(float, "GB of memory for reading"),
     "answer_blocks": _define(int, "blocks that a question attends to", least=1),
     "top": _define(int, "maximum number of passages from `nsa find`", least=1),
-    "length": _define(str, "length of a summary", LENGTHS),
+    "length": SettingDefinition(
+        kind=str,
+        choices=tuple(LENGTHS),
+        help="length of a summary, in words or by name",
+        least=FEWEST_WORDS,
+        numbers=True,
+    ),
 }
 
 
@@ -116,6 +126,8 @@ def check(name: str, value: Any, origin: str = "") -> Value:
     error = UsageError(wrong, hint="see `nsa config list --all`")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise error
+    if definition.numbers and isinstance(value, int):
+        value = str(value)
     if kind is str and not isinstance(value, str):
         raise error
     try:
@@ -126,11 +138,17 @@ def check(name: str, value: Any, origin: str = "") -> Value:
         raise error
     if kind is int and isinstance(value, float) and checked != value:
         raise error
-    if choices and checked not in choices:
+    if choices and checked not in choices and not _is_number_for(definition, str(checked)):
         raise error
     if not isinstance(checked, str) and checked < definition.least:
         raise error
     return checked
+
+
+def _is_number_for(definition: SettingDefinition, text: str) -> bool:
+    """Whether a setting with choices may be this number, too."""
+    is_number = text.isascii() and text.isdecimal()
+    return definition.numbers and is_number and int(text) >= definition.least
 
 
 def variable(name: str) -> str:

@@ -26,6 +26,12 @@ _PROGRAM_BYTES = 700_000_000
 _PROBES = {"cpu": (512, 1024), "cuda": (8192, 4096)}
 """Rows and width of the matrix product that measures a device's speed."""
 
+_ANSWER_TOKENS = 64
+"""Tokens of an answer of two or three sentences."""
+
+_BYTES_PROBE = (8192, 4096)
+"""Rows and columns of the matrix whose product with a vector measures how fast weights are read."""
+
 _CPU = torch.device("cpu")
 
 
@@ -65,7 +71,8 @@ def estimate(
     per_token = 2 * math.prod(cache_shape(config, 1)) * dtype.itemsize
     answering, kinds = config.answer_settings(), summary_kinds(config.prefill_settings())
     summaries = kinds * per_token // 2 // config.compress_stride
-    per_kept = per_token + (0 if answering.dense else per_token // 2 // answering.compress_stride)
+    kept_kinds = 0 if answering.dense else kinds if config.branch_inputs else 1
+    per_kept = per_token + kept_kinds * per_token // 2 // answering.compress_stride
     memory = program_memory_bytes(weights)
     homes = likely_layer_devices(config, weights_bytes(weights), dtype, device)
     if device.type == "cuda" and fits_devices(config, tokens, dtype, homes):
@@ -84,6 +91,35 @@ def estimate(
         memory_limit_bytes=memory_limit(memory_bytes),
         context_tokens=config.max_position_embeddings,
     )
+
+
+def answer_seconds(
+    config: NSAConfig,
+    weights: Path,
+    read: int,
+    asked: Sequence[int],
+    most_tokens: int,
+    device: torch.device = _CPU,
+) -> float:
+    """Estimate the time of the answers to some questions about a text that is read.
+
+    Args:
+        config: Configuration of the model.
+        weights: Folder of the model.
+        read: Tokens of the passages that are read again for each question.
+        asked: Tokens of each question.
+        most_tokens: Maximum tokens of an answer.
+        device: Where the answers are decoded.
+
+    Returns:
+        Seconds, for answers of `_ANSWER_TOKENS` tokens.
+    """
+    dtype = weights_dtype(config)
+    tokens = sum(read + 2 * question for question in asked)  # searched with, and answered
+    reading = tokens * _seconds_per_token(config, max(read, 1), dtype, device)
+    decoded = len(asked) * min(most_tokens, _ANSWER_TOKENS)
+    decoding = decoded * weights_bytes(weights) * _seconds_per_byte(dtype, device)
+    return round(reading + decoding, 3)
 
 
 def weights_dtype(config: NSAConfig) -> torch.dtype:
@@ -148,3 +184,13 @@ def _seconds_per_flop(dtype: torch.dtype, device: torch.device) -> float:
     began = time.perf_counter()
     float(F.linear(a, b)[0, 0])
     return (time.perf_counter() - began) / (2 * rows * width * width)
+
+
+def _seconds_per_byte(dtype: torch.dtype, device: torch.device) -> float:
+    """Measure the seconds of a byte of a matrix in a product with a vector."""
+    matrix = torch.ones(_BYTES_PROBE, dtype=dtype, device=device)
+    vector = torch.ones(1, _BYTES_PROBE[1], dtype=dtype, device=device)
+    float(F.linear(vector, matrix)[0, 0])
+    began = time.perf_counter()
+    float(F.linear(vector, matrix)[0, 0])
+    return (time.perf_counter() - began) / matrix.nbytes

@@ -108,7 +108,7 @@ def _windows(
 ) -> tuple[list[TokenizedText], NSAConfig]:
     """Split a text into windows of the trained context; return the configuration that they need.
 
-    With YaRN there is one window.
+    With YaRN one window is enough.
 
     Raises:
         DoesNotFitError: If the question and its answer leave no room for a window.

@@ -131,6 +131,6 @@ def _told(found: Folded, kinds: int, name: str, whole: float) -> str:
     time = f", in about {minutes:,} minutes" if minutes > 1 else ""
     return (
         f"{name} is a long log: {found.kept:,} of its {found.lines:,} lines are read, "
-        f"{first} of each kind ({kinds:,} kinds, alike but for numbers) and the "
+        f"{first} of each kind ({kinds:,} kinds, alike except for numbers) and the "
         f"last ones; --every-line reads all{time}"
     )

@@ -16,11 +16,23 @@ _INSTRUCTION = "\n\nAnswer briefly, from the document only."
 _QUESTION = "\n\nQuestion: "
 _ANSWER = "\nAnswer:"
 _NEXT = "\n\nQuestion:"
+_EXPRESSION = (
+    "\n\nWrite one arithmetic expression whose value answers the question. Use the figures as the "
+    "document has them. Write no result."
+    "\n\nQuestion: By how much did sales rise from 2011 to 2012?"
+    "\nExpression: 3.1 million - 2.8 million"
+    "\n\nQuestion: What percentage of the 640 seats was sold?"
+    "\nExpression: 512 / 640 * 100"
+    "\n\nQuestion: By what percentage did costs fall from 2011 to 2012?"
+    "\nExpression: (2.5 million - 2.8 million) / 2.8 million * 100"
+    "\n\nQuestion: "
+)
+_LEAD = "Expression: "
 GAP = "\n...\n"
 """Between two passages of a document."""
 
 OVERLAP_TOKENS = 256
-"""Tokens that two neighbouring context windows share: attention is uninformative at their ends."""
+"""Tokens that two neighboring context windows share: attention is uninformative at their ends."""
 
 
 class PromptBuilder:
@@ -97,6 +109,23 @@ class PromptBuilder:
             instruction=len(instruction),
             asked=len(asked),
             bare=not (turns or instructions.strip()),
+        )
+
+    def expression(self, question: str, lead: str) -> TokenizedQuestion:
+        """Tokenize the request for an arithmetic expression that answers a question.
+
+        Args:
+            question: The question.
+            lead: The beginning of the expression.
+        """
+        instruction = self._tokenizer.encode(_EXPRESSION)
+        asked = self._tokenizer.encode(question.strip())
+        begun = self._tokenizer.encode(_LEAD + lead)
+        return TokenizedQuestion(
+            text=question,
+            ids=np.concatenate([instruction, asked, self._after, begun]),
+            instruction=len(instruction),
+            asked=len(asked),
         )
 
     def lesson(self, questions: Sequence[tuple[str, str]]) -> tuple[Ids, list[Spans]]:

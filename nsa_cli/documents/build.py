@@ -48,7 +48,7 @@ class Builder:
         """Add a piece; one without text is left out.
 
         Args:
-            text: Normalised to NFC here.
+            text: Normalized to NFC here.
             page: Its number, or None.
             label: Its own name, where it has one.
             first_line: Number of its first line.
@@ -80,7 +80,7 @@ class Builder:
 
         Args:
             document: The other one.
-            head: What stands before it; a line with its name if None.
+            head: Text before it; a line with its name if None.
         """
         if head is None:
             head = f"\n\n==> {printable(document.name)} <==\n\n"
@@ -118,7 +118,7 @@ class Builder:
 
 
 def select_pages(document: Document, pages: PageRanges) -> Document:
-    """The part of a document that stands on some pages.
+    """The part of a document on some pages.
 
     Raises:
         UsageError: If the document has no pages, or none of these.

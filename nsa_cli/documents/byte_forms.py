@@ -25,7 +25,7 @@ _FEWEST_BYTES = 8
 
 
 def mixed_utf16(data: bytes, encoding: str) -> tuple[str, int]:
-    """A text of UTF-16 to which lines of UTF-8 were appended, and how many of those there are."""
+    """A text of UTF-16 to which lines of UTF-8 were appended, and the number of these lines."""
     newline = "\n".encode(encoding)
     parts: list[str] = []
     start = lines = 0

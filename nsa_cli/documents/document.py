@@ -1,4 +1,4 @@
-"""A document: its text, and where each character of it stands in the source."""
+"""A document: its text, and the place of each character in the source."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Piece:
 class Document:
     """A text of any length with the provenance of each character.
 
-    The loaders of this package normalise the text to NFC once, so that the tokenizer, which
+    The loaders of this package normalize the text to NFC once, so that the tokenizer, which
     reads NFC, sees the very characters that the ranges here count.
 
     Attributes:

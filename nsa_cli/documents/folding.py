@@ -1,4 +1,4 @@
-"""Logs too long for a model: of lines that are alike but for their numbers, some are read.
+"""Logs too long for a model: of lines that differ only in their numbers, some are read.
 
 A million lines of a log are mostly of a few hundred kinds. What tells something is what is rare,
 so the first lines of every kind are kept, as many of each as there is room for, and with them the
@@ -78,7 +78,7 @@ class Folded:
 
 
 class Sifted:
-    """The lines of a text by their kinds: those of one kind are alike but for their numbers.
+    """The lines of a text by their kinds: those of one kind differ only in their numbers.
 
     Kinds are found in each file by itself.
 
@@ -87,7 +87,7 @@ class Sifted:
         on_progress: Called with the characters looked at, and those in all.
 
     Attributes:
-        kinds: How many kinds of lines there are, those of each file counted.
+        kinds: Number of kinds of lines, counted for each file.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Sifted:
         return Folded(document=document, lines=lines, kept=of_these, each=each)
 
     def _only(self, kept: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Document:
-        """A document of some of the lines; what stands between its pieces stays."""
+        """A document of some of the lines; the text between its pieces stays."""
         whole = self._document
         texts: list[str] = []
         pieces: list[Piece] = []

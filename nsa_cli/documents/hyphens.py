@@ -85,7 +85,7 @@ class _Spelling:
 
 
 def _words(page: str) -> Iterator[str]:
-    """The words of a page; a compound gives its parts and each pair of neighbours."""
+    """The words of a page; a compound gives its parts and each pair of neighbors."""
     for token in _TOKEN.findall(page):
         parts = token.replace("‐", "-").split("-")
         yield from parts

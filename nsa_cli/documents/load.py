@@ -29,7 +29,7 @@ STDIN_NAME = "stdin"
 """How citations name standard input."""
 
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
-"""Control characters but for those that break lines or set tabs."""
+"""Control characters except those that break lines or set tabs."""
 
 _PDF_MAGIC = b"%PDF-"
 _PDF_MAGIC_WITHIN = 65_536
@@ -189,7 +189,7 @@ def _read_regular(path: Path, source: str) -> bytes:
 
 
 def _missing_hint(path: Path) -> str:
-    """Name the file that was probably meant, if there is one beside."""
+    """Name the file that was probably meant, if its folder has one."""
     try:
         beside = os.listdir(path.parent)  # noqa: PTH208 - names are all that is needed
     except OSError:

@@ -40,7 +40,7 @@ def existing_name(name: str) -> str:
 
 
 def matching_names(pattern: str) -> list[str]:
-    """Return the paths that a glob matches, sorted, in whichever Unicode form it is typed."""
+    """Return the paths that a glob matches, sorted, in either Unicode form."""
     patterns = dict.fromkeys([pattern, *_forms(pattern)])
     matches = (glob.glob(each, recursive=True) for each in patterns)  # noqa: PTH207 - keeps `./`
     return sorted({match for found in matches for match in found})

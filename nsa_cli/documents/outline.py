@@ -125,7 +125,7 @@ def _rising(found: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]
 
 
 def _merged(found: Sequence[Section]) -> list[Section]:
-    """Merge neighbors until there are at most `_MOST` sections."""
+    """Merge neighbors until at most `_MOST` sections are left."""
     size = -(-len(found) // _MOST)
     if size == 1:
         return list(found)

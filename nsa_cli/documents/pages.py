@@ -18,7 +18,7 @@ class PageRanges:
 
     Attributes:
         text: As the user typed it.
-        ranges: First and last page of each range; None for the last page there is.
+        ranges: First and last page of each range; None for the last page of the document.
     """
 
     text: str

@@ -69,7 +69,10 @@ class Source:
 
 
 def find_sources(
-    arguments: Sequence[str], *, on_note: Callable[[str], None] | None = None
+    arguments: Sequence[str],
+    *,
+    on_note: Callable[[str], None] | None = None,
+    binary: bool = False,
 ) -> list[Found]:
     """The files that some arguments name, each once, the parts of a rotated log in order.
 
@@ -77,18 +80,19 @@ def find_sources(
         arguments: Paths of files and folders, globs such as `docs/**/*.md`, URLs, or `-`.
         on_note: Called with one line for each reason why files of a folder are left out; an empty
             file, and one that cannot be opened, is found all the same and told when it is read.
+        binary: Whether binary files of folders are found, too, and told when they are read.
 
     Raises:
         UnreadableError: If a folder holds nothing to read, or a glob names nothing.
         UsageError: If standard input is named twice, or nothing at all.
-        DoesNotFitError: If there are more files than can be read at once.
+        DoesNotFitError: If they are more files than can be read at once.
     """
     if not arguments:
         raise UsageError("no document", hint="name a file or a folder")
     if list(arguments).count("-") > 1:
         raise UsageError("- is named twice", hint="standard input can be read once")
     found: dict[str, Found] = {}
-    skipped = _Skipped()
+    skipped = _Skipped(binary=binary)
     for argument in arguments:
         for each in _expand(argument, skipped):
             is_file = each.path != "-" and not is_url(each.path)
@@ -108,9 +112,14 @@ def find_sources(
 
 
 class _Skipped:
-    """Files of folders that are not read, by the reason."""
+    """Files of folders that are not read, by the reason.
 
-    def __init__(self) -> None:
+    Attributes:
+        binary: Whether binary files are read all the same.
+    """
+
+    def __init__(self, *, binary: bool) -> None:
+        self.binary = binary
         self._paths: dict[str, list[str]] = {}
 
     def add(self, reason: str, path: str) -> None:
@@ -160,7 +169,7 @@ def _folder(folder: str, skipped: _Skipped, *, may_be_empty: bool = False) -> li
     found = []
     try:
         for path in files_of(folder, skipped.add):
-            if _may_be_read(path):
+            if skipped.binary or may_be_read(path):
                 found.append(Found(path=path, named=False))
             else:
                 skipped.add("binary file", path)
@@ -182,7 +191,7 @@ def _folder(folder: str, skipped: _Skipped, *, may_be_empty: bool = False) -> li
     return found
 
 
-def _may_be_read(path: str) -> bool:
+def may_be_read(path: str) -> bool:
     """Whether a file of a folder looks like a document or a text, or is empty."""
     try:
         with Path(path).open("rb") as file:
@@ -203,7 +212,7 @@ def read_sources(
     stdin: BinaryIO | None = None,
     web: WebAccess | None = None,
 ) -> list[Source]:
-    """Find and read files; those that vanish from a folder meanwhile are told and left out.
+    """Find and read files; report and skip those that vanish from a folder meanwhile.
 
     Args:
         arguments: As for `find_sources`.

@@ -11,7 +11,7 @@ from nsa_cli.documents.errors import UnreadableError
 
 _ESCAPES = re.compile(
     r"\x1b(?:"
-    r"\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
+    r"\[[0-?]*[ -/]*[@-~]"  # CSI: colors, cursor movement
     r"|\][^\x07\x1b\n\r]*(?:\x07|\x1b\\)"  # OSC: window titles, links
     r"|[ -/]*[0-~]"  # all shorter ones
     r")?"
@@ -23,7 +23,7 @@ def read_text(data: bytes, name: str, declared: str | None = None) -> Document:
     """Decode a text file into a document of one piece.
 
     Line ends become line feeds and terminal escape sequences go; nothing else is stripped, so
-    line numbers are those of the file, as `grep -n` counts them. The text is normalised to NFC, as
+    line numbers are those of the file, as `grep -n` counts them. The text is normalized to NFC, as
     the tokenizer needs.
 
     Args:

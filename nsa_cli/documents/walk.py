@@ -26,7 +26,7 @@ _VENDORED = frozenset(
 """Folders of other people's code, or of what a build has made."""
 
 _BUILT_BESIDE = {"target": ("Cargo.toml", "pom.xml", "build.sbt")}
-"""Names that mean a build's folder only where one of these files stands beside it."""
+"""Names that mean a build's folder only beside one of these files."""
 
 _GENERATED = (".min.js", ".min.css", ".map", ".lock", "-lock.json", "-lock.yaml", ".pyc", ".svg")
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents.location import place
+from nsa_cli.engine.arithmetic import by_expression
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
-from nsa_cli.events import AnswerFinished, AnswerText, drain
+from nsa_cli.events import ANSWERING, SEARCHING, AnswerFinished, AnswerText, Stage, drain
 from nsa_cli.output.logging import log
 from nsa_cli.results import Passage, Stats, Turn
 from nsa_cli.retrieval.citations import Cited, cite
@@ -40,7 +41,7 @@ def answer_steps(
     options: GenerationOptions,
     turns: Sequence[Turn] = (),
     scores: Tensor | None = None,
-) -> Generator[AnswerText, None, tuple[AnswerFinished, Turn]]:
+) -> Generator[AnswerText | Stage, None, tuple[AnswerFinished, Turn]]:
     """Answer a question that may refer to earlier turns.
 
     Args:
@@ -51,28 +52,26 @@ def answer_steps(
         scores: Block scores of the question, if known; see `OpenDocument.scores`.
 
     Yields:
-        The answer, piece by piece.
+        What begins, and the answer, piece by piece.
 
     Returns:
         The finished answer, and the turn that it makes.
     """
     started = time.monotonic()
     if scores is None:
+        yield SEARCHING
         scores = opened.scores(_standalone(opened.prompts, question, turns))
     passages = top_passages(scores, opened.text, opened.document, opened.block_tokens)
     passages = _with(passages, turns[-1].passage if turns else None)
     context = opened.context(passages, question, options, scores)
-    generated = yield from opened.generate(context, question, options, started)
-    if options.source != "passages" and not opened.is_short:
-        attended = attended_passages(generated.attention, opened.document)
-        passages = merge_passages(passages, attended)
-    cited = cite(
-        opened.document,
-        passages,
-        generated.text,
-        question.text,
-        attention=generated.attention,
-    )
+    yield ANSWERING
+    made = by_expression(opened, context, passages, question, options)
+    if made is not None:
+        yield AnswerText(text=made.generated.text)
+        generated, cited = made.generated, made.cited
+    else:
+        generated = yield from opened.generate(context, question, options, started)
+        cited = _cited(opened, passages, question, options, generated)
     _log(opened, cited, generated)
     config = opened.model.config
     finished = AnswerFinished(
@@ -86,9 +85,24 @@ def answer_steps(
         finish_reason=generated.finish_reason,
         stats=_stats(opened, question, generated),
         warnings=opened.document.warnings,
+        computation=None if made is None else made.computation,
     )
     best = max(cited.passages, key=lambda passage: passage.score, default=None)
     return finished, Turn(question=question.text, answer=generated.text, passage=best)
+
+
+def _cited(
+    opened: OpenDocument,
+    passages: list[Passage],
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+    generated: GeneratedAnswer,
+) -> Cited:
+    """Cite the passages, and what the answer attended to on pages."""
+    document, attention = opened.document, generated.attention
+    if options.source != "passages" and not opened.is_short:
+        passages = merge_passages(passages, attended_passages(attention, document))
+    return cite(document, passages, generated.text, question.text, attention=attention)
 
 
 def _standalone(

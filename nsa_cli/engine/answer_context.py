@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedText
 from nsa_cli.documents import Document
+from nsa_cli.events import Emit, Progress
+from nsa_cli.kv_store.prefill import layers_told
 from nsa_cli.results import Passage
 from nsa_cli.retrieval.pages import PageTokens
 from nsa_cli.retrieval.retriever import Retriever
@@ -38,6 +41,7 @@ def passage_context(
     document: Document,
     passages: Sequence[Passage],
     room: int,
+    emit: Emit,
 ) -> AnswerContext:
     """Prefill some passages as one text.
 
@@ -47,13 +51,31 @@ def passage_context(
         document: The document.
         passages: In the order of the document.
         room: Tokens of room after them.
+        emit: Receives progress in tokens.
     """
-    text = prompts.excerpts(document, passages)
+    task = "Reading a passage" if len(passages) == 1 else f"Reading {len(passages)} passages"
+    return text_context(model, prompts.excerpts(document, passages), room, emit, task)
+
+
+def text_context(
+    model: NSALanguageModel, text: TokenizedText, room: int, emit: Emit, task: str
+) -> AnswerContext:
+    """Prefill a text.
+
+    Args:
+        model: The model.
+        text: Its tokens.
+        room: Tokens of room after them.
+        emit: Receives progress in tokens.
+        task: Name of the progress.
+    """
     cache = KVCache(
         model.config, len(text.ids) + room, dtype=model.dtype, device=model.layer_devices
     )
-    for _ in prefill(model, text.ids, cache):
-        pass
+    progress = Progress(task=task, done=0, total=len(text.ids), unit="tokens", stage="passages")
+    emit(progress)
+    for done in prefill(model, text.ids, cache, layers_told(emit, progress)):
+        emit(replace(progress, done=done))
     return AnswerContext(text, cache)
 
 
@@ -73,9 +95,6 @@ def page_context(
         pages: In the order of the document.
         room: Tokens of room after them.
         move: Whether the pages get consecutive positions.
-
-    Raises:
-        CorruptBlockError: If a stored block of a page has a wrong checksum.
     """
     parts = [(texts[0], 0, retriever.head)]
     parts += [(texts[page.window], page.start, page.stop) for page in pages]

@@ -9,17 +9,19 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.caches.documents import DocumentCache
 from nsa_cli.caches.json_files import content_hash
+from nsa_cli.computing.forms import FORM_RULES, form_of
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, PageRanges, digest, parse_sources
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.compute import computed
-from nsa_cli.events import AnswerFinished, AnswerText, Emit, Note, Progress, drain
+from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Emit, Note, Progress, drain
 from nsa_cli.output.logging import log
 from nsa_cli.tables.answer import RULES
 from nsa_cli.tables.sources import may_hold_tables
@@ -28,7 +30,7 @@ from nsa_models.hub.resolve import resolve_model
 
 if TYPE_CHECKING:
     from nsa_cli.context.prompt import PromptBuilder
-    from nsa_cli.context.tokens import TokenizedText
+    from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
     from nsa_cli.engine.open_document import OpenDocument
     from nsa_cli.kv_store.prefill import Prefiller
     from nsa_cli.kv_store.store import KVStore, PrefixMatch
@@ -36,6 +38,11 @@ if TYPE_CHECKING:
     from nsa_models.configuration.config import NSAConfig
     from nsa_models.modeling.model import NSALanguageModel
     from nsa_models.tokenization.tokenizer import Tokenizer
+
+_NOT_STORED = (
+    "on a GPU nsa does not store readings of models with separate branch keys or a learned φ; the "
+    "next command reads this document again"
+)
 
 _ROOM_STEP = 256
 """Room for questions is made in these steps, so that the next question mostly finds enough."""
@@ -58,7 +65,7 @@ class Engine:
         self.folder = resolve_model(
             options.model,
             on_progress=lambda task, done, total: emit(
-                Progress(task=task, done=done, total=total, unit="bytes")
+                Progress(task=task, done=done, total=total, unit="bytes", stage="loading")
             ),
             on_note=lambda text: emit(Note(text=text)),
             adapter=options.adapter,
@@ -71,6 +78,7 @@ class Engine:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
+        self.emit(LOADING)
         # Imports make a million objects that stay: the garbage collector need not look at them.
         gc.disable()
         try:
@@ -140,11 +148,13 @@ class Engine:
                 yield kept
                 continue
             if asked is None:
+                self.parse(sources, name, content)  # errors need no torch
                 asked = [self.prompts.question(each) for each in questions]
                 from nsa_cli.context.tokens import answer_room
                 from nsa_cli.engine.answer import answer
+                from nsa_cli.engine.arithmetic import expression_room
 
-                room = answer_room(asked, self.options.max_tokens)
+                room = max(answer_room(asked, self.options.max_tokens), expression_room(asked))
             opened = self.open(sources, name, room, content)
             finished = answer(opened, asked[number])
             answers.keep(finished, contents_of(sources))
@@ -160,9 +170,11 @@ class Engine:
     ) -> AnswerCache:
         """The cached answer to a question about sources.
 
-        Its key has the version of the rules that compute answers, if the sources may hold tables.
+        Its key has the versions of the rules that compute this answer.
         """
-        rules = RULES if may_hold_tables(sources) else 0
+        rules = {"rules": RULES} if may_hold_tables(sources) else {}
+        if options.compute and form_of(question) is not None:
+            rules["forms"] = FORM_RULES
         return AnswerCache(content, name, question, self.folder, options, rules=rules)
 
     def computed(
@@ -270,20 +282,43 @@ class Engine:
             ocr=self.options.ocr,
             hidden=self.options.hidden,
             on_page=lambda source, done, total: self.emit(
-                Progress(task=f"Opening {source}", done=done, total=total, unit="pages")
+                Progress(
+                    task=f"Opening {source}", done=done, total=total, unit="pages", stage="opening"
+                )
             ),
             on_note=note,
         )
         return document, notes
 
-    def estimate(self, document: Document, room: int) -> Estimate:
-        """Estimate what prefilling a document takes; arguments as for `prefill_chunks`.
+    def estimate(
+        self, document: Document, room: int, asked: Sequence[TokenizedQuestion] = ()
+    ) -> Estimate:
+        """Estimate what prefilling a document takes, and answering questions about it.
+
+        Args:
+            document: The document.
+            room: As for `prefill_chunks`.
+            asked: The questions that are answered.
 
         Raises:
             DoesNotFitError: If the model's context is too short.
         """
         _, texts, config = self._fit(document, room)
-        return self._estimate(texts, config, *self._match(texts, config))
+        found = self._estimate(texts, config, *self._match(texts, config))
+        if not asked:
+            return found
+        from nsa_cli.context.estimate import answer_seconds
+        from nsa_cli.retrieval.passages import DIRECT_TOKENS
+        from nsa_models.cache.layer_devices import pick_device
+
+        is_short = sum(text.document_tokens for text in texts) <= DIRECT_TOKENS
+        seconds = answer_seconds(
+            *(config, self.folder.folder, 0 if is_short else DIRECT_TOKENS),
+            [len(question.ids) for question in asked],
+            self.options.max_tokens,
+            pick_device(self.options.device),
+        )
+        return replace(found, answer_seconds=seconds)
 
     def prefill_chunks(
         self, document: Document, room: int, contents: Sequence[str] = ()
@@ -313,6 +348,8 @@ class Engine:
         from nsa_cli.retrieval.passages import DIRECT_TOKENS
 
         store, matches = self._match(texts, config)
+        if store is None and self.options.store:
+            self.emit(Note(text=_NOT_STORED))
         check_fits(self._estimate(texts, config, store, matches), document.name)
         began, model = time.monotonic(), self.load(config)
         room = _generous(room, max(len(text.ids) for text in texts), config)
@@ -412,6 +449,7 @@ class Engine:
         if self._model is not None and self._model.config.to_dict() == config.to_dict():
             return self._model
         self._model = None  # free its memory before the next one's is taken
+        self.emit(LOADING)
         device, quantization = pick_device(self.options.device), self.options.quantization
         if quantization is not None and device.type != "cpu":
             raise UsageError(

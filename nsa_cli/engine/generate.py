@@ -47,6 +47,7 @@ class GenerationOptions:
         page_tokens: Maximum tokens of the pages.
         candidates: Pages that are ranked by the likelihood of the question.
         move: Whether the pages get consecutive positions.
+        compute: Whether a question that asks for arithmetic is answered by an expression.
     """
 
     max_tokens: int = 256
@@ -61,12 +62,16 @@ class GenerationOptions:
     page_tokens: int = 2048
     candidates: int = 0
     move: bool = True
+    compute: bool = False
 
     @classmethod
     def of(cls, options: Options) -> GenerationOptions:
         """Take the generation options of a command; its blocks are in the configuration."""
         return cls(
-            max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed
+            max_tokens=options.max_tokens,
+            temperature=options.temperature,
+            seed=options.seed,
+            compute=options.compute,
         )
 
     def attention(self, config: NSAConfig) -> AttentionSettings:

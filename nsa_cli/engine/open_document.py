@@ -16,9 +16,10 @@ from nsa_cli.engine.answer_context import (
     append_passages,
     page_context,
     passage_context,
+    text_context,
 )
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions, generate
-from nsa_cli.events import AnswerText, Emit
+from nsa_cli.events import SEARCHING, AnswerText, Emit
 from nsa_cli.kv_store.windows import ContextWindow
 from nsa_cli.results import MatchInContext, Passage
 from nsa_cli.retrieval.citations import best_quote
@@ -46,7 +47,7 @@ class OpenDocument:
         text: Its tokens, those of all windows joined.
         room: Tokens of room after each window.
         options: How to answer where a question does not say.
-        emit: Receives notes.
+        emit: Receives notes and progress.
         load_seconds: Loading the model.
         prefill_seconds: Prefilling the document.
     """
@@ -100,6 +101,7 @@ class OpenDocument:
             query: Words or a question.
             top: Maximum passages.
         """
+        self.emit(SEARCHING)
         runs = best_runs(self.scores(query), top, 0)
         found = passages_of(runs, self.text, self.document, self.block_tokens)
         matches = []
@@ -125,7 +127,20 @@ class OpenDocument:
 
     def excerpts(self, passages: Sequence[Passage]) -> AnswerContext:
         """Prefill passages, in the order of the document, as one text."""
-        return passage_context(self.model, self.prompts, self.document, passages, self.room)
+        return passage_context(
+            self.model, self.prompts, self.document, passages, self.room, self.emit
+        )
+
+    def notes(self, text: str, room: int) -> AnswerContext:
+        """Prefill a text that is not in the document, such as statements about it.
+
+        Args:
+            text: The text.
+            room: Tokens of room after it.
+        """
+        return text_context(
+            self.model, self.prompts.plain(text), room, self.emit, "Reading statements"
+        )
 
     def context(
         self,
@@ -189,7 +204,7 @@ class OpenDocument:
                     self.model, self.tokenizer, cache, text, question, options, started
                 )
             )
-        finally:  # also when the answer is cancelled
+        finally:  # also when the answer is canceled
             cache.truncate(length)
 
 

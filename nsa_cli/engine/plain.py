@@ -11,7 +11,7 @@ from nsa_cli.context.fit import plain_config
 from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.generate import GenerationOptions, generate
-from nsa_cli.events import AnswerFinished, AnswerText, Progress
+from nsa_cli.events import ANSWERING, AnswerFinished, AnswerText, Progress, Stage
 from nsa_cli.results import Stats
 from nsa_cli.system import peak_memory_bytes
 from nsa_models.cache.kv_cache import KVCache
@@ -21,7 +21,7 @@ from nsa_models.generation.generate import prefill
 
 def plain_steps(
     engine: Engine, messages: Sequence[tuple[str, str]], options: GenerationOptions
-) -> Generator[AnswerText | Progress, None, AnswerFinished]:
+) -> Generator[AnswerText | Progress | Stage, None, AnswerFinished]:
     """Answer the last message of a conversation; nothing is stored.
 
     Args:
@@ -50,6 +50,7 @@ def plain_steps(
             task="Reading the conversation", done=done, total=len(ids) - 1, unit="tokens"
         )
     read = time.monotonic()
+    yield ANSWERING
     text = TokenizedText(
         ids=ids[:-1], characters=np.full(len(ids) - 1, -1, np.int64), document_tokens=0
     )

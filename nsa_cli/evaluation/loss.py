@@ -196,6 +196,7 @@ def token_losses(model: NSALanguageModel, ids: Ids, emit: Emit) -> Tensor:
         for start in range(0, len(ids), _CHUNK):
             part = tokens[start : start + _CHUNK]
             output = model(part[None], cache=cache, settings=model.config.prefill_settings())
+            cache.release_recent()
             targets = tokens[start + 1 : start + 1 + len(part)]
             logits = output.logits[0, : len(targets)].float()
             found.append(F.cross_entropy(logits, targets, reduction="none"))

@@ -119,7 +119,7 @@ def print_report(records: Sequence[QuestionResult]) -> None:
 
 
 def _print_table(table: Table, console: Console) -> None:
-    """Print a table whole: in a narrow terminal as blocks, and never cut where there is none."""
+    """Print a table whole: in a narrow terminal as blocks, and uncut outside a terminal."""
     needed = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
     if not console.is_terminal or needed <= console.width:
         console.print(table, width=max(needed, console.width), crop=False, soft_wrap=False)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import filelock
@@ -22,6 +23,7 @@ from nsa_cli.kv_store.store import FORMAT, KVStore, PrefixMatch, StoredPrefix, c
 from nsa_cli.kv_store.write_behind import WriteBehind
 from nsa_cli.system import resident_bytes
 from nsa_models.cache.kv_cache import KVCache
+from nsa_models.cache.layer_devices import pick_device
 from nsa_models.cache.offloaded import OffloadedCache
 from nsa_models.cache.placement import new_cache
 from nsa_models.configuration.config import NSAConfig, attention_fields
@@ -33,11 +35,17 @@ from nsa_models.paths import readings_folder
 if TYPE_CHECKING:
     from nsa_cli.config.options import Options
 
+_TOLD_SECONDS = 0.1
+"""Least time between two reports from within a chunk."""
+
 
 def open_store(
     config: NSAConfig, dtype: torch.dtype, weights: str, tokenizer: str, options: Options
 ) -> KVStore | None:
-    """Open the store of one model with one set of attention settings; None with `--no-store`.
+    """Open the store of one model with one set of attention settings.
+
+    None with `--no-store`, and on a device with its own memory for a model whose branches have
+    other keys and values than its selection: these are not written back from there.
 
     Args:
         config: Configuration of the model.
@@ -46,7 +54,8 @@ def open_store(
         tokenizer: Fingerprint of the tokenizer.
         options: Whether to store anything, and how much.
     """
-    if not options.store:
+    apart = config.branch_inputs and pick_device(options.device).type != "cpu"
+    if not options.store or apart:
         return None
     facts = [
         weights,
@@ -60,6 +69,24 @@ def open_store(
         facts.append(config.rope_factors)
     fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return KVStore(readings_folder(), fingerprint, config, dtype, options.cache_limit_bytes)
+
+
+def layers_told(emit: Emit, progress: Progress) -> Callable[[int], None]:
+    """Return a receiver of the tokens done within a chunk, which emits them now and then.
+
+    Args:
+        emit: Receives the progress.
+        progress: The progress at another number of tokens.
+    """
+    last = time.monotonic()
+
+    def told(done: int) -> None:
+        nonlocal last
+        if done < progress.total and time.monotonic() - last >= _TOLD_SECONDS:
+            last = time.monotonic()
+            emit(replace(progress, done=done))
+
+    return told
 
 
 class Prefilled(NamedTuple):
@@ -283,8 +310,9 @@ class Prefiller:
         """Prefill the tokens that a cache lacks; yields tokens done, with progress."""
         task, total = f"Reading {name}", len(ids)
         yield cache.length, Progress(task=task, done=cache.length, total=total, unit="tokens")
+        told = layers_told(self.emit, Progress(task=task, done=0, total=total, unit="tokens"))
         try:
-            for done in prefill(self.model, torch.from_numpy(ids), cache):
+            for done in prefill(self.model, torch.from_numpy(ids), cache, told):
                 yield done, Progress(task=task, done=done, total=total, unit="tokens")
         except RuntimeError as error:  # a full GPU raises a subclass, a full CPU this one
             if not isinstance(error, torch.OutOfMemoryError) and "memory" not in str(error):

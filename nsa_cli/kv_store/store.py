@@ -6,8 +6,10 @@ Each KV cache has a folder, named after a hash of everything that its content de
         manifest.json   format, fingerprint, shape; written last: without it the folder is ignored
         tokens.bin      the ids, int32
         tensors.bin     keys, then values, each (L, B, G, T_max, D); written in place during prefill
-        summaries.bin   compressed keys (L, B, G, C_max, D), where answers select blocks
+        summaries.bin   compressed keys (L, B, G, C_max, D), where answers select blocks, and
+                        compressed values of a model with separate branches
         checks.bin      a checksum of each block's keys and values, by layer and group
+        branches-*.bin  the last tokens of separate branches; see `branch_state`
         journal.bin     one record per chunk: tokens so far, and checksums of its part of all these
 
 The journal says which prefix is complete, and checksums verify it, so a crash, a full disk or a
@@ -39,6 +41,11 @@ import torch
 from torch import Tensor
 
 from nsa_cli.context.tokens import ANSWER_ROOM, Ids
+from nsa_cli.kv_store.branch_state import (
+    read_branch_state,
+    remove_earlier_states,
+    write_branch_state,
+)
 from nsa_cli.kv_store.integrity import (
     JOURNAL_BODY,
     BlockChecksums,
@@ -119,6 +126,8 @@ class KVStore:
         self.limit_bytes = limit_bytes
         answering = config.answer_settings()
         self.choosing = None if answering.dense else answering
+        # Where branches have other keys and values, summaries cannot be computed again.
+        self._kept = ("summary", "value_summary") if config.branch_inputs else ("summary",)
 
     def folder(self, ids: Ids) -> Path:
         """Folder of the KV cache of exactly these ids."""
@@ -132,7 +141,8 @@ class KVStore:
             stored = self._stored(manifest.parent)
             if stored is not None:
                 shared = _common_prefix(stored.ids[: stored.claimed], ids)
-                if shared:
+                # Of separate branches the end of a text alone is stored.
+                if shared and (len(self._kept) == 1 or np.array_equal(stored.ids, ids)):
                     found.append((shared, stored))
             elif (form := _other_format(manifest, ids)) is not None:
                 outdated.append((form, manifest.parent))
@@ -151,6 +161,10 @@ class KVStore:
                 return None
             ids = np.fromfile(folder / "tokens.bin", dtype=np.int32)
             size = (folder / "tensors.bin").stat().st_size
+            if self.config.branch_inputs:  # these summaries cannot be computed again
+                room = self._summary_bytes(len(ids) + ANSWER_ROOM)
+                if (folder / "summaries.bin").stat().st_size != room:
+                    return None
         except (OSError, ValueError, KeyError, TypeError):
             return None
         if self.folder(ids) != folder or size != self._tensor_bytes(len(ids)):
@@ -175,8 +189,27 @@ class KVStore:
                 break
             start = record.tokens
         cache.length = start
+        if self.config.branch_inputs and not self._restore_branches(stored, cache):
+            cache.truncate(0)
         _mark_used(stored)
         return cache
+
+    def _restore_branches(self, stored: StoredPrefix, cache: KVCache) -> bool:
+        """Whether the summaries and last tokens of separate branches are stored, and verified."""
+        assert self.choosing is not None  # `gated` attention always selects
+        state = read_branch_state(stored.folder, cache.length)
+        if state is None:
+            return False
+        summaries, start = cache.adopt_summaries(self.choosing), 0
+        for record in read_journal(stored.folder):
+            if record.tokens > cache.length:
+                break
+            first, stop = self._complete(start), self._complete(record.tokens)
+            if strips_crc(summaries, first, stop) != record.summaries:
+                return False
+            start = record.tokens
+        cache.restore_branches(state)
+        return True
 
     def open_unchecked(self, stored: StoredPrefix) -> tuple[KVCache, BlockChecksums] | None:
         """Map a KV cache whose blocks are verified only when an answer attends to them.
@@ -228,9 +261,9 @@ class KVStore:
         if self.choosing is not None and summaries.exists():
             block, stride = self.choosing.compress_block, self.choosing.compress_stride
             size = summaries.stat().st_size // self.dtype.itemsize
-            mapped[f"summary_{block}_{stride}"] = torch.from_file(
-                str(summaries), shared=shared, size=size, dtype=self.dtype
-            )
+            whole = torch.from_file(str(summaries), shared=shared, size=size, dtype=self.dtype)
+            for name, part in zip(self._kept, whole.chunk(len(self._kept)), strict=True):
+                mapped[f"{name}_{block}_{stride}"] = part
 
         def allocate(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
             if name in mapped and mapped[name].numel() == math.prod(shape):
@@ -294,7 +327,7 @@ class KVStore:
         if self.choosing is None:
             return 0
         shape = cache_shape(self.config, tokens // self.choosing.compress_stride)
-        return math.prod(shape) * self.dtype.itemsize
+        return len(self._kept) * math.prod(shape) * self.dtype.itemsize
 
     def _reserve(self, path: Path, tokens: int) -> None:
         """Reserve the tensors' disk space, so that a full disk shows now and not during prefill."""
@@ -312,12 +345,12 @@ class KVStore:
                     os.posix_fallocate(file.fileno(), number * strip, filled)
         if self.choosing is not None:
             room = self._summary_bytes(tokens + ANSWER_ROOM)
-            strip = room // (layers * batch * groups)
-            filled = self._summary_bytes(tokens) // (layers * batch * groups)
+            count = len(self._kept) * layers * batch * groups
+            strip, filled = room // count, self._summary_bytes(tokens) // count
             with path.with_name("summaries.bin").open("wb") as file:
                 file.truncate(room)
                 if filled and hasattr(os, "posix_fallocate"):
-                    for number in range(layers * batch * groups):
+                    for number in range(count):
                         os.posix_fallocate(file.fileno(), number * strip, filled)
 
     def commit(self, stored: StoredPrefix, cache: KVCache, start: int) -> None:
@@ -332,8 +365,12 @@ class KVStore:
             file.write(checks.tobytes())
         chunk = checksum(cache, start, cache.length)
         body = JOURNAL_BODY.pack(cache.length, chunk, zlib.crc32(checks.tobytes()), summaries)
+        if self.config.branch_inputs:
+            write_branch_state(stored.folder, cache)
         with (stored.folder / "journal.bin").open("ab") as file:
             file.write(body + struct.pack("<I", zlib.crc32(body)))
+        if self.config.branch_inputs:
+            remove_earlier_states(stored.folder, cache.length)
 
     def truncate(self, stored: StoredPrefix, length: int) -> None:
         """Remove the journal records past `length` tokens, and the rest of a cut-off one."""
@@ -398,3 +435,4 @@ def copy_tokens(source: KVCache, target: KVCache, start: int, stop: int) -> None
         for strip, room in zip(strips(ours), strips(theirs), strict=True):
             room[start:stop] = strip[start:stop]
     target.length = stop
+    target.copy_branches(source)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from nsa_cli.context.tokens import TokenizedText
 from nsa_cli.documents import Document
-from nsa_cli.events import Note, Progress
+from nsa_cli.events import Emit, Event, Note, Progress
 from nsa_cli.kv_store import inventory
 from nsa_cli.kv_store.block_access import BlockAccess, CorruptBlockError
 from nsa_cli.kv_store.prefill import Prefiller
@@ -108,7 +109,9 @@ def prefill_windows(
     windows: list[ContextWindow] = []
     before = 0
     for text, match in zip(texts, matches, strict=True):
-        chunks = prefiller.chunks(match, room, document.name, verify_later=verify_later)
+        over_all = partial(_of_all, prefiller.emit, before, total)
+        telling = replace(prefiller, emit=over_all)
+        chunks = telling.chunks(match, room, document.name, verify_later=verify_later)
         while True:
             try:
                 progress = next(chunks)
@@ -129,12 +132,19 @@ def prefill_windows(
             )
         )
         before += len(text.ids)
-        if len(texts) > 1:  # keep few windows in memory, however many there are
+        if len(texts) > 1:  # keep few windows in memory, however many the text has
             cache.release_pages()
         if prefiller.store is not None:
             log.info("stored in %s", prefiller.store.folder(text.ids))
             _label(prefiller, text, document, model_name)
     return windows
+
+
+def _of_all(emit: Emit, before: int, total: int, event: Event) -> None:
+    """Emit an event of a window; its progress becomes that over all windows."""
+    if isinstance(event, Progress):
+        event = replace(event, done=before + event.done, total=total)
+    emit(event)
 
 
 def _label(prefiller: Prefiller, text: TokenizedText, document: Document, model_name: str) -> None:

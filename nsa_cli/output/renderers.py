@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     ProgressColumn,
+    SpinnerColumn,
     Task,
     TaskID,
     TextColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import (
     Progress as ProgressBar,
@@ -27,7 +27,7 @@ from rich.progress import (
 from rich.text import Text
 
 from nsa_cli.documents.location import place, printable, short
-from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress
+from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress, Stage
 from nsa_cli.output.hints import hint_for
 from nsa_cli.output.layout import WordWrap, columns, shorten_path, wrap
 from nsa_cli.output.streams import is_unicode
@@ -37,22 +37,47 @@ if TYPE_CHECKING:
     from nsa_cli.results import Citation, Estimate, FileTokens
 
 _HANGING = len("nsa: ")
-_UNITS = {"tokens": "tokens", "pages": "pages", "bytes": "MB", "characters": "characters"}
+_UNITS = {
+    "tokens": "tokens",
+    "pages": "pages",
+    "bytes": "MB",
+    "characters": "characters",
+    "parts": "parts",
+}
 
 
 class _Amount(ProgressColumn):
-    """Column with the amount done, the total and the speed."""
+    """Column with the amount done, the total, the speed and the time left."""
 
     def render(self, task: Task) -> Text:
         unit = task.fields["unit"]
         scale = 1e6 if unit == "bytes" else 1
         total = f"{(task.total or 0) / scale:,.0f}"
         speed = f", {task.speed / scale:,.0f}/s" if task.speed else ""
-        return Text(f"{task.completed / scale:,.0f} of {total} {_UNITS[unit]}{speed}")
+        left = task.time_remaining
+        rest = f", {duration(left)} left" if left is not None and not task.finished else ""
+        return Text(f"{task.completed / scale:,.0f} of {total} {_UNITS[unit]}{speed}{rest}")
+
+
+class _Elapsed(ProgressColumn):
+    """Column with the seconds since the stage began, from the second one on."""
+
+    def render(self, task: Task) -> Text:
+        seconds = int(task.elapsed or 0)
+        return Text(duration(seconds) if seconds > 1 else "", style="dim")
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, such as `37 s`, `12 min` or `3 h 20 min`."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class StatusLine:
-    """Progress bars and notes on standard error; bars only at a terminal."""
+    """Progress, stages and notes on standard error; at a terminal only, but for notes."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.console = Console(stderr=True, highlight=False, emoji=False)
@@ -73,28 +98,52 @@ class StatusLine:
         if not self.animate:
             return
         if self._bar is None or self._task is None or self._name != event.task:
-            self.close()
             if event.done >= event.total:
+                self.close()
                 return
-            self._bar = ProgressBar(
-                TextColumn("{task.description}"),
+            columns = (
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
                 _Amount(),
-                TimeRemainingColumn(compact=True),
-                console=self.console,
-                transient=True,
-                expand=True,
-                speed_estimate_period=20,
             )
-            self._name = event.task
-            self._task = self._bar.add_task(event.task, total=event.total, unit=event.unit)
-            self._bar.start()
+            self._start(event.task, columns, total=event.total, unit=event.unit, done=event.done)
+            return
         self._bar.update(self._task, completed=event.done)
         if event.done >= event.total:
             self.close()
 
+    def stage(self, event: Stage) -> None:
+        """Show a stage, which moves until something else is shown."""
+        if self.animate and self._name != event.text:
+            text = TextColumn("{task.description}", markup=False)
+            self._start(
+                event.text, (SpinnerColumn(), text, _Elapsed()), total=None, unit="", done=0
+            )
+
+    def _start(
+        self,
+        name: str,
+        columns: Sequence[ProgressColumn],
+        *,
+        total: float | None,
+        unit: str,
+        done: int,
+    ) -> None:
+        """Show one line in place of the present one."""
+        self.close()
+        self._bar = ProgressBar(
+            *columns,
+            console=self.console,
+            transient=True,
+            expand=total is not None,
+            speed_estimate_period=20,
+        )
+        self._name = name
+        self._task = self._bar.add_task(printable(name), total=total, unit=unit, completed=done)
+        self._bar.start()
+
     def close(self) -> None:
-        """Remove the bar."""
+        """Remove the bar or the stage."""
         if self._bar is not None:
             self._bar.stop()
         self._bar, self._task, self._name = None, None, ""
@@ -113,6 +162,8 @@ class Renderer(ABC):
                 self._status.note(event.text)
             case Progress():
                 self._status.progress(event)
+            case Stage():
+                self._status.stage(event)
 
     @abstractmethod
     def finish(self, finished: AnswerFinished) -> None:
@@ -172,18 +223,35 @@ class HumanRenderer(Renderer):
     def finish(self, finished: AnswerFinished) -> None:
         """End the answer, print its citations and statistics."""
         self.finish_answer(finished)
-        stats = finished.stats
-        if finished.computation is not None:
+        self._figures([finished])
+
+    def _figures(self, answers: Sequence[AnswerFinished]) -> None:
+        """Note what was read for some answers, and how soon they began, in one line."""
+        without = [
+            each.stats
+            for each in answers
+            if each.computation is not None and not each.computation.is_expression
+        ]
+        asked = [
+            each.stats
+            for each in answers
+            if each.computation is None or each.computation.is_expression
+        ]
+        if without:
+            seconds = sum(stats.time_to_first_token_seconds for stats in without)
+            some = f"{len(without)} of {len(answers)} answers " if len(answers) > 1 else ""
             self._status.note(
-                f"computed in {stats.time_to_first_token_seconds:.2f} s, without the model; "
-                "--no-compute asks the model"
+                f"{some}computed in {seconds:.2f} s, without the model; --no-compute asks the model"
             )
+        if not asked:
             return
-        new = stats.document_tokens - stats.reused_tokens
-        first = stats.time_to_first_token_seconds
+        tokens = asked[0].document_tokens
+        new = tokens - asked[0].reused_tokens
+        firsts = ", ".join(f"{stats.time_to_first_token_seconds:.1f}" for stats in asked)
+        words = "first word" if len(asked) == 1 else "first words"
         self._status.note(
-            f"{stats.document_tokens:,} tokens, {new:,} of them read in "
-            f"{stats.prefill_seconds:.1f} s; first word after {first:.1f} s"
+            f"{tokens:,} tokens, {new:,} of them read in {asked[0].prefill_seconds:.1f} s; "
+            f"{words} after {firsts} s"
         )
 
     def finish_answer(self, finished: AnswerFinished) -> None:
@@ -202,13 +270,15 @@ class HumanRenderer(Renderer):
         self._end_answer()
 
     def finish_all(self, questions: Sequence[str], answers: Iterable[AnswerFinished]) -> None:
-        """Print each question above its answer."""
-        results = iter(answers)
+        """Print each question above its answer, and the statistics of all in one line."""
+        results, finished = iter(answers), list[AnswerFinished]()
         for number, question in enumerate(questions):
             asked = wrap(f"Q: {question}", self._width, len("Q: "))
             sys.stdout.write(f"{chr(10) if number else ''}{asked}\n")
             sys.stdout.flush()
-            self.finish(next(results))
+            finished.append(next(results))
+            self.finish_answer(finished[-1])
+        self._figures(finished)
 
     def sizes(self, found: Sequence[FileTokens]) -> None:
         """Print several files as a tree with token counts."""
@@ -229,9 +299,13 @@ class HumanRenderer(Renderer):
         disk = "not kept"
         if found.disk_bytes:
             disk = f"{found.disk_bytes / 1e9:.2f} GB, {found.disk_free_bytes / 1e9:.2f} GB free"
+        times = f"about {duration(found.seconds)} to read"
+        if found.answer_seconds:
+            each = "less than 1 s" if found.answer_seconds < 1 else duration(found.answer_seconds)
+            times += f", {each} to answer"
         sys.stdout.write(
             f"tokens   {found.tokens:,}, {new:,} of them to read\n"
-            f"time     about {found.seconds:,.0f} s\n"
+            f"time     {times}\n"
             f"disk     {disk}\n"
             f"memory   {found.memory_bytes / 1e9:.2f} GB, "
             f"{found.memory_limit_bytes / 1e9:.2f} GB may be used\n"

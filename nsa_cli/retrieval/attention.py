@@ -18,7 +18,8 @@ from torch import Tensor
 from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.retrieval.passages import DIRECT_TOKENS, blocks_per
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache.kv_cache import CacheBatch, KVCache
+from nsa_models.cache.batch import CacheBatch
+from nsa_models.cache.kv_cache import KVCache
 from nsa_models.modeling.model import NSALanguageModel
 
 BACKGROUND = 2.0

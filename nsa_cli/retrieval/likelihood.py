@@ -15,7 +15,8 @@ from torch import Tensor
 
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache.kv_cache import CacheBatch, KVCache
+from nsa_models.cache.batch import CacheBatch
+from nsa_models.cache.kv_cache import KVCache
 from nsa_models.modeling.model import NSALanguageModel
 
 _LIKELIHOOD_WEIGHT = 2.0

@@ -29,6 +29,9 @@ _RAW = re.compile(
 )
 _ACCENTS = re.compile(r"[\u0300-\u036f]")
 _ARTICLES = re.compile(r"\b(?:the|The|THE|an|An|a)\b|^\s*A(?=\s+[a-z])")
+_ABBREVIATED = re.compile(r"(?<=\d )(mio|mrd|tsd)\.(?= )")
+"""A scale whose full stop would part it from the unit after it."""
+
 _NAMES = "|".join(MONTHS)
 _DATES = (
     (
@@ -104,6 +107,7 @@ def _plain(text: str) -> str:
     text = unicodedata.normalize("NFC", text)
     for sign in "−‐‑":
         text = text.replace(sign, "-")
+    text = _ABBREVIATED.sub(r"\1", text)
     return text.replace("’", "'").replace("&", " and ").replace("fr.", "fr ")
 
 

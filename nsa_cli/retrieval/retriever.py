@@ -132,14 +132,22 @@ class Retriever:
     def join(self, pages: Sequence[PageTokens], room: int, *, move: bool = True) -> KVCache:
         """Join the beginning of the prompt and some pages into one cache; see `join_excerpts`.
 
-        Raises:
-            CorruptBlockError: If a stored block of a page has a wrong checksum.
+        A window with a corrupt block in these pages is prefilled again first.
         """
-        for page in pages:
-            self._windows[page.window].access.read(page.start, page.stop)
-        parts = [Excerpt(self._windows[0].cache, 0, self.head)]
-        parts += [Excerpt(self._windows[p.window].cache, p.start, p.stop) for p in pages]
-        return join_excerpts(self._model, parts, room, move=move)
+        parts = [(0, 0, self.head), *((page.window, page.start, page.stop) for page in pages)]
+        for window, start, stop in parts:
+
+            def step(
+                windows: Sequence[ContextWindow], start: int = start, stop: int = stop
+            ) -> list[None]:
+                for each in windows:
+                    each.access.read(start, stop)
+                return [None] * len(windows)
+
+            over_windows([self._windows[window]], step)
+        # Only now: a window that was prefilled again has another cache.
+        excerpts = [Excerpt(self._windows[w].cache, start, stop) for w, start, stop in parts]
+        return join_excerpts(self._model, excerpts, room, move=move)
 
     @property
     def head(self) -> int:

@@ -10,9 +10,13 @@ from collections.abc import Collection, Iterator
 UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
 """Characters of scripts without spaces, for a set of a regular expression."""
 
-_LONGEST_QUOTE = 240
+LONGEST_QUOTE = 240
+"""Maximum characters of a quote."""
+
 _WORD = re.compile(r"[/~.]?\w(?:[\w./+@:<>'’-]|(?<=\d),(?=\d))*", re.UNICODE)
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?。！？])(?<!\bMio\.)(?<!\bMrd\.)\s+|\n\s*\n|\n(?=\s*[•*\-–·]\s)|[。！？]"
+)
 _NUMBERING = re.compile(r"\s*(?:[\d.]+|[A-Za-z]\.|[(\[]?\w{1,3}[)\]])")
 """The number of a section or an item: it belongs to the text after it."""
 
@@ -60,11 +64,16 @@ def word_weight(found: set[str]) -> int:
 
 
 def sentences(
-    text: str, start: int, end: int, edges: Collection[int] = ()
+    text: str, start: int, end: int, edges: Collection[int] = (), longest: int = LONGEST_QUOTE
 ) -> Iterator[tuple[int, int]]:
-    """Yield the sentences of text[start:end], stripped; long ones are cut at a space.
+    """Yield the sentences of text[start:end], stripped.
 
-    No sentence crosses any of `edges`.
+    Args:
+        text: The text.
+        start: First character.
+        end: One past the last character.
+        edges: Characters that no sentence crosses.
+        longest: Maximum characters; longer sentences are cut at a space.
     """
     breaks = {
         m.end()
@@ -78,12 +87,12 @@ def sentences(
     for first, last in itertools.pairwise(cuts):
         while first < last:
             stop = last
-            if last - first > _LONGEST_QUOTE:
+            if last - first > longest:
                 blank = max(
-                    text.rfind(" ", first, first + _LONGEST_QUOTE),
-                    text.rfind("\n", first, first + _LONGEST_QUOTE),
+                    text.rfind(" ", first, first + longest),
+                    text.rfind("\n", first, first + longest),
                 )
-                stop = blank if blank > first else first + _LONGEST_QUOTE
+                stop = blank if blank > first else first + longest
             piece = text[first:stop]
             left = first + len(piece) - len(piece.lstrip())
             right = first + len(piece.rstrip())

@@ -9,5 +9,6 @@ scheduler   the thread that runs the model
 sse         events of the model's thread as server-sent events
 excerpt     text around a citation
 formats     answers, chunks and errors as JSON
-page.html   the web page
+listing     files of the served folder; `browsing` has the routes that show documents
+page/       the web page; `assets` serves it
 """

@@ -110,7 +110,9 @@ class AnswerRoutes:
         sources = [*await run_in_threadpool(self._library.sources, names), *texts]
         if not sources and names:
             raise RequestError("the documents have no files", "documents")
-        name = title([source.name for source in sources], 1) if sources else "conversation"
+        name = (
+            title([source.name for source in sources], len(sources)) if sources else "conversation"
+        )
         events = JobEvents()
         job = await run_in_threadpool(
             Job, sources=sources, name=name, asked=asked, deliver=events.deliver

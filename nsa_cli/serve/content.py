@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from nsa_cli.documents.names import is_url
 from nsa_cli.documents.sources import Source
 from nsa_cli.serve.fields import RequestError
 from nsa_cli.serve.uploads import plain_name
@@ -35,7 +36,7 @@ class Message:
     Attributes:
         role: `system`, `user` or `assistant`.
         text: Its text.
-        files: Ids of uploads in it.
+        files: Ids of uploads and URLs in it.
         sources: Files that the message holds.
     """
 
@@ -53,7 +54,7 @@ class Conversation:
         question: The question.
         turns: Earlier questions and answers.
         instructions: Instructions of the client.
-        files: Ids of uploads in the messages.
+        files: Ids of uploads and URLs in the messages.
         sources: Files in the messages, and long messages, as documents.
         said: Roles and texts of all messages, for an answer without a document.
     """
@@ -185,15 +186,14 @@ def _split_question(content: str) -> tuple[str, str]:
 
 
 def _file(part: Mapping[str, Any], where: str) -> str | Source:
-    """The upload id or the content of a file part."""
+    """The upload id, the URL or the content of a file part."""
     if isinstance(part.get("file_id"), str) and part["file_id"]:
         return str(part["file_id"])
-    if part.get("file_url"):
-        raise RequestError(
-            f"{where} has a file_url; this server fetches no URLs",
-            where,
-            hint="send file_data, or upload the file and send its file_id",
-        )
+    url = part.get("file_url")
+    if url is not None:
+        if not isinstance(url, str) or not is_url(url):
+            raise RequestError(f"{where}.file_url is not a URL", where, hint="send file_data")
+        return url
     data = part.get("file_data")
     if not isinstance(data, str) or not data:
         raise RequestError(f"{where} has a file without file_id and file_data", where)

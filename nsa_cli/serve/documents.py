@@ -1,4 +1,4 @@
-"""Sources for the document names of clients: uploads, and files within one folder."""
+"""Sources for the document names of clients: uploads, files within one folder, and URLs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from nsa_cli.documents import Document, digest, parse_sources, read_sources
-from nsa_cli.documents.sources import Source
+from nsa_cli.documents.names import is_url
+from nsa_cli.documents.sources import Found, Source, read_one
+from nsa_cli.documents.urls.access import WebAccess
 from nsa_cli.serve.uploads import Uploads, is_upload
 from nsa_models.errors import NsaError
 
 _MOST_CHARACTERS = 64_000_000
 """Total characters of the parsed documents in memory."""
+
+
+_MOST_FETCHED = 200_000_000
+"""Total bytes of the documents from URLs in memory."""
 
 
 def _ignore(text: str) -> None:
@@ -61,19 +67,36 @@ class DocumentStore:
         root: The folder whose files clients may name; None for uploads only.
         uploads: Uploaded files.
         ocr: Languages for OCR of scanned pages, or None.
+        web: How URLs are fetched; None to refuse them.
     """
 
-    def __init__(self, root: Path | None, uploads: Uploads, ocr: str | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | None,
+        uploads: Uploads,
+        ocr: str | None = None,
+        web: WebAccess | None = None,
+    ) -> None:
         self.root = None if root is None else root.resolve(strict=True)
         self.uploads = uploads
         self._ocr = ocr
+        self._web = web
+        self._fetched: OrderedDict[str, Source] = OrderedDict()
+        self._lock = threading.Lock()
         self.parsed = ParsedDocuments()
 
-    def sources(self, names: Sequence[str]) -> list[Source]:
+    @property
+    def fetches_urls(self) -> bool:
+        """Whether names may be URLs."""
+        return self._web is not None
+
+    def sources(self, names: Sequence[str], *, seen: bool = False) -> list[Source]:
         """The sources of names, with the names that citations show.
 
         Args:
-            names: Ids of uploads, or paths of files and folders within the root.
+            names: Ids of uploads, paths of files and folders within the root, or URLs.
+            seen: Whether a URL that was fetched before is not fetched again, so that a citation
+                is shown in the text that was read.
 
         Raises:
             RefusedError: If a document does not exist or may not be read.
@@ -85,6 +108,8 @@ class DocumentStore:
                 upload = self.uploads.get(name)
                 data = self.uploads.read(name)
                 found.append(Source(name=upload.filename, data=data, named=True))
+            elif is_url(name):
+                found.append(self._fetch(name, seen=seen))
             else:
                 found += self._within(name)
         return found
@@ -101,6 +126,25 @@ class DocumentStore:
             document = parse_sources(sources, name, ocr=self._ocr, on_note=_ignore)
             self.parsed.put(key, document)
         return document
+
+    def _fetch(self, url: str, *, seen: bool) -> Source:
+        """Fetch a URL, and keep the last ones."""
+        if self._web is None:
+            raise RefusedError(
+                f"this server fetches no URLs: {url}",
+                hint="upload the file, or start the server with --fetch-urls",
+            )
+        with self._lock:
+            found = self._fetched.get(url) if seen else None
+        if found is None:
+            found = read_one(Found(path=url, named=True), on_note=_ignore, web=self._web)
+        with self._lock:
+            self._fetched[url] = found
+            self._fetched.move_to_end(url)
+            total = sum(len(each.data) for each in self._fetched.values())
+            while total > _MOST_FETCHED and len(self._fetched) > 1:
+                total -= len(self._fetched.popitem(last=False)[1].data)
+        return found
 
     def _within(self, name: str) -> list[Source]:
         path = self._path(name)

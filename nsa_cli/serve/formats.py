@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nsa_cli.documents.errors import UnreadableError
-from nsa_cli.events import AnswerFinished, Progress, TokenLogprob
+from nsa_cli.events import AnswerFinished, Progress, Stage, TokenLogprob
 from nsa_cli.output.hints import hint_for
 from nsa_cli.serve.uploads import Upload
 from nsa_models.errors import DoesNotFitError, NsaError, UsageError
@@ -134,6 +134,10 @@ class Reply:
         """A chunk with the progress of reading."""
         return {**self._body("chat.completion.chunk", []), "progress": asdict(progress)}
 
+    def stage_chunk(self, stage: Stage) -> dict[str, Any]:
+        """A chunk that names a step whose progress is not counted."""
+        return {**self._body("chat.completion.chunk", []), "stage": asdict(stage)}
+
     def _body(self, name: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
             "id": self.id,
@@ -185,7 +189,7 @@ def file_body(upload: Upload) -> dict[str, Any]:
 
 
 def citations(finished: AnswerFinished) -> dict[str, Any]:
-    """The citations, and the warnings and the computation if there are any, as fields."""
+    """The citations, and any warnings and computation, as fields."""
     fields: dict[str, Any] = {"citations": [asdict(each) for each in finished.citations]}
     if finished.computation is not None:
         fields["computation"] = asdict(finished.computation)

@@ -10,11 +10,12 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nsa_cli.serve.assets import FOLDER
 from nsa_cli.serve.formats import error_body, status_of
 from nsa_models.errors import NsaError
 
 _OPEN = ("/", "/health")
-"""Paths that need no key: the page, and whether the server runs."""
+"""Paths that need no key: the page, and whether the server runs; the page's files need none."""
 
 
 class AccessError(NsaError):
@@ -88,7 +89,7 @@ class AccessMiddleware:
             host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
             if not is_loopback(host):
                 raise AccessError(f"host {host!r} is not a loopback address", code="forbidden")
-        elif path not in _OPEN:
+        elif path not in _OPEN and not path.startswith(FOLDER):
             scheme, _, key = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(
                 key.strip().encode("latin-1"), self._api_key.encode()

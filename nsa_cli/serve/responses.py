@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nsa_cli.events import AnswerFinished, AnswerText, Progress, TokenLogprob
+from nsa_cli.events import AnswerFinished, AnswerText, Progress, Stage, TokenLogprob
 from nsa_cli.serve.formats import Choice, error_body, logprob_list, usage
 from nsa_cli.serve.jobs import Failed
 from nsa_cli.serve.metrics import TokenCounts
-from nsa_cli.serve.sse import JobEvents
+from nsa_cli.serve.sse import JobEvents, comment
 
 
 @dataclass(slots=True, kw_only=True)
@@ -135,8 +135,8 @@ async def response_events(
                 error = error_body(found.error)["error"]
                 failed = {"code": "server_error", "message": error["message"]}
                 yield reply.event("response.failed", response=reply.body(error=failed))
-            case Progress():
-                yield f": {found.unit} {found.done} of {found.total}\n\n"
+            case Progress() | Stage():
+                yield comment(found)
             case None:
                 yield ": waiting\n\n"
 

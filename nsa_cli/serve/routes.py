@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,15 +12,16 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from nsa_cli.caches.answers import answers_folder
 from nsa_cli.caches.documents import parsed_folder
 from nsa_cli.kv_store.inventory import disk_bytes
 from nsa_cli.serve.answers import AnswerRoutes
+from nsa_cli.serve.assets import FOLDER, Assets
+from nsa_cli.serve.browsing import BrowsingRoutes
 from nsa_cli.serve.documents import DocumentStore
-from nsa_cli.serve.excerpt import excerpt
 from nsa_cli.serve.fields import RequestError
 from nsa_cli.serve.formats import error_body, file_body, status_of
 from nsa_cli.serve.metrics import Metrics, MetricsMiddleware
@@ -48,8 +45,8 @@ class Server:
         self._library = library
         self._answers = AnswerRoutes(scheduler, library, max_tokens)
         self._metrics = Metrics()
-        page = resources.files("nsa_cli.serve").joinpath("page.html").read_text("utf-8")
-        self._page, self._policy = page, _policy(page)
+        self._browsing = BrowsingRoutes(library)
+        self._assets = Assets()
 
     def app(
         self,
@@ -66,7 +63,8 @@ class Server:
             log: Receives a line for each request, or None.
         """
         routes = [
-            Route("/", self._index),
+            Route("/", self._assets.index),
+            Route(f"{FOLDER}{{name}}", self._assets.part),
             Route("/health", self._health),
             Route("/metrics", self._counts),
             Route("/v1/models", self._models),
@@ -78,8 +76,10 @@ class Server:
             Route("/v1/files/{id}", self._file, methods=["GET"]),
             Route("/v1/files/{id}", self._remove, methods=["DELETE"]),
             Route("/v1/files/{id}/content", self._content, methods=["GET"]),
+            Route("/v1/documents", self._browsing.list, methods=["GET"]),
             Route("/v1/documents/read", self._answers.read, methods=["POST"]),
-            Route("/v1/documents/excerpt", self._excerpt, methods=["GET"]),
+            Route("/v1/documents/excerpt", self._browsing.excerpt, methods=["GET"]),
+            Route("/v1/documents/page", self._browsing.picture, methods=["GET"]),
         ]
         paths = {route.endpoint: route.path for route in routes}
 
@@ -106,17 +106,6 @@ class Server:
                 Exception: _unexpected_response,
             },
             lifespan=lifespan,
-        )
-
-    async def _index(self, _request: Request) -> Response:
-        """The page for the browser."""
-        return HTMLResponse(
-            self._page,
-            headers={
-                "Content-Security-Policy": self._policy,
-                "X-Content-Type-Options": "nosniff",
-                "Referrer-Policy": "no-referrer",
-            },
         )
 
     async def _models(self, _request: Request) -> Response:
@@ -189,20 +178,6 @@ class Server:
         media_type = "application/pdf" if data.startswith(b"%PDF-") else "application/octet-stream"
         return Response(data, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
 
-    async def _excerpt(self, request: Request) -> Response:
-        """Return the text around a citation: `document` (repeatable), `source`, `page`, `line`."""
-        query = request.query_params
-        numbers = {}
-        for name in ("page", "line"):
-            value = query.get(name, "")
-            if value and not (value.isdecimal() and len(value) < 10):
-                raise RequestError(f"{name} must be a whole number, got {value!r}", name)
-            numbers[name] = int(value) if value else None
-        found = await run_in_threadpool(
-            excerpt, self._library, query.getlist("document"), query.get("source"), **numbers
-        )
-        return JSONResponse(found)
-
 
 def _cache_bytes() -> dict[str, float]:
     """Bytes on disk of what is kept of documents, by Prometheus label."""
@@ -229,18 +204,3 @@ async def _http_error_response(_request: Request, error: Exception) -> Response:
 async def _unexpected_response(_request: Request, error: Exception) -> Response:
     internal = NsaError(f"{type(error).__name__} in the server", hint="report it", code="internal")
     return JSONResponse(error_body(internal), 500)
-
-
-def _policy(page: str) -> str:
-    """The page's content security policy: its own script and style, and this server only."""
-
-    def hashes(tag: str) -> str:
-        found = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        digests = (hashlib.sha256(each.encode()).digest() for each in found)
-        return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
-
-    return (
-        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; "
-        "connect-src 'self'; img-src data:; frame-src blob:; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
-    )

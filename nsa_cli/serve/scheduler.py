@@ -231,6 +231,7 @@ class Scheduler:
             stop=asked.stop,
             logprobs=asked.logprobs,
             schema=asked.schema,
+            compute=self._options.compute and asked.free,
         )
         for number in range(asked.choices - 1):
             self._deliver(job, ChoiceFinished(finished=answer(options)))
@@ -295,7 +296,7 @@ class Scheduler:
 
     def _audience(self, job: Job, event: Event) -> list[Job]:
         """The job, and with it all jobs that wait for the same document's progress."""
-        if not isinstance(event, Progress):
+        if not isinstance(event, Progress) or event.stage == "passages":
             return [job]
         with self._changed:
             return [job, *(each for each in self._waiting if each.key == job.key)]

@@ -10,8 +10,9 @@ from types import FrameType
 
 import uvicorn
 
+from nsa_cli.answering.read import web_access
 from nsa_cli.config.options import Options
-from nsa_cli.events import Emit
+from nsa_cli.events import Emit, Event
 from nsa_cli.serve.documents import DocumentStore
 from nsa_cli.serve.middleware import is_loopback
 from nsa_cli.serve.routes import Server
@@ -33,6 +34,7 @@ class Listening:
         api_key: The key that clients need, or None.
         root: The folder whose files clients may name, or None.
         most_bytes: Limit of a request's body.
+        fetch_urls: Whether URLs that clients name are fetched.
         log: Receives a line for each request, or None.
     """
 
@@ -41,6 +43,7 @@ class Listening:
     api_key: str | None
     root: Path | None
     most_bytes: int
+    fetch_urls: bool = False
     log: Callable[[str], None] | None = None
 
 
@@ -81,7 +84,8 @@ def serve(
             hint="set NSA_API_KEY or give --api-key",
         )
     with _bound(listening.host, listening.port) as bound:
-        library = DocumentStore(listening.root, Uploads(), options.ocr)
+        web = web_access(options, _ignore) if listening.fetch_urls else None
+        library = DocumentStore(listening.root, Uploads(), options.ocr, web)
         scheduler = Scheduler(options, emit, library.parsed)
         app = Server(scheduler, library, options.max_tokens).app(
             api_key=listening.api_key, most_bytes=listening.most_bytes, log=listening.log
@@ -104,6 +108,11 @@ def serve(
             scheduler.close()
             scheduler.join(_END_SECONDS)
             library.uploads.close()
+
+
+def _ignore(event: Event) -> None:
+    """Ignore the progress of a fetch: it belongs to no client."""
+    del event
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -11,7 +11,15 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from nsa_cli.events import AnswerFinished, AnswerText, Event, Note, Progress, TokenLogprob
+from nsa_cli.events import (
+    AnswerFinished,
+    AnswerText,
+    Event,
+    Note,
+    Progress,
+    Stage,
+    TokenLogprob,
+)
 from nsa_cli.serve.formats import Choice, Reply, citations, error_body, sse_event
 from nsa_cli.serve.jobs import ChoiceFinished, Failed, Job, ReadThrough
 from nsa_cli.serve.metrics import TokenCounts
@@ -68,7 +76,7 @@ class JobEvents:
                     self._seen.append(found)
                     if isinstance(found, Failed):
                         raise found.error
-                    if not isinstance(found, Note | Progress) or _is_reading(found):
+                    if not isinstance(found, Note | Progress | Stage) or _is_reading(found):
                         return
 
     async def events(self) -> AsyncIterator[Event | None]:
@@ -108,6 +116,9 @@ class JobEvents:
 
 
 def _is_reading(event: Event) -> bool:
+    """Whether the document is open, so that the model reads it or searches it."""
+    if isinstance(event, Stage):
+        return event.name not in ("opening", "loading")
     return isinstance(event, Progress) and event.unit == "tokens"
 
 
@@ -130,6 +141,13 @@ class EventStream(StreamingResponse):
             self._job.stop()
 
 
+def comment(event: Progress | Stage) -> str:
+    """Progress as a comment of a stream, which clients skip."""
+    if isinstance(event, Stage):
+        return f": {event.name}\n\n"
+    return f": {event.unit} {event.done} of {event.total}\n\n"
+
+
 async def chat_events(
     job: JobEvents, reply: Reply, request: AnswerRequest, spent: TokenCounts
 ) -> AsyncIterator[str]:
@@ -145,8 +163,10 @@ async def chat_events(
                 yield sse_event(reply.chunk(delta, index=index, tokens=found.tokens))
             case Progress() if request.progress:
                 yield sse_event(reply.progress_chunk(found))
-            case Progress():
-                yield f": {found.unit} {found.done} of {found.total}\n\n"
+            case Stage() if request.progress:
+                yield sse_event(reply.stage_chunk(found))
+            case Progress() | Stage():
+                yield comment(found)
             case ChoiceFinished() | AnswerFinished():
                 one = found.finished if isinstance(found, ChoiceFinished) else found
                 answers.append(one)
@@ -168,6 +188,8 @@ async def reading_events(job: JobEvents, spent: TokenCounts) -> AsyncIterator[st
         match found:
             case Progress():
                 yield sse_event({"progress": asdict(found)})
+            case Stage():
+                yield sse_event({"stage": asdict(found)})
             case Note():
                 yield sse_event({"note": found.text})
             case ReadThrough():

@@ -50,7 +50,7 @@ def compute(document: Document, question: str) -> Computed | None:
         question: The question.
 
     Returns:
-        The answer, or why there is none; None if the question does not ask to compute or look up,
+        The answer, or the reason for none; None if the question does not ask to compute or look up,
         or is not about the tables.
     """
     if not document.tables:
@@ -154,6 +154,7 @@ def _answered(document: Document, understood: Understood) -> Computed:
         value=words.value(),
         rows=result.used,
         refused=None,
+        unit=result.unit,
     )
     return Computed(text, _citations(document, query, table, result), computation)
 

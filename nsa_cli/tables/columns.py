@@ -111,7 +111,7 @@ class Column:
 
     @staticmethod
     def _is_lettered(sample: Sequence[str]) -> bool:
-        """Whether single letters such as `x` or `n` are all that there is."""
+        """Whether single letters such as `x` or `n` are the only letters."""
         return {cell.casefold() for cell in sample} in ({"n"}, {"y"})
 
     def marks(self, most: int | None = None) -> set[str]:

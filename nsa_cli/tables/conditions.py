@@ -117,10 +117,10 @@ class ConditionReader(PeriodReader):
         if len(keys) == 1:
             return columns[keys[0]]
         names = either([columns[index].name for index in sorted(candidates)])
-        raise ProblemError(f"“{mark.text}” stands in the columns {names}; name one of them")
+        raise ProblemError(f"“{mark.text}” is in the columns {names}; name one of them")
 
     def _is_target(self, before: Mark, mark: Mark) -> bool:
-        """Whether `of` stands between a column and a value, as in `the manager of Ann`."""
+        """Whether `of` comes between a column and a value, as in `the manager of Ann`."""
         between = [each for each in self._every if before.end <= each.start < mark.start]
         return before.kind == "column" and any(
             each.text.casefold() in ("of", "for", "von", "der", "des") for each in between

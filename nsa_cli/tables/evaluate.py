@@ -48,7 +48,7 @@ class Result:
         rows: Indexes of the rows that meet the conditions.
         used: How many of them have a value.
         held: Indexes of the rows that hold the result: those of an extreme, or of the top.
-        groups: The groups in order, if there are any.
+        groups: The groups in order; empty without grouping.
         unit: The unit of the numbers, or empty.
         blanks: Blank cells that were left out.
     """
@@ -66,7 +66,7 @@ def evaluate(query: Query, table: TypedTable) -> Result:
     """Evaluate a query.
 
     Raises:
-        NotComputableError: If cells do not fit the operation, or there is nothing to compute.
+        NotComputableError: If cells do not fit the operation, or no cell has a value.
     """
     if table.ragged:
         raise NotComputableError(
@@ -300,7 +300,7 @@ def _check(column: Column, rows: Sequence[int], operation: str, table: TypedTabl
 
 
 def _unit_column(table: TypedTable, column: Column) -> Column | None:
-    """The column that gives the currency of a column's amounts, if there is one."""
+    """The column that gives the currency of a column's amounts, or None."""
     for each in table.columns:
         if each.kind == "text" and _CURRENCY & set(each.raw_words):
             money = bool(MONEY & set(column.words)) or abs(each.index - column.index) == 1

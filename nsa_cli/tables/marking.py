@@ -223,7 +223,7 @@ class Marker:
         """Phrases with a role."""
         for end in range(min(len(tokens), at + LONGEST), at, -1):
             words = tuple(word for token in tokens[at:end] for word in token.norm.split())
-            if words in PHRASES and not (words == ("was",) and at):  # English, but for the first
+            if words in PHRASES and not (words == ("was",) and at):  # English, except the first
                 yield _mark(tokens, at, end, "role", roles=PHRASES[words])
                 return
 

@@ -70,7 +70,7 @@ class Number(NamedTuple):
 
 
 class _Parts(NamedTuple):
-    """A number's digits with their separators, and what stands around them."""
+    """A number's digits with their separators, and the text around them."""
 
     digits: str
     power: str

@@ -34,7 +34,7 @@ class Reading:
         self._asked: Mark | None = None
 
     def _take_groups(self) -> None:
-        """Find what is grouped by, and what is asked for."""
+        """Find the grouping and the target of a question."""
         for mark, following in zip(self._marks, self._marks[1:], strict=False):
             if mark.kind != "role" or following.kind not in ("column", "part"):
                 continue
@@ -141,7 +141,7 @@ class Reading:
         return [index for index in self._measures() if typed[index].head in heads]
 
     def _quantity(self) -> int | None:
-        """The column of quantities, if there is one."""
+        """The column of quantities, or None."""
         columns = self._table.columns
         found = [index for index in self._measures() if columns[index].head in QUANTITY]
         return found[0] if len(found) == 1 else None

@@ -27,7 +27,7 @@ class Token:
         text: As typed.
         norm: Folded; several words for `key-account`.
         stem: Without endings.
-        quoted: Whether it stands in quotation marks.
+        quoted: Whether quotation marks enclose it.
     """
 
     text: str
@@ -90,7 +90,7 @@ def stem_set(words: str) -> frozenset[str]:
 
 
 def header_words(name: str) -> tuple[str, ...]:
-    """The stems of a column's name; what stands in parentheses is a unit and left out."""
+    """The stems of a column's name; a unit in parentheses is left out."""
     bare = _PARENTHESIS.sub(" ", name)
     words = folded(_CAMEL.sub(" ", bare if folded(bare) else name)).split()
     return tuple(stem(word) for word in words if word not in LINKING or len(words) == 1)

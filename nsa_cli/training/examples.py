@@ -74,19 +74,20 @@ def load_training_data(questions: Path, texts: Sequence[Path]) -> TrainingData:
         DataError: If a file cannot be read or has another format.
         UsageError: If no question belongs to a single article.
     """
-    prose = [tuple(documentation(_PROSE_CHARACTERS))]
+    articles = distinct_questions(of_split(read_articles(questions), "train"))
+    prose = []
     for path in texts:
         rows = read_lines(path)
         texts_of = (unicodedata.normalize("NFC", str(row["text"])) for row in rows)
         prose += [tuple(paragraphs(text[:_BOOK_CHARACTERS])) for text in texts_of]
-    articles = distinct_questions(of_split(read_articles(questions), "train"))
     if not any(part.questions for article in articles for part in article.paragraphs):
         raise UsageError(
             f"{questions} has no question to train on",
             hint="add questions; those that occur in several articles are skipped, and one article "
             "in eight is held out",
         )
-    return TrainingData(articles=tuple(articles), prose=tuple(prose))
+    manuals = tuple(documentation(_PROSE_CHARACTERS))
+    return TrainingData(articles=tuple(articles), prose=(manuals, *prose))
 
 
 def training_example(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +10,12 @@ from nsa_cli.output.plots import new_figure
 from nsa_models.training.stage import TrainingProgress
 
 
-def log_writer(path: Path, stage: str) -> Callable[[TrainingProgress], None]:
+def log_writer(
+    path: Path, stage: str, note: Callable[[str], None]
+) -> Callable[[TrainingProgress], None]:
     """A function to call with the progress of a stage after every tenth step.
 
-    It writes the losses as JSON Lines to a file and as text to standard error.
+    It writes the losses as JSON Lines to a file, and notes them as text.
     """
 
     def write(progress: TrainingProgress) -> None:
@@ -24,9 +25,9 @@ def log_writer(path: Path, stage: str) -> Callable[[TrainingProgress], None]:
         speed = progress.tokens / max(progress.seconds, 1e-9)
         losses = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
         left_out = f" ({progress.left_out} out of memory)" if progress.left_out else ""
-        sys.stderr.write(
-            f"nsa: {stage} {progress.seconds:.0f} s, step {progress.step}, "
-            f"{speed:,.0f} tokens/s: {losses}{left_out}\n"
+        note(
+            f"{stage} {progress.seconds:.0f} s, step {progress.step}, "
+            f"{speed:,.0f} tokens/s: {losses}{left_out}"
         )
 
     return write

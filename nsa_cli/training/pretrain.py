@@ -138,10 +138,11 @@ def _differs(out: Path, name: str, earlier: dict[str, Any], record: dict[str, An
 def _record(plan: PretrainPlan, shards: Shards) -> dict[str, Any]:
     """What the folder records of a run, to compare a resumed one."""
     index = shards.index
+    defaults = NSAConfig().to_dict()
     model = {
-        name: getattr(plan.config, name)
-        for name in NSAConfig.__annotations__
-        if name in plan.config.to_diff_dict()
+        name: value
+        for name, value in plan.config.to_dict().items()
+        if name in defaults and defaults[name] != value
     }
     return {
         "attention": plan.attention,

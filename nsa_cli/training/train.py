@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -56,8 +55,16 @@ _COMPARED = (4, 16)
 """Lengths of the means that φ is compared with, in tokens."""
 
 
-def train(where: ModelFolder, data: TrainingData, plan: TrainingPlan) -> Path:
+def train(
+    where: ModelFolder, data: TrainingData, plan: TrainingPlan, note: Callable[[str], None]
+) -> Path:
     """Train an adapter and return its folder.
+
+    Args:
+        where: The dense model.
+        data: Texts with questions.
+        plan: Settings of the run.
+        note: Receives a line about each part of the run.
 
     Raises:
         ModelError: If the model is sparse already.
@@ -73,10 +80,11 @@ def train(where: ModelFolder, data: TrainingData, plan: TrainingPlan) -> Path:
     plan.out.mkdir(parents=True, exist_ok=True)
     together = Processes(cpu=plan.device == "cpu")
     device = together.device or pick_device(plan.device)
-    data = _with_answers(where, data, plan, together, device)
+    data = _with_answers(where, data, plan, together, device, note)
     model = load_model(where.folder, dense, device=device)
     torch.manual_seed(plan.seed)  # every process starts from the same weights
     run = _Run(
+        note=note,
         where=where,
         data=data,
         plan=plan,
@@ -98,13 +106,14 @@ def _with_answers(
     plan: TrainingPlan,
     together: Processes,
     device: torch.device,
+    note: Callable[[str], None],
 ) -> TrainingData:
     """The data with the model's correct answers in place of the given ones, if any exist."""
 
     def report(asked: int, right: int) -> None:
         if together.first:
             part = f" in the first of {together.count} processes" if together.count > 1 else ""
-            sys.stderr.write(f"nsa: {right:,} of {asked:,} answers are correct{part}\n")
+            note(f"{right:,} of {asked:,} answers are correct{part}")
 
     path = plan.out / "answers.jsonl"
     if plan.answer_seconds > 0:
@@ -113,9 +122,9 @@ def _with_answers(
     together.wait()
     answered = replace(data, articles=tuple(with_self_answers(data.articles, path)))
     if together.first and path.exists():
-        sys.stderr.write(
-            f"nsa: training on the {_questions(answered):,} of {_questions(data):,} questions "
-            f"with a self-generated answer in {path}\n"
+        note(
+            f"training on the {_questions(answered):,} of {_questions(data):,} questions "
+            f"with a self-generated answer in {path}"
         )
     return answered
 
@@ -134,6 +143,7 @@ class _Run:
     together: Processes
     model: NSALanguageModel
     config: NSAConfig
+    note: Callable[[str], None]
 
     def distill(self) -> None:
         """Train φ in every layer to match the attention of the frozen model."""
@@ -167,7 +177,7 @@ class _Run:
             self._steps(plan.seed, short=False),
             replace(self.config.answer_settings(), select_count=plan.select_count),
             Schedule(seconds=plan.distill_seconds),
-            Hooks(report=log_writer(plan.out / "log.jsonl", "distill"), save=save),
+            Hooks(report=log_writer(plan.out / "log.jsonl", "distill", self.note), save=save),
             seed=plan.seed,
             processes=self.together,
         )
@@ -194,7 +204,7 @@ class _Run:
             base = _base(self.where)
             save_adapter(plan.out, collect(model, 2.0, base=base, settings=settings, about=about))
 
-        log = log_writer(plan.out / "log.jsonl", "tune")
+        log = log_writer(plan.out / "log.jsonl", "tune", self.note)
         # Autocast casts the changes' weights to bf16; fp32 copies of the inputs would be useless.
         with disable_input_dtype_casting(model, active=model.device.type == "cuda"):
             hooks = Hooks(report=log, save=save)

@@ -2,11 +2,18 @@
 
 Run: python -m tests.documents.recall FOLDER [--json FILE] [--reader NAME]
 
-Each file that has a reference extraction is read in its own process. Three shares are measured:
-the reference's words that the loader gives (word recall), the reference's pairs of adjacent
-words that are adjacent in the loader's text too (pair recall, a measure of order), and the
-reference's sequences of four letters, whatever the spaces between them (letter recall: where it
-is high and the word recall is low, the two texts part the same letters into other words).
+Each file that has a reference extraction is read in its own process. Four shares are measured:
+
+- word recall: the reference's words that the loader gives.
+- joined recall: the same, and words count too that the two texts part otherwise: several words in
+  sequence on one side that are one word on the other (`t e s t` and `test`).
+- pair recall: the reference's pairs of adjacent words that are adjacent in the loader's text too, a
+  measure of order.
+- letter recall: the reference's sequences of four letters, whatever the spaces between them.
+
+A file may have several reference extractions, such as the orders of pdftotext. All four shares are
+those of the extraction with the best joined recall: none of the orders loses words, but each parts
+some words that another one joins.
 """
 
 from __future__ import annotations
@@ -26,7 +33,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 FEWEST_WORDS = 20
@@ -42,6 +49,7 @@ MOST_BYTES = 8 * 2**30
 
 _BROKEN_WORD = re.compile(r"(?<=\w)[-‐\xad][ \t]*\r?\n[ \t]*(?=\w)")
 _NOISE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\xad]")
+_LAM_ALEF = re.compile(r"[\u0622\u0623\u0625\u0627\u0644]{2,}")
 _WORD = re.compile(
     # One character is one word in the scripts that are written without spaces.
     r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff"
@@ -60,10 +68,14 @@ class FileRecall:
         path: Relative to the measured folder.
         words: Words of the reference extraction.
         word_recall: Share of them that the loader gives, from 0 to 1.
+        joined_recall: The same, where words that the texts part otherwise count too.
+        first_recall: Word recall of the first reference extraction.
         pair_recall: Share of the reference's adjacent pairs that are adjacent in the loader's
             text.
         letter_recall: Share of the reference's sequences of four letters that the loader gives.
         warnings: What the loader tells about the file; an error's message if it refuses it.
+        left_out: Words that the loader gives more of when it reads hidden text too.
+        foreign: Whether the reference does not read as a language, and the loader's text does.
         refused: Code of that error, or an empty string.
         crashed: Exception that is not for users, or an empty string.
         seconds: CPU seconds.
@@ -73,18 +85,17 @@ class FileRecall:
     path: str
     words: int
     word_recall: float
+    joined_recall: float
+    first_recall: float
     pair_recall: float
     letter_recall: float
     warnings: tuple[str, ...]
+    left_out: int
+    foreign: bool
     refused: str
     crashed: str
     seconds: float
     megabytes: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether the loader gives the reference's letters, in whatever words."""
-        return max(self.word_recall, self.letter_recall) >= ENOUGH
 
     @property
     def told(self) -> bool:
@@ -93,8 +104,13 @@ class FileRecall:
 
 
 def words(text: str) -> list[str]:
-    """Words for comparison: case folded, NFKC, broken words joined, without punctuation."""
+    """Words for comparison: case folded, NFKC, broken words joined, without punctuation.
+
+    Poppler turns the letters of the Arabic ligatures of lam and alef round, so that their order
+    does not count.
+    """
     text = unicodedata.normalize("NFKC", _NOISE.sub("", _BROKEN_WORD.sub("", text)))
+    text = _LAM_ALEF.sub(lambda found: "".join(sorted(found[0])), text)
     return _WORD.findall(text.casefold())
 
 
@@ -110,24 +126,64 @@ def recall(reference: Sequence[object], found: Sequence[object]) -> float:
     return (wanted & Counter(found)).total() / wanted.total() if wanted else 1.0
 
 
-def pdftotext(path: Path) -> str:
-    """The words of a PDF in the order of its content streams, by poppler's pdftotext."""
-    command = ["pdftotext", "-raw", "-enc", "UTF-8", str(path), "-"]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=20, check=False)
-    except subprocess.TimeoutExpired:
-        return ""
-    return done.stdout.decode("utf-8", "replace")
+def joined_recall(reference: Sequence[str], found: Sequence[str]) -> float:
+    """Share of a text's words that another has, parted as they are or otherwise.
+
+    A word counts too if the other text has it as several words in sequence, and so do words in
+    sequence that the other text has as one word.
+    """
+    wanted, given = Counter(reference), Counter(found)
+    parted, _ = _sequences(found, wanted - given)
+    _, joined = _sequences(reference, given - wanted)
+    matched = ((wanted & given) + parted + joined) & wanted
+    return matched.total() / wanted.total() if wanted else 1.0
 
 
-def text_beside(path: Path) -> str:
+def _sequences(text: Sequence[str], wanted: Counter[str]) -> tuple[Counter[str], Counter[str]]:
+    """Words of a multiset that a text has as sequences of words, and the words of these."""
+    joined = "".join(text)
+    ends = {end: at for at, end in enumerate(accumulate(map(len, text)), start=1)}
+    starts = {0: 0, **ends}
+    taken: set[int] = set()
+    found: Counter[str] = Counter()
+    for word, times in wanted.items():
+        place = joined.find(word)
+        while place >= 0 and found[word] < times:
+            first, after = starts.get(place), ends.get(place + len(word))
+            span = range(first, after) if first is not None and after is not None else range(0)
+            if len(span) > 1 and taken.isdisjoint(span):
+                taken.update(span)
+                found[word] += 1
+            place = joined.find(word, place + 1)
+    return found, Counter(text[at] for at in taken)
+
+
+def pdftotext(path: Path) -> list[str]:
+    """The words of a PDF by poppler's pdftotext.
+
+    The orders are that of the content streams, that in which a person reads, and that of the page's
+    layout. The first one keeps repeated draws and puts the letters of turned lines apart; the other
+    two leave out repeats and part some other words.
+    """
+    texts = []
+    for order in (["-raw"], [], ["-layout"]):
+        command = ["pdftotext", *order, "-enc", "UTF-8", str(path), "-"]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=20, check=False)
+        except subprocess.TimeoutExpired:
+            continue
+        texts.append(done.stdout.decode("utf-8", "replace"))
+    return texts or [""]
+
+
+def text_beside(path: Path) -> list[str]:
     """The reference extraction that lies beside a file, as `<name>.expected.txt`."""
     beside = path.with_name(path.name + ".expected.txt")
-    return beside.read_text("utf-8") if beside.exists() else ""
+    return [beside.read_text("utf-8") if beside.exists() else ""]
 
 
-REFERENCES: dict[str, Callable[[Path], str]] = {".pdf": pdftotext}
-"""The reference extraction of each kind of file; `text_beside` for all other kinds."""
+REFERENCES: dict[str, Callable[[Path], list[str]]] = {".pdf": pdftotext}
+"""The reference extractions of each kind of file; `text_beside` for all other kinds."""
 
 
 def nsa(path: Path) -> Extraction:
@@ -138,14 +194,34 @@ def nsa(path: Path) -> Extraction:
     return document.text, document.warnings
 
 
+def nsa_with_hidden(path: Path) -> Extraction:
+    """The same with hidden text."""
+    from nsa_cli.documents import parse_document
+
+    document = parse_document(path.name, path.read_bytes(), hidden=True)
+    return document.text, document.warnings
+
+
 READERS: dict[str, Callable[[Path], Extraction]] = {"nsa": nsa}
 """What can be measured; `tests.documents.pdf_libraries` adds the libraries that it compares."""
 
 
 def measure(
-    path: Path, name: str, reference: Sequence[str], reader: Callable[[Path], Extraction]
+    path: Path,
+    name: str,
+    references: Sequence[Sequence[str]],
+    reader: Callable[[Path], Extraction],
+    with_hidden: Callable[[Path], Extraction] | None = None,
 ) -> FileRecall:
-    """Compare one file with the words of its reference extraction."""
+    """Compare one file with the words of its reference extractions.
+
+    Args:
+        path: Of the file.
+        name: In the result.
+        references: The words of each extraction; the best one counts.
+        reader: What is measured.
+        with_hidden: Reads a file that warns once more, with its hidden text.
+    """
     from nsa_models.errors import NsaError
 
     refused = crashed = text = ""
@@ -158,34 +234,54 @@ def measure(
     except Exception as error:
         crashed = f"{type(error).__name__}: {error}"[:200]
     seconds = time.process_time() - before
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    left_out = 0
+    if with_hidden is not None and warnings and not refused:
+        more, _ = with_hidden(path)
+        left_out = (Counter(words(more)) - Counter(words(text))).total()
     found = words(text)
+    best = max(references, key=lambda each: (joined_recall(each, found), recall(each, found)))
     return FileRecall(
         path=name,
-        words=len(reference),
-        word_recall=recall(reference, found),
-        pair_recall=recall(list(pairwise(reference)), list(pairwise(found))),
-        letter_recall=recall(fours(reference), fours(found)),
+        words=len(references[0]),
+        word_recall=recall(best, found),
+        joined_recall=joined_recall(best, found),
+        first_recall=recall(references[0], found),
+        pair_recall=recall(list(pairwise(best)), list(pairwise(found))),
+        letter_recall=recall(fours(best), fours(found)),
         warnings=tuple(warnings),
+        left_out=left_out,
+        foreign=_reads(text) and not _reads(" ".join(references[0])),
         refused=refused,
         crashed=crashed,
         seconds=seconds,
-        megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        megabytes=megabytes,
     )
 
 
-def _in_process(path: Path, name: str, reference: Sequence[str], reader: str, out: str) -> None:
+def _reads(text: str) -> bool:
+    from nsa_cli.documents.pdf.language import is_language
+
+    return is_language(text)
+
+
+def _in_process(
+    path: Path, name: str, references: Sequence[Sequence[str]], reader: str, out: str
+) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (LONGEST_SECONDS, LONGEST_SECONDS))
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - ends with the process
-    Path(out).write_text(json.dumps(asdict(measure(path, name, reference, READERS[reader]))))
+    with_hidden = nsa_with_hidden if reader == "nsa" else None
+    found = measure(path, name, references, READERS[reader], with_hidden)
+    Path(out).write_text(json.dumps(asdict(found)))
 
 
 def measure_apart(path: Path, folder: Path, reader: str, out: Path) -> FileRecall:
     """`measure` in its own process, which is ended after `LONGEST_SECONDS`."""
     name = str(path.relative_to(folder))
-    reference = words(REFERENCES.get(path.suffix.lower(), text_beside)(path))
+    references = [words(text) for text in REFERENCES.get(path.suffix.lower(), text_beside)(path)]
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=_in_process, args=(path, name, reference, reader, str(out)))
+    process = context.Process(target=_in_process, args=(path, name, references, reader, str(out)))
     process.start()
     process.join(20 * LONGEST_SECONDS)  # The machine may be busy with other work.
     late = process.is_alive()
@@ -197,11 +293,15 @@ def measure_apart(path: Path, folder: Path, reader: str, out: Path) -> FileRecal
         return FileRecall(**{**found, "warnings": tuple(found["warnings"])})
     return FileRecall(
         path=name,
-        words=len(reference),
+        words=len(references[0]),
         word_recall=0.0,
+        joined_recall=0.0,
+        first_recall=0.0,
         pair_recall=0.0,
         letter_recall=0.0,
         warnings=(),
+        left_out=0,
+        foreign=False,
         refused="",
         crashed="timeout" if late else f"exit {process.exitcode}",
         seconds=float(LONGEST_SECONDS),
@@ -220,41 +320,52 @@ def files_in(folder: Path) -> Iterator[Path]:
 def table(found: Sequence[FileRecall]) -> str:
     """The figures of all files, as Markdown."""
     long = [each for each in found if each.words >= FEWEST_WORDS]
-    quiet = [each for each in long if not each.told]
-    whole = [each for each in long if each.word_recall >= ENOUGH and not each.refused]
+    sound = [each for each in long if not each.foreign]
+    quiet = [each for each in sound if not each.told]
+    whole = [each for each in sound if each.joined_recall >= ENOUGH and not each.refused]
+    told = [each for each in whole if each.told]
     rows = [
         ("files", len(found)),
         ("files that crashed the reader", sum(bool(each.crashed) for each in found)),
         (f"files with {FEWEST_WORDS} reference words or more", len(long)),
-        ("of these: warned or refused", len(long) - len(quiet)),
-        ("of these: refused", sum(bool(each.refused) for each in long)),
+        ("of these: reference does not read as a language, the text does", len(long) - len(sound)),
+        ("of the others: warned or refused", len(sound) - len(quiet)),
+        ("of the others: refused", sum(bool(each.refused) for each in sound)),
+        *_recall_rows(quiet),
+        (f"warned at joined recall >= {ENOUGH}", _share(len(told), len(whole))),
         (
-            f"word recall >= {ENOUGH} of those that do not warn",
-            _share(sum(each.word_recall >= ENOUGH for each in quiet), len(quiet)),
+            "of these: no word left out",
+            _share(sum(not each.left_out for each in told), len(whole)),
         ),
-        (
-            f"word or letter recall >= {ENOUGH} of those that do not warn",
-            _share(sum(each.whole for each in quiet), len(quiet)),
-        ),
-        (
-            f"word recall < {LOST} without a warning",
-            sum(each.word_recall < LOST for each in quiet),
-        ),
-        (
-            f"word and letter recall < {LOST} without a warning",
-            sum(max(each.word_recall, each.letter_recall) < LOST for each in quiet),
-        ),
-        (
-            f"warned at word recall >= {ENOUGH}",
-            _share(sum(each.told for each in whole), len(whole)),
-        ),
-        ("mean word recall", _mean([each.word_recall for each in long])),
-        ("mean pair recall", _mean([each.pair_recall for each in long])),
+        ("mean word recall", _mean([each.word_recall for each in sound])),
+        ("mean joined recall", _mean([each.joined_recall for each in sound])),
+        ("mean pair recall", _mean([each.pair_recall for each in sound])),
         ("CPU seconds in all", f"{sum(each.seconds for each in found):.1f}"),
         ("CPU seconds of the slowest", f"{max((each.seconds for each in found), default=0):.1f}"),
         ("largest memory, MB", max((each.megabytes for each in found), default=0)),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _recall_rows(quiet: Sequence[FileRecall]) -> list[tuple[str, str]]:
+    """How many of the files that do not warn are read whole, and how many are lost."""
+    shares = {
+        "joined recall": [each.joined_recall for each in quiet],
+        "word recall": [each.word_recall for each in quiet],
+        "word recall in the first order": [each.first_recall for each in quiet],
+    }
+    enough = [
+        (
+            f"{name} >= {ENOUGH} of those that do not warn",
+            _share(sum(value >= ENOUGH for value in values), len(values)),
+        )
+        for name, values in shares.items()
+    ]
+    lost = [
+        (f"{name} < {LOST} without a warning", str(sum(value < LOST for value in values)))
+        for name, values in shares.items()
+    ]
+    return enough + lost
 
 
 def _share(part: int, whole: int) -> str:
@@ -286,8 +397,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.json is not None:
         options.json.write_text(json.dumps([asdict(each) for each in found], indent=1))
     lost = [each for each in found if each.words >= FEWEST_WORDS and not each.told]
-    for each in sorted(lost, key=lambda each: each.word_recall)[: options.worst]:
-        shares = (each.word_recall, each.pair_recall, each.letter_recall)
+    for each in sorted(lost, key=lambda each: each.joined_recall)[: options.worst]:
+        shares = (each.joined_recall, each.word_recall, each.pair_recall, each.letter_recall)
         print(*(f"{share:.3f}" for share in shares), f"{each.words:6}", each.path)
     print(table(found))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from transformers import LlamaForCausalLM
 
 SCRIPT = """
@@ -36,6 +37,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.long
 def test_two_processes_equal_one(
     tiny_llama: LlamaForCausalLM, tmp_path: Path, two_processes: Callable[..., str]
 ) -> None:

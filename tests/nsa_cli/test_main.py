@@ -101,6 +101,7 @@ def test_a_termination_keeps_what_was_read(
     assert json.loads(nsa(*words[:3], "--json")[1])["stats"]["reused_tokens"] >= 448
 
 
+@pytest.mark.long
 def test_a_termination_in_a_chat(start_nsa: Any, text_file: Path, tiny_model: Path) -> None:
     process = start_nsa(
         *("chat", str(text_file), "--model", str(tiny_model), "--max-tokens", "2"),
@@ -115,7 +116,7 @@ def test_a_termination_in_a_chat(start_nsa: Any, text_file: Path, tiny_model: Pa
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("home", ["/proc", "/dev/null"])
+@pytest.mark.parametrize("home", ["/proc", pytest.param("/dev/null", marks=pytest.mark.long)])
 def test_a_home_that_cannot_be_written(
     program: Run, text_file: Path, tiny_model: Path, home: str
 ) -> None:

@@ -207,7 +207,7 @@ class _Recent(NamedTuple):
         window_k: Tensor | None,
         window_v: Tensor | None,
     ) -> _Recent:
-        """Take the window's own keys (B, G, W, D) and values where there are some."""
+        """Take the window's own keys (B, G, W, D) and values if it has any."""
         if window_k is None or window_v is None:
             return cls(problem, k, v)
         if window_k.shape[2] < k.shape[2]:

@@ -69,7 +69,7 @@ def nsa_decode(
     if (phi_k is not None and gated) != (phi_v is not None):
         raise ValueError("phi_k and phi_v go together in combine='gated'; union has no phi_v")
     if phi_k is not None:
-        _summarise(k, v, cache, phi_k, phi_v)
+        _summarize(k, v, cache, phi_k, phi_v)
     q, k, v = loadable(q), loadable(k), loadable(v)
     scan(q, k, v, cache, mean=phi_k is None)
     importance(cache)
@@ -96,7 +96,7 @@ def _validate(q: Tensor, k: Tensor, v: Tensor, cache: DecodeCache, gates: Tensor
         raise ValueError(f"gates are {shape}; combine='gated' needs {(batch, heads, 3)}")
 
 
-def _summarise(k: Tensor, v: Tensor, cache: DecodeCache, phi_k: Phi, phi_v: Phi | None) -> None:
+def _summarize(k: Tensor, v: Tensor, cache: DecodeCache, phi_k: Phi, phi_v: Phi | None) -> None:
     """Append the token, and store the summary that a learned φ computes from the last l tokens.
 
     φ runs at every step, since the host does not know whether a summary is complete.

@@ -26,7 +26,7 @@ def width(problem: Problem) -> int:
 
 
 def row_bytes(problem: Problem) -> int:
-    """Bytes of a row of keys or values, whichever is longer."""
+    """Bytes of a row of keys or of values, the longer one."""
     return pad(max(problem.dim, problem.value_dim)) * problem.itemsize
 
 
@@ -52,7 +52,7 @@ def rows_backward_tile(problem: Problem) -> Tile:
 def keys_backward_tile(problem: Problem, heads: int, *, windowed: bool) -> Tile:
     """Tile for the gradient of a band's keys and values; it holds all `heads` of a query.
 
-    With a window there are few rows for each key, and more programs keep the GPU busy.
+    With a window each key has few rows, and more programs keep the GPU busy.
     """
     wide = width(problem)
     if wide > 1:

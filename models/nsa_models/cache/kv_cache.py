@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nsa_kernels.api import nsa_attention
 from nsa_kernels.scoring import mean_summaries
 from nsa_kernels.settings import AttentionSettings, complete_blocks
+from nsa_models.cache.branches import Branches, RecentBranches
 from nsa_models.configuration.config import NSAConfig
+
+if TYPE_CHECKING:
+    from nsa_kernels.gpu.layout import Packing
 
 Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
 """Called with a tensor's name, shape and dtype; returns the tensor."""
 
-Compressor = Callable[..., Tensor]
+KeyCompressor = Callable[..., Tensor]
 """A layer's φ: keys (B, G, S, D) and `first`, the position of the first key, to (B, G, C, D)."""
+
+Compressor = KeyCompressor | Branches
+"""A layer's φ of its keys, or what the branches of a layer have instead of the selection's keys and
+values, and their φ."""
 
 LayerDevices = Sequence[torch.device]
 """The device of each layer."""
@@ -32,33 +40,10 @@ LayerDevices = Sequence[torch.device]
 SummaryKind = tuple[str, int, int]
 """`summary` for keys or `value_summary` for values; block length and stride, in tokens."""
 
+BranchState = list[list[tuple[int, Tensor]]]
+"""Of each layer, the first token and the tokens (B, G, n, D) of each tensor of its branches."""
+
 Observe = Callable[[int, Tensor | None, AttentionSettings, int, int], None]
-
-
-class LayerCache(Protocol):
-    """The part of a cache that a model calls: positions and each layer's attention."""
-
-    def positions(self, tokens: int, device: torch.device) -> Tensor:
-        """Return positions of the next tokens: (T,), or (B, 1, T) if the rows' lengths differ."""
-        ...
-
-    def attend(
-        self,
-        layer: int,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        settings: AttentionSettings,
-        gates: Tensor | None,
-        return_mass: bool,
-        compress: Compressor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Append a layer's keys and values and attend; see `KVCache.attend`."""
-        ...
-
-    def advance(self, tokens: int) -> None:
-        """Add `tokens` to the length after the last layer."""
-        ...
 
 
 class KVCache:
@@ -109,7 +94,13 @@ class KVCache:
         self.position_offset = 0
         self.mapped: mmap.mmap | None = None
         self.observe: Observe | None = None
-        self._compressors: dict[int, Compressor] = {}
+        self._compressors: dict[int, KeyCompressor] = {}
+        self._recent: tuple[RecentBranches, ...] | None = None
+        self._window, self._released = 0, 0
+        if config.branch_inputs:
+            self._recent = tuple(RecentBranches() for _ in self.layer_devices)
+            both = (config.prefill_settings(), config.answer_settings())
+            self._window = max(each.window for each in both)
         self._summaries: dict[SummaryKind, tuple[Tensor, ...]] = {}
         self._summary_counts: dict[SummaryKind, list[int]] = {}
 
@@ -159,9 +150,11 @@ class KVCache:
             Output (B, H, T, D) and, with `return_mass`, mass (B, H, T, N).
         """
         k, v, summary_k, summary_v = self.append(layer, k, v, settings, compress)
+        window_k, window_v = self._window_tokens(layer, q.shape[2], settings)
         result = nsa_attention(
             q, k, v, settings,
-            summary_k=summary_k, summary_v=summary_v, gates=gates, return_mass=return_mass,
+            summary_k=summary_k, summary_v=summary_v, window_k=window_k, window_v=window_v,
+            gates=gates, return_mass=return_mass,
         )  # fmt: skip
         if self.observe is not None:
             self.observe(layer, result.blocks, settings, k.shape[2], q.shape[2])
@@ -187,6 +180,8 @@ class KVCache:
         Returns:
             Keys and values (B, G, S, D), and summaries (B, G, C, D) or None.
         """
+        if isinstance(compress, Branches):
+            return self._append_branches(layer, k, v, settings, compress)
         if compress is not None:
             self._compressors[layer] = compress
         k, v, summary_k = self.update(layer, k, v, settings)
@@ -215,9 +210,75 @@ class KVCache:
         self.keys[layer][:, :, self.length : end] = k
         self.values[layer][:, :, self.length : end] = v
         keys, values = self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
-        if settings.covers(end):
+        if settings.covers(end) or self._recent is not None:
             return keys, values, None
         return keys, values, self._update_summaries(layer, keys, settings)
+
+    def _append_branches(
+        self, layer: int, k: Tensor, v: Tensor, settings: AttentionSettings, branches: Branches
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`append` for a layer whose branches have other keys and values, or a learned φ."""
+        assert self._recent is not None
+        start, end = self.length, self.length + k.shape[2]
+        k, v, _ = self.update(layer, k, v, settings)
+        recent = self._recent[layer]
+        recent.append(branches, start, self.dtype)
+        kinds = [
+            (name, settings.compress_block, settings.compress_stride)
+            for name in ("summary", "value_summary")
+        ]
+        stores = [self._summary_store(kind)[layer] for kind in kinds]
+        done = self._summary_counts[kinds[0]][layer]
+        total = settings.complete_blocks(end)
+        if total > done:
+            first = done * settings.compress_stride
+            new = replace(
+                branches,
+                compress_k=recent.compress[0].since(first),
+                compress_v=recent.compress[1].since(first),
+            )
+            positions = torch.arange(first, end, device=k.device) + self.position_offset
+            parts = new.summaries(positions, settings)
+            for kind, store, part in zip(kinds, stores, parts, strict=True):
+                store[:, :, done:total] = part
+                self._summary_counts[kind][layer] = total
+        return k, v, stores[0][:, :, :total], stores[1][:, :, :total]
+
+    def _window_tokens(
+        self, layer: int, queries: int, settings: AttentionSettings
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the separate keys and values of the window that the last `queries` tokens see.
+
+        Returns:
+            Two (B, G, W, D), or None where the window has those of the selection.
+        """
+        recent = None if self._recent is None else self._recent[layer].window
+        if recent is None or not recent[0].stop:
+            return None, None
+        first = max(0, recent[0].stop - queries - settings.window + 1)
+        return recent[0].since(first), recent[1].since(first)
+
+    def release_recent(self) -> None:
+        """Free the keys and values of the branches that no later token needs.
+
+        These are all but the window's last ones and those of incomplete compression blocks.
+        `truncate` cannot go back before the present length then. Without separate keys and values
+        or a learned φ, nothing is freed.
+        """
+        if self._recent is None:
+            return
+        starts = [
+            complete_blocks(self.length, block, stride) * stride
+            for _, block, stride in self._summary_counts
+        ]
+        for recent in self._recent:
+            recent.release(min(starts, default=0), max(0, self.length - self._window + 1))
+        self._released = self.length
+
+    @property
+    def recent_bytes(self) -> int:
+        """Bytes of keys and values that branches hold beside the selection's and the summaries."""
+        return sum(recent.nbytes for recent in self._recent or ())
 
     def _update_summaries(
         self, layer: int, x: Tensor, settings: AttentionSettings, name: str = "summary"
@@ -249,20 +310,60 @@ class KVCache:
         """Return the whole buffers of key summaries: each layer's (B, G, C_max, D)."""
         return self._summary_store(("summary", settings.compress_block, settings.compress_stride))
 
+    def _kept_kinds(self, settings: AttentionSettings) -> list[SummaryKind]:
+        """Return the kinds of summaries that cannot or need not be computed from keys again."""
+        names = ("summary",) if self._recent is None else ("summary", "value_summary")
+        return [(name, settings.compress_block, settings.compress_stride) for name in names]
+
     def summaries(self, settings: AttentionSettings) -> list[Tensor]:
-        """Return each layer's summaries of the filled keys, up to date: (B, G, C, D)."""
+        """Return each layer's summaries of the filled keys, up to date: (B, G, C, D).
+
+        Where branches have other keys and values, each layer's summaries of the values follow.
+        """
+        if self._recent is not None:
+            return self._complete_summaries(settings)
         return [
             self._update_summaries(layer, keys[:, :, : self.length], settings)
             for layer, keys in enumerate(self.keys)
         ]
 
-    def adopt_summaries(self, settings: AttentionSettings) -> list[Tensor]:
-        """Mark the buffers' content as summaries of the filled keys and return it: (B, G, C, D)."""
+    def _complete_summaries(self, settings: AttentionSettings) -> list[Tensor]:
+        """Return the content of the kept summaries' buffers for the filled tokens."""
         total = settings.complete_blocks(self.length)
-        kind = ("summary", settings.compress_block, settings.compress_stride)
-        store = self._summary_store(kind)
-        self._summary_counts[kind] = [total] * len(store)
-        return [summaries[:, :, :total] for summaries in store]
+        kinds = self._kept_kinds(settings)
+        return [store[:, :, :total] for kind in kinds for store in self._summary_store(kind)]
+
+    def adopt_summaries(self, settings: AttentionSettings) -> list[Tensor]:
+        """Mark the buffers' content as summaries of the filled tokens; return as `summaries`."""
+        total = settings.complete_blocks(self.length)
+        found = self._complete_summaries(settings)
+        for kind in self._kept_kinds(settings):
+            self._summary_counts[kind] = [total] * len(self.keys)
+        return found
+
+    def branch_state(self) -> BranchState:
+        """Return what the branches hold beside the summaries; see `release_recent`."""
+        assert self._recent is not None
+        return [recent.state() for recent in self._recent]
+
+    def restore_branches(self, state: BranchState) -> None:
+        """Hold a copy of another cache's `branch_state`, of a text of the same length."""
+        assert self._recent is not None
+        for recent, held in zip(self._recent, state, strict=True):
+            recent.restore(held)
+        self._released = self.length
+
+    def copy_branches(self, other: KVCache) -> None:
+        """Copy the summaries and the branches of another cache of a text of the same length."""
+        if other._recent is None:
+            return
+        assert self.length == other.length, (self.length, other.length)
+        for kind, theirs in other._summaries.items():
+            total = complete_blocks(self.length, *kind[1:])
+            for ours, store in zip(self._summary_store(kind), theirs, strict=True):
+                ours[:, :, :total] = store[:, :, :total]
+            self._summary_counts[kind] = [total] * len(theirs)
+        self.restore_branches(other.branch_state())
 
     def copy_compressors(self, other: KVCache) -> None:
         """Use the φ of each layer of another cache that has attended, on that cache's devices."""
@@ -284,8 +385,22 @@ class KVCache:
         self.length += tokens
 
     def truncate(self, length: int) -> None:
-        """Keep only the first `length` tokens."""
+        """Keep only the first `length` tokens.
+
+        Raises:
+            ValueError: If the branches no longer hold the tokens before; see `release_recent`.
+        """
         assert 0 <= length <= self.length, (length, self.length)
+        if 0 < length < self._released:
+            raise ValueError(
+                f"a cache of separate windows cannot go back to {length} tokens: it holds the "
+                f"window of the last tokens alone, and those before token {self._released} were "
+                "released; prefill the text again"
+            )
+        if self._recent is not None and length == 0:
+            self._recent, self._released = tuple(RecentBranches() for _ in self._recent), 0
+        for recent in self._recent or ():
+            recent.truncate(length)
         self.length = length
         for layer in range(len(self.keys)):
             self._drop_summaries(layer)
@@ -297,11 +412,26 @@ class KVCache:
 
 
 class NoCache:
-    """Attention over the tokens of one call, without a cache."""
+    """Attention over the tokens of one call, without a cache.
+
+    Args:
+        packing: Offsets of the texts of a packed batch, in which T is their sum and B is 1; see
+            `nsa_attention`.
+    """
+
+    packing: Packing | None = None
+
+    def __init__(self, packing: Packing | None = None) -> None:
+        self.packing = packing
 
     def positions(self, tokens: int, device: torch.device) -> Tensor:
-        """Return positions (T,) from 0."""
-        return torch.arange(tokens, device=device)
+        """Return positions (T,) from 0, in a packed batch from 0 for each text."""
+        positions = torch.arange(tokens, device=device)
+        if self.packing is None:
+            return positions
+        starts = self.packing.cu_keys.long()
+        text = torch.searchsorted(starts, positions, right=True) - 1
+        return positions - starts[text]
 
     def attend(
         self,
@@ -315,66 +445,26 @@ class NoCache:
         compress: Compressor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend to k and v; q belongs to the last T positions. See `KVCache.attend`."""
-        summary_k = None
-        if compress is not None and not settings.covers(k.shape[2]):
+        summary_k = summary_v = window_k = window_v = None
+        if isinstance(compress, Branches):
+            branches = compress.tokens(slice(k.shape[2]))
+            positions = self.positions(k.shape[2], k.device)
+            summary_k, summary_v = branches.summaries(positions, settings, self.packing)
+            window_k, window_v = branches.window_k, branches.window_v
+        elif compress is not None and not settings.covers(k.shape[2]):
             summary_k = compress(k)
         result = nsa_attention(
-            q, k, v, settings, summary_k=summary_k, gates=gates, return_mass=return_mass
-        )
+            q, k, v, settings,
+            summary_k=summary_k, summary_v=summary_v, window_k=window_k, window_v=window_v,
+            gates=gates, packing=self.packing, return_mass=return_mass,
+        )  # fmt: skip
         return result.out, result.mass
 
     def advance(self, tokens: int) -> None:
         """Do nothing."""
 
 
-class CacheBatch:
-    """Several caches of one text each as one batch, for one question to all texts.
-
-    Args:
-        caches: The cache of each row; lengths may differ.
-    """
-
-    def __init__(self, caches: Sequence[KVCache]) -> None:
-        self._caches = caches
-
-    def positions(self, tokens: int, device: torch.device) -> Tensor:
-        """Return positions (B, 1, T) of the next `tokens` tokens."""
-        return torch.stack([cache.positions(tokens, device) for cache in self._caches])[:, None]
-
-    def attend(
-        self,
-        layer: int,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        settings: AttentionSettings,
-        gates: Tensor | None,
-        return_mass: bool,
-        compress: Compressor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attend row by row, see `KVCache.attend`; the mass of shorter texts is padded with 0."""
-        outs, masses = [], []
-        for row, cache in enumerate(self._caches):
-            q_row, k_row, v_row = (x[row : row + 1] for x in (q, k, v))
-            gates_row = None if gates is None else gates[row : row + 1]
-            out, mass = cache.attend(
-                layer, q_row, k_row, v_row, settings, gates_row, return_mass, compress
-            )
-            outs.append(out)
-            if mass is not None:
-                masses.append(mass)
-        if not masses:
-            return torch.cat(outs), None
-        width = max(mass.shape[-1] for mass in masses)
-        return torch.cat(outs), torch.cat([F.pad(x, (0, width - x.shape[-1])) for x in masses])
-
-    def advance(self, tokens: int) -> None:
-        """Add `tokens` to the length of each cache after the last layer."""
-        for cache in self._caches:
-            cache.advance(tokens)
-
-
-def _compress_on(compress: Compressor, device: torch.device, k: Tensor, first: int) -> Tensor:
+def _compress_on(compress: KeyCompressor, device: torch.device, k: Tensor, first: int) -> Tensor:
     """Compress keys on the device of φ and move the result back."""
     return compress(k.to(device), first=first).to(k.device)
 

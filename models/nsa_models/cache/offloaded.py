@@ -70,12 +70,14 @@ class OffloadedCache(KVCache):
         if layer + 1 < len(self.keys):
             self._fetch(layer + 1)
         keys, values = buffer[0, :, :, :end], buffer[1, :, :, :end]
-        if settings.covers(end):
+        if settings.covers(end) or self._recent is not None:
             return keys, values, None
         return keys, values, self._update_summaries(layer, keys, settings)
 
     def summaries(self, settings: AttentionSettings) -> list[Tensor]:
-        """Return each layer's summaries of the filled keys, up to date: (B, G, C, D)."""
+        """Return each layer's summaries of the filled keys, up to date; see `KVCache`."""
+        if self._recent is not None:
+            return super().summaries(settings)
         summaries = []
         for layer, device in enumerate(self.layer_devices):
             self._fetch(layer)

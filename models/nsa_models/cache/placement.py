@@ -57,7 +57,18 @@ def cache_bytes(config: NSAConfig, capacity: int, dtype: torch.dtype) -> int:
     }
     keys = math.prod(cache_shape(config, capacity)) * dtype.itemsize
     summaries = sum(summary_kinds(x) * keys // x.compress_stride for x in kinds.values())
-    return 2 * keys + summaries
+    return 2 * keys + summaries + _recent_bytes(config, dtype)
+
+
+def _recent_bytes(config: NSAConfig, dtype: torch.dtype) -> int:
+    """Return the size of the branches' last tokens in a cache; 0 where they share all keys."""
+    settings = (config.prefill_settings(), config.answer_settings())
+    tokens = 0
+    if config.branch_inputs:
+        tokens += config.compress_block - 1
+    if config.branch_keys == "separate":
+        tokens += max(each.window for each in settings) - 1
+    return 2 * math.prod(cache_shape(config, tokens)) * dtype.itemsize
 
 
 def summary_kinds(settings: AttentionSettings) -> int:

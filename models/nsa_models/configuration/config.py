@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from transformers import AutoConfig, PretrainedConfig
+import torch
 
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration.dense_families import describe_dense
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PretrainedConfig
+
 _HEAD_WEIGHTS_KEY = "evidence"
 """Key of `retrieval_head_weights` in config.json."""
+
+BRANCH_KEYS = ("shared", "separate")
+"""Values of `branch_keys`."""
+
+COMPRESS_PHI = ("mean", "linear", "mlp")
+"""Values of `compress_phi`."""
 
 _FORMAT_2_FIELDS = (
     "combine", "compress_block", "compress_stride", "select_block", "select_count", "select_tile",
@@ -37,8 +48,34 @@ def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-class NSAConfig(PretrainedConfig):
+def to_file_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Return fields of `NSAConfig` under the keys of config.json."""
+    values = dict(values)
+    values[_HEAD_WEIGHTS_KEY] = values.pop("retrieval_head_weights", None)
+    return values
+
+
+def from_file_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a config.json under the names of `NSAConfig`.
+
+    Raises:
+        ValueError: If a value is no longer supported.
+    """
+    values = dict(values)
+    if _HEAD_WEIGHTS_KEY in values:
+        values["retrieval_head_weights"] = values.pop(_HEAD_WEIGHTS_KEY)
+    if "torch_dtype" in values:  # of older files
+        values.setdefault("dtype", values.pop("torch_dtype"))
+    if (count := values.pop("refine_count", None)) is not None:  # of older files
+        raise ValueError(f"refine_count is {count}; it is no longer supported, remove it")
+    return values
+
+
+@dataclass(kw_only=True)
+class NSAConfig:
     """Shape of the transformer and settings of its attention.
+
+    `NSAPretrainedConfig` adds the interface of transformers, which takes a second to import.
 
     Prefill and answer have separate attention settings. The names of the answer's settings, for
     the question and the generated tokens, begin with `answer_`. Weights without sparse training
@@ -88,19 +125,27 @@ class NSAConfig(PretrainedConfig):
         score_norm: Coarseness of the compressed keys in the softmax denominator.
         select_run: Blocks that are ranked together; None for all.
         dense_below: Texts with fewer tokens than this use dense attention.
-        compress_hidden: Inner width of a learned compression φ; None for means of keys. With a
-            learned φ, block and stride are the same for prefill and answer.
+        compress_hidden: Inner width of a learned compression φ: with `compress_phi` of `mlp` that
+            of its MLP, with `mean` that of an adapter's φ, which changes the means of the keys.
+            With a learned φ, block and stride are the same for prefill and answer.
+        compress_phi: How the layers of `gated` mode compress keys and values: `mean`, means of
+            keys after the rotary embedding and of values; or by trained weights, `linear` or
+            `mlp`, from keys before the rotary embedding, which then rotates each compressed key
+            to the middle of its block.
+        branch_keys: Whether compression, selection and window have `shared` keys and values, or
+            `separate` projections for each, as in the paper; the latter only in `gated` mode.
         window: Sliding-window tokens during prefill.
         answer_compress_block: Tokens of a compression block for the answer.
         answer_compress_stride: Tokens between the starts of compression blocks for the answer.
         answer_select_count: Selected blocks for the answer; None is dense attention.
         answer_window: Sliding-window tokens for the answer.
+        dtype: Type of the weights; a name such as `bfloat16` becomes the type.
         retrieval_head_weights: (L, H) weight of each head's attention in the retrieval score of
             a block; equal weights when None. Its key in config.json is `evidence`.
             Source: Wu et al. 2024, "Retrieval Head", arXiv 2404.15574.
     """
 
-    model_type = "native_sparse"
+    model_type: ClassVar[str] = "native_sparse"
 
     vocab_size: int = 32000
     hidden_size: int = 512
@@ -147,14 +192,17 @@ class NSAConfig(PretrainedConfig):
     select_run: int | None = None
     dense_below: int = 0
     compress_hidden: int | None = None
+    compress_phi: str = "mean"
+    branch_keys: str = "shared"
     window: int = 512
     answer_compress_block: int = 4
     answer_compress_stride: int = 4
     answer_select_count: int | None = None
     answer_window: int = 512
+    dtype: torch.dtype | str | None = None
     retrieval_head_weights: list[list[float]] | None = None
 
-    def __post_init__(self, **kwargs: Any) -> None:
+    def __post_init__(self) -> None:
         """Fill in derived values and check the attention settings.
 
         Raises:
@@ -164,11 +212,8 @@ class NSAConfig(PretrainedConfig):
             self.head_dim = self.hidden_size // self.num_attention_heads
         if self.rope_parameters is None:
             self.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
-        if _HEAD_WEIGHTS_KEY in kwargs:
-            self.retrieval_head_weights = kwargs.pop(_HEAD_WEIGHTS_KEY)
-        if (count := kwargs.pop("refine_count", None)) is not None:  # of older files
-            raise ValueError(f"refine_count is {count}; it is no longer supported, remove it")
-        super().__post_init__(**kwargs)
+        if isinstance(self.dtype, str):
+            self.dtype = getattr(torch, self.dtype)
         if self.no_rope_layers is not None and len(self.no_rope_layers) != self.num_hidden_layers:
             raise ValueError(
                 f"no_rope_layers has {len(self.no_rope_layers)} values for "
@@ -185,7 +230,8 @@ class NSAConfig(PretrainedConfig):
             ValueError: If two values contradict each other.
         """
         prefill, answer = self.prefill_settings(), self.answer_settings()
-        if self.compress_hidden is None:
+        self._check_branches(prefill, answer)
+        if self.compress_hidden is None or self.branch_inputs:
             return
         assert self.rope_parameters is not None
         partial = self.rope_parameters.get("partial_rotary_factor", 1.0) != 1.0
@@ -201,6 +247,40 @@ class NSAConfig(PretrainedConfig):
                 f"compression blocks of {kinds[0]} and {kinds[1]} (length, stride); make them the "
                 "same"
             )
+
+    def _check_branches(self, prefill: AttentionSettings, answer: AttentionSettings) -> None:
+        """Check the keys and values of the branches, and their φ.
+
+        Raises:
+            ValueError: If a value is unknown or two values contradict each other.
+        """
+        for name, valid in (("branch_keys", BRANCH_KEYS), ("compress_phi", COMPRESS_PHI)):
+            if getattr(self, name) not in valid:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; valid are {valid}")
+        if not self.branch_inputs:
+            return
+        asked = f"branch_keys={self.branch_keys!r} and compress_phi={self.compress_phi!r}"
+        if self.combine != "gated":
+            raise ValueError(f"{asked} need combine='gated'; it is {self.combine!r}")
+        if (self.compress_phi == "mlp") != (self.compress_hidden is not None):
+            raise ValueError(
+                f"compress_hidden is {self.compress_hidden}; compress_phi='mlp' needs the width of "
+                f"its MLP, and {asked} have no other use for it"
+            )
+        if self.branch_keys == "separate" and not (prefill.window and answer.window):
+            raise ValueError("branch_keys='separate' needs a window; window or answer_window is 0")
+        kinds = [(x.compress_block, x.compress_stride) for x in (prefill, answer)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(
+                f"{asked} need the same compression blocks for prefill and answer; they are "
+                f"{kinds[0]} and {kinds[1]} (length, stride): set answer_compress_block and "
+                "answer_compress_stride"
+            )
+
+    @property
+    def branch_inputs(self) -> bool:
+        """Whether the branches of a layer need more than the keys and values of its selection."""
+        return self.branch_keys != "shared" or self.compress_phi != "mean"
 
     def prefill_settings(self) -> AttentionSettings:
         """Return the attention settings for the text."""
@@ -219,10 +299,27 @@ class NSAConfig(PretrainedConfig):
         return {field.name: getattr(self, field.name) for field in fields(AttentionSettings)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields under the keys of config.json."""
-        values: dict[str, Any] = super().to_dict()
-        values[_HEAD_WEIGHTS_KEY] = values.pop("retrieval_head_weights", None)
-        return values
+        """Return the fields and the model type under the keys of config.json."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["dtype"] = None if self.dtype is None else str(self.dtype).removeprefix("torch.")
+        return {"model_type": self.model_type, **to_file_keys(values)}
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write `config.json` into a folder; `NSAPretrainedConfig` reads it."""
+        from nsa_models.configuration.pretrained import pretrained
+
+        pretrained(self).save_pretrained(folder)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> NSAConfig:
+        """Return the configuration of a config.json of this model type; other keys are ignored.
+
+        Raises:
+            ValueError: If two values contradict each other, or one is no longer supported.
+        """
+        values = from_file_keys(values)
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
 
     @classmethod
     def from_dense(cls, dense: PretrainedConfig, **settings: Any) -> NSAConfig:
@@ -237,6 +334,3 @@ class NSAConfig(PretrainedConfig):
             TypeError: If a setting is unknown.
         """
         return cls(**describe_dense(dense), **known_settings(settings))
-
-
-AutoConfig.register(NSAConfig.model_type, NSAConfig, exist_ok=True)

@@ -5,12 +5,13 @@ Unknown keys of config.json raise an error, because they may change the computat
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import Tensor
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING, Any
 
 from nsa_models.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PretrainedConfig
 
 DENSE_FAMILIES = ("qwen2", "qwen3", "llama", "mistral", "phi3", "smollm3", "granite", "olmo2")
 """Model types of dense checkpoints that run with union attention without training."""
@@ -220,6 +221,8 @@ def _refuse_windows(dense: PretrainedConfig) -> None:
 
 def _refuse_unknown(dense: PretrainedConfig) -> None:
     """Raise if config.json has an unknown key."""
+    from transformers import PretrainedConfig
+
     family, common = dense.model_type, PretrainedConfig().to_dict().keys()
     known = _UNDERSTOOD | _UNDERSTOOD_OF.get(family, frozenset()) | _INDIFFERENT | common
     values = dense.to_dict()

@@ -12,7 +12,6 @@ import math
 
 import torch
 from torch import Tensor
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import ModelError
@@ -29,7 +28,11 @@ def inverse_frequencies(config: NSAConfig) -> tuple[Tensor, float]:
     assert dim is not None
     kind = rope["rope_type"]
     if kind not in ("default", "longrope"):
-        inverse, scaling = ROPE_INIT_FUNCTIONS[kind](config)
+        from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # takes a second
+
+        from nsa_models.configuration.pretrained import pretrained
+
+        inverse, scaling = ROPE_INIT_FUNCTIONS[kind](pretrained(config))
         return inverse, scaling
     dim = int(dim * rope.get("partial_rotary_factor", 1.0))
     even = torch.arange(0, dim, 2, dtype=torch.float32)
@@ -60,3 +63,15 @@ def fit_rotary(config: NSAConfig, tokens: int) -> None:
     if rope.get("rope_type") == "longrope" and config.rope_factors is None:
         original = rope["original_max_position_embeddings"]
         config.rope_factors = "long" if tokens > original else "short"
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply the rotary embedding (T, D) or (B, 1, T, D) to queries or keys (B, heads, T, D).
+
+    An embedding with fewer columns than D rotates these and leaves the others unchanged.
+    """
+    width = cos.shape[-1]
+    if width < x.shape[-1]:
+        return torch.cat([rotate(x[..., :width], cos, sin), x[..., width:]], dim=-1)
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin

@@ -21,6 +21,7 @@ from nsa_kernels.gpu.decode_cache import DecodeCache, DecodeWorkspace
 from nsa_kernels.gpu.decode_mass import selected_mass
 from nsa_kernels.gpu.dense_decode import MOST_ROWS, DenseWorkspace, dense_decode
 from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache.branches import Branches
 from nsa_models.cache.kv_cache import Compressor, KVCache
 from nsa_models.cache.layer_devices import device_runs
 from nsa_models.modeling.model import NSALanguageModel
@@ -256,6 +257,7 @@ class _DeviceGraph:
         decode_cache = self._selecting[index]
         phi = None
         if compress is not None:
+            assert not isinstance(compress, Branches)  # they need `gated`
             first = self.lengths[index] + (1 - settings.compress_block)
 
             def phi(block: Tensor) -> Tensor:

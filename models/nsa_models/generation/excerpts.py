@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.modeling.model import NSALanguageModel, rotate
+from nsa_models.configuration.rotary import rotate
+from nsa_models.errors import ModelError
+from nsa_models.modeling.model import NSALanguageModel
 
 
 class Excerpt(NamedTuple):
@@ -49,7 +51,18 @@ def join_excerpts(
 
     Returns:
         A cache of batch 1 on the model's devices.
+
+    Raises:
+        ModelError: If the model's branches have other keys and values than its selection; a cache
+            holds these of the end of a text alone.
     """
+    if model.config.branch_inputs:
+        raise ModelError(
+            "this model cannot answer from parts of a stored text: the keys and values of its "
+            "branches are stored for the end of the text alone",
+            hint="answer from passages, which are prefilled again",
+            code="attention_unsupported",
+        )
     tokens = sum(stop - start for _, start, stop in excerpts)
     joined = KVCache(
         model.config,

@@ -5,9 +5,11 @@ Letters: L layers, H query heads, N selection blocks, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -69,6 +71,7 @@ def prefill(
     model: NSALanguageModel,
     ids: Sequence[int] | TokenIds | Tensor,
     cache: KVCache,
+    on_tokens: Callable[[int], None] | None = None,
     *,
     chunk_size: int | None = None,
 ) -> Iterator[int]:
@@ -81,6 +84,8 @@ def prefill(
         model: The model.
         ids: (T,) the whole text; the first `cache.length` tokens are in the cache already.
         cache: The cache, extended in place.
+        on_tokens: Called after each layer of a chunk on a CPU with the tokens done: those of the
+            cache, and of the chunk the share of its layers that are done.
         chunk_size: Tokens of a chunk, a multiple of `select_block`; chosen by the device and its
             free memory when None.
 
@@ -101,9 +106,37 @@ def prefill(
     while cache.length < len(tokens):
         end = min((cache.length // chunk_size + 1) * chunk_size, len(tokens))
         part = tokens[cache.length : end].to(model.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), _layers_told(model, cache.length, len(part), on_tokens):
             model(part[None], cache=cache, settings=settings, last_logits=0)
+        cache.release_recent()
         yield cache.length
+
+
+@contextmanager
+def _layers_told(
+    model: NSALanguageModel, first: int, tokens: int, on_tokens: Callable[[int], None] | None
+) -> Iterator[None]:
+    """Report the layers of a chunk of `tokens` tokens after `first` tokens; see `prefill`.
+
+    On a GPU the host is ahead of the layers, so none is reported.
+    """
+    layers = model.model.layers
+    if on_tokens is None or model.device.type != "cpu":
+        yield
+        return
+
+    def told(tell: Callable[[int], None], done: int, *_: Any) -> None:
+        tell(first + tokens * done // len(layers))
+
+    hooks = [
+        layer.register_forward_hook(partial(told, on_tokens, number))
+        for number, layer in enumerate(layers, 1)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def settings_for_length(settings: AttentionSettings, tokens: int) -> AttentionSettings:
@@ -301,7 +334,7 @@ def _run_model(
 def _choose(logits: Tensor, options: DecodeOptions, generator: torch.Generator) -> list[int]:
     """Choose a token for each row of logits (T, V), greedily or by sampling."""
     grammar = options.grammar
-    if grammar is not None:  # there is one row, because there are no draft tokens
+    if grammar is not None:  # one row, because no draft tokens are tried
         allowed = grammar.allowed(logits.shape[-1]).to(logits.device)
         logits = logits.masked_fill(~allowed, -torch.inf)
     if options.temperature <= 0:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.placement import cache_bytes
@@ -17,7 +15,7 @@ from nsa_models.configuration.yarn import longest_context
 from nsa_models.errors import ModelError
 from nsa_models.gguf.config import model_config
 from nsa_models.gguf.file import read_gguf
-from nsa_models.weights.load import buildable, load_config
+from nsa_models.weights.load import buildable, dense_config, load_config
 
 LENGTHS = (32768, 131072)
 """Lengths of texts in the memory table, in tokens."""
@@ -113,9 +111,8 @@ def describe(path: Path) -> Checkpoint:
 def _config(path: Path) -> tuple[NSAConfig, str]:
     if path.is_dir():
         return load_config(path)
-    values: dict[str, Any] = dict(model_config(read_gguf(path)))
-    family = values.pop("model_type")
-    return NSAConfig.from_dense(AutoConfig.for_model(family, **values)), family
+    values = model_config(read_gguf(path))
+    return dense_config(values), values["model_type"]
 
 
 def _mode(config: NSAConfig) -> str:

@@ -45,7 +45,7 @@ class ModelEntry:
     Attributes:
         name: The name to request it by.
         title: Display name.
-        licence: SPDX identifier of the weights' license.
+        license: SPDX identifier of the weights' license.
         size_bytes: Size of the GGUF file.
         sha256: SHA-256 of the GGUF file, hexadecimal.
         context_tokens: Context length of the training, in tokens.
@@ -55,7 +55,7 @@ class ModelEntry:
 
     name: str
     title: str
-    licence: str
+    license: str
     size_bytes: int
     sha256: str
     context_tokens: int
@@ -71,7 +71,7 @@ MODELS: dict[str, ModelEntry] = {
         ModelEntry(
             name=DEFAULT_MODEL,
             title="Qwen2.5-Coder 0.5B Instruct",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             size_bytes=491_400_064,
             sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
             context_tokens=32_768,
@@ -91,7 +91,7 @@ MODELS: dict[str, ModelEntry] = {
         ModelEntry(
             name="qwen2.5-coder-1.5b",
             title="Qwen2.5-Coder 1.5B Instruct",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             size_bytes=1_117_320_768,
             sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
             context_tokens=32_768,
@@ -111,7 +111,7 @@ MODELS: dict[str, ModelEntry] = {
         ModelEntry(
             name="smollm2-135m",
             title="SmolLM2 135M Instruct",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             size_bytes=98_362_432,
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             context_tokens=8_192,

@@ -18,15 +18,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.utils import ModelOutput
 
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache.kv_cache import Compressor, KVCache, LayerCache, LayerDevices, NoCache
+from nsa_models.cache.kv_cache import Compressor, KVCache, LayerDevices, NoCache
+from nsa_models.cache.layer_cache import LayerCache
 from nsa_models.cache.layer_devices import HOST, device_runs, layer_devices
 from nsa_models.configuration.config import NSAConfig
-from nsa_models.configuration.rotary import inverse_frequencies
+from nsa_models.configuration.rotary import inverse_frequencies, rotate
+from nsa_models.modeling.branches import AttentionBranches, key_norm, split_heads
 from nsa_models.modeling.compression import Compression
 from nsa_models.modeling.linear import Linear
+from nsa_models.modeling.norm import RMSNorm
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -36,16 +38,14 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass
-class NSAOutput(ModelOutput):
-    """Output of `NSALanguageModel` and `NSAForCausalLM`.
+class NSAOutput:
+    """Output of `NSALanguageModel`.
 
     Attributes:
-        loss: Mean cross-entropy of the next token, with `labels`.
         logits: (B, T or `last_logits`, V); None without positions.
         mass: (L, B, H, T, N) attention mass of each selection block, with `return_mass`.
     """
 
-    loss: Tensor | None = None
     logits: Tensor | None = None
     mass: Tensor | None = None
 
@@ -75,36 +75,6 @@ class RotaryEmbedding:
         return (angles.cos() * self.scaling).to(dtype), (angles.sin() * self.scaling).to(dtype)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply the rotary embedding (T, D) or (B, 1, T, D) to queries or keys (B, heads, T, D).
-
-    An embedding with fewer columns than D rotates these and leaves the others unchanged.
-    """
-    width = cos.shape[-1]
-    if width < x.shape[-1]:
-        return torch.cat([rotate(x[..., :width], cos, sin), x[..., width:]], dim=-1)
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin
-
-
-class RMSNorm(nn.Module):
-    """Root mean square normalization with a learned scale."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize (..., size) in fp32."""
-        fused = x.is_cuda and not torch.is_grad_enabled() and x.dtype == self.weight.dtype
-        if fused:  # one kernel instead of eight
-            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-        wide = x.float()
-        scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
-        return self.weight * (wide * scale).to(x.dtype)
-
-
 class NSAAttention(nn.Module):
     """Projections, norms and rotary embedding around the cache's attention."""
 
@@ -120,12 +90,11 @@ class NSAAttention(nn.Module):
         self.v_proj = Linear(width, config.num_key_value_heads * dim, bias=bias)
         self.o_proj = Linear(self.heads * dim, width, bias=config.output_bias)
         self.q_norm: nn.Module = nn.Identity()
-        self.k_norm: nn.Module = nn.Identity()
+        self.k_norm = key_norm(config)
         self.norm_whole = config.qk_norm_whole
         if config.qk_norm or self.norm_whole:
-            wide = (self.heads * dim, config.num_key_value_heads * dim)
-            sizes = wide if self.norm_whole else (dim, dim)
-            self.q_norm, self.k_norm = (RMSNorm(size, config.rms_norm_eps) for size in sizes)
+            size = self.heads * dim if self.norm_whole else dim
+            self.q_norm = RMSNorm(size, config.rms_norm_eps)
         self.rotates = config.no_rope_layers is None or bool(config.no_rope_layers[layer])
         self.query_scale = 1.0  # in addition to the 1 / sqrt(D) of `nsa_attention`
         if config.attention_multiplier is not None:
@@ -134,8 +103,11 @@ class NSAAttention(nn.Module):
         if config.combine == "gated":
             self.gate_proj = Linear(width, self.heads * 3, bias=config.gate_bias)
         self.compression_branch = config.compression_branch
+        self.branches: AttentionBranches | None = None
         self.compression: Compression | None = None
-        if config.compress_hidden is not None:
+        if config.branch_inputs:
+            self.branches = AttentionBranches(config, rotates=self.rotates)
+        elif config.compress_hidden is not None:
             self.compression = Compression(
                 config.compress_block, config.compress_stride, dim, config.compress_hidden
             )
@@ -144,7 +116,7 @@ class NSAAttention(nn.Module):
         self,
         x: Tensor,
         rope: tuple[Tensor, Tensor],
-        frequencies: Tensor,
+        rotary: RotaryEmbedding,
         settings: AttentionSettings,
         cache: LayerCache,
         return_mass: bool,
@@ -154,17 +126,23 @@ class NSAAttention(nn.Module):
 
         With `append_only` keys and values are appended to the cache, without attention.
         """
-        k = self._heads(self.k_proj(x), self.k_norm, rope)
+        k = self._heads(self.k_proj(x), self.k_norm)
         v = self.v_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        k = k.to(v.dtype)  # autocast gives projections a lower precision than the rotation
         compress: Compressor | None = None
-        if self.compression is not None:
-            compress = partial(self.compression, frequencies=frequencies)
+        if self.branches is not None:
+            compress = self.branches(x, k, v, rope, rotary)
+        elif self.compression is not None:
+            compress = partial(self.compression, frequencies=rotary.frequencies(x.device))
+        if self.rotates:
+            k = rotate(k, *rope)
+        k = k.to(v.dtype)  # autocast gives projections a lower precision than the rotation
         if append_only:
             assert isinstance(cache, KVCache)
             cache.append(self.layer, k, v, settings, compress)
             return None, None
-        q = self._heads(self.q_proj(x), self.q_norm, rope)
+        q = self._heads(self.q_proj(x), self.q_norm)
+        if self.rotates:
+            q = rotate(q, *rope)
         if self.query_scale != 1.0:
             q = q * self.query_scale
         q = q.to(v.dtype)
@@ -176,15 +154,9 @@ class NSAAttention(nn.Module):
         out, mass = cache.attend(self.layer, q, k, v, settings, gates, return_mass, compress)
         return self.o_proj(out.transpose(1, 2).flatten(2)), mass
 
-    def _heads(self, x: Tensor, norm: nn.Module, rope: tuple[Tensor, Tensor]) -> Tensor:
-        """Split a projection (B, T, heads * D), normalize and rotate it: (B, heads, T, D)."""
-        if self.norm_whole:
-            x = norm(x)
-        heads = x.unflatten(-1, (-1, self.head_dim))
-        if not self.norm_whole:
-            heads = norm(heads)
-        heads = heads.transpose(1, 2)
-        return rotate(heads, *rope) if self.rotates else heads
+    def _heads(self, x: Tensor, norm: nn.Module) -> Tensor:
+        """Split a projection (B, T, heads * D) and normalize it: (B, heads, T, D)."""
+        return split_heads(x, norm, self.head_dim, whole=self.norm_whole)
 
 
 class MLP(nn.Module):
@@ -409,12 +381,11 @@ class NSALanguageModel(nn.Module):
             append_only: See `hidden_states`.
         """
         rope = self.model.rotary(cache.positions(x.shape[1], x.device), x.dtype)
-        frequencies = self.model.rotary.frequencies(x.device)
         masses = []
         for layer in layers:
             last = layer == len(self.model.layers) - 1
             x, mass = self.model.layers[layer](
-                *(x, rope, frequencies, settings, cache, return_mass), append_only and last
+                *(x, rope, self.model.rotary, settings, cache, return_mass), append_only and last
             )
             if mass is not None:
                 masses.append(mass)

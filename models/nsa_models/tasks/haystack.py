@@ -12,6 +12,7 @@ import random
 import re
 import sysconfig
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 _LEFT_OUT = frozenset(
@@ -37,6 +38,11 @@ def documentation(characters: int, seed: int = 0) -> list[str]:
     Returns:
         Distinct paragraphs without line breaks.
     """
+    return list(_documentation(characters, seed))
+
+
+@lru_cache(maxsize=2)
+def _documentation(characters: int, seed: int) -> tuple[str, ...]:
     root = Path(sysconfig.get_path("stdlib"))
     files = sorted(
         path
@@ -55,7 +61,7 @@ def documentation(characters: int, seed: int = 0) -> list[str]:
                 length += len(paragraph) + 1
         if length >= characters:
             break
-    return list(unique)
+    return tuple(unique)
 
 
 def paragraphs(text: str) -> list[str]:

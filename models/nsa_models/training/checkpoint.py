@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,10 @@ def save_model(
             path,
             metadata={"format": "pt"},
         )
-    written = copy.deepcopy(config)
-    written.architectures = ["NSAForCausalLM"]
-    written.dtype = str(dtype).removeprefix("torch.")
+    written = {
+        **config.to_dict(),
+        "architectures": ["NSAForCausalLM"],
+        "dtype": str(dtype).removeprefix("torch."),
+    }
     with atomic_write(folder / "config.json") as path:
-        path.write_text(written.to_json_string(), encoding="utf-8")
+        path.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")

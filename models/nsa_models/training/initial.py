@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from nsa_models.configuration.config import NSAConfig
+from nsa_models.modeling.branches import LinearPhi
 from nsa_models.modeling.compression import Compression
-from nsa_models.modeling.model import NSALanguageModel, RMSNorm
+from nsa_models.modeling.model import NSALanguageModel
+from nsa_models.modeling.norm import RMSNorm
 
 _INTO_RESIDUAL = ("o_proj.weight", "down_proj.weight")
 """Projections whose output is added to the residual stream."""
@@ -23,7 +25,7 @@ def initial_model(config: NSAConfig, seed: int, device: torch.device) -> NSALang
     """Return a model in fp32 with initial weights, ready to train.
 
     Norms are 1, biases 0, and other weights normal with the configuration's standard deviation,
-    divided by sqrt(2 L) where they add to the residual stream of L layers. A learned φ begins as
+    divided by sqrt(2 L) where they add to the residual stream of L layers. A linear φ begins as
     the mean.
     """
     model = NSALanguageModel(config)
@@ -36,9 +38,16 @@ def initial_model(config: NSAConfig, seed: int, device: torch.device) -> NSALang
         for parameter in module.outer.parameters()
     }
     ones = {id(module.weight) for module in model.modules() if isinstance(module, RMSNorm)}
+    means = {
+        id(module.weight): module.mean()
+        for module in model.modules()
+        if isinstance(module, LinearPhi)
+    }
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if id(parameter) in ones:
+            if (mean := means.get(id(parameter))) is not None:
+                parameter.copy_(mean)
+            elif id(parameter) in ones:
                 parameter.fill_(1.0)
             elif id(parameter) in zero or parameter.ndim < 2 or name.endswith(".position"):
                 parameter.zero_()

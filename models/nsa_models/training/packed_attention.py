@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nsa_kernels.api import nsa_attention
 from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache.branches import Branches
 from nsa_models.cache.kv_cache import Compressor, NoCache
 
 if TYPE_CHECKING:
@@ -73,15 +74,21 @@ class PackedAttention(NoCache):
         """Attend within each sequence; the mass is not available. See `KVCache.attend`."""
         assert not return_mass, "packed sequences have no common blocks"
         if len(self.lengths) > 1 and self._takes_kernels(q, v, settings):
-            if compress is None:
-                summary_k = self._means(k, settings)
+            window_k = window_v = None
+            if isinstance(compress, Branches):
+                summary_k, summary_v = compress.summaries(self._positions, settings, self._packing)
+                window_k, window_v = compress.window_k, compress.window_v
             else:
-                parts = [compress(part) for part in k.split(self.lengths, dim=2)]
-                summary_k = torch.cat(parts, dim=2)
-            summary_v = self._means(v, settings) if settings.combine == "gated" else None
+                if compress is None:
+                    summary_k = self._means(k, settings)
+                else:
+                    parts = [compress(part) for part in k.split(self.lengths, dim=2)]
+                    summary_k = torch.cat(parts, dim=2)
+                summary_v = self._means(v, settings) if settings.combine == "gated" else None
             result = nsa_attention(
                 q, k, v, settings,
-                summary_k=summary_k, summary_v=summary_v, gates=gates, packing=self._packing,
+                summary_k=summary_k, summary_v=summary_v, window_k=window_k, window_v=window_v,
+                gates=gates, packing=self._packing,
             )  # fmt: skip
             return result.out, None
         outs, start = [], 0
@@ -89,7 +96,8 @@ class PackedAttention(NoCache):
             part = slice(start, start + length)
             gate = None if gates is None else gates[:, :, part]
             sequence = (q[:, :, part], k[:, :, part], v[:, :, part])
-            out, _ = super().attend(layer, *sequence, settings, gate, False, compress)
+            own = compress.tokens(part) if isinstance(compress, Branches) else compress
+            out, _ = NoCache().attend(layer, *sequence, settings, gate, False, own)
             outs.append(out)
             start += length
         return torch.cat(outs, dim=2), None

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig
 
 from nsa_models.configuration.config import NSAConfig, known_settings
 from nsa_models.configuration.dense_families import split_fused
 from nsa_models.configuration.families import FAMILIES, family_config
+from nsa_models.configuration.plain_dense import describe_plain
 from nsa_models.errors import ModelError
 from nsa_models.modeling.int8 import QUANTIZATIONS, quantize
 from nsa_models.modeling.model import NSALanguageModel
@@ -56,14 +56,13 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def published_values(path: Path) -> dict[str, Any] | None:
-    """Return the fields of a `config.json` if its `model_type` is in `FAMILIES`, or None."""
+def config_values(path: Path) -> dict[str, Any]:
+    """Return the content of a `config.json`; empty if it cannot be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None  # transformers reports the error
-    named = isinstance(values, dict) and values.get("model_type") in FAMILIES
-    return values if named else None
+        return {}  # transformers reports the error
+    return values if isinstance(values, dict) else {}
 
 
 def _mapped(path: Path) -> dict[str, Tensor]:
@@ -91,21 +90,52 @@ def load_config(
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(f"{folder} is not a model: it has no config.json", code="model_missing")
-    if (values := published_values(path)) is not None:
+    values = config_values(path)
+    family = str(values.get("model_type"))
+    if family in FAMILIES:
         config = family_config(values, **known_settings(settings))
         return config, str(config.source_family)
+    if family != NSAConfig.model_type:
+        return dense_config(values, folder, **settings), family
     try:
-        config = AutoConfig.from_pretrained(folder)
-    except Exception as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"cannot use {path}: {why}", code="model_unsupported") from error
-    if not isinstance(config, NSAConfig):
-        return NSAConfig.from_dense(config, **settings), str(config.model_type)
+        config = NSAConfig.from_dict(values)
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        raise _unusable(path, error) from error
     for name, value in known_settings(settings).items():
         setattr(config, name, value)
     config.prefill_settings()
     config.answer_settings()
-    return config, config.model_type
+    return config, NSAConfig.model_type
+
+
+def dense_config(values: dict[str, Any], folder: Path | None = None, **settings: Any) -> NSAConfig:
+    """Return the configuration of a dense checkpoint; transformers reads unusual ones.
+
+    Args:
+        values: Content of its `config.json`.
+        folder: Its folder, if it has one.
+        settings: Attention settings that replace the defaults.
+
+    Raises:
+        ModelError: If the configuration is broken or not supported.
+        TypeError: If a setting is unknown.
+    """
+    if (described := describe_plain(values)) is not None:
+        return NSAConfig(**described, **known_settings(settings))
+    from transformers import AutoConfig  # takes a second
+
+    if folder is None:
+        return NSAConfig.from_dense(AutoConfig.for_model(**values), **settings)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except Exception as error:
+        raise _unusable(folder / "config.json", error) from error
+    return NSAConfig.from_dense(config, **settings)
+
+
+def _unusable(path: Path, error: Exception) -> ModelError:
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    return ModelError(f"cannot use {path}: {why}", code="model_unsupported")
 
 
 def buildable(

@@ -44,7 +44,7 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
 
 
 def _spine(archive: zipfile.ZipFile, left_out: LeftOut) -> list[str]:
-    """Paths of the chapters, in order; those that are not there are told and left out."""
+    """Paths of the chapters, in order; report and skip missing ones."""
     container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
     root = next(container.iter(f"{_CONTAINER}rootfile")).attrib["full-path"]
     package = ElementTree.fromstring(archive.read(root))

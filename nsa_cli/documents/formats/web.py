@@ -311,7 +311,7 @@ class _Parser(HTMLParser):
         self._words.append(data)
 
     def end_block(self) -> None:
-        """Keep the block that has come to its end."""
+        """Keep the block that ended."""
         text = "".join(self._words)
         text = text.rstrip() if self._pre else " ".join(text.split())
         if text.strip(" |"):
@@ -320,7 +320,7 @@ class _Parser(HTMLParser):
         self._words = []
 
     def end_hidden(self) -> None:
-        """Note the hidden text that has come to its end."""
+        """Note the hidden text that ended."""
         self._left_out.add(HIDDEN_TEXT, "".join(self._hidden_words))
         self._hidden_words = []
 

@@ -36,7 +36,7 @@ class Notes:
 
     Attributes:
         runs: Texts at the place of their annotation.
-        comments: Comments of readers, with the author where there is one.
+        comments: Comments of readers, with their author if named.
         unreadable: Form fields whose value cannot be read.
     """
 

@@ -93,7 +93,9 @@ class GlyphReader:
             if style.upright:
                 builder.glyph(code, box.left, box.right, y.value, mapped)
             else:
-                builder.turned(code, (x.value, y.value), box, mapped)
+                slanted = 0.0 not in style.direction
+                wide = _advance(style, code) if slanted else 0.0
+                builder.turned(code, (x.value, y.value), box, mapped, wide)
         runs = builder.finish()
         mend_bytes([run for run in runs if run.style.bytes])
         fonts = {item: font for item, (_, font) in styles.items()}
@@ -108,6 +110,15 @@ def _meant(code: int, mapped: bool, name: str, tables: FontTables) -> tuple[int,
         return ord(symbol(char, name)), mapped
     meant = None if mapped else tables.of(name).get(char)
     return (code, mapped) if meant is None else (meant, True)
+
+
+def _advance(style: Style, code: int) -> float:
+    """The width of a glyph along a slanted baseline in points, 0 if its font does not say."""
+    font = pdfium_c.FPDFTextObj_GetFont(style.pointer) if style.pointer else None
+    width = ctypes.c_float()
+    if not font or not pdfium_c.FPDFFont_GetGlyphWidth(font, code, style.across, width):
+        return 0.0
+    return width.value
 
 
 def _name(text_object: Any) -> str:
@@ -146,6 +157,7 @@ def _style(text_page: Any, index: int, item: int, box: Any, annotation: bool) ->
     direction = (_matrix.a / forward, _matrix.b / forward) if across > 0 else UPRIGHT
     if abs(direction[0]) > 0.999 or abs(direction[1]) > 0.999:
         direction = (float(round(direction[0])), float(round(direction[1])))
+    across *= abs(size)
     size = abs(size) * max(up, 1e-6) or 1.0
     height = box.top - box.bottom if direction[1] == 0.0 else box.right - box.left
     if 0.0 in direction and size < 0.4 * height:
@@ -158,6 +170,7 @@ def _style(text_page: Any, index: int, item: int, box: Any, annotation: bool) ->
         suspect=_suspect(pointer, size),
         pointer=pointer,
         upright=direction == UPRIGHT,
+        across=across,
     )
     return style, address(pdfium_c.FPDFTextObj_GetFont(pointer)) if pointer else 0
 
@@ -178,12 +191,23 @@ def _suspect(pointer: Any, size: float) -> str:
     return ""
 
 
-def text_objects(form: Any, *, depth: int = 0) -> Iterator[int]:
+def text_objects(form: Any) -> Iterator[int]:
     """Addresses of the text objects in a form object, its inner forms included."""
-    for index in range(max(0, pdfium_c.FPDFFormObj_CountObjects(form))):
-        inner = pdfium_c.FPDFFormObj_GetObject(form, index)
+    return map(address, _text_handles(form, pdfium_c.FPDFFormObj_CountObjects, 0))
+
+
+def text_handles(page: Any) -> Iterator[Any]:
+    """PDFium's handles of the text objects of a page, those in form objects included."""
+    return _text_handles(page, pdfium_c.FPDFPage_CountObjects, 0)
+
+
+def _text_handles(parent: Any, count: Any, depth: int) -> Iterator[Any]:
+    of_page = count is pdfium_c.FPDFPage_CountObjects
+    get = pdfium_c.FPDFPage_GetObject if of_page else pdfium_c.FPDFFormObj_GetObject
+    for index in range(max(0, count(parent))):
+        inner = get(parent, index)
         kind = pdfium_c.FPDFPageObj_GetType(inner)
         if kind == pdfium_c.FPDF_PAGEOBJ_TEXT:
-            yield address(inner)
-        elif kind == pdfium_c.FPDF_PAGEOBJ_FORM and depth < 10:
-            yield from text_objects(inner, depth=depth + 1)
+            yield inner
+        elif kind == pdfium_c.FPDF_PAGEOBJ_FORM and depth <= 10:
+            yield from _text_handles(inner, pdfium_c.FPDFFormObj_CountObjects, depth + 1)

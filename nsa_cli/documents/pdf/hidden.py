@@ -19,6 +19,9 @@ _SCAN_SHARE = 0.5
 _FEWEST_CUT = 2
 """Words beyond the edge of the page from which a run is cut there; one may be half a word."""
 
+_STAMPS = frozenset({"Powered by TCPDF (www.tcpdf.org)"})
+"""Invisible text that a program writes into all of its files: read, since it needs no warning."""
+
 _PIXELS_PER_POINT = 1.5
 _MOST_PIXELS = 8_000_000
 _CONTRAST = 16
@@ -26,7 +29,7 @@ _CONTRAST = 16
 
 
 def part_hidden(page: Any, runs: Sequence[Run], bounds: Box) -> tuple[list[Run], Counter[str]]:
-    """The runs that a reader of the page sees, and how many words each reason hides.
+    """The runs that a reader of the page sees, and how many words each reason hides from it.
 
     Hidden are runs off the page, runs too small to read, invisible runs unless an image of the
     page lies over them (a searchable scan), and runs whose color is that of their background. A
@@ -38,7 +41,7 @@ def part_hidden(page: Any, runs: Sequence[Run], bounds: Box) -> tuple[list[Run],
         bounds: What is shown of the page.
     """
     seen: list[Run] = []
-    words: Counter[str] = Counter()
+    left_out: list[tuple[str, Run]] = []
     pale = [run for run in runs if run.style.suspect == "pale" and _meet(run.box(), bounds)]
     unseen = _unseen(page, pale, bounds) if pale else set()
     scan: bool | None = None
@@ -48,7 +51,7 @@ def part_hidden(page: Any, runs: Sequence[Run], bounds: Box) -> tuple[list[Run],
         if not _inside(run.box(), bounds):
             inside, outside = _cut_off(run, bounds)
             if not inside.text or _words(outside) >= _FEWEST_CUT:
-                words += Counter({"off the page": _words(outside)})
+                left_out.append(("off the page", outside))
                 run = inside
             if not run.text:
                 continue
@@ -57,14 +60,31 @@ def part_hidden(page: Any, runs: Sequence[Run], bounds: Box) -> tuple[list[Run],
         elif suspect == "invisible":
             if scan is None:
                 scan = _image_share(page, bounds) >= _SCAN_SHARE
-            reason = "" if scan else "invisible"
+            reason = "" if scan or run.string().strip() in _STAMPS else "invisible"
         elif run.style.pointer is not None and address(run.style.pointer) in unseen:
             reason = "in the color of its background"
         if reason:
-            words += Counter({reason: _words(run)})
+            left_out.append((reason, run))
         else:
             seen.append(run)
-    return seen, words
+    return seen, _counted(left_out, seen)
+
+
+def _counted(left_out: Sequence[tuple[str, Run]], seen: Sequence[Run]) -> Counter[str]:
+    """How many words each reason hides; words that the page shows too, as a shadow, hide nothing.
+
+    Args:
+        left_out: The hidden runs with their reasons.
+        seen: The other runs of the page.
+    """
+    words: Counter[str] = Counter()
+    shown = " ".join(" ".join(run.string().split()) for run in seen) if left_out else ""
+    shown = f" {shown} "
+    for reason, run in left_out:
+        text = " ".join(run.string().split())
+        if f" {text} " not in shown:
+            words += Counter({reason: _words(run)})
+    return words
 
 
 def is_blank(page: Any, bounds: Box) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from statistics import median
 
@@ -27,6 +28,9 @@ _NEARLY = 0.15
 _SHORTEST_WORD = 8
 """Letters apart from one another without a wider gap: a title of one word, or a list."""
 
+_FEWEST_IN_WORD, _APART = 3, 0.25
+"""Letters of a word that is set wide, and the share of the font size by which they are apart."""
+
 _FEW, _MOST_COMPARED = 8, 500
 """Runs and lines that one more is compared with: a page may have a hundred thousand."""
 
@@ -40,7 +44,7 @@ def page_text(runs: Sequence[Run]) -> str:
     The order is that of the file, with these exceptions: runs on one baseline are one line, from
     left to right; columns of figures that are drawn one after the other are the rows of a table;
     columns of prose that are drawn line by line across one another are read one after the other;
-    what annotations draw stands at its place; repeated draws are read once.
+    drawings of annotations are read at their place; repeated draws are read once.
     """
     kept = [run for run in _without_repeats(runs) if run.text]
     lines = in_columns(in_rows(_lines(run for run in kept if not run.style.annotation)))
@@ -96,7 +100,7 @@ def _lines(runs: Iterable[Run]) -> list[Line]:
 
 
 def _join(line: Line, run: Run) -> bool:
-    """Add a run to a line if it stands there; False if it does not."""
+    """Add a run to its line; False if it is on another line."""
     first = max(line[-_FEW:], key=lambda each: each.style.size)
     size = max(run.style.size, first.style.size)
     if run.style.direction != first.style.direction or run.vertical or first.vertical:
@@ -124,7 +128,7 @@ def _join(line: Line, run: Run) -> bool:
 
 
 def _continues(last: Run, run: Run) -> bool:
-    """Whether no space stands between two runs: an exponent, an index."""
+    """Whether two runs have no space between them: an exponent, an index."""
     gap = run.left - last.right
     return -0.3 * last.style.size < gap < 0.12 * min(last.style.size, run.style.size) and (
         abs(last.style.size - run.style.size) > 0.1 * last.style.size
@@ -181,7 +185,47 @@ def _line_text(line: Line) -> str:
             to_logical_order(run)
     if letters[True] > letters[False]:
         line = sorted(line, key=lambda run: -run.right)
+    line = _as_one(line) if len(line) > 1 and _is_set_wide(line) else line
     return " ".join(text for run in line if (text := _spelled(run)))
+
+
+def _is_set_wide(line: Line) -> bool:
+    """Whether the runs of a line are words whose letters are all apart from one another.
+
+    The letters are evenly apart, and the words farther. Cells that hold letters are no words: they
+    are few, capital letters, or in the order of the alphabet.
+    """
+    words = [[char for char in run.text if not char.isspace()] for run in line]
+    letters = [char for word in words for char in word]
+    if (
+        any(len(word) < _FEWEST_IN_WORD for word in words)
+        or not all(map(str.isalpha, letters))
+        or 2 * sum(map(str.islower, letters)) < len(letters)
+        or letters == sorted(letters)
+    ):
+        return False
+    gaps = [gap for run in line for gap in _gaps_between_letters(run)]
+    between = [after.left - before.right for before, after in pairwise(line)]
+    size = line[0].style.size
+    return min(gaps) > _APART * size and max(gaps) + 0.25 * size < min(min(between), 3 * min(gaps))
+
+
+def _gaps_between_letters(run: Run) -> list[float]:
+    glyphs = [at for at, char in enumerate(run.text) if not char.isspace()]
+    return [run.lefts[after] - run.rights[at] for at, after in pairwise(glyphs)]
+
+
+def _as_one(line: Line) -> Line:
+    """The runs of a line as one."""
+    one = replace(line[0], text=[*line[0].text], lefts=[*line[0].lefts], rights=[*line[0].rights])
+    for run in line[1:]:
+        one.text += [" ", *run.text]
+        one.lefts += [one.rights[-1], *run.lefts]
+        one.rights += [run.left, *run.rights]
+        one.generated += 1 + run.generated
+        one.unmapped += run.unmapped
+        one.right = run.right
+    return [one]
 
 
 def _spelled(run: Run) -> str:
@@ -194,7 +238,7 @@ def _spelled(run: Run) -> str:
     if sum(len(word) == 1 for word in words) < 0.8 * len(words):
         return text
     glyphs = [at for at, char in enumerate(run.text) if not char.isspace()]
-    gaps = [run.lefts[after] - run.rights[at] for at, after in pairwise(glyphs)]
+    gaps = _gaps_between_letters(run)
     apart = median(gaps) + 0.25 * run.style.size
     joined = run.text[glyphs[0]]
     for gap, at in zip(gaps, glyphs[1:], strict=True):

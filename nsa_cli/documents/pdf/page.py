@@ -15,6 +15,7 @@ import pypdfium2
 import pypdfium2.raw as pdfium_c
 from pypdf import PageObject
 
+from nsa_cli.documents.pdf.actual_text import drop_actual_text, keep_variants
 from nsa_cli.documents.pdf.annotations import (
     Notes,
     draw_annotations,
@@ -27,6 +28,7 @@ from nsa_cli.documents.pdf.hidden import is_blank, part_hidden
 from nsa_cli.documents.pdf.language import is_language, odd_share, stretched_share
 from nsa_cli.documents.pdf.layout import page_text
 from nsa_cli.documents.pdf.pdfium import PDFIUM_LOCK, address
+from nsa_cli.documents.pdf.right_to_left import has_right_to_left
 from nsa_cli.documents.pdf.runs import Box, Run
 from nsa_cli.documents.word_gaps import SPACE_WIDTH, gaps_become_spaces
 
@@ -35,6 +37,9 @@ _FEWEST_UNREADABLE = 3
 
 _MOST_ODD = 0.15
 """Share of characters that no text has, from which a page is not readable."""
+
+PageRuns = tuple[list[Run], dict[int, int]]
+"""The runs of a page, and the font of each of its text objects by their addresses."""
 
 _REPEATED = re.compile(r"(.{2,40}?)\1+")
 
@@ -137,7 +142,10 @@ class PageReader:
     def _read(
         self, page: Any, text_page: Any, sheet: PageObject | None, drawn: set[int], annotated: bool
     ) -> PageText:
-        runs, fonts = self._glyphs.runs(text_page, drawn, FontTables(sheet))
+        tables = FontTables(sheet)
+        runs, fonts = self._glyphs.runs(text_page, drawn, tables)
+        if has_right_to_left(runs) and drop_actual_text(page):
+            runs, fonts = self._read_again(page, drawn, tables, (runs, fonts))
         notes = Notes()
         if annotated and sheet is not None:
             notes = _notes(sheet, runs)
@@ -153,6 +161,31 @@ class PageReader:
         read.text = "\n".join([read.text, *notes.comments])
         read.blank = not read.text.strip() and not read.damaged and is_blank(page, bounds)
         return read
+
+    def _read_again(
+        self, page: Any, drawn: set[int], tables: FontTables, before: PageRuns
+    ) -> PageRuns:
+        """The runs of a page without its replacement texts, if its glyphs can be read so.
+
+        Args:
+            page: PDFium's handle of the page.
+            drawn: Addresses of the text objects that annotations draw.
+            tables: Of the page's fonts.
+            before: The runs with the replacement texts, and the fonts of their text objects.
+        """
+        text_page = page.get_textpage()
+        try:
+            after = self._glyphs.runs(text_page, drawn, tables)
+        finally:
+            text_page.close()
+        if _unmapped(after[0]) > _unmapped(before[0]):
+            return before
+        keep_variants(after[0], before[0])
+        return after
+
+
+def _unmapped(runs: Sequence[Run]) -> int:
+    return sum(run.unmapped for run in runs)
 
 
 def _notes(sheet: PageObject, runs: Sequence[Run]) -> Notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -25,7 +26,6 @@ from nsa_cli.documents.pdf.messages import (
 )
 from nsa_cli.documents.pdf.page import PageReader, PageText
 from nsa_cli.documents.pdf.structure import (
-    about_xfa,
     as_broken,
     broken,
     damage_warning,
@@ -34,10 +34,14 @@ from nsa_cli.documents.pdf.structure import (
     quiet_libraries,
     without_preamble,
 )
+from nsa_cli.documents.pdf.xfa import is_xfa, xfa_text
 from nsa_models.errors import NsaError
 
 PAGE_BREAK = "\n\n"
-"""What stands between two pages: a blank line, which belongs to neither."""
+"""The text between two pages: a blank line, which belongs to neither."""
+
+_WITHOUT_WORDS = ("image/", "audio/", "video/", "font/")
+"""Media types of attached files without text; the text of the PDF gives their names."""
 
 OnPage = Callable[[int, int], None]
 Parser = Callable[[str, bytes], Document]
@@ -89,8 +93,12 @@ def read_pdf(
         complaints.clear()
         labels = page_labels(reader, max(read, default=0))
         damage += ("the page labels are damaged",) if complaints else ()
-        extra, notes = ([], ()) if pages is not None else _attached(reader, read, name, parse)
-        notes += about_xfa(reader)
+        extra, shown, notes = (
+            ([], [], ()) if pages is not None else _attached(reader, read, name, parse)
+        )
+        form, about_form = _xfa(reader, name, None if pages is not None else parse)
+        extra += form
+        notes += about_form
     if not read:
         raise UnreadableError(
             f"{name} has no pages", hint="name a PDF with text in it", code="empty"
@@ -99,6 +107,7 @@ def read_pdf(
     texts = _texts(read)
     if not any(texts) and not extra:
         raise _without_text(name, ocr, read)
+    texts = _with_names(texts, shown)
     warnings = (*_about_text(texts, read, seen, ocr), *_about(read, ocr), *notes, *damage)
     return _document(name, texts, labels, extra, warnings)
 
@@ -109,6 +118,16 @@ def _texts(read: dict[int, PageText]) -> list[str]:
     for number, page in read.items():
         texts[number - 1] = clean(page.text)
     return [unicodedata.normalize("NFC", text) for text in mend_hyphens(texts)]
+
+
+def _with_names(texts: Sequence[str], shown: Sequence[str]) -> list[str]:
+    """Add the names of attached files without text to the last page that has text."""
+    named = list(texts)
+    for at in reversed(range(len(named))):
+        if named[at]:
+            named[at] = "\n".join([named[at], *(f"Attached file: {name}" for name in shown)])
+            break
+    return named
 
 
 def _read_pages(
@@ -217,17 +236,21 @@ def _about(read: dict[int, PageText], ocr: str | None) -> tuple[str, ...]:
 
 def _attached(
     reader: PdfReader, read: dict[int, PageText], name: str, parse: Parser | None
-) -> tuple[list[Document], tuple[str, ...]]:
-    """The documents attached to a PDF, and a warning that names those not read."""
+) -> tuple[list[Document], list[str], tuple[str, ...]]:
+    """The documents attached to a PDF, the names of pictures and sounds, and warnings.
+
+    A warning names the files that hold text and cannot be read.
+    """
     annotated = [number - 1 for number, page in read.items() if page.annotated]
     documents: list[Document] = []
     left: list[str] = []
+    shown: list[str] = []
     try:
         found = read_attachments(reader, annotated)
     except MemoryError:
         raise
     except Exception:  # pypdf leaks exceptions of many types from damaged files.
-        return [], ("the list of attached files is damaged",)
+        return [], [], ("the list of attached files is damaged",)
     for attachment in found:
         inside = f"{name}/{attachment.name}"
         if attachment.data is None or parse is None:
@@ -239,14 +262,36 @@ def _attached(
             else:
                 document = parse(inside, attachment.data)
         except NsaError:
-            left.append(attachment.name)
+            (shown if _without_words(attachment.name) else left).append(attachment.name)
         else:
             documents.append(document)
     if not left:
-        return documents, ()
+        return documents, shown, ()
     some = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
     what = "1 attached file was" if len(left) == 1 else f"{len(left)} attached files were"
-    return documents, (f"{what} not read ({some})",)
+    return documents, shown, (f"{what} not read ({some})",)
+
+
+def _xfa(
+    reader: PdfReader, name: str, parse: Parser | None
+) -> tuple[list[Document], tuple[str, ...]]:
+    """The words of an XFA form as a file inside the PDF, or a warning if it cannot be read."""
+    try:
+        if not is_xfa(reader):
+            return [], ()
+        text = xfa_text(reader) if parse is not None else None
+    except MemoryError:
+        raise
+    except Exception:  # pypdf leaks exceptions of many types from damaged files.
+        text = None
+    if parse is None or text is None:
+        return [], ("the pages are drawn by an XFA form, which cannot be read",)
+    return ([parse(f"{name}/form.txt", text.encode())] if text.strip() else []), ()
+
+
+def _without_words(name: str) -> bool:
+    """Whether a file is a picture or a sound, by its name."""
+    return (mimetypes.guess_type(name)[0] or "").startswith(_WITHOUT_WORDS)
 
 
 def _document(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -41,6 +42,10 @@ factor."""
 _LONGEST_LOOK = 12
 """Glyphs before one that show how a word is set."""
 
+_FIRST_MARK = 0x300
+_MARKS = frozenset({"Mn", "Mc"})
+"""Categories of characters that belong to the letter before them."""
+
 CONTROLS = 0x20
 NUMBERS = 0x10FF00
 NUMBER = chr(NUMBERS)
@@ -60,6 +65,7 @@ class Style:
         suspect: Why the text may be hidden: `invisible`, `tiny`, `pale`; empty for ordinary text.
         upright: Whether the direction is that of the page.
         bytes: Whether the font says nothing about which characters its bytes are.
+        across: Font size along the baseline, from which the widths of glyphs follow.
     """
 
     size: float
@@ -69,6 +75,7 @@ class Style:
     pointer: Any = None
     upright: bool = True
     bytes: bool = False
+    across: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +118,7 @@ class Run:
         return "".join(self.text)
 
     def box(self) -> Box:
-        """Where the run stands on the page, not turned."""
+        """Place of the run on the page, not turned."""
         cosine, sine = self.style.direction
         low, high = self.base - 0.2 * self.style.size, self.base + 0.8 * self.style.size
         corners = [(across, up) for across in (self.left, self.right) for up in (low, high)]
@@ -134,6 +141,7 @@ class RunBuilder:
         self._space = self._own_space = False
         self._break = True
         self._new_object = True
+        self._guessed = False
         self._object_base = 0.0
 
     def object(self, style: Style) -> None:
@@ -149,8 +157,18 @@ class RunBuilder:
         else:
             self._break = True
 
-    def turned(self, code: int, origin: tuple[float, float], box: Any, mapped: bool) -> None:
-        """Take a glyph of a text object that is not upright."""
+    def turned(
+        self, code: int, origin: tuple[float, float], box: Any, mapped: bool, width: float = 0.0
+    ) -> None:
+        """Take a glyph of a text object that is not upright.
+
+        Args:
+            code: Its character.
+            origin: Where it begins on the page, in points.
+            box: Its extent on the page.
+            mapped: Whether the file says which character it is.
+            width: Along a slanted baseline, in points; 0 if unknown.
+        """
         cosine, sine = self._style.direction
         x, y = origin
         base = y * cosine - x * sine
@@ -160,8 +178,10 @@ class RunBuilder:
             left, right = (box.bottom, box.top) if sine > 0 else (-box.top, -box.bottom)
         else:
             left = x * cosine + y * sine
-            right = left + 0.55 * self._style.size
+            right = left + (width or 0.55 * self._style.size)
+            self._guessed = not width
         self.glyph(code, left, right, base, mapped)
+        self._guessed = False
 
     def glyph(self, code: int, left: float, right: float, base: float, mapped: bool) -> None:
         """Take a glyph with its extent along the baseline and the height of that."""
@@ -184,6 +204,10 @@ class RunBuilder:
                     run.unmapped += 1
                 return
         if run is not None and self._repeats(run, char, left, base):
+            return
+        if run is not None and self._is_mark_of(run, code, left, base):
+            _put_mark(run, char, left, right)
+            self._space = self._own_space = self._break = self._new_object = False
             return
         if self._new_object:
             self._object_base = base
@@ -211,7 +235,7 @@ class RunBuilder:
         size = self._style.size
         if run.vertical:
             return False
-        if 0.0 not in self._style.direction:  # The extent of a slanted glyph is a guess.
+        if self._guessed:
             return self._space
         gap = left - run.rights[-1]
         if _is_right_to_left(code) and left < run.lefts[-1]:
@@ -232,6 +256,17 @@ class RunBuilder:
         return any(
             run.text[at] == char and abs(run.lefts[at] - left) < near
             for at in range(max(0, len(run.text) - 2), len(run.text))
+        )
+
+    def _is_mark_of(self, run: Run, code: int, left: float, base: float) -> bool:
+        """Whether the glyph is a combining mark, drawn by itself over a letter before the last."""
+        return (
+            self._new_object
+            and code >= _FIRST_MARK
+            and not _is_right_to_left(code)
+            and unicodedata.category(chr(min(code, sys.maxunicode))) in _MARKS
+            and abs(base - run.base) < _SAME_BASELINE * run.style.size
+            and run.left <= left < run.lefts[-1]
         )
 
     def _follows(self, run: Run, left: float, right: float, base: float, code: int) -> bool:
@@ -259,6 +294,15 @@ class RunBuilder:
     def finish(self) -> list[Run]:
         """The runs."""
         return self._runs
+
+
+def _put_mark(run: Run, char: str, left: float, right: float) -> None:
+    """Put a combining mark after the letter of a run over which it begins."""
+    letters = [at for at, start in enumerate(run.lefts) if start <= left and run.text[at] != " "]
+    place = max(letters, key=lambda at: (run.lefts[at], at)) + 1
+    run.text.insert(place, char)
+    run.lefts.insert(place, left)
+    run.rights.insert(place, right)
 
 
 def _overlap_always(run: Run) -> bool:

@@ -14,7 +14,6 @@ from pypdf import PdfReader
 from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.pdf.clean import clean_label
 from nsa_cli.documents.pdf.object_streams import LazyReader
-from nsa_cli.documents.pdf.objects import dictionary
 
 _MAGIC = b"%PDF-"
 
@@ -81,20 +80,6 @@ def page_labels(reader: PdfReader, count: int) -> list[str | None]:
         label if label and label != str(number) else None
         for number, label in enumerate(cleaned, start=1)
     ]
-
-
-def about_xfa(reader: PdfReader) -> tuple[str, ...]:
-    """A warning if the pages are drawn by an XFA form, which only Adobe's programs show."""
-    try:
-        form = dictionary(reader.root_object.get("/AcroForm"))
-        needed = "/XFA" in form and (
-            reader.root_object.get("/NeedsRendering") or not form.get("/Fields")
-        )
-    except MemoryError:
-        raise
-    except Exception:  # pypdf leaks exceptions of many types from damaged files.
-        return ()
-    return ("the pages are drawn by an XFA form, which cannot be read",) if needed else ()
 
 
 def damage_warning(complaints: Sequence[str]) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def web_folder() -> Path:
 
 
 def recall(url: str) -> Kept | None:
-    """Return the kept response of a URL; None if there is none, or it is damaged."""
+    """Return the kept response of a URL; None if none is kept, or it is damaged."""
     about, body = _paths(url)
     try:
         facts = json.loads(about.read_text(encoding="utf-8"))

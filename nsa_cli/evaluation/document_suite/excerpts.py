@@ -74,7 +74,7 @@ def _chunk_spans(document: Document) -> list[tuple[int, int]]:
 
 
 def gold_pages(document: Document, places: Sequence[Place]) -> Excerpt | None:
-    """Return the pages that hold the answer; None if there are none, or they have no text.
+    """Return the pages that hold the answer; None if none exist, or they have no text.
 
     Args:
         document: The document.

@@ -183,7 +183,8 @@ def print_report(result: dict[str, Any]) -> None:
         console.print(_pairs_table(result["pairs"], letters))
 
 
-def _table(heads: Sequence[str], *, left: int = 1) -> Table:
+def new_table(heads: Sequence[str], *, left: int = 1) -> Table:
+    """Return an empty table; `left` columns are aligned to the left."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for number, head in enumerate(heads):
         table.add_column(head, justify="left" if number < left else "right", no_wrap=True)
@@ -191,7 +192,7 @@ def _table(heads: Sequence[str], *, left: int = 1) -> Table:
 
 
 def _answers_table(systems: Sequence[dict[str, Any]]) -> Table:
-    table = _table(
+    table = new_table(
         (
             *("\nway", "\nn", "right\n%", "\n95 %", "answerable:\nright", "\ndeclined"),
             *("unanswerable:\ndeclined", "verified:\nright"),
@@ -211,7 +212,7 @@ def _answers_table(systems: Sequence[dict[str, Any]]) -> Table:
 
 
 def _costs_table(systems: Sequence[dict[str, Any]]) -> Table:
-    table = _table(
+    table = new_table(
         (
             *("\nway", "pages\n@1/@3", "read\ns", "answer\ns", "read\ntokens"),
             "answer\ntokens",
@@ -230,7 +231,7 @@ def _costs_table(systems: Sequence[dict[str, Any]]) -> Table:
 
 def _kinds_table(systems: Sequence[dict[str, Any]]) -> Table:
     kinds = [kind for kind in KINDS if any(kind in each["kinds"] for each in systems)]
-    table = _table(("way", *kinds))
+    table = new_table(("way", *kinds))
     for each in systems:
         cells = []
         for kind in kinds:
@@ -243,7 +244,7 @@ def _kinds_table(systems: Sequence[dict[str, Any]]) -> Table:
 def _documents_table(systems: Sequence[dict[str, Any]]) -> Table:
     """Right answers and gold pages among three, by kind of document."""
     kinds = sorted({kind for each in systems for kind in each["document_kinds"]})
-    table = _table(("documents: right %, page @3", *(each["way"] for each in systems)))
+    table = new_table(("documents: right %, page @3", *(each["way"] for each in systems)))
     for kind in kinds:
         cells = []
         for each in systems:
@@ -262,7 +263,7 @@ def _kind_cell(system: dict[str, Any], kind: str, own: dict[str, Any]) -> str:
 
 def _pairs_table(pairs: Sequence[dict[str, Any]], letters: dict[str, str]) -> Table:
     """A table of differences; `letters` are those of the settings."""
-    table = _table(("first", "second", "n", "points", "95 %", "better/worse", "p"), left=2)
+    table = new_table(("first", "second", "n", "points", "95 %", "better/worse", "p"), left=2)
     for each in pairs:
         low, high = 100 * each["low"], 100 * each["high"]
         table.add_row(

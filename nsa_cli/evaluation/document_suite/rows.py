@@ -5,14 +5,12 @@ A run that is killed loses at most the row that it was writing, and the next run
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from nsa_models.errors import NsaError, UsageError
+from nsa_cli.evaluation.line_file import LineFile
+from nsa_models.errors import UsageError
 
 PAGES = ("pages", "pages-ranked", "pages-kept", "pages-passages")
 """Ways that answer from whole pages of the stored KV cache."""
@@ -95,7 +93,7 @@ class AnswerRow:
 
 
 class RowFile:
-    """Rows in memory, and in a file if there is one.
+    """Rows in memory, and in a file if one is named.
 
     Args:
         path: The file, resumed if it exists; None for none.
@@ -105,14 +103,8 @@ class RowFile:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._rows: dict[RowKey, AnswerRow] = {}
-        self._cut = False
-        if path is not None and path.exists():
-            text = path.read_bytes().decode("utf-8", "replace")
-            self._cut = bool(text) and not text.endswith("\n")
-            for row in _read(text, path):
-                self._rows[row.key] = row
+        self._file = LineFile(path)
+        self._rows = {row.key: row for row in _read(self._file)}
 
     @property
     def rows(self) -> tuple[AnswerRow, ...]:
@@ -130,36 +122,21 @@ class RowFile:
             NsaError: If the file cannot be written.
         """
         self._rows[row.key] = row
-        if self._path is None:
-            return
-        line = json.dumps({**asdict(row), "scores": scores}, ensure_ascii=False) + "\n"
-        if self._cut:
-            line, self._cut = "\n" + line, False
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise NsaError(
-                f"{self._path} cannot be written: {error.strerror or error}",
-                hint="check its permissions and the disk",
-            ) from error
+        self._file.append({**asdict(row), "scores": scores})
 
 
-def _read(text: str, path: Path) -> Iterable[AnswerRow]:
+def _read(file: LineFile) -> list[AnswerRow]:
     """Parse rows; a row that was cut when a run was killed is left out."""
     names = {each.name for each in fields(AnswerRow)}
     rows = []
-    for line in text.splitlines():
+    for found in file.objects():
         try:
-            found = json.loads(line)
             given = {name: value for name, value in found.items() if name in names}
             for name in ("citations", "found"):
                 given[name] = tuple(CitedPage(**each) for each in given[name])
             rows.append(AnswerRow(**given))
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
-    if text.strip() and not rows and text.count("\n") > 1:
-        raise UsageError(f"{path} holds no answers of this suite", hint="name another --out")
+    if file.text.strip() and not rows and file.text.count("\n") > 1:
+        raise UsageError(f"{file.path} holds no answers of this suite", hint="name another --out")
     return rows

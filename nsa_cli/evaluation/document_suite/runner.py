@@ -84,7 +84,7 @@ def evaluate(
         for ways in (READING, BASELINES)
     ]
     total = sum(len(_missing(plan, each, ways, file)) for each, ways in parts)
-    done, heard, commit = 0, _each_note_once(emit), git_commit()
+    done, heard, commit = 0, each_note_once(emit), git_commit()
     for each, ways in parts:
         missing = _missing(plan, each, ways, file)
         if not missing:
@@ -120,7 +120,7 @@ def _missing(
 def _answers(
     plan: DocumentPlan, engine: Engine, asked: Sequence[Asked], emit: Emit
 ) -> Iterator[tuple[Asked, WayAnswer]]:
-    """Answer questions about one document; what does not fit is told and left out."""
+    """Answer questions about one document; report and skip those that do not fit."""
     document = plan.texts.read(asked[0].question.documents, emit)
     if document is None:
         return
@@ -163,7 +163,7 @@ def _cited(citation: Citation) -> CitedPage:
     return replace(_page(citation), quote=citation.quote, verified=citation.verified)
 
 
-def _each_note_once(emit: Emit) -> Callable[[Event], None]:
+def each_note_once(emit: Emit) -> Callable[[Event], None]:
     """Pass on events but the text of answers, and each note once."""
     told: set[str] = set()
 

@@ -71,12 +71,12 @@ def read_data(path: Path, *, held_out: bool) -> tuple[QuestionSet, dict[str, Doc
 def _document(name: str, row: Any) -> Document:
     if "turns" in row:
         said = [f"{speaker}: {text}" for speaker, text in row["turns"]]
-        return _of_parts(name, said, unit="turn")
+        return of_parts(name, said, unit="turn")
     cells = [" | ".join(map(str, line)) for line in row["table"]]
-    return _of_parts(name, ["\n".join([*row["paragraphs"], *cells])], unit="page")
+    return of_parts(name, ["\n".join([*row["paragraphs"], *cells])], unit="page")
 
 
-def _of_parts(name: str, parts: Sequence[str], *, unit: str) -> Document:
+def of_parts(name: str, parts: Sequence[str], *, unit: str) -> Document:
     """A document of one piece for each part that has text, numbered from 1."""
     text, pieces = "", list[Piece]()
     for number, part in enumerate(parts, 1):

@@ -59,6 +59,7 @@ def test_lengths(settings: AttentionSettings, length: int, seed: int) -> None:
     check(draw(settings, length, groups=1), settings)
 
 
+@pytest.mark.long
 def test_a_thousand_tokens(seed: int) -> None:
     torch.manual_seed(seed)
     settings = AttentionSettings(

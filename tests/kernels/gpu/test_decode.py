@@ -190,7 +190,14 @@ def test_steps_from_nothing_equal_the_reference(combine, repeat, seed):
 @pytest.mark.parametrize("combine", ["gated", "union"])
 @pytest.mark.parametrize(
     ("block", "stride", "programs", "repeat"),
-    [(4, 4, 30, 6), (8, 8, 6, 7), (16, 16, 1, 16), (8, 4, 40, 3), (12, 4, 60, 2), (20, 4, 6, 1)],
+    [
+        (4, 4, 30, 6),
+        (16, 16, 1, 16),
+        (8, 4, 40, 3),
+        (20, 4, 6, 1),
+        pytest.param(8, 8, 6, 7, marks=pytest.mark.long),
+        pytest.param(12, 4, 60, 2, marks=pytest.mark.long),
+    ],
 )
 def test_mixed_lengths_equal_the_reference(combine, block, stride, programs, repeat, seed):
     torch.manual_seed(seed)
@@ -226,7 +233,11 @@ def test_many_blocks_equal_the_reference(count, ranked, seed):
 
 @pytest.mark.parametrize(
     ("count", "most", "levels"),
-    [(4, 32, 2), (4, 16, 3), pytest.param(8, 16, 5, marks=pytest.mark.long)],
+    [
+        (4, 32, 2),
+        pytest.param(4, 16, 3, marks=pytest.mark.long),
+        pytest.param(8, 16, 5, marks=pytest.mark.long),
+    ],
 )
 def test_lists_are_merged_until_few_are_left(count, most, levels, seed, monkeypatch):
     monkeypatch.setattr(decode_cache, "_MOST_RANKED", most)
@@ -276,8 +287,19 @@ def test_a_full_cache_is_not_overrun(seed):
     assert torch.equal(decode.cache.k[:, :, -1], new[1])
 
 
-@pytest.mark.parametrize("length", [0, 15, 40, 299])
-@pytest.mark.parametrize(("count", "window", "repeat"), [(4, 32, 3), (40, 16, 1), (1, 64, 16)])
+@pytest.mark.parametrize(
+    ("length", "count", "window", "repeat"),
+    [
+        (0, 4, 32, 3),
+        (15, 1, 64, 16),
+        (40, 4, 32, 3),
+        (299, 40, 16, 1),
+        pytest.param(15, 40, 16, 1, marks=pytest.mark.long),
+        pytest.param(40, 1, 64, 16, marks=pytest.mark.long),
+        pytest.param(299, 4, 32, 3, marks=pytest.mark.long),
+        pytest.param(299, 1, 64, 16, marks=pytest.mark.long),
+    ],
+)
 def test_the_mass_of_a_step(length, count, window, repeat, seed):
     """The mass of complete blocks, of the incomplete block and of blocks past the end."""
     torch.manual_seed(seed)

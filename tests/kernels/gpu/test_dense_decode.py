@@ -49,8 +49,17 @@ def check(got, mass, expected, expected_mass, *, rtol=1e-5):
     assert (mass[..., blocks:] == -7.0).all()
 
 
-@pytest.mark.parametrize("tokens", [1, 3, 9])
-@pytest.mark.parametrize("length", [0, 15, 16, 130, 333])
+@pytest.mark.parametrize("tokens", [1, 9, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "length",
+    [
+        0,
+        15,
+        130,
+        pytest.param(16, marks=pytest.mark.long),
+        pytest.param(333, marks=pytest.mark.long),
+    ],
+)
 def test_output_and_mass_equal_dense_attention(length, tokens, seed):
     torch.manual_seed(seed)
     check(*step(length, tokens, capacity=400))

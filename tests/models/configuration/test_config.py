@@ -20,6 +20,7 @@ from transformers import (
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration.config import NSAConfig, attention_fields
 from nsa_models.configuration.dense_families import DENSE_FAMILIES
+from nsa_models.configuration.pretrained import NSAPretrainedConfig, pretrained
 from nsa_models.errors import ModelError
 
 SIZES: dict[str, Any] = {
@@ -195,10 +196,14 @@ def test_unknown_settings_are_refused() -> None:
 
 
 def test_save_and_load(tmp_path: Path) -> None:
-    config = NSAConfig(**SIZES, qk_norm=True, combine="gated", window=30, answer_select_count=5)
+    plain = NSAConfig(**SIZES, qk_norm=True, combine="gated", window=30, answer_select_count=5)
+    config = pretrained(plain)
     config.save_pretrained(tmp_path)
-    again = NSAConfig.from_pretrained(tmp_path)
+    again = NSAPretrainedConfig.from_pretrained(tmp_path)
     written = config.to_dict()
+    assert NSAConfig.from_dict(json.loads((tmp_path / "config.json").read_text())) == plain
+    assert {name: written[name] for name in plain.to_dict()} == plain.to_dict()
+    assert pretrained(config) is config
     assert {name: again.to_dict()[name] for name in written} == {
         **written,
         "_name_or_path": again.to_dict()["_name_or_path"],
@@ -220,7 +225,7 @@ def test_fields_of_format_2() -> None:
 
 def test_retrieval_head_weights_have_the_key_evidence_in_files(tmp_path: Path) -> None:
     weights = [[0.5, 1.0], [2.0, 0.0]]
-    NSAConfig(retrieval_head_weights=weights).save_pretrained(tmp_path)
+    NSAPretrainedConfig(retrieval_head_weights=weights).save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["evidence"] == weights
     assert "retrieval_head_weights" not in saved
@@ -229,10 +234,54 @@ def test_retrieval_head_weights_have_the_key_evidence_in_files(tmp_path: Path) -
     again = AutoConfig.from_pretrained(tmp_path)
     assert again.retrieval_head_weights == weights
     assert not hasattr(again, "refine_count")
+    assert NSAConfig.from_dict(saved).retrieval_head_weights == weights
 
 
 def test_a_removed_setting_is_refused() -> None:
     with pytest.raises(ValueError, match="refine_count is 8"):
-        NSAConfig(refine_count=8)
+        NSAConfig.from_dict({"refine_count": 8})
+    with pytest.raises(ValueError, match="refine_count is 8"):
+        NSAPretrainedConfig(refine_count=8)
     with pytest.raises(TypeError, match="unknown settings: refine_count"):
         NSAConfig.from_dense(AutoConfig.for_model("llama"), refine_count=8)
+
+
+NATIVE: dict[str, Any] = {"combine": "gated", "branch_keys": "separate"}
+
+
+def test_the_branches_of_older_files_share_their_keys(tmp_path: Path) -> None:
+    """A file without the fields is read as before, and its attention has the same keys."""
+    NSAPretrainedConfig(combine="gated", compress_hidden=8).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    for name in ("branch_keys", "compress_phi"):
+        del saved[name]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    again = AutoConfig.from_pretrained(tmp_path)
+    assert (again.branch_keys, again.compress_phi) == ("shared", "mean")
+    assert not again.branch_inputs
+
+
+def test_save_and_load_of_the_branches(tmp_path: Path) -> None:
+    config = NSAPretrainedConfig(**NATIVE, compress_phi="mlp", compress_hidden=8)
+    config.save_pretrained(tmp_path)
+    again = NSAPretrainedConfig.from_pretrained(tmp_path)
+    assert (again.branch_keys, again.compress_phi, again.compress_hidden) == ("separate", "mlp", 8)
+    assert again.branch_inputs
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"branch_keys": "own"}, "branch_keys is 'own'; valid are"),
+        ({"compress_phi": "conv"}, "compress_phi is 'conv'; valid are"),
+        ({"branch_keys": "separate"}, "need combine='gated'; it is 'union'"),
+        ({"compress_phi": "linear"}, "need combine='gated'; it is 'union'"),
+        ({**NATIVE, "compress_phi": "mlp"}, "compress_hidden is None; compress_phi='mlp' needs"),
+        ({**NATIVE, "compress_hidden": 8}, "compress_hidden is 8; .* no other use for it"),
+        ({**NATIVE, "answer_window": 0}, "needs a window"),
+        ({**NATIVE, "compress_block": 8}, r"they are \(8, 4\) and \(4, 4\)"),
+    ],
+)
+def test_branches_that_contradict_the_attention(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NSAConfig(**values)

@@ -404,3 +404,14 @@ def test_the_nucleus() -> None:
     expected = torch.tensor([[0.5, 0.3, 0, 0], [0, 0, 0.3, 0.4]])
     assert torch.equal(_nucleus(probs, 0.6), expected)
     assert _nucleus(probs, 1e-9).count_nonzero(dim=-1).tolist() == [1, 1]
+
+
+def test_the_layers_of_a_chunk_are_reported(model: NSAForCausalLM, text: list[int]) -> None:
+    """Two layers: half of each chunk's tokens after the first, all after the second."""
+    cache, told = KVCache(model.config, LENGTH), list[int]()
+    done = [list(told) for _ in prefill(model, text, cache, told.append, chunk_size=256)]
+    assert told == [128, 256, 384, 512, 612, 713]
+    assert [len(each) for each in done] == [2, 4, 6]
+    assert not any(layer._forward_hooks for layer in model.model.layers)
+    whole = read(model, text, 256)
+    assert torch.equal(cache.keys[0][:, :, :LENGTH], whole.keys[0][:, :, :LENGTH])

@@ -22,7 +22,7 @@ SOURCE = HubSource(repo="owner/name", file="model.gguf")
 ENTRY = ModelEntry(
     name="tiny",
     title="Tiny",
-    licence="MIT",
+    license="MIT",
     size_bytes=len(CONTENT),
     sha256=hashlib.sha256(CONTENT).hexdigest(),
     context_tokens=8,

@@ -22,7 +22,7 @@ SOURCE = WheelSource(packages=("one", "two", "three"), version="1.0", member="*/
 ENTRY = ModelEntry(
     name="tiny",
     title="Tiny",
-    licence="MIT",
+    license="MIT",
     size_bytes=len(CONTENT),
     sha256=hashlib.sha256(CONTENT).hexdigest(),
     context_tokens=8,

@@ -25,6 +25,7 @@ from transformers import (
 
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import NSAConfig
+from nsa_models.configuration.pretrained import NSAPretrainedConfig
 from nsa_models.configuration.yarn import extend_context
 from nsa_models.errors import ModelError
 from nsa_models.generation.generate import DecodeOptions, decode, prefill
@@ -314,7 +315,7 @@ def test_round_trip_through_a_folder(
     model = make_sparse(seed, tie_word_embeddings=tied, **changes)
     model.save_pretrained(tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
-    assert type(config) is NSAConfig
+    assert type(config) is NSAPretrainedConfig
     assert {**config.to_dict(), "_name_or_path": ""} == model.config.to_dict()
     again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     assert type(again) is NSAForCausalLM
@@ -335,7 +336,7 @@ def test_the_default_model(default_model_folder: Path) -> None:
     prompts = [
         "def fibonacci(n):\n",
         "The capital of France is",
-        "<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\nName three colors.<|im_end|>\n<|im_start|>assistant\n",
         (
             "<|im_start|>user\nRepeat: the keeper counted 42 white gulls.<|im_end|>\n"
             "<|im_start|>assistant\n"

@@ -106,7 +106,10 @@ def test_cuts_and_long_runs_change_nothing(pairs: dict[str, Pair], family: str, 
         assert_same(pairs[family], text)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [FAMILIES[0], *(pytest.param(name, marks=pytest.mark.long) for name in FAMILIES[1:])],
+)
 @pytest.mark.parametrize(
     "text",
     [

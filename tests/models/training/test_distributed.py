@@ -63,6 +63,7 @@ torch.save([parameter.detach(), other.detach()], f"{sys.argv[1]}/{processes.numb
 """
 
 
+@pytest.mark.long
 def test_two_processes_equal_one_and_skip_examples_without_memory(
     tmp_path: Path, two_processes: Callable[..., str]
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,7 @@ def test_two_processes_have_the_losses_of_one(
 ) -> None:
     write_shards(words(60), words(9))
     config = native_config(compress_hidden=8)
-    names = NSAConfig.__annotations__.keys()
-    values = {name: getattr(config, name) for name in names if name != "dtype"}
+    values = {each.name: getattr(config, each.name) for each in fields(config)}
     (tmp_path / "model.json").write_text(json.dumps(values))
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

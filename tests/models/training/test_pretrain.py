@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -210,9 +210,8 @@ def test_a_killed_process_continues_from_its_checkpoint(
     native_config: Config, write_shards: WriteShards, words: Words, tmp_path: Path
 ) -> None:
     write_shards(words(60))
-    names = NSAConfig.__annotations__.keys()
     config = native_config()
-    values = {name: getattr(config, name) for name in names if name != "dtype"}
+    values = {each.name: getattr(config, each.name) for each in fields(config)}
     (tmp_path / "model.json").write_text(json.dumps(values))
     few = {"context": 48, "batch_tokens": 192, "tokens": 192 * 6, "save_steps": 2, "log_steps": 1}
     (tmp_path / "settings.json").write_text(json.dumps(few))

@@ -105,6 +105,7 @@ def quiet(_: TrainingProgress) -> None:
 QUIET = Hooks(report=quiet, save=quiet)
 
 
+@pytest.mark.long
 def test_a_toy_model_learns_to_find_needles() -> None:
     torch.manual_seed(0)
     model = toy()

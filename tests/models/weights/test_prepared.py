@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nsa_models.configuration.config import NSAConfig
+from nsa_models.configuration.pretrained import NSAPretrainedConfig
 from nsa_models.hub.resolve import resolve_model
 from nsa_models.model_folder import ModelFolder
 from nsa_models.paths import lock_path, partial_path, prepared_folder
@@ -50,7 +50,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Callable[..., ModelFolder]:
     """A function that writes a small model, optionally with an adapter."""
     torch.manual_seed(seed)
-    config = NSAConfig(
+    config = NSAPretrainedConfig(
         vocab_size=64,
         hidden_size=32,
         intermediate_size=48,
@@ -281,6 +281,7 @@ def start(where: ModelFolder, hold: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 def test_a_process_killed_during_a_write_leaves_no_valid_file(
     make: Callable[..., ModelFolder],
 ) -> None:

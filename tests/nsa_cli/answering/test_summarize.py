@@ -1,4 +1,4 @@
-"""`nsa summarize`: statements with their sources."""
+"""`nsa summarize`: overview and statements with their sources."""
 
 from __future__ import annotations
 
@@ -10,67 +10,61 @@ from typing import Any
 
 import pytest
 
-from nsa_cli.answering.statements import LENGTHS, first_sentence
+from nsa_cli.config.summary_length import LENGTHS
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("The pier cost 4,200\ncrowns. It was new.", "The pier cost 4,200 crowns."),
-        ("Version 3.0 of it was built in Rust", "Version 3.0 of it was built in Rust"),
-        ("No. It was not built at all. Ever.", "No. It was not built at all."),
-        ("This text says that either side may end it.", "Either side may end it."),
-        ("", ""),
-    ],
-)
-def test_the_first_sentence(text: str, sentence: str) -> None:
-    assert first_sentence(text) == sentence
 
 
 def test_a_summary_in_json(nsa: Run, text_file: Path) -> None:
     code, out, err = nsa("summarize", str(text_file), "--json", "--length", "short")
     assert (code, err) == (0, "")
     shown = json.loads(out)
-    assert list(shown) == ["statements", "model", "document_tokens", "reused_tokens"]
-    assert 1 <= len(shown["statements"]) <= LENGTHS["short"]
+    assert {"statements", "model", "document_tokens", "reused_tokens"} <= shown.keys()
+    assert shown["documents"][0]["source"] == str(text_file)
+    assert shown["documents"][0]["overview"] == shown["overview"]
     lines = text_file.read_text().splitlines()
-    for statement in shown["statements"]:
-        assert list(statement) == ["section", "place", "text", "citations"]
+    assert shown["statements"]
+    for statement in (*shown["statements"], *shown["overview"]):
         assert (statement["section"], statement["place"]) == (None, None)
-        [citation] = statement["citations"]
-        there = "\n".join(lines[citation["line_start"] - 1 : citation["line_end"]])
-        assert citation["quote"] in there
+        for citation in statement["citations"]:
+            there = "\n".join(lines[citation["line_start"] - 1 : citation["line_end"]])
+            assert citation["quote"] in there
+        if statement["verbatim"]:
+            assert statement["text"] == statement["citations"][0]["quote"]
+            assert statement["citations"][0]["verified"]
 
 
 def test_a_summary_for_people(nsa: Run, text_file: Path) -> None:
-    code, out, _ = nsa("summarize", str(text_file), "--focus", "the weather")
+    code, out, _ = nsa("summarize", str(text_file))
     assert code == 0
-    statements, citations = out.rsplit("\n\n", 1)
-    numbers = re.findall(r" \[(\d+)\]$", statements, re.MULTILINE)
-    assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
-    assert len(citations.splitlines()) == len(numbers)
+    text, citations = out.rsplit("\n\n", 1)
+    numbers = {int(number) for number in re.findall(r"\[(\d+)\]", text)}
+    assert numbers == set(range(1, len(citations.splitlines()) + 1))
 
 
-def test_an_outline_follows_the_documents_sections(
-    nsa: Run, tmp_path: Path, prose: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_longer_summary_says_more(nsa: Run, text_file: Path) -> None:
+    words = {}
+    for length in ("60", "short", "long"):
+        _, out, _ = nsa("summarize", str(text_file), "--json", "--length", length)
+        made = json.loads(out)["statements"]
+        words[length] = sum(len(statement["text"].split()) for statement in made)
+    assert words["60"] < words["short"] < words["long"] <= LENGTHS["long"]
+
+
+def test_an_outline_has_every_section(nsa: Run, tmp_path: Path, prose: Any) -> None:
     path = tmp_path / "a.md"
     path.write_text(f"# First part\n\n{prose(40)}\n# Second part\n\n{prose(40, seed=3)}")
-    monkeypatch.setattr(
-        "nsa_cli.answering.statements.first_sentence", lambda text: f"It says {text!r}"
-    )
-    code, out, _ = nsa("summarize", str(path), "--outline", "--json")
+    code, out, _ = nsa("summarize", str(path), "--outline", "--length", "short", "--json")
     assert code == 0
     found = json.loads(out)["statements"]
-    assert [statement["section"] for statement in found] == ["First part", "Second part"]
-    assert [statement["place"]["line_start"] for statement in found] == [1, 44]
-    for statement, last in zip(found, (43, 999), strict=True):
+    assert {statement["section"] for statement in found} == {"First part", "Second part"}
+    assert {statement["place"]["line_start"] for statement in found} == {1, 44}
+    for statement in found:
+        first, last = (1, 43) if statement["section"] == "First part" else (44, 999)
         for citation in statement["citations"]:
-            assert statement["place"]["line_start"] <= citation["line_start"] <= last
-    _, out, _ = nsa("summarize", str(path), "--outline")
-    assert f"Second part ({path}, line 44)\n  It says" in out
+            assert first <= citation["line_start"] <= last
+    _, out, _ = nsa("summarize", str(path), "--outline", "--length", "short")
+    assert f"Second part ({path}, line 44)\n- The worker" in out
 
 
 def test_missing_sections_are_reported(nsa: Run, text_file: Path) -> None:
@@ -80,10 +74,89 @@ def test_missing_sections_are_reported(nsa: Run, text_file: Path) -> None:
 
 
 def test_a_short_text(nsa: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("The pier cost 4,200 crowns.\n")
-    code, out, _ = nsa("summarize", str(tmp_path / "a.txt"), "--json")
+    (tmp_path / "a.txt").write_text("The new pier cost 4,200 crowns.\n")
+    code, out, _ = nsa("summarize", str(tmp_path / "a.txt"))
     assert code == 0
-    assert len(json.loads(out)["statements"]) <= 1
+    assert out.splitlines() == [
+        "The new pier cost 4,200 crowns. [1]",
+        "",
+        f"[1] {tmp_path}/a.txt, line 1: “The new pier cost 4,200 crowns.”",
+    ]
+
+
+def test_dates_and_obligations_are_kept(nsa: Run, tmp_path: Path, prose: Any) -> None:
+    kept = "The tenant must leave the harbor office by 31 March 2028."
+    path = tmp_path / "lease.txt"
+    path.write_text(f"{prose(30)}{kept}\n{prose(30, seed=5)}")
+    _, out, _ = nsa("summarize", str(path), "--json", "--length", "short")
+    assert kept in [statement["text"] for statement in json.loads(out)["statements"]]
+
+
+def test_a_focus_chooses_what_is_said(nsa: Run, tmp_path: Path, prose: Any) -> None:
+    path = tmp_path / "log.txt"
+    rain = "Heavy rain flooded the quay on 4 May 2021."
+    path.write_text(f"{prose(60)}{rain}\n{prose(60, seed=5)}")
+    code, out, _ = nsa("summarize", str(path), "--focus", "rain and floods", "--json")
+    assert code == 0
+    statements = json.loads(out)["statements"]
+    assert [each["text"] for each in statements if each["verbatim"]] == [rain]
+
+
+def test_a_focus_on_nothing_says_so(nsa: Run, tmp_path: Path, prose: Any) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text(prose(20))
+    code, out, err = nsa("summarize", str(path), "--focus", "zeppelins", "--json")
+    assert code == 0
+    assert [each for each in json.loads(out)["statements"] if each["verbatim"]] == []
+    if not json.loads(out)["statements"]:
+        assert "says nothing about “zeppelins”" in err
+
+
+def test_a_folder_has_a_paragraph_for_each_file_and_one_for_all(
+    nsa: Run, tmp_path: Path, prose: Any
+) -> None:
+    folder = tmp_path / "minutes"
+    folder.mkdir()
+    (folder / "a.txt").write_text(f"Mira Lund opened the meeting on 3 May 2021.\n{prose(12)}")
+    (folder / "b.txt").write_text(f"Jonas Berg must repair the crane.\n{prose(12, seed=9)}")
+    (folder / "c.pdf").write_bytes(b"%PDF-1.4\nbroken")
+    code, out, err = nsa("summarize", str(folder), "--json", "--length", "short")
+    assert code == 0
+    assert "c.pdf" in err
+    assert "left out" in err
+    shown = json.loads(out)
+    assert [Path(each["source"]).name for each in shown["documents"]] == ["a.txt", "b.txt"]
+    for document in shown["documents"]:
+        cited = [c["source"] for each in document["overview"] for c in each["citations"]]
+        assert set(cited) == {document["source"]}
+    cited = [c["source"] for each in shown["overview"] for c in each["citations"]]
+    assert {Path(each).name for each in cited} == {"a.txt", "b.txt"}
+    assert shown["document_tokens"] == sum(d["document_tokens"] for d in shown["documents"])
+    _, out, _ = nsa("summarize", str(folder), "--length", "short")
+    assert f"\n\n{folder / 'a.txt'}\n\n" in out
+    assert "\n- " not in out
+
+
+def test_a_folder_without_text_fails(nsa: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "minutes"
+    folder.mkdir()
+    for name in ("a.pdf", "b.pdf"):
+        (folder / name).write_bytes(b"%PDF-1.4\nbroken")
+    code, out, err = nsa("summarize", str(folder))
+    assert (code, out) == (3, "")
+    assert "b.pdf" in err
+
+
+def test_markdown_has_footnotes(nsa: Run, tmp_path: Path, prose: Any) -> None:
+    path = tmp_path / "a_b.md"
+    path.write_text(f"# First *part*\n\n{prose(40)}\n# Second\n\n{prose(40, seed=3)}")
+    code, out, _ = nsa("summarize", str(path), "--format", "markdown", "--length", "short")
+    assert code == 0
+    assert out.startswith(f"# {str(path).replace('_', chr(92) + '_')}\n\n")
+    assert re.search(r"^## First \\\*part\\\* \(", out, re.MULTILINE)
+    marks = set(re.findall(r"\[\^(\d+)\](?!:)", out))
+    assert marks == set(re.findall(r"^\[\^(\d+)\]: ", out, re.MULTILINE))
+    assert marks
 
 
 @pytest.mark.parametrize(
@@ -91,13 +164,21 @@ def test_a_short_text(nsa: Run, tmp_path: Path) -> None:
     [
         ((), "no document"),
         (("a.txt", "--length", "huge"), "invalid value for --length: 'huge'"),
+        (("a.txt", "--length", "3"), "invalid value for --length: '3'"),
         (("a.txt", "--focus", " "), "--focus is empty"),
+        (("a.txt", "--format", "html"), "invalid value for --format: 'html'"),
     ],
 )
 def test_usage(nsa: Run, arguments: tuple[str, ...], message: str) -> None:
     code, out, err = nsa("summarize", *arguments)
     assert (code, out) == (2, "")
     assert err.startswith(f"nsa: {message}")
+
+
+def test_json_is_no_markdown(nsa: Run) -> None:
+    code, out, _ = nsa("summarize", "a.txt", "--format", "markdown", "--json")
+    assert code == 2
+    assert json.loads(out)["error"]["message"] == "--json conflicts with --format"
 
 
 def test_at_a_terminal(terminal: Any, text_file: Path, tiny_model: Path) -> None:

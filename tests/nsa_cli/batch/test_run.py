@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -64,8 +65,87 @@ def test_a_row_for_each_document_and_question(nsa: Run, folder: Path) -> None:
         else:
             assert row["error"] is None
             assert row["citations"][0]["quote"] in Path(row["document"]).read_text()
-    assert err.splitlines()[-1] == "nsa: 4 documents, 1 failed"
+    *_, head, answered, failed, last = err.splitlines()
+    assert head.split() == ["ROWS", "RESULT", "FIRST"]
+    assert answered.split() == ["6", "answered"]
+    assert failed.split(maxsplit=3) == ["2", "failed:", "broken", str(folder / "broken.pdf")]
+    assert re.fullmatch(r"nsa: 4 documents, 1 failed, [\d.]+ (s|min|h)", last)
     assert f"nsa: 4 of 4: {folder / 'broken.pdf'}" in err.splitlines()
+
+
+def test_every_file_of_a_folder_has_a_row(nsa: Run, tmp_path: Path) -> None:
+    """Empty and binary files, too; a file that may not be read fails as well."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "a.txt").write_text("The worker wrote it.\n")
+    (folder / "b.txt").write_text("")
+    (folder / "c.bin").write_bytes(bytes(range(256)) * 9)
+    (folder / "d.txt").write_text(" \n\n")
+    code, out, err = nsa("batch", str(folder), "-a", "Who?")
+    assert code == 5
+    rows = [json.loads(line) for line in out.splitlines()]
+    found = {Path(row["document"]).name: row["error"] and row["error"]["code"] for row in rows}
+    assert found == {"a.txt": None, "b.txt": "empty", "c.bin": "binary", "d.txt": "empty"}
+    assert "left out" not in err
+
+
+def test_a_file_that_may_not_be_read_has_a_row(
+    nsa: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.open
+
+    def locked(path: Path, *more: Any, **named: Any) -> Any:
+        if path.name == "1.txt":
+            raise PermissionError(13, "Permission denied")
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(Path, "open", locked)
+    code, out, _ = nsa("batch", str(folder), "-a", "Who?")
+    assert code == 5
+    codes = [(json.loads(line)["error"] or {}).get("code") for line in out.splitlines()]
+    assert codes == [None, "permission", None, "broken"]
+
+
+def test_the_ending_of_out_names_the_format(nsa: Run, folder: Path, tmp_path: Path) -> None:
+    first = str(folder / "0.txt")
+    for name, begin in (("a.CSV", "document,"), ("b.ndjson", "{"), ("c", "{")):
+        assert nsa("batch", first, "-a", "Who?", "-o", str(tmp_path / name))[0] == 0
+        assert (tmp_path / name).read_text().startswith(begin)
+    named = tmp_path / "d.txt"
+    assert nsa("batch", first, "-a", "Who?", "-o", str(named), "--format", "csv")[0] == 0
+    assert named.read_text().startswith("document,")
+
+
+def test_a_dry_run_writes_nothing(
+    nsa: Run, folder: Path, tmp_path: Path, cache_folder: Path
+) -> None:
+    out = tmp_path / "rows.jsonl"
+    arguments = ("batch", str(folder), "-a", "Who?", "-a", "When?", "-o", str(out))
+    code, shown, err = nsa(*arguments, "--dry-run")
+    assert code == 5
+    assert not out.exists()
+    assert not list(cache_folder.glob("readings/*/manifest.json"))
+    head, *table, total = [re.split(r"\s{2,}", line) for line in shown.splitlines()]
+    assert head == ["DOCUMENT", "ROWS", "TOKENS", "TO READ", "TIME"]
+    cells = {Path(row[0]).name: row[1:] for row in table}
+    assert list(cells) == ["0.txt", "1.txt", "2.txt", "broken.pdf"]
+    assert cells["broken.pdf"] == ["2", "fails: broken"]
+    tokens = [int(cells[f"{number}.txt"][1]) for number in range(3)]
+    assert total[:4] == ["total", "8", str(sum(tokens)), str(sum(tokens))]
+    assert "4 documents, 1 would fail" in err.splitlines()[-1]
+    assert nsa(*arguments)[0] == 5
+    written = out.read_bytes()
+    assert nsa(*arguments, "--dry-run")[0] == 2  # the file exists, as without --dry-run
+    code, shown, _ = nsa(*arguments, "--resume", "--dry-run")
+    assert re.split(r"\s{2,}", shown.splitlines()[1])[1:] == ["0", "done before"]
+    assert re.split(r"\s{2,}", shown.splitlines()[-1])[:2] == ["total", "2"]
+    assert out.read_bytes() == written
+
+
+def test_a_quiet_batch_prints_rows_only(nsa: Run, folder: Path) -> None:
+    code, out, err = nsa("batch", str(folder / "0.txt"), "-a", "Who?", "-q")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 1
 
 
 def test_a_table(nsa: Run, folder: Path, tmp_path: Path) -> None:
@@ -171,6 +251,7 @@ def test_resuming_repeats_no_work(
     assert out.read_bytes().count(b"Who?") == 3
 
 
+@pytest.mark.long
 def test_a_kill_loses_and_duplicates_no_row(
     start_nsa: Any, nsa: Run, tmp_path: Path, tiny_model: Path, prose: Any
 ) -> None:
@@ -201,7 +282,8 @@ def test_the_result_file_is_not_a_document_of_its_batch(nsa: Run, folder: Path) 
     assert nsa(*arguments)[0] == 0
     code, _, err = nsa(*arguments, "--resume")
     assert code == 0
-    assert err.splitlines()[-1] == "nsa: 3 documents, 3 of them done before, 0 failed"
+    assert "nsa: 3 documents, 3 of them done before, 0 failed, " in err.splitlines()[-1]
+    assert err.splitlines()[-2].split() == ["3", "done", "before"]
     assert b"rows.csv" not in (folder / "rows.csv").read_bytes()
 
 
@@ -237,6 +319,8 @@ def test_an_unexpected_error_is_a_row(
         (("docs", "-a", " "), "the question is empty"),
         (("docs", "-a", "x", "--format", "xml"), "invalid value for --format: 'xml'"),
         (("docs", "-a", "x", "--resume"), "--resume needs --out"),
+        (("docs", "-a", "x", "-o", "a.xlsx"), "nsa batch does not write .xlsx files: a.xlsx. "),
+        (("docs", "-a", "x", "-o", "a.json"), "nsa batch does not write .json files: a.json. "),
         (("-", "-a", "x"), "nsa batch does not read standard input"),
         (("-a", "x"), "no document"),
     ],
@@ -304,15 +388,15 @@ def test_a_stop_at_any_byte_loses_at_most_one_row(
     path.write_bytes(whole[:cut])
     again = ResultFile(path, kind, resume=True)
     sound = [row for row, end in zip(rows, ends[1:], strict=True) if row.error is None]
-    there = [row for row in sound if again.sha256(row.key) == row.sha256]
+    there = [row for row in sound if again.done.get(row.key) == row.sha256]
     complete = [r for r, e in zip(rows, ends[1:], strict=True) if e <= cut and r.error is None]
     assert [row.key for row in there] == [row.key for row in complete]
     for row in rows:
-        if again.sha256(row.key) != row.sha256:
+        if again.done.get(row.key) != row.sha256:
             again.add(row)
     again.close()
     final = ResultFile(path, kind, resume=True)
-    assert all(final.sha256(row.key) == row.sha256 for row in sound)
+    assert all(final.done.get(row.key) == row.sha256 for row in sound)
     final.close()
     if kind == "csv":
         table = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))

@@ -14,6 +14,7 @@ from nsa_cli.benchmarks.prefill import _ratios
 from nsa_models.errors import NsaError
 
 
+@pytest.mark.long
 def test_rows_and_plot(tiny_model: Path, tmp_path: Path, start_nsa: Any) -> None:
     pytest.importorskip("matplotlib")
     plot = tmp_path / "read.png"

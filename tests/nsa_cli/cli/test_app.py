@@ -333,6 +333,56 @@ def test_help_imports_no_document_format() -> None:
     assert "LOADED False" in run.stdout, run.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ask", "{file}", "Who wrote it?"),
+        ("find", "{file}", "worker"),
+        ("summarize", "{file}", "--length", "short"),
+        ("batch", "{file}", "--ask", "Who?", "--out", "{out}", "--max-tokens", "6"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_question_imports_no_transformers(
+    words: tuple[str, ...], text_file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    named = [word.format(file=text_file, out=tmp_path / "out.jsonl") for word in words]
+    code = (
+        "import os, sys\n"
+        "unused = {'transformers', 'torch._dynamo', 'torch._inductor', 'sympy', 'pandas'}\n"
+        "os._exit = lambda code: print('ENDED', code, unused & set(sys.modules))\n"
+        "from nsa_cli.__main__ import main\nmain()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, *named, "--model", str(tiny_model)],
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.endswith("ENDED 0 set()\n"), run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("command", ["ask", "find", "summarize", "chat"])
+@pytest.mark.parametrize(
+    ("name", "content"), [("missing.txt", None), ("empty.txt", b""), ("broken.pdf", b"%PDF-1.7")]
+)
+def test_documents_without_text_fail_before_torch_is_imported(
+    command: str, name: str, content: bytes | None, tiny_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    words = [command, str(path), *(["Who?"] if command in ("ask", "find") else [])]
+    code = "import sys\nsys.modules['torch'] = None\nfrom nsa_cli.__main__ import main\nmain()"
+    run = subprocess.run(
+        [sys.executable, "-c", code, *words, "--model", str(tiny_model)],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 3, run.stderr
+    assert run.stderr.startswith("nsa: ")
+    assert "Traceback" not in run.stderr
+
+
 def test_help_of_ask_needs_no_torch_either() -> None:
     code = "import sys\nsys.modules['torch'] = None\nfrom nsa_cli.__main__ import main\nmain()"
     run = subprocess.run(
@@ -361,7 +411,7 @@ def test_the_kernel_cache_of_onednn_is_limited(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("options", [[], pytest.param(["--json"], marks=pytest.mark.long)])
 def test_a_full_disk_behind_the_output_is_reported(
     options: list[str], start_nsa: Any, text_file: Path, tiny_model: Path
 ) -> None:

@@ -133,6 +133,7 @@ def test_a_closed_pipe_ends_quietly(
     assert "BrokenPipe" not in err
 
 
+@pytest.mark.long
 def test_no_color_before_and_after_a_command(
     terminal: Any, text_file: Path, tiny_model: Path
 ) -> None:

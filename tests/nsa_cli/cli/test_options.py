@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import typer
 from nsa_cli.cli import options, values
 from nsa_cli.cli.app import app
 from nsa_cli.cli.command import without_ranges
+from nsa_cli.cli.doctor import Finding
 from nsa_cli.config.options import Options
 from nsa_cli.config.settings import DEFINITIONS
 from nsa_models.errors import UsageError
@@ -62,7 +64,8 @@ def test_every_setting_is_an_option() -> None:
     for name, definition in DEFINITIONS.items():
         assert name in params
         if definition.choices:
-            assert params[name].metavar == "|".join(definition.choices)
+            number = ["WORDS"] if definition.numbers else []
+            assert params[name].metavar == "|".join([*definition.choices, *number])
 
 
 def test_help_shows_common_options_and_names_the_other_groups(nsa: Any) -> None:
@@ -117,7 +120,7 @@ def test_the_same_option_means_the_same_everywhere() -> None:
 def test_questions_and_summaries_are_sampled_alike() -> None:
     for name in ("ask", "chat", "batch", "summarize"):
         assert {"--temperature", "--seed"} <= declared(commands()[name]).keys()
-    for name in ("ask", "find", "summarize"):
+    for name in ("ask", "find", "summarize", "batch"):
         assert "--dry-run" in declared(commands()[name])
 
 
@@ -205,3 +208,45 @@ def test_numbers(text: str, found: list[int]) -> None:
 def test_invalid_numbers(text: str) -> None:
     with pytest.raises(UsageError, match="invalid value for --lengths"):
         values.numbers("--lengths", text)
+
+
+NOTING = (
+    *("bench read", "bench kernels", "train", "doctor"),
+    *("cache list", "cache size", "cache rm", "cache prune"),
+    *("models pull", "models add", "models rm", "config list", "config set", "config unset"),
+)
+
+
+@pytest.mark.parametrize("name", NOTING)
+def test_commands_that_write_notes_can_be_quiet(name: str) -> None:
+    quiet = declared(commands()["ask"])["--quiet"]
+    assert {*quiet} <= {*declared(commands()[name])["--quiet"]}
+
+
+def test_quiet_commands_write_no_notes(nsa: Any, tiny_model: Path) -> None:
+    for flags in (("-q",), ()):
+        for words in (
+            ("cache", "list"),
+            ("cache", "size"),
+            ("cache", "prune"),
+            ("models", "add", "mine", str(tiny_model)),
+            ("models", "rm", "mine"),
+            ("config", "list"),
+            ("config", "set", "max_tokens", "400"),
+            ("config", "unset", "max_tokens"),
+        ):
+            code, _, err = nsa(*words, *flags)
+            assert (code, bool(err)) == (0, not flags), words
+
+
+def test_a_quiet_doctor_names_problems_only(nsa: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        Finding(what="memory", state="ok", found="20 GB free"),
+        Finding(what="kernels", state="warning", found="no triton", remedy="install it"),
+    ]
+    monkeypatch.setattr("nsa_cli.cli.doctor.examine", lambda: found)
+    assert "20 GB free" in nsa("doctor")[1]
+    code, out, _ = nsa("doctor", "-q")
+    assert code == 0
+    assert "no triton" in out
+    assert "20 GB free" not in out

@@ -145,6 +145,17 @@ def test_list_all_shows_defaults_and_allowed_values(nsa: Run) -> None:
     assert shown["length"] == {
         "value": "medium",
         "from": "default",
-        "allowed": "short, medium or long",
-        "meaning": "length of a summary",
+        "allowed": "short, medium or long, or a whole number of at least 20",
+        "meaning": "length of a summary, in words or by name",
     }
+
+
+@pytest.mark.parametrize(("value", "known"), [("short", "short"), ("300", "300"), (300, "300")])
+def test_a_length_may_be_a_number(value: str | int, known: str) -> None:
+    assert check("length", value) == known
+
+
+@pytest.mark.parametrize("value", ["19", "-30", "3e2", "huge", 19, True])
+def test_other_lengths_are_refused(value: str | int) -> None:
+    with pytest.raises(UsageError, match="length must be short, medium or long, or a whole number"):
+        check("length", value)

@@ -11,8 +11,10 @@ import pytest
 
 from nsa_cli.answering.dry_run import survey
 from nsa_cli.config.options import Options
+from nsa_cli.context import estimate
 from nsa_cli.context.estimate import check_fits
 from nsa_cli.system import free_memory_bytes, memory_limit, resident_bytes
+from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DoesNotFitError
 
 
@@ -78,7 +80,7 @@ def test_a_bounded_reading_is_the_same(asker: Any, text_file: Path, substance: A
     assert substance(asker(text_file)) == substance(expected)
 
 
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_dry_run_prints_and_reads_nothing(
     as_json: bool, asker: Any, text_file: Path, start_nsa: Any
 ) -> None:
@@ -97,3 +99,24 @@ def test_dry_run_prints_and_reads_nothing(
             "context",
         ]
     assert not asker.readings
+
+
+def test_the_answers_are_estimated_too(asker: Any, text_file: Path) -> None:
+    asked = survey([str(text_file)], ["Who?"], options(asker), lambda _: None).estimate()
+    searched = survey(
+        [str(text_file)], ["Who?"], options(asker), lambda _: None, answers=False
+    ).estimate()
+    assert asked.answer_seconds > 0
+    assert searched.answer_seconds == 0
+
+
+def test_the_arithmetic_of_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token read takes 2 s, a byte of the weights 3 s."""
+    (tmp_path / "model.safetensors").write_bytes(b"12345")
+    monkeypatch.setattr(estimate, "_seconds_per_token", lambda *_: 2.0)
+    monkeypatch.setattr(estimate, "_seconds_per_byte", lambda *_: 3.0)
+    config = NSAConfig(dtype="float32")
+    found = estimate.answer_seconds(config, tmp_path, 100, [10, 20], 7)
+    assert found == 2 * (100 + 20 + 100 + 40) + 2 * 7 * 5 * 3
+    longer = estimate.answer_seconds(config, tmp_path, 100, [10, 20], 1000)
+    assert longer == 2 * (100 + 20 + 100 + 40) + 2 * 64 * 5 * 3

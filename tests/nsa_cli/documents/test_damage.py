@@ -40,7 +40,7 @@ def read_or_refuse(name: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_changed_bytes(name: str, data: st.DataObject) -> None:
     damaged = bytearray(whole(name))
@@ -54,7 +54,7 @@ VALUES = [b"", b"-1", b"0", b"99999999999", b"abc", b"\xc3\xa9"]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if whole(name).startswith(b"PK\x03\x04")])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_changed_values_inside_a_package(name: str, data: st.DataObject) -> None:
     """Attributes of a part change while its XML stays well formed, or a part is gone."""

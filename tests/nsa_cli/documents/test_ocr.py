@@ -116,6 +116,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.hint == "install it with `pip install pytesseract`"
 
 
+@pytest.mark.long
 @engine
 def test_at_the_command_line(nsa: Run, tmp_path: Path) -> None:
     pytest.importorskip("pytesseract")

@@ -44,7 +44,7 @@ def test_the_document_is_one_piece() -> None:
     assert document.locate(4, 7).line_start == 2
 
 
-def test_text_is_normalised_to_nfc() -> None:
+def test_text_is_normalized_to_nfc() -> None:
     assert read_text("Gro\u0308ße".encode(), "a").text == "Größe"
 
 
@@ -65,7 +65,7 @@ def test_escape_sequences_go_and_lines_stay() -> None:
     assert read_text(log.encode(), "a.log").text == "error one\ntwo\nthree\n8;;open\nfour"
 
 
-def test_letters_that_an_escape_parts_are_normalised_too() -> None:
+def test_letters_that_an_escape_parts_are_normalized_too() -> None:
     assert read_text("o\x1b[1m\u0308".encode(), "a.log").text == "ö"
 
 

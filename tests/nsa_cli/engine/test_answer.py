@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from nsa_cli.engine.answer import _standalone, _with, answer, answer_steps
 from nsa_cli.engine.open_document import OpenDocument
-from nsa_cli.events import AnswerText, Event, drain
+from nsa_cli.events import AnswerText, Event, Progress, drain
 from nsa_cli.results import Passage, Turn
 
 
@@ -56,3 +60,25 @@ def test_an_answer_has_statistics(opened: OpenDocument) -> None:
     assert 0 < stats.cache_bytes_touched <= stats.cache_bytes
     again = answer(opened, question, opened.scores(question))
     assert (again.answer, again.citations) == (finished.answer, finished.citations)
+
+
+def test_what_happens_is_told_from_the_start_to_the_answer(
+    asker: Any, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsa_cli.kv_store.prefill._TOLD_SECONDS", 0)
+    asker(text_file)
+    told = []
+    for event in asker.events:
+        kind = event.stage if isinstance(event, Progress) else getattr(event, "name", "answer")
+        if not told or told[-1] != kind:
+            told.append(kind)
+    assert told == [
+        *("opening", "loading", "reading", "searching", "passages", "answering", "answer")
+    ]
+    read = [each.done for each in asker.events if getattr(each, "stage", "") == "reading"]
+    assert read == sorted(read)
+    assert read == [0, 512, 1024, 1451, 1878]  # half of a chunk after one of two layers
+    passages = [each for each in asker.events if getattr(each, "stage", "") == "passages"]
+    assert passages[0].done == 0
+    assert passages[-1].done == passages[-1].total
+    assert re.fullmatch(r"Reading (a passage|\d+ passages)", passages[0].task)

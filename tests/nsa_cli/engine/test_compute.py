@@ -103,6 +103,7 @@ def test_json_shows_the_computation(nsa: Run, orders: Path) -> None:
         "value": 202,
         "rows": 4,
         "refused": None,
+        "unit": "",
     }
     assert [(each["line_start"], each["column"], each["cell"]) for each in found["citations"]] == [
         (3, "Amount", None),

@@ -66,6 +66,7 @@ def journaled_tokens(cache: Path) -> int:
     return max((records[-1].tokens for records in found if records), default=0)
 
 
+@pytest.mark.long
 def test_twenty_kills_at_random_moments(
     server: Any, asker: Any, text_file: Path, cache_folder: Path, substance: Any
 ) -> None:

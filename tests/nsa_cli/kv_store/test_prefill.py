@@ -258,7 +258,9 @@ def test_models_with_other_weights_share_nothing(
 # Interruptions, in separate processes
 
 
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "kill", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_an_interrupted_prefill_is_resumed(
     kill: int, asker: Any, start_nsa: Any, tmp_path: Path, prose: Any, substance: Any
 ) -> None:
@@ -303,6 +305,7 @@ def wait_for_records(cache: Path, count: int) -> None:
     raise AssertionError("nothing was kept")
 
 
+@pytest.mark.long
 def test_two_processes_prefill_a_text_once(
     asker: Any, start_nsa: Any, tmp_path: Path, prose: Any
 ) -> None:

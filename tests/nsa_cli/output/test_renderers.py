@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from nsa_cli.events import AnswerFinished, AnswerText, Note, Progress
-from nsa_cli.output.renderers import HumanRenderer, JsonRenderer
+from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Note, Progress
+from nsa_cli.output.renderers import HumanRenderer, JsonRenderer, StatusLine, _Amount, duration
 from nsa_cli.results import Citation, Stats
 from nsa_models.errors import UsageError
 
@@ -257,3 +259,65 @@ def test_quiet_shows_no_bar(terminal: io.StringIO) -> None:
     renderer(Progress(task="Reading a", done=1, total=9, unit="tokens"))
     renderer.close()
     assert terminal.getvalue() == ""
+
+
+def test_several_answers_have_one_line_of_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    later = replace(finished(), stats=replace(STATS, time_to_first_token_seconds=1.04))
+    HumanRenderer().finish_all(["Who?", "When?"], [finished(citation()), later])
+    out, err = capsys.readouterr()
+    assert out.count("Q: ") == 2
+    assert err == (
+        "nsa: 30,000 tokens, 28,976 of them read in 52.0 s; first words after 2.3, 1.0 s\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (37.2, "37 s"), (99.4, "99 s"), (100, "2 min"), (5999, "1 h 40 min")],
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "12,400 of 23,039 tokens, 290/s, 37 s left"),
+        ({"speed": None, "time_remaining": None}, "12,400 of 23,039 tokens"),
+        ({"fields": {"unit": "bytes"}, "speed": 2e6, "completed": 12.4e6, "total": 23e6},
+         "12 of 23 MB, 2/s, 37 s left"),
+    ],
+)  # fmt: skip
+def test_the_amount_of_a_bar(changes: dict[str, Any], words: str) -> None:
+    task = {
+        "completed": 12400,
+        "total": 23039,
+        "speed": 290.2,
+        "time_remaining": 36.7,
+        "finished": False,
+        "fields": {"unit": "tokens"},
+    }
+    assert str(_Amount().render(SimpleNamespace(**{**task, **changes}))) == words  # type: ignore[arg-type]
+
+
+def test_stages_and_progress_take_turns_at_a_terminal() -> None:
+    screen = io.StringIO()
+    status = StatusLine(quiet=False)
+    status.console = Console(file=screen, force_terminal=True, width=100)
+    status.animate = True
+    status.stage(LOADING)
+    status.stage(LOADING)
+    status.progress(Progress(task="Reading [b]", done=40, total=100, unit="tokens"))
+    status.progress(Progress(task="Reading [b]", done=60, total=100, unit="tokens"))
+    status.close()
+    shown = screen.getvalue()
+    assert shown.index("Loading the model") < shown.index("Reading [b]")
+    assert "40 of 100 tokens" in shown
+    assert shown.endswith("\x1b[2K")
+
+
+def test_stages_are_for_terminals_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    renderer = HumanRenderer()
+    renderer(LOADING)
+    renderer.close()
+    assert capsys.readouterr() == ("", "")

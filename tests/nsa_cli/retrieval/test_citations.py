@@ -21,7 +21,7 @@ def citations_of(*arguments: Any, **named: Any) -> tuple[Citation, ...]:
 
 
 def document(*pages: str) -> Document:
-    """A document of pages, the second one labelled `ii`; one page alone is a text file."""
+    """A document of pages, the second one labeled `ii`; one page alone is a text file."""
     pieces, text = [], ""
     for number, page in enumerate(pages, 1):
         start = len(text)

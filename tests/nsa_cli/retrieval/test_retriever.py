@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from nsa_cli.engine.open_document import OpenDocument
+from nsa_cli.kv_store.block_access import BlockAccess
+from nsa_cli.kv_store.integrity import block_checksums
 from nsa_cli.retrieval.attention import without_attention_sinks
 from nsa_cli.retrieval.bm25 import Bm25
 from nsa_cli.retrieval.ranking import block_spans, hybrid_scores
@@ -49,3 +51,28 @@ def test_many_windows_are_scored_a_few_at_a_time(
     assert found.tolist() == [0, 1, 2, 3, 4, 5]
     assert together == [4, 2]
     assert released == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("tensor", ["keys", "values"])
+@pytest.mark.parametrize("head", [True, False])
+def test_a_window_with_a_corrupt_block_is_prefilled_again_before_its_pages_are_joined(
+    opened: OpenDocument, monkeypatch: pytest.MonkeyPatch, tensor: str, head: bool
+) -> None:
+    whole, retriever, notes = opened.windows[0], opened.retriever, list[str]()
+    page = retriever.pages[-1]
+    expected = retriever.join([page], 10)
+    whole.access = BlockAccess(
+        whole.cache, 64, block_checksums(whole.cache, 64, 0, whole.cache.length)
+    )
+    monkeypatch.setattr(whole.prefiller, "emit", lambda event: notes.append(event.text))
+    token = 0 if head else page.start
+    damaged = getattr(whole.cache, tensor)[1][0, 1, token]
+    damaged.view(torch.uint8)[3] ^= 1 << 3
+    joined = retriever.join([page], 10)
+    assert notes == [f"the stored reading of {whole.name} is damaged; reading that part again"]
+    for layer in range(2):
+        length = expected.length
+        for kept, made in ((expected.keys, joined.keys), (expected.values, joined.values)):
+            torch.testing.assert_close(made[layer][:, :, :length], kept[layer][:, :, :length])
+    assert retriever.join([page], 10).length == length
+    assert len(notes) == 1

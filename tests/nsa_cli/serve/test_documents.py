@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nsa_cli.documents.errors import UnreadableError
+from nsa_cli.documents.urls.access import Limits, WebAccess
 from nsa_cli.serve.documents import DocumentStore, ParsedDocuments, RefusedError
 from nsa_cli.serve.uploads import NoUploadError, Uploads, is_upload
 from nsa_models.errors import NsaError
@@ -143,3 +145,36 @@ def test_parsed_documents_are_cached(
     opened.put(b"2", document)
     assert opened.get(b"1") is None
     assert opened.get(b"2") is document
+
+
+def test_urls_are_fetched_only_if_told(root: Path, site: Any) -> None:
+    url = site.put("/a.html", b"<p>The pier was built in 1911.</p>", Content_Type="text/html")
+    uploads = Uploads()
+    with pytest.raises(RefusedError, match="this server fetches no URLs"):
+        DocumentStore(root, uploads).sources([url])
+    with pytest.raises(UnreadableError, match="is not on the public internet"):
+        DocumentStore(root, uploads, web=WebAccess(store=False)).sources([url])
+    assert not site.requests
+    web = WebAccess(store=False, allow_private=True, limits=Limits(bytes=1000))
+    library = DocumentStore(root, uploads, web=web)
+    [source] = library.sources([url])
+    assert (source.name, source.suffix) == (url, ".html")
+    assert "1911" in library.document([source], url).text
+    large = site.put("/b.txt", b"x" * 2000, Content_Type="text/plain")
+    with pytest.raises(NsaError, match=r"b\.txt"):
+        library.sources([large])
+    uploads.close()
+
+
+def test_a_url_that_was_seen_is_not_fetched_again(root: Path, site: Any) -> None:
+    url = site.put("/a.txt", b"The pier was built in 1911.", Content_Type="text/plain")
+    uploads = Uploads()
+    web = WebAccess(store=False, allow_private=True)
+    library = DocumentStore(root, uploads, web=web)
+    library.sources([url], seen=True)
+    site.put("/a.txt", b"It was built in 1999.", Content_Type="text/plain")
+    assert b"1911" in library.sources([url], seen=True)[0].data
+    assert b"1999" in library.sources([url])[0].data
+    assert b"1999" in library.sources([url], seen=True)[0].data
+    assert len(site.requests) == 2
+    uploads.close()

@@ -119,7 +119,7 @@ def test_the_document_of_a_conversation_is_stable() -> None:
         (
             {
                 "messages": [
-                    {"role": "user", "content": [{"type": "input_file", "file_url": "http://x"}]}
+                    {"role": "user", "content": [{"type": "input_file", "file_url": "x.pdf"}]}
                 ]
             },
             "messages[0]",

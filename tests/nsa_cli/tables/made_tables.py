@@ -57,7 +57,7 @@ def orders(seed: int = 7, count: int = 200) -> Rows:
                 "Unit Price": price,
                 "Discount": discount,
                 "Amount": amount.quantize(Decimal("0.01")),
-                "Status": draw.choice(["shipped", "shipped", "open", "cancelled", "returned"]),
+                "Status": draw.choice(["shipped", "shipped", "open", "canceled", "returned"]),
                 "Sales Rep": draw.choice(["Ana Costa", "Ben Okafor", "Chloe Martin", None]),
             }
         )
@@ -151,8 +151,8 @@ ORDERS = (
     ),
     Asked(
         "count",
-        "How many orders were cancelled in March 2025?",
-        lambda rows: len(_where(_in(rows, 3), "Status", "cancelled")),
+        "How many orders were canceled in March 2025?",
+        lambda rows: len(_where(_in(rows, 3), "Status", "canceled")),
     ),
     Asked(
         "count",

@@ -156,7 +156,7 @@ def test_what_cannot_be_computed_is_refused(question: str) -> None:
 @pytest.mark.parametrize(
     "question",
     [
-        "Why was order 1042 cancelled?",
+        "Why was order 1042 canceled?",
         "Summarize this file",
         "What does this file contain?",
         "Who handled order 1099?",
@@ -207,8 +207,8 @@ FORMS: dict[str, Callable[[], Any]] = {
         {row["Customer"] for row in ORDERS}, key=lambda name: _sum(Customer=name)
     )[-3],
     "How much did Cobalt Ltd spend?": lambda: _sum(Customer="Cobalt Ltd"),
-    "What percentage of orders were cancelled?": lambda: (
-        Decimal(100 * sum(row["Status"] == "cancelled" for row in ORDERS)) / 200
+    "What percentage of orders were canceled?": lambda: (
+        Decimal(100 * sum(row["Status"] == "canceled" for row in ORDERS)) / 200
     ),
     "Wie viele Bestellungen gibt es?": lambda: 200,
 }
@@ -414,7 +414,7 @@ def test_any_text_is_answered_refused_or_left(text: str) -> None:
 @settings(max_examples=60)
 @given(
     st.sampled_from(["North", "South", "East", "West"]),
-    st.sampled_from(["shipped", "open", "cancelled", "returned", None]),
+    st.sampled_from(["shipped", "open", "canceled", "returned", None]),
     st.integers(1, 24),
     st.sampled_from(
         [("more than", int.__gt__), ("at least", int.__ge__), ("fewer than", int.__lt__)]

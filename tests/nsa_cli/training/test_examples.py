@@ -25,6 +25,12 @@ from nsa_models.training.examples import TrainingExample
 SIZE = 16
 
 
+@pytest.fixture(autouse=True)
+def few_manuals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prose of Python's documentation that is read in less than a second."""
+    monkeypatch.setattr("nsa_cli.training.examples._PROSE_CHARACTERS", 100_000)
+
+
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model: Path) -> Tokenizer:
     return Tokenizer.from_folder(tiny_model)

@@ -17,6 +17,7 @@ from nsa_models.weights.adapter import load_adapter
 Run = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.long
 def test_two_stages_make_an_adapter_and_a_later_call_resumes(
     nsa: Run, tiny_model: Path, lesson_data: tuple[Path, Path], tmp_path: Path
 ) -> None:

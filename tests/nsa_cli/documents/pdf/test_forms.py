@@ -121,12 +121,82 @@ def test_links_are_not_read() -> None:
     assert read(annotated(link)).text == "Tenant:\nSigned in May."
 
 
-def test_a_form_that_only_adobe_shows_is_told() -> None:
-    data = page_pdf(
-        show("Please wait.", 72, 700),
-        catalog="/NeedsRendering true /AcroForm << /Fields [] /XFA (x) >>",
-    )
-    assert read(data).warnings == ("the pages are drawn by an XFA form, which cannot be read",)
+TEMPLATE = """<template xmlns="http://www.xfa.org/schema/xfa-template/3.3/"><subform name="lease">
+<pageSet><pageArea><draw><value><text>Form 12</text></value></draw></pageArea></pageSet>
+<draw><value><exData contentType="text/html"><body xmlns="http://www.w3.org/1999/xhtml">
+<p>Lease of a <b>crane</b></p><p>Part one</p></body></exData></value></draw>
+<draw presence="hidden"><value><text>Never shown</text></value></draw>
+<draw><value><image>aGVsbG8=</image></value></draw>
+<field name="rent"><caption><value><text>Rent</text></value></caption>
+<value><integer>5</integer></value></field>
+<field name="term"><caption><value><text>Term</text></value></caption>
+<value><text>1 year</text></value></field>
+<field name="secret"><ui><passwordEdit/></ui>
+<caption><value><text>Code</text></value></caption></field>
+<field name="unit"><caption><value><text>Unit</text></value></caption>
+<items><text>per day</text><text>per week</text></items>
+<items save="1"><text>01</text><text>02</text></items></field>
+<field name="paid"><ui><checkButton/></ui><caption><value><text>Paid</text></value></caption>
+<items><integer>1</integer><integer>0</integer></items></field>
+<exclGroup name="kind">
+<field><caption><value><text>New</text></value></caption><items><text>N</text></items></field>
+<field><caption><value><text>Used</text></value></caption><items><text>U</text></items></field>
+</exclGroup>
+<subform name="row"><occur min="0" max="-1"/>
+<field name="part"><caption><value><text>Part</text></value></caption></field></subform>
+<subform name="other"><occur min="0"/><draw><value><text>Nor this</text></value></draw></subform>
+</subform></template>"""
+DATA = """<xfa:datasets xmlns:xfa="http://www.xfa.org/schema/xfa-data/1.0/"><xfa:data><lease>
+<rent>900</rent><secret>1234</secret><unit>02</unit><paid>1</paid><kind>U</kind>
+<row><part>Hook</part></row><row><part>Rope & wire</part></row>
+<note>as agreed</note></lease></xfa:data></xfa:datasets>"""
+SHOWN = """Form 12
+Lease of a crane
+Part one
+Rent 900
+Term 1 year
+Code
+Unit per week
+Paid ☒
+New
+Used ☒
+Part Hook
+Part Rope & wire
+note: as agreed"""
+
+
+def xfa(packets: str, *more: str) -> Document:
+    form = f"/NeedsRendering true /AcroForm << /Fields [] /XFA {packets} >>"
+    return read(page_pdf(show("Please wait.", 72, 700), catalog=form, more=list(map(stream, more))))
+
+
+def test_a_form_that_only_adobe_shows_is_read() -> None:
+    first = FIRST_MORE
+    document = xfa(f"[(template) {first} 0 R (datasets) {first + 1} 0 R]", TEMPLATE, DATA)
+    assert document.text == f"Please wait.\n\n{SHOWN}"
+    assert document.warnings == ()
+    start = document.text.index("Rent 900")
+    place = document.locate(start, start + 8)
+    assert (place.source, place.line_start) == ("a.pdf/form.txt", 4)
+
+
+def test_a_form_in_one_stream_is_read() -> None:
+    whole = f"<xdp>{TEMPLATE}{DATA}</xdp>"
+    assert xfa(f"{FIRST_MORE} 0 R", whole).text == f"Please wait.\n\n{SHOWN}"
+
+
+def test_a_form_without_words_needs_no_warning() -> None:
+    document = xfa(f"[(template) {FIRST_MORE} 0 R]", "<template><subform/></template>")
+    assert (document.text, document.warnings) == ("Please wait.", ())
+
+
+@pytest.mark.parametrize(
+    "template", ["<template>", "<!DOCTYPE t [<!ENTITY e 'x'>]><template>&e;</template>", ""]
+)
+def test_a_form_that_cannot_be_read_is_told(template: str) -> None:
+    document = xfa(f"[(template) {FIRST_MORE} 0 R]", template)
+    assert document.text == "Please wait."
+    assert document.warnings == ("the pages are drawn by an XFA form, which cannot be read",)
 
 
 def attached(name: str, data: bytes, *, by_annotation: bool = False) -> bytes:
@@ -167,6 +237,12 @@ def test_attached_files_that_cannot_be_read_are_named() -> None:
     document = read(attached("photo.bin", b"\x00\x01\x02" * 50))
     assert document.text == "Tenant:\nSigned in May."
     assert document.warnings == ("1 attached file was not read (photo.bin)",)
+
+
+def test_an_attached_picture_is_named_in_the_text() -> None:
+    document = read(attached("logo.png", b"\x89PNG\r\n\x1a\n\x00"))
+    assert document.text.split("\n")[-1] == "Attached file: logo.png"
+    assert document.warnings == ()
 
 
 def test_a_damaged_list_of_attached_files_is_told() -> None:

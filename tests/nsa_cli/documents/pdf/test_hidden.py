@@ -51,6 +51,21 @@ def test_hidden_text_is_left_out_and_told(content: str, reason: str) -> None:
     assert document.warnings == (warning(reason),)
 
 
+def test_a_white_shadow_of_text_that_the_page_shows_is_not_told() -> None:
+    shadow = "1 1 1 rg\n" + show("The rent is 900 euros.", 72, 600)
+    assert read(SEEN + shadow).warnings == ()
+    assert read(SEEN + shadow).text == "The rent is 900 euros."
+    part = "1 1 1 rg\n" + show("rent is 90", 72, 600)
+    assert read(SEEN + part).warnings == (warning("in the color of its background", words=3),)
+
+
+def test_the_invisible_stamp_of_a_program_needs_no_warning() -> None:
+    stamp = show("Powered by TCPDF \\(www.tcpdf.org\\)", 72, 20)
+    assert read(SEEN + f"3 Tr\n{stamp}").warnings == ()
+    more = show("Powered by TCPDF \\(www.tcpdf.org\\) " + ORDER, 72, 20)
+    assert read(SEEN + f"3 Tr\n{more}").warnings == (warning("invisible", words=10),)
+
+
 @pytest.mark.parametrize("content", [content for content, _ in HIDDEN])
 def test_hidden_text_is_read_when_asked_for(content: str) -> None:
     document = read(SEEN + content, hidden=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from nsa_cli.documents import parse_document
 from nsa_cli.documents.pdf.layout import page_text
 from nsa_cli.documents.pdf.runs import UPRIGHT, RunBuilder, Style
-from tests.documents.raw_pdf import FIRST_MORE, codes, page_pdf, show, two_byte_font
+from tests.documents.raw_pdf import FIRST_MORE, codes, page_pdf, show, stream, two_byte_font
 
 
 def text_of(content: str, **parts: object) -> str:
@@ -152,6 +154,44 @@ def test_exponents_and_marks_of_footnotes_stay_on_their_line() -> None:
     assert "\n" not in text_of(drawn)
 
 
+@pytest.mark.parametrize("degrees", [20, 95])
+def test_numbers_along_a_slanted_line_keep_their_spaces(degrees: int) -> None:
+    """As bearings on a map, of which each digit is a text object."""
+    drawn, along = "", 0.0
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    matrix = f"{cosine:.4f} {sine:.4f} {-sine:.4f} {cosine:.4f}"
+    for char in "246 55 50":
+        if char != " ":
+            x, y = 300 + cosine * along, 300 + sine * along
+            drawn += f"BT /F1 10 Tf {matrix} {x:.2f} {y:.2f} Tm ({char}) Tj ET\n"
+        along += 5.56 if char != " " else 2.5
+    assert text_of(drawn) == "246 55 50"
+
+
+def test_words_that_are_set_wide_are_words_on_their_line() -> None:
+    drawn = "BT /F1 12 Tf 9 Tc 72 700 Td (Last note on costs) Tj ET\n"
+    assert text_of(drawn.replace(" on", "")) == "Last note costs"
+
+
+@pytest.mark.parametrize("cells", [("a b c", "d e f"), ("A B C", "B A C"), ("1 2 3", "4 5 6")])
+def test_cells_that_hold_letters_are_no_words(cells: tuple[str, str]) -> None:
+    drawn = "".join(
+        f"BT /F1 12 Tf 72 700 Td {x} 0 Td [{' '.join(f'({each}) -700' for each in cell.split())}]"
+        " TJ ET\n"
+        for x, cell in zip((0, 120), cells, strict=True)
+    )
+    assert text_of(drawn) == " ".join(cells)
+
+
+def test_a_mark_that_is_drawn_after_the_next_letter_belongs_to_its_own() -> None:
+    builder = RunBuilder()
+    for char, left, right in (("จ", 0, 8), ("น", 8, 16), ("\u0e4d", 3, 8), ("า", 16, 22)):
+        builder.object(Style(12.0, UPRIGHT))
+        builder.glyph(ord(char), left, right, 700.0, True)
+        builder.white(0x0A, own=False)
+    assert page_text(builder.finish()) == "จ\u0e4dนา"
+
+
 JAPANESE = "契約期間は三年です"
 
 
@@ -188,6 +228,48 @@ def test_hebrew_is_read_from_right_to_left(order: str) -> None:
         )
     text = text_of(drawn, resources=f"/F2 {FIRST_MORE} 0 R", more=font)
     assert text == "שלום עב"
+
+
+@pytest.mark.parametrize("order", ["as read", "as drawn"])
+def test_a_ligature_of_arabic_is_spelled_as_it_is_read(order: str) -> None:
+    """PDFium turns the letters of one glyph round with those of the line."""
+    word = "كالاي"
+    builder = RunBuilder()
+    builder.object(Style(10.0, UPRIGHT))
+    places = [(30, 36), (24, 30), (18, 24), (18, 24), (12, 18)]
+    spelled = "كاالي" if order == "as read" else word
+    drawn = list(zip(spelled, places, strict=True))
+    for char, (left, right) in drawn if order == "as read" else drawn[::-1]:
+        builder.glyph(ord(char), left, right, 700.0, True)
+    assert page_text(builder.finish()) == word
+
+
+@pytest.mark.parametrize(
+    ("replacements", "read_as"),
+    [
+        (("", ""), "هي"),
+        # PDFium reads the glyph of an empty text: the second letter would be there twice.
+        (("هي", ""), "هي"),
+        # A letter that is drawn alike is taken from the replacement text.
+        (("", "ی"), "هی"),
+        (("م", "ق"), "مق"),
+    ],
+)
+def test_replacement_texts_of_arabic(replacements: tuple[str, str], read_as: str) -> None:
+    to_unicode = (
+        "begincmap 1 begincodespacerange <00> <ff> endcodespacerange"
+        " 2 beginbfchar <61> <0647> <62> <064a> endbfchar endcmap"
+    )
+    font = (
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding"
+        f" /ToUnicode {FIRST_MORE + 1} 0 R >>"
+    )
+    drawn = "BT /F2 12 Tf 200 700 Td\n"
+    for char, step, text in zip("ab", (0, -6.6), replacements, strict=True):
+        code = ("feff" + text.encode("utf-16-be").hex()) if text else ""
+        drawn += f"/Span << /ActualText <{code}> >> BDC\n{step} 0 Td ({char}) Tj\nEMC\n"
+    parts = {"resources": f"/F2 {FIRST_MORE} 0 R", "more": [font, stream(to_unicode)]}
+    assert text_of(drawn + "ET\n", **parts) == read_as
 
 
 def glyphs(letters: str, lefts: list[float], widths: list[float]) -> str:

@@ -22,7 +22,7 @@ LATIN = f"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding {ENCODIN
 
 
 def assemble(objects: list[bytes]) -> bytes:
-    """A PDF file of objects 1, 2, …; the first is the catalogue."""
+    """A PDF file of objects 1, 2, …; the first is the catalog."""
     out = bytearray(b"%PDF-1.7\n")
     offsets = []
     for number, body in enumerate(objects, start=1):
@@ -48,8 +48,8 @@ def make_pdf(pages: list[str], *, labels: str = "", more: list[bytes] | None = N
     more = more or []
     first = 4 + len(more)
     kids = b" ".join(b"%d 0 R" % (first + 2 * i) for i in range(len(pages)))
-    catalogue = f"<< /Type /Catalog /Pages 2 0 R {labels} >>".encode()
-    objects = [catalogue, b"<< /Type /Pages /Kids [%s] /Count %d >>" % (kids, len(pages))]
+    catalog = f"<< /Type /Catalog /Pages 2 0 R {labels} >>".encode()
+    objects = [catalog, b"<< /Type /Pages /Kids [%s] /Count %d >>" % (kids, len(pages))]
     objects += [LATIN.encode(), *more]
     for i, page in enumerate(pages):
         escaped = [re.sub(r"([\\()])", r"\\\1", line) for line in page.split("\n")]
@@ -196,7 +196,7 @@ def test_characters_that_cannot_be_shown_go() -> None:
     assert document.text == "AB\U0001d400"
 
 
-def test_text_is_normalised_to_nfc() -> None:
+def test_text_is_normalized_to_nfc() -> None:
     document = read(composite_pdf({1: "006f", 2: "0308"}, "<00010002>"))
     assert document.text == "ö"
 
@@ -236,9 +236,9 @@ def test_progress_is_told_after_each_page() -> None:
 
 def test_an_error_of_the_callback_is_not_the_files_fault() -> None:
     def cancel(done: int, total: int) -> None:
-        raise RuntimeError(f"cancelled at {done} of {total}")
+        raise RuntimeError(f"canceled at {done} of {total}")
 
-    with pytest.raises(RuntimeError, match="cancelled at 1 of 1"):
+    with pytest.raises(RuntimeError, match="canceled at 1 of 1"):
         read_pdf(make_pdf(["a"]), "a.pdf", password=None, on_page=cancel)
 
 

@@ -1,0 +1,265 @@
+"""Answers by an expression: the model chooses figures of the passages, the program computes.
+
+A rule tells whether a question asks for arithmetic, and its form; then the model writes the
+expression by a second short decoding in which every figure is one of those that it has read. The
+program evaluates the expression exactly and cites each figure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from nsa_cli.computing.calculation import Calculation, calculate
+from nsa_cli.computing.captions import caption_of
+from nsa_cli.computing.choice import FigureChoice, Span
+from nsa_cli.computing.expression import ExpressionError
+from nsa_cli.computing.figures import Figure
+from nsa_cli.computing.forms import form_of
+from nsa_cli.context.tokens import TokenizedQuestion
+from nsa_cli.engine.answer_context import AnswerContext
+from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
+from nsa_cli.engine.open_document import OpenDocument
+from nsa_cli.output.logging import log
+from nsa_cli.results import EXPRESSION, Citation, Computation, Passage
+from nsa_cli.retrieval.citations import Cited, cite
+from nsa_cli.retrieval.passages import AnswerAttention
+from nsa_cli.retrieval.sentences import content_words
+from nsa_models.generation.choice_grammar import ChoiceGrammar
+from nsa_models.generation.generate import DecodeOptions, decode
+
+DECLINED = "The document does not say."
+"""The answer where figures are missing."""
+
+_TOKENS_OF_FIGURE = 32
+"""Maximum tokens of a figure, with what follows it in an expression."""
+
+_PROMPT_TOKENS = 256
+"""Tokens of the request for an expression without its question, at most."""
+
+_MOST_SLOTS = 8
+_LONGEST_QUOTE = 160
+_FAR = 64
+"""Characters between two tokens that are not next to each other in the document."""
+
+
+class ByExpression(NamedTuple):
+    """An answer by an expression.
+
+    Attributes:
+        generated: The answer, with the counts of its decoding.
+        cited: The sentences of its figures, or what the document says that is near.
+        computation: The expression, or why there is none.
+    """
+
+    generated: GeneratedAnswer
+    cited: Cited
+    computation: Computation
+
+
+class _Decoded(NamedTuple):
+    """Texts that were chosen, None if there is none; and the counts of the decoding."""
+
+    texts: list[str] | None
+    tokens: int
+    first_token_seconds: float
+    tokens_per_second: float
+
+
+def expression_room(questions: Iterable[TokenizedQuestion]) -> int:
+    """Tokens that expressions for some questions need after the text; 0 if none asks for one."""
+    asked = [len(each) for each in questions if form_of(each.text) is not None]
+    return (
+        max(asked, default=-_PROMPT_TOKENS)
+        + _PROMPT_TOKENS
+        + (_MOST_SLOTS * _TOKENS_OF_FIGURE if asked else 0)
+    )
+
+
+def by_expression(
+    opened: OpenDocument,
+    context: AnswerContext,
+    passages: Sequence[Passage],
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+) -> ByExpression | None:
+    """Answer a question that asks for arithmetic; None if the model is to answer it in words.
+
+    It is None, too, where a passage states the result, or the expression has no value.
+
+    Args:
+        opened: The document.
+        context: What the model answers from.
+        passages: The passages in it.
+        question: The question.
+        options: Whether to compute, and with which attention.
+    """
+    form = form_of(question.text) if options.compute else None
+    if form is None:
+        return None
+    spans = _spans(opened, context, passages, options)
+    choice = FigureChoice(form, question.text, opened.document, spans)
+    if choice.is_stated():
+        return None
+    problem, decoded = choice.problem, _Decoded(None, 0, 0.0, 0.0)
+    if problem is None:
+        found = _decoded(opened, context, choice, question, options)
+        if found is None:
+            return None
+        decoded = found
+        problem = None if decoded.texts is not None else "the passages have no figures for it"
+    if problem is not None:
+        return _declined(opened, context, passages, question, decoded, problem)
+    assert decoded.texts is not None
+    figures = choice.chosen(decoded.texts)
+    pages = {opened.document.piece_at(each.start).start for each in figures}
+    captions = [caption_of(opened.document.text, max(pages), each.start) for each in figures]
+    caption = captions[0] if len({*captions}) == 1 and len(pages) == 1 else None
+    try:
+        calculation = calculate(form, figures, caption)
+    except ExpressionError as error:
+        log.info("no expression: %s", error)
+        return None
+    return _answered(opened, context, choice, figures, calculation, decoded)
+
+
+def _spans(
+    opened: OpenDocument,
+    context: AnswerContext,
+    passages: Sequence[Passage],
+    options: GenerationOptions,
+) -> list[Span]:
+    """The characters of the document that the model answers from."""
+    text = opened.document.text
+    if opened.is_short:
+        return [Span(0, len(text))]
+    if passages and options.source == "passages":
+        return [Span(passage.start, passage.end) for passage in passages]
+    own = context.text.characters[context.text.characters >= 0]
+    steps = np.diff(own)
+    runs = np.split(own, np.flatnonzero((steps > _FAR) | (steps < 0)) + 1)
+    ends = [text.find("\n", int(run[-1])) for run in runs if len(run)]
+    starts = [int(run[0]) for run in runs if len(run)]
+    return [
+        Span(start, len(text) if end < 0 else end) for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _decoded(
+    opened: OpenDocument,
+    context: AnswerContext,
+    choice: FigureChoice,
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+) -> _Decoded | None:
+    """Let the model choose the figures; None if the context has no room for that."""
+    tokenizer, cache = opened.tokenizer, context.cache
+    asked = opened.prompts.expression(question.text, choice.lead)
+    most = choice.form.slots * _TOKENS_OF_FIGURE
+    if cache.capacity - cache.length < len(asked) + most:
+        log.info("no room for an expression: %d tokens", len(asked) + most)
+        return None
+    grammar = ChoiceGrammar(
+        lambda path: [tokenizer.encode(text) for text in choice.follow(path)], tokenizer.stop_ids
+    )
+    started, length, tokens, first = time.monotonic(), cache.length, 0, 0.0
+    try:
+        for step in decode(
+            opened.model,
+            asked.ids,
+            cache,
+            DecodeOptions(max_tokens=most, stop_ids=tokenizer.stop_ids, grammar=grammar),
+            settings=options.attention(opened.model.config),
+        ):
+            first = first or time.monotonic() - started
+            tokens += 1
+            if step.id in tokenizer.stop_ids or grammar.is_complete:
+                break
+    finally:  # also when the answer is cancelled
+        cache.truncate(length)
+    spent = time.monotonic() - started - first
+    speed = (tokens - 1) / spent if tokens > 1 and spent > 0 else 0.0
+    texts = choice.texts(grammar.path) if grammar.is_complete else None
+    return _Decoded(texts, tokens, first, speed)
+
+
+def _answered(
+    opened: OpenDocument,
+    context: AnswerContext,
+    choice: FigureChoice,
+    figures: Sequence[Figure],
+    calculation: Calculation,
+    decoded: _Decoded,
+) -> ByExpression:
+    """The expression with its value, and the sentence of each figure."""
+    document = opened.document
+    spans = list(dict.fromkeys(choice.sentence_of(figure) for figure in figures))
+    citations = tuple(
+        Citation(
+            **asdict(document.locate(start, end)),
+            quote=document.text[start:end],
+            score=round(1 / len(spans), 4),
+            verified=True,
+        )
+        for start, end in spans
+    )
+    passages = [Passage(start=start, end=end, score=1 / len(spans)) for start, end in spans]
+    computation = Computation(
+        table="",
+        operation=EXPRESSION,
+        description=calculation.expression,
+        value=float(calculation.value),
+        rows=0,
+        refused=None,
+        unit=calculation.unit,
+    )
+    text = calculation.sentence(len(citations))
+    return ByExpression(
+        _generated(opened, context, text, decoded), Cited(citations, passages), computation
+    )
+
+
+def _declined(
+    opened: OpenDocument,
+    context: AnswerContext,
+    passages: Sequence[Passage],
+    question: TokenizedQuestion,
+    decoded: _Decoded,
+    why: str,
+) -> ByExpression:
+    """Decline, and quote what the document says that is near."""
+    text, cited = DECLINED, cite(opened.document, passages, DECLINED, question.text, at_most=1)
+    asked = content_words(question.text)
+    citations = tuple(each for each in cited.citations if asked & content_words(each.quote))
+    for citation in citations:
+        quote = " ".join(citation.quote.split())
+        quote = quote if len(quote) <= _LONGEST_QUOTE else f"{quote[:_LONGEST_QUOTE].rstrip()}…"
+        text = f"{DECLINED} It says: “{quote}” [1]"
+    computation = Computation(
+        table="", operation=EXPRESSION, description="", value=None, rows=0, refused=why
+    )
+    return ByExpression(
+        _generated(opened, context, text, decoded),
+        Cited(citations, cited.passages),
+        computation,
+    )
+
+
+def _generated(
+    opened: OpenDocument, context: AnswerContext, text: str, decoded: _Decoded
+) -> GeneratedAnswer:
+    size = opened.block_tokens
+    mass = torch.zeros(-(-len(context.text.ids) // size))
+    return GeneratedAnswer(
+        text=text,
+        tokens=decoded.tokens,
+        attention=AnswerAttention(mass=mass, text=context.text, size=size),
+        finish_reason="stop",
+        first_token_seconds=decoded.first_token_seconds,
+        tokens_per_second=decoded.tokens_per_second,
+    )

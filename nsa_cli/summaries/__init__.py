@@ -1,0 +1,1 @@
+"""A document becomes a summary: parts, cited statements, an overview paragraph."""

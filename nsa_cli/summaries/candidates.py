@@ -1,0 +1,276 @@
+"""Sentences of a document that may stand in its summary as they are, with what they are worth."""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from nsa_cli.documents import Document
+from nsa_cli.retrieval.facts import Fact, Kind, facts_of
+from nsa_cli.retrieval.sentences import UNSPACED, content_words, sentences
+from nsa_cli.summaries.parts import Part
+
+LONGEST = 320
+"""Maximum characters of a statement."""
+
+_FEWEST_WORDS, _SHORTEST = 5, 12
+"""Minimum words or, in scripts without spaces, characters."""
+
+_MOST_CANDIDATES, _LIKELY = 400, 1.5
+"""Maximum candidates of a part, and the factor by which one that seems to have a fact is liked."""
+
+_FACT_LIKE = re.compile(r"\d|\b(?:must|shall|may not)\b")
+_FIGURE = re.compile(r"\d(?:[\d.,']*\d)?")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+
+_ABBREVIATION, _FEWEST_LONG = 2, 3
+"""Letters up to which a word counts as spelled out, and minimum words that are longer."""
+
+_MOST_FIGURES = 6
+"""Figures of a sentence; a line with more is a row of a table."""
+
+_WEIGHTS: dict[Kind, float] = {"figure": 1.0, "date": 1.2, "ban": 1.0, "duty": 1.0, "name": 0.5}
+"""Worth of a fact by its kind."""
+
+_MOST_WEIGHT = 3.0
+_FACT_SHARE = 0.35
+"""Increase of a sentence's worth for each fact of weight 1, up to `_MOST_WEIGHT`."""
+
+_KNOWN_SHARE = 0.7
+"""Decrease of a sentence's worth if one statement has all of its content words."""
+
+_LEAST_WORTH = 0.25
+"""Worth of a whole sentence that neither attention nor its words commend."""
+
+_REPEATED = 0.6
+"""Share of a sentence's content words that one statement has, from which on it repeats it."""
+
+_LABEL = re.compile(r"^[ \t]*([A-Z][\w.'’&-]*(?: [\w.'’&-]+){0,3}):(?=\s)", re.MULTILINE)
+_LABELS_LEAST = 2
+_LINES_LEAST = 8
+"""Lines with a label that make a text a transcript."""
+
+_MARKS = re.compile(r"^(?:[>#*•–-]+\s+|\(?[a-z0-9]{1,3}[.)]\s+(?=\S))+", re.IGNORECASE)
+_ENDS = re.compile(r"[.!。！][\"”’)\]]*$")
+_QUESTION = re.compile(r"[?？][\"”’)\]]*$")
+_FILLERS = re.compile(r"\b(?:um+|uh+|er|hm+|mm+|you know|I mean)\b|\b(\w+) \1\b", re.IGNORECASE)
+_POINTS_BACK = re.compile(
+    r"(?:and|but|so|or|it|he|she|they|this|that|these|those|because|which|then"
+    r"|yeah|yes|no|ok|okay|well|um|uh|mm)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(kw_only=True)
+class Said:
+    """What the statements of a summary say so far.
+
+    Attributes:
+        keys: Keys of their facts.
+        words: The content words of each.
+    """
+
+    keys: set[tuple[str, ...]] = field(default_factory=set)
+    words: list[set[str]] = field(default_factory=list)
+
+    def add(self, text: str, facts: Sequence[Fact]) -> None:
+        """Add a statement with its facts."""
+        self.keys |= {fact.key for fact in facts}
+        self.words.append(content_words(text))
+
+    def has(self, words: Collection[str], share: float) -> bool:
+        """Whether a statement has a share of some content words."""
+        return any(len(own.intersection(words)) >= share * len(words) for own in self.words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A sentence of a document.
+
+    Attributes:
+        start: First character in the document.
+        end: One past the last.
+        text: The sentence on one line, after its speaker's label if it has one.
+        words: Its content words.
+        facts: Its facts.
+        worth: What it is worth to a summary, from 0 to about 1, without its facts.
+    """
+
+    start: int
+    end: int
+    text: str
+    words: frozenset[str]
+    facts: tuple[Fact, ...]
+    worth: float
+
+    def gain(self, said: Said) -> float:
+        """What it is worth beside what a summary says: for its new facts and its new words."""
+        new = sum(_WEIGHTS[fact.kind] for fact in self.facts if fact.key not in said.keys)
+        facts = 1 + _FACT_SHARE * min(_MOST_WEIGHT, new)
+        return self.worth * facts * (1 - _KNOWN_SHARE * self._known(said))
+
+    def is_new(self, said: Said) -> bool:
+        """Whether it has a figure, a date, a name or an obligation that a summary lacks."""
+        return any(fact.key not in said.keys for fact in self.facts)
+
+    def repeats(self, said: Said) -> bool:
+        """Whether it has no new figure or date, and a statement has most of its words."""
+        new = (fact for fact in self.facts if fact.key not in said.keys)
+        return not any(fact.kind in ("figure", "date") for fact in new) and (
+            self._known(said) >= _REPEATED
+        )
+
+    def _known(self, said: Said) -> float:
+        """Largest share of its content words that one statement has."""
+        most = max((len(self.words & words) for words in said.words), default=0)
+        return most / max(1, len(self.words))
+
+
+class Attended:
+    """Attention of a question to each character range of a document.
+
+    Args:
+        spans: Characters of each block; see `block_spans`.
+        scores: Score of each block.
+    """
+
+    def __init__(self, spans: Sequence[tuple[int, int]], scores: Sequence[float]) -> None:
+        filled = [(a, b, score) for (a, b), score in zip(spans, scores, strict=True) if a < b]
+        self._blocks = sorted(filled)
+        self._starts = [start for start, _, _ in self._blocks]
+
+    def of(self, start: int, end: int) -> float:
+        """Return the highest score of a block that overlaps a range; 0 without one."""
+        first = max(0, bisect.bisect_right(self._starts, start) - 2)
+        last = bisect.bisect_left(self._starts, end)
+        blocks = self._blocks[first:last]
+        return max((score for a, b, score in blocks if a < end and start < b), default=0.0)
+
+
+def word_count(text: str) -> int:
+    """Count the words of a text; in scripts without spaces, a word has twelve characters."""
+    return max(len(text.split()), len(text) // 12)
+
+
+def speaker_labels(text: str) -> dict[int, str]:
+    """Return the label that each line of a transcript begins with, by where it ends.
+
+    A label is one that several lines begin with, such as `Chair:`.
+    """
+    found = list(_LABEL.finditer(text))
+    counts = Counter(match[1] for match in found)
+    return {match.end(): match[1] for match in found if counts[match[1]] >= _LABELS_LEAST}
+
+
+class Candidates:
+    """Finds the candidates of each part of a document.
+
+    Args:
+        document: The document.
+        attended: The attention that it gets.
+        names: Words that are names at the beginning of a sentence, too; see `name_words`.
+
+    Attributes:
+        is_transcript: Whether lines of the document begin with who speaks.
+    """
+
+    def __init__(self, document: Document, attended: Attended, names: Collection[str]) -> None:
+        self._document = document
+        self._attended = attended
+        self._names = names
+        self._labels = speaker_labels(document.text)
+        self.is_transcript = len(self._labels) >= _LINES_LEAST
+        self._label_ends = sorted(self._labels)
+
+    def of(self, part: Part) -> list[Candidate]:
+        """Return the candidates of a part, in order; sentences too short or too long are none."""
+        spans = list(self._spans(part))
+        said = [self._without_label(start, end) for start, end in spans]
+        words = [content_words(text) for _, text in said]
+        counts = Counter(word for own in words for word in own)
+        central = [_centrality(own, counts) for own in words]
+        attention = [math.sqrt(self._attended.of(a, b)) for a, b in spans]
+        most_central, most_attention = max(central, default=0), max(attention, default=0)
+        worths = [
+            _worth(text, middle / (most_central or 1), seen / (most_attention or 1))
+            if _says_enough(text, own)
+            else 0.0
+            for (_, text), own, middle, seen in zip(said, words, central, attention, strict=True)
+        ]
+        best = _best(worths, [text for _, text in said])
+        return [self._candidate(spans[at], *said[at], words[at], worths[at]) for at in sorted(best)]
+
+    def _candidate(
+        self, span: tuple[int, int], label: str, text: str, words: Collection[str], worth: float
+    ) -> Candidate:
+        told = f"{label}: {text}" if label else text
+        return Candidate(
+            start=span[0],
+            end=span[1],
+            text=told,
+            words=frozenset(words),
+            facts=tuple(facts_of(told, self._names)),
+            worth=worth,
+        )
+
+    def _spans(self, part: Part) -> Iterator[tuple[int, int]]:
+        text, edges = self._document.text, self._document.edges(part.start, part.end)
+        for start, end in sentences(text, part.start, part.end, edges, longest=1 << 30):
+            if end - start <= LONGEST:
+                yield start, end
+
+    def _without_label(self, start: int, end: int) -> tuple[str, str]:
+        """Return who speaks a sentence, or an empty text, and the sentence on one line."""
+        text, label = self._document.text, ""
+        at = bisect.bisect_right(self._label_ends, end) - 1
+        if at >= 0 and "\n" not in text[self._label_ends[at] : start]:
+            stop = self._label_ends[at]
+            if stop > self._document.piece_at(start).start:
+                label, start = self._labels[stop], max(start, stop)
+        return label, _MARKS.sub("", " ".join(text[start:end].split()))
+
+
+def _says_enough(text: str, words: Collection[str]) -> bool:
+    """Whether a sentence has enough words, and enough of them with a meaning."""
+    if word_count(text) < _FEWEST_WORDS:
+        return _UNSPACED.search(text) is not None and len(text) >= _SHORTEST
+    return sum(len(word) > _ABBREVIATION for word in words) >= _FEWEST_LONG
+
+
+def _centrality(words: Collection[str], counts: Counter[str]) -> float:
+    """How much of a part's vocabulary a sentence has, for its length."""
+    return sum(math.log(counts[word]) for word in words) / math.sqrt(8 + len(words))
+
+
+def _best(worths: Sequence[float], texts: Sequence[str]) -> list[int]:
+    """Return the sentences that may be candidates: the best, so that few are searched for facts."""
+    likely = [
+        worth * (_LIKELY if _FACT_LIKE.search(text) else 1.0)
+        for worth, text in zip(worths, texts, strict=True)
+    ]
+    best = heapq.nlargest(_MOST_CANDIDATES, range(len(likely)), key=likely.__getitem__)
+    return [at for at in best if worths[at] > 0]
+
+
+def _worth(text: str, central: float, attention: float) -> float:
+    """Worth of a sentence without its facts.
+
+    Args:
+        text: The sentence.
+        central: Its centrality as a share of the highest of its part.
+        attention: Its attention as a share of the highest of its part.
+    """
+    return (_LEAST_WORTH + (1 - _LEAST_WORTH) * (central + attention) / 2) * _form(text)
+
+
+def _form(text: str) -> float:
+    """Factor for the form of a sentence: a whole one that is understood without others is best."""
+    factor = 1.0 if _ENDS.search(text) else 0.4 if _QUESTION.search(text) else 0.6
+    factor *= 0.7 if _POINTS_BACK.match(text) or text[0].islower() else 1.0
+    factor *= 0.8 ** len(_FILLERS.findall(text))
+    return factor * (0.3 if len(_FIGURE.findall(text)) > _MOST_FIGURES else 1.0)

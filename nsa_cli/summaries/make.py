@@ -1,0 +1,55 @@
+"""One document summarized: prefilled with room, its statements, its overview."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nsa_cli.config.summary_length import SummaryLength
+from nsa_cli.context.tokens import answer_room
+from nsa_cli.documents.sources import Source
+from nsa_cli.engine.engine import Engine
+from nsa_cli.engine.open_document import OpenDocument
+from nsa_cli.results import DocumentSummary
+from nsa_cli.summaries.candidates import word_count
+from nsa_cli.summaries.overview import overview
+from nsa_cli.summaries.statements import STATEMENT_TOKENS, request, statements
+
+
+def open_for_summary(
+    engine: Engine, sources: Sequence[Source], name: str, focus: str | None
+) -> OpenDocument:
+    """Prefill sources with the room that statements need.
+
+    Raises:
+        NsaError: If the sources cannot be read, or do not fit the model or the memory.
+    """
+    room = summary_room(engine, focus)
+    return engine.open(sources, name, room)
+
+
+def summary_room(engine: Engine, focus: str | None) -> int:
+    """Tokens that a statement needs after the text."""
+    requests = [request(focus, is_transcript=is_transcript) for is_transcript in (False, True)]
+    return answer_room([engine.prompts.question(each) for each in requests], STATEMENT_TOKENS)
+
+
+def summarize_document(
+    opened: OpenDocument, length: SummaryLength, *, focus: str | None, outline: bool
+) -> DocumentSummary:
+    """Summarize an open document.
+
+    Args:
+        opened: The document.
+        length: How long the summary is.
+        focus: A topic, or None.
+        outline: Whether each section has statements.
+    """
+    length = length.within(word_count(opened.document.text))
+    made = tuple(statements(opened, length, focus=focus, outline=outline))
+    return DocumentSummary(
+        source=opened.document.name,
+        overview=overview(opened, made, length, focus),
+        statements=made,
+        document_tokens=opened.tokens,
+        reused_tokens=opened.reused_tokens,
+    )
