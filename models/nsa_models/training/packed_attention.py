@@ -74,6 +74,7 @@ class PackedAttention(NoCache):
         """Attend within each sequence; the mass is not available. See `KVCache.attend`."""
         assert not return_mass, "packed sequences have no common blocks"
         if len(self.lengths) > 1 and self._takes_kernels(q, v, settings):
+            summary_v: Tensor | None
             window_k = window_v = None
             if isinstance(compress, Branches):
                 summary_k, summary_v = compress.summaries(self._positions, settings, self._packing)
