@@ -23,7 +23,7 @@ class Processes:
         cpu: Whether to train on CPUs.
 
     Raises:
-        UsageError: If there are several processes and accelerate is not installed.
+        UsageError: If accelerate is not installed and several processes were started.
     """
 
     def __init__(self, *, cpu: bool = False) -> None:
