@@ -25,7 +25,7 @@ PACKAGES = {
 FILES = {path: package for package, folder in PACKAGES.items() for path in folder.rglob("*.py")}
 COMMANDS = (
     *("ask", "find", "summarize", "chat", "batch", "serve", "train", "bench", "eval"),
-    *("cache", "config", "models", "doctor"),
+    *("shards", "pretrain", "cache", "config", "models", "doctor"),
 )
 MOST_LINES_OF_FILE = 500
 MOST_LINES_OF_FUNCTION = 60

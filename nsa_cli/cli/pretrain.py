@@ -31,15 +31,15 @@ def shards_command(
     field: Annotated[
         str, options.option("--field", "NAME", "Key of the text in JSON Lines.")
     ] = "text",
-    heldout: Annotated[
+    held_out: Annotated[
         float,
         options.option(
-            *("--heldout", "SHARE", "Share of the documents to hold out."), min=0.0, max=0.5
+            *("--held-out", "SHARE", "Share of the documents to hold out."), min=0.0, max=0.5
         ),
     ] = 0.01,
 ) -> None:
     """Make token shards for `nsa pretrain` from text."""
-    from nsa_cli.training.text_shards import ShardPlan, counted, make_shards
+    from nsa_cli.training.text_shards import ShardPlan, counted, documents_in_words, make_shards
 
     folder = None
     if tokenizer is not None:
@@ -54,16 +54,17 @@ def shards_command(
         field=field,
         tokenizer=folder,
         vocabulary=vocabulary,
-        heldout=heldout,
+        heldout=held_out,
     )
     report = make_shards(plan, _tell)
     for reason, count in report.skipped.items():
         sys.stderr.write(f"nsa: skipped {count:,} {counted(reason, count)}\n")
     index = report.index
     total = sum(index.tokens.values())
+    train, heldout = (documents_in_words(index.documents[name]) for name in ("train", "heldout"))
     sys.stdout.write(
-        f"{out}: {index.tokens['train']:,} tokens in {index.documents['train']:,} documents to "
-        f"train on, {index.tokens['heldout']:,} in {index.documents['heldout']:,} held out, "
+        f"{out}: {index.tokens['train']:,} tokens in {train} to train on, "
+        f"{index.tokens['heldout']:,} in {heldout} held out, "
         f"longest document {max(index.longest.values()):,} tokens, "
         f"{report.text_bytes / total:.2f} bytes a token, vocabulary {index.vocab_size:,}\n"
     )
@@ -130,13 +131,6 @@ def pretrain_command(
     """Train a model from scratch, with sparse or dense attention."""
     values.check_choice("--device", device, DEVICES)
     values.check_choice("--attention", attention, ATTENTIONS)
-    try:
-        import accelerate  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "nsa pretrain needs the library accelerate, which is not installed",
-            hint="install it with `pip install 'nsa[train]'`",
-        ) from error
     if config is None and size is None and start_from is None:
         raise UsageError("the model has no shape", hint="give --config, --size or --start-from")
     from nsa_cli.output.plots import check_plot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -15,7 +16,7 @@ import torch
 from nsa_cli import __version__
 from nsa_cli.system import git_commit
 from nsa_cli.training.pretrain_log import heldout_writer, keep_steps, log_writer
-from nsa_cli.training.text_shards import TOKENIZER_FILES
+from nsa_cli.training.text_shards import TOKENIZER_FILES, documents_in_words
 from nsa_models.cache.layer_devices import pick_device
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DataError, UsageError
@@ -32,7 +33,7 @@ from nsa_models.training.shards import Shards
 from nsa_models.weights.load import load_weights
 
 RECORD = "pretrain.json"
-_RESUMED = ("attention", "model", "tokenizer", "shards")
+_RESUMED = ("tokenizer", "attention", "model", "shards")
 """Entries of the record that a resumed run must share."""
 
 
@@ -106,29 +107,32 @@ def _earlier(plan: PretrainPlan, shards: Shards) -> dict[str, Any] | None:
                 hint="name another folder, or continue from it with --start-from",
             )
         return None
+    record = _record(plan, shards)
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        differing = [
-            name for name in _RESUMED if earlier[name] != _record(plan, shards)[name]
-        ] + plan.settings.differing(earlier["training"])
+        differing = [name for name in _RESUMED if earlier[name] != record[name]]
+        differing += plan.settings.differing(earlier["training"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"cannot read {path}: {error}", code="broken") from error
     if differing:
-        name = differing[0]
-        if name == "tokenizer":
-            raise UsageError(
-                f"the shards were made with another tokenizer than the model in {plan.out}",
-                hint="make the shards with the tokenizer in that folder, or name another folder",
-            )
-        old = earlier["training"].get(name, earlier.get(name))
-        new = asdict(plan.settings).get(name, _record(plan, shards).get(name))
-        values = "" if isinstance(new, dict) else f": {old} before, {new} now"
-        raise UsageError(
-            f"{plan.out} was begun with another {name}{values}",
-            hint="repeat the earlier settings, or name another folder; --start-from continues a "
-            "finished model with other settings",
-        )
+        raise _differs(plan.out, differing[0], earlier, record)
     return load_checkpoint(plan.out)
+
+
+def _differs(out: Path, name: str, earlier: dict[str, Any], record: dict[str, Any]) -> UsageError:
+    """Return the error for a resumed run with another entry of the record, or another setting."""
+    if name == "tokenizer":
+        return UsageError(
+            f"the shards were made with another tokenizer than the model in {out}",
+            hint="make the shards with the tokenizer in that folder, or name another folder",
+        )
+    old, new = ({**each["training"], **each}[name] for each in (earlier, record))
+    values = "" if isinstance(new, dict) else f": {old} before, {new} now"
+    return UsageError(
+        f"{out} was begun with other {name}{values}",
+        hint="repeat the earlier settings, or name another folder; --start-from continues from a "
+        "model with other settings",
+    )
 
 
 def _record(plan: PretrainPlan, shards: Shards) -> dict[str, Any]:
@@ -144,7 +148,11 @@ def _record(plan: PretrainPlan, shards: Shards) -> dict[str, Any]:
         "attention": plan.attention,
         "model": json.loads(json.dumps(model)),
         "tokenizer": index.tokenizer,
-        "shards": {"documents": index.documents, "tokens": index.tokens},
+        "shards": {
+            "documents": index.documents,
+            "tokens": index.tokens,
+            "lengths": hashlib.sha256(shards.train.lengths.tobytes()).hexdigest(),
+        },
         "training": asdict(plan.settings),
         "start_from": None if plan.start_from is None else plan.start_from.name,
         "nsa": __version__,
@@ -229,7 +237,7 @@ def _announce(
     tokens, documents = index.tokens["train"], index.documents["train"]
     lines = [
         f"{plan.attention} attention, {size}, context {settings.context:,}, on {device.type}",
-        f"{tokens:,} tokens in {documents:,} documents make {rows.rows:,} rows",
+        f"{tokens:,} tokens in {documents_in_words(documents)} make {rows.rows:,} rows",
     ]
     if index.longest["train"] < settings.context:
         lines.append(

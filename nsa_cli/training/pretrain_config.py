@@ -10,8 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DataError, UsageError
+from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.training.pretrain_settings import PretrainSettings
 from nsa_models.weights.load import load_config
 
@@ -78,11 +81,17 @@ def read_config_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise DataError(f"{path} has values outside [model] and [training]", code="broken")
     _check_names(values, _TABLES, f"{path}: no table")
     model, training = (values.get(name, {}) for name in _TABLES)
-    known = {"size", *NSAConfig.__annotations__} - {"source_family", "retrieval_head_weights"}
+    known = {"size", *_model_fields()}
     _check_names(model, known, f"{path}, [model]: unknown field")
     settings = ({each.name for each in fields(PretrainSettings)} - _NOT_IN_FILE) | {"minutes"}
     _check_names(training, settings, f"{path}, [training]: unknown field")
     return model, training
+
+
+def _model_fields() -> set[str]:
+    """Return the fields of a new model; the others belong to checkpoints and adapters."""
+    names = {each.name for each in fields(NSAConfig)}
+    return names - {"dtype", "source_family", "retrieval_head_weights"}
 
 
 def _check_names(values: Mapping[str, Any], known: Collection[str], what: str) -> None:
@@ -128,7 +137,9 @@ def model_config(
             chosen.setdefault(f"answer_{name}", chosen[name])
     try:
         config = NSAConfig(**chosen)
-    except (ValueError, TypeError) as error:
+        with torch.device("meta"):
+            NSALanguageModel(config)
+    except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _invalid_model(str(error)) from error
     if config.num_attention_heads % config.num_key_value_heads:
         raise _invalid_model(
@@ -186,7 +197,7 @@ def continued_model(folder: Path, attention: str) -> dict[str, Any]:
         ModelError: If the folder has no valid configuration.
     """
     config, _ = load_config(folder)
-    values = {name: getattr(config, name) for name in NSAConfig.__annotations__}
+    values = {name: getattr(config, name) for name in _model_fields()}
     native = config.combine == "gated"
     if attention == "nsa" and not native:
         values = {name: value for name, value in values.items() if name in _SHAPE}

@@ -87,10 +87,11 @@ def save_plot(runs: Sequence[Path], path: Path) -> None:
         DataError: If a folder has no log.
         UsageError: If matplotlib is missing.
     """
-    figure = new_figure(11, 4.5)
-    course, places = figure.subplots(1, 2)
-    for number, run in enumerate(runs):
-        rows, heldout = rows_of(run / LOG), rows_of(run / HELDOUT)
+    logs = [(rows_of(run / LOG), rows_of(run / HELDOUT)) for run in runs]
+    measured = any(heldout for _, heldout in logs)
+    figure = new_figure(11 if measured else 6, 4.5)
+    course, *places = figure.subplots(1, 1 + measured, squeeze=False)[0]
+    for number, (run, (rows, heldout)) in enumerate(zip(runs, logs, strict=True)):
         if not rows:
             raise DataError(f"{run} has no {LOG} with steps", code="missing")
         color, name = f"C{number}", run.name or str(run)
@@ -100,12 +101,11 @@ def save_plot(runs: Sequence[Path], path: Path) -> None:
             tokens, losses = [row["tokens"] for row in heldout], [row["loss"] for row in heldout]
             course.plot(tokens, losses, "o--", color=color, label=f"{name}, held out")
             last = heldout[-1]["by_position"]
-            places.plot(
-                [row["to"] for row in last], [row["loss"] for row in last], "o-", label=name,
-                color=color,
-            )  # fmt: skip
+            ends, losses = [row["to"] for row in last], [row["loss"] for row in last]
+            places[0].plot(ends, losses, "o-", color=color, label=name)
     course.set(xlabel="tokens", ylabel="loss (nats a token)")
-    places.set(xlabel="up to position", ylabel="held-out loss", xscale="log")
+    for axes in places:
+        axes.set(xlabel="up to position", ylabel="held-out loss", xscale="log")
     course.legend()
     figure.savefig(path, dpi=150)
 

@@ -9,6 +9,7 @@ import lzma
 import os
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ _SHARD_FILE = re.compile(r"\d{5}(\.ends)?\.npy")
 _TOGETHER = 256
 """Documents that are encoded before the next are read."""
 
+_NOTE_SECONDS = 5.0
 _SAMPLE_CHARACTERS = 32_000_000
 _SAMPLE_OF_DOCUMENT = 100_000
 _HASHES = 2**64
@@ -134,7 +136,7 @@ def _write(plan: ShardPlan, tokenizer: Tokenizer, on_note: Callable[[str], None]
         end_id=min(tokenizer.stop_ids),
     )
     skipped: Counter[str] = Counter()
-    text_bytes = documents = 0
+    text_bytes, documents, told = 0, 0, time.monotonic()
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for texts in _batches(documents_of(plan, skipped), _TOGETHER):
             for text, ids in zip(texts, threads.map(tokenizer.encode, texts), strict=True):
@@ -142,7 +144,9 @@ def _write(plan: ShardPlan, tokenizer: Tokenizer, on_note: Callable[[str], None]
                 writer.add("heldout" if share < plan.heldout else "train", ids)
                 text_bytes += len(text.encode(errors="replace"))
             documents += len(texts)
-            on_note(f"{documents:,} documents, {text_bytes / 1e6:,.1f} MB")
+            if time.monotonic() - told > _NOTE_SECONDS:
+                told = time.monotonic()
+                on_note(f"{documents:,} documents, {text_bytes / 1e6:,.1f} MB")
     return ShardReport(writer.close(), text_bytes, skipped)
 
 
@@ -259,3 +263,8 @@ def counted(reason: str, count: int) -> str:
     if count == 1:
         return reason
     return f"{first}s {rest}" if first in ("file", "folder") else f"{reason}s"
+
+
+def documents_in_words(count: int) -> str:
+    """Return a number of documents as text."""
+    return "1 document" if count == 1 else f"{count:,} documents"

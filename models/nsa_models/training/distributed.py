@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast, reduce
 from torch import Tensor, nn
+
+from nsa_models.errors import UsageError
 
 
 class Processes:
@@ -20,13 +21,26 @@ class Processes:
 
     Args:
         cpu: Whether to train on CPUs.
+
+    Raises:
+        UsageError: If accelerate is not installed and several processes were started.
     """
 
     def __init__(self, *, cpu: bool = False) -> None:
+        self.count, self.number = 1, 0
+        self.device: torch.device | None = None
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return
+        try:
+            from accelerate import PartialState
+        except ImportError as error:
+            raise UsageError(
+                "several processes need the library accelerate, which is not installed",
+                hint="install it with `pip install accelerate`",
+            ) from error
         self._state = PartialState(cpu=cpu)
-        self.count: int = self._state.num_processes
-        self.number: int = self._state.process_index
-        self.device: torch.device | None = self._state.device if self.count > 1 else None
+        self.count, self.number = self._state.num_processes, self._state.process_index
+        self.device = self._state.device if self.count > 1 else None
 
     @property
     def first(self) -> bool:
@@ -35,18 +49,23 @@ class Processes:
 
     def wait(self) -> None:
         """Wait until every process has called this."""
-        self._state.wait_for_everyone()
+        if self.count > 1:
+            self._state.wait_for_everyone()
 
     def broadcast(self, value: float) -> float:
         """Return the first process's value."""
         if self.count == 1:
             return value
+        from accelerate.utils import broadcast
+
         return float(broadcast(torch.tensor(value, device=self.device)))
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by the mean over the processes; a missing one counts as 0."""
         if self.count == 1:
             return
+        from accelerate.utils import reduce
+
         grads: list[Tensor] = []
         for parameter in parameters:
             if parameter.grad is None:

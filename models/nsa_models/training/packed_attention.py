@@ -38,6 +38,7 @@ class PackedAttention(NoCache):
         self, lengths: Sequence[int], device: torch.device, *, kernels: bool | None = None
     ) -> None:
         self.lengths, self._device, self._kernels = tuple(lengths), device, kernels
+        self._offsets: dict[AttentionSettings, tuple[Tensor, int]] = {}
 
     @cached_property
     def _positions(self) -> Tensor:
@@ -73,13 +74,18 @@ class PackedAttention(NoCache):
         """Attend within each sequence; the mass is not available. See `KVCache.attend`."""
         assert not return_mass, "packed sequences have no common blocks"
         if len(self.lengths) > 1 and self._takes_kernels(q, v, settings):
-            summary_k = summary_v = window_k = window_v = None
+            summary_v: Tensor | None
+            window_k = window_v = None
             if isinstance(compress, Branches):
                 summary_k, summary_v = compress.summaries(self._positions, settings, self._packing)
                 window_k, window_v = compress.window_k, compress.window_v
-            elif compress is not None:
-                parts = [compress(part) for part in k.split(self.lengths, dim=2)]
-                summary_k = torch.cat(parts, dim=2)
+            else:
+                if compress is None:
+                    summary_k = self._means(k, settings)
+                else:
+                    parts = [compress(part) for part in k.split(self.lengths, dim=2)]
+                    summary_k = torch.cat(parts, dim=2)
+                summary_v = self._means(v, settings) if settings.combine == "gated" else None
             result = nsa_attention(
                 q, k, v, settings,
                 summary_k=summary_k, summary_v=summary_v, window_k=window_k, window_v=window_v,
@@ -96,6 +102,19 @@ class PackedAttention(NoCache):
             outs.append(out)
             start += length
         return torch.cat(outs, dim=2), None
+
+    def _means(self, x: Tensor, settings: AttentionSettings) -> Tensor:
+        """Return block means (1, G, C, D), without waiting for the device to count them."""
+        from nsa_kernels.gpu.phi import mean_phi
+
+        if settings not in self._offsets:
+            total = sum(settings.complete_blocks(length) for length in self.lengths)
+            self._offsets[settings] = self._packing.cu_summaries(settings), total
+        offsets, total = self._offsets[settings]
+        return mean_phi(
+            x, settings,
+            cu_seqlens=self._packing.cu_keys, cu_summaries=offsets, total_summaries=total,
+        )  # fmt: skip
 
     def _takes_kernels(self, q: Tensor, v: Tensor, settings: AttentionSettings) -> bool:
         """Whether the Triton kernels take the sequences."""

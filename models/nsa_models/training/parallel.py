@@ -46,7 +46,7 @@ class ParallelModule:
                 fully_shard(layer)
             fully_shard(module)
         elif processes.count > 1:
-            # φ has no gradient in a step whose documents are shorter than its block.
+            # For φ, see `fill_gradients`.
             self._called = DistributedDataParallel(module, find_unused_parameters=True)
 
     def __call__(self, *args: Any) -> Any:
@@ -68,6 +68,15 @@ class ParallelModule:
         whole: Tensor = total.full_tensor() if hasattr(total, "full_tensor") else total
         return whole
 
+    def fill_gradients(self) -> None:
+        """Give a zero gradient to parameters without one, so that the optimizer has their state.
+
+        φ has no gradient in a step whose documents are shorter than its block.
+        """
+        for parameter in self._plain.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
     def sum(self, value: Tensor) -> Tensor:
         """Return a tensor summed over the processes."""
         if self._processes.count > 1:
@@ -82,8 +91,11 @@ class ParallelModule:
         """
         return {
             "model": get_model_state_dict(self._plain, options=_WHOLE),
+            # Before its first step, PyTorch would make a state whose step counts.
             "optimizers": [
-                get_optimizer_state_dict(self._plain, each, options=_WHOLE) for each in optimizers
+                get_optimizer_state_dict(self._plain, each, options=_WHOLE)
+                for each in optimizers
+                if each.state
             ],
         }
 
@@ -91,5 +103,7 @@ class ParallelModule:
         """Load what `state` returned, in any number of processes."""
         whole = StateDictOptions(full_state_dict=True)
         set_model_state_dict(self._plain, state["model"], options=whole)
+        if not state["optimizers"]:  # saved before the first step
+            return
         for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
             set_optimizer_state_dict(self._plain, optimizer, values, options=whole)

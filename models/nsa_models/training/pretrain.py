@@ -154,6 +154,7 @@ class Pretraining:
         self._peak = settings.peak_flops or peak_flops(self._device)
         self.progress = PretrainProgress()
         self._interval = _Interval()
+        self._saved_step = -1
 
     @property
     def parameters(self) -> int:
@@ -165,12 +166,13 @@ class Pretraining:
         self._module.load(state, self._optimizers)
         self.progress.step, self.progress.skipped = state["step"], state["skipped"]
         self.progress.seconds = state["seconds"]
+        self._saved_step = self.progress.step
 
     def run(self) -> PretrainProgress:
         """Train until the budget or the time of this run is over."""
         settings, progress = self.settings, self.progress
         began = saved = time.monotonic()
-        before, batches = progress.seconds, self._batches()
+        begun, before, batches = progress.step, progress.seconds, self._batches()
         limit = settings.limit_seconds
         while (done := self._done()) < 1.0:
             if limit is not None and self._processes.broadcast(time.monotonic() - began) > limit:
@@ -179,7 +181,7 @@ class Pretraining:
             progress.seconds = before + time.monotonic() - began
             if progress.step % settings.log_steps == 0:
                 self._report()
-            if progress.step % settings.heldout_steps == 0:
+            if progress.step % settings.heldout_steps == 0 or progress.step == settings.steps:
                 self._measure_heldout()
             elapsed = self._processes.broadcast(time.monotonic() - saved)
             by_steps = settings.save_steps and progress.step % settings.save_steps == 0
@@ -188,9 +190,11 @@ class Pretraining:
                 saved = time.monotonic()
         progress.finished = self._done() >= 1.0
         self._report()
-        if progress.step % settings.heldout_steps:
+        timed = settings.steps is None and begun < progress.step
+        if timed and progress.finished and progress.step % settings.heldout_steps:
             self._measure_heldout()
-        self._save()
+        if self._saved_step != progress.step:
+            self._save()
         return progress
 
     def _batches(self) -> Iterator[PackedBatch]:
@@ -240,6 +244,7 @@ class Pretraining:
         """Update the parameters unless the gradient is not finite; return its norm."""
         norm = self._module.clip(self.settings.clip)
         if bool(norm.isfinite()):
+            self._module.fill_gradients()
             for optimizer in self._optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
@@ -283,7 +288,8 @@ class Pretraining:
             self._hooks.report(rows)
 
     def _measure_heldout(self) -> None:
-        """Report the loss on held-out documents."""
+        """Report the steps, and the loss on held-out documents."""
+        self._report()
         if not self._heldout:
             return
         row = heldout_loss(self._module, self._heldout, self._device, self._processes)
@@ -305,6 +311,7 @@ class Pretraining:
                     "skipped": progress.skipped,
                 }
             )
+        self._saved_step = progress.step
         self._processes.wait()
 
 

@@ -19,6 +19,8 @@ _POSITIVE = (
     *("context", "batch_tokens", "rate", "rows_per_pass", "loss_chunk", "heldout_steps"),
     *("heldout_tokens", "save_seconds", "log_steps", "clip"),
 )
+_ACCEPTED = {"int": ("int",), "float": ("int", "float"), "bool": ("bool",)}
+_TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 _SHARES = ("warmup", "decay", "floor")
 
 FREE = frozenset(
@@ -94,6 +96,7 @@ class PretrainSettings:
         Raises:
             ValueError: If a value is out of range or two values contradict each other.
         """
+        self._check_types()
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; use {' or '.join(choices)}")
@@ -110,6 +113,20 @@ class PretrainSettings:
             )
         if self.tokens is None and self.seconds is None:
             raise ValueError("the training has neither tokens nor seconds")
+
+    def _check_types(self) -> None:
+        """Check that numbers are numbers, as a file may have something else.
+
+        Raises:
+            ValueError: If a value has another type than its field.
+        """
+        for each in fields(self):
+            value, kinds = getattr(self, each.name), str(each.type).split(" | ")
+            if each.name in _CHOICES or (value is None and "None" in kinds):
+                continue
+            names = _ACCEPTED[kinds[0]]
+            if type(value).__name__ not in names:
+                raise ValueError(f"{each.name} is {value!r}; it must be {_TYPE_NAMES[kinds[0]]}")
 
     @property
     def rows(self) -> int:

@@ -75,6 +75,7 @@ class ShardWriter:
         self._dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
         self._waiting: dict[str, list[npt.NDArray[Any]]] = {split: [] for split in SPLITS}
         self._files = dict.fromkeys(SPLITS, 0)
+        self._waiting_tokens = dict.fromkeys(SPLITS, 0)
         self._lengths: dict[str, list[int]] = {split: [] for split in SPLITS}
 
     def add(self, split: str, ids: npt.NDArray[Any]) -> None:
@@ -83,7 +84,8 @@ class ShardWriter:
         document = np.concatenate([ids.astype(self._dtype), end])
         self._lengths[split].append(len(document))
         self._waiting[split].append(document)
-        if sum(map(len, self._waiting[split])) >= self._shard_tokens:
+        self._waiting_tokens[split] += len(document)
+        if self._waiting_tokens[split] >= self._shard_tokens:
             self._flush(split)
 
     def close(self) -> ShardIndex:
@@ -113,6 +115,7 @@ class ShardWriter:
         np.save(folder / f"{name}.npy", np.concatenate(waiting))
         np.save(folder / f"{name}.ends.npy", np.cumsum([len(each) for each in waiting]))
         self._files[split] += 1
+        self._waiting_tokens[split] = 0
         waiting.clear()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from nsa_models.errors import UsageError
 from nsa_models.training.distributed import Processes
 
 SCRIPT = """
@@ -93,3 +95,11 @@ def test_a_single_process() -> None:
     parameter = nn.Parameter(torch.ones(2))
     processes.average([parameter])
     assert parameter.grad is None
+
+
+def test_several_processes_without_accelerate_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    assert Processes(cpu=True).count == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="several processes need the library accelerate"):
+        Processes(cpu=True)

@@ -31,6 +31,8 @@ COMMANDS = [
     *("config set", "config unset", "config path", "bench", "bench read", "bench kernels"),
     "eval",
     "train",
+    "shards",
+    "pretrain",
 ]
 Run = Callable[..., tuple[int, str, str]]
 
