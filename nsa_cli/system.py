@@ -27,9 +27,9 @@ def resident_bytes() -> int:
     """Current resident memory of this process, mapped files included; 0 if unknown."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def available_memory_bytes() -> int | None:
@@ -57,6 +57,16 @@ def free_memory_bytes() -> int:
 def memory_limit(wanted: int | None) -> int:
     """Bytes that reading may take: `wanted`, or a safe share of the free memory."""
     return wanted if wanted is not None else int(_SAFE_SHARE * free_memory_bytes())
+
+
+def install_hint(extra: str) -> str:
+    """How to install an extra of nsa where it is installed: by uv, pipx or pip."""
+    prefix = Path(sys.prefix)
+    if (prefix / "uv-receipt.toml").exists():
+        return f"in nsa's folder, run `uv tool install '.[{extra}]'`"
+    if (prefix / "pipx_metadata.json").exists():
+        return f"in nsa's folder, run `pipx install --force '.[{extra}]'`"
+    return f"install it with `pip install 'nsa[{extra}]'`"
 
 
 def git_commit() -> str:

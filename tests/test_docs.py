@@ -32,7 +32,7 @@ PAGES = [
 ]
 EXAMPLES = [page for page in PAGES if page == README or page.is_relative_to(ROOT / "docs")]
 MOST_LINES_OF_README = 170
-GLOBAL = {"--no-color", "--verbose", "-v", "--version", "--help", "-h"}
+GLOBAL = {"--install-completion", "--no-color", "--verbose", "-v", "--version", "--help", "-h"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -137,6 +137,8 @@ def test_the_program_parses_every_example(page: Path) -> None:
         for words in nsa_calls(line):
             redirected = next((n for n, word in enumerate(words) if word[:1] in "<>"), len(words))
             command, name, rest = command_of(words[:redirected])
+            if name == "nsa" and words and not rest:  # options of the program alone
+                continue
             try:
                 values = command.make_context(name, rest).params
             except Exception as error:
@@ -289,6 +291,20 @@ def test_the_server_answers_what_the_guide_shows() -> None:
             assert done.stdout == expected
         finally:
             server.terminate()
+
+
+def test_versions_agree() -> None:
+    from nsa_cli import __version__
+
+    changes = text_of(ROOT / "CHANGELOG.md")
+    headings = re.findall(r"^## (.*)$", changes, re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    newest = re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d", headings[1])
+    assert newest is not None
+    assert newest[1] == __version__
+    wheels = [name for page in PAGES for name in re.findall(r"nsa-(\d[\d.]*\d)-", text_of(page))]
+    assert wheels
+    assert set(wheels) == {__version__}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=shown)

@@ -182,4 +182,5 @@ def _offsets(packing: Packing | None, settings: AttentionSettings) -> dict[str, 
     """The arguments of the Triton kernels for a packed batch."""
     if packing is None:
         return {}
-    return {"cu_seqlens": packing.cu_keys, "cu_summaries": packing.cu_summaries(settings)}
+    offsets, total = packing.summary_layout(settings)
+    return {"cu_seqlens": packing.cu_keys, "cu_summaries": offsets, "total_summaries": total}

@@ -8,7 +8,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import read_sources
 from nsa_cli.documents.sources import Source
 from nsa_cli.documents.urls.access import WebAccess
-from nsa_cli.events import Emit, Note, Progress, Stage
+from nsa_cli.events import Emit, Note, Progress
 
 
 def read(arguments: Sequence[str], options: Options, emit: Emit) -> list[Source]:
@@ -26,15 +26,7 @@ def read(arguments: Sequence[str], options: Options, emit: Emit) -> list[Source]
     def note(text: str) -> None:
         emit(Note(text=text))
 
-    emit(Stage(name="opening", text=f"Opening {opening(arguments)}"))
     return read_sources(arguments, on_note=note, web=web_access(options, emit))
-
-
-def opening(arguments: Sequence[str]) -> str:
-    """Return what is opened, as a few words."""
-    if len(arguments) != 1:
-        return f"{len(arguments)} sources"
-    return "standard input" if arguments[0] == "-" else arguments[0]
 
 
 def web_access(options: Options, emit: Emit) -> WebAccess:

@@ -100,9 +100,12 @@ def summarize(
     overview = made[0].overview
     if len(made) > 1:
         overview = _over_all(engine, sources, made, request)
-    if request.focus and not any(document.statements for document in made):
-        emit(Note(text=f"{name} says nothing about “{request.focus}” that could be cited"))
-    return Summary(name=name, overview=overview, documents=tuple(made), model=engine.folder.name)
+    if not any(document.statements for document in made):
+        about = f" about “{request.focus}”" if request.focus else ""
+        emit(Note(text=f"{name} has no sentence{about} that a summary could cite"))
+    return Summary(
+        name=name, overview=overview, documents=tuple(made), model=engine.answers_with.name
+    )
 
 
 def _one(engine: Engine, source: Source, request: SummaryRequest) -> DocumentSummary:

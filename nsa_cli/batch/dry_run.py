@@ -25,7 +25,7 @@ class DocumentSurvey:
     Attributes:
         path: The document.
         rows: Rows that the batch would write.
-        estimate: What prefilling it would take; None if nothing is left to do, or it fails.
+        estimate: What reading and answering would take; None if nothing is left, or it fails.
         error: `code`, `message` and `hint` of a failure, or None.
     """
 
@@ -81,6 +81,7 @@ def _survey(pending: Pending, work: Work, engine: Engine) -> DocumentSurvey:
         document = engine.parse([source], source.name, digest([source]))
         asked = [engine.prompts.question(task or work.focus or source.name) for task in left]
         room = answer_room(asked, engine.options.max_tokens)
-        return replace(found, estimate=engine.estimate(document, room))
+        answered = [question for task, question in zip(left, asked, strict=True) if task]
+        return replace(found, estimate=engine.estimate(document, room, answered))
     except NsaError as error:
         return replace(found, error=told(error))

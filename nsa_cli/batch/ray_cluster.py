@@ -18,6 +18,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import BatchProgress, Emit, Event, Note
 from nsa_cli.output.logging import log
+from nsa_cli.system import install_hint
 from nsa_models.errors import NsaError, UsageError
 from nsa_models.model_folder import ModelFolder
 
@@ -132,7 +133,7 @@ def _connect(address: str) -> Any:
     except ModuleNotFoundError as error:
         raise UsageError(
             "--ray needs the library ray",
-            hint="install it with `pip install 'nsa[ray]'`",
+            hint=install_hint("ray"),
             code="missing_library",
         ) from error
     _check_reachable(address)

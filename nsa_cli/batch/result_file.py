@@ -39,7 +39,7 @@ class ResultRow:
         citations: Citations of the answer, best first.
         warnings: What the document lost when it was read, one clause each.
         error: `code`, `message` and `hint` of a failure, or None.
-        computation: What nsa computed from a table, or None; then its line has no such field.
+        computation: What nsa computed, or None; then its line has no such field.
         model: Name or path of the model.
         run: Digest of the model and options, which distinguishes rows of different runs.
     """

@@ -199,5 +199,5 @@ def run_digest(engine: Engine, work: Work) -> str:
     options = dict(zip(_KEY, values, strict=False))
     for later in values[len(_KEY) :]:  # options that are newer than the rows' first format
         options |= later
-    facts = [engine.folder.fingerprint, options, work.length, work.focus]
+    facts = [engine.answers_with.fingerprint, options, work.length, work.focus]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]

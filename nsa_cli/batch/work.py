@@ -75,7 +75,7 @@ class Pending:
 def rows_of(pending: Pending, engine: Engine, assignment: Assignment) -> Iterator[ResultRow]:
     """Yield the missing rows of a document; a failure is a row, too."""
     work, path = assignment.work, pending.path
-    row = partial(ResultRow, document=path, model=engine.folder.name, run=assignment.run)
+    row = partial(ResultRow, document=path, model=engine.answers_with.name, run=assignment.run)
     try:
         source = source_of(pending, engine.options, engine.emit)
     except NsaError as error:

@@ -20,6 +20,8 @@ from nsa_models.paths import cache_root
 
 _COLUMNS, _ROWS = 100, 40
 
+_UNITS_OF_TIME = ("s", "min", "h", "left")
+
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -118,7 +120,8 @@ def _last_words(seen: Sequence[Seen]) -> str:
 def _words(text: str) -> str:
     """Words of a line of progress without its numbers and its bar."""
     line = next((each for each in re.split(r"[\r\n]+", text) if each.strip()), "")
-    return " ".join(re.findall(r"[A-Za-z][\w.'/-]*", line))[:60]
+    words = re.findall(r"[A-Za-z][\w.'/-]*", line)
+    return " ".join(word for word in words if word not in _UNITS_OF_TIME)[:60]
 
 
 def _recorded(

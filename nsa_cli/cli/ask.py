@@ -24,7 +24,8 @@ HELP = """Answer a question about documents, with citations.
 
 
 @options.takes(
-    *options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "attention", "answer_blocks", "yarn"
+    *(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_model"),
+    *("attention", "answer_blocks", "yarn"),
 )
 def ask(
     ctx: typer.Context,
@@ -55,7 +56,7 @@ def ask(
         raise UsageError(
             "--follow conflicts with -, URLs, --no-store and --dry-run", hint="leave them out"
         )
-    with console.rendering(json=json, quiet=quiet) as renderer:
+    with console.rendering(json=json, quiet=quiet, opening=named) as renderer:
         from nsa_cli.answering.ask import ask as answer
 
         if dry_run:

@@ -37,7 +37,7 @@ ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 FAILED = 5
 
 
-@options.takes(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL)
+@options.takes(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_model")
 def batch(
     ctx: typer.Context,
     opts: Options,
@@ -197,8 +197,9 @@ def _show_survey(
 
 
 def _amounts(found: Estimate) -> tuple[int, int, float]:
-    """Tokens, tokens to read, and seconds."""
-    return found.tokens, found.tokens - found.reused_tokens, found.seconds
+    """Tokens, tokens to read, and seconds of reading and answering."""
+    seconds = found.seconds + found.answer_seconds
+    return found.tokens, found.tokens - found.reused_tokens, seconds
 
 
 def _cells(found: DocumentSurvey) -> tuple[str, str, str]:

@@ -155,7 +155,7 @@ def bench_terminal_command(
     model: options.Model = DEFAULT_MODEL,
     json: options.Json = False,
 ) -> None:
-    """Time what `nsa ask` shows at a terminal, from Enter to the last word."""
+    """Time what `nsa ask` shows at a terminal."""
     from dataclasses import asdict
 
     from nsa_cli.benchmarks import terminal

@@ -32,7 +32,9 @@ _FENCE = '"""'
 _HISTORY_LINES = 1000
 
 
-@options.takes(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_blocks")
+@options.takes(
+    *options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_model", "answer_blocks"
+)
 def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) -> None:
     """Hold a conversation about documents."""
     if "-" in sources:
@@ -40,14 +42,16 @@ def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) ->
             "nsa chat needs a file: standard input is used for your questions",
             hint="save the text to a file",
         )
-    from nsa_cli.answering.chat import ROOM, Chat
-    from nsa_cli.answering.read import read
-    from nsa_cli.documents import title
-    from nsa_cli.engine.engine import Engine
     from nsa_cli.output.renderers import HumanRenderer
 
     renderer = HumanRenderer(quiet=quiet)
     try:
+        console.show_opening(renderer, sources)
+        from nsa_cli.answering.chat import ROOM, Chat
+        from nsa_cli.answering.read import read
+        from nsa_cli.documents import title
+        from nsa_cli.engine.engine import Engine
+
         found = read(sources, opts, renderer)
         name = title(sources, len(found))
         opened = Engine(opts, renderer).open(found, name, ROOM + opts.max_tokens)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nsa_cli.cli import console, options
+from nsa_cli.cli import completion, console, options
 from nsa_cli.cli.command import App
 from nsa_cli.config import files
 from nsa_models.errors import ModelError, NsaError, UsageError
@@ -31,7 +31,14 @@ Precedence: flags, then NSA_* variables, then the project's .nsa.toml, then the 
 """
 )
 
-Name = Annotated[str, typer.Argument(metavar="KEY", help="See `nsa config list --all`.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help="See `nsa config list --all`.",
+        autocompletion=completion.setting_names,
+    ),
+]
 Project = Annotated[
     bool, options.option("--project", None, "Use .nsa.toml here instead of the user's file.")
 ]
@@ -146,7 +153,7 @@ def set_command(
 
     template = _template(name)
     checked = settings.check(name, value) if template is None else value
-    if name == "model":
+    if name in ("model", "answer_model"):
         _check_model(value)
     path = _file(project)
     settings.read_file(path)  # never overwrite a file that cannot be read

@@ -97,15 +97,32 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def rendering(*, json: bool, quiet: bool) -> Iterator[Renderer]:
-    """Return a renderer that restores the terminal at the end."""
+def rendering(*, json: bool, quiet: bool, opening: Sequence[str] = ()) -> Iterator[Renderer]:
+    """Return a renderer that restores the terminal at the end.
+
+    Args:
+        json: Whether to print JSON.
+        quiet: Whether to show no notes and no progress.
+        opening: What the user named, which the renderer shows to be opened.
+    """
     from nsa_cli.output.renderers import HumanRenderer, JsonRenderer
 
     renderer = (JsonRenderer if json else HumanRenderer)(quiet=quiet)
     try:
+        if opening:
+            show_opening(renderer, opening)
         yield renderer
     finally:
         renderer.close()
+
+
+def show_opening(renderer: Renderer, named: Sequence[str]) -> None:
+    """Show that sources are being opened, before anything that takes time is imported."""
+    from nsa_cli.events import Stage
+
+    what = named[0] if len(named) == 1 else f"{len(named)} sources"
+    what = "standard input" if what == "-" else what
+    renderer(Stage(name="opening", text=f"Opening {what}"))
 
 
 def show_survey(

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -96,6 +96,7 @@ def examine() -> list[Finding]:
         _kernels,
         _memory,
         _model,
+        _answer_model,
         _cache,
         _formats,
         _config,
@@ -172,9 +173,23 @@ def _memory() -> Finding:
 
 
 def _model() -> Finding:
+    return _found_model("model", _named("model") or DEFAULT_MODEL)
+
+
+def _answer_model() -> Finding:
+    """The model that answers, which reads, too, unless the setting names another."""
+    name = _named("answer_model")
+    reads = _named("model") or DEFAULT_MODEL
+    if name is None or name == reads:
+        return Finding(what="answers", state="ok", found=f"{reads} reads and answers")
+    found = _found_model("answers", name)
+    return replace(found, found=f"{reads} reads, {name} answers; {found.found}")
+
+
+def _found_model(what: str, name: str) -> Finding:
+    """Whether a model is on this machine."""
     from nsa_models.paths import imported_name, models_folder
 
-    name = _named("model") or DEFAULT_MODEL
     entry = MODELS.get(name)
     if entry is None:
         from nsa_models.hub.aliases import aliases
@@ -182,19 +197,19 @@ def _model() -> Finding:
         try:
             path = aliases().get(name, Path(name).expanduser())
         except NsaError as error:
-            return Finding(what="model", state="failure", found=error.message, remedy=error.hint)
+            return Finding(what=what, state="failure", found=error.message, remedy=error.hint)
         if path.exists():
-            return Finding(what="model", state="ok", found=name)
+            return Finding(what=what, state="ok", found=name)
         return Finding(
-            what="model",
+            what=what,
             state="warning",
             found=f"{name} is not on this machine; it will be fetched from the Hugging Face hub",
             remedy="see `nsa models list` for known models",
         )
     if any(models_folder().glob(f"{imported_name(name, entry.sha256)}-*/config.json")):
-        return Finding(what="model", state="ok", found=f"{name} is on this machine")
+        return Finding(what=what, state="ok", found=f"{name} is on this machine")
     return Finding(
-        what="model",
+        what=what,
         state="warning",
         found=f"{name} is not on this machine: {entry.size_bytes / 1e6:.0f} MB to fetch",
         remedy=f"fetch it now with `nsa models pull {name}`",

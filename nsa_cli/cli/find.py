@@ -48,7 +48,7 @@ def find(
     """Find the passages that match a query, best first."""
     words = named if query is None else [*named, query]
     named, query = sources.divide(words, "find", "query")
-    with console.rendering(json=json, quiet=quiet) as renderer:
+    with console.rendering(json=json, quiet=quiet, opening=named) as renderer:
         from nsa_cli.answering.find import find as search
         from nsa_cli.output.renderers import print_json
 

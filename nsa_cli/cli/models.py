@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nsa_cli.cli import console, options
+from nsa_cli.cli import completion, console, options
 from nsa_cli.cli.command import App
 from nsa_models.errors import ModelError, UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS, ModelEntry, model_entry
@@ -29,7 +29,12 @@ models = App(
 """
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="From `nsa models list`.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="From `nsa models list`.", autocompletion=completion.model_names
+    ),
+]
 
 
 @models.command("list")
@@ -60,7 +65,11 @@ def list_command(json: options.Json = False) -> None:
 def show_command(
     name: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="Model name, folder, .gguf file or Hugging Face id."),
+        typer.Argument(
+            metavar="MODEL",
+            help="Model name, folder, .gguf file or Hugging Face id.",
+            autocompletion=completion.model_names,
+        ),
     ],
     json: options.Json = False,
 ) -> None:

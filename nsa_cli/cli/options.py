@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from nsa_cli.cli import values
+from nsa_cli.cli import completion, values
 from nsa_cli.cli.errors import JSON_FLAG, JSON_LETTER
 from nsa_cli.config.options import ATTENTIONS, DEVICES, QUANTIZATIONS, Options
 from nsa_cli.config.summary_length import LENGTHS
@@ -39,6 +39,7 @@ def option(flags: str, metavar: str | None, about: str, panel: str = COMMON, **m
         panel: Its group in the help.
         more: As for `typer.Option`.
     """
+    more.setdefault("autocompletion", completion.for_metavar(metavar))
     return typer.Option(*flags.split(), metavar=metavar, help=about, rich_help_panel=panel, **more)
 
 
@@ -147,9 +148,7 @@ class SharedOptions:
     ] = True
     no_compute: Annotated[
         bool,
-        option(
-            "--no-compute", None, "Ask the model what code would compute from tables.", ANSWERING
-        ),
+        option("--no-compute", None, "Ask the model what code would compute.", ANSWERING),
     ] = False
     no_network: Annotated[
         bool,
@@ -179,6 +178,12 @@ class SharedOptions:
         str | None, option("--system", "TEXT", "Instructions for the model.", ANSWERING)
     ] = None
     model: Model = DEFAULT_MODEL
+    answer_model: Annotated[
+        str | None,
+        option(
+            "--answer-model", "MODEL", "Another model that answers from what is found.", MACHINE
+        ),
+    ] = None
     device: Device = "auto"
     quantize: Quantize = None
     memory: Annotated[

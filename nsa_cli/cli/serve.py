@@ -11,6 +11,7 @@ from typing import Annotated
 
 from nsa_cli.cli import console, options, values
 from nsa_cli.config.options import Options
+from nsa_cli.system import install_hint
 from nsa_models.errors import UsageError
 
 HELP = """Serve OpenAI's API over HTTP, with a page for the browser.
@@ -27,7 +28,7 @@ POST /v1/chat/completions: "documents": ["file-..."]. Ctrl-C stops the server.
 
 
 @options.takes(
-    *(*options.MODEL, "ocr", "no_compute", "max_tokens", "answer_blocks"),
+    *(*options.MODEL, "answer_model", "ocr", "no_compute", "max_tokens", "answer_blocks"),
     *("no_network", "allow_private"),
 )
 def serve(
@@ -75,7 +76,7 @@ def serve(
             raise
         raise UsageError(
             f"serving needs the library {error.name}, which is not installed",
-            hint="install it with `pip install 'nsa[serve]'`",
+            hint=install_hint("serve"),
             code="missing_library",
         ) from error
     if opts.max_tokens > MOST_TOKENS:

@@ -27,7 +27,7 @@ HELP = """Summarize documents, each sentence with a citation.
 """
 
 
-@options.takes(*options.DOCUMENTS, *options.MODEL, "temperature", "seed")
+@options.takes(*options.DOCUMENTS, *options.MODEL, "answer_model", "temperature", "seed")
 def summarize(
     opts: Options,
     named: options.Sources,
@@ -51,7 +51,7 @@ def summarize(
     if focus is not None and not focus.strip():
         raise UsageError("--focus is empty", hint="name a topic, or leave --focus out")
     named = sources.with_pipe(named, "nsa summarize report.pdf")
-    with console.rendering(json=json, quiet=quiet) as renderer:
+    with console.rendering(json=json, quiet=quiet, opening=named) as renderer:
         from nsa_cli.answering.summarize import SummaryRequest
         from nsa_cli.answering.summarize import summarize as summarized
 

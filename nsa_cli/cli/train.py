@@ -10,6 +10,7 @@ import typer
 
 from nsa_cli.cli import console, options, values
 from nsa_cli.config.options import ATTENTIONS, DEVICES
+from nsa_cli.system import install_hint
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
 
@@ -76,7 +77,7 @@ def train_command(
     except ImportError as error:
         raise UsageError(
             "nsa train needs the library peft, which is not installed",
-            hint="install it with `pip install 'nsa[train]'`",
+            hint=install_hint("train"),
         ) from error
     from nsa_cli.output.plots import check_plot
     from nsa_cli.training.examples import load_training_data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -12,6 +11,7 @@ from nsa_cli.computing.expression import PERCENT, POINTS, Measure, evaluate
 from nsa_cli.computing.figures import Figure
 from nsa_cli.computing.forms import Form
 from nsa_cli.retrieval.number_words import CURRENCIES
+from nsa_cli.retrieval.quantities import Quantity, tokens_of
 
 _MOST_DECIMALS = 6
 _UNITS = {PERCENT: "%", POINTS: "percentage points"}
@@ -92,23 +92,13 @@ def _decimals_of(figure: Figure) -> int:
 
 def _base(figure: Figure) -> Decimal:
     """The number of a figure's digits, without its scale."""
-    digits = figure.digits.replace(" ", "").replace("'", "").replace("’", "")
-    readings = (
-        [digits.replace(",", "").replace(".", "")]
-        if not re.search(r"[.,]", digits)
-        else [
-            digits.replace(",", ""),
-            digits.replace(".", "").replace(",", "."),
-        ]
-    )
-    for reading in readings:
-        if reading.count(".") > 1:
-            continue
-        base = Decimal(reading)
-        value = abs(figure.value)
-        if base == value == 0 or (base and _is_power_of_ten(value / base)):
+    value = abs(figure.value)
+    [read] = tokens_of(figure.digits)
+    assert isinstance(read, Quantity)
+    for base in sorted(read.values, reverse=True):
+        if base == value or (base and _is_power_of_ten(value / base)):
             return base
-    return abs(figure.value)
+    return value
 
 
 def _is_power_of_ten(factor: Decimal) -> bool:

@@ -114,7 +114,7 @@ class FigureChoice:
         return [*self._suited(chosen), NOTHING]
 
     def texts(self, path: tuple[int, ...]) -> list[str] | None:
-        """Return the figures that some choices mean; None if one is that there is none."""
+        """Return the figures that some choices mean; None if one means none."""
         chosen: list[str] = []
         for index in path[::2]:
             suited = self._suited(chosen)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 FORM_RULES = 1
 """Version of the forms; bump when the same question gets another answer by them."""
@@ -166,6 +167,7 @@ _TWO_QUESTIONS = _words(
 )
 
 
+@lru_cache(maxsize=256)
 def form_of(question: str) -> Form | None:
     """Return the form of arithmetic that a question asks for, or None.
 

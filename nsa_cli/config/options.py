@@ -28,6 +28,8 @@ class Options:
 
     Attributes:
         model: Name, folder, file or hub id. Cache keys hold the model's fingerprint instead.
+        answer_model: Another model that answers from what `model` has found; None for the same.
+            The key of the answer cache has its fingerprint, too.
         adapter: Folder of trained changes; `SHIPPED` for those that come with the model, None for
             the model without changes. Part of the model's fingerprint.
         device: `auto`, `cpu` or `cuda`.
@@ -52,6 +54,7 @@ class Options:
     """
 
     model: str = field(metadata=_NOTHING)
+    answer_model: str | None = field(default=None, metadata=_ANSWER)
     adapter: str | None = field(default=SHIPPED, metadata=_NOTHING)
     device: str = field(default="auto", metadata=_ANSWER)
     dense: bool = field(default=False, metadata=_ANSWER)

@@ -78,6 +78,7 @@ def _define(
 
 DEFINITIONS = {
     "model": _define(str, "model name, folder, .gguf file or Hugging Face id"),
+    "answer_model": _define(str, "another model that answers from what the model has found"),
     "device": _define(str, "device to compute on", DEVICES),
     "attention": _define(str, "attention for reading", ATTENTIONS),
     "max_tokens": _define(int, "maximum length of an answer, in tokens", least=1),

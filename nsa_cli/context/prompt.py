@@ -109,6 +109,8 @@ class PromptBuilder:
             instruction=len(instruction),
             asked=len(asked),
             bare=not (turns or instructions.strip()),
+            earlier=tuple(earlier),
+            instructions=instructions,
         )
 
     def expression(self, question: str, lead: str) -> TokenizedQuestion:

@@ -55,6 +55,8 @@ class TokenizedQuestion:
         instruction: Tokens of the instruction, the same for every question.
         asked: Tokens of the question itself.
         bare: Whether neither earlier turns nor instructions of a client are in `ids`.
+        earlier: Earlier questions with their answers.
+        instructions: Instructions of the client.
     """
 
     text: str
@@ -62,6 +64,8 @@ class TokenizedQuestion:
     instruction: int
     asked: int
     bare: bool = True
+    earlier: tuple[tuple[str, str], ...] = ()
+    instructions: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)

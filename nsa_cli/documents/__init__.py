@@ -14,11 +14,30 @@ folding     samples the lines of a long log
 outline     sections of a document
 """
 
-from nsa_cli.documents.document import Document, Piece
-from nsa_cli.documents.load import parse_document, read_source
-from nsa_cli.documents.location import Location
-from nsa_cli.documents.pages import PageRanges
-from nsa_cli.documents.sources import digest, find_sources, parse_sources, read_sources, title
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nsa_cli.documents.document import Document, Piece
+    from nsa_cli.documents.load import parse_document, read_source
+    from nsa_cli.documents.location import Location
+    from nsa_cli.documents.pages import PageRanges
+    from nsa_cli.documents.sources import digest, find_sources, parse_sources, read_sources, title
+
+_HOMES = {
+    "Document": "document",
+    "Location": "location",
+    "PageRanges": "pages",
+    "Piece": "document",
+    "digest": "sources",
+    "find_sources": "sources",
+    "parse_document": "load",
+    "parse_sources": "sources",
+    "read_source": "load",
+    "read_sources": "sources",
+    "title": "sources",
+}
+"""Module of each name, imported at first use: what shows a location need not open documents."""
 
 __all__ = [
     "Document",
@@ -33,3 +52,9 @@ __all__ = [
     "read_sources",
     "title",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

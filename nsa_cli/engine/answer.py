@@ -73,14 +73,13 @@ def answer_steps(
         generated = yield from opened.generate(context, question, options, started)
         cited = _cited(opened, passages, question, options, generated)
     _log(opened, cited, generated)
-    config = opened.model.config
     finished = AnswerFinished(
         answer=generated.text,
         citations=cited.citations,
-        model=opened.model_name,
+        model=opened.model_name if opened.answerer is None else opened.answerer.name,
         attention={
-            "reading": attention_fields(config.prefill_settings()),
-            "answering": attention_fields(options.attention(config)),
+            "reading": attention_fields(opened.model.config.prefill_settings()),
+            "answering": attention_fields(options.attention(opened.answers.config)),
         },
         finish_reason=generated.finish_reason,
         stats=_stats(opened, question, generated),
@@ -100,7 +99,7 @@ def _cited(
 ) -> Cited:
     """Cite the passages, and what the answer attended to on pages."""
     document, attention = opened.document, generated.attention
-    if options.source != "passages" and not opened.is_short:
+    if options.source != "passages" and not opened.is_short and opened.answerer is None:
         passages = merge_passages(passages, attended_passages(attention, document))
     return cite(document, passages, generated.text, question.text, attention=attention)
 

@@ -22,6 +22,9 @@ from nsa_models.cache.kv_cache import KVCache
 from nsa_models.generation.generate import prefill
 from nsa_models.modeling.model import NSALanguageModel
 
+READING_NOTES = "Reading statements"
+"""Name of the progress over statements about a document."""
+
 
 class AnswerContext(NamedTuple):
     """A prefilled text that an answer is decoded from.
@@ -74,7 +77,7 @@ def text_context(
     )
     progress = Progress(task=task, done=0, total=len(text.ids), unit="tokens", stage="passages")
     emit(progress)
-    for done in prefill(model, text.ids, cache, layers_told(emit, progress)):
+    for done in prefill(model, text.ids, cache, on_tokens=layers_told(emit, progress)):
         emit(replace(progress, done=done))
     return AnswerContext(text, cache)
 

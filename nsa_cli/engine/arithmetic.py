@@ -54,7 +54,7 @@ class ByExpression(NamedTuple):
     Attributes:
         generated: The answer, with the counts of its decoding.
         cited: The sentences of its figures, or what the document says that is near.
-        computation: The expression, or why there is none.
+        computation: The expression, or the reason for none.
     """
 
     generated: GeneratedAnswer
@@ -63,7 +63,7 @@ class ByExpression(NamedTuple):
 
 
 class _Decoded(NamedTuple):
-    """Texts that were chosen, None if there is none; and the counts of the decoding."""
+    """Texts that were chosen, or None; and the counts of the decoding."""
 
     texts: list[str] | None
     tokens: int
@@ -138,7 +138,7 @@ def _spans(
     text = opened.document.text
     if opened.is_short:
         return [Span(0, len(text))]
-    if passages and options.source == "passages":
+    if passages and (options.source == "passages" or opened.answerer is not None):
         return [Span(passage.start, passage.end) for passage in passages]
     own = context.text.characters[context.text.characters >= 0]
     steps = np.diff(own)
@@ -158,8 +158,9 @@ def _decoded(
     options: GenerationOptions,
 ) -> _Decoded | None:
     """Let the model choose the figures; None if the context has no room for that."""
-    tokenizer, cache = opened.tokenizer, context.cache
-    asked = opened.prompts.expression(question.text, choice.lead)
+    own = opened if opened.answerer is None else opened.answerer
+    tokenizer, cache = own.tokenizer, context.cache
+    asked = own.prompts.expression(question.text, choice.lead)
     most = choice.form.slots * _TOKENS_OF_FIGURE
     if cache.capacity - cache.length < len(asked) + most:
         log.info("no room for an expression: %d tokens", len(asked) + most)
@@ -170,17 +171,17 @@ def _decoded(
     started, length, tokens, first = time.monotonic(), cache.length, 0, 0.0
     try:
         for step in decode(
-            opened.model,
+            own.model,
             asked.ids,
             cache,
             DecodeOptions(max_tokens=most, stop_ids=tokenizer.stop_ids, grammar=grammar),
-            settings=options.attention(opened.model.config),
+            settings=options.attention(own.model.config),
         ):
             first = first or time.monotonic() - started
             tokens += 1
             if step.id in tokenizer.stop_ids or grammar.is_complete:
                 break
-    finally:  # also when the answer is cancelled
+    finally:  # also when the answer is canceled
         cache.truncate(length)
     spent = time.monotonic() - started - first
     speed = (tokens - 1) / spent if tokens > 1 and spent > 0 else 0.0
@@ -253,7 +254,7 @@ def _declined(
 def _generated(
     opened: OpenDocument, context: AnswerContext, text: str, decoded: _Decoded
 ) -> GeneratedAnswer:
-    size = opened.block_tokens
+    size = opened.answers.config.select_block
     mass = torch.zeros(-(-len(context.text.ids) // size))
     return GeneratedAnswer(
         text=text,

@@ -27,6 +27,7 @@ from nsa_cli.tables.answer import RULES
 from nsa_cli.tables.sources import may_hold_tables
 from nsa_models.errors import UsageError
 from nsa_models.hub.resolve import resolve_model
+from nsa_models.model_folder import SHIPPED, ModelFolder
 
 if TYPE_CHECKING:
     from nsa_cli.context.prompt import PromptBuilder
@@ -71,9 +72,34 @@ class Engine:
             adapter=options.adapter,
         )
         log.info("model %s in %s", self.folder.name, self.folder.folder)
+        self.answerer = None if options.answer_model is None else self._second(options)
         self._model: NSALanguageModel | None = None
         self._open: tuple[bytes, OpenDocument] | None = None
         self._last_parsed: tuple[bytes, Document] | None = None
+
+    def _second(self, options: Options) -> Engine | None:
+        """The engine of the model that answers; None if it is the same model.
+
+        A named adapter is the first model's; the second has the one that comes with it.
+        """
+        assert options.answer_model is not None
+        adapter = None if options.adapter is None else SHIPPED
+        own = replace(options, model=options.answer_model, adapter=adapter, answer_model=None)
+        second = Engine(own, self.emit)
+        return None if second.folder.fingerprint == self.folder.fingerprint else second
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model."""
+        return self.folder.name
+
+    @property
+    def answers_with(self) -> ModelFolder:
+        """The model that answers; its fingerprint covers the second model, if any."""
+        if self.answerer is None:
+            return self.folder
+        second = self.answerer.folder
+        return replace(second, fingerprint=f"{self.folder.fingerprint}+{second.fingerprint}")
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -175,7 +201,7 @@ class Engine:
         rules = {"rules": RULES} if may_hold_tables(sources) else {}
         if options.compute and form_of(question) is not None:
             rules["forms"] = FORM_RULES
-        return AnswerCache(content, name, question, self.folder, options, rules=rules)
+        return AnswerCache(content, name, question, self.answers_with, options, rules=rules)
 
     def computed(
         self, sources: Sequence[Source], content: bytes, name: str, question: str
@@ -189,7 +215,7 @@ class Engine:
             return None
         opened = None if self._open is None or self._open[0] != content else self._open[1]
         document = self.parse(sources, name, content) if opened is None else opened.document
-        return computed(document, question, self.folder.name)
+        return computed(document, question, self.answers_with.name)
 
     def open(
         self, sources: Sequence[Source], name: str, room: int, content: bytes | None = None
@@ -342,6 +368,7 @@ class Engine:
         document, texts, config = self._fit(document, room)
         from nsa_cli.context.estimate import check_fits
         from nsa_cli.context.tokens import joined
+        from nsa_cli.engine.answering_model import AnsweringModel
         from nsa_cli.engine.generate import GenerationOptions
         from nsa_cli.engine.open_document import OpenDocument
         from nsa_cli.kv_store.windows import prefill_windows
@@ -377,6 +404,7 @@ class Engine:
             emit=self.emit,
             load_seconds=started - began,
             prefill_seconds=time.monotonic() - started,
+            answerer=None if self.answerer is None else AnsweringModel(self.answerer),
         )
         _log(opened)
         return opened
@@ -440,6 +468,17 @@ class Engine:
             memory_bytes=self.options.memory_bytes,
             device=pick_device(self.options.device),
         )
+
+    def load_for(self, text_tokens: int, more_tokens: int) -> NSALanguageModel:
+        """Load the model with a context for a text and what follows.
+
+        Raises:
+            DoesNotFitError: If its context is too short.
+        """
+        from nsa_cli.context.fit import plain_config
+
+        config = plain_config(self.folder, text_tokens, more_tokens, self.options, self.emit)
+        return self.load(config)
 
     def load(self, config: NSAConfig) -> NSALanguageModel:
         """Load the model with a configuration, unless it is loaded with that one."""

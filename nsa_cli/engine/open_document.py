@@ -12,12 +12,14 @@ from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.documents import Document
 from nsa_cli.engine.answer_context import (
+    READING_NOTES,
     AnswerContext,
     append_passages,
     page_context,
     passage_context,
     text_context,
 )
+from nsa_cli.engine.answering_model import AnsweringModel
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions, generate
 from nsa_cli.events import SEARCHING, AnswerText, Emit
 from nsa_cli.kv_store.windows import ContextWindow
@@ -50,6 +52,7 @@ class OpenDocument:
         emit: Receives notes and progress.
         load_seconds: Loading the model.
         prefill_seconds: Prefilling the document.
+        answerer: Another model that answers; None if the same one does.
     """
 
     model: NSALanguageModel
@@ -64,6 +67,12 @@ class OpenDocument:
     emit: Emit
     load_seconds: float
     prefill_seconds: float
+    answerer: AnsweringModel | None = None
+
+    @property
+    def answers(self) -> NSALanguageModel:
+        """The model that answers."""
+        return self.model if self.answerer is None else self.answerer.model
 
     @property
     def tokens(self) -> int:
@@ -126,7 +135,13 @@ class OpenDocument:
         return AnswerContext(first.text, first.cache)
 
     def excerpts(self, passages: Sequence[Passage]) -> AnswerContext:
-        """Prefill passages, in the order of the document, as one text."""
+        """Prefill passages, in the order of the document, as one text.
+
+        Raises:
+            DoesNotFitError: If the context of the model that answers is too short.
+        """
+        if self.answerer is not None:
+            return self.answerer.excerpts(self.document, passages, self.room, self.emit)
         return passage_context(
             self.model, self.prompts, self.document, passages, self.room, self.emit
         )
@@ -137,10 +152,13 @@ class OpenDocument:
         Args:
             text: The text.
             room: Tokens of room after it.
+
+        Raises:
+            DoesNotFitError: If the context of the model that answers is too short.
         """
-        return text_context(
-            self.model, self.prompts.plain(text), room, self.emit, "Reading statements"
-        )
+        if self.answerer is not None:
+            return self.answerer.notes(text, room, self.emit)
+        return text_context(self.model, self.prompts.plain(text), room, self.emit, READING_NOTES)
 
     def context(
         self,
@@ -157,6 +175,8 @@ class OpenDocument:
             options: From what to answer.
             scores: Block scores of the question.
         """
+        if self.answerer is not None:
+            return self.excerpts(self._for_another(passages))
         if self.is_short:
             return self.whole()
         if not passages:
@@ -174,6 +194,18 @@ class OpenDocument:
         room = self.room + len(repeated.ids)
         context = page_context(retriever, texts, pages, room, move=options.move)
         return append_passages(self.model, context, repeated, retriever.head, settings)
+
+    def _for_another(self, passages: Sequence[Passage]) -> Sequence[Passage]:
+        """The passages that another model reads: all of a short text, or else the best.
+
+        Without passages, it is the beginning of the text, which says what it is about.
+        """
+        whole = [Passage(start=0, end=len(self.document.text), score=1.0)]
+        if self.is_short:
+            return whole
+        begin = self.text.span(0, self.retriever.head + DIRECT_TOKENS)
+        first = whole if begin is None else [Passage(start=begin[0], end=begin[1], score=1.0)]
+        return passages or first
 
     def generate(
         self,
@@ -198,10 +230,14 @@ class OpenDocument:
         """
         text, cache = context
         length = cache.length
+        tokenizer = self.tokenizer
+        if self.answerer is not None:
+            question = self.answerer.question(question, context, options.max_tokens)
+            tokenizer = self.answerer.tokenizer
         try:
             return (
                 yield from generate(
-                    self.model, self.tokenizer, cache, text, question, options, started
+                    self.answers, tokenizer, cache, text, question, options, started
                 )
             )
         finally:  # also when the answer is canceled

@@ -39,6 +39,7 @@ def plain_steps(
         DoesNotFitError: If the conversation is longer than the model's context.
     """
     started = time.monotonic()
+    engine = engine.answerer or engine
     ids = engine.tokenizer.encode_chat(messages)
     needed = len(ids) + options.max_tokens
     config = plain_config(engine.folder, len(ids), options.max_tokens, engine.options, engine.emit)

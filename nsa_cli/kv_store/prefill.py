@@ -312,7 +312,7 @@ class Prefiller:
         yield cache.length, Progress(task=task, done=cache.length, total=total, unit="tokens")
         told = layers_told(self.emit, Progress(task=task, done=0, total=total, unit="tokens"))
         try:
-            for done in prefill(self.model, torch.from_numpy(ids), cache, told):
+            for done in prefill(self.model, torch.from_numpy(ids), cache, on_tokens=told):
                 yield done, Progress(task=task, done=done, total=total, unit="tokens")
         except RuntimeError as error:  # a full GPU raises a subclass, a full CPU this one
             if not isinstance(error, torch.OutOfMemoryError) and "memory" not in str(error):

@@ -77,7 +77,7 @@ def duration(seconds: float) -> str:
 
 
 class StatusLine:
-    """Progress, stages and notes on standard error; at a terminal only, but for notes."""
+    """Notes on standard error, and at a terminal also stages and progress."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.console = Console(stderr=True, highlight=False, emoji=False)
@@ -135,6 +135,7 @@ class StatusLine:
             *columns,
             console=self.console,
             transient=True,
+            redirect_stdout=False,  # standard output may be a file
             expand=total is not None,
             speed_estimate_period=20,
         )
@@ -274,6 +275,7 @@ class HumanRenderer(Renderer):
         results, finished = iter(answers), list[AnswerFinished]()
         for number, question in enumerate(questions):
             asked = wrap(f"Q: {question}", self._width, len("Q: "))
+            self._status.close()
             sys.stdout.write(f"{chr(10) if number else ''}{asked}\n")
             sys.stdout.flush()
             finished.append(next(results))

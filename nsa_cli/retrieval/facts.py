@@ -17,17 +17,24 @@ from nsa_cli.retrieval.sentences import content_words
 Kind = Literal["figure", "date", "name", "duty", "ban"]
 
 _SHORTEST_MONTH = 4
-_LONG = "|".join(sorted((n for n in MONTHS if len(n) >= _SHORTEST_MONTH), key=len, reverse=True))
-_SHORT = "|".join(name.capitalize() for name in MONTHS if len(name) == _SHORTEST_MONTH - 1)
-_MONTH = rf"(?i:{_LONG})|{_SHORT}"
-"""A short name, such as `set` in Italian, has a capital: otherwise it may be another word."""
+_ACCENTED = str.maketrans({"a": "[aä]", "e": "[eé]", "u": "[uû]"})
+_LONG = "|".join(
+    name.translate(_ACCENTED)
+    for name in sorted(MONTHS, key=len, reverse=True)
+    if len(name) >= _SHORTEST_MONTH
+)
+_SHORT = "|".join(name for name in MONTHS if len(name) == _SHORTEST_MONTH - 1)
+_CAPITALS = "|".join(name.capitalize() for name in _SHORT.split("|"))
+_MONTH = rf"(?i:{_LONG})|{_CAPITALS}"
+"""A short name has a capital, unless day and year are around it: `may` is another word, too."""
 
 _DAY = (
     r"(?i:(?:mon|tues|wednes|thurs|fri|satur|sun)day|montag|dienstag|mittwoch|donnerstag|freitag"
     r"|samstag|sonntag|lundi|mardi|mercredi|jeudi|vendredi|samedi|dimanche)"
 )
 _DATE = re.compile(
-    rf"\b\d{{4}}-\d{{2}}-\d{{2}}\b|\b\d{{1,2}}[./]\d{{1,2}}[./]\d{{4}}\b"
+    rf"\d{{4}}年\d{{1,2}}月\d{{1,2}}日|\b\d{{1,2}}\.? (?:{_SHORT})\.? \d{{4}}\b"
+    rf"|\b\d{{4}}-\d{{2}}-\d{{2}}\b|\b\d{{1,2}}[./]\d{{1,2}}[./]\d{{4}}\b"
     rf"|\b(?:\d{{1,2}}(?:st|nd|rd|th|\.)?\s+(?:of\s+)?)(?:{_MONTH})\b\.?(?:,?\s+\d{{4}}\b)?"
     rf"|\b(?:{_MONTH})\b\.?\s+\d{{1,2}}(?:st|nd|rd|th)?\b(?:,?\s+\d{{4}}\b)?"
     rf"|\b(?:{_MONTH})\b\.?,?\s+\d{{4}}\b|\b{_DAY}\b"

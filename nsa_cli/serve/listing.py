@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nsa_cli.documents.sources import may_be_read
 from nsa_cli.documents.walk import files_of
-from nsa_cli.serve.documents import DocumentStore
+from nsa_cli.serve.documents import DocumentStore, RefusedError
 
 MOST_FILES = 100
 """Files of one answer."""
@@ -23,13 +24,16 @@ def listing(library: DocumentStore, query: str) -> dict[str, Any]:
     Args:
         library: The documents that clients may read.
         query: Words that must all occur in a path, in any case; empty for all files.
+
+    Raises:
+        RefusedError: If the folder cannot be listed.
     """
     found: list[dict[str, Any]] = []
     more = False
     words = _plain(query).split()
     if library.root is not None:
         root = os.fspath(library.root)
-        for path in files_of(root, lambda *_: None):
+        for path in _paths(root):
             name = os.path.relpath(path, root).replace(os.sep, "/")
             if not all(word in _plain(name) for word in words) or not _is_text(name):
                 continue
@@ -47,6 +51,16 @@ def listing(library: DocumentStore, query: str) -> dict[str, Any]:
         "root": library.root is not None,
         "fetches_urls": library.fetches_urls,
     }
+
+
+def _paths(root: str) -> Iterator[str]:
+    try:
+        yield from files_of(root, lambda *_: None)
+    except OSError as error:
+        raise RefusedError(
+            f"the served folder cannot be listed: {error.strerror or error}",
+            hint="check its permissions on the server",
+        ) from error
 
 
 def _plain(text: str) -> str:

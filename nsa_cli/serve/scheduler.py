@@ -77,7 +77,7 @@ class Scheduler:
     @property
     def model(self) -> str:
         """Name of the model."""
-        return self._engine.folder.name
+        return self._engine.answers_with.name
 
     def start(self) -> None:
         """Start the thread."""

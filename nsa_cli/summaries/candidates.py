@@ -31,11 +31,14 @@ _UNSPACED = re.compile(f"[{UNSPACED}]")
 _ABBREVIATION, _FEWEST_LONG = 2, 3
 """Letters up to which a word counts as spelled out, and minimum words that are longer."""
 
+_BRIEF_WORDS, _BRIEF = 8, 0.7
+"""Words of a sentence that is not brief, and the factor for one that is."""
+
 _MOST_FIGURES = 6
 """Figures of a sentence; a line with more is a row of a table."""
 
 _WEIGHTS: dict[Kind, float] = {"figure": 1.0, "date": 1.2, "ban": 1.0, "duty": 1.0, "name": 0.5}
-"""Worth of a fact by its kind."""
+"""Worth of a fact by its kind; several names count once."""
 
 _MOST_WEIGHT = 3.0
 _FACT_SHARE = 0.35
@@ -52,9 +55,6 @@ _REPEATED = 0.6
 
 _LABEL = re.compile(r"^[ \t]*([A-Z][\w.'’&-]*(?: [\w.'’&-]+){0,3}):(?=\s)", re.MULTILINE)
 _LABELS_LEAST = 2
-_LINES_LEAST = 8
-"""Lines with a label that make a text a transcript."""
-
 _MARKS = re.compile(r"^(?:[>#*•–-]+\s+|\(?[a-z0-9]{1,3}[.)]\s+(?=\S))+", re.IGNORECASE)
 _ENDS = re.compile(r"[.!。！][\"”’)\]]*$")
 _QUESTION = re.compile(r"[?？][\"”’)\]]*$")
@@ -110,7 +110,7 @@ class Candidate:
 
     def gain(self, said: Said) -> float:
         """What it is worth beside what a summary says: for its new facts and its new words."""
-        new = sum(_WEIGHTS[fact.kind] for fact in self.facts if fact.key not in said.keys)
+        new = fact_weight([fact for fact in self.facts if fact.key not in said.keys])
         facts = 1 + _FACT_SHARE * min(_MOST_WEIGHT, new)
         return self.worth * facts * (1 - _KNOWN_SHARE * self._known(said))
 
@@ -152,6 +152,13 @@ class Attended:
         return max((score for a, b, score in blocks if a < end and start < b), default=0.0)
 
 
+def fact_weight(facts: Collection[Fact]) -> float:
+    """Return the worth of facts; names count once, since a list of names says little."""
+    kinds = [fact.kind for fact in facts if fact.kind != "name"]
+    has_name = any(fact.kind == "name" for fact in facts)
+    return sum(_WEIGHTS[kind] for kind in kinds) + _WEIGHTS["name"] * has_name
+
+
 def word_count(text: str) -> int:
     """Count the words of a text; in scripts without spaces, a word has twelve characters."""
     return max(len(text.split()), len(text) // 12)
@@ -174,9 +181,6 @@ class Candidates:
         document: The document.
         attended: The attention that it gets.
         names: Words that are names at the beginning of a sentence, too; see `name_words`.
-
-    Attributes:
-        is_transcript: Whether lines of the document begin with who speaks.
     """
 
     def __init__(self, document: Document, attended: Attended, names: Collection[str]) -> None:
@@ -184,7 +188,6 @@ class Candidates:
         self._attended = attended
         self._names = names
         self._labels = speaker_labels(document.text)
-        self.is_transcript = len(self._labels) >= _LINES_LEAST
         self._label_ends = sorted(self._labels)
 
     def of(self, part: Part) -> list[Candidate]:
@@ -198,7 +201,7 @@ class Candidates:
         most_central, most_attention = max(central, default=0), max(attention, default=0)
         worths = [
             _worth(text, middle / (most_central or 1), seen / (most_attention or 1))
-            if _says_enough(text, own)
+            if says_enough(text, own)
             else 0.0
             for (_, text), own, middle, seen in zip(said, words, central, attention, strict=True)
         ]
@@ -235,7 +238,7 @@ class Candidates:
         return label, _MARKS.sub("", " ".join(text[start:end].split()))
 
 
-def _says_enough(text: str, words: Collection[str]) -> bool:
+def says_enough(text: str, words: Collection[str]) -> bool:
     """Whether a sentence has enough words, and enough of them with a meaning."""
     if word_count(text) < _FEWEST_WORDS:
         return _UNSPACED.search(text) is not None and len(text) >= _SHORTEST
@@ -272,5 +275,6 @@ def _form(text: str) -> float:
     """Factor for the form of a sentence: a whole one that is understood without others is best."""
     factor = 1.0 if _ENDS.search(text) else 0.4 if _QUESTION.search(text) else 0.6
     factor *= 0.7 if _POINTS_BACK.match(text) or text[0].islower() else 1.0
+    factor *= _BRIEF if len(text.split()) < _BRIEF_WORDS else 1.0
     factor *= 0.8 ** len(_FILLERS.findall(text))
     return factor * (0.3 if len(_FIGURE.findall(text)) > _MOST_FIGURES else 1.0)

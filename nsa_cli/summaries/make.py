@@ -29,8 +29,7 @@ def open_for_summary(
 
 def summary_room(engine: Engine, focus: str | None) -> int:
     """Tokens that a statement needs after the text."""
-    requests = [request(focus, is_transcript=is_transcript) for is_transcript in (False, True)]
-    return answer_room([engine.prompts.question(each) for each in requests], STATEMENT_TOKENS)
+    return answer_room([engine.prompts.question(request(focus))], STATEMENT_TOKENS)
 
 
 def summarize_document(

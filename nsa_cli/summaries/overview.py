@@ -17,7 +17,7 @@ from nsa_cli.results import Citation, Statement
 from nsa_cli.retrieval.claims import is_supported
 from nsa_cli.retrieval.facts import facts_of
 from nsa_cli.retrieval.sentences import content_words
-from nsa_cli.summaries.candidates import LONGEST, word_count
+from nsa_cli.summaries.candidates import LONGEST, fact_weight, word_count
 from nsa_cli.summaries.checks import is_whole, keeps_duties, sentences_of
 
 _TOKENS_PER_WORD = 1.6
@@ -70,7 +70,7 @@ def overview(
         if sources and not any(_says(each.text, sentence) for _, each in chosen):
             chosen.append((sources[0], _cited(sentence, [made[at] for at in sources])))
     used = sum(word_count(each.text) for _, each in chosen)
-    for at in sorted(range(len(made)), key=lambda at: -len(facts_of(made[at].text))):
+    for at in sorted(range(len(made)), key=lambda at: -fact_weight(facts_of(made[at].text))):
         statement = made[at]
         size = word_count(statement.text)
         fits = used + size <= _LENGTH_SLACK * length.overview_words

@@ -25,7 +25,15 @@ from nsa_cli.retrieval.facts import facts_of, name_words
 from nsa_cli.retrieval.passages import best_runs, passages_of
 from nsa_cli.retrieval.ranking import block_spans
 from nsa_cli.retrieval.sentences import content_words
-from nsa_cli.summaries.candidates import LONGEST, Attended, Candidate, Candidates, Said, word_count
+from nsa_cli.summaries.candidates import (
+    LONGEST,
+    Attended,
+    Candidate,
+    Candidates,
+    Said,
+    says_enough,
+    word_count,
+)
 from nsa_cli.summaries.checks import first_sentence, is_whole, keeps_facts
 from nsa_cli.summaries.parts import Part, parts_of, section_at
 
@@ -44,18 +52,9 @@ _KNOWN = 0.8
 _ABOUT = "What is this document about, and what are its main points?"
 
 
-def request(focus: str | None, *, is_transcript: bool = False) -> str:
-    """Return the request that the model gets for each part.
-
-    Args:
-        focus: A topic, or None.
-        is_transcript: Whether the text is one of speakers.
-    """
+def request(focus: str | None) -> str:
+    """Return the request that the model gets for each part."""
     about = f" about {focus.strip()}" if focus else ""
-    if is_transcript:
-        return (
-            f"Who says what{about} here, or decides what? Put it into one sentence with the names."
-        )
     return f"What does this text say{about}? Put it into one sentence."
 
 
@@ -104,8 +103,7 @@ class _Writer:
         self._attended = Attended(spans, self._scores.tolist())
         self._names = name_words(opened.document.text)
         self._candidates = Candidates(opened.document, self._attended, self._names)
-        is_transcript = self._candidates.is_transcript
-        self._asked = opened.prompts.question(request(focus, is_transcript=is_transcript))
+        self._asked = opened.prompts.question(request(focus))
 
     def _score(self, focus: str | None) -> Tensor:
         """Score the blocks: by attention alone, or for a topic by attention and BM25."""
@@ -161,7 +159,9 @@ class _Writer:
         steps = opened.generate(opened.excerpts(passages), self._asked, options, time.monotonic())
         generated = drain(steps, opened.emit)
         sentence = first_sentence(generated.text)
-        if not sentence or len(sentence) > LONGEST or not is_whole(sentence):
+        if len(sentence) > LONGEST or not is_whole(sentence):
+            return None
+        if not says_enough(sentence, content_words(sentence)):
             return None
         cited = cite(
             opened.document,

@@ -112,3 +112,14 @@ def test_packed_texts_equal_separate_ones() -> None:
     starts = phi.block_starts(sum(lengths), SETTINGS, x.device, packing)
     assert starts.tolist() == [5, 9, 13, 17, 21, 35, *range(47, 77, 4)]
     assert phi.block_starts(30, SETTINGS, x.device).tolist() == [0, 4, 8, 12, 16]
+
+
+def test_the_total_of_packed_summaries_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a number from a device waits for it."""
+    layout = pytest.importorskip("nsa_kernels.gpu.layout")
+    offsets = torch.tensor([0, 20, 50]).int()
+    packing = layout.Packing(cu_queries=offsets, cu_keys=offsets, max_queries=30, max_keys=30)
+    first = packing.summary_layout(SETTINGS)
+    assert (first[0].tolist(), first[1]) == ([0, 3, 8], 8)
+    monkeypatch.delattr(layout, "summary_offsets")
+    assert packing.summary_layout(SETTINGS) is first

@@ -36,6 +36,7 @@ TIGHT = {
 }
 GATED = {"combine": "gated", "num_attention_heads": 4}
 LEARNED = {"compress_hidden": 8}
+NATIVE = {**GATED, "branch_keys": "separate", "compress_phi": "mlp", "compress_hidden": 8}
 GREEDY = {"do_sample": False, "pad_token_id": 0}
 
 
@@ -76,7 +77,9 @@ def our_answer(model: NSAForCausalLM, ids: Tensor, question: int, count: int) ->
     return [step.id for step in steps]
 
 
-@pytest.mark.parametrize("changes", [{}, GATED, LEARNED], ids=["union", "gated", "learned"])
+@pytest.mark.parametrize(
+    "changes", [{}, GATED, LEARNED, NATIVE], ids=["union", "gated", "learned", "native"]
+)
 @pytest.mark.parametrize("length", [40, 333])
 def test_generate_equals_our_decoding(
     changes: dict[str, Any], length: int, seed: int, tmp_path: Path
@@ -144,8 +147,9 @@ def test_samples_have_the_probabilities_of_the_logits(seed: int) -> None:
     assert len(drawn) == 40
 
 
-def test_one_prefill_for_several_questions(seed: int) -> None:
-    model, text = make(seed), random_ids(seed, 1, 200)
+@pytest.mark.parametrize("changes", [{}, NATIVE], ids=["union", "native"])
+def test_one_prefill_for_several_questions(changes: dict[str, Any], seed: int) -> None:
+    model, text = make(seed, **changes), random_ids(seed, 1, 200)
     cache = GenerationCache(KVCache(model.config, 300))
     for number in (1, 2, 3):
         ids = torch.cat([text, random_ids(seed + number, 1, 10)], dim=1)
@@ -257,7 +261,9 @@ def test_wrong_caches_and_questions(seed: int) -> None:
 
 
 @pytest.mark.parametrize("size", ["20KB", "5GB"])
-@pytest.mark.parametrize("changes", [{}, GATED, LEARNED], ids=["union", "gated", "learned"])
+@pytest.mark.parametrize(
+    "changes", [{}, GATED, LEARNED, NATIVE], ids=["union", "gated", "learned", "native"]
+)
 def test_transformers_and_our_loader_read_a_folder(
     changes: dict[str, Any], size: str, seed: int, tmp_path: Path
 ) -> None:

@@ -16,8 +16,8 @@ import pytest
 SLOW = """
 import nsa_cli.kv_store.prefill as reading
 whole = reading.prefill
-def slow(*arguments):
-    for done in whole(*arguments, chunk_size=64):
+def slow(*arguments, **named):
+    for done in whole(*arguments, **named, chunk_size=64):
         yield done
         print(done, file=sys.stderr, flush=True)
         if done >= 512:
@@ -150,3 +150,46 @@ def test_no_home_at_all(
     assert nsa("config", "list", "--json")[0] == 0
     assert nsa("config", "set", "device", "cpu")[0] == 1
     assert not (tmp_path / "~").exists()
+
+
+WITHOUT_POSIX = """
+import builtins, os, signal, types
+whole = builtins.__import__
+absent = {"fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"}
+names = ("fork", "getuid", "geteuid", "killpg", "setsid", "statvfs", "sysconf", "sysconf_names")
+windows = types.SimpleNamespace(**{k: v for k, v in vars(os).items() if k not in names})
+def importing(name, globals=None, *rest, **more):
+    ours = (globals or {}).get("__name__", "").split(".")[0].startswith("nsa_")
+    if ours and name in absent:
+        raise ImportError(f"No module named {name!r}")
+    return windows if ours and name == "os" else whole(name, globals, *rest, **more)
+builtins.__import__ = importing
+for name in ("SIGALRM", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGUSR1"):
+    delattr(signal, name)
+"""
+"""Takes from this project's packages what only POSIX has."""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ask", "TEXT", "Who?", "--model", "MODEL", "--max-tokens", "2"),
+        ("find", "TEXT", "report", "--model", "MODEL"),
+        ("cache", "list"),
+        ("config", "list", "--all"),
+    ],
+)
+def test_the_program_runs_without_posix(
+    start_nsa: Any, text_file: Path, tiny_model: Path, words: tuple[str, ...]
+) -> None:
+    named = {"TEXT": str(text_file), "MODEL": str(tiny_model)}
+    process = start_nsa(*(named.get(word, word) for word in words), first=WITHOUT_POSIX)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out or words == ("cache", "list")
+
+
+def test_what_only_posix_has_is_taken_away(start_nsa: Any) -> None:
+    first = f"{WITHOUT_POSIX}\nexec('import os; os.sysconf', {{'__name__': 'nsa_cli.x'}})"
+    process = start_nsa("--version", first=first)
+    assert "AttributeError" in process.communicate(timeout=60)[1]

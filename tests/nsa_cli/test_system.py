@@ -1,9 +1,21 @@
-"""Peak memory, in bytes."""
+"""Memory in bytes, also where the system does not tell it."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from nsa_cli.system import (
+    available_memory_bytes,
+    free_memory_bytes,
+    install_hint,
+    peak_memory_bytes,
+    resident_bytes,
+)
 
 
 def test_the_peak_rises_with_use() -> None:
@@ -18,3 +30,38 @@ def test_the_peak_rises_with_use() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout.split() == [b"True", b"True"]
+
+
+def test_a_system_without_posix_tells_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(self: Path, *_: object, **__: object) -> str:
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    for name in ("sysconf", "sysconf_names"):
+        monkeypatch.delattr(os, name, raising=False)
+    assert (peak_memory_bytes(), resident_bytes()) == (0, 0)
+    assert available_memory_bytes() is None
+    assert free_memory_bytes() == 2**32
+
+
+def test_proc_without_sysconf_tells_no_resident_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    assert resident_bytes() == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        (None, "pip install 'nsa[serve]'"),
+        ("uv-receipt.toml", "uv tool install '.[serve]'"),
+        ("pipx_metadata.json", "pipx install --force '.[serve]'"),
+    ],
+)
+def test_an_extra_is_installed_as_nsa_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str | None, command: str
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    if file is not None:
+        (tmp_path / file).touch()
+    assert f"`{command}`" in install_hint("serve")

@@ -87,7 +87,14 @@ def _means(problem: Problem, x: Tensor) -> Tensor:
     settings = problem.settings
     if problem.packing is None:
         return mean_phi(x, settings)
-    return mean_phi(x, settings, cu_seqlens=problem.cu_keys, cu_summaries=problem.cu_summaries)
+    offsets, total = problem.packing.summary_layout(settings)
+    return mean_phi(
+        x,
+        settings,
+        cu_seqlens=problem.cu_keys,
+        cu_summaries=offsets,
+        total_summaries=total,
+    )
 
 
 def _compression(settings: AttentionSettings) -> Band:

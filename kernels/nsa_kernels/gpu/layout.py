@@ -84,6 +84,17 @@ class Packing:
         """Offset of each sequence's summaries, and their total: (B + 1,) int32."""
         return summary_offsets(self.cu_keys, settings)
 
+    def summary_layout(self, settings: AttentionSettings) -> tuple[Tensor, int]:
+        """Offsets of the summaries (B + 1,) int32, and their total, read from the device once."""
+        # The calls of all layers share a packing, and each read would wait for the device.
+        layouts: dict[tuple[int, int], tuple[Tensor, int]]
+        layouts = self.__dict__.setdefault("_layouts", {})
+        kind = (settings.compress_block, settings.compress_stride)
+        if kind not in layouts:
+            offsets = self.cu_summaries(settings)
+            layouts[kind] = (offsets, int(offsets[-1]))
+        return layouts[kind]
+
     def cu_tiles(self, settings: AttentionSettings) -> Tensor:
         """Offset of each sequence's tiles of queries, and their total: (B + 1,) int32."""
         last, queries = self.cu_keys.diff() - 1, self.cu_queries.diff()

@@ -37,7 +37,9 @@ def free_bytes(device: torch.device) -> int:
 def work_bytes(config: NSAConfig, dtype: torch.dtype) -> int:
     """Return an upper bound of a layer's activations, in bytes per token of a chunk."""
     assert config.head_dim is not None
-    projected = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
+    pairs = 3 if config.branch_keys == "separate" else 1  # of keys and values
+    groups = 2 * pairs * config.num_key_value_heads
+    projected = (config.num_attention_heads + groups) * config.head_dim
     numbers = 6 * config.hidden_size + 4 * projected + 3 * config.intermediate_size
     # Norms and summaries are computed in fp32.
     return numbers * dtype.itemsize + 3 * config.hidden_size * 4 + 8 * config.num_attention_heads

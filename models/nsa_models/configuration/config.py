@@ -11,8 +11,6 @@ from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration.dense_families import describe_dense
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transformers import PretrainedConfig
 
 _HEAD_WEIGHTS_KEY = "evidence"
@@ -221,9 +219,9 @@ class NSAConfig:
             )
         if self.norm_after and self.residual_scale != 1.0:
             raise ValueError("norm_after and residual_scale exclude each other")
-        self._check_compression()
+        self.check_attention()
 
-    def _check_compression(self) -> None:
+    def check_attention(self) -> None:
         """Check the attention settings, and that a learned φ fits both and the rotary embedding.
 
         Raises:
@@ -303,12 +301,6 @@ class NSAConfig:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["dtype"] = None if self.dtype is None else str(self.dtype).removeprefix("torch.")
         return {"model_type": self.model_type, **to_file_keys(values)}
-
-    def save_pretrained(self, folder: Path) -> None:
-        """Write `config.json` into a folder; `NSAPretrainedConfig` reads it."""
-        from nsa_models.configuration.pretrained import pretrained
-
-        pretrained(self).save_pretrained(folder)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NSAConfig:

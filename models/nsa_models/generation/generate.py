@@ -71,9 +71,9 @@ def prefill(
     model: NSALanguageModel,
     ids: Sequence[int] | TokenIds | Tensor,
     cache: KVCache,
-    on_tokens: Callable[[int], None] | None = None,
     *,
     chunk_size: int | None = None,
+    on_tokens: Callable[[int], None] | None = None,
 ) -> Iterator[int]:
     """Prefill the tokens that are not in the cache yet, chunk by chunk.
 
@@ -84,10 +84,10 @@ def prefill(
         model: The model.
         ids: (T,) the whole text; the first `cache.length` tokens are in the cache already.
         cache: The cache, extended in place.
-        on_tokens: Called after each layer of a chunk on a CPU with the tokens done: those of the
-            cache, and of the chunk the share of its layers that are done.
         chunk_size: Tokens of a chunk, a multiple of `select_block`; chosen by the device and its
             free memory when None.
+        on_tokens: Called after each layer of a chunk on a CPU with the tokens done: those of the
+            cache, and of the chunk the share of its layers that are done.
 
     Yields:
         Number of tokens in the cache after each chunk.

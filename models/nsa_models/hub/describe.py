@@ -150,6 +150,12 @@ def _notes(config: NSAConfig, family: str, longest: int) -> list[str]:
         notes.append("on a GPU its attention runs in PyTorch: the Triton kernels lack this mode")
     if config.combine == "gated":
         notes.append("each answer verifies the whole stored KV cache instead of single blocks")
+    if config.branch_keys == "separate":
+        notes.append("compression, selection and window have separate keys and values")
+    if config.branch_inputs:
+        if config.compress_phi != "mean":
+            notes.append(f"φ of keys and values is learned: {config.compress_phi}")
+        notes.append("a stored text is reused for the same text alone, and on a CPU alone")
     notes += [
         f"a text of {tokens:,} tokens exceeds its context" for tokens in LENGTHS if tokens > longest
     ]

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsa_kernels.precision import quicker_than_fp32
+from nsa_models.modeling.branches import MLPPhi
 from nsa_models.modeling.compression import Compression
 
 QUANTIZATIONS = ("int8",)
@@ -128,7 +129,7 @@ def quantize(model: nn.Module) -> None:
     separate weights, since each token reads all of it. φ is small and determines the selection.
     """
     for module in list(model.modules()):
-        if isinstance(module, Compression):
+        if isinstance(module, (Compression, MLPPhi)):
             continue
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear):

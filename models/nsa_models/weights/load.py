@@ -103,8 +103,7 @@ def load_config(
         raise _unusable(path, error) from error
     for name, value in known_settings(settings).items():
         setattr(config, name, value)
-    config.prefill_settings()
-    config.answer_settings()
+    config.check_attention()
     return config, NSAConfig.model_type
 
 

@@ -29,6 +29,8 @@ _OVER = 0.5
 
 def compose_accents(run: Run) -> None:
     """Join each accent of a run to the letter that is drawn under it, before or after it."""
+    if _COMBINING.keys().isdisjoint(run.text):
+        return
     at = 0
     while at < len(run.text):
         mark = _COMBINING.get(run.text[at])

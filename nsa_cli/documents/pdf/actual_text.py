@@ -29,7 +29,7 @@ def drop_actual_text(page: Any) -> bool:
         page: PDFium's handle of the page. Text that was read from it before stays as it was.
 
     Returns:
-        Whether there were any.
+        Whether the page had any.
     """
     found = []
     empty = False

@@ -93,9 +93,7 @@ class GlyphReader:
             if style.upright:
                 builder.glyph(code, box.left, box.right, y.value, mapped)
             else:
-                slanted = 0.0 not in style.direction
-                wide = _advance(style, code) if slanted else 0.0
-                builder.turned(code, (x.value, y.value), box, mapped, wide)
+                builder.turned(code, (x.value, y.value), box, mapped, _advance(style, code))
         runs = builder.finish()
         mend_bytes([run for run in runs if run.style.bytes])
         fonts = {item: font for item, (_, font) in styles.items()}
@@ -113,7 +111,9 @@ def _meant(code: int, mapped: bool, name: str, tables: FontTables) -> tuple[int,
 
 
 def _advance(style: Style, code: int) -> float:
-    """The width of a glyph along a slanted baseline in points, 0 if its font does not say."""
+    """The width of a glyph along a slanted baseline in points; 0 for others and if unknown."""
+    if 0.0 in style.direction:
+        return 0.0
     font = pdfium_c.FPDFTextObj_GetFont(style.pointer) if style.pointer else None
     width = ctypes.c_float()
     if not font or not pdfium_c.FPDFFont_GetGlyphWidth(font, code, style.across, width):

@@ -13,7 +13,11 @@ from nsa_cli.documents.pdf.accents import compose_accents
 from nsa_cli.documents.pdf.clean import join_surrogates
 from nsa_cli.documents.pdf.columns import in_columns, in_rows
 from nsa_cli.documents.pdf.language import is_language
-from nsa_cli.documents.pdf.right_to_left import is_right_to_left, to_logical_order
+from nsa_cli.documents.pdf.right_to_left import (
+    has_right_to_left,
+    is_right_to_left,
+    to_logical_order,
+)
 from nsa_cli.documents.pdf.runs import Line, Run
 
 _SAME_LINE = 0.4
@@ -179,12 +183,14 @@ def _insert(lines: list[Line], line: Line) -> None:
 
 def _line_text(line: Line) -> str:
     """The text of a line, in the order in which its script is read."""
-    letters = Counter(is_right_to_left(char) for run in line for char in run.text if char.isalpha())
-    if letters[True]:
+    if has_right_to_left(line):
+        letters = Counter(
+            is_right_to_left(char) for run in line for char in run.text if char.isalpha()
+        )
         for run in line:
             to_logical_order(run)
-    if letters[True] > letters[False]:
-        line = sorted(line, key=lambda run: -run.right)
+        if letters[True] > letters[False]:
+            line = sorted(line, key=lambda run: -run.right)
     line = _as_one(line) if len(line) > 1 and _is_set_wide(line) else line
     return " ".join(text for run in line if (text := _spelled(run)))
 

@@ -28,15 +28,10 @@ from nsa_cli.documents.pdf.hidden import is_blank, part_hidden
 from nsa_cli.documents.pdf.language import is_language, odd_share, stretched_share
 from nsa_cli.documents.pdf.layout import page_text
 from nsa_cli.documents.pdf.pdfium import PDFIUM_LOCK, address
+from nsa_cli.documents.pdf.readable import MOST_ODD, unreadable_share
 from nsa_cli.documents.pdf.right_to_left import has_right_to_left
 from nsa_cli.documents.pdf.runs import Box, Run
 from nsa_cli.documents.word_gaps import SPACE_WIDTH, gaps_become_spaces
-
-_FEWEST_UNREADABLE = 3
-"""Words without Unicode values that a page may have: marks and bullets."""
-
-_MOST_ODD = 0.15
-"""Share of characters that no text has, from which a page is not readable."""
 
 PageRuns = tuple[list[Run], dict[int, int]]
 """The runs of a page, and the font of each of its text objects by their addresses."""
@@ -155,7 +150,7 @@ class PageReader:
         if not self._hidden:
             runs, read.hidden = part_hidden(page, runs, bounds)
         read.text = page_text(runs)
-        read.unreadable = _unreadable_share(runs, read.text)
+        read.unreadable = unreadable_share(runs, read.text)
         if (read.unreadable or not read.text or _lost_fonts(page, fonts)) and sheet is not None:
             _mend(read, sheet, [run for run in runs if run.style.annotation])
         read.text = "\n".join([read.text, *notes.comments])
@@ -207,20 +202,6 @@ def _bounds(page: Any) -> Box:
     return 0.0, 0.0, pdfium_c.FPDF_GetPageWidthF(page), pdfium_c.FPDF_GetPageHeightF(page)
 
 
-def _unreadable_share(runs: Sequence[Run], text: str) -> float:
-    """The share of a page's characters that are not text, 0 for a page that can be read."""
-    suspects = [run for run in runs if 2 * run.unmapped > len(run.text)]
-    spelled = " ".join(run.string() for run in suspects)
-    words = [word for word in spelled.split() if len(word) > 1]
-    characters = sum(not char.isspace() for run in runs for char in run.text)
-    unmapped = sum(run.unmapped for run in suspects) / max(1, characters)
-    many = len(words) >= _FEWEST_UNREADABLE or (words and unmapped > _MOST_ODD)
-    if many and not is_language(spelled):
-        return min(1.0, unmapped)
-    odd = odd_share(text)
-    return odd if odd > _MOST_ODD else stretched_share(text)
-
-
 def _lost_fonts(page: Any, fonts: dict[int, int]) -> bool:
     """Whether most text objects of a font of the page give no glyph.
 
@@ -262,7 +243,7 @@ def _mend(read: PageText, sheet: PageObject, annotations: Sequence[Run]) -> None
     if not other.text.strip():
         read.damaged = "" if read.text.strip() else other.damaged
         return
-    if read.hidden or odd_share(other.text) > _MOST_ODD or stretched_share(other.text):
+    if read.hidden or odd_share(other.text) > MOST_ODD or stretched_share(other.text):
         return
     if read.unreadable:
         better = is_language(other.text) and other.text.split() != read.text.split()

@@ -93,12 +93,7 @@ def read_pdf(
         complaints.clear()
         labels = page_labels(reader, max(read, default=0))
         damage += ("the page labels are damaged",) if complaints else ()
-        extra, shown, notes = (
-            ([], [], ()) if pages is not None else _attached(reader, read, name, parse)
-        )
-        form, about_form = _xfa(reader, name, None if pages is not None else parse)
-        extra += form
-        notes += about_form
+        extra, shown, notes = _inside(reader, read, name, parse, pages)
     if not read:
         raise UnreadableError(
             f"{name} has no pages", hint="name a PDF with text in it", code="empty"
@@ -270,6 +265,21 @@ def _attached(
     some = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
     what = "1 attached file was" if len(left) == 1 else f"{len(left)} attached files were"
     return documents, shown, (f"{what} not read ({some})",)
+
+
+def _inside(
+    reader: PdfReader,
+    read: dict[int, PageText],
+    name: str,
+    parse: Parser | None,
+    pages: PageRanges | None,
+) -> tuple[list[Document], list[str], tuple[str, ...]]:
+    """What a PDF holds beside its pages: attached files as by `_attached`, and an XFA form."""
+    form, about_form = _xfa(reader, name, None if pages is not None else parse)
+    if pages is not None:
+        return form, [], about_form
+    documents, shown, notes = _attached(reader, read, name, parse)
+    return documents + form, shown, notes + about_form
 
 
 def _xfa(

@@ -64,7 +64,7 @@ def _turn_round(run: Run) -> None:
 
 
 def _spell_ligatures(run: Run) -> None:
-    """Turn the letters of ligatures round in a run where an alef stands before its lam.
+    """Turn the letters of ligatures round in a run where an alef comes before its lam.
 
     The letters of a ligature are one glyph. PDFium turns them round with the letters of their line.
     Arabic has a ligature of lam and alef and none of alef and lam.

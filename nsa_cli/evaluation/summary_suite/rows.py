@@ -69,7 +69,7 @@ class SummaryRow:
 
 
 class SummaryRows:
-    """Rows in memory, and in a file if there is one.
+    """Rows in memory, and in a file if one is named.
 
     Args:
         path: The file, resumed if it exists; None for none.

@@ -175,10 +175,7 @@ class _Writer:
 
 def request(words: int) -> str:
     """Return the request of the baselines."""
-    return (
-        f"Summarize the text above in about {words} words, in whole sentences. "
-        "Keep the names, figures and dates."
-    )
+    return f"Summarize the text above in about {words} words, in whole sentences."
 
 
 def most_tokens(words: int) -> int:

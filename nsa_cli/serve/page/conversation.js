@@ -38,6 +38,13 @@ class Stages {
     this.wait.textContent = "Waiting for the answer";
   }
 
+  /** Show a step whose progress is not counted. */
+  stage({text}) {
+    this.wait.hidden = false;
+    this.wait.textContent = text;
+    announce(text);
+  }
+
   /** Show what the answer took, in place of the stages. */
   finish(usage, seconds) {
     const {prompt_tokens_details: {cached_tokens: stored}, prompt_tokens: read,
@@ -69,6 +76,7 @@ export async function ask(question) {
     }, asking.signal);
     for await (const event of events(response)) {
       if (event.progress) stages.progress(event.progress);
+      if (event.stage) stages.stage(event.stage);
       for (const choice of event.choices) receive(choice, turn, {item, answer, stages, names});
       if (event.usage) stages.finish(event.usage, (performance.now() - began) / 1000);
       scrollDown();

@@ -77,6 +77,10 @@ async function readSelection() {
         line.textContent = progressText(event.progress);
         bar.value = done / Math.max(1, total);
         if (!bar.isConnected) status.append(bar);
+      } else if (event.stage) {
+        line.textContent = event.stage.text;
+        bar.remove();
+        announce(event.stage.text);
       } else if (event.done) {
         const {document_tokens: tokens, warnings} = event.done;
         line.textContent = `Ready: ${counted(tokens, "token")}`;

@@ -409,7 +409,7 @@ def test_the_nucleus() -> None:
 def test_the_layers_of_a_chunk_are_reported(model: NSAForCausalLM, text: list[int]) -> None:
     """Two layers: half of each chunk's tokens after the first, all after the second."""
     cache, told = KVCache(model.config, LENGTH), list[int]()
-    done = [list(told) for _ in prefill(model, text, cache, told.append, chunk_size=256)]
+    done = [list(told) for _ in prefill(model, text, cache, chunk_size=256, on_tokens=told.append)]
     assert told == [128, 256, 384, 512, 612, 713]
     assert [len(each) for each in done] == [2, 4, 6]
     assert not any(layer._forward_hooks for layer in model.model.layers)

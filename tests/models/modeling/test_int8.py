@@ -136,6 +136,38 @@ def test_a_model_keeps_its_embedding_and_nearly_its_output(
     assert float((expected - got).abs().sum(dim=-1).mean()) < allowed
 
 
+def test_a_learned_phi_stays_as_it_is() -> None:
+    """It is small, and its summaries decide which blocks are read."""
+    config = NSAConfig(
+        vocab_size=96,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        combine="gated",
+        branch_keys="separate",
+        compress_phi="mlp",
+        compress_hidden=16,
+    )
+    model = NSAForCausalLM(config).eval().requires_grad_(False)
+    ids = torch.randint(96, (1, 70))
+    with torch.inference_mode():
+        expected = model(ids).logits.softmax(dim=-1)
+    before = {name: x.clone() for name, x in model.named_parameters() if ".phi_" in name}
+    assert len(before) == 10
+    quantize(model)
+    after = dict(model.named_parameters())
+    assert all(torch.equal(after[name], x) for name, x in before.items())
+    [attention] = model.attentions
+    assert attention.branches is not None
+    assert attention.branches.window is not None
+    assert isinstance(attention.branches.window.k_proj, Int8Linear)
+    with torch.inference_mode():
+        found = model(ids).logits.softmax(dim=-1)
+    assert float((expected - found).abs().sum(dim=-1).mean()) < 0.1
+
+
 def test_a_tied_output_projection_gets_separate_weights() -> None:
     model = nn.Module()
     model.embed = nn.Embedding(10, 16)

@@ -217,9 +217,19 @@ def tiny_config(**changes: Any) -> NSAConfig:
     return NSAConfig(**{**values, **changes})
 
 
+GATED: dict[str, Any] = {"combine": "gated", "answer_window": 16, "window": 20}
+SEPARATE: dict[str, Any] = {
+    **GATED,
+    "answer_compress_block": 8,
+    "answer_compress_stride": 4,
+    "branch_keys": "separate",
+}
 SPARSE: dict[str, dict[str, Any]] = {
     "union": {"answer_window": 16},
-    "gated": {"combine": "gated", "answer_window": 16, "window": 20},
+    "gated": GATED,
+    "separate": SEPARATE,
+    "separate-mlp": {**SEPARATE, "compress_phi": "mlp", "compress_hidden": 12},
+    "shared-linear": {**SEPARATE, "branch_keys": "shared", "compress_phi": "linear"},
 }
 sparse = pytest.mark.parametrize("changes", SPARSE.values(), ids=SPARSE.keys())
 

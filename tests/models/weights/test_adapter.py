@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from nsa_models.configuration.config import NSAConfig
+from nsa_models.configuration.pretrained import pretrained
 from nsa_models.errors import ModelError
 from nsa_models.hub.resolve import resolve_model
 from nsa_models.model_folder import SHIPPED
@@ -80,7 +81,7 @@ def test_a_merged_model_equals_the_trained_one(tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()
     save_file(model.state_dict(), base / "model.safetensors")
-    model.config.save_pretrained(base)
+    pretrained(model.config).save_pretrained(base)
     read, _ = load_config(base, tmp_path / "adapter")
     assert read.answer_select_count == 2
     assert load_config(base, tmp_path / "adapter", answer_select_count=5)[0].compress_block == 8

@@ -109,7 +109,14 @@ def test_a_focus_on_nothing_says_so(nsa: Run, tmp_path: Path, prose: Any) -> Non
     assert code == 0
     assert [each for each in json.loads(out)["statements"] if each["verbatim"]] == []
     if not json.loads(out)["statements"]:
-        assert "says nothing about “zeppelins”" in err
+        assert "has no sentence about “zeppelins” that a summary could cite" in err
+
+
+def test_a_text_without_sentences_says_so(nsa: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the\n")
+    code, out, err = nsa("summarize", str(tmp_path / "a.txt"))
+    assert (code, out) == (0, "")
+    assert err == f"nsa: {tmp_path}/a.txt has no sentence that a summary could cite\n"
 
 
 def test_a_folder_has_a_paragraph_for_each_file_and_one_for_all(

@@ -20,7 +20,7 @@ def test_the_longest_silence() -> None:
             seen(0.3, "\r⠋ Loading the model"),
             seen(0.4, "\r⠙ Loading the model"),
             seen(1.4, "\rReading a.txt 10 of 90 tokens"),
-            seen(2.0, "\rReading a.txt 90 of 90 tokens"),
+            seen(2.0, "\rReading a.txt 80 of 90 tokens, 10/s, 1 s left"),
             seen(2.5, "Morag", answer=True),
         ],
         3.25,

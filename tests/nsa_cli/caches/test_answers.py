@@ -115,7 +115,7 @@ OTHER_VALUES: dict[str, Any] = {
     "every_line": True,
     "yarn": True,
 }
-LATER_VALUES: dict[str, Any] = {"hidden": True, "compute": False}
+LATER_VALUES: dict[str, Any] = {"hidden": True, "compute": False, "answer_model": "m"}
 """Options that joined the key after format 2 was defined."""
 
 NOT_IN_THE_KEY: dict[str, Any] = {

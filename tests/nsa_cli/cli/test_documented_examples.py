@@ -32,7 +32,10 @@ PAGES = [
     ROOT / "docs" / "concepts" / "documents.md",
 ]
 NOT_RUN = {
-    r"^python3 -m venv|^\.venv/|^uv |^pipx ": "installs nsa; .ci/run does it",
+    r"^python3 -m venv|^\.venv/|^uv |^pipx |^pip ": "installs nsa; .ci/run does it",
+    r"^python -m build": "a wheel: the recipe of a release",
+    r"^man ": "an installation's manual pages: tests/test_docs.py reads their source",
+    r"--install-completion": "the user's shell: tests/nsa_cli/cli/test_completion.py",
     r"\bnsa serve|^curl ": "a server: test_the_server_answers_as_shown, tests/nsa_cli/serve",
     r"--ray ": "a Ray cluster: tests/nsa_cli/batch/test_ray_cluster.py",
     r"--device cuda": "a GPU: the tests marked gpu",
@@ -102,7 +105,7 @@ def write_docx(path: Path, *paragraphs: str) -> None:
 def world(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files that the examples name; it is the working and the home folder."""
     folder = tmp_path / "world"
-    for name in ("papers", "contracts", "src", "logs", "examples", "models/NSA-1B"):
+    for name in ("papers", "contracts", "src", "logs", "minutes", "examples", "models/NSA-1B"):
         (folder / name).mkdir(parents=True)
     report = make_pdf([f"Page {n} of the report on the year 2019" for n in range(1, 61)])
     for name in (
@@ -125,6 +128,7 @@ def world(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (folder / "src" / "client.py").write_text("RETRY_LIMIT = 3  # where retries are counted\n")
     for name in ("app.log", "app.log.1", "logs/worker.log"):
         (folder / name).write_text("12:00 started version 2\n12:01 worker 3: out of memory\n")
+    (folder / "minutes" / "may.txt").write_text("The board agreed to sell the boat.\n")
     (folder / "questions.txt").write_text("# Two\nWho wrote it?\n\nWhen?\n")
     (folder / "orders.csv").write_text(made_tables.orders_csv(made_tables.orders()))
     (folder / "models" / "NSA-1B" / "config.json").write_text(json.dumps(NSA_1B))
@@ -232,6 +236,7 @@ def shell(
     def run(line: str) -> tuple[int, str]:
         given: str | None = None
         code = 0
+        line, _, target = line.partition(" > ")
         for variables, words in stages(line):
             with monkeypatch.context() as patched:
                 for name, value in variables.items():
@@ -243,6 +248,8 @@ def shell(
                         words, cwd=world, input=given, capture_output=True, text=True, check=True
                     )
                     code, given = done.returncode, done.stdout
+        if target:
+            (world / target).write_text(given or "")
         return code, given or ""
 
     return run

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 
 WRITE = os.environ.get("NSA_TEST_GOLDEN") == "write"
 GOLDEN = Path(__file__).parent / "golden" / "screens"
-_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_CODES = re.compile(r"\x1b\[(?!2K|1A)[0-9;?]*[A-Za-z]")
 
 PATH = "/home/ann/research/papers/2019/annual reports/final/operating-margin-report.pdf"
 ANSWER = """
@@ -129,12 +129,33 @@ SCREENS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+def at_the_end(shown: str) -> str:
+    """Text of a terminal after some output, without colors and without what was erased."""
+    lines, row, column = [""], 0, 0
+    for part in re.split(r"(\n|\r|\x1b\[2K|\x1b\[1A)", _CODES.sub("", shown)):
+        match part:
+            case "\n":
+                row, column = row + 1, 0
+                lines += [""] * (row - len(lines) + 1)
+            case "\r":
+                column = 0
+            case "\x1b[2K":
+                lines[row] = ""
+            case "\x1b[1A":
+                row -= 1
+            case _:
+                before = lines[row].ljust(column)
+                lines[row] = before[:column] + part + before[column + len(part) :]
+                column += len(part)
+    return "\n".join(lines[: row + 1])
+
+
 @pytest.mark.parametrize("columns", [60, 80, 120])
 @pytest.mark.parametrize("name", SCREENS)
 def test_a_screen(terminal: Any, name: str, columns: int) -> None:
     first, words = SCREENS[name]
     _, shown = terminal(*words, columns=columns, first=first, TZ="UTC").end()
-    screen = _CODES.sub("", shown).replace("\r\n", "\n")
+    screen = at_the_end(shown)
     assert "Traceback" not in screen
     for line in screen.split("\n"):
         example = name == "help-ask" and "nsa ask" in line  # to be copied, so never broken

@@ -85,9 +85,9 @@ def test_questions_of_one_text_share_one_prefill(
     questions = ["Who wrote report 17?", "Who wrote report 18?"]
     answers = list(engine.ask(sources, "a", questions, time.monotonic()))
     assert [len(answer.citations) > 0 for answer in answers] == [True, True]
-    tasks = [event.task for event in events if isinstance(event, Progress)]
-    assert len({task for task in tasks if task.startswith("Reading")}) <= 1
-    done = [event.done for event in events if isinstance(event, Progress)]
+    read = [each for each in events if isinstance(each, Progress) and each.stage == "reading"]
+    assert len({event.task for event in read}) == 1
+    done = [event.done for event in read]
     assert done == sorted(done)
     events.clear()
     assert [each.answer for each in engine.ask(sources, "a", questions, time.monotonic())] == [

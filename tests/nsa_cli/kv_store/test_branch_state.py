@@ -197,6 +197,21 @@ def test_commands(native: Path, nsa: Any, text_file: Path, cache_folder: Path) -
     assert json.loads(out)["answer"] == first["answer"]
 
 
+def test_the_description(native: Path, nsa: Any) -> None:
+    code, out, err = nsa("models", "show", str(native), "--json", model=None)
+    assert code == 0, err
+    config, _ = load_config(native)
+    notes = "; ".join(json.loads(out)["checkpoint"]["notes"])
+    assert ("separate keys and values" in notes) == (config.branch_keys == "separate")
+    assert ("φ of keys and values is learned" in notes) == (config.compress_phi != "mean")
+    assert "reused for the same text alone" in notes
+
+
+def test_settings_that_do_not_fit_are_refused(native: Path) -> None:
+    with pytest.raises(ValueError, match="set answer_compress_block"):
+        load_config(native, compress_block=16)
+
+
 def test_what_is_not_stored_is_said(
     native: Path, asker: Any, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

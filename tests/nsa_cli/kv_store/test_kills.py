@@ -27,8 +27,8 @@ import nsa_cli.kv_store.prefill as reading
 from nsa_cli.answering.ask import ask
 from nsa_cli.config.options import Options
 whole = reading.prefill
-def slow(*arguments):
-    for done in whole(*arguments, chunk_size=64):
+def slow(*arguments, **named):
+    for done in whole(*arguments, **named, chunk_size=64):
         yield done
         time.sleep(0.1)
 reading.prefill = slow

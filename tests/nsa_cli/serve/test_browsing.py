@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from starlette.testclient import TestClient
 
 from nsa_cli.documents.urls.access import WebAccess
 from nsa_cli.serve import listing as listing_module
-from nsa_cli.serve.documents import DocumentStore
+from nsa_cli.serve.documents import DocumentStore, RefusedError
 from nsa_cli.serve.listing import listing
 from nsa_cli.serve.uploads import Uploads
 
@@ -89,6 +90,13 @@ def test_a_name_that_is_not_utf_8_is_left_out(library: DocumentStore, root: Path
     except OSError:
         pytest.skip("this file system has names in UTF-8 only")
     assert names(library) == ["0.txt", "1.txt", "Sub/Größe.txt"]
+
+
+def test_a_folder_that_is_gone_is_told(library: DocumentStore, root: Path) -> None:
+    shutil.rmtree(root)
+    with pytest.raises(RefusedError, match="cannot be listed") as caught:
+        listing(library, "")
+    assert str(root) not in caught.value.message
 
 
 def test_without_a_folder_nothing_is_listed() -> None:

@@ -165,6 +165,8 @@ def test_stages_are_those_of_the_events(open_page: Open) -> None:
         {"task": "Reading x", "done": 64, "total": 1234, "unit": "tokens"},
     ]
     events = [json.dumps({"choices": [], "progress": each}) for each in told]
+    stage = {"name": "searching", "text": "Searching the text"}
+    events.append(json.dumps({"choices": [], "stage": stage}))
     body = "".join(f"data: {event}\n\n" for event in events)
     page.route(
         "**/v1/chat/completions",
@@ -176,6 +178,7 @@ def test_stages_are_those_of_the_events(open_page: Open) -> None:
     assert page.locator(".stages li:visible").all_inner_texts() == [
         "Fetching x: 3 of 5 MB",
         "Reading x: 64 of 1,234 tokens",
+        "Searching the text",
     ]
     page.locator("#answers", has_text="no answer").wait_for()
 

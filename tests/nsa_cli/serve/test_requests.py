@@ -218,9 +218,10 @@ def test_files_in_messages() -> None:
             "file": {"filename": "../a.txt", "file_data": "data:text/plain;base64,SGk="},
         },
         {"type": "input_file", "filename": "b.txt", "file_data": "SGk="},
+        {"type": "input_file", "file_url": "https://example.org/c.pdf"},
     ]
     found = read(("user", parts))
-    assert found.documents == ("file-1",)
+    assert found.documents == ("file-1", "https://example.org/c.pdf")
     assert [(each.name, each.data) for each in found.texts] == [("a.txt", b"Hi"), ("b.txt", b"Hi")]
     assert found.asked.question == "Who wrote it?"
 

@@ -84,7 +84,7 @@ def test_an_answer_in_chunks(client: TestClient) -> None:
     told = [chunk["progress"] for chunk in found if "progress" in chunk]
     assert next(chunk["done"] for chunk in told if chunk["unit"] == "tokens") == 0
     assert told[-1]["done"] == told[-1]["total"]
-    assert {chunk["stage"] for chunk in told} == {"reading", "passages"}
+    assert {chunk["stage"] for chunk in told} == {"reading"}  # it is short: read whole
     stages = [chunk["stage"]["name"] for chunk in found if "stage" in chunk]
     assert list(dict.fromkeys(stages)) == ["loading", "searching", "answering"]
     deltas = [chunk["choices"][0] for chunk in found if chunk["choices"]]
@@ -177,6 +177,7 @@ def test_the_context_of_a_citation(client: TestClient, root: Path) -> None:
     [
         ("chat/completions", {"documents": ["../x"]}, (403, "document_refused")),
         ("chat/completions", {"documents": ["/etc/passwd"]}, (403, "document_refused")),
+        ("chat/completions", {"documents": ["http://127.0.0.1/a"]}, (403, "document_refused")),
         ("chat/completions", {"documents": ["none.txt"]}, (404, "document_not_found")),
         ("chat/completions", {"model": "gpt-5"}, (404, "model_not_found")),
         ("chat/completions", {"messages": []}, (400, "invalid_request")),

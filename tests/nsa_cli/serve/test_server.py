@@ -26,6 +26,27 @@ def start_server(start_nsa: Any, model: Path, *more: str) -> tuple[Any, str]:
     return process, found[1]
 
 
+def test_urls_are_fetched_if_told(
+    start_nsa: Any, tiny_model: Path, site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NSA_OFFLINE", raising=False)
+    url = site.put("/a.txt", b"The worker wrote it.", Content_Type="text/plain")
+    body = {"messages": [{"role": "user", "content": "Who?"}], "documents": [url]}
+    for flags, status in (
+        ((), 403),
+        (("--fetch-urls",), 400),  # an address of this machine
+        (("--fetch-urls", "--allow-private"), 200),
+    ):
+        process, address = start_server(start_nsa, tiny_model, "--max-tokens", "4", *flags)
+        response = httpx2.post(f"{address}/v1/chat/completions", json=body, timeout=120)
+        assert response.status_code == status, response.text
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+    [citation, *_] = response.json()["choices"][0]["message"]["citations"]
+    assert (citation["source"], citation["quote"]) == (url, "The worker wrote it.")
+    assert len(site.requests) == 1
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_server_during_an_answer(
     start_nsa: Any,
@@ -82,6 +103,7 @@ def test_invalid_options(nsa: Run, tmp_path: Path) -> None:
         ("--api-key", " "),
         ("--max-tokens", "4000"),
         ("--port", "70000"),
+        ("--allow-private",),
         ("--host", "no such host", "--api-key", "k"),
     ):
         assert nsa("serve", *words)[0] == 2

@@ -7,6 +7,8 @@ import pytest
 from nsa_cli.documents import Document, parse_document
 from nsa_cli.documents.pdf.encodings import FontTables, mend_bytes, mend_numbers, symbol
 from nsa_cli.documents.pdf.language import stretched_share
+from nsa_cli.documents.pdf.layout import page_text
+from nsa_cli.documents.pdf.readable import unreadable_share
 from nsa_cli.documents.pdf.runs import NUMBERS, UPRIGHT, Run, RunBuilder, Style
 from tests.documents.raw_pdf import FIRST_MORE, page_pdf, show, stream
 
@@ -128,3 +130,26 @@ def test_strokes_that_pass_as_letters() -> None:
     assert stretched_share(arabic * 4) == 0.0
     assert stretched_share(arabic.replace("ا", "اووو") * 4) > 0.2
     assert stretched_share("و" * 50) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("heading", "share"),
+    [
+        ("차세대체킹방지기술차세대체킹", 0.0),
+        ("차\ue357세대\ue342체킹\ue32a방지\ue406\ue422기술", 5 / 14),
+        ("차\ue357세대\ue342체킹\ue32a방지\ue406기술차세대체킹방지기술차세대체킹방지기술", 0.0),
+        ("•The rent is due •on the •first day •of each •month", 0.0),
+    ],
+)
+def test_glyphs_without_a_meaning_among_others_are_told(heading: str, share: float) -> None:
+    """As in a font that says for some of its glyphs which characters they are."""
+    builder = RunBuilder()
+    builder.object(Style(10.0, UPRIGHT))
+    for at, char in enumerate(heading):
+        if char == " ":
+            builder.white(0x20, own=True)
+            continue
+        known = char != "•" and not "\ue000" <= char <= "\uf8ff"
+        builder.glyph(ord(char), 10.0 * at, 10.0 * at + 10, 700.0, known)
+    runs = builder.finish()
+    assert unreadable_share(runs, page_text(runs)) == pytest.approx(share)

@@ -1,0 +1,63 @@
+"""Figures of a text keep their scale, unit and sign; years and dates are none."""
+
+from __future__ import annotations
+
+import pytest
+
+from nsa_cli.computing.captions import caption_of
+from nsa_cli.computing.figures import figures
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Sales of $1,204 million. Then", [("$1,204 million", "1204000000", "usd")]),
+        ("USD 12.4 million, or €3bn.", [("USD 12.4 million", "12400000", "usd"),
+                                        ("€3bn", "3000000000", "eur")]),
+        ("rund 3,2 Mio. € mehr", [("3,2 Mio. €", "3200000", "eur")]),
+        ("up -5.2 % (was 12.5%)", [("-5.2 %", "-5.2", "percent"), ("12.5%", "12.5", "percent")]),
+        ("loss  (1,234)   8,120", [("(1,234)", "-1234", None), ("8,120", "8120", None)]),
+        ("12 400 units and 1'200 EUR", [("12 400", "12400", None), ("1'200 EUR", "1200", "eur")]),
+        ("In 2018 and on 3 March 2019, 48 left", [("48", "48", None)]),
+        ("version 1.8.9 of sda1 in 1990s", []),
+        ("a 10-year term of 5 days", [("10-year", "10", "year"), ("5 days", "5", "day")]),
+        ("210.50 euros. The deposit", [("210.50 euros", "210.50", "eur")]),
+    ],
+)  # fmt: skip
+def test_figures(text: str, expected: list[tuple[str, str, str | None]]) -> None:
+    found = [(each.text, f"{each.value}", each.quantity.unit) for each in figures(text)]
+    normal = [(text, f"{float(value):g}", unit) for text, value, unit in found]
+    assert normal == [(text, f"{float(value):g}", unit) for text, value, unit in expected]
+    assert all(text[each.start : each.end] == each.text for each in figures(text))
+
+
+def test_a_negative_figure_is_written_with_a_minus() -> None:
+    [negative, positive] = figures("Result (1,234) 55")
+    assert (negative.written, positive.written) == ("(-1,234)", "55")
+    assert negative.digits == "1,234"
+
+
+@pytest.mark.parametrize(
+    ("caption", "scale", "currency"),
+    [
+        ("(in thousands of dollars)", 1000, "usd"),
+        ("in millions of euros", 10**6, "eur"),
+        ("Angaben in TEUR", 1000, "eur"),
+        ("($ millions)", 10**6, "usd"),
+        ("(€m)", 10**6, "eur"),
+        ("in Mio. €", 10**6, "eur"),
+        ("in millions", 10**6, ""),
+    ],
+)
+def test_a_caption_gives_a_scale(caption: str, scale: int, currency: str) -> None:
+    text = f"Income {caption}\n 2019 2018\nSales 15,320 13,870\nEarnings per share 1.20 1.10"
+    found = caption_of(text, 0, text.index("15,320"))
+    assert found is not None
+    assert (found.scale, found.currency) == (scale, currency)
+    assert caption_of(text, 0, text.index("1.20")) is None
+    assert caption_of(text, text.index("Sales"), text.index("15,320")) is None
+
+
+def test_prose_is_no_caption() -> None:
+    text = "They live in Milan.\nSales 15,320"
+    assert caption_of(text, 0, text.index("15,320")) is None
