@@ -117,7 +117,10 @@ def pretrain_command(
         options.option("--start-from", "FOLDER", "Start with the weights of another run."),
     ] = None,
     seed: Annotated[
-        int | None, options.option("--seed", "N", "Seed of weights and order.", show_default="0")
+        int | None,
+        options.option(
+            "--seed", "N", "Seed of random numbers, for repeatable results.", show_default="0"
+        ),
     ] = None,
     device: options.Device = "auto",
     plot: Annotated[

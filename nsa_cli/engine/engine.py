@@ -14,13 +14,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nsa_cli.caches.answers import AnswerCache
-from nsa_cli.caches.documents import DocumentCache
-from nsa_cli.caches.json_files import content_hash
 from nsa_cli.computing.forms import FORM_RULES, form_of
 from nsa_cli.config.options import Options
-from nsa_cli.documents import Document, PageRanges, digest, parse_sources
+from nsa_cli.documents import Document, digest
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.compute import computed
+from nsa_cli.engine.parse import Parser, contents_of
 from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Emit, Note, Progress, drain
 from nsa_cli.output.logging import log
 from nsa_cli.tables.answer import RULES
@@ -75,7 +74,7 @@ class Engine:
         self.answerer = None if options.answer_model is None else self._second(options)
         self._model: NSALanguageModel | None = None
         self._open: tuple[bytes, OpenDocument] | None = None
-        self._last_parsed: tuple[bytes, Document] | None = None
+        self._parser = Parser(options, emit)
 
     def _second(self, options: Options) -> Engine | None:
         """The engine of the model that answers; None if it is the same model.
@@ -265,56 +264,7 @@ class Engine:
         Raises:
             NsaError: If a source that the user named cannot be read, or none has text.
         """
-        if self._last_parsed is not None and self._last_parsed[0] == content:
-            return self._last_parsed[1]
-        began = time.monotonic()
-        cache = DocumentCache(content, name, self.options)
-        found = cache.recall()
-        if found is None:
-            document, notes = self._parse(sources, name)
-            spent = time.monotonic() - began
-            cache.keep(document, notes, spent, contents_of(sources))
-        else:
-            document, notes = found
-            for text in notes:
-                self.emit(Note(text=text))
-        log.info(
-            "%s: %s characters in %s pieces, opened in %.1f s",
-            name,
-            f"{len(document.text):,}",
-            f"{len(document.pieces):,}",
-            time.monotonic() - began,
-        )
-        single = len({piece.source for piece in document.pieces}) == 1
-        for warning in document.warnings:
-            where = f"{document.pieces[0].source}: " if single else ""
-            self.emit(Note(text=where + warning))
-        self._last_parsed = (content, document)
-        return document
-
-    def _parse(self, sources: Sequence[Source], name: str) -> tuple[Document, list[str]]:
-        """Parse sources; returns the document, and the notes that were emitted."""
-        pages, notes = self.options.pages, list[str]()
-
-        def note(text: str) -> None:
-            notes.append(text)
-            self.emit(Note(text=text))
-
-        document = parse_sources(
-            sources,
-            name,
-            password=self.options.password,
-            pages=PageRanges.parse(pages) if pages is not None else None,
-            ocr=self.options.ocr,
-            hidden=self.options.hidden,
-            on_page=lambda source, done, total: self.emit(
-                Progress(
-                    task=f"Opening {source}", done=done, total=total, unit="pages", stage="opening"
-                )
-            ),
-            on_note=note,
-        )
-        return document, notes
+        return self._parser.parse(sources, name, content)
 
     def estimate(
         self, document: Document, room: int, asked: Sequence[TokenizedQuestion] = ()
@@ -366,7 +316,6 @@ class Engine:
             NsaError: If it does not fit the model or the memory, or memory runs out.
         """
         document, texts, config = self._fit(document, room)
-        from nsa_cli.context.estimate import check_fits
         from nsa_cli.context.tokens import joined
         from nsa_cli.engine.answering_model import AnsweringModel
         from nsa_cli.engine.generate import GenerationOptions
@@ -374,10 +323,7 @@ class Engine:
         from nsa_cli.kv_store.windows import prefill_windows
         from nsa_cli.retrieval.passages import DIRECT_TOKENS
 
-        store, matches = self._match(texts, config)
-        if store is None and self.options.store:
-            self.emit(Note(text=_NOT_STORED))
-        check_fits(self._estimate(texts, config, store, matches), document.name)
+        store, matches = self._checked_match(texts, config, document.name)
         began, model = time.monotonic(), self.load(config)
         room = _generous(room, max(len(text.ids) for text in texts), config)
         prefiller = self._prefiller(model, store, contents)
@@ -432,6 +378,22 @@ class Engine:
             return self._estimate(texts, config, store, matches).seconds
 
         return fit(self.folder, prompts, document, room, self.options, self.emit, seconds)
+
+    def _checked_match(
+        self, texts: Sequence[TokenizedText], config: NSAConfig, name: str
+    ) -> tuple[KVStore | None, list[PrefixMatch]]:
+        """`_match` of a document that is prefilled next.
+
+        Raises:
+            DoesNotFitError: If it does not fit the memory.
+        """
+        from nsa_cli.context.estimate import check_fits
+
+        store, matches = self._match(texts, config)
+        if store is None and self.options.store:
+            self.emit(Note(text=_NOT_STORED))
+        check_fits(self._estimate(texts, config, store, matches), name)
+        return store, matches
 
     def _match(
         self, texts: Sequence[TokenizedText], config: NSAConfig
@@ -502,11 +464,6 @@ class Engine:
             on_note=lambda text: self.emit(Note(text=text)),
         )
         return self._model
-
-
-def contents_of(sources: Sequence[Source]) -> list[str]:
-    """Hashes of the files of some sources, each once."""
-    return list(dict.fromkeys(content_hash(source.data) for source in sources))
 
 
 def _generous(room: int, tokens: int, config: NSAConfig) -> int:

@@ -18,6 +18,8 @@ from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import attention_fields
 from nsa_models.generation.generate import prefill
 
+_READING = "Reading the conversation"
+
 
 def plain_steps(
     engine: Engine, messages: Sequence[tuple[str, str]], options: GenerationOptions
@@ -47,9 +49,7 @@ def plain_steps(
     cache = KVCache(model.config, needed, dtype=model.dtype, device=model.layer_devices)
     began = time.monotonic()
     for done in prefill(model, ids[:-1], cache):
-        yield Progress(
-            task="Reading the conversation", done=done, total=len(ids) - 1, unit="tokens"
-        )
+        yield Progress(task=_READING, done=done, total=len(ids) - 1, unit="tokens")
     read = time.monotonic()
     yield ANSWERING
     text = TokenizedText(

@@ -18,7 +18,8 @@ from nsa_cli.answering.chat import ROOM, with_turns
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document
 from nsa_cli.documents.sources import Source
-from nsa_cli.engine.engine import Engine, contents_of
+from nsa_cli.engine.engine import Engine
+from nsa_cli.engine.parse import contents_of
 from nsa_cli.events import AnswerFinished, AnswerText, Emit, Event, Progress
 from nsa_cli.results import Turn
 from nsa_cli.serve.documents import ParsedDocuments
