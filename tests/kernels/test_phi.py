@@ -52,7 +52,10 @@ def exact(kind: str, x: Tensor, given: list[Tensor], sizes: AttentionSettings) -
 @pytest.mark.parametrize("impl", [Impl.BLOCKWISE, Impl.TRITON])
 @pytest.mark.parametrize("kind", ["mean", "linear", "mlp"])
 @pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("tokens", [3, 33, 67])
+@pytest.mark.parametrize(
+    "tokens",
+    [33, pytest.param(3, marks=pytest.mark.long), pytest.param(67, marks=pytest.mark.long)],
+)
 def test_summaries_and_gradients(
     impl: Impl, kind: str, sizes: tuple[int, int], tokens: int
 ) -> None:

@@ -60,6 +60,7 @@ def test_attention(folder: Path, tmp_path: Path) -> None:
     assert lines[1] == f"{expected}\n"
 
 
+@pytest.mark.long
 def test_folder(folder: Path, tmp_path: Path) -> None:
     made, question = tmp_path / "made", "Who jumps over the dog?"
     answer = run("transformers_folder.py", folder, made, question)

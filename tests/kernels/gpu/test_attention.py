@@ -50,8 +50,8 @@ BOTH = pytest.mark.parametrize("settings", [SMALL, UNION], ids=["gated", "union"
         (SMALL, 63),
         (UNION, 64),
         (SMALL, 65),
-        (UNION, 200),
-        (SMALL, 300),
+        pytest.param(UNION, 200, marks=pytest.mark.long),
+        pytest.param(SMALL, 300, marks=pytest.mark.long),
     ],
 )
 def test_lengths(settings: AttentionSettings, length: int, seed: int) -> None:
@@ -75,7 +75,7 @@ def test_a_thousand_tokens(seed: int) -> None:
         (65, 65, 65, {"repeat": 1}),
         (33, 90, 90, {"repeat": 7, "dim": 24, "summaries": True}),
         (33, 90, 56, {"repeat": 4, "summaries": True}),  # 33 queries that see 24 keys each
-        (20, 121, 70, {"repeat": 16, "batch": 2}),
+        pytest.param(20, 121, 70, {"repeat": 16, "batch": 2}, marks=pytest.mark.long),
         (17, 60, 60, {"repeat": 2, "value_dim": 32}),
     ],
 )
@@ -90,20 +90,38 @@ def test_the_windows_own_keys_and_values(
     ("settings", "queries", "seq_len", "drawn"),
     [
         (replace(SMALL, compress_block=4), 40, 40, {"repeat": 3, "dim": 32}),
-        (replace(UNION, compress_block=4), 30, 133, {"repeat": 7, "groups": 2}),
+        pytest.param(
+            replace(UNION, compress_block=4),
+            30,
+            133,
+            {"repeat": 7, "groups": 2},
+            marks=pytest.mark.long,
+        ),
         (replace(SMALL, compress_block=8, compress_stride=8), 20, 90, {"repeat": 6}),
         (replace(UNION, compress_block=8, compress_stride=8), 9, 140, {"repeat": 16, "dim": 32}),
-        (replace(SMALL, compress_block=16, compress_stride=16), 10, 70, {"repeat": 32}),
+        pytest.param(
+            replace(SMALL, compress_block=16, compress_stride=16),
+            10,
+            70,
+            {"repeat": 32},
+            marks=pytest.mark.long,
+        ),
         (replace(UNION, compress_block=16, compress_stride=16), 50, 50, {"repeat": 1, "dim": 24}),
         (replace(SMALL, compress_block=12), 65, 65, {"repeat": 1, "dim": 24, "value_dim": 16}),
         (replace(UNION, compress_block=12), 33, 200, {"repeat": 2, "dim": 24, "value_dim": 40}),
-        (replace(SMALL, compress_block=20, score_stride=4), 30, 61, {"repeat": 7, "batch": 2}),
+        pytest.param(
+            replace(SMALL, compress_block=20, score_stride=4),
+            30,
+            61,
+            {"repeat": 7, "batch": 2},
+            marks=pytest.mark.long,
+        ),
         (
             AttentionSettings(
                 combine="gated", select_count=3, select_tile=64, score_stride=4, window=70
             ),
-            140,
-            300,
+            70,
+            150,
             {"repeat": 6},
         ),
         (
@@ -114,7 +132,13 @@ def test_the_windows_own_keys_and_values(
         ),
         (replace(SMALL, select_tile=1), 6, 90, {"repeat": 2, "batch": 2}),
         (replace(UNION, select_tile=1, compress_block=4), 7, 150, {"repeat": 7}),
-        (replace(SMALL, select_tile=4, score_stride=2), 18, 121, {"repeat": 16}),
+        pytest.param(
+            replace(SMALL, select_tile=4, score_stride=2),
+            18,
+            121,
+            {"repeat": 16},
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_groups_summaries_and_tiles(
@@ -131,7 +155,7 @@ def test_groups_summaries_and_tiles(
         replace(SMALL, window=1),
         replace(SMALL, window=512),
         replace(UNION, window=512),
-        replace(SMALL, select_count=40),
+        pytest.param(replace(SMALL, select_count=40), marks=pytest.mark.long),
         replace(UNION, select_count=1),
         replace(SMALL, init_blocks=0, local_blocks=0, select_count=1),
         replace(UNION, init_blocks=2, local_blocks=4, select_count=5, window=16),
@@ -151,7 +175,9 @@ def test_given_summaries_are_used_and_get_gradients(settings: AttentionSettings,
     assert all(got[name].any() for name in names)
 
 
-@pytest.mark.parametrize(("settings", "given"), [(SMALL, True), (UNION, False)])
+@pytest.mark.parametrize(
+    ("settings", "given"), [(UNION, False), pytest.param(SMALL, True, marks=pytest.mark.long)]
+)
 def test_packed_sequences_equal_separate_sequences(
     settings: AttentionSettings, given: bool, seed: int
 ) -> None:

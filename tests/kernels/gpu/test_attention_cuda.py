@@ -115,8 +115,8 @@ def train(
 
 
 def test_training_follows_the_reference(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = NSAConfig(
-        **{
+    config = NSAConfig.from_dict(
+        {
             **TRAINED.to_dict(),
             "hidden_size": 64,
             "intermediate_size": 64,

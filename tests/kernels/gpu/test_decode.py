@@ -180,7 +180,7 @@ class Decode:
 
 
 @pytest.mark.parametrize("combine", ["gated", "union"])
-@pytest.mark.parametrize("repeat", [1, 32])
+@pytest.mark.parametrize("repeat", [1, pytest.param(32, marks=pytest.mark.long)])
 def test_steps_from_nothing_equal_the_reference(combine, repeat, seed):
     torch.manual_seed(seed)
     settings = replace(SMALL, combine=combine, window=32)
@@ -193,7 +193,7 @@ def test_steps_from_nothing_equal_the_reference(combine, repeat, seed):
     [
         (4, 4, 30, 6),
         (16, 16, 1, 16),
-        (8, 4, 40, 3),
+        pytest.param(8, 4, 40, 3, marks=pytest.mark.long),
         (20, 4, 6, 1),
         pytest.param(8, 8, 6, 7, marks=pytest.mark.long),
         pytest.param(12, 4, 60, 2, marks=pytest.mark.long),

@@ -87,11 +87,13 @@ def compare(
     ("gated", "changes", "queries", "seq_len", "repeat"),
     [
         (True, {}, 65, 65, 2),
-        (False, {}, 37, 150, 3),
+        pytest.param(False, {}, 37, 150, 3, marks=pytest.mark.long),
         (True, {"select_tile": 1}, 7, 65, 6),
         (False, {"select_tile": 1}, 5, 33, 32),
         (True, {"select_tile": 4}, 22, 133, 1),
-        (True, {"select_block": 64, "select_tile": 64}, 40, 150, 7),
+        pytest.param(
+            True, {"select_block": 64, "select_tile": 64}, 40, 150, 7, marks=pytest.mark.long
+        ),
         (False, {"select_block": 128, "select_tile": 16}, 20, 300, 16),
         (True, {"select_block": 32}, 31, 31, 1),
     ],

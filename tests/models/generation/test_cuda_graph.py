@@ -179,6 +179,7 @@ def test_decoding_up_to_the_capacity(seed: int) -> None:
     assert_same(decode_answer(model, captured=True, room=9)[0], expected)
 
 
+@pytest.mark.long
 def test_the_cache_after_the_steps(seed: int) -> None:
     """Summaries that the steps computed are not used for other tokens."""
     model = build(seed, 2)

@@ -197,6 +197,7 @@ def test_a_full_disk_is_reported_beforehand(
     assert caught.value.code == "disk_full"
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_the_default_model(default_model_folder: Path) -> None:
     config = json.loads((default_model_folder / "config.json").read_text())

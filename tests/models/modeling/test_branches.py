@@ -200,11 +200,11 @@ def test_gradients_with_all_blocks_and_norms(keys: str, phi: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "phi", "repeat", "tokens"),
     [
-        ("separate", "mlp", 1, 33),
+        pytest.param("separate", "mlp", 1, 33, marks=pytest.mark.long),
         ("separate", "mlp", 4, 41),
-        ("separate", "linear", 7, 33),
+        pytest.param("separate", "linear", 7, 33, marks=pytest.mark.long),
         ("separate", "mean", 16, 35),
-        ("shared", "mlp", 7, 33),
+        pytest.param("shared", "mlp", 7, 33, marks=pytest.mark.long),
         ("shared", "linear", 4, 49),
     ],
 )

@@ -42,7 +42,7 @@ def test_packed_documents_equal_documents_alone(
         torch.testing.assert_close(parameter.grad, grads[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("learned", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_one_call_of_the_kernels_equals_a_call_for_each_document(learned: bool) -> None:
     pytest.importorskip("triton")
     settings = AttentionSettings(

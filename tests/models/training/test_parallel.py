@@ -76,6 +76,7 @@ if processes.count > 1:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_have_the_losses_of_one(
     native_config: Callable[..., NSAConfig],

@@ -61,6 +61,7 @@ def where_of(model: Path) -> ModelFolder:
     return resolve_model(str(model), on_progress=print, on_note=print)
 
 
+@pytest.mark.long
 def test_a_killed_process_loses_only_its_document(folder: Path, tiny_model: Path) -> None:
     os.mkfifo(folder / "pipe")  # no process writes to it, so its reader blocks forever
     names = ["pipe", "0.txt", "1.txt", "2.txt", "3.txt"]

@@ -14,7 +14,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
 from nsa_cli.documents.table import Row, Table
-from nsa_cli.engine import engine
+from nsa_cli.engine import parse
 
 PIECES = tuple(
     Piece(source="a.pdf", page=n, page_label="iv" if n == 1 else None, start=s, end=e, first_line=1)
@@ -116,7 +116,7 @@ def test_the_second_question_does_not_parse_the_document(
 ) -> None:
     monkeypatch.setattr(documents, "_WORTH_SECONDS", 0.0)
     first = asker(text_file)
-    monkeypatch.setattr(engine, "parse_sources", None)
+    monkeypatch.setattr(parse, "parse_sources", None)
     second = asker(text_file, question="And who?")
     assert second.stats.document_tokens == first.stats.document_tokens
     assert second.citations[0].source == first.citations[0].source == str(text_file)

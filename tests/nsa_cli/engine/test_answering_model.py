@@ -57,7 +57,7 @@ def test_the_second_model_answers_from_the_passages_of_the_first(
     scores = opened.scores(question)
     passages = top_passages(scores, opened.text, opened.document, opened.block_tokens)
     model = second.load_for(4000, 90)
-    context = passage_context(model, second.prompts, opened.document, passages, 900)
+    context = passage_context(model, second.prompts, opened.document, passages, 900, [].append)
     alone = replace(opened, model=model, tokenizer=second.tokenizer, answerer=None)
     expected = drain(alone.generate(context, question, opened.options, time.monotonic()), [].append)
     assert found.answer == expected.text

@@ -14,6 +14,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import digest, read_sources
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.engine import Engine
+from nsa_cli.engine.parse import Parser
 from nsa_cli.events import Event, Note, Progress
 from nsa_models.errors import UsageError
 
@@ -75,7 +76,7 @@ def test_a_document_is_parsed_once(
 ) -> None:
     monkeypatch.setattr("nsa_cli.caches.documents._WORTH_SECONDS", 0)
     first = engine.parse(sources, "a", digest(sources))
-    monkeypatch.setattr(Engine, "_parse", refuse)
+    monkeypatch.setattr(Parser, "_parse", refuse)
     assert engine.parse(sources, "a", digest(sources)) == first
 
 

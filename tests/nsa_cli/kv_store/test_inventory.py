@@ -201,7 +201,17 @@ def test_a_healthy_machine(nsa: Run) -> None:
     shown = json.loads(out)
     names = [check["what"] for check in shown["checks"]]
     assert names == [
-        *("program", "device", "kernels", "memory", "model", "cache", "formats", "config")
+        *(
+            "program",
+            "device",
+            "kernels",
+            "memory",
+            "model",
+            "answers",
+            "cache",
+            "formats",
+            "config",
+        )
     ]
     for check in shown["checks"]:
         assert check["state"] in ("ok", "warning")

@@ -64,7 +64,7 @@ def test_a_long_text_is_prefilled_in_windows_and_stored(asker: Any, long_file: P
     assert first.stats.reused_tokens == 0
     assert len(asker.readings) == 3
     steps = [
-        event for event in asker.events if isinstance(event, Progress) and event.unit == "tokens"
+        event for event in asker.events if isinstance(event, Progress) and event.stage == "reading"
     ]
     assert [event.done for event in steps] == sorted(event.done for event in steps)
     assert {event.total for event in steps} == {first.stats.document_tokens}

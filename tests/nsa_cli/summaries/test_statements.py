@@ -135,6 +135,7 @@ def test_a_summary_of_one_statement_is_its_overview(open_says: Open) -> None:
     assert summary.source.endswith("lease.txt")
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_a_lease_keeps_its_dates_and_duties(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
