@@ -39,6 +39,7 @@ def folder(write_gguf: Any, tiny_qwen2: Any, tmp_path: Path) -> Path:
     return tmp_path / "tiny"
 
 
+@pytest.mark.long
 def test_attention(folder: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 4)

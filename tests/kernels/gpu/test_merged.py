@@ -257,7 +257,9 @@ def compare(
         assert_as_exact(name, x.to(own), exact[name], eager[name], terms=terms, unit=4.0)
 
 
-@pytest.mark.parametrize("merged", [True, False], ids=["merged", "single"])
+@pytest.mark.parametrize(
+    "merged", [True, pytest.param(False, marks=pytest.mark.long)], ids=["merged", "single"]
+)
 @pytest.mark.parametrize(
     ("gated", "changes", "queries", "seq_len", "repeat"),
     [

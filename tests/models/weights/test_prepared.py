@@ -298,6 +298,7 @@ def test_a_process_killed_during_a_write_leaves_no_valid_file(
     assert not partial_path(kept).exists()
 
 
+@pytest.mark.long
 def test_two_processes_at_once(make: Callable[..., ModelFolder]) -> None:
     where = make(adapter=True)
     other = start(where, "waits")

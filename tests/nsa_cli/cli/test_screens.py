@@ -150,7 +150,10 @@ def at_the_end(shown: str) -> str:
     return "\n".join(lines[: row + 1])
 
 
-@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize(
+    "columns",
+    [80, pytest.param(60, marks=pytest.mark.long), pytest.param(120, marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize("name", SCREENS)
 def test_a_screen(terminal: Any, name: str, columns: int) -> None:
     first, words = SCREENS[name]

@@ -41,6 +41,7 @@ def scanned(*pages: int, with_text: int | None = None) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.long
 @engine
 def test_scanned_pages_have_their_page_and_lines() -> None:
     pytest.importorskip("pytesseract")

@@ -96,6 +96,7 @@ def wait_until_read(page: Any) -> None:
     page.locator("#reading", has_text="Ready: ").wait_for()
 
 
+@pytest.mark.long
 def test_files_are_listed_and_searched(open_page: Open, pdf: str) -> None:
     page = open_page()
     page.locator("#found button", has_text=pdf).wait_for()
@@ -133,6 +134,7 @@ def test_a_citation_opens_its_page_with_the_quote_marked(open_page: Open, pdf: s
     assert page.get_attribute("#tab-text", "aria-selected") == "true"
 
 
+@pytest.mark.long
 def test_several_documents_are_asked_together(open_page: Open) -> None:
     page = open_page()
     add(page, "0.txt")
@@ -194,6 +196,7 @@ def test_what_an_answer_took_is_told(open_page: Open) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_conversation_is_saved_and_copied(open_page: Open) -> None:
     page = open_page()
     assert page.is_disabled("#copy")
@@ -233,6 +236,7 @@ def focused(page: Any) -> str:
     return str(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
 
 
+@pytest.mark.long
 def test_the_keyboard_suffices(open_page: Open, pdf: str) -> None:
     page = open_page()
     page.locator("#found button", has_text=pdf).wait_for()
@@ -272,6 +276,7 @@ def test_the_keyboard_suffices(open_page: Open, pdf: str) -> None:
     assert page.evaluate("document.activeElement.matches('.citations button')")
 
 
+@pytest.mark.long
 def test_every_control_has_a_name(open_page: Open) -> None:
     page = open_page()
     page.locator("#found button").first.wait_for()
@@ -300,6 +305,7 @@ CONTRAST = """selector => {
 }"""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("colors", ["light", "dark"])
 def test_text_can_be_read_in_both_colors(open_page: Open, colors: str) -> None:
     page = open_page(colors=colors)
@@ -318,6 +324,7 @@ def test_text_can_be_read_in_both_colors(open_page: Open, colors: str) -> None:
     assert page.input_value("#colors") == other
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", SIZES)
 def test_the_page_fits_its_window(open_page: Open, pdf: str, size: tuple[int, int]) -> None:
     page = open_page(size)
@@ -371,6 +378,7 @@ def test_no_request_leaves_the_machine(open_page: Open, site: Any) -> None:
     assert site.requests == []
 
 
+@pytest.mark.long
 def test_a_key_is_asked_for_once(open_page: Open, pdf: str) -> None:
     page = open_page(api_key="secret")
     page.locator("#locked[open]").wait_for()
@@ -390,6 +398,7 @@ def test_a_document_that_cannot_be_read_is_told(open_page: Open, root: Path) -> 
     page.locator("#reading [role=alert]", has_text="broken.pdf").wait_for()
 
 
+@pytest.mark.long
 def test_files_are_uploaded(open_page: Open, tmp_path: Path, prose: Any) -> None:
     (tmp_path / "mine.txt").write_text(prose(60))
     page = open_page()
