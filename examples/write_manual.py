@@ -156,17 +156,7 @@ def pages() -> dict[str, str]:
 
 def main(words: Sequence[str]) -> int:
     """Write the pages, or with `--check` name those that are not current."""
-    stale = []
-    for name, text in pages().items():
-        path = FOLDER / name
-        if not path.exists() or path.read_text("utf-8") != text:
-            stale.append(name)
-            if "--check" not in words:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-    for name in stale:
-        print(f"docs/man/{name}: {'is not current' if '--check' in words else 'written'}")
-    return 1 if stale and "--check" in words else 0
+    return reference.write(FOLDER, pages(), words)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -369,11 +369,11 @@ def pages() -> dict[str, str]:
     }
 
 
-def main(words: Sequence[str]) -> int:
-    """Write the pages, or with `--check` name those that are not current."""
+def write(folder: Path, texts: Mapping[str, str], words: Sequence[str]) -> int:
+    """Write the texts of files by name, or with `--check` name those that are not current."""
     stale = []
-    for name, text in pages().items():
-        path = FOLDER / name
+    for name, text in texts.items():
+        path = folder / name
         if not path.exists() or path.read_text("utf-8") != text:
             stale.append(name)
             if "--check" not in words:
@@ -381,8 +381,13 @@ def main(words: Sequence[str]) -> int:
                 path.write_text(text, encoding="utf-8")
     for name in stale:
         state = "is not current" if "--check" in words else "written"
-        print(f"docs/reference/{name}: {state}")
+        print(f"docs/{folder.name}/{name}: {state}")
     return 1 if stale and "--check" in words else 0
+
+
+def main(words: Sequence[str]) -> int:
+    """Write the pages, or with `--check` name those that are not current."""
+    return write(FOLDER, pages(), words)
 
 
 if __name__ == "__main__":

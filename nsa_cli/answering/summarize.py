@@ -110,10 +110,11 @@ def summarize(
 
 def _one(engine: Engine, source: Source, request: SummaryRequest) -> DocumentSummary:
     """Summarize one file."""
-    engine.parse([source], source.name, digest([source]))  # errors need no torch
+    content = digest([source])
+    engine.parse([source], source.name, content)  # errors need no torch
     from nsa_cli.summaries.make import open_for_summary, summarize_document
 
-    opened = open_for_summary(engine, [source], source.name, request.focus)
+    opened = open_for_summary(engine, [source], source.name, request.focus, content)
     if request.outline and not sections(opened.document):
         name = opened.document.name
         engine.emit(Note(text=f"no headings found in {name}; its topics serve as sections"))

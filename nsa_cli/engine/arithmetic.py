@@ -74,11 +74,7 @@ class _Decoded(NamedTuple):
 def expression_room(questions: Iterable[TokenizedQuestion]) -> int:
     """Tokens that expressions for some questions need after the text; 0 if none asks for one."""
     asked = [len(each) for each in questions if form_of(each.text) is not None]
-    return (
-        max(asked, default=-_PROMPT_TOKENS)
-        + _PROMPT_TOKENS
-        + (_MOST_SLOTS * _TOKENS_OF_FIGURE if asked else 0)
-    )
+    return max(asked) + _PROMPT_TOKENS + _MOST_SLOTS * _TOKENS_OF_FIGURE if asked else 0
 
 
 def by_expression(

@@ -16,15 +16,26 @@ from nsa_cli.summaries.statements import STATEMENT_TOKENS, request, statements
 
 
 def open_for_summary(
-    engine: Engine, sources: Sequence[Source], name: str, focus: str | None
+    engine: Engine,
+    sources: Sequence[Source],
+    name: str,
+    focus: str | None,
+    content: bytes | None = None,
 ) -> OpenDocument:
     """Prefill sources with the room that statements need.
+
+    Args:
+        engine: The engine.
+        sources: The sources.
+        name: Name of all of them together.
+        focus: A topic to summarize, or None.
+        content: Digest of the sources, if known.
 
     Raises:
         NsaError: If the sources cannot be read, or do not fit the model or the memory.
     """
     room = summary_room(engine, focus)
-    return engine.open(sources, name, room)
+    return engine.open(sources, name, room, content)
 
 
 def summary_room(engine: Engine, focus: str | None) -> int:
