@@ -63,12 +63,15 @@ class Packing:
         cu_keys: (B + 1,) int32, the same for keys. A sequence's queries are its last tokens.
         max_queries: The longest T.
         max_keys: The longest S.
+        key_lengths: S of each sequence if the host knows them, so that nothing waits for the
+            device.
     """
 
     cu_queries: Tensor
     cu_keys: Tensor
     max_queries: int
     max_keys: int
+    key_lengths: tuple[int, ...] | None = None
 
     @property
     def sequences(self) -> int:
@@ -85,14 +88,21 @@ class Packing:
         return summary_offsets(self.cu_keys, settings)
 
     def summary_layout(self, settings: AttentionSettings) -> tuple[Tensor, int]:
-        """Offsets of the summaries (B + 1,) int32, and their total, read from the device once."""
+        """Offsets of the summaries (B + 1,) int32, and their total.
+
+        The total is read from the device once if `key_lengths` is None.
+        """
         # The calls of all layers share a packing, and each read would wait for the device.
         layouts: dict[tuple[int, int], tuple[Tensor, int]]
         layouts = self.__dict__.setdefault("_layouts", {})
         kind = (settings.compress_block, settings.compress_stride)
         if kind not in layouts:
             offsets = self.cu_summaries(settings)
-            layouts[kind] = (offsets, int(offsets[-1]))
+            lengths = self.key_lengths
+            total = (
+                int(offsets[-1]) if lengths is None else sum(map(settings.complete_blocks, lengths))
+            )
+            layouts[kind] = (offsets, total)
         return layouts[kind]
 
     def cu_tiles(self, settings: AttentionSettings) -> Tensor:

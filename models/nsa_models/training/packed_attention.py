@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nsa_kernels.api import nsa_attention
+from nsa_kernels.phi import mean_phi
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.branches import Branches
 from nsa_models.cache.kv_cache import Compressor, NoCache
@@ -38,7 +39,6 @@ class PackedAttention(NoCache):
         self, lengths: Sequence[int], device: torch.device, *, kernels: bool | None = None
     ) -> None:
         self.lengths, self._device, self._kernels = tuple(lengths), device, kernels
-        self._offsets: dict[AttentionSettings, tuple[Tensor, int]] = {}
 
     @cached_property
     def _positions(self) -> Tensor:
@@ -53,7 +53,13 @@ class PackedAttention(NoCache):
 
         offsets = torch.tensor([0, *self.lengths]).cumsum(0).to(self._device, torch.int32)
         longest = max(self.lengths)
-        return Packing(cu_queries=offsets, cu_keys=offsets, max_queries=longest, max_keys=longest)
+        return Packing(
+            cu_queries=offsets,
+            cu_keys=offsets,
+            max_queries=longest,
+            max_keys=longest,
+            key_lengths=self.lengths,
+        )
 
     def positions(self, tokens: int, device: torch.device) -> Tensor:
         """Return positions (T,), from 0 in each sequence."""
@@ -81,11 +87,13 @@ class PackedAttention(NoCache):
                 window_k, window_v = compress.window_k, compress.window_v
             else:
                 if compress is None:
-                    summary_k = self._means(k, settings)
+                    summary_k = mean_phi(k, settings, packing=self._packing)
                 else:
                     parts = [compress(part) for part in k.split(self.lengths, dim=2)]
                     summary_k = torch.cat(parts, dim=2)
-                summary_v = self._means(v, settings) if settings.combine == "gated" else None
+                summary_v = None
+                if settings.combine == "gated":
+                    summary_v = mean_phi(v, settings, packing=self._packing)
             result = nsa_attention(
                 q, k, v, settings,
                 summary_k=summary_k, summary_v=summary_v, window_k=window_k, window_v=window_v,
@@ -102,19 +110,6 @@ class PackedAttention(NoCache):
             outs.append(out)
             start += length
         return torch.cat(outs, dim=2), None
-
-    def _means(self, x: Tensor, settings: AttentionSettings) -> Tensor:
-        """Return block means (1, G, C, D), without waiting for the device to count them."""
-        from nsa_kernels.gpu.phi import mean_phi
-
-        if settings not in self._offsets:
-            total = sum(settings.complete_blocks(length) for length in self.lengths)
-            self._offsets[settings] = self._packing.cu_summaries(settings), total
-        offsets, total = self._offsets[settings]
-        return mean_phi(
-            x, settings,
-            cu_seqlens=self._packing.cu_keys, cu_summaries=offsets, total_summaries=total,
-        )  # fmt: skip
 
     def _takes_kernels(self, q: Tensor, v: Tensor, settings: AttentionSettings) -> bool:
         """Whether the Triton kernels take the sequences."""
