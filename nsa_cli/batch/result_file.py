@@ -183,6 +183,8 @@ def finished_rows(path: Path | None, format_: str, *, resume: bool) -> dict[RowK
 
 def _existing(path: Path, format_: str, *, resume: bool) -> tuple[str, dict[RowKey, ResultRow]]:
     """The content of a result file and its finished rows; nothing if it does not exist."""
+    if path.is_char_device():  # reading it might never end
+        raise UsageError(f"{path} is a device, not a file", hint="name a file with --out")
     if path.exists() and not resume and path.stat().st_size:
         raise UsageError(
             f"{path} exists already",

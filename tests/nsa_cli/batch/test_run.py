@@ -413,3 +413,10 @@ def test_two_bars_at_a_terminal(terminal: Any, folder: Path, tiny_model: Path) -
     assert code == 5
     assert "All documents" in shown
     assert "4 documents, 1 failed" in shown
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_device_is_no_result_file(nsa: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("The rent is 900.")
+    code, _, err = nsa("batch", str(tmp_path / "a.txt"), "-a", "Who?", "-o", "/dev/full")
+    assert (code, err) == (2, "nsa: /dev/full is a device, not a file. Name a file with --out.\n")
