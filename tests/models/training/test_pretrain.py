@@ -28,15 +28,11 @@ from nsa_models.training.checkpoint import (
 from nsa_models.training.distributed import Processes
 from nsa_models.training.heldout import EDGES
 from nsa_models.training.initial import initial_model
-from nsa_models.training.pretrain import (
-    PretrainHooks,
-    Pretraining,
-    TokenLosses,
-    compile_parts,
-)
+from nsa_models.training.pretrain import PretrainHooks, Pretraining
 from nsa_models.training.pretrain_settings import PretrainSettings
 from nsa_models.training.rows import IGNORED, PackedBatch, PackedRows, heldout_batches
 from nsa_models.training.shards import Shards
+from nsa_models.training.token_losses import TokenLosses, compile_parts
 from nsa_models.weights.load import load_config, load_model
 
 Config = Callable[..., NSAConfig]
