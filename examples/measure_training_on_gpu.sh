@@ -54,7 +54,7 @@ part() {
     local name=$1 seconds=$2
     shift 2
     echo "== $name: $*"
-    timeout --signal INT --kill-after 10 "$seconds" "$@" 2>&1 | tee -a "$LOGS/$name.txt"
+    timeout --foreground --signal INT --kill-after 10 "$seconds" "$@" 2>&1 | tee -a "$LOGS/$name.txt"
     local status=${PIPESTATUS[0]}
     if [ "$status" -ne 0 ]; then
         echo "== $name: exit $status" | tee -a "$LOGS/$name.txt"

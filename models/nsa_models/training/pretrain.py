@@ -107,6 +107,11 @@ class Pretraining:
                 f"{settings.rows_per_pass} each per pass",
                 hint=f"make batch_tokens a multiple of {each * settings.context:,}",
             )
+        if settings.cuda_graphs and processes.count > 1:
+            raise UsageError(
+                "cuda_graphs needs one process, and several were started",
+                hint="leave cuda_graphs out",
+            )
         self._passes = settings.rows // each
         self._device = model.device
         self._parameters = multiplied_parameters(model)
@@ -115,14 +120,7 @@ class Pretraining:
             compile_parts(module)
         sharded = settings.parallel == "fsdp"
         self._module = ParallelModule(module, model.model.layers, processes, sharded=sharded)
-        self._graphs: PassGraphs | None = None
-        if settings.cuda_graphs:
-            if processes.count > 1:
-                raise UsageError(
-                    "cuda_graphs needs one process, and several were started",
-                    hint="leave cuda_graphs out",
-                )
-            self._graphs = PassGraphs(module)
+        self._graphs = PassGraphs(module) if settings.cuda_graphs else None
         self._optimizers = make_optimizers(module, settings, self._device)
         self._peak = settings.peak_flops or peak_flops(self._device)
         self.progress = PretrainProgress()

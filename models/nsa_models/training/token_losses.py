@@ -5,13 +5,14 @@ Letters: R rows, T tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nsa_models.cache.kv_cache import NoCache
-from nsa_models.modeling.model import NSALanguageModel
+from nsa_models.modeling.model import NSADecoderLayer, NSALanguageModel
 from nsa_models.training.cross_entropy import (
     SoftmaxLosses,
     chunked_cross_entropy,
@@ -71,7 +72,10 @@ class TokenLosses(nn.Module):
 
 
 def compile_parts(
-    losses: TokenLosses, backend: str = "inductor", *, dynamic: bool | None = None
+    losses: TokenLosses,
+    backend: str | Callable[..., Any] = "inductor",
+    *,
+    dynamic: bool | None = None,
 ) -> None:
     """Compile all but the attention: projections, rotation, norms, MLPs and the softmax.
 
@@ -85,7 +89,7 @@ def compile_parts(
     options: dict[str, Any] = {"backend": backend, "dynamic": dynamic}
     model = losses.model.model
     for layer in model.layers:
-        if hasattr(layer, "input_layernorm"):
+        if isinstance(layer, NSADecoderLayer):
             layer.input_layernorm.compile(**options)
         # One compilation serves all layers: their weights are inputs of it.
         for part, name in ((layer.self_attn, "project"), (layer, "add")):

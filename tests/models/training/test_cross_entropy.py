@@ -20,7 +20,9 @@ def test_losses_and_gradients_equal_those_of_all_logits(chunk: int) -> None:
     targets[[0, 9, 22]] = IGNORED
     ours = [each.clone().requires_grad_() for each in (x, weight)]
     theirs = [each.clone().requires_grad_() for each in (x, weight)]
-    total, losses = chunked_cross_entropy(*ours, targets, chunk=chunk, dtype=torch.float64)
+    total, losses = chunked_cross_entropy(
+        ours[0], ours[1], targets, chunk=chunk, dtype=torch.float64
+    )
     wanted = F.cross_entropy(theirs[0] @ theirs[1].t(), targets, reduction="none")
     torch.testing.assert_close(losses.double(), wanted, rtol=1e-5, atol=1e-5)
     (total * 3).backward()
@@ -40,7 +42,7 @@ class Largest(TorchDispatchMode):
     """The elements of the largest tensor that an operation returned."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.elements = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -67,7 +69,7 @@ def test_products_in_bf16_have_gradients_near_those_in_fp64() -> None:
     targets = torch.randint(0, 300, (40,))
     narrow = [each.clone().requires_grad_() for each in (x, weight)]
     wide = [each.double().requires_grad_() for each in (x, weight)]
-    total, _ = chunked_cross_entropy(*narrow, targets, chunk=16, dtype=torch.bfloat16)
+    total, _ = chunked_cross_entropy(narrow[0], narrow[1], targets, chunk=16, dtype=torch.bfloat16)
     wanted = F.cross_entropy(wide[0] @ wide[1].t(), targets, reduction="sum")
     total.backward()
     wanted.backward()

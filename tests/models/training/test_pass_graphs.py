@@ -16,7 +16,7 @@ from nsa_models.configuration.config import NSAConfig
 from nsa_models.training.initial import initial_model
 from nsa_models.training.pass_graphs import PassGraphs
 from nsa_models.training.rows import IGNORED, PackedBatch
-from nsa_models.training.token_losses import TokenLosses, compile_parts
+from nsa_models.training.token_losses import TokenLosses
 
 CPU = torch.device("cpu")
 Config = Callable[..., NSAConfig]
@@ -99,30 +99,6 @@ def test_rows_without_a_layout_are_left_to_the_caller(native_config: Config) -> 
     many = PassGraphs(losses, packed=True)
     assert not many.run(batch_of(*[1] * 65), 1.0)
     assert all(not graph.any() for graph in (many.take_total(),))
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
-def test_compiled_parts_have_the_same_gradients_and_compile_once_for_all_layers(
-    native_config: Config,
-) -> None:
-    config = native_config(branch_keys="separate", num_hidden_layers=4)
-    losses = TokenLosses(initial_model(config, 0, CPU), 64)
-    batches = [batch_of(20, 12)]
-    wanted, wanted_gradients = eager(losses, batches)
-    compiled: list[torch.fx.GraphModule] = []
-
-    def backend(module: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
-        compiled.append(module)
-        return module
-
-    torch._dynamo.reset()
-    compile_parts(losses, backend=backend)
-    total, found = eager(losses, batches)
-    assert len(compiled) == 4  # norms, projections, the rest of a layer, softmax
-    torch.testing.assert_close(total, wanted)
-    for name, gradient in found.items():
-        torch.testing.assert_close(gradient, wanted_gradients[name], rtol=1e-4, atol=1e-5)
-    torch._dynamo.reset()
 
 
 def test_layouts_have_bounds_of_documents_and_lengths(native_config: Config) -> None:
