@@ -16,7 +16,7 @@ from nsa_models.configuration.config import NSAConfig
 from nsa_models.training.initial import initial_model
 from nsa_models.training.pass_graphs import PassGraphs
 from nsa_models.training.rows import IGNORED, PackedBatch
-from nsa_models.training.token_losses import TokenLosses
+from nsa_models.training.token_losses import TokenLosses, compile_parts
 
 CPU = torch.device("cpu")
 Config = Callable[..., NSAConfig]
@@ -41,7 +41,7 @@ def gradients(losses: TokenLosses) -> dict[str, Tensor]:
 
 def eager(losses: TokenLosses, batches: list[PackedBatch]) -> tuple[Tensor, dict[str, Tensor]]:
     """The sum of the losses of several passes, and the gradients of its half."""
-    total = torch.zeros(())
+    total = torch.zeros((), device=losses.model.device)
     for batch in batches:
         loss, _ = losses(batch)
         (loss * 0.5).backward()
@@ -107,3 +107,26 @@ def test_layouts_have_bounds_of_documents_and_lengths(native_config: Config) -> 
     shapes = [graphs._shape(batch_of(*n)) for n in ((5, 6, 1), (7, 8, 9, 9), (30, 3), (33,))]
     assert shapes == [(1, 12, 4, 8), (1, 33, 4, 16), (1, 33, 2, 32), (1, 33)]
     assert replace(batch_of(4), lengths=(3, 1)).whole is False
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_replayed_passes_equal_eager_ones(native_config: Config, compiled: bool) -> None:
+    device = torch.device("cuda")
+    changes = {"branch_keys": "separate", "compress_phi": "mlp", "compress_hidden": 16}
+    config = native_config(**changes, select_block=16, window=16)
+    losses = TokenLosses(initial_model(config, 0, device), 64)
+    shapes = [(64,), (20, 40, 4), (64,), (30, 30, 4), (64,), (9, 9, 40, 6)]
+    batches = [batch_of(*each).to(device) for each in shapes]
+    wanted, wanted_gradients = eager(losses, batches)
+    if compiled:
+        compile_parts(losses)
+    graphs = PassGraphs(losses)
+    for _ in range(2):
+        assert all(graphs.run(batch, 0.5) for batch in batches)
+        torch.testing.assert_close(graphs.take_total(), wanted, rtol=1e-2, atol=1e-2)
+        for name, found in gradients(losses).items():
+            error = (found - wanted_gradients[name]).norm() / wanted_gradients[name].norm()
+            assert float(error) < 2e-2, name
+    assert any(layout.graph is not None for layout in graphs._layouts.values())
