@@ -65,8 +65,8 @@ class Packing:
         max_keys: The longest S.
         key_lengths: S of each sequence if the host knows them, so that nothing waits for the
             device.
-        total_keys: The sum of S if the host knows it without the lengths. There are then as many
-            summaries as one sequence would have, the last of which may belong to no sequence.
+        total_keys: The sum of S if the host knows it without the lengths. The packing then has
+            as many summaries as one sequence would have; the last ones may belong to no sequence.
             A CUDA graph replays such a packing with other offsets, also of empty sequences.
     """
 

@@ -42,7 +42,7 @@ class Largest(TorchDispatchMode):
     """The elements of the largest tensor that an operation returned."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.elements = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
