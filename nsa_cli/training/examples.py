@@ -176,8 +176,8 @@ def training_steps(
     made = ExcerptExamples(data.articles, data.golds) if excerpts else None
     while made is not None:
         number = rng.randrange(2**31) + process * 2**31
-        batch = [(made.example(number + n),) for n in range(_EXCERPTS_TOGETHER)]
-        yield [training_example(prompts, each, size) for each in batch]
+        asked = [made.example(number + n) for n in range(_EXCERPTS_TOGETHER)]
+        yield [training_example(prompts, [each], size) for each in asked]
     while True:
         kind = rng.choices(list(mix), weights=list(mix.values()))[0]
         number, tokens = rng.randrange(2**31) + process * 2**31, rng.choice(lengths)

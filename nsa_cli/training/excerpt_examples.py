@@ -2,7 +2,8 @@
 
 An example has a few paragraphs: the one that answers a question, and those of the same and of
 other articles that share most words with it. In a part of the examples the paragraph with the
-answer is left out, or the question asks about another year, and the target declines.
+answer is left out, or the question asks about another year, and the target declines. In another
+part the question is whether the text gives an answer, which is right, or of another question.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import random
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 
+from nsa_cli.context.judge import NO, YES, judge_question
 from nsa_cli.context.prompt import GAP
 from nsa_cli.retrieval.bm25 import Bm25
 from nsa_cli.retrieval.declining import DECLINED
@@ -25,6 +28,12 @@ _SILENT = 0.35
 
 _OTHER_YEAR = 0.25
 """Share of these, among questions with a year, that ask about another year instead."""
+
+_JUDGED = 0.3
+"""Share of examples that ask whether the text gives an answer."""
+
+_RIGHT = 0.6
+"""Share of these, among texts with the answer, whose answer is the right one."""
 
 _CHARACTERS = (1200, 5600)
 """Minimum and maximum characters of a text."""
@@ -39,6 +48,7 @@ _LINES = (70, 110)
 """Minimum and maximum characters of a line, where a text is wrapped as in a PDF."""
 
 _WRAPPED = 0.5
+_SHORT = 4
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _NOT_WORD = re.compile(r"\W+")
 
@@ -88,13 +98,37 @@ class ExcerptExamples:
         parts = parts or [rng.choice(self._articles[rng.choice(self._numbers)].paragraphs)]
         rng.shuffle(parts)
         context, evidence = _joined(parts, gold, rng)
-        return Example(
+        example = Example(
             context=context,
             question=asked,
             answers=(DECLINED,) if silent else answers,
             evidence=() if silent else evidence,
             task="excerpts",
         )
+        if rng.random() >= _JUDGED:
+            return example
+        given = rng.choice([max(answers, key=len), *self._golds[question]])
+        wrong = [each for each in self._wrong(number, question, rng) if each != given]
+        is_right = not silent and (rng.random() < _RIGHT or not wrong)
+        said = given if is_right or not wrong or rng.random() < _SILENT else wrong[0]
+        is_right = is_right or (not silent and said == given)
+        return replace(
+            example, question=judge_question(asked, said), answers=(YES if is_right else NO,)
+        )
+
+    def _wrong(self, number: int, question: str, rng: random.Random) -> list[str]:
+        """Answers to other questions about an article, those that look alike first."""
+        gold = self._golds[question]
+        others = [
+            each
+            for part in self._articles[number].paragraphs
+            for asked, _ in part.questions
+            if asked != question
+            for each in self._golds[asked]
+            if not _holds(each, gold) and not any(_holds(one, (each,)) for one in gold)
+        ]
+        rng.shuffle(others)
+        return sorted(others, key=lambda each: _looks(each) != _looks(gold[0]))
 
     def _others(self, number: int, at: int, question: str, rng: random.Random) -> list[Paragraph]:
         """Other paragraphs, those that share most words with a question first."""
@@ -126,6 +160,11 @@ def _about_another_year(question: str, parts: Sequence[Paragraph], rng: random.R
     others = [str(int(year) + n) for n in (-4, -3, -2, -1, 1, 2, 3, 4)]
     new = [each for each in others if not any(each in part.text for part in parts)]
     return question.replace(year, rng.choice(new)) if new else question
+
+
+def _looks(answer: str) -> tuple[bool, bool]:
+    """Whether an answer has a digit, and whether it is short."""
+    return any(each.isdigit() for each in answer), len(answer.split()) < _SHORT
 
 
 @lru_cache(maxsize=1 << 15)

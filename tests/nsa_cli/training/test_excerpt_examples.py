@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nsa_cli.context.judge import NO, YES
 from nsa_cli.retrieval.declining import DECLINED, declines
 from nsa_cli.training.excerpt_examples import ExcerptExamples
 from nsa_models.tasks import Article, Example
@@ -35,7 +36,8 @@ GOLDS = {
 
 def made(count: int = 200) -> list[Example]:
     maker = ExcerptExamples(TOWNS, GOLDS)
-    return [maker.example(seed) for seed in range(count)]
+    examples = [maker.example(seed) for seed in range(3 * count)]
+    return [each for each in examples if each.target not in (YES, NO)][:count]
 
 
 def test_a_part_of_the_examples_declines() -> None:
@@ -84,3 +86,18 @@ def test_lengths_differ_and_some_texts_are_wrapped() -> None:
     assert max(map(len, contexts)) > 2 * min(map(len, contexts))
     wrapped = [text for text in contexts if any("\n" in part for part in text.split("\n...\n"))]
     assert 0.2 < len(wrapped) / len(contexts) < 0.8
+
+
+def test_an_answer_is_judged_by_the_text() -> None:
+    """Right answers stand in the text, and of a text without the answer every one is wrong."""
+    maker = ExcerptExamples(TOWNS, GOLDS)
+    judged = [each for each in map(maker.example, range(400)) if each.target in (YES, NO)]
+    right = [each for each in judged if each.target == YES]
+    assert 0.2 < len(judged) / 400 < 0.4
+    assert 0.25 < len(right) / len(judged) < 0.6
+    for each in judged:
+        asked, said = each.question.split("“")[1].split("”")[0], each.question.split("“")[2]
+        [gold] = GOLDS.get(asked, ("",))
+        town = asked.split()[4]
+        stated = f"{town} {gold}" in each.context.replace("\n", " ") and gold != ""
+        assert (each.target == YES) == (stated and said.startswith(f"{gold}”"))
