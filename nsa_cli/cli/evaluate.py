@@ -47,7 +47,10 @@ Suites:
 \b
 Ways of the suite documents, with the same model and instruction; the way nsa is that of
 `nsa ask`, find that of `nsa find`, without an answer:
-    pages        the stored pages that fit 2,048 tokens; pages-ranked, pages-kept and
+    words        the same, with no question answered by an expression
+    more         the same from 2,048 tokens, not 1,024
+    blocks       from the four best blocks of 64 tokens with their neighbors
+    pages        from the stored pages that fit 2,048 tokens; pages-ranked, pages-kept and
                  pages-passages choose, place and end them otherwise
     chunks       8 chunks of 200 words by BM25 in the prompt, nothing else read
     gold         the pages that hold the answer in the prompt

@@ -6,8 +6,6 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
-from torch import Tensor
-
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents.location import place
@@ -18,7 +16,8 @@ from nsa_cli.events import ANSWERING, SEARCHING, AnswerFinished, AnswerText, Sta
 from nsa_cli.output.logging import log
 from nsa_cli.results import Passage, Stats, Turn
 from nsa_cli.retrieval.citations import Cited, cite
-from nsa_cli.retrieval.passages import attended_passages, merge_passages, top_passages
+from nsa_cli.retrieval.passages import attended_passages, merge_passages
+from nsa_cli.retrieval.ranking import BlockScores
 from nsa_cli.system import peak_memory_bytes
 from nsa_models.configuration.config import attention_fields
 
@@ -28,7 +27,7 @@ without spaces."""
 
 
 def answer(
-    opened: OpenDocument, question: TokenizedQuestion, scores: Tensor | None = None
+    opened: OpenDocument, question: TokenizedQuestion, scores: BlockScores | None = None
 ) -> AnswerFinished:
     """Answer one question; arguments as for `answer_steps`."""
     steps = answer_steps(opened, question, opened.options, scores=scores)
@@ -40,7 +39,7 @@ def answer_steps(
     question: TokenizedQuestion,
     options: GenerationOptions,
     turns: Sequence[Turn] = (),
-    scores: Tensor | None = None,
+    scores: BlockScores | None = None,
 ) -> Generator[AnswerText | Stage, None, tuple[AnswerFinished, Turn]]:
     """Answer a question that may refer to earlier turns.
 
@@ -61,7 +60,7 @@ def answer_steps(
     if scores is None:
         yield SEARCHING
         scores = opened.scores(_standalone(opened.prompts, question, turns))
-    passages = top_passages(scores, opened.text, opened.document, opened.block_tokens)
+    passages = opened.passages(question, options, scores)
     passages = _with(passages, turns[-1].passage if turns else None)
     context = opened.context(passages, question, options, scores)
     yield ANSWERING
@@ -99,7 +98,7 @@ def _cited(
 ) -> Cited:
     """Cite the passages, and what the answer attended to on pages."""
     document, attention = opened.document, generated.attention
-    if options.source != "passages" and not opened.is_short and opened.answerer is None:
+    if options.source.startswith("pages") and not opened.is_short and opened.answerer is None:
         passages = merge_passages(passages, attended_passages(attention, document))
     return cite(document, passages, generated.text, question.text, attention=attention)
 

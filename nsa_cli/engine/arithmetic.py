@@ -132,7 +132,7 @@ def _spans(
     text = opened.document.text
     if opened.is_short:
         return [Span(0, len(text))]
-    if passages and (options.source == "passages" or opened.answerer is not None):
+    if passages and (not options.source.startswith("pages") or opened.answerer is not None):
         return [Span(passage.start, passage.end) for passage in passages]
     own = context.text.characters[context.text.characters >= 0]
     steps = np.diff(own)

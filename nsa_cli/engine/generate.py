@@ -41,12 +41,12 @@ class GenerationOptions:
         stop: Strings before which the answer ends.
         logprobs: Likeliest tokens to return with each token; None for no probabilities.
         schema: JSON schema that the answer matches; None for free text.
-        source: What an answer is decoded from: `passages`, prefilled again on their own; `pages`,
-            the stored keys and values of whole pages; `pages+passages`, the passages after the
-            pages; `pages-again`, whole pages, prefilled again on their own.
-        page_tokens: Maximum tokens of the pages.
-        part_tokens: Maximum tokens of a page; a longer one counts as several.
-        candidates: Pages that are ranked by the likelihood of the question.
+        source: What an answer is decoded from: `parts`, the best parts of pages, prefilled again on
+            their own; `passages`, the same of the four best blocks with their neighbors; `pages`,
+            the stored keys and values of parts; `pages+passages`, the passages after these.
+        page_tokens: Maximum tokens of all parts.
+        part_tokens: Maximum tokens of a part; a shorter page is one part.
+        candidates: Parts that are ranked by the likelihood of the question.
         move: Whether the pages get consecutive positions.
         compute: Whether a question that asks for arithmetic is answered by an expression.
     """
@@ -59,10 +59,10 @@ class GenerationOptions:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     schema: Mapping[str, Any] | None = None
-    source: Literal["passages", "pages", "pages+passages", "pages-again"] = "passages"
-    page_tokens: int = 2048
-    part_tokens: int = 768
-    candidates: int = 0
+    source: Literal["parts", "passages", "pages", "pages+passages"] = "parts"
+    page_tokens: int = 1024
+    part_tokens: int = 256
+    candidates: int = 8
     move: bool = True
     compute: bool = False
 

@@ -26,7 +26,15 @@ from nsa_cli.kv_store.windows import ContextWindow
 from nsa_cli.results import MatchInContext, Passage
 from nsa_cli.retrieval.citations import best_quote
 from nsa_cli.retrieval.pages import PageTokens, within
-from nsa_cli.retrieval.passages import DIRECT_TOKENS, best_runs, passages_of
+from nsa_cli.retrieval.passages import (
+    DIRECT_TOKENS,
+    best_runs,
+    passages_of,
+    text_end,
+    top_passages,
+    widened,
+)
+from nsa_cli.retrieval.ranking import BlockScores
 from nsa_cli.retrieval.retriever import Retriever
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
@@ -99,8 +107,8 @@ class OpenDocument:
         """Scores the blocks of the document."""
         return Retriever(self.model, self.windows, self.document, self.text)
 
-    def scores(self, question: TokenizedQuestion) -> Tensor:
-        """Score each block for a question: (N,); see `Retriever.scores`."""
+    def scores(self, question: TokenizedQuestion) -> BlockScores:
+        """Score each block for a question; see `Retriever.scores`."""
         return self.retriever.scores(question, self.options.attention(self.model.config))
 
     def find(self, query: TokenizedQuestion, top: int) -> list[MatchInContext]:
@@ -111,8 +119,7 @@ class OpenDocument:
             top: Maximum passages.
         """
         self.emit(SEARCHING)
-        runs = best_runs(self.scores(query), top, 0)
-        found = passages_of(runs, self.text, self.document, self.block_tokens)
+        found = self._found(query, top)
         matches = []
         for passage in sorted(found, key=lambda each: each.score, reverse=True):
             start, end = best_quote(self.document, passage, "", query.text)
@@ -165,7 +172,7 @@ class OpenDocument:
         passages: Sequence[Passage],
         question: TokenizedQuestion,
         options: GenerationOptions,
-        scores: Tensor,
+        scores: BlockScores,
     ) -> AnswerContext:
         """Return what a question is answered from: passages, pages, or the first context window.
 
@@ -173,21 +180,20 @@ class OpenDocument:
             passages: The best passages; with none, the first window serves.
             question: The question.
             options: From what to answer.
-            scores: Block scores of the question.
+            scores: From `scores`.
         """
         if self.is_short and self.answerer is None:
             return self.whole()
-        if options.source == "pages-again" and not self.is_short:
-            passages = self._pages_again(question, options, scores)
         if self.answerer is not None:
             return self.excerpts(self._for_another(passages))
         if not passages:
             self.windows[0].prefill_again()  # any block may be attended to, so verify all
             return self.whole()
-        if options.source in ("passages", "pages-again"):
+        if options.source in ("parts", "passages"):
             return self.excerpts(passages)
         settings, retriever = options.attention(self.model.config), self.retriever
-        pages, texts = self._best_pages(question, options, scores), self._texts
+        pages = [page for page, _ in self._best_parts(question, options, scores)]
+        texts = self._texts
         if options.source == "pages":
             return page_context(retriever, texts, pages, self.room, move=options.move)
         repeated = self.prompts.excerpts(self.document, passages)
@@ -199,22 +205,65 @@ class OpenDocument:
     def _texts(self) -> list[TokenizedText]:
         return [window.text for window in self.windows]
 
-    def _best_pages(
-        self, question: TokenizedQuestion, options: GenerationOptions, scores: Tensor
-    ) -> list[PageTokens]:
-        """Return the best pages for a question that fit the options, in document order."""
-        settings, most = options.attention(self.model.config), options.part_tokens
-        ranked = self.retriever.rank_pages(question, scores, options.candidates, settings, most)
-        return within(self.retriever.pages(most), ranked, options.page_tokens)
+    def _best_parts(
+        self, question: TokenizedQuestion, options: GenerationOptions, scores: BlockScores
+    ) -> list[tuple[PageTokens, float]]:
+        """Return the best parts that fit the options with their shares, in document order."""
+        values = self._part_scores(question, options, scores)
+        pages = self.retriever.pages(options.part_tokens)
+        ranked = values.argsort(descending=True, stable=True).tolist()
+        taken = within(pages, ranked, options.page_tokens)
+        weights = values[taken].softmax(dim=0).tolist()
+        return [(pages[index], weight) for index, weight in zip(taken, weights, strict=True)]
 
-    def _pages_again(
-        self, question: TokenizedQuestion, options: GenerationOptions, scores: Tensor
+    def _part_scores(
+        self, question: TokenizedQuestion, options: GenerationOptions, scores: BlockScores
+    ) -> Tensor:
+        settings = options.attention(self.model.config)
+        return self.retriever.page_scores(
+            question, scores, options.candidates, settings, options.part_tokens
+        )
+
+    def passages(
+        self, question: TokenizedQuestion, options: GenerationOptions, scores: BlockScores
     ) -> list[Passage]:
-        """Return the best pages as passages, with equal scores."""
-        pages = self._best_pages(question, options, scores)
-        spans = [self._texts[page.window].span(page.start, page.stop) for page in pages]
-        share = 1 / max(1, len(spans))
-        return [Passage(start=s[0], end=s[1], score=share) for s in spans if s is not None]
+        """Return what a question is answered from, in the order of the document.
+
+        Args:
+            question: The question.
+            options: From what to answer.
+            scores: From `scores`.
+        """
+        text, size = self.text, self.block_tokens
+        is_empty = not bool((scores.hybrid > 0).any())
+        if options.source != "parts" or self.is_short or is_empty:
+            return top_passages(scores.hybrid, text, self.document, size)
+        spans = [
+            (*span, weight)
+            for part, weight in self._best_parts(question, options, scores)
+            if (span := self._texts[part.window].span(part.start, part.stop)) is not None
+        ]
+        if (end := text_end(text, self.document, size)) is not None:
+            spans.append((*end, 0.0))
+        return widened(sorted(spans), self.document.text)
+
+    def _found(self, query: TokenizedQuestion, top: int) -> list[Passage]:
+        """Return the passages for a query: the best block of each of the best parts."""
+        scores, size, options = self.scores(query), self.block_tokens, self.options
+        hybrid = scores.hybrid
+        if self.is_short or not bool((hybrid > 0).any()):
+            return passages_of(best_runs(hybrid, top, 0), self.text, self.document, size)
+        parts = self.retriever.pages(options.part_tokens)
+        values = self._part_scores(query, options, scores)
+        runs = []
+        for index in values.argsort(descending=True, stable=True)[:top].tolist():
+            part = parts[index]
+            start = self.text.starts[part.window] + part.start
+            first, stop = start // size, -(-(start + len(part)) // size)
+            block = first + int(hybrid[first:stop].argmax())
+            runs.append((block, block + 1, float(values[index].exp())))
+        runs = list({run[0]: run for run in reversed(runs)}.values())
+        return passages_of(sorted(runs), self.text, self.document, size)
 
     def _for_another(self, passages: Sequence[Passage]) -> Sequence[Passage]:
         """The passages that another model reads: all of a short text, or else the best.

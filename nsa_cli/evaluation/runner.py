@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from nsa_cli.engine.open_document import OpenDocument
     from nsa_cli.results import Citation
+    from nsa_cli.retrieval.ranking import BlockScores
 
 Blocks = int | Literal["model"] | None
 """Blocks that a question attends to: a number, None for the whole text, `model` for the model's
@@ -238,7 +239,7 @@ def _result(
     spec: TextSpec,
     setting: Setting,
     answered: _Answered,
-    scores: Tensor,
+    scores: BlockScores,
     words: Tensor | None,
     spans: Sequence[tuple[int, int]],
     lines: Sequence[int],
@@ -250,7 +251,7 @@ def _result(
         spec: The text in its plan.
         setting: How it was read and answered.
         answered: Question and answer.
-        scores: (N,) block scores of the question.
+        scores: Block scores of the question.
         words: (N,) the same by BM25 alone, or None.
         spans: Characters of each block.
         lines: First character of each line.
@@ -269,7 +270,7 @@ def _result(
         answer=answered.finished.answer,
         score=score(answered.finished.answer, example.answers, every=example.every),
         citation_rank=overlap_rank(quotes, example.evidence),
-        passage_rank=best_rank(scores.tolist(), gold),
+        passage_rank=best_rank(scores.hybrid.tolist(), gold),
         bm25_rank=None if words is None else best_rank(words.tolist(), gold),
         bm25_asked=words is not None,
         read_seconds=opened.prefill_seconds,

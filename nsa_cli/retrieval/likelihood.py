@@ -20,7 +20,10 @@ from nsa_models.cache.kv_cache import KVCache
 from nsa_models.modeling.model import NSALanguageModel
 
 _LIKELIHOOD_WEIGHT = 2.0
-"""Weight of the likelihood beside attention and BM25, each scaled to unit deviation."""
+_BLOCK_WORDS_WEIGHT = 0.5
+"""Weights of the likelihood, and of BM25 over blocks, beside attention and BM25 over pages, each
+scaled to unit deviation. On the suite of real documents (321 questions, parts of 256 tokens) the
+first page is right in 49 % without the likelihood, 58 % with that of 8 parts, 58 % of 40."""
 
 
 def question_likelihoods(
@@ -49,33 +52,38 @@ def question_likelihoods(
     return torch.stack(means).cpu()
 
 
-def rank_pages(
-    attention: Tensor, words: Tensor, likelihoods: Tensor, candidates: Tensor
-) -> list[int]:
-    """Rank pages, best first: candidates by all three measures, then the others by two.
+def page_fit(attention: Tensor, words: Tensor, block_words: Tensor, words_weight: float) -> Tensor:
+    """Score pages by attention and BM25 together: (P,).
 
     Args:
-        attention: (P,) best block score of each page.
+        attention: (P,) attention that the question gives the best block of each page.
         words: (P,) BM25 of each page.
-        likelihoods: (C,) of the candidates.
-        candidates: (C,) their indices.
+        block_words: (P,) BM25 of the best block of each page.
+        words_weight: Weight of BM25 beside attention.
     """
-    both = _scaled(attention) + _scaled(words)
-    final = both[candidates] + _LIKELIHOOD_WEIGHT * _scaled(likelihoods)
-    first = candidates[final.argsort(descending=True, stable=True)].tolist()
-    others = both.argsort(descending=True, stable=True).tolist()
-    return [*first, *(page for page in others if page not in set(first))]
+    by_words = _scaled(words) + _BLOCK_WORDS_WEIGHT * _scaled(block_words)
+    return _scaled(attention.sqrt()) + words_weight * by_words
 
 
-def page_candidates(attention: Tensor, words: Tensor, count: int) -> Tensor:
-    """Return the indices of the best pages by attention and by BM25, half each: (C,)."""
-    best: list[int] = []
-    orders = [x.argsort(descending=True, stable=True).tolist() for x in (attention, words)]
-    for pair in zip(*orders, strict=True):
-        best += [page for page in dict.fromkeys(pair) if page not in best]
-        if len(best) >= count:
-            break
-    return torch.tensor(best[:count], dtype=torch.long)
+def with_likelihoods(fit: Tensor, candidates: Tensor, likelihoods: Tensor) -> Tensor:
+    """Add the likelihood of the question to the scores of candidates: (P,).
+
+    All others score less than each candidate, in their order.
+
+    Args:
+        fit: (P,) from `page_fit`.
+        candidates: (C,) indices of the best pages by it.
+        likelihoods: (C,) of the candidates.
+    """
+    if not len(candidates):
+        return fit
+    final = fit.clone()
+    final[candidates] += _LIKELIHOOD_WEIGHT * _scaled(likelihoods)
+    others = torch.ones(len(fit), dtype=torch.bool)
+    others[candidates] = False
+    if others.any():
+        final[others] += final[candidates].min() - fit[others].max() - 1.0
+    return final
 
 
 def _scaled(x: Tensor) -> Tensor:

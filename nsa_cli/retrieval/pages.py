@@ -100,8 +100,8 @@ def page_text(page: PageTokens, texts: Sequence[TokenizedText], document: Docume
     return "" if span is None else document.text[span[0] : span[1]]
 
 
-def within(pages: Sequence[PageTokens], ranked: Sequence[int], tokens: int) -> list[PageTokens]:
-    """Take the best pages that fit a number of tokens, in the order of the document.
+def within(pages: Sequence[PageTokens], ranked: Sequence[int], tokens: int) -> list[int]:
+    """Return the indices of the best pages that fit a number of tokens, in document order.
 
     Args:
         pages: The pages.
@@ -115,4 +115,4 @@ def within(pages: Sequence[PageTokens], ranked: Sequence[int], tokens: int) -> l
             continue
         taken.append(index)
         left -= len(pages[index])
-    return [pages[index] for index in sorted(taken)]
+    return sorted(taken)

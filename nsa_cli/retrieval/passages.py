@@ -40,13 +40,25 @@ def top_passages(
         size: Tokens of a block.
     """
     per, ends = blocks_per(size), set[int]()
-    if text.document_tokens > DIRECT_TOKENS and document.pieces[-1].page is None:
-        # Include the end of a log: the last lines tell what went wrong.
+    if _has_end(text, document):
         ends = set(range(len(scores) - 2 * per, len(scores)))
     runs = best_runs(scores, _TOP_BLOCKS * per, _MARGIN_BLOCKS * per, ends)
     if not runs and text.document_tokens <= DIRECT_TOKENS:
         return [Passage(start=0, end=len(document.text), score=1.0)]
     return passages_of(runs, text, document, size)
+
+
+def _has_end(text: TokenizedText, document: Document) -> bool:
+    """Whether the end of a text is always read: the last lines of a log tell what went wrong."""
+    return text.document_tokens > DIRECT_TOKENS and document.pieces[-1].page is None
+
+
+def text_end(text: TokenizedText, document: Document, size: int) -> tuple[int, int] | None:
+    """Return the characters of a text's last two blocks; None for a document with pages."""
+    if not _has_end(text, document):
+        return None
+    blocks = -(-len(text.ids) // size) - 2 * blocks_per(size)
+    return text.span(max(0, blocks) * size, len(text.ids))
 
 
 def blocks_per(size: int) -> int:
@@ -66,7 +78,7 @@ def passages_of(
         size: Tokens of a block.
     """
     weights = shares([score for _, _, score in runs])
-    return _passages(
+    return widened(
         [
             (span[0], span[1], weight)
             for (first, stop, _), weight in zip(runs, weights, strict=True)
@@ -76,8 +88,13 @@ def passages_of(
     )
 
 
-def _passages(spans: Sequence[tuple[int, int, float]], text: str) -> list[Passage]:
-    """Widen spans to whole lines, unless these are very long, and merge those that touch."""
+def widened(spans: Sequence[tuple[int, int, float]], text: str) -> list[Passage]:
+    """Widen spans to whole lines, unless these are very long, and merge those that touch.
+
+    Args:
+        spans: First character, one past the last, and score of each, in the order of the text.
+        text: The text.
+    """
     passages: list[Passage] = []
     for start, end, score in spans:
         start = max(text.rfind("\n", 0, start) + 1, start - _LINE_REACH)
@@ -142,10 +159,12 @@ def attended_passages(attention: AnswerAttention, document: Document) -> list[Pa
         own = own[own >= 0]
         if mass > 0 and len(own) > 1:
             # A block may have the end of one page and the beginning of another.
-            parts = np.split(own, np.flatnonzero(np.diff(own) > _FAR) + 1)
+            # Pages of two context windows can overlap: then the second begins earlier.
+            steps = np.diff(own)
+            parts = np.split(own, np.flatnonzero((steps > _FAR) | (steps < 0)) + 1)
             longest = max(parts, key=len)
             spans.append((int(longest[0]), int(longest[-1]), 0.0))
-    return _passages(sorted(spans), document.text)
+    return widened(sorted(spans), document.text)
 
 
 def merge_passages(passages: Sequence[Passage], others: Sequence[Passage]) -> list[Passage]:

@@ -8,7 +8,7 @@ Letters: N selection blocks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
@@ -22,6 +22,30 @@ _NEIGHBOR = 0.3
 _BESIDE_FEW = 3.0
 """Weight of BM25 beside attention to selected blocks: with it the best four blocks hold 94 to 96 of
 100 answers at 8k and 30k tokens, and with equal weights 86 to 91 (docs/benchmarks.md)."""
+
+
+class BlockScores(NamedTuple):
+    """How well each block fits a question.
+
+    Attributes:
+        attention: (N,) squared attention that the question gives each block, without sinks.
+        words: (N,) scores from `Bm25`.
+        few: Whether the question attended to selected blocks only, which is less informative.
+    """
+
+    attention: Tensor
+    words: Tensor
+    few: bool
+
+    @property
+    def hybrid(self) -> Tensor:
+        """Both together: (N,); see `hybrid_scores`."""
+        return hybrid_scores(self.attention, self.words, few=self.few)
+
+    @property
+    def words_weight(self) -> float:
+        """Weight of BM25 beside attention."""
+        return _BESIDE_FEW if self.few else 1.0
 
 
 def block_spans(text: TokenizedText, size: int) -> list[tuple[int, int]]:

@@ -16,9 +16,9 @@ from nsa_cli.documents import Document
 from nsa_cli.kv_store.windows import ContextWindow, over_windows
 from nsa_cli.retrieval.attention import block_scores, without_attention_sinks
 from nsa_cli.retrieval.bm25 import Bm25
-from nsa_cli.retrieval.likelihood import page_candidates, question_likelihoods, rank_pages
+from nsa_cli.retrieval.likelihood import page_fit, question_likelihoods, with_likelihoods
 from nsa_cli.retrieval.pages import PageTokens, page_scores, page_text, pages_of
-from nsa_cli.retrieval.ranking import block_spans, hybrid_scores
+from nsa_cli.retrieval.ranking import BlockScores, block_spans
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.generation.excerpts import Excerpt, join_excerpts
@@ -67,8 +67,8 @@ class Retriever:
 
     def scores(
         self, question: TokenizedQuestion, settings: AttentionSettings | None = None
-    ) -> Tensor:
-        """Score each block for a question by attention and BM25: (N,); see `hybrid_scores`.
+    ) -> BlockScores:
+        """Score each block for a question by attention and by BM25.
 
         Args:
             question: The question.
@@ -78,7 +78,7 @@ class Retriever:
         attention = self.attention(question, settings)
         attention = without_attention_sinks(attention, self._text, self._model.config.select_block)
         words = self.bm25.scores(question.text)
-        return hybrid_scores(attention, words, few=settings.select_count is not None)
+        return BlockScores(attention, words, few=settings.select_count is not None)
 
     def attention(
         self, question: TokenizedQuestion, settings: AttentionSettings | None = None
@@ -116,33 +116,36 @@ class Retriever:
             self._page_bm25[most] = Bm25(texts)
         return self._page_bm25[most].scores(question)
 
-    def rank_pages(
+    def page_scores(
         self,
         question: TokenizedQuestion,
-        scores: Tensor,
+        scores: BlockScores,
         candidates: int,
         settings: AttentionSettings,
         most: int,
-    ) -> list[int]:
-        """Rank all pages for a question, best first.
+    ) -> Tensor:
+        """Score all pages for a question: (P,).
 
         Args:
             question: The question.
-            scores: (N,), from `scores`.
-            candidates: How many of the best pages are ranked by the question's likelihood, too.
+            scores: From `scores`.
+            candidates: How many of the best pages are scored by the question's likelihood, too.
             settings: Attention of the question.
             most: Maximum tokens of a page.
         """
         pages, size = self.pages(most), self._model.config.select_block
-        attention = page_scores(scores, pages, self._text, size)
+        attention, block_words = (
+            page_scores(x, pages, self._text, size) for x in (scores.attention, scores.words)
+        )
         words = self._page_words(most, question.text)
-        best = page_candidates(attention, words, candidates)
+        fit = page_fit(attention, words, block_words, scores.words_weight)
+        best = fit.argsort(descending=True, stable=True)[:candidates]
         found = [torch.empty(0)]
         for first in range(0, len(best), _PAGES_TOGETHER):
             some = best[first : first + _PAGES_TOGETHER].tolist()
             caches = [self.join([pages[page]], len(question)) for page in some]
             found.append(question_likelihoods(self._model, caches, question, settings))
-        return rank_pages(attention, words, torch.cat(found), best)
+        return with_likelihoods(fit, best, torch.cat(found))
 
     def join(self, pages: Sequence[PageTokens], room: int, *, move: bool = True) -> KVCache:
         """Join the beginning of the prompt and some pages into one cache; see `join_excerpts`.

@@ -109,7 +109,7 @@ class _Writer:
         """Score the blocks: by attention alone, or for a topic by attention and BM25."""
         opened = self._opened
         if focus:
-            return opened.scores(opened.prompts.question(focus))
+            return opened.scores(opened.prompts.question(focus)).hybrid
         return opened.retriever.attention(opened.prompts.question(_ABOUT))
 
     def focused(self, parts: Sequence[Part], most: int) -> list[Part]:

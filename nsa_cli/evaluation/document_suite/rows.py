@@ -15,10 +15,7 @@ from nsa_models.errors import UsageError
 PAGES = ("pages", "pages-ranked", "pages-kept", "pages-passages")
 """Ways that answer from whole pages of the stored KV cache."""
 
-AGAIN = ("again", "again-parts", "again-few", "again-computed")
-"""Ways that answer from pages that are prefilled again."""
-
-READING = ("nsa", "words", "find", *PAGES, *AGAIN)
+READING = ("nsa", "words", "more", "blocks", "find", *PAGES)
 """Ways that read the whole document by the settings given."""
 
 BASELINES = ("chunks", "gold", "dense")

@@ -2,13 +2,12 @@
 
 nsa     what `nsa ask` does
 find    what `nsa find` does: passages, no answer
-pages   the stored keys and values of the best pages; `-ranked` ranks 20 pages by the likelihood of
-        the question, `-kept` leaves them at their positions, too, and `-passages` ends with the
-        passages of `nsa`
-again   the best pages by the likelihood of the question, read again on their own, 2,048 tokens;
-        `-parts` cuts pages to 256 tokens and ranks 40 of these, `-few` takes 1,024 tokens,
-        and `-computed` asks for an expression where a question asks for arithmetic
-words   what `nsa ask` does, without expressions; the ways of pages have none either
+words   the same without expressions, as are the following
+more    from 2,048 tokens of the best parts, not 1,024, and with expressions
+blocks  from the four best blocks of 64 tokens, by attention and BM25, with their neighbors
+pages   from the stored keys and values of the best pages, by attention and BM25; `-ranked` ranks 8
+        by the likelihood of the question, too, `-kept` leaves these at their positions, and
+        `-passages` ends with the passages of `blocks`
 chunks  the eight best chunks of 200 words by BM25 in the prompt, dense attention, nothing else read
 gold    the pages that hold the answer in the prompt, dense attention
 dense   the whole text in the prompt, dense attention, where it fits the model's context
@@ -24,7 +23,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nsa_cli.context.tokens import TokenizedQuestion, answer_room
 from nsa_cli.documents import Document, Location
@@ -41,6 +39,7 @@ from nsa_cli.results import Citation
 from nsa_cli.retrieval.attention import without_attention_sinks
 from nsa_cli.retrieval.citations import cite
 from nsa_cli.retrieval.passages import top_passages
+from nsa_cli.retrieval.ranking import BlockScores
 from nsa_models.weights.load import load_config
 
 
@@ -69,23 +68,17 @@ class WayAnswer:
     signals: dict[str, float] | None = None
 
 
-_CANDIDATES = 20
-"""Pages that are ranked by the likelihood of the question."""
-
 _WORDS: dict[str, Any] = {"compute": False}
-_RANKED: dict[str, Any] = {"candidates": _CANDIDATES, **_WORDS}
-_PARTS: dict[str, Any] = {"candidates": 2 * _CANDIDATES, "part_tokens": 256, **_WORDS}
+_PAGES: dict[str, Any] = {"source": "pages", "part_tokens": 768, "page_tokens": 2048, **_WORDS}
 _CHANGES: dict[str, dict[str, Any]] = {
     "nsa": {},
-    "words": {"compute": False},
-    "pages": {"source": "pages", **_WORDS},
-    "pages-ranked": {"source": "pages", **_RANKED},
-    "pages-kept": {"source": "pages", **_RANKED, "move": False},
-    "pages-passages": {"source": "pages+passages", **_RANKED},
-    "again": {"source": "pages-again", **_RANKED},
-    "again-parts": {"source": "pages-again", **_PARTS},
-    "again-few": {"source": "pages-again", **_PARTS, "page_tokens": 1024},
-    "again-computed": {"source": "pages-again", **_PARTS, "compute": True},
+    "words": _WORDS,
+    "more": {"page_tokens": 2048},
+    "blocks": {"source": "passages", **_WORDS},
+    "pages": {**_PAGES, "candidates": 0},
+    "pages-ranked": _PAGES,
+    "pages-kept": {**_PAGES, "move": False},
+    "pages-passages": {**_PAGES, "source": "pages+passages"},
 }
 """Changes to the generation options of each way that answers from what was read."""
 
@@ -147,10 +140,10 @@ def _signals(
     question: TokenizedQuestion,
     answer: str,
     options: GenerationOptions,
-    scores: Tensor,
+    scores: BlockScores,
 ) -> dict[str, float] | None:
     """Measure the signals of an answer in the context that it was decoded from."""
-    passages = top_passages(scores, opened.text, opened.document, opened.block_tokens)
+    passages = opened.passages(question, options, scores)
     context = opened.context(passages, question, options, scores)
     settings = options.attention(opened.model.config)
     found = answer_signals(opened, context, question, answer, settings)

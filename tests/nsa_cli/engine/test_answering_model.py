@@ -21,7 +21,6 @@ from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.generate import GenerationOptions
 from nsa_cli.engine.plain import plain_steps
 from nsa_cli.events import drain
-from nsa_cli.retrieval.passages import top_passages
 from nsa_models.errors import DoesNotFitError
 from nsa_models.generation.generate import decode
 
@@ -55,7 +54,7 @@ def test_the_second_model_answers_from_the_passages_of_the_first(
     second = Engine(replace(options, model=str(other_model), answer_model=None), [].append)
     question = opened.prompts.question(QUESTION)
     scores = opened.scores(question)
-    passages = top_passages(scores, opened.text, opened.document, opened.block_tokens)
+    passages = opened.passages(question, opened.options, scores)
     model = second.load_for(4000, 90)
     context = passage_context(model, second.prompts, opened.document, passages, 900, [].append)
     alone = replace(opened, model=model, tokenizer=second.tokenizer, answerer=None)
@@ -86,7 +85,7 @@ def test_nothing_but_the_passages_is_read_by_the_second(
     [_] = engine.ask(sources, "a", [QUESTION], time.monotonic())
     assert engine.answerer.context is not None
     assert len(read) == 1
-    assert read[0] < len(opened.text.ids) / 2
+    assert read[0] < len(opened.text.ids) * 2 / 3
 
 
 def test_a_short_text_is_read_whole_by_the_second(options: Options, tmp_path: Path) -> None:

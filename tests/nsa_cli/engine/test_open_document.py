@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import drain
 from nsa_cli.results import Passage
 from nsa_cli.retrieval.pages import within
+from nsa_cli.retrieval.ranking import BlockScores
 
 
 def test_counts(opened: OpenDocument) -> None:
@@ -26,21 +28,25 @@ def test_counts(opened: OpenDocument) -> None:
 def test_a_search_returns_the_best_blocks_first_with_their_lines(
     opened: OpenDocument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = torch.zeros(-(-len(opened.text.ids) // opened.block_tokens))
-    scores[[4, 12, 20]] = torch.tensor([0.25, 1.0, 0.5])
+    attention = torch.zeros(-(-len(opened.text.ids) // opened.block_tokens))
+    blocks = (4, 12, 22)
+    attention[list(blocks)] = torch.tensor([0.25, 1.0, 0.5])
+    scores = BlockScores(attention, torch.zeros_like(attention), few=False)
     monkeypatch.setattr(OpenDocument, "scores", lambda *_: scores)
-    query = opened.prompts.question("report")
+    query = opened.prompts.question("unheard-of")
+    opened = replace(opened, options=replace(opened.options, candidates=0))
     matches = opened.find(query, 2)
     lines = opened.document.text.splitlines()
-    assert [match.score for match in matches] == [0.6667, 0.3333]
-    for match, block in zip(matches, (12, 20), strict=True):
+    assert [match.score for match in matches] == sorted((m.score for m in matches), reverse=True)
+    assert sum(match.score for match in matches) == pytest.approx(1, abs=1e-3)
+    for match, block in zip(matches, (12, 22), strict=True):
         assert match.quote == "\n".join(lines[match.line_start - 1 : match.line_end])
         span = opened.text.span(block * opened.block_tokens, (block + 1) * opened.block_tokens)
         assert span is not None
         first = opened.document.text.count("\n", 0, span[0]) + 1
         last = opened.document.text.count("\n", 0, span[1]) + 1
         assert first <= match.line_start <= match.line_end <= last
-    scores.zero_()
+    attention.zero_()
     assert opened.find(query, 2) == []
 
 
@@ -77,15 +83,21 @@ def test_an_answer_from_pages_prefills_no_page_again(
     question = opened.prompts.question("Who wrote report 17?")
     scores = opened.scores(question)
     options = replace(
-        opened.options, source=source, page_tokens=900, candidates=candidates, move=move
+        opened.options,
+        source=source,
+        page_tokens=900,
+        part_tokens=768,
+        candidates=candidates,
+        move=move,
     )
     passage = Passage(start=0, end=200, score=1.0)
     context = opened.context([passage], question, options, scores)
     pages = opened.retriever.pages(768)
     settings = opened.model.config.answer_settings()
-    ranked = opened.retriever.rank_pages(question, scores, candidates, settings, 768)
-    assert sorted(ranked) == list(range(len(pages)))
-    taken = within(pages, ranked, 900)
+    values = opened.retriever.page_scores(question, scores, candidates, settings, 768)
+    assert values.shape == (len(pages),)
+    ranked = values.argsort(descending=True, stable=True).tolist()
+    taken = [pages[index] for index in within(pages, ranked, 900)]
     head, window = opened.retriever.head, opened.windows[0]
     expected = [window.text.ids[:head], *(window.text.ids[p.start : p.stop] for p in taken)]
     if source == "pages+passages":
@@ -97,3 +109,27 @@ def test_an_answer_from_pages_prefills_no_page_again(
     assert torch.equal(context.cache.values[-1][:, :, head : head + len(taken[0])], value)
     generated = drain(opened.generate(context, question, options, time.monotonic()), print)
     assert generated.attention.text.ids.tolist() == context.text.ids.tolist()
+
+
+def test_an_answer_is_decoded_from_the_best_parts(opened: OpenDocument) -> None:
+    question = opened.prompts.question("Who wrote report 17?")
+    scores, options = opened.scores(question), replace(opened.options, page_tokens=600)
+    passages = opened.passages(question, options, scores)
+    settings = options.attention(opened.model.config)
+    values = opened.retriever.page_scores(question, scores, 8, settings, 256)
+    parts, texts = opened.retriever.pages(256), [window.text for window in opened.windows]
+    best = parts[int(values.argmax())]
+    span = texts[best.window].span(best.start, best.stop)
+    assert span is not None
+    assert any(each.start <= span[0] and span[1] <= each.end for each in passages)
+    assert sum(each.score for each in passages) == pytest.approx(1, abs=1e-5)
+    assert all(a.end < b.start for a, b in pairwise(passages)), "in document order, apart"
+    tokens = len(opened.prompts.excerpts(opened.document, passages).ids)
+    assert tokens < opened.tokens / 2
+
+
+def test_the_end_of_a_text_without_pages_is_always_read(opened: OpenDocument) -> None:
+    question = opened.prompts.question("Who wrote report 17?")
+    passages = opened.passages(question, opened.options, opened.scores(question))
+    last = opened.document.text.rstrip().splitlines()[-1]
+    assert last in opened.document.text[passages[-1].start : passages[-1].end]

@@ -72,9 +72,9 @@ def oracle(monkeypatch: pytest.MonkeyPatch, made: list[Example]) -> Iterator[Non
         asked.append(next(e for e in reversed(made) if e.question == question.text))
         return answer_steps(opened, question, *more, **named)
 
-    def look(_scores: Any, _text: Any, document: Any, _size: int) -> list[Passage]:
+    def look(opened: Any, *_: Any) -> list[Passage]:
         example = asked[-1]
-        assert document.text == example.context
+        assert opened.document.text == example.context
         return [
             Passage(start=a, end=b, score=1 / len(example.evidence)) for a, b in example.evidence
         ]
@@ -85,7 +85,7 @@ def oracle(monkeypatch: pytest.MonkeyPatch, made: list[Example]) -> Iterator[Non
 
     real = open_document.generate
     monkeypatch.setattr(answer, "answer_steps", answering)
-    monkeypatch.setattr(answer, "top_passages", look)
+    monkeypatch.setattr(open_document.OpenDocument, "passages", look)
     monkeypatch.setattr(open_document, "generate", generate)
     yield
     assert asked

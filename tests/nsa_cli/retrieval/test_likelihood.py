@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from nsa_cli.context.tokens import TokenizedQuestion
-from nsa_cli.retrieval.likelihood import page_candidates, question_likelihoods, rank_pages
+from nsa_cli.retrieval.likelihood import page_fit, question_likelihoods, with_likelihoods
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import NSAConfig
@@ -40,19 +40,24 @@ def test_the_likelihood_covers_only_the_question(seed: int) -> None:
     torch.testing.assert_close(found, torch.tensor(expected), atol=1e-4, rtol=1e-4)
 
 
-def test_candidates_are_the_best_pages_of_both_scores() -> None:
-    attention = torch.tensor([0.0, 5.0, 4.0, 3.0, 0.0])
-    words = torch.tensor([9.0, 8.0, 0.0, 0.0, 0.0])
-    assert page_candidates(attention, words, 3).tolist() == [1, 0, 2]
-    assert page_candidates(attention, words, 9).tolist() == [1, 0, 2, 3, 4]
-    assert page_candidates(attention, words, 0).tolist() == []
+def order(scores: torch.Tensor) -> list[int]:
+    return scores.argsort(descending=True, stable=True).tolist()
+
+
+def test_pages_fit_by_attention_and_words() -> None:
+    attention, words = torch.tensor([0.0, 4.0, 1.0]), torch.tensor([3.0, 1.0, 0.0])
+    blocks = torch.zeros(3)
+    assert order(page_fit(attention, words, blocks, 1.0)) == [1, 0, 2]
+    assert order(page_fit(attention, words, blocks, 3.0)) == [0, 1, 2], "words count for more"
+    assert order(page_fit(torch.zeros(3), torch.zeros(3), words, 1.0)) == [0, 1, 2]
 
 
 def test_the_likelihood_decides_among_candidates() -> None:
-    attention = torch.tensor([0.0, 2.0, 1.0, 1.5])
-    words = torch.tensor([0.0, 2.0, 1.0, 1.5])
+    fit = torch.tensor([0.0, 2.0, 1.0, 1.5])
     candidates = torch.tensor([1, 2])
-    assert rank_pages(attention, words, torch.tensor([-5.0, -1.0]), candidates) == [2, 1, 3, 0]
-    assert rank_pages(attention, words, torch.tensor([-1.0, -5.0]), candidates) == [1, 2, 3, 0]
+    assert order(with_likelihoods(fit, candidates, torch.tensor([-5.0, -1.0]))) == [2, 1, 3, 0]
+    assert order(with_likelihoods(fit, candidates, torch.tensor([-1.0, -5.0]))) == [1, 2, 3, 0]
     none = torch.empty(0, dtype=torch.long)
-    assert rank_pages(attention, words, torch.empty(0), none) == [1, 3, 2, 0]
+    assert torch.equal(with_likelihoods(fit, none, torch.empty(0)), fit)
+    every = torch.arange(4)
+    assert order(with_likelihoods(fit, every, torch.tensor([9.0, 1, 1, 1])))[0] == 0

@@ -95,5 +95,5 @@ def test_a_page_has_the_score_of_its_best_block() -> None:
 def test_the_best_pages_that_fit_are_selected_in_order(tokens: int, taken: list[int]) -> None:
     sizes = [100, 300, 700, 200]
     pages = [PageTokens(window=0, start=0, stop=size) for size in sizes]
-    found = within(pages, [3, 2, 0, 1], tokens)
+    found = [pages[n] for n in within(pages, [3, 2, 0, 1], tokens)]
     assert found == [pages[index] for index in taken]

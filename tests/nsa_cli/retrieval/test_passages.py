@@ -26,7 +26,7 @@ from nsa_cli.retrieval.passages import (
 
 def test_adjacent_passages_merge() -> None:
     text = "one two\nthree four\nfive six\nseven"
-    assert passages._passages([(5, 9, 0.25), (16, 17, 0.5), (29, 30, 0.25)], text) == [
+    assert passages.widened([(5, 9, 0.25), (16, 17, 0.5), (29, 30, 0.25)], text) == [
         Passage(start=0, end=18, score=0.75),
         Passage(start=28, end=33, score=0.25),
     ]
@@ -34,7 +34,7 @@ def test_adjacent_passages_merge() -> None:
 
 def test_a_passage_of_a_very_long_line_is_a_part_of_the_line() -> None:
     text = "word " * 20_000
-    [passage] = passages._passages([(50_000, 50_300, 1.0)], text)
+    [passage] = passages.widened([(50_000, 50_300, 1.0)], text)
     assert passage.start <= 50_000
     assert passage.end >= 50_300
     assert passage.end - passage.start < 5_000

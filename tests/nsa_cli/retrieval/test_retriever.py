@@ -26,8 +26,10 @@ def test_scores_combine_attention_and_words(opened: OpenDocument) -> None:
     assert len(spans) == len(attention) == -(-len(opened.text.ids) // size)
     few = opened.model.config.answer_settings().select_count is not None
     expected = hybrid_scores(attention, words, few=few)
-    torch.testing.assert_close(retriever.scores(question), expected)
-    torch.testing.assert_close(opened.scores(question), expected)
+    for scores in (retriever.scores(question), opened.scores(question)):
+        torch.testing.assert_close(scores.attention, attention)
+        torch.testing.assert_close(scores.words, words)
+        torch.testing.assert_close(scores.hybrid, expected)
 
 
 def test_many_windows_are_scored_a_few_at_a_time(
