@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -16,21 +17,32 @@ from tests.test_docs import FENCE, text_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
-FILES = sorted((ROOT / "docs" / "data").glob("*.json"))
+DATA = ROOT / "docs" / "data"
+FILES = sorted(DATA.glob("*.json"))
 MACHINES = "machines"
 README_SECTIONS = ("What to expect", "Measured")
 NUMBER = re.compile(r"(?<![\w.,/-])\d+(?:,\d{3})*(?:\.\d+)?")
 
 
-@cache
-def writer() -> ModuleType:
-    path = ROOT / "examples" / "write_benchmarks.py"
-    spec = importlib.util.spec_from_file_location("write_benchmarks", path)
+def script(name: str) -> ModuleType:
+    """A script of examples as a module, which other scripts can import."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@cache
+def reports() -> ModuleType:
+    return script("benchmark_reports")
+
+
+@cache
+def writer() -> ModuleType:
+    reports()
+    return script("write_benchmarks")
 
 
 def name_of(path: Path) -> str:
