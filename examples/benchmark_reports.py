@@ -3,7 +3,8 @@
 | report | file of docs/data |
 |---|---|
 | `nsa bench kernels --json` | kernels |
-| `nsa bench read --json` | reading-cpu, and llama-cpp if llama.cpp was measured |
+| `nsa bench read --json` on a CPU | reading-cpu, and llama-cpp if llama.cpp was measured |
+| `nsa bench read --json` on a GPU | reading-gpu |
 | `nsa bench terminal --json` | time-to-answer |
 | `examples/ask_questions.py --out FILE` | answers-example |
 | `nsa eval documents --report --json` | answers-documents |
@@ -158,10 +159,12 @@ def with_ratio(time: float | None, dense: float | None) -> Cell:
 
 
 def reading_tables(report: Report, source: Source) -> list[Rows]:
-    """Return the rows of `nsa bench read` on a CPU."""
+    """Return the rows of `nsa bench read` on a CPU, or on a GPU."""
     rows = report["rows"]
-    if any(row["device"] != "cpu" or row["random_weights"] for row in rows):
-        raise ValueError("the tables of nsa bench read are of a CPU with trained weights")
+    if any(row["device"] != "cpu" for row in rows):
+        return gpu_tables(report, source)
+    if any(row["random_weights"] for row in rows):
+        raise ValueError("the table of a CPU has no random weights")
     speeds = {(row["length"], row["attention"]): row for row in rows}
     reading: list[list[Cell]] = []
     peers: list[list[Cell]] = []
@@ -189,6 +192,34 @@ def reading_tables(report: Report, source: Source) -> list[Rows]:
         Rows(file="reading-cpu", table=1, keys=2, rows=reading),
         Rows(file="llama-cpp", table=1, keys=2, rows=peers),
     ]
+
+
+def gpu_tables(report: Report, source: Source) -> list[Rows]:
+    """Return the rows of `nsa bench read` on a GPU; the model is named by its folder."""
+    speeds = {(row["length"], row["attention"]): row for row in report["rows"]}
+    name = PurePath(report["settings"]["model"]).name
+    reading: list[list[Cell]] = []
+    for length in dict.fromkeys(row["length"] for row in report["rows"]):
+        nsa, dense = (speeds.get((length, each)) for each in ("nsa", "dense"))
+        if nsa is None:
+            continue
+        by_nsa, by_dense = (
+            figure(None if row is None else row["decode_tokens_per_second"], "tokens/s")
+            for row in (nsa, dense)
+        )
+        decoding = ["", by_nsa] if nsa["answer_blocks"] else [by_nsa, ""]
+        reading.append(
+            [
+                name,
+                source.machine,
+                [[Decimal(length)]],
+                *speed_cells([nsa, dense], "prefill_tokens_per_second"),
+                figure(nsa["peak_device_memory_bytes"] / 1e9, "GB"),
+                *(*decoding, by_dense),
+                source.date,
+            ]
+        )
+    return [Rows(file="reading-gpu", table=1, keys=3, rows=reading)]
 
 
 def speed_cells(rows: Sequence[dict[str, Any] | None], name: str) -> list[Cell]:

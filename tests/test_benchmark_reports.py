@@ -123,10 +123,23 @@ def test_reading_beside_dense_attention_and_llama_cpp(data: Path) -> None:
     )
 
 
+def test_reading_on_a_gpu_names_the_model(data: Path) -> None:
+    on_gpu = {"device": "NVIDIA H200", "random_weights": True}
+    rows = [read(65_536, "nsa", 300_040, **on_gpu), read(65_536, "dense", 100_000, **on_gpu)]
+    for row, blocks in zip(rows, (64, None), strict=True):
+        row |= {"answer_blocks": blocks, "peak_device_memory_bytes": 3_170_000_000}
+    report = {**reading(*rows), "settings": {"model": "shapes/0.5B"}}
+    page = take(data, report, "H200")
+    speeds = "300,040 tokens/s | 100,000 tokens/s | 3.00 | 3.17 GB"
+    assert f"| 0.5B | H200 | 65,536 | {speeds} | | 30,004 tokens/s | 10,000 tokens/s |" in page
+    assert page.count("| 0.5B | H200 | 65,536 |") == 1
+    rows[0]["answer_blocks"] = None
+    assert f"{speeds} | 30,004 tokens/s | | 10,000 tokens/s |" in take(data, report, "H200")
+
+
 def test_reading_that_no_table_shows() -> None:
-    for settings in ({"random_weights": True}, {"device": "NVIDIA H200"}):
-        with pytest.raises(ValueError, match="a CPU with trained weights"):
-            reports().tables_of(reading(read(10, "nsa", 1, **settings)), source())
+    with pytest.raises(ValueError, match="the table of a CPU has no random weights"):
+        reports().tables_of(reading(read(10, "nsa", 1, random_weights=True)), source())
     assert reports().tables_of(reading(read(10, "dense", 1)), source()) == []
 
 
