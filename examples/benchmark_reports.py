@@ -7,6 +7,7 @@
 | `nsa bench read --json` on a GPU | reading-gpu |
 | `nsa bench terminal --json` | time-to-answer |
 | `examples/ask_questions.py --out FILE` | answers-example |
+| `nsa eval similar --json` | answers-long |
 | `nsa eval documents --report --json` | answers-documents |
 
 `write_benchmarks.py --from` reads the reports and writes the files.
@@ -71,6 +72,7 @@ def tables_of(report: Report, source: Source) -> list[Rows]:
         "llama_ratios": reading_tables,
         "runs": terminal_tables,
         "counts": example_tables,
+        "settings": suite_tables,
         "systems": document_tables,
     }
     for key, tables in kinds.items():
@@ -98,6 +100,14 @@ def percent(share: dict[str, Any]) -> Cell:
     """Return a cell with a share as a whole percentage."""
     value = share["value"]
     return "–" if value is None else [[Decimal(round(100 * value)), "%"]]
+
+
+def interval(share: dict[str, Any]) -> Cell:
+    """Return a cell with the 95 % interval of a share."""
+    if share["value"] is None:
+        return "–"
+    low, high = (Decimal(round(100 * share[end])) for end in ("low", "high"))
+    return [[low], " to ", [high, "%"]]
 
 
 def kernel_tables(report: Report, source: Source) -> list[Rows]:
@@ -261,6 +271,35 @@ def example_tables(report: Report, source: Source) -> list[Rows]:
     return [Rows(file="answers-example", table=1, keys=2, rows=[row])]
 
 
+def suite_tables(report: Report, source: Source) -> list[Rows]:
+    """Return the rows of `nsa eval similar`, one for each setting and length."""
+    rows = [
+        [
+            suite_options(row),
+            [[Decimal(row["length"])]],
+            [[Decimal(row["questions"])]],
+            percent(row["contains_gold"]),
+            interval(row["contains_gold"]),
+            percent(row["citation_hit_1"]),
+            source.machine,
+            source.date,
+        ]
+        for row in report["rows"]
+        if row["suite"] == "similar"
+    ]
+    if not rows:
+        raise ValueError("the table of nsa eval is of the suite similar; the report has none of it")
+    return [Rows(file="answers-long", table=1, keys=2, rows=rows)]
+
+
+def suite_options(row: dict[str, Any]) -> str:
+    """Return the options of a row of `nsa eval` that change the result."""
+    parts = ["`--yarn`" if row.get("yarn") else "In windows (the default)"]
+    parts += [] if row["blocks"] == "all" else [f"`--answer-blocks {row['blocks']}`"]
+    parts += [] if row["attention"] == "nsa" else [f"`--attention {row['attention']}`"]
+    return ", ".join(parts)
+
+
 def document_tables(report: Report, source: Source) -> list[Rows]:
     """Return the table of `nsa eval documents`, which replaces the earlier one."""
     rows = [document_row(each) for each in report["systems"] if each["f1"] is None]
@@ -276,10 +315,6 @@ def document_row(system: dict[str, Any]) -> list[Cell]:
     """Return the row of one setting and way."""
     pages = "found" if system["way"] == "find" else "cited"
     verified, right = system["right_when_verified"], system["right"]
-    interval: Cell = "–"
-    if right["value"] is not None:
-        low, high = (Decimal(round(100 * right[end])) for end in ("low", "high"))
-        interval = [[low], " to ", [high, "%"]]
     shown_verified = percent(verified)
     if isinstance(shown_verified, list):
         shown_verified = [*shown_verified, " of ", [Decimal(verified["of"])]]
@@ -289,7 +324,7 @@ def document_row(system: dict[str, Any]) -> list[Cell]:
         f"`{system['way']}`",
         [[Decimal(system["questions"])]],
         percent(right),
-        interval,
+        interval(right),
         percent(system[f"{pages}_first"]),
         percent(system[f"{pages}_among_3"]),
         percent(system["unanswerable_declined"]),

@@ -166,6 +166,25 @@ def test_answers_about_the_example(data: Path) -> None:
     )
 
 
+def suite(*rows: dict[str, Any]) -> dict[str, Any]:
+    share = {"value": 0.875, "low": 0.6899, "high": 0.9566}
+    fields = {"suite": "similar", "attention": "nsa", "blocks": "all", "length": 65_536}
+    fields |= {"questions": 24, "contains_gold": share, "citation_hit_1": share, "yarn": False}
+    return {"settings": [], "rows": [{**fields, **row} for row in rows], "date": DAY}
+
+
+def test_needles_beyond_the_context(data: Path) -> None:
+    row = f"| 65,536 | 24 | 88 % | 69 to 96 % | 88 % | H200 | {DAY} |"
+    page = take(data, suite({}, {"yarn": True}, {"blocks": "16", "attention": "dense"}), "H200")
+    assert f"| In windows (the default) {row}" in page
+    assert f"| `--yarn` {row}" in page
+    other = "In windows (the default), `--answer-blocks 16`, `--attention dense`"
+    assert f"| {other} {row}" in page
+    assert page.count("| `--yarn` | 65,536 |") == 1
+    with pytest.raises(ValueError, match="of the suite similar; the report has none"):
+        reports().tables_of(suite({"suite": "needle"}), source())
+
+
 def documents_report() -> dict[str, Any]:
     """A report of the suite's own code: the first answers by nsa are right, the others decline."""
     questions = read_questions(SUITE)
