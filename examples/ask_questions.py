@@ -84,6 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     chosen, options = parser.parse_known_args(arguments)
     report = earlier(chosen.out, new_report(chosen.document, options))
     lines = chosen.questions.read_text(encoding="utf-8").splitlines()
+    report["questions"] = len(lines)
     done = {row["question"] for row in report["rows"]}
     for item in map(json.loads, lines):
         if item["question"] in done:
@@ -91,7 +92,6 @@ def main(arguments: Sequence[str]) -> None:
         row = asked(chosen.document, item, options)
         report["rows"].append(row)
         report["counts"] = {name: sum(each[name] for each in report["rows"]) for name in COUNTS}
-        report["counts"]["questions"] = len(report["rows"])
         if chosen.out is not None:
             text = json.dumps(report, ensure_ascii=False, indent=1)
             chosen.out.write_text(text + "\n", encoding="utf-8")
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str]) -> None:
         )
     counts = report["counts"]
     print(
-        f"of {len(lines)} questions: {counts['right']} right answers; right page first "
+        f"of {report['questions']} questions: {counts['right']} right answers; right page first "
         f"{counts['first']}, among the first three citations {counts['among']}; first citation "
         f"verified {counts['verified']}"
     )

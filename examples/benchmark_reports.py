@@ -260,6 +260,9 @@ def terminal_tables(report: Report, source: Source) -> list[Rows]:
 
 def example_tables(report: Report, source: Source) -> list[Rows]:
     """Return the row of `ask_questions.py`: what was right under the given options."""
+    if len(report["rows"]) != report["questions"]:
+        asked = f"{len(report['rows'])} of {report['questions']}"
+        raise ValueError(f"only {asked} questions were asked; run the command again")
     counts = report["counts"]
     options = f"`{' '.join(report['options'])}`" if report["options"] else "Default"
     row: list[Cell] = [

@@ -155,8 +155,8 @@ def test_times_at_a_terminal_are_medians(data: Path) -> None:
 
 
 def test_answers_about_the_example(data: Path) -> None:
-    counts = {"right": 18, "first": 19, "among": 20, "verified": 17, "questions": 20}
-    report = {"options": [], "counts": counts, "date": DAY}
+    counts = {"right": 18, "first": 19, "among": 20, "verified": 17}
+    report = {"options": [], "counts": counts, "rows": [{}] * 20, "questions": 20, "date": DAY}
     page = take(data, report)
     assert f"| CPU-AVX2 | Default | 18 | 19 | 20 | 17 | {DAY} |" in page
     assert page.count("| CPU-AVX2 | Default |") == 1
@@ -164,6 +164,8 @@ def test_answers_about_the_example(data: Path) -> None:
     assert f"| CPU-AVX2 | `--quantize int8` | 18 | 19 | 20 | 17 | {DAY} |" in take(
         data, {**report, "options": options}
     )
+    with pytest.raises(ValueError, match="only 19 of 20 questions were asked"):
+        reports().tables_of({**report, "rows": [{}] * 19}, source())
 
 
 def suite(*rows: dict[str, Any]) -> dict[str, Any]:
