@@ -1,13 +1,15 @@
-"""Write the tables of docs/benchmarks.md from the measurements in docs/data.
+"""Write the tables of the documentation's pages from the measurements in docs/data.
 
     python examples/write_benchmarks.py
     python examples/write_benchmarks.py --from REPORT.json --machine CPU-AVX2
 
-`--check` writes nothing and fails if the page is not current. `--from` first replaces the rows of
-docs/data that JSON reports of benchmarks give (see `benchmark_reports.py`). `--machine` is a name
-of docs/data/machines.json. The date is that of the report, or `--date`.
+The pages are docs/benchmarks.md and docs/concepts/documents.md. `--check` writes nothing and fails
+if one is not current. `--from` first replaces the rows of docs/data that JSON reports of benchmarks
+give (see `benchmark_reports.py`). `--machine` is a name of docs/data/machines.json. The date is
+that of the report, or `--date`.
 
-A file of docs/data has the figures of one section of the page:
+A file of docs/data has the figures of one section of docs/benchmarks.md, whose tables may be on the
+other page:
 
 - `question`: the section's heading.
 - `machines`, `dates`, `commands`: where, when (ISO 8601) and how the figures were measured.
@@ -32,7 +34,7 @@ import benchmark_reports as reports
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "data"
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "concepts" / "documents.md")
 _TABLE = re.compile(
     r"(?P<head><!-- table: (?P<name>[\w-]+) (?P<number>\d+) -->\n\n).*?(?P<end>\n<!-- end -->)",
     re.DOTALL,
@@ -155,19 +157,18 @@ def take(path: Path, machine: str, date: str | None) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the page, or check it; return the exit code."""
+    """Write the pages, or check them; return the exit code."""
     parser = argparse.ArgumentParser(description="Write the tables of docs/benchmarks.md.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if not current")
     parser.add_argument("--from", dest="reports", nargs="+", type=Path, default=[], metavar="FILE")
     parser.add_argument("--machine", metavar="NAME", help="name in docs/data/machines.json")
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="day of the measurement")
     options = parser.parse_args(arguments)
-    text = PAGE.read_text(encoding="utf-8")
     if options.check:
-        if page(text) != text:
-            print("docs/benchmarks.md is not current; run make bench-docs", file=sys.stderr)
-            return 1
-        return 0
+        stale = [path for path in PAGES if page(text := path.read_text("utf-8")) != text]
+        for path in stale:
+            print(f"{path.name} is not current; run make bench-docs", file=sys.stderr)
+        return 1 if stale else 0
     if options.reports and options.machine is None:
         parser.error("--from needs --machine")
     try:
@@ -176,7 +177,8 @@ def main(arguments: Sequence[str]) -> int:
     except (OSError, ValueError) as error:
         print(f"write_benchmarks.py: {error}", file=sys.stderr)
         return 1
-    PAGE.write_text(page(text), encoding="utf-8")
+    for path in PAGES:
+        path.write_text(page(path.read_text("utf-8")), encoding="utf-8")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The machine: memory, causes of a process's end, the git commit, the date."""
+"""The machine and its files: memory, atomic writes, exit causes, the git commit."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(DATA, folder)
     page = shutil.copy(ROOT / "docs" / "benchmarks.md", tmp_path / "benchmarks.md")
     monkeypatch.setattr(writer(), "DATA", folder)
-    monkeypatch.setattr(writer(), "PAGE", page)
+    monkeypatch.setattr(writer(), "PAGES", (page,))
     return folder
 
 
@@ -42,7 +42,7 @@ def take(folder: Path, report: dict[str, Any], machine: str = "CPU-AVX2") -> str
     path.write_text(json.dumps(report), encoding="utf-8")
     assert writer().main(["--from", str(path), "--machine", machine]) == 0
     assert writer().main(["--check"]) == 0
-    return Path(writer().PAGE).read_text(encoding="utf-8")
+    return Path(writer().PAGES[0]).read_text(encoding="utf-8")
 
 
 def source() -> Any:

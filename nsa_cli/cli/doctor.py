@@ -119,7 +119,7 @@ def _device() -> Finding:
         total = torch.cuda.get_device_properties(0).total_memory
         return Finding(what="device", state="ok", found=f"{name}, {total / 1e9:.0f} GB")
     threads = torch.get_num_threads()
-    cores = f"CPU, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}"
+    cores = f"CPU, {threads} thread{'s' * (threads != 1)}, torch {torch.__version__}"
     if shutil.which("nvidia-smi"):
         return Finding(
             what="device",
