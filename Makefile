@@ -27,8 +27,8 @@ sanitize:  ## The kernels' small shapes under compute-sanitizer, which a CUDA to
 bench:  ## Reading speed by length, NSA beside dense attention
 	$(PYTHON) -m nsa_cli bench read
 
-bench-docs:  ## The tables of docs/benchmarks.md, written from docs/data
-	$(PYTHON) examples/write_benchmarks.py
+bench-docs:  ## The tables of docs/benchmarks.md, from docs/data; FROM=REPORTS MACHINE=NAME measures
+	$(PYTHON) examples/write_benchmarks.py $(if $(FROM),--from $(FROM) --machine $(MACHINE))
 
 reference:  ## docs/reference and docs/man, written from the program
 	$(PYTHON) examples/write_reference.py

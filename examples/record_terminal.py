@@ -9,10 +9,13 @@ shortened: each screen that differs from the one before is shown for a moment, t
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
+import struct
 import sys
+import termios
 import time
 from html import escape
 from pathlib import Path
@@ -56,6 +59,7 @@ def record(command: str, screen: pyte.Screen, stream: pyte.ByteStream) -> list[F
     frames = [shown(screen)]
     child, terminal = pty.fork()
     if child == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         os.environ.update(TERM="xterm-256color", COLUMNS=str(COLUMNS), LINES=str(ROWS))
         os.execvp("sh", ["sh", "-c", command])
     looked = time.monotonic()

@@ -7,10 +7,16 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 _SAFE_SHARE = 0.7
 """Share of the free memory that reading may take by default."""
+
+
+def today() -> str:
+    """Today's date in ISO 8601, UTC."""
+    return datetime.now(UTC).date().isoformat()
 
 
 def peak_memory_bytes() -> int:

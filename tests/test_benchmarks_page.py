@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -16,21 +17,32 @@ from tests.test_docs import FENCE, text_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
-FILES = sorted((ROOT / "docs" / "data").glob("*.json"))
+DATA = ROOT / "docs" / "data"
+FILES = sorted(DATA.glob("*.json"))
 MACHINES = "machines"
 README_SECTIONS = ("What to expect", "Measured")
 NUMBER = re.compile(r"(?<![\w.,/-])\d+(?:,\d{3})*(?:\.\d+)?")
 
 
-@cache
-def writer() -> ModuleType:
-    path = ROOT / "examples" / "write_benchmarks.py"
-    spec = importlib.util.spec_from_file_location("write_benchmarks", path)
+def script(name: str) -> ModuleType:
+    """A script of examples as a module, which other scripts can import."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@cache
+def reports() -> ModuleType:
+    return script("benchmark_reports")
+
+
+@cache
+def writer() -> ModuleType:
+    reports()
+    return script("write_benchmarks")
 
 
 def name_of(path: Path) -> str:
@@ -72,8 +84,9 @@ def sections(page: Path) -> dict[str, str]:
 
 
 def test_the_tables_are_current() -> None:
-    text = text_of(PAGE)
-    assert writer().page(text) == text, "run make bench-docs"
+    for path in writer().PAGES:
+        text = text_of(path)
+        assert writer().page(text) == text, "run make bench-docs"
 
 
 def test_a_changed_figure_makes_the_page_stale(
@@ -104,10 +117,11 @@ def test_a_file_says_where_and_when(path: Path) -> None:
     found = writer().load(path)
     machines = {row[0] for row in writer().load(path.with_stem(MACHINES))["tables"][0]["rows"]}
     assert set(found["machines"]) <= machines
-    assert all(re.fullmatch(r"2026-\d\d(-\d\d)?", date) for date in found["dates"])
+    assert all(re.fullmatch(r"\d{4}-\d\d(-\d\d)?", date) for date in found["dates"])
     measured = any(table.get("rows") for table in found["tables"]) and path.stem != MACHINES
     assert not measured or found["dates"]
-    used = re.findall(rf"<!-- table: {path.stem} (\d+) -->", text_of(PAGE))
+    pages = "".join(map(text_of, writer().PAGES))
+    used = re.findall(rf"<!-- table: {path.stem} (\d+) -->", pages)
     assert used == [str(number) for number, _ in enumerate(found["tables"], start=1)]
 
 

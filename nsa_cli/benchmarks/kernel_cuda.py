@@ -30,7 +30,7 @@ from nsa_cli.benchmarks.kernel_timing import (
     measure_dense,
     timed,
 )
-from nsa_cli.system import git_commit
+from nsa_cli.system import git_commit, today
 from nsa_kernels.api import Impl, nsa_attention
 from nsa_kernels.gpu.decode import nsa_decode
 from nsa_kernels.gpu.decode_cache import DecodeCache
@@ -77,6 +77,7 @@ class CudaBench:
             "gpu": torch.cuda.get_device_name(),
             "nsa": __version__,
             "commit": git_commit(),
+            "date": today(),
             "torch": torch.__version__,
             "triton": triton.__version__,
             "cuda": str(torch.version.cuda),

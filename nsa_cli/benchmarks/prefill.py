@@ -20,7 +20,7 @@ from nsa_cli import __version__
 from nsa_cli.benchmarks.llama_cpp import find_gguf, llama_version
 from nsa_cli.benchmarks.prefill_row import PrefillRow
 from nsa_cli.output.plots import new_figure
-from nsa_cli.system import cause
+from nsa_cli.system import cause, today
 from nsa_models.errors import NsaError
 from nsa_models.hub.resolve import gguf_of
 
@@ -67,7 +67,8 @@ def bench_read(
         time_limit: Seconds after which no measurement starts; None for no limit.
 
     Returns:
-        Rows, ratios by length (also with the prefix `llama_`), notes, versions and failures.
+        Rows, ratios by length (also with the prefix `llama_`), notes, settings, date, versions and
+        failures.
 
     Raises:
         UsageError: If llama.cpp was requested but is unavailable.
@@ -100,13 +101,12 @@ def bench_read(
     left = len(planned) - len(rows) - len(failures)
     return {
         "rows": rows,
-        "ratios": _ratios(rows, "prefill_tokens_per_second", "dense"),
-        "decode_ratios": _ratios(rows, "decode_tokens_per_second", "dense"),
-        "llama_ratios": _ratios(rows, "prefill_tokens_per_second", "llama.cpp"),
-        "llama_decode_ratios": _ratios(rows, "decode_tokens_per_second", "llama.cpp"),
+        **_all_ratios(rows),
         "notes": [*failures, *_notes(rows, left, len(planned), interrupted)],
         "failed": len(failures),
         "interrupted": interrupted,
+        "settings": asdict(settings),
+        "date": today(),
         "versions": _versions(),
     }
 
@@ -139,6 +139,17 @@ def _measured(request: dict[str, Any]) -> PrefillRow:
         failure.exit_code = error["exit_code"]
         raise failure
     return row
+
+
+def _all_ratios(rows: Sequence[PrefillRow]) -> dict[str, dict[str, float]]:
+    """Ratios of NSA to dense attention and to llama.cpp, of reading and of decoding."""
+    read, decode = "prefill_tokens_per_second", "decode_tokens_per_second"
+    return {
+        "ratios": _ratios(rows, read, "dense"),
+        "decode_ratios": _ratios(rows, decode, "dense"),
+        "llama_ratios": _ratios(rows, read, "llama.cpp"),
+        "llama_decode_ratios": _ratios(rows, decode, "llama.cpp"),
+    }
 
 
 def _ratios(rows: Sequence[PrefillRow], of: str, peer: str) -> dict[str, float]:

@@ -153,17 +153,23 @@ def bench_terminal_command(
         int, options.option("--max-tokens", "N", "Maximum tokens of the answer.", min=1)
     ] = 256,
     model: options.Model = DEFAULT_MODEL,
+    quantize: options.Quantize = None,
     json: options.Json = False,
 ) -> None:
     """Time what `nsa ask` shows at a terminal."""
+    values.check_choice("--quantize", quantize, QUANTIZATIONS)
     from dataclasses import asdict
 
     from nsa_cli.benchmarks import terminal
     from nsa_cli.cli.console import print_json
+    from nsa_cli.system import today
 
     words = ["--model", model, "--max-tokens", str(max_tokens), *(["--no-store"] if anew else [])]
+    words += ["--quantize", quantize] if quantize else []
     found = [terminal.watch_question(document, question, words) for _ in range(runs)]
     if json:
-        print_json({"runs": [asdict(run) for run in found]})
+        setup: dict[str, object] = {"document": str(document), "question": question, "model": model}
+        setup |= {"quantization": quantize, "no_store": anew, "date": today()}
+        print_json({**setup, "runs": [asdict(run) for run in found]})
     else:
         terminal.print_runs(found)

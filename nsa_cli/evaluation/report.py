@@ -209,10 +209,14 @@ def _pair(row: ReportRow, name: str) -> str:
 
 
 def versions() -> dict[str, Any]:
-    """Return the versions that made a result."""
+    """Return the date and the versions of a result."""
     import torch
 
     from nsa_cli import __version__
+    from nsa_cli.system import today
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {"versions": {"nsa": __version__, "torch": torch.__version__, "device": device}}
+    return {
+        "date": today(),
+        "versions": {"nsa": __version__, "torch": torch.__version__, "device": device},
+    }

@@ -51,12 +51,14 @@ class Setting:
         attention: Attention of the prefill: `nsa` or `dense`.
         blocks: Blocks of 64 tokens that a question attends to; `all`, or a number as text.
         adapter: Folder of the adapter; None for none.
+        yarn: Whether YaRN extends the context; else long texts are read in windows.
     """
 
     model: str
     attention: str
     blocks: str
     adapter: str | None = None
+    yarn: bool = False
 
     @property
     def weights(self) -> str:
@@ -209,6 +211,7 @@ def _ask(
         attention=attention_of(options),
         blocks="all",
         adapter=None if engine.folder.adapter is None else str(engine.folder.adapter),
+        yarn=options.yarn,
     )
     for budget in blocks:
         generation = replace(opened.options, answer_blocks=budget)

@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.progress import (
     Progress as ProgressBar,
 )
+from rich.table import Column
 from rich.text import Text
 
 from nsa_cli.documents.location import place, printable, short
@@ -47,7 +48,10 @@ _UNITS = {
 
 
 class _Amount(ProgressColumn):
-    """Column with the amount done, the total, the speed and the time left."""
+    """Column with the amount done, the total, the speed and the time left, on one line."""
+
+    def __init__(self) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
 
     def render(self, task: Task) -> Text:
         unit = task.fields["unit"]

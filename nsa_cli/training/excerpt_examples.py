@@ -155,7 +155,7 @@ class ExcerptExamples:
 
 
 def _about_another_year(question: str, parts: Sequence[Paragraph], rng: random.Random) -> str:
-    """The question about a year that no paragraph names; the same if there is none."""
+    """The question about a year that no paragraph names; unchanged without such a year."""
     year = _YEAR.findall(question)[0]
     others = [str(int(year) + n) for n in (-4, -3, -2, -1, 1, 2, 3, 4)]
     new = [each for each in others if not any(each in part.text for part in parts)]
@@ -194,6 +194,6 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def _holds(text: str, answers: Sequence[str]) -> bool:
-    """Whether a text has one of some answers, whatever its case and punctuation."""
+    """Whether a text has one of some answers, ignoring case and punctuation."""
     plain = f" {_NOT_WORD.sub(' ', text.casefold())} "
     return any(f" {_NOT_WORD.sub(' ', each.casefold()).strip()} " in plain for each in answers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def test_rows_and_plot(tiny_model: Path, tmp_path: Path, start_nsa: Any) -> None
         assert row["peak_device_memory_bytes"] is None
     assert set(result["ratios"]) == set(result["decode_ratios"]) == {"2000"}
     assert result["notes"] == []
+    assert result["settings"]["device"] == "auto"
+    assert date.fromisoformat(result["date"])
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from nsa_cli.benchmarks.terminal import Seen, print_runs, summary, watch
+from nsa_cli.__main__ import run as run_program
+from nsa_cli.benchmarks import terminal
+from nsa_cli.benchmarks.terminal import Seen, TerminalRun, print_runs, summary, watch
+from nsa_cli.system import today
 from nsa_models.errors import NsaError
 
 
@@ -57,3 +63,32 @@ def test_a_command_in_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_command_that_fails() -> None:
     with pytest.raises(NsaError, match="exit code 3: told"):
         watch([sys.executable, "-c", "print('told'); raise SystemExit(3)"], {})
+
+
+def test_a_report_says_what_was_asked_and_when(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Sequence[str]] = []
+
+    def watch_question(document: Path, question: str, options: Sequence[str]) -> TerminalRun:
+        asked.append([str(document), question, *options])
+        return summary([seen(1.0, "Morag", answer=True)], 2.0, 0.5)
+
+    monkeypatch.setattr(terminal, "watch_question", watch_question)
+    words = ["a.pdf", "Who?", "--runs", "2", "--no-store", "--quantize", "int8", "--json"]
+    monkeypatch.setattr(sys, "argv", ["nsa", "bench", "terminal", *words])
+    before = today()
+    assert not run_program()
+    report = json.loads(capsys.readouterr().out)
+    assert report.pop("date") in (before, today())
+    runs = report.pop("runs")
+    assert [run["first_word_seconds"] for run in runs] == [1.0, 1.0]
+    assert report == {
+        "document": "a.pdf",
+        "question": "Who?",
+        "model": "qwen2.5-coder-0.5b",
+        "quantization": "int8",
+        "no_store": True,
+    }
+    assert len(asked) == 2
+    assert {"--no-store", "--quantize", "int8"} <= set(asked[0])

@@ -316,6 +316,23 @@ def test_stages_and_progress_take_turns_at_a_terminal() -> None:
     assert shown.endswith("\x1b[2K")
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 96, 120])
+def test_progress_takes_one_line_at_a_terminal(width: int) -> None:
+    screen = io.StringIO()
+    status = StatusLine(quiet=False)
+    status.console = Console(file=screen, force_terminal=True, width=width)
+    status.animate = True
+    task = {"task": "Reading examples/fhs-3.0.pdf", "total": 123_456, "unit": "tokens"}
+    status.progress(Progress(done=12_345, **task))
+    assert status._bar is not None
+    drawn = Console(file=io.StringIO(), width=width)
+    drawn.print(status._bar.get_renderable())
+    status.close()
+    [line] = drawn.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(line) <= width
+    assert width < 80 or "12,345 of 123,456 tokens" in line
+
+
 def test_stages_are_for_terminals_alone(capsys: pytest.CaptureFixture[str]) -> None:
     renderer = HumanRenderer()
     renderer(LOADING)
