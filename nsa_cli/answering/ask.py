@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from nsa_cli.answering.elsewhere import Elsewhere
 from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.documents import title
@@ -32,4 +33,5 @@ def ask(
     began = time.monotonic()
     sources = read(arguments, options, emit)
     engine = Engine(options, emit)
-    yield from engine.ask(sources, title(arguments, len(sources)), questions, began)
+    name = title(arguments, len(sources))
+    yield from engine.ask(sources, name, questions, began, Elsewhere)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nsa_cli.answering.elsewhere import find_elsewhere
 from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.documents import digest, title
 from nsa_cli.engine.engine import Engine
-from nsa_cli.engine.work import find_steps
 from nsa_cli.events import Emit, drain
 from nsa_cli.results import MatchInContext
 
@@ -31,4 +31,4 @@ def find(
     sources = read(arguments, options, emit)
     engine, name = Engine(options, emit), title(arguments, len(sources))
     parsed = engine.parsed(sources, name, digest(sources))  # errors of parsing need no torch
-    return drain(find_steps(engine, parsed, query, top), emit)
+    return drain(find_elsewhere(engine, parsed, query, top), emit)
