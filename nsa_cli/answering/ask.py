@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from nsa_cli.answering.elsewhere import Elsewhere
+from nsa_cli.answering import elsewhere
 from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.documents import title
@@ -34,4 +34,5 @@ def ask(
     sources = read(arguments, options, emit)
     engine = Engine(options, emit)
     name = title(arguments, len(sources))
-    yield from engine.ask(sources, name, questions, began, Elsewhere)
+    with elsewhere.work() as work:
+        yield from engine.ask(sources, name, questions, began, work)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from typing import TypeVar
 
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.parse import Parsed
-from nsa_cli.engine.work import Asking, find_steps
+from nsa_cli.engine.work import Asking, Work, find_steps
 from nsa_cli.events import AnswerFinished, AnswerText, Event, Note
 from nsa_cli.output.logging import log
 from nsa_cli.results import MatchInContext
@@ -17,6 +18,13 @@ from nsa_models.errors import NsaError
 
 Result = TypeVar("Result")
 Steps = Generator[Event, None, Result]
+
+
+@contextmanager
+def work() -> Iterator[Work]:
+    """Make what answers questions, until the block ends."""
+    with ExitStack() as ended:
+        yield lambda *about: ended.enter_context(closing(Elsewhere(*about)))
 
 
 class Elsewhere:
@@ -38,14 +46,22 @@ class Elsewhere:
             lambda session: session.answer(number), lambda: self._here.steps(number)
         )
 
+    def close(self) -> None:
+        """Leave the server, which cancels what it still does."""
+        self._server.close()
+
 
 def find_elsewhere(
     engine: Engine, parsed: Parsed, query: str, top: int
 ) -> Steps[list[MatchInContext]]:
     """Find passages by a running server, or by this process; as for `find_steps`."""
-    return _Server(engine, parsed).first(
-        lambda session: session.find(query, top), lambda: find_steps(engine, parsed, query, top)
-    )
+    with closing(_Server(engine, parsed)) as server:
+        return (
+            yield from server.first(
+                lambda session: session.find(query, top),
+                lambda: find_steps(engine, parsed, query, top),
+            )
+        )
 
 
 class _Server:
@@ -72,6 +88,10 @@ class _Server:
 
     def _leave(self, error: NoServerError) -> None:
         log.info("working without `nsa serve`: %s", error)
+        self.close()
+
+    def close(self) -> None:
+        """End the session."""
         if self._session is not None:
             self._session.close()
         self._session = None

@@ -52,8 +52,7 @@ class Engine:
     Args:
         options: How to read and answer.
         emit: Receives events in order; results are not among them.
-        beside: Another engine with the same model and the same options of loading. Both share the
-            loaded model and the open document; None to load the model anew.
+        beside: Another engine with the same options of loading, whose model is shared; or None.
 
     Raises:
         ModelError: If the model is not available.
@@ -64,12 +63,13 @@ class Engine:
         self.emit = emit
         self._parser = Parser(options, emit)
         self._own: OpenDocument | None = None
+        self._held: Held = Held() if beside is None else beside._held
+        self.answerer: Engine | None = None
         if beside is not None:
-            self.folder, self._held = beside.folder, beside._held
-            second = beside.answerer
-            self.answerer = None if second is None else Engine(self._seconds(), emit, second)
+            self.folder: ModelFolder = beside.folder
+            if beside.answerer is not None:
+                self.answerer = Engine(self._seconds(), emit, beside.answerer)
             return
-        self._held = Held()
         self.folder = resolve_model(
             options.model,
             on_progress=lambda task, done, total: emit(
@@ -79,7 +79,8 @@ class Engine:
             adapter=options.adapter,
         )
         log.info("model %s in %s", self.folder.name, self.folder.folder)
-        self.answerer = None if options.answer_model is None else self._second()
+        if options.answer_model is not None:
+            self.answerer = self._second()
 
     def _second(self) -> Engine | None:
         """The engine of the model that answers; None if it is the same model."""
@@ -172,7 +173,7 @@ class Engine:
             name: Name of all of them together.
             questions: The questions.
             began: When the command began, on the monotonic clock, in seconds.
-            work: Makes what answers the questions that need the model.
+            work: Makes what answers questions by the model.
 
         Yields:
             An answer for each question, in order.

@@ -129,6 +129,11 @@ class Scheduler:
             return sum(not job.stopped for job in self._waiting)
 
     @property
+    def running(self) -> tuple[Job, ...]:
+        """Jobs that run: the last one computes, and those before it wait for it."""
+        return tuple(self._running)
+
+    @property
     def alive(self) -> bool:
         """Whether the model's thread runs."""
         return self._thread.is_alive()

@@ -148,7 +148,8 @@ class WarmServer:
             return
         sending = asyncio.ensure_future(_send(events, writer))
         try:
-            await asyncio.wait({sending, following}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {sending, following}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
         finally:
