@@ -81,8 +81,9 @@ class WarmServer:
             yield
         finally:
             server.close()
-            for task in tuple(self._clients):
+            for task in self._clients:
                 task.cancel()
+            await asyncio.gather(*self._clients, return_exceptions=True)
 
     def close(self) -> None:
         """Remove the socket, unless it is another server's by now."""
@@ -105,9 +106,14 @@ class WarmServer:
             pass  # the client is gone
         except (ValueError, KeyError, TypeError, IndexError) as error:
             log.info("a request is malformed: %s: %s", type(error).__name__, error)
+        except asyncio.CancelledError:
+            writer.transport.abort()  # a client that reads nothing does not delay the end
+            raise
         finally:
-            self._clients.discard(task)
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            self._clients.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(message(GREETING))

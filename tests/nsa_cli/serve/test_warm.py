@@ -431,7 +431,9 @@ def test_a_server_that_stops_before_the_answer_is_replaced(
 def test_a_server_that_stops_in_an_answer_is_an_error(
     process: Process, tiny_model: Path, alone: list[int], text_file: Path
 ) -> None:
-    options = Options(model=str(tiny_model), max_tokens=200, temperature=2, seed=1)
+    options = Options(
+        model=str(tiny_model), max_tokens=200, temperature=2, seed=1, cache_limit_bytes=10**8
+    )
 
     def emit(event: Event) -> None:
         if isinstance(event, AnswerText):
