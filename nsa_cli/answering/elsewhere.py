@@ -1,15 +1,14 @@
-"""The model's work, done by a running `nsa serve` if there is one, or else by this process."""
+"""The model's work, done by a running `nsa serve`, or by this process without one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TypeVar
 
-from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.parse import Parsed
-from nsa_cli.engine.work import Asking, Work, find_steps
-from nsa_cli.events import AnswerFinished, AnswerText, Event, Note
+from nsa_cli.engine.work import Asking, Opens, Work, find_steps
+from nsa_cli.events import AnswerFinished, AnswerText, Emit, Event, Note
 from nsa_cli.output.logging import log
 from nsa_cli.results import MatchInContext
 from nsa_cli.warm.address import socket_path
@@ -36,7 +35,7 @@ class Elsewhere:
         questions: All questions.
     """
 
-    def __init__(self, engine: Engine, parsed: Parsed, questions: Sequence[str]) -> None:
+    def __init__(self, engine: Opens, parsed: Parsed, questions: Sequence[str]) -> None:
         self._here = Asking(engine, parsed, questions)
         self._server = _Server(engine, parsed, questions)
 
@@ -52,7 +51,7 @@ class Elsewhere:
 
 
 def find_elsewhere(
-    engine: Engine, parsed: Parsed, query: str, top: int
+    engine: Opens, parsed: Parsed, query: str, top: int
 ) -> Steps[list[MatchInContext]]:
     """Find passages by a running server, or by this process; as for `find_steps`."""
     with closing(_Server(engine, parsed)) as server:
@@ -73,7 +72,8 @@ class _Server:
         questions: All questions.
     """
 
-    def __init__(self, engine: Engine, parsed: Parsed, questions: Sequence[str] = ()) -> None:
+    def __init__(self, engine: Opens, parsed: Parsed, questions: Sequence[str] = ()) -> None:
+        self._engine = engine
         self._session: Session | None = None
         if not engine.options.server:
             return
@@ -108,18 +108,19 @@ class _Server:
         Raises:
             NsaError: If the work fails, or the server ends in the middle of an answer.
         """
-        told, begun = set[str](), False
-
-        def watch(event: Event) -> bool:
-            nonlocal begun
-            begun = begun or isinstance(event, AnswerText)
-            if isinstance(event, Note):
-                told.add(event.text)
-            return True
-
+        begun = False
         if self._session is not None:
+            steps, told = there(self._session), set[str]()
             try:
-                return (yield from _chosen(there(self._session), watch))
+                while True:
+                    event = next(steps)
+                    begun = begun or isinstance(event, AnswerText)
+                    if isinstance(event, Note):
+                        told.add(event.text)
+                    yield event
+            except StopIteration as end:
+                result: Result = end.value
+                return result
             except NoServerError as error:
                 self._leave(error)
                 if begun:
@@ -128,16 +129,15 @@ class _Server:
                         hint="ask again",
                         code="server_ended",
                     ) from error
-        return (yield from _chosen(here(), lambda e: not (isinstance(e, Note) and e.text in told)))
+                self._engine.emit = _without(told, self._engine.emit)
+        return (yield from here())
 
 
-def _chosen(steps: Steps[Result], choose: Callable[[Event], bool]) -> Steps[Result]:
-    """Pass on the chosen events of some steps, and their result."""
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        if choose(event):
-            yield event
+def _without(told: Collection[str], emit: Emit) -> Emit:
+    """Return a receiver that does not repeat some notes."""
+
+    def shown(event: Event) -> None:
+        if not (isinstance(event, Note) and event.text in told):
+            emit(event)
+
+    return shown

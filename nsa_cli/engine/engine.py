@@ -5,7 +5,6 @@ torch is imported only when a document must be prefilled: an answer given before
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, digest
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.compute import computed
-from nsa_cli.engine.held import Held, reused
+from nsa_cli.engine.held import Held, load_tokenizer, reused
 from nsa_cli.engine.parse import Parsed, Parser, contents_of
 from nsa_cli.engine.work import Asking, Work
 from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Emit, Note, Progress, drain
@@ -114,19 +113,9 @@ class Engine:
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
         if self._held.tokenizer is None:
-            self._held.tokenizer = self._load_tokenizer()
+            self.emit(LOADING)
+            self._held.tokenizer = load_tokenizer(self.folder.folder)
         return self._held.tokenizer
-
-    def _load_tokenizer(self) -> Tokenizer:
-        self.emit(LOADING)
-        # Imports make a million objects that stay: the garbage collector need not look at them.
-        gc.disable()
-        try:
-            import nsa_cli.engine.answer  # noqa: F401 - with all that an answer needs
-            from nsa_models.tokenization.tokenizer import Tokenizer
-        finally:
-            gc.enable()
-        return Tokenizer.from_folder(self.folder.folder)
 
     @cached_property
     def prompts(self) -> PromptBuilder:
@@ -279,7 +268,7 @@ class Engine:
         opened = self._held.opened
         assert opened is not None
         if opened is not self._own:
-            opened = self._held.opened = self._own = reused(opened, self.options, self.emit)
+            opened = self._own = self._held.opened = reused(opened, self.options, self.emit)
         return opened
 
     def parse(self, sources: Sequence[Source], name: str, content: bytes) -> Document:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsa_cli.config.options import Options
@@ -52,6 +54,18 @@ class Held:
     def close(self) -> None:
         """Let the open document go."""
         self.opened, self._key = None, ()
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Load the tokenizer of a model's folder, with the imports that an answer needs."""
+    # Imports make a million objects that stay: the garbage collector need not look at them.
+    gc.disable()
+    try:
+        import nsa_cli.engine.answer  # noqa: F401
+        from nsa_models.tokenization.tokenizer import Tokenizer
+    finally:
+        gc.enable()
+    return Tokenizer.from_folder(folder)
 
 
 def reused(opened: OpenDocument, options: Options, emit: Emit) -> OpenDocument:

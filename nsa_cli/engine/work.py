@@ -6,12 +6,34 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from nsa_cli.engine.parse import Parsed
-from nsa_cli.events import AnswerFinished, Event
+from nsa_cli.events import AnswerFinished, Emit, Event, Progress
 from nsa_cli.results import MatchInContext
 
 if TYPE_CHECKING:
+    from nsa_cli.config.options import Options
+    from nsa_cli.context.prompt import PromptBuilder
     from nsa_cli.context.tokens import TokenizedQuestion
-    from nsa_cli.engine.engine import Engine
+    from nsa_cli.engine.open_document import OpenDocument
+    from nsa_models.model_folder import ModelFolder
+
+
+class Opens(Protocol):
+    """Opens documents; `Engine` does."""
+
+    options: Options
+    emit: Emit
+    folder: ModelFolder
+
+    @property
+    def answers_with(self) -> ModelFolder:
+        """The model that answers; its fingerprint covers the second model, if any."""
+
+    @property
+    def prompts(self) -> PromptBuilder:
+        """Tokenizes documents and questions."""
+
+    def open_parsed(self, parsed: Parsed, room: int) -> Generator[Progress, None, OpenDocument]:
+        """Prefill a parsed document; see `Engine.open_parsed`."""
 
 
 class Asks(Protocol):
@@ -34,7 +56,7 @@ class Asks(Protocol):
         """
 
 
-Work = Callable[["Engine", Parsed, Sequence[str]], Asks]
+Work = Callable[[Opens, Parsed, Sequence[str]], Asks]
 """Makes what answers questions about a document for an engine."""
 
 
@@ -47,7 +69,7 @@ class Asking:
         questions: All questions; the document gets room for the longest.
     """
 
-    def __init__(self, engine: Engine, parsed: Parsed, questions: Sequence[str]) -> None:
+    def __init__(self, engine: Opens, parsed: Parsed, questions: Sequence[str]) -> None:
         self._engine = engine
         self._parsed = parsed
         self._questions = questions
@@ -68,7 +90,7 @@ class Asking:
 
 
 def find_steps(
-    engine: Engine, parsed: Parsed, query: str, top: int
+    engine: Opens, parsed: Parsed, query: str, top: int
 ) -> Generator[Event, None, list[MatchInContext]]:
     """Find the passages of a document that the model attends to most, best first.
 

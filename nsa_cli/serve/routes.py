@@ -67,25 +67,7 @@ class Server:
             idle: Counts requests.
             beside: Runs while the application does.
         """
-        routes = [
-            Route("/", self._assets.index),
-            Route(f"{FOLDER}{{name}}", self._assets.part),
-            Route("/health", self._health),
-            Route("/metrics", self._counts),
-            Route("/v1/models", self._models),
-            Route("/v1/models/{name:path}", self._model),
-            Route("/v1/chat/completions", self._answers.chat, methods=["POST"]),
-            Route("/v1/responses", self._answers.responses, methods=["POST"]),
-            Route("/v1/files", self._files, methods=["GET"]),
-            Route("/v1/files", self._upload, methods=["POST"]),
-            Route("/v1/files/{id}", self._file, methods=["GET"]),
-            Route("/v1/files/{id}", self._remove, methods=["DELETE"]),
-            Route("/v1/files/{id}/content", self._content, methods=["GET"]),
-            Route("/v1/documents", self._browsing.list, methods=["GET"]),
-            Route("/v1/documents/read", self._answers.read, methods=["POST"]),
-            Route("/v1/documents/excerpt", self._browsing.excerpt, methods=["GET"]),
-            Route("/v1/documents/page", self._browsing.picture, methods=["GET"]),
-        ]
+        routes = self._routes()
         paths = {route.endpoint: route.path for route in routes}
 
         @asynccontextmanager
@@ -114,6 +96,27 @@ class Server:
             },
             lifespan=lifespan,
         )
+
+    def _routes(self) -> list[Route]:
+        return [
+            Route("/", self._assets.index),
+            Route(f"{FOLDER}{{name}}", self._assets.part),
+            Route("/health", self._health),
+            Route("/metrics", self._counts),
+            Route("/v1/models", self._models),
+            Route("/v1/models/{name:path}", self._model),
+            Route("/v1/chat/completions", self._answers.chat, methods=["POST"]),
+            Route("/v1/responses", self._answers.responses, methods=["POST"]),
+            Route("/v1/files", self._files, methods=["GET"]),
+            Route("/v1/files", self._upload, methods=["POST"]),
+            Route("/v1/files/{id}", self._file, methods=["GET"]),
+            Route("/v1/files/{id}", self._remove, methods=["DELETE"]),
+            Route("/v1/files/{id}/content", self._content, methods=["GET"]),
+            Route("/v1/documents", self._browsing.list, methods=["GET"]),
+            Route("/v1/documents/read", self._answers.read, methods=["POST"]),
+            Route("/v1/documents/excerpt", self._browsing.excerpt, methods=["GET"]),
+            Route("/v1/documents/page", self._browsing.picture, methods=["GET"]),
+        ]
 
     async def _models(self, _request: Request) -> Response:
         """List the model that the server runs, as OpenAI's API does."""

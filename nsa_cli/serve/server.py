@@ -94,11 +94,7 @@ def serve(
         UsageError: If the address is unavailable or needs an API key.
         ModelError: If the model is unavailable.
     """
-    if listening.api_key is None and not is_loopback(listening.host):
-        raise UsageError(
-            f"an API key is required: other machines can reach {listening.host}",
-            hint="set NSA_API_KEY or give --api-key",
-        )
+    _check_access(listening)
     with _bound(listening.host, listening.port) as bound:
         web = web_access(options, _ignore) if listening.fetch_urls else None
         library = DocumentStore(listening.root, Uploads(), options.ocr, web)
@@ -148,6 +144,15 @@ async def _beside(
         yield
     if ends is not None:
         ends.cancel()
+
+
+def _check_access(listening: Listening) -> None:
+    """Refuse an address that other machines reach without an API key."""
+    if listening.api_key is None and not is_loopback(listening.host):
+        raise UsageError(
+            f"an API key is required: other machines can reach {listening.host}",
+            hint="set NSA_API_KEY or give --api-key",
+        )
 
 
 def _ignore(event: Event) -> None:

@@ -49,7 +49,7 @@ class Session:
     """
 
     def __init__(self, path: Path) -> None:
-        if not is_available() or not is_private(path.parent):
+        if not (is_available() and is_private(path.parent)):
             raise NoServerError("no server runs with this model and these settings")
         self._peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -142,6 +142,8 @@ class Session:
                 if error.code in _ELSEWHERE:
                     raise NoServerError(error.message) from error
                 raise
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise NoServerError("the server's message is malformed") from error
             yield event
 
     def _send(self, data: bytes) -> None:
