@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from nsa_cli.answering import elsewhere
 from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.documents import title
+from nsa_cli.engine import elsewhere
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import AnswerFinished, Emit
 

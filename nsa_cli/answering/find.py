@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nsa_cli.answering.elsewhere import find_elsewhere
 from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.documents import digest, title
+from nsa_cli.engine.elsewhere import find_elsewhere
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import Emit, drain
 from nsa_cli.results import MatchInContext

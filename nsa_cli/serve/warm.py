@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import socket
+import threading
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -19,7 +21,7 @@ from typing import Any
 from nsa_cli.caches.documents import document_of
 from nsa_cli.engine.parse import Parsed
 from nsa_cli.engine.work import Asking, find_steps
-from nsa_cli.events import Event
+from nsa_cli.events import Emit, Event
 from nsa_cli.output.logging import log
 from nsa_cli.serve.idle import Idle
 from nsa_cli.serve.jobs import Failed, Job, Work
@@ -31,6 +33,7 @@ from nsa_cli.warm.protocol import (
     GREETING,
     LENGTH_BYTES,
     Found,
+    Logged,
     error_body,
     event_body,
     length,
@@ -163,6 +166,24 @@ class WarmServer:
             sending.cancel()
 
 
+class _Forward(logging.Handler):
+    """Sends the messages of the model's thread as events.
+
+    Args:
+        emit: Receives them.
+    """
+
+    def __init__(self, emit: Emit) -> None:
+        super().__init__()
+        self._emit = emit
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a message."""
+        if record.thread == self._thread:
+            self._emit(Logged(text=record.getMessage()))
+
+
 class _Session:
     """A client's document.
 
@@ -184,6 +205,7 @@ class _Session:
         self._engine = scheduler.engine_with(options)
         self._count = len(body["questions"])
         self._asking = Asking(self._engine, self._parsed, body["questions"])
+        self._is_verbose = bool(body["verbose"])
         self.key = hashlib.sha256(content + json.dumps(sent, sort_keys=True).encode()).digest()
 
     def work(self, asked: dict[str, Any]) -> Work:
@@ -194,11 +216,24 @@ class _Session:
         """
         if "query" in asked:
             query, top = str(asked["query"]), int(asked["top"])
-            return Work(steps=lambda: self._found(query, top))
+            return Work(steps=lambda: self._logged(self._found(query, top)))
         number = int(asked["question"])
         if not 0 <= number < self._count:
             raise ValueError(f"no question {number}")
-        return Work(steps=lambda: self._asking.steps(number))
+        return Work(steps=lambda: self._logged(self._asking.steps(number)))
+
+    def _logged(self, steps: Generator[Event, None, Event]) -> Generator[Event, None, Event]:
+        """Run some steps; a client that logs each step gets the server's log of them."""
+        if not self._is_verbose:
+            return (yield from steps)
+        handler, level = _Forward(self._engine.emit), log.level
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            return (yield from steps)
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
 
     def _found(self, query: str, top: int) -> Generator[Event, None, Event]:
         matches = yield from find_steps(self._engine, self._parsed, query, top)

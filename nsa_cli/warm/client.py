@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from nsa_cli.warm.protocol import (
     GREETING,
     LENGTH_BYTES,
     Found,
+    Logged,
     ServerError,
     event_of,
     framed,
@@ -94,6 +96,7 @@ class Session:
             "options": {name: getattr(options, name) for name in SENT},
             "contents": list(contents),
             "questions": list(questions),
+            "verbose": log.isEnabledFor(logging.INFO),
         }
         self._send(message(head) + framed(json.dumps(document_body(document)).encode()))
 
@@ -144,7 +147,10 @@ class Session:
                 raise
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise NoServerError("the server's message is malformed") from error
-            yield event
+            if isinstance(event, Logged):
+                log.info("%s", event.text)
+            else:
+                yield event
 
     def _send(self, data: bytes) -> None:
         try:

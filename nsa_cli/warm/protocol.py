@@ -31,8 +31,6 @@ GREETING = {"nsa": "ready"}
 BUSY = {"kind": "Busy"}
 _FAILED = "Failed"
 
-_PLAIN = {kind.__name__: kind for kind in (Note, Stage, Progress)}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found(Event):
@@ -43,6 +41,16 @@ class Found(Event):
     """
 
     matches: tuple[MatchInContext, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logged(Event):
+    """A line of the server's log, for `--verbose` of the client."""
+
+    text: str
+
+
+_PLAIN = {kind.__name__: kind for kind in (Note, Stage, Progress, Logged)}
 
 
 class ServerError(NsaError):
@@ -79,7 +87,7 @@ def event_body(event: Event) -> dict[str, Any]:
     """
     if isinstance(event, AnswerText):  # without probabilities, which no command asks for
         return {"kind": "AnswerText", "text": event.text}
-    if isinstance(event, Note | Stage | Progress | AnswerFinished | Found):
+    if isinstance(event, Note | Stage | Progress | Logged | AnswerFinished | Found):
         return {"kind": type(event).__name__, **asdict(event)}
     raise ValueError(f"{type(event).__name__} is not sent")
 

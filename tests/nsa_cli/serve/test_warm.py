@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import queue
 import re
@@ -19,71 +18,19 @@ from typing import Any
 import pytest
 
 import nsa_cli.kv_store.prefill
-from nsa_cli.answering import elsewhere
 from nsa_cli.answering.ask import ask
 from nsa_cli.config.options import Options
 from nsa_cli.documents.sources import Source
+from nsa_cli.engine import elsewhere
 from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Event, Progress, Stage
 from nsa_cli.serve import warm as serving
-from nsa_cli.serve.documents import ParsedDocuments
-from nsa_cli.serve.idle import Idle
 from nsa_cli.serve.jobs import Asked, Failed, Job, Work
-from nsa_cli.serve.scheduler import Scheduler
-from nsa_cli.serve.warm import WarmServer
 from nsa_cli.warm.protocol import GREETING, Found, message
 from nsa_models.errors import NsaError
 
 Run = Callable[..., tuple[int, str, str]]
 TIMES = ("load_seconds", "prefill_seconds", "time_to_first_token_seconds")
 CHANGING = (*TIMES, "decode_tokens_per_second", "peak_memory_bytes")
-
-
-class Process:
-    """A server's model thread and its socket, in this process.
-
-    Attributes:
-        scheduler: The model's thread.
-        warm: The socket.
-        idle: Counts requests.
-    """
-
-    def __init__(self, model: Path, **options: Any) -> None:
-        made = Options(model=str(model), cache_limit_bytes=10**8, **options)
-        self.scheduler = Scheduler(made, [].append, ParsedDocuments())
-        self.idle = Idle()
-        self.warm = WarmServer(self.scheduler, self.idle)
-        self.warm.listen()
-        self._loop = asyncio.new_event_loop()
-        self._end = asyncio.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._run()])
-
-    def start(self) -> None:
-        """Start both threads."""
-        self.scheduler.start()
-        self._thread.start()
-
-    async def _run(self) -> None:
-        async with self.warm.accepting():
-            await self._end.wait()
-
-    def stop(self) -> None:
-        """Stop both threads, as a server that is told to stop does."""
-        self.scheduler.close()
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._end.set)
-            self._thread.join(60)
-        self._loop.close()
-        self.warm.close()
-        self.scheduler.join(60)
-
-
-@pytest.fixture
-def process(tiny_model: Path) -> Iterator[Process]:
-    """A server with the tiny model, started."""
-    found = Process(tiny_model)
-    found.start()
-    yield found
-    found.stop()
 
 
 class Unable:
@@ -188,7 +135,7 @@ COMMANDS = {
 def test_the_output_is_the_same(
     name: str,
     nsa: Run,
-    process: Process,
+    process: Any,
     cache_folder: Path,
     text_file: Path,
     forbid: Callable[[], None],
@@ -211,7 +158,7 @@ def test_the_output_is_the_same(
 
 def test_the_events_are_the_same(
     asker: Any,
-    process: Process,
+    process: Any,
     cache_folder: Path,
     text_file: Path,
     forbid: Callable[[], None],
@@ -232,8 +179,23 @@ def test_the_events_are_the_same(
     assert kinds >= {Progress, Stage, AnswerText}
 
 
+def test_verbose_shows_the_steps_of_the_server(
+    start_nsa: Any, tiny_model: Path, process: Any, text_file: Path
+) -> None:
+    del process
+    command = ("ask", str(text_file), "Who?", "--model", str(tiny_model), "--no-store")
+    shown = []
+    for more in (["--no-server"], []):
+        client = start_nsa("-v", *command, *more)
+        _, err = client.communicate(timeout=120)
+        assert client.returncode == 0
+        shown.append([re.sub(r"\d+\.\d", "N", line) for line in err.splitlines()])
+    assert "nsa: passage at" in " ".join(shown[0])
+    assert [line for line in shown[1] if "working through the" not in line] == shown[0]
+
+
 def test_an_answer_is_kept_as_ever(
-    asker: Any, process: Process, text_file: Path, forbid: Callable[[], None], substance: Any
+    asker: Any, process: Any, text_file: Path, forbid: Callable[[], None], substance: Any
 ) -> None:
     del process
     forbid()
@@ -244,7 +206,7 @@ def test_an_answer_is_kept_as_ever(
 
 
 def test_a_second_model_answers(
-    tiny_model: Path,
+    start_process: Any,
     other_model: Path,
     asker: Any,
     cache_folder: Path,
@@ -254,13 +216,9 @@ def test_a_second_model_answers(
 ) -> None:
     here = asker(text_file, answer_model=str(other_model), system="Be brief.")
     forget(cache_folder)
-    process = Process(tiny_model, answer_model=str(other_model))
-    process.start()
+    start_process(answer_model=str(other_model))
     forbid()
-    try:
-        there = asker(text_file, answer_model=str(other_model), system="Be brief.")
-    finally:
-        process.stop()
+    there = asker(text_file, answer_model=str(other_model), system="Be brief.")
     assert substance(there) == substance(here)
     assert there.model == here.model == str(other_model)
 
@@ -278,22 +236,18 @@ def test_a_second_model_answers(
 def test_other_settings_are_not_served(
     server: dict[str, Any],
     client: dict[str, Any],
-    tiny_model: Path,
+    start_process: Any,
     asker: Any,
     alone: list[int],
     text_file: Path,
 ) -> None:
-    process = Process(tiny_model, **server)
-    process.start()
-    try:
-        asker(text_file, **client)
-    finally:
-        process.stop()
+    start_process(**server)
+    asker(text_file, **client)
     assert alone == [0]
 
 
 def test_a_setting_forbids_the_server(
-    nsa: Run, process: Process, alone: list[int], text_file: Path, monkeypatch: pytest.MonkeyPatch
+    nsa: Run, process: Any, alone: list[int], text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del process
     assert nsa("ask", str(text_file), "Who?")[0] == 0
@@ -308,7 +262,7 @@ def test_a_setting_forbids_the_server(
 
 
 def test_errors_have_their_words_and_exit_codes(
-    nsa: Run, process: Process, tmp_path: Path, forbid: Callable[[], None]
+    nsa: Run, process: Any, tmp_path: Path, forbid: Callable[[], None]
 ) -> None:
     del process
     forbid()
@@ -322,7 +276,7 @@ def test_errors_have_their_words_and_exit_codes(
 
 def test_documents_take_turns(
     asker: Any,
-    process: Process,
+    process: Any,
     tmp_path: Path,
     prose: Any,
     forbid: Callable[[], None],
@@ -345,7 +299,7 @@ def test_documents_take_turns(
 
 
 def test_a_busy_server_is_not_waited_for(
-    asker: Any, process: Process, alone: list[int], text_file: Path
+    asker: Any, process: Any, alone: list[int], text_file: Path
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
@@ -370,7 +324,7 @@ def test_a_busy_server_is_not_waited_for(
 def test_ctrl_c_cancels_the_work(
     start_nsa: Any,
     tiny_model: Path,
-    process: Process,
+    process: Any,
     after_first_chunk: Any,
     text_file: Path,
     asker: Any,
@@ -397,7 +351,7 @@ def test_ctrl_c_cancels_the_work(
 
 
 def test_the_client_does_not_import_torch(
-    start_nsa: Any, tiny_model: Path, process: Process, text_file: Path
+    start_nsa: Any, tiny_model: Path, process: Any, text_file: Path
 ) -> None:
     del process
     told = "print(sorted({'torch', 'transformers', 'numpy'} & sys.modules.keys()), file=sys.stderr)"
@@ -412,7 +366,7 @@ def test_the_client_does_not_import_torch(
 
 def test_a_server_that_stops_before_the_answer_is_replaced(
     asker: Any,
-    process: Process,
+    process: Any,
     alone: list[int],
     after_first_chunk: Any,
     text_file: Path,
@@ -429,7 +383,7 @@ def test_a_server_that_stops_before_the_answer_is_replaced(
 
 
 def test_a_server_that_stops_in_an_answer_is_an_error(
-    process: Process, tiny_model: Path, alone: list[int], text_file: Path
+    process: Any, tiny_model: Path, alone: list[int], text_file: Path
 ) -> None:
     options = Options(
         model=str(tiny_model), max_tokens=200, temperature=2, seed=1, cache_limit_bytes=10**8
@@ -454,11 +408,11 @@ def test_a_server_that_stops_in_an_answer_is_an_error(
         b"\xff" * 8,
         message([]),
         message({}) + message({}),
-        message({"options": {}, "contents": [], "questions": []}) + message({}),
+        message({"options": {}, "contents": [], "questions": [], "verbose": False}) + message({}),
     ],
 )
 def test_malformed_requests_end_their_connection_alone(
-    data: bytes, process: Process, asker: Any, alone: list[int], text_file: Path
+    data: bytes, process: Any, asker: Any, alone: list[int], text_file: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(process.warm.path))
@@ -472,7 +426,7 @@ def test_malformed_requests_end_their_connection_alone(
 
 
 def test_another_user_is_not_served(
-    process: Process, asker: Any, alone: list[int], text_file: Path, monkeypatch: pytest.MonkeyPatch
+    process: Any, asker: Any, alone: list[int], text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del process
     monkeypatch.setattr(serving, "is_same_user", lambda _: False)
@@ -481,11 +435,9 @@ def test_another_user_is_not_served(
 
 
 def test_a_second_server_leaves_the_socket_to_the_first(
-    process: Process, tiny_model: Path, asker: Any, alone: list[int], text_file: Path
+    process: Any, start_process: Any, asker: Any, alone: list[int], text_file: Path
 ) -> None:
-    second = Process(tiny_model)
-    second.start()
-    second.stop()
+    start_process().stop()
     assert process.warm.path.exists()
     asker(text_file)
     assert alone == []
@@ -494,7 +446,7 @@ def test_a_second_server_leaves_the_socket_to_the_first(
 
 
 def test_a_question_is_use_of_the_server(
-    process: Process, asker: Any, text_file: Path, after_first_chunk: Any
+    process: Any, asker: Any, text_file: Path, after_first_chunk: Any
 ) -> None:
     left: list[float] = []
     after_first_chunk(lambda: left.append(process.idle.left(1e-9)))
