@@ -11,7 +11,7 @@ from nsa_cli.engine.work import Asking, Opens, Work, find_steps
 from nsa_cli.events import AnswerFinished, AnswerText, Emit, Event, Note
 from nsa_cli.output.logging import log
 from nsa_cli.results import MatchInContext
-from nsa_cli.warm.address import socket_path
+from nsa_cli.warm.address import is_available, socket_path
 from nsa_cli.warm.client import NoServerError, Session, connect
 from nsa_models.errors import NsaError
 
@@ -75,7 +75,7 @@ class _Server:
     def __init__(self, engine: Opens, parsed: Parsed, questions: Sequence[str] = ()) -> None:
         self._engine = engine
         self._session: Session | None = None
-        if not engine.options.server:
+        if not engine.options.server or not is_available():
             return
         path = socket_path(engine.folder, engine.answers_with, engine.options)
         self._session = connect(path)

@@ -79,9 +79,14 @@ def is_private(folder: Path) -> bool:
         return False
     return (
         stat.S_ISDIR(found.st_mode)
-        and found.st_uid == os.geteuid()
+        and found.st_uid == _user()
         and not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
     )
+
+
+def _user() -> int:
+    """The number of this process's user; -1 on a platform without."""
+    return os.geteuid() if hasattr(os, "geteuid") else -1
 
 
 def listen(path: Path) -> socket.socket:
@@ -128,4 +133,4 @@ def is_same_user(peer: socket.socket) -> bool:
     user = -1
     with suppress(OSError):
         _, user, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, option, 12))
-    return user == os.geteuid()
+    return user == _user()

@@ -15,7 +15,7 @@ from nsa_cli.documents import Document
 from nsa_cli.events import AnswerFinished, Event
 from nsa_cli.output.logging import log
 from nsa_cli.results import MatchInContext
-from nsa_cli.warm.address import SENT, is_available, is_private
+from nsa_cli.warm.address import SENT, is_private
 from nsa_cli.warm.protocol import (
     BUSY,
     GREETING,
@@ -51,7 +51,7 @@ class Session:
     """
 
     def __init__(self, path: Path) -> None:
-        if not (is_available() and is_private(path.parent)):
+        if not is_private(path.parent):
             raise NoServerError("no server runs with this model and these settings")
         self._peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
