@@ -115,6 +115,7 @@ def listen(path: Path) -> socket.socket:
 def _answers(path: Path) -> bool:
     """Whether a server listens at a path."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as tried:
+        tried.settimeout(1.0)  # a server that hangs
         try:
             tried.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
