@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.documents import title
+from nsa_cli.engine import elsewhere
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import AnswerFinished, Emit
 
@@ -32,4 +33,6 @@ def ask(
     began = time.monotonic()
     sources = read(arguments, options, emit)
     engine = Engine(options, emit)
-    yield from engine.ask(sources, title(arguments, len(sources)), questions, began)
+    name = title(arguments, len(sources))
+    with elsewhere.work() as work:
+        yield from engine.ask(sources, name, questions, began, work)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from nsa_cli.config.options import Options
 from nsa_cli.documents import read_sources
+from nsa_cli.documents.names import is_url
 from nsa_cli.documents.sources import Source
 from nsa_cli.documents.urls.access import WebAccess
 from nsa_cli.events import Emit, Note, Progress
@@ -26,7 +27,8 @@ def read(arguments: Sequence[str], options: Options, emit: Emit) -> list[Source]
     def note(text: str) -> None:
         emit(Note(text=text))
 
-    return read_sources(arguments, on_note=note, web=web_access(options, emit))
+    web = web_access(options, emit) if any(map(is_url, arguments)) else None
+    return read_sources(arguments, on_note=note, web=web)
 
 
 def web_access(options: Options, emit: Emit) -> WebAccess:

@@ -25,7 +25,7 @@ HELP = """Answer a question about documents, with citations.
 
 @options.takes(
     *(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_model"),
-    *("attention", "answer_blocks", "yarn"),
+    *("attention", "answer_blocks", "yarn", "server"),
 )
 def ask(
     ctx: typer.Context,

@@ -99,6 +99,9 @@ def _all_settings(found: Mapping[str, Setting]) -> dict[str, tuple[str, str, str
     return rows
 
 
+_WORDS = {True: "yes", False: "no", None: "none"}
+
+
 def _defaults() -> dict[str, str]:
     """Return the default of every setting in words, as the help shows it."""
     import inspect
@@ -117,8 +120,9 @@ def _defaults() -> dict[str, str]:
         [about] = getattr(declared[name].annotation, "__metadata__", (None,))[:1]
         shown = getattr(about, "show_default", None)
         default = declared[name].default
-        value = "none" if default is None else str(default)
-        defaults[name] = shown if isinstance(shown, str) else value
+        if not isinstance(shown, str):
+            shown = _WORDS[default] if isinstance(default, bool | None) else str(default)
+        defaults[name] = shown
     return defaults
 
 

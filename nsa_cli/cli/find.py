@@ -33,7 +33,7 @@ line.
 """
 
 
-@options.takes(*options.DOCUMENTS, *options.MODEL, "answer_blocks", "yarn")
+@options.takes(*options.DOCUMENTS, *options.MODEL, "answer_blocks", "yarn", "server")
 def find(
     opts: Options,
     named: options.Sources,

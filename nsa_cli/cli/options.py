@@ -198,6 +198,10 @@ class SharedOptions:
     cache_limit: Annotated[
         float, option("--cache-limit", "GB", "Disk space for stored readings.", MACHINE, min=0.0)
     ] = 20.0
+    server: Annotated[
+        bool,
+        option("--server/--no-server", None, "Let a running `nsa serve` do the work.", MACHINE),
+    ] = True
     attention: Annotated[
         str, option(*("--attention", "|".join(ATTENTIONS), "Attention to read with."), ADVANCED)
     ] = "nsa"

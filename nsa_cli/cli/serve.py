@@ -55,6 +55,10 @@ def serve(
     upload_limit: Annotated[
         float, options.option("--upload-limit", "MB", "Maximum size of a request.", min=0.001)
     ] = 100.0,
+    idle_exit: Annotated[
+        str | None,
+        options.option("--idle-exit", "TIME", "End after no request for this time, such as 10m."),
+    ] = None,
     log: Annotated[
         bool,
         options.option(
@@ -83,6 +87,7 @@ def serve(
         raise values.invalid("--max-tokens", opts.max_tokens, f"use at most {MOST_TOKENS}")
     if opts.allow_private and not fetch_urls:
         raise UsageError("--allow-private needs --fetch-urls", hint="add it")
+    idle_seconds = None if idle_exit is None else values.seconds("--idle-exit", idle_exit)
     listening = Listening(
         host=host,
         port=port,
@@ -91,6 +96,7 @@ def serve(
         fetch_urls=fetch_urls,
         most_bytes=int(upload_limit * 1e6),
         log=_log if log else None,
+        idle_seconds=idle_seconds,
     )
     with console.rendering(json=False, quiet=quiet) as renderer:
 
@@ -100,10 +106,12 @@ def serve(
 
         if current_thread() is main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server handles it itself
+        was_idle = False
         with suppress(KeyboardInterrupt):
-            serve(listening, opts, renderer, ready)
+            was_idle = serve(listening, opts, renderer, ready)
+        why = f" after {idle_exit} without a request" if was_idle else ""
         kept = "; readings are stored" if opts.store else ""
-        console.note(f"stopped{kept}", quiet=quiet)
+        console.note(f"stopped{why}{kept}", quiet=quiet)
 
 
 def _log(line: str) -> None:

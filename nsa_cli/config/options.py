@@ -51,6 +51,7 @@ class Options:
         memory_bytes: Memory limit for reading; None for a safe share of the free memory.
         allow_private: Whether URLs may lead to addresses that are not public.
         compute: Whether questions about tables are computed where that is possible.
+        server: Whether a running `nsa serve` may do the model's work.
     """
 
     model: str = field(metadata=_NOTHING)
@@ -75,6 +76,7 @@ class Options:
     memory_bytes: int | None = field(default=None, metadata=_NOTHING)
     allow_private: bool = field(default=False, metadata=_NOTHING)
     compute: bool = field(default=True, metadata=_ANSWER)
+    server: bool = field(default=True, metadata=_NOTHING)
 
 
 def either(choices: Sequence[str]) -> str:

@@ -21,6 +21,8 @@ from nsa_cli.config.options import ATTENTIONS, DEVICES, QUANTIZATIONS, either
 from nsa_cli.config.summary_length import FEWEST_WORDS, LENGTHS
 from nsa_models.errors import UsageError
 
+YES_NO = ("yes", "no")
+
 Value = str | int | float | bool
 Scope = Literal["environment", "project", "user"]
 
@@ -89,6 +91,7 @@ DEFINITIONS = {
     "memory": _define(float, "GB of memory for reading"),
     "answer_blocks": _define(int, "blocks that a question attends to", least=1),
     "top": _define(int, "maximum number of passages from `nsa find`", least=1),
+    "server": _define(str, "whether `nsa ask` and `nsa find` use a running `nsa serve`", YES_NO),
     "length": SettingDefinition(
         kind=str,
         choices=tuple(LENGTHS),

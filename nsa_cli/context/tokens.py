@@ -16,6 +16,9 @@ Characters = np.ndarray[tuple[int], np.dtype[np.int64]]
 ANSWER_ROOM = 4096
 """Tokens that a stored KV cache has room for after the text: questions and answers."""
 
+_ROOM_STEP = 256
+"""Room for questions is made in these steps, so that the next question mostly finds enough."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizedText:
@@ -74,6 +77,18 @@ class TokenizedQuestion:
 def answer_room(questions: Iterable[TokenizedQuestion], max_tokens: int) -> int:
     """Tokens that the longest of some questions and its answer need after the text."""
     return max(len(question) for question in questions) + max_tokens
+
+
+def generous_room(room: int, tokens: int, context: int) -> int:
+    """Widen the room after a text for later questions, if the context allows it.
+
+    Args:
+        room: Tokens of room that are needed.
+        tokens: Tokens of the text.
+        context: Tokens of the model's context.
+    """
+    wide = -(-room // _ROOM_STEP) * _ROOM_STEP
+    return max(room, min(wide, ANSWER_ROOM)) if tokens + wide <= context else room
 
 
 def joined(texts: Sequence[TokenizedText], size: int) -> TokenizedText:

@@ -1,12 +1,10 @@
 """The engine: one model and the document that is open, shared by all commands.
 
-torch is imported only when a document must be prefilled, so that an answer given before comes
-at once.
+torch is imported only when a document must be prefilled: an answer given before comes at once.
 """
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +17,9 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, digest
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.compute import computed
-from nsa_cli.engine.parse import Parser, contents_of
+from nsa_cli.engine.held import Held, load_tokenizer, reused
+from nsa_cli.engine.parse import Parsed, Parser, contents_of
+from nsa_cli.engine.work import Asking, Work
 from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Emit, Note, Progress, drain
 from nsa_cli.output.logging import log
 from nsa_cli.tables.answer import RULES
@@ -44,9 +44,6 @@ _NOT_STORED = (
     "next command reads this document again"
 )
 
-_ROOM_STEP = 256
-"""Room for questions is made in these steps, so that the next question mostly finds enough."""
-
 
 class Engine:
     """A model, fetched at once and loaded when a document must be prefilled.
@@ -54,14 +51,24 @@ class Engine:
     Args:
         options: How to read and answer.
         emit: Receives events in order; results are not among them.
+        beside: Another engine with the same options of loading, whose model is shared; or None.
 
     Raises:
         ModelError: If the model is not available.
     """
 
-    def __init__(self, options: Options, emit: Emit) -> None:
+    def __init__(self, options: Options, emit: Emit, beside: Engine | None = None) -> None:
         self.options = options
         self.emit = emit
+        self._parser = Parser(options, emit)
+        self._own: OpenDocument | None = None
+        self._held: Held = Held() if beside is None else beside._held
+        self.answerer: Engine | None = None
+        if beside is not None:
+            self.folder: ModelFolder = beside.folder
+            if beside.answerer is not None:
+                self.answerer = Engine(self._seconds(), emit, beside.answerer)
+            return
         self.folder = resolve_model(
             options.model,
             on_progress=lambda task, done, total: emit(
@@ -71,21 +78,23 @@ class Engine:
             adapter=options.adapter,
         )
         log.info("model %s in %s", self.folder.name, self.folder.folder)
-        self.answerer = None if options.answer_model is None else self._second(options)
-        self._model: NSALanguageModel | None = None
-        self._open: tuple[bytes, OpenDocument] | None = None
-        self._parser = Parser(options, emit)
+        if options.answer_model is not None:
+            self.answerer = self._second()
 
-    def _second(self, options: Options) -> Engine | None:
-        """The engine of the model that answers; None if it is the same model.
+    def _second(self) -> Engine | None:
+        """The engine of the model that answers; None if it is the same model."""
+        second = Engine(self._seconds(), self.emit)
+        return None if second.folder.fingerprint == self.folder.fingerprint else second
+
+    def _seconds(self) -> Options:
+        """The options of the model that answers.
 
         A named adapter is the first model's; the second has the one that comes with it.
         """
-        assert options.answer_model is not None
-        adapter = None if options.adapter is None else SHIPPED
-        own = replace(options, model=options.answer_model, adapter=adapter, answer_model=None)
-        second = Engine(own, self.emit)
-        return None if second.folder.fingerprint == self.folder.fingerprint else second
+        assert self.options.answer_model is not None
+        adapter = None if self.options.adapter is None else SHIPPED
+        model = self.options.answer_model
+        return replace(self.options, model=model, adapter=adapter, answer_model=None)
 
     @property
     def model_name(self) -> str:
@@ -100,18 +109,13 @@ class Engine:
         second = self.answerer.folder
         return replace(second, fingerprint=f"{self.folder.fingerprint}+{second.fingerprint}")
 
-    @cached_property
+    @property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
-        self.emit(LOADING)
-        # Imports make a million objects that stay: the garbage collector need not look at them.
-        gc.disable()
-        try:
-            import nsa_cli.engine.answer  # noqa: F401 - with all that an answer needs
-            from nsa_models.tokenization.tokenizer import Tokenizer
-        finally:
-            gc.enable()
-        return Tokenizer.from_folder(self.folder.folder)
+        if self._held.tokenizer is None:
+            self.emit(LOADING)
+            self._held.tokenizer = load_tokenizer(self.folder.folder)
+        return self._held.tokenizer
 
     @cached_property
     def prompts(self) -> PromptBuilder:
@@ -124,12 +128,13 @@ class Engine:
     @property
     def opened(self) -> OpenDocument | None:
         """The document that is open."""
-        return None if self._open is None else self._open[1]
+        return self._held.opened
 
     @property
     def context(self) -> int | None:
         """Context of the model as it is loaded, in tokens; None if it is not loaded."""
-        return None if self._model is None else self._model.config.max_position_embeddings
+        model = self._held.model
+        return None if model is None else model.config.max_position_embeddings
 
     @cached_property
     def trained_context(self) -> int:
@@ -140,10 +145,15 @@ class Engine:
 
     def is_open(self, content: bytes, room: int) -> bool:
         """Whether the sources with this digest are open with this much room."""
-        return self._open is not None and self._open[0] == content and self._open[1].room >= room
+        return self._held.find(content, self.options, room) is not None
 
     def ask(
-        self, sources: Sequence[Source], name: str, questions: Sequence[str], began: float
+        self,
+        sources: Sequence[Source],
+        name: str,
+        questions: Sequence[str],
+        began: float,
+        work: Work = Asking,
     ) -> Iterator[AnswerFinished]:
         """Answer questions about sources; questions asked before are answered at once.
 
@@ -152,6 +162,7 @@ class Engine:
             name: Name of all of them together.
             questions: The questions.
             began: When the command began, on the monotonic clock, in seconds.
+            work: Makes what answers questions by the model.
 
         Yields:
             An answer for each question, in order.
@@ -160,7 +171,7 @@ class Engine:
             NsaError: If the sources cannot be read, or do not fit the model or the memory.
         """
         content = digest(sources)
-        asked = None
+        asking = None
         for number, question in enumerate(questions):
             answers = self.answers(sources, content, name, question, self.options)
             kept = answers.recall(time.monotonic() - began)
@@ -172,16 +183,9 @@ class Engine:
                 self.emit(AnswerText(text=kept.answer))
                 yield kept
                 continue
-            if asked is None:
-                self.parse(sources, name, content)  # errors need no torch
-                asked = [self.prompts.question(each) for each in questions]
-                from nsa_cli.context.tokens import answer_room
-                from nsa_cli.engine.answer import answer
-                from nsa_cli.engine.arithmetic import expression_room
-
-                room = max(answer_room(asked, self.options.max_tokens), expression_room(asked))
-            opened = self.open(sources, name, room, content)
-            finished = answer(opened, asked[number])
+            if asking is None:  # errors of parsing need no torch
+                asking = work(self, self.parsed(sources, name, content), questions)
+            finished = drain(asking.steps(number), self.emit)
             answers.keep(finished, contents_of(sources))
             yield finished
 
@@ -212,7 +216,7 @@ class Engine:
         """
         if not self.options.compute or not may_hold_tables(sources):
             return None
-        opened = None if self._open is None or self._open[0] != content else self._open[1]
+        opened = self._held.find(content, self.options)
         document = self.parse(sources, name, content) if opened is None else opened.document
         return computed(document, question, self.answers_with.name)
 
@@ -245,12 +249,26 @@ class Engine:
             NsaError: If the sources cannot be read, or do not fit the model or the memory.
         """
         content = digest(sources) if content is None else content
-        if self._open is not None and self.is_open(content, room):
-            return self._open[1]
-        self._open = None  # free its memory before the next one's is taken
-        document = self.parse(sources, name, content)
-        opened = yield from self.prefill_chunks(document, room, contents_of(sources))
-        self._open = (content, opened)
+        if self.is_open(content, room):
+            return self._opened_before()
+        return (yield from self.open_parsed(self.parsed(sources, name, content), room))
+
+    def open_parsed(self, parsed: Parsed, room: int) -> Generator[Progress, None, OpenDocument]:
+        """Prefill a parsed document; arguments, events and errors as for `open_steps`."""
+        if self.is_open(parsed.content, room):
+            return self._opened_before()
+        self._held.close()  # free its memory before the next one's is taken
+        opened = yield from self.prefill_chunks(parsed.document, room, parsed.contents)
+        self._own = opened
+        self._held.open(parsed.content, self.options, opened)
+        return opened
+
+    def _opened_before(self) -> OpenDocument:
+        """The open document; one that another engine opened counts as read before."""
+        opened = self._held.opened
+        assert opened is not None
+        if opened is not self._own:
+            opened = self._own = self._held.opened = reused(opened, self.options, self.emit)
         return opened
 
     def parse(self, sources: Sequence[Source], name: str, content: bytes) -> Document:
@@ -265,6 +283,10 @@ class Engine:
             NsaError: If a source that the user named cannot be read, or none has text.
         """
         return self._parser.parse(sources, name, content)
+
+    def parsed(self, sources: Sequence[Source], name: str, content: bytes) -> Parsed:
+        """Parse sources for the model; arguments and errors as for `parse`."""
+        return Parsed(self.parse(sources, name, content), content, contents_of(sources))
 
     def estimate(
         self, document: Document, room: int, asked: Sequence[TokenizedQuestion] = ()
@@ -316,7 +338,7 @@ class Engine:
             NsaError: If it does not fit the model or the memory, or memory runs out.
         """
         document, texts, config = self._fit(document, room)
-        from nsa_cli.context.tokens import joined
+        from nsa_cli.context.tokens import generous_room, joined
         from nsa_cli.engine.answering_model import AnsweringModel
         from nsa_cli.engine.generate import GenerationOptions
         from nsa_cli.engine.open_document import OpenDocument
@@ -325,7 +347,8 @@ class Engine:
 
         store, matches = self._checked_match(texts, config, document.name)
         began, model = time.monotonic(), self.load(config)
-        room = _generous(room, max(len(text.ids) for text in texts), config)
+        longest = max(len(text.ids) for text in texts)
+        room = generous_room(room, longest, config.max_position_embeddings)
         prefiller = self._prefiller(model, store, contents)
         started = time.monotonic()
         windows = yield from prefill_windows(
@@ -352,7 +375,7 @@ class Engine:
             prefill_seconds=time.monotonic() - started,
             answerer=None if self.answerer is None else AnsweringModel(self.answerer),
         )
-        _log(opened)
+        opened.log_figures()
         return opened
 
     def _prefiller(
@@ -447,40 +470,21 @@ class Engine:
         from nsa_models.cache.layer_devices import pick_device
         from nsa_models.weights.prepared import load_prepared
 
-        if self._model is not None and self._model.config.to_dict() == config.to_dict():
-            return self._model
-        self._model = None  # free its memory before the next one's is taken
+        model = self._held.model
+        if model is not None and model.config.to_dict() == config.to_dict():
+            return model
+        model = self._held.model = None  # free its memory before the next one's is taken
         self.emit(LOADING)
         device, quantization = pick_device(self.options.device), self.options.quantization
         if quantization is not None and device.type != "cpu":
             raise UsageError(
                 f"--quantize {quantization} is for the CPU", hint="leave it out on a GPU"
             )
-        self._model = load_prepared(
+        model = self._held.model = load_prepared(
             self.folder,
             config,
             device=device,
             quantization=quantization,
             on_note=lambda text: self.emit(Note(text=text)),
         )
-        return self._model
-
-
-def _generous(room: int, tokens: int, config: NSAConfig) -> int:
-    """Widen the room after a window for later questions, if the context allows it."""
-    from nsa_cli.context.tokens import ANSWER_ROOM
-
-    wide = -(-room // _ROOM_STEP) * _ROOM_STEP
-    fits = tokens + wide <= config.max_position_embeddings
-    return max(room, min(wide, ANSWER_ROOM)) if fits else room
-
-
-def _log(opened: OpenDocument) -> None:
-    """Log tokens and times of a prefill, for `--verbose`."""
-    log.info(
-        "%s tokens, %s of them stored before; model loaded in %.1f s, read in %.1f s",
-        f"{opened.tokens:,}",
-        f"{opened.reused_tokens:,}",
-        opened.load_seconds,
-        opened.prefill_seconds,
-    )
+        return model

@@ -23,6 +23,7 @@ from nsa_cli.engine.answering_model import AnsweringModel
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions, generate
 from nsa_cli.events import SEARCHING, AnswerText, Emit
 from nsa_cli.kv_store.windows import ContextWindow
+from nsa_cli.output.logging import log
 from nsa_cli.results import MatchInContext, Passage
 from nsa_cli.retrieval.citations import best_quote
 from nsa_cli.retrieval.pages import PageTokens, within
@@ -101,6 +102,16 @@ class OpenDocument:
     def is_short(self) -> bool:
         """Whether questions are answered from the whole document directly."""
         return self.text.document_tokens <= DIRECT_TOKENS
+
+    def log_figures(self) -> None:
+        """Log tokens and times of the prefill, for `--verbose`."""
+        log.info(
+            "%s tokens, %s of them stored before; model loaded in %.1f s, read in %.1f s",
+            f"{self.tokens:,}",
+            f"{self.reused_tokens:,}",
+            self.load_seconds,
+            self.prefill_seconds,
+        )
 
     @cached_property
     def retriever(self) -> Retriever:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from nsa_cli.caches.documents import DocumentCache
 from nsa_cli.caches.json_files import content_hash
@@ -12,6 +13,21 @@ from nsa_cli.documents import Document, PageRanges, parse_sources
 from nsa_cli.documents.sources import Source
 from nsa_cli.events import Emit, Note, Progress
 from nsa_cli.output.logging import log
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A parsed document.
+
+    Attributes:
+        document: The document.
+        content: Digest of its sources; the same document has the same digest.
+        contents: Hashes of its files, by which what is stored is removed.
+    """
+
+    document: Document
+    content: bytes
+    contents: Sequence[str]
 
 
 class Parser:

@@ -39,6 +39,7 @@ class BlockAccess:
         self._touched = torch.zeros(
             layers, groups, -(-self._length // size), dtype=torch.bool, device="cpu"
         )
+        self._verified = torch.zeros_like(self._touched)
         self._summaries: dict[tuple[int, int, int], int] = {}
         cache.observe = self
 
@@ -83,11 +84,17 @@ class BlockAccess:
 
     def _mark(self, layer: int, blocks: Tensor) -> None:
         """Count the blocks (G, N) of a layer, and verify those that are new."""
-        new = blocks & ~self._touched[layer]
+        new = blocks & ~self._verified[layer]
         self._touched[layer] |= blocks
+        self._verified[layer] |= blocks
         if self._checks is not None:
             for group, block in new.nonzero().tolist():
                 self._check(layer, group, block)
+
+    def restart(self) -> None:
+        """Count from zero; what was verified stays so."""
+        self._touched.zero_()
+        self._summaries.clear()
 
     def _check(self, layer: int, group: int, block: int) -> None:
         assert self._checks is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +101,17 @@ class Asked:
         return plain and not self.stop
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Work for `nsa ask` or `nsa find`.
+
+    Attributes:
+        steps: Begins it: yields what happens, and returns the last event.
+    """
+
+    steps: Callable[[], Generator[Event, None, Event]]
+
+
 @dataclass(eq=False, slots=True, kw_only=True)
 class Job:
     """A request in the queue.
@@ -108,21 +119,27 @@ class Job:
     Attributes:
         sources: The sources; with none, the question is answered without a document.
         name: Name of all of them together.
-        asked: What the client asks.
+        asked: What the client asks, or work for a command.
         deliver: Receives events in the scheduler's thread; the last is `AnswerFinished`,
-            `ReadThrough` or `Failed`, unless the job was stopped.
-        key: Digest of the sources.
+            `Found`, `ReadThrough` or `Failed`, unless the job was stopped.
+        key: Digest of the sources, or of the document of a command.
     """
 
     sources: Sequence[Source]
     name: str
-    asked: Asked
+    asked: Asked | Work
     deliver: Emit
     key: bytes = b""
     _stopped: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self.key = digest(self.sources)
+        self.key = self.key or digest(self.sources)
+
+    @property
+    def request(self) -> Asked:
+        """What an HTTP client asks."""
+        assert isinstance(self.asked, Asked)
+        return self.asked
 
     def stop(self) -> None:
         """Cancel the job: its client is gone."""

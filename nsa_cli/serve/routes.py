@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from starlette.applications import Starlette
@@ -24,6 +24,7 @@ from nsa_cli.serve.browsing import BrowsingRoutes
 from nsa_cli.serve.documents import DocumentStore
 from nsa_cli.serve.fields import RequestError
 from nsa_cli.serve.formats import error_body, file_body, status_of
+from nsa_cli.serve.idle import Idle, IdleMiddleware
 from nsa_cli.serve.metrics import Metrics, MetricsMiddleware
 from nsa_cli.serve.middleware import AccessMiddleware
 from nsa_cli.serve.scheduler import Scheduler
@@ -54,6 +55,8 @@ class Server:
         api_key: str | None,
         most_bytes: int,
         log: Callable[[str], None] | None = None,
+        idle: Idle | None = None,
+        beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     ) -> Starlette:
         """The ASGI application.
 
@@ -61,8 +64,41 @@ class Server:
             api_key: The key that clients need, or None.
             most_bytes: Limit of a request's body.
             log: Receives a line for each request, or None.
+            idle: Counts requests.
+            beside: Runs while the application does.
         """
-        routes = [
+        routes = self._routes()
+        paths = {route.endpoint: route.path for route in routes}
+
+        @asynccontextmanager
+        async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+            async with beside():
+                yield
+            self._scheduler.close()
+            self._library.uploads.close()
+
+        return Starlette(
+            routes=routes,
+            middleware=[
+                *([] if idle is None else [Middleware(IdleMiddleware, idle=idle)]),
+                Middleware(
+                    MetricsMiddleware,
+                    metrics=self._metrics,
+                    routes=lambda endpoint: paths.get(endpoint, "other"),
+                    log=log,
+                ),
+                Middleware(AccessMiddleware, api_key=api_key, most_bytes=most_bytes),
+            ],
+            exception_handlers={
+                NsaError: _error_response,
+                HTTPException: _http_error_response,
+                Exception: _unexpected_response,
+            },
+            lifespan=lifespan,
+        )
+
+    def _routes(self) -> list[Route]:
+        return [
             Route("/", self._assets.index),
             Route(f"{FOLDER}{{name}}", self._assets.part),
             Route("/health", self._health),
@@ -81,32 +117,6 @@ class Server:
             Route("/v1/documents/excerpt", self._browsing.excerpt, methods=["GET"]),
             Route("/v1/documents/page", self._browsing.picture, methods=["GET"]),
         ]
-        paths = {route.endpoint: route.path for route in routes}
-
-        @asynccontextmanager
-        async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-            yield
-            self._scheduler.close()
-            self._library.uploads.close()
-
-        return Starlette(
-            routes=routes,
-            middleware=[
-                Middleware(
-                    MetricsMiddleware,
-                    metrics=self._metrics,
-                    routes=lambda endpoint: paths.get(endpoint, "other"),
-                    log=log,
-                ),
-                Middleware(AccessMiddleware, api_key=api_key, most_bytes=most_bytes),
-            ],
-            exception_handlers={
-                NsaError: _error_response,
-                HTTPException: _http_error_response,
-                Exception: _unexpected_response,
-            },
-            lifespan=lifespan,
-        )
 
     async def _models(self, _request: Request) -> Response:
         """List the model that the server runs, as OpenAI's API does."""

@@ -31,6 +31,7 @@ from nsa_cli.serve.jobs import (
     Failed,
     Job,
     ReadThrough,
+    Work,
 )
 from nsa_models.errors import NsaError
 
@@ -80,6 +81,25 @@ class Scheduler:
         """Name of the model."""
         return self._engine.answers_with.name
 
+    @property
+    def engine(self) -> Engine:
+        """The engine, for its model and its options; it runs in the model's thread alone."""
+        return self._engine
+
+    def engine_with(self, options: Options) -> Engine:
+        """Return an engine with other options that shares the model and the open document.
+
+        Args:
+            options: How to read and answer. Those of loading are the scheduler's.
+        """
+        return Engine(options, self._emit, beside=self._engine)
+
+    def is_busy(self, key: bytes) -> bool:
+        """Whether a job about another document runs or waits."""
+        with self._changed:
+            jobs = (*self._running, *self._waiting)
+            return any(job.key != key and not job.stopped for job in jobs)
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -107,6 +127,11 @@ class Scheduler:
         """Number of jobs that wait."""
         with self._changed:
             return sum(not job.stopped for job in self._waiting)
+
+    @property
+    def running(self) -> tuple[Job, ...]:
+        """Jobs that run: the last one computes, and those before it wait for it."""
+        return tuple(self._running)
 
     @property
     def alive(self) -> bool:
@@ -167,7 +192,9 @@ class Scheduler:
 
     def _result(self, job: Job) -> Event:
         """Run a job to its last event."""
-        asked, answers = job.asked, None
+        if isinstance(job.asked, Work):
+            return self._drive(job, job.asked.steps())
+        asked, answers = job.request, None
         if asked.question is not None and not job.sources:
             return self._choices(job, lambda options: self._chat(job, options))
         if asked.question is not None and job.sources and asked.cacheable:
@@ -210,7 +237,7 @@ class Scheduler:
 
     def _open(self, job: Job) -> tuple[OpenDocument, int]:
         """Open a job's document; returns it, and the tokens not prefilled for this job."""
-        room = _room(job.asked)
+        room = _room(job.request)
         still_open = self._engine.is_open(job.key, room)
         steps = self._engine.open_steps(job.sources, job.name, room, job.key)
         opened = self._drive(job, steps)
@@ -223,7 +250,7 @@ class Scheduler:
         """Answer a job's question as often as it asks; all answers but the last are delivered."""
         from nsa_cli.engine.generate import GenerationOptions
 
-        asked = job.asked
+        asked = job.request
         options = GenerationOptions(
             max_tokens=asked.max_tokens,
             temperature=asked.temperature,
@@ -244,7 +271,7 @@ class Scheduler:
         """Answer a job's question without a document."""
         from nsa_cli.engine.plain import plain_steps
 
-        return self._drive(job, plain_steps(self._engine, job.asked.said, options))
+        return self._drive(job, plain_steps(self._engine, job.request.said, options))
 
     def _answer(
         self, job: Job, opened: OpenDocument, question: str, options: GenerationOptions
@@ -252,7 +279,7 @@ class Scheduler:
         """Answer a job's question about a document."""
         from nsa_cli.engine.answer import answer_steps
 
-        asked = job.asked
+        asked = job.request
         earlier = [Turn(question=q, answer=a, passage=None) for q, a in asked.turns]
         tokenized, turns = with_turns(
             opened, question, earlier, asked.max_tokens, asked.instructions
@@ -322,6 +349,8 @@ class Scheduler:
         loaded = self._engine.context
         with self._changed:
             for job in self._waiting:
+                if isinstance(job.asked, Work):  # its client does it itself while others are served
+                    continue
                 if not job.sources and loaded == self._engine.trained_context:
                     self._waiting.remove(job)
                     return job

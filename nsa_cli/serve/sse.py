@@ -25,6 +25,7 @@ from nsa_cli.serve.jobs import ChoiceFinished, Failed, Job, ReadThrough
 from nsa_cli.serve.metrics import TokenCounts
 from nsa_cli.serve.requests import AnswerRequest
 from nsa_cli.serve.scheduler import Scheduler
+from nsa_cli.warm.protocol import Found
 
 _SETTLE_SECONDS = 1.0
 """Delay before a stream starts, so that an early failure still sets the HTTP status."""
@@ -32,7 +33,7 @@ _SETTLE_SECONDS = 1.0
 _ALIVE_SECONDS = 15.0
 """Interval of comments in a stream without events, which keep the connection open."""
 
-_LAST = (AnswerFinished, ReadThrough, Failed)
+_LAST = (AnswerFinished, Found, ReadThrough, Failed)
 
 
 class JobEvents:

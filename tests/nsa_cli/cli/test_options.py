@@ -15,7 +15,7 @@ from nsa_cli.cli.app import app
 from nsa_cli.cli.command import without_ranges
 from nsa_cli.cli.doctor import Finding
 from nsa_cli.config.options import Options
-from nsa_cli.config.settings import DEFINITIONS
+from nsa_cli.config.settings import DEFINITIONS, YES_NO
 from nsa_models.errors import UsageError
 from nsa_models.model_folder import SHIPPED
 
@@ -63,7 +63,9 @@ def test_every_setting_is_an_option() -> None:
     }
     for name, definition in DEFINITIONS.items():
         assert name in params
-        if definition.choices:
+        if definition.choices == YES_NO:
+            assert getattr(params[name], "is_flag", False)
+        elif definition.choices:
             number = ["WORDS"] if definition.numbers else []
             assert params[name].metavar == "|".join([*definition.choices, *number])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,10 +15,12 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from nsa_cli.config.options import Options
-from nsa_cli.serve.documents import DocumentStore
+from nsa_cli.serve.documents import DocumentStore, ParsedDocuments
+from nsa_cli.serve.idle import Idle
 from nsa_cli.serve.routes import Server
 from nsa_cli.serve.scheduler import Scheduler
 from nsa_cli.serve.uploads import Uploads
+from nsa_cli.serve.warm import WarmServer
 
 HERE = "http://127.0.0.1"
 Make = Callable[..., Starlette]
@@ -78,3 +81,65 @@ def listen(make: Make) -> Iterator[Callable[..., str]]:
     for server, thread in servers:
         server.should_exit = True
         thread.join(60)
+
+
+class Process:
+    """A server's model thread and its socket, in this process.
+
+    Attributes:
+        scheduler: The model's thread.
+        warm: The socket.
+        idle: Counts requests.
+    """
+
+    def __init__(self, model: Path, **options: Any) -> None:
+        made = Options(model=str(model), cache_limit_bytes=10**8, **options)
+        self.scheduler = Scheduler(made, [].append, ParsedDocuments())
+        self.idle = Idle()
+        self.warm = WarmServer(self.scheduler, self.idle)
+        self.warm.listen()
+        self._loop = asyncio.new_event_loop()
+        self._end = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._run()])
+
+    def start(self) -> None:
+        """Start both threads."""
+        self.scheduler.start()
+        self._thread.start()
+
+    async def _run(self) -> None:
+        async with self.warm.accepting():
+            await self._end.wait()
+
+    def stop(self) -> None:
+        """Stop both threads, as a server that is told to stop does; once is enough."""
+        if self._loop.is_closed():
+            return
+        self.scheduler.close()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end.set)
+            self._thread.join(60)
+        self._loop.close()
+        self.warm.close()
+        self.scheduler.join(60)
+
+
+@pytest.fixture
+def start_process(tiny_model: Path) -> Iterator[Callable[..., Process]]:
+    """A function that starts a server with the tiny model and some options."""
+    started: list[Process] = []
+
+    def start(**options: Any) -> Process:
+        started.append(Process(tiny_model, **options))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+@pytest.fixture
+def process(start_process: Callable[..., Process]) -> Process:
+    """A server with the tiny model, started."""
+    return start_process()

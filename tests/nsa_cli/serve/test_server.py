@@ -125,3 +125,31 @@ def test_without_the_extra(nsa: Run, monkeypatch: pytest.MonkeyPatch, library: s
     assert code == 2
     assert f"serving needs the library {library}, which is not installed" in err
     assert "pip install 'nsa[serve]'" in err
+
+
+def test_a_server_without_requests_ends(start_nsa: Any, tiny_model: Path, tmp_path: Path) -> None:
+    process, _ = start_server(start_nsa, tiny_model, "--idle-exit", "0.001s")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert err == "nsa: stopped after 0.001s without a request; readings are stored\n"
+    assert not list((tmp_path / "cache" / "server").iterdir())
+
+
+def test_a_command_uses_a_server_in_another_process(
+    start_nsa: Any, tiny_model: Path, tmp_path: Path, prose: Any
+) -> None:
+    (tmp_path / "log.txt").write_text(prose(20))
+    process, address = start_server(start_nsa, tiny_model)
+    ask = ("-v", "ask", "log.txt", "Who?", "--model", str(tiny_model), "--max-tokens", "4")
+    client = start_nsa(*ask)
+    out, err = client.communicate(timeout=120)
+    assert (client.returncode, bool(out)) == (0, True)
+    assert "nsa: working through the `nsa serve` at " in err
+    process.kill()
+    process.wait(60)
+    assert list((tmp_path / "cache" / "server").iterdir())  # its socket is stale
+    client = start_nsa(*ask, "--no-store")
+    again, err = client.communicate(timeout=120)
+    assert (client.returncode, again) == (0, out)
+    assert "nsa: working without `nsa serve`: no server runs with this model" in err
+    assert address

@@ -1,0 +1,95 @@
+"""What engines of one process share: the tokenizer, the loaded model and the open document."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nsa_cli.config.options import Options
+from nsa_cli.events import Emit
+
+if TYPE_CHECKING:
+    from nsa_cli.engine.open_document import OpenDocument
+    from nsa_models.modeling.model import NSALanguageModel
+    from nsa_models.tokenization.tokenizer import Tokenizer
+
+_PER_QUESTION = ("max_tokens", "temperature", "seed", "compute")
+"""Options that change an answer, and not how its document is read."""
+
+
+@dataclass(slots=True)
+class Held:
+    """What is in memory.
+
+    Attributes:
+        tokenizer: The model's tokenizer; None before it is loaded.
+        model: The model, with the context that the open document needs; None before it is loaded.
+        opened: The open document; None without one.
+    """
+
+    tokenizer: Tokenizer | None = None
+    model: NSALanguageModel | None = None
+    opened: OpenDocument | None = None
+    _key: tuple[Any, ...] = ()
+
+    def find(self, content: bytes, options: Options, room: int = 0) -> OpenDocument | None:
+        """Return the open document if it is the one that is asked for.
+
+        Args:
+            content: Digest of its sources.
+            options: How to read it.
+            room: Tokens of room that questions need after it.
+        """
+        opened = self.opened
+        if opened is None or opened.room < room or self._key != _key(content, options):
+            return None
+        return opened
+
+    def open(self, content: bytes, options: Options, opened: OpenDocument) -> None:
+        """Hold a document; arguments as for `find`."""
+        self.opened, self._key = opened, _key(content, options)
+
+    def close(self) -> None:
+        """Let the open document go."""
+        self.opened, self._key = None, ()
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Load the tokenizer of a model's folder, with the imports that an answer needs."""
+    # Imports make a million objects that stay: the garbage collector need not look at them.
+    gc.disable()
+    try:
+        import nsa_cli.engine.answer  # noqa: F401
+        from nsa_models.tokenization.tokenizer import Tokenizer
+    finally:
+        gc.enable()
+    return Tokenizer.from_folder(folder)
+
+
+def reused(opened: OpenDocument, options: Options, emit: Emit) -> OpenDocument:
+    """Return an open document for the next command, for which nothing was loaded or read.
+
+    Args:
+        opened: The document.
+        options: How the command's questions are answered.
+        emit: Receives the command's notes and progress.
+    """
+    from nsa_cli.engine.generate import GenerationOptions
+
+    for window in opened.windows:
+        window.reused_tokens = len(window.text.ids)
+        window.access.restart()
+    return replace(
+        opened,
+        options=GenerationOptions.of(options),
+        emit=emit,
+        load_seconds=0.0,
+        prefill_seconds=0.0,
+    )
+
+
+def _key(content: bytes, options: Options) -> tuple[Any, ...]:
+    names = (each.name for each in fields(Options) if each.name not in _PER_QUESTION)
+    return (content, *(getattr(options, name) for name in names))
