@@ -7,6 +7,9 @@ forward and backward of one row, and an update, as `nsa pretrain` does them. A w
 `compiled`, with torch.compile around the attention; `graph`, with passes replayed from CUDA graphs;
 or `both`.
 
+A size is one of `nsa pretrain --size`, perhaps with fields that differ: `60m:head_dim=128`. With
+`--profile`, each case names the kernels that take the most time of one step.
+
 The output has one line of JSON for each case; a case that fails has an `error`. Each attention and
 size has a process, which starts again after a case that takes longer than `--most-seconds` or ends
 the process. All processes compile for `--warm-length` at once, and then measure in turn.
@@ -22,7 +25,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,10 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lengths", default="16384,65536,8192,32768")
     parser.add_argument("--attentions", default="nsa,dense")
-    parser.add_argument("--sizes", default="60m")
+    parser.add_argument(
+        "--sizes", default="60m", help="SIZE[:FIELD=NUMBER]..., separated by commas"
+    )
+    parser.add_argument("--profile", type=int, default=0, help="kernels to name in each case")
     parser.add_argument("--ways", default="eager,both,graph,compiled")
     parser.add_argument("--branch-keys", default=None, help="shared or separate")
     parser.add_argument("--compress-phi", default=None, help="mean, linear or mlp")
@@ -93,8 +99,12 @@ class Trainer:
         names = ("branch_keys", "compress_phi", "compress_hidden")
         values = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
         context = max(length for _, length in cases_of(args))
+        name, *fields = size.split(":")
+        for field in fields:
+            key, _, number = field.partition("=")
+            values[key] = int(number)
         self.config = model_config(
-            {"size": size, **values},
+            {"size": name, **values},
             attention=attention,
             context=context,
             vocab_size=VOCABULARY,
@@ -159,10 +169,9 @@ class Trainer:
         spent.update(passes=0.0, update=0.0)
         for _ in range(steps):
             step()
-        self.model.zero_grad(set_to_none=True)
         seconds = sum(spent.values()) / steps
         tokens = sum(lengths) * args.passes
-        row = {
+        row: dict[str, Any] = {
             "step_ms": round(seconds * 1e3, 2),
             "pass_ms": round(spent["passes"] / steps / args.passes * 1e3, 2),
             "update_ms": round(spent["update"] / steps * 1e3, 2),
@@ -174,7 +183,25 @@ class Trainer:
         if (peak := peak_flops(device)) is not None:
             row["share_of_peak"] = round(flops / seconds / peak, 4)
             row["memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+        row["parameters"] = sum(p.numel() for p in self.model.parameters())
+        if args.profile and length != args.warm_length:
+            row["kernels"] = kernels_of(step, args.profile)
+        self.model.zero_grad(set_to_none=True)
         return row
+
+
+def kernels_of(step: Callable[[], None], most: int) -> list[tuple[str, float, int]]:
+    """Names, milliseconds and launches of the kernels that take the most time of a step."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+        step()
+    kernels = [each for each in found.key_averages() if each.self_device_time_total > 0]
+    kernels.sort(key=lambda each: -each.self_device_time_total)
+    return [
+        (each.key[:80], round(each.self_device_time_total / 1e3, 2), each.count)
+        for each in kernels[:most]
+    ]
 
 
 def wait(device: Any) -> None:
