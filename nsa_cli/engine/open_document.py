@@ -29,8 +29,7 @@ from nsa_cli.retrieval.citations import best_quote
 from nsa_cli.retrieval.pages import PageTokens, within
 from nsa_cli.retrieval.passages import (
     DIRECT_TOKENS,
-    best_runs,
-    passages_of,
+    shares,
     text_end,
     top_passages,
     widened,
@@ -131,21 +130,19 @@ class OpenDocument:
         """
         self.emit(SEARCHING)
         found = self._found(query, top)
-        matches = []
-        for passage in sorted(found, key=lambda each: each.score, reverse=True):
+        matches: dict[tuple[int, int], MatchInContext] = {}
+        for passage in found:
             start, end = best_quote(self.document, passage, "", query.text)
-            if start < end:
+            if start < end and (start, end) not in matches:
                 before, after = _context(self.document, start, end)
-                matches.append(
-                    MatchInContext(
-                        **asdict(self.document.locate(start, end)),
-                        quote=self.document.text[start:end],
-                        score=round(passage.score, 4),
-                        before=before,
-                        after=after,
-                    )
+                matches[start, end] = MatchInContext(
+                    **asdict(self.document.locate(start, end)),
+                    quote=self.document.text[start:end],
+                    score=round(passage.score, 4),
+                    before=before,
+                    after=after,
                 )
-        return matches
+        return list(matches.values())
 
     def whole(self) -> AnswerContext:
         """Return the first context window: its beginning says what the document is about."""
@@ -259,22 +256,33 @@ class OpenDocument:
         return widened(sorted(spans), self.document.text)
 
     def _found(self, query: TokenizedQuestion, top: int) -> list[Passage]:
-        """Return the passages for a query: the best block of each of the best parts."""
+        """Return a passage for each of the best blocks, best first.
+
+        Of a text with parts it is the best block of each of the best parts.
+        """
         scores, size, options = self.scores(query), self.block_tokens, self.options
         hybrid = scores.hybrid
-        if self.is_short or not bool((hybrid > 0).any()):
-            return passages_of(best_runs(hybrid, top, 0), self.text, self.document, size)
-        parts = self.retriever.pages(options.part_tokens)
-        values = self._part_scores(query, options, scores)
-        runs = []
-        for index in values.argsort(descending=True, stable=True)[:top].tolist():
-            part = parts[index]
-            start = self.text.starts[part.window] + part.start
-            first, stop = start // size, -(-(start + len(part)) // size)
-            block = first + int(hybrid[first:stop].argmax())
-            runs.append((block, block + 1, float(values[index].exp())))
-        runs = list({run[0]: run for run in reversed(runs)}.values())
-        return passages_of(sorted(runs), self.text, self.document, size)
+        if self.is_short:
+            best = [int(at) for at in hybrid.argsort(descending=True, stable=True)[:top]]
+            blocks = {block: float(hybrid[block]) for block in best if hybrid[block] > 0}
+        elif not bool((hybrid > 0).any()):
+            return []
+        else:
+            parts, blocks = self.retriever.pages(options.part_tokens), dict[int, float]()
+            values = self._part_scores(query, options, scores)
+            for index in values.argsort(descending=True, stable=True)[:top].tolist():
+                start = self.text.starts[parts[index].window] + parts[index].start
+                first, stop = start // size, -(-(start + len(parts[index])) // size)
+                block = first + int(hybrid[first:stop].argmax())
+                blocks.setdefault(block, float(values[index].exp()))
+        spans = [self.text.span(n * size, min((n + 1) * size, len(self.text.ids))) for n in blocks]
+        weights = shares(list(blocks.values()))
+        return [
+            passage
+            for span, weight in zip(spans, weights, strict=True)
+            if span is not None
+            for passage in widened([(*span, weight)], self.document.text)
+        ]
 
     def _for_another(self, passages: Sequence[Passage]) -> Sequence[Passage]:
         """The passages that another model reads: all of a short text, or else the best.

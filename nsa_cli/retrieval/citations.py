@@ -13,6 +13,9 @@ from nsa_cli.retrieval.claims import is_supported
 from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention
 from nsa_cli.retrieval.sentences import content_words, is_figure, sentences, word_weight
 
+_LONG_ENOUGH = 8
+"""Content words of a sentence that is no heading: where no sentence shares a word, it is quoted."""
+
 
 class Cited(NamedTuple):
     """Citations of an answer.
@@ -72,12 +75,12 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
     """
     said, asked = content_words(answer), content_words(question)
 
-    def worth(span: tuple[int, int]) -> float:
+    def worth(span: tuple[int, int]) -> tuple[float, int]:
         here = content_words(document.text[span[0] : span[1]])
         new = (here & said) - asked
         figures = sum(is_figure(word) for word in new)
         total = 2.0 * word_weight(new) + 2.0 * figures + len(here & asked)
-        return total / math.sqrt(8 + len(here))
+        return total / math.sqrt(8 + len(here)), min(len(here), _LONG_ENOUGH)
 
     edges = document.edges(passage.start, passage.end)
     spans = [

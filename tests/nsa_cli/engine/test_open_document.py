@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
+from nsa_cli.config.options import Options
+from nsa_cli.documents.sources import read_sources
+from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import drain
 from nsa_cli.results import Passage
@@ -133,3 +137,22 @@ def test_the_end_of_a_text_without_pages_is_always_read(opened: OpenDocument) ->
     passages = opened.passages(question, opened.options, opened.scores(question))
     last = opened.document.text.rstrip().splitlines()[-1]
     assert last in opened.document.text[passages[-1].start : passages[-1].end]
+
+
+def test_a_search_in_a_short_text_quotes_several_places(
+    tiny_model: Path, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(
+        "".join(f"Line {n} says that number {n} is good. " * 3 + "\n" for n in range(9))
+    )
+    options = Options(model=str(tiny_model), cache_limit_bytes=10**9)
+    short = Engine(options, print).open(read_sources([str(path)], on_note=print), "a", 300)
+    assert short.is_short
+    attention = torch.ones(-(-len(short.text.ids) // short.block_tokens)).cumsum(0)
+    scores = BlockScores(attention, torch.zeros_like(attention), few=False)
+    monkeypatch.setattr(OpenDocument, "scores", lambda *_: scores)
+    matches = short.find(short.prompts.question("unheard-of"), 3)
+    assert len(matches) == 3
+    assert len({(match.line_start, match.quote) for match in matches}) == 3
+    assert [match.score for match in matches] == sorted((m.score for m in matches), reverse=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nsa_cli.documents import Document
 from nsa_cli.documents.document import Piece
 from nsa_cli.results import Citation, Passage
-from nsa_cli.retrieval.citations import cite
+from nsa_cli.retrieval.citations import best_quote, cite
 from nsa_cli.retrieval.sentences import content_words
 
 
@@ -204,3 +204,10 @@ def test_words_are_folded_and_stop_words_removed() -> None:
         "~3.5",
         "strasse",
     }
+
+
+def test_where_no_sentence_shares_a_word_a_heading_is_not_quoted() -> None:
+    text = "House rules\n\nNo dogs are allowed in the flat or the yard, and one cat at most.\n"
+    paper = document(text)
+    start, end = best_quote(paper, Passage(start=0, end=len(text), score=1.0), "", "Are pets ok?")
+    assert text[start:end].startswith("No dogs")
