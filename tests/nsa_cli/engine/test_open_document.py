@@ -139,13 +139,13 @@ def test_the_end_of_a_text_without_pages_is_always_read(opened: OpenDocument) ->
     assert last in opened.document.text[passages[-1].start : passages[-1].end]
 
 
+@pytest.mark.usefixtures("cache_folder")
 def test_a_search_in_a_short_text_quotes_several_places(
-    tiny_model: Path, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.txt"
-    path.write_text(
-        "".join(f"Line {n} says that number {n} is good. " * 3 + "\n" for n in range(9))
-    )
+    lines = [f"Line {n} says that number {n} is good. " * 3 + "\n" for n in range(9)]
+    path.write_text("".join(lines))
     options = Options(model=str(tiny_model), cache_limit_bytes=10**9)
     short = Engine(options, print).open(read_sources([str(path)], on_note=print), "a", 300)
     assert short.is_short

@@ -518,9 +518,11 @@ def test_the_size_limit(asker: Any, tmp_path: Path, prose: Any) -> None:
 def test_progress_increases_to_the_end(make: Any) -> None:
     readings, events = make()
     prefilled(readings, ids(2500), 50, "a.txt")
-    assert [(e.task, e.done, e.total, e.unit) for e in events] == [
-        ("Reading a.txt", done, 2500, "tokens") for done in (0, 1024, 2048, 2500)
-    ]
+    assert {(e.task, e.total, e.unit) for e in events} == {("Reading a.txt", 2500, "tokens")}
+    done = [event.done for event in events]  # a slow machine reports within a segment, too
+    assert done == sorted(done)
+    assert {0, 1024, 2048, 2500} <= {*done}
+    assert done[-1] == 2500
     assert not [event for event in events if isinstance(event, Note)]
 
 
