@@ -34,7 +34,7 @@ def bench_read_command(
     ] = None,
     model: options.Model = DEFAULT_MODEL,
     device: options.Device = "auto",
-    quantize: options.Quantize = None,
+    quantize: options.Quantize = "auto",
     random_weights: Annotated[
         bool,
         options.option(
@@ -67,13 +67,13 @@ def bench_read_command(
     attentions = None if attention is None else [x.strip() for x in attention.split(",")]
     for name in attentions or ():
         values.check_choice("--attention", name, ATTENTIONS)
-    if random_weights and quantize is not None:
-        raise UsageError("--random-weights conflicts with --quantize", hint="use one of them")
+    if random_weights and quantize == "int8":
+        raise UsageError("--random-weights conflicts with --quantize int8", hint="use one of them")
     check_plot(plot)
     settings = PrefillSettings(
         model=model,
         device=device,
-        quantization=quantize,
+        quantization=None if quantize == "auto" else quantize,
         random_weights=random_weights,
         answer_blocks=answer_blocks,
     )
