@@ -111,10 +111,13 @@ class Engine:
         gc.disable()
         try:
             import nsa_cli.engine.answer  # noqa: F401 - with all that an answer needs
+            from nsa_models.heap import trim_heap
             from nsa_models.tokenization.tokenizer import Tokenizer
         finally:
             gc.enable()
-        return Tokenizer.from_folder(self.folder.folder)
+        found = Tokenizer.from_folder(self.folder.folder)
+        trim_heap()  # of the parsed file
+        return found
 
     @cached_property
     def prompts(self) -> PromptBuilder:

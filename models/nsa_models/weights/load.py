@@ -194,11 +194,9 @@ def load_model(
     """
     if quantization is not None and quantization not in QUANTIZATIONS:
         raise ValueError(f"quantization is {quantization!r}; valid are {QUANTIZATIONS}")
-    stored = load_weights(folder, whole=prepared is None)
-    tensors, head_weights = _internal_tensors(stored, config), None
-    if prepared is not None:
-        tensors |= _prepared(prepared)
-        head_weights = tensors.pop(HEAD_WEIGHTS, None)
+    tensors = _internal_tensors(load_weights(folder, whole=prepared is None), config)
+    tensors |= {} if prepared is None else _prepared(prepared)
+    head_weights = None if prepared is None else tensors.pop(HEAD_WEIGHTS, None)
     embedding = tensors.get("model.embed_tokens.weight")
     if config.tie_word_embeddings and embedding is not None:
         tensors.setdefault("lm_head.weight", embedding)
