@@ -33,6 +33,9 @@ _LARGEST = 127
 _PACKING = ("AVX2", "AVX512")
 """Instruction sets, by PyTorch's names, with packed int8 products in oneDNN."""
 
+_ROUNDED_ROWS = 4096
+"""Rows of weights that are rounded at a time."""
+
 _PART_ROWS = 512
 """Rows that are multiplied at a time: intermediate results of more take much memory."""
 
@@ -133,12 +136,16 @@ def _by_halves(weight: Tensor) -> Callable[[Tensor], Tensor]:
 
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return weights (O, I) as integers and the scale (O,) of each output."""
-    wide = weight.float()
-    # Round the scale to the type of the products before the division, so that it is exact.
-    scale = (wide.abs().amax(dim=1) / _LARGEST).to(weight.dtype)
-    divisor = scale.float().clamp(min=torch.finfo(torch.bfloat16).tiny / _LARGEST)
-    integers = (wide / divisor[:, None]).round_().clamp_(-_LARGEST, _LARGEST)
-    return integers.to(torch.int8), scale
+    integers = torch.empty_like(weight, dtype=torch.int8)
+    scale = weight.new_empty(len(weight))
+    for start in range(0, len(weight), _ROUNDED_ROWS):  # the output projection is large in fp32
+        rows = slice(start, start + _ROUNDED_ROWS)
+        wide = weight[rows].float()
+        # Round the scale to the type of the products before the division, so that it is exact.
+        scale[rows] = (wide.abs().amax(dim=1) / _LARGEST).to(weight.dtype)
+        divisor = scale[rows].float().clamp(min=torch.finfo(torch.bfloat16).tiny / _LARGEST)
+        integers[rows] = (wide / divisor[:, None]).round_().clamp_(-_LARGEST, _LARGEST)
+    return integers, scale
 
 
 def quantize(model: nn.Module) -> None:

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import ModelError
+from nsa_models.heap import trim_heap
 from nsa_models.model_folder import ModelFolder, lacks_weights
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.paths import (
@@ -94,6 +95,7 @@ def load_prepared(
     if mapped is None:
         return model
     del model
+    trim_heap()
     _shrink(where, path)
     return mapped
 

@@ -64,6 +64,20 @@ def test_the_integer_product(
     assert int8._integer_product.__wrapped__() is expected
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_weights_are_rounded_in_parts(
+    dtype: torch.dtype, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(seed)
+    layer = nn.Linear(96, 64).to(dtype)
+    before, whole = layer.weight.detach().clone(), Int8Linear(layer)
+    monkeypatch.setattr(int8, "_ROUNDED_ROWS", 7)
+    parts = Int8Linear(layer)
+    assert torch.equal(parts.weight, whole.weight)
+    assert torch.equal(parts.scale, whole.scale)
+    assert torch.equal(layer.weight, before)
+
+
 def test_rows_are_multiplied_in_parts(
     integer_product: object, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
