@@ -286,10 +286,12 @@ class Engine:
             DoesNotFitError: If the model's context is too short.
         """
         _, texts, config = self._fit(document, room)
-        found = self._estimate(texts, config, self._match(texts, config))
+        stored = self._match(texts, config)
+        found = self._estimate(texts, config, stored)
         if not asked:
             return found
         from nsa_cli.context.estimate import answer_seconds
+        from nsa_cli.engine.weight_formats import relative_times
         from nsa_cli.retrieval.passages import DIRECT_TOKENS
         from nsa_models.cache.layer_devices import pick_device
 
@@ -300,7 +302,8 @@ class Engine:
             self.options.max_tokens,
             pick_device(self.options.device),
         )
-        return replace(found, answer_seconds=seconds)
+        share = relative_times(config, stored.weights)[1]
+        return replace(found, answer_seconds=round(seconds * share, 3))
 
     def prefill_chunks(
         self, document: Document, room: int, contents: Sequence[str] = ()
@@ -419,9 +422,10 @@ class Engine:
         self, texts: Sequence[TokenizedText], config: NSAConfig, found: StoredText
     ) -> Estimate:
         from nsa_cli.context.estimate import estimate
+        from nsa_cli.engine.weight_formats import relative_times
         from nsa_models.cache.layer_devices import pick_device
 
-        return estimate(
+        made = estimate(
             config,
             self.folder.folder,
             [len(text.ids) for text in texts],
@@ -430,6 +434,8 @@ class Engine:
             memory_bytes=self.options.memory_bytes,
             device=pick_device(self.options.device),
         )
+        share = relative_times(config, found.weights)[0]
+        return replace(made, seconds=round(made.seconds * share, 3))
 
     def load_for(self, text_tokens: int, more_tokens: int) -> NSALanguageModel:
         """Load the model with a context for a text and what follows.

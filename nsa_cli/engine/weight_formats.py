@@ -118,6 +118,19 @@ def remembered_speeds(config: NSAConfig) -> dict[str, FormatSpeed] | None:
     return _remembered(_path(config))
 
 
+def relative_times(config: NSAConfig, weights: str) -> tuple[float, float]:
+    """Return the times of reading and of an answer in a format, as shares of those as stored.
+
+    1 for the stored weights, and where no speed is measured.
+    """
+    found = None if weights == AS_STORED else remembered_speeds(config)
+    if found is None or weights not in found:
+        return 1.0, 1.0
+    this, stored = found[weights], found[AS_STORED]
+    reading = this.reading_seconds / stored.reading_seconds
+    return reading, this.answer_seconds / stored.answer_seconds
+
+
 def stored_text(
     formats: Sequence[str],
     fingerprints: tuple[str, str],

@@ -29,7 +29,7 @@ def release_layer(cache: MappedCache, layer: int) -> None:
 
     Tokens after `KVCache.mapped_tokens` are in memory alone and stay.
     """
-    if cache.mapped is None or not hasattr(mmap, "MADV_DONTNEED"):
+    if cache.mapped is None:
         return
     first = cache.keys[0].data_ptr()
     for tensor in (cache.keys[layer], cache.values[layer]):
@@ -38,7 +38,7 @@ def release_layer(cache: MappedCache, layer: int) -> None:
             end = begin + cache.mapped_tokens * strip.stride(0) * strip.element_size()
             begin = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
             end = end // mmap.PAGESIZE * mmap.PAGESIZE
-            if begin < end:
+            if begin < end and hasattr(mmap, "MADV_DONTNEED"):
                 cache.mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from nsa_cli.config.options import Options
+from nsa_cli.documents import digest, read_sources
 from nsa_cli.engine import weight_formats
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.weight_formats import (
     fastest,
     format_speeds,
     quantization_of,
+    relative_times,
     remembered_speeds,
 )
 from nsa_models.configuration.config import NSAConfig
@@ -31,7 +33,7 @@ Speeds = dict[str, FormatSpeed]
 def speeds(stored: float, int8: float) -> Speeds:
     """Speeds of which an answer takes these seconds."""
     return {
-        name: FormatSpeed(token_seconds=seconds / 64, reading_seconds=0.0)
+        name: FormatSpeed(token_seconds=seconds / 128, reading_seconds=seconds / 4096)
         for name, seconds in (("none", stored), ("int8", int8))
     }
 
@@ -133,6 +135,36 @@ def test_a_gpu_has_the_stored_weights(
     monkeypatch.setattr(weight_formats, "pick_device", lambda _: card)
     where = folder_of(tiny_model)
     assert weight_formats.weight_formats(where, config, Options(model="a")) == ["none"]
+
+
+def test_an_estimate_is_of_the_format(config: NSAConfig, measured: list[Speeds]) -> None:
+    assert relative_times(config, "int8") == (1.0, 1.0)
+    stored = FormatSpeed(token_seconds=0.5, reading_seconds=0.25)
+    int8 = FormatSpeed(token_seconds=0.25, reading_seconds=0.0625)
+    measured.append({"none": stored, "int8": int8})
+    format_speeds(config)
+    assert relative_times(config, "none") == (1.0, 1.0)
+    share = (2048 * 0.0625 + 64 * 0.25) / (2048 * 0.25 + 64 * 0.5)
+    assert relative_times(config, "int8") == pytest.approx((0.25, share))
+
+
+@pytest.mark.usefixtures("tested")
+def test_a_dry_run_estimates_the_format_that_answers(
+    tiny_model: Path, text_file: Path, measured: list[Speeds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine takes a second for a token as stored, and half of it in int8."""
+    monkeypatch.setattr("nsa_cli.context.estimate._seconds_per_token", lambda *_: 1.0)
+    stored = FormatSpeed(token_seconds=1.0, reading_seconds=1.0)
+    int8 = FormatSpeed(token_seconds=0.5, reading_seconds=0.5)
+    measured.append({"none": stored, "int8": int8})
+    sources = read_sources([str(text_file)], on_note=print)
+    found = []
+    for named in (None, "none"):
+        options = Options(model=str(tiny_model), quantization=named, cache_limit_bytes=10**9)
+        engine = Engine(options, lambda _: None)
+        document = engine.parse(sources, "a", digest(sources))
+        found.append(engine.estimate(document, 100).seconds)
+    assert found[0] == pytest.approx(found[1] / 2)
 
 
 @pytest.mark.usefixtures("tested")
