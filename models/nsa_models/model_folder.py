@@ -14,6 +14,12 @@ from pathlib import Path
 SHIPPED = "shipped"
 """Stands for the adapter that is installed with the package."""
 
+WEIGHTS = "model.safetensors"
+
+KEPT = "kept.safetensors"
+"""The file in place of `WEIGHTS` when some were removed: other programs find no weights then, and
+not a part of them."""
+
 _ORIGIN = "origin"
 
 
@@ -76,8 +82,7 @@ def write_origin(folder: Path, origin: Origin) -> None:
 
 def lacks_weights(folder: Path) -> bool:
     """Whether weights were removed from a converted folder."""
-    origin = read_origin(folder)
-    return origin is not None and _stored_bytes(folder) < origin.weights_bytes
+    return not (folder / WEIGHTS).exists() and read_origin(folder) is not None
 
 
 def weights_bytes(folder: Path) -> int:

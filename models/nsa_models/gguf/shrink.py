@@ -19,6 +19,8 @@ from safetensors.torch import save_file
 from nsa_models.errors import ModelError
 from nsa_models.gguf.convert import write_weights
 from nsa_models.model_folder import (
+    KEPT,
+    WEIGHTS,
     Origin,
     files_digest,
     folder_fingerprint,
@@ -28,8 +30,6 @@ from nsa_models.model_folder import (
     write_origin,
 )
 from nsa_models.paths import atomic_write, lock_path
-
-_WEIGHTS = "model.safetensors"
 
 _END_BYTES = 1 << 20
 """Bytes at the beginning and at the end of a GGUF file that identify it."""
@@ -45,7 +45,7 @@ def shrink(folder: Path, gguf: Path, replaced: Collection[str]) -> None:
         gguf: The GGUF file that it was converted from.
         replaced: Names of the tensors that are not needed any more.
     """
-    path = folder / _WEIGHTS
+    path = folder / WEIGHTS
     with (
         suppress(OSError, SafetensorError, Timeout),
         FileLock(lock_path(folder)).acquire(blocking=False),
@@ -65,9 +65,10 @@ def shrink(folder: Path, gguf: Path, replaced: Collection[str]) -> None:
             weights_bytes=weights_bytes(folder),
             kept=sorted(names),
         )
-        with atomic_write(path, locked=True) as partial:
+        with atomic_write(folder / KEPT, locked=True) as partial:
             save_file(kept, partial, metadata={"format": "pt"})
             write_origin(folder, origin)
+        path.unlink()
 
 
 def restore(folder: Path, on_note: Callable[[str], None] = lambda _: None) -> None:
@@ -94,8 +95,10 @@ def restore(folder: Path, on_note: Callable[[str], None] = lambda _: None) -> No
                 code="model_broken",
             )
         on_note(f"unpacking the weights of {gguf.name} again")
-        with atomic_write(folder / _WEIGHTS, locked=True) as partial:
+        with atomic_write(folder / WEIGHTS, locked=True) as partial:
             write_weights(gguf, partial)
+        with suppress(OSError):  # Windows keeps a file that is mapped
+            (folder / KEPT).unlink(missing_ok=True)
 
 
 def file_digest(path: Path) -> str:

@@ -15,7 +15,7 @@ from nsa_models.configuration.dense_families import split_fused
 from nsa_models.configuration.families import FAMILIES, family_config
 from nsa_models.configuration.plain_dense import describe_plain
 from nsa_models.errors import ModelError
-from nsa_models.model_folder import lacks_weights
+from nsa_models.model_folder import KEPT, WEIGHTS, lacks_weights
 from nsa_models.modeling.int8 import QUANTIZATIONS, quantize
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.weights.adapter import (
@@ -46,7 +46,7 @@ def load_weights(folder: Path, *, whole: bool = True) -> dict[str, Tensor]:
         if index.exists():
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         else:
-            names = ["model.safetensors"]
+            names = [KEPT if lacks_weights(folder) else WEIGHTS]
         tensors: dict[str, Tensor] = {}
         for name in names:
             tensors.update(_mapped(folder / name))

@@ -117,7 +117,8 @@ def _restore(folder: Path, on_note: Callable[[str], None]) -> None:
 
 def _shrink(where: ModelFolder, path: Path) -> None:
     """Remove from a converted folder what its prepared weights replace; the GGUF file stays."""
-    if where.gguf is not None and not lacks_weights(where.folder):
+    # Windows removes no file that is mapped.
+    if where.gguf is not None and os.name == "posix" and not lacks_weights(where.folder):
         from nsa_models.gguf.shrink import shrink  # reads GGUF files with large libraries
 
         with suppress(OSError, SafetensorError), safe_open(path, framework="pt") as file:

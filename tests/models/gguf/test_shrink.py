@@ -10,11 +10,12 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from nsa_models.errors import ModelError
 from nsa_models.gguf.shrink import restore, shrink
 from nsa_models.hub.resolve import resolve_model
-from nsa_models.model_folder import ModelFolder, lacks_weights, weights_bytes
+from nsa_models.model_folder import KEPT, WEIGHTS, ModelFolder, lacks_weights, weights_bytes
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.paths import lock_path
 from nsa_models.weights.adapter import Adapter, save_adapter
@@ -62,7 +63,7 @@ def loaded(where: ModelFolder, quantization: str | None = None) -> tuple[NSALang
 
 
 def stored(where: ModelFolder) -> dict[str, torch.Tensor]:
-    return load_file(where.folder / "model.safetensors")
+    return load_file(where.folder / (KEPT if lacks_weights(where.folder) else WEIGHTS))
 
 
 def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
@@ -80,6 +81,7 @@ def test_prepared_weights_leave_one_copy(file: Path) -> None:
     projections = {name for name in before if "_proj.weight" in name} | {"lm_head.weight"}
     assert stored(where).keys() == before.keys() - projections
     assert weights_bytes(where.folder) == size
+    assert [path.name for path in where.folder.glob("*.safetensors")] == [KEPT]
     assert resolved(file).fingerprint == where.fingerprint
     again, note = loaded(resolved(file), "int8")
     assert note == ""
@@ -92,7 +94,7 @@ def test_weights_are_made_again_to_the_bit(file: Path) -> None:
     loaded(where, "int8")
     model, note = loaded(where)
     assert note == f"unpacking the weights of {file.name} again"
-    assert not lacks_weights(where.folder)
+    assert [path.name for path in where.folder.glob("*.safetensors")] == [WEIGHTS]
     assert_same(stored(where), before)
     assert resolved(file).fingerprint == where.fingerprint
     for name, tensor in model.state_dict().items():
@@ -170,3 +172,14 @@ def test_nothing_is_removed_twice(file: Path) -> None:
     kept = set(stored(where))
     shrink(where.folder, file, kept)
     assert set(stored(where)) == kept
+
+
+def test_transformers_finds_no_weights_rather_than_a_part_of_them(file: Path) -> None:
+    where = resolved(file)
+    loaded(where, "int8")
+    with pytest.raises(OSError, match=r"model\.safetensors"):
+        AutoModelForCausalLM.from_pretrained(where.folder)
+    restore(where.folder)
+    model = AutoModelForCausalLM.from_pretrained(where.folder)
+    weights = load_weights(where.folder)["model.layers.0.mlp.up_proj.weight"]
+    assert torch.equal(model.get_parameter("model.layers.0.mlp.up_proj.weight").bfloat16(), weights)
