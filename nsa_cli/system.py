@@ -1,8 +1,9 @@
-"""The machine and its files: memory, atomic writes, exit causes, the git commit."""
+"""The machine and its files: memory, processor, atomic writes, exit causes, the git commit."""
 
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -87,6 +88,18 @@ def git_commit() -> str:
     except OSError:
         return "unknown"
     return run.stdout.strip() or "unknown"
+
+
+def cpu_description() -> str:
+    """Name of the processor and its instruction sets, as the system gives them."""
+    lines = []
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.partition(":")[0].strip() in ("model name", "flags", "Features"):
+                lines.append(line.partition(":")[2].strip())
+            if not line.strip() and lines:  # the first processor is enough
+                break
+    return " | ".join(lines) or platform.processor() or platform.machine()
 
 
 def cause(code: int | None) -> str:

@@ -37,7 +37,7 @@ class PrefillSettings:
     Attributes:
         model: Name or path of the model.
         device: `auto`, `cpu` or `cuda`.
-        quantization: Format of quantized weights; None for the weights as stored.
+        quantization: Format of the weights; None for the fastest on this machine.
         random_weights: Whether to use random weights in the model's shape.
         answer_blocks: Blocks that questions attend to after an NSA prefill; None for all.
     """
@@ -113,7 +113,7 @@ def bench_read(
 
 def _supported_attentions(settings: PrefillSettings) -> Sequence[str]:
     """The attentions of `ATTENTIONS` that can run the same weights."""
-    same_weights = not settings.random_weights and settings.quantization is None
+    same_weights = not settings.random_weights and settings.quantization in (None, "none")
     if same_weights and llama_version() is not None and gguf_of(settings.model) is not None:
         return ATTENTIONS
     return ATTENTIONS[:2]
@@ -170,6 +170,8 @@ def _notes(rows: Sequence[PrefillRow], left: int, planned: int, interrupted: boo
         notes.append(f"{reason}: {left} of {planned} were not measured")
     if any(row["random_weights"] for row in rows):
         notes.append("random weights in the model's shape: speeds equal those of trained weights")
+    if any(row["quantization"] == "int8" for row in rows):
+        notes.append("nsa and dense have int8 weights")
     trained = min((row["trained_tokens"] for row in rows), default=0)
     if any(row["length"] > trained for row in rows):
         notes.append(

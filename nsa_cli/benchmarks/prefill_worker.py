@@ -81,12 +81,18 @@ def measure(request: dict[str, Any]) -> PrefillRow:
 
 
 def _load(request: dict[str, Any], length: int) -> tuple[NSALanguageModel, int, float]:
-    """The model of a request, the context length of its training, and seconds to load it."""
+    """The model of a request, the context length of its training, and seconds to load it.
+
+    The request names the format of the weights afterwards.
+    """
     import torch
 
+    from nsa_cli.config.options import Options
+    from nsa_cli.engine.weight_formats import weight_formats
     from nsa_models.cache.layer_devices import pick_device
     from nsa_models.configuration.yarn import extend_context, longest_context
     from nsa_models.hub.resolve import resolve_model
+    from nsa_models.modeling.speed import AS_STORED
     from nsa_models.weights.load import load_config, random_model
     from nsa_models.weights.prepared import load_prepared
 
@@ -101,18 +107,22 @@ def _load(request: dict[str, Any], length: int) -> tuple[NSALanguageModel, int, 
         extend_context(config, family)
     device = pick_device(request["device"])
     began = time.monotonic()
+    weights = AS_STORED
     if request["random_weights"]:
         model = random_model(config, device=device)
     else:
+        chosen = {"device": request["device"], "quantization": request["quantization"]}
+        weights = weight_formats(where, config, Options(model=where.name, **chosen))[0]
         model = load_prepared(
             where,
             config,
             device=device,
-            quantization=request["quantization"],
+            quantization=None if weights == AS_STORED else weights,
             on_note=lambda _: None,
         )
     if device.type == "cuda":
         torch.cuda.synchronize()
+    request["quantization"] = weights
     return model, trained, time.monotonic() - began
 
 

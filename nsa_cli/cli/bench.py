@@ -34,7 +34,7 @@ def bench_read_command(
     ] = None,
     model: options.Model = DEFAULT_MODEL,
     device: options.Device = "auto",
-    quantize: options.Quantize = None,
+    quantize: options.Quantize = "auto",
     random_weights: Annotated[
         bool,
         options.option(
@@ -67,13 +67,13 @@ def bench_read_command(
     attentions = None if attention is None else [x.strip() for x in attention.split(",")]
     for name in attentions or ():
         values.check_choice("--attention", name, ATTENTIONS)
-    if random_weights and quantize is not None:
-        raise UsageError("--random-weights conflicts with --quantize", hint="use one of them")
+    if random_weights and quantize == "int8":
+        raise UsageError("--random-weights conflicts with --quantize int8", hint="use one of them")
     check_plot(plot)
     settings = PrefillSettings(
         model=model,
         device=device,
-        quantization=quantize,
+        quantization=None if quantize == "auto" else quantize,
         random_weights=random_weights,
         answer_blocks=answer_blocks,
     )
@@ -153,7 +153,7 @@ def bench_terminal_command(
         int, options.option("--max-tokens", "N", "Maximum tokens of the answer.", min=1)
     ] = 256,
     model: options.Model = DEFAULT_MODEL,
-    quantize: options.Quantize = None,
+    quantize: options.Quantize = "auto",
     json: options.Json = False,
 ) -> None:
     """Time what `nsa ask` shows at a terminal."""
@@ -165,11 +165,15 @@ def bench_terminal_command(
     from nsa_cli.system import today
 
     words = ["--model", model, "--max-tokens", str(max_tokens), *(["--no-store"] if anew else [])]
-    words += ["--quantize", quantize] if quantize else []
+    words += [] if quantize == "auto" else ["--quantize", quantize]
     found = [terminal.watch_question(document, question, words) for _ in range(runs)]
     if json:
         setup: dict[str, object] = {"document": str(document), "question": question, "model": model}
-        setup |= {"quantization": quantize, "no_store": anew, "date": today()}
+        setup |= {
+            "quantization": None if quantize == "auto" else quantize,
+            "no_store": anew,
+            "date": today(),
+        }
         print_json({**setup, "runs": [asdict(run) for run in found]})
     else:
         terminal.print_runs(found)

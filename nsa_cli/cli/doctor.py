@@ -8,8 +8,9 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,6 +25,7 @@ HELP = """Check this machine and suggest remedies.
 \b
     nsa doctor
     nsa doctor --json
+    nsa doctor --measure
 
 Checks the device, kernels, memory, model, cache, formats and settings. Exits with code 1 if one of
 them does not work. With -q, nsa shows warnings and failures only.
@@ -49,9 +51,16 @@ _INDENT = 16
 _MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
 
 
-def doctor(json: options.Json = False, quiet: options.Quiet = False) -> None:
+def doctor(
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    measure: Annotated[
+        bool,
+        options.option("--measure", None, "Measure the speed of each weight format again."),
+    ] = False,
+) -> None:
     """Check this machine and suggest remedies."""
-    findings = examine()
+    findings = examine(measure=measure)
     failed = any(finding.state == "failure" for finding in findings)
     if json:
         console.print_json({"ok": not failed, "checks": [asdict(each) for each in findings]})
@@ -88,8 +97,12 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> list[Finding]:
-    """Run all checks; a finding may explain later ones."""
+def examine(*, measure: bool = False) -> list[Finding]:
+    """Run all checks; a finding may explain later ones.
+
+    Args:
+        measure: Whether to measure the speed of each format of the weights again.
+    """
     checks: tuple[Callable[[], Finding], ...] = (
         _program,
         _device,
@@ -97,6 +110,7 @@ def examine() -> list[Finding]:
         _memory,
         _model,
         _answer_model,
+        partial(_weights, measure),
         _cache,
         _formats,
         _config,
@@ -127,8 +141,6 @@ def _device() -> Finding:
             found=f"{cores}; this torch cannot use the NVIDIA driver",
             remedy="install torch for CUDA, see https://pytorch.org/get-started",
         )
-    if torch.backends.cpu.get_cpu_capability() == "AVX2" and _named("quantize") is None:
-        cores += "; no bf16 with AVX2: `nsa config set quantize int8` reads 1.4 times as fast"
     return Finding(what="device", state="ok", found=cores)
 
 
@@ -215,6 +227,46 @@ def _found_model(what: str, name: str) -> Finding:
         found=f"{name} is not on this machine: {entry.size_bytes / 1e6:.0f} MB to fetch",
         remedy=f"fetch it now with `nsa models pull {name}`",
     )
+
+
+def _weights(measure: bool) -> Finding:
+    """The format of the model's weights, and what each takes on this machine."""
+    import torch
+
+    named = _named("quantize")
+    if named not in (None, "auto"):
+        found = f"{named}, by the setting quantize"
+    elif torch.cuda.is_available():
+        found = "as stored, on a GPU"
+    else:
+        found = _fastest_weights(_named("model") or DEFAULT_MODEL, measure)
+    return Finding(what="weights", state="ok", found=found)
+
+
+def _fastest_weights(name: str, measure: bool) -> str:
+    from nsa_cli.engine.weight_formats import fastest, format_speeds, remembered_speeds
+    from nsa_models.modeling.speed import AS_STORED
+    from nsa_models.paths import imported_name, models_folder
+    from nsa_models.weights.load import load_config
+
+    entry = MODELS.get(name)
+    if entry is None or not entry.tested_quantizations:
+        return f"as stored: no other format is tested with {name}"
+    here = [*models_folder().glob(f"{imported_name(name, entry.sha256)}-*/config.json")]
+    if not here:
+        return f"chosen when {name} is on this machine"
+    config, _ = load_config(here[0].parent)
+    speeds = format_speeds(config, again=True) if measure else remembered_speeds(config)
+    if speeds is None:
+        return "not measured yet: the first question does, or `nsa doctor --measure`"
+    chosen = fastest(speeds, [AS_STORED, *entry.tested_quantizations])
+    each = [
+        f"{'as stored' if kind == AS_STORED else kind} reads {1 / speed.reading_seconds:,.0f} and "
+        f"decodes {1 / speed.token_seconds:,.1f} tokens/s"
+        for kind, speed in speeds.items()
+    ]
+    chosen = "as stored" if chosen == AS_STORED else chosen
+    return f"{chosen}, the fastest; without attention, {', '.join(each)}"
 
 
 def _cache() -> Finding:

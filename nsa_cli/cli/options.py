@@ -96,10 +96,10 @@ Model = Annotated[
 ]
 Device = Annotated[str, option("--device", "|".join(DEVICES), "Device to compute on.", MACHINE)]
 Quantize = Annotated[
-    str | None,
+    str,
     option(
         *("--quantize", "|".join(QUANTIZATIONS)),
-        "Weights in eight bits: faster on a CPU, a little less exact.",
+        "Precision of the weights on a CPU; auto is the fastest with answers as good.",
         MACHINE,
     ),
 ]
@@ -185,7 +185,7 @@ class SharedOptions:
         ),
     ] = None
     device: Device = "auto"
-    quantize: Quantize = None
+    quantize: Quantize = "auto"
     memory: Annotated[
         float | None,
         option(
@@ -241,7 +241,7 @@ class SharedOptions:
             "adapter": None if self.no_adapter else self.adapter or SHIPPED,
             "dense": self.attention == "dense",
             "compute": not self.no_compute,
-            "quantization": self.quantize,
+            "quantization": None if self.quantize == "auto" else self.quantize,
             "cache_limit_bytes": _bytes(self.cache_limit),
             "memory_bytes": None if self.memory is None else _bytes(self.memory),
         }

@@ -10,7 +10,8 @@ from nsa_models.model_folder import SHIPPED
 
 DEVICES = ("auto", "cpu", "cuda")
 ATTENTIONS = ("nsa", "dense")
-QUANTIZATIONS = ("int8",)
+QUANTIZATIONS = ("auto", "none", "int8")
+"""Values of `--quantize`: the fastest of those tested with the model, or one of them."""
 
 _CHANGES = "changes"
 """Metadata key: `answer` or `nothing`. Without it a field changes the parsed text and answers."""
@@ -47,7 +48,8 @@ class Options:
         store: Whether to use the caches on disk.
         cache_limit_bytes: Disk space for stored readings.
         answer_blocks: Blocks of 64 tokens that a question attends to; None for all.
-        quantization: `int8` for weights in eight bits; None for the stored precision.
+        quantization: `int8` for weights in eight bits, `none` for the stored precision; None for
+            the fastest on this machine among those whose answers are as good.
         memory_bytes: Memory limit for reading; None for a safe share of the free memory.
         allow_private: Whether URLs may lead to addresses that are not public.
         compute: Whether questions about tables are computed where that is possible.

@@ -87,7 +87,7 @@ DEFINITIONS = {
     "temperature": _define(float, "sampling temperature; 0 picks the most likely token"),
     "system": _define(str, "instructions for the model"),
     "cache_limit": _define(float, "GB of disk space for stored readings"),
-    "quantize": _define(str, "weights in eight bits, on a CPU", QUANTIZATIONS),
+    "quantize": _define(str, "precision of the weights, on a CPU", QUANTIZATIONS),
     "memory": _define(float, "GB of memory for reading"),
     "answer_blocks": _define(int, "blocks that a question attends to", least=1),
     "top": _define(int, "maximum number of passages from `nsa find`", least=1),

@@ -18,6 +18,7 @@ from nsa_models.cache.kv_cache import cache_shape
 from nsa_models.cache.placement import fits_devices, summary_kinds
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DoesNotFitError
+from nsa_models.model_folder import weights_bytes
 from nsa_models.weights.device_map import likely_layer_devices
 
 _PROGRAM_BYTES = 700_000_000
@@ -38,11 +39,6 @@ _CPU = torch.device("cpu")
 def program_memory_bytes(weights: Path) -> int:
     """Return the memory of the program with a model loaded; `weights` is the model's folder."""
     return _PROGRAM_BYTES + weights_bytes(weights)
-
-
-def weights_bytes(weights: Path) -> int:
-    """Return the bytes of the weights in a folder."""
-    return sum(path.stat().st_size for path in weights.glob("*.safetensors"))
 
 
 def estimate(

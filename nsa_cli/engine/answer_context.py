@@ -20,6 +20,7 @@ from nsa_cli.retrieval.retriever import Retriever
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.generation.generate import prefill
+from nsa_models.heap import trim_heap
 from nsa_models.modeling.model import NSALanguageModel
 
 READING_NOTES = "Reading statements"
@@ -79,6 +80,7 @@ def text_context(
     emit(progress)
     for done in prefill(model, text.ids, cache, on_tokens=layers_told(emit, progress)):
         emit(replace(progress, done=done))
+    trim_heap()  # of the search and of the prefill, before the output projection is read
     return AnswerContext(text, cache)
 
 

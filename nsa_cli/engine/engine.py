@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from nsa_cli.context.prompt import PromptBuilder
     from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
     from nsa_cli.engine.open_document import OpenDocument
+    from nsa_cli.engine.weight_formats import StoredText
     from nsa_cli.kv_store.prefill import Prefiller
-    from nsa_cli.kv_store.store import KVStore, PrefixMatch
+    from nsa_cli.kv_store.store import KVStore
     from nsa_cli.results import Estimate
     from nsa_models.configuration.config import NSAConfig
     from nsa_models.modeling.model import NSALanguageModel
@@ -62,6 +63,7 @@ class Engine:
         self.emit = emit
         self._parser = Parser(options, emit)
         self._own: OpenDocument | None = None
+        self._allowed: list[str] | None = None
         self._held: Held = Held() if beside is None else beside._held
         self.answerer: Engine | None = None
         if beside is not None:
@@ -302,10 +304,12 @@ class Engine:
             DoesNotFitError: If the model's context is too short.
         """
         _, texts, config = self._fit(document, room)
-        found = self._estimate(texts, config, *self._match(texts, config))
+        stored = self._match(texts, config)
+        found = self._estimate(texts, config, stored)
         if not asked:
             return found
         from nsa_cli.context.estimate import answer_seconds
+        from nsa_cli.engine.weight_formats import relative_times
         from nsa_cli.retrieval.passages import DIRECT_TOKENS
         from nsa_models.cache.layer_devices import pick_device
 
@@ -316,7 +320,8 @@ class Engine:
             self.options.max_tokens,
             pick_device(self.options.device),
         )
-        return replace(found, answer_seconds=seconds)
+        share = relative_times(config, stored.weights)[1]
+        return replace(found, answer_seconds=round(seconds * share, 3))
 
     def prefill_chunks(
         self, document: Document, room: int, contents: Sequence[str] = ()
@@ -345,16 +350,16 @@ class Engine:
         from nsa_cli.kv_store.windows import prefill_windows
         from nsa_cli.retrieval.passages import DIRECT_TOKENS
 
-        store, matches = self._checked_match(texts, config, document.name)
-        began, model = time.monotonic(), self.load(config)
+        stored = self._checked_match(texts, config, document.name)
+        began, model = time.monotonic(), self.load(config, stored.weights)
         longest = max(len(text.ids) for text in texts)
         room = generous_room(room, longest, config.max_position_embeddings)
-        prefiller = self._prefiller(model, store, contents)
+        prefiller = self._prefiller(model, stored.store, contents)
         started = time.monotonic()
         windows = yield from prefill_windows(
             prefiller,
             texts,
-            matches,
+            stored.matches,
             document,
             room,
             verify_later=sum(text.document_tokens for text in texts) > DIRECT_TOKENS,
@@ -397,14 +402,13 @@ class Engine:
         from nsa_cli.context.fit import fit
 
         def seconds(texts: Sequence[TokenizedText], config: NSAConfig) -> float:
-            store, matches = self._match(texts, config)
-            return self._estimate(texts, config, store, matches).seconds
+            return self._estimate(texts, config, self._match(texts, config)).seconds
 
         return fit(self.folder, prompts, document, room, self.options, self.emit, seconds)
 
     def _checked_match(
         self, texts: Sequence[TokenizedText], config: NSAConfig, name: str
-    ) -> tuple[KVStore | None, list[PrefixMatch]]:
+    ) -> StoredText:
         """`_match` of a document that is prefilled next.
 
         Raises:
@@ -412,47 +416,45 @@ class Engine:
         """
         from nsa_cli.context.estimate import check_fits
 
-        store, matches = self._match(texts, config)
-        if store is None and self.options.store:
+        found = self._match(texts, config)
+        if found.store is None and self.options.store:
             self.emit(Note(text=_NOT_STORED))
-        check_fits(self._estimate(texts, config, store, matches), name)
-        return store, matches
+        check_fits(self._estimate(texts, config, found), name)
+        return found
 
-    def _match(
-        self, texts: Sequence[TokenizedText], config: NSAConfig
-    ) -> tuple[KVStore | None, list[PrefixMatch]]:
+    def _match(self, texts: Sequence[TokenizedText], config: NSAConfig) -> StoredText:
         """Open the KV store, and look up what it has of each context window."""
-        from nsa_cli.context.estimate import weights_dtype
-        from nsa_cli.kv_store.prefill import open_store
-        from nsa_cli.kv_store.store import PrefixMatch
+        from nsa_cli.engine.weight_formats import stored_text
 
-        # Quantized weights make other keys and values.
-        weights = ":".join(filter(None, (self.folder.fingerprint, self.options.quantization)))
-        dtype, tokenizer = weights_dtype(config), self.tokenizer.fingerprint
-        store = open_store(config, dtype, weights, tokenizer, self.options)
-        if store is None:
-            return None, [PrefixMatch(ids=text.ids) for text in texts]
-        return store, [store.match_prefix(text.ids) for text in texts]
+        fingerprints = (self.folder.fingerprint, self.tokenizer.fingerprint)
+        return stored_text(self._formats(config), fingerprints, texts, config, self.options)
+
+    def _formats(self, config: NSAConfig) -> list[str]:
+        """Formats of the weights in which the model may answer, the preferred one first."""
+        from nsa_cli.engine.weight_formats import weight_formats
+
+        if self._allowed is None:
+            self._allowed = weight_formats(self.folder, config, self.options)
+        return self._allowed
 
     def _estimate(
-        self,
-        texts: Sequence[TokenizedText],
-        config: NSAConfig,
-        store: KVStore | None,
-        matches: Sequence[PrefixMatch],
+        self, texts: Sequence[TokenizedText], config: NSAConfig, found: StoredText
     ) -> Estimate:
         from nsa_cli.context.estimate import estimate
+        from nsa_cli.engine.weight_formats import relative_times
         from nsa_models.cache.layer_devices import pick_device
 
-        return estimate(
+        made = estimate(
             config,
             self.folder.folder,
             [len(text.ids) for text in texts],
-            reused=sum(match.reused_tokens for match in matches),
-            kept_in=None if store is None else store.root,
+            reused=found.reused_tokens,
+            kept_in=None if found.store is None else found.store.root,
             memory_bytes=self.options.memory_bytes,
             device=pick_device(self.options.device),
         )
+        share = relative_times(config, found.weights)[0]
+        return replace(made, seconds=round(made.seconds * share, 3))
 
     def load_for(self, text_tokens: int, more_tokens: int) -> NSALanguageModel:
         """Load the model with a context for a text and what follows.
@@ -465,26 +467,32 @@ class Engine:
         config = plain_config(self.folder, text_tokens, more_tokens, self.options, self.emit)
         return self.load(config)
 
-    def load(self, config: NSAConfig) -> NSALanguageModel:
-        """Load the model with a configuration, unless it is loaded with that one."""
+    def load(self, config: NSAConfig, weights: str | None = None) -> NSALanguageModel:
+        """Load the model with a configuration, unless it is loaded with that one.
+
+        Args:
+            config: The configuration.
+            weights: Format of the weights; None for the preferred one.
+        """
         from nsa_models.cache.layer_devices import pick_device
+        from nsa_models.modeling.speed import AS_STORED
         from nsa_models.weights.prepared import load_prepared
 
-        model = self._held.model
-        if model is not None and model.config.to_dict() == config.to_dict():
-            return model
-        model = self._held.model = None  # free its memory before the next one's is taken
+        weights = self._formats(config)[0] if weights is None else weights
+        held = self._held
+        if held.model is not None and held.loaded == (config.to_dict(), weights):
+            return held.model
+        held.model = None  # free its memory before the next one's is taken
         self.emit(LOADING)
-        device, quantization = pick_device(self.options.device), self.options.quantization
-        if quantization is not None and device.type != "cpu":
-            raise UsageError(
-                f"--quantize {quantization} is for the CPU", hint="leave it out on a GPU"
-            )
-        model = self._held.model = load_prepared(
+        device = pick_device(self.options.device)
+        if weights != AS_STORED and device.type != "cpu":
+            raise UsageError(f"--quantize {weights} is for the CPU", hint="leave it out on a GPU")
+        model = held.model = load_prepared(
             self.folder,
             config,
             device=device,
-            quantization=quantization,
+            quantization=None if weights == AS_STORED else weights,
             on_note=lambda text: self.emit(Note(text=text)),
         )
+        held.loaded = (model.config.to_dict(), weights)
         return model

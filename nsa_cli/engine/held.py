@@ -26,11 +26,13 @@ class Held:
     Attributes:
         tokenizer: The model's tokenizer; None before it is loaded.
         model: The model, with the context that the open document needs; None before it is loaded.
+        loaded: Configuration of the model, as JSON, and format of its weights.
         opened: The open document; None without one.
     """
 
     tokenizer: Tokenizer | None = None
     model: NSALanguageModel | None = None
+    loaded: tuple[dict[str, object], str] | None = None
     opened: OpenDocument | None = None
     _key: tuple[Any, ...] = ()
 
@@ -62,10 +64,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     gc.disable()
     try:
         import nsa_cli.engine.answer  # noqa: F401
+        from nsa_models.heap import trim_heap
         from nsa_models.tokenization.tokenizer import Tokenizer
     finally:
         gc.enable()
-    return Tokenizer.from_folder(folder)
+    found = Tokenizer.from_folder(folder)
+    trim_heap()  # of the parsed file
+    return found
 
 
 def reused(opened: OpenDocument, options: Options, emit: Emit) -> OpenDocument:

@@ -133,6 +133,7 @@ def measure_loss(plan: LossPlan, options: Sequence[Options], emit: Emit) -> Iter
         NsaError: If a model is unavailable, or a length exceeds its context.
     """
     from nsa_cli.context.fit import fitting_config
+    from nsa_cli.engine.weight_formats import quantization_of
     from nsa_models.cache.layer_devices import pick_device
     from nsa_models.hub.resolve import resolve_model
     from nsa_models.tokenization.tokenizer import Tokenizer
@@ -157,7 +158,7 @@ def measure_loss(plan: LossPlan, options: Sequence[Options], emit: Emit) -> Iter
                 where,
                 config,
                 device=pick_device(each.device),
-                quantization=each.quantization,
+                quantization=quantization_of(where, config, each),
                 on_note=lambda text: emit(Note(text=text)),
             )
             parts = windows(plan, length, tokenizer.encode)

@@ -188,7 +188,7 @@ class KVStore:
             if not whole or checksum(cache, start, record.tokens) != record.chunk:
                 break
             start = record.tokens
-        cache.length = start
+        cache.length = cache.mapped_tokens = start
         if self.config.branch_inputs and not self._restore_branches(stored, cache):
             cache.truncate(0)
         _mark_used(stored)
@@ -233,7 +233,7 @@ class KVStore:
             return None
         checks = checks.reshape(-1, layers, groups, 2)
         cache = self._map(stored.folder / "tensors.bin", len(stored.ids), shared=False)
-        cache.length = len(stored.ids)
+        cache.length = cache.mapped_tokens = len(stored.ids)
         summaries = cache.adopt_summaries(self.choosing)
         start = 0
         for record in records:

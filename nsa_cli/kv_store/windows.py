@@ -132,8 +132,7 @@ def prefill_windows(
             )
         )
         before += len(text.ids)
-        if len(texts) > 1:  # keep few windows in memory, however many the text has
-            cache.release_pages()
+        cache.release_pages()  # what was verified; a question maps again what it reads
         if prefiller.store is not None:
             log.info("stored in %s", prefiller.store.folder(text.ids))
             _label(prefiller, text, document, model_name)

@@ -20,6 +20,7 @@ from nsa_cli.retrieval.passages import DIRECT_TOKENS, blocks_per
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.batch import CacheBatch
 from nsa_models.cache.kv_cache import KVCache
+from nsa_models.cache.mapped import releasing_layers
 from nsa_models.modeling.model import NSALanguageModel
 
 BACKGROUND = 2.0
@@ -77,7 +78,7 @@ def block_scores(
     ids = torch.as_tensor(question.ids, dtype=torch.long, device=model.device)
     ids = ids[: question.instruction + question.asked]
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), releasing_layers(caches):
             output = model(
                 ids.expand(len(caches), -1),
                 cache=caches[0] if len(caches) == 1 else CacheBatch(caches),

@@ -24,6 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import Ids
 from nsa_cli.evaluation.metrics import score
+from nsa_models.gguf.shrink import restore
 from nsa_models.tasks import Article
 from nsa_models.tokenization.tokenizer import Tokenizer
 
@@ -73,6 +74,7 @@ def write_self_answers(
     tokenizer = Tokenizer.from_folder(folder)
     left = _unanswered(PromptBuilder(tokenizer, None), articles, _read(path).keys())
     disable_progress_bar()
+    restore(folder)
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
     ).to(device)

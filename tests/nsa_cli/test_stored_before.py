@@ -32,7 +32,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("NSA_CACHE_DIR", str(folder / "cache"))
     # The fingerprint contains a folder's path and times; this one equals the archive's.
-    monkeypatch.setattr(resolve, "_folder_fingerprint", lambda folder: folder.name)
+    monkeypatch.setattr(resolve, "folder_fingerprint", lambda folder: folder.name)
     return folder
 
 

@@ -19,6 +19,7 @@ from nsa_kernels.api import nsa_attention
 from nsa_kernels.scoring import mean_summaries
 from nsa_kernels.settings import AttentionSettings, complete_blocks
 from nsa_models.cache.branches import Branches, RecentBranches
+from nsa_models.cache.mapped import release_layer
 from nsa_models.configuration.config import NSAConfig
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class KVCache:
         length: Filled tokens.
         position_offset: Position of the next token minus `length`.
         mapped: The mapped file of keys and values; None if they are in memory.
+        mapped_tokens: First tokens whose keys and values the mapped file holds.
+        releases_layers: Whether `attend` releases the resident memory of what is mapped of a layer.
         observe: If not None, called after each layer's attention with the layer, its selected
             blocks (B, G, U, n) or None for all, the settings, S and T.
     """
@@ -93,6 +96,7 @@ class KVCache:
         self.length = 0
         self.position_offset = 0
         self.mapped: mmap.mmap | None = None
+        self.mapped_tokens, self.releases_layers = 0, False
         self.observe: Observe | None = None
         self._compressors: dict[int, KeyCompressor] = {}
         self._recent: tuple[RecentBranches, ...] | None = None
@@ -158,6 +162,8 @@ class KVCache:
         )  # fmt: skip
         if self.observe is not None:
             self.observe(layer, result.blocks, settings, k.shape[2], q.shape[2])
+        if self.releases_layers:
+            release_layer(self, layer)
         return result.out, result.mass
 
     def append(
@@ -401,7 +407,7 @@ class KVCache:
             self._recent, self._released = tuple(RecentBranches() for _ in self._recent), 0
         for recent in self._recent or ():
             recent.truncate(length)
-        self.length = length
+        self.length, self.mapped_tokens = length, min(self.mapped_tokens, length)
         for layer in range(len(self.keys)):
             self._drop_summaries(layer)
 

@@ -20,6 +20,7 @@ from nsa_kernels.precision import emulated
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.placement import chunk_tokens
+from nsa_models.heap import trim_heap
 from nsa_models.modeling.int8 import Int8Linear
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.ids import TokenIds
@@ -209,6 +210,7 @@ def decode(
         if len(question) > 1:
             before = torch.as_tensor(question[:-1], dtype=torch.long, device=model.device)
             model(before[None], cache=cache, settings=settings, last_logits=0)
+            trim_heap()  # of the products of many rows, before the output projection is read
         graph = _cuda_graph_decoder(model, cache, settings, draft_limit + 1)
         if graph is not None:
             draft_limit = min(draft_limit, graph.tokens - 1)
@@ -222,8 +224,7 @@ def decode(
                 logits, mass = _run_model(model, cache, settings, [token, *draft])
             choices = _choose(logits, options, generator)
             chosen = _accepted(choices, draft, options.stop_ids)
-            # Remove rejected draft tokens.
-            cache.truncate(first + len(chosen))
+            cache.truncate(first + len(chosen))  # without rejected draft tokens
             for i, token in enumerate(chosen):
                 lookup.append(token)
                 blocks = (first + i) // settings.select_block + 1

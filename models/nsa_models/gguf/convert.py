@@ -113,6 +113,18 @@ def import_gguf(
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def write_weights(gguf_path: Path, path: Path) -> None:
+    """Write the weights of a GGUF file alone, as `import_gguf` writes them.
+
+    Raises:
+        ModelError: As `import_gguf`.
+    """
+    gguf = read_gguf(gguf_path)
+    weights = _weights(gguf, model_config(gguf))
+    require_space(path.parent, 2 * sum(weight.value_count for weight in weights), "for its weights")
+    _write_safetensors(path, weights, None)
+
+
 def _weights(gguf: GGUFFile, config: dict[str, Any]) -> list[_Weight]:
     """Return every tensor under its transformers name; raise for unknown or missing ones."""
     layers = config["num_hidden_layers"]

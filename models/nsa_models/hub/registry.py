@@ -51,6 +51,8 @@ class ModelEntry:
         context_tokens: Context length of the training, in tokens.
         sources: Sources of the file, in the order to try.
         extended_context_tokens: Context length with YaRN by the model card, in tokens, or None.
+        tested_quantizations: Quantizations with as many right answers as the weights as stored;
+            docs/benchmarks.md has the tests.
     """
 
     name: str
@@ -61,6 +63,7 @@ class ModelEntry:
     context_tokens: int
     sources: tuple[HubSource | WheelSource, ...]
     extended_context_tokens: int | None = None
+    tested_quantizations: tuple[str, ...] = ()
 
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"
@@ -87,6 +90,7 @@ MODELS: dict[str, ModelEntry] = {
                 ),
             ),
             extended_context_tokens=131_072,
+            tested_quantizations=("int8",),
         ),
         ModelEntry(
             name="qwen2.5-coder-1.5b",

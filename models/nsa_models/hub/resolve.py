@@ -12,7 +12,7 @@ from pathlib import Path
 from nsa_models.errors import ModelError
 from nsa_models.hub.aliases import aliases
 from nsa_models.hub.registry import MODELS, model_entry
-from nsa_models.model_folder import SHIPPED, ModelFolder
+from nsa_models.model_folder import SHIPPED, ModelFolder, folder_fingerprint, lacks_weights
 from nsa_models.paths import imported_name, models_folder
 
 IMPORT_FORMAT = 1
@@ -52,7 +52,7 @@ def resolve_model(
     model = _base_model(name, on_progress, on_note)
     folder = Path(adapter).expanduser() if adapter else None
     if adapter == SHIPPED:
-        folder = Path(__file__).parents[1] / "adapters" / name
+        folder = _shipped_adapter(name)
         if name not in MODELS or not folder.is_dir():
             return model
     if folder is None:
@@ -64,6 +64,20 @@ def resolve_model(
     return replace(
         model, fingerprint=f"{model.fingerprint}:{adapter_fingerprint(folder)}", adapter=folder
     )
+
+
+def equal_quantizations(where: ModelFolder) -> tuple[str, ...]:
+    """Return the quantizations that answer as well as the weights of a model as stored.
+
+    Only built-in models are tested, with their own adapter or none.
+    """
+    entry = MODELS.get(where.name)
+    own = where.adapter in (None, _shipped_adapter(where.name))
+    return () if entry is None or not own else entry.tested_quantizations
+
+
+def _shipped_adapter(name: str) -> Path:
+    return Path(__file__).parents[1] / "adapters" / name
 
 
 def adapter_fingerprint(folder: Path) -> str:
@@ -87,7 +101,7 @@ def _base_model(
         folder = models_folder() / imported_name(path.stem, digest)
         return _imported(name, path, folder, on_progress)
     if path.is_dir():
-        return ModelFolder(name=name, folder=path, fingerprint=_folder_fingerprint(path))
+        return ModelFolder(name=name, folder=path, fingerprint=folder_fingerprint(path))
     if HUB_ID.fullmatch(name) and path.suffix != ".gguf":
         return _from_hub(name, on_note)
     if path.suffix == ".gguf" or "/" in name or "\\" in name:
@@ -103,8 +117,11 @@ def _base_model(
 def _built_in(name: str, on_progress: NamedProgress, on_note: Callable[[str], None]) -> ModelFolder:
     entry = model_entry(name)
     folder = models_folder() / f"{imported_name(name, entry.sha256)}-{IMPORT_FORMAT}"
-    if folder.is_dir():
-        return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
+    file = models_folder() / f"{name}.gguf"
+    if folder.is_dir() and (file.is_file() or not lacks_weights(folder)):
+        gguf = file if file.is_file() else None
+        fingerprint = folder_fingerprint(folder)
+        return ModelFolder(name=name, folder=folder, fingerprint=fingerprint, gguf=gguf)
     from nsa_models.hub.fetch import fetch_model
 
     gguf = fetch_model(
@@ -125,7 +142,8 @@ def _imported(name: str, gguf: Path, folder: Path, on_progress: NamedProgress) -
             folder,
             on_progress=lambda done, total: on_progress(f"Unpacking {name}", done, total),
         )
-    return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
+    fingerprint = folder_fingerprint(folder)
+    return ModelFolder(name=name, folder=folder, fingerprint=fingerprint, gguf=gguf)
 
 
 def gguf_of(name: str) -> Path | None:
@@ -141,7 +159,7 @@ def gguf_of(name: str) -> Path | None:
 
 def _from_hub(name: str, on_note: Callable[[str], None]) -> ModelFolder:
     folder = from_hub(name, on_note=on_note)
-    return ModelFolder(name=name, folder=folder, fingerprint=_folder_fingerprint(folder))
+    return ModelFolder(name=name, folder=folder, fingerprint=folder_fingerprint(folder))
 
 
 def from_hub(
@@ -183,16 +201,6 @@ def from_hub(
             hint="name a folder or a .gguf file on this machine, or one of " + ", ".join(MODELS),
             code="model_unavailable",
         ) from error
-
-
-def _folder_fingerprint(folder: Path) -> str:
-    """Return a hash of a folder's path, its config.json, and its files' names, sizes and times."""
-    config = folder / "config.json"
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")])
-    facts: list[object] = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    facts.append(str(folder.resolve()))
-    facts.append(config.read_text() if config.is_file() else "")
-    return _digest(facts)
 
 
 def _digest(facts: object) -> str:

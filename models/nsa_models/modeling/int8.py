@@ -33,8 +33,14 @@ _LARGEST = 127
 _PACKING = ("AVX2", "AVX512")
 """Instruction sets, by PyTorch's names, with packed int8 products in oneDNN."""
 
-Product = Callable[[Tensor, Tensor], Tensor]
-"""A matrix product of int8 (R, I) and (I, O)."""
+_ROUNDED_ROWS = 4096
+"""Rows of weights that are rounded at a time."""
+
+_PART_ROWS = 512
+"""Rows that are multiplied at a time: intermediate results of more take much memory."""
+
+Product = Callable[[Tensor], Callable[[Tensor], Tensor]]
+"""Takes int8 weights (O, I) and returns their product with int8 rows: (R, I) to (R, O)."""
 
 
 class Int8Linear(nn.Module):
@@ -71,14 +77,22 @@ class Int8Linear(nn.Module):
             bias = None if self.bias is None else self.bias.float()
             out = F.linear(rows.float(), wide, bias).to(x.dtype)
         else:
-            tiny = torch.finfo(rows.dtype).tiny
-            per_row = rows.abs().amax(dim=1, keepdim=True).clamp(min=tiny).float() / _LARGEST
-            integers = rows.to(torch.float32, copy=True).div_(per_row).round_().to(torch.int8)
-            wide = product(integers, self.weight.t()).float()
-            wide.mul_(per_row).mul_(self.scale.float())
-            out = (wide if self.bias is None else wide.add_(self.bias.float())).to(x.dtype)
+            times_weight = product(self.weight)
+            out = torch.empty(len(rows), len(self.weight), dtype=x.dtype)
+            count = -(-len(rows) // _PART_ROWS)
+            for some, into in zip(rows.tensor_split(count), out.tensor_split(count), strict=True):
+                into.copy_(self._by_integers(some, times_weight))
         shaped: Tensor = out.unflatten(0, x.shape[:-1])
         return shaped
+
+    def _by_integers(self, rows: Tensor, times_weight: Callable[[Tensor], Tensor]) -> Tensor:
+        """Project rows (R, I), quantized with a scale each: (R, O) in fp32."""
+        tiny = torch.finfo(rows.dtype).tiny
+        per_row = rows.abs().amax(dim=1, keepdim=True).clamp(min=tiny).float() / _LARGEST
+        integers = rows.to(torch.float32, copy=True).div_(per_row).round_().to(torch.int8)
+        wide = times_weight(integers).float()
+        wide.mul_(per_row).mul_(self.scale.float())
+        return wide if self.bias is None else wide.add_(self.bias.float())
 
 
 @cache
@@ -89,37 +103,49 @@ def _integer_product() -> Product | None:
     other CPUs. Two cores with AVX2 reached 4 Gop/s with it, 230 with halves and 105 with fp32.
     """
     if quicker_than_fp32(torch._int_mm, torch.int8):
-        return torch._int_mm
+        return _whole
     return _by_halves if torch.backends.cpu.get_cpu_capability() in _PACKING else None
 
 
-def _by_halves(a: Tensor, b: Tensor) -> Tensor:
-    """Return approximately a (R, I) times b (I, O), both int8, with 7 bits of b: (R, O), fp32.
+def _whole(weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the product with int8 weights (O, I): int8 (R, I) to int32 (R, O)."""
+    return lambda a: torch._int_mm(a, weight.t())
 
-    Without VNNI oneDNN adds pairs of products in 16 bits, which would overflow with 8 bits of b.
-    Half of b stands for two values of b, and the result uses their mean.
+
+def _by_halves(weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return approximately the product with int8 weights (O, I): int8 (R, I) to fp32 (R, O).
+
+    Without VNNI oneDNN adds pairs of products in 16 bits, which would overflow with 8 bits of the
+    weights. Half of a weight, in 7 bits, stands for two values, and the result uses their mean.
 
     Source: oneDNN's guide, "Nuances of int8 computations".
     """
-    from_zero = a.view(torch.uint8) ^ 128  # a + 128
-    outputs = b.shape[1]
-    wide: Tensor = torch.ops.onednn.qlinear_pointwise(
-        from_zero, 1.0, 128,
-        torch.ops.onednn.qlinear_prepack(b.t() >> 1, None),
-        torch.full((outputs,), 2.0), torch.zeros(outputs, dtype=torch.int64),
-        None, 1.0, 0, torch.float32, "none", [], "",
-    )  # fmt: skip
-    return wide.add_(a.sum(dim=1, keepdim=True, dtype=torch.float32), alpha=0.5)
+    outputs = len(weight)
+    packed = torch.ops.onednn.qlinear_prepack(weight >> 1, None)
+    scales, zeros = torch.full((outputs,), 2.0), torch.zeros(outputs, dtype=torch.int64)
+
+    def times_weight(a: Tensor) -> Tensor:
+        from_zero = a.view(torch.uint8) ^ 128  # a + 128
+        wide: Tensor = torch.ops.onednn.qlinear_pointwise(
+            from_zero, 1.0, 128, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return wide.add_(a.sum(dim=1, keepdim=True, dtype=torch.float32), alpha=0.5)
+
+    return times_weight
 
 
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return weights (O, I) as integers and the scale (O,) of each output."""
-    wide = weight.float()
-    # Round the scale to the type of the products before the division, so that it is exact.
-    scale = (wide.abs().amax(dim=1) / _LARGEST).to(weight.dtype)
-    divisor = scale.float().clamp(min=torch.finfo(torch.bfloat16).tiny / _LARGEST)
-    integers = (wide / divisor[:, None]).round_().clamp_(-_LARGEST, _LARGEST)
-    return integers.to(torch.int8), scale
+    integers = torch.empty_like(weight, dtype=torch.int8)
+    scale = weight.new_empty(len(weight))
+    for start in range(0, len(weight), _ROUNDED_ROWS):  # the output projection is large in fp32
+        rows = slice(start, start + _ROUNDED_ROWS)
+        wide = weight[rows].float()
+        # Round the scale to the type of the products before the division, so that it is exact.
+        scale[rows] = (wide.abs().amax(dim=1) / _LARGEST).to(weight.dtype)
+        divisor = scale[rows].float().clamp(min=torch.finfo(torch.bfloat16).tiny / _LARGEST)
+        integers[rows] = (wide / divisor[:, None]).round_().clamp_(-_LARGEST, _LARGEST)
+    return integers, scale
 
 
 def quantize(model: nn.Module) -> None:

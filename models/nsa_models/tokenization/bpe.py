@@ -70,15 +70,16 @@ class ByteLevelBPE:
         missing = [byte for byte in map(_one_byte, range(256)) if byte not in ranks]
         dummies = {byte: self._id_limit + index for index, byte in enumerate(missing)}
         self._has_dummies = bool(dummies)
-        self._ranks = ranks | dummies
+        known = ranks | dummies
+        self._lengths = _lengths(known)
         self._encoding = tiktoken.Encoding(
             "nsa",
             pat_str=pattern,
-            mergeable_ranks=self._ranks,
+            mergeable_ranks=known,
             # Never matched; without special tokens tiktoken's search matches everywhere.
             special_tokens={"<|nsa-none|>": self._id_limit + len(dummies)},
         )
-        self._lengths: npt.NDArray[np.int64] | None = None
+        self._encoding._mergeable_ranks = {}  # its encoder has copies; 13 MB for 150,000 tokens
 
     def encode(self, text: str) -> TokenIds:
         """Return the ids of `text`, without bytes that the vocabulary lacks."""
@@ -92,7 +93,7 @@ class ByteLevelBPE:
         position = 0
         for chunk in chunks(text):
             ids = self._encode_chunk(chunk)
-            ends = np.cumsum(self._token_lengths()[ids])
+            ends = np.cumsum(self._lengths[ids])
             starts = np.concatenate([[0], ends[:-1]])
             if not chunk.isascii():
                 starts = _character_of_byte(chunk)[starts]
@@ -104,14 +105,6 @@ class ByteLevelBPE:
 
     def _known(self, ids: TokenIds) -> TokenIds:
         return ids[ids < self._id_limit] if self._has_dummies else ids
-
-    def _token_lengths(self) -> npt.NDArray[np.int64]:
-        """Return the number of bytes of each token, by id."""
-        if self._lengths is None:
-            self._lengths = np.zeros(max(self._ranks.values()) + 1, np.int64)
-            for piece, token_id in self._ranks.items():
-                self._lengths[token_id] = len(piece)
-        return self._lengths
 
     def _encode_chunk(self, chunk: str) -> TokenIds:
         """Return the ids of a chunk, including ids for missing bytes."""
@@ -265,6 +258,14 @@ def _canonical(step: Any) -> str:
     if isinstance(step, list):
         return repr([_canonical(part) for part in step])
     return repr(step)
+
+
+def _lengths(ranks: dict[bytes, int]) -> npt.NDArray[np.int64]:
+    """Return the number of bytes of each token, by id."""
+    lengths = np.zeros(max(ranks.values()) + 1, np.int64)
+    ids = np.fromiter(ranks.values(), np.int64, len(ranks))
+    lengths[ids] = np.fromiter(map(len, ranks), np.int64, len(ranks))
+    return lengths
 
 
 def _character_of_byte(text: str) -> npt.NDArray[np.int64]:

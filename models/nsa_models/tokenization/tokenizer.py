@@ -62,7 +62,7 @@ class Tokenizer:
     ) -> None:
         """See `from_folder`."""
         self.fingerprint = fingerprint
-        self._vocab = _vocabulary(tokenizer)
+        vocab = _vocabulary(tokenizer)
         self._added: dict[str, int] = {
             token["content"]: token["id"] for token in tokenizer.get("added_tokens") or ()
         }
@@ -72,14 +72,13 @@ class Tokenizer:
         self._spells_bytes = '"ByteLevel"' in json.dumps(
             [tokenizer.get("decoder"), tokenizer.get("pre_tokenizer")]
         )
-        self._token_of_id: dict[int, str] | None = None
-        self.vocab_size = 1 + max(
-            max(self._vocab.values(), default=-1), max(self._added.values(), default=-1)
-        )
+        self._spelled = _Spelled([vocab, self._added])
+        self.vocab_size = len(self._spelled)
         self._special_names = _special_names(config)
         self._template = template
         self.has_template = template is not None
-        named_end = self._id_of(self._special_names.get("eos_token"))
+        end_token = self._special_names.get("eos_token", "")
+        named_end = self._added.get(end_token, vocab.get(end_token))
         self.stop_ids = frozenset(
             [*end_ids]
             + [token_id for token, token_id in self._added.items() if token in END_OF_TURN]
@@ -177,10 +176,7 @@ class Tokenizer:
 
     def decode_bytes(self, token_id: int) -> bytes:
         """Return the bytes of a token; empty for an unknown id."""
-        if self._token_of_id is None:
-            self._token_of_id = {index: token for token, index in self._vocab.items()}
-            self._token_of_id |= {index: token for token, index in self._added.items()}
-        token = self._token_of_id.get(token_id, "")
+        token = self._spelled[token_id]
         if token in self._added:
             return token.encode()
         if self._spells_bytes:
@@ -219,10 +215,33 @@ class Tokenizer:
             parts.append(self.encode(text) if said else self.encode_template(text))
         return np.concatenate(parts)
 
-    def _id_of(self, token: str | None) -> int | None:
-        if token is None:
-            return None
-        return self._added.get(token, self._vocab.get(token))
+
+class _Spelled:
+    """Tokens by id in one string: a dictionary of 150,000 takes 40 MB.
+
+    Args:
+        vocabularies: Ids by token; of several tokens with one id, the last is kept.
+    """
+
+    def __init__(self, vocabularies: Sequence[dict[str, int]]) -> None:
+        tokens = [""] * (1 + max(max(each.values(), default=-1) for each in vocabularies))
+        for each in vocabularies:
+            for token, token_id in each.items():
+                tokens[token_id] = token
+        lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
+        self._ends = np.cumsum(lengths)
+        self._text = "".join(tokens)
+
+    def __len__(self) -> int:
+        """Return the largest id plus one."""
+        return len(self._ends)
+
+    def __getitem__(self, token_id: int) -> str:
+        """Return the token of an id; empty for an unknown id."""
+        if not 0 <= token_id < len(self._ends):
+            return ""
+        start = self._ends[token_id - 1] if token_id else 0
+        return self._text[start : self._ends[token_id]]
 
 
 def _vocabulary(tokenizer: dict[str, Any]) -> dict[str, int]:

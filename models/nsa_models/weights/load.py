@@ -15,6 +15,7 @@ from nsa_models.configuration.dense_families import split_fused
 from nsa_models.configuration.families import FAMILIES, family_config
 from nsa_models.configuration.plain_dense import describe_plain
 from nsa_models.errors import ModelError
+from nsa_models.model_folder import KEPT, WEIGHTS, lacks_weights
 from nsa_models.modeling.int8 import QUANTIZATIONS, quantize
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.weights.adapter import (
@@ -26,18 +27,26 @@ from nsa_models.weights.adapter import (
 from nsa_models.weights.device_map import device_map, dispatch, move_model
 
 
-def load_weights(folder: Path) -> dict[str, Tensor]:
+def load_weights(folder: Path, *, whole: bool = True) -> dict[str, Tensor]:
     """Map every tensor of a folder's safetensors files; data is read at first use.
+
+    Args:
+        folder: The folder.
+        whole: Whether to make weights again that were removed from a converted folder.
 
     Raises:
         ModelError: If the files are missing or broken.
     """
+    if whole and lacks_weights(folder):
+        from nsa_models.gguf.shrink import restore  # reads GGUF files with large libraries
+
+        restore(folder)
     index = folder / "model.safetensors.index.json"
     try:
         if index.exists():
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         else:
-            names = ["model.safetensors"]
+            names = [KEPT if lacks_weights(folder) else WEIGHTS]
         tensors: dict[str, Tensor] = {}
         for name in names:
             tensors.update(_mapped(folder / name))
@@ -185,10 +194,9 @@ def load_model(
     """
     if quantization is not None and quantization not in QUANTIZATIONS:
         raise ValueError(f"quantization is {quantization!r}; valid are {QUANTIZATIONS}")
-    tensors, head_weights = _internal_tensors(load_weights(folder), config), None
-    if prepared is not None:
-        tensors |= _prepared(prepared)
-        head_weights = tensors.pop(HEAD_WEIGHTS, None)
+    tensors = _internal_tensors(load_weights(folder, whole=prepared is None), config)
+    tensors |= {} if prepared is None else _prepared(prepared)
+    head_weights = None if prepared is None else tensors.pop(HEAD_WEIGHTS, None)
     embedding = tensors.get("model.embed_tokens.weight")
     if config.tie_word_embeddings and embedding is not None:
         tensors.setdefault("lm_head.weight", embedding)

@@ -5,7 +5,8 @@ Each model, adapter and quantization has one file beside the converted models:
     models/prepared/<folder's name>.<hash of weights, adapter and quantization>.safetensors
 
 It holds the tensors that differ from the model's own files, and is mapped like these. A missing or
-damaged file is created again.
+damaged file is created again. From a folder that was converted from a GGUF file, the tensors that
+prepared weights replace are removed; see `nsa_models.gguf.shrink`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import ModelError
-from nsa_models.model_folder import ModelFolder
+from nsa_models.heap import trim_heap
+from nsa_models.model_folder import ModelFolder, lacks_weights
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.paths import (
     atomic_write,
@@ -68,11 +70,14 @@ def load_prepared(
         ModelError: As `load_model`.
     """
     if where.adapter is None and quantization is None:
+        _restore(where.folder, on_note)
         return load_model(where.folder, config, device=device)
     path = prepared_path(where, quantization)
     model = _mapped(path, where, config, device, quantization)
     if model is not None:
+        _shrink(where, path)
         return model
+    _restore(where.folder, on_note)
     steps = ["merging the adapter"] * (where.adapter is not None)
     steps += [f"rounding the weights to {quantization}"] * (quantization is not None)
     on_note(f"{' and '.join(steps)} of {where.name}, once")
@@ -86,7 +91,13 @@ def load_prepared(
         on_note(f"cannot store prepared weights in {path.parent}: {why}; continuing without")
         return model
     # Unlike the memory of `model`, mapped pages of the file can be released.
-    return _mapped(path, where, config, device, quantization) or model
+    mapped = _mapped(path, where, config, device, quantization)
+    if mapped is None:
+        return model
+    del model
+    trim_heap()
+    _shrink(where, path)
+    return mapped
 
 
 def prepared_path(where: ModelFolder, quantization: str | None) -> Path:
@@ -94,6 +105,24 @@ def prepared_path(where: ModelFolder, quantization: str | None) -> Path:
     facts = json.dumps([FORMAT, where.fingerprint, quantization])
     digest = hashlib.sha256(facts.encode()).hexdigest()[:16]
     return prepared_folder() / f"{where.folder.resolve().name}.{digest}.safetensors"
+
+
+def _restore(folder: Path, on_note: Callable[[str], None]) -> None:
+    """Make weights again that were removed from a converted folder."""
+    if lacks_weights(folder):
+        from nsa_models.gguf.shrink import restore
+
+        restore(folder, on_note)
+
+
+def _shrink(where: ModelFolder, path: Path) -> None:
+    """Remove from a converted folder what its prepared weights replace; the GGUF file stays."""
+    # Windows removes no file that is mapped.
+    if where.gguf is not None and os.name == "posix" and not lacks_weights(where.folder):
+        from nsa_models.gguf.shrink import shrink  # reads GGUF files with large libraries
+
+        with suppress(OSError, SafetensorError), safe_open(path, framework="pt") as file:
+            shrink(where.folder, where.gguf, set(file.keys()))
 
 
 def _mapped(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 from nsa_models.errors import ModelError
 from nsa_models.gguf import convert
 from nsa_models.hub import fetch
+from nsa_models.hub import resolve as resolve_module
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
-from nsa_models.hub.resolve import resolve_model
+from nsa_models.hub.resolve import equal_quantizations, resolve_model
 from nsa_models.model_folder import ModelFolder
 from nsa_models.weights.load import load_config, load_model
 
@@ -80,6 +82,17 @@ def make_folder(path: Path) -> Path:
     (path / "config.json").write_text('{"model_type": "llama"}')
     (path / "model.safetensors").write_bytes(b"weights")
     return path
+
+
+def test_quantizations_are_tested_with_a_model_and_its_own_adapter(here: Path) -> None:
+    bare = ModelFolder(name=DEFAULT_MODEL, folder=here, fingerprint="f")
+    shipped = Path(resolve_module.__file__).parents[1] / "adapters" / DEFAULT_MODEL
+    assert shipped.is_dir()
+    assert equal_quantizations(bare) == ("int8",)
+    assert equal_quantizations(replace(bare, adapter=shipped)) == ("int8",)
+    assert equal_quantizations(replace(bare, adapter=here)) == ()
+    assert equal_quantizations(replace(bare, name="mine")) == ()
+    assert equal_quantizations(replace(bare, name="smollm2-135m")) == ()
 
 
 def test_a_folder(here: Path) -> None:

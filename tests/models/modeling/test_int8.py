@@ -23,7 +23,7 @@ packs = pytest.mark.skipif(
 
 
 @pytest.fixture(
-    params=[torch._int_mm, pytest.param(int8._by_halves, marks=packs), None],
+    params=[int8._whole, pytest.param(int8._by_halves, marks=packs), None],
     ids=["whole", "halves", "widened"],
 )
 def integer_product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
@@ -43,16 +43,16 @@ def test_products_by_halves_lose_only_one_bit_of_the_weights(seed: int) -> None:
     a[:9], b[:7] = 127, -127
     a[9:12], b[7:11] = -127, 127
     kept = (b.double().div(2).floor() * 2) + 0.5
-    got = int8._by_halves(a, b.t())
+    got = int8._by_halves(b)(a)
     torch.testing.assert_close(got.double(), a.double() @ kept.t(), rtol=1e-6, atol=0.51)
 
 
 @pytest.mark.parametrize(
     ("capability", "whole", "expected"),
     [
-        ("AVX512", True, torch._int_mm),
+        ("AVX512", True, int8._whole),
         ("AVX2", False, int8._by_halves),
-        ("SVE256", True, torch._int_mm),
+        ("SVE256", True, int8._whole),
         ("SVE256", False, None),
     ],
 )
@@ -62,6 +62,32 @@ def test_the_integer_product(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(int8, "quicker_than_fp32", lambda *_: whole)
     assert int8._integer_product.__wrapped__() is expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_weights_are_rounded_in_parts(
+    dtype: torch.dtype, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(seed)
+    layer = nn.Linear(96, 64).to(dtype)
+    before, whole = layer.weight.detach().clone(), Int8Linear(layer)
+    monkeypatch.setattr(int8, "_ROUNDED_ROWS", 7)
+    parts = Int8Linear(layer)
+    assert torch.equal(parts.weight, whole.weight)
+    assert torch.equal(parts.scale, whole.scale)
+    assert torch.equal(layer.weight, before)
+
+
+def test_rows_are_multiplied_in_parts(
+    integer_product: object, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del integer_product
+    torch.manual_seed(seed)
+    layer, x = Int8Linear(nn.Linear(96, 64)), torch.randn(1, 130, 96)
+    with torch.inference_mode():
+        whole = layer(x)
+        monkeypatch.setattr(int8, "_PART_ROWS", 33)
+        assert torch.equal(layer(x), whole)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 16, 17, 200])

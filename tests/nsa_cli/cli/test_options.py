@@ -185,11 +185,20 @@ def test_the_command_line_has_the_program_s_defaults() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "expected"), [("auto", None), ("none", "none"), ("int8", "int8")]
+)
+def test_the_machine_chooses_the_weights_unless_they_are_named(
+    given: str, expected: str | None
+) -> None:
+    assert options.SharedOptions(quantize=given).options().quantization == expected
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"adapter": "a", "no_adapter": True}, "--adapter conflicts with --no-adapter"),
         ({"device": "tpu"}, "invalid value for --device: 'tpu'"),
-        ({"quantize": "int4"}, "invalid value for --quantize: 'int4'"),
+        ({"quantize": "int3"}, "invalid value for --quantize: 'int3'"),
         ({"attention": "full"}, "invalid value for --attention: 'full'"),
         ({"pages": "3-1"}, "--pages"),
     ],
@@ -246,7 +255,7 @@ def test_a_quiet_doctor_names_problems_only(nsa: Any, monkeypatch: pytest.Monkey
         Finding(what="memory", state="ok", found="20 GB free"),
         Finding(what="kernels", state="warning", found="no triton", remedy="install it"),
     ]
-    monkeypatch.setattr("nsa_cli.cli.doctor.examine", lambda: found)
+    monkeypatch.setattr("nsa_cli.cli.doctor.examine", lambda **_: found)
     assert "20 GB free" in nsa("doctor")[1]
     code, out, _ = nsa("doctor", "-q")
     assert code == 0

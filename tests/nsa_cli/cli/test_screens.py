@@ -85,7 +85,7 @@ def record(suite, right, depth):
         answer="a", score=score, citation_rank=1, passage_rank=2, bm25_rank=3, bm25_asked=True,
         read_seconds=1.0, answer_seconds=1.0,
     )
-def examine():
+def examine(measure):
     report.print_report([
         record("needle", True, 0.0), record("needle", False, 1.0), record("aggregation", True, None)
     ])
@@ -102,7 +102,7 @@ findings = [
         remedy="close other programs, or use --model smollm2-135m, which needs less of it",
     ),
 ]
-doctor.examine = lambda: findings
+doctor.examine = lambda measure: findings
 """
 MODELS = """
 import nsa_cli.cli.models as models, nsa_models.hub.aliases as aliases

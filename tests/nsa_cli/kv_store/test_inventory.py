@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from filelock import FileLock
 
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
-from nsa_models.paths import lock_path
+from nsa_models.modeling.speed import FormatSpeed
+from nsa_models.paths import imported_name, lock_path
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -208,6 +211,7 @@ def test_a_healthy_machine(nsa: Run) -> None:
             "memory",
             "model",
             "answers",
+            "weights",
             "cache",
             "formats",
             "config",
@@ -219,15 +223,48 @@ def test_a_healthy_machine(nsa: Run) -> None:
     assert "nsa models pull" in nsa("doctor")[1]
 
 
-@pytest.mark.parametrize(("capability", "expected"), [("AVX2", True), ("AVX512", False)])
-def test_a_cpu_without_bf16_gets_a_hint_for_int8(
-    nsa: Run, capability: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+def weights(nsa: Run, *words: str) -> str:
+    """What `nsa doctor` says of the format of the weights."""
+    checks = json.loads(nsa("doctor", "--json", *words, model=None)[1])["checks"]
+    [found] = [check["found"] for check in checks if check["what"] == "weights"]
+    return str(found)
+
+
+def test_the_speeds_of_formats_are_shown(
+    nsa: Run, cache_folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert ("set quantize int8" in nsa("doctor")[1]) is expected
+    measured = [(0.5, 0.25), (0.125, 0.25)]
+
+    def measure(*_: object) -> dict[str, FormatSpeed]:
+        stored, int8 = measured.pop(0)
+        return {
+            "none": FormatSpeed(token_seconds=stored, reading_seconds=0.01),
+            "int8": FormatSpeed(token_seconds=int8, reading_seconds=0.005),
+        }
+
+    monkeypatch.setattr("nsa_cli.engine.weight_formats.measure_formats", measure)
+    assert weights(nsa) == f"chosen when {DEFAULT_MODEL} is on this machine"
+    name = imported_name(DEFAULT_MODEL, MODELS[DEFAULT_MODEL].sha256)
+    shutil.copytree(tiny_model, cache_folder / "models" / f"{name}-1")
+    assert weights(nsa).startswith("not measured yet")
+    shown = (
+        "int8, the fastest; without attention, as stored reads 100 and decodes 2.0 tokens/s, "
+        "int8 reads 200 and decodes 4.0 tokens/s"
+    )
+    assert weights(nsa, "--measure") == shown == weights(nsa)
+    assert weights(nsa, "--measure").startswith("as stored, the fastest")
+    assert measured == []
     monkeypatch.setenv("NSA_QUANTIZE", "int8")
-    assert "set quantize int8" not in nsa("doctor")[1]
+    assert weights(nsa) == "int8, by the setting quantize"
+    monkeypatch.setenv("NSA_QUANTIZE", "auto")
+    assert weights(nsa).startswith("as stored, the fastest")
+    monkeypatch.setenv("NSA_MODEL", "smollm2-135m")
+    assert weights(nsa) == "as stored: no other format is tested with smollm2-135m"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "card")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Mock(total_memory=1e9))
+    assert weights(nsa) == "as stored, on a GPU"
 
 
 def test_a_read_only_cache(nsa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
