@@ -42,6 +42,9 @@ factor."""
 _LONGEST_LOOK = 12
 """Glyphs before one that show how a word is set."""
 
+_FEWEST_EVEN = 5
+"""Glyphs that show that all glyphs of a run begin at equal distances."""
+
 _FIRST_MARK = 0x300
 _MARKS = frozenset({"Mn", "Mc"})
 """Categories of characters that belong to the letter before them."""
@@ -137,17 +140,23 @@ class RunBuilder:
     def __init__(self) -> None:
         self._runs: list[Run] = []
         self._run: Run | None = None
+        self._open: Run | None = None
+        self._nearest, self._farthest, self._cell = -0.3, _WORD_GAP, _CELL_GAP
         self._style = Style(1.0, UPRIGHT)
         self._space = self._own_space = False
         self._break = True
         self._new_object = True
         self._guessed = False
         self._object_base = 0.0
+        self._object_start = 0
 
     def object(self, style: Style) -> None:
         """Begin a text object."""
         self._style = style
+        size = style.size
+        self._nearest, self._farthest, self._cell = -0.3 * size, _WORD_GAP * size, _CELL_GAP * size
         self._new_object = True
+        self._open = None
 
     def white(self, code: int, *, own: bool) -> None:
         """Take a space, which the file has or PDFium found, or a line break."""
@@ -156,6 +165,8 @@ class RunBuilder:
             self._own_space |= own or code == 0xA0
         else:
             self._break = True
+        if self._break or not self._own_space:
+            self._open = None
 
     def turned(
         self, code: int, origin: tuple[float, float], box: Any, mapped: bool, width: float = 0.0
@@ -187,27 +198,22 @@ class RunBuilder:
         """Take a glyph with its extent along the baseline and the height of that."""
         run = self._run
         char = chr(code) if CONTROLS <= code <= sys.maxunicode else chr(NUMBERS + code % CONTROLS)
-        if run is not None and not (self._new_object or self._space or self._break):
-            size = self._style.size
-            # Most glyphs follow the one before in the same text object.
-            if (
-                code < 0x590
-                and base == run.base
-                and -0.3 * size < left - run.rights[-1] < (_WORD_GAP * size)
-            ):
-                run.text.append(char)
-                run.lefts.append(left)
-                run.rights.append(right)
-                if right > run.right:
-                    run.right = right
-                if not mapped or char >= NUMBER:
-                    run.unmapped += 1
-                return
+        open_run = self._open
+        if (
+            open_run is not None
+            and code < 0x590
+            and base == open_run.base
+            and self.plain(char, left, right)
+        ):
+            open_run.unmapped += not mapped or char >= NUMBER
+            return
+        self._open = None
         if run is not None and self._repeats(run, char, left, base):
             return
         if run is not None and self._is_mark_of(run, code, left, base):
             _put_mark(run, char, left, right)
             self._space = self._own_space = self._break = self._new_object = False
+            self._open = run if base == run.base else None
             return
         if self._new_object:
             self._object_base = base
@@ -224,11 +230,46 @@ class RunBuilder:
                 run.rights.append(left)
                 run.generated += not self._own_space
             run.left, run.right = min(run.left, left), max(run.right, right)
+        if self._new_object:
+            self._object_start = len(run.text)
         run.text.append(char)
         run.unmapped += not mapped or char >= NUMBER
         run.lefts.append(left)
         run.rights.append(right)
         self._space = self._own_space = self._break = self._new_object = False
+        self._open = run if base == run.base else None
+
+    def plain(self, char: str, left: float, right: float) -> bool:
+        """Take a glyph that follows the one before in the same text object, as most glyphs do.
+
+        Args:
+            char: Of a script that is written from left to right.
+            left: Where the glyph begins, on the baseline of the one before.
+            right: Where it ends.
+
+        Returns:
+            Whether it was taken; `glyph` takes the others.
+        """
+        run = self._open
+        if run is None:
+            return False
+        rights = run.rights
+        end = rights[-1]
+        if self._own_space:
+            if not self._nearest < left - end < self._cell:
+                return False
+            run.text.append(" ")
+            run.lefts.append(end)
+            rights.append(left)
+            self._space = self._own_space = False
+        elif not self._nearest < left - end < self._farthest:
+            return False
+        run.text.append(char)
+        run.lefts.append(left)
+        rights.append(right)
+        if right > run.right:
+            run.right = right
+        return True
 
     def _apart(self, run: Run, left: float, right: float, code: int) -> bool:
         """Whether the gap before a glyph parts two words, where the file has no space."""
@@ -244,7 +285,11 @@ class RunBuilder:
             return False
         if self._space:
             return gap > _LEAST_GAP * size or _overlap_always(run)
+        if self._new_object and _jumps(run, left):
+            return True
         if self._new_object and gap < -_OVERLAP * size and chr(code).isalnum():
+            lone = len(run.text) - self._object_start == 1  # Glyphs may be drawn one by one.
+            run.overlaps |= lone and -2 * gap < run.rights[-1] - run.lefts[-1]
             return not _overlap_always(run)
         return gap > (_UNSEEN_GAP if self._break else _WORD_GAP) * size
 
@@ -342,6 +387,31 @@ def _as_before(run: Run, left: float, gap: float) -> bool:
     return (
         max(steps) - min(steps) <= 2 * near
         and max(widths) - min(widths) > _LEAST_GAP * run.style.size
+    )
+
+
+def _jumps(run: Run, left: float) -> bool:
+    """Whether a glyph leaves out a place of a run whose glyphs begin at equal distances.
+
+    Where the glyphs of the font are wider than these distances, no gap shows a space.
+
+    Args:
+        run: The glyphs before.
+        left: Where the glyph begins.
+    """
+    starts = [at for at, char in zip(run.lefts, run.text, strict=True) if char != " "]
+    starts = starts[-_LONGEST_LOOK:]
+    width = run.rights[-1] - run.lefts[-1]
+    if len(starts) < _FEWEST_EVEN:
+        return False
+    steps = [after - before for before, after in pairwise(starts)]
+    pitch, near = min(steps), 2 * _EVEN * run.style.size
+    even = sum(step - pitch <= near for step in steps)
+    return (
+        0 < pitch < 0.8 * width
+        and even >= _FEWEST_EVEN - 1
+        and all(abs(step - round(step / pitch) * pitch) <= near for step in steps)
+        and left - starts[-1] > 1.5 * pitch
     )
 
 

@@ -370,3 +370,30 @@ def test_a_gap_is_a_space_where_pdfium_begins_a_line() -> None:
             builder.white(0x0A, own=False)
         left += 5 if char != " " else 2.4
     assert page_text(builder.finish()) == "a clause"
+
+
+def test_a_space_between_glyphs_that_begin_at_equal_distances() -> None:
+    # The glyphs are half an em wide by the file, which draws them less far apart.
+    letters = "abcdeghilnorstu"
+    font = two_byte_font(letters)
+    drawn = "".join(
+        f"BT /F2 12 Tf {72 + 3.5 * at} 700 Td {codes(char, letters)} Tj ET\n"
+        for at, char in enumerate("coastal roads and the island")
+        if char in letters
+    )
+    text = text_of(drawn, resources=f"/F2 {FIRST_MORE} 0 R", more=font)
+    assert text == "coastal roads and the island"
+
+
+def test_high_lines_of_a_font_are_no_larger_glyphs() -> None:
+    # The lines of fonts of mathematics may be many times as high as their glyphs.
+    letters = "abcdeghilnorstu"
+    font, descendant, mapped = two_byte_font(letters)
+    descendant = descendant.replace(b"/Ascent 800 /Descent -200", b"/Ascent 5000 /Descent -2400")
+    descendant = descendant.replace(b"[0 -200 500 800]", b"[0 -2400 500 5000]")
+    cells = "".join(
+        f"BT /F2 12 Tf {x} 776 Td {codes(word, letters)} Tj ET\n"
+        for x, word in ((72, "the"), (130, "island"))
+    )
+    text = text_of(cells, resources=f"/F2 {FIRST_MORE} 0 R", more=[font, descendant, mapped])
+    assert text == "the island"
