@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING
 
-from nsa_cli.documents.pdf.runs import Run
+if TYPE_CHECKING:
+    from nsa_cli.documents.pdf.runs import Run
 
 _COMBINING = {
     "`": "\u0300",
@@ -21,15 +23,24 @@ _COMBINING = {
     "¸": "\u0327",
     "˛": "\u0328",
 }
+ACCENTS = frozenset(_COMBINING)
+"""Accents that are characters by themselves."""
+
 _DOTLESS = {"ı": "i", "ȷ": "j"}
 
 _OVER = 0.5
 """Share of an accent's width that lies over its letter."""
 
+_LOWER, _HIGHER = 0.1, 0.45
+"""How far the baseline of an accent is from that of its letter, as a share of the font size."""
+
+_FARTHEST = 100
+"""Glyphs before an accent that are looked at."""
+
 
 def compose_accents(run: Run) -> None:
     """Join each accent of a run to the letter that is drawn under it, before or after it."""
-    if _COMBINING.keys().isdisjoint(run.text):
+    if ACCENTS.isdisjoint(run.text):
         return
     at = 0
     while at < len(run.text):
@@ -42,6 +53,31 @@ def compose_accents(run: Run) -> None:
                 del run.text[at], run.lefts[at], run.rights[at]
                 continue
         at += 1
+
+
+def put_accent(run: Run, char: str, left: float, right: float, base: float) -> bool:
+    """Join an accent that a file draws after its word to the letter of a run that is under it.
+
+    Args:
+        run: The glyphs before; changed in place.
+        char: One of `ACCENTS`.
+        left: Where its glyph begins.
+        right: Where it ends.
+        base: The height of its baseline, higher over a capital letter.
+
+    Returns:
+        Whether it is over a letter of the run.
+    """
+    if not -_LOWER < (base - run.base) / run.style.size < _HIGHER:
+        return False
+    for at in range(len(run.text) - 1, max(-1, len(run.text) - _FARTHEST), -1):
+        over = min(run.rights[at], right) - max(run.lefts[at], left)
+        if over > _OVER * (right - left) > 0 and (
+            joined := _joined(run.text[at], _COMBINING[char])
+        ):
+            run.text[at] = joined
+            return True
+    return False
 
 
 def _joined(letter: str, mark: str) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from nsa_cli.documents.pdf.accents import ACCENTS, put_accent
+
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top in points."""
 
@@ -41,6 +43,12 @@ factor."""
 
 _LONGEST_LOOK = 12
 """Glyphs before one that show how a word is set."""
+
+_SMALLER = 0.85
+"""The font size of a footnote's number, as a share of that of the footnote."""
+
+_LAST = 5
+"""Runs of a line in which the letter of an accent is looked for, and one more."""
 
 _FEWEST_EVEN = 5
 """Glyphs that show that all glyphs of a run begin at equal distances."""
@@ -142,6 +150,7 @@ class RunBuilder:
         self._run: Run | None = None
         self._open: Run | None = None
         self._nearest, self._farthest, self._cell = -0.3, _WORD_GAP, _CELL_GAP
+        self._least = _LEAST_GAP
         self._style = Style(1.0, UPRIGHT)
         self._space = self._own_space = False
         self._break = True
@@ -155,6 +164,7 @@ class RunBuilder:
         self._style = style
         size = style.size
         self._nearest, self._farthest, self._cell = -0.3 * size, _WORD_GAP * size, _CELL_GAP * size
+        self._least = _LEAST_GAP * size
         self._new_object = True
         self._open = None
 
@@ -215,6 +225,10 @@ class RunBuilder:
             self._space = self._own_space = self._break = self._new_object = False
             self._open = run if base == run.base else None
             return
+        if self._new_object and char in ACCENTS:
+            line = self._runs[:-_LAST:-1]
+            if any(put_accent(each, char, left, right, base) for each in line):
+                return
         if self._new_object:
             self._object_base = base
         elif run is not None and self._object_base - base > 0.5 * self._style.size:
@@ -224,7 +238,8 @@ class RunBuilder:
             self._runs.append(run)
             self._run = run
         else:
-            if self._own_space or self._apart(run, left, right, code):
+            own = self._own_space and not _is_under_ligature(run, left)
+            if own or (not self._own_space and self._apart(run, left, right, base, code)):
                 run.text.append(" ")
                 run.lefts.append(run.rights[-1])
                 run.rights.append(left)
@@ -256,7 +271,7 @@ class RunBuilder:
         rights = run.rights
         end = rights[-1]
         if self._own_space:
-            if not self._nearest < left - end < self._cell:
+            if not self._least < left - end < self._cell:
                 return False
             run.text.append(" ")
             run.lefts.append(end)
@@ -271,7 +286,7 @@ class RunBuilder:
             run.right = right
         return True
 
-    def _apart(self, run: Run, left: float, right: float, code: int) -> bool:
+    def _apart(self, run: Run, left: float, right: float, base: float, code: int) -> bool:
         """Whether the gap before a glyph parts two words, where the file has no space."""
         size = self._style.size
         if run.vertical:
@@ -285,7 +300,9 @@ class RunBuilder:
             return False
         if self._space:
             return gap > _LEAST_GAP * size or _overlap_always(run)
-        if self._new_object and _jumps(run, left):
+        if self._new_object and (
+            _jumps(run, left) or is_footnote_number(run, base, size, chr(code))
+        ):
             return True
         if self._new_object and gap < -_OVERLAP * size and chr(code).isalnum():
             lone = len(run.text) - self._object_start == 1  # Glyphs may be drawn one by one.
@@ -341,6 +358,24 @@ class RunBuilder:
         return self._runs
 
 
+def is_footnote_number(run: Run, base: float, size: float, char: str) -> bool:
+    """Whether a run is the raised number before a footnote.
+
+    Args:
+        run: Begins a line.
+        base: The height of the baseline of the character after it.
+        size: The font size of that.
+        char: That character.
+    """
+    return (
+        run.broke
+        and run.style.size < _SMALLER * size
+        and run.base > base
+        and char.isalpha()
+        and all(map(str.isdigit, run.text))
+    )
+
+
 def _put_mark(run: Run, char: str, left: float, right: float) -> None:
     """Put a combining mark after the letter of a run over which it begins."""
     letters = [at for at, start in enumerate(run.lefts) if start <= left and run.text[at] != " "]
@@ -387,6 +422,19 @@ def _as_before(run: Run, left: float, gap: float) -> bool:
     return (
         max(steps) - min(steps) <= 2 * near
         and max(widths) - min(widths) > _LEAST_GAP * run.style.size
+    )
+
+
+def _is_under_ligature(run: Run, left: float) -> bool:
+    """Whether no gap is between a ligature, whose letters are one glyph, and the glyph after it.
+
+    InDesign writes a space after a ligature and draws it under it.
+    """
+    return (
+        len(run.text) > 1
+        and run.lefts[-1] == run.lefts[-2]
+        and run.rights[-1] == run.rights[-2]
+        and left - run.rights[-1] < _LEAST_GAP * run.style.size
     )
 
 

@@ -397,3 +397,73 @@ def test_high_lines_of_a_font_are_no_larger_glyphs() -> None:
     )
     text = text_of(cells, resources=f"/F2 {FIRST_MORE} 0 R", more=[font, descendant, mapped])
     assert text == "the island"
+
+
+@pytest.mark.parametrize(
+    ("drawn", "read_as"),
+    [
+        # TeX draws accents before their letters, PDFium gives them after the word or the line.
+        ([("Baudis and", 0, 0), (None, 0, 0), ("ˇ", 26, 0.5), ("x", 60, 0)], "Baudiš and x"),
+        ([("Sediv", 0, 0), (None, 0, 0), ("ˇ", 1, 2.6), (None, 0, 0), ("y", 25, 0)], "Šedivy"),
+        ([("Kuttler,", 0, 0), ("Yih", 55, 0), ("¨", 6, 0)], "Küttler, Yih"),
+        ([("Kuttler", 0, 0), ("¨", 6, 9)], "Kuttler\n¨"),  # Not over the letter.
+        ([("Kqttler", 0, 0), ("¨", 6, 0)], "Kqttler\n¨"),  # No letter of a language.
+    ],
+)
+def test_accents_that_come_after_their_word(
+    drawn: list[tuple[str | None, float, float]], read_as: str
+) -> None:
+    builder = RunBuilder()
+    for text, left, raised in drawn:
+        if text is None:
+            builder.white(0x20, own=False)
+            continue
+        builder.object(Style(10.0, UPRIGHT))
+        for at, char in enumerate(text):
+            if char == " ":
+                builder.white(0x20, own=True)
+            else:
+                builder.glyph(ord(char), left + 5 * at, left + 5 * at + 4.9, 700 + raised, True)
+    assert page_text(builder.finish()) == read_as
+
+
+def test_a_space_under_a_ligature_is_none() -> None:
+    """InDesign draws the space after a ligature under it."""
+    builder = RunBuilder()
+    builder.object(Style(10.0, UPRIGHT))
+    for char, left, right in (("d", 0, 5), ("é", 5, 10), ("f", 10, 15), ("i", 10, 15)):
+        builder.glyph(ord(char), left, right, 700.0, True)
+    builder.white(0x20, own=True)
+    for at, char in enumerate("nir"):
+        builder.glyph(ord(char), 15.1 + 5 * at, 20.1 + 5 * at, 700.0, True)
+    builder.white(0x20, own=True)
+    builder.glyph(ord("x"), 32.5, 37.5, 700.0, True)
+    assert page_text(builder.finish()) == "définir x"
+
+
+def test_the_number_of_a_footnote_is_apart_and_that_after_a_word_is_not() -> None:
+    note = show("4", 72, 703.8, size=6) + show("Exceptions include the first.", 75.5, 700, size=9)
+    low = show("5", 72, 682.5, size=6) + show("However, others do.", 75.5, 680, size=9)
+    mark = show("The end", 72, 660, size=9) + show("6", 105.5, 663.8, size=6)
+    assert text_of(note + low + mark) == (
+        "4 Exceptions include the first.\n5 However, others do.\nThe end6"
+    )
+
+
+def test_bullets_are_no_column() -> None:
+    items = (
+        ("The tenant keeps the garden in", "order and mows it in summer, and", "waters it in May."),
+        (
+            "The landlord pays for the boiler,",
+            "its repairs and its fuel, but not",
+            "for the fence.",
+        ),
+        ("Notice is given in writing, and", "ends the lease at the end of the", "month after it."),
+    )
+    drawn = ""
+    for at, lines in enumerate(items):
+        drawn += show("-", 90, 700 - 42 * at)
+        for row, (line, left) in enumerate(zip(lines, (108, 108, 107.98), strict=True)):
+            drawn += show(line, left, 700 - 42 * at - 14 * row)
+    expected = "\n".join("- " + "\n".join(lines) for lines in items)
+    assert text_of(drawn) == expected
