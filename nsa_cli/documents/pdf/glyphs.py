@@ -169,11 +169,15 @@ def _codes(text_page: Any, handle: int) -> Sequence[int]:
     units = (ctypes.c_ushort * (2 * count + 2))()
     given = pdfium_c.FPDFText_GetText(text_page, 0, count, units) - 1
     codes = units[: max(0, given)]
+    distinct = set(codes)
     # PDFium's text may lack characters, or hold some as pairs: then each one is asked for.
-    if given == count and not any(map(_SURROGATES.__contains__, set(codes))):
-        # PDFium writes a hyphen for some glyphs that the file maps to no character.
+    if given == count and not any(map(_SURROGATES.__contains__, distinct)):
+        if _HYPHENS[1] not in distinct:
+            return codes
+        # PDFium writes a hyphen for some glyphs that the file maps to no character, too.
         return [
-            code if code != 0xFFFE else _unicode_of(handle, at) for at, code in enumerate(codes)
+            code if code != _HYPHENS[1] else _unicode_of(handle, at)
+            for at, code in enumerate(codes)
         ]
     return [_unicode_of(handle, index) for index in range(count)]
 
