@@ -53,6 +53,9 @@ _LAST = 5
 _FEWEST_EVEN = 5
 """Glyphs that show that all glyphs of a run begin at equal distances."""
 
+_FIRST_RIGHT_TO_LEFT = 0x590
+"""Characters below are neither written from right to left nor as wide as they are high."""
+
 _FIRST_MARK = 0x300
 _MARKS = frozenset({"Mn", "Mc"})
 """Categories of characters that belong to the letter before them."""
@@ -211,7 +214,7 @@ class RunBuilder:
         open_run = self._open
         if (
             open_run is not None
-            and code < 0x590
+            and code < _FIRST_RIGHT_TO_LEFT
             and base == open_run.base
             and self.plain(char, left, right)
         ):
@@ -305,10 +308,21 @@ class RunBuilder:
         ):
             return True
         if self._new_object and gap < -_OVERLAP * size and chr(code).isalnum():
-            lone = len(run.text) - self._object_start == 1  # Glyphs may be drawn one by one.
-            run.overlaps |= lone and -2 * gap < run.rights[-1] - run.lefts[-1]
+            run.overlaps |= self._is_kerned(run, gap, code)
             return not _overlap_always(run)
         return gap > (_UNSEEN_GAP if self._break else _WORD_GAP) * size
+
+    def _is_kerned(self, run: Run, gap: float, code: int) -> bool:
+        """Whether a glyph begins over the edge of a letter that is drawn by itself.
+
+        So the pieces of `T|aylor` and `W|ashington` are drawn, and glyphs that are drawn one by
+        one from a font in place of a narrower one.
+        """
+        return (
+            len(run.text) - self._object_start == 1
+            and max(ord(run.text[-1]), code) < _FIRST_RIGHT_TO_LEFT
+            and -2 * gap < run.rights[-1] - run.lefts[-1]
+        )
 
     def _repeats(self, run: Run, char: str, left: float, base: float) -> bool:
         """Whether the glyph was drawn already, as the shadow or the bold of this one."""
@@ -447,17 +461,17 @@ def _jumps(run: Run, left: float) -> bool:
         run: The glyphs before.
         left: Where the glyph begins.
     """
-    starts = [at for at, char in zip(run.lefts, run.text, strict=True) if char != " "]
-    starts = starts[-_LONGEST_LOOK:]
-    width = run.rights[-1] - run.lefts[-1]
-    if len(starts) < _FEWEST_EVEN:
-        return False
+    if len(run.text) < _FEWEST_EVEN or run.rights[-2] <= run.lefts[-1]:
+        return False  # As in most runs.
+    places = [at for at, char in enumerate(run.text) if char != " "][-_LONGEST_LOOK:]
+    starts = [run.lefts[at] for at in places]
     steps = [after - before for before, after in pairwise(starts)]
-    pitch, near = min(steps), 2 * _EVEN * run.style.size
-    even = sum(step - pitch <= near for step in steps)
+    pitch, near = min(steps, default=0.0), 2 * _EVEN * run.style.size
+    even = [at for at, step in zip(places, steps, strict=False) if step - pitch <= near]
     return (
-        0 < pitch < 0.8 * width
-        and even >= _FEWEST_EVEN - 1
+        pitch > 0
+        and len(even) >= _FEWEST_EVEN - 1
+        and all(run.rights[at] - run.lefts[at] > 1.2 * pitch for at in even)
         and all(abs(step - round(step / pitch) * pitch) <= near for step in steps)
         and left - starts[-1] > 1.5 * pitch
     )

@@ -467,3 +467,23 @@ def test_bullets_are_no_column() -> None:
             drawn += show(line, left, 700 - 42 * at - 14 * row)
     expected = "\n".join("- " + "\n".join(lines) for lines in items)
     assert text_of(drawn) == expected
+
+
+@pytest.mark.parametrize(
+    ("objects", "read_as"),
+    [
+        ([("v.", 0), ("T", 13), ("aylor", 16.5)], "v. Taylor"),
+        ([("37.96", 0), ("DISTRICT", 22.5)], "37.96 DISTRICT"),  # Cells over one another.
+        ([("T", 0), ("aylor", 2)], "T aylor"),  # More than an edge.
+    ],
+)
+def test_a_kerned_letter_that_is_drawn_by_itself(
+    objects: list[tuple[str, float]], read_as: str
+) -> None:
+    builder = RunBuilder()
+    for text, left in objects:
+        builder.object(Style(10.0, UPRIGHT))
+        for at, char in enumerate(text):
+            width = 6 if char == "T" else 5
+            builder.glyph(ord(char), left + 5 * at, left + 5 * at + width, 700.0, True)
+    assert page_text(builder.finish()) == read_as
