@@ -233,8 +233,7 @@ def measure(
     except Exception as error:
         crashed = f"{type(error).__name__}: {error}"[:200]
     seconds = _cpu_seconds() - before
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    megabytes = max(each.ru_maxrss for each in used) // 1024
+    megabytes = max(each.ru_maxrss for each in _usage()) // 1024
     left_out = 0
     if with_hidden is not None and warnings and not refused:
         more, _ = with_hidden(path)
@@ -261,7 +260,12 @@ def measure(
 
 def _cpu_seconds() -> float:
     """CPU seconds of this process and of the programs that it ran."""
-    return sum(os.times()[:4])
+    return sum(each.ru_utime + each.ru_stime for each in _usage())
+
+
+def _usage() -> list[resource.struct_rusage]:
+    """What this process used, and the programs that it ran."""
+    return [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 
 
 def _reads(text: str) -> bool:
