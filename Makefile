@@ -27,7 +27,7 @@ sanitize:  ## The kernels' small shapes under compute-sanitizer, which a CUDA to
 bench:  ## Reading speed by length, NSA beside dense attention
 	$(PYTHON) -m nsa_cli bench read
 
-bench-docs:  ## The tables of docs/benchmarks.md, written from docs/data
+bench-docs:  ## The tables of docs/benchmarks.md and others, written from docs/data
 	$(PYTHON) examples/write_benchmarks.py
 
 reference:  ## docs/reference and docs/man, written from the program

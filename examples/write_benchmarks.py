@@ -1,9 +1,10 @@
-"""Write the tables of docs/benchmarks.md from the measurements in docs/data.
+"""Write the tables of the documentation's pages from the measurements in docs/data.
 
     python examples/write_benchmarks.py
 
-`--check` writes nothing and fails if the page is not current. A file of docs/data has the figures
-of one section of the page:
+The pages are docs/benchmarks.md and docs/concepts/documents.md. `--check` writes nothing and fails
+if one is not current. A file of docs/data has the figures of one section of docs/benchmarks.md,
+whose tables may be on the other page:
 
 - `question`: the section's heading.
 - `machines`, `dates`, `commands`: where, when (ISO 8601) and how the figures were measured.
@@ -23,7 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "data"
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "concepts" / "documents.md")
 _TABLE = re.compile(
     r"(?P<head><!-- table: (?P<name>[\w-]+) (?P<number>\d+) -->\n\n).*?(?P<end>\n<!-- end -->)",
     re.DOTALL,
@@ -78,14 +79,14 @@ def page(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or check it; return the exit code."""
-    text = PAGE.read_text(encoding="utf-8")
+    """Write the pages, or check them; return the exit code."""
+    stale = [path for path in PAGES if page(text := path.read_text(encoding="utf-8")) != text]
     if "--check" in arguments:
-        if page(text) != text:
-            print("docs/benchmarks.md is not current; run make bench-docs", file=sys.stderr)
-            return 1
-        return 0
-    PAGE.write_text(page(text), encoding="utf-8")
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is not current; run make bench-docs", file=sys.stderr)
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 
