@@ -168,7 +168,7 @@ def _codes(text_page: Any, handle: int) -> Sequence[int]:
     count = max(0, pdfium_c.FPDFText_CountChars(text_page))
     units = (ctypes.c_ushort * (2 * count + 2))()
     given = pdfium_c.FPDFText_GetText(text_page, 0, count, units) - 1
-    codes = units[: max(0, given)]
+    codes: list[int] = units[: max(0, given)]
     distinct = set(codes)
     # PDFium's text may lack characters, or hold some as pairs: then each one is asked for.
     if given == count and not any(map(_SURROGATES.__contains__, distinct)):
