@@ -59,10 +59,6 @@ class GlyphReader:
         builder = RunBuilder()
         styles: dict[int, tuple[Style, int]] = {}
         handle = address(text_page.raw)
-        sides = bytearray(ctypes.sizeof(pdfium_c.FS_RECTF))
-        box, x, y = pdfium_c.FS_RECTF.from_buffer(sides), ctypes.c_double(), ctypes.c_double()
-        left_top_right_bottom = memoryview(sides).cast("f")
-        box_at, x_at, y_at = map(ctypes.addressof, (box, x, y))
         last, style, font, bottom = -1, None, 0, math.nan
         plain: set[int] = set()
         for index, code in enumerate(_codes(text_page, handle)):
@@ -71,13 +67,13 @@ class GlyphReader:
                 if code > 0x1F or generated:
                     builder.white(code, own=code == 0x20 and not generated)
                     continue
-            _box_of(handle, index, box_at)
-            left, _, right, low = left_top_right_bottom
+            _box_of(handle, index, _box_at)
+            left, _, right, low = _left_top_right_bottom
             here = _object_of(handle, index) or 0
             if here != last or style is None:
                 last = here
                 if here not in styles:
-                    styles[here] = _style(handle, index, here, box, here in annotations)
+                    styles[here] = _style(handle, index, here, here in annotations)
                 style, font = styles[here]
                 builder.object(style)
                 plain = self._plain.setdefault(font, set()) if style.upright else set()
@@ -86,13 +82,9 @@ class GlyphReader:
                 continue
             if low != bottom or not style.upright:
                 # One text object has one baseline, unless it is turned or written downwards.
-                _origin_of(handle, index, x_at, y_at)
+                _origin_of(handle, index, _x_at, _y_at)
                 bottom = low
-            key = (font, code)
-            mapped = self._mapped.get(key)
-            if mapped is None:
-                mapped = pdfium_c.FPDFText_HasUnicodeMapError(text_page, index) != 1
-                self._mapped[key] = mapped
+            mapped = self._is_mapped(text_page, index, font, code)
             if code in _HYPHENS and mapped:
                 code = 0x2D
             if code > 0x7E or not mapped or code == 0:
@@ -102,14 +94,22 @@ class GlyphReader:
             elif code >= CONTROLS:
                 plain.add(code)
             if style.upright:
-                builder.glyph(code, left, right, y.value, mapped)
+                builder.glyph(code, left, right, _y.value, mapped)
             else:
-                builder.turned(code, (x.value, y.value), box, mapped, _advance(style, code))
+                builder.turned(code, (_x.value, _y.value), _box, mapped, _advance(style, code))
         runs = builder.finish()
         mend_bytes([run for run in runs if run.style.bytes])
         fonts = {item: font for item, (_, font) in styles.items()}
         mend_numbers(runs, fonts, {font: tables.numbers(name) for font, name in names.items()})
         return runs, fonts
+
+    def _is_mapped(self, text_page: Any, index: int, font: int, code: int) -> bool:
+        """Whether the file says which character a glyph is."""
+        mapped = self._mapped.get((font, code))
+        if mapped is None:
+            mapped = pdfium_c.FPDFText_HasUnicodeMapError(text_page, index) != 1
+            self._mapped[font, code] = mapped
+        return mapped
 
 
 def _meant(code: int, mapped: bool, name: str, tables: FontTables) -> tuple[int, bool]:
@@ -190,14 +190,22 @@ _font_of = _quick(pdfium_c.FPDFTextObj_GetFont, ctypes.c_void_p, ctypes.c_void_p
 _mode_of = _quick(pdfium_c.FPDFTextObj_GetTextRenderMode, ctypes.c_int, ctypes.c_void_p)
 _fill_of = _quick(pdfium_c.FPDFPageObj_GetFillColor, ctypes.c_int, *5 * (ctypes.c_void_p,))
 
+# What PDFium writes into, one page at a time.
+_sides = bytearray(ctypes.sizeof(pdfium_c.FS_RECTF))
+_left_top_right_bottom = memoryview(_sides).cast("f")
+_box, _x, _y = pdfium_c.FS_RECTF.from_buffer(_sides), ctypes.c_double(), ctypes.c_double()
+_box_at, _x_at, _y_at = map(ctypes.addressof, (_box, _x, _y))
 _matrix = pdfium_c.FS_MATRIX()
 _matrix_at = ctypes.addressof(_matrix)
 _parts = (ctypes.c_uint * 4)()
 _parts_at = [ctypes.addressof(_parts) + at * ctypes.sizeof(ctypes.c_uint) for at in range(4)]
 
 
-def _style(handle: int, index: int, item: int, box: Any, annotation: bool) -> tuple[Style, int]:
-    """What the glyphs of a text object share, from its first glyph, and its font's address."""
+def _style(handle: int, index: int, item: int, annotation: bool) -> tuple[Style, int]:
+    """What the glyphs of a text object share, from its first glyph, and its font's address.
+
+    `_box` has the extent of that glyph.
+    """
     _matrix_of(handle, index, _matrix_at)
     a, b = _matrix.a, _matrix.b
     size = _size_of(handle, index)
@@ -212,7 +220,7 @@ def _style(handle: int, index: int, item: int, box: Any, annotation: bool) -> tu
         direction = (cosine, sine)
     across *= abs(size)
     size = abs(size) * max(up, 1e-6) or 1.0
-    height = box.top - box.bottom if direction[1] == 0.0 else box.right - box.left
+    height = _box.top - _box.bottom if direction[1] == 0.0 else _box.right - _box.left
     pointer = ctypes.cast(item, pdfium_c.FPDF_PAGEOBJECT) if item else None
     if 0.0 in direction and size < 0.4 * height and not _name(pointer):
         # The glyphs of a Type 3 font, which has no name, may be any size in their own space. The

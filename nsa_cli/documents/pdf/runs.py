@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import unicodedata
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
-from nsa_cli.documents.pdf.accents import ACCENTS, put_accent
+from nsa_cli.documents.pdf.marks import COMBINING, joined, letter_under
+from nsa_cli.documents.pdf.spacing import LEAST_GAP, as_before, is_under_ligature, jumps
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top in points."""
@@ -28,30 +28,20 @@ _WORD_GAP = 0.25
 _UNSEEN_GAP = 0.15
 """The same where PDFium begins a line within one, and thus looks for no space."""
 
-_LEAST_GAP = 0.03
-"""A space that PDFium finds is one where the gap is wider than this share of the font size."""
-
 _OVERLAP = 0.18
 """Text objects that overlap by more than this share of the font size are not one word."""
 
 _REPEAT = 0.12
 """A glyph drawn again within this share of the font size is a repeated draw (fake bold)."""
 
-_EVEN, _MORE_EVEN = 0.005, 1.1
-"""How much the gaps in a word that is set wide may differ, as a share of the font size and as a
-factor."""
-
-_LONGEST_LOOK = 12
-"""Glyphs before one that show how a word is set."""
-
 _SMALLER = 0.85
 """The font size of a footnote's number, as a share of that of the footnote."""
 
+_LOWER, _HIGHER = 0.1, 0.45
+"""How far the baseline of an accent is from that of its letter, as a share of the font size."""
+
 _LAST = 5
 """Runs of a line in which the letter of an accent is looked for, and one more."""
-
-_FEWEST_EVEN = 5
-"""Glyphs that show that all glyphs of a run begin at equal distances."""
 
 _FIRST_RIGHT_TO_LEFT = 0x590
 """Characters below are neither written from right to left nor as wide as they are high."""
@@ -153,7 +143,7 @@ class RunBuilder:
         self._run: Run | None = None
         self._open: Run | None = None
         self._nearest, self._farthest, self._cell = -0.3, _WORD_GAP, _CELL_GAP
-        self._least = _LEAST_GAP
+        self._least = LEAST_GAP
         self._style = Style(1.0, UPRIGHT)
         self._space = self._own_space = False
         self._break = True
@@ -167,7 +157,7 @@ class RunBuilder:
         self._style = style
         size = style.size
         self._nearest, self._farthest, self._cell = -0.3 * size, _WORD_GAP * size, _CELL_GAP * size
-        self._least = _LEAST_GAP * size
+        self._least = LEAST_GAP * size
         self._new_object = True
         self._open = None
 
@@ -228,9 +218,9 @@ class RunBuilder:
             self._space = self._own_space = self._break = self._new_object = False
             self._open = run if base == run.base else None
             return
-        if self._new_object and char in ACCENTS:
+        if self._new_object and char in COMBINING:
             line = self._runs[:-_LAST:-1]
-            if any(put_accent(each, char, left, right, base) for each in line):
+            if any(_put_accent(each, char, left, right, base) for each in line):
                 return
         if self._new_object:
             self._object_base = base
@@ -241,7 +231,7 @@ class RunBuilder:
             self._runs.append(run)
             self._run = run
         else:
-            own = self._own_space and not _is_under_ligature(run, left)
+            own = self._own_space and not is_under_ligature(run, left, run.style.size)
             if own or (not self._own_space and self._apart(run, left, right, base, code)):
                 run.text.append(" ")
                 run.lefts.append(run.rights[-1])
@@ -299,12 +289,12 @@ class RunBuilder:
         gap = left - run.rights[-1]
         if _is_right_to_left(code) and left < run.lefts[-1]:
             gap = run.lefts[-1] - right
-        if gap > _LEAST_GAP * size and _as_before(run, left, gap):
+        if gap > LEAST_GAP * size and as_before(run, left, gap, run.style.size):
             return False
         if self._space:
-            return gap > _LEAST_GAP * size or _overlap_always(run)
+            return gap > LEAST_GAP * size or _overlap_always(run)
         if self._new_object and (
-            _jumps(run, left) or is_footnote_number(run, base, size, chr(code))
+            jumps(run, left, run.style.size) or is_footnote_number(run, base, size, chr(code))
         ):
             return True
         if self._new_object and gap < -_OVERLAP * size and chr(code).isalnum():
@@ -390,6 +380,28 @@ def is_footnote_number(run: Run, base: float, size: float, char: str) -> bool:
     )
 
 
+def _put_accent(run: Run, char: str, left: float, right: float, base: float) -> bool:
+    """Join an accent that comes after its word to the letter of a run that is under it.
+
+    Args:
+        run: Changed in place.
+        char: The accent.
+        left: Where it begins.
+        right: Where it ends.
+        base: The height of its baseline, higher over a capital letter.
+
+    Returns:
+        Whether it is over a letter of the run.
+    """
+    if not -_LOWER < (base - run.base) / run.style.size < _HIGHER:
+        return False
+    at = letter_under(run.text, run.lefts, run.rights, left, right)
+    one = joined(run.text[at], COMBINING[char]) if at is not None else ""
+    if at is not None and one:
+        run.text[at] = one
+    return bool(one)
+
+
 def _put_mark(run: Run, char: str, left: float, right: float) -> None:
     """Put a combining mark after the letter of a run over which it begins."""
     letters = [at for at, start in enumerate(run.lefts) if start <= left and run.text[at] != " "]
@@ -410,71 +422,6 @@ def _overlap_always(run: Run) -> bool:
         del run.text[-2], run.lefts[-2], run.rights[-2]
         run.generated -= 1
     return run.overlaps
-
-
-def _as_before(run: Run, left: float, gap: float) -> bool:
-    """Whether a glyph follows as the glyphs before it in the same word follow one another.
-
-    The letters of a word that is set wide are as far apart from one another, or begin at equal
-    distances.
-
-    Args:
-        run: The glyphs before.
-        left: Where the glyph begins.
-        gap: Between the last glyph and this one.
-    """
-    near = _EVEN * run.style.size
-    word = next((at for at, char in enumerate(reversed(run.text)) if char == " "), len(run.text))
-    if word < 2:
-        return False
-    if gap <= _MORE_EVEN * (run.lefts[-1] - run.rights[-2]) + near:
-        return True
-    first = len(run.text) - min(word, _LONGEST_LOOK)
-    steps = [after - before for before, after in pairwise([*run.lefts[first:], left])]
-    widths = [run.rights[at] - run.lefts[at] for at in range(first, len(run.text) - 1)]
-    # Letters that begin at equal distances have equal widths, unless they are set so on purpose.
-    return (
-        max(steps) - min(steps) <= 2 * near
-        and max(widths) - min(widths) > _LEAST_GAP * run.style.size
-    )
-
-
-def _is_under_ligature(run: Run, left: float) -> bool:
-    """Whether no gap is between a ligature, whose letters are one glyph, and the glyph after it.
-
-    InDesign writes a space after a ligature and draws it under it.
-    """
-    return (
-        len(run.text) > 1
-        and run.lefts[-1] == run.lefts[-2]
-        and run.rights[-1] == run.rights[-2]
-        and left - run.rights[-1] < _LEAST_GAP * run.style.size
-    )
-
-
-def _jumps(run: Run, left: float) -> bool:
-    """Whether a glyph leaves out a place of a run whose glyphs begin at equal distances.
-
-    Where the glyphs of the font are wider than these distances, no gap shows a space.
-
-    Args:
-        run: The glyphs before.
-        left: Where the glyph begins.
-    """
-    if len(run.text) < _FEWEST_EVEN or run.rights[-2] <= run.lefts[-1]:
-        return False  # As in most runs.
-    places = [at for at, char in enumerate(run.text) if char != " "][-_LONGEST_LOOK:]
-    starts = [run.lefts[at] for at in places]
-    steps = [after - before for before, after in pairwise(starts)]
-    pitch, near = min(steps, default=0.0), 2 * _EVEN * run.style.size
-    even = [at for at, step in zip(places, steps, strict=False) if step - pitch <= near]
-    return (
-        pitch > 0
-        and len(even) >= _FEWEST_EVEN - 1
-        and all(run.rights[at] - run.lefts[at] > 1.2 * pitch for at in even)
-        and all(abs(step - round(step / pitch) * pitch) <= near for step in steps)
-        and left - starts[-1] > 1.5 * pitch
-    )
 
 
 def _is_right_to_left(code: int) -> bool:
