@@ -35,7 +35,8 @@ _REPEAT = 0.12
 """A glyph drawn again within this share of the font size is a repeated draw (fake bold)."""
 
 _SMALLER = 0.85
-"""The font size of a footnote's number, as a share of that of the footnote."""
+"""The font size of the number of a footnote and of other raised characters, as a share of that of
+the text."""
 
 _LOWER, _HIGHER = 0.1, 0.45
 """How far the baseline of an accent is from that of its letter, as a share of the font size."""
@@ -298,20 +299,21 @@ class RunBuilder:
         ):
             return True
         if self._new_object and gap < -_OVERLAP * size and chr(code).isalnum():
-            run.overlaps |= self._is_kerned(run, gap, code)
+            run.overlaps |= self._is_kerned(run, gap, base, code)
             return not _overlap_always(run)
         return gap > (_UNSEEN_GAP if self._break else _WORD_GAP) * size
 
-    def _is_kerned(self, run: Run, gap: float, code: int) -> bool:
-        """Whether a glyph begins over the edge of a letter that is drawn by itself.
+    def _is_kerned(self, run: Run, gap: float, base: float, code: int) -> bool:
+        """Whether a glyph begins over the edge of a letter that is drawn by itself, or is raised.
 
-        So the pieces of `T|aylor` and `W|ashington` are drawn, and glyphs that are drawn one by
-        one from a font in place of a narrower one.
+        So the pieces of `T|aylor` and `W|ashington` are drawn, the A of LaTeX, and glyphs that are
+        drawn one by one from a font in place of a narrower one.
         """
+        raised = base > run.base and self._style.size < _SMALLER * run.style.size
         return (
-            len(run.text) - self._object_start == 1
+            (raised or len(run.text) - self._object_start == 1)
             and max(ord(run.text[-1]), code) < _FIRST_RIGHT_TO_LEFT
-            and -2 * gap < run.rights[-1] - run.lefts[-1]
+            and -gap < (1.0 if raised else 0.5) * (run.rights[-1] - run.lefts[-1])
         )
 
     def _repeats(self, run: Run, char: str, left: float, base: float) -> bool:

@@ -487,3 +487,11 @@ def test_a_kerned_letter_that_is_drawn_by_itself(
             width = 6 if char == "T" else 5
             builder.glyph(ord(char), left + 5 * at, left + 5 * at + width, 700.0, True)
     assert page_text(builder.finish()) == read_as
+
+
+def test_the_raised_letter_of_latex() -> None:
+    drawn = (
+        "BT /F1 10 Tf 72 700 Td (any L) Tj /F1 7 Tf 20.6 2.1 Td (A) Tj"
+        " /F1 10 Tf 3.2 -2.1 Td (T) Tj 4.4 -2.2 Td (E) Tj 5.4 2.2 Td (X) Tj 9 0 Td (file) Tj ET"
+    )
+    assert text_of(drawn) == "any LATEX file"
