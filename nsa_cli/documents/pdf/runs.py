@@ -45,7 +45,7 @@ _LAST = 5
 """Runs of a line in which the letter of an accent is looked for, and one more."""
 
 _FIRST_RIGHT_TO_LEFT = 0x590
-"""Characters below are neither written from right to left nor as wide as they are high."""
+"""Characters below are not written from right to left."""
 
 _FIRST_MARK = 0x300
 _MARKS = frozenset({"Mn", "Mc"})
@@ -312,7 +312,7 @@ class RunBuilder:
         raised = base > run.base and self._style.size < _SMALLER * run.style.size
         return (
             (raised or len(run.text) - self._object_start == 1)
-            and max(ord(run.text[-1]), code) < _FIRST_RIGHT_TO_LEFT
+            and not _is_right_to_left(code)
             and -gap < (1.0 if raised else 0.5) * (run.rights[-1] - run.lefts[-1])
         )
 

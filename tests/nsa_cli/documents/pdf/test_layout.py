@@ -473,6 +473,7 @@ def test_bullets_are_no_column() -> None:
     ("objects", "read_as"),
     [
         ([("v.", 0), ("T", 13), ("aylor", 16.5)], "v. Taylor"),
+        ([("1", 0), ("⁄", 5), ("4", 7.6)], "1⁄4"),
         ([("37.96", 0), ("DISTRICT", 22.5)], "37.96 DISTRICT"),  # Cells over one another.
         ([("T", 0), ("aylor", 2)], "T aylor"),  # More than an edge.
     ],
