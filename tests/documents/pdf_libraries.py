@@ -1,6 +1,8 @@
 """PDF libraries by the measure of `tests.documents.recall`.
 
-Run: python -m tests.documents.pdf_libraries FOLDER --reader {pypdf,pypdfium2,pdfminer,pdfplumber}
+Run: python -m tests.documents.pdf_libraries FOLDER --reader NAME
+
+NAME is pypdf, pypdfium2, pdfminer, pdfplumber, pdftotext or nsa.
 
 pdfminer.six and pdfplumber are not dependencies of this project: install them first.
 """
@@ -8,6 +10,7 @@ pdfminer.six and pdfplumber are not dependencies of this project: install them f
 from __future__ import annotations
 
 import importlib
+import subprocess
 from pathlib import Path
 
 from tests.documents.recall import READERS, Extraction, main
@@ -39,6 +42,13 @@ def pdfplumber(path: Path) -> Extraction:
         return "\n".join(page.extract_text() for page in document.pages), ()
 
 
+def pdftotext(path: Path) -> Extraction:
+    """What poppler gives in the order of the file."""
+    command = ["pdftotext", "-raw", "-enc", "UTF-8", str(path), "-"]
+    return subprocess.run(command, capture_output=True, check=False).stdout.decode(), ()
+
+
+READERS.update(pdftotext=pdftotext)
 READERS.update(pypdf=pypdf, pypdfium2=pypdfium2, pdfminer=pdfminer, pdfplumber=pdfplumber)
 
 if __name__ == "__main__":

@@ -2,16 +2,19 @@
 
 Run: python -m tests.documents.recall FOLDER [--json FILE] [--reader NAME]
 
-Each file that has a reference extraction is read in its own process. Four shares are measured:
+Each file that has a reference extraction is read in its own process. Five shares are measured:
 
 - word recall: the reference's words that the loader gives.
 - joined recall: the same, and words count too that the two texts part otherwise: several words in
   sequence on one side that are one word on the other (`t e s t` and `test`).
+- spelled recall: word recall where single letters in sequence in the reference count as the word
+  that they spell in the loader's text. Unlike joined recall, it forgives nothing that the loader
+  parts, and no words that it joins.
 - pair recall: the reference's pairs of adjacent words that are adjacent in the loader's text too, a
   measure of order.
 - letter recall: the reference's sequences of four letters, whatever the spaces between them.
 
-A file may have several reference extractions, such as the orders of pdftotext. All four shares are
+A file may have several reference extractions, such as the orders of pdftotext. All shares are
 those of the extraction with the best joined recall: none of the orders loses words, but each parts
 some words that another one joins.
 """
@@ -28,7 +31,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +71,7 @@ class FileRecall:
         words: Words of the reference extraction.
         word_recall: Share of them that the loader gives, from 0 to 1.
         joined_recall: The same, where words that the texts part otherwise count too.
+        spelled_recall: Word recall where single letters of the reference count as their word.
         first_recall: Word recall of the first reference extraction.
         pair_recall: Share of the reference's adjacent pairs that are adjacent in the loader's
             text.
@@ -86,6 +89,7 @@ class FileRecall:
     words: int
     word_recall: float
     joined_recall: float
+    spelled_recall: float
     first_recall: float
     pair_recall: float
     letter_recall: float
@@ -139,8 +143,24 @@ def joined_recall(reference: Sequence[str], found: Sequence[str]) -> float:
     return matched.total() / wanted.total() if wanted else 1.0
 
 
-def _sequences(text: Sequence[str], wanted: Counter[str]) -> tuple[Counter[str], Counter[str]]:
-    """Words of a multiset that a text has as sequences of words, and the words of these."""
+def spelled_recall(reference: Sequence[str], found: Sequence[str]) -> float:
+    """Share of the reference's words that a text has, or that are letters of a word in it."""
+    wanted, given = Counter(reference), Counter(found)
+    _, letters = _sequences(reference, given - wanted, longest=1)
+    matched = ((wanted & given) + letters) & wanted
+    return matched.total() / wanted.total() if wanted else 1.0
+
+
+def _sequences(
+    text: Sequence[str], wanted: Counter[str], *, longest: int | None = None
+) -> tuple[Counter[str], Counter[str]]:
+    """Words of a multiset that a text has as sequences of words, and the words of these.
+
+    Args:
+        text: The words of the text.
+        wanted: The multiset.
+        longest: The most letters that each word of a sequence has; any number when None.
+    """
     joined = "".join(text)
     ends = {end: at for at, end in enumerate(accumulate(map(len, text)), start=1)}
     starts = {0: 0, **ends}
@@ -151,7 +171,8 @@ def _sequences(text: Sequence[str], wanted: Counter[str]) -> tuple[Counter[str],
         while place >= 0 and found[word] < times:
             first, after = starts.get(place), ends.get(place + len(word))
             span = range(first, after) if first is not None and after is not None else range(0)
-            if len(span) > 1 and taken.isdisjoint(span):
+            short = longest is None or all(len(text[at]) <= longest for at in span)
+            if len(span) > 1 and short and taken.isdisjoint(span):
                 taken.update(span)
                 found[word] += 1
             place = joined.find(word, place + 1)
@@ -226,15 +247,15 @@ def measure(
 
     refused = crashed = text = ""
     warnings: Sequence[str] = ()
-    before = time.process_time()
+    before = _cpu_seconds()
     try:
         text, warnings = reader(path)
     except NsaError as error:
         refused, warnings = error.code, (error.message,)
     except Exception as error:
         crashed = f"{type(error).__name__}: {error}"[:200]
-    seconds = time.process_time() - before
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    seconds = _cpu_seconds() - before
+    megabytes = max(each.ru_maxrss for each in _usage()) // 1024
     left_out = 0
     if with_hidden is not None and warnings and not refused:
         more, _ = with_hidden(path)
@@ -246,6 +267,7 @@ def measure(
         words=len(references[0]),
         word_recall=recall(best, found),
         joined_recall=joined_recall(best, found),
+        spelled_recall=spelled_recall(best, found),
         first_recall=recall(references[0], found),
         pair_recall=recall(list(pairwise(best)), list(pairwise(found))),
         letter_recall=recall(fours(best), fours(found)),
@@ -257,6 +279,16 @@ def measure(
         seconds=seconds,
         megabytes=megabytes,
     )
+
+
+def _cpu_seconds() -> float:
+    """CPU seconds of this process and of the programs that it ran."""
+    return sum(each.ru_utime + each.ru_stime for each in _usage())
+
+
+def _usage() -> list[resource.struct_rusage]:
+    """What this process used, and the programs that it ran."""
+    return [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 
 
 def _reads(text: str) -> bool:
@@ -296,6 +328,7 @@ def measure_apart(path: Path, folder: Path, reader: str, out: Path) -> FileRecal
         words=len(references[0]),
         word_recall=0.0,
         joined_recall=0.0,
+        spelled_recall=0.0,
         first_recall=0.0,
         pair_recall=0.0,
         letter_recall=0.0,
@@ -351,6 +384,7 @@ def _recall_rows(quiet: Sequence[FileRecall]) -> list[tuple[str, str]]:
     """How many of the files that do not warn are read whole, and how many are lost."""
     shares = {
         "joined recall": [each.joined_recall for each in quiet],
+        "spelled recall": [each.spelled_recall for each in quiet],
         "word recall": [each.word_recall for each in quiet],
         "word recall in the first order": [each.first_recall for each in quiet],
     }

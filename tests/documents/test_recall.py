@@ -14,6 +14,7 @@ from tests.documents.recall import (
     joined_recall,
     measure,
     recall,
+    spelled_recall,
     table,
     text_beside,
     words,
@@ -63,6 +64,22 @@ def test_sequences_of_letters_do_not_depend_on_spaces() -> None:
 )
 def test_words_count_however_they_are_parted(reference: str, found: str, share: float) -> None:
     assert joined_recall(words(reference), words(found)) == share
+
+
+@pytest.mark.parametrize(
+    ("reference", "found", "share"),
+    [
+        ("t h e fee", "the fee", 1.0),
+        ("the fee", "t h e fee", 0.5),  # What the loader parts is lost.
+        ("the fee", "thefee", 0.0),  # So is what it joins.
+        ("th e fee", "the fee", 1 / 3),  # Two letters may be a word.
+        ("x t h e", "the", 0.75),
+    ],
+)
+def test_single_letters_count_as_the_word_that_they_spell(
+    reference: str, found: str, share: float
+) -> None:
+    assert spelled_recall(words(reference), words(found)) == share
 
 
 def test_the_best_reference_counts(tmp_path: Path) -> None:
@@ -117,7 +134,8 @@ def test_a_refusal_is_told_and_a_crash_is_not(tmp_path: Path) -> None:
 def test_the_table_counts_files_that_warn_apart() -> None:
     def one(share: float, *warnings: str, left_out: int = 0, foreign: bool = False) -> FileRecall:
         return FileRecall(
-            path="a.pdf", words=100, word_recall=share, joined_recall=share, first_recall=share,
+            path="a.pdf", words=100, word_recall=share, joined_recall=share, spelled_recall=share,
+            first_recall=share,
             pair_recall=share, letter_recall=share, warnings=warnings, left_out=left_out,
             foreign=foreign, refused="", crashed="", seconds=1.0, megabytes=50,
         )  # fmt: skip

@@ -120,7 +120,7 @@ def _block(lines: Sequence[Line], start: int) -> tuple[int, float | None]:
     if rows < _FEWEST_ROWS or not gaps:
         return start + 1, None
     widest = max(gaps, key=lambda gap: gap[1] - gap[0])
-    return stop, widest[1] - 0.01
+    return stop, widest[0]
 
 
 def _gaps(line: Line) -> list[tuple[float, float]]:

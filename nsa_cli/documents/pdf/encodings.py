@@ -12,7 +12,7 @@ from typing import Any
 from pypdf import PageObject
 from pypdf._codecs import charset_encoding
 from pypdf._codecs.adobe_glyphs import adobe_glyphs
-from pypdf.generic import DictionaryObject, NumberObject
+from pypdf.generic import DictionaryObject, NumberObject, StreamObject
 
 from nsa_cli.documents.pdf.language import is_language
 from nsa_cli.documents.pdf.pdfium import address
@@ -32,6 +32,9 @@ _NUMBER_NAME = re.compile(r"/(?:[gG]|cid|index|glyph)(\d{1,4})")
 
 _ANY_NAME = re.compile(r"/[a-zA-Z]{1,2}\d{1,5}|/\.notdef")
 """Names that say nothing, some of which pypdf takes for the numbers of characters."""
+
+_TO_NULL = re.compile(rb"<([0-9a-fA-F]{2})>\s*(?:<\1>\s*)?<0000>")
+"""A byte that a ToUnicode map gives no character, although it has a glyph."""
 
 _PRIVATE = 0xF000
 """Fonts of symbols have their characters from here on, one for each byte."""
@@ -87,6 +90,7 @@ class FontTables:
         self._by_name: dict[str, dict[str, int]] | None = None
         self._numbers: dict[str, dict[str, int]] = {}
         self._bytes: set[str] = set()
+        self._nulls: dict[str, int] | None = None
 
     def of(self, name: str) -> Table:
         """What to read for the unmapped characters of a font.
@@ -107,6 +111,28 @@ class FontTables:
         """Whether a font says for none of its bytes which character it is."""
         self._read()
         return name in self._bytes
+
+    def null(self, name: str) -> int:
+        """The code of the character that U+0000 of a font stands for; 0 if that is not known.
+
+        Quartz maps the glyphs of ligatures and marks to U+0000 and names them in the encoding.
+        """
+        if self._nulls is None:
+            self._nulls = {}
+            for font in self._fonts():
+                _add_null(font, self._nulls)
+        return self._nulls.get(name, 0)
+
+    def _fonts(self) -> list[DictionaryObject]:
+        """The fonts of the page; none if they cannot be read."""
+        if self._sheet is None:
+            return []
+        try:
+            return list(_fonts(self._sheet.get("/Resources"), _DEPTH, {}))
+        except MemoryError:
+            raise
+        except Exception:  # pypdf leaks exceptions of many types from damaged files.
+            return []
 
     def _read(self) -> None:
         if self._by_name is not None:
@@ -170,6 +196,26 @@ def _fonts(resources: Any, depth: int, seen: dict[int, Any]) -> Iterator[Diction
         seen[id(form)] = form
         if form.get("/Subtype") == "/Form":
             yield from _fonts(form.get("/Resources"), depth - 1, seen)
+
+
+def _add_null(font: DictionaryObject, nulls: dict[str, int]) -> None:
+    """Find out what U+0000 of a font stands for; a damaged font gives nothing."""
+    try:
+        encoding, to_unicode = _resolved(font.get("/Encoding")), _resolved(font.get("/ToUnicode"))
+        if not isinstance(encoding, DictionaryObject) or not isinstance(to_unicode, StreamObject):
+            return
+        names = dict(_glyph_names(_resolved(encoding.get("/Differences")) or ()))
+        found = {chr(int(each, 16)) for each in _TO_NULL.findall(to_unicode.get_data())}
+    except MemoryError:
+        raise
+    except Exception:  # pypdf leaks exceptions of many types from damaged files.
+        return
+    meant = {_code_of(names[each]) for each in found if each in names}
+    name = str(font.get("/BaseFont", "")).removeprefix("/")
+    for each in {name, name.rpartition("+")[2]} if found else ():
+        # PDFium says neither which byte a glyph has nor which font of one name.
+        known = meant | ({nulls[each]} if each in nulls else set())
+        nulls[each] = next(iter(known)) if len(known) == 1 else 0
 
 
 def _glyph_names(differences: Sequence[Any]) -> Iterator[tuple[str, str]]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pypdfium2.raw as pdfium_c
 
 from nsa_cli.documents.pdf.encodings import FontTables, mend_bytes, mend_numbers, symbol
 from nsa_cli.documents.pdf.pdfium import address
-from nsa_cli.documents.pdf.runs import UPRIGHT, Run, RunBuilder, Style
+from nsa_cli.documents.pdf.runs import CONTROLS, UPRIGHT, Run, RunBuilder, Style
 
 TINY_POINTS = 1.5
 """Text below this size cannot be read on paper."""
@@ -30,6 +30,9 @@ _HYPHENS = (0x02, 0xFFFE)
 """What PDFium gives for a hyphen at a line end."""
 
 
+_SURROGATES = range(0xD800, 0xE000)
+
+
 class GlyphReader:
     """Reads the runs of the pages of one document.
 
@@ -38,6 +41,7 @@ class GlyphReader:
 
     def __init__(self) -> None:
         self._mapped: dict[tuple[int, int], bool] = {}
+        self._plain: dict[int, set[int]] = {}
 
     def runs(
         self, text_page: Any, annotations: set[int], tables: FontTables
@@ -55,50 +59,57 @@ class GlyphReader:
         builder = RunBuilder()
         styles: dict[int, tuple[Style, int]] = {}
         handle = address(text_page.raw)
-        box, x, y = pdfium_c.FS_RECTF(), ctypes.c_double(), ctypes.c_double()
-        box_at = ctypes.addressof(box)
         last, style, font, bottom = -1, None, 0, math.nan
-        for index in range(pdfium_c.FPDFText_CountChars(text_page)):
-            code = _unicode_of(handle, index)
-            if code in _WHITE and (
-                code > 0x1F or pdfium_c.FPDFText_IsGenerated(text_page, index) == 1
-            ):
-                own = code == 0x20 and pdfium_c.FPDFText_IsGenerated(text_page, index) != 1
-                builder.white(code, own=own)
-                continue
-            _box_of(handle, index, box_at)
+        plain: set[int] = set()
+        for index, code in enumerate(_codes(text_page, handle)):
+            if code in _WHITE:
+                generated = _is_generated(handle, index) == 1
+                if code > 0x1F or generated:
+                    builder.white(code, own=code == 0x20 and not generated)
+                    continue
+            _box_of(handle, index, _box_at)
+            left, _, right, low = _left_top_right_bottom
             here = _object_of(handle, index) or 0
             if here != last or style is None:
                 last = here
                 if here not in styles:
-                    styles[here] = _style(text_page, index, here, box, here in annotations)
+                    styles[here] = _style(handle, index, here, here in annotations)
                 style, font = styles[here]
                 builder.object(style)
+                plain = self._plain.setdefault(font, set()) if style.upright else set()
                 bottom = math.nan
-            if box.bottom != bottom or not style.upright:
+            elif low == bottom and code in plain and builder.plain(chr(code), left, right):
+                continue
+            if low != bottom or not style.upright:
                 # One text object has one baseline, unless it is turned or written downwards.
-                pdfium_c.FPDFText_GetCharOrigin(text_page, index, x, y)
-                bottom = box.bottom
-            key = (font, code)
-            mapped = self._mapped.get(key)
-            if mapped is None:
-                mapped = pdfium_c.FPDFText_HasUnicodeMapError(text_page, index) != 1
-                self._mapped[key] = mapped
+                _origin_of(handle, index, _x_at, _y_at)
+                bottom = low
+            mapped = self._is_mapped(text_page, index, font, code)
             if code in _HYPHENS and mapped:
                 code = 0x2D
-            if code > 0x7E or not mapped:
+            if code > 0x7E or not mapped or code == 0:
                 name = names[font] = names[font] if font in names else _name(style.pointer)
                 style.bytes = tables.has_bytes(name)
                 code, mapped = _meant(code, mapped, name, tables)
+            elif code >= CONTROLS:
+                plain.add(code)
             if style.upright:
-                builder.glyph(code, box.left, box.right, y.value, mapped)
+                builder.glyph(code, left, right, _y.value, mapped)
             else:
-                builder.turned(code, (x.value, y.value), box, mapped, _advance(style, code))
+                builder.turned(code, (_x.value, _y.value), _box, mapped, _advance(style, code))
         runs = builder.finish()
         mend_bytes([run for run in runs if run.style.bytes])
         fonts = {item: font for item, (_, font) in styles.items()}
         mend_numbers(runs, fonts, {font: tables.numbers(name) for font, name in names.items()})
         return runs, fonts
+
+    def _is_mapped(self, text_page: Any, index: int, font: int, code: int) -> bool:
+        """Whether the file says which character a glyph is."""
+        mapped = self._mapped.get((font, code))
+        if mapped is None:
+            mapped = pdfium_c.FPDFText_HasUnicodeMapError(text_page, index) != 1
+            self._mapped[font, code] = mapped
+        return mapped
 
 
 def _meant(code: int, mapped: bool, name: str, tables: FontTables) -> tuple[int, bool]:
@@ -106,8 +117,11 @@ def _meant(code: int, mapped: bool, name: str, tables: FontTables) -> tuple[int,
     char = chr(code) if code <= sys.maxunicode else "\ufffd"
     if "\uf000" <= char <= "\uf0ff":
         return ord(symbol(char, name)), mapped
-    meant = None if mapped else tables.of(name).get(char)
-    return (code, mapped) if meant is None else (meant, True)
+    if code == 0:
+        meant = tables.null(name)
+        return meant, meant > 0
+    named = None if mapped else tables.of(name).get(char)
+    return (code, mapped) if named is None else (named, True)
 
 
 def _advance(style: Style, code: int) -> float:
@@ -142,48 +156,97 @@ _object_of = _quick(pdfium_c.FPDFText_GetTextObject, ctypes.c_void_p, ctypes.c_v
 _box_of = _quick(
     pdfium_c.FPDFText_GetLooseCharBox, ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p
 )
+_origin_of = _quick(
+    pdfium_c.FPDFText_GetCharOrigin,
+    *(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),
+)
+_is_generated = _quick(pdfium_c.FPDFText_IsGenerated, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 
+
+def _codes(text_page: Any, handle: int) -> Sequence[int]:
+    """The characters of a page."""
+    count = max(0, pdfium_c.FPDFText_CountChars(text_page))
+    units = (ctypes.c_ushort * (2 * count + 2))()
+    given = pdfium_c.FPDFText_GetText(text_page, 0, count, units) - 1
+    codes: list[int] = units[: max(0, given)]
+    distinct = set(codes)
+    # PDFium's text may lack characters, or hold some as pairs: then each one is asked for.
+    if given == count and not any(map(_SURROGATES.__contains__, distinct)):
+        if _HYPHENS[1] not in distinct:
+            return codes
+        # PDFium writes a hyphen for some glyphs that the file maps to no character, too.
+        return [
+            code if code != _HYPHENS[1] else _unicode_of(handle, at)
+            for at, code in enumerate(codes)
+        ]
+    return [_unicode_of(handle, index) for index in range(count)]
+
+
+_matrix_of = _quick(
+    pdfium_c.FPDFText_GetMatrix, ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p
+)
+_size_of = _quick(pdfium_c.FPDFText_GetFontSize, ctypes.c_double, ctypes.c_void_p, ctypes.c_int)
+_font_of = _quick(pdfium_c.FPDFTextObj_GetFont, ctypes.c_void_p, ctypes.c_void_p)
+_mode_of = _quick(pdfium_c.FPDFTextObj_GetTextRenderMode, ctypes.c_int, ctypes.c_void_p)
+_fill_of = _quick(pdfium_c.FPDFPageObj_GetFillColor, ctypes.c_int, *5 * (ctypes.c_void_p,))
+
+# What PDFium writes into, one page at a time.
+_sides = bytearray(ctypes.sizeof(pdfium_c.FS_RECTF))
+_left_top_right_bottom = memoryview(_sides).cast("f")
+_box, _x, _y = pdfium_c.FS_RECTF.from_buffer(_sides), ctypes.c_double(), ctypes.c_double()
+_box_at, _x_at, _y_at = map(ctypes.addressof, (_box, _x, _y))
 _matrix = pdfium_c.FS_MATRIX()
-_parts = [ctypes.c_uint() for _ in range(4)]
+_matrix_at = ctypes.addressof(_matrix)
+_parts = (ctypes.c_uint * 4)()
+_parts_at = [ctypes.addressof(_parts) + at * ctypes.sizeof(ctypes.c_uint) for at in range(4)]
 
 
-def _style(text_page: Any, index: int, item: int, box: Any, annotation: bool) -> tuple[Style, int]:
-    """What the glyphs of a text object share, from its first glyph, and its font's address."""
-    pdfium_c.FPDFText_GetMatrix(text_page, index, _matrix)
-    size = pdfium_c.FPDFText_GetFontSize(text_page, index)
-    across = math.hypot(_matrix.a, _matrix.b)
+def _style(handle: int, index: int, item: int, annotation: bool) -> tuple[Style, int]:
+    """What the glyphs of a text object share, from its first glyph, and its font's address.
+
+    `_box` has the extent of that glyph.
+    """
+    _matrix_of(handle, index, _matrix_at)
+    a, b = _matrix.a, _matrix.b
+    size = _size_of(handle, index)
+    across = math.hypot(a, b)
     up = math.hypot(_matrix.c, _matrix.d)
-    forward = across if size >= 0 else -across  # A negative size turns the glyphs round.
-    direction = (_matrix.a / forward, _matrix.b / forward) if across > 0 else UPRIGHT
-    if abs(direction[0]) > 0.999 or abs(direction[1]) > 0.999:
-        direction = (float(round(direction[0])), float(round(direction[1])))
+    direction = UPRIGHT
+    if across > 0:
+        forward = across if size >= 0 else -across  # A negative size turns the glyphs round.
+        cosine, sine = a / forward, b / forward
+        if abs(cosine) > 0.999 or abs(sine) > 0.999:
+            cosine, sine = float(round(cosine)), float(round(sine))
+        direction = (cosine, sine)
     across *= abs(size)
     size = abs(size) * max(up, 1e-6) or 1.0
-    height = box.top - box.bottom if direction[1] == 0.0 else box.right - box.left
-    if 0.0 in direction and size < 0.4 * height:
-        size = 0.8 * height  # The glyphs of a Type 3 font may be any size in their own space.
+    height = _box.top - _box.bottom if direction[1] == 0.0 else _box.right - _box.left
     pointer = ctypes.cast(item, pdfium_c.FPDF_PAGEOBJECT) if item else None
+    if 0.0 in direction and size < 0.4 * height and not _name(pointer):
+        # The glyphs of a Type 3 font, which has no name, may be any size in their own space. The
+        # lines of other fonts, such as those of mathematics, may be many times as high as glyphs.
+        size = 0.8 * height
     style = Style(
         size=size,
         direction=direction,
         annotation=annotation,
-        suspect=_suspect(pointer, size),
+        suspect=_suspect(item, size),
         pointer=pointer,
         upright=direction == UPRIGHT,
         across=across,
     )
-    return style, address(pdfium_c.FPDFTextObj_GetFont(pointer)) if pointer else 0
+    return style, (_font_of(item) or 0) if item else 0
 
 
-def _suspect(pointer: Any, size: float) -> str:
+def _suspect(item: int, size: float) -> str:
     """Why the text of an object may be hidden, by its render mode, size and color."""
-    mode = pdfium_c.FPDFTextObj_GetTextRenderMode(pointer) if pointer else -1
+    mode = _mode_of(item) if item else -1
     if mode == pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE:
         return "invisible"
     if size < TINY_POINTS:
         return "tiny"
-    if mode in _FILLED and pdfium_c.FPDFPageObj_GetFillColor(pointer, *_parts):
-        red, green, blue, alpha = (part.value for part in _parts)
+    if mode in _FILLED and _fill_of(item, *_parts_at):
+        red, green, blue, alpha = _parts
         if alpha < _FAINT_ALPHA:
             return "invisible"
         if min(red, green, blue) >= _PALE:

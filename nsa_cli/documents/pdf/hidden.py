@@ -48,7 +48,11 @@ def part_hidden(page: Any, runs: Sequence[Run], bounds: Box) -> tuple[list[Run],
     for run in runs:
         reason = ""
         suspect = run.style.suspect
-        if not _inside(run.box(), bounds):
+        box = run.box()
+        if not _meet(box, bounds):
+            left_out.append(("off the page", run))
+            continue
+        if not _inside(box, bounds):
             inside, outside = _cut_off(run, bounds)
             if not inside.text or _words(outside) >= _FEWEST_CUT:
                 left_out.append(("off the page", outside))

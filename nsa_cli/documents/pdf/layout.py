@@ -18,7 +18,7 @@ from nsa_cli.documents.pdf.right_to_left import (
     is_right_to_left,
     to_logical_order,
 )
-from nsa_cli.documents.pdf.runs import Line, Run
+from nsa_cli.documents.pdf.runs import Line, Run, is_footnote_number
 
 _SAME_LINE = 0.4
 """Runs whose baselines differ by less than this share of the font size are on one line."""
@@ -115,7 +115,8 @@ def _join(line: Line, run: Run) -> bool:
     slack = 0.3 * size
     last = line[-1]
     if run.left >= last.right - slack:
-        if _continues(last, run):
+        number = len(line) == 1 and is_footnote_number(last, run.base, run.style.size, run.text[0])
+        if _continues(last, run) and not number:
             _append(last, run)
         else:
             line.append(run)

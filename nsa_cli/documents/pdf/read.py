@@ -6,7 +6,9 @@ import mimetypes
 import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pypdf import PageObject, PdfReader
@@ -32,6 +34,7 @@ from nsa_cli.documents.pdf.structure import (
     open_structure,
     page_labels,
     quiet_libraries,
+    repaired,
     without_preamble,
 )
 from nsa_cli.documents.pdf.xfa import is_xfa, xfa_text
@@ -81,6 +84,42 @@ def read_pdf(
     """
     data = path_or_bytes if isinstance(path_or_bytes, bytes) else Path(path_or_bytes).read_bytes()
     data = without_preamble(data)
+    read = partial(
+        _read_pdf,
+        name=name,
+        password=password,
+        on_page=on_page,
+        pages=pages,
+        ocr=ocr,
+        hidden=hidden,
+        parse=parse,
+    )
+    try:
+        return read(data)
+    except UnreadableError as error:
+        mended = repaired(data, password) if error.code == "broken" else None
+        document = None
+        if mended is not None:
+            with suppress(UnreadableError):
+                document = read(mended)
+        if document is None:
+            raise
+        note = damage_warning(["its structure was repaired"])
+        return replace(document, warnings=(*document.warnings, *note))
+
+
+def _read_pdf(
+    data: bytes,
+    *,
+    name: str,
+    password: str | None,
+    on_page: OnPage | None,
+    pages: PageRanges | None,
+    ocr: str | None,
+    hidden: bool,
+    parse: Parser | None,
+) -> Document:
+    """`read_pdf` of a file whose structure pypdf can read."""
     with quiet_libraries() as complaints:
         reader = open_structure(data, name, password)
         with as_broken(name):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import unicodedata
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
+
+from nsa_cli.documents.pdf.marks import COMBINING, joined, letter_under
+from nsa_cli.documents.pdf.spacing import LEAST_GAP, as_before, is_under_ligature, jumps
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top in points."""
@@ -26,21 +28,24 @@ _WORD_GAP = 0.25
 _UNSEEN_GAP = 0.15
 """The same where PDFium begins a line within one, and thus looks for no space."""
 
-_LEAST_GAP = 0.03
-"""A space that PDFium finds is one where the gap is wider than this share of the font size."""
-
 _OVERLAP = 0.18
 """Text objects that overlap by more than this share of the font size are not one word."""
 
 _REPEAT = 0.12
 """A glyph drawn again within this share of the font size is a repeated draw (fake bold)."""
 
-_EVEN, _MORE_EVEN = 0.005, 1.1
-"""How much the gaps in a word that is set wide may differ, as a share of the font size and as a
-factor."""
+_SMALLER = 0.85
+"""The font size of the number of a footnote and of other raised characters, as a share of that of
+the text."""
 
-_LONGEST_LOOK = 12
-"""Glyphs before one that show how a word is set."""
+_LOWER, _HIGHER = 0.1, 0.45
+"""How far the baseline of an accent is from that of its letter, as a share of the font size."""
+
+_LAST = 5
+"""Runs of a line in which the letter of an accent is looked for, and one more."""
+
+_FIRST_RIGHT_TO_LEFT = 0x590
+"""Characters below are not written from right to left."""
 
 _FIRST_MARK = 0x300
 _MARKS = frozenset({"Mn", "Mc"})
@@ -137,17 +142,25 @@ class RunBuilder:
     def __init__(self) -> None:
         self._runs: list[Run] = []
         self._run: Run | None = None
+        self._open: Run | None = None
+        self._nearest, self._farthest, self._cell = -0.3, _WORD_GAP, _CELL_GAP
+        self._least = LEAST_GAP
         self._style = Style(1.0, UPRIGHT)
         self._space = self._own_space = False
         self._break = True
         self._new_object = True
         self._guessed = False
         self._object_base = 0.0
+        self._object_start = 0
 
     def object(self, style: Style) -> None:
         """Begin a text object."""
         self._style = style
+        size = style.size
+        self._nearest, self._farthest, self._cell = -0.3 * size, _WORD_GAP * size, _CELL_GAP * size
+        self._least = LEAST_GAP * size
         self._new_object = True
+        self._open = None
 
     def white(self, code: int, *, own: bool) -> None:
         """Take a space, which the file has or PDFium found, or a line break."""
@@ -156,6 +169,8 @@ class RunBuilder:
             self._own_space |= own or code == 0xA0
         else:
             self._break = True
+        if self._break or not self._own_space:
+            self._open = None
 
     def turned(
         self, code: int, origin: tuple[float, float], box: Any, mapped: bool, width: float = 0.0
@@ -187,28 +202,27 @@ class RunBuilder:
         """Take a glyph with its extent along the baseline and the height of that."""
         run = self._run
         char = chr(code) if CONTROLS <= code <= sys.maxunicode else chr(NUMBERS + code % CONTROLS)
-        if run is not None and not (self._new_object or self._space or self._break):
-            size = self._style.size
-            # Most glyphs follow the one before in the same text object.
-            if (
-                code < 0x590
-                and base == run.base
-                and -0.3 * size < left - run.rights[-1] < (_WORD_GAP * size)
-            ):
-                run.text.append(char)
-                run.lefts.append(left)
-                run.rights.append(right)
-                if right > run.right:
-                    run.right = right
-                if not mapped or char >= NUMBER:
-                    run.unmapped += 1
-                return
+        open_run = self._open
+        if (
+            open_run is not None
+            and code < _FIRST_RIGHT_TO_LEFT
+            and base == open_run.base
+            and self.plain(char, left, right)
+        ):
+            open_run.unmapped += not mapped or char >= NUMBER
+            return
+        self._open = None
         if run is not None and self._repeats(run, char, left, base):
             return
         if run is not None and self._is_mark_of(run, code, left, base):
             _put_mark(run, char, left, right)
             self._space = self._own_space = self._break = self._new_object = False
+            self._open = run if base == run.base else None
             return
+        if self._new_object and char in COMBINING:
+            line = self._runs[:-_LAST:-1]
+            if any(_put_accent(each, char, left, right, base) for each in line):
+                return
         if self._new_object:
             self._object_base = base
         elif run is not None and self._object_base - base > 0.5 * self._style.size:
@@ -218,19 +232,55 @@ class RunBuilder:
             self._runs.append(run)
             self._run = run
         else:
-            if self._own_space or self._apart(run, left, right, code):
+            own = self._own_space and not is_under_ligature(run, left, run.style.size)
+            if own or (not self._own_space and self._apart(run, left, right, base, code)):
                 run.text.append(" ")
                 run.lefts.append(run.rights[-1])
                 run.rights.append(left)
                 run.generated += not self._own_space
             run.left, run.right = min(run.left, left), max(run.right, right)
+        if self._new_object:
+            self._object_start = len(run.text)
         run.text.append(char)
         run.unmapped += not mapped or char >= NUMBER
         run.lefts.append(left)
         run.rights.append(right)
         self._space = self._own_space = self._break = self._new_object = False
+        self._open = run if base == run.base else None
 
-    def _apart(self, run: Run, left: float, right: float, code: int) -> bool:
+    def plain(self, char: str, left: float, right: float) -> bool:
+        """Take a glyph that follows the one before in the same text object, as most glyphs do.
+
+        Args:
+            char: Of a script that is written from left to right.
+            left: Where the glyph begins, on the baseline of the one before.
+            right: Where it ends.
+
+        Returns:
+            Whether it was taken; `glyph` takes the others.
+        """
+        run = self._open
+        if run is None:
+            return False
+        rights = run.rights
+        end = rights[-1]
+        if self._own_space:
+            if not self._least < left - end < self._cell:
+                return False
+            run.text.append(" ")
+            run.lefts.append(end)
+            rights.append(left)
+            self._space = self._own_space = False
+        elif not self._nearest < left - end < self._farthest:
+            return False
+        run.text.append(char)
+        run.lefts.append(left)
+        rights.append(right)
+        if right > run.right:
+            run.right = right
+        return True
+
+    def _apart(self, run: Run, left: float, right: float, base: float, code: int) -> bool:
         """Whether the gap before a glyph parts two words, where the file has no space."""
         size = self._style.size
         if run.vertical:
@@ -240,13 +290,31 @@ class RunBuilder:
         gap = left - run.rights[-1]
         if _is_right_to_left(code) and left < run.lefts[-1]:
             gap = run.lefts[-1] - right
-        if gap > _LEAST_GAP * size and _as_before(run, left, gap):
+        if gap > LEAST_GAP * size and as_before(run, left, gap, run.style.size):
             return False
         if self._space:
-            return gap > _LEAST_GAP * size or _overlap_always(run)
+            return gap > LEAST_GAP * size or _overlap_always(run)
+        if self._new_object and (
+            jumps(run, left, run.style.size) or is_footnote_number(run, base, size, chr(code))
+        ):
+            return True
         if self._new_object and gap < -_OVERLAP * size and chr(code).isalnum():
+            run.overlaps |= self._is_kerned(run, gap, base, code)
             return not _overlap_always(run)
         return gap > (_UNSEEN_GAP if self._break else _WORD_GAP) * size
+
+    def _is_kerned(self, run: Run, gap: float, base: float, code: int) -> bool:
+        """Whether a glyph begins over the edge of a letter that is drawn by itself, or is raised.
+
+        So the pieces of `T|aylor` and `W|ashington` are drawn, the A of LaTeX, and glyphs that are
+        drawn one by one from a font in place of a narrower one.
+        """
+        raised = base > run.base and self._style.size < _SMALLER * run.style.size
+        return (
+            (raised or len(run.text) - self._object_start == 1)
+            and not _is_right_to_left(code)
+            and -gap < (1.0 if raised else 0.5) * (run.rights[-1] - run.lefts[-1])
+        )
 
     def _repeats(self, run: Run, char: str, left: float, base: float) -> bool:
         """Whether the glyph was drawn already, as the shadow or the bold of this one."""
@@ -296,6 +364,46 @@ class RunBuilder:
         return self._runs
 
 
+def is_footnote_number(run: Run, base: float, size: float, char: str) -> bool:
+    """Whether a run is the raised number before a footnote.
+
+    Args:
+        run: Begins a line.
+        base: The height of the baseline of the character after it.
+        size: The font size of that.
+        char: That character.
+    """
+    return (
+        run.broke
+        and run.style.size < _SMALLER * size
+        and run.base > base
+        and char.isalpha()
+        and all(map(str.isdigit, run.text))
+    )
+
+
+def _put_accent(run: Run, char: str, left: float, right: float, base: float) -> bool:
+    """Join an accent that comes after its word to the letter of a run that is under it.
+
+    Args:
+        run: Changed in place.
+        char: The accent.
+        left: Where it begins.
+        right: Where it ends.
+        base: The height of its baseline, higher over a capital letter.
+
+    Returns:
+        Whether it is over a letter of the run.
+    """
+    if not -_LOWER < (base - run.base) / run.style.size < _HIGHER:
+        return False
+    at = letter_under(run.text, run.lefts, run.rights, left, right)
+    one = joined(run.text[at], COMBINING[char]) if at is not None else ""
+    if at is not None and one:
+        run.text[at] = one
+    return bool(one)
+
+
 def _put_mark(run: Run, char: str, left: float, right: float) -> None:
     """Put a combining mark after the letter of a run over which it begins."""
     letters = [at for at, start in enumerate(run.lefts) if start <= left and run.text[at] != " "]
@@ -316,33 +424,6 @@ def _overlap_always(run: Run) -> bool:
         del run.text[-2], run.lefts[-2], run.rights[-2]
         run.generated -= 1
     return run.overlaps
-
-
-def _as_before(run: Run, left: float, gap: float) -> bool:
-    """Whether a glyph follows as the glyphs before it in the same word follow one another.
-
-    The letters of a word that is set wide are as far apart from one another, or begin at equal
-    distances.
-
-    Args:
-        run: The glyphs before.
-        left: Where the glyph begins.
-        gap: Between the last glyph and this one.
-    """
-    near = _EVEN * run.style.size
-    word = next((at for at, char in enumerate(reversed(run.text)) if char == " "), len(run.text))
-    if word < 2:
-        return False
-    if gap <= _MORE_EVEN * (run.lefts[-1] - run.rights[-2]) + near:
-        return True
-    first = len(run.text) - min(word, _LONGEST_LOOK)
-    steps = [after - before for before, after in pairwise([*run.lefts[first:], left])]
-    widths = [run.rights[at] - run.lefts[at] for at in range(first, len(run.text) - 1)]
-    # Letters that begin at equal distances have equal widths, unless they are set so on purpose.
-    return (
-        max(steps) - min(steps) <= 2 * near
-        and max(widths) - min(widths) > _LEAST_GAP * run.style.size
-    )
 
 
 def _is_right_to_left(code: int) -> bool:

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 
+import pypdfium2
 from pypdf import PdfReader
 
 from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.pdf.clean import clean_label
 from nsa_cli.documents.pdf.object_streams import LazyReader
+from nsa_cli.documents.pdf.pdfium import PDFIUM_LOCK
 
 _MAGIC = b"%PDF-"
 
@@ -63,6 +65,28 @@ def open_structure(data: bytes, name: str, password: str | None) -> PdfReader:
         hint="pass the right one with --password",
         code="encrypted",
     )
+
+
+def repaired(data: bytes, password: str | None) -> bytes | None:
+    """A damaged file as PDFium writes it, which finds objects that pypdf does not.
+
+    Args:
+        data: The bytes of the file.
+        password: Opens it, if it is encrypted.
+
+    Returns:
+        The bytes of the whole file; None if PDFium does not find any page either.
+    """
+    out = BytesIO()
+    with PDFIUM_LOCK:
+        try:
+            with pypdfium2.PdfDocument(data, password=password) as document:
+                if not len(document):
+                    return None
+                document.save(out)
+        except pypdfium2.PdfiumError:
+            return None
+    return out.getvalue()
 
 
 def page_labels(reader: PdfReader, count: int) -> list[str | None]:

@@ -55,6 +55,32 @@ def test_names_that_say_nothing_are_told() -> None:
     assert "unreadable" in found.warnings[0] or "no readable text" in found.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("names", "mapped", "expected"),
+    [
+        ("/ffi", "<41><41><0000>", "diffifficult"),
+        ("/ffi", "<41> <0000>", "diffifficult"),
+        ("/ffi /fl", "<41><41><0000>\n<42><42><0000>", "dicult"),  # It may be either.
+    ],
+)
+def test_ligatures_that_quartz_maps_to_nothing(names: str, mapped: str, expected: str) -> None:
+    kind = "range" if mapped.count("<") == 3 * mapped.count("0000") else "char"
+    to_unicode = stream(
+        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap\n"
+        "1 begincodespacerange\n<00> <FF>\nendcodespacerange\n"
+        f"{mapped.count('0000')} beginbf{kind}\n{mapped}\nendbf{kind}\nendcmap end end"
+    )
+    font = (
+        "<< /Type /Font /Subtype /Type1 /BaseFont /ABCDEF+CMR10 /FirstChar 65 /LastChar 66"
+        f" /Widths [833 556] /Encoding << /Differences [65 {names}] >>"
+        f" /ToUnicode {FIRST_MORE + 1} 0 R >>"
+    )
+    # Two of them, since PDFium drops a single glyph that its own fonts lack.
+    text = "BT /F1 12 Tf 72 700 Td (di) Tj /F2 12 Tf (AA) Tj /F1 12 Tf (cult) Tj ET"
+    found = read(page_pdf(text, resources=f"/F2 {FIRST_MORE} 0 R", more=[font, to_unicode]))
+    assert found.text == expected
+
+
 def run(text: str, *, unmapped: bool = True) -> Run:
     """A run of glyphs that are half an em wide."""
     builder = RunBuilder()

@@ -370,3 +370,129 @@ def test_a_gap_is_a_space_where_pdfium_begins_a_line() -> None:
             builder.white(0x0A, own=False)
         left += 5 if char != " " else 2.4
     assert page_text(builder.finish()) == "a clause"
+
+
+def test_a_space_between_glyphs_that_begin_at_equal_distances() -> None:
+    # The glyphs are half an em wide by the file, which draws them less far apart.
+    letters = "abcdeghilnorstu"
+    font = two_byte_font(letters)
+    drawn = "".join(
+        f"BT /F2 12 Tf {72 + 3.5 * at} 700 Td {codes(char, letters)} Tj ET\n"
+        for at, char in enumerate("coastal roads and the island")
+        if char in letters
+    )
+    text = text_of(drawn, resources=f"/F2 {FIRST_MORE} 0 R", more=font)
+    assert text == "coastal roads and the island"
+
+
+def test_high_lines_of_a_font_are_no_larger_glyphs() -> None:
+    # The lines of fonts of mathematics may be many times as high as their glyphs.
+    letters = "abcdeghilnorstu"
+    font, descendant, mapped = two_byte_font(letters)
+    descendant = descendant.replace(b"/Ascent 800 /Descent -200", b"/Ascent 5000 /Descent -2400")
+    descendant = descendant.replace(b"[0 -200 500 800]", b"[0 -2400 500 5000]")
+    cells = "".join(
+        f"BT /F2 12 Tf {x} 776 Td {codes(word, letters)} Tj ET\n"
+        for x, word in ((72, "the"), (130, "island"))
+    )
+    text = text_of(cells, resources=f"/F2 {FIRST_MORE} 0 R", more=[font, descendant, mapped])
+    assert text == "the island"
+
+
+@pytest.mark.parametrize(
+    ("drawn", "read_as"),
+    [
+        # TeX draws accents before their letters, PDFium gives them after the word or the line.
+        ([("Baudis and", 0, 0), (None, 0, 0), ("ˇ", 26, 0.5), ("x", 60, 0)], "Baudiš and x"),
+        ([("Sediv", 0, 0), (None, 0, 0), ("ˇ", 1, 2.6), (None, 0, 0), ("y", 25, 0)], "Šedivy"),
+        ([("Kuttler,", 0, 0), ("Yih", 55, 0), ("¨", 6, 0)], "Küttler, Yih"),
+        ([("Kuttler", 0, 0), ("¨", 6, 9)], "Kuttler\n¨"),  # Not over the letter.
+        ([("Kqttler", 0, 0), ("¨", 6, 0)], "Kqttler\n¨"),  # No letter of a language.
+    ],
+)
+def test_accents_that_come_after_their_word(
+    drawn: list[tuple[str | None, float, float]], read_as: str
+) -> None:
+    builder = RunBuilder()
+    for text, left, raised in drawn:
+        if text is None:
+            builder.white(0x20, own=False)
+            continue
+        builder.object(Style(10.0, UPRIGHT))
+        for at, char in enumerate(text):
+            if char == " ":
+                builder.white(0x20, own=True)
+            else:
+                builder.glyph(ord(char), left + 5 * at, left + 5 * at + 4.9, 700 + raised, True)
+    assert page_text(builder.finish()) == read_as
+
+
+def test_a_space_under_a_ligature_is_none() -> None:
+    """InDesign draws the space after a ligature under it."""
+    builder = RunBuilder()
+    builder.object(Style(10.0, UPRIGHT))
+    for char, left, right in (("d", 0, 5), ("é", 5, 10), ("f", 10, 15), ("i", 10, 15)):
+        builder.glyph(ord(char), left, right, 700.0, True)
+    builder.white(0x20, own=True)
+    for at, char in enumerate("nir"):
+        builder.glyph(ord(char), 15.1 + 5 * at, 20.1 + 5 * at, 700.0, True)
+    builder.white(0x20, own=True)
+    builder.glyph(ord("x"), 32.5, 37.5, 700.0, True)
+    assert page_text(builder.finish()) == "définir x"
+
+
+def test_the_number_of_a_footnote_is_apart_and_that_after_a_word_is_not() -> None:
+    note = show("4", 72, 703.8, size=6) + show("Exceptions include the first.", 75.5, 700, size=9)
+    low = show("5", 72, 682.5, size=6) + show("However, others do.", 75.5, 680, size=9)
+    mark = show("The end", 72, 660, size=9) + show("6", 105.5, 663.8, size=6)
+    assert text_of(note + low + mark) == (
+        "4 Exceptions include the first.\n5 However, others do.\nThe end6"
+    )
+
+
+def test_bullets_are_no_column() -> None:
+    items = (
+        ("The tenant keeps the garden in", "order and mows it in summer, and", "waters it in May."),
+        (
+            "The landlord pays for the boiler,",
+            "its repairs and its fuel, but not",
+            "for the fence.",
+        ),
+        ("Notice is given in writing, and", "ends the lease at the end of the", "month after it."),
+    )
+    drawn = ""
+    for at, lines in enumerate(items):
+        drawn += show("-", 90, 700 - 42 * at)
+        for row, (line, left) in enumerate(zip(lines, (108, 108, 107.98), strict=True)):
+            drawn += show(line, left, 700 - 42 * at - 14 * row)
+    expected = "\n".join("- " + "\n".join(lines) for lines in items)
+    assert text_of(drawn) == expected
+
+
+@pytest.mark.parametrize(
+    ("objects", "read_as"),
+    [
+        ([("v.", 0), ("T", 13), ("aylor", 16.5)], "v. Taylor"),
+        ([("1", 0), ("⁄", 5), ("4", 7.6)], "1⁄4"),
+        ([("37.96", 0), ("DISTRICT", 22.5)], "37.96 DISTRICT"),  # Cells over one another.
+        ([("T", 0), ("aylor", 2)], "T aylor"),  # More than an edge.
+    ],
+)
+def test_a_kerned_letter_that_is_drawn_by_itself(
+    objects: list[tuple[str, float]], read_as: str
+) -> None:
+    builder = RunBuilder()
+    for text, left in objects:
+        builder.object(Style(10.0, UPRIGHT))
+        for at, char in enumerate(text):
+            width = 6 if char == "T" else 5
+            builder.glyph(ord(char), left + 5 * at, left + 5 * at + width, 700.0, True)
+    assert page_text(builder.finish()) == read_as
+
+
+def test_the_raised_letter_of_latex() -> None:
+    drawn = (
+        "BT /F1 10 Tf 72 700 Td (any L) Tj /F1 7 Tf 20.6 2.1 Td (A) Tj"
+        " /F1 10 Tf 3.2 -2.1 Td (T) Tj 4.4 -2.2 Td (E) Tj 5.4 2.2 Td (X) Tj 9 0 Td (file) Tj ET"
+    )
+    assert text_of(drawn) == "any LATEX file"

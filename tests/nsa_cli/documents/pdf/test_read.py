@@ -294,6 +294,15 @@ def test_damaged_files_are_broken(data: bytes, caplog: pytest.LogCaptureFixture)
     assert not caplog.records
 
 
+@pytest.mark.parametrize("wrong", [b"startxxxx", b""])
+def test_a_file_without_its_index_is_repaired(wrong: bytes) -> None:
+    """PDFium finds the objects of such a file, and pypdf does not."""
+    document = read(make_pdf(["The rent is 900 euros."]).replace(b"startxref", wrong))
+    assert document.text == "The rent is 900 euros."
+    (warning,) = document.warnings
+    assert warning.startswith("the PDF is damaged")
+
+
 def test_a_damaged_page_is_named() -> None:
     data = make_pdf(["good", "wrong"]).replace(b"(wrong) Tj", b")wrong() Tj")
     document = read(data)
