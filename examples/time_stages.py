@@ -153,7 +153,7 @@ def stages(tokens: int, heads: int, groups: int, dim: int, *, recorded: bool) ->
         ),
         (
             "selection, queries",
-            lambda: selected_rows_backward(problem, q, k, v, blocks, of, dq, adds=True, sums=sums),
+            lambda: selected_rows_backward(problem, q, k, v, blocks, of, dq, base=dq, sums=sums),
             chosen,
             3,
             4,

@@ -17,6 +17,8 @@ Source: Yuan et al. 2025, eqs. 7 and 8; Shah et al. 2024, "FlashAttention-3", ar
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import triton
 import triton.language as tl
@@ -28,6 +30,14 @@ from nsa_kernels.gpu.hopper.support import serves_keys
 from nsa_kernels.gpu.layout import Problem, count_visible, find_sequence, row_tiles
 from nsa_kernels.gpu.tiles import joint_backward_tile
 
+JOINT: Literal["never", "hopper", "always"] = "hopper"
+"""Where one kernel computes the gradients of a band in the backward pass: never, always, or where
+the Hopper kernel does. Two kernels (`banded_backward.py`) compute them otherwise."""
+
+ORDERED = True
+"""Whether the Hopper kernel adds to the gradient of the queries in a fixed order. Otherwise it does
+so only if `torch.use_deterministic_algorithms` asks for it."""
+
 _RANGES = 32
 """Most ranges of rows, without a window."""
 
@@ -36,14 +46,11 @@ _LEAST_RANGE = 128
 
 
 @triton.jit
-def _add_in_order(ptr, at, value, written, turn_ptr, before, ADDS: tl.constexpr):
-    """Add to stored rows once `before` programs have; the first stores, unless `ADDS`."""
+def _add_in_order(ptr, at, value, written, turn_ptr, before):
+    """Add to stored rows once `before` programs have."""
     while tl.atomic_add(turn_ptr, 0, sem="acquire") < before:
         pass
-    stored = written
-    if not ADDS:
-        stored = written & (tl.zeros_like(at) < before)
-    value += tl.load(ptr + at, mask=stored, other=0.0)
+    value += tl.load(ptr + at, mask=written, other=0.0)
     tl.store(ptr + at, value, mask=written)
     tl.debug_barrier()
     tl.atomic_add(turn_ptr, 1, sem="release")
@@ -64,7 +71,7 @@ def _banded_joint_backward_kernel(
     R: tl.constexpr, HEADS: tl.constexpr,
     KEY_BLOCK: tl.constexpr, KEY_STRIDE: tl.constexpr, WINDOWED: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, ADDS: tl.constexpr, PACKED: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
     # A program waits for later tiles of keys of its range: they have lower numbers.
     tile = tiles - 1 - tl.program_id(0) % tiles
@@ -92,11 +99,10 @@ def _banded_joint_backward_kernel(
         mask=there & (value_depth < DV),
         other=0.0,
     )  # [BLOCK_N, DV_PAD]
-    # The tiles of rows of this range that see any of these keys. Rows that see no key at all
-    # belong to the first tile of keys, which stores zeros for them.
+    # The tiles of rows of this range that see any of these keys.
     BLOCK_T: tl.constexpr = BLOCK_M // HEADS
     first = tl.maximum(tile * BLOCK_N * KEY_STRIDE + KEY_BLOCK - 1 - offset, 0)
-    first = tl.maximum(tl.where(tile == 0, 0, first), part * per_range)
+    first = tl.maximum(first, part * per_range)
     last = tl.minimum(queries, (part + 1) * per_range)
     if WINDOWED:
         last = tl.minimum(last, tile * BLOCK_N + BLOCK_N - 1 + window - offset)
@@ -131,8 +137,8 @@ def _banded_joint_backward_kernel(
         dq = tl.dot(tl.trans(dscores), k, input_precision="ieee")  # [BLOCK_M, D_PAD]
         dq_at = ((head + g * R) * stride_qh + at * stride_qt)[:, None] + depth
         written = valid[:, None] & (depth < D)
-        before = (tl.maximum(tl.max(high), 1) - 1) // BLOCK_N - tile
-        _add_in_order(dq_ptr, dq_at, dq * plain_scale, written, turns_ptr + i, before, ADDS)
+        before = (tl.max(high) - 1) // BLOCK_N - tile
+        _add_in_order(dq_ptr, dq_at, dq * plain_scale, written, turns_ptr + i, before)
     to = b * stride_db + part * stride_ds + g * stride_dg + key * stride_dn + depth
     tl.store(dk_ptr + to, dk * plain_scale, mask=there & (depth < D))
     to = b * stride_eb + part * stride_es + g * stride_eg + key * stride_en + value_depth
@@ -147,10 +153,8 @@ def banded_backward(
     v: Tensor,
     grad: OutputGradient,
     dq: Tensor,
-    *,
-    adds: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Write the gradient of the queries, or add it to `dq`; the gradients of keys and values.
+    """Add the gradient of the queries to `dq`; the gradients of keys and values.
 
     Args:
         problem: The sizes.
@@ -159,8 +163,7 @@ def banded_backward(
         k: (B, G, J, D).
         v: (B, G, J, Dv).
         grad: The gradient of the output.
-        dq: (B, H, T, D), fp32, written.
-        adds: Whether to add to what `dq` holds.
+        dq: (B, H, T, D), fp32, of `zero_sums`, added to.
 
     Returns:
         Gradients of keys (B, G, J, D) and of values (B, G, J, Dv), fp32.
@@ -171,17 +174,34 @@ def banded_backward(
     dk = torch.empty(ranges, *k.shape, dtype=torch.float32, device=k.device)
     dv = torch.empty(ranges, *v.shape, dtype=torch.float32, device=v.device)
     if keys == 0:
-        if not adds:
-            dq.zero_()
         return dk.sum(dim=0), dv.sum(dim=0)
     of = (problem, band, q, k, v, grad, dq, dk, dv)
     if serves_keys(problem, q):
         from nsa_kernels.gpu.hopper.banded_backward import launch_banded_backward
 
-        launch_banded_backward(*of, per_range=per_range, adds=adds)
+        ordered = ORDERED or torch.are_deterministic_algorithms_enabled()
+        turns = _new_turns(problem, q, 64 // problem.repeat) if ordered else None
+        launch_banded_backward(*of, turns=turns, per_range=per_range)
     else:
-        _launch(*of, per_range=per_range, adds=adds)
+        _launch(*of, per_range=per_range)
     return (dk[0], dv[0]) if ranges == 1 else (dk.sum(dim=0), dv.sum(dim=0))
+
+
+def serves_joint(problem: Problem, q: Tensor) -> bool:
+    """Whether one kernel computes the gradients of a band."""
+    return JOINT == "always" or (JOINT == "hopper" and serves_keys(problem, q))
+
+
+def zero_sums(q: Tensor) -> Tensor:
+    """Zeros for the sum of the gradients of the queries: (B, H, T, D) fp32.
+
+    The tokens of a sequence are padded to whole tiles of rows, which the Hopper kernel adds to.
+    """
+    batch, heads, queries, dim = q.shape
+    padded = triton.cdiv(queries, _LEAST_RANGE) * _LEAST_RANGE
+    shape = (batch, padded, heads, dim)
+    rows = torch.zeros(shape, dtype=torch.float32, device=q.device)
+    return rows.transpose(1, 2)[:, :, :queries]
 
 
 def _divide(problem: Problem, band: Band) -> tuple[int, int]:
@@ -205,7 +225,6 @@ def _launch(
     dv: Tensor,
     *,
     per_range: int,
-    adds: bool,
 ) -> None:
     """Launch the Triton kernel; `dk` and `dv` have the ranges first."""
     keys, cu_keys = band_keys(problem, band)
@@ -213,7 +232,7 @@ def _launch(
     tile = joint_backward_tile(problem, heads)
     block_t = tile["BLOCK_M"] // heads
     tiles = triton.cdiv(keys, tile["BLOCK_N"])
-    turns = new_turns(problem, q, block_t)
+    turns = _new_turns(problem, q, block_t)
     _banded_joint_backward_kernel[(tiles * ranges, problem.groups, problem.batch)](
         row_tiles(q, block_t, heads), k, v, row_tiles(grad.out, block_t, heads),
         grad.lse, grad.dots, dq, dk, dv, turns,
@@ -229,12 +248,11 @@ def _launch(
         problem.scale, problem.plain_scale,
         **band_constants(problem, band),
         HEADS=heads,
-        ADDS=adds,
         **tile,
     )  # fmt: skip
 
 
-def new_turns(problem: Problem, like: Tensor, queries: int) -> Tensor:
+def _new_turns(problem: Problem, like: Tensor, queries: int) -> Tensor:
     """How many tiles of keys have added to each tile of `queries` queries: (B, G, ...) int32."""
     shape = (problem.batch, problem.groups, triton.cdiv(problem.queries, queries))
     return torch.zeros(shape, dtype=torch.int32, device=like.device)

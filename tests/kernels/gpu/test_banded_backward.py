@@ -23,7 +23,7 @@ from nsa_kernels.gpu.banded_backward import (
     banded_keys_backward,
     banded_rows_backward,
 )
-from nsa_kernels.gpu.banded_joint import banded_backward
+from nsa_kernels.gpu.banded_joint import banded_backward, zero_sums
 from nsa_kernels.gpu.bands import Band, OutputGradient
 from nsa_kernels.gpu.layout import Problem
 
@@ -61,9 +61,12 @@ def by_kernels(
     if "gates" in tensors:
         lse -= tensors["gates"][..., 1].log2()
     of = OutputGradient(out=grad, lse=lse, dots=dots)
-    dq = torch.empty_like(q) if before is None else before.clone()
     if joint:
-        return (dq, *banded_backward(problem, band, q, k, v, of, dq, adds=before is not None))
+        dq = zero_sums(q)
+        if before is not None:
+            dq += before
+        return (dq, *banded_backward(problem, band, q, k, v, of, dq))
+    dq = torch.empty_like(q) if before is None else before.clone()
     banded_rows_backward(problem, band, q, k, v, of, dq, adds=before is not None)
     return (dq, *banded_keys_backward(problem, band, q, k, v, of))
 
