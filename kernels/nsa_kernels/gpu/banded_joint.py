@@ -180,8 +180,7 @@ def banded_backward(
         from nsa_kernels.gpu.hopper.banded_backward import launch_banded_backward
 
         ordered = ORDERED or torch.are_deterministic_algorithms_enabled()
-        turns = _new_turns(problem, q, 64 // problem.repeat) if ordered else None
-        launch_banded_backward(*of, turns=turns, per_range=per_range)
+        launch_banded_backward(*of, ordered=ordered, per_range=per_range)
     else:
         _launch(*of, per_range=per_range)
     return (dk[0], dv[0]) if ranges == 1 else (dk.sum(dim=0), dv.sum(dim=0))

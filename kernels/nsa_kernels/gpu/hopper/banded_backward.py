@@ -5,14 +5,15 @@ and values in registers, as in `keys_backward.py`. They write the gradients of t
 shared memory, where a third warpgroup multiplies them by the keys and adds the result to the
 gradient of the queries. One more warp loads queries and output gradients.
 
-The third warpgroup adds a tile of rows when all later tiles of keys have. It announces its own
-additions one step later, when they have long arrived, so that it does not wait for them.
+The third warpgroup adds a tile of rows when the next tile of keys, and so all later ones, have. It
+announces its own additions steps later, when they have long arrived, so that it does not wait.
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, J keys of this band.
 
 Source: Shah et al. 2024, "FlashAttention-3", arXiv 2407.08608.
 """
 
+import torch
 import triton
 from torch import Tensor
 from triton.experimental import gluon
@@ -44,6 +45,9 @@ GROUPS = gl.constexpr(2)
 _STAGES = 3
 """Tiles of queries, and of output gradients, in shared memory."""
 
+EVERY = gl.constexpr(2)
+"""Tiles of rows from one announcement of additions to the next."""
+
 _SLOTS = gl.constexpr(2)
 """Tiles of gradients of the scores in shared memory, of each warpgroup."""
 
@@ -52,8 +56,8 @@ _SLOTS = gl.constexpr(2)
 class Task:
     """What a program does: a tile of keys and the tiles of rows that see any of them.
 
-    `first` is the first of `count` tiles of rows. `KEY_BLOCK`, `KEY_STRIDE` and `WINDOWED` are the
-    band's, `R` the heads of a group.
+    `first` is the first of `count` tiles of rows; the next tile of keys sees those from the
+    `later`-th on. `KEY_BLOCK`, `KEY_STRIDE` and `WINDOWED` are the band's, `R` the heads of a group.
     """
 
     queries: gl.tensor
@@ -66,6 +70,7 @@ class Task:
     first_key: gl.tensor
     first: gl.tensor
     count: gl.tensor
+    later: gl.tensor
     R: gl.constexpr
     KEY_BLOCK: gl.constexpr
     KEY_STRIDE: gl.constexpr
@@ -73,7 +78,7 @@ class Task:
 
     @gluon.constexpr_function
     def __init__(
-        self, queries, offset, keys, window, b, g, part, first_key, first, count,
+        self, queries, offset, keys, window, b, g, part, first_key, first, count, later,
         R, KEY_BLOCK, KEY_STRIDE, WINDOWED,
     ):  # fmt: skip
         self.queries = queries
@@ -86,6 +91,7 @@ class Task:
         self.first_key = first_key
         self.first = first
         self.count = count
+        self.later = later
         self.R = gl.constexpr(R)
         self.KEY_BLOCK = gl.constexpr(KEY_BLOCK)
         self.KEY_STRIDE = gl.constexpr(KEY_STRIDE)
@@ -98,24 +104,38 @@ class Task:
         return gl.minimum(gl.maximum(seen, 0) // self.KEY_STRIDE, self.keys)
 
     @gluon.jit
-    def before(self, i):
-        """Number of tiles of keys that add to the `i`-th tile of rows before this one."""
+    def span(self, W: gl.constexpr):
+        """Tiles of rows that see any of a warpgroup's keys: from, and up to.
+
+        First come tiles that see keys of the first warpgroup alone, then of both, then of the
+        second alone.
+        """
         BLOCK_T: gl.constexpr = ROWS // self.R
-        last = (self.first + i + 1) * BLOCK_T - 1
-        return (self.high(last) - 1) // (GROUPS * ROWS) - self.first_key // (GROUPS * ROWS)
+        position = self.offset + self.first * BLOCK_T
+        gone = self.count
+        if self.WINDOWED:
+            after = self.first_key + ROWS - 1 + self.window
+            gone = gl.minimum(gl.cdiv(gl.maximum(after - position, 0), BLOCK_T), gone)
+        seen = (self.first_key + ROWS) * self.KEY_STRIDE + self.KEY_BLOCK - 1
+        seen = gl.minimum(gl.maximum(seen - position, 0) // BLOCK_T, gone)
+        if W == 0:
+            return seen * 0, gone
+        return seen, self.count
 
     @gluon.jit
     def inside(self, W: gl.constexpr):
-        """Tiles of rows, from the first to the last, that see all keys of a warpgroup."""
+        """Tiles of rows that see all keys of a warpgroup: from, and up to."""
         BLOCK_T: gl.constexpr = ROWS // self.R
+        seen, gone = self.span(W)
         first_key = self.first_key + W * ROWS
         position = self.offset + self.first * BLOCK_T
         last_key = (first_key + ROWS - 1) * self.KEY_STRIDE + self.KEY_BLOCK - 1
-        whole = gl.minimum(gl.cdiv(gl.maximum(last_key - position, 0), BLOCK_T), self.count)
-        ragged = self.count
+        whole = gl.cdiv(gl.maximum(last_key - position, 0), BLOCK_T)
+        whole = gl.minimum(gl.maximum(whole, seen), gone)
+        ragged = gone
         if self.WINDOWED:
             ragged = gl.maximum(first_key + self.window - position, 0) // BLOCK_T
-            ragged = gl.maximum(gl.minimum(ragged, self.count), whole)
+            ragged = gl.maximum(gl.minimum(ragged, gone), whole)
         return whole, ragged
 
 
@@ -125,6 +145,20 @@ def _producer(task, shared, descs):
     BLOCK_T: gl.constexpr = ROWS // task.R
     place = (task.b, task.g, task.first_key, task.first * BLOCK_T, task.count)
     load_tiles(shared, descs, place, task.R)
+
+
+@gluon.jit
+def _pass(shared, slopes, from_tile, to_tile):
+    """Release tiles of rows that see none of this warpgroup's keys."""
+    for i in range(from_tile, to_tile):
+        slot = i % _SLOTS
+        shared.q.wait(i)
+        shared.q.release(i)
+        shared.grad.wait(i)
+        shared.grad.release(i)
+        mbarrier.wait(slopes.free.index(slot), (i // _SLOTS & 1) ^ 1)
+        mbarrier.arrive(slopes.full.index(slot), count=1)
+        mbarrier.arrive(slopes.free.index(slot), count=1)
 
 
 @gluon.jit
@@ -185,15 +219,20 @@ def _consumer(task, shared, slopes, outputs, scales, W: gl.constexpr):
     DV: gl.constexpr = shared.v.buffers.shape[4]
     K_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
     V_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DV, 16])
+    seen, gone = task.span(W)
     whole, ragged = task.inside(W)
     dk = gl.zeros([ROWS, D], gl.float32, K_LAYOUT)
     dv = gl.zeros([ROWS, DV], gl.float32, V_LAYOUT)
     k = shared.k.wait(W)
     v = shared.v.wait(W)
-    dk, dv = _step(task, shared, slopes, k, v, dk, dv, 0, whole, scale, W, True)
+    if W == 1:
+        _pass(shared, slopes, 0, seen)
+    dk, dv = _step(task, shared, slopes, k, v, dk, dv, seen, whole, scale, W, True)
     dk, dv = _step(task, shared, slopes, k, v, dk, dv, whole, ragged, scale, W, False)
     if task.WINDOWED:
-        dk, dv = _step(task, shared, slopes, k, v, dk, dv, ragged, task.count, scale, W, True)
+        dk, dv = _step(task, shared, slopes, k, v, dk, dv, ragged, gone, scale, W, True)
+        if W == 0:
+            _pass(shared, slopes, gone, task.count)
     first_key = task.first_key + W * ROWS
     place = (task.b, task.g, task.part, first_key, task.keys)
     store_keys(dk_ptr, dk_strides, dk * plain_scale, place)
@@ -201,84 +240,120 @@ def _consumer(task, shared, slopes, outputs, scales, W: gl.constexpr):
 
 
 @gluon.jit
-def _adder(task, shared, slopes, outputs, scales, HALVES: gl.constexpr, ORDERED: gl.constexpr):
-    """Add the products of the scores' gradients and the keys to the gradient of the queries."""
-    dq_ptr, turns_ptr, _, _, dq_strides, _, _ = outputs
-    stride_qb, stride_qh, stride_qt, stride_cb, stride_cg = dq_strides
-    R: gl.constexpr = task.R
-    D: gl.constexpr = shared.k.buffers.shape[4]
-    WIDTH: gl.constexpr = D // HALVES
-    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 16])
-    row = gl.arange(0, ROWS, gl.SliceLayout(1, LAYOUT))
-    depth = gl.arange(0, WIDTH, gl.SliceLayout(0, LAYOUT))
-    first = task.first * (ROWS // R)
-    ptr = dq_ptr + task.b.to(gl.int64) * stride_qb + (task.g * R).to(gl.int64) * stride_qh
-    ptr += first.to(gl.int64) * stride_qt
-    at = (row % R).to(gl.int64) * stride_qh + (row // R).to(gl.int64) * stride_qt
-    at = at[:, None] + depth.to(gl.int64)[None, :]
-    turns_ptr += task.b.to(gl.int64) * stride_cb + task.g.to(gl.int64) * stride_cg + task.first
-    k_0 = shared.k.wait(0)
-    k_1 = shared.k.wait(1)
-    for i in range(task.count):
+def _add(
+    task, slopes, k_0, k_1, ptr, step, turns, from_tile, to_tile, scale,
+    FIRST: gl.constexpr, SECOND: gl.constexpr, ORDERED: gl.constexpr,
+):  # fmt: skip
+    """Add tiles of rows, to which the first, the second or both warpgroups contribute."""
+    turn_ptr, later_ptr, known, announced = turns
+    LAYOUT: gl.constexpr = ptr.type.layout
+    WIDTH: gl.constexpr = ptr.shape[1]
+    HALVES: gl.constexpr = k_0.shape[1] // WIDTH
+    for i in range(from_tile, to_tile):
         slot = i % _SLOTS
         mbarrier.wait(slopes.full.index(slot), i // _SLOTS & 1)
         left_0 = slopes.buffers.index(slot * GROUPS).permute((1, 0))
         left_1 = slopes.buffers.index(slot * GROUPS + 1).permute((1, 0))
+        rows = ptr + i.to(gl.int64) * step
         for half in gl.static_range(HALVES):
             acc = gl.zeros([ROWS, WIDTH], gl.float32, LAYOUT)
-            right_0 = k_0.slice(half * WIDTH, WIDTH, dim=1)
-            right_1 = k_1.slice(half * WIDTH, WIDTH, dim=1)
-            acc = warpgroup_mma(left_0, right_0, acc, use_acc=False, is_async=True)
-            acc = warpgroup_mma(left_1, right_1, acc, is_async=True)
+            if FIRST:
+                right = k_0.slice(half * WIDTH, WIDTH, dim=1)
+                acc = warpgroup_mma(left_0, right, acc, use_acc=False, is_async=True)
+            if SECOND:
+                right = k_1.slice(half * WIDTH, WIDTH, dim=1)
+                acc = warpgroup_mma(left_1, right, acc, use_acc=FIRST, is_async=True)
             if ORDERED and half == 0:
-                before = task.before(i)
-                while gl.atomic_add(turns_ptr + i, 0, sem="acquire") < before:
-                    pass
+                while known < i - task.later + 1:
+                    known = gl.atomic_add(later_ptr, 0, sem="acquire")
             acc = warpgroup_mma_wait(0, deps=[acc])
             if half == HALVES - 1:
                 mbarrier.arrive(slopes.free.index(slot), count=1)
             if ORDERED and half == 0:
-                # The additions of the step before have arrived by now.
-                gl.thread_barrier()
-                gl.atomic_add(
-                    turns_ptr + gl.maximum(i - 1, 0), gl.where(i > 0, 1, 0), sem="release"
-                )
-            gl.atomic_add(ptr + at + half * WIDTH, acc * scales[1], sem="relaxed")
-        ptr += (ROWS // R) * stride_qt
+                if i % EVERY == 0:
+                    # The additions of earlier steps have arrived by now.
+                    gl.thread_barrier()
+                    gl.atomic_add(turn_ptr, i - announced, sem="release")
+                    announced = i
+            gl.atomic_add(rows + half * WIDTH, acc * scale, sem="relaxed")
+    return turn_ptr, later_ptr, known, announced
+
+
+@gluon.jit
+def _adder(task, shared, slopes, outputs, scales, HALVES: gl.constexpr, ORDERED: gl.constexpr):
+    """Add the products of the scores' gradients and the keys to the gradient of the queries."""
+    dq_ptr, turns_ptr, _, _, dq_strides, _, _ = outputs
+    stride_qb, stride_qh, stride_qt, pairs = dq_strides
+    R: gl.constexpr = task.R
+    WIDTH: gl.constexpr = shared.k.buffers.shape[4] // HALVES
+    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 16])
+    row = gl.arange(0, ROWS, gl.SliceLayout(1, LAYOUT))
+    depth = gl.arange(0, WIDTH, gl.SliceLayout(0, LAYOUT))
+    ptr = dq_ptr + task.b.to(gl.int64) * stride_qb + (task.g * R).to(gl.int64) * stride_qh
+    ptr += (task.first * (ROWS // R)).to(gl.int64) * stride_qt
+    # Offsets of 64 bits let the compiler use one address for all columns of a row.
+    at = (row % R).to(gl.int64) * stride_qh + (row // R).to(gl.int64) * stride_qt
+    ptr = ptr + at[:, None] + depth.to(gl.int64)[None, :]
+    step = (ROWS // R) * stride_qt.to(gl.int64)
+    scale = scales[1]
+    turn_ptr = turns_ptr + gl.program_id(0)
+    turns = (turn_ptr, turn_ptr - pairs, task.count * 0, task.count * 0)
+    k_0 = shared.k.wait(0)
+    k_1 = shared.k.wait(1)
+    both, _ = task.span(1)
+    _, alone = task.span(0)
+    turns = _add(
+        task, slopes, k_0, k_1, ptr, step, turns, 0, both, scale, True, False, ORDERED
+    )  # fmt: skip
+    turns = _add(
+        task, slopes, k_0, k_1, ptr, step, turns, both, alone, scale, True, True, ORDERED
+    )  # fmt: skip
+    if task.WINDOWED:
+        turns = _add(
+            task, slopes, k_0, k_1, ptr, step, turns, alone, task.count, scale,
+            False, True, ORDERED,
+        )  # fmt: skip
     if ORDERED:
         gl.thread_barrier()
-        last = gl.maximum(task.count - 1, 0)
-        gl.atomic_add(turns_ptr + last, gl.where(task.count > 0, 1, 0), sem="release")
+        gl.atomic_add(turn_ptr, task.count - turns[3], sem="release")
 
 
-@gluon.jit(
-    do_not_specialize=["queries", "offset", "keys", "window", "groups", "pairs", "per_range"]
-)
+@gluon.jit
+def _first_tile(key, offset, begin, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
+                BLOCK_T: gl.constexpr):  # fmt: skip
+    """The first tile of rows, not before a query `begin`, that sees a key."""
+    seen = key * KEY_STRIDE + KEY_BLOCK - 1 - offset
+    return gl.maximum(seen, begin) // BLOCK_T
+
+
+@gluon.jit(do_not_specialize=["queries", "offset", "keys", "window", "groups", "pairs", "span"])
 def _hopper_joint_kernel(
     q_desc, k_desc, v_desc, grad_desc, lse_desc, dots_desc, dq_ptr, dk_ptr, dv_ptr, turns_ptr,
-    stride_qb, stride_qh, stride_qt, stride_cb, stride_cg,
+    stride_qb, stride_qh, stride_qt,
     stride_ds, stride_db, stride_dg, stride_dn, stride_es, stride_eb, stride_eg, stride_en,
-    queries, offset, keys, window, groups, pairs, per_range, scale, plain_scale,
+    queries, offset, keys, window, groups, pairs, span, scale, plain_scale,
     R: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr, WINDOWED: gl.constexpr,
     STAGES: gl.constexpr, HALVES: gl.constexpr, ORDERED: gl.constexpr,
 ):  # fmt: skip
     BLOCK_T: gl.constexpr = ROWS // R
     BLOCK_N: gl.constexpr = GROUPS * ROWS
-    # A program waits for later tiles of keys of its range: they have lower numbers.
+    # The program of the next tile of keys, for the same range, is the one `pairs` before.
     tiles = gl.cdiv(keys, BLOCK_N)
     pair = gl.program_id(0) % pairs
     tile = tiles - 1 - gl.program_id(0) // pairs % tiles
     part = gl.num_programs(0) // (pairs * tiles) - 1 - gl.program_id(0) // pairs // tiles
     first_key = tile * BLOCK_N
-    first = gl.maximum(first_key * KEY_STRIDE + KEY_BLOCK - 1 - offset, 0)
-    first = gl.maximum(first, part * per_range) // BLOCK_T
-    last = gl.minimum(queries, (part + 1) * per_range)
+    begin = part * span
+    first = _first_tile(first_key, offset, begin, KEY_BLOCK, KEY_STRIDE, BLOCK_T)
+    later = _first_tile(first_key + BLOCK_N, offset, begin, KEY_BLOCK, KEY_STRIDE, BLOCK_T)
+    last = gl.minimum(queries, begin + span)
     if WINDOWED:
         last = gl.minimum(last, first_key + BLOCK_N - 1 + window - offset)
     count = gl.maximum(gl.cdiv(last, BLOCK_T) - first, 0)
+    later = gl.where(tile == tiles - 1, count, later - first)
     task = Task(
         queries, offset, keys, window, pair // groups, pair % groups, part, first_key, first, count,
-        R, KEY_BLOCK, KEY_STRIDE, WINDOWED,
+        later, R, KEY_BLOCK, KEY_STRIDE, WINDOWED,
     )  # fmt: skip
 
     shared = Shared(
@@ -294,7 +369,7 @@ def _hopper_joint_kernel(
     )  # fmt: skip
     descs = (q_desc, k_desc, v_desc, grad_desc, lse_desc, dots_desc)
     outputs = (
-        dq_ptr, turns_ptr, dk_ptr, dv_ptr, (stride_qb, stride_qh, stride_qt, stride_cb, stride_cg),
+        dq_ptr, turns_ptr, dk_ptr, dv_ptr, (stride_qb, stride_qh, stride_qt, pairs),
         (stride_ds, stride_db, stride_dg, stride_dn), (stride_es, stride_eb, stride_eg, stride_en),
     )  # fmt: skip
     scales = (scale, plain_scale)
@@ -321,7 +396,7 @@ def launch_banded_backward(
     dk: Tensor,
     dv: Tensor,
     *,
-    turns: Tensor | None,
+    ordered: bool,
     per_range: int,
 ) -> None:
     """Add to the gradient of the queries, and write the gradients of keys and values.
@@ -336,7 +411,7 @@ def launch_banded_backward(
         dq: (B, H, T, D), fp32, added to.
         dk: (ranges, B, G, J, D), fp32, written.
         dv: (ranges, B, G, J, Dv), fp32, written.
-        turns: (B, G, tiles of rows) int32, zeros; None adds in any order.
+        ordered: Whether to add in a fixed order.
         per_range: Queries of a range.
     """
     keys, _ = band_keys(problem, band)
@@ -348,8 +423,7 @@ def launch_banded_backward(
         tiles_of(q, queries, repeat), tiles_of(k, rows, 1), tiles_of(v, rows, 1),
         tiles_of(grad.out, queries, repeat),
         numbers_of(grad.lse, queries, repeat), numbers_of(grad.dots, queries, repeat),
-        dq, dk, dv, dq if turns is None else turns,
-        *dq.stride()[:3], *((0, 0) if turns is None else turns.stride()[:2]),
+        dq, dk, dv, torch.zeros(grid, dtype=torch.int32, device=dq.device), *dq.stride()[:3],
         *dk.stride()[:4], *dv.stride()[:4],
         problem.queries, problem.offset, keys, band.window or 0, problem.groups, pairs, per_range,
         problem.scale, problem.plain_scale,
@@ -359,7 +433,7 @@ def launch_banded_backward(
         WINDOWED=band.window is not None,
         STAGES=_STAGES,
         HALVES=2,
-        ORDERED=turns is not None,
+        ORDERED=ordered,
         num_warps=4,
         maxnreg=128,
     )  # fmt: skip
