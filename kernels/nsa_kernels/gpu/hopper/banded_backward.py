@@ -1,12 +1,13 @@
 """All gradients of a band by one kernel, warp-specialized; see `banded_joint.py`.
 
 A program processes a tile of keys. Each of two warpgroups holds 64 keys and the gradients of keys
-and values in registers, as in `keys_backward.py`. They write the gradients of the scores into
-shared memory, where a third warpgroup multiplies them by the keys and adds the result to the
-gradient of the queries. One more warp loads queries and output gradients.
+and values in registers, as in `keys_backward.py`. They exchange the gradients of the scores through
+shared memory. Each multiplies them by half of the columns of all 128 keys, one step later, so that
+neither waits for the other, and adds the result to the gradient of the queries. One warp loads
+queries and output gradients.
 
-The third warpgroup adds a tile of rows when the next tile of keys, and so all later ones, have. It
-announces its own additions steps later, when they have long arrived, so that it does not wait.
+A warpgroup adds a tile of rows when the next tile of keys, and so all later ones, have. It
+announces its own additions steps later, when they have long arrived.
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, J keys of this band.
 
@@ -31,6 +32,7 @@ from nsa_kernels.gpu.hopper.keys_backward import Shared, load_tiles, numbers, st
 from nsa_kernels.gpu.hopper.pipeline import (
     ROWS,
     Ring,
+    matrix,
     new_barriers,
     new_buffers,
     new_ring,
@@ -57,7 +59,8 @@ class Task:
     """What a program does: a tile of keys and the tiles of rows that see any of them.
 
     `first` is the first of `count` tiles of rows; the next tile of keys sees those from the
-    `later`-th on. `KEY_BLOCK`, `KEY_STRIDE` and `WINDOWED` are the band's, `R` the heads of a group.
+    `later`-th on. `KEY_BLOCK`, `KEY_STRIDE` and `WINDOWED` are the band's. `R` counts the heads of
+    a group.
     """
 
     queries: gl.tensor
@@ -104,38 +107,17 @@ class Task:
         return gl.minimum(gl.maximum(seen, 0) // self.KEY_STRIDE, self.keys)
 
     @gluon.jit
-    def span(self, W: gl.constexpr):
-        """Tiles of rows that see any of a warpgroup's keys: from, and up to.
-
-        First come tiles that see keys of the first warpgroup alone, then of both, then of the
-        second alone.
-        """
-        BLOCK_T: gl.constexpr = ROWS // self.R
-        position = self.offset + self.first * BLOCK_T
-        gone = self.count
-        if self.WINDOWED:
-            after = self.first_key + ROWS - 1 + self.window
-            gone = gl.minimum(gl.cdiv(gl.maximum(after - position, 0), BLOCK_T), gone)
-        seen = (self.first_key + ROWS) * self.KEY_STRIDE + self.KEY_BLOCK - 1
-        seen = gl.minimum(gl.maximum(seen - position, 0) // BLOCK_T, gone)
-        if W == 0:
-            return seen * 0, gone
-        return seen, self.count
-
-    @gluon.jit
     def inside(self, W: gl.constexpr):
         """Tiles of rows that see all keys of a warpgroup: from, and up to."""
         BLOCK_T: gl.constexpr = ROWS // self.R
-        seen, gone = self.span(W)
         first_key = self.first_key + W * ROWS
         position = self.offset + self.first * BLOCK_T
         last_key = (first_key + ROWS - 1) * self.KEY_STRIDE + self.KEY_BLOCK - 1
-        whole = gl.cdiv(gl.maximum(last_key - position, 0), BLOCK_T)
-        whole = gl.minimum(gl.maximum(whole, seen), gone)
-        ragged = gone
+        whole = gl.minimum(gl.cdiv(gl.maximum(last_key - position, 0), BLOCK_T), self.count)
+        ragged = self.count
         if self.WINDOWED:
             ragged = gl.maximum(first_key + self.window - position, 0) // BLOCK_T
-            ragged = gl.maximum(gl.minimum(ragged, gone), whole)
+            ragged = gl.maximum(gl.minimum(ragged, self.count), whole)
         return whole, ragged
 
 
@@ -148,35 +130,68 @@ def _producer(task, shared, descs):
 
 
 @gluon.jit
-def _pass(shared, slopes, from_tile, to_tile):
-    """Release tiles of rows that see none of this warpgroup's keys."""
-    for i in range(from_tile, to_tile):
-        slot = i % _SLOTS
-        shared.q.wait(i)
-        shared.q.release(i)
-        shared.grad.wait(i)
-        shared.grad.release(i)
-        mbarrier.wait(slopes.free.index(slot), (i // _SLOTS & 1) ^ 1)
-        mbarrier.arrive(slopes.full.index(slot), count=1)
-        mbarrier.arrive(slopes.free.index(slot), count=1)
+def _send(slopes, use, value, W: gl.constexpr):
+    """Write gradients of scores, the `use`-th, for both warpgroups."""
+    slot = use % _SLOTS
+    mbarrier.wait(slopes.free.index(slot), (use // _SLOTS & 1) ^ 1)
+    slopes.buffers.index(slot * GROUPS + W).store(value)
+    fence_async_shared()
+    gl.thread_barrier()
+    mbarrier.arrive(slopes.full.index(slot), count=1)
+
+
+@gluon.jit
+def _multiply(shared, slopes, use, W: gl.constexpr):
+    """Start the product of the `use`-th gradients of scores and a half of the keys' columns."""
+    WIDTH: gl.constexpr = shared.k.buffers.shape[4] // GROUPS
+    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 16])
+    slot = use % _SLOTS
+    mbarrier.wait(slopes.full.index(slot), use // _SLOTS & 1)
+    acc = gl.zeros([ROWS, WIDTH], gl.float32, LAYOUT)
+    for w in gl.static_range(GROUPS):
+        left = slopes.buffers.index(slot * GROUPS + w).permute((1, 0))
+        right = matrix(shared.k.buffers.index(w)).slice(W * WIDTH, WIDTH, dim=1)
+        acc = warpgroup_mma(left, right, acc, use_acc=w > 0, is_async=True)
+    return acc
+
+
+@gluon.jit
+def _add(task, acc, ptr, step, turns, i, scale, ORDERED: gl.constexpr):
+    """Add the product of the `i`-th tile of rows in its turn."""
+    turn_ptr, later_ptr, known, announced = turns
+    if ORDERED:
+        while known < i - task.later + 1:
+            known = gl.atomic_add(later_ptr, 0, sem="acquire")
+        if i % EVERY == 0:
+            # The additions of earlier steps have arrived by now.
+            gl.thread_barrier()
+            gl.atomic_add(turn_ptr, i - announced, sem="release")
+            announced = i
+    gl.atomic_add(ptr + i.to(gl.int64) * step, acc * scale, sem="relaxed")
+    return turn_ptr, later_ptr, known, announced
 
 
 @gluon.jit
 def _step(
-    task, shared, slopes, k, v, dk, dv, from_tile, to_tile, scale,
-    W: gl.constexpr, MASKED: gl.constexpr,
+    task, shared, slopes, k, v, dk, dv, ptr, step, turns, from_tile, to_tile, scales,
+    W: gl.constexpr, MASKED: gl.constexpr, ORDERED: gl.constexpr,
 ):  # fmt: skip
-    """Add tiles of rows to the gradients of keys and values: [ROWS, D] each."""
+    """Add tiles of rows to the gradients of keys and values: [ROWS, D] each.
+
+    The tile of rows before each is added to the gradient of the queries.
+    """
+    scale, plain_scale = scales
     dtype: gl.constexpr = shared.q.buffers.dtype
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, ROWS, 16])
+    LEFT_K: gl.constexpr = gl.DotOperandLayout(0, dk.type.layout, 2)
     LEFT_V: gl.constexpr = gl.DotOperandLayout(0, dv.type.layout, 2)
     COLUMNS: gl.constexpr = gl.SliceLayout(0, LAYOUT)
     SIZE: gl.constexpr = shared.q.SIZE
     for i in range(from_tile, to_tile):
         q = shared.q.wait(i)
-        grad = shared.grad.wait(i)
         scores = gl.zeros([ROWS, ROWS], gl.float32, LAYOUT)
         scores = warpgroup_mma(k, q.permute((1, 0)), scores, use_acc=False, is_async=True)
+        grad = shared.grad.wait(i)
         dprobs = gl.zeros([ROWS, ROWS], gl.float32, LAYOUT)
         dprobs = warpgroup_mma(v, grad.permute((1, 0)), dprobs, use_acc=False, is_async=True)
         scores = warpgroup_mma_wait(1, deps=[scores])
@@ -189,133 +204,89 @@ def _step(
             if task.WINDOWED:
                 seen = seen & (key[:, None] > (task.offset + query - task.window)[None, :])
             probs = gl.where(seen, probs, 0.0)
-        dprobs = warpgroup_mma_wait(0, deps=[dprobs])
-        dots = numbers(shared.dots, i, SIZE, COLUMNS)
-        dscores = (probs * (dprobs - dots[None, :])).to(dtype)
         left = gl.convert_layout(probs.to(dtype), LEFT_V, assert_trivial=True)
         dv = warpgroup_mma(left, grad, dv, is_async=True)
-        # The third warpgroup reads them from shared memory, too.
-        slot = i % _SLOTS
-        mbarrier.wait(slopes.free.index(slot), (i // _SLOTS & 1) ^ 1)
-        slopes.buffers.index(slot * GROUPS + W).store(dscores)
-        fence_async_shared()
-        gl.thread_barrier()
-        mbarrier.arrive(slopes.full.index(slot), count=1)
-        dk = warpgroup_mma(slopes.buffers.index(slot * GROUPS + W), q, dk, is_async=True)
-        dv, left = warpgroup_mma_wait(1, deps=[dv, left])
+        dprobs = warpgroup_mma_wait(1, deps=[dprobs])
+        dots = numbers(shared.dots, i, SIZE, COLUMNS)
+        dscores = (probs * (dprobs - dots[None, :])).to(dtype)
+        right = gl.convert_layout(dscores, LEFT_K, assert_trivial=True)
+        dk = warpgroup_mma(right, q, dk, is_async=True)
+        _send(slopes, i + 1, dscores, W)
+        acc = _multiply(shared, slopes, i, W)
+        # Two products of the queries' gradient are under way, too.
+        dv, left = warpgroup_mma_wait(3, deps=[dv, left])
         shared.grad.release(i)
-        dk = warpgroup_mma_wait(0, deps=[dk])
+        dk, right = warpgroup_mma_wait(2, deps=[dk, right])
         shared.q.release(i)
-        mbarrier.arrive(slopes.free.index(slot), count=1)
-    return dk, dv
+        acc = warpgroup_mma_wait(0, deps=[acc])
+        mbarrier.arrive(slopes.free.index(i % _SLOTS), count=1)
+        # The first step adds zeros.
+        turns = _add(task, acc, ptr, step, turns, gl.maximum(i - 1, 0), plain_scale, ORDERED)
+    return dk, dv, turns
 
 
 @gluon.jit
-def _consumer(task, shared, slopes, outputs, scales, W: gl.constexpr):
-    """Compute the gradients of the `W`-th 64 keys."""
-    _, _, dk_ptr, dv_ptr, _, dk_strides, dv_strides = outputs
-    scale, plain_scale = scales
-    D: gl.constexpr = shared.k.buffers.shape[4]
-    DV: gl.constexpr = shared.v.buffers.shape[4]
-    K_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
-    V_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DV, 16])
-    seen, gone = task.span(W)
-    whole, ragged = task.inside(W)
-    dk = gl.zeros([ROWS, D], gl.float32, K_LAYOUT)
-    dv = gl.zeros([ROWS, DV], gl.float32, V_LAYOUT)
-    k = shared.k.wait(W)
-    v = shared.v.wait(W)
-    if W == 1:
-        _pass(shared, slopes, 0, seen)
-    dk, dv = _step(task, shared, slopes, k, v, dk, dv, seen, whole, scale, W, True)
-    dk, dv = _step(task, shared, slopes, k, v, dk, dv, whole, ragged, scale, W, False)
-    if task.WINDOWED:
-        dk, dv = _step(task, shared, slopes, k, v, dk, dv, ragged, gone, scale, W, True)
-        if W == 0:
-            _pass(shared, slopes, gone, task.count)
-    first_key = task.first_key + W * ROWS
-    place = (task.b, task.g, task.part, first_key, task.keys)
-    store_keys(dk_ptr, dk_strides, dk * plain_scale, place)
-    store_keys(dv_ptr, dv_strides, dv, place)
-
-
-@gluon.jit
-def _add(
-    task, slopes, k_0, k_1, ptr, step, turns, from_tile, to_tile, scale,
-    FIRST: gl.constexpr, SECOND: gl.constexpr, ORDERED: gl.constexpr,
-):  # fmt: skip
-    """Add tiles of rows, to which the first, the second or both warpgroups contribute."""
-    turn_ptr, later_ptr, known, announced = turns
-    LAYOUT: gl.constexpr = ptr.type.layout
-    WIDTH: gl.constexpr = ptr.shape[1]
-    HALVES: gl.constexpr = k_0.shape[1] // WIDTH
-    for i in range(from_tile, to_tile):
-        slot = i % _SLOTS
-        mbarrier.wait(slopes.full.index(slot), i // _SLOTS & 1)
-        left_0 = slopes.buffers.index(slot * GROUPS).permute((1, 0))
-        left_1 = slopes.buffers.index(slot * GROUPS + 1).permute((1, 0))
-        rows = ptr + i.to(gl.int64) * step
-        for half in gl.static_range(HALVES):
-            acc = gl.zeros([ROWS, WIDTH], gl.float32, LAYOUT)
-            if FIRST:
-                right = k_0.slice(half * WIDTH, WIDTH, dim=1)
-                acc = warpgroup_mma(left_0, right, acc, use_acc=False, is_async=True)
-            if SECOND:
-                right = k_1.slice(half * WIDTH, WIDTH, dim=1)
-                acc = warpgroup_mma(left_1, right, acc, use_acc=FIRST, is_async=True)
-            if ORDERED and half == 0:
-                while known < i - task.later + 1:
-                    known = gl.atomic_add(later_ptr, 0, sem="acquire")
-            acc = warpgroup_mma_wait(0, deps=[acc])
-            if half == HALVES - 1:
-                mbarrier.arrive(slopes.free.index(slot), count=1)
-            if ORDERED and half == 0:
-                if i % EVERY == 0:
-                    # The additions of earlier steps have arrived by now.
-                    gl.thread_barrier()
-                    gl.atomic_add(turn_ptr, i - announced, sem="release")
-                    announced = i
-            gl.atomic_add(rows + half * WIDTH, acc * scale, sem="relaxed")
-    return turn_ptr, later_ptr, known, announced
-
-
-@gluon.jit
-def _adder(task, shared, slopes, outputs, scales, HALVES: gl.constexpr, ORDERED: gl.constexpr):
-    """Add the products of the scores' gradients and the keys to the gradient of the queries."""
-    dq_ptr, turns_ptr, _, _, dq_strides, _, _ = outputs
-    stride_qb, stride_qh, stride_qt, pairs = dq_strides
+def _rows(task, outputs, W: gl.constexpr, D: gl.constexpr):
+    """Where a warpgroup's half of the first tile of rows is, and the step to the next tile."""
+    dq_ptr, _, _, _, dq_strides, _, _ = outputs
+    stride_qb, stride_qh, stride_qt, _ = dq_strides
     R: gl.constexpr = task.R
-    WIDTH: gl.constexpr = shared.k.buffers.shape[4] // HALVES
+    WIDTH: gl.constexpr = D // GROUPS
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 16])
     row = gl.arange(0, ROWS, gl.SliceLayout(1, LAYOUT))
-    depth = gl.arange(0, WIDTH, gl.SliceLayout(0, LAYOUT))
+    depth = W * WIDTH + gl.arange(0, WIDTH, gl.SliceLayout(0, LAYOUT))
     ptr = dq_ptr + task.b.to(gl.int64) * stride_qb + (task.g * R).to(gl.int64) * stride_qh
     ptr += (task.first * (ROWS // R)).to(gl.int64) * stride_qt
     # Offsets of 64 bits let the compiler use one address for all columns of a row.
     at = (row % R).to(gl.int64) * stride_qh + (row // R).to(gl.int64) * stride_qt
-    ptr = ptr + at[:, None] + depth.to(gl.int64)[None, :]
-    step = (ROWS // R) * stride_qt.to(gl.int64)
-    scale = scales[1]
-    turn_ptr = turns_ptr + gl.program_id(0)
-    turns = (turn_ptr, turn_ptr - pairs, task.count * 0, task.count * 0)
-    k_0 = shared.k.wait(0)
-    k_1 = shared.k.wait(1)
-    both, _ = task.span(1)
-    _, alone = task.span(0)
-    turns = _add(
-        task, slopes, k_0, k_1, ptr, step, turns, 0, both, scale, True, False, ORDERED
+    return ptr + at[:, None] + depth.to(gl.int64)[None, :], (ROWS // R) * stride_qt.to(gl.int64)
+
+
+@gluon.jit
+def _consumer(task, shared, slopes, outputs, scales, W: gl.constexpr, ORDERED: gl.constexpr):
+    """Compute the gradients of the `W`-th 64 keys, and the `W`-th half of the queries' columns."""
+    _, turns_ptr, dk_ptr, dv_ptr, dq_strides, dk_strides, dv_strides = outputs
+    _, plain_scale = scales
+    pairs = dq_strides[3]
+    dtype: gl.constexpr = shared.q.buffers.dtype
+    D: gl.constexpr = shared.k.buffers.shape[4]
+    DV: gl.constexpr = shared.v.buffers.shape[4]
+    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, ROWS, 16])
+    K_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
+    V_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DV, 16])
+    ptr, step = _rows(task, outputs, W, D)
+    turn_ptr = turns_ptr + gl.program_id(0) * GROUPS + W
+    turns = (turn_ptr, turn_ptr - pairs * GROUPS, task.count * 0, task.count * 0)
+    whole, ragged = task.inside(W)
+    dk = gl.zeros([ROWS, D], gl.float32, K_LAYOUT)
+    dv = gl.zeros([ROWS, DV], gl.float32, V_LAYOUT)
+    _send(slopes, 0, gl.zeros([ROWS, ROWS], dtype, LAYOUT), W)
+    for w in gl.static_range(GROUPS):
+        shared.k.wait(w)
+    k = matrix(shared.k.buffers.index(W))
+    v = shared.v.wait(W)
+    dk, dv, turns = _step(
+        task, shared, slopes, k, v, dk, dv, ptr, step, turns, 0, whole, scales, W, True, ORDERED
     )  # fmt: skip
-    turns = _add(
-        task, slopes, k_0, k_1, ptr, step, turns, both, alone, scale, True, True, ORDERED
+    dk, dv, turns = _step(
+        task, shared, slopes, k, v, dk, dv, ptr, step, turns, whole, ragged, scales,
+        W, False, ORDERED,
     )  # fmt: skip
     if task.WINDOWED:
-        turns = _add(
-            task, slopes, k_0, k_1, ptr, step, turns, alone, task.count, scale,
-            False, True, ORDERED,
+        dk, dv, turns = _step(
+            task, shared, slopes, k, v, dk, dv, ptr, step, turns, ragged, task.count, scales,
+            W, True, ORDERED,
         )  # fmt: skip
+    for i in range(gl.maximum(task.count - 1, 0), task.count):
+        acc = warpgroup_mma_wait(0, deps=[_multiply(shared, slopes, i + 1, W)])
+        turns = _add(task, acc, ptr, step, turns, i, plain_scale, ORDERED)
     if ORDERED:
         gl.thread_barrier()
         gl.atomic_add(turn_ptr, task.count - turns[3], sem="release")
+    first_key = task.first_key + W * ROWS
+    place = (task.b, task.g, task.part, first_key, task.keys)
+    store_keys(dk_ptr, dk_strides, dk * plain_scale, place)
+    store_keys(dv_ptr, dv_strides, dv, place)
 
 
 @gluon.jit
@@ -333,7 +304,7 @@ def _hopper_joint_kernel(
     stride_ds, stride_db, stride_dg, stride_dn, stride_es, stride_eb, stride_eg, stride_en,
     queries, offset, keys, window, groups, pairs, span, scale, plain_scale,
     R: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr, WINDOWED: gl.constexpr,
-    STAGES: gl.constexpr, HALVES: gl.constexpr, ORDERED: gl.constexpr,
+    STAGES: gl.constexpr, ORDERED: gl.constexpr,
 ):  # fmt: skip
     BLOCK_T: gl.constexpr = ROWS // R
     BLOCK_N: gl.constexpr = GROUPS * ROWS
@@ -365,7 +336,7 @@ def _hopper_joint_kernel(
     shape: gl.constexpr = [_SLOTS * GROUPS, ROWS, ROWS]
     slopes = Ring(
         gl.allocate_shared_memory(q_desc.dtype, shape, layout),
-        new_barriers(_SLOTS, GROUPS), new_barriers(_SLOTS, GROUPS + 1), _SLOTS,
+        new_barriers(_SLOTS, GROUPS), new_barriers(_SLOTS, GROUPS), _SLOTS,
     )  # fmt: skip
     descs = (q_desc, k_desc, v_desc, grad_desc, lse_desc, dots_desc)
     outputs = (
@@ -375,13 +346,12 @@ def _hopper_joint_kernel(
     scales = (scale, plain_scale)
     gl.warp_specialize(
         [
-            (_consumer, (task, shared, slopes, outputs, scales, 0)),
-            (_consumer, (task, shared, slopes, outputs, scales, 1)),
-            (_adder, (task, shared, slopes, outputs, scales, HALVES, ORDERED)),
+            (_consumer, (task, shared, slopes, outputs, scales, 0, ORDERED)),
+            (_consumer, (task, shared, slopes, outputs, scales, 1, ORDERED)),
             (_producer, (task, shared, descs)),
         ],
-        [4, 4, 1],
-        [208, 72, 24],
+        [4, 1],
+        [240, 24],
     )
 
 
@@ -419,11 +389,12 @@ def launch_banded_backward(
     queries = rows // repeat
     pairs = problem.groups * problem.batch
     grid = (triton.cdiv(keys, GROUPS.value * rows) * dk.shape[0] * pairs,)
+    turns = torch.zeros(grid[0] * GROUPS.value, dtype=torch.int32, device=dq.device)
     _hopper_joint_kernel[grid](
         tiles_of(q, queries, repeat), tiles_of(k, rows, 1), tiles_of(v, rows, 1),
         tiles_of(grad.out, queries, repeat),
         numbers_of(grad.lse, queries, repeat), numbers_of(grad.dots, queries, repeat),
-        dq, dk, dv, torch.zeros(grid, dtype=torch.int32, device=dq.device), *dq.stride()[:3],
+        dq, dk, dv, turns, *dq.stride()[:3],
         *dk.stride()[:4], *dv.stride()[:4],
         problem.queries, problem.offset, keys, band.window or 0, problem.groups, pairs, per_range,
         problem.scale, problem.plain_scale,
@@ -432,8 +403,7 @@ def launch_banded_backward(
         KEY_STRIDE=band.key_stride,
         WINDOWED=band.window is not None,
         STAGES=_STAGES,
-        HALVES=2,
         ORDERED=ordered,
         num_warps=4,
-        maxnreg=128,
+        maxnreg=168,
     )  # fmt: skip
