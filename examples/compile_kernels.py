@@ -28,7 +28,6 @@ from nsa_kernels.gpu import (
     attention,
     banded,
     banded_backward,
-    banded_joint,
     decode,
     merge,
     merged,
@@ -43,7 +42,7 @@ from nsa_kernels.reference import compress
 from nsa_kernels.settings import AttentionSettings
 
 MODULES = (
-    *(attention, banded, banded_backward, banded_joint, decode),
+    *(attention, banded, banded_backward, decode),
     *(merge, merged, merged_backward),
     *(phi, selected, selected_backward, selection),
 )
@@ -153,10 +152,7 @@ def main() -> None:
         summary_v=compress(v.detach(), settings),
         gates=gates,
     )
-    out.backward(zeros(options.heads, value_dim), retain_graph=True)
-    if options.combine == "gated":
-        banded_joint.JOINT = "always"
-        out.backward(zeros(options.heads, value_dim))
+    out.backward(zeros(options.heads, value_dim))
     if options.tile > 1 or options.score_stride > 1:
         return  # a decode step has one query
     sizes = {"batch": 1, "heads": options.heads, "groups": 1, "capacity": options.capacity}

@@ -23,7 +23,6 @@ from nsa_kernels.gpu.banded_backward import (
     banded_keys_backward,
     banded_rows_backward,
 )
-from nsa_kernels.gpu.banded_joint import banded_backward, serves_joint, zero_sums
 from nsa_kernels.gpu.bands import Addend, Band, OutputGradient
 from nsa_kernels.gpu.inverse import invert
 from nsa_kernels.gpu.layout import Packing, Problem, empty_rows, loadable, pad
@@ -183,19 +182,12 @@ class _Gated(torch.autograd.Function):
         far = (problem, _compression(settings), q, summary_k, summary_v, of[0])
         near = (recent.problem, window, q, recent.k, recent.v, of[2])
         dq = empty_rows(q, problem.dim)
-        if serves_joint(problem, q):
-            base = zero_sums(q)
-            dsummary = banded_backward(*far, base)
-            dwindow = banded_backward(*near, base)
-        else:
-            base = dq
-            banded_rows_backward(*far, dq, adds=False)
-            dsummary = banded_keys_backward(*far)
-            banded_rows_backward(*near, dq, adds=True)
-            dwindow = banded_keys_backward(*near)
+        banded_rows_backward(*far, dq, adds=False)
+        dsummary = banded_keys_backward(*far)
+        banded_rows_backward(*near, dq, adds=True)
+        dwindow = banded_keys_backward(*near)
         sums = problem.per_query(q)
-        selected_rows_backward(problem, q, k, v, blocks, of[1], dq, base=base, sums=sums)
-        del base
+        selected_rows_backward(problem, q, k, v, blocks, of[1], dq, adds=True, sums=sums)
         dgates = torch.stack([dots[0], sums / gate[1], dots[2]], dim=-1).to(gates.dtype)
         choosers = invert(problem, blocks, k.shape[2])
         shared = window_k is None
@@ -264,7 +256,7 @@ class _Union(torch.autograd.Function):
         dots = row_dots(problem, grad, out)
         of = OutputGradient(out=grad, lse=lse, dots=dots)
         dq = empty_rows(q, problem.dim)
-        selected_rows_backward(problem, q, k, v, blocks, of, dq)
+        selected_rows_backward(problem, q, k, v, blocks, of, dq, adds=False)
         choosers = invert(problem, blocks, k.shape[2])
         dk, dv = selected_keys_backward(problem, q, k, v, choosers, of, None)
         return dq, dk, dv, None, None

@@ -61,10 +61,10 @@ def load_rows(
 
 
 @triton.jit
-def add_rows(ptr, at, value, written, base_ptr, base_at, ADDS: tl.constexpr):
-    """Store rows; with `ADDS`, their sum with the rows of `base_ptr`, which may be the same."""
+def add_rows(ptr, at, value, written, ADDS: tl.constexpr):
+    """Store rows, or add them to the stored rows."""
     if ADDS:
-        value += tl.load(base_ptr + base_at, mask=written, other=0.0).to(tl.float32)
+        value += tl.load(ptr + at, mask=written, other=0.0).to(tl.float32)
     tl.store(ptr + at, value.to(ptr.dtype.element_ty), mask=written)
 
 
@@ -122,8 +122,7 @@ def _banded_rows_backward_kernel(
         dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
     dq_at = (head * stride_dh + at * stride_dt)[:, None] + depth
     written = valid[:, None] & (depth < D)
-    dq_ptr += b * stride_db
-    add_rows(dq_ptr, dq_at, dq * plain_scale, written, dq_ptr, dq_at, ADDS)
+    add_rows(dq_ptr + b * stride_db, dq_at, dq * plain_scale, written, ADDS)
 
 
 @triton.jit

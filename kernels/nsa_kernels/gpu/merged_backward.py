@@ -27,7 +27,7 @@ from nsa_kernels.gpu.merged import load_entry, merged_grid
 )
 def _merged_rows_backward_kernel(
     q_ptr, k_tiles, v_tiles, entries_ptr, counts_ptr, margin_ptr,
-    grad_ptr, lse_ptr, dots_ptr, dq_ptr, base_ptr, sums_ptr,
+    grad_ptr, lse_ptr, dots_ptr, dq_ptr, sums_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,
     stride_qb, stride_qh, stride_qt,
     stride_eb, stride_eg, stride_ev,
@@ -35,7 +35,6 @@ def _merged_rows_backward_kernel(
     stride_ob, stride_oh, stride_ot,
     stride_lb, stride_lh, stride_lt,
     stride_db, stride_dh, stride_dt,
-    stride_ab, stride_ah, stride_at,
     queries, seq_len, scale, plain_scale,
     MEMBERS: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
@@ -87,9 +86,7 @@ def _merged_rows_backward_kernel(
         dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
     dq_at = (head * stride_dh + at * stride_dt)[:, None] + depth
     written = valid[:, None] & (depth < D)
-    base_at = (head * stride_ah + at * stride_at)[:, None] + depth
-    base_ptr += b * stride_ab
-    add_rows(dq_ptr + b * stride_db, dq_at, dq * plain_scale, written, base_ptr, base_at, ADDS)
+    add_rows(dq_ptr + b * stride_db, dq_at, dq * plain_scale, written, ADDS)
     if SUMS:
         tl.store(sums_ptr + b * stride_lb + head * stride_lh + at * stride_lt, sums, mask=valid)
 
@@ -103,10 +100,10 @@ def merged_rows_backward(
     grad: OutputGradient,
     dq: Tensor,
     *,
-    base: Tensor | None,
+    adds: bool,
     sums: Tensor | None,
 ) -> None:
-    """Write the gradient of the queries plus `base`, unless `lists.margin` is above zero.
+    """Write the gradient of the queries or add to it, unless `lists.margin` is above zero.
 
     Args:
         problem: The sizes.
@@ -116,25 +113,23 @@ def merged_rows_backward(
         lists: The blocks of every merged tile.
         grad: The gradient of the output.
         dq: (B, H, T, D), written.
-        base: (B, H, T, D), added if given; it may be `dq`.
+        adds: Whether to add to what `dq` holds.
         sums: (B, H, T), in the memory order of `grad.lse`, written if given: the dot product of
             the gradient and the branch's gated output.
     """
     grid, tile = merged_grid(problem, lists, backward=True)
     block = problem.settings.select_block
-    added = dq if base is None else base
     _merged_rows_backward_kernel[grid](
         q, key_tiles(k, block), key_tiles(v, block),
         lists.entries, lists.counts, lists.margin,
-        grad.out, grad.lse, grad.dots, dq, added, grad.lse if sums is None else sums,
+        grad.out, grad.lse, grad.dots, dq, grad.lse if sums is None else sums,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         problem.batch_stride(q), q.stride(1), q.stride(2),
         *list_strides(problem, lists.entries, lists.counts),
         *grad.strides(problem),
         problem.batch_stride(dq), dq.stride(1), dq.stride(2),
-        problem.batch_stride(added), added.stride(1), added.stride(2),
         problem.queries, problem.seq_len, problem.scale, problem.plain_scale,
         SUMS=sums is not None,
-        ADDS=base is not None,
+        ADDS=adds,
         **tile,
     )  # fmt: skip

@@ -161,15 +161,13 @@ def _sum_pieces_kernel(
 
 @triton.jit(do_not_specialize=["queries", "seq_len", "stride_sb", "stride_sg", "stride_su"])
 def _selected_rows_backward_kernel(
-    q_ptr, k_tiles, v_tiles, blocks_ptr, margin_ptr, grad_ptr, lse_ptr, dots_ptr, dq_ptr,
-    base_ptr, sums_ptr,
+    q_ptr, k_tiles, v_tiles, blocks_ptr, margin_ptr, grad_ptr, lse_ptr, dots_ptr, dq_ptr, sums_ptr,
     cu_q_ptr, cu_k_ptr, cu_u_ptr,
     stride_qb, stride_qh, stride_qt,
     stride_sb, stride_sg, stride_su,
     stride_ob, stride_oh, stride_ot,
     stride_lb, stride_lh, stride_lt,
     stride_db, stride_dh, stride_dt,
-    stride_ab, stride_ah, stride_at,
     queries, seq_len, scale, plain_scale,
     COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
@@ -224,9 +222,7 @@ def _selected_rows_backward_kernel(
         dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
     dq_at = (head * stride_dh + at * stride_dt)[:, None] + depth
     written = valid[:, None] & (depth < D)
-    base_at = (head * stride_ah + at * stride_at)[:, None] + depth
-    base_ptr += b * stride_ab
-    add_rows(dq_ptr + b * stride_db, dq_at, dq * plain_scale, written, base_ptr, base_at, ADDS)
+    add_rows(dq_ptr + b * stride_db, dq_at, dq * plain_scale, written, ADDS)
     if SUMS:
         tl.store(sums_ptr + b * stride_lb + head * stride_lh + at * stride_lt, sums, mask=valid)
 
@@ -240,10 +236,10 @@ def selected_rows_backward(
     grad: OutputGradient,
     dq: Tensor,
     *,
-    base: Tensor | None = None,
+    adds: bool,
     sums: Tensor | None = None,
 ) -> None:
-    """Write the gradient of the queries, plus `base`.
+    """Write the gradient of the queries, or add it to `dq`.
 
     Args:
         problem: The sizes.
@@ -253,29 +249,27 @@ def selected_rows_backward(
         blocks: (B, G, U, n) int32, -1 for none.
         grad: The gradient of the output.
         dq: (B, H, T, D), written.
-        base: (B, H, T, D), added if given; it may be `dq`.
+        adds: Whether to add to what `dq` holds.
         sums: (B, H, T), in the memory order of `grad.lse`, written if given: the dot product of
             the gradient and the branch's gated output.
     """
     lists = merge(problem, blocks)
     if lists is not None:
-        merged_rows_backward(problem, q, k, v, lists, grad, dq, base=base, sums=sums)
-    added = dq if base is None else base
+        merged_rows_backward(problem, q, k, v, lists, grad, dq, adds=adds, sums=sums)
     grid, tile = selected_grid(problem)
     _selected_rows_backward_kernel[grid](
         q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks,
         None if lists is None else lists.margin,
-        grad.out, grad.lse, grad.dots, dq, added, grad.lse if sums is None else sums,
+        grad.out, grad.lse, grad.dots, dq, grad.lse if sums is None else sums,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         problem.batch_stride(q), q.stride(1), q.stride(2),
         problem.batch_stride(blocks), blocks.stride(1), blocks.stride(2),
         *grad.strides(problem),
         problem.batch_stride(dq), dq.stride(1), dq.stride(2),
-        problem.batch_stride(added), added.stride(1), added.stride(2),
         problem.queries, problem.seq_len, problem.scale, problem.plain_scale,
         COUNT=blocks.shape[3],
         SUMS=sums is not None,
-        ADDS=base is not None,
+        ADDS=adds,
         MERGED=lists is not None,
         **tile,
     )  # fmt: skip

@@ -66,17 +66,6 @@ def keys_backward_tile(problem: Problem, heads: int, *, windowed: bool) -> Tile:
     }  # fmt: skip
 
 
-def joint_backward_tile(problem: Problem, heads: int) -> Tile:
-    """Tile for all gradients of a band by one kernel; it holds all `heads` of a query.
-
-    `BLOCK_M` is a power of two of at most 128 rows a head.
-    """
-    wide = width(problem)
-    rows, keys, warps = (64 // wide, 64, 4) if wide > 1 else (64, 128, 8)
-    keys = 32 if wide == 4 else keys
-    return {"BLOCK_M": max(rows, heads), "BLOCK_N": keys, "num_warps": warps, "num_stages": 2}
-
-
 def importance_tile(problem: Problem, tile_rows: int) -> Tile:
     """Tile for the importance of blocks; `tile_rows` are the scored rows of a tile of queries.
 

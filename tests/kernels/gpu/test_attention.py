@@ -28,7 +28,7 @@ from torch import Tensor
 from nsa_kernels import api
 from nsa_kernels.api import Impl, nsa_attention
 from nsa_kernels.errors import UnsupportedError
-from nsa_kernels.gpu import attention, banded_joint
+from nsa_kernels.gpu import attention
 from nsa_kernels.gpu.banded import banded_dots
 from nsa_kernels.reference import nsa_reference
 from nsa_kernels.settings import AttentionSettings
@@ -314,16 +314,6 @@ def test_equal_importances_go_to_the_earlier_block(settings: AttentionSettings, 
 def test_results_are_deterministic(settings: AttentionSettings, seed: int) -> None:
     torch.manual_seed(seed)
     assert_the_same_twice(draw(settings, 40), settings)
-
-
-@pytest.mark.parametrize("window", [None, 56])
-def test_one_kernel_for_all_gradients_of_a_band(
-    window: int | None, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(banded_joint, "JOINT", "always")
-    torch.manual_seed(seed)
-    drawn = {} if window is None else {"window": window}
-    check(draw(SMALL, 33, 70, batch=2, groups=1, repeat=3, **drawn), SMALL)
 
 
 def test_the_windows_output_is_kept_or_computed_again(

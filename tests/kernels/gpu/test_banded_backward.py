@@ -23,7 +23,6 @@ from nsa_kernels.gpu.banded_backward import (
     banded_keys_backward,
     banded_rows_backward,
 )
-from nsa_kernels.gpu.banded_joint import banded_backward, zero_sums
 from nsa_kernels.gpu.bands import Band, OutputGradient
 from nsa_kernels.gpu.layout import Problem
 
@@ -45,15 +44,9 @@ def gradients(
 
 
 def by_kernels(
-    problem: Problem,
-    band: Band,
-    tensors: Tensors,
-    grad: Tensor,
-    before: Tensor | None = None,
-    *,
-    joint: bool,
+    problem: Problem, band: Band, tensors: Tensors, grad: Tensor, before: Tensor | None = None
 ) -> tuple[Tensor, ...]:
-    """Gradients of q, k and v by one kernel or two; the gradient of q is added to `before`."""
+    """Gradients of q, k and v by the kernels; the gradient of q is added to `before`."""
     q, k, v = (tensors[x] for x in "qkv")
     out, lse = banded_forward(problem, band, q, k, v)
     assert out is not None
@@ -61,11 +54,6 @@ def by_kernels(
     if "gates" in tensors:
         lse -= tensors["gates"][..., 1].log2()
     of = OutputGradient(out=grad, lse=lse, dots=dots)
-    if joint:
-        dq = zero_sums(q)
-        if before is not None:
-            dq += before
-        return (dq, *banded_backward(problem, band, q, k, v, of, dq))
     dq = torch.empty_like(q) if before is None else before.clone()
     banded_rows_backward(problem, band, q, k, v, of, dq, adds=before is not None)
     return (dq, *banded_keys_backward(problem, band, q, k, v, of))
@@ -78,10 +66,6 @@ def compare(
         assert_as_exact(name, a, b, c, terms=24 + 7 * 150, unit=4.0)
 
 
-JOINT = pytest.mark.parametrize("joint", [False, True], ids=["two kernels", "one kernel"])
-
-
-@JOINT
 @pytest.mark.parametrize(
     ("band", "gated", "queries", "seq_len", "repeat"),
     [
@@ -95,7 +79,7 @@ JOINT = pytest.mark.parametrize("joint", [False, True], ids=["two kernels", "one
     ],
 )
 def test_gradients_equal_autograd(
-    band: Band, gated: bool, queries: int, seq_len: int, repeat: int, joint: bool, seed: int
+    band: Band, gated: bool, queries: int, seq_len: int, repeat: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
     tensors = draw(SMALL, queries, seq_len, batch=2, groups=1, repeat=repeat, dim=24, value_dim=16)
@@ -110,17 +94,16 @@ def test_gradients_equal_autograd(
     grad = torch.randn(2, repeat, queries, 16, device=DEVICE)
     of = (tensors, band, grad, queries, seq_len)
     expected, eager = (gradients(*of, dtype) for dtype in (torch.float64, torch.float32))
-    got = by_kernels(problem, band, tensors, grad, joint=joint)
+    got = by_kernels(problem, band, tensors, grad)
     compare(got, expected, eager)
     before = torch.randn_like(got[0])
-    added = by_kernels(problem, band, tensors, grad, before, joint=joint)
+    added = by_kernels(problem, band, tensors, grad, before)
     torch.testing.assert_close(added[0] - before, got[0], rtol=1e-5, atol=2e-6)
     assert all(torch.equal(a, b) for a, b in zip(got[1:], added[1:], strict=True))
 
 
-@JOINT
 @pytest.mark.parametrize("band", [WINDOW, COMPRESSION])
-def test_packed_gradients_stay_in_their_sequence(band: Band, joint: bool, seed: int) -> None:
+def test_packed_gradients_stay_in_their_sequence(band: Band, seed: int) -> None:
     torch.manual_seed(seed)
     lengths = [(1, 9), (5, 40), (33, 33), (0, 0), (1, 70)]
     packing, parts = pack(lengths, SMALL)
@@ -131,7 +114,7 @@ def test_packed_gradients_stay_in_their_sequence(band: Band, joint: bool, seed: 
         total = parts[-1].summaries.stop
         tensors["k"], tensors["v"] = (tensors[x][:, :, :total] for x in "kv")
     grad = torch.randn(1, 6, queries, 16, device=DEVICE)
-    got = by_kernels(problem, band, tensors, grad, joint=joint)
+    got = by_kernels(problem, band, tensors, grad)
     for (count, seq_len), part in zip(lengths, parts, strict=True):
         if not count:
             continue
@@ -160,8 +143,7 @@ def test_without_keys_the_gradient_of_the_queries_is_zero() -> None:
     assert dk.shape == dv.shape == (1, 2, 0, 16)
 
 
-@JOINT
-def test_more_heads_than_a_tile_has_rows(joint: bool, seed: int) -> None:
+def test_more_heads_than_a_tile_has_rows(seed: int) -> None:
     torch.manual_seed(seed)
     settings = replace(SMALL, window=9)
     tensors = draw(settings, 21, groups=1, repeat=65, dim=16)
@@ -169,4 +151,4 @@ def test_more_heads_than_a_tile_has_rows(joint: bool, seed: int) -> None:
     grad = torch.randn_like(tensors["q"])
     of = (tensors, WINDOW, grad, 21, 21)
     expected, eager = (gradients(*of, dtype) for dtype in (torch.float64, torch.float32))
-    compare(by_kernels(problem, WINDOW, tensors, grad, joint=joint), expected, eager)
+    compare(by_kernels(problem, WINDOW, tensors, grad), expected, eager)

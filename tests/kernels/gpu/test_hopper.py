@@ -27,12 +27,10 @@ from exactness import (
 from torch import Tensor
 
 from nsa_kernels import reference
-from nsa_kernels.gpu import banded_joint
 from nsa_kernels.gpu.banded import banded_dots, banded_forward
 from nsa_kernels.gpu.banded_backward import (
     banded_keys_backward,
 )
-from nsa_kernels.gpu.banded_joint import banded_backward, zero_sums
 from nsa_kernels.gpu.bands import Addend, Band, OutputGradient
 from nsa_kernels.gpu.hopper import support
 from nsa_kernels.gpu.layout import Problem, empty_rows
@@ -226,48 +224,6 @@ def test_gradients_of_keys_and_values_equal_autograd(band: Band, case: Case, see
         assert torch.equal(a, b), name
         a = a.to(case.dtype)
         assert_as_exact(name, a, c, d, terms=case.repeat * case.queries, unit=unit)
-
-
-@hopper
-@CASES
-@BANDS
-@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "atomic"])
-def test_gradients_by_one_kernel_equal_autograd(
-    band: Band, case: Case, ordered: bool, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.manual_seed(seed)
-    problem, tensors = case.draw()
-    q, k, v = inputs(band, tensors)
-    if not support.serves_keys(problem, q):
-        return
-    torch.use_deterministic_algorithms(ordered)
-    monkeypatch.setattr(banded_joint, "ORDERED", False)
-    grad = torch.randn(q.shape, device=DEVICE).to(case.dtype)
-    gate = problem.per_query(q).uniform_(0.1, 1.0)
-    seen = seen_by(band, case.queries, case.seq_len, k.shape[2])
-    expected = []
-    for dtype in (torch.float64, case.dtype):
-        leaves = [x.to(dtype).requires_grad_() for x in (q, k, v)]
-        with usual_memory():
-            out, _ = masked_attention(*leaves, seen)
-            expected.append(
-                torch.autograd.grad(out * gate[..., None].to(dtype), leaves, grad.to(dtype))
-            )
-    out, lse = banded_forward(problem, band, q, k, v)
-    assert out is not None
-    dots = problem.per_query(q).copy_((out.float() * grad.float()).sum(dim=-1))
-    of = OutputGradient(out=grad, lse=problem.per_query(q).copy_(lse - gate.log2()), dots=dots)
-
-    def run() -> tuple[Tensor, ...]:
-        dq = zero_sums(q)
-        return (dq, *banded_backward(problem, band, q, k, v, of, dq))
-
-    unit = case.repeat**0.5 * 4.0
-    for name, a, b, c, d in zip(("dq", "dk", "dv"), run(), run(), *expected, strict=True):
-        assert torch.equal(a, b) or (name == "dq" and not ordered), name
-        terms = case.dim + k.shape[2] if name == "dq" else case.repeat * case.queries
-        a = a.to(case.dtype)
-        assert_as_exact(name, a, c, d, terms=terms, unit=4.0 if name == "dq" else unit)
 
 
 @hopper

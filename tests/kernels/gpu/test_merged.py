@@ -209,7 +209,7 @@ def attend(
     of = OutputGradient(out=grad, lse=lse, dots=dots)
     dq = torch.zeros_like(q) if others is None else torch.ones_like(q)
     adds = others is not None
-    selected_rows_backward(problem, q, k, v, blocks, of, dq, base=dq if adds else None, sums=sums)
+    selected_rows_backward(problem, q, k, v, blocks, of, dq, adds=adds, sums=sums)
     found["dq"] = dq - 1 if adds else dq
     return found if gate is None or sums is None else {**found, "dgate": sums / gate}
 

@@ -49,7 +49,7 @@ def by_kernels(
         lse -= gate.log2()
     of = OutputGradient(out=grad, lse=lse, dots=dots)
     dq = torch.empty_like(q) if before is None else before.clone()
-    selected_rows_backward(problem, q, k, v, blocks, of, dq, base=before, sums=sums)
+    selected_rows_backward(problem, q, k, v, blocks, of, dq, adds=before is not None, sums=sums)
     choosers = inverse.invert(problem, blocks, k.shape[2])
     dk, dv = selected_keys_backward(problem, q, k, v, choosers, of, extra)
     found = {"dq": dq, "dk": dk, "dv": dv}

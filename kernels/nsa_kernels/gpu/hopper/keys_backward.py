@@ -52,12 +52,12 @@ class Shared:
 
 
 @gluon.jit
-def load_tiles(shared, descs, place, R: gl.constexpr):
+def _producer(shared, descs, place, R: gl.constexpr):
     """Load the tile's keys and values, and the rows that see any of its keys."""
     q_desc, k_desc, v_desc, grad_desc, lse_desc, dots_desc = descs
-    b, g, first_key, first, count = place
+    b, g, _, first_key, first, count = place
     BLOCK_T: gl.constexpr = ROWS // R
-    for w in gl.static_range(shared.k.SIZE):
+    for w in gl.static_range(GROUPS):
         shared.k.load(k_desc, [b, first_key + w * ROWS, g, 0], w)
         shared.v.load(v_desc, [b, first_key + w * ROWS, g, 0], w)
     for i in range(count):
@@ -67,7 +67,7 @@ def load_tiles(shared, descs, place, R: gl.constexpr):
 
 
 @gluon.jit
-def numbers(buffers, index, SIZE: gl.constexpr, LAYOUT: gl.constexpr):
+def _numbers(buffers, index, SIZE: gl.constexpr, LAYOUT: gl.constexpr):
     """One number per row of a tile: [ROWS]."""
     flat: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
     buffer = buffers.index(index % SIZE)._reinterpret(gl.float32, [ROWS], flat)
@@ -106,7 +106,7 @@ def _step(
         dprobs = gl.zeros([ROWS, ROWS], gl.float32, LAYOUT)
         dprobs = warpgroup_mma(v, grad.permute((1, 0)), dprobs, use_acc=False, is_async=True)
         scores = warpgroup_mma_wait(1, deps=[scores])
-        lse = numbers(shared.lse, i, SIZE, COLUMNS)
+        lse = _numbers(shared.lse, i, SIZE, COLUMNS)
         probs = gl.exp2(scores * scale - lse[None, :])
         if MASKED:
             query = first + i * (ROWS // R) + gl.arange(0, ROWS, COLUMNS) // R
@@ -119,7 +119,7 @@ def _step(
         left = gl.convert_layout(probs.to(dtype), LEFT_V, assert_trivial=True)
         dv = warpgroup_mma(left, grad, dv, is_async=True)
         dprobs = warpgroup_mma_wait(1, deps=[dprobs])
-        dscores = probs * (dprobs - numbers(shared.dots, i, SIZE, COLUMNS)[None, :])
+        dscores = probs * (dprobs - _numbers(shared.dots, i, SIZE, COLUMNS)[None, :])
         right = gl.convert_layout(dscores.to(dtype), LEFT_K, assert_trivial=True)
         dk = warpgroup_mma(right, q, dk, is_async=True)
         dv, left = warpgroup_mma_wait(1, deps=[dv, left])
@@ -180,15 +180,13 @@ def _consumer(
             R, KEY_BLOCK, KEY_STRIDE, WINDOWED, True,
         )  # fmt: skip
         _pass(shared, gone, count)
-    place = (b, g, share, first_key, keys)
-    store_keys(dk_ptr, dk_strides, dk * plain_scale, place)
-    store_keys(dv_ptr, dv_strides, dv, place)
+    _store(dk_ptr, dk_strides, dk * plain_scale, b, g, share, first_key, keys)
+    _store(dv_ptr, dv_strides, dv, b, g, share, first_key, keys)
 
 
 @gluon.jit
-def store_keys(ptr, strides, x, place):
+def _store(ptr, strides, x, b, g, share, first_key, keys):
     """Store a gradient [ROWS, D] of the keys that exist."""
-    b, g, share, first_key, keys = place
     stride_s, stride_b, stride_g, stride_n = strides
     LAYOUT: gl.constexpr = x.type.layout
     key = first_key + gl.arange(0, ROWS, gl.SliceLayout(1, LAYOUT))
@@ -246,7 +244,7 @@ def _hopper_keys_kernel(
                 _consumer,
                 (shared, band, outputs, place, scales, 1, R, KEY_BLOCK, KEY_STRIDE, WINDOWED),
             ),
-            (load_tiles, (shared, descs, (b, g, tile_key, first, count), R)),
+            (_producer, (shared, descs, place, R)),
         ],
         [4, 1],
         [240, 24],

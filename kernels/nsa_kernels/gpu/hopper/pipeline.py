@@ -163,7 +163,7 @@ class Ring:
 @gluon.jit
 def new_ring(desc, SIZE: gl.constexpr, READERS: gl.constexpr):
     """A ring of tiles of a descriptor; `READERS` warpgroups release each tile."""
-    return Ring(new_buffers(desc, SIZE), new_barriers(SIZE, 1), new_barriers(SIZE, READERS), SIZE)
+    return Ring(new_buffers(desc, SIZE), _barriers(SIZE, 1), _barriers(SIZE, READERS), SIZE)
 
 
 @gluon.jit
@@ -173,8 +173,7 @@ def new_buffers(desc, SIZE: gl.constexpr):
 
 
 @gluon.jit
-def new_barriers(SIZE: gl.constexpr, COUNT: gl.constexpr):
-    """Barriers that complete when `COUNT` warpgroups have arrived."""
+def _barriers(SIZE: gl.constexpr, COUNT: gl.constexpr):
     bars = gl.allocate_shared_memory(gl.int64, [SIZE, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(SIZE):
         mbarrier.init(bars.index(i), count=COUNT)
