@@ -14,6 +14,9 @@ from nsa_cli.system import install_hint
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
 
+LESSONS = ("reading", "excerpts")
+"""Kinds of training examples."""
+
 
 def train_command(
     out: Annotated[
@@ -29,7 +32,18 @@ def train_command(
         list[Path] | None,
         options.option("--texts", "FILE", "JSON Lines with a text each; repeatable."),
     ] = None,
+    tables: Annotated[
+        list[Path] | None,
+        options.option("--tables", "FILE", "JSON Lines of tables with questions; repeatable."),
+    ] = None,
     model: options.Model = DEFAULT_MODEL,
+    lessons: Annotated[
+        str,
+        options.option(
+            *("--lessons", "|".join(LESSONS)),
+            "Long texts, or excerpts with and without the answer.",
+        ),
+    ] = "reading",
     phi: Annotated[
         str, options.option("--phi", "N/N,...", "Block length/stride of φ; tuning uses the first.")
     ] = "32/16",
@@ -72,6 +86,7 @@ def train_command(
     """Train a dense model to answer from selected blocks."""
     values.check_choice("--device", device, DEVICES)
     values.check_choice("--attention", attention, ATTENTIONS)
+    values.check_choice("--lessons", lessons, LESSONS)
     try:
         import peft  # noqa: F401
     except ImportError as error:
@@ -93,6 +108,7 @@ def train_command(
         hidden=hidden,
         lengths=tuple(values.numbers("--lengths", lengths)),
         attention=attention,
+        lessons=lessons,
         answer_seconds=answer_seconds,
         distill_seconds=distill_seconds,
         tune_seconds=tune_seconds,
@@ -102,7 +118,7 @@ def train_command(
         seed=seed,
         device=device,
     )
-    data = load_training_data(questions, texts or [])
+    data = load_training_data(questions, texts or [], tables or [])
     where = resolve_model(model, on_progress=lambda *_: None, on_note=lambda _: None, adapter=None)
     train(where, data, plan, partial(console.note, quiet=quiet))
     if plot is not None:

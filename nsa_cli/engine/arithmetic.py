@@ -28,13 +28,11 @@ from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.output.logging import log
 from nsa_cli.results import EXPRESSION, Citation, Computation, Passage
 from nsa_cli.retrieval.citations import Cited, cite
+from nsa_cli.retrieval.declining import DECLINED
 from nsa_cli.retrieval.passages import AnswerAttention
 from nsa_cli.retrieval.sentences import content_words
 from nsa_models.generation.choice_grammar import ChoiceGrammar
 from nsa_models.generation.generate import DecodeOptions, decode
-
-DECLINED = "The document does not say."
-"""The answer where figures are missing."""
 
 _TOKENS_OF_FIGURE = 32
 """Maximum tokens of a figure, with what follows it in an expression."""

@@ -43,8 +43,9 @@ class GenerationOptions:
         schema: JSON schema that the answer matches; None for free text.
         source: What an answer is decoded from: `passages`, prefilled again on their own; `pages`,
             the stored keys and values of whole pages; `pages+passages`, the passages after the
-            pages.
+            pages; `pages-again`, whole pages, prefilled again on their own.
         page_tokens: Maximum tokens of the pages.
+        part_tokens: Maximum tokens of a page; a longer one counts as several.
         candidates: Pages that are ranked by the likelihood of the question.
         move: Whether the pages get consecutive positions.
         compute: Whether a question that asks for arithmetic is answered by an expression.
@@ -58,8 +59,9 @@ class GenerationOptions:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     schema: Mapping[str, Any] | None = None
-    source: Literal["passages", "pages", "pages+passages"] = "passages"
+    source: Literal["passages", "pages", "pages+passages", "pages-again"] = "passages"
     page_tokens: int = 2048
+    part_tokens: int = 768
     candidates: int = 0
     move: bool = True
     compute: bool = False

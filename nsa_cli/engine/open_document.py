@@ -25,7 +25,7 @@ from nsa_cli.events import SEARCHING, AnswerText, Emit
 from nsa_cli.kv_store.windows import ContextWindow
 from nsa_cli.results import MatchInContext, Passage
 from nsa_cli.retrieval.citations import best_quote
-from nsa_cli.retrieval.pages import within
+from nsa_cli.retrieval.pages import PageTokens, within
 from nsa_cli.retrieval.passages import DIRECT_TOKENS, best_runs, passages_of
 from nsa_cli.retrieval.retriever import Retriever
 from nsa_models.modeling.model import NSALanguageModel
@@ -175,25 +175,46 @@ class OpenDocument:
             options: From what to answer.
             scores: Block scores of the question.
         """
+        if self.is_short and self.answerer is None:
+            return self.whole()
+        if options.source == "pages-again" and not self.is_short:
+            passages = self._pages_again(question, options, scores)
         if self.answerer is not None:
             return self.excerpts(self._for_another(passages))
-        if self.is_short:
-            return self.whole()
         if not passages:
             self.windows[0].prefill_again()  # any block may be attended to, so verify all
             return self.whole()
-        if options.source == "passages":
+        if options.source in ("passages", "pages-again"):
             return self.excerpts(passages)
         settings, retriever = options.attention(self.model.config), self.retriever
-        ranked = retriever.rank_pages(question, scores, options.candidates, settings)
-        pages = within(retriever.pages, ranked, options.page_tokens)
-        texts = [window.text for window in self.windows]
+        pages, texts = self._best_pages(question, options, scores), self._texts
         if options.source == "pages":
             return page_context(retriever, texts, pages, self.room, move=options.move)
         repeated = self.prompts.excerpts(self.document, passages)
         room = self.room + len(repeated.ids)
         context = page_context(retriever, texts, pages, room, move=options.move)
         return append_passages(self.model, context, repeated, retriever.head, settings)
+
+    @property
+    def _texts(self) -> list[TokenizedText]:
+        return [window.text for window in self.windows]
+
+    def _best_pages(
+        self, question: TokenizedQuestion, options: GenerationOptions, scores: Tensor
+    ) -> list[PageTokens]:
+        """Return the best pages for a question that fit the options, in document order."""
+        settings, most = options.attention(self.model.config), options.part_tokens
+        ranked = self.retriever.rank_pages(question, scores, options.candidates, settings, most)
+        return within(self.retriever.pages(most), ranked, options.page_tokens)
+
+    def _pages_again(
+        self, question: TokenizedQuestion, options: GenerationOptions, scores: Tensor
+    ) -> list[Passage]:
+        """Return the best pages as passages, with equal scores."""
+        pages = self._best_pages(question, options, scores)
+        spans = [self._texts[page.window].span(page.start, page.stop) for page in pages]
+        share = 1 / max(1, len(spans))
+        return [Passage(start=s[0], end=s[1], score=share) for s in spans if s is not None]
 
     def _for_another(self, passages: Sequence[Passage]) -> Sequence[Passage]:
         """The passages that another model reads: all of a short text, or else the best.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
+DECLINED = "The document does not say."
+"""The answer where a document does not answer a question."""
+
 
 def _any(words: str) -> str:
     """A pattern of any of some words; `_` is a space."""

@@ -18,8 +18,8 @@ from torch import Tensor
 from nsa_cli.context.tokens import TokenizedText
 from nsa_cli.documents import Document
 
-_LEAST_TOKENS, _MOST_TOKENS = 128, 768
-"""A shorter page is joined with the next one; a longer page is cut into equal parts."""
+_LEAST_TOKENS = 128
+"""A shorter page is joined with the next one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +40,13 @@ class PageTokens:
         return self.stop - self.start
 
 
-def pages_of(texts: Sequence[TokenizedText], document: Document) -> list[PageTokens]:
+def pages_of(texts: Sequence[TokenizedText], document: Document, most: int) -> list[PageTokens]:
     """Cut the context windows of a document into pages, in the order of the document.
 
     Args:
         texts: The text of each window. A page that is whole in the window before is left out.
         document: The document.
+        most: Maximum tokens of a page; a longer one is cut into equal parts.
     """
     pages: list[PageTokens] = []
     covered = 0  # characters of the windows before
@@ -58,18 +59,18 @@ def pages_of(texts: Sequence[TokenizedText], document: Document) -> list[PageTok
         characters = text.characters[first:last]
         starts = [first + int(start) for start in np.searchsorted(characters, new)]
         cuts = sorted({starts[0], last, *(start for start in starts if start < last)})
-        pages += [PageTokens(window=window, start=a, stop=b) for a, b in _sized(cuts)]
+        pages += [PageTokens(window=window, start=a, stop=b) for a, b in _sized(cuts, most)]
         covered = int(characters[-1]) + 1
     return pages
 
 
-def _sized(cuts: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _sized(cuts: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
     """Join short ranges between cuts with the next, and cut long ones."""
     begin = cuts[0]
     for _, stop in pairwise(cuts):
         if stop - begin < _LEAST_TOKENS and stop != cuts[-1]:
             continue
-        parts = -(-(stop - begin) // _MOST_TOKENS)
+        parts = -(-(stop - begin) // most)
         edges = [begin + (stop - begin) * part // parts for part in range(parts + 1)]
         yield from pairwise(edges)
         begin = stop

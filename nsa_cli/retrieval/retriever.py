@@ -52,6 +52,12 @@ class Retriever:
         self._windows = windows
         self._document = document
         self._text = text
+        self._pages: dict[int, list[PageTokens]] = {}
+        self._page_bm25: dict[int, Bm25] = {}
+
+    @property
+    def _texts(self) -> list[TokenizedText]:
+        return [window.text for window in self._windows]
 
     @cached_property
     def bm25(self) -> Bm25:
@@ -93,16 +99,22 @@ class Retriever:
                     window.cache.release_pages()
         return torch.cat(found)
 
-    @cached_property
-    def pages(self) -> list[PageTokens]:
-        """The pages of the document."""
-        return pages_of([window.text for window in self._windows], self._document)
+    def pages(self, most: int) -> list[PageTokens]:
+        """Return the pages of the document.
 
-    @cached_property
-    def page_bm25(self) -> Bm25:
-        """BM25 over the pages."""
-        texts = [window.text for window in self._windows]
-        return Bm25([page_text(page, texts, self._document) for page in self.pages])
+        Args:
+            most: Maximum tokens of a page; a longer one counts as several.
+        """
+        if most not in self._pages:
+            self._pages[most] = pages_of(self._texts, self._document, most)
+        return self._pages[most]
+
+    def _page_words(self, most: int, question: str) -> Tensor:
+        """Score each page for a question by BM25: (P,)."""
+        if most not in self._page_bm25:
+            texts = [page_text(page, self._texts, self._document) for page in self.pages(most)]
+            self._page_bm25[most] = Bm25(texts)
+        return self._page_bm25[most].scores(question)
 
     def rank_pages(
         self,
@@ -110,6 +122,7 @@ class Retriever:
         scores: Tensor,
         candidates: int,
         settings: AttentionSettings,
+        most: int,
     ) -> list[int]:
         """Rank all pages for a question, best first.
 
@@ -118,14 +131,16 @@ class Retriever:
             scores: (N,), from `scores`.
             candidates: How many of the best pages are ranked by the question's likelihood, too.
             settings: Attention of the question.
+            most: Maximum tokens of a page.
         """
-        attention = page_scores(scores, self.pages, self._text, self._model.config.select_block)
-        words = self.page_bm25.scores(question.text)
+        pages, size = self.pages(most), self._model.config.select_block
+        attention = page_scores(scores, pages, self._text, size)
+        words = self._page_words(most, question.text)
         best = page_candidates(attention, words, candidates)
         found = [torch.empty(0)]
         for first in range(0, len(best), _PAGES_TOGETHER):
             some = best[first : first + _PAGES_TOGETHER].tolist()
-            caches = [self.join([self.pages[page]], len(question)) for page in some]
+            caches = [self.join([pages[page]], len(question)) for page in some]
             found.append(question_likelihoods(self._model, caches, question, settings))
         return rank_pages(attention, words, torch.cat(found), best)
 

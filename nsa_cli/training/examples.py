@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import numpy as np
 
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedText
+from nsa_cli.training.excerpt_examples import ExcerptExamples
+from nsa_cli.training.table_articles import read_table_articles
 from nsa_models.errors import UsageError
 from nsa_models.tasks import (
     GENERATORS,
@@ -33,6 +35,7 @@ _CLOSE_CHARACTERS = 4300
 _CLOSE_QUESTIONS = 6
 
 _CLOSE_TOGETHER = 12
+_EXCERPTS_TOGETHER = 8
 _MADE_QUESTIONS = 12
 
 _MIX = {
@@ -57,24 +60,32 @@ class TrainingData:
     Attributes:
         articles: Articles with questions about their paragraphs.
         prose: Texts as paragraphs, to hide facts in and to read without questions.
+        golds: The answers that the data gives to each question.
     """
 
     articles: tuple[Article, ...]
     prose: tuple[tuple[str, ...], ...]
+    golds: Mapping[str, tuple[str, ...]]
 
 
-def load_training_data(questions: Path, texts: Sequence[Path]) -> TrainingData:
+def load_training_data(
+    questions: Path, texts: Sequence[Path], tables: Sequence[Path] = ()
+) -> TrainingData:
     """Load the training split of articles, and prose of books and manuals.
 
     Args:
         questions: JSON Lines of articles with questions, as for `nsa eval questions`.
         texts: JSON Lines files whose lines have a `text`.
+        tables: JSON Lines files of tables with questions; see `read_table_articles`.
 
     Raises:
         DataError: If a file cannot be read or has another format.
         UsageError: If no question belongs to a single article.
     """
-    articles = distinct_questions(of_split(read_articles(questions), "train"))
+    found = read_articles(questions)
+    for path in tables:
+        found += read_table_articles(path)
+    articles = distinct_questions(of_split(found, "train"))
     prose = []
     for path in texts:
         rows = read_lines(path)
@@ -87,7 +98,13 @@ def load_training_data(questions: Path, texts: Sequence[Path]) -> TrainingData:
             "in eight is held out",
         )
     manuals = tuple(documentation(_PROSE_CHARACTERS))
-    return TrainingData(articles=tuple(articles), prose=(manuals, *prose))
+    golds = {
+        question: answers
+        for article in articles
+        for part in article.paragraphs
+        for question, answers in part.questions
+    }
+    return TrainingData(articles=tuple(articles), prose=(manuals, *prose), golds=golds)
 
 
 def training_example(
@@ -138,6 +155,7 @@ def training_steps(
     seed: int,
     *,
     short: bool = True,
+    excerpts: bool = False,
     process: int = 0,
 ) -> Iterator[Batch]:
     """Endless training steps.
@@ -149,11 +167,17 @@ def training_steps(
         size: Tokens of a selection block.
         seed: The same seed makes the same steps.
         short: Whether to include batches of short examples.
+        excerpts: Whether all steps are batches of `ExcerptExamples`.
         process: Number of the training process; processes get different examples of the same
             kind and length at each step, so that none waits long.
     """
     rng = random.Random(seed)
     mix = {kind: share for kind, share in _MIX.items() if short or kind != "close"}
+    made = ExcerptExamples(data.articles, data.golds) if excerpts else None
+    while made is not None:
+        number = rng.randrange(2**31) + process * 2**31
+        asked = [made.example(number + n) for n in range(_EXCERPTS_TOGETHER)]
+        yield [training_example(prompts, [each], size) for each in asked]
     while True:
         kind = rng.choices(list(mix), weights=list(mix.values()))[0]
         number, tokens = rng.randrange(2**31) + process * 2**31, rng.choice(lengths)

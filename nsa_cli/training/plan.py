@@ -21,6 +21,8 @@ class TrainingPlan:
         hidden: Inner width of φ.
         lengths: Lengths of the training examples, in tokens.
         attention: `nsa`, or `dense` to train on the same examples without selection.
+        lessons: `reading` for texts of all `lengths`, or `excerpts` for short ones alone, with and
+            without the answer, for a model that answers from what was found.
         answer_seconds: Duration of self-answering, before the stages; the model's correct
             answers replace the data's. 0 uses only the answers of earlier runs.
         distill_seconds: Duration of the first stage; 0 resumes from an earlier run.
@@ -38,6 +40,7 @@ class TrainingPlan:
     hidden: int = 128
     lengths: tuple[int, ...] = (4096, 8192, 16384)
     attention: str = "nsa"
+    lessons: str = "reading"
     answer_seconds: float = 0.0
     distill_seconds: float = 120.0
     tune_seconds: float = 420.0

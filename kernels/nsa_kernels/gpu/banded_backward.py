@@ -271,8 +271,11 @@ def banded_keys_backward(
     """Gradients of keys (B, G, J, D) and values (B, G, J, Dv), fp32; arguments as above."""
     keys, _ = band_keys(problem, band)
     shares = _SHARES if band.window is None else 1
-    dk = torch.empty(shares, *k.shape, dtype=torch.float32, device=k.device)
-    dv = torch.empty(shares, *v.shape, dtype=torch.float32, device=v.device)
+    # No program writes the gradients of spare summaries, see `Packing.total_keys`.
+    spare = problem.packing is not None and problem.packing.total_keys is not None
+    allocate = torch.zeros if spare else torch.empty
+    dk = allocate(shares, *k.shape, dtype=torch.float32, device=k.device)
+    dv = allocate(shares, *v.shape, dtype=torch.float32, device=v.device)
     if keys and serves_keys(problem, q):
         from nsa_kernels.gpu.hopper.keys_backward import launch_keys_backward
 

@@ -65,6 +65,9 @@ class Packing:
         max_keys: The longest S.
         key_lengths: S of each sequence if the host knows them, so that nothing waits for the
             device.
+        total_keys: The sum of S if the host knows it without the lengths. The packing then has
+            as many summaries as one sequence would have; the last ones may belong to no sequence.
+            A CUDA graph replays such a packing with other offsets, also of empty sequences.
     """
 
     cu_queries: Tensor
@@ -72,6 +75,7 @@ class Packing:
     max_queries: int
     max_keys: int
     key_lengths: tuple[int, ...] | None = None
+    total_keys: int | None = None
 
     @property
     def sequences(self) -> int:
@@ -90,7 +94,7 @@ class Packing:
     def summary_layout(self, settings: AttentionSettings) -> tuple[Tensor, int]:
         """Offsets of the summaries (B + 1,) int32, and their total.
 
-        The total is read from the device once if `key_lengths` is None.
+        The total is read from the device once if the host does not know it.
         """
         # The calls of all layers share a packing, and each read would wait for the device.
         layouts: dict[tuple[int, int], tuple[Tensor, int]]
@@ -98,10 +102,12 @@ class Packing:
         kind = (settings.compress_block, settings.compress_stride)
         if kind not in layouts:
             offsets = self.cu_summaries(settings)
-            lengths = self.key_lengths
-            total = (
-                int(offsets[-1]) if lengths is None else sum(map(settings.complete_blocks, lengths))
-            )
+            if self.total_keys is not None:
+                total = settings.complete_blocks(self.total_keys)
+            elif self.key_lengths is not None:
+                total = sum(map(settings.complete_blocks, self.key_lengths))
+            else:
+                total = int(offsets[-1])
             layouts[kind] = (offsets, total)
         return layouts[kind]
 

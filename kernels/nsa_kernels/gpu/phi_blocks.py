@@ -100,7 +100,9 @@ def locate_blocks(
         seq_len=seq_len,
         summaries=total_summaries,
         strips=strips,
-        starts=_packed_starts(cu_seqlens, cu_summaries, total_summaries, stride),
+        starts=_packed_starts(cu_seqlens, cu_summaries, total_summaries, stride).clamp(
+            max=seq_len - block  # spare summaries have no sequence
+        ),
         covers=_packed_covers(cu_seqlens, cu_summaries, strips, stride),
     )
 

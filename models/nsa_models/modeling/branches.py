@@ -12,7 +12,7 @@ Source: Yuan et al. 2025, "Native Sparse Attention", arXiv 2502.11089, section 3
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -136,6 +136,15 @@ def _learned_phi(config: NSAConfig) -> nn.Module | None:
     return None
 
 
+class BranchTensors(NamedTuple):
+    """Keys and values of the compression and of the window; see `Branches`."""
+
+    compress_k: Tensor
+    compress_v: Tensor
+    window_k: Tensor | None
+    window_v: Tensor | None
+
+
 class AttentionBranches(nn.Module):
     """The compression and the window of a layer: separate projections, if any, and φ.
 
@@ -154,8 +163,8 @@ class AttentionBranches(nn.Module):
         self.phi_k, self.phi_v = _learned_phi(config), _learned_phi(config)
 
     def forward(
-        self, x: Tensor, k: Tensor, v: Tensor, rope: tuple[Tensor, Tensor], rotary: Rotary
-    ) -> Branches:
+        self, x: Tensor, k: Tensor, v: Tensor, rope: tuple[Tensor, Tensor]
+    ) -> BranchTensors:
         """Project the tokens of one call.
 
         Args:
@@ -163,24 +172,32 @@ class AttentionBranches(nn.Module):
             k: (B, G, T, D) keys of the selection, before the rotary embedding.
             v: (B, G, T, D) values of the selection.
             rope: Cosines and sines of the tokens' positions.
-            rotary: Computes those of other positions.
         """
         compress_k, compress_v = (k, v) if self.compress is None else self.compress(x)
-        late = self.rotates and self.phi_k is not None
-        if self.rotates and not late:
+        if self.rotates and self.phi_k is None:
             compress_k = rotate(compress_k, *rope)
         window_k, window_v = (None, None) if self.window is None else self.window(x)
         if window_k is not None:
             # Autocast gives projections a lower precision than the rotation.
             window_k = (rotate(window_k, *rope) if self.rotates else window_k).to(v.dtype)
+        return BranchTensors(compress_k.to(v.dtype), compress_v, window_k, window_v)
+
+    def with_phi(self, tensors: BranchTensors, rotary: Rotary) -> Branches:
+        """Return the branches of what `forward` returned.
+
+        Args:
+            tensors: Keys and values.
+            rotary: Computes cosines and sines of positions.
+        """
+        late = self.rotates and self.phi_k is not None
         return Branches(
-            compress_k=compress_k.to(v.dtype),
-            compress_v=compress_v,
+            compress_k=tensors.compress_k,
+            compress_v=tensors.compress_v,
             phi_k=_mean if self.phi_k is None else partial(_call, self.phi_k),
             phi_v=_mean if self.phi_v is None else partial(_call, self.phi_v),
             rotary=rotary if late else None,
-            window_k=window_k,
-            window_v=window_v,
+            window_k=tensors.window_k,
+            window_v=tensors.window_v,
         )
 
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,12 @@ from nsa_models.cache.layer_cache import LayerCache
 from nsa_models.cache.layer_devices import HOST, device_runs, layer_devices
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.configuration.rotary import inverse_frequencies, rotate
-from nsa_models.modeling.branches import AttentionBranches, key_norm, split_heads
+from nsa_models.modeling.branches import (
+    AttentionBranches,
+    BranchTensors,
+    key_norm,
+    split_heads,
+)
 from nsa_models.modeling.compression import Compression
 from nsa_models.modeling.linear import Linear
 from nsa_models.modeling.norm import RMSNorm
@@ -73,6 +78,24 @@ class RotaryEmbedding:
         angles = positions[..., None].float() * self.frequencies(positions.device)
         angles = torch.cat([angles, angles], dim=-1)
         return (angles.cos() * self.scaling).to(dtype), (angles.sin() * self.scaling).to(dtype)
+
+
+class AttentionInputs(NamedTuple):
+    """Inputs of a layer's attention.
+
+    Attributes:
+        k: (B, G, T, D) rotated keys.
+        v: (B, G, T, D) values.
+        branches: Keys and values of the other branches, if they differ.
+        q: (B, H, T, D) rotated queries, unless only keys and values were projected.
+        gates: (B, H, T, 3), with `gated`.
+    """
+
+    k: Tensor
+    v: Tensor
+    branches: BranchTensors | None
+    q: Tensor | None = None
+    gates: Tensor | None = None
 
 
 class NSAAttention(nn.Module):
@@ -126,20 +149,41 @@ class NSAAttention(nn.Module):
 
         With `append_only` keys and values are appended to the cache, without attention.
         """
-        k = self._heads(self.k_proj(x), self.k_norm)
-        v = self.v_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        inputs = self.project(x, rope, queries=not append_only)
         compress: Compressor | None = None
         if self.branches is not None:
-            compress = self.branches(x, k, v, rope, rotary)
+            assert inputs.branches is not None
+            compress = self.branches.with_phi(inputs.branches, rotary)
         elif self.compression is not None:
             compress = partial(self.compression, frequencies=rotary.frequencies(x.device))
-        if self.rotates:
-            k = rotate(k, *rope)
-        k = k.to(v.dtype)  # autocast gives projections a lower precision than the rotation
+        k, v = inputs.k, inputs.v
         if append_only:
             assert isinstance(cache, KVCache)
             cache.append(self.layer, k, v, settings, compress)
             return None, None
+        q, gates = inputs.q, inputs.gates
+        assert q is not None
+        out, mass = cache.attend(self.layer, q, k, v, settings, gates, return_mass, compress)
+        return self.o_proj(out.transpose(1, 2).flatten(2)), mass
+
+    def project(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], *, queries: bool = True
+    ) -> AttentionInputs:
+        """Project x (B, T, width) to the inputs of the attention.
+
+        Args:
+            x: (B, T, width).
+            rope: Cosines and sines of the tokens' positions.
+            queries: Whether to compute queries and gates, too.
+        """
+        k = self._heads(self.k_proj(x), self.k_norm)
+        v = self.v_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        branches = None if self.branches is None else self.branches(x, k, v, rope)
+        if self.rotates:
+            k = rotate(k, *rope)
+        k = k.to(v.dtype)  # autocast gives projections a lower precision than the rotation
+        if not queries:
+            return AttentionInputs(k, v, branches)
         q = self._heads(self.q_proj(x), self.q_norm)
         if self.rotates:
             q = rotate(q, *rope)
@@ -151,8 +195,7 @@ class NSAAttention(nn.Module):
             gates = self.gate_proj(x).sigmoid().unflatten(-1, (self.heads, 3)).transpose(1, 2)
             if not self.compression_branch:
                 gates = F.pad(gates[..., 1:], (1, 0))
-        out, mass = cache.attend(self.layer, q, k, v, settings, gates, return_mass, compress)
-        return self.o_proj(out.transpose(1, 2).flatten(2)), mass
+        return AttentionInputs(k, v, branches, q, gates)
 
     def _heads(self, x: Tensor, norm: nn.Module) -> Tensor:
         """Split a projection (B, T, heads * D) and normalize it: (B, heads, T, D)."""
@@ -190,11 +233,13 @@ class NSADecoderLayer(nn.Module):
     def forward(self, x: Tensor, *attention: Any) -> tuple[Tensor, Tensor | None]:
         """Run the layer over x (B, T, width); return the same shape and the block mass."""
         attended, mass = self.self_attn(self.input_layernorm(x), *attention)
-        if attended is None:
-            return x, None
+        return (x, None) if attended is None else (self.add(x, attended), mass)
+
+    def add(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add the attention's output and the MLP's to x; each is (B, T, width)."""
         x = x + (attended if self.scale == 1.0 else attended * self.scale)
-        out = self.mlp(self.post_attention_layernorm(x))
-        return x + (out if self.scale == 1.0 else out * self.scale), mass
+        out: Tensor = self.mlp(self.post_attention_layernorm(x))
+        return x + (out if self.scale == 1.0 else out * self.scale)
 
 
 class NormAfterDecoderLayer(nn.Module):
@@ -210,10 +255,13 @@ class NormAfterDecoderLayer(nn.Module):
     def forward(self, x: Tensor, *attention: Any) -> tuple[Tensor, Tensor | None]:
         """Run the layer over x (B, T, width); return the same shape and the block mass."""
         attended, mass = self.self_attn(x, *attention)
-        if attended is None:
-            return x, None
+        return (x, None) if attended is None else (self.add(x, attended), mass)
+
+    def add(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add the attention's output and the MLP's to x; each is (B, T, width)."""
         x = x + self.post_attention_layernorm(attended)
-        return x + self.post_feedforward_layernorm(self.mlp(x)), mass
+        out: Tensor = self.post_feedforward_layernorm(self.mlp(x))
+        return x + out
 
 
 class NSAModel(nn.Module):

@@ -11,6 +11,7 @@ forward pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,9 +19,18 @@ from torch import Tensor
 
 from nsa_models.training.rows import IGNORED
 
+SoftmaxLosses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Logits (P, V) and targets (P,) to losses (P,) and gradients (P, V)."""
+
 
 def chunked_cross_entropy(
-    x: Tensor, weight: Tensor, targets: Tensor, *, chunk: int, dtype: torch.dtype
+    x: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    chunk: int,
+    dtype: torch.dtype,
+    softmax: SoftmaxLosses | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the sum of the losses and each position's loss (P,), in fp32, in nats.
 
@@ -32,9 +42,10 @@ def chunked_cross_entropy(
         targets: (P,) the next tokens.
         chunk: Most positions whose logits are in memory.
         dtype: Precision of the matrix products.
+        softmax: Compiled `softmax_losses`; None for the function itself.
     """
     total, losses = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        x, weight, targets, chunk, dtype
+        x, weight, targets, chunk, dtype, softmax or softmax_losses
     )
     return total, losses
 
@@ -44,7 +55,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, chunk: int, dtype: torch.dtype
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        chunk: int,
+        dtype: torch.dtype,
+        softmax: SoftmaxLosses,
     ) -> tuple[Tensor, Tensor]:
         """Return the sum of the losses, and the losses (P,)."""
         of_x, of_weight = ctx.needs_input_grad[:2]
@@ -55,7 +72,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(x), chunk):
             part = slice(start, start + chunk)
             rows = x[part].to(dtype)
-            losses[part], grad = softmax_losses(rows @ narrow.t(), targets[part])
+            losses[part], grad = softmax(rows @ narrow.t(), targets[part])
             if grad_x is not None:
                 grad_x[part] = grad @ narrow
             if grad_weight is not None:
@@ -72,7 +89,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             None if grad is None else (grad * scale).to(dtype)
             for grad, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
-        return (*grads, None, None, None)
+        return (*grads, None, None, None, None)
 
 
 def softmax_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,5 +100,7 @@ def softmax_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     at = targets.clamp(min=0)[:, None]
     losses = torch.where(known, norm - wide.gather(1, at)[:, 0], 0.0)
     grad = (wide - norm[:, None]).exp_()
-    grad = grad.scatter_add(1, at, torch.full_like(at, -1.0, dtype=grad.dtype))
+    # A comparison fuses with the exponential when compiled; a scatter would not.
+    own = torch.arange(logits.shape[1], device=logits.device) == at
+    grad = torch.where(own, grad - 1.0, grad)
     return losses, torch.where(known[:, None], grad, 0.0).to(logits.dtype)

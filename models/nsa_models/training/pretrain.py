@@ -11,21 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nsa_models.cache.kv_cache import NoCache
 from nsa_models.errors import UsageError
 from nsa_models.modeling.model import NSALanguageModel
-from nsa_models.training import cross_entropy
 from nsa_models.training.distributed import Processes
 from nsa_models.training.flops import multiplied_parameters, peak_flops, step_flops
 from nsa_models.training.heldout import heldout_loss
 from nsa_models.training.optimizers import make_optimizers
-from nsa_models.training.packed_attention import PackedAttention
 from nsa_models.training.parallel import ParallelModule
+from nsa_models.training.pass_graphs import PassGraphs
 from nsa_models.training.pretrain_settings import PretrainSettings, rate_share
 from nsa_models.training.rows import PackedBatch, PackedRows, Passes
+from nsa_models.training.token_losses import TokenLosses, compile_parts
 
 Row = dict[str, Any]
 """A row of a log."""
@@ -61,40 +60,6 @@ class PretrainHooks:
     report: Callable[[list[Row]], None] = lambda _: None
     heldout: Callable[[Row], None] = lambda _: None
     save: Callable[[dict[str, Any]], None] = lambda _: None
-
-
-class TokenLosses(nn.Module):
-    """A language model that returns the losses of packed rows.
-
-    Args:
-        model: The model.
-        chunk: Positions whose logits are in memory.
-    """
-
-    def __init__(self, model: NSALanguageModel, chunk: int) -> None:
-        super().__init__()
-        self.model, self._chunk = model, chunk
-
-    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """Return the sum of the losses and the loss of each position (R, T)."""
-        model, device = self.model, batch.ids.device
-        rows, tokens = batch.ids.shape
-        cuda = device.type == "cuda"
-        dtype = torch.bfloat16 if cuda else torch.float32
-        whole = batch.lengths == (tokens,) * rows
-        ids = batch.ids if whole else batch.ids.flatten()[None]
-        cache = NoCache() if whole else PackedAttention(batch.lengths, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
-            x, _ = model.hidden_states(ids, cache)
-            x = model.model.norm(x)
-        if model.config.logit_scale != 1.0:
-            x = x * model.config.logit_scale
-        total, losses = cross_entropy.chunked_cross_entropy(
-            *(x.flatten(0, 1), model.lm_head.weight, batch.targets.flatten()),
-            chunk=self._chunk,
-            dtype=dtype,
-        )
-        return total, losses.view(rows, tokens)
 
 
 @dataclass(slots=True)
@@ -142,14 +107,20 @@ class Pretraining:
                 f"{settings.rows_per_pass} each per pass",
                 hint=f"make batch_tokens a multiple of {each * settings.context:,}",
             )
+        if settings.cuda_graphs and processes.count > 1:
+            raise UsageError(
+                "cuda_graphs needs one process, and several were started",
+                hint="leave cuda_graphs out",
+            )
         self._passes = settings.rows // each
         self._device = model.device
         self._parameters = multiplied_parameters(model)
-        if settings.compile:
-            compile_parts(model)
         module = TokenLosses(model, settings.loss_chunk)
+        if settings.compile:
+            compile_parts(module)
         sharded = settings.parallel == "fsdp"
         self._module = ParallelModule(module, model.model.layers, processes, sharded=sharded)
+        self._graphs = PassGraphs(module) if settings.cuda_graphs else None
         self._optimizers = make_optimizers(module, settings, self._device)
         self._peak = settings.peak_flops or peak_flops(self._device)
         self.progress = PretrainProgress()
@@ -199,19 +170,16 @@ class Pretraining:
 
     def _batches(self) -> Iterator[PackedBatch]:
         """Return the batches of this process from the current step on."""
-        processes, cuda = self._processes, self._device.type == "cuda"
+        processes = self._processes
         passes = Passes(self._rows, self.settings.rows_per_pass, processes.number, processes.count)
         first = self.progress.step * self._passes
+        # This process reads them: a batch takes less than a millisecond, and a pass many of them.
         return iter(
             DataLoader(
                 passes,
                 batch_size=None,
                 sampler=range(first, 2**62),
-                num_workers=1 if cuda else 0,
-                prefetch_factor=8 if cuda else None,
-                pin_memory=cuda,
-                # A fork of a process that uses CUDA can inherit a lock that is never released.
-                multiprocessing_context="spawn" if cuda else None,
+                pin_memory=self._device.type == "cuda",
             )
         )
 
@@ -224,13 +192,17 @@ class Pretraining:
         rate = settings.rate * rate_share(done, settings)
         for number in range(self._passes):
             batch = next(batches)
-            with self._module.accumulating(number == self._passes - 1):
-                loss, _ = self._module(batch.to(self._device))
-                (loss * (self._processes.count / targets)).backward()
-            total += loss.detach()
+            scale = self._processes.count / targets
+            if self._graphs is None or not self._graphs.run(batch, scale):
+                with self._module.accumulating(number == self._passes - 1):
+                    loss, _ = self._module(batch.to(self._device))
+                    (loss * scale).backward()
+                total += loss.detach()
             interval.flops += self._processes.count * step_flops(
                 batch.lengths, self._config, self._config.prefill_settings(), self._parameters
             )
+        if self._graphs is not None:
+            total += self._graphs.take_total()
         norm = self._update(rate)
         loss = self._module.sum(total) / targets
         progress.step += 1
@@ -252,7 +224,7 @@ class Pretraining:
         else:
             self.progress.skipped += 1
         for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=self._graphs is None)
         return norm
 
     def _done(self) -> float:
@@ -292,7 +264,9 @@ class Pretraining:
         self._report()
         if not self._heldout:
             return
-        row = heldout_loss(self._module, self._heldout, self._device, self._processes)
+        # Each batch has other lengths, for which the parts would be compiled again.
+        with torch.compiler.set_stance("force_eager" if self.settings.compile else "default"):
+            row = heldout_loss(self._module, self._heldout, self._device, self._processes)
         tokens = self.progress.step * self.settings.batch_tokens
         if self._processes.first:
             self._hooks.heldout({"step": self.progress.step, "tokens": tokens, **row})
@@ -313,12 +287,3 @@ class Pretraining:
             )
         self._saved_step = progress.step
         self._processes.wait()
-
-
-def compile_parts(model: NSALanguageModel, backend: str = "inductor") -> None:
-    """Compile norms and MLPs; attention, with its kernels, stays as it is."""
-    for layer in model.model.layers:
-        for name, part in layer.named_children():
-            if name != "self_attn":
-                part.compile(backend=backend)
-    model.model.norm.compile(backend=backend)

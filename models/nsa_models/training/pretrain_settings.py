@@ -24,8 +24,8 @@ _TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or fa
 _SHARES = ("warmup", "decay", "floor")
 
 FREE = frozenset(
-    {"log_steps", "save_seconds", "save_steps", "loss_chunk", "compile", "parallel", "peak_flops"}
-    | {"heldout_steps", "rows_per_pass", "heldout_tokens", "limit_seconds"}
+    {"log_steps", "save_seconds", "save_steps", "loss_chunk", "compile", "cuda_graphs", "parallel"}
+    | {"peak_flops", "heldout_steps", "rows_per_pass", "heldout_tokens", "limit_seconds"}
 )
 """Settings that a resumed run may change."""
 
@@ -55,6 +55,7 @@ class PretrainSettings:
         loss_chunk: Positions whose logits are in memory.
         parallel: `ddp`, replicas of the model, or `fsdp`, shards of it.
         compile: Whether to compile the parts of the layers outside the attention.
+        cuda_graphs: Whether to replay passes from CUDA graphs.
         peak_flops: Peak FLOP/s of a device; None for the data sheet's.
         log_steps: Steps between two reports.
         heldout_steps: Steps between two losses on held-out documents.
@@ -83,6 +84,7 @@ class PretrainSettings:
     loss_chunk: int = 4096
     parallel: Parallelism = "ddp"
     compile: bool = False
+    cuda_graphs: bool = False
     peak_flops: float | None = None
     log_steps: int = 10
     heldout_steps: int = 500

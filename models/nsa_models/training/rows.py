@@ -40,6 +40,12 @@ class PackedBatch:
     targets: Tensor
     lengths: tuple[int, ...]
 
+    @property
+    def whole(self) -> bool:
+        """Whether each row is one part of one document."""
+        rows, tokens = self.ids.shape
+        return self.lengths == (tokens,) * rows
+
     def to(self, device: torch.device) -> PackedBatch:
         """Return the batch on a device, without waiting for the copy."""
         ids, targets = (x.to(device, non_blocking=True) for x in (self.ids, self.targets))

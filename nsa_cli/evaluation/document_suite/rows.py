@@ -15,7 +15,10 @@ from nsa_models.errors import UsageError
 PAGES = ("pages", "pages-ranked", "pages-kept", "pages-passages")
 """Ways that answer from whole pages of the stored KV cache."""
 
-READING = ("nsa", "find", *PAGES)
+AGAIN = ("again", "again-parts", "again-few", "again-computed")
+"""Ways that answer from pages that are prefilled again."""
+
+READING = ("nsa", "words", "find", *PAGES, *AGAIN)
 """Ways that read the whole document by the settings given."""
 
 BASELINES = ("chunks", "gold", "dense")
@@ -66,6 +69,7 @@ class AnswerRow:
         answer_seconds: From the question to the end of the answer.
         commit: Commit of the program.
         device: Name of the device.
+        computed: Whether an expression was asked for, also where it was declined.
         signals: Likelihoods with and without the document, if asked for: see `AnswerSignals`.
     """
 
@@ -84,6 +88,7 @@ class AnswerRow:
     answer_seconds: float
     commit: str
     device: str
+    computed: bool = False
     signals: dict[str, float] | None = None
 
     @property

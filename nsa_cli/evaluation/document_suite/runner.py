@@ -53,6 +53,7 @@ def setting_of(options: Options) -> str:
     parts = {
         f", {options.quantization}": options.quantization is not None,
         ", dense reading": options.dense,
+        f", answered by {options.answer_model}": options.answer_model is not None,
         f", {options.answer_blocks} blocks": options.answer_blocks is not None,
         ", yarn": options.yarn,
         f", {options.max_tokens} tokens at most": options.max_tokens
@@ -150,6 +151,7 @@ def _row(plan: DocumentPlan, ask: Asked, found: WayAnswer, setting: str, commit:
         answer_seconds=round(found.answer_seconds, 3),
         commit=commit,
         device=found.device,
+        computed=found.computed,
         signals=found.signals,
     )
 

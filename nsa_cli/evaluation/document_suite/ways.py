@@ -5,6 +5,10 @@ find    what `nsa find` does: passages, no answer
 pages   the stored keys and values of the best pages; `-ranked` ranks 20 pages by the likelihood of
         the question, `-kept` leaves them at their positions, too, and `-passages` ends with the
         passages of `nsa`
+again   the best pages by the likelihood of the question, read again on their own, 2,048 tokens;
+        `-parts` cuts pages to 256 tokens and ranks 40 of these, `-few` takes 1,024 tokens,
+        and `-computed` asks for an expression where a question asks for arithmetic
+words   what `nsa ask` does, without expressions; the ways of pages have none either
 chunks  the eight best chunks of 200 words by BM25 in the prompt, dense attention, nothing else read
 gold    the pages that hold the answer in the prompt, dense attention
 dense   the whole text in the prompt, dense attention, where it fits the model's context
@@ -61,18 +65,27 @@ class WayAnswer:
     read_seconds: float
     answer_seconds: float
     device: str
+    computed: bool = False
     signals: dict[str, float] | None = None
 
 
 _CANDIDATES = 20
 """Pages that are ranked by the likelihood of the question."""
 
+_WORDS: dict[str, Any] = {"compute": False}
+_RANKED: dict[str, Any] = {"candidates": _CANDIDATES, **_WORDS}
+_PARTS: dict[str, Any] = {"candidates": 2 * _CANDIDATES, "part_tokens": 256, **_WORDS}
 _CHANGES: dict[str, dict[str, Any]] = {
     "nsa": {},
-    "pages": {"source": "pages"},
-    "pages-ranked": {"source": "pages", "candidates": _CANDIDATES},
-    "pages-kept": {"source": "pages", "candidates": _CANDIDATES, "move": False},
-    "pages-passages": {"source": "pages+passages", "candidates": _CANDIDATES},
+    "words": {"compute": False},
+    "pages": {"source": "pages", **_WORDS},
+    "pages-ranked": {"source": "pages", **_RANKED},
+    "pages-kept": {"source": "pages", **_RANKED, "move": False},
+    "pages-passages": {"source": "pages+passages", **_RANKED},
+    "again": {"source": "pages-again", **_RANKED},
+    "again-parts": {"source": "pages-again", **_PARTS},
+    "again-few": {"source": "pages-again", **_PARTS, "page_tokens": 1024},
+    "again-computed": {"source": "pages-again", **_PARTS, "compute": True},
 }
 """Changes to the generation options of each way that answers from what was read."""
 
@@ -121,6 +134,7 @@ def ask_reading(
             citations=finished.citations,
             finish_reason=finished.finish_reason,
             answer_tokens=finished.stats.answer_tokens,
+            computed=finished.computation is not None,
         )
         if signals:
             found_signals = _signals(opened, question, finished.answer, options, scores)
@@ -248,6 +262,7 @@ def _way_answer(
     found: tuple[Location, ...] = (),
     finish_reason: str = "stop",
     answer_tokens: int = 0,
+    computed: bool = False,
 ) -> WayAnswer:
     device = opened.model.device
     on_gpu = device.type == "cuda"
@@ -260,5 +275,6 @@ def _way_answer(
         answer_tokens=answer_tokens,
         read_seconds=opened.prefill_seconds,
         answer_seconds=time.monotonic() - began,
+        computed=computed,
         device=torch.cuda.get_device_name(device) if on_gpu else device.type,
     )

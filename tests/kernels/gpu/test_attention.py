@@ -30,6 +30,7 @@ from nsa_kernels.api import Impl, nsa_attention
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.gpu import attention
 from nsa_kernels.gpu.banded import banded_dots
+from nsa_kernels.gpu.layout import Packing
 from nsa_kernels.reference import nsa_reference
 from nsa_kernels.settings import AttentionSettings
 
@@ -200,6 +201,30 @@ def test_packed_tiles_of_one_query(seed: int) -> None:
     packing, parts = pack(lengths, settings)
     tensors = draw(settings, 5, 71, groups=1)
     check(tensors, settings, packing=packing, parts=parts)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [replace(SMALL, select_tile=1), pytest.param(UNION, marks=pytest.mark.long)],
+    ids=["gated", "union"],
+)
+def test_spare_summaries_and_empty_sequences_change_nothing(settings: AttentionSettings) -> None:
+    lengths = [(11, 11), (5, 5), (20, 20)]
+    total = sum(queries for queries, _ in lengths)
+    drawn = draw(settings, total, groups=1)
+    packing, _ = pack(lengths, settings)
+    offsets = torch.cat([packing.cu_keys, packing.cu_keys.new_full((2,), total)])
+    fixed = Packing(
+        cu_queries=offsets, cu_keys=offsets, max_queries=32, max_keys=32, total_keys=total
+    )
+    assert fixed.summary_layout(settings)[1] > packing.summary_layout(settings)[1]
+    results = []
+    for each in (packing, fixed):
+        inputs = {name: x.clone().requires_grad_() for name, x in drawn.items()}
+        result = nsa_attention(**inputs, settings=settings, packing=each, impl=Impl.TRITON)
+        (result.out * torch.arange(total, device=DEVICE).cos()[:, None]).sum().backward()
+        results.append([result.out.detach(), *(x.grad for x in inputs.values())])
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
 def test_spare_tiles_of_a_packed_batch_have_no_blocks(seed: int) -> None:

@@ -12,8 +12,8 @@ from nsa_models.cache.kv_cache import NoCache
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.training.initial import initial_model
 from nsa_models.training.packed_attention import PackedAttention
-from nsa_models.training.pretrain import TokenLosses
 from nsa_models.training.rows import PackedBatch
+from nsa_models.training.token_losses import TokenLosses
 
 CPU = torch.device("cpu")
 

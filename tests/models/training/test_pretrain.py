@@ -28,15 +28,11 @@ from nsa_models.training.checkpoint import (
 from nsa_models.training.distributed import Processes
 from nsa_models.training.heldout import EDGES
 from nsa_models.training.initial import initial_model
-from nsa_models.training.pretrain import (
-    PretrainHooks,
-    Pretraining,
-    TokenLosses,
-    compile_parts,
-)
+from nsa_models.training.pretrain import PretrainHooks, Pretraining
 from nsa_models.training.pretrain_settings import PretrainSettings
-from nsa_models.training.rows import IGNORED, PackedBatch, PackedRows, heldout_batches
+from nsa_models.training.rows import PackedBatch, PackedRows, heldout_batches
 from nsa_models.training.shards import Shards
+from nsa_models.training.token_losses import TokenLosses
 from nsa_models.weights.load import load_config, load_model
 
 Config = Callable[..., NSAConfig]
@@ -340,16 +336,6 @@ def test_the_held_out_loss_is_the_mean_by_position(
     assert EDGES[:3] == (0, 64, 128)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
-def test_compiled_parts_compute_the_same(native_config: Config) -> None:
-    model = initial_model(native_config(), 0, CPU)
-    ids = torch.randint(0, 63, (1, 32))
-    batch = PackedBatch(ids, ids.masked_fill(ids > 50, IGNORED), (20, 12))
-    wanted = TokenLosses(model, 8)(batch)[0].detach()
-    compile_parts(model, backend="eager")
-    torch.testing.assert_close(TokenLosses(model, 8)(batch)[0].detach(), wanted)
-
-
 def test_the_written_folder_loads_with_the_same_weights(
     native_config: Config, tmp_path: Path
 ) -> None:
@@ -391,6 +377,33 @@ def test_rows_that_processes_cannot_share_are_refused(
             PretrainHooks(),
             three,
         )
+
+
+def test_a_training_on_static_inputs_has_the_same_gradients_and_weights(
+    native_config: Config, write_shards: WriteShards, words: Words
+) -> None:
+    long = [np.arange(n) % 61 for n in (200, 150, 300)]
+    shards = write_shards([*long, *words(9)], words(9))
+    plain, graphs = Record(), Record()
+    training(native_config(), shards, plain).run()
+    training(native_config(), shards, graphs, replace(SETTINGS, cuda_graphs=True)).run()
+    for step, (loss, norm) in plain.losses().items():
+        # The losses of rows with and without a graph are summed apart.
+        assert graphs.losses()[step] == (pytest.approx(loss, rel=1e-5), norm)
+    assert graphs.heldout == plain.heldout
+    for name, tensor in plain.states[-1]["model"].items():
+        assert torch.equal(graphs.states[-1]["model"][name], tensor), name
+
+
+def test_graphs_need_one_process(
+    native_config: Config, write_shards: WriteShards, words: Words
+) -> None:
+    two, shards = Processes(cpu=True), write_shards(words(60))
+    two.count = 2
+    rows = PackedRows(shards.train, 48, 0)
+    model, settings = initial_model(native_config(), 0, CPU), replace(SETTINGS, cuda_graphs=True)
+    with pytest.raises(UsageError, match="cuda_graphs needs one process"):
+        Pretraining(model, rows, [], settings, PretrainHooks(), two)
 
 
 def test_muon_is_refused_where_it_does_not_fit(

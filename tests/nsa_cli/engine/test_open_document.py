@@ -81,9 +81,9 @@ def test_an_answer_from_pages_prefills_no_page_again(
     )
     passage = Passage(start=0, end=200, score=1.0)
     context = opened.context([passage], question, options, scores)
-    pages = opened.retriever.pages
+    pages = opened.retriever.pages(768)
     settings = opened.model.config.answer_settings()
-    ranked = opened.retriever.rank_pages(question, scores, candidates, settings)
+    ranked = opened.retriever.rank_pages(question, scores, candidates, settings, 768)
     assert sorted(ranked) == list(range(len(pages)))
     taken = within(pages, ranked, 900)
     head, window = opened.retriever.head, opened.windows[0]

@@ -45,7 +45,7 @@ def ranges(pages: list[PageTokens]) -> list[tuple[int, int, int]]:
 
 def test_short_pages_are_joined_and_long_ones_split() -> None:
     paper = document(60, 60, 60, 500, 1600, 40)
-    pages = pages_of([window(0, 2320)], paper)
+    pages = pages_of([window(0, 2320)], paper, 768)
     assert ranges(pages) == [
         (0, 5, 185),  # three short pages
         (0, 185, 685),
@@ -60,7 +60,7 @@ def test_short_pages_are_joined_and_long_ones_split() -> None:
 def test_shared_pages_of_windows_are_used_once() -> None:
     paper = document(*[200] * 10)
     texts = [window(0, 1100), window(900, 2000)]
-    pages = pages_of(texts, paper)
+    pages = pages_of(texts, paper, 768)
     assert ranges(pages) == [
         *((0, 5 + start, 205 + start) for start in range(0, 1000, 200)),
         (0, 1005, 1105),  # half of the sixth page
@@ -72,7 +72,7 @@ def test_shared_pages_of_windows_are_used_once() -> None:
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=12))
 def test_every_token_is_on_one_page(lengths: list[int]) -> None:
     paper = document(*lengths)
-    pages = pages_of([window(0, sum(lengths))], paper)
+    pages = pages_of([window(0, sum(lengths))], paper, 768)
     assert pages[0].start == 5
     assert pages[-1].stop == 5 + sum(lengths)
     assert all(a.stop == b.start for a, b in itertools.pairwise(pages))
@@ -85,7 +85,7 @@ def test_a_page_has_the_score_of_its_best_block() -> None:
     text = joined(texts, 64)
     scores = torch.zeros(-(-len(text.ids) // 64))
     scores[1], scores[18 + 5] = 1.0, 2.0  # the second window begins at block 18
-    found = page_scores(scores, pages_of(texts, paper), text, 64).tolist()
+    found = page_scores(scores, pages_of(texts, paper, 768), text, 64).tolist()
     assert found == [1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]
 
 

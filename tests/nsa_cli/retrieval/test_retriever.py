@@ -59,7 +59,7 @@ def test_a_window_with_a_corrupt_block_is_prefilled_again_before_its_pages_are_j
     opened: OpenDocument, monkeypatch: pytest.MonkeyPatch, tensor: str, head: bool
 ) -> None:
     whole, retriever, notes = opened.windows[0], opened.retriever, list[str]()
-    page = retriever.pages[-1]
+    page = retriever.pages(768)[-1]
     expected = retriever.join([page], 10)
     whole.access = BlockAccess(
         whole.cache, 64, block_checksums(whole.cache, 64, 0, whole.cache.length)

@@ -90,6 +90,27 @@ def test_the_same_examples_train_a_dense_model(
 
 
 @pytest.mark.long
+def test_excerpts_and_tables_train_a_model_that_answers(
+    nsa: Run, tiny_model: Path, lesson_data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    questions, _ = lesson_data
+    tables, out = tmp_path / "tables.jsonl", tmp_path / "out"
+    asked = {"question": "Sales?", "answers": ["31"], "kind": "span", "scale": ""}
+    table = {"table": [["Sales", "31"]], "paragraphs": ["In millions."], "questions": [asked]}
+    tables.write_text(json.dumps({"title": "report 3", **table}) + "\n")
+    common = [
+        *("train", str(out), "--questions", str(questions), "--tables", str(tables)),
+        *("--lessons", "excerpts", "--attention", "dense", "--rank", "2"),
+        *("--answer-seconds", "0", "--tune-seconds", "3"),
+    ]
+    code, _, err = nsa(*common, model=str(tiny_model))
+    assert code == 0, err
+    assert "excerpts" in load_adapter(out).about["plan"]["lessons"]
+    code, _, err = nsa(*common, "--lessons", "some", model=str(tiny_model))
+    assert (code, "'some'" in err) == (2, True)
+
+
+@pytest.mark.long
 def test_two_processes_train_one_adapter(
     tiny_model: Path,
     lesson_data: tuple[Path, Path],
