@@ -27,7 +27,7 @@ from nsa_kernels.gpu.banded_backward import (
     banded_keys_backward,
     banded_rows_backward,
 )
-from nsa_kernels.gpu.bands import Band, OutputGradient
+from nsa_kernels.gpu.bands import Addend, Band, OutputGradient
 from nsa_kernels.gpu.inverse import invert
 from nsa_kernels.gpu.layout import Problem, empty_rows
 from nsa_kernels.gpu.phi import mean_phi
@@ -93,6 +93,8 @@ def stages(tokens: int, heads: int, groups: int, dim: int, *, recorded: bool) ->
         assert SETTINGS.select_count is not None
         blocks = recorded_blocks(tokens, tokens, groups, SETTINGS.select_count, device)
     gate = draw(heads)[..., 0]
+    kept = empty_rows(q, dim)
+    addend = Addend(other=compressed, other_gate=gate, gate=gate, kept=kept)
     sums = problem.per_query(q)
     dots = row_dots(problem, grad, compressed)
     of = OutputGradient(out=grad, lse=lse, dots=dots)
@@ -112,6 +114,13 @@ def stages(tokens: int, heads: int, groups: int, dim: int, *, recorded: bool) ->
         ),
         ("choice", lambda: select_blocks(problem, q, summary_k, lse), summaries, 1, 1),
         ("window", lambda: banded_forward(problem, window, q, k, v), near, 2, 2),
+        (
+            "window, added and kept",
+            lambda: banded_forward(problem, window, q, k, v, addend=addend),
+            near,
+            2,
+            4,
+        ),
         (
             "selection",
             lambda: selected_forward(problem, q, k, v, blocks, gate=gate, others=dq),

@@ -61,6 +61,7 @@ def nsa_attention(
     packing: Packing | None = None,
     impl: Impl | None = None,
     return_mass: bool = False,
+    keep_window: bool = True,
 ) -> AttentionResult:
     """Compute Native Sparse Attention; the queries are the last T of S positions.
 
@@ -81,6 +82,8 @@ def nsa_attention(
         impl: The implementation; when None the fastest one for the device and `settings`. An
             explicit choice is never replaced.
         return_mass: Whether to return the attention mass of each block.
+        keep_window: Whether Triton keeps the output of the window in `gated`, as large as the
+            output of the call, for the backward pass. False computes it again.
 
     Raises:
         ValueError: If the shapes do not match.
@@ -118,7 +121,7 @@ def nsa_attention(
         out, blocks = _by_triton(
             q, k, v, settings,
             summary_k=summary_k, summary_v=summary_v, window_k=window_k, window_v=window_v,
-            gates=gates, packing=packing,
+            gates=gates, packing=packing, keep_window=keep_window,
         )  # fmt: skip
     elif settings.combine == "gated":
         assert gates is not None

@@ -1,8 +1,8 @@
 """Native Sparse Attention on a GPU: the order of its kernels, forward and backward.
 
 Besides inputs and output, the backward pass keeps the log-sum-exp of each branch, the selected
-blocks and the compression's output. It recomputes the window's output, which is cheap, and derives
-the selection's share from the others.
+blocks, the compression's output and, unless `keep_window` is false, the window's, which it
+recomputes otherwise. It derives the selection's share from the others.
 
 Letters: see `layout.py`; n selected blocks.
 
@@ -48,6 +48,7 @@ def triton_attention(
     window_v: Tensor | None = None,
     gates: Tensor | None = None,
     packing: Packing | None = None,
+    keep_window: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Compute Native Sparse Attention; arguments as for `nsa_attention`.
 
@@ -62,6 +63,7 @@ def triton_attention(
         window_v: (B, G, W, Dv), the window's own values; `v` when None.
         gates: (B, H, T, 3), for `gated`.
         packing: Offsets of the sequences of a packed batch.
+        keep_window: Whether to keep the window's output (B, H, T, Dv) for the backward pass.
 
     Returns:
         Output (B, H, T, Dv) and selected blocks (B, G, U, n), int32, padded with -1.
@@ -78,7 +80,10 @@ def triton_attention(
         assert gates is not None
         summary_v = _means(problem, v) if summary_v is None else loadable(summary_v)
         window = [None if x is None else loadable(x) for x in (window_k, window_v)]
-        out, blocks = _Gated.apply(q, k, v, summary_k, summary_v, *window, gates, problem)
+        inputs = (q, k, v, summary_k, summary_v, *window, gates)
+        learns = any(x is not None and x.requires_grad for x in inputs)
+        keeps = keep_window and learns and torch.is_grad_enabled()
+        out, blocks = _Gated.apply(*inputs, problem, keeps)
     return out, blocks[..., : settings.select_count]
 
 
@@ -122,6 +127,7 @@ class _Gated(torch.autograd.Function):
         window_v: Tensor | None,
         gates: Tensor,
         problem: Problem,
+        keeps: bool,
     ) -> tuple[Tensor, Tensor]:
         """Output (B, H, T, Dv) and blocks (B, G, U, n)."""
         settings = problem.settings
@@ -132,7 +138,8 @@ class _Gated(torch.autograd.Function):
         scored = compressed_lse if settings.score_stride == 1 else None
         blocks = select_blocks(problem, q, summary_k, scored)
         gate = gates.unbind(dim=-1)
-        addend = Addend(other=compressed, other_gate=gate[0], gate=gate[2])
+        kept = empty_rows(q, problem.value_dim) if keeps else None
+        addend = Addend(other=compressed, other_gate=gate[0], gate=gate[2], kept=kept)
         window = Band(window=settings.window)
         recent = _Recent.of(problem, q, k, v, window_k, window_v)
         others, recent_lse = banded_forward(
@@ -142,7 +149,7 @@ class _Gated(torch.autograd.Function):
         ctx.problem = problem
         ctx.save_for_backward(
             q, k, v, summary_k, summary_v, window_k, window_v, gates, out, blocks,
-            compressed, compressed_lse, recent_lse, lse,
+            compressed, compressed_lse, kept, recent_lse, lse,
         )  # fmt: skip
         ctx.mark_non_differentiable(blocks)
         return out, blocks
@@ -152,7 +159,7 @@ class _Gated(torch.autograd.Function):
         """Gradients of the tensors passed to `forward`."""
         (
             q, k, v, summary_k, summary_v, window_k, window_v, gates, out, blocks,
-            compressed, compressed_lse, recent_lse, lse,
+            compressed, compressed_lse, kept, recent_lse, lse,
         ) = ctx.saved_tensors  # fmt: skip
         problem: Problem = ctx.problem
         settings = problem.settings
@@ -163,18 +170,20 @@ class _Gated(torch.autograd.Function):
         dots = [
             row_dots(problem, grad, compressed),
             row_dots(problem, grad, out),
-            banded_dots(recent.problem, window, q, recent.k, recent.v, grad),
+            banded_dots(recent.problem, window, q, recent.k, recent.v, grad)
+            if kept is None
+            else row_dots(problem, grad, kept),
         ]
         dots[1] = _numbers(problem, (dots[1] - dots[0] * gate[0] - dots[2] * gate[2]) / gate[1])
         of = [
             OutputGradient(out=grad, lse=_numbers(problem, one - weight.log2()), dots=dot)
             for one, weight, dot in zip((compressed_lse, lse, recent_lse), gate, dots, strict=True)
         ]
-        dq = empty_rows(q, problem.dim)
-        band = _compression(settings)
-        banded_rows_backward(problem, band, q, summary_k, summary_v, of[0], dq, adds=False)
-        dsummary = banded_keys_backward(problem, band, q, summary_k, summary_v, of[0])
+        far = (problem, _compression(settings), q, summary_k, summary_v, of[0])
         near = (recent.problem, window, q, recent.k, recent.v, of[2])
+        dq = empty_rows(q, problem.dim)
+        banded_rows_backward(*far, dq, adds=False)
+        dsummary = banded_keys_backward(*far)
         banded_rows_backward(*near, dq, adds=True)
         dwindow = banded_keys_backward(*near)
         sums = problem.per_query(q)
@@ -193,6 +202,7 @@ class _Gated(torch.autograd.Function):
             dsummary[1].to(summary_v.dtype),
             *((None, None) if shared else (x.to(k.dtype) for x in dwindow)),
             dgates,
+            None,
             None,
         )
 

@@ -84,7 +84,7 @@ def _attend_to(
 @triton.jit(do_not_specialize=["queries", "seq_len", "keys", "window"])
 def _banded_forward_kernel(
     q_ptr, k_tiles, v_tiles, out_ptr, lse_ptr, grad_ptr, dots_ptr,
-    other_ptr, gate_ptr, other_gate_ptr,
+    other_ptr, gate_ptr, other_gate_ptr, kept_ptr,
     cu_q_ptr, cu_k_ptr, cu_n_ptr,
     stride_qb, stride_qh, stride_qt,
     stride_ob, stride_oh, stride_ot,
@@ -96,7 +96,8 @@ def _banded_forward_kernel(
     QUERY_STRIDE: tl.constexpr, WINDOWED: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    VALUES: tl.constexpr, DOTS: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
+    VALUES: tl.constexpr, DOTS: tl.constexpr, GATED: tl.constexpr, KEPT: tl.constexpr,
+    PACKED: tl.constexpr,
 ):  # fmt: skip
     # The longest rows of a causal band come first, so that no long tile runs alone at the end.
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
@@ -155,6 +156,8 @@ def _banded_forward_kernel(
     written = valid[:, None] & (value_depth < DV)
     if VALUES and not DOTS:
         out_at = b * stride_ob + (head * stride_oh + at * stride_ot)[:, None] + value_depth
+        if KEPT:
+            tl.store(kept_ptr + out_at, acc.to(out_ptr.dtype.element_ty), mask=written)
         if GATED:
             gate_at = b * stride_wb + head * stride_wh + at * stride_wt
             gate = tl.load(gate_ptr + gate_at, mask=valid, other=0.0).to(tl.float32)
@@ -239,6 +242,8 @@ def _launch(
         return
     gates = (None, None) if addend is None else (addend.gate, addend.other_gate)
     assert addend is None or addend.gate.stride() == addend.other_gate.stride()
+    kept = None if addend is None else addend.kept
+    assert kept is None or (out is not None and kept.stride() == out.stride())
     if band.query_stride == 1 and (out is None) != (grad is None) and serves_band(problem, q):
         from nsa_kernels.gpu.hopper.banded import launch_banded
 
@@ -252,6 +257,7 @@ def _launch(
     _banded_forward_kernel[grid](
         q, k_tiles, v_tiles, like, lse, q if grad is None else grad, lse,
         like if addend is None else addend.other, *(lse if x is None else x for x in gates),
+        like if kept is None else kept,
         problem.cu_queries, problem.cu_keys, cu_keys,
         problem.batch_stride(q), q.stride(1), q.stride(2),
         problem.batch_stride(like), like.stride(1), like.stride(2),
@@ -270,6 +276,7 @@ def _launch(
         VALUES=out is not None or grad is not None,
         DOTS=grad is not None,
         GATED=addend is not None,
+        KEPT=kept is not None,
         PACKED=problem.packing is not None,
         **tile,
     )  # fmt: skip

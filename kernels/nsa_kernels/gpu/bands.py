@@ -37,11 +37,14 @@ class Addend:
         other: (B, H, T, Dv), in the memory order of an output.
         other_gate: (B, H, T), its gate.
         gate: (B, H, T), the gate of the band itself, with the strides of `other_gate`.
+        kept: (B, H, T, Dv), written: the band's own output without its gate, in the memory order
+            of `other`; None does not write it.
     """
 
     other: Tensor
     other_gate: Tensor
     gate: Tensor
+    kept: Tensor | None = None
 
 
 def band_keys(problem: Problem, band: Band) -> tuple[int, Tensor | None]:

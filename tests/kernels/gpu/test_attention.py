@@ -29,6 +29,7 @@ from nsa_kernels import api
 from nsa_kernels.api import Impl, nsa_attention
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.gpu import attention
+from nsa_kernels.gpu.banded import banded_dots
 from nsa_kernels.gpu.layout import Packing
 from nsa_kernels.reference import nsa_reference
 from nsa_kernels.settings import AttentionSettings
@@ -338,6 +339,28 @@ def test_equal_importances_go_to_the_earlier_block(settings: AttentionSettings, 
 def test_results_are_deterministic(settings: AttentionSettings, seed: int) -> None:
     torch.manual_seed(seed)
     assert_the_same_twice(draw(settings, 40), settings)
+
+
+def test_the_windows_output_is_kept_or_computed_again(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(seed)
+    tensors = draw(SMALL, 40, groups=1)
+    inputs = [tensors[name].requires_grad_() for name in ("q", "k", "v", "gates")]
+    computed = []
+
+    def counted(*arguments: Any) -> Tensor:
+        computed.append(banded_dots(*arguments))
+        return computed[-1]
+
+    monkeypatch.setattr(attention, "banded_dots", counted)
+    found = []
+    for keep in (True, False):
+        out, _ = attention.triton_attention(**tensors, settings=SMALL, keep_window=keep)
+        found.append(torch.autograd.grad(out.square().sum(), inputs))
+        assert len(computed) == (not keep)
+    for kept, again in zip(*found, strict=True):
+        torch.testing.assert_close(kept, again)
 
 
 def test_gradients_of_some_inputs_only(seed: int) -> None:

@@ -177,9 +177,11 @@ def test_branches_are_added_with_their_gates(seed: int) -> None:
     other = empty_rows(q, 16).normal_()
     gate = tensors["gates"].unbind(dim=-1)
     alone, lse = banded_forward(problem, band, q, k, v)
-    addend = Addend(other=other, other_gate=gate[0], gate=gate[2])
+    kept = torch.empty_like(other)
+    addend = Addend(other=other, other_gate=gate[0], gate=gate[2], kept=kept)
     out, same = banded_forward(problem, band, q, k, v, addend=addend)
     assert alone is not None
     expected = alone * gate[2][..., None] + other * gate[0][..., None]
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(lse, same)
+    assert torch.equal(kept, alone)

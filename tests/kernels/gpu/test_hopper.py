@@ -155,10 +155,13 @@ def test_branches_are_added_with_their_gates(case: Case, seed: int) -> None:
         with usual_memory():
             alone = masked_attention(*(x.to(dtype) for x in (q, k, v)), seen)[0]
         sums.append(alone * gate[2][..., None] + other.to(dtype) * gate[0][..., None])
-    addend = Addend(other=other, other_gate=gate[0], gate=gate[2])
-    out, _ = banded_forward(problem, WINDOW, q, k, v, addend=addend)
-    assert out is not None
-    compare("out", out, *sums, keys=case.seq_len)
+    alone = banded_forward(problem, WINDOW, q, k, v)[0]
+    for kept in (None, empty_rows(q, case.dim).fill_(float("nan"))):
+        addend = Addend(other=other, other_gate=gate[0], gate=gate[2], kept=kept)
+        out, _ = banded_forward(problem, WINDOW, q, k, v, addend=addend)
+        assert out is not None
+        compare("out", out, *sums, keys=case.seq_len)
+        assert kept is None or torch.equal(kept, alone)
 
 
 @hopper

@@ -132,8 +132,8 @@ def _attend(
 
 @gluon.jit
 def _consumer(
-    work, shared, out_desc, ends, scale,
-    W: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
+    work, shared, out_desc, kept_desc, ends, scale,
+    W: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr, KEPT: gl.constexpr,
 ):  # fmt: skip
     """Compute the output of the `W`-th 64 rows of every tile."""
     numbers_ptr, gate_ptr, other_gate_ptr, strides, gate_strides = ends
@@ -202,19 +202,24 @@ def _consumer(
             # A row that sees nothing gets +inf, so that its probabilities are zero.
             lse = gl.where(seen, top + gl.log2(gl.where(seen, total, 1.0)), float("inf"))
             gl.store(numbers_ptr + at, lse, mask=valid)
-            if GATED:
-                norm *= gate.to(gl.float32)
             acc = acc * gl.convert_layout(norm, O_ROWS)[:, None]
+            at_rows = [b, first, g, 0, 0]
             if GATED:
                 mbarrier.wait(shared.out.full.index(W), turn & 1)
+                other = out.load(O_LAYOUT)
+                if KEPT:
+                    out.store(acc.to(dtype))
+                    fence_async_shared()
+                    buffer = shared.out.buffers.index(W)
+                    tma.async_copy_shared_to_global(kept_desc, at_rows, buffer)
+                gate = gl.convert_layout(gate.to(gl.float32), O_ROWS)
                 other_gate = gl.convert_layout(other_gate.to(gl.float32), O_ROWS)
-                acc += out.load(O_LAYOUT).to(gl.float32) * other_gate[:, None]
-            else:
+                acc = acc * gate[:, None] + other.to(gl.float32) * other_gate[:, None]
+            if KEPT or not GATED:
                 # The previous output has left its buffer.
                 tma.store_wait(0)
             out.store(acc.to(dtype))
             fence_async_shared()
-            at_rows = [b, first, g, 0, 0]
             tma.async_copy_shared_to_global(out_desc, at_rows, shared.out.buffers.index(W))
         turn += 1
     tma.store_wait(0)
@@ -222,11 +227,12 @@ def _consumer(
 
 @gluon.jit(do_not_specialize=["queries", "offset", "keys", "window", "groups", "pairs"])
 def _hopper_banded_kernel(
-    q_desc, k_desc, v_desc, out_desc, other_desc, numbers_ptr, gate_ptr, other_gate_ptr,
+    q_desc, k_desc, v_desc, out_desc, other_desc, kept_desc, numbers_ptr, gate_ptr, other_gate_ptr,
     stride_lb, stride_lh, stride_lt, stride_wb, stride_wh, stride_wt,
     queries, offset, keys, window, groups, pairs, scale,
     R: gl.constexpr, HEADS: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
     WINDOWED: gl.constexpr, STAGES: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
+    KEPT: gl.constexpr,
 ):  # fmt: skip
     work = Work(
         queries, offset, keys, window, groups, pairs,
@@ -240,9 +246,9 @@ def _hopper_banded_kernel(
     ends = (numbers_ptr, gate_ptr, other_gate_ptr, strides, gate_strides)
     gl.warp_specialize(
         [
-            (_consumer, (work, shared, out_desc, ends, scale, 0, GATED, DOTS)),
-            (_consumer, (work, shared, out_desc, ends, scale, 1, GATED, DOTS)),
-            (_consumer, (work, shared, out_desc, ends, scale, 2, GATED, DOTS)),
+            (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 0, GATED, DOTS, KEPT)),
+            (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 1, GATED, DOTS, KEPT)),
+            (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 2, GATED, DOTS, KEPT)),
             (_producer, (work, shared, q_desc, k_desc, v_desc, other_desc, GATED or DOTS)),
         ],
         [4, 4, 1],
@@ -288,11 +294,14 @@ def launch_banded(
     other_tiles = out_tiles
     if addend is not None:
         other_tiles = rows_of(addend.other, problem.groups, per_tile)
+    kept_tiles = out_tiles
+    if addend is not None and addend.kept is not None:
+        kept_tiles = rows_of(addend.kept, problem.groups, per_tile)
     pairs = problem.groups * problem.batch
     tiles = triton.cdiv(problem.queries, groups * per_tile) * pairs
     _hopper_banded_kernel[(min(processors(q.device), tiles),)](
         rows_of(q, problem.groups, per_tile), tiles_of(k, block_n, 1), tiles_of(v, block_n, 1),
-        out_tiles, other_tiles, numbers, *(numbers if x is None else x for x in gates),
+        out_tiles, other_tiles, kept_tiles, numbers, *(numbers if x is None else x for x in gates),
         *number_strides(problem, numbers), *number_strides(problem, gates[0]),
         problem.queries, problem.offset, keys, band.window or 0, problem.groups, pairs,
         problem.scale,
@@ -304,6 +313,7 @@ def launch_banded(
         STAGES=_STAGES,
         GATED=addend is not None,
         DOTS=grad is not None,
+        KEPT=addend is not None and addend.kept is not None,
         num_warps=4,
         maxnreg=128,
     )  # fmt: skip
