@@ -18,7 +18,7 @@ from typing import Protocol
 
 import torch
 
-from nsa_cli.config.summary_length import SummaryLength
+from nsa_cli.config.summary_length import SummaryLength, SummaryRequest
 from nsa_cli.documents import Document
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.generate import GenerationOptions
@@ -74,7 +74,7 @@ def by_nsa(engine: Engine, document: Document, length: SummaryLength, emit: Emit
     """
     began = time.monotonic()
     opened = drain(engine.prefill_chunks(document, summary_room(engine, None)), emit)
-    summary = summarize_document(opened, length, focus=None, outline=False)
+    summary = summarize_document(opened, SummaryRequest(length=length))
     found = [_row_sentence(each, overview=True) for each in summary.overview]
     told = {each.text for each in found}
     found += [
