@@ -35,9 +35,11 @@ def print_table(table: Table, console: Console) -> None:
     """Print a table whole: in a narrow terminal as blocks, and uncut outside a terminal."""
     for table.padding in _PADDINGS:
         needed = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
-        if not console.is_terminal or needed <= console.width:
-            console.print(table, width=max(needed, console.width), crop=False, soft_wrap=False)
-            return
+        if needed <= console.width:
+            break
+    if not console.is_terminal or needed <= console.width:
+        console.print(table, width=max(needed, console.width), crop=False, soft_wrap=False)
+        return
     head = [str(column.header).replace("\n", " ").strip() for column in table.columns]
     cells = [[str(cell) for cell in column.cells] for column in table.columns]
     right = [at for at, column in enumerate(table.columns) if column.justify == "right"]
