@@ -118,7 +118,8 @@ def _device() -> Finding:
         name = torch.cuda.get_device_name()
         total = torch.cuda.get_device_properties(0).total_memory
         return Finding(what="device", state="ok", found=f"{name}, {total / 1e9:.0f} GB")
-    cores = f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    cores = f"CPU, {threads} thread{'s' * (threads != 1)}, torch {torch.__version__}"
     if shutil.which("nvidia-smi"):
         return Finding(
             what="device",
