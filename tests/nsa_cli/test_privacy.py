@@ -143,6 +143,7 @@ def test_summaries_are_removed_with_their_documents(
     assert kept_files(cache_folder)["answers"] == 3  # of each file, and of both
     code, _, err = nsa("cache", "rm", str(folder / "a.txt"), "--force")
     assert code == 0, err
+    assert err.startswith("nsa: removed 1 reading, 1 parsed document, 2 answers; ")
     assert kept_files(cache_folder)["answers"] == 1
     (folder / "b.txt").unlink()
     assert nsa("cache", "rm", str(folder / "b.txt"), "--force")[0] == 0
