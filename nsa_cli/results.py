@@ -134,6 +134,8 @@ class DocumentSummary:
         statements: Its statements, in the order of the document.
         document_tokens: Tokens of the document.
         reused_tokens: Tokens whose keys and values were stored.
+        warnings: What the document lost when it was read, one clause each.
+        is_kept: Whether it was written before.
     """
 
     source: str
@@ -141,6 +143,8 @@ class DocumentSummary:
     statements: tuple[Statement, ...]
     document_tokens: int
     reused_tokens: int
+    warnings: tuple[str, ...] = ()
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

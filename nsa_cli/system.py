@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import stat
 import subprocess
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+
+from nsa_models.errors import UsageError
 
 _SAFE_SHARE = 0.7
 """Share of the free memory that reading may take by default."""
@@ -64,6 +67,21 @@ def free_memory_bytes() -> int:
 def memory_limit(wanted: int | None) -> int:
     """Bytes that reading may take: `wanted`, or a safe share of the free memory."""
     return wanted if wanted is not None else int(_SAFE_SHARE * free_memory_bytes())
+
+
+def refuse_device(path: Path) -> None:
+    """Refuse to write results to a device or a pipe: reading it back might never end.
+
+    Raises:
+        UsageError: If the path is one of them.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a device"
+        raise UsageError(f"{path} is {kind}, not a file", hint="name a file with --out")
 
 
 def install_hint(extra: str) -> str:

@@ -136,6 +136,12 @@ def test_figures_of_the_page_are_in_its_data(heading: str) -> None:
     assert not commands or commands == data()[heading]["commands"]
 
 
+def test_the_lines_of_the_help_are_counted() -> None:
+    shown = ROOT / "tests" / "nsa_cli" / "cli" / "golden" / "help-ask.txt"
+    figures_ = writer().load(PAGE.parent / "data" / "time-to-answer.json")["figures"]
+    assert ["Lines of nsa ask --help", len(shown.read_text().splitlines())] in figures_
+
+
 def test_data_belongs_to_a_section() -> None:
     assert data().keys() <= sections(PAGE).keys()
 

@@ -8,31 +8,17 @@ from typing import TYPE_CHECKING
 
 from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
-from nsa_cli.config.summary_length import SummaryLength
+from nsa_cli.config.summary_length import SummaryRequest
 from nsa_cli.documents import digest, title
 from nsa_cli.documents.outline import sections
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import Emit, Note, without_answers
+from nsa_cli.summaries.once import summarize_all_once, summarize_once
 from nsa_models.errors import NsaError, UsageError
 
 if TYPE_CHECKING:
     from nsa_cli.results import DocumentSummary, Statement
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SummaryRequest:
-    """What is wanted of a summary.
-
-    Attributes:
-        length: How long it is.
-        focus: A topic to summarize, or None.
-        outline: Whether each section of a document has statements.
-    """
-
-    length: SummaryLength
-    focus: str | None = None
-    outline: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +71,13 @@ def summarize(
     sources = read(arguments, options, emit)
     name = title(arguments, len(sources))
     engine = Engine(options, without_answers(emit))
+    read_ones: list[Source] = []
     made: list[DocumentSummary] = []
     last: NsaError | None = None
     for source in sources:
         try:
             made.append(_one(engine, source, request))
+            read_ones.append(source)
         except NsaError as error:
             if source.named or len(sources) == 1:
                 raise
@@ -97,9 +85,11 @@ def summarize(
             emit(Note(text=f"{error.message}; left out"))
     if not made:
         raise last or UsageError(f"{name} holds nothing to summarize", hint="name another file")
+    if any(each.is_kept for each in made):
+        emit(Note(text=_known_before(made)))
     overview = made[0].overview
     if len(made) > 1:
-        overview = _over_all(engine, sources, made, request)
+        overview = summarize_all_once(engine, name, read_ones, made, request).overview
     if not any(document.statements for document in made):
         about = f" about “{request.focus}”" if request.focus else ""
         emit(Note(text=f"{name} has no sentence{about} that a summary could cite"))
@@ -110,30 +100,20 @@ def summarize(
 
 def _one(engine: Engine, source: Source, request: SummaryRequest) -> DocumentSummary:
     """Summarize one file."""
-    content = digest([source])
-    engine.parse([source], source.name, content)  # errors need no torch
-    from nsa_cli.summaries.make import open_for_summary, summarize_document
+    document = engine.parse([source], source.name, digest([source]))  # errors need no torch
+    if request.outline and not sections(document):
+        engine.emit(
+            Note(text=f"no headings found in {document.name}; its topics serve as sections")
+        )
+    made = summarize_once(engine, source, request)
+    for warning in made.warnings if made.is_kept else ():
+        if warning not in document.warnings:  # those were emitted with the text
+            engine.emit(Note(text=warning))
+    return made
 
-    opened = open_for_summary(engine, [source], source.name, request.focus, content)
-    if request.outline and not sections(opened.document):
-        name = opened.document.name
-        engine.emit(Note(text=f"no headings found in {name}; its topics serve as sections"))
-    return summarize_document(opened, request.length, focus=request.focus, outline=request.outline)
 
-
-def _over_all(
-    engine: Engine,
-    sources: Sequence[Source],
-    made: Sequence[DocumentSummary],
-    request: SummaryRequest,
-) -> tuple[Statement, ...]:
-    """Return the paragraph about all files, made of the paragraph of each."""
-    from nsa_cli.summaries.make import open_for_summary
-    from nsa_cli.summaries.overview import overview
-
-    found = [sentence for document in made for sentence in document.overview]
-    opened = engine.opened
-    if opened is None:  # the last file could not be read
-        [source, *_] = [each for each in sources if each.name == made[-1].source]
-        opened = open_for_summary(engine, [source], source.name, request.focus)
-    return overview(opened, found, request.length, request.focus)
+def _known_before(made: Sequence[DocumentSummary]) -> str:
+    """Say how many of some documents were summarized before."""
+    known = sum(each.is_kept for each in made)
+    which = "" if known == len(made) else f"{known} of {len(made)} documents "
+    return f"{which}summarized before; --no-store summarizes again"

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from nsa_cli.system import refuse_device
 from nsa_models.errors import NsaError, UsageError
 from nsa_models.paths import atomic_write
 
@@ -183,8 +184,7 @@ def finished_rows(path: Path | None, format_: str, *, resume: bool) -> dict[RowK
 
 def _existing(path: Path, format_: str, *, resume: bool) -> tuple[str, dict[RowKey, ResultRow]]:
     """The content of a result file and its finished rows; nothing if it does not exist."""
-    if path.is_char_device():  # reading it might never end
-        raise UsageError(f"{path} is a device, not a file", hint="name a file with --out")
+    refuse_device(path)
     if path.exists() and not resume and path.stat().st_size:
         raise UsageError(
             f"{path} exists already",

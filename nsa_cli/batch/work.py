@@ -12,11 +12,12 @@ from typing import Any
 from nsa_cli.answering.read import web_access
 from nsa_cli.batch.result_file import ResultRow
 from nsa_cli.config.options import Options
-from nsa_cli.config.summary_length import SummaryLength
+from nsa_cli.config.summary_length import SummaryLength, SummaryRequest
 from nsa_cli.documents.sources import Found, Source, read_one
 from nsa_cli.engine.engine import Engine
 from nsa_cli.events import Emit, Note
 from nsa_cli.output.hints import hint_for
+from nsa_cli.summaries.once import summarize_once
 from nsa_models.errors import NsaError
 
 
@@ -151,17 +152,14 @@ def _made(task: str, sources: Sequence[Source], engine: Engine, work: Work) -> d
             "warnings": list(finished.warnings),
             "computation": finished.computation and asdict(finished.computation),
         }
-    from nsa_cli.summaries.make import open_for_summary, summarize_document
-
-    opened = open_for_summary(engine, sources, sources[0].name, work.focus)
-    made = summarize_document(
-        opened, SummaryLength.parse(work.length), focus=work.focus, outline=False
-    )
+    [source] = sources
+    request = SummaryRequest(length=SummaryLength.parse(work.length), focus=work.focus)
+    made = summarize_once(engine, source, request)
     found = dict.fromkeys(each for sentence in made.overview for each in sentence.citations)
     return {
         "answer": " ".join(sentence.text for sentence in made.overview),
         "citations": [asdict(citation) for citation in found],
-        "warnings": list(opened.document.warnings),
+        "warnings": list(made.warnings),
     }
 
 

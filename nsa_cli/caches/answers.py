@@ -29,8 +29,8 @@ _KEY = (
 )
 """Options in the key of format 2, in order."""
 
-_MOST = 10_000
-"""Answers to keep; the least recently used go first."""
+MOST = 10_000
+"""Answers and summaries to keep; the least recently used go first."""
 
 
 class AnswerCache:
@@ -56,14 +56,11 @@ class AnswerCache:
         *,
         rules: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        facts: list[Any] = [
-            *(__version__, _FORMAT, hashlib.sha256(content).hexdigest(), source, question),
-            *(where.name, where.fingerprint, *cache_key(options, "answer", _KEY)),
-        ]
+        facts = key_facts(content, source, question, where, options)
         facts += [dict(rules)] if rules else []
         self._path = json_files.path_of(answers_folder(), facts)
         self._source = source
-        self._usable = options.store and options.temperature == 0
+        self._usable = is_kept(options)
 
     def recall(self, seconds: float) -> AnswerFinished | None:
         """Return the cached answer, or None; `seconds` have passed since the command began."""
@@ -110,9 +107,32 @@ class AnswerCache:
         computation = finished.computation
         if self._usable and (computation is None or computation.is_expression):
             body = {**asdict(finished), "name": self._source, "contents": list(contents)}
-            json_files.write(self._path, body, most=_MOST)
+            json_files.write(self._path, body, most=MOST)
+
+
+def key_facts(
+    content: bytes, source: str, asked: Any, where: ModelFolder, options: Options
+) -> list[Any]:
+    """List the facts that an answer or a summary depends on.
+
+    Args:
+        content: The document's bytes, or a hash of them.
+        source: The document's name.
+        asked: What is asked, as JSON has it.
+        where: The model.
+        options: How to read and answer.
+    """
+    return [
+        *(__version__, _FORMAT, hashlib.sha256(content).hexdigest(), source, asked),
+        *(where.name, where.fingerprint, *cache_key(options, "answer", _KEY)),
+    ]
+
+
+def is_kept(options: Options) -> bool:
+    """Whether answers with these options are stored: greedy ones, unless nothing is."""
+    return options.store and options.temperature == 0
 
 
 def answers_folder() -> Path:
-    """Return the folder of cached answers."""
+    """Return the folder of cached answers and summaries."""
     return cache_root() / "answers"

@@ -61,7 +61,7 @@ def kept_of(folder: Path, contents: Collection[str], names: Collection[str]) -> 
     """List the files of a folder that were made from a document.
 
     Args:
-        folder: Folder of answers or of parsed documents.
+        folder: Folder of answers and summaries, or of parsed documents.
         contents: Hashes of the document's files, see `content_hash`.
         names: Names of the document's files, as citations have them.
     """
@@ -69,7 +69,8 @@ def kept_of(folder: Path, contents: Collection[str], names: Collection[str]) -> 
     for path in sorted(folder.glob("*.json")):
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
-            sources = [kept.get("name"), *(each["source"] for each in _pieces(kept))]
+            sources = [kept.get("name"), *kept.get("sources", ())]
+            sources += [each["source"] for each in _pieces(kept)]
             made = any(each in contents for each in kept.get("contents", ()))
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             continue

@@ -157,11 +157,12 @@ def rm_command(
             )
         console.note(f"nothing is kept of {', '.join(what or ())}", quiet=quiet)
         return
-    more = f", {len(kept.documents)} parsed documents, {len(kept.answers)} answers" * bool(files)
-    console.confirm(f"Remove {_described(entries)}{more}?", force=force)
+    told = _counted(entries, kept.documents, kept.answers)
+    size = _megabytes(sum(entry.bytes for entry in entries))
+    console.confirm(f"Remove {told}, {size}?", force=force)
     for path in files:
         path.unlink(missing_ok=True)
-    _remove(entries, (), quiet=quiet)
+    _remove(entries, (), quiet=quiet, told=f"removed {told}; ")
 
 
 @cache.command("prune")
@@ -214,7 +215,20 @@ def _described(entries: Sequence[StoredEntry]) -> str:
     return f"{len(entries)} reading{'s' * (len(entries) != 1)}, {size}"
 
 
-def _remove(entries: Sequence[StoredEntry], weights: Sequence[Path], *, quiet: bool) -> None:
+def _counted(
+    entries: Sequence[StoredEntry], documents: Sequence[Path], answers: Sequence[Path]
+) -> str:
+    """Return what is removed in words, such as `1 reading, 3 answers`."""
+    found = {"reading": entries, "parsed document": documents, "answer": answers}
+    return ", ".join(
+        f"{len(each)} {kind}{'s' * (len(each) != 1)}" for kind, each in found.items() if each
+    )
+
+
+def _remove(
+    entries: Sequence[StoredEntry], weights: Sequence[Path], *, quiet: bool, told: str = ""
+) -> None:
+    """Remove readings and prepared weights, and note what was freed after `told`."""
     from nsa_cli.kv_store.inventory import remove_folder
     from nsa_models.weights.prepared import remove_prepared
 
@@ -229,7 +243,7 @@ def _remove(entries: Sequence[StoredEntry], weights: Sequence[Path], *, quiet: b
         if size is None:
             console.note(f"skipped {path}: another process is using it", quiet=quiet)
         freed += size or 0
-    console.note(f"{_megabytes(freed)} freed", quiet=quiet)
+    console.note(f"{told}{_megabytes(freed)} freed", quiet=quiet)
 
 
 def _facts(entry: StoredEntry) -> dict[str, Any]:

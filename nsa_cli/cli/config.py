@@ -199,6 +199,8 @@ def unset_command(name: Name, project: Project = False, quiet: options.Quiet = F
     document = tomlkit.parse(path.read_text(encoding="utf-8"))
     if template is not None:
         del document[TABLE][template]
+        if not document[TABLE]:
+            del document[TABLE]
     else:
         del document[name]
     console.write_text(path, tomlkit.dumps(document))

@@ -54,9 +54,9 @@ def print_rows(
 def note(text: str, *, quiet: bool = False) -> None:
     """Print a line on standard error, broken at words at a terminal."""
     if not quiet:
-        from nsa_cli.output.layout import columns, wrap
+        from nsa_cli.output.layout import tell
 
-        sys.stderr.write(wrap(f"nsa: {text}", columns(sys.stderr), 5) + "\n")
+        tell(text)
 
 
 def confirm(question: str, *, force: bool) -> None:

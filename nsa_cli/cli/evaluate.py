@@ -12,6 +12,7 @@ import typer
 from nsa_cli.cli import console, options, values
 from nsa_cli.cli.errors import interruptible
 from nsa_cli.config.options import ATTENTIONS, Options
+from nsa_cli.system import refuse_device
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
 
@@ -218,8 +219,10 @@ def evaluate(
     from nsa_cli.output.plots import check_plot
 
     check_plot(plot)
-    if out is not None and not out.parent.is_dir():
-        raise UsageError(f"folder {out.parent} does not exist", hint="create it first")
+    if out is not None:
+        if not out.parent.is_dir():
+            raise UsageError(f"folder {out.parent} does not exist", hint="create it first")
+        refuse_device(out)
     settings = [
         replace(opts, model=name, dense=kind == "dense", store=False, cache_limit_bytes=0)
         for name in dict.fromkeys(model or [DEFAULT_MODEL])

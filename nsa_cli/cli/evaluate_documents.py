@@ -58,7 +58,7 @@ def run(
     """
     from nsa_cli.evaluation.document_suite.questions import chosen
     from nsa_cli.evaluation.document_suite.report import print_report, report, scored_rows
-    from nsa_cli.evaluation.document_suite.rows import RowFile
+    from nsa_cli.evaluation.document_suite.rows import AnswerRows
     from nsa_cli.evaluation.document_suite.runner import DocumentPlan, evaluate
     from nsa_cli.evaluation.report import versions
     from nsa_cli.output.batch_progress import BatchRenderer, each_hundredth
@@ -75,7 +75,7 @@ def run(
         texts=texts,
         signals=request.signals,
     )
-    file = RowFile(request.out)
+    file = AnswerRows(request.out)
     kept = "nothing was stored" if request.out is None else "answers are in --out; run it again"
     with interruptible(kept):
         try:

@@ -103,7 +103,7 @@ def show_command(
         ("license", entry.license),
         ("file", f"{entry.size_bytes:,} bytes"),
         ("sha256", entry.sha256),
-        ("context", f"{_context(entry)} tokens"),
+        ("context", _context(entry, " tokens")),
         *(("here", str(path)) for path in here),
     ]
     if found is not None:
@@ -116,14 +116,15 @@ def _rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     from nsa_models.hub.describe import MODES
 
     trained = "trained for it" if checkpoint.trained else "not trained for it"
-    context = _extended(checkpoint.context_tokens, checkpoint.extended_context_tokens)
+    longest = checkpoint.extended_context_tokens
+    context = _extended(checkpoint.context_tokens, longest, " tokens")
     found = [
         ("family", f"{checkpoint.title} ({checkpoint.family})"),
         ("parameters", f"{checkpoint.parameters:,} in {checkpoint.dtype}"),
         ("attention", f"{checkpoint.mode}, {trained}: {MODES[checkpoint.mode]}"),
         ("reading", _attended(checkpoint.reading)),
         ("answering", _attended(checkpoint.answering)),
-        ("context", f"{context} tokens"),
+        ("context", context),
     ]
     for memory in checkpoint.memory:
         parts = (
@@ -245,12 +246,12 @@ def _others() -> list[Path]:
     return sorted(path for path in folders if path not in known)
 
 
-def _context(entry: ModelEntry) -> str:
-    return _extended(entry.context_tokens, entry.extended_context_tokens)
+def _context(entry: ModelEntry, unit: str = "") -> str:
+    return _extended(entry.context_tokens, entry.extended_context_tokens, unit)
 
 
-def _extended(tokens: int, longest: int | None) -> str:
-    return f"{tokens:,}" + (f" ({longest:,} with YaRN)" if longest else "")
+def _extended(tokens: int, longest: int | None, unit: str) -> str:
+    return f"{tokens:,}{unit}" + (f" ({longest:,} with YaRN)" if longest else "")
 
 
 def _megabytes(size: int) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nsa_cli.cli import options, values
+from nsa_cli.cli import console, options, values
 from nsa_cli.config.options import ATTENTIONS, DEVICES
 from nsa_models.errors import UsageError
 
@@ -56,22 +56,21 @@ def shards_command(
         vocabulary=vocabulary,
         heldout=held_out,
     )
-    report = make_shards(plan, _tell)
+    report = make_shards(plan, console.note)
     for reason, count in report.skipped.items():
-        sys.stderr.write(f"nsa: skipped {count:,} {counted(reason, count)}\n")
+        console.note(f"skipped {count:,} {counted(reason, count)}")
     index = report.index
     total = sum(index.tokens.values())
     train, heldout = (documents_in_words(index.documents[name]) for name in ("train", "heldout"))
-    sys.stdout.write(
+    line = (
         f"{out}: {index.tokens['train']:,} tokens in {train} to train on, "
         f"{index.tokens['heldout']:,} in {heldout} held out, "
         f"longest document {max(index.longest.values()):,} tokens, "
-        f"{report.text_bytes / total:.2f} bytes a token, vocabulary {index.vocab_size:,}\n"
+        f"{report.text_bytes / total:.2f} bytes a token, vocabulary {index.vocab_size:,}"
     )
+    from nsa_cli.output.layout import columns, wrap
 
-
-def _tell(note: str) -> None:
-    sys.stderr.write(f"nsa: {note}\n")
+    sys.stdout.write(wrap(line, columns(sys.stdout), 2) + "\n")
 
 
 def pretrain_command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from nsa_cli.cli import console, options, sources, values
 from nsa_cli.config.options import Options
-from nsa_cli.config.summary_length import SummaryLength
+from nsa_cli.config.summary_length import SummaryLength, SummaryRequest
 from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ def summarize(
         raise UsageError("--focus is empty", hint="name a topic, or leave --focus out")
     named = sources.with_pipe(named, "nsa summarize report.pdf")
     with console.rendering(json=json, quiet=quiet, opening=named) as renderer:
-        from nsa_cli.answering.summarize import SummaryRequest
         from nsa_cli.answering.summarize import summarize as summarized
 
         if dry_run:

@@ -1,4 +1,4 @@
-"""How long a summary is: a name or a number of words."""
+"""What is wanted of a summary: its length, a name or a number of words, and its topic."""
 
 from __future__ import annotations
 
@@ -70,3 +70,18 @@ class SummaryLength:
     def statement_words(self) -> int:
         """Words of all statements together."""
         return self.words - self.overview_words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryRequest:
+    """What is wanted of a summary.
+
+    Attributes:
+        length: How long it is.
+        focus: A topic to summarize, or None.
+        outline: Whether each section of a document has statements.
+    """
+
+    length: SummaryLength
+    focus: str | None = None
+    outline: bool = False

@@ -35,6 +35,11 @@ OVERLAP_TOKENS = 256
 """Tokens that two neighboring context windows share: attention is uninformative at their ends."""
 
 
+def fixed_words() -> tuple[str, ...]:
+    """Return what a prompt has around a document and a question, in any chat template."""
+    return (_INTRODUCTION, _INSTRUCTION, _QUESTION, _ANSWER, _NEXT, GAP)
+
+
 class PromptBuilder:
     """Puts texts and questions into the model's chat template.
 

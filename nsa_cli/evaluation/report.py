@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nsa_cli.evaluation.metrics import wilson
+from nsa_cli.evaluation.report_table import new_table, print_table
 from nsa_cli.evaluation.runner import QuestionResult
-from nsa_cli.output import layout
 
 if TYPE_CHECKING:
     from nsa_cli.evaluation.loss import LossRow
@@ -24,9 +24,6 @@ ReportRow = dict[str, Any]
 
 _TOP = 3
 """Lowest rank that counts as found; an answer has as many citations."""
-
-_UNLIMITED = 10_000
-"""Cells, more than any table needs."""
 
 _SHADES = ((0.25, "on red"), (0.5, "on dark_orange3"), (0.75, "on yellow4"), (1.01, "on green4"))
 """Upper limit of the share and color of heat-map cells."""
@@ -110,24 +107,13 @@ def print_report(records: Sequence[QuestionResult]) -> None:
     console = Console(highlight=False, emoji=False)
     for weights in dict.fromkeys(record.setting.weights for record in records):
         console.print(weights, markup=False, style="bold")
-        _print_table(_table([each for each in records if each.setting.weights == weights]), console)
+        print_table(_table([each for each in records if each.setting.weights == weights]), console)
+        console.print()
     needles = [record for record in records if record.depth is not None]
     for setting in dict.fromkeys(record.setting for record in needles):
         heading = f"needle: {setting.weights}, {setting.attention}, blocks {setting.blocks}"
         console.print(heading, markup=False, style="bold")
         console.print(heat_map([each for each in needles if each.setting == setting]))
-
-
-def _print_table(table: Table, console: Console) -> None:
-    """Print a table whole: in a narrow terminal as blocks, and uncut outside a terminal."""
-    needed = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
-    if not console.is_terminal or needed <= console.width:
-        console.print(table, width=max(needed, console.width), crop=False, soft_wrap=False)
-        return
-    head = [str(column.header).replace("\n", " ").strip() for column in table.columns]
-    cells = [[str(cell) for cell in column.cells] for column in table.columns]
-    rows = list(zip(*cells, strict=True))
-    console.print("\n".join(layout.table(head, rows, console.width)), markup=False)
 
 
 def _table(records: Sequence[QuestionResult]) -> Table:
@@ -137,9 +123,7 @@ def _table(records: Sequence[QuestionResult]) -> Table:
         *("\nsuite", "\nread", "\nblocks", "\ntokens", "\nn", "gold\n%", "\n95 %", "EM\n%"),
         *("F1\n%", "cited\n@1/@3", "block\n@1/@3", *(["BM25\n@1/@3"] if bm25 else [])),
     )
-    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, pad_edge=False)
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="left" if number < 2 else "right", no_wrap=True)
+    table = new_table(heads, left=2)
     for row in rows_of(record.without_depth() for record in records):
         gold = row["contains_gold"]
         table.add_row(
@@ -192,7 +176,7 @@ def print_loss(rows: Sequence[LossRow], *, models: int) -> None:
             "" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}",
             f"{row['perplexity']:.2f}",
         )
-    _print_table(table, Console(highlight=False, emoji=False))
+    print_table(table, Console(highlight=False, emoji=False))
 
 
 def _short(length: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -30,6 +31,11 @@ def columns(stream: TextIO) -> int | None:
         return (os.get_terminal_size(stream.fileno()).columns or None) if stream.isatty() else None
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def tell(text: str) -> None:
+    """Print a line of the program on standard error, broken at words at a terminal."""
+    sys.stderr.write(wrap(f"nsa: {text}", columns(sys.stderr), 5) + "\n")
 
 
 class WordWrap:
@@ -156,6 +162,8 @@ def table(
         min(most, _NARROWEST) if number in paths else max(_longest_words(column))
         for number, (most, column) in enumerate(zip(widths, zip(*cells, strict=True), strict=True))
     ]
+    if not head:  # names and values: a long word of a value leaves the line, not the name
+        least[-1] = min(least[-1], max(_NARROWEST, width - _total([*widths[:-1], 0])))
     while _total(widths) > width:
         wider = [number for number in range(len(widths)) if widths[number] > least[number]]
         if not wider:
@@ -202,7 +210,8 @@ def _blocks(
 ) -> list[str]:
     """Return a block for each row: its first cell, then the others with their names."""
     lines: list[str] = []
-    names = [f"{name.lower()}{_GAP}" for name in head[1:]]
+    capitals = all(name == name.upper() for name in head)
+    names = [f"{name.lower() if capitals else name}{_GAP}" for name in head[1:]]
     indent = len(_GAP) + max(map(cell_len, names), default=0)
     for first, *others in rows:
         lines += wrap(first, width, len(_GAP)).split("\n")

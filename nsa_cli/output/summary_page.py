@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nsa_cli.documents.location import place, printable, short
-from nsa_cli.output.layout import wrap
+from nsa_cli.output.layout import shorten_path, wrap
 from nsa_cli.output.renderers import citation_line
 from nsa_cli.results import Citation, DocumentSummary, Statement
 
@@ -44,7 +45,10 @@ class SummaryPage:
             blocks.append(self._paragraph(overview))
         for document in documents:
             if len(documents) > 1:
-                blocks.append(self._heading(printable(document.source)))
+                source = printable(document.source)
+                if self._width is not None:
+                    source = shorten_path(source, self._width)
+                blocks.append(self._heading(source))
                 if document.overview:
                     blocks.append(self._paragraph(document.overview))
             if len(documents) == 1 or self._outline:
@@ -76,8 +80,11 @@ class SummaryPage:
     def _title(self, statement: Statement, level: int) -> str:
         if statement.section is None or statement.place is None:
             return ""
-        title = f"{statement.section} ({place(statement.place)})"
-        return self._heading(title, level)
+        where = statement.place
+        if self._width is not None:
+            source = shorten_path(printable(where.source), self._width // 2)
+            where = replace(where, source=source)
+        return self._heading(f"{statement.section} ({place(where)})", level)
 
     def _heading(self, title: str, level: int = 2) -> str:
         return f"{'#' * level} {self._plain(title)}" if self._markdown else wrap(title, self._width)

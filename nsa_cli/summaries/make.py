@@ -1,10 +1,10 @@
-"""One document summarized: prefilled with room, its statements, its overview."""
+"""Summaries by the model: a document prefilled with room, its statements, its overview."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nsa_cli.config.summary_length import SummaryLength
+from nsa_cli.config.summary_length import SummaryRequest
 from nsa_cli.context.tokens import answer_room
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.engine import Engine
@@ -12,7 +12,8 @@ from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.results import DocumentSummary
 from nsa_cli.summaries.candidates import word_count
 from nsa_cli.summaries.overview import overview
-from nsa_cli.summaries.statements import STATEMENT_TOKENS, request, statements
+from nsa_cli.summaries.prompts import statement_request
+from nsa_cli.summaries.statements import STATEMENT_TOKENS, statements
 
 
 def open_for_summary(
@@ -40,26 +41,18 @@ def open_for_summary(
 
 def summary_room(engine: Engine, focus: str | None) -> int:
     """Tokens that a statement needs after the text."""
-    return answer_room([engine.prompts.question(request(focus))], STATEMENT_TOKENS)
+    return answer_room([engine.prompts.question(statement_request(focus))], STATEMENT_TOKENS)
 
 
-def summarize_document(
-    opened: OpenDocument, length: SummaryLength, *, focus: str | None, outline: bool
-) -> DocumentSummary:
-    """Summarize an open document.
-
-    Args:
-        opened: The document.
-        length: How long the summary is.
-        focus: A topic, or None.
-        outline: Whether each section has statements.
-    """
-    length = length.within(word_count(opened.document.text))
-    made = tuple(statements(opened, length, focus=focus, outline=outline))
+def summarize_document(opened: OpenDocument, request: SummaryRequest) -> DocumentSummary:
+    """Summarize an open document."""
+    length, focus = request.length.within(word_count(opened.document.text)), request.focus
+    made = tuple(statements(opened, length, focus=focus, outline=request.outline))
     return DocumentSummary(
         source=opened.document.name,
         overview=overview(opened, made, length, focus),
         statements=made,
         document_tokens=opened.tokens,
         reused_tokens=opened.reused_tokens,
+        warnings=opened.document.warnings,
     )

@@ -19,6 +19,7 @@ from nsa_cli.retrieval.facts import facts_of
 from nsa_cli.retrieval.sentences import content_words
 from nsa_cli.summaries.candidates import LONGEST, fact_weight, word_count
 from nsa_cli.summaries.checks import is_whole, keeps_duties, sentences_of
+from nsa_cli.summaries.prompts import overview_request
 
 _TOKENS_PER_WORD = 1.6
 _TOKENS_MORE = 32
@@ -30,14 +31,6 @@ _SHARED = 0.7
 
 _MOST_SOURCES = 2
 """Statements that one sentence of the paragraph may condense."""
-
-
-def overview_request(length: SummaryLength, focus: str | None) -> str:
-    """Return the request that the model gets with the statements."""
-    about = f" about {focus.strip()}" if focus else ""
-    count = length.overview_sentences
-    form = "one sentence" if count == 1 else f"a paragraph of {count} sentences"
-    return f"Summarize these notes{about} in {form}. Keep the names, figures and dates."
 
 
 def overview_tokens(length: SummaryLength) -> int:

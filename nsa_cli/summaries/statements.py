@@ -36,6 +36,7 @@ from nsa_cli.summaries.candidates import (
 )
 from nsa_cli.summaries.checks import first_sentence, is_whole, keeps_facts
 from nsa_cli.summaries.parts import Part, parts_of, section_at
+from nsa_cli.summaries.prompts import ABOUT, statement_request
 
 STATEMENT_TOKENS = 80
 _LEAST_TOKENS = 150
@@ -48,14 +49,6 @@ _SLACK = 1.2
 
 _KNOWN = 0.8
 """Share of the content words of a generated sentence that an earlier statement may not have."""
-
-_ABOUT = "What is this document about, and what are its main points?"
-
-
-def request(focus: str | None) -> str:
-    """Return the request that the model gets for each part."""
-    about = f" about {focus.strip()}" if focus else ""
-    return f"What does this text say{about}? Put it into one sentence."
 
 
 def statements(
@@ -103,14 +96,14 @@ class _Writer:
         self._attended = Attended(spans, self._scores.tolist())
         self._names = name_words(opened.document.text)
         self._candidates = Candidates(opened.document, self._attended, self._names)
-        self._asked = opened.prompts.question(request(focus))
+        self._asked = opened.prompts.question(statement_request(focus))
 
     def _score(self, focus: str | None) -> Tensor:
         """Score the blocks: by attention alone, or for a topic by attention and BM25."""
         opened = self._opened
         if focus:
             return opened.scores(opened.prompts.question(focus)).hybrid
-        return opened.retriever.attention(opened.prompts.question(_ABOUT))
+        return opened.retriever.attention(opened.prompts.question(ABOUT))
 
     def focused(self, parts: Sequence[Part], most: int) -> list[Part]:
         """Return the parts that a topic attends to most, in the order of the document."""

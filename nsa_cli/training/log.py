@@ -23,11 +23,12 @@ def log_writer(
         with path.open("a") as file:
             file.write(json.dumps(row) + "\n")
         speed = progress.tokens / max(progress.seconds, 1e-9)
-        losses = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
-        left_out = f" ({progress.left_out} out of memory)" if progress.left_out else ""
+        losses = "".join(f", {name} {value:.3f}" for name, value in progress.losses.items())
+        lost = progress.left_out
+        left_out = f"; {lost:,} steps skipped: out of memory" if lost else ""
         note(
-            f"{stage} {progress.seconds:.0f} s, step {progress.step}, "
-            f"{speed:,.0f} tokens/s: {losses}{left_out}"
+            f"{stage}: {progress.seconds:.0f} s, step {progress.step:,}, "
+            f"{speed:,.0f} tokens/s{losses}{left_out}"
         )
 
     return write

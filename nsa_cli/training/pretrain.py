@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from nsa_cli import __version__
+from nsa_cli.output.layout import tell
 from nsa_cli.system import git_commit
 from nsa_cli.training.pretrain_log import heldout_writer, keep_steps, log_writer
 from nsa_cli.training.text_shards import TOKENIZER_FILES, documents_in_words
@@ -204,9 +204,9 @@ def start_with(model: NSALanguageModel, folder: Path) -> None:
             own[name].copy_(tensor)
     lacking = [name for name, _ in model.named_parameters() if name not in tensors]
     if lacking:
-        sys.stderr.write(
-            f"nsa: {len(lacking)} weights that {folder} lacks keep their initial values, such as "
-            f"{lacking[0]}\n"
+        tell(
+            f"{len(lacking)} weights that {folder} lacks keep their initial values, such as "
+            f"{lacking[0]}"
         )
 
 
@@ -248,4 +248,5 @@ def _announce(
         lines.append("the shards hold out no document: no held-out loss is measured")
     if step:
         lines.append(f"continuing after step {step:,}")
-    sys.stderr.write("".join(f"nsa: {line}\n" for line in lines))
+    for line in lines:
+        tell(line)

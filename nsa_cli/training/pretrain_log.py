@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nsa_cli.output.layout import tell
 from nsa_cli.output.plots import new_figure
 from nsa_models.errors import DataError
 
@@ -48,14 +48,14 @@ def log_writer(out: Path, steps: int | None) -> Callable[[list[dict[str, Any]]],
         loss = sum(row["loss"] for row in rows) / len(rows)
         of = "" if steps is None else f" of {steps:,}"
         line = (
-            f"nsa: step {last['step']:,}{of}, {last['tokens']:,} tokens, loss {loss:.4f}, "
+            f"step {last['step']:,}{of}, {last['tokens']:,} tokens, loss {loss:.4f}, "
             f"{last['tokens_per_second']:,.0f} tokens/s"
         )
         if "share_of_peak" in last:
             line += f", {last['share_of_peak']:.1%} of peak"
         if "skipped" in last:
             line += f" ({last['skipped']} steps skipped: gradient not finite)"
-        sys.stderr.write(line + "\n")
+        tell(line)
 
     return write
 
@@ -66,10 +66,10 @@ def heldout_writer(out: Path) -> Callable[[dict[str, Any]], None]:
     def write(row: dict[str, Any]) -> None:
         _append(out / HELDOUT, [row])
         far = row["by_position"][-1]
-        sys.stderr.write(
-            f"nsa: step {row['step']:,}, held-out loss {row['loss']:.4f} over "
+        tell(
+            f"step {row['step']:,}, held-out loss {row['loss']:.4f} over "
             f"{row['heldout_tokens']:,} tokens, {far['loss']:.4f} from position "
-            f"{far['from']:,}\n"
+            f"{far['from']:,}"
         )
 
     return write

@@ -132,6 +132,24 @@ def test_answers_of_earlier_versions_are_found_by_name(
     assert len(find_kept([str(text_file)]).readings) == 1
 
 
+def test_summaries_are_removed_with_their_documents(
+    nsa: Run, tmp_path: Path, cache_folder: Path, prose: Any
+) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for number, name in enumerate(("a.txt", "b.txt")):
+        (folder / name).write_text(prose(30, seed=number))
+    assert nsa("summarize", str(folder), "--length", "short")[0] == 0
+    assert kept_files(cache_folder)["answers"] == 3  # of each file, and of both
+    code, _, err = nsa("cache", "rm", str(folder / "a.txt"), "--force")
+    assert code == 0, err
+    assert err.startswith("nsa: removed 1 reading, 1 parsed document, 2 answers; ")
+    assert kept_files(cache_folder)["answers"] == 1
+    (folder / "b.txt").unlink()
+    assert nsa("cache", "rm", str(folder / "b.txt"), "--force")[0] == 0
+    assert kept_files(cache_folder)["answers"] == 0
+
+
 def test_a_removal_is_confirmed(nsa: Run, text_file: Path, cache_folder: Path) -> None:
     assert nsa("ask", str(text_file), "Who?")[0] == 0
     assert nsa("cache", "rm", str(text_file))[0] != 0  # standard input is no terminal

@@ -14,8 +14,10 @@ from nsa_cli.system import (
     free_memory_bytes,
     install_hint,
     peak_memory_bytes,
+    refuse_device,
     resident_bytes,
 )
+from nsa_models.errors import UsageError
 
 
 def test_the_peak_rises_with_use() -> None:
@@ -65,3 +67,23 @@ def test_an_extra_is_installed_as_nsa_was(
     if file is not None:
         (tmp_path / file).touch()
     assert f"`{command}`" in install_hint("serve")
+
+
+def test_files_are_no_devices(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("")
+    for path in (tmp_path / "a.jsonl", tmp_path / "missing.jsonl", tmp_path):
+        refuse_device(path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_device_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/dev/full")
+    with pytest.raises(UsageError, match="link is a device, not a file"):
+        refuse_device(tmp_path / "link")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe is a pipe, not a file"):
+        refuse_device(tmp_path / "pipe")

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from statistics import mean
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from nsa_cli.evaluation.document_suite.rows import WAYS, AnswerRow
 from nsa_cli.evaluation.document_suite.scores import ScoredRow, scored
 from nsa_cli.evaluation.metrics import wilson
 from nsa_cli.evaluation.paired import paired_difference
+from nsa_cli.evaluation.report_table import new_table, print_table
 
 Share = dict[str, Any]
 System = tuple[str, str]
@@ -161,10 +161,10 @@ def print_report(result: dict[str, Any]) -> None:
     console = Console(highlight=False, emoji=False)
     console.print(
         f"{result['suite']}: {result['questions']} of {result['questions_of_the_suite']} questions "
-        f"about {result['documents']} documents, {result['answers']} answers\n"
-        f"digest {result['digest']}\n",
+        f"about {result['documents']} documents, {result['answers']} answers",
         markup=False,
     )
+    console.print(f"digest {result['digest']}\n", markup=False, soft_wrap=True)
     systems = result["systems"]
     settings = list(dict.fromkeys(each["setting"] for each in systems))
     letters = dict.fromkeys(settings, "")
@@ -177,24 +177,17 @@ def print_report(result: dict[str, Any]) -> None:
             *(_answers_table(own), _kinds_table(own), _documents_table(own), _costs_table(own)),
         ):
             if table.row_count:
-                console.print(table)
+                print_table(table, console)
+                console.print()
     if result["pairs"]:
         console.print("the same questions", style="bold")
-        console.print(_pairs_table(result["pairs"], letters))
-
-
-def new_table(heads: Sequence[str], *, left: int = 1) -> Table:
-    """Return an empty table; `left` columns are aligned to the left."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="left" if number < left else "right", no_wrap=True)
-    return table
+        print_table(_pairs_table(result["pairs"], letters), console)
 
 
 def _answers_table(systems: Sequence[dict[str, Any]]) -> Table:
     table = new_table(
         (
-            *("\nway", "\nn", "right\n%", "\n95 %", "answerable:\nright", "\ndeclined"),
+            *("\nway", "\nn", "right\n%", "\n95 %", "answerable:\nright", "answerable:\ndeclined"),
             *("unanswerable:\ndeclined", "verified:\nright"),
         )
     )

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from nsa_cli.evaluation.line_file import LineFile
-from nsa_models.errors import UsageError
+from nsa_cli.evaluation.line_file import RowFile, RowKey
 
 PAGES = ("pages", "pages-ranked", "pages-kept", "pages-passages")
 """Ways that answer from whole pages of the stored KV cache."""
@@ -23,8 +22,6 @@ BASELINES = ("chunks", "gold", "dense")
 
 WAYS = (*READING, *BASELINES)
 """Ways to answer: see `ways`."""
-
-RowKey = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,51 +91,32 @@ class AnswerRow:
         return self.digest, self.way, self.setting
 
 
-class RowFile:
-    """Rows in memory, and in a file if one is named.
+class AnswerRows(RowFile[AnswerRow]):
+    """Rows of answers in memory, and in a file if one is named.
 
     Args:
         path: The file, resumed if it exists; None for none.
 
     Raises:
-        UsageError: If the file holds something else.
+        NsaError: If the file cannot be read, or holds something else.
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._file = LineFile(path)
-        self._rows = {row.key: row for row in _read(self._file)}
+        super().__init__(path, _row, "documents")
 
-    @property
-    def rows(self) -> tuple[AnswerRow, ...]:
-        """All rows, in the order of their answers."""
-        return tuple(self._rows.values())
-
-    def has(self, key: RowKey) -> bool:
-        """Whether a question was answered."""
-        return key in self._rows
-
-    def append(self, row: AnswerRow, scores: dict[str, Any]) -> None:
+    def add(self, row: AnswerRow, scores: dict[str, Any]) -> None:
         """Add a row, and write it to the disk at once with its scores.
 
         Raises:
             NsaError: If the file cannot be written.
         """
-        self._rows[row.key] = row
-        self._file.append({**asdict(row), "scores": scores})
+        self.append(row, {**asdict(row), "scores": scores})
 
 
-def _read(file: LineFile) -> list[AnswerRow]:
-    """Parse rows; a row that was cut when a run was killed is left out."""
+def _row(found: dict[str, Any]) -> AnswerRow:
+    """Parse a row."""
     names = {each.name for each in fields(AnswerRow)}
-    rows = []
-    for found in file.objects():
-        try:
-            given = {name: value for name, value in found.items() if name in names}
-            for name in ("citations", "found"):
-                given[name] = tuple(CitedPage(**each) for each in given[name])
-            rows.append(AnswerRow(**given))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue
-    if file.text.strip() and not rows and file.text.count("\n") > 1:
-        raise UsageError(f"{file.path} holds no answers of this suite", hint="name another --out")
-    return rows
+    given = {name: value for name, value in found.items() if name in names}
+    for name in ("citations", "found"):
+        given[name] = tuple(CitedPage(**each) for each in given[name])
+    return AnswerRow(**given)

@@ -10,7 +10,13 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import Location
 from nsa_cli.engine.engine import Engine
 from nsa_cli.evaluation.document_suite.questions import Question
-from nsa_cli.evaluation.document_suite.rows import BASELINES, READING, AnswerRow, CitedPage, RowFile
+from nsa_cli.evaluation.document_suite.rows import (
+    BASELINES,
+    READING,
+    AnswerRow,
+    AnswerRows,
+    CitedPage,
+)
 from nsa_cli.evaluation.document_suite.scores import ScoredRow, scored
 from nsa_cli.evaluation.document_suite.sources import Texts
 from nsa_cli.evaluation.document_suite.ways import (
@@ -63,7 +69,7 @@ def setting_of(options: Options) -> str:
 
 
 def evaluate(
-    plan: DocumentPlan, options: Sequence[Options], file: RowFile, emit: Emit
+    plan: DocumentPlan, options: Sequence[Options], file: AnswerRows, emit: Emit
 ) -> Iterator[ScoredRow]:
     """Ask all planned questions that are not answered in the file, and append the answers.
 
@@ -98,7 +104,7 @@ def evaluate(
             for ask, found in _answers(plan, engine, some, heard):
                 row = _row(plan, ask, found, setting_of(each), commit)
                 result = scored(row, ask.question)
-                file.append(row, result.as_json())
+                file.add(row, result.as_json())
                 yield result
             done += len(some)
         del engine
@@ -106,7 +112,7 @@ def evaluate(
 
 
 def _missing(
-    plan: DocumentPlan, options: Options, ways: Sequence[str], file: RowFile
+    plan: DocumentPlan, options: Options, ways: Sequence[str], file: AnswerRows
 ) -> list[Asked]:
     setting = setting_of(options)
     return [

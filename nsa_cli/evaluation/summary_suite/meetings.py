@@ -29,12 +29,14 @@ class Meeting:
 
     Attributes:
         title: Its title.
+        speakers: Those who speak, each once; their names are before their turns.
         document: What was said, a piece for each turn.
         reference: The summary that a person wrote.
         digest: SHA-256 of the document and the reference.
     """
 
     title: str
+    speakers: tuple[str, ...]
     document: Document
     reference: str
     digest: str
@@ -99,6 +101,7 @@ def _meeting(title: str, turns: Sequence[Any], reference: str) -> Meeting:
     facts = json.dumps([title, parts, reference], ensure_ascii=False)
     return Meeting(
         title=title,
+        speakers=tuple(dict.fromkeys(speaker for speaker, _ in said)),
         document=of_parts(title, parts, unit="turn"),
         reference=" ".join(reference.split()),
         digest=hashlib.sha256(facts.encode()).hexdigest(),

@@ -11,8 +11,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nsa_cli.evaluation.document_suite.report import new_table
 from nsa_cli.evaluation.metrics import wilson
+from nsa_cli.evaluation.report_table import new_table, print_table
 from nsa_cli.evaluation.summary_suite.meetings import Meeting
 from nsa_cli.evaluation.summary_suite.rows import WAYS, SummaryRow
 from nsa_cli.evaluation.summary_suite.scores import SummaryScore, score
@@ -155,10 +155,13 @@ def print_report(result: dict[str, Any]) -> None:
     console = Console(highlight=False, emoji=False)
     for setting in dict.fromkeys(each["setting"] for each in result["systems"]):
         console.print(setting, markup=False, style="bold")
-        console.print(_systems_table([s for s in result["systems"] if s["setting"] == setting]))
+        systems = [each for each in result["systems"] if each["setting"] == setting]
+        print_table(_systems_table(systems), console)
+        console.print()
         pairs = _pairs_table([s for s in result["pairs"] if s["setting"] == setting])
         if pairs.row_count:
-            console.print(pairs)
+            print_table(pairs, console)
+            console.print()
     if any(each["rouge_lsum"] is None for each in result["systems"]):
         console.print("ROUGE needs `pip install rouge-score`", markup=False)
 

@@ -6,13 +6,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from nsa_cli.evaluation.line_file import LineFile
-from nsa_models.errors import UsageError
+from nsa_cli.evaluation.line_file import RowFile, RowKey
 
 WAYS = ("nsa", "beginning", "map-reduce")
 """Ways to summarize: see `ways`."""
-
-RowKey = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,50 +65,33 @@ class SummaryRow:
         return self.digest, self.way, self.setting
 
 
-class SummaryRows:
-    """Rows in memory, and in a file if one is named.
+class SummaryRows(RowFile[SummaryRow]):
+    """Rows of summaries in memory, and in a file if one is named.
 
     Args:
         path: The file, resumed if it exists; None for none.
 
     Raises:
-        UsageError: If the file holds something else.
+        NsaError: If the file cannot be read, or holds something else.
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._file = LineFile(path)
-        found = [row for row in map(_row, self._file.objects()) if row is not None]
-        if self._file.text.count("\n") > 1 and not found:
-            raise UsageError(f"{path} holds no summaries", hint="name another --out")
-        self._rows = {row.key: row for row in found}
+        super().__init__(path, _row, "summaries")
 
-    @property
-    def rows(self) -> tuple[SummaryRow, ...]:
-        """All rows, in the order in which they were made."""
-        return tuple(self._rows.values())
-
-    def has(self, key: RowKey) -> bool:
-        """Whether a summary was made."""
-        return key in self._rows
-
-    def append(self, row: SummaryRow) -> None:
+    def add(self, row: SummaryRow) -> None:
         """Add a row, and write it to the disk at once.
 
         Raises:
             NsaError: If the file cannot be written.
         """
-        self._rows[row.key] = row
-        self._file.append(asdict(row))
+        self.append(row, asdict(row))
 
 
-def _row(found: dict[str, Any]) -> SummaryRow | None:
-    """Parse a row; None if it is none."""
+def _row(found: dict[str, Any]) -> SummaryRow:
+    """Parse a row."""
     names = {each.name for each in fields(SummaryRow)}
-    try:
-        given = {name: value for name, value in found.items() if name in names}
-        given["sentences"] = tuple(
-            RowSentence(**{**each, "quotes": tuple(each["quotes"])}) for each in given["sentences"]
-        )
-        return SummaryRow(**given)
-    except (TypeError, KeyError):
-        return None
+    given = {name: value for name, value in found.items() if name in names}
+    given["sentences"] = tuple(
+        RowSentence(**{**each, "quotes": tuple(each["quotes"])}) for each in given["sentences"]
+    )
+    return SummaryRow(**given)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nsa_cli.config.options import Options
-from nsa_cli.config.summary_length import SummaryLength
+from nsa_cli.config.summary_length import SummaryLength, SummaryRequest
+from nsa_cli.context.prompt import fixed_words
 from nsa_cli.documents import Document
 from nsa_cli.engine.engine import Engine
 from nsa_cli.evaluation.document_suite.runner import each_note_once, setting_of
 from nsa_cli.evaluation.summary_suite.meetings import Meeting
 from nsa_cli.evaluation.summary_suite.rows import SummaryRow, SummaryRows
-from nsa_cli.evaluation.summary_suite.ways import Made, by_beginning, by_map_reduce, by_nsa
+from nsa_cli.evaluation.summary_suite.ways import (
+    CHUNK_WORDS,
+    Made,
+    by_beginning,
+    by_map_reduce,
+    by_nsa,
+    request,
+)
 from nsa_cli.events import BatchProgress, Emit, Note
+from nsa_cli.summaries.prompts import prompts_of
 from nsa_cli.system import git_commit
 from nsa_models.errors import DoesNotFitError
 
@@ -40,8 +51,11 @@ class SummaryPlan:
 
 
 def summary_setting(options: Options, length: SummaryLength) -> str:
-    """Return what makes a difference to summaries, in words."""
-    return f"{setting_of(options)}, {length.words} words"
+    """Return what makes a difference to summaries, in words, with a digest of all prompts."""
+    asked = [*prompts_of(SummaryRequest(length=length)), request(length.words)]
+    prompts = [options.system, *fixed_words(), *asked, request(CHUNK_WORDS)]
+    digest = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:8]
+    return f"{setting_of(options)}, {length.words} words, prompts {digest}"
 
 
 def evaluate_summaries(
@@ -96,6 +110,6 @@ def evaluate_summaries(
             commit=commit,
             device=made.device,
         )
-        file.append(row)
+        file.add(row)
         yield row
     emit(BatchProgress(done=len(missing), total=len(missing), name=""))

@@ -5,6 +5,7 @@ Source: Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries", by `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +29,7 @@ class SummaryScore:
         sentences: Its sentences.
         rouge: F1 of ROUGE-Lsum with stems; None without the package.
         facts: Names, figures and dates of the reference.
-        kept: Those of them that the summary has.
+        kept: Those of them that the summary has; a name before a turn does not count.
         verified: Sentences that the passage of a citation supports, as answers are checked.
         quoted: Sentences that the quotes of their citations alone support.
         verbatim: Sentences of the document itself.
@@ -58,7 +59,7 @@ def score(sentences: Sequence[RowSentence], meeting: Meeting) -> SummaryScore:
         sentences=len(sentences),
         rouge=rouge_lsum([each.text for each in sentences], sentences_of(meeting.reference)),
         facts=len(facts),
-        kept=len(kept(facts, text)),
+        kept=len(kept(facts, without_labels(text, meeting.speakers))),
         verified=sum(each.verified for each in sentences),
         quoted=sum(is_supported(each.text, "", "\n".join(each.quotes)) for each in sentences),
         verbatim=sum(each.verbatim for each in sentences),
@@ -69,6 +70,12 @@ def reference_facts(meeting: Meeting) -> list[Fact]:
     """Return the names, figures and dates of a reference, each once."""
     names = name_words(meeting.document.text)
     return [fact for fact in facts_of(meeting.reference, names) if fact.kind in _KINDS]
+
+
+def without_labels(text: str, speakers: Sequence[str]) -> str:
+    """Return a text without the names of speakers before what they say, such as `Chair:`."""
+    names = "|".join(map(re.escape, sorted(filter(None, speakers), key=len, reverse=True)))
+    return re.sub(rf"(?<!\w)(?:{names}):(?=\s)", "", text) if names else text
 
 
 def rouge_lsum(sentences: Sequence[str], reference: Sequence[str]) -> float | None:

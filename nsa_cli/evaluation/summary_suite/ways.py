@@ -18,7 +18,7 @@ from typing import Protocol
 
 import torch
 
-from nsa_cli.config.summary_length import SummaryLength
+from nsa_cli.config.summary_length import SummaryLength, SummaryRequest
 from nsa_cli.documents import Document
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.generate import GenerationOptions
@@ -35,7 +35,7 @@ from nsa_models.cache.layer_devices import pick_device
 
 BEGINNING_TOKENS = 4096
 CHUNK_TOKENS = 2048
-_CHUNK_WORDS = 100
+CHUNK_WORDS = 100
 """Words that the summary of a chunk is asked to have."""
 
 _TOKENS_PER_WORD = 1.6
@@ -74,7 +74,7 @@ def by_nsa(engine: Engine, document: Document, length: SummaryLength, emit: Emit
     """
     began = time.monotonic()
     opened = drain(engine.prefill_chunks(document, summary_room(engine, None)), emit)
-    summary = summarize_document(opened, length, focus=None, outline=False)
+    summary = summarize_document(opened, SummaryRequest(length=length))
     found = [_row_sentence(each, overview=True) for each in summary.overview]
     told = {each.text for each in found}
     found += [
@@ -106,7 +106,7 @@ def by_map_reduce(engine: Engine, document: Document, length: SummaryLength, emi
     texts = list(chunk_texts(engine.tokenizer, document, CHUNK_TOKENS))
     writer = _Writer(engine, emit)
     while len(texts) > 1:
-        written = [writer.write(text, _CHUNK_WORDS) for text in texts]
+        written = [writer.write(text, CHUNK_WORDS) for text in texts]
         joined = _grouped(engine.tokenizer, written, CHUNK_TOKENS)
         texts = joined if len(joined) < len(texts) else ["\n".join(joined)]
     return _made(writer, document, writer.write(texts[0], length.words), began)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nsa_cli.config.summary_length import LENGTHS
+from nsa_cli.results import DocumentSummary
 
 Run = Callable[..., tuple[int, str, str]]
+WITHOUT_TORCH = "import sys\nsys.modules['torch'] = None\nfrom nsa_cli.__main__ import main\nmain()"
 
 
 def test_a_summary_in_json(nsa: Run, text_file: Path) -> None:
@@ -164,6 +169,58 @@ def test_markdown_has_footnotes(nsa: Run, tmp_path: Path, prose: Any) -> None:
     marks = set(re.findall(r"\[\^(\d+)\](?!:)", out))
     assert marks == set(re.findall(r"^\[\^(\d+)\]: ", out, re.MULTILINE))
     assert marks
+
+
+BEFORE = "nsa: summarized before; --no-store summarizes again\n"
+
+
+def test_the_same_summary_again_needs_no_torch(nsa: Run, text_file: Path, tiny_model: Path) -> None:
+    words = ("summarize", str(text_file), "--length", "short")
+    code, out, err = nsa(*words)
+    assert (code, err) == (0, "")
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *words, "--model", str(tiny_model)],
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, out, BEFORE)
+    text_file.write_text(text_file.read_text() + "One line more.\n")
+    assert nsa(*words)[2] == ""
+
+
+def test_a_folder_is_summarized_once(nsa: Run, tmp_path: Path, prose: Any) -> None:
+    folder = tmp_path / "minutes"
+    folder.mkdir()
+    for number, name in enumerate(("a.txt", "b.txt")):
+        (folder / name).write_text(prose(30, seed=number))
+    words = ("summarize", str(folder), "--length", "short", "--json")
+    _, out, err = nsa(*words)
+    assert err == ""
+    code, again, err = nsa(*words)
+    assert (code, err) == (0, BEFORE)
+    before, after = json.loads(out), json.loads(again)
+    for key in ("overview", "statements"):
+        assert before[key] == after[key]
+    assert after["reused_tokens"] == after["document_tokens"]
+    (folder / "b.txt").write_text(prose(30, seed=7))
+    code, _, err = nsa(*words)
+    assert code == 0
+    assert err.startswith("nsa: 1 of 2 documents summarized before")
+
+
+def test_lines_that_were_left_out_are_told_again(
+    nsa: Run, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nsa_cli.summaries import make
+
+    def lossy(*given: Any) -> DocumentSummary:
+        return replace(made(*given), warnings=("half of its lines are read",))
+
+    made = make.summarize_document
+    monkeypatch.setattr(make, "summarize_document", lossy)
+    words = ("summarize", str(text_file), "--length", "short")
+    assert nsa(*words)[2] == ""  # the log itself told it
+    assert "half of its lines are read\n" in nsa(*words)[2]
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def test_a_file_with_a_flipped_bit_is_ignored(cache_folder: Path) -> None:
 def test_the_number_of_answers_is_limited(
     cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "_MOST", 2)
+    monkeypatch.setattr(answers, "MOST", 2)
     for number in range(3):
         make(question=str(number)).keep(FINISHED)
         for path in (cache_folder / "answers").iterdir():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nsa_cli.config.options import Options
-from nsa_cli.config.summary_length import SummaryLength
+from nsa_cli.config.summary_length import SummaryLength, SummaryRequest
 from nsa_cli.documents import read_sources
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.generate import GeneratedAnswer
@@ -128,9 +128,8 @@ def test_a_sentence_may_rest_on_two_statements(open_says: Open) -> None:
 
 
 def test_a_summary_of_one_statement_is_its_overview(open_says: Open) -> None:
-    summary = summarize_document(
-        open_says(LEASE, ""), SummaryLength(30, exact=True), focus=None, outline=False
-    )
+    request = SummaryRequest(length=SummaryLength(30, exact=True))
+    summary = summarize_document(open_says(LEASE, ""), request)
     assert summary.overview == summary.statements
     assert summary.source.endswith("lease.txt")
 
@@ -151,8 +150,8 @@ def test_a_lease_keeps_its_dates_and_duties(
     engine = Engine(Options(model="qwen2.5-coder-0.5b", store=False), lambda _: None)
     sources = read_sources([str(path)], on_note=print)
     opened = open_for_summary(engine, sources, str(path), None)
-    length = SummaryLength(120, exact=True)
-    summary = summarize_document(opened, length, focus=None, outline=True)
+    request = SummaryRequest(length=SummaryLength(120, exact=True), outline=True)
+    summary = summarize_document(opened, request)
     text = " ".join(statement.text for statement in summary.statements)
     assert "31 March 2028" in text
     assert "must repair the windows" in text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nsa_cli.evaluation.document_suite.rows import AnswerRow, CitedPage, RowFile
+from nsa_cli.evaluation.document_suite.rows import AnswerRow, AnswerRows, CitedPage
 from nsa_models.errors import NsaError, UsageError
 
 
@@ -34,10 +34,10 @@ def row(number: int, way: str = "nsa") -> AnswerRow:
 
 def test_rows_come_back(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    file = RowFile(path)
+    file = AnswerRows(path)
     for each in (row(1), row(2), row(2, "gold")):
-        file.append(each, {"right": True})
-    again = RowFile(path)
+        file.add(each, {"right": True})
+    again = AnswerRows(path)
     assert again.rows == file.rows == (row(1), row(2), row(2, "gold"))
     assert again.has(row(2, "gold").key)
     assert not again.has(row(1, "gold").key)
@@ -46,31 +46,31 @@ def test_rows_come_back(tmp_path: Path) -> None:
 
 def test_a_row_that_was_cut_is_asked_again(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    file = RowFile(path)
-    file.append(row(1), {})
-    file.append(row(2), {})
+    file = AnswerRows(path)
+    file.add(row(1), {})
+    file.add(row(2), {})
     text = path.read_bytes()
     path.write_bytes(text[:-40])
-    again = RowFile(path)
+    again = AnswerRows(path)
     assert again.rows == (row(1),)
-    again.append(row(3), {})
-    assert RowFile(path).rows == (row(1), row(3))
+    again.add(row(3), {})
+    assert AnswerRows(path).rows == (row(1), row(3))
     assert path.read_bytes().startswith(text[:-40])
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n{"b": 2}\n')
-    with pytest.raises(UsageError, match="holds no answers"):
-        RowFile(path)
+    with pytest.raises(UsageError, match="holds no rows of documents"):
+        AnswerRows(path)
 
 
 def test_no_file_keeps_rows_in_memory() -> None:
-    file = RowFile(None)
-    file.append(row(1), {})
+    file = AnswerRows(None)
+    file.add(row(1), {})
     assert file.rows == (row(1),)
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(NsaError, match="cannot be written"):
-        RowFile(tmp_path / "none" / "rows.jsonl").append(row(1), {})
+        AnswerRows(tmp_path / "none" / "rows.jsonl").add(row(1), {})

@@ -16,7 +16,7 @@ from nsa_cli.engine import open_document
 from nsa_cli.evaluation.document_suite import runner
 from nsa_cli.evaluation.document_suite.questions import chosen, read_questions
 from nsa_cli.evaluation.document_suite.report import print_report, report, scored_rows
-from nsa_cli.evaluation.document_suite.rows import WAYS, RowFile
+from nsa_cli.evaluation.document_suite.rows import WAYS, AnswerRows
 from nsa_cli.evaluation.document_suite.runner import DocumentPlan, evaluate, setting_of
 from nsa_cli.evaluation.document_suite.scores import ScoredRow
 from nsa_cli.evaluation.document_suite.sources import DocumentFolder, KnownTexts
@@ -41,7 +41,7 @@ def ask(
     suite: Any, model: Path, *ways: str, out: Path | None = None, events: Any = None, **more: Any
 ) -> list[ScoredRow]:
     emit = (lambda _: None) if events is None else events.append
-    return list(evaluate(plan(suite, *ways, **more), [options(model)], RowFile(out), emit))
+    return list(evaluate(plan(suite, *ways, **more), [options(model)], AnswerRows(out), emit))
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_signals_are_kept_with_the_answers_of_what_was_read(
     suite: Any, tiny_model: Path, tmp_path: Path
 ) -> None:
     asked = replace(plan(suite, "nsa", "pages", "gold", only=("lease-01",)), signals=True)
-    rows = list(evaluate(asked, [options(tiny_model)], RowFile(tmp_path / "rows"), print))
+    rows = list(evaluate(asked, [options(tiny_model)], AnswerRows(tmp_path / "rows"), print))
     found = {each.row.way: each.row.signals for each in rows}
     assert found["gold"] is None
     for way in ("nsa", "pages"):
@@ -95,7 +95,7 @@ def test_signals_are_kept_with_the_answers_of_what_was_read(
         assert signals is not None
         assert signals["least_likely"] <= signals["answer"] < 0
         assert {"answer_alone", "question", "question_alone"} < set(signals)
-    again = RowFile(tmp_path / "rows").rows
+    again = AnswerRows(tmp_path / "rows").rows
     assert {row.way: row.signals for row in again} == found
 
 
@@ -137,7 +137,7 @@ def test_what_is_in_each_prompt(
 def test_a_killed_run_goes_on(suite: Any, tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
     running = evaluate(
-        plan(suite, "nsa", "chunks"), [options(tiny_model)], RowFile(out), lambda _: None
+        plan(suite, "nsa", "chunks"), [options(tiny_model)], AnswerRows(out), lambda _: None
     )
     first = [next(running) for _ in range(3)]
     running.close()
@@ -145,7 +145,7 @@ def test_a_killed_run_goes_on(suite: Any, tiny_model: Path, tmp_path: Path) -> N
     keys = [each.row.key for each in (*first, *rest)]
     assert len(keys) == len(set(keys)) == 10
     assert ask(suite, tiny_model, "nsa", "chunks", out=out) == []
-    assert len(RowFile(out).rows) == 10
+    assert len(AnswerRows(out).rows) == 10
     questions = suite.file("lease")["questions"]
     suite.write("lease", questions=[{**questions[0], "answers": [["13"]]}, *questions[1:]])
     assert {each.question.id for each in ask(suite, tiny_model, "nsa", out=out)} == {"lease-01"}
@@ -170,7 +170,7 @@ def test_a_text_beyond_the_context_is_not_asked_densely(
     wanted = replace(
         plan(suite, "dense", "chunks", only=("lease-03",)), texts=KnownTexts({"lease": long})
     )
-    rows = list(evaluate(wanted, [options(tiny_model)], RowFile(None), events.append))
+    rows = list(evaluate(wanted, [options(tiny_model)], AnswerRows(None), events.append))
     assert [each.row.way for each in rows] == ["chunks"]
     [note] = [event.text for event in events if isinstance(event, Note)]
     assert note == "lease.pdf: dense exceeds the model's context; left out"
@@ -188,7 +188,7 @@ def test_settings_in_words() -> None:
 
 @pytest.mark.usefixtures("oracle")
 def test_the_report(suite: Any, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = RowFile(None)
+    file = AnswerRows(None)
     wanted = plan(suite)
     ways = [options(tiny_model), options(tiny_model, dense=True)]
     list(evaluate(wanted, ways, file, lambda _: None))

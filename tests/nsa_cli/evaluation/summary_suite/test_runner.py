@@ -75,3 +75,29 @@ def test_a_file_is_needed(nsa: Run) -> None:
     code, _, err = nsa("eval", "summaries")
     assert code == 2
     assert "summaries needs a file" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("suite", ["needle", "documents", "summaries"])
+def test_a_device_is_no_file_for_rows(nsa: Run, meetings_file: Path, suite: str) -> None:
+    data = () if suite == "needle" else ("--data", str(meetings_file))
+    code, _, err = nsa("eval", suite, *data, "--out", "/dev/full")
+    assert (code, err) == (2, "nsa: /dev/full is a device, not a file. Name a file with --out.\n")
+
+
+def test_rows_of_other_prompts_are_made_again(
+    nsa: Run, meetings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "rows.jsonl"
+    command = ("eval", "summaries", "--data", str(meetings_file), "--out", str(out))
+    command += ("--limit", "1", "--ways", "nsa", "--length", "60", "--json")
+    assert nsa(*command)[0] == 0
+    assert nsa(*command)[0] == 0
+    assert len(out.read_text().splitlines()) == 1
+    monkeypatch.setattr("nsa_cli.summaries.prompts.ABOUT", "What is it about?")
+    code, shown, _ = nsa(*command)
+    assert code == 0
+    assert len(out.read_text().splitlines()) == 2
+    settings = {each["setting"] for each in json.loads(shown)["systems"]}
+    assert len(settings) == 2
+    assert all(", 60 words, prompts " in setting for setting in settings)

@@ -10,7 +10,12 @@ import pytest
 from nsa_cli.evaluation.summary_suite.meetings import Meeting, read_meetings
 from nsa_cli.evaluation.summary_suite.report import OVERVIEW, coverage_ratio, report, scored
 from nsa_cli.evaluation.summary_suite.rows import RowSentence, SummaryRow, SummaryRows
-from nsa_cli.evaluation.summary_suite.scores import reference_facts, rouge_lsum, score
+from nsa_cli.evaluation.summary_suite.scores import (
+    reference_facts,
+    rouge_lsum,
+    score,
+    without_labels,
+)
 from nsa_models.errors import UsageError
 
 
@@ -62,6 +67,22 @@ def test_coverage_and_support(meeting: Meeting) -> None:
     assert (found.verified, found.quoted) == (2, 1)
 
 
+def test_a_speaker_before_a_turn_is_not_covered(meeting: Meeting) -> None:
+    assert meeting.speakers == ("Chair", "Engineer")
+    labels = score([sentence("Chair: Yes. Engineer: It broke, said Chair: it did.")], meeting)
+    told = score([sentence("Engineer: The Chair agreed.")], meeting)
+    assert (labels.kept, told.kept) == (0, 1)
+    assert labels.words == 9
+
+
+def test_labels_of_speakers_are_removed() -> None:
+    speakers = ("Ann", "Ann Lee", "C++ (2)", "")
+    text = "Ann Lee: Yes, Joann: no. C++ (2): See 10:30 and Ann:x. Ann: Ends."
+    shown = " ".join(without_labels(text, speakers).split())
+    assert shown == "Yes, Joann: no. See 10:30 and Ann:x. Ends."
+    assert without_labels(text, ()) == text
+
+
 def test_rouge() -> None:
     pytest.importorskip("rouge_score")
     assert rouge_lsum(["The crane broke."], ["The crane broke."]) == 1.0
@@ -73,8 +94,8 @@ def test_a_file_of_rows_is_resumed(tmp_path: Path, meeting: Meeting) -> None:
     path = tmp_path / "rows.jsonl"
     one, two = row(meeting, "nsa", sentence("A.", "A.")), row(meeting, "beginning")
     file = SummaryRows(path)
-    file.append(one)
-    file.append(two)
+    file.add(one)
+    file.add(two)
     with path.open("a") as cut:
         cut.write('{"meeting": "x", "dig')
     again = SummaryRows(path)
@@ -82,14 +103,14 @@ def test_a_file_of_rows_is_resumed(tmp_path: Path, meeting: Meeting) -> None:
     assert again.has(one.key)
     assert not again.has(("other", "nsa", one.setting))
     three = row(meeting, "map-reduce")
-    again.append(three)
+    again.add(three)
     assert SummaryRows(path).rows == (one, two, three)
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n{"b": 2}\n')
-    with pytest.raises(UsageError, match="holds no summaries"):
+    with pytest.raises(UsageError, match="holds no rows of summaries"):
         SummaryRows(path)
 
 
