@@ -11,8 +11,19 @@ from nsa_cli.documents import Document
 from nsa_cli.results import Citation, Passage
 from nsa_cli.retrieval.claims import is_supported
 from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention
-from nsa_cli.retrieval.sentences import content_words, is_figure, sentences, word_weight
+from nsa_cli.retrieval.sentences import (
+    LONGEST_QUOTE,
+    content_words,
+    is_contents_entry,
+    is_figure,
+    sentences,
+    word_weight,
+)
 
+_CONTENTS_WORTH = 0.25
+"""Share of its worth that an entry of a table of contents has as a quote."""
+
+_TITLE_WORDS = 3
 _LONG_ENOUGH = 8
 """Content words of a sentence that is no heading: where no sentence shares a word, it is quoted."""
 
@@ -80,6 +91,7 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
         new = (here & said) - asked
         figures = sum(is_figure(word) for word in new)
         total = 2.0 * word_weight(new) + 2.0 * figures + len(here & asked)
+        total *= _CONTENTS_WORTH if is_contents_entry(document.text[span[0] : span[1]]) else 1.0
         return total / math.sqrt(8 + len(here)), min(len(here), _LONG_ENOUGH)
 
     edges = document.edges(passage.start, passage.end)
@@ -88,4 +100,21 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
         for start, end in sentences(document.text, passage.start, passage.end, edges)
         if (piece := document.piece_at(start)).start <= start and end <= piece.end
     ]
-    return max(spans, key=worth, default=(passage.start, passage.start))
+    if not spans:
+        return passage.start, passage.start
+    best = max(spans, key=worth)
+    return _with_line(document, best, spans)
+
+
+def _with_line(
+    document: Document, quote: tuple[int, int], spans: Sequence[tuple[int, int]]
+) -> tuple[int, int]:
+    """Extend a quote of a word or two, such as a clause's title, by the rest of its line."""
+    start, end = quote
+    words = [each for each in content_words(document.text[start:end]) if not is_figure(each)]
+    if len(words) >= _TITLE_WORDS:
+        return quote
+    newline = document.text.find("\n", end)
+    last = min(document.piece_at(start).end, start + LONGEST_QUOTE)
+    last = min(last, newline) if newline >= 0 else last
+    return start, max((b for a, b in spans if a >= end and b <= last), default=end)

@@ -19,6 +19,7 @@ from nsa_cli.retrieval.bm25 import Bm25
 from nsa_cli.retrieval.likelihood import page_fit, question_likelihoods, with_likelihoods
 from nsa_cli.retrieval.pages import PageTokens, page_scores, page_text, pages_of
 from nsa_cli.retrieval.ranking import BlockScores, block_spans
+from nsa_cli.retrieval.sentences import contents_share
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.generation.excerpts import Excerpt, join_excerpts
@@ -26,6 +27,13 @@ from nsa_models.modeling.model import NSALanguageModel
 
 _WINDOWS_TOGETHER = 4
 """Context windows that a question is scored over at once: as many are in memory."""
+
+_CONTENTS_SHARE = 0.6
+"""Share of lines that makes a page a table of contents, which names what other pages say. None of
+the 26 pages above it in the documents of the suite answers a question."""
+
+_CONTENTS_COST = 3.0
+"""What a table of contents loses, in deviations of a score."""
 
 _PAGES_TOGETHER = 8
 """Pages that a question's likelihood is computed for at once."""
@@ -54,6 +62,7 @@ class Retriever:
         self._text = text
         self._pages: dict[int, list[PageTokens]] = {}
         self._page_bm25: dict[int, Bm25] = {}
+        self._page_contents: dict[int, list[int]] = {}
 
     @property
     def _texts(self) -> list[TokenizedText]:
@@ -109,6 +118,15 @@ class Retriever:
             self._pages[most] = pages_of(self._texts, self._document, most)
         return self._pages[most]
 
+    def _contents(self, most: int) -> list[int]:
+        """The pages that are tables of contents, by index."""
+        if most not in self._page_contents:
+            texts = (page_text(page, self._texts, self._document) for page in self.pages(most))
+            shares = map(contents_share, texts)
+            found = [index for index, share in enumerate(shares) if share > _CONTENTS_SHARE]
+            self._page_contents[most] = found
+        return self._page_contents[most]
+
     def _page_words(self, most: int, question: str) -> Tensor:
         """Score each page for a question by BM25: (P,)."""
         if most not in self._page_bm25:
@@ -139,6 +157,7 @@ class Retriever:
         )
         words = self._page_words(most, question.text)
         fit = page_fit(attention, words, block_words, scores.words_weight)
+        fit[self._contents(most)] -= _CONTENTS_COST
         best = fit.argsort(descending=True, stable=True)[:candidates]
         found = [torch.empty(0)]
         for first in range(0, len(best), _PAGES_TOGETHER):

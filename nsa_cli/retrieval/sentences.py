@@ -23,6 +23,9 @@ _NUMBERING = re.compile(r"\s*(?:[\d.]+|[A-Za-z]\.|[(\[]?\w{1,3}[)\]])")
 _SHORT_LINE = re.compile(r"^.{1,48}(?<![,;:-])\n(?=[A-Z0-9/<])", re.MULTILINE)
 """A heading or a table cell: it has no full stop, and the next line begins with a capital."""
 
+_CONTENTS = re.compile(r"(?:\.\s?){3}\s*(?:\d{1,4}|[ivxlc]{1,7})?\s*$|…\s*\d{0,4}\s*$")
+"""The end of an entry of a table of contents: dots that lead to a page, with or without it."""
+
 _RECORD = re.compile(
     r"""\n(?=[\[("']?(?:
         \d{4}[-/.]\d\d[-/.]\d\d | \d\d[:/.]\d\d[:/.]\d\d
@@ -61,6 +64,17 @@ def is_figure(word: str) -> bool:
 def word_weight(found: set[str]) -> int:
     """Count the words of a set; paths and identifiers count twice."""
     return sum(2 if "/" in word or "_" in word else 1 for word in found)
+
+
+def is_contents_entry(line: str) -> bool:
+    """Whether a line or sentence is an entry of a table of contents: dots lead to its page."""
+    return _CONTENTS.search(line) is not None
+
+
+def contents_share(text: str) -> float:
+    """Return the share of a text's lines that are entries of a table of contents."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    return sum(map(is_contents_entry, lines)) / max(1, len(lines))
 
 
 def sentences(

@@ -211,3 +211,19 @@ def test_where_no_sentence_shares_a_word_a_heading_is_not_quoted() -> None:
     paper = document(text)
     start, end = best_quote(paper, Passage(start=0, end=len(text), score=1.0), "", "Are pets ok?")
     assert text[start:end].startswith("No dogs")
+
+
+def test_a_title_is_quoted_with_the_rest_of_its_line() -> None:
+    text = "6 Pets. No dogs. One cat with consent.\n7 Repairs. The tenant bears minor repairs.\n"
+    paper = document(text)
+    passage = Passage(start=0, end=len(text), score=1.0)
+    start, end = best_quote(paper, passage, "", "pets")
+    assert text[start:end] == "6 Pets. No dogs. One cat with consent."
+
+
+def test_an_entry_of_a_table_of_contents_is_no_quote_where_text_says_the_same() -> None:
+    text = "3.8 Home directories ... 12\nThe home directories of users are under /home here.\n"
+    paper = document(text)
+    passage = Passage(start=0, end=len(text), score=1.0)
+    start, end = best_quote(paper, passage, "", "Where are home directories?")
+    assert text[start:end].startswith("The home")

@@ -13,7 +13,7 @@ from nsa_cli.kv_store.block_access import BlockAccess
 from nsa_cli.kv_store.integrity import block_checksums
 from nsa_cli.retrieval.attention import without_attention_sinks
 from nsa_cli.retrieval.bm25 import Bm25
-from nsa_cli.retrieval.ranking import block_spans, hybrid_scores
+from nsa_cli.retrieval.ranking import BlockScores, block_spans, hybrid_scores
 from nsa_cli.retrieval.retriever import Retriever
 
 
@@ -78,3 +78,16 @@ def test_a_window_with_a_corrupt_block_is_prefilled_again_before_its_pages_are_j
             torch.testing.assert_close(made[layer][:, :, :length], kept[layer][:, :, :length])
     assert retriever.join([page], 10).length == length
     assert len(notes) == 1
+
+
+def test_tables_of_contents_lose(opened: OpenDocument, monkeypatch: pytest.MonkeyPatch) -> None:
+    question, settings = opened.prompts.question("Who?"), opened.model.config.answer_settings()
+    zeros = torch.zeros(-(-len(opened.text.ids) // opened.block_tokens))
+    scores, retriever = BlockScores(zeros, zeros, few=False), opened.retriever
+    before = retriever.page_scores(question, scores, 0, settings, 256)
+    assert len(before) > 3
+    monkeypatch.setattr(retriever, "_contents", lambda _: [1, 3])
+    after = retriever.page_scores(question, scores, 0, settings, 256)
+    lost = torch.zeros(len(before))
+    lost[[1, 3]] = 3.0
+    torch.testing.assert_close(before - after, lost)

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsa_cli.retrieval.sentences import content_words, is_figure, sentences, word_weight
+from nsa_cli.retrieval.sentences import (
+    content_words,
+    contents_share,
+    is_contents_entry,
+    is_figure,
+    sentences,
+    word_weight,
+)
 
 
 def cut(text: str, *edges: int) -> list[str]:
@@ -59,3 +66,24 @@ def test_numbers_and_identifiers() -> None:
     assert is_figure("x86")
     assert not is_figure("eighty")
     assert word_weight({"pier", "max_tokens", "/etc/passwd"}) == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("3.17. /srv : Data for services ...", True),
+        ("Introduction . . . . . . . 4", True),
+        ("Anhang ........ xii", True),
+        ("Preface … 3", True),
+        ("The tenant bears repairs.", False),
+        ("He waited... and then left.", False),
+        ("Total 1,200", False),
+    ],
+)
+def test_entries_of_a_table_of_contents(line: str, expected: bool) -> None:
+    assert is_contents_entry(line) is expected
+
+
+def test_the_share_of_contents_counts_lines_with_text() -> None:
+    assert contents_share("Contents\n\n1 One ... 3\n2 Two ... 4\n3 Three ... 9\n") == 0.75
+    assert contents_share("") == 0.0
