@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from nsa_cli.retrieval.claims import is_supported
 from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention
 from nsa_cli.retrieval.sentences import (
     LONGEST_QUOTE,
+    UNSPACED,
     content_words,
     is_contents_entry,
     is_figure,
@@ -24,6 +26,7 @@ _CONTENTS_WORTH = 0.25
 """Share of its worth that an entry of a table of contents has as a quote."""
 
 _TITLE_WORDS = 3
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 _LONG_ENOUGH = 8
 """Content words of a sentence that is no heading: where no sentence shares a word, it is quoted."""
 
@@ -109,10 +112,11 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
 def _with_line(
     document: Document, quote: tuple[int, int], spans: Sequence[tuple[int, int]]
 ) -> tuple[int, int]:
-    """Extend a quote of a word or two, such as a clause's title, by the rest of its line."""
+    """Extend a title that begins a line, of a word or two, by the rest of the line."""
     start, end = quote
-    words = [each for each in content_words(document.text[start:end]) if not is_figure(each)]
-    if len(words) >= _TITLE_WORDS:
+    text = document.text[start:end]
+    begins = start == 0 or document.text[start - 1] == "\n"
+    if not begins or len(text.split()) > _TITLE_WORDS or _UNSPACED.search(text):
         return quote
     newline = document.text.find("\n", end)
     last = min(document.piece_at(start).end, start + LONGEST_QUOTE)
