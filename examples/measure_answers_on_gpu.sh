@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Measures answers to questions about real documents on one GPU, without network.
+# Measures answers to questions about real documents on the GPUs of a machine, without network.
 #
-#   examples/measure_answers_on_gpu.sh put PART...   keep parts of the model's GGUF file
+#   examples/measure_answers_on_gpu.sh put PART...   keep parts of the models' GGUF files
 #   examples/measure_answers_on_gpu.sh run           ask, and report
 #
 # The GPU machine needs PyTorch, Triton and transformers; other packages come as wheels.
 #
 #   PARSED     documents that `python -m nsa_cli.evaluation.document_suite.parse` made
 #   WHEELS     typer and what it needs, platformdirs, bm25s, gguf
-#   PARTS      where parts are kept, joined in the order of their names
+#   PARTS      where parts are kept: MODEL.gguf.00, MODEL.gguf.01 and so on, by `split -d`
 #   OUT        rows and reports; rows that are there are not asked again
-#   BUDGET     seconds for all (480); LIMIT and ONLY as of `nsa eval documents`
-#   READING, BASELINES   the ways to ask
+#   BUDGET     seconds for all (480)
+#   SYSTEMS    models, options and ways, as for `measure_answers.py`
+#   PROCESSES  processes of each system (4); a machine of two GPUs and 32 cores takes 24 in all
 set -u
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -21,8 +22,8 @@ PARSED=${PARSED:-.bench/parsed}
 WHEELS=${WHEELS:-.bench/wheels}
 OUT=${OUT:-.bench/answers}
 BUDGET=${BUDGET:-480}
-READING=${READING:-nsa,pages-ranked}
-BASELINES=${BASELINES:-chunks,gold}
+SYSTEMS=${SYSTEMS:-$MODEL:nsa,words,more $MODEL:chunks,gold}
+PROCESSES=${PROCESSES:-4}
 QUESTIONS=tests/evaluation/documents
 began=$(date +%s)
 
@@ -44,36 +45,15 @@ export PYTHONPATH=$PWD:$PWD/kernels:$PWD/models:/tmp/nsa_site PYTHONUNBUFFERED=1
 export NSA_CACHE_DIR=${NSA_CACHE_DIR:-/tmp/nsa_cache} NSA_OFFLINE=1
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
 mkdir -p "$NSA_CACHE_DIR/models" "$OUT"
-gguf=$NSA_CACHE_DIR/models/$MODEL.gguf
-[ -s "$gguf" ] || cat "$PARTS"/* > "$gguf"  # checked by its SHA-256 when it is loaded
-
-ask() {  # name of the rows, then options
-    local rows=$OUT/$1.jsonl
-    [ "$1" = warm ] && rows=/tmp/nsa_warm$RANDOM.jsonl
-    shift
-    timeout "$(left)" "$PYTHON" -m nsa_cli eval documents --data $QUESTIONS \
-        --documents "$PARSED" --model "$MODEL" --out "$rows" \
-        ${LIMIT:+--limit "$LIMIT"} ${ONLY:+--only "$ONLY"} "$@"
-}
-
-# Weights are prepared and kernels compiled once, before four processes want them.
-for adapter in "" --no-adapter; do
-    LIMIT=2 ONLY=form-tsp-3 ask warm --ways nsa,chunks --max-tokens 8 $adapter -q \
-        > "$OUT/warm$adapter.log" 2>&1 &
+for name in $(ls "$PARTS" | sed 's/\.gguf\..*//' | sort -u); do
+    gguf=$NSA_CACHE_DIR/models/$name.gguf
+    [ -s "$gguf" ] || cat "$PARTS/$name".gguf.* > "$gguf"  # its SHA-256 is checked when it is loaded
 done
-wait
-tail -n 3 "$OUT"/warm*.log
-echo "warm after $(($(date +%s) - began)) s"
 
-ask default-reading --ways "$READING" --signals > "$OUT/default-reading.log" 2>&1 &
-ask default-baselines --ways "$BASELINES" > "$OUT/default-baselines.log" 2>&1 &
-ask plain-reading --ways nsa,find --no-adapter > "$OUT/plain-reading.log" 2>&1 &
-ask plain-baselines --ways "$BASELINES" --no-adapter > "$OUT/plain-baselines.log" 2>&1 &
-wait
+"$PYTHON" examples/measure_answers.py --documents "$PARSED" --out "$OUT/all.jsonl" \
+    --work "$OUT" --seconds "$(left)" --processes "$PROCESSES" $(printf -- '--system %s ' $SYSTEMS)
 echo "asked after $(($(date +%s) - began)) s"
-tail -n 4 "$OUT"/{default,plain}-*.log
-cat "$OUT"/{default,plain}-{reading,baselines}.jsonl > "$OUT/all.jsonl"
-$PYTHON -m nsa_cli eval documents --data $QUESTIONS --report --out "$OUT/all.jsonl" --json \
-    > "$OUT/report.json"
-$PYTHON -m nsa_cli eval documents --data $QUESTIONS --report --out "$OUT/all.jsonl" 2>&1 |
-    tee "$OUT/report.txt"
+tail -qn 1 "$OUT"/*.log
+report() { "$PYTHON" -m nsa_cli eval documents --data "$QUESTIONS" --report --out "$OUT/all.jsonl" "$@"; }
+report --json > "$OUT/report.json"
+report 2>&1 | tee "$OUT/report.txt"
