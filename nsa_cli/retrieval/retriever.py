@@ -147,7 +147,8 @@ class Retriever:
         Args:
             question: The question.
             scores: From `scores`.
-            candidates: How many of the best pages are scored by the question's likelihood, too.
+            candidates: How many of the best pages are scored by the question's likelihood, too;
+                none of a model whose branches have keys and values of their own.
             settings: Attention of the question.
             most: Maximum tokens of a page.
         """
@@ -158,11 +159,13 @@ class Retriever:
         words = self._page_words(most, question.text)
         fit = page_fit(attention, words, block_words, scores.words_weight)
         fit[self._contents(most)] -= _CONTENTS_COST
+        if self._model.config.branch_inputs:
+            candidates = 0  # parts of its caches cannot be joined; see `join_excerpts`
         best = fit.argsort(descending=True, stable=True)[:candidates]
-        found = [torch.empty(0)]
+        found, room = [torch.empty(0)], len(question.ids)
         for first in range(0, len(best), _PAGES_TOGETHER):
             some = best[first : first + _PAGES_TOGETHER].tolist()
-            caches = [self.join([pages[page]], len(question)) for page in some]
+            caches = [self.join([pages[page]], room) for page in some]
             found.append(question_likelihoods(self._model, caches, question, settings))
         return with_likelihoods(fit, best, torch.cat(found))
 

@@ -305,7 +305,7 @@ def test_an_unexpected_error_is_a_row(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("nsa_cli.engine.answer.answer", broken)
+    monkeypatch.setattr("nsa_cli.engine.answer.answer_steps", broken)
     code, out, err = nsa("batch", str(folder / "0.txt"), "-a", "Who?")
     assert code == 5
     assert json.loads(out)["error"]["message"] == "ZeroDivisionError: oh"

@@ -126,6 +126,7 @@ NOT_IN_THE_KEY: dict[str, Any] = {
     "cache_limit_bytes": 7,
     "memory_bytes": 8,
     "allow_private": True,
+    "server": False,
 }
 
 

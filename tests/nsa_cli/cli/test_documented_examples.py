@@ -48,6 +48,7 @@ NOT_RUN = {
     r"--adapter ": "an adapter of the default model: tests/nsa_cli/training",
     r"^make documents|document_suite|^nsa eval documents": "PDFs outside the repository",
     r"^pytest": "tests",
+    r"^apt-get |dpkg-deb": "packages of Debian's archive: tests/nsa_cli/training",
     r"^python examples": "the default model: tests/models",
 }
 """Examples that these tests do not run, and why."""

@@ -215,7 +215,7 @@ def test_settings_that_do_not_fit_are_refused(native: Path) -> None:
 def test_what_is_not_stored_is_said(
     native: Path, asker: Any, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nsa_cli.kv_store.prefill.open_store", lambda *_: None)
+    monkeypatch.setattr("nsa_cli.engine.weight_formats.open_store", lambda *_: None)
     asker.model = native
     asker(text_file)
     assert engine._NOT_STORED in asker.notes

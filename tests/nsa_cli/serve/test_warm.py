@@ -108,7 +108,7 @@ def unchanging(text: str) -> Any:
     try:
         found = json.loads(text)
     except ValueError:
-        return re.sub(r"\d+\.\d+ s", "T s", text)
+        return re.sub(r"\d+\.\d+(?:, \d+\.\d+)* s", "T s", text)
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):
