@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
 from nsa_cli.computing.captions import Caption
-from nsa_cli.computing.expression import PERCENT, POINTS, Measure, evaluate
+from nsa_cli.computing.expression import PERCENT, POINTS, ExpressionError, Measure, evaluate
 from nsa_cli.computing.figures import Figure
 from nsa_cli.computing.forms import Form
 from nsa_cli.retrieval.number_words import CURRENCIES
 from nsa_cli.retrieval.quantities import Quantity, tokens_of
 
 _MOST_DECIMALS = 6
+_LEAST_SHARE, _MOST_SHARE = Decimal("0.1"), Decimal(100)
+_MOST_GROWTH = Decimal(1000)
+"""Bounds of shares and growths in percent; beyond them the figures are of different things."""
 _UNITS = {PERCENT: "%", POINTS: "percentage points"}
 
 
@@ -48,7 +51,7 @@ def calculate(form: Form, figures: Sequence[Figure], caption: Caption | None = N
         caption: The scale and the currency that a table's caption gives all of the figures.
 
     Raises:
-        ExpressionError: If the units do not agree, or there is no value.
+        ExpressionError: If the units do not agree, there is no value, or it is implausible.
     """
     expression = form.expression.format(*(each.written for each in figures))
     found = evaluate(expression)
@@ -56,6 +59,7 @@ def calculate(form: Form, figures: Sequence[Figure], caption: Caption | None = N
     value = found.value
     if form.percent:
         value, unit = value * 100, PERCENT
+    _check_plausible(form, figures, value)
     decimals = _decimals(form, figures, value)
     shown = _in_words(form, figures, Measure(value, unit or None), decimals)
     if caption is not None and not found.is_ratio and form.same_units and not unit:
@@ -64,6 +68,20 @@ def calculate(form: Form, figures: Sequence[Figure], caption: Caption | None = N
     return Calculation(
         expression=expression, value=round(value, _MOST_DECIMALS), unit=_named(unit), result=shown
     )
+
+
+def _check_plausible(form: Form, figures: Sequence[Figure], value: Decimal) -> None:
+    """Refuse a figure that is taken twice, and shares and growths out of bounds.
+
+    Raises:
+        ExpressionError: If the value is implausible.
+    """
+    if len({figure.start for figure in figures}) < len(figures):
+        raise ExpressionError("a figure is taken twice")
+    if form.name == "share" and not _LEAST_SHARE <= value <= _MOST_SHARE:
+        raise ExpressionError(f"a share of {value:.4g} percent")
+    if form.name == "growth" and abs(value) > _MOST_GROWTH:
+        raise ExpressionError(f"a growth of {value:.4g} percent")
 
 
 def _named(unit: str) -> str:

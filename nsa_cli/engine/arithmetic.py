@@ -28,6 +28,7 @@ from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.output.logging import log
 from nsa_cli.results import EXPRESSION, Citation, Computation, Passage
 from nsa_cli.retrieval.citations import Cited, cite
+from nsa_cli.retrieval.claims import is_about
 from nsa_cli.retrieval.declining import DECLINED
 from nsa_cli.retrieval.passages import AnswerAttention
 from nsa_cli.retrieval.sentences import content_words
@@ -119,7 +120,7 @@ def by_expression(
     except ExpressionError as error:
         log.info("no expression: %s", error)
         return None
-    return _answered(opened, context, choice, figures, calculation, decoded)
+    return _answered(opened, context, choice, figures, calculation, decoded, question.text)
 
 
 def _spans(
@@ -190,16 +191,21 @@ def _answered(
     figures: Sequence[Figure],
     calculation: Calculation,
     decoded: _Decoded,
+    question: str,
 ) -> ByExpression:
-    """The expression with its value, and the sentence of each figure."""
+    """The expression with its value, and the sentence of each figure.
+
+    They are verified if one has a word of the question; the figures stand there in any case.
+    """
     document = opened.document
     spans = list(dict.fromkeys(choice.sentence_of(figure) for figure in figures))
+    about = is_about(question, "\n".join(document.text[start:end] for start, end in spans))
     citations = tuple(
         Citation(
             **asdict(document.locate(start, end)),
             quote=document.text[start:end],
             score=round(1 / len(spans), 4),
-            verified=True,
+            verified=about,
         )
         for start, end in spans
     )

@@ -58,6 +58,12 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
     return figures or (bool(said) and _mostly(said, there, flat))
 
 
+def is_about(question: str, passage: str) -> bool:
+    """Whether a passage has a form of any content word, or a figure, of a question."""
+    asked, there = content_words(question), content_words(passage)
+    return any(_akin(word, other) for word in asked for other in there)
+
+
 def _has_figures(answer: str, question: str, passage: str) -> bool:
     """Whether a passage has the numbers, and the words with digits, that an answer adds."""
     here = tokens_of(f"{question}\n{passage}")

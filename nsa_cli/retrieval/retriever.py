@@ -148,7 +148,7 @@ class Retriever:
             question: The question.
             scores: From `scores`.
             candidates: How many of the best pages are scored by the question's likelihood, too;
-                none of a model whose branches have keys and values of their own.
+                none where the branches of a model have separate keys and values.
             settings: Attention of the question.
             most: Maximum tokens of a page.
         """

@@ -8,6 +8,7 @@ import pytest
 
 from nsa_cli.computing.calculation import calculate
 from nsa_cli.computing.captions import Caption
+from nsa_cli.computing.expression import ExpressionError
 from nsa_cli.computing.figures import figures
 from nsa_cli.computing.forms import form_of
 
@@ -45,3 +46,37 @@ def test_a_caption_scales_the_value_and_is_told() -> None:
     ratio = form_of(GROWTH)
     assert ratio is not None
     assert calculate(ratio, list(figures("8,120 7,455")), caption).result == "8.9 %"
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("What share of the fees came from coal?", "22 of 17"),
+        ("What share of all costs was rent?", "1 of 100,000"),
+        ("By what percentage did dues grow from 2014 to 2015?", "36,135 and 3.2"),
+    ],
+)
+def test_implausible_values_are_refused(question: str, text: str) -> None:
+    form = form_of(question)
+    assert form is not None
+    with pytest.raises(ExpressionError, match="percent"):
+        calculate(form, list(figures(text)))
+
+
+def test_a_figure_is_taken_once() -> None:
+    form = form_of("By how much did sales exceed costs?")
+    assert form is not None
+    [figure] = figures("8,432")
+    with pytest.raises(ExpressionError, match="twice"):
+        calculate(form, [figure, figure])
+
+
+def test_a_share_and_a_growth_within_bounds_are_computed() -> None:
+    share, growth = (
+        form_of("What share of all costs was rent?"),
+        form_of("By what percentage did dues grow from 2014 to 2015?"),
+    )
+    assert share is not None
+    assert growth is not None
+    assert calculate(share, list(figures("17 of 22"))).result == "77.3 %"
+    assert calculate(growth, list(figures("284 and 100"))).result == "184.0 %"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nsa_cli.retrieval.claims import is_supported
+from nsa_cli.retrieval.claims import is_about, is_supported
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,16 @@ def test_supported_numbers_and_negations(answer: str, question: str, passage: st
 )
 def test_unsupported_numbers_and_negations(answer: str, question: str, passage: str) -> None:
     assert not is_supported(answer, question, passage)
+
+
+@pytest.mark.parametrize(
+    ("passage", "expected"),
+    [
+        ("Sales were 4 million.", True),
+        ("In 2016: 41,200", True),
+        ("It rained on 12 days.", False),
+        ("The selling price fell.", False),
+    ],
+)
+def test_a_passage_is_about_a_question_if_they_share_a_word(passage: str, expected: bool) -> None:
+    assert is_about("By how much did sales rise from 2016?", passage) is expected
