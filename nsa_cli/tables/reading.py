@@ -278,6 +278,8 @@ class Reading:
         own = {query.column, *group, *query.shown, *(each.column for each in query.conditions)}
         if own.intersection(mark.columns):
             return True
+        if self._names_rows(mark) and query.operation != "values":
+            return True
         before = next((each for each in self._all if each.end == mark.start), None)
         words = before.text.casefold() if before is not None else ""
         joined = words in (
@@ -294,3 +296,8 @@ class Reading:
             "von",
         )
         return joined and query.operation != "values"
+
+    def _names_rows(self, mark: Mark) -> bool:
+        """Whether a column's name stands for the rows: `lost shipments`, if it identifies them."""
+        plural = mark.text.casefold().endswith("s")
+        return plural and all(self._table.columns[index].is_key for index in mark.columns)

@@ -453,3 +453,20 @@ def test_a_verb_is_a_value_only_where_the_table_has_it(question: str, figure_fou
         "1003,Acme,450.50,paid,2024-02-11\n1004,Acme,50.00,overdue,\n"
     )
     assert figure_found in ask(text, question).text
+
+
+SHIPMENTS = (
+    "Shipment,Carrier,Cost,Status\nS1,Norlink,10,lost\nS2,Veltrans,20,lost\nS3,Norlink,40,sent\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What is the total cost of lost shipments?", 30),
+        ("What is the average cost of Norlink shipments?", 25),
+        ("How many lost shipments are there?", 2),
+    ],
+)
+def test_the_name_of_the_key_stands_for_the_rows(question: str, expected: int) -> None:
+    assert is_right(figure(ask(SHIPMENTS, question)), expected)
