@@ -392,6 +392,8 @@ def _nouns_of(table: TypedTable) -> frozenset[str]:
     names -= {column.words[0] for column in table.columns if column.is_key and column.words[1:]}
     if PERSONS.intersection(word for column in table.columns for word in column.words):
         stems |= stem_set("people persons")
+    if any(column.is_key and PERSONS.intersection(column.words) for column in table.columns):
+        stems |= PERSONS - stem_set("name contact")  # employees, where each row is a person
     return frozenset(word for word in stems - names if len(word) > 2 and not word.isdecimal())
 
 

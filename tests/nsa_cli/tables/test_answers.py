@@ -470,3 +470,19 @@ SHIPMENTS = (
 )
 def test_the_name_of_the_key_stands_for_the_rows(question: str, expected: int) -> None:
     assert is_right(figure(ask(SHIPMENTS, question)), expected)
+
+
+STAFF = "Name,City,Salary\nAna Abel,Porto,100\nBen Brand,Lyon,200\nCleo Costa,Lyon,300\n"
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("How many employees are there?", 3),
+        ("How many employees are listed?", 3),
+        ("Which city has the most employees?", "Lyon"),
+        ("How many students live in Porto?", 1),
+    ],
+)
+def test_rows_that_are_persons_have_any_name_for_persons(question: str, expected: Any) -> None:
+    assert is_right(figure(ask(STAFF, question)), expected)
