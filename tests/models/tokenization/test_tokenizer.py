@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -286,3 +287,16 @@ def test_the_default_chat_template(default_model_folder: Path) -> None:
     frame = Tokenizer.from_folder(default_model_folder).chat_frame("Be brief.")
     assert frame.before == "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n"
     assert frame.after == "<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_a_pickled_tokenizer_is_the_same(folder: Path) -> None:
+    """Processes that are spawned get the tokenizer so."""
+    tokenizer = Tokenizer.from_folder(folder)
+    copy = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(tokenizer))))
+    text = "The harbour, 1871: Grüße \n\t 東京"
+    assert copy.encode(text).tolist() == tokenizer.encode(text).tolist() != []
+    ids, starts = tokenizer.encode_with_offsets(text)
+    assert [each.tolist() for each in copy.encode_with_offsets(text)] == [
+        ids.tolist(),
+        starts.tolist(),
+    ]
