@@ -26,7 +26,7 @@ from nsa_cli.kv_store.windows import ContextWindow
 from nsa_cli.output.logging import log
 from nsa_cli.results import MatchInContext, Passage
 from nsa_cli.retrieval.citations import best_quote
-from nsa_cli.retrieval.pages import PageTokens, within
+from nsa_cli.retrieval.pages import PageTokens, page_blocks, within
 from nsa_cli.retrieval.passages import (
     DIRECT_TOKENS,
     shares,
@@ -190,10 +190,10 @@ class OpenDocument:
             options: From what to answer.
             scores: From `scores`.
         """
-        if self.is_short and self.answerer is None:
-            return self.whole()
         if self.answerer is not None:
             return self.excerpts(self._for_another(passages))
+        if self.is_short:
+            return self.whole()
         if not passages:
             self.windows[0].prefill_again()  # any block may be attended to, so verify all
             return self.whole()
@@ -201,17 +201,13 @@ class OpenDocument:
             return self.excerpts(passages)
         settings, retriever = options.attention(self.model.config), self.retriever
         pages = [page for page, _ in self._best_parts(question, options, scores)]
-        texts = self._texts
+        texts = retriever.texts
         if options.source == "pages":
             return page_context(retriever, texts, pages, self.room, move=options.move)
         repeated = self.prompts.excerpts(self.document, passages)
         room = self.room + len(repeated.ids)
         context = page_context(retriever, texts, pages, room, move=options.move)
         return append_passages(self.model, context, repeated, retriever.head, settings)
-
-    @property
-    def _texts(self) -> list[TokenizedText]:
-        return [window.text for window in self.windows]
 
     def _best_parts(
         self, question: TokenizedQuestion, options: GenerationOptions, scores: BlockScores
@@ -249,7 +245,7 @@ class OpenDocument:
         spans = [
             (*span, weight)
             for part, weight in self._best_parts(question, options, scores)
-            if (span := self._texts[part.window].span(part.start, part.stop)) is not None
+            if (span := self.windows[part.window].text.span(part.start, part.stop)) is not None
         ]
         if (end := text_end(text, self.document, size)) is not None:
             spans.append((*end, 0.0))
@@ -271,9 +267,8 @@ class OpenDocument:
             parts, blocks = self.retriever.pages(options.part_tokens), dict[int, float]()
             values = self._part_scores(query, options, scores)
             for index in values.argsort(descending=True, stable=True)[:top].tolist():
-                start = self.text.starts[parts[index].window] + parts[index].start
-                first, stop = start // size, -(-(start + len(parts[index])) // size)
-                block = first + int(hybrid[first:stop].argmax())
+                own = page_blocks(parts[index], self.text, size)
+                block = own.start + int(hybrid[own].argmax())
                 blocks.setdefault(block, float(values[index].exp()))
         spans = [self.text.span(n * size, min((n + 1) * size, len(self.text.ids))) for n in blocks]
         weights = shares(list(blocks.values()))

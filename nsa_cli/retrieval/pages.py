@@ -76,6 +76,18 @@ def _sized(cuts: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
         begin = stop
 
 
+def page_blocks(page: PageTokens, text: TokenizedText, size: int) -> slice:
+    """Return the blocks of the joined text that a page has tokens in.
+
+    Args:
+        page: The page.
+        text: The tokens of the document, those of all windows joined.
+        size: Tokens of a block.
+    """
+    start = text.starts[page.window] + page.start
+    return slice(start // size, -(-(start + len(page)) // size))
+
+
 def page_scores(
     scores: Tensor, pages: Sequence[PageTokens], text: TokenizedText, size: int
 ) -> Tensor:
@@ -89,8 +101,7 @@ def page_scores(
     """
     found = torch.zeros(len(pages))
     for number, page in enumerate(pages):
-        start = text.starts[page.window] + page.start
-        found[number] = scores[start // size : -(-(start + len(page)) // size)].max()
+        found[number] = scores[page_blocks(page, text, size)].max()
     return found
 
 

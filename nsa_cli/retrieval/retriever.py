@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,6 +40,20 @@ _PAGES_TOGETHER = 8
 """Pages that a question's likelihood is computed for at once."""
 
 
+class _PageIndex(NamedTuple):
+    """The pages of a document, cut at one size.
+
+    Attributes:
+        pages: The pages.
+        bm25: BM25 over them.
+        contents: Indices of those that are tables of contents.
+    """
+
+    pages: list[PageTokens]
+    bm25: Bm25
+    contents: list[int]
+
+
 class Retriever:
     """Scores the blocks of one prefilled document.
 
@@ -60,12 +75,11 @@ class Retriever:
         self._windows = windows
         self._document = document
         self._text = text
-        self._pages: dict[int, list[PageTokens]] = {}
-        self._page_bm25: dict[int, Bm25] = {}
-        self._page_contents: dict[int, list[int]] = {}
+        self._indices: dict[int, _PageIndex] = {}
 
     @property
-    def _texts(self) -> list[TokenizedText]:
+    def texts(self) -> list[TokenizedText]:
+        """The text of each context window."""
         return [window.text for window in self._windows]
 
     @cached_property
@@ -114,25 +128,16 @@ class Retriever:
         Args:
             most: Maximum tokens of a page; a longer one counts as several.
         """
-        if most not in self._pages:
-            self._pages[most] = pages_of(self._texts, self._document, most)
-        return self._pages[most]
+        return self._index(most).pages
 
-    def _contents(self, most: int) -> list[int]:
-        """The pages that are tables of contents, by index."""
-        if most not in self._page_contents:
-            texts = (page_text(page, self._texts, self._document) for page in self.pages(most))
+    def _index(self, most: int) -> _PageIndex:
+        if most not in self._indices:
+            pages = pages_of(self.texts, self._document, most)
+            texts = [page_text(page, self.texts, self._document) for page in pages]
             shares = map(contents_share, texts)
-            found = [index for index, share in enumerate(shares) if share > _CONTENTS_SHARE]
-            self._page_contents[most] = found
-        return self._page_contents[most]
-
-    def _page_words(self, most: int, question: str) -> Tensor:
-        """Score each page for a question by BM25: (P,)."""
-        if most not in self._page_bm25:
-            texts = [page_text(page, self._texts, self._document) for page in self.pages(most)]
-            self._page_bm25[most] = Bm25(texts)
-        return self._page_bm25[most].scores(question)
+            contents = [index for index, share in enumerate(shares) if share > _CONTENTS_SHARE]
+            self._indices[most] = _PageIndex(pages, Bm25(texts), contents)
+        return self._indices[most]
 
     def page_scores(
         self,
@@ -152,13 +157,13 @@ class Retriever:
             settings: Attention of the question.
             most: Maximum tokens of a page.
         """
-        pages, size = self.pages(most), self._model.config.select_block
+        (pages, bm25, contents), size = self._index(most), self._model.config.select_block
         attention, block_words = (
             page_scores(x, pages, self._text, size) for x in (scores.attention, scores.words)
         )
-        words = self._page_words(most, question.text)
+        words = bm25.scores(question.text)
         fit = page_fit(attention, words, block_words, scores.words_weight)
-        fit[self._contents(most)] -= _CONTENTS_COST
+        fit[contents] -= _CONTENTS_COST
         if self._model.config.branch_inputs:
             candidates = 0  # parts of its caches cannot be joined; see `join_excerpts`
         best = fit.argsort(descending=True, stable=True)[:candidates]

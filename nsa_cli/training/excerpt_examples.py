@@ -13,7 +13,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from nsa_cli.context.judge import NO, YES, judge_question
 from nsa_cli.context.prompt import GAP
@@ -70,11 +70,8 @@ class ExcerptExamples:
         self._weights = [
             sum(len(each.questions) for each in article.paragraphs) for article in self._articles
         ]
+        self._numbers = range(len(self._articles))
         self._indices: dict[int, Bm25] = {}
-
-    @cached_property
-    def _numbers(self) -> range:
-        return range(len(self._articles))
 
     def example(self, seed: int) -> Example:
         """Return one question with its text; the same seed makes the same example."""

@@ -86,7 +86,8 @@ def test_tables_of_contents_lose(opened: OpenDocument, monkeypatch: pytest.Monke
     scores, retriever = BlockScores(zeros, zeros, few=False), opened.retriever
     before = retriever.page_scores(question, scores, 0, settings, 256)
     assert len(before) > 3
-    monkeypatch.setattr(retriever, "_contents", lambda _: [1, 3])
+    index = retriever._index(256)._replace(contents=[1, 3])
+    monkeypatch.setattr(retriever, "_index", lambda _: index)
     after = retriever.page_scores(question, scores, 0, settings, 256)
     lost = torch.zeros(len(before))
     lost[[1, 3]] = 3.0
