@@ -12,7 +12,7 @@ from nsa_cli.documents.location import place
 from nsa_cli.engine.arithmetic import by_expression
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
-from nsa_cli.events import ANSWERING, SEARCHING, AnswerFinished, AnswerText, Stage, drain
+from nsa_cli.events import ANSWERING, SEARCHING, AnswerFinished, AnswerText, Stage
 from nsa_cli.output.logging import log
 from nsa_cli.results import Passage, Stats, Turn
 from nsa_cli.retrieval.citations import Cited, cite
@@ -24,14 +24,6 @@ from nsa_models.configuration.config import attention_fields
 _FOLLOW_UP_WORDS, _FOLLOW_UP_CHARACTERS = 3, 24
 """A question up to this long, such as "And when?", is a follow-up; the characters are for scripts
 without spaces."""
-
-
-def answer(
-    opened: OpenDocument, question: TokenizedQuestion, scores: BlockScores | None = None
-) -> AnswerFinished:
-    """Answer one question; arguments as for `answer_steps`."""
-    steps = answer_steps(opened, question, opened.options, scores=scores)
-    return drain(steps, opened.emit)[0]
 
 
 def answer_steps(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nsa_cli.engine.answer import _standalone, _with, answer, answer_steps
+from nsa_cli.engine.answer import _standalone, _with, answer_steps
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import AnswerText, Event, Progress, drain
 from nsa_cli.results import Passage, Turn
@@ -58,7 +58,8 @@ def test_an_answer_has_statistics(opened: OpenDocument) -> None:
     assert stats.question_tokens == len(question)
     assert 0 < stats.answer_tokens <= 4
     assert 0 < stats.cache_bytes_touched <= stats.cache_bytes
-    again = answer(opened, question, opened.scores(question))
+    steps = answer_steps(opened, question, opened.options, scores=opened.scores(question))
+    again, _ = drain(steps, opened.emit)
     assert (again.answer, again.citations) == (finished.answer, finished.citations)
 
 
