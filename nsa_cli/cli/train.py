@@ -14,7 +14,7 @@ from nsa_cli.system import install_hint
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
 
-LESSONS = ("reading", "excerpts")
+LESSONS = ("reading", "checks")
 """Kinds of training examples."""
 
 
@@ -41,7 +41,7 @@ def train_command(
         str,
         options.option(
             *("--lessons", "|".join(LESSONS)),
-            "Long texts, or excerpts with and without the answer.",
+            "Long texts, or checks of answers to short ones.",
         ),
     ] = "reading",
     phi: Annotated[
@@ -99,7 +99,9 @@ def train_command(
     from nsa_cli.training.log import save_plot
     from nsa_cli.training.plan import TrainingPlan, parse_phi_shapes
     from nsa_cli.training.train import train
+    from nsa_cli.training.verifier import train_verifier
     from nsa_models.hub.resolve import resolve_model
+    from nsa_models.model_folder import SHIPPED
 
     check_plot(plot)
     plan = TrainingPlan(
@@ -119,7 +121,14 @@ def train_command(
         device=device,
     )
     data = load_training_data(questions, texts or [], tables or [])
-    where = resolve_model(model, on_progress=lambda *_: None, on_note=lambda _: None, adapter=None)
-    train(where, data, plan, partial(console.note, quiet=quiet))
+    checks = lessons == "checks"
+    where = resolve_model(
+        model,
+        on_progress=lambda *_: None,
+        on_note=lambda _: None,
+        adapter=SHIPPED if checks else None,
+    )
+    teach = train_verifier if checks else train
+    teach(where, data, plan, partial(console.note, quiet=quiet))
     if plot is not None:
         save_plot(out, plot)

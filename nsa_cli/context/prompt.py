@@ -135,6 +135,21 @@ class PromptBuilder:
             asked=len(asked),
         )
 
+    def answered(self, question: TokenizedQuestion, answer: str) -> tuple[Ids, int]:
+        """Tokenize a question with its answer.
+
+        Args:
+            question: From `question` or `expression`.
+            answer: The answer.
+
+        Returns:
+            The ids, with the end token; and how many of them are the answer's, the end token
+            included.
+        """
+        end = [i for i in self._after.tolist() if i in self._tokenizer.stop_ids][:1]
+        said = np.concatenate([self._tokenizer.encode(answer), np.array(end, np.int32)])
+        return np.concatenate([question.ids, said]), len(said)
+
     def lesson(self, questions: Sequence[tuple[str, str]]) -> tuple[Ids, list[Spans]]:
         """Tokenize questions with their answers as one conversation to learn from.
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedText
-from nsa_cli.training.excerpt_examples import ExcerptExamples
-from nsa_cli.training.table_articles import read_table_articles
+from nsa_cli.training.computations import Computation
+from nsa_cli.training.table_articles import read_computations, read_table_articles
 from nsa_models.errors import UsageError
 from nsa_models.tasks import (
     GENERATORS,
@@ -35,7 +35,6 @@ _CLOSE_CHARACTERS = 4300
 _CLOSE_QUESTIONS = 6
 
 _CLOSE_TOGETHER = 12
-_EXCERPTS_TOGETHER = 8
 _MADE_QUESTIONS = 12
 
 _MIX = {
@@ -60,12 +59,12 @@ class TrainingData:
     Attributes:
         articles: Articles with questions about their paragraphs.
         prose: Texts as paragraphs, to hide facts in and to read without questions.
-        golds: The answers that the data gives to each question.
+        computations: Computed questions about a paragraph, by its text.
     """
 
     articles: tuple[Article, ...]
     prose: tuple[tuple[str, ...], ...]
-    golds: Mapping[str, tuple[str, ...]]
+    computations: Mapping[str, tuple[Computation, ...]]
 
 
 def load_training_data(
@@ -98,13 +97,10 @@ def load_training_data(
             "in eight is held out",
         )
     manuals = tuple(documentation(_PROSE_CHARACTERS))
-    golds = {
-        question: answers
-        for article in articles
-        for part in article.paragraphs
-        for question, answers in part.questions
-    }
-    return TrainingData(articles=tuple(articles), prose=(manuals, *prose), golds=golds)
+    computed: dict[str, tuple[Computation, ...]] = {}
+    for path in tables:
+        computed |= read_computations(path)
+    return TrainingData(articles=tuple(articles), prose=(manuals, *prose), computations=computed)
 
 
 def training_example(
@@ -155,7 +151,6 @@ def training_steps(
     seed: int,
     *,
     short: bool = True,
-    excerpts: bool = False,
     process: int = 0,
 ) -> Iterator[Batch]:
     """Endless training steps.
@@ -167,17 +162,11 @@ def training_steps(
         size: Tokens of a selection block.
         seed: The same seed makes the same steps.
         short: Whether to include batches of short examples.
-        excerpts: Whether all steps are batches of `ExcerptExamples`.
         process: Number of the training process; processes get different examples of the same
             kind and length at each step, so that none waits long.
     """
     rng = random.Random(seed)
     mix = {kind: share for kind, share in _MIX.items() if short or kind != "close"}
-    made = ExcerptExamples(data.articles, data.golds) if excerpts else None
-    while made is not None:
-        number = rng.randrange(2**31) + process * 2**31
-        asked = [made.example(number + n) for n in range(_EXCERPTS_TOGETHER)]
-        yield [training_example(prompts, [each], size) for each in asked]
     while True:
         kind = rng.choices(list(mix), weights=list(mix.values()))[0]
         number, tokens = rng.randrange(2**31) + process * 2**31, rng.choice(lengths)

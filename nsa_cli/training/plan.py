@@ -21,8 +21,7 @@ class TrainingPlan:
         hidden: Inner width of φ.
         lengths: Lengths of the training examples, in tokens.
         attention: `nsa`, or `dense` to train on the same examples without selection.
-        lessons: `reading` for texts of all `lengths`, or `excerpts` for short ones alone, with and
-            without the answer, for a model that answers from what was found.
+        lessons: `reading` for texts of all `lengths`, or `checks` of answers to short texts.
         answer_seconds: Duration of self-answering, before the stages; the model's correct
             answers replace the data's. 0 uses only the answers of earlier runs.
         distill_seconds: Duration of the first stage; 0 resumes from an earlier run.

@@ -10,6 +10,7 @@ whose second round also gives the model the answers that it missed.
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
@@ -24,6 +25,8 @@ from transformers.utils.logging import disable_progress_bar
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import Ids
 from nsa_cli.evaluation.metrics import score
+from nsa_cli.retrieval.declining import declines
+from nsa_cli.training.check_examples import OwnAnswers, holds, without_sentences
 from nsa_models.gguf.shrink import restore
 from nsa_models.tasks import Article
 from nsa_models.tokenization.tokenizer import Tokenizer
@@ -138,8 +141,88 @@ def _read(path: Path) -> dict[QuestionKey, tuple[str, ...]]:
     for line in path.read_text(encoding="utf-8").splitlines():
         with suppress(json.JSONDecodeError):
             row = json.loads(line)
-            found[row["article"], row["paragraph"], row["question"]] = (row["answer"],)
+            if row.get("right", True):
+                found[row["article"], row["paragraph"], row["question"]] = (row["answer"],)
     return found
+
+
+def read_own_answers(path: Path) -> dict[str, OwnAnswers]:
+    """Return the right answers and the inventions of a file, by question; none if it is missing.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    found: dict[str, OwnAnswers] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(json.JSONDecodeError):  # truncated lines are skipped
+            row = json.loads(line)
+            own = found.get(row["question"], OwnAnswers())
+            said = (row["answer"],)
+            found[row["question"]] = (
+                replace(own, right=own.right + said)
+                if row.get("right", True)
+                else replace(own, wrong=own.wrong + said)
+            )
+    return found
+
+
+def write_inventions(
+    folder: Path,
+    articles: Sequence[Article],
+    path: Path,
+    seconds: float,
+    device: torch.device,
+    on_answers: Callable[[int], None],
+) -> None:
+    """Let a dense model answer questions from texts that lack the answer; write what it invents.
+
+    The text is the question's paragraph without the sentences that have the answer, or another
+    paragraph of the article. Answers that decline are left out.
+
+    Args:
+        folder: Hugging Face folder of the model.
+        articles: Articles with questions.
+        path: JSON Lines file to append the inventions to, with `right` false.
+        seconds: Time limit.
+        device: Device of the model.
+        on_answers: Called at the end with the number of inventions.
+    """
+    tokenizer = Tokenizer.from_folder(folder)
+    prompts, rng = PromptBuilder(tokenizer, None), random.Random("inventions")
+    asked = []
+    for article in articles:
+        for number, part in enumerate(article.paragraphs):
+            for question, gold in part.questions:
+                others = [each.text for each in article.paragraphs if not holds(each.text, gold)]
+                cut = without_sentences(part.text, gold)
+                texts = [cut, *rng.sample(others, min(1, len(others)))]
+                text = rng.choice([each for each in texts if each.strip()] or [""])
+                if text and not holds(text, gold):
+                    ids = np.concatenate([prompts.plain(text).ids, prompts.question(question).ids])
+                    key = (article.title, number, question)
+                    asked.append(_Unanswered(key=key, ids=ids, hinted_ids=ids, gold=gold))
+    rng.shuffle(asked)
+    disable_progress_bar()
+    restore(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
+    ).to(device)
+    began, count, size = time.monotonic(), 0, _BATCH[device.type]
+    for first in range(0, len(asked), 8 * size):  # of similar length within a part alone
+        for batch in _batches(asked[first : first + 8 * size], size):
+            if time.monotonic() - began > seconds:
+                on_answers(count)
+                return
+            rows = ""
+            answers = _generate(model, tokenizer, [each.ids for each in batch])
+            for each, answer in zip(batch, answers, strict=True):
+                if answer and not declines(answer) and not score(answer, each.gold).contains_gold:
+                    row = dict(zip(("article", "paragraph", "question"), each.key, strict=True))
+                    rows += json.dumps({**row, "answer": answer, "right": False}) + "\n"
+                    count += 1
+            with path.open("ab", buffering=0) as file:
+                file.write(rows.encode())
+    on_answers(count)
 
 
 def _unanswered(

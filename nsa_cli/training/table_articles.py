@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nsa_cli.training.computations import Computation, computations
 from nsa_models.errors import DataError
 from nsa_models.tasks import Article
 from nsa_models.tasks.questions import Paragraph, read_lines
@@ -18,7 +19,7 @@ _SEPARATORS = (" | ", "  ", " ", "\t")
 _KINDS = ("span", "table")
 """Kinds of questions with one answer that a text states."""
 
-_LONGEST = 3600
+LONGEST = 3600
 """Maximum characters of a table with the paragraphs around it."""
 
 
@@ -37,7 +38,7 @@ def read_table_articles(path: Path) -> list[Article]:
     articles = []
     for number, row in enumerate(read_lines(path), 1):
         try:
-            text = _text(row, number)
+            text = table_text(row, number)
             asked = tuple(_questions(row["questions"], text))
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(
@@ -45,13 +46,31 @@ def read_table_articles(path: Path) -> list[Article]:
                 hint="each line has title, table, paragraphs and questions",
                 code="broken",
             ) from error
-        if len(text) <= _LONGEST:
+        if len(text) <= LONGEST:
             paragraph = Paragraph(text=text, questions=asked)
             articles.append(Article(title=str(row["title"]), paragraphs=(paragraph,)))
     return articles
 
 
-def _text(row: Any, number: int) -> str:
+def read_computations(path: Path) -> dict[str, tuple[Computation, ...]]:
+    """Read the computed questions of tables, by the text of each table.
+
+    Args:
+        path: As for `read_table_articles`, with `derivation` and `scale` of a question.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    found = {}
+    for number, row in enumerate(read_lines(path), 1):
+        text = table_text(row, number)
+        if len(text) <= LONGEST and (some := computations(row, text, number)):
+            found[text] = some
+    return found
+
+
+def table_text(row: Any, number: int) -> str:
+    """Return the text of a table with the paragraphs around it; the number decides its form."""
     separator = random.Random(number).choice(_SEPARATORS)
     lines = [
         separator.join(cell for cell in map(str, cells) if cell.strip() or separator == " | ")

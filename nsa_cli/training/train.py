@@ -237,7 +237,6 @@ class _Run:
             self.plan.lengths,
             _BLOCK,
             short=short,
-            excerpts=self.plan.lessons == "excerpts",
             process=together.number,
         )
         return iter(
