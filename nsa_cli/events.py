@@ -115,6 +115,8 @@ class AnswerFinished(Event):
         stats: Counts and times.
         warnings: What the document lost when it was read, one clause each.
         computation: What nsa computed, if it computed the answer.
+        support: Probability, by the model's verifier, that the text supports the answer that was
+            decoded; below one half nsa declines instead. None without a verifier.
     """
 
     answer: str
@@ -125,6 +127,7 @@ class AnswerFinished(Event):
     stats: Stats
     warnings: tuple[str, ...] = ()
     computation: Computation | None = None
+    support: float | None = None
 
 
 Emit = Callable[[Event], None]
@@ -140,6 +143,12 @@ def drain(steps: Generator[Event, None, Result], emit: Emit) -> Result:
             result: Result = end.value
             return result
         emit(event)
+
+
+def collected(steps: Generator[AnswerText, None, Result]) -> tuple[list[AnswerText], Result]:
+    """Run a generator of an answer's text to its end; return the text and the result."""
+    shown = list[AnswerText]()
+    return shown, drain(steps, shown.append)  # type: ignore[arg-type]
 
 
 def without_answers(emit: Emit) -> Emit:

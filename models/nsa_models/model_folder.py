@@ -32,6 +32,7 @@ class ModelFolder:
         folder: The Hugging Face folder.
         fingerprint: Changes whenever the weights may have changed.
         adapter: Folder of the adapter to apply, if any.
+        verifier: Folder of the changes by which the model checks answers, if any.
         gguf: The GGUF file that the folder was converted from, if it is on this machine.
     """
 
@@ -39,6 +40,7 @@ class ModelFolder:
     folder: Path
     fingerprint: str
     adapter: Path | None = None
+    verifier: Path | None = field(default=None, compare=False)
     gguf: Path | None = field(default=None, compare=False)
 
 

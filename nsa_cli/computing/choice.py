@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from nsa_cli.computing.figures import Figure, figures
+from nsa_cli.computing.figures import Figure, figures, numbers
 from nsa_cli.computing.forms import SLOT, Form
 from nsa_cli.documents import Document
 from nsa_cli.retrieval.sentences import content_words, is_figure, sentences
@@ -152,6 +152,22 @@ class FigureChoice:
             known = first and second and first != second
             if first < second if known else (taken[0].value < taken[1].value) != falls:
                 taken.reverse()
+        return taken
+
+    def placed(self, digits: Sequence[str]) -> list[Figure]:
+        """Return the number with each of some digits whose sentence shares most with the question.
+
+        Args:
+            digits: Of numbers that stand in the spans.
+        """
+        document = self._document
+        found = [
+            each for span in self._spans for each in numbers(document.text, span.start, span.end)
+        ]
+        taken: list[Figure] = []
+        for text in digits:
+            same = [each for each in found if each.digits == text and each not in taken]
+            taken.append(max(same, key=self._worth))
         return taken
 
     def sentence_of(self, figure: Figure) -> tuple[int, int]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents.location import place
-from nsa_cli.engine.arithmetic import by_expression
+from nsa_cli.engine.answer_context import AnswerContext
+from nsa_cli.engine.arithmetic import by_expression, by_free_expression
+from nsa_cli.engine.decline import declined
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
-from nsa_cli.events import ANSWERING, SEARCHING, AnswerFinished, AnswerText, Stage
+from nsa_cli.engine.verifier import DECLINED_BELOW, VERIFIED_ABOVE, Verifier, verifier_of
+from nsa_cli.events import ANSWERING, SEARCHING, AnswerFinished, AnswerText, Stage, collected
 from nsa_cli.output.logging import log
-from nsa_cli.results import Passage, Stats, Turn
+from nsa_cli.results import Computation, Passage, Stats, Turn
 from nsa_cli.retrieval.citations import Cited, cite
 from nsa_cli.retrieval.passages import attended_passages, merge_passages
 from nsa_cli.retrieval.ranking import BlockScores
@@ -56,43 +60,92 @@ def answer_steps(
     passages = _with(passages, turns[-1].passage if turns else None)
     context = opened.context(passages, question, options, scores)
     yield ANSWERING
-    made = by_expression(opened, context, passages, question, options)
-    if made is not None:
-        yield AnswerText(text=made.generated.text)
-        generated, cited = made.generated, made.cited
-    else:
-        generated = yield from opened.generate(context, question, options, started)
-        cited = _cited(opened, passages, question, options, generated)
-    _log(opened, cited, generated)
+    asking = _Asking(opened, context, passages, question, options, started)
+    made = yield from asking.steps()
+    _log(opened, made.cited, made.generated)
     finished = AnswerFinished(
-        answer=generated.text,
-        citations=cited.citations,
+        answer=made.generated.text,
+        citations=made.cited.citations,
         model=opened.model_name if opened.answerer is None else opened.answerer.name,
         attention={
             "reading": attention_fields(opened.model.config.prefill_settings()),
             "answering": attention_fields(options.attention(opened.answers.config)),
         },
-        finish_reason=generated.finish_reason,
-        stats=_stats(opened, question, generated),
+        finish_reason=made.generated.finish_reason,
+        stats=_stats(opened, question, made.generated),
         warnings=opened.document.warnings,
-        computation=None if made is None else made.computation,
+        computation=made.computation,
+        support=None if made.support is None else round(made.support, 4),
     )
-    best = max(cited.passages, key=lambda passage: passage.score, default=None)
-    return finished, Turn(question=question.text, answer=generated.text, passage=best)
+    best = max(made.cited.passages, key=lambda passage: passage.score, default=None)
+    return finished, Turn(question=question.text, answer=made.generated.text, passage=best)
 
 
-def _cited(
-    opened: OpenDocument,
-    passages: list[Passage],
-    question: TokenizedQuestion,
-    options: GenerationOptions,
-    generated: GeneratedAnswer,
-) -> Cited:
-    """Cite the passages, and what the answer attended to on pages."""
-    document, attention = opened.document, generated.attention
-    if options.source.startswith("pages") and not opened.is_short and opened.answerer is None:
-        passages = merge_passages(passages, attended_passages(attention, document))
-    return cite(document, passages, generated.text, question.text, attention=attention)
+class _Made(NamedTuple):
+    """An answer, however it was made; see `AnswerFinished` for the last two."""
+
+    generated: GeneratedAnswer
+    cited: Cited
+    computation: Computation | None = None
+    support: float | None = None
+
+
+class _Asking(NamedTuple):
+    """A question with what it is answered from; see `answer_steps`."""
+
+    opened: OpenDocument
+    context: AnswerContext
+    passages: list[Passage]
+    question: TokenizedQuestion
+    options: GenerationOptions
+    started: float
+
+    def steps(self) -> Generator[AnswerText | Stage, None, _Made]:
+        """Answer by an expression if the question asks for one, in words otherwise."""
+        opened, options = self.opened, self.options
+        verifier = None
+        if self.question.bare and options.schema is None:  # a check knows no earlier turns
+            settings = options.attention(opened.answers.config)
+            verifier = verifier_of(opened, self.context, settings)
+        about = (opened, self.context, self.passages, self.question, options)
+        computed = (
+            by_expression(*about) if verifier is None else by_free_expression(*about, verifier)
+        )
+        if computed is not None:
+            yield AnswerText(text=computed.generated.text)
+            return _Made(*computed)
+        if verifier is None:
+            generated = yield from opened.generate(
+                self.context, self.question, options, self.started
+            )
+            return _Made(generated, self._cited(generated))
+        return (yield from self._checked(verifier))
+
+    def _checked(self, verifier: Verifier) -> Generator[AnswerText | Stage, None, _Made]:
+        """Answer in words; an answer that the verifier does not support is never shown."""
+        steps = self.opened.generate(self.context, self.question, self.options, self.started)
+        shown, generated = collected(steps)
+        support = verifier.support(self.question.text, generated.text)
+        if support is not None and support < DECLINED_BELOW:
+            text, near = declined(self.opened.document, self.passages, self.question.text)
+            yield AnswerText(text=text)
+            return _Made(replace(generated, text=text, finish_reason="stop"), near, None, support)
+        yield from shown
+        cited = self._cited(generated)
+        if support is None or support <= VERIFIED_ABOVE:
+            cited = cited._replace(
+                citations=tuple(replace(each, verified=False) for each in cited.citations)
+            )
+        return _Made(generated, cited, None, support)
+
+    def _cited(self, generated: GeneratedAnswer) -> Cited:
+        """Cite the passages, and what the answer attended to on pages."""
+        opened, passages = self.opened, self.passages
+        document, attention = opened.document, generated.attention
+        pages = self.options.source.startswith("pages")
+        if pages and not opened.is_short and opened.answerer is None:
+            passages = merge_passages(passages, attended_passages(attention, document))
+        return cite(document, passages, generated.text, self.question.text, attention=attention)
 
 
 def _standalone(

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from nsa_cli.computing.calculation import Calculation, calculate
-from nsa_cli.computing.captions import caption_of
+from nsa_cli.computing.captions import Caption, caption_of
 from nsa_cli.computing.choice import FigureChoice, Span
 from nsa_cli.computing.expression import ExpressionError
-from nsa_cli.computing.figures import Figure
+from nsa_cli.computing.figures import Figure, numbers
 from nsa_cli.computing.forms import form_of
+from nsa_cli.computing.free_expression import free_expression, without_signs
 from nsa_cli.context.tokens import TokenizedQuestion
+from nsa_cli.documents import Document
 from nsa_cli.engine.answer_context import AnswerContext
+from nsa_cli.engine.decline import declined, without_decoding
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
+from nsa_cli.engine.verifier import Verifier
 from nsa_cli.output.logging import log
 from nsa_cli.results import EXPRESSION, Citation, Computation, Passage
-from nsa_cli.retrieval.citations import Cited, cite
+from nsa_cli.retrieval.citations import Cited
 from nsa_cli.retrieval.claims import is_about
-from nsa_cli.retrieval.declining import DECLINED
-from nsa_cli.retrieval.passages import AnswerAttention
-from nsa_cli.retrieval.sentences import content_words
 from nsa_models.generation.choice_grammar import ChoiceGrammar
 from nsa_models.generation.generate import DecodeOptions, decode
 
@@ -42,7 +42,6 @@ _PROMPT_TOKENS = 256
 """Tokens of the request for an expression without its question, at most."""
 
 _MOST_SLOTS = 8
-_LONGEST_QUOTE = 160
 _FAR = 64
 """Characters between two tokens that are not next to each other in the document."""
 
@@ -112,15 +111,66 @@ def by_expression(
         return _declined(opened, context, passages, question, decoded, problem)
     assert decoded.texts is not None
     figures = choice.chosen(decoded.texts)
-    pages = {opened.document.piece_at(each.start).start for each in figures}
-    captions = [caption_of(opened.document.text, max(pages), each.start) for each in figures]
-    caption = captions[0] if len({*captions}) == 1 and len(pages) == 1 else None
     try:
-        calculation = calculate(form, figures, caption)
+        calculation = calculate(form, figures, _caption(opened.document, figures))
     except ExpressionError as error:
         log.info("no expression: %s", error)
         return None
     return _answered(opened, context, choice, figures, calculation, decoded, question.text)
+
+
+def by_free_expression(
+    opened: OpenDocument,
+    context: AnswerContext,
+    passages: Sequence[Passage],
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+    verifier: Verifier,
+) -> ByExpression | None:
+    """Answer a question that asks for arithmetic by an expression that the verifier writes.
+
+    It is None if the model is to answer in words: for other questions, and where the expression
+    has a figure that the passages lack, or an implausible value. Its citations are not verified:
+    the figures stand there, and nothing tells whether they are the right ones.
+
+    Args:
+        opened: The document.
+        context: What the model answers from.
+        passages: The passages in it.
+        question: The question.
+        options: With which attention.
+        verifier: Writes the expression.
+    """
+    started = time.monotonic()
+    if not options.compute or form_of(question.text) is None:
+        return None
+    written = verifier.expression(question.text)
+    if written is None:
+        return None
+    text, tokens = written
+    spans = _spans(opened, context, passages, options)
+    document = opened.document
+    known = {each.digits for span in spans for each in numbers(document.text, span.start, span.end)}
+    try:
+        expression = free_expression(text, known)
+        choice = FigureChoice(expression.form, question.text, document, spans)
+        figures = without_signs(choice.placed(expression.digits))
+        calculation = calculate(expression.form, figures, _caption(document, figures))
+    except ExpressionError as error:
+        log.info("no expression from %r: %s", text, error)
+        return None
+    spent = time.monotonic() - started
+    decoded = _Decoded(None, tokens, spent, tokens / spent if spent else 0.0)
+    found = _answered(opened, context, choice, figures, calculation, decoded, question.text)
+    citations = tuple(replace(each, verified=False) for each in found.cited.citations)
+    return found._replace(cited=found.cited._replace(citations=citations))
+
+
+def _caption(document: Document, figures: Sequence[Figure]) -> Caption | None:
+    """The caption that gives figures of one table their scale; None without one."""
+    pages = {document.piece_at(each.start).start for each in figures}
+    captions = [caption_of(document.text, max(pages), each.start) for each in figures]
+    return captions[0] if len({*captions}) == 1 and len(pages) == 1 else None
 
 
 def _spans(
@@ -234,33 +284,20 @@ def _declined(
     why: str,
 ) -> ByExpression:
     """Decline, and quote what the document says that is near."""
-    text, cited = DECLINED, cite(opened.document, passages, DECLINED, question.text, at_most=1)
-    asked = content_words(question.text)
-    citations = tuple(each for each in cited.citations if asked & content_words(each.quote))
-    for citation in citations:
-        quote = " ".join(citation.quote.split())
-        quote = quote if len(quote) <= _LONGEST_QUOTE else f"{quote[:_LONGEST_QUOTE].rstrip()}…"
-        text = f"{DECLINED} It says: “{quote}” [1]"
+    text, cited = declined(opened.document, passages, question.text)
     computation = Computation(
         table="", operation=EXPRESSION, description="", value=None, rows=0, refused=why
     )
-    return ByExpression(
-        _generated(opened, context, text, decoded),
-        Cited(citations, cited.passages),
-        computation,
-    )
+    return ByExpression(_generated(opened, context, text, decoded), cited, computation)
 
 
 def _generated(
     opened: OpenDocument, context: AnswerContext, text: str, decoded: _Decoded
 ) -> GeneratedAnswer:
-    size = opened.answers.config.select_block
-    mass = torch.zeros(-(-len(context.text.ids) // size))
-    return GeneratedAnswer(
-        text=text,
+    """A composed answer with the counts of the decoding of its figures."""
+    return replace(
+        without_decoding(opened, context, text),
         tokens=decoded.tokens,
-        attention=AnswerAttention(mass=mass, text=context.text, size=size),
-        finish_reason="stop",
         first_token_seconds=decoded.first_token_seconds,
         tokens_per_second=decoded.tokens_per_second,
     )

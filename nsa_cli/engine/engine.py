@@ -25,7 +25,7 @@ from nsa_cli.output.logging import log
 from nsa_cli.tables.answer import RULES
 from nsa_cli.tables.sources import may_hold_tables
 from nsa_models.errors import UsageError
-from nsa_models.hub.resolve import resolve_model
+from nsa_models.hub.resolve import fingerprint_with_verifier, resolve_model
 from nsa_models.model_folder import SHIPPED, ModelFolder
 
 if TYPE_CHECKING:
@@ -105,11 +105,12 @@ class Engine:
 
     @property
     def answers_with(self) -> ModelFolder:
-        """The model that answers; its fingerprint covers the second model, if any."""
+        """The model that answers; its fingerprint covers the second model and the verifier."""
         if self.answerer is None:
-            return self.folder
+            return replace(self.folder, fingerprint=fingerprint_with_verifier(self.folder))
         second = self.answerer.folder
-        return replace(second, fingerprint=f"{self.folder.fingerprint}+{second.fingerprint}")
+        fingerprint = f"{self.folder.fingerprint}+{fingerprint_with_verifier(second)}"
+        return replace(second, fingerprint=fingerprint)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -494,5 +495,9 @@ class Engine:
             quantization=None if weights == AS_STORED else weights,
             on_note=lambda text: self.emit(Note(text=text)),
         )
+        if self.folder.verifier is not None:
+            from nsa_models.weights.adapter import attach_verifier, load_adapter
+
+            attach_verifier(model, load_adapter(self.folder.verifier))
         held.loaded = (model.config.to_dict(), weights)
         return model

@@ -148,7 +148,12 @@ class CheckExamples:
         return CheckedText(text, tuple(self._checks(text, first, parts, number, rng)))
 
     def _checks(
-        self, text: str, first: Paragraph, parts: Sequence[Paragraph], number: int, rng: random.Random
+        self,
+        text: str,
+        first: Paragraph,
+        parts: Sequence[Paragraph],
+        number: int,
+        rng: random.Random,
     ) -> list[Check]:
         there = [each for part in parts for each in part.questions]
         absent = [
@@ -196,9 +201,7 @@ class CheckExamples:
             wrong = [*own.wrong, *own.wrong, *self._wrong(number, asked, gold, rng)[:2]]
             is_right = rng.random() < 0.5 or not wrong
             said = right if is_right else rng.choice(wrong)
-            checks.append(
-                Check("question", judge_question(asked, said), YES if is_right else NO)
-            )
+            checks.append(Check("question", judge_question(asked, said), YES if is_right else NO))
         return checks
 
     def _absent(
@@ -222,9 +225,7 @@ class CheckExamples:
             checks.append(Check(EXPRESSION, each.question, each.expression))
         return checks
 
-    def _wrong(
-        self, number: int, asked: str, gold: Sequence[str], rng: random.Random
-    ) -> list[str]:
+    def _wrong(self, number: int, asked: str, gold: Sequence[str], rng: random.Random) -> list[str]:
         """Answers to other questions about an article, those that look alike first."""
         others = [
             each

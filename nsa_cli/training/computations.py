@@ -28,7 +28,9 @@ _YEAR = re.compile(r"(?:19|20)\d\d")
 _FIGURE = re.compile(r"[$€£]?\s?\(?\d[\d,]*(?:\.\d+)?\)?\s?%?")
 _LABEL = re.compile(r"[^\W\d_][^\n#|]*[^\W\d_]{2}[^\n#|]*")
 _LONGEST_LABEL = 60
-_NO_AMOUNT = re.compile(r"\b(?:years?|dates?|days?|no|number|rank|season|round|ended)\b", re.IGNORECASE)
+_NO_AMOUNT = re.compile(
+    r"\b(?:years?|dates?|days?|no|number|rank|season|round|ended)\b", re.IGNORECASE
+)
 """Headers of columns whose figures cannot be added or compared in a useful way."""
 
 _OF_TWO_YEARS = (
@@ -190,9 +192,7 @@ def _of_years(
         c = _figure(others, later)
         if other != label and c is not None and c != a:
             form, words = rng.choice(_OF_TWO_ROWS)
-            question = words.format(
-                row=_inside(label), other=_inside(other), y1=years[later]
-            )
+            question = words.format(row=_inside(label), other=_inside(other), y1=years[later])
             yield _computation(form, question, a, c)
 
 

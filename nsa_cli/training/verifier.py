@@ -35,12 +35,12 @@ from nsa_models.training.verifier import TextQuestions, train_changes
 from nsa_models.weights.adapter import Adapter, save_adapter
 from nsa_models.weights.load import load_config, load_model
 
-_TEXTS = 4
+_TEXTS = 12
 """Texts of a step."""
 
 _SCALE = 2.0
-_PROCESSES = 3
-_PREFETCHED = 8
+_PROCESSES = 6
+_PREFETCHED = 4
 
 TextBatch = Sequence[TextQuestions]
 

@@ -53,6 +53,9 @@ def resolve_model(
     folder = Path(adapter).expanduser() if adapter else None
     if adapter == SHIPPED:
         folder = _shipped_adapter(name)
+        verifier = _shipped_verifier(name)
+        if name in MODELS and verifier.is_dir():
+            model = replace(model, verifier=verifier)
         if name not in MODELS or not folder.is_dir():
             return model
     if folder is None:
@@ -80,10 +83,23 @@ def _shipped_adapter(name: str) -> Path:
     return Path(__file__).parents[1] / "adapters" / name
 
 
+def _shipped_verifier(name: str) -> Path:
+    return Path(__file__).parents[1] / "verifiers" / name
+
+
 def adapter_fingerprint(folder: Path) -> str:
     """Return a hash of an adapter's files, which becomes part of the weights' fingerprint."""
     files = [folder / "adapter.json", *sorted(folder.glob("*.safetensors"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def fingerprint_with_verifier(where: ModelFolder) -> str:
+    """Return the fingerprint of a model and of its verifier's training run and file sizes."""
+    if where.verifier is None:
+        return where.fingerprint
+    sizes = [file.stat().st_size for file in sorted(where.verifier.glob("*.safetensors"))]
+    head = (where.verifier / "adapter.json").read_text(encoding="utf-8")
+    return f"{where.fingerprint}:{_digest([head, *sizes])[:16]}"
 
 
 def _base_model(

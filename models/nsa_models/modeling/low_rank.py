@@ -56,8 +56,9 @@ class LowRankChanges:
             if not self._active:
                 return None
             x, a, b = inputs[0], self.matrices[f"{path}.a"], self.matrices[f"{path}.b"]
-            inner = F.linear(x, a.to(x.dtype))
-            change: Tensor = F.linear(inner, b.to(inner.dtype))
+            if not torch.is_autocast_enabled(x.device.type):
+                x = x.to(a.dtype)
+            change: Tensor = F.linear(F.linear(x, a), b)
             return output + (change * self.scale).to(output.dtype)
 
         return changed

@@ -33,6 +33,7 @@ from nsa_models.modeling.branches import (
 )
 from nsa_models.modeling.compression import Compression
 from nsa_models.modeling.linear import Linear
+from nsa_models.modeling.low_rank import LowRankChanges
 from nsa_models.modeling.norm import RMSNorm
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -290,6 +291,7 @@ class NSALanguageModel(nn.Module):
         config: The configuration.
         retrieval_head_weights: (L, H) weight of each head's attention in the retrieval score of a
             block; equal weights when None.
+        verifier: Changes by which the model checks answers; None without.
     """
 
     _no_split_modules = ["NSADecoderLayer", "NormAfterDecoderLayer"]  # noqa: RUF012
@@ -304,6 +306,7 @@ class NSALanguageModel(nn.Module):
         self.model = NSAModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.retrieval_head_weights: Tensor | None = None
+        self.verifier: LowRankChanges | None = None
         if config.retrieval_head_weights is not None:  # never on the meta device
             self.retrieval_head_weights = torch.tensor(config.retrieval_head_weights, device="cpu")
 

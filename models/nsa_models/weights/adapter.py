@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import ModelError
 from nsa_models.modeling.compression import Compression
+from nsa_models.modeling.low_rank import LowRankChanges
 from nsa_models.modeling.model import NSALanguageModel
 
 FORMAT = 1
@@ -193,6 +194,24 @@ def apply_adapter(model: NSALanguageModel, adapter: Adapter) -> None:
         raise ModelError(
             f"the adapter does not belong to this model: {error}", code="adapter_mismatch"
         ) from error
+
+
+def attach_verifier(model: NSALanguageModel, adapter: Adapter) -> None:
+    """Give a model the changes by which it checks answers; they are off until switched on.
+
+    They are in fp32 on a CPU, where products in bf16 may be slow.
+
+    Raises:
+        ModelError: With code `adapter_mismatch` if they belong to another model.
+    """
+    dtype = torch.float32 if model.device.type == "cpu" else model.dtype
+    modules = dict(model.named_modules())
+    matrices = {}
+    for name, tensor in adapter.tensors.items():
+        path = name.removeprefix("lora.")
+        weight = getattr(modules.get(path.rpartition(".")[0]), "weight", tensor)
+        matrices[path] = tensor.to(weight.device, dtype)
+    model.verifier = LowRankChanges(model, matrices, adapter.scale)
 
 
 def collect(model: nn.Module, scale: float, **head: Any) -> Adapter:

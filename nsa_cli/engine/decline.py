@@ -1,0 +1,57 @@
+"""The answer where a document does not say, with what it says that is near."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from nsa_cli.documents import Document
+from nsa_cli.engine.answer_context import AnswerContext
+from nsa_cli.engine.generate import GeneratedAnswer
+from nsa_cli.engine.open_document import OpenDocument
+from nsa_cli.results import Passage
+from nsa_cli.retrieval.citations import Cited, cite
+from nsa_cli.retrieval.declining import DECLINED
+from nsa_cli.retrieval.passages import AnswerAttention
+from nsa_cli.retrieval.sentences import content_words
+
+_LONGEST_QUOTE = 160
+
+
+def declined(document: Document, passages: Sequence[Passage], question: str) -> tuple[str, Cited]:
+    """Return the answer that declines, with the sentence that is nearest to the question.
+
+    Args:
+        document: The document.
+        passages: What was found in it.
+        question: The question.
+    """
+    text, cited = DECLINED, cite(document, passages, DECLINED, question, at_most=1)
+    asked = content_words(question)
+    citations = tuple(each for each in cited.citations if asked & content_words(each.quote))
+    for citation in citations:
+        quote = " ".join(citation.quote.split())
+        quote = quote if len(quote) <= _LONGEST_QUOTE else f"{quote[:_LONGEST_QUOTE].rstrip()}…"
+        text = f"{DECLINED} It says: “{quote}” [1]"
+    return text, Cited(citations, cited.passages)
+
+
+def without_decoding(opened: OpenDocument, context: AnswerContext, text: str) -> GeneratedAnswer:
+    """Return an answer that was composed and not decoded.
+
+    Args:
+        opened: The document.
+        context: What it is answered from.
+        text: The answer.
+    """
+    size = opened.answers.config.select_block
+    mass = torch.zeros(-(-len(context.text.ids) // size))
+    return GeneratedAnswer(
+        text=text,
+        tokens=0,
+        attention=AnswerAttention(mass=mass, text=context.text, size=size),
+        finish_reason="stop",
+        first_token_seconds=0.0,
+        tokens_per_second=0.0,
+    )
