@@ -64,6 +64,14 @@ def free_memory_bytes() -> int:
         return 2**32
 
 
+def total_memory_bytes() -> int:
+    """Physical memory; twice the free memory if unknown."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return 2 * free_memory_bytes()
+
+
 def memory_limit(wanted: int | None) -> int:
     """Bytes that reading may take: `wanted`, or a safe share of the free memory."""
     return wanted if wanted is not None else int(_SAFE_SHARE * free_memory_bytes())

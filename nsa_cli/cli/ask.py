@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nsa_cli.cli import console, options, sources
-from nsa_cli.config.options import Options
+from nsa_cli.config.options import AUTO, Options
 from nsa_models.errors import UsageError
 
 HELP = """Answer a question about documents, with citations.
@@ -24,8 +24,9 @@ HELP = """Answer a question about documents, with citations.
 
 
 @options.takes(
-    *(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_model"),
+    *(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL),
     *("attention", "answer_blocks", "yarn", "server"),
+    answer_model=AUTO,
 )
 def ask(
     ctx: typer.Context,

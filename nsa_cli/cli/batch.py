@@ -9,7 +9,7 @@ import typer
 
 from nsa_cli.cli import console, options, values
 from nsa_cli.cli.errors import interruptible
-from nsa_cli.config.options import Options
+from nsa_cli.config.options import AUTO, Options
 from nsa_cli.config.summary_length import SummaryLength
 from nsa_models.errors import UsageError
 
@@ -37,7 +37,7 @@ ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 FAILED = 5
 
 
-@options.takes(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_model")
+@options.takes(*options.DOCUMENTS, *options.ANSWERS, *options.MODEL, answer_model=AUTO)
 def batch(
     ctx: typer.Context,
     opts: Options,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsa_cli.cli import console, options
 from nsa_cli.cli.errors import Terminated
-from nsa_cli.config.options import Options
+from nsa_cli.config.options import AUTO, Options
 from nsa_models.errors import NsaError, UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _HISTORY_LINES = 1000
 
 
 @options.takes(
-    *options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_model", "answer_blocks"
+    *options.DOCUMENTS, *options.ANSWERS, *options.MODEL, "answer_blocks", answer_model=AUTO
 )
 def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) -> None:
     """Hold a conversation about documents."""

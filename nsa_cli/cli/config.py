@@ -13,6 +13,7 @@ import typer
 from nsa_cli.cli import completion, console, options
 from nsa_cli.cli.command import App
 from nsa_cli.config import files
+from nsa_cli.config.options import AUTO
 from nsa_models.errors import ModelError, NsaError, UsageError
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def set_command(
 
     template = _template(name)
     checked = settings.check(name, value) if template is None else value
-    if name in ("model", "answer_model"):
+    if name == "model" or (name == "answer_model" and value != AUTO):
         _check_model(value)
     path = _file(project)
     settings.read_file(path)  # never overwrite a file that cannot be read

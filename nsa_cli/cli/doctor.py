@@ -190,9 +190,13 @@ def _model() -> Finding:
 
 
 def _answer_model() -> Finding:
-    """The model that answers, which reads, too, unless the setting names another."""
-    name = _named("answer_model")
+    """The model that answers, which reads, too, unless it is another."""
+    from nsa_cli.config.answer_model import larger_model
+    from nsa_cli.config.options import AUTO
+
     reads = _named("model") or DEFAULT_MODEL
+    named = _named("answer_model") or AUTO
+    name = larger_model(reads) if named == AUTO else named
     if name is None or name == reads:
         return Finding(what="answers", state="ok", found=f"{reads} reads and answers")
     found = _found_model("answers", name)

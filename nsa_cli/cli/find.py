@@ -50,12 +50,14 @@ def find(
     named, query = sources.divide(words, "find", "query")
     with console.rendering(json=json, quiet=quiet, opening=named) as renderer:
         from nsa_cli.answering.find import find as search
+        from nsa_cli.config.answer_model import beside_server
         from nsa_cli.output.renderers import print_json
 
         if dry_run:
             console.show_survey(named, [query], opts, renderer, answers=False)
             return
-        matches = search(named, query, top, opts, renderer)
+        own = beside_server(opts) if opts.server else opts
+        matches = search(named, query, top, own, renderer)
         renderer.close()
         if json:
             print_json({"query": query, "matches": [asdict(each.match()) for each in matches]})

@@ -180,9 +180,7 @@ class SharedOptions:
     model: Model = DEFAULT_MODEL
     answer_model: Annotated[
         str | None,
-        option(
-            "--answer-model", "MODEL", "Another model that answers from what is found.", MACHINE
-        ),
+        option("--answer-model", "MODEL", "Model that answers from what is found.", MACHINE),
     ] = None
     device: Device = "auto"
     quantize: Quantize = "auto"

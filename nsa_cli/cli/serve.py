@@ -10,7 +10,7 @@ from threading import current_thread, main_thread
 from typing import Annotated
 
 from nsa_cli.cli import console, options, values
-from nsa_cli.config.options import Options
+from nsa_cli.config.options import AUTO, Options
 from nsa_cli.system import install_hint
 from nsa_models.errors import UsageError
 
@@ -28,8 +28,9 @@ POST /v1/chat/completions: "documents": ["file-..."]. Ctrl-C stops the server.
 
 
 @options.takes(
-    *(*options.MODEL, "answer_model", "ocr", "no_compute", "max_tokens", "answer_blocks"),
+    *(*options.MODEL, "ocr", "no_compute", "max_tokens", "answer_blocks"),
     *("no_network", "allow_private"),
+    answer_model=AUTO,
 )
 def serve(
     opts: Options,

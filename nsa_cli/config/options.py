@@ -17,6 +17,9 @@ _CHANGES = "changes"
 """Metadata key: `answer` or `nothing`. Without it a field changes the parsed text and answers."""
 
 _ANSWER = {_CHANGES: "answer"}
+AUTO = "auto"
+"""The option `answer_model` that stands for the choice of `answer_model.larger_model`."""
+
 _NOTHING = {_CHANGES: "nothing"}
 
 
@@ -29,8 +32,9 @@ class Options:
 
     Attributes:
         model: Name, folder, file or hub id. Cache keys hold the model's fingerprint instead.
-        answer_model: Another model that answers from what `model` has found; None for the same.
-            The key of the answer cache has its fingerprint, too.
+        answer_model: Another model that answers from what `model` has found; None for the same,
+            `auto` for the choice of `answer_model.larger_model`. The key of the answer cache has
+            its fingerprint, too.
         adapter: Folder of trained changes; `SHIPPED` for those that come with the model, None for
             the model without changes. Part of the model's fingerprint.
         device: `auto`, `cpu` or `cuda`.

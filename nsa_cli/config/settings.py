@@ -80,7 +80,7 @@ def _define(
 
 DEFINITIONS = {
     "model": _define(str, "model name, folder, .gguf file or Hugging Face id"),
-    "answer_model": _define(str, "another model that answers from what the model has found"),
+    "answer_model": _define(str, "model that answers from what the model has found, or auto"),
     "device": _define(str, "device to compute on", DEVICES),
     "attention": _define(str, "attention for reading", ATTENTIONS),
     "max_tokens": _define(int, "maximum length of an answer, in tokens", least=1),

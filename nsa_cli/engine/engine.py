@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.computing.forms import FORM_RULES, form_of
-from nsa_cli.config.options import Options
+from nsa_cli.config.answer_model import options_of_answers
+from nsa_cli.config.options import AUTO, Options
 from nsa_cli.documents import Document, digest
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.compute import computed
@@ -24,9 +25,9 @@ from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Emit, Note, Prog
 from nsa_cli.output.logging import log
 from nsa_cli.tables.answer import RULES
 from nsa_cli.tables.sources import may_hold_tables
-from nsa_models.errors import UsageError
+from nsa_models.errors import ModelError, UsageError
 from nsa_models.hub.resolve import fingerprint_with_verifier, resolve_model
-from nsa_models.model_folder import SHIPPED, ModelFolder
+from nsa_models.model_folder import ModelFolder
 
 if TYPE_CHECKING:
     from nsa_cli.context.prompt import PromptBuilder
@@ -69,7 +70,7 @@ class Engine:
         if beside is not None:
             self.folder: ModelFolder = beside.folder
             if beside.answerer is not None:
-                self.answerer = Engine(self._seconds(), emit, beside.answerer)
+                self.answerer = Engine(beside.answerer.options, emit, beside.answerer)
             return
         self.folder = resolve_model(
             options.model,
@@ -84,19 +85,18 @@ class Engine:
             self.answerer = self._second()
 
     def _second(self) -> Engine | None:
-        """The engine of the model that answers; None if it is the same model."""
-        second = Engine(self._seconds(), self.emit)
+        """The engine of the model that answers; None if it is, or has to be, the same model."""
+        options = options_of_answers(self.options)
+        if options is None:
+            return None
+        try:
+            second = Engine(options, self.emit)
+        except ModelError as error:
+            if self.options.answer_model != AUTO:
+                raise
+            self.emit(Note(text=f"{self.folder.name} answers: {error.message}"))
+            return None
         return None if second.folder.fingerprint == self.folder.fingerprint else second
-
-    def _seconds(self) -> Options:
-        """The options of the model that answers.
-
-        A named adapter is the first model's; the second has the one that comes with it.
-        """
-        assert self.options.answer_model is not None
-        adapter = None if self.options.adapter is None else SHIPPED
-        model = self.options.answer_model
-        return replace(self.options, model=model, adapter=adapter, answer_model=None)
 
     @property
     def model_name(self) -> str:
@@ -495,9 +495,5 @@ class Engine:
             quantization=None if weights == AS_STORED else weights,
             on_note=lambda text: self.emit(Note(text=text)),
         )
-        if self.folder.verifier is not None:
-            from nsa_models.weights.adapter import attach_verifier, load_adapter
-
-            attach_verifier(model, load_adapter(self.folder.verifier))
         held.loaded = (model.config.to_dict(), weights)
         return model

@@ -39,7 +39,7 @@ from nsa_models.paths import (
     partial_targets,
     prepared_folder,
 )
-from nsa_models.weights.adapter import HEAD_WEIGHTS
+from nsa_models.weights.adapter import HEAD_WEIGHTS, attach_verifier, load_adapter
 from nsa_models.weights.load import load_model, load_weights
 
 FORMAT = 3
@@ -64,11 +64,25 @@ def load_prepared(
         on_note: Called with one line of progress.
 
     Returns:
-        The same model as `load_model`, bit by bit.
+        The same model as `load_model`, bit by bit, with its verifier, if it has one.
 
     Raises:
         ModelError: As `load_model`.
     """
+    model = _prepared(where, config, device, quantization, on_note)
+    if where.verifier is not None:
+        attach_verifier(model, load_adapter(where.verifier))
+    return model
+
+
+def _prepared(
+    where: ModelFolder,
+    config: NSAConfig,
+    device: torch.device | str,
+    quantization: str | None,
+    on_note: Callable[[str], None],
+) -> NSALanguageModel:
+    """Return the model of `load_prepared` without its verifier."""
     if where.adapter is None and quantization is None:
         _restore(where.folder, on_note)
         return load_model(where.folder, config, device=device)

@@ -1,0 +1,65 @@
+"""The model that answers when none is named: a larger one beside the small model that reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nsa_cli.config.options import AUTO, Options
+from nsa_cli.system import total_memory_bytes
+from nsa_models.hub.fetch import offline_variable
+from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
+from nsa_models.model_folder import SHIPPED
+from nsa_models.paths import imported_name, models_folder
+
+_LARGER = {DEFAULT_MODEL: "qwen2.5-coder-1.5b"}
+"""The larger model for each model that reads well enough for it."""
+
+_LEAST_MEMORY = 6_000_000_000
+"""Bytes of memory of a machine that holds both."""
+
+
+def larger_model(reads: str) -> str | None:
+    """Return the model that answers from what another has found; None for the same model.
+
+    It is None, too, where the memory is small, or where the network is forbidden and the larger
+    model is not on this machine.
+
+    Args:
+        reads: The model that reads.
+    """
+    name = _LARGER.get(reads)
+    if name is None or total_memory_bytes() < _LEAST_MEMORY:
+        return None
+    return name if offline_variable() is None or is_here(name) else None
+
+
+def options_of_answers(options: Options) -> Options | None:
+    """Return the options of the model that answers; None if it is the model that reads.
+
+    A named adapter is the first model's; the second has the one that comes with it.
+
+    Args:
+        options: Options with a model that answers, named or `auto`.
+    """
+    adapter = None if options.adapter is None else SHIPPED
+    name = options.answer_model
+    name = larger_model(options.model) if name == AUTO else name
+    if name is None:
+        return None
+    return replace(options, model=name, adapter=adapter, answer_model=None)
+
+
+def beside_server(options: Options) -> Options:
+    """Return the options with the larger model if it is on this machine.
+
+    A command that only reads finds a running `nsa serve` by them.
+    """
+    name = larger_model(options.model)
+    return replace(options, answer_model=name) if name is not None and is_here(name) else options
+
+
+def is_here(name: str) -> bool:
+    """Whether a built-in model is on this machine."""
+    entry, folder = MODELS[name], models_folder()
+    converted = any(folder.glob(f"{imported_name(name, entry.sha256)}-*"))
+    return converted or (folder / f"{name}.gguf").is_file()
