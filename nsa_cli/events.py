@@ -26,7 +26,7 @@ class Stage(Event):
     """The beginning of a step whose progress is not counted.
 
     Attributes:
-        name: `opening`, `loading`, `searching`, `passages` or `answering`.
+        name: `opening`, `loading`, `searching`, `passages`, `answering` or `checking`.
         text: What happens, such as `Loading the model`.
     """
 
@@ -37,6 +37,7 @@ class Stage(Event):
 LOADING = Stage(name="loading", text="Loading the model")
 SEARCHING = Stage(name="searching", text="Searching the text")
 ANSWERING = Stage(name="answering", text="Answering")
+CHECKING = Stage(name="checking", text="Checking the answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,8 @@ class ResultRow:
         warnings: What the document lost when it was read, one clause each.
         error: `code`, `message` and `hint` of a failure, or None.
         computation: What nsa computed, or None; then its line has no such field.
+        support: Probability that the document supports the answer that was decoded, or None; then
+            its line has no such field.
         model: Name or path of the model.
         run: Digest of the model and options, which distinguishes rows of different runs.
     """
@@ -53,6 +55,7 @@ class ResultRow:
     warnings: list[str] = field(default_factory=list)
     error: dict[str, str] | None = None
     computation: dict[str, Any] | None = None
+    support: float | None = None
     model: str
     run: str
 
@@ -244,8 +247,9 @@ def _text(rows: Iterable[ResultRow], format_: str) -> str:
 def _line(row: ResultRow, format_: str) -> str:
     if format_ == "jsonl":
         fields = asdict(row)
-        if row.computation is None:
-            del fields["computation"]
+        for name in ("computation", "support"):
+            if fields[name] is None:
+                del fields[name]
         return json.dumps(fields) + "\n"
     first = row.citations[0] if row.citations else {}
     error = row.error or {}

@@ -151,6 +151,7 @@ def _made(task: str, sources: Sequence[Source], engine: Engine, work: Work) -> d
             "citations": cited,
             "warnings": list(finished.warnings),
             "computation": finished.computation and asdict(finished.computation),
+            "support": finished.support,
         }
     [source] = sources
     request = SummaryRequest(length=SummaryLength.parse(work.length), focus=work.focus)

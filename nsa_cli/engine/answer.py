@@ -16,7 +16,15 @@ from nsa_cli.engine.decline import declined
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.engine.verifier import DECLINED_BELOW, VERIFIED_ABOVE, Verifier, verifier_of
-from nsa_cli.events import ANSWERING, SEARCHING, AnswerFinished, AnswerText, Stage, collected
+from nsa_cli.events import (
+    ANSWERING,
+    CHECKING,
+    SEARCHING,
+    AnswerFinished,
+    AnswerText,
+    Stage,
+    collected,
+)
 from nsa_cli.output.logging import log
 from nsa_cli.results import Computation, Passage, Stats, Turn
 from nsa_cli.retrieval.citations import Cited, cite
@@ -125,6 +133,7 @@ class _Asking(NamedTuple):
         """Answer in words; an answer that the verifier does not support is never shown."""
         steps = self.opened.generate(self.context, self.question, self.options, self.started)
         shown, generated = collected(steps)
+        yield CHECKING
         support = verifier.support(self.question.text, generated.text)
         if support is not None and support < DECLINED_BELOW:
             text, near = declined(self.opened.document, self.passages, self.question.text)

@@ -189,8 +189,10 @@ def file_body(upload: Upload) -> dict[str, Any]:
 
 
 def citations(finished: AnswerFinished) -> dict[str, Any]:
-    """The citations, and any warnings and computation, as fields."""
+    """The citations, and any warnings, computation and support, as fields."""
     fields: dict[str, Any] = {"citations": [asdict(each) for each in finished.citations]}
     if finished.computation is not None:
         fields["computation"] = asdict(finished.computation)
+    if finished.support is not None:
+        fields["support"] = finished.support
     return fields | ({"warnings": list(finished.warnings)} if finished.warnings else {})

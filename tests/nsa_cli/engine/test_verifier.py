@@ -1,0 +1,189 @@
+"""An answer is shown when the model's verifier supports it; otherwise nsa declines."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nsa_cli.config.options import Options
+from nsa_cli.documents.sources import Source
+from nsa_cli.engine import answer
+from nsa_cli.engine.engine import Engine
+from nsa_cli.engine.generate import GenerationOptions
+from nsa_cli.engine.open_document import OpenDocument
+from nsa_cli.engine.verifier import Verifier, WrittenExpression, verifier_of
+from nsa_cli.events import AnswerFinished, AnswerText, Event, Stage
+from nsa_models.modeling.low_rank import new_matrices
+from nsa_models.weights.adapter import Adapter, attach_verifier
+
+REPORT = (
+    "Annual report of Harbor Tools. Revenue was 12.4 million euros in 2018 and 14.1 million euros "
+    "in 2019.\nThe harbor has a crane. Nobody lives there."
+)
+GROWTH = "By what percentage did revenue grow from 2018 to 2019?"
+
+
+class FakeVerifier:
+    """Gives a support and an expression, and keeps what it was asked."""
+
+    def __init__(self, support: float | None, expression: str = "") -> None:
+        self._support, self._expression = support, expression
+        self.asked: list[tuple[str, ...]] = []
+
+    def support(self, question: str, said: str) -> float | None:
+        self.asked.append((question, said))
+        return self._support
+
+    def expression(self, question: str) -> WrittenExpression | None:
+        self.asked.append((question,))
+        return WrittenExpression(self._expression, 9) if self._expression else None
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, *about: object) -> FakeVerifier:
+    made = FakeVerifier(*about)  # type: ignore[arg-type]
+    monkeypatch.setattr(answer, "verifier_of", lambda *_: made)
+    return made
+
+
+def ask(tiny_model: Path, question: str, text: str = REPORT) -> tuple[AnswerFinished, list[Event]]:
+    events: list[Event] = []
+    engine = Engine(Options(model=str(tiny_model), store=False, max_tokens=6), events.append)
+    source = Source(name="a.txt", data=text.encode(), named=True)
+    [found] = engine.ask([source], "a.txt", [question], time.monotonic())
+    return found, events
+
+
+def shown(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, AnswerText))
+
+
+def test_an_unsupported_answer_is_never_shown(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fake(monkeypatch, 0.2)
+    found, events = ask(tiny_model, "Is there a crane?")
+    [(question, said)] = made.asked
+    assert question == "Is there a crane?"
+    assert said
+    assert found.answer == ("The document does not say. It says: “The harbor has a crane.” [1]")
+    assert shown(events) == found.answer
+    assert found.support == 0.2
+    assert [each.line_start for each in found.citations] == [2]
+    assert not found.citations[0].verified
+    assert [each.name for each in events if isinstance(each, Stage)][-2:] == [
+        "answering",
+        "checking",
+    ]
+
+
+@pytest.mark.parametrize(("support", "may_verify"), [(0.6, False), (0.95, True), (None, False)])
+def test_a_supported_answer_is_shown_and_a_well_supported_one_may_be_verified(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, support: float | None, may_verify: bool
+) -> None:
+    monkeypatch.setattr("nsa_cli.retrieval.citations.is_supported", lambda *_: True)
+    plain, _ = ask(tiny_model, "Is there a crane?")
+    fake(monkeypatch, support)
+    found, events = ask(tiny_model, "Is there a crane?")
+    assert found.answer == plain.answer == shown(events).rstrip()
+    assert found.support == support
+    assert plain.citations
+    assert all(each.verified for each in plain.citations)
+    assert [each.verified for each in found.citations] == [may_verify] * len(plain.citations)
+
+
+def test_an_expression_of_the_verifier_is_computed(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch, 0.9, "(14.1 - 12.4) / 12.4 * 100")
+    found, events = ask(tiny_model, GROWTH)
+    expected = "13.7 % = (14.1 million euros - 12.4 million euros) / 12.4 million euros [1]"
+    assert found.answer == shown(events) == expected
+    assert found.computation is not None
+    assert found.computation.value == pytest.approx(13.709677)
+    assert [each.verified for each in found.citations] == [False]
+
+
+@pytest.mark.parametrize("expression", ["", "14.1 - 99.9", "14.1", "revenue / 2", "(14.1 - 12.4"])
+def test_without_an_expression_of_figures_of_the_text_the_model_answers_in_words(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, expression: str
+) -> None:
+    made = fake(monkeypatch, 0.9, expression)
+    found, _ = ask(tiny_model, GROWTH)
+    assert found.computation is None
+    assert [len(each) for each in made.asked] == [1, 2]
+
+
+def test_a_question_without_arithmetic_asks_for_no_expression(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fake(monkeypatch, 0.9, "14.1 - 12.4")
+    assert ask(tiny_model, "Is there a crane?")[0].computation is None
+    assert [len(each) for each in made.asked] == [2]
+
+
+def test_the_checks_leave_the_context_and_the_model_as_they_were(opened: OpenDocument) -> None:
+    options = GenerationOptions()
+    settings = options.attention(opened.model.config)
+    context = opened.whole()
+    assert verifier_of(opened, context, settings) is None
+    matrices = new_matrices(opened.model, rank=2, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        f"lora.{name}": torch.randn(matrix.shape, generator=generator)
+        for name, matrix in matrices.items()
+    }
+    attach_verifier(
+        opened.model, Adapter(base="", settings={}, scale=1.0, tensors=tensors, about={})
+    )
+    verifier = verifier_of(opened, context, settings)
+    assert isinstance(verifier, Verifier)
+    length, ids = context.cache.length, torch.arange(5)[None]
+    with torch.inference_mode():
+        before = opened.model(ids, settings=settings).logits
+    support = verifier.support("Who wrote report 17?", "Anna.")
+    written = verifier.expression("How many more?")
+    assert support is not None
+    assert 0.0 <= support <= 1.0
+    assert verifier.support("Who wrote report 17?", "Anna.") == support
+    assert written is None or written.tokens <= 64
+    assert context.cache.length == length
+    with torch.inference_mode():
+        assert torch.equal(opened.model(ids, settings=settings).logits, before)
+
+
+def test_without_room_there_is_no_check(opened: OpenDocument) -> None:
+    settings = GenerationOptions().attention(opened.model.config)
+    context = opened.whole()
+    matrices = new_matrices(opened.model, rank=1, seed=0)
+    tensors = {f"lora.{name}": matrix.detach() for name, matrix in matrices.items()}
+    attach_verifier(
+        opened.model, Adapter(base="", settings={}, scale=1.0, tensors=tensors, about={})
+    )
+    verifier = verifier_of(opened, context, settings)
+    assert verifier is not None
+    words = "word " * (context.cache.capacity - context.cache.length)
+    assert verifier.support("Who?", words) is None
+    assert verifier.expression(words) is None
+
+
+def test_a_question_of_a_conversation_is_not_checked(
+    opened: OpenDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check would know no earlier turns, and no instructions of a client."""
+    made = fake(monkeypatch, 0.0)
+    asked = opened.prompts.question("And when?", [("Who wrote report 17?", "Anna.")])
+    assert not asked.bare
+    steps = answer.answer_steps(opened, asked, replace(opened.options, compute=True))
+    events: list[Event] = []
+    while True:
+        try:
+            events.append(next(steps))
+        except StopIteration as end:
+            finished, _ = end.value
+            break
+    assert finished.support is None
+    assert not made.asked
