@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "docs"
 CARD = "models/nsa_models/adapters/qwen2.5-coder-0.5b"
+VERIFIER = "models/nsa_models/verifiers/qwen2.5-coder-1.5b"
 ELSEWHERE = {
     "README.md": "index.md",
     "docs/README.md": "pages.md",
@@ -28,6 +29,7 @@ ELSEWHERE = {
     "examples/terminal.svg": "terminal.svg",
     "kernels/README.md": "kernels.md",
     f"{CARD}/README.md": "adapter.md",
+    f"{VERIFIER}/README.md": "verifier.md",
 }
 """Path in the repository, and path on the site where that is not the path in docs/."""
 

@@ -171,7 +171,7 @@ def _made(table: Sequence[Sequence[str]], rng: random.Random) -> Iterator[Comput
 
 
 def _years(cells: Sequence[str]) -> dict[int, str]:
-    """Columns whose header is a year; none if there is only one, or a year stands twice."""
+    """Columns whose header is a year; empty for a single year, or if a year stands twice."""
     found = {n: m.group() for n, cell in enumerate(cells) if (m := _YEAR.fullmatch(cell))}
     return found if 2 <= len(found) == len({*found.values()}) else {}
 
@@ -230,7 +230,7 @@ def _inside(label: str) -> str:
 
 
 def _figure(cells: Sequence[str], column: int) -> str | None:
-    """The figure of a cell as an expression has it; None if there is none, or it is zero."""
+    """The figure of a cell as an expression has it; None for no figure or zero."""
     cell = cells[column] if column < len(cells) else ""
     if not _FIGURE.fullmatch(cell) or _YEAR.fullmatch(cell):
         return None

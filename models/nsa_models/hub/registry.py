@@ -51,8 +51,8 @@ class ModelEntry:
         context_tokens: Context length of the training, in tokens.
         sources: Sources of the file, in the order to try.
         extended_context_tokens: Context length with YaRN by the model card, in tokens, or None.
-        tested_quantizations: Quantizations with as many right answers as the weights as stored;
-            docs/benchmarks.md has the tests.
+        tested_quantizations: Quantizations that answer as the weights as stored do, by the tests in
+            docs/benchmarks.md.
     """
 
     name: str
@@ -111,6 +111,7 @@ MODELS: dict[str, ModelEntry] = {
                 ),
             ),
             extended_context_tokens=131_072,
+            tested_quantizations=("int8",),
         ),
         ModelEntry(
             name="smollm2-135m",
