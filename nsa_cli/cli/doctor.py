@@ -191,8 +191,8 @@ def _model() -> Finding:
 
 def _answer_model() -> Finding:
     """The model that answers, which reads, too, unless it is another."""
-    from nsa_cli.config.answer_model import larger_model
     from nsa_cli.config.options import AUTO
+    from nsa_cli.engine.answer_model import larger_model
 
     reads = _named("model") or DEFAULT_MODEL
     named = _named("answer_model") or AUTO

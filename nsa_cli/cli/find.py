@@ -50,7 +50,7 @@ def find(
     named, query = sources.divide(words, "find", "query")
     with console.rendering(json=json, quiet=quiet, opening=named) as renderer:
         from nsa_cli.answering.find import find as search
-        from nsa_cli.config.answer_model import beside_server
+        from nsa_cli.engine.answer_model import beside_server
         from nsa_cli.output.renderers import print_json
 
         if dry_run:

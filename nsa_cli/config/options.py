@@ -18,7 +18,7 @@ _CHANGES = "changes"
 
 _ANSWER = {_CHANGES: "answer"}
 AUTO = "auto"
-"""The option `answer_model` that stands for the choice of `answer_model.larger_model`."""
+"""The option `answer_model` that stands for the choice of `engine.answer_model.larger_model`."""
 
 _NOTHING = {_CHANGES: "nothing"}
 
@@ -33,7 +33,7 @@ class Options:
     Attributes:
         model: Name, folder, file or hub id. Cache keys hold the model's fingerprint instead.
         answer_model: Another model that answers from what `model` has found; None for the same,
-            `auto` for the choice of `answer_model.larger_model`. The key of the answer cache has
+            `auto` for the choice of `engine.answer_model.larger_model`. The key of the answer cache has
             its fingerprint, too.
         adapter: Folder of trained changes; `SHIPPED` for those that come with the model, None for
             the model without changes. Part of the model's fingerprint.

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.computing.forms import FORM_RULES, form_of
-from nsa_cli.config.answer_model import options_of_answers
 from nsa_cli.config.options import AUTO, Options
 from nsa_cli.documents import Document, digest
 from nsa_cli.documents.sources import Source
+from nsa_cli.engine.answer_model import options_of_answers
 from nsa_cli.engine.compute import computed
 from nsa_cli.engine.held import Held, load_tokenizer, reused
 from nsa_cli.engine.parse import Parsed, Parser, contents_of
