@@ -33,8 +33,8 @@ class Options:
     Attributes:
         model: Name, folder, file or hub id. Cache keys hold the model's fingerprint instead.
         answer_model: Another model that answers from what `model` has found; None for the same,
-            `auto` for the choice of `engine.answer_model.larger_model`. The key of the answer cache has
-            its fingerprint, too.
+            `auto` for the larger model where it can be had. The key of the answer cache has its
+            fingerprint, too.
         adapter: Folder of trained changes; `SHIPPED` for those that come with the model, None for
             the model without changes. Part of the model's fingerprint.
         device: `auto`, `cpu` or `cuda`.
