@@ -18,6 +18,7 @@ from torch import Tensor
 from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.retrieval.passages import DIRECT_TOKENS, blocks_per
 from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache.ahead import keep_ahead
 from nsa_models.cache.batch import CacheBatch
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.mapped import releasing_layers
@@ -60,8 +61,8 @@ def block_scores(
 ) -> list[Tensor]:
     """Score each block of some texts by a question's attention: (N,) each.
 
-    Blocks without a token of the document score 0. The caches are left as they were. The
-    question's tokens share one selection, so that little of a cache is read.
+    Blocks without a token of the document score 0. The caches are left as they were, with the
+    question ahead. The question's tokens share one selection, so that little of a cache is read.
 
     Args:
         model: The model.
@@ -75,8 +76,12 @@ def block_scores(
         CorruptBlockError: If a stored block that is attended to has a wrong checksum.
     """
     lengths, size = [cache.length for cache in caches], model.config.select_block
-    ids = torch.as_tensor(question.ids, dtype=torch.long, device=model.device)
-    ids = ids[: question.instruction + question.asked]
+    last = question.instruction + question.asked
+    if sum(text.document_tokens for text in texts) <= DIRECT_TOKENS:
+        last = max(
+            last, len(question.ids) - 1
+        )  # a short text is answered from directly: see `keep_ahead`
+    ids = torch.as_tensor(question.ids[:last], dtype=torch.long, device=model.device)
     try:
         with torch.inference_mode(), releasing_layers(caches):
             output = model(
@@ -89,6 +94,8 @@ def block_scores(
     finally:  # Ctrl-C in a chat
         for cache, length in zip(caches, lengths, strict=True):
             cache.truncate(length)
+    for cache in caches:
+        keep_ahead(cache, ids.tolist(), settings)
     found = []
     for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
         mass = output.mass[:, row]

@@ -18,6 +18,7 @@ from torch import Tensor
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.precision import emulated
 from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache.ahead import take_ahead
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.placement import chunk_tokens
 from nsa_models.heap import trim_heap
@@ -190,7 +191,8 @@ def decode(
     Args:
         model: The model.
         ids: (T,) the question, at least one token.
-        cache: The prefilled text, extended in place.
+        cache: The prefilled text, extended in place. Tokens of the question that it has ahead are
+            not run again.
         options: Length, stop tokens, sampling and draft tokens.
         settings: Attention settings; the configuration's answer settings when None.
         quoted: (T,) a text that the answer may quote, for example the prefilled one.
@@ -207,8 +209,9 @@ def decode(
     lookup = PromptLookup(np.concatenate([np.asarray(quoted, dtype=np.int32), question]))
     draft_limit = _draft_tokens(model, settings, options)
     with torch.inference_mode():
-        if len(question) > 1:
-            before = torch.as_tensor(question[:-1], dtype=torch.long, device=model.device)
+        taken = take_ahead(cache, question[:-1], settings)
+        if taken < len(question) - 1:
+            before = torch.as_tensor(question[taken:-1], dtype=torch.long, device=model.device)
             model(before[None], cache=cache, settings=settings, last_logits=0)
             trim_heap()  # of the products of many rows, before the output projection is read
         graph = _cuda_graph_decoder(model, cache, settings, draft_limit + 1)
