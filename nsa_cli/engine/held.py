@@ -5,18 +5,34 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nsa_cli.config.options import Options
 from nsa_cli.events import Emit
 
 if TYPE_CHECKING:
+    from nsa_cli.context.prompt import PromptBuilder
     from nsa_cli.engine.open_document import OpenDocument
     from nsa_models.modeling.model import NSALanguageModel
     from nsa_models.tokenization.tokenizer import Tokenizer
 
 _PER_QUESTION = ("max_tokens", "temperature", "seed", "compute")
 """Options that change an answer, and not how its document is read."""
+
+
+class Loads(Protocol):
+    """Loads a model; `Engine` does."""
+
+    @property
+    def prompts(self) -> PromptBuilder:
+        """Tokenizes documents and questions."""
+
+    @property
+    def answerer(self) -> Loads | None:
+        """What loads a second model, which answers."""
+
+    def load_for(self, text_tokens: int, more_tokens: int) -> NSALanguageModel:
+        """Load the model; see `Engine.load_for`."""
 
 
 @dataclass(slots=True)
@@ -63,6 +79,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     # Imports make a million objects that stay: the garbage collector need not look at them.
     gc.disable()
     try:
+        from nsa_models.lean_torch import import_lean_torch
+
+        import_lean_torch()
         import nsa_cli.engine.answer  # noqa: F401
         from nsa_models.heap import trim_heap
         from nsa_models.tokenization.tokenizer import Tokenizer
@@ -71,6 +90,25 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     found = Tokenizer.from_folder(folder)
     trim_heap()  # of the parsed file
     return found
+
+
+def warm_up(engine: Loads) -> None:
+    """Load what the first question of a process needs, and read all weights once.
+
+    Args:
+        engine: The engine; one with a second model loads both.
+
+    Raises:
+        NsaError: If the model cannot be loaded, or does not fit the memory.
+    """
+    _ = engine.prompts
+    import torch
+
+    model = engine.load_for(0, 0)
+    with torch.inference_mode():
+        model(torch.zeros(1, 1, dtype=torch.long, device=model.device), last_logits=1)
+    if engine.answerer is not None:
+        warm_up(engine.answerer)
 
 
 def reused(opened: OpenDocument, options: Options, emit: Emit) -> OpenDocument:

@@ -149,8 +149,14 @@ class OpenDocument:
         first = self.windows[0]
         return AnswerContext(first.text, first.cache)
 
-    def excerpts(self, passages: Sequence[Passage]) -> AnswerContext:
+    def excerpts(
+        self, passages: Sequence[Passage], ahead: TokenizedQuestion | None = None
+    ) -> AnswerContext:
         """Prefill passages, in the order of the document, as one text.
+
+        Args:
+            passages: The passages.
+            ahead: The question that is asked next, if known.
 
         Raises:
             DoesNotFitError: If the context of the model that answers is too short.
@@ -158,7 +164,8 @@ class OpenDocument:
         if self.answerer is not None:
             return self.answerer.excerpts(self.document, passages, self.room, self.emit)
         return passage_context(
-            self.model, self.prompts, self.document, passages, self.room, self.emit
+            *(self.model, self.prompts, self.document, passages, self.room, self.emit),
+            ahead=None if ahead is None else ahead.ids[:-1],
         )
 
     def notes(self, text: str, room: int) -> AnswerContext:
@@ -198,7 +205,7 @@ class OpenDocument:
             self.windows[0].prefill_again()  # any block may be attended to, so verify all
             return self.whole()
         if options.source in ("parts", "passages"):
-            return self.excerpts(passages)
+            return self.excerpts(passages, question)
         settings, retriever = options.attention(self.model.config), self.retriever
         pages = [page for page, _ in self._best_parts(question, options, scores)]
         texts = retriever.texts

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,6 +80,26 @@ def read_journal(folder: Path) -> list[JournalRecord]:
 def checksum(cache: KVCache, start: int, stop: int) -> int:
     """Return the CRC-32 over the keys and values of tokens `start` to `stop`."""
     return strips_crc(cache.values, start, stop, strips_crc(cache.keys, start, stop))
+
+
+def verified_tokens(cache: KVCache, records: Sequence[JournalRecord], most: int) -> int:
+    """Return the tokens up to the first chunk of a cache with a wrong checksum.
+
+    Chunks are verified by as many threads as torch uses: a checksum runs beside Python.
+
+    Args:
+        cache: The KV cache.
+        records: Its journal.
+        most: Tokens of its text; a chunk beyond them is wrong.
+    """
+    starts = [0, *(record.tokens for record in records)]
+
+    def is_whole(start: int, record: JournalRecord) -> bool:
+        return record.tokens <= most and checksum(cache, start, record.tokens) == record.chunk
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        found = threads.map(is_whole, starts[:-1], records)
+        return starts[sum(1 for _ in takewhile(bool, found))]
 
 
 def strips_crc(layers: Sequence[Tensor], start: int, stop: int, value: int = 0) -> int:

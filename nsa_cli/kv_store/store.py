@@ -54,6 +54,7 @@ from nsa_cli.kv_store.integrity import (
     read_journal,
     strips,
     strips_crc,
+    verified_tokens,
 )
 from nsa_cli.kv_store.inventory import disk_bytes, remove_folder
 from nsa_models.cache.kv_cache import KVCache, cache_shape
@@ -182,13 +183,8 @@ class KVStore:
         A mapping that is not writable is private: tokens of the answer stay in memory.
         """
         cache = self._map(stored.folder / "tensors.bin", len(stored.ids), shared=writable)
-        start = 0
-        for record in read_journal(stored.folder):
-            whole = record.tokens <= len(stored.ids)
-            if not whole or checksum(cache, start, record.tokens) != record.chunk:
-                break
-            start = record.tokens
-        cache.length = cache.mapped_tokens = start
+        records = read_journal(stored.folder)
+        cache.length = cache.mapped_tokens = verified_tokens(cache, records, len(stored.ids))
         if self.config.branch_inputs and not self._restore_branches(stored, cache):
             cache.truncate(0)
         _mark_used(stored)

@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
+from nsa_cli.retrieval.instruction import InstructionMemory, InstructionPass, separable
 from nsa_cli.retrieval.passages import DIRECT_TOKENS, blocks_per
 from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache.ahead import keep_ahead
 from nsa_models.cache.batch import CacheBatch
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.mapped import releasing_layers
@@ -28,7 +31,11 @@ BACKGROUND = 2.0
 
 
 def question_attention(
-    mass: Tensor, instruction: int, question: int, weights: Tensor | None = None
+    mass: Tensor,
+    instruction: int,
+    question: int,
+    weights: Tensor | None = None,
+    background: Tensor | None = None,
 ) -> Tensor:
     """Surplus attention that a question gives each block: (N,).
 
@@ -37,10 +44,15 @@ def question_attention(
         instruction: Tokens before the question, the same for every question; the background.
         question: Tokens of the question itself.
         weights: (L, H) weight of each head; all 1 when None.
+        background: (L, H, N or fewer) mean attention of the instruction, if `mass` does not begin
+            with it.
     """
-    background = mass[:, :, :instruction].mean(dim=2, keepdim=True)
-    asked = mass[:, :, instruction : instruction + question]
-    surplus = (asked - BACKGROUND * background).clamp(min=0).square().sum(dim=2)
+    if background is None:
+        background = mass[:, :, :instruction].mean(dim=2)
+        mass = mass[:, :, instruction:]
+    background = F.pad(background, (0, mass.shape[-1] - background.shape[-1]))
+    asked = mass[:, :, :question]
+    surplus = (asked - BACKGROUND * background[:, :, None]).clamp(min=0).square().sum(dim=2)
     if weights is not None:
         surplus = surplus * weights[:, :, None]
     return surplus.sum(dim=(0, 1))
@@ -57,11 +69,12 @@ def block_scores(
     texts: Sequence[TokenizedText],
     question: TokenizedQuestion,
     settings: AttentionSettings,
+    memories: Sequence[InstructionMemory] = (),
 ) -> list[Tensor]:
     """Score each block of some texts by a question's attention: (N,) each.
 
-    Blocks without a token of the document score 0. The caches are left as they were. The
-    question's tokens share one selection, so that little of a cache is read.
+    Blocks without a token of the document score 0. The caches are left as they were, with the
+    question ahead. The question's tokens share one selection, so that little of a cache is read.
 
     Args:
         model: The model.
@@ -70,15 +83,24 @@ def block_scores(
         texts: The texts.
         question: The question.
         settings: Attention of the question.
+        memories: Keep the pass over the instruction, for each text; none to run it each time.
 
     Raises:
         CorruptBlockError: If a stored block that is attended to has a wrong checksum.
     """
     lengths, size = [cache.length for cache in caches], model.config.select_block
-    ids = torch.as_tensor(question.ids, dtype=torch.long, device=model.device)
-    ids = ids[: question.instruction + question.asked]
+    if not separable(question, settings, caches):
+        memories = ()
+    passes = _known(memories, caches, question, settings)
+    last = question.instruction + question.asked
+    if sum(text.document_tokens for text in texts) <= DIRECT_TOKENS:
+        last = max(last, len(question.ids) - 1)  # the answer follows: see `keep_ahead`
+    first = question.instruction if passes else 0
+    ids = torch.as_tensor(question.ids[first:last], dtype=torch.long, device=model.device)
     try:
         with torch.inference_mode(), releasing_layers(caches):
+            for made, cache in zip(passes, caches, strict=False):
+                made.append_to(cache)
             output = model(
                 ids.expand(len(caches), -1),
                 cache=caches[0] if len(caches) == 1 else CacheBatch(caches),
@@ -86,19 +108,60 @@ def block_scores(
                 last_logits=0,
                 return_mass=True,
             )
+        if memories and not passes:
+            passes = _remembered(memories, caches, lengths, question, settings, output.mass, size)
+            output.mass = output.mass[:, :, :, question.instruction :]
     finally:  # Ctrl-C in a chat
         for cache, length in zip(caches, lengths, strict=True):
             cache.truncate(length)
+    for cache in caches:
+        keep_ahead(cache, question.ids[:last], settings)
     found = []
     for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
-        mass = output.mass[:, row]
-        weights = model.retrieval_head_weights
-        attention = question_attention(mass, question.instruction, question.asked, weights)
+        mass, weights = output.mass[:, row], model.retrieval_head_weights
+        background = passes[row].background if passes else None
+        attention = question_attention(
+            mass, question.instruction, question.asked, weights, background
+        )
         scores = attention.cpu()[: -(-length // size)]
         for block in range(len(scores)):
             if text.span(block * size, min((block + 1) * size, length)) is None:
                 scores[block] = 0
         found.append(scores)
+    return found
+
+
+def _known(
+    memories: Sequence[InstructionMemory],
+    caches: Sequence[KVCache],
+    question: TokenizedQuestion,
+    settings: AttentionSettings,
+) -> list[InstructionPass]:
+    """Return the pass over the instruction of each text; empty unless all are known."""
+    found: list[InstructionPass] = []
+    for memory, cache in zip(memories, caches, strict=False):
+        made = memory.get(question, settings, cache)
+        if made is None:
+            return []
+        found.append(made)
+    return found
+
+
+def _remembered(
+    memories: Sequence[InstructionMemory],
+    caches: Sequence[KVCache],
+    lengths: Sequence[int],
+    question: TokenizedQuestion,
+    settings: AttentionSettings,
+    mass: Tensor,
+    size: int,
+) -> list[InstructionPass]:
+    """Keep and return the pass over the instruction of each text, of which `lengths` are tokens."""
+    found = []
+    for row, (memory, cache, length) in enumerate(zip(memories, caches, lengths, strict=True)):
+        own = mass[:, row, :, : question.instruction]
+        found.append(InstructionPass.of(cache, length, own, size))
+        memory.put(question, settings, length, found[-1])
     return found
 
 

@@ -17,6 +17,7 @@ from nsa_cli.documents import Document
 from nsa_cli.kv_store.windows import ContextWindow, over_windows
 from nsa_cli.retrieval.attention import block_scores, without_attention_sinks
 from nsa_cli.retrieval.bm25 import Bm25
+from nsa_cli.retrieval.instruction import InstructionMemory
 from nsa_cli.retrieval.likelihood import page_fit, question_likelihoods, with_likelihoods
 from nsa_cli.retrieval.pages import PageTokens, page_scores, page_text, pages_of
 from nsa_cli.retrieval.ranking import BlockScores, block_spans
@@ -76,6 +77,7 @@ class Retriever:
         self._document = document
         self._text = text
         self._indices: dict[int, _PageIndex] = {}
+        self._memories: dict[int, InstructionMemory] = {}
 
     @property
     def texts(self) -> list[TokenizedText]:
@@ -111,7 +113,8 @@ class Retriever:
 
         def step(windows: Sequence[ContextWindow]) -> list[Tensor]:
             caches, texts = [each.cache for each in windows], [each.text for each in windows]
-            return block_scores(self._model, caches, texts, question, settings)
+            memories = [self._memory(each) for each in windows]
+            return block_scores(self._model, caches, texts, question, settings, memories)
 
         found: list[Tensor] = []
         for first in range(0, len(self._windows), _WINDOWS_TOGETHER):
@@ -121,6 +124,15 @@ class Retriever:
                 for window in some:
                     window.cache.release_pages()
         return torch.cat(found)
+
+    def _memory(self, window: ContextWindow) -> InstructionMemory:
+        """What is kept of the instruction after a window."""
+        key = id(window)
+        if key not in self._memories:
+            store = window.prefiller.store
+            folder = None if store is None else store.folder(window.text.ids)
+            self._memories[key] = InstructionMemory(folder)
+        return self._memories[key]
 
     def pages(self, most: int) -> list[PageTokens]:
         """Return the pages of the document.

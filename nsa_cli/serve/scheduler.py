@@ -19,8 +19,10 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents import Document
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.engine import Engine
+from nsa_cli.engine.held import warm_up
 from nsa_cli.engine.parse import contents_of
-from nsa_cli.events import AnswerFinished, AnswerText, Emit, Event, Progress
+from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Emit, Event, Progress, Stage
+from nsa_cli.output.logging import log
 from nsa_cli.results import Turn
 from nsa_cli.serve.documents import ParsedDocuments
 from nsa_cli.serve.jobs import (
@@ -70,6 +72,7 @@ class Scheduler:
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._loading = False
         self._last: tuple[bytes, int] = (b"", 0)  # key of the last job, and how many in a row
         self._running: list[Job] = []  # the last one runs; those before it wait for it
         self._prefilled: dict[bytes, tuple[int, int]] = {}  # context and room of documents, by key
@@ -100,8 +103,14 @@ class Scheduler:
             jobs = (*self._running, *self._waiting)
             return any(job.key != key and not job.stopped for job in jobs)
 
-    def start(self) -> None:
-        """Start the thread."""
+    def start(self, *, loads: bool = False) -> None:
+        """Start the thread.
+
+        Args:
+            loads: Whether it loads the model at once, so that the first request need not wait for
+                it; otherwise that request loads it.
+        """
+        self._loading = loads
         self._thread.start()
 
     def submit(self, job: Job) -> None:
@@ -121,6 +130,8 @@ class Scheduler:
                 )
             self._waiting.append(job)
             self._changed.notify()
+            if self._loading:
+                job.deliver(LOADING)
 
     @property
     def waiting(self) -> int:
@@ -153,6 +164,13 @@ class Scheduler:
             self._thread.join(seconds)
 
     def _run(self) -> None:
+        if self._loading:
+            try:
+                warm_up(self._engine)
+            except Exception as error:  # the first request tells its client
+                log.info("the model is not loaded yet: %s: %s", type(error).__name__, error)
+            with self._changed:
+                self._loading = False
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -313,7 +331,7 @@ class Scheduler:
         """Deliver an event that comes from inside a step."""
         if self._running:
             self._deliver(self._running[-1], event)
-        else:
+        elif not isinstance(event, Stage):  # of the model that is loaded before any request
             self._elsewhere(event)
 
     def _deliver(self, job: Job, event: Event) -> None:

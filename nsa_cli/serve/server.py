@@ -117,7 +117,7 @@ def serve(
             timeout_graceful_shutdown=_END_SECONDS,
         )
         server = _Uvicorn(config, scheduler)
-        scheduler.start()
+        scheduler.start(loads=True)
         warm.listen()
         port = bound.getsockname()[1]
         host = f"[{listening.host}]" if ":" in listening.host else listening.host

@@ -103,15 +103,30 @@ def test_integers_if_they_are_faster(
 
 
 def test_a_slow_first_try_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([50.0, 1.0, 0.5, 1.0, 0.6, 1.0, 0.5, 1.0, 0.5, 1.0])
+    small = [50.0, 1.0, 0.5, 1.0, 0.6, 1.0]
+    times = iter([*small, 50.0, 1.0, 0.5, 1.0, 0.6, 1.0, 0.5, 1.0, 0.5, 1.0])
     monkeypatch.setattr(precision, "_seconds", lambda *_: next(times))
     assert precision.quicker_than_fp32(torch._int_mm, torch.int8)
 
 
 def test_a_far_slower_product_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([50.0, 1.0, 40.0, 1.0])
+    times = iter([2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 50.0, 1.0, 40.0, 1.0])
     monkeypatch.setattr(precision, "_seconds", lambda *_: next(times))
     assert not precision.quicker_than_fp32(torch._int_mm, torch.int8)
+
+
+def test_a_product_that_is_slow_when_small_is_not_tried_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = []
+
+    def seconds(_: object, a: Tensor, __: Tensor) -> float:
+        rows.append(len(a))
+        return 5.0 if a.dtype == torch.int8 else 1.0
+
+    monkeypatch.setattr(precision, "_seconds", seconds)
+    assert not precision.quicker_than_fp32(torch._int_mm, torch.int8)
+    assert max(rows) == precision._SMALL_PROBE[0]
 
 
 def test_the_measurement_on_this_machine() -> None:

@@ -68,6 +68,7 @@ class KVCache:
         capacity: T_max.
         length: Filled tokens.
         position_offset: Position of the next token minus `length`.
+        ahead: Tokens after `length` whose keys and values are in the buffers; see `keep_ahead`.
         mapped: The mapped file of keys and values; None if they are in memory.
         mapped_tokens: First tokens whose keys and values the mapped file holds.
         releases_layers: Whether `attend` releases the resident memory of what is mapped of a layer.
@@ -95,6 +96,7 @@ class KVCache:
         self.capacity = capacity
         self.length = 0
         self.position_offset = 0
+        self.ahead: tuple[int, ...] = ()
         self.mapped: mmap.mmap | None = None
         self.mapped_tokens, self.releases_layers = 0, False
         self.observe: Observe | None = None
@@ -212,6 +214,7 @@ class KVCache:
         """
         end = self.length + k.shape[2]
         assert end <= self.capacity, (end, self.capacity)
+        self.ahead = ()
         self._drop_summaries(layer)
         self.keys[layer][:, :, self.length : end] = k
         self.values[layer][:, :, self.length : end] = v
@@ -280,6 +283,11 @@ class KVCache:
         for recent in self._recent:
             recent.release(min(starts, default=0), max(0, self.length - self._window + 1))
         self._released = self.length
+
+    @property
+    def has_branches(self) -> bool:
+        """Whether branches hold keys and values beside the selection's."""
+        return self._recent is not None
 
     @property
     def recent_bytes(self) -> int:
@@ -384,6 +392,7 @@ class KVCache:
         Data of a private mapping beyond `length` is lost.
         """
         if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.ahead = ()
             self.mapped.madvise(mmap.MADV_DONTNEED)
 
     def advance(self, tokens: int) -> None:
@@ -407,6 +416,7 @@ class KVCache:
             self._recent, self._released = tuple(RecentBranches() for _ in self._recent), 0
         for recent in self._recent or ():
             recent.truncate(length)
+        self.ahead = ()
         self.length, self.mapped_tokens = length, min(self.mapped_tokens, length)
         for layer in range(len(self.keys)):
             self._drop_summaries(layer)

@@ -18,6 +18,7 @@ from torch import Tensor
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.precision import emulated
 from nsa_kernels.settings import AttentionSettings
+from nsa_models.cache.ahead import take_ahead
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.placement import chunk_tokens
 from nsa_models.heap import trim_heap
@@ -190,7 +191,8 @@ def decode(
     Args:
         model: The model.
         ids: (T,) the question, at least one token.
-        cache: The prefilled text, extended in place.
+        cache: The prefilled text, extended in place. Tokens of the question that it has ahead are
+            not run again.
         options: Length, stop tokens, sampling and draft tokens.
         settings: Attention settings; the configuration's answer settings when None.
         quoted: (T,) a text that the answer may quote, for example the prefilled one.
@@ -207,10 +209,7 @@ def decode(
     lookup = PromptLookup(np.concatenate([np.asarray(quoted, dtype=np.int32), question]))
     draft_limit = _draft_tokens(model, settings, options)
     with torch.inference_mode():
-        if len(question) > 1:
-            before = torch.as_tensor(question[:-1], dtype=torch.long, device=model.device)
-            model(before[None], cache=cache, settings=settings, last_logits=0)
-            trim_heap()  # of the products of many rows, before the output projection is read
+        _append(model, question[:-1], cache, settings)
         graph = _cuda_graph_decoder(model, cache, settings, draft_limit + 1)
         if graph is not None:
             draft_limit = min(draft_limit, graph.tokens - 1)
@@ -232,6 +231,17 @@ def decode(
             if token in options.stop_ids:
                 return
             remaining -= len(chosen)
+
+
+def _append(
+    model: NSALanguageModel, ids: TokenIds, cache: KVCache, settings: AttentionSettings
+) -> None:
+    """Append tokens (T,) to a cache; those that it has ahead are not run again."""
+    taken = take_ahead(cache, ids, settings)
+    if taken < len(ids):
+        rest = torch.as_tensor(ids[taken:], dtype=torch.long, device=model.device)
+        model(rest[None], cache=cache, settings=settings, last_logits=0)
+        trim_heap()  # of the products of many rows, before the output projection is read
 
 
 class PromptLookup:

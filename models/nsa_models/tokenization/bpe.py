@@ -185,8 +185,11 @@ def replace_surrogates(text: str) -> str:
     return text
 
 
-def fast_encoder(tokenizer: dict[str, Any]) -> ByteLevelBPE | None:
-    """Return the encoder for a parsed `tokenizer.json`, or None if tiktoken cannot reproduce it."""
+def merge_ranks(tokenizer: dict[str, Any]) -> tuple[str, dict[bytes, int]] | None:
+    """Return the arguments of `ByteLevelBPE` for a parsed `tokenizer.json`.
+
+    None if tiktoken cannot reproduce it.
+    """
     model = tokenizer["model"]
     pattern = _pattern(tokenizer.get("pre_tokenizer"))
     plain = not any(
@@ -208,7 +211,7 @@ def fast_encoder(tokenizer: dict[str, Any]) -> ByteLevelBPE | None:
     ):
         return None
     ranks = _ranks(tokenizer)
-    return ByteLevelBPE(pattern, ranks) if ranks else None
+    return (pattern, ranks) if ranks else None
 
 
 def _ranks(tokenizer: dict[str, Any]) -> dict[bytes, int] | None:

@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nsa_models.errors import ModelError
-from nsa_models.tokenization.bpe import fast_encoder
 from nsa_models.tokenization.byte_level import token_bytes
 from nsa_models.tokenization.chat_template import ChatFrame, chat_frame, chat_parts
-from nsa_models.tokenization.hf_tokens import LibraryTokens
 from nsa_models.tokenization.ids import TokenIds
+from nsa_models.tokenization.tables import Tables, load_tables, parse_object
 
 END_OF_TURN = frozenset(
     {
@@ -52,37 +51,34 @@ class Tokenizer:
 
     def __init__(
         self,
-        tokenizer: dict[str, Any],
+        tables: Tables,
         *,
         fingerprint: str,
-        config: dict[str, Any],
+        special_names: dict[str, str],
         end_ids: Iterable[int],
         template: str | None,
-        path: Path,
     ) -> None:
         """See `from_folder`."""
         self.fingerprint = fingerprint
-        vocab = _vocabulary(tokenizer)
+        described = tables.described
         self._added: dict[str, int] = {
-            token["content"]: token["id"] for token in tokenizer.get("added_tokens") or ()
+            token["content"]: token["id"] for token in described.get("added_tokens") or ()
         }
-        self._tokens = fast_encoder(tokenizer) or LibraryTokens(tokenizer, path)
+        self._tokens = tables.tokens
         self.backend = self._tokens.name
-        self._nfc = (tokenizer.get("normalizer") or {}).get("type") == "NFC"
+        self._nfc = (described.get("normalizer") or {}).get("type") == "NFC"
         self._spells_bytes = '"ByteLevel"' in json.dumps(
-            [tokenizer.get("decoder"), tokenizer.get("pre_tokenizer")]
+            [described.get("decoder"), described.get("pre_tokenizer")]
         )
-        self._spelled = _Spelled([vocab, self._added])
+        self._spelled = tables.spelled
         self.vocab_size = len(self._spelled)
-        self._special_names = _special_names(config)
+        self._special_names = special_names
         self._template = template
         self.has_template = template is not None
-        end_token = self._special_names.get("eos_token", "")
-        named_end = self._added.get(end_token, vocab.get(end_token))
         self.stop_ids = frozenset(
             [*end_ids]
             + [token_id for token, token_id in self._added.items() if token in END_OF_TURN]
-            + ([] if named_end is None else [named_end])
+            + ([] if tables.end_id is None else [tables.end_id])
         )
         longest_first = sorted(self._added, key=len, reverse=True)
         self._special_pattern = (
@@ -108,22 +104,21 @@ class Tokenizer:
                 hint="name a Hugging Face folder with a tokenizer.json",
                 code="model_missing",
             ) from error
-        tokenizer = _parse(content, path)
-        if not isinstance(tokenizer.get("model"), dict):
-            raise _broken(path, "it does not describe a tokenizer")
+        fingerprint = hashlib.sha256(content).hexdigest()
         config = _read_json(folder / "tokenizer_config.json")
+        special_names = _special_names(config)
+        end_token = special_names.get("eos_token", "")
         end_ids = [
             end
             for name in ("generation_config.json", "config.json")
             for end in _as_list(_read_json(folder / name).get("eos_token_id"))
         ]
         return cls(
-            tokenizer,
-            fingerprint=hashlib.sha256(content).hexdigest(),
-            config=config,
+            load_tables(content, fingerprint, end_token, path),
+            fingerprint=fingerprint,
+            special_names=special_names,
             end_ids=end_ids,
             template=_template(folder, config),
-            path=path,
         )
 
     @property
@@ -216,42 +211,6 @@ class Tokenizer:
         return np.concatenate(parts)
 
 
-class _Spelled:
-    """Tokens by id in one string: a dictionary of 150,000 takes 40 MB.
-
-    Args:
-        vocabularies: Ids by token; of several tokens with one id, the last is kept.
-    """
-
-    def __init__(self, vocabularies: Sequence[dict[str, int]]) -> None:
-        tokens = [""] * (1 + max(max(each.values(), default=-1) for each in vocabularies))
-        for each in vocabularies:
-            for token, token_id in each.items():
-                tokens[token_id] = token
-        lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
-        self._ends = np.cumsum(lengths)
-        self._text = "".join(tokens)
-
-    def __len__(self) -> int:
-        """Return the largest id plus one."""
-        return len(self._ends)
-
-    def __getitem__(self, token_id: int) -> str:
-        """Return the token of an id; empty for an unknown id."""
-        if not 0 <= token_id < len(self._ends):
-            return ""
-        start = self._ends[token_id - 1] if token_id else 0
-        return self._text[start : self._ends[token_id]]
-
-
-def _vocabulary(tokenizer: dict[str, Any]) -> dict[str, int]:
-    """Return ids by token; Unigram files have a list of tokens and scores."""
-    vocab = tokenizer["model"].get("vocab", {})
-    if isinstance(vocab, dict):
-        return vocab
-    return {token: index for index, (token, *_) in enumerate(vocab)}
-
-
 def _special_names(config: dict[str, Any]) -> dict[str, str]:
     """Return the special tokens by name; a configuration has strings or objects."""
     names = {}
@@ -287,18 +246,4 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
     except FileNotFoundError:
         return {}
-    return _parse(content, path)
-
-
-def _parse(content: bytes, path: Path) -> dict[str, Any]:
-    try:
-        parsed = json.loads(content)
-    except ValueError as error:
-        raise _broken(path, str(error)) from error
-    if not isinstance(parsed, dict):
-        raise _broken(path, "it is not a JSON object")
-    return parsed
-
-
-def _broken(path: Path, why: str) -> ModelError:
-    return ModelError(f"cannot read {path}: {why}", code="model_broken")
+    return parse_object(content, path)

@@ -90,7 +90,7 @@ def test_rows_are_multiplied_in_parts(
         assert torch.equal(layer(x), whole)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 16, 17, 200])
+@pytest.mark.parametrize("rows", [1, 3, 16, 17, 32, 33, 200])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_the_error_of_a_product_is_its_rounding(
@@ -110,9 +110,11 @@ def test_the_error_of_a_product_is_its_rounding(
     # A weight is rounded by half of its output's step (by a whole step with seven bits), a row
     # by half of its step. The scale, the product and the sum with the bias are rounded to dtype.
     x, weight = x[0].double().abs(), layer.weight.double().abs()
+    by_halves = integer_product is int8._by_halves
     step, row_step = weight.amax(dim=1) / 127, x.amax(dim=1, keepdim=True) / 127
-    bound = x.sum(dim=1, keepdim=True) * step * (1 if integer_product is int8._by_halves else 0.5)
-    if rows > int8._FEW_ROWS and integer_product is not None:
+    bound = x.sum(dim=1, keepdim=True) * step * (1 if by_halves else 0.5)
+    few = int8._FEW_ROWS_PACKED if by_halves else int8._FEW_ROWS
+    if rows > few and integer_product is not None:
         bound += row_step / 2 * (weight.sum(dim=1) + 96 * step) + row_step * step
     bound += (
         4 * torch.finfo(dtype).eps * (x @ weight.T + (layer.bias.double().abs() if bias else 0))

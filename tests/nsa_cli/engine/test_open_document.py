@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from nsa_cli.config.options import Options
+from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents.sources import read_sources
+from nsa_cli.engine import answer_context
+from nsa_cli.engine.answer_context import AnswerContext
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import drain
@@ -77,6 +80,41 @@ def test_a_canceled_answer_does_not_change_its_context(opened: OpenDocument) -> 
     assert context.cache.length > length
     steps.close()
     assert context.cache.length == length
+
+
+def _asked(opened: OpenDocument, context: AnswerContext, question: TokenizedQuestion) -> list[int]:
+    """Decode an answer, and return how many tokens each pass of the model has."""
+    passes: list[int] = []
+    hook = opened.model.model.embed_tokens.register_forward_hook(
+        lambda _, ids, __: passes.append(ids[0].shape[1])
+    )
+    drain(opened.generate(context, question, opened.options, time.monotonic()), print)
+    hook.remove()
+    return passes
+
+
+def test_passages_and_question_are_prefilled_in_one_pass(
+    opened: OpenDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question, other = (opened.prompts.question(text) for text in ("Who paid?", "And why?"))
+    passages, scores = [Passage(start=0, end=400, score=1.0)], opened.scores(question)
+    context = opened.context(passages, question, opened.options, scores)
+    assert context.cache.length == len(context.text.ids)
+    apart = opened.excerpts(passages)
+    both = [
+        drain(opened.generate(each, question, opened.options, time.monotonic()), print)
+        for each in (context, apart)
+    ]
+    assert both[0].text == both[1].text
+    torch.testing.assert_close(both[0].attention.mass, both[1].attention.mass)
+    context = opened.context(passages, question, opened.options, scores)
+    assert _asked(opened, context, question)[0] < 10  # the last token and its drafts
+    context = opened.context(passages, question, opened.options, scores)
+    shared = question.instruction  # the other question begins with the same instruction
+    assert _asked(opened, context, other)[0] == len(other) - 1 - shared
+    monkeypatch.setattr(answer_context, "_both_dense", lambda *_: False)
+    context = opened.context(passages, question, opened.options, scores)
+    assert _asked(opened, context, question)[0] == len(question) - 1
 
 
 @pytest.mark.parametrize("source", ["pages", "pages+passages"])
@@ -149,6 +187,9 @@ def test_a_search_in_a_short_text_quotes_several_places(
     options = Options(model=str(tiny_model), cache_limit_bytes=10**9)
     short = Engine(options, print).open(read_sources([str(path)], on_note=print), "a", 300)
     assert short.is_short
+    question = short.prompts.question("Which number?")
+    short.scores(question)
+    assert _asked(short, short.whole(), question)[0] < 10, "the search has run the question"
     attention = torch.ones(-(-len(short.text.ids) // short.block_tokens)).cumsum(0)
     scores = BlockScores(attention, torch.zeros_like(attention), few=False)
     monkeypatch.setattr(OpenDocument, "scores", lambda *_: scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from nsa_cli.answering.chat import ROOM
 from nsa_cli.config.options import Options
 from nsa_cli.context.tokens import ANSWER_ROOM
 from nsa_cli.documents.sources import Source
-from nsa_cli.events import AnswerFinished, AnswerText, Event, Progress, Stage
+from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Event, Progress, Stage
 from nsa_cli.serve import jobs
 from nsa_cli.serve import scheduler as working
 from nsa_cli.serve.documents import ParsedDocuments
 from nsa_cli.serve.jobs import MOST_TOKENS, Asked, Failed, Job, ReadThrough
 from nsa_cli.serve.scheduler import Scheduler
+from nsa_models.errors import NsaError
 
 LAST = (AnswerFinished, ReadThrough, Failed)
 
@@ -216,6 +218,54 @@ def test_questions_about_the_open_text_come_first_within_a_limit(
         client.finished()
     # three, then one before the switch, both about the other text, then the rest
     assert "".join(order) == "aaaabba"
+
+
+def test_the_model_is_loaded_before_the_first_request(worker: Scheduler) -> None:
+    worker.start(loads=True)
+    first = Client("A text.\n")
+    worker.submit(first.job)
+    first.finished()
+    assert worker.engine.context is not None
+    stages = [event for event in first.seen if isinstance(event, Stage)]
+    assert stages.count(LOADING) <= 1
+    second = Client("A text.\n", "Who?")
+    worker.submit(second.job)
+    second.finished()
+    assert LOADING not in second.seen
+
+
+def test_a_client_that_comes_while_the_model_loads_sees_it(
+    worker: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    come, client = threading.Event(), Client("A text.\n")
+    loaded: list[object] = []
+
+    def slow(engine: object) -> None:
+        come.wait(60)
+        loaded.append(engine)
+
+    monkeypatch.setattr(working, "warm_up", slow)
+    worker.start(loads=True)
+    worker.submit(client.job)
+    assert client.events.get(timeout=60) == LOADING
+    come.set()
+    client.finished()
+    assert loaded == [worker.engine]
+
+
+def test_a_model_that_cannot_be_loaded_at_the_start_is_told_to_the_first_client(
+    worker: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NsaError("no memory", code="memory")
+
+    monkeypatch.setattr(type(worker.engine), "load", refuse)
+    client = Client("A text.\n")
+    worker.start(loads=True)
+    worker.submit(client.job)
+    failed = client.last()
+    assert isinstance(failed, Failed)
+    assert failed.error.code == "memory"
 
 
 def test_failures_do_not_affect_other_jobs(
