@@ -21,7 +21,7 @@ _POSITIVE = (
 )
 _ACCEPTED = {"int": ("int",), "float": ("int", "float"), "bool": ("bool",)}
 _TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-_SHARES = ("warmup", "decay", "floor")
+_SHARES = ("warmup", "decay", "floor", "last")
 
 FREE = frozenset(
     {"log_steps", "save_seconds", "save_steps", "loss_chunk", "compile", "cuda_graphs", "parallel"}
@@ -44,6 +44,7 @@ class PretrainSettings:
         warmup: Share of the training in which the learning rate rises from 0.
         decay: Share of the training in which `wsd` decays, at its end.
         floor: Learning rate at the end, as a share of `rate`.
+        last: Share of the training that reads the last documents, if it has some, at its end.
         rate: Learning rate.
         optimizer: `adamw`, or `muon` for matrices of layers and AdamW for other parameters.
         beta1: Decay of AdamW's first moment.
@@ -73,6 +74,7 @@ class PretrainSettings:
     warmup: float = 0.02
     decay: float = 0.2
     floor: float = 0.0
+    last: float = 0.1
     rate: float = 1e-3
     optimizer: OptimizerName = "adamw"
     beta1: float = 0.9
@@ -139,6 +141,17 @@ class PretrainSettings:
     def steps(self) -> int | None:
         """Steps of the whole training, rounded up; None if time limits it."""
         return None if self.tokens is None else max(1, -(-self.tokens // self.batch_tokens))
+
+    @property
+    def first_of_last(self) -> int:
+        """Number of the first row of the last documents.
+
+        Raises:
+            ValueError: If time limits the training, whose last step is not known.
+        """
+        if self.steps is None:
+            raise ValueError("a training by time has no known last step")
+        return round(self.steps * (1.0 - self.last)) * self.rows
 
     def differing(self, other: dict[str, Any]) -> list[str]:
         """Return the settings that must not differ in a resumed run, but do.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +138,53 @@ class PackedRows:
         return self._epoch[1], self._epoch[2]
 
 
+class Rows(Protocol):
+    """Rows by number, which any step can make again."""
+
+    def targets(self, first: int, count: int) -> int:
+        """Return the number of positions with a loss in `count` rows from number `first`."""
+
+    def batch(self, first: int, count: int) -> PackedBatch:
+        """Return `count` rows from number `first`."""
+
+
+class RowsInTurn:
+    """Rows of some documents up to a number, and rows of others from there on.
+
+    Args:
+        before: The first rows.
+        after: The rows from number `change` on, counted from 0 again.
+        change: Number of the first row of `after`.
+    """
+
+    def __init__(self, before: Rows, after: Rows, change: int) -> None:
+        self._before, self._after, self._change = before, after, change
+
+    def targets(self, first: int, count: int) -> int:
+        """Return the number of positions with a loss in `count` rows from number `first`."""
+        return sum(rows.targets(*part) for rows, part in self._parts(first, count))
+
+    def batch(self, first: int, count: int) -> PackedBatch:
+        """Return `count` rows from number `first`."""
+        made = [rows.batch(*part) for rows, part in self._parts(first, count)]
+        if len(made) == 1:
+            return made[0]
+        ids, targets = (
+            torch.cat(each) for each in zip(*((x.ids, x.targets) for x in made), strict=True)
+        )
+        return PackedBatch(ids, targets, tuple(n for each in made for n in each.lengths))
+
+    def _parts(self, first: int, count: int) -> list[tuple[Rows, tuple[int, int]]]:
+        """Return the rows that have a part of the range, each with its own range."""
+        early = min(count, max(0, self._change - first))
+        parts: list[tuple[Rows, tuple[int, int]]] = []
+        if early:
+            parts.append((self._before, (first, early)))
+        if early < count:
+            parts.append((self._after, (first + early - self._change, count - early)))
+        return parts
+
+
 class Passes(Dataset[PackedBatch]):
     """The batch of each forward pass of a process, by the number of the pass.
 
@@ -148,7 +196,7 @@ class Passes(Dataset[PackedBatch]):
     """
 
     def __init__(
-        self, rows: PackedRows, rows_per_pass: int, process: int = 0, processes: int = 1
+        self, rows: Rows, rows_per_pass: int, process: int = 0, processes: int = 1
     ) -> None:
         self._rows, self._count = rows, rows_per_pass
         self._process, self._processes = process, processes
