@@ -261,12 +261,12 @@ def _announce(
 ) -> None:
     """Tell the user what is trained on what."""
     index, settings, step = shards.index, plan.settings, training.progress.step
+    rows = (shards.index.tokens["train"] - 1) // settings.context
     size = f"{training.parameters / 1e6:,.1f} M parameters in products"
     tokens, documents = index.tokens["train"], index.documents["train"]
     lines = [
         f"{plan.attention} attention, {size}, context {settings.context:,}, on {device.type}",
-        f"{tokens:,} tokens in {documents_in_words(documents)} make "
-        f"{(tokens - 1) // settings.context:,} rows",
+        f"{tokens:,} tokens in {documents_in_words(documents)} make {rows:,} rows",
     ]
     if plan.last is not None:
         last, change = plan.last.index, settings.first_of_last // settings.rows

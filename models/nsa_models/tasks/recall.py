@@ -21,6 +21,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +79,10 @@ def _all(kind: str) -> tuple[str, ...]:
 @cache
 def _values() -> tuple[str, ...]:
     return tuple(sorted({*_all("animal"), *_all("goods")}))
+
+
+def _pairs(first: str, second: str) -> list[str]:
+    return [f"{a} {b}" for a in _all(first) for b in _all(second)]
 
 
 class _Names:
@@ -167,9 +172,7 @@ def _variables(names: _Names, count: int) -> list[Fact]:
     for value in names.values(count):
         chain = [names.person() for _ in range(_HOPS + 1)]
         says = [_plain(f"{chain[0]} picks the {value}.")]
-        says += [
-            _plain(f"{b} picks the same as {a}.") for a, b in zip(chain, chain[1:], strict=False)
-        ]
+        says += [_plain(f"{b} picks the same as {a}.") for a, b in pairwise(chain)]
         again = _asked(f"So {chain[-1]} has the", [value])
         facts.append(Fact(tuple(says), again, 1 / count))
     return facts
@@ -258,7 +261,7 @@ def recall_training_text(
 ) -> RecallText:
     """Return a text of several tasks, whose repetitions follow anywhere after the statements.
 
-    Facts take from a tenth to six tenths of the text.
+    Facts take from two to seven tenths of the text.
 
     Args:
         noise: Token ids of natural lines, in order.
@@ -269,7 +272,7 @@ def recall_training_text(
     rng = random.Random(f"recall training {seed}")
     names = _Names(rng)
     tasks = rng.sample(RECALL_TASKS[1:], rng.randint(2, 4))
-    room, used = int(tokens * rng.uniform(0.1, 0.6)), 0
+    room, used = int(tokens * rng.uniform(0.2, 0.7)), 0
     placed: list[tuple[float, Line]] = []
     while used < room:
         made = _MAKERS[rng.choice(tasks)][0](names, 1)
