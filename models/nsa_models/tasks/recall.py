@@ -312,7 +312,7 @@ def _joined(
     spent, at = 0, rng.randrange(len(noise))
     for place, line in [*lines, (3.0, [])]:
         while spent < min(1.0, place) * room:
-            part = noise[at % len(noise)][: room - spent]
+            part = noise[at % len(noise)][spent - room :]  # the last one loses its beginning
             ids += part
             spent, at = spent + len(part), at + 1
         for part, asked in line:
