@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nsa_models.errors import DataError
-from nsa_models.training.rows import IGNORED, PackedRows, Passes, heldout_batches
+from nsa_models.training.rows import IGNORED, PackedRows, Passes, RowsInTurn, heldout_batches
 from nsa_models.training.shards import Shards
 
 WriteShards = Callable[..., Shards]
@@ -83,3 +83,16 @@ def test_held_out_rows_begin_with_documents(write_shards: WriteShards, words: Wo
     assert sorted(found) == sorted([int(x) for x in each] for each in wanted)
     few = heldout_batches(shards.heldout, 24, 50)
     assert 0 < sum(sum(batch.lengths) for batch in few) <= 50
+
+
+def test_rows_in_turn_change_at_a_row(write_shards: WriteShards, words: Words) -> None:
+    before = PackedRows(write_shards(words(30)).train, CONTEXT, seed=0)
+    after = PackedRows(write_shards(words(20)).train, CONTEXT, seed=1)
+    rows = RowsInTurn(before, after, 3)
+    wanted = [before.batch(n, 1) for n in range(3)] + [after.batch(n, 1) for n in range(4)]
+    for first, count in ((0, 2), (0, 3), (1, 4), (2, 2), (3, 1), (3, 4), (0, 7)):
+        found, parts = rows.batch(first, count), wanted[first : first + count]
+        assert found.ids.tolist() == [row for each in parts for row in each.ids.tolist()]
+        assert found.targets.tolist() == [row for each in parts for row in each.targets.tolist()]
+        assert found.lengths == tuple(n for each in parts for n in each.lengths)
+        assert rows.targets(first, count) == int((found.targets != IGNORED).sum())

@@ -122,6 +122,35 @@ def test_a_limited_run_continues_where_it_was_saved(train: Run, made: Path) -> N
     assert rows_of(made / "parts" / HELDOUT) == rows_of(made / "whole" / HELDOUT)
 
 
+def test_the_last_steps_read_other_shards(nsa: Run, train: Run, made: Path) -> None:
+    zebras = made / "zebras.txt"
+    zebras.write_text("Zebras graze quietly; some xylophones jingle. " * 90)
+    shards = ("shards", str(made / "zebras"), str(zebras), "--tokenizer", str(made / "shards"))
+    code, _, err = nsa(*shards, "--held-out", "0")
+    assert code == 0, err
+    assert train("plain")[0] == 0
+    more = ("--last-shards", str(made / "zebras"))
+    (made / "a.toml").write_text(f"{CONFIG}last = 0.5\n")
+    code, _, err = train("mixed", *more)
+    assert code == 0, err
+    assert "from step 4 on" in err
+    plain, mixed = (
+        [row["loss"] for row in rows_of(made / name / LOG)] for name in ("plain", "mixed")
+    )
+    assert [a == b for a, b in zip(plain, mixed, strict=True)] == [True] * 3 + [False] * 3
+    code, _, err = train("mixed")
+    assert (code, "mixed was begun with other last_shards. Repeat" in err) == (2, True)
+    code, _, err = nsa(
+        *("pretrain", str(made / "timed"), "--shards", str(made / "shards"), "--device", "cpu"),
+        *("--config", str(made / "a.toml"), "--minutes", "1", *more),
+    )
+    assert (code, "the last shards need a budget of tokens" in err) == (2, True)
+    code, _, err = nsa("shards", str(made / "own"), str(zebras), "--vocabulary", "300")
+    assert code == 0, err
+    code, _, err = train("other", "--last-shards", str(made / "own"))
+    assert (code, "own was made with another tokenizer than" in err) == (2, True)
+
+
 def test_a_longer_context_starts_from_a_trained_model(nsa: Run, train: Run, made: Path) -> None:
     assert train("short")[0] == 0
     common = (
