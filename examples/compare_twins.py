@@ -8,7 +8,7 @@
 `measure` appends a line of JSON for each text: losses of held-out documents by position, and right
 answers of the tasks of `nsa_models.tasks.recall`, with held-out documents as noise. `decode` times
 decoding of the whole model, without CUDA graphs, after a prefill of random tokens. `report` prints
-tables in Markdown.
+tables in Markdown, and writes the report for `write_benchmarks.py --from` with `--json`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ from nsa_models.weights.load import load_config
 
 NEEDLE = "needle"
 _NOISE_TOKENS = 1_000_000
-_LEVELS = ("ahead", "level")
+LEVELS = ("ahead", "level")
 
 
 def arguments() -> argparse.Namespace:
@@ -68,6 +70,10 @@ def arguments() -> argparse.Namespace:
     report.add_argument("first", type=Path)
     report.add_argument("second", type=Path)
     report.add_argument("--names", default="NSA,dense")
+    report.add_argument("--json", type=Path, default=None, help="file for the report")
+    report.add_argument("--runs", type=Path, nargs=2, default=[], help="folders with heldout.jsonl")
+    report.add_argument("--decode", type=Path, nargs=2, default=[], help="files of `decode`")
+    report.add_argument("--date", default=None, help="day of the measurement; today")
     return parser.parse_args()
 
 
@@ -178,30 +184,27 @@ def measures_of(rows: list[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def report(args: argparse.Namespace) -> Iterator[str]:
-    """Compare two models; yield lines of Markdown."""
+def comparison(args: argparse.Namespace) -> dict[str, Any]:
+    """Compare two models by their rows; return the report."""
     rows = [read(path) for path in (args.first, args.second)]
-    first, second = args.names.split(",")
     found = [measures_of(each) for each in rows]
-    yield f"| Measure | Texts | Chance | {first} | {second} | Difference (95 %) | {first} is |"
-    yield "|---|---|---|---|---|---|---|"
-    verdicts = []
+    measures = []
     for name in found[0]:
         result = compare(found[0][name], found[1].get(name, []))
-        form = ".4f" if result.chance is None else ".1%"
-        chance = "" if result.chance is None else f"{result.chance:.1%}"
-        scores = " | ".join(f"{score:{form}}" for score in result.scores)
-        difference = " ".join(f"{x:+{form}}" for x in (result.difference, result.low, result.high))
-        verdicts.append(result.verdict)
-        yield f"| {name} | {result.texts} | {chance} | {scores} | {difference} | {result.verdict} |"
-    yield f"\n{sum(each in _LEVELS for each in verdicts)} of {len(verdicts)} ahead or level\n"
-    yield from _by(rows, NEEDLE, "depth", (first, second))
-    yield from _by(rows, LOSS, "first", (first, second))
+        measures.append({"measure": name, **asdict(result), "verdict": result.verdict})
+    return {
+        "date": args.date or date.today().isoformat(),
+        "twins": args.names.split(","),
+        "measures": measures,
+        "needle": by_key(rows, NEEDLE, "depth"),
+        "loss": by_key(rows, LOSS, "first"),
+        "course": [read(run / "heldout.jsonl") for run in args.runs],
+        "decode": [read(path) for path in args.decode],
+    }
 
 
-def _by(rows: list[list[Row]], measure: str, key: str, names: tuple[str, str]) -> Iterator[str]:
-    """Yield a table of a measure by length and by the value of a key."""
-    yield f"| {measure}: tokens, {key} | {' | '.join(names)} |\n|---|---|---|"
+def by_key(rows: list[list[Row]], measure: str, key: str) -> list[Row]:
+    """Mean scores of a measure by length and by the value of a key."""
     sums: dict[tuple[int, float], list[float]] = {}
     for number, each in enumerate(rows):
         for row in each:
@@ -209,16 +212,42 @@ def _by(rows: list[list[Row]], measure: str, key: str, names: tuple[str, str]) -
                 at = sums.setdefault((row["tokens"], row[key]), [0.0] * 4)
                 at[2 * number] += row["score"]
                 at[2 * number + 1] += row["count"]
-    for (tokens, value), (a, b, c, d) in sorted(sums.items()):
-        yield f"| {tokens:,}, {value:,} | {a / b if b else 0:.4f} | {c / d if d else 0:.4f} |"
-    yield ""
+    return [
+        {"tokens": tokens, key: value, "scores": [a / b if b else None, c / d if d else None]}
+        for (tokens, value), (a, b, c, d) in sorted(sums.items())
+    ]
+
+
+def lines_of(report: dict[str, Any]) -> Iterator[str]:
+    """Lines of a report in Markdown."""
+    first, second = report["twins"]
+    yield f"| Measure | Texts | Chance | {first} | {second} | Difference (95 %) | {first} is |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in report["measures"]:
+        form = ".4f" if row["chance"] is None else ".1%"
+        cells = [row["measure"], str(row["texts"])]
+        cells.append("" if row["chance"] is None else f"{row['chance']:.1%}")
+        cells += [f"{score:{form}}" for score in row["scores"]]
+        cells.append(" ".join(f"{row[name]:+{form}}" for name in ("difference", "low", "high")))
+        yield f"| {' | '.join([*cells, row['verdict']])} |"
+    verdicts = [row["verdict"] for row in report["measures"]]
+    yield f"\n{sum(each in LEVELS for each in verdicts)} of {len(verdicts)} ahead or level\n"
+    for name, key in ((NEEDLE, "depth"), (LOSS, "first")):
+        yield f"| {name}: tokens, {key} | {first} | {second} |\n|---|---|---|"
+        for row in report[name]:
+            scores = " | ".join("" if x is None else f"{x:.4f}" for x in row["scores"])
+            yield f"| {row['tokens']:,}, {row[key]:,} | {scores} |"
+        yield ""
 
 
 def main() -> None:
     """Run a part."""
     args = arguments()
     if args.part == "report":
-        sys.stdout.writelines(f"{line}\n" for line in report(args))
+        report = comparison(args)
+        if args.json is not None:
+            args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        sys.stdout.writelines(f"{line}\n" for line in lines_of(report))
     else:
         write({"measure": measure, "decode": decode}[args.part](args), args.out)
 

@@ -154,7 +154,8 @@ for each in "$@"; do
         at_once compare_on decode ${DECODE:-}
         ;;
     report)
-        "$PYTHON" examples/compare_twins.py report "$OUT"/measure-{nsa,dense}.jsonl |
+        "$PYTHON" examples/compare_twins.py report "$OUT"/measure-{nsa,dense}.jsonl \
+            --json "$OUT/report.json" --runs "$WORK"/{nsa,dense} |
             tee "$OUT/report.md"
         ;;
     plot)
