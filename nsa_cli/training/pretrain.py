@@ -28,7 +28,7 @@ from nsa_models.training.distributed import Processes
 from nsa_models.training.initial import initial_model
 from nsa_models.training.pretrain import PretrainHooks, Pretraining, PretrainProgress
 from nsa_models.training.pretrain_settings import PretrainSettings
-from nsa_models.training.rows import PackedRows, Rows, RowsInTurn, heldout_batches
+from nsa_models.training.rows import PackedRows, Rows, RowsInTurn, WholeRows, heldout_batches
 from nsa_models.training.shards import Shards
 from nsa_models.weights.load import load_weights
 
@@ -98,11 +98,12 @@ def _rows(plan: PretrainPlan, shards: Shards) -> Rows:
     """The rows to train on.
 
     Raises:
-        DataError: If the shards have fewer tokens than a row.
+        DataError: If the shards do not fill a row.
         UsageError: If the last shards have another tokenizer, or time limits the training.
     """
     settings = plan.settings
-    rows = PackedRows(shards.train, settings.context, settings.seed)
+    kind = WholeRows if settings.whole_rows else PackedRows
+    rows = kind(shards.train, settings.context, settings.seed)
     if plan.last is None:
         return rows
     if plan.last.index.tokenizer != shards.index.tokenizer:
@@ -112,7 +113,7 @@ def _rows(plan: PretrainPlan, shards: Shards) -> Rows:
         )
     if settings.steps is None:
         raise UsageError("the last shards need a budget of tokens", hint="give --tokens")
-    last = PackedRows(plan.last.train, settings.context, settings.seed)
+    last = kind(plan.last.train, settings.context, settings.seed)
     return RowsInTurn(rows, last, settings.first_of_last)
 
 
@@ -261,7 +262,9 @@ def _announce(
 ) -> None:
     """Tell the user what is trained on what."""
     index, settings, step = shards.index, plan.settings, training.progress.step
-    rows = (shards.index.tokens["train"] - 1) // settings.context
+    rows = (index.tokens["train"] - 1) // settings.context
+    if settings.whole_rows:
+        rows = int((shards.train.lengths // settings.context).sum())
     size = f"{training.parameters / 1e6:,.1f} M parameters in products"
     tokens, documents = index.tokens["train"], index.documents["train"]
     lines = [

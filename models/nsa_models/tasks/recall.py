@@ -34,6 +34,9 @@ Part = tuple[str, bool]
 
 Line = tuple[Part, ...]
 
+_NEAREST = 32
+"""Tokens of the least distance between the lines of a fact in a text for training."""
+
 _LIST_WORDS = 16
 _ENTRIES = 15
 _KINDS = 6
@@ -259,9 +262,10 @@ def recall_text(
 def recall_training_text(
     noise: Sequence[Sequence[int]], encode: Encode, *, tokens: int, seed: int
 ) -> RecallText:
-    """Return a text of several tasks, whose repetitions follow anywhere after the statements.
+    """Return a text of several tasks, whose repetitions follow the statements at any distance.
 
-    Facts take from two to seven tenths of the text.
+    Facts take from two to seven tenths of the text. Distances are even on a logarithmic scale:
+    near repetitions, with few facts between, are learned first.
 
     Args:
         noise: Token ids of natural lines, in order.
@@ -283,8 +287,17 @@ def recall_training_text(
                 room = 0
                 continue
             used += cost
-            placed += zip(sorted(rng.random() for _ in lines), lines, strict=True)
+            placed += zip(_spread(len(lines), _NEAREST / tokens, rng), lines, strict=True)
     return _joined(placed, noise, encode, tokens, rng, 0.0)
+
+
+def _spread(count: int, nearest: float, rng: random.Random) -> list[float]:
+    """Return ascending places from 0 to 1 whose distances are log-uniform from `nearest` on."""
+    gaps = [nearest ** rng.random() for _ in range(count - 1)]
+    if (total := sum(gaps)) > 1.0:
+        gaps = [gap * rng.random() / total for gap in gaps]
+    first = rng.random() * (1.0 - sum(gaps))
+    return [first, *(first + sum(gaps[: n + 1]) for n in range(count - 1))]
 
 
 def _joined(

@@ -52,6 +52,7 @@ class PretrainSettings:
         weight_decay: Decoupled weight decay of matrices.
         clip: Maximum norm of the gradient.
         seed: Seed of the weights and of the order of documents.
+        whole_rows: Whether each row is of one document, which leaves out shorter documents.
         rows_per_pass: Rows of a forward pass of a process.
         loss_chunk: Positions whose logits are in memory.
         parallel: `ddp`, replicas of the model, or `fsdp`, shards of it.
@@ -82,6 +83,7 @@ class PretrainSettings:
     weight_decay: float = 0.1
     clip: float = 1.0
     seed: int = 0
+    whole_rows: bool = False
     rows_per_pass: int = 1
     loss_chunk: int = 4096
     parallel: Parallelism = "ddp"

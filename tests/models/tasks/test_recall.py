@@ -109,6 +109,20 @@ def test_training_texts_repeat_each_fact_after_it() -> None:
         assert 0.15 < share < 0.85
 
 
+def test_repetitions_for_training_are_near_and_far() -> None:
+    distances = []
+    for seed in range(12):
+        made = recall_training_text(NOISE, encode, tokens=9000, seed=seed)
+        text = text_of(made)
+        for start, _ in made.answers:
+            line = text[text.rindex("\n", 0, start) + 1 : start]
+            if line.startswith("The sign of"):
+                distances.append(start - text.index(line) - len(line))
+    assert len(distances) > 50
+    near, far = (sum(low <= n < high for n in distances) for low, high in ((0, 900), (900, 9000)))
+    assert min(near, far) > 0.2 * len(distances)
+
+
 def test_facts_that_do_not_fit_are_an_error() -> None:
     with pytest.raises(ValueError, match="more than 100"):
         recall_text("copying", NOISE, encode, tokens=100, seed=0)

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from nsa_models.errors import DataError
-from nsa_models.training.rows import IGNORED, PackedRows, Passes, RowsInTurn, heldout_batches
+from nsa_models.training.rows import (
+    IGNORED,
+    PackedRows,
+    Passes,
+    RowsInTurn,
+    WholeRows,
+    heldout_batches,
+)
 from nsa_models.training.shards import Shards
 
 WriteShards = Callable[..., Shards]
@@ -96,3 +103,38 @@ def test_rows_in_turn_change_at_a_row(write_shards: WriteShards, words: Words) -
         assert found.targets.tolist() == [row for each in parts for row in each.targets.tolist()]
         assert found.lengths == tuple(n for each in parts for n in each.lengths)
         assert rows.targets(first, count) == int((found.targets != IGNORED).sum())
+
+
+def test_whole_rows_are_of_one_document(write_shards: WriteShards, words: Words) -> None:
+    made = words(30)
+    shards = write_shards(made)
+    documents = [[*map(int, each), END] for each in made]
+    context = 4
+    rows = WholeRows(shards.train, context, seed=3)
+    wanted = sorted(
+        each[start : start + context + 1]
+        for each in documents
+        for start in range(0, len(each) - context + 1, context)
+    )
+    assert rows.rows == len(wanted)
+    assert min(map(len, wanted)) == context < max(map(len, wanted))
+    orders = []
+    for epoch in (0, 1):
+        batch = rows.batch(epoch * rows.rows, rows.rows)
+        found = []
+        for ids, targets in zip(batch.ids.tolist(), batch.targets.tolist(), strict=True):
+            after = [each for each in targets if each != IGNORED]
+            assert ids[1:] == after[: context - 1]
+            found.append([ids[0], *after])
+        assert sorted(found) == wanted
+        assert batch.whole
+        assert rows.targets(epoch * rows.rows, rows.rows) == int((batch.targets != IGNORED).sum())
+        orders.append(found)
+    assert orders[0] != orders[1]
+    one = rows.batch(2, 1)
+    assert (one.ids.tolist(), one.lengths) == (rows.batch(0, 3).ids.tolist()[2:], (context,))
+
+
+def test_documents_that_fill_no_row_are_refused(write_shards: WriteShards, words: Words) -> None:
+    with pytest.raises(DataError, match="and a row has a context of 1,000"):
+        WholeRows(write_shards(words(5)).train, 1000, seed=0)
