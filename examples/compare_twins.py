@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from recall_shards import noise_of
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nsa_cli.evaluation.recall import LOSS, Row, TextName, compare, loss_rows, recall_rows
 from nsa_cli.training.pretrain import start_with
@@ -40,6 +41,14 @@ from nsa_models.training.token_losses import TokenLosses
 from nsa_models.weights.load import load_config
 
 NEEDLE = "needle"
+BACKENDS = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+"""PyTorch's implementations of dense attention; others are taken where the first cannot."""
+
 _NOISE_TOKENS = 1_000_000
 LEVELS = ("ahead", "level")
 
@@ -62,6 +71,7 @@ def arguments() -> argparse.Namespace:
     decode.add_argument("--context", type=int, default=65_536)
     decode.add_argument("--batches", default="1,16")
     decode.add_argument("--steps", type=int, default=20)
+    decode.add_argument("--dense-by", choices=BACKENDS, help="first choice for dense attention")
     decode.add_argument("--chunk", type=int, default=4096, help="tokens of a pass of the prefill")
     for each in (measure, decode):
         each.add_argument("--device", default="auto")
@@ -158,6 +168,17 @@ def decode(args: argparse.Namespace) -> Iterator[Row]:
         del cache
 
 
+def decode_by(args: argparse.Namespace) -> Iterator[Row]:
+    """As `decode`, with the chosen implementation of dense attention first."""
+    if args.dense_by is None:
+        yield from decode(args)
+        return
+    others = [each for name, each in BACKENDS.items() if name != args.dense_by]
+    with sdpa_kernel([BACKENDS[args.dense_by], *others], set_priority=True):
+        for row in decode(args):
+            yield {**row, "dense_by": args.dense_by}
+
+
 def write(rows: Iterator[Row], path: Path) -> None:
     """Append rows to a file as they come."""
     with path.open("a", encoding="utf-8") as file:
@@ -249,7 +270,7 @@ def main() -> None:
             args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         sys.stdout.writelines(f"{line}\n" for line in lines_of(report))
     else:
-        write({"measure": measure, "decode": decode}[args.part](args), args.out)
+        write({"measure": measure, "decode": decode_by}[args.part](args), args.out)
 
 
 if __name__ == "__main__":

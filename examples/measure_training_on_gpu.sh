@@ -16,6 +16,7 @@
 #   WORK       folder for shards and models, which are large (.bench/training)
 #   OUT        folder for small results: steps.jsonl and logs.tgz ($WORK/out)
 #   CONFIG     model and settings (examples/pretrain_60m.toml)
+#   CONFIG_DENSE   the same for dense attention in `twins` (CONFIG), such as one of as many weights
 #   TRAINING   further lines for [training] in CONFIG, such as "compile = false"
 #   TOKENS     tokens of each twin (150000000); the schedule follows them, so both see the same
 #   MINUTES    most minutes of a twin in one call (4), without the start
@@ -64,20 +65,21 @@ part() {
     fi
 }
 
-# Write the configuration with further lines for [training].
+# Write a configuration with further lines for [training].
 configure() {
     {
-        cat "$CONFIG"
+        cat "$3"
         printf '%s\n' "$2"
     } >"$1"
 }
 
 # Train a twin on a GPU; a run that fails continues with settings that need less of the machine.
 twin_on() {
-    local attention=$1
+    local attention=$1 config=$CONFIG
+    [ "$attention" = dense ] && config=${CONFIG_DENSE:-$CONFIG}
     export CUDA_VISIBLE_DEVICES=$2
     for lines in "${TRAINING:-}" "cuda_graphs = true" ""; do
-        configure "$WORK/$attention.toml" "$lines"
+        configure "$WORK/$attention.toml" "$lines" "$config"
         failed=0
         # shellcheck disable=SC2086
         twin "$attention" "$attention" "$WORK/$attention.toml" --tokens "$TOKENS" ${LAST:-}
@@ -120,7 +122,7 @@ twin() {
         [ -f "$WORK/$name/$file" ] && cp "$WORK/$name/$file" "$LOGS/$name/"
     done
 }
-configure "$WORK/config.toml" "${TRAINING:-}"
+configure "$WORK/config.toml" "${TRAINING:-}" "$CONFIG"
 
 for each in "$@"; do
     case $each in

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import nsa_models.transformers_model  # noqa: F401
 from nsa_cli.training.pretrain_log import HELDOUT, LOG, keep_steps, rows_of, save_plot
 from nsa_models.errors import DataError
+from nsa_models.training.shards import open_shards
 
 Run = Callable[..., tuple[int, str, str]]
 CONFIG = """
@@ -149,6 +150,18 @@ def test_the_last_steps_read_other_shards(nsa: Run, train: Run, made: Path) -> N
     assert code == 0, err
     code, _, err = train("other", "--last-shards", str(made / "own"))
     assert (code, "own was made with another tokenizer than" in err) == (2, True)
+
+
+def test_whole_rows_are_counted_and_trained(train: Run, made: Path) -> None:
+    (made / "a.toml").write_text(f"{CONFIG}whole_rows = true\n")
+    code, _, err = train("whole", "--context", "128")
+    assert (code, "batch_tokens" in err) == (0, False), err
+    lengths = open_shards([made / "shards"]).train.lengths
+    assert f"make {int((lengths // 128).sum()):,} rows" in err
+    assert len(rows_of(made / "whole" / LOG)) == 6
+    (made / "a.toml").write_text(CONFIG)
+    code, _, err = train("whole", "--context", "128")
+    assert (code, "begun with other whole_rows: True before, False now" in err) == (2, True)
 
 
 def test_a_longer_context_starts_from_a_trained_model(nsa: Run, train: Run, made: Path) -> None:
