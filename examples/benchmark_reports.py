@@ -9,6 +9,7 @@
 | `examples/ask_questions.py --out FILE` | answers-example |
 | `nsa eval similar --json` | answers-long |
 | `nsa eval documents --report --json` | answers-documents |
+| `examples/compare_twins.py report --json FILE` | twins |
 
 `write_benchmarks.py --from` reads the reports and writes the files.
 """
@@ -28,6 +29,9 @@ Cell = str | list[Any]
 
 NSA_WAYS = {"Random": "nsa", "Recorded": "nsa-recorded", "Union": "nsa-union"}
 """Columns of the kernels' tables, and the attention that each shows."""
+
+_FIRST_POSITION = 64
+"""Least position whose loss a table shows: before it, few tokens are measured."""
 
 KERNEL_TABLES = {"paper-gqa": 1, "qwen2.5-0.5b": 2}
 """Number of the table of each shape of `nsa bench kernels`."""
@@ -74,6 +78,7 @@ def tables_of(report: Report, source: Source) -> list[Rows]:
         "counts": example_tables,
         "settings": suite_tables,
         "systems": document_tables,
+        "twins": twin_tables,
     }
     for key, tables in kinds.items():
         if key in report:
@@ -335,6 +340,92 @@ def document_row(system: dict[str, Any]) -> list[Cell]:
         shown_verified,
         "–" if computed is None else percent(computed["right"]),
     ]
+
+
+def twin_tables(report: Report, source: Source) -> list[Rows]:
+    """Return the tables of `compare_twins.py`, which replace the earlier ones."""
+    caption = f"{source.machine}, {source.date}."
+    tables: list[list[list[Cell]]] = [
+        [measure_row(each) for each in report["measures"]],
+        [
+            [[[Decimal(row["first"])]], *loss_cells(row["scores"])]
+            for row in report["loss"]
+            if row["first"] >= _FIRST_POSITION
+        ],
+        needle_rows(report["needle"]),
+        course_rows(report["course"]),
+        decode_rows(report["decode"]),
+    ]
+    return [
+        Rows(file="twins", table=number, keys=None, rows=rows, caption=caption)
+        for number, rows in enumerate(tables, start=1)
+    ]
+
+
+def measure_row(row: dict[str, Any]) -> list[Cell]:
+    """Return the row of a measure; a share is in percent, a loss in nats a token."""
+    if row["chance"] is None:
+        scale, places, unit = 1.0, 4, []
+    else:
+        scale, places, unit = 100.0, 1, ["%"]
+
+    def shown(value: float) -> Cell:
+        return [[Decimal(f"{scale * value:.{places}f}"), *unit]]
+
+    low, high = (Decimal(f"{scale * row[end]:.{places}f}") for end in ("low", "high"))
+    return [
+        row["measure"],
+        [[Decimal(row["texts"])]],
+        "" if row["chance"] is None else shown(row["chance"]),
+        *map(shown, row["scores"]),
+        [[low], " to ", [high, *unit]],
+        row["verdict"],
+    ]
+
+
+def loss_cells(scores: Sequence[float]) -> list[Cell]:
+    """Return the cells of two losses, and by how much the first is above the second."""
+    nsa, dense = (Decimal(f"{score:.4f}") for score in scores)
+    above = Decimal(f"{100 * (scores[0] / scores[1] - 1):.2f}")
+    return [[[nsa]], [[dense]], [[above, "%"]]]
+
+
+def needle_rows(found: Sequence[dict[str, Any]]) -> list[list[Cell]]:
+    """Return a row for each length: the mean of all depths, and the worst depth, of each twin."""
+    rows: list[list[Cell]] = []
+    for tokens in dict.fromkeys(row["tokens"] for row in found):
+        same = [row["scores"] for row in found if row["tokens"] == tokens]
+        values = [(sum(each) / len(each), min(each)) for each in zip(*same, strict=True)]
+        cells = [percent({"value": value}) for pair in values for value in pair]
+        rows.append([[[Decimal(tokens)]], *cells])
+    return rows
+
+
+def course_rows(course: Sequence[Sequence[dict[str, Any]]]) -> list[list[Cell]]:
+    """Return a row for each step with a held-out loss of both twins."""
+    losses = [{row["tokens"]: row["loss"] for row in each} for each in course]
+    if not losses:
+        return []
+    return [
+        [figure(tokens / 1e6, "M"), *loss_cells([each[tokens] for each in losses])]
+        for tokens in losses[0]
+        if tokens in losses[1]
+    ]
+
+
+def decode_rows(decode: Sequence[Sequence[dict[str, Any]]]) -> list[list[Cell]]:
+    """Return a row for each batch: speed and memory of each twin."""
+    points = [{(row["context"], row["batch"]): row for row in each} for each in decode]
+    rows: list[list[Cell]] = []
+    for context, batch in sorted(set().union(*points)):
+        found = [each.get((context, batch)) for each in points]
+        memory = [None if row is None else row.get("memory_gb") for row in found]
+        name: Cell = [[Decimal(context // 1024), "k"], ", batch ", [Decimal(batch)]]
+        speeds = [None if row is None else row["tokens_per_second"] for row in found]
+        ratio = None if None in speeds else speeds[0] / speeds[1]
+        cells = [figure(each) for each in (*speeds, ratio)]
+        rows.append([name, *cells, *(figure(each, "GB") for each in memory)])
+    return rows
 
 
 def merged(table: dict[str, Any], new: Rows) -> dict[str, Any]:

@@ -187,6 +187,55 @@ def test_needles_beyond_the_context(data: Path) -> None:
         reports().tables_of(suite({"suite": "needle"}), source())
 
 
+def twins_report() -> dict[str, Any]:
+    share = {"texts": 16, "difference": 0.05, "low": -0.0104, "high": 0.11, "verdict": "level"}
+    loss = {"texts": 33, "scores": [2.5, 2.4], "chance": None, "difference": 0.1, "low": 0.08}
+    needle = [([1.0, 1.0], 2048), ([0.5, 1.0], 2048), ([0.875, 0.25], 4096)]
+    courses = [[{"tokens": 11_010_048, "loss": n}, {"tokens": 9, "loss": n}] for n in (4.0, 5.0)]
+    speeds = [{"context": 65_536, "batch": n, "tokens_per_second": 50.0 * n} for n in (1, 16)]
+    return {
+        "date": DAY,
+        "twins": ["NSA", "dense"],
+        "measures": [
+            {"measure": "loss from 4,096", **loss, "high": 0.12, "verdict": "behind"},
+            {"measure": "similar", **share, "scores": [0.9, 0.85], "chance": 1 / 24},
+        ],
+        "needle": [
+            {"tokens": tokens, "depth": n / 2, "scores": scores}
+            for n, (scores, tokens) in enumerate(needle)
+        ],
+        "loss": [
+            {"tokens": 128, "first": 0, "scores": [9.0, 9.0]},
+            {"tokens": 128, "first": 64, "scores": [2.02, 2.0]},
+        ],
+        "course": [courses[0], courses[1][:1]],
+        "decode": [[{**each, "memory_gb": 4.56} for each in speeds], speeds[:1]],
+    }
+
+
+def test_twins_fill_their_tables(data: Path) -> None:
+    take(data, twins_report(), "H200")
+    tables = writer().load(data / "twins.json")["tables"]
+    shown = [[" | ".join(map(writer().cell, row)) for row in table["rows"]] for table in tables]
+    assert shown == [
+        [
+            "loss from 4,096 | 33 |  | 2.5000 | 2.4000 | 0.0800 to 0.1200 | behind",
+            "similar | 16 | 4.2 % | 90.0 % | 85.0 % | -1.0 to 11.0 % | level",
+        ],
+        ["64 | 2.0200 | 2.0000 | 1.00 %"],
+        ["2,048 | 75 % | 50 % | 100 % | 100 %", "4,096 | 88 % | 88 % | 25 % | 25 %"],
+        ["11.0 M | 4.0000 | 5.0000 | -20.00 %"],
+        [
+            "64k, batch 1 | 50.0 | 50.0 | 1.00 | 4.56 GB | ",
+            "64k, batch 16 | 800 |  |  | 4.56 GB | ",
+        ],
+    ]
+    assert all(table["caption"] == f"H200, {DAY}." for table in tables)
+    before = writer().load(data / "twins.json")
+    assert "H200" in before["machines"]
+    assert DAY in before["dates"]
+
+
 def documents_report() -> dict[str, Any]:
     """A report of the suite's own code: the first answers by nsa are right, the others decline."""
     questions = read_questions(SUITE)

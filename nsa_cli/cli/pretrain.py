@@ -115,6 +115,12 @@ def pretrain_command(
         Path | None,
         options.option("--start-from", "FOLDER", "Start with the weights of another run."),
     ] = None,
+    last_shards: Annotated[
+        list[Path] | None,
+        options.option(
+            *("--last-shards", "FOLDER", "Shards for the last tenth of the training; repeatable.")
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         options.option(
@@ -169,6 +175,7 @@ def pretrain_command(
         ),
         settings=settings,
         start_from=start_from,
+        last=open_shards(last_shards) if last_shards else None,
         device=device,
     )
     progress = pretrain(plan, found)

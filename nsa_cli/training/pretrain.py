@@ -28,12 +28,12 @@ from nsa_models.training.distributed import Processes
 from nsa_models.training.initial import initial_model
 from nsa_models.training.pretrain import PretrainHooks, Pretraining, PretrainProgress
 from nsa_models.training.pretrain_settings import PretrainSettings
-from nsa_models.training.rows import PackedRows, heldout_batches
+from nsa_models.training.rows import PackedRows, Rows, RowsInTurn, WholeRows, heldout_batches
 from nsa_models.training.shards import Shards
 from nsa_models.weights.load import load_weights
 
 RECORD = "pretrain.json"
-_RESUMED = ("tokenizer", "attention", "model", "shards")
+_RESUMED = ("tokenizer", "attention", "model", "shards", "last_shards")
 """Entries of the record that a resumed run must share."""
 
 
@@ -47,6 +47,7 @@ class PretrainPlan:
         config: The model.
         settings: Duration, rates and sizes.
         start_from: Folder of a model whose weights are the initial ones; None for random ones.
+        last: Shards that the last share of the training reads instead; None for none.
         device: `auto`, `cpu` or `cuda`.
     """
 
@@ -55,6 +56,7 @@ class PretrainPlan:
     config: NSAConfig
     settings: PretrainSettings
     start_from: Path | None = None
+    last: Shards | None = None
     device: str = "auto"
 
 
@@ -68,7 +70,7 @@ def pretrain(plan: PretrainPlan, shards: Shards) -> PretrainProgress:
     processes = Processes(cpu=plan.device == "cpu")
     device = processes.device or pick_device(plan.device)
     settings = plan.settings
-    rows = PackedRows(shards.train, settings.context, settings.seed)
+    rows = _rows(plan, shards)
     heldout = heldout_batches(shards.heldout, settings.context, settings.heldout_tokens)
     state = _earlier(plan, shards)
     model = initial_model(plan.config, settings.seed, device)
@@ -88,8 +90,31 @@ def pretrain(plan: PretrainPlan, shards: Shards) -> PretrainProgress:
         training.resume(state)
         del state
     if processes.first:
-        _announce(plan, shards, training, rows, device)
+        _announce(plan, shards, training, device)
     return training.run()
+
+
+def _rows(plan: PretrainPlan, shards: Shards) -> Rows:
+    """The rows to train on.
+
+    Raises:
+        DataError: If the shards do not fill a row.
+        UsageError: If the last shards have another tokenizer, or time limits the training.
+    """
+    settings = plan.settings
+    kind = WholeRows if settings.whole_rows else PackedRows
+    rows = kind(shards.train, settings.context, settings.seed)
+    if plan.last is None:
+        return rows
+    if plan.last.index.tokenizer != shards.index.tokenizer:
+        raise UsageError(
+            f"{plan.last.folder} was made with another tokenizer than {shards.folder}",
+            hint=f"make both with the same tokenizer: the one in {shards.folder}",
+        )
+    if settings.steps is None:
+        raise UsageError("the last shards need a budget of tokens", hint="give --tokens")
+    last = kind(plan.last.train, settings.context, settings.seed)
+    return RowsInTurn(rows, last, settings.first_of_last)
 
 
 def _earlier(plan: PretrainPlan, shards: Shards) -> dict[str, Any] | None:
@@ -110,7 +135,7 @@ def _earlier(plan: PretrainPlan, shards: Shards) -> dict[str, Any] | None:
     record = _record(plan, shards)
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        differing = [name for name in _RESUMED if earlier[name] != record[name]]
+        differing = [name for name in _RESUMED if earlier.get(name) != record[name]]
         differing += plan.settings.differing(earlier["training"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"cannot read {path}: {error}", code="broken") from error
@@ -127,7 +152,7 @@ def _differs(out: Path, name: str, earlier: dict[str, Any], record: dict[str, An
             hint="make the shards with the tokenizer in that folder, or name another folder",
         )
     old, new = ({**each["training"], **each}[name] for each in (earlier, record))
-    values = "" if isinstance(new, dict) else f": {old} before, {new} now"
+    values = "" if isinstance(old or new, dict) else f": {old} before, {new} now"
     return UsageError(
         f"{out} was begun with other {name}{values}",
         hint="repeat the earlier settings, or name another folder; --start-from continues from a "
@@ -137,7 +162,6 @@ def _differs(out: Path, name: str, earlier: dict[str, Any], record: dict[str, An
 
 def _record(plan: PretrainPlan, shards: Shards) -> dict[str, Any]:
     """What the folder records of a run, to compare a resumed one."""
-    index = shards.index
     defaults = NSAConfig().to_dict()
     model = {
         name: value
@@ -147,16 +171,22 @@ def _record(plan: PretrainPlan, shards: Shards) -> dict[str, Any]:
     return {
         "attention": plan.attention,
         "model": json.loads(json.dumps(model)),
-        "tokenizer": index.tokenizer,
-        "shards": {
-            "documents": index.documents,
-            "tokens": index.tokens,
-            "lengths": hashlib.sha256(shards.train.lengths.tobytes()).hexdigest(),
-        },
+        "tokenizer": shards.index.tokenizer,
+        "shards": _content(shards),
+        "last_shards": None if plan.last is None else _content(plan.last),
         "training": asdict(plan.settings),
         "start_from": None if plan.start_from is None else plan.start_from.name,
         "nsa": __version__,
         "commit": git_commit(),
+    }
+
+
+def _content(shards: Shards) -> dict[str, Any]:
+    """What the record says about shards."""
+    return {
+        "documents": shards.index.documents,
+        "tokens": shards.index.tokens,
+        "lengths": hashlib.sha256(shards.train.lengths.tobytes()).hexdigest(),
     }
 
 
@@ -228,17 +258,25 @@ def _announce(
     plan: PretrainPlan,
     shards: Shards,
     training: Pretraining,
-    rows: PackedRows,
     device: torch.device,
 ) -> None:
     """Tell the user what is trained on what."""
     index, settings, step = shards.index, plan.settings, training.progress.step
+    rows = (index.tokens["train"] - 1) // settings.context
+    if settings.whole_rows:
+        rows = int((shards.train.lengths // settings.context).sum())
     size = f"{training.parameters / 1e6:,.1f} M parameters in products"
     tokens, documents = index.tokens["train"], index.documents["train"]
     lines = [
         f"{plan.attention} attention, {size}, context {settings.context:,}, on {device.type}",
-        f"{tokens:,} tokens in {documents_in_words(documents)} make {rows.rows:,} rows",
+        f"{tokens:,} tokens in {documents_in_words(documents)} make {rows:,} rows",
     ]
+    if plan.last is not None:
+        last, change = plan.last.index, settings.first_of_last // settings.rows
+        lines.append(
+            f"from step {change + 1:,} on {last.tokens['train']:,} other tokens in "
+            f"{documents_in_words(last.documents['train'])}"
+        )
     if index.longest["train"] < settings.context:
         lines.append(
             f"the longest document has {index.longest['train']:,} tokens: no position beyond it "

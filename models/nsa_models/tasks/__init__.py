@@ -5,6 +5,7 @@ needles     one fact, many similar facts, several values of one key
 tracing     chains of variables, entries to count
 questions   questions about a paragraph among others, from a file
 facts       sentences and questions of facts
+recall      facts that are stated and repeated, for models trained from scratch
 words       names and values in facts
 haystack    prose that needs no data
 

@@ -23,7 +23,7 @@ from nsa_models.training.optimizers import make_optimizers
 from nsa_models.training.parallel import ParallelModule
 from nsa_models.training.pass_graphs import PassGraphs
 from nsa_models.training.pretrain_settings import PretrainSettings, rate_share
-from nsa_models.training.rows import PackedBatch, PackedRows, Passes
+from nsa_models.training.rows import PackedBatch, Passes, Rows
 from nsa_models.training.token_losses import TokenLosses, compile_parts
 
 Row = dict[str, Any]
@@ -92,7 +92,7 @@ class Pretraining:
     def __init__(
         self,
         model: NSALanguageModel,
-        rows: PackedRows,
+        rows: Rows,
         heldout: list[PackedBatch],
         settings: PretrainSettings,
         hooks: PretrainHooks,

@@ -21,7 +21,7 @@ _POSITIVE = (
 )
 _ACCEPTED = {"int": ("int",), "float": ("int", "float"), "bool": ("bool",)}
 _TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-_SHARES = ("warmup", "decay", "floor")
+_SHARES = ("warmup", "decay", "floor", "last")
 
 FREE = frozenset(
     {"log_steps", "save_seconds", "save_steps", "loss_chunk", "compile", "cuda_graphs", "parallel"}
@@ -44,6 +44,7 @@ class PretrainSettings:
         warmup: Share of the training in which the learning rate rises from 0.
         decay: Share of the training in which `wsd` decays, at its end.
         floor: Learning rate at the end, as a share of `rate`.
+        last: Share of the training that reads the last documents, if it has some, at its end.
         rate: Learning rate.
         optimizer: `adamw`, or `muon` for matrices of layers and AdamW for other parameters.
         beta1: Decay of AdamW's first moment.
@@ -51,6 +52,7 @@ class PretrainSettings:
         weight_decay: Decoupled weight decay of matrices.
         clip: Maximum norm of the gradient.
         seed: Seed of the weights and of the order of documents.
+        whole_rows: Whether each row is of one document, which leaves out shorter documents.
         rows_per_pass: Rows of a forward pass of a process.
         loss_chunk: Positions whose logits are in memory.
         parallel: `ddp`, replicas of the model, or `fsdp`, shards of it.
@@ -73,6 +75,7 @@ class PretrainSettings:
     warmup: float = 0.02
     decay: float = 0.2
     floor: float = 0.0
+    last: float = 0.1
     rate: float = 1e-3
     optimizer: OptimizerName = "adamw"
     beta1: float = 0.9
@@ -80,6 +83,7 @@ class PretrainSettings:
     weight_decay: float = 0.1
     clip: float = 1.0
     seed: int = 0
+    whole_rows: bool = False
     rows_per_pass: int = 1
     loss_chunk: int = 4096
     parallel: Parallelism = "ddp"
@@ -139,6 +143,17 @@ class PretrainSettings:
     def steps(self) -> int | None:
         """Steps of the whole training, rounded up; None if time limits it."""
         return None if self.tokens is None else max(1, -(-self.tokens // self.batch_tokens))
+
+    @property
+    def first_of_last(self) -> int:
+        """Number of the first row of the last documents.
+
+        Raises:
+            ValueError: If time limits the training, whose last step is not known.
+        """
+        if self.steps is None:
+            raise ValueError("a training by time has no known last step")
+        return round(self.steps * (1.0 - self.last)) * self.rows
 
     def differing(self, other: dict[str, Any]) -> list[str]:
         """Return the settings that must not differ in a resumed run, but do.

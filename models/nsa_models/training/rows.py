@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +138,118 @@ class PackedRows:
         return self._epoch[1], self._epoch[2]
 
 
+class Rows(Protocol):
+    """Rows by number, which any step can make again."""
+
+    def targets(self, first: int, count: int) -> int:
+        """Return the number of positions with a loss in `count` rows from number `first`."""
+
+    def batch(self, first: int, count: int) -> PackedBatch:
+        """Return `count` rows from number `first`."""
+
+
+class WholeRows:
+    """Rows of `context` tokens out of one document each, in endless epochs of shuffled rows.
+
+    A document gives as many rows as it fills, from its beginning. Its rest, and documents that are
+    shorter than a row, are left out.
+
+    Args:
+        documents: The documents.
+        context: T.
+        seed: Seed of the order.
+
+    Attributes:
+        rows: Rows of an epoch.
+
+    Raises:
+        DataError: If no document fills a row.
+    """
+
+    def __init__(self, documents: TokenDocuments, context: int, seed: int) -> None:
+        self._documents, self._context, self._seed = documents, context, seed
+        counts = documents.lengths // context
+        self.rows = int(counts.sum())
+        if self.rows < 1:
+            raise DataError(
+                f"the longest document has {int(documents.lengths.max(initial=0)):,} tokens, and a "
+                f"row has a context of {context:,}",
+                hint="use a shorter context, leave whole_rows out, or make shards of longer texts",
+                code="empty",
+            )
+        self._document = np.repeat(np.arange(len(counts)), counts)
+        self._start = (
+            np.arange(self.rows) - np.repeat(np.cumsum(counts) - counts, counts)
+        ) * context
+        self._epoch: tuple[int, Counts] | None = None
+
+    def targets(self, first: int, count: int) -> int:
+        """Return the number of positions with a loss in `count` rows from number `first`."""
+        return sum(self._length(self._place(row)) - 1 for row in range(first, first + count))
+
+    def batch(self, first: int, count: int) -> PackedBatch:
+        """Return `count` rows from number `first`, counted through all epochs."""
+        ids = np.zeros((count, self._context), np.int64)
+        targets = np.full((count, self._context), IGNORED, np.int64)
+        for row in range(count):
+            place = self._place(first + row)
+            start, length = int(self._start[place]), self._length(place)
+            found = self._documents.tokens(int(self._document[place]), start, start + length)
+            ids[row] = found[: self._context]
+            targets[row, : length - 1] = found[1:]
+        return PackedBatch(*map(torch.from_numpy, (ids, targets)), (self._context,) * count)
+
+    def _length(self, place: int) -> int:
+        """Return the tokens of a row and the one after it, if the document has one."""
+        rest = int(self._documents.lengths[self._document[place]] - self._start[place])
+        return min(self._context + 1, rest)
+
+    def _place(self, number: int) -> int:
+        """Return which row of the documents has a number."""
+        epoch = number // self.rows
+        if self._epoch is None or self._epoch[0] != epoch:
+            order = np.random.default_rng([self._seed, epoch]).permutation(self.rows)
+            self._epoch = epoch, order
+        return int(self._epoch[1][number % self.rows])
+
+
+class RowsInTurn:
+    """Rows of some documents up to a number, and rows of others from there on.
+
+    Args:
+        before: The first rows.
+        after: The rows from number `change` on, counted from 0 again.
+        change: Number of the first row of `after`.
+    """
+
+    def __init__(self, before: Rows, after: Rows, change: int) -> None:
+        self._before, self._after, self._change = before, after, change
+
+    def targets(self, first: int, count: int) -> int:
+        """Return the number of positions with a loss in `count` rows from number `first`."""
+        return sum(rows.targets(*part) for rows, part in self._parts(first, count))
+
+    def batch(self, first: int, count: int) -> PackedBatch:
+        """Return `count` rows from number `first`."""
+        made = [rows.batch(*part) for rows, part in self._parts(first, count)]
+        if len(made) == 1:
+            return made[0]
+        ids, targets = (
+            torch.cat(each) for each in zip(*((x.ids, x.targets) for x in made), strict=True)
+        )
+        return PackedBatch(ids, targets, tuple(n for each in made for n in each.lengths))
+
+    def _parts(self, first: int, count: int) -> list[tuple[Rows, tuple[int, int]]]:
+        """Return the rows that have a part of the range, each with its own range."""
+        early = min(count, max(0, self._change - first))
+        parts: list[tuple[Rows, tuple[int, int]]] = []
+        if early:
+            parts.append((self._before, (first, early)))
+        if early < count:
+            parts.append((self._after, (first + early - self._change, count - early)))
+        return parts
+
+
 class Passes(Dataset[PackedBatch]):
     """The batch of each forward pass of a process, by the number of the pass.
 
@@ -148,7 +261,7 @@ class Passes(Dataset[PackedBatch]):
     """
 
     def __init__(
-        self, rows: PackedRows, rows_per_pass: int, process: int = 0, processes: int = 1
+        self, rows: Rows, rows_per_pass: int, process: int = 0, processes: int = 1
     ) -> None:
         self._rows, self._count = rows, rows_per_pass
         self._process, self._processes = process, processes

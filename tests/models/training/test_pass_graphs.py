@@ -109,24 +109,42 @@ def test_layouts_have_bounds_of_documents_and_lengths(native_config: Config) -> 
     assert replace(batch_of(4), lengths=(3, 1)).whole is False
 
 
+def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
+    """The relative error of each gradient."""
+    return {
+        name: float((found[name].cpu() - each).norm() / each.norm()) for name, each in exact.items()
+    }
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("compiled", [False, True])
-def test_replayed_passes_equal_eager_ones(native_config: Config, compiled: bool) -> None:
+def test_replayed_passes_are_as_exact_as_eager_ones(native_config: Config, compiled: bool) -> None:
+    """Both round to bf16, in other places if compiled, so neither is the measure of the other.
+
+    The gradients of φ of keys are small sums of large terms, since what all keys of a query share
+    has no effect on the softmax. Rounding changes them by up to 3 %, others by about 1 %. Each
+    query selects all blocks, so that rounding does not change the selection.
+    """
     device = torch.device("cuda")
     changes = {"branch_keys": "separate", "compress_phi": "mlp", "compress_hidden": 16}
     config = native_config(**changes, select_block=16, window=16)
-    losses = TokenLosses(initial_model(config, 0, device), 64)
     shapes = [(64,), (20, 40, 4), (64,), (30, 30, 4), (64,), (9, 9, 40, 6)]
-    batches = [batch_of(*each).to(device) for each in shapes]
-    wanted, wanted_gradients = eager(losses, batches)
+    exact_batches = [batch_of(*each) for each in shapes]
+    _, exact = eager(TokenLosses(initial_model(config, 0, CPU), 64), exact_batches)
+    batches = [batch.to(device) for batch in exact_batches]
+    losses = TokenLosses(initial_model(config, 0, device), 64)
+    wanted, rounded = eager(losses, batches)
+    allowed = errors(rounded, exact)
     if compiled:
         compile_parts(losses)
     graphs = PassGraphs(losses)
     for _ in range(2):
         assert all(graphs.run(batch, 0.5) for batch in batches)
         torch.testing.assert_close(graphs.take_total(), wanted, rtol=1e-2, atol=1e-2)
-        for name, found in gradients(losses).items():
-            error = (found - wanted_gradients[name]).norm() / wanted_gradients[name].norm()
-            assert float(error) < 2e-2, name
+        got = errors(gradients(losses), exact)
+        assert sum(got.values()) <= 1.25 * sum(allowed.values())
+        for name, error in got.items():
+            # One of few numbers may be twice as far off by chance; a wrong one is off by its size.
+            assert error <= 4 * allowed[name] + 2**-8, name
     assert any(layout.graph is not None for layout in graphs._layouts.values())

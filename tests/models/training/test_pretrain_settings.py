@@ -51,3 +51,14 @@ def test_a_resumed_run_may_change_its_reports_and_not_its_course() -> None:
 def test_steps_cover_all_tokens() -> None:
     assert replace(WSD, tokens=WSD.batch_tokens * 3 + 1).steps == 4
     assert replace(WSD, tokens=None, seconds=5.0).steps is None
+
+
+def test_the_last_documents_begin_at_a_step() -> None:
+    settings = PretrainSettings(tokens=2048 * 10, context=1024, batch_tokens=2048, last=0.25)
+    assert settings.steps == 10
+    assert settings.first_of_last == 2 * 8
+    assert replace(settings, last=0.0).first_of_last == 2 * 10
+    with pytest.raises(ValueError, match="no known last step"):
+        _ = replace(settings, tokens=None, seconds=9.0).first_of_last
+    with pytest.raises(ValueError, match=r"last is 1\.5; it must be from 0 to 1"):
+        replace(settings, last=1.5)

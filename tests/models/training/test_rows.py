@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from nsa_models.errors import DataError
-from nsa_models.training.rows import IGNORED, PackedRows, Passes, heldout_batches
+from nsa_models.training.rows import (
+    IGNORED,
+    PackedRows,
+    Passes,
+    RowsInTurn,
+    WholeRows,
+    heldout_batches,
+)
 from nsa_models.training.shards import Shards
 
 WriteShards = Callable[..., Shards]
@@ -83,3 +90,51 @@ def test_held_out_rows_begin_with_documents(write_shards: WriteShards, words: Wo
     assert sorted(found) == sorted([int(x) for x in each] for each in wanted)
     few = heldout_batches(shards.heldout, 24, 50)
     assert 0 < sum(sum(batch.lengths) for batch in few) <= 50
+
+
+def test_rows_in_turn_change_at_a_row(write_shards: WriteShards, words: Words) -> None:
+    before = PackedRows(write_shards(words(30)).train, CONTEXT, seed=0)
+    after = PackedRows(write_shards(words(20)).train, CONTEXT, seed=1)
+    rows = RowsInTurn(before, after, 3)
+    wanted = [before.batch(n, 1) for n in range(3)] + [after.batch(n, 1) for n in range(4)]
+    for first, count in ((0, 2), (0, 3), (1, 4), (2, 2), (3, 1), (3, 4), (0, 7)):
+        found, parts = rows.batch(first, count), wanted[first : first + count]
+        assert found.ids.tolist() == [row for each in parts for row in each.ids.tolist()]
+        assert found.targets.tolist() == [row for each in parts for row in each.targets.tolist()]
+        assert found.lengths == tuple(n for each in parts for n in each.lengths)
+        assert rows.targets(first, count) == int((found.targets != IGNORED).sum())
+
+
+def test_whole_rows_are_of_one_document(write_shards: WriteShards, words: Words) -> None:
+    made = words(30)
+    shards = write_shards(made)
+    documents = [[*map(int, each), END] for each in made]
+    context = 4
+    rows = WholeRows(shards.train, context, seed=3)
+    wanted = sorted(
+        each[start : start + context + 1]
+        for each in documents
+        for start in range(0, len(each) - context + 1, context)
+    )
+    assert rows.rows == len(wanted)
+    assert min(map(len, wanted)) == context < max(map(len, wanted))
+    orders = []
+    for epoch in (0, 1):
+        batch = rows.batch(epoch * rows.rows, rows.rows)
+        found = []
+        for ids, targets in zip(batch.ids.tolist(), batch.targets.tolist(), strict=True):
+            after = [each for each in targets if each != IGNORED]
+            assert ids[1:] == after[: context - 1]
+            found.append([ids[0], *after])
+        assert sorted(found) == wanted
+        assert batch.whole
+        assert rows.targets(epoch * rows.rows, rows.rows) == int((batch.targets != IGNORED).sum())
+        orders.append(found)
+    assert orders[0] != orders[1]
+    one = rows.batch(2, 1)
+    assert (one.ids.tolist(), one.lengths) == (rows.batch(0, 3).ids.tolist()[2:], (context,))
+
+
+def test_documents_that_fill_no_row_are_refused(write_shards: WriteShards, words: Words) -> None:
+    with pytest.raises(DataError, match="and a row has a context of 1,000"):
+        WholeRows(write_shards(words(5)).train, 1000, seed=0)

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import nsa_models.transformers_model  # noqa: F401
 from nsa_cli.training.pretrain_log import HELDOUT, LOG, keep_steps, rows_of, save_plot
 from nsa_models.errors import DataError
+from nsa_models.training.shards import open_shards
 
 Run = Callable[..., tuple[int, str, str]]
 CONFIG = """
@@ -120,6 +121,47 @@ def test_a_limited_run_continues_where_it_was_saved(train: Run, made: Path) -> N
     assert "continuing after step 6" in err
     assert losses("parts") == losses("whole")
     assert rows_of(made / "parts" / HELDOUT) == rows_of(made / "whole" / HELDOUT)
+
+
+def test_the_last_steps_read_other_shards(nsa: Run, train: Run, made: Path) -> None:
+    zebras = made / "zebras.txt"
+    zebras.write_text("Zebras graze quietly; some xylophones jingle. " * 90)
+    shards = ("shards", str(made / "zebras"), str(zebras), "--tokenizer", str(made / "shards"))
+    code, _, err = nsa(*shards, "--held-out", "0")
+    assert code == 0, err
+    assert train("plain")[0] == 0
+    more = ("--last-shards", str(made / "zebras"))
+    (made / "a.toml").write_text(f"{CONFIG}last = 0.5\n")
+    code, _, err = train("mixed", *more)
+    assert code == 0, err
+    assert "from step 4 on" in err
+    plain, mixed = (
+        [row["loss"] for row in rows_of(made / name / LOG)] for name in ("plain", "mixed")
+    )
+    assert [a == b for a, b in zip(plain, mixed, strict=True)] == [True] * 3 + [False] * 3
+    code, _, err = train("mixed")
+    assert (code, "mixed was begun with other last_shards. Repeat" in err) == (2, True)
+    code, _, err = nsa(
+        *("pretrain", str(made / "timed"), "--shards", str(made / "shards"), "--device", "cpu"),
+        *("--config", str(made / "a.toml"), "--minutes", "1", *more),
+    )
+    assert (code, "the last shards need a budget of tokens" in err) == (2, True)
+    code, _, err = nsa("shards", str(made / "own"), str(zebras), "--vocabulary", "300")
+    assert code == 0, err
+    code, _, err = train("other", "--last-shards", str(made / "own"))
+    assert (code, "own was made with another tokenizer than" in err) == (2, True)
+
+
+def test_whole_rows_are_counted_and_trained(train: Run, made: Path) -> None:
+    (made / "a.toml").write_text(f"{CONFIG}whole_rows = true\n")
+    code, _, err = train("whole", "--context", "128")
+    assert (code, "batch_tokens" in err) == (0, False), err
+    lengths = open_shards([made / "shards"]).train.lengths
+    assert f"make {int((lengths // 128).sum()):,} rows" in err
+    assert len(rows_of(made / "whole" / LOG)) == 6
+    (made / "a.toml").write_text(CONFIG)
+    code, _, err = train("whole", "--context", "128")
+    assert (code, "begun with other whole_rows: True before, False now" in err) == (2, True)
 
 
 def test_a_longer_context_starts_from_a_trained_model(nsa: Run, train: Run, made: Path) -> None:
