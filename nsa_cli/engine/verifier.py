@@ -86,6 +86,7 @@ class Verifier:
         if not self._has_room(asked, _EXPRESSION_TOKENS):
             return None
         length, ids = cache.length, list[int]()
+        cache.truncate(length)  # without tokens ahead, which the unchanged model has run
         options = DecodeOptions(max_tokens=_EXPRESSION_TOKENS, stop_ids=self._tokenizer.stop_ids)
         quoted, settings = self._context.text.ids, self._settings
         try:
