@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nsa_cli.documents import Document
+from nsa_cli.results import Citation
 from nsa_cli.retrieval.facts import Fact, Kind, facts_of
 from nsa_cli.retrieval.sentences import UNSPACED, content_words, sentences
 from nsa_cli.summaries.parts import Part
+from nsa_cli.summaries.speakers import Speakers, without_fillers
 
 LONGEST = 320
 """Maximum characters of a statement."""
@@ -50,18 +52,24 @@ _KNOWN_SHARE = 0.7
 _LEAST_WORTH = 0.25
 """Worth of a whole sentence that neither attention nor its words commend."""
 
+_ADDRESSED = re.compile(r"\b(?:you|your|yours|you're|you've|you'll|let's|I'll)\b", re.IGNORECASE)
+_SPOKEN_WORDS, _SPOKEN = 10, 0.6
+"""Words of a spoken sentence that says enough, and the factor for a shorter one, and for one that
+addresses somebody."""
+
+_LEAST_SPOKEN = 0.2
+"""Minimum worth of a spoken sentence without a figure, a date or an obligation."""
+
 _REPEATED = 0.6
 """Share of a sentence's content words that one statement has, from which on it repeats it."""
 
-_LABEL = re.compile(r"^[ \t]*([A-Z][\w.'’&-]*(?: [\w.'’&-]+){0,3}):(?=\s)", re.MULTILINE)
-_LABELS_LEAST = 2
 _MARKS = re.compile(r"^(?:[>#*•–-]+\s+|\(?[a-z0-9]{1,3}[.)]\s+(?=\S))+", re.IGNORECASE)
 _ENDS = re.compile(r"[.!。！][\"”’)\]]*$")
 _QUESTION = re.compile(r"[?？][\"”’)\]]*$")
 _FILLERS = re.compile(r"\b(?:um+|uh+|er|hm+|mm+|you know|I mean)\b|\b(\w+) \1\b", re.IGNORECASE)
 _POINTS_BACK = re.compile(
     r"(?:and|but|so|or|it|he|she|they|this|that|these|those|because|which|then"
-    r"|yeah|yes|no|ok|okay|well|um|uh|mm)\b",
+    r"|yeah|yep|yes|no|nope|ok|okay|well|um|uh|mm|oh|right|alright|sure|'?cause|like|just)\b",
     re.IGNORECASE,
 )
 
@@ -99,6 +107,7 @@ class Candidate:
         words: Its content words.
         facts: Its facts.
         worth: What it is worth to a summary, from 0 to about 1, without its facts.
+        citations: What supports it if the model wrote it; empty for a sentence of the document.
     """
 
     start: int
@@ -107,6 +116,7 @@ class Candidate:
     words: frozenset[str]
     facts: tuple[Fact, ...]
     worth: float
+    citations: tuple[Citation, ...] = ()
 
     def gain(self, said: Said) -> float:
         """What it is worth beside what a summary says: for its new facts and its new words."""
@@ -164,31 +174,30 @@ def word_count(text: str) -> int:
     return max(len(text.split()), len(text) // 12)
 
 
-def speaker_labels(text: str) -> dict[int, str]:
-    """Return the label that each line of a transcript begins with, by where it ends.
-
-    A label is one that several lines begin with, such as `Chair:`.
-    """
-    found = list(_LABEL.finditer(text))
-    counts = Counter(match[1] for match in found)
-    return {match.end(): match[1] for match in found if counts[match[1]] >= _LABELS_LEAST}
-
-
 class Candidates:
     """Finds the candidates of each part of a document.
 
     Args:
         document: The document.
-        attended: The attention that it gets.
+        speakers: Its speakers.
+        headings: Where its headings begin.
         names: Words that are names at the beginning of a sentence, too; see `name_words`.
+        attended: The attention that it gets.
     """
 
-    def __init__(self, document: Document, attended: Attended, names: Collection[str]) -> None:
+    def __init__(
+        self,
+        document: Document,
+        speakers: Speakers,
+        headings: Collection[int],
+        names: Collection[str],
+        attended: Attended,
+    ) -> None:
         self._document = document
         self._attended = attended
         self._names = names
-        self._labels = speaker_labels(document.text)
-        self._label_ends = sorted(self._labels)
+        self._speakers = speakers
+        self._headings = headings
 
     def of(self, part: Part) -> list[Candidate]:
         """Return the candidates of a part, in order; sentences too short or too long are none."""
@@ -200,7 +209,7 @@ class Candidates:
         attention = [math.sqrt(self._attended.of(a, b)) for a, b in spans]
         most_central, most_attention = max(central, default=0), max(attention, default=0)
         worths = [
-            _worth(text, middle / (most_central or 1), seen / (most_attention or 1))
+            self._worth(text, middle / (most_central or 1), seen / (most_attention or 1))
             if says_enough(text, own)
             else 0.0
             for (_, text), own, middle, seen in zip(said, words, central, attention, strict=True)
@@ -211,31 +220,46 @@ class Candidates:
     def _candidate(
         self, span: tuple[int, int], label: str, text: str, words: Collection[str], worth: float
     ) -> Candidate:
-        told = f"{label}: {text}" if label else text
         return Candidate(
             start=span[0],
             end=span[1],
-            text=told,
+            text=f"{label}: {text}" if label else text,
             words=frozenset(words),
-            facts=tuple(facts_of(told, self._names)),
+            facts=self._facts(text),
             worth=worth,
         )
+
+    def _facts(self, text: str) -> tuple[Fact, ...]:
+        """The facts of a sentence; who is addressed in a conversation is none."""
+        found = facts_of(text, self._names)
+        if self._speakers.is_transcript:
+            found = [each for each in found if each.kind != "name" or len(each.tokens) > 1]
+        return tuple(found)
+
+    def _worth(self, text: str, central: float, attention: float) -> float:
+        worth = _worth(text, central, attention)
+        if not self._speakers.is_transcript:
+            return worth
+        worth *= _SPOKEN if len(text.split()) < _SPOKEN_WORDS else 1.0
+        worth *= _SPOKEN if _ADDRESSED.search(text) else 1.0
+        return worth if worth >= _LEAST_SPOKEN or _FACT_LIKE.search(text) else 0.0
 
     def _spans(self, part: Part) -> Iterator[tuple[int, int]]:
         text, edges = self._document.text, self._document.edges(part.start, part.end)
         for start, end in sentences(text, part.start, part.end, edges, longest=1 << 30):
-            if end - start <= LONGEST:
+            if end - start <= LONGEST and start not in self._headings:
                 yield start, end
 
     def _without_label(self, start: int, end: int) -> tuple[str, str]:
         """Return who speaks a sentence, or an empty text, and the sentence on one line."""
-        text, label = self._document.text, ""
-        at = bisect.bisect_right(self._label_ends, end) - 1
-        if at >= 0 and "\n" not in text[self._label_ends[at] : start]:
-            stop = self._label_ends[at]
-            if stop > self._document.piece_at(start).start:
-                label, start = self._labels[stop], max(start, stop)
-        return label, _MARKS.sub("", " ".join(text[start:end].split()))
+        text = self._document.text
+        stop, label = self._speakers.label(start, end)
+        if label and stop > self._document.piece_at(start).start:
+            start = max(start, stop)
+        else:
+            label = ""
+        said = _MARKS.sub("", " ".join(text[start:end].split()))
+        return label, without_fillers(said) if self._speakers.is_transcript else said
 
 
 def says_enough(text: str, words: Collection[str]) -> bool:

@@ -14,11 +14,10 @@ from nsa_cli.config.summary_length import SummaryLength
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import drain
 from nsa_cli.results import Citation, Statement
-from nsa_cli.retrieval.claims import is_supported
 from nsa_cli.retrieval.facts import facts_of
 from nsa_cli.retrieval.sentences import content_words
 from nsa_cli.summaries.candidates import LONGEST, fact_weight, word_count
-from nsa_cli.summaries.checks import is_whole, keeps_duties, sentences_of
+from nsa_cli.summaries.checks import covers, is_list, is_meta, is_whole, sentences_of
 from nsa_cli.summaries.prompts import overview_request
 
 _TOKENS_PER_WORD = 1.6
@@ -59,6 +58,8 @@ def overview(
     for sentence in written[: length.overview_sentences]:
         if len(sentence) > LONGEST or not is_whole(sentence):
             continue
+        if is_meta(sentence) or is_list(sentence):
+            continue
         sources = supporting(sentence, made)
         if sources and not any(_says(each.text, sentence) for _, each in chosen):
             chosen.append((sources[0], _cited(sentence, [made[at] for at in sources])))
@@ -85,16 +86,12 @@ def supporting(sentence: str, made: Sequence[Statement]) -> list[int]:
     shared = [len(words & content_words(source)) for source in sources]
     ranked = sorted(range(len(made)), key=lambda at: -shared[at])
     for at in ranked:
-        if shared[at] and _holds(sentence, sources[at]):
+        if shared[at] and covers(sentence, sources[at]):
             return [at]
     pair = sorted(ranked[:_MOST_SOURCES])
-    if len(pair) > 1 and _holds(sentence, "\n".join(sources[at] for at in pair)):
+    if len(pair) > 1 and covers(sentence, "\n".join(sources[at] for at in pair)):
         return pair
     return []
-
-
-def _holds(sentence: str, source: str) -> bool:
-    return is_supported(sentence, "", source) and keeps_duties(sentence, source)
 
 
 def _source(statement: Statement) -> str:
@@ -108,7 +105,7 @@ def _written(
 ) -> list[str]:
     """Let the model condense statements; returns its sentences."""
     notes = "\n".join(statement.text for statement in made)
-    asked = opened.prompts.question(overview_request(length, focus))
+    asked = opened.prompts.request(overview_request(length, focus))
     options = replace(opened.options, max_tokens=overview_tokens(length))
     context = opened.notes(notes, len(asked) + options.max_tokens)
     steps = opened.generate(context, asked, options, time.monotonic())
