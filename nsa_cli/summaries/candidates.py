@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from nsa_cli.documents import Document
 from nsa_cli.results import Citation
 from nsa_cli.retrieval.facts import Fact, Kind, facts_of
-from nsa_cli.retrieval.sentences import UNSPACED, content_words, sentences
+from nsa_cli.retrieval.sentences import UNSPACED, content_words, is_contents_entry
 from nsa_cli.summaries.parts import Part
+from nsa_cli.summaries.spans import SentenceSpans
 from nsa_cli.summaries.speakers import Speakers, without_fillers
 
 LONGEST = 320
@@ -36,6 +37,9 @@ _ABBREVIATION, _FEWEST_LONG = 2, 3
 _BRIEF_WORDS, _BRIEF = 8, 0.7
 """Words of a sentence that is not brief, and the factor for one that is."""
 
+_SCRAP = 0.3
+"""Factor for what is no sentence of the text itself."""
+
 _MOST_FIGURES = 6
 """Figures of a sentence; a line with more is a row of a table."""
 
@@ -52,6 +56,20 @@ _KNOWN_SHARE = 0.7
 _LEAST_WORTH = 0.25
 """Worth of a whole sentence that neither attention nor its words commend."""
 
+_REFERS = re.compile(
+    r"(?:see|cf\.|figure|fig\.|table|source:|note:|appendix|siehe|abbildung|tabelle|voir)\s"
+    r"|[“\"][^”\"]{1,60}[”\"] (?:means|has the meaning)|(?:©|copyright\b)|\d+\s+\W*[A-Z\d]"
+    r"|[\w-]+, \d{4}\b",
+    re.IGNORECASE,
+)
+"""A reference to another place, a caption, a definition, a notice, a note or a source."""
+
+_NO_PROSE = re.compile(
+    r"(?<!\S)[-–]?\d[\d.,]*\d\s+[-–(]?\d[\d.,]*\d(?!\S*[-/:])|https?://|\bwww\.|\bdoi:|\bCC[- ]BY\b"
+    r"|[{}<>\\=]{2}|[$#] \w|\w\(\w*\)[.;]|\S{48}"
+)
+"""Neighboring figures of a table's row, an address, a license of a picture, or code."""
+
 _ADDRESSED = re.compile(r"\b(?:you|your|yours|you're|you've|you'll|let's|I'll)\b", re.IGNORECASE)
 _SPOKEN_WORDS, _SPOKEN = 10, 0.6
 """Words of a spoken sentence that says enough, and the factor for a shorter one, and for one that
@@ -63,9 +81,10 @@ _LEAST_SPOKEN = 0.2
 _REPEATED = 0.6
 """Share of a sentence's content words that one statement has, from which on it repeats it."""
 
-_MARKS = re.compile(r"^(?:[>#*•–-]+\s+|\(?[a-z0-9]{1,3}[.)]\s+(?=\S))+", re.IGNORECASE)
+_MARKS = re.compile(
+    r"^(?:[>#*•–-]+\s+|(?:\(\w{1,4}\)|[a-z]\)|\d{1,3}(?:\.\d{1,3})*[.)])\s+(?=\S))+", re.IGNORECASE
+)
 _ENDS = re.compile(r"[.!。！][\"”’)\]]*$")
-_QUESTION = re.compile(r"[?？][\"”’)\]]*$")
 _FILLERS = re.compile(r"\b(?:um+|uh+|er|hm+|mm+|you know|I mean)\b|\b(\w+) \1\b", re.IGNORECASE)
 _POINTS_BACK = re.compile(
     r"(?:and|but|so|or|it|he|she|they|this|that|these|those|because|which|then"
@@ -179,6 +198,7 @@ class Candidates:
 
     Args:
         document: The document.
+        spans: Its sentences.
         speakers: Its speakers.
         headings: Where its headings begin.
         names: Words that are names at the beginning of a sentence, too; see `name_words`.
@@ -188,12 +208,14 @@ class Candidates:
     def __init__(
         self,
         document: Document,
+        spans: SentenceSpans,
         speakers: Speakers,
         headings: Collection[int],
         names: Collection[str],
         attended: Attended,
     ) -> None:
         self._document = document
+        self._spans = spans
         self._attended = attended
         self._names = names
         self._speakers = speakers
@@ -201,7 +223,7 @@ class Candidates:
 
     def of(self, part: Part) -> list[Candidate]:
         """Return the candidates of a part, in order; sentences too short or too long are none."""
-        spans = list(self._spans(part))
+        spans = list(self._spans_of(part))
         said = [self._without_label(start, end) for start, end in spans]
         words = [content_words(text) for _, text in said]
         counts = Counter(word for own in words for word in own)
@@ -244,9 +266,8 @@ class Candidates:
         worth *= _SPOKEN if _ADDRESSED.search(text) else 1.0
         return worth if worth >= _LEAST_SPOKEN or _FACT_LIKE.search(text) else 0.0
 
-    def _spans(self, part: Part) -> Iterator[tuple[int, int]]:
-        text, edges = self._document.text, self._document.edges(part.start, part.end)
-        for start, end in sentences(text, part.start, part.end, edges, longest=1 << 30):
+    def _spans_of(self, part: Part) -> Iterator[tuple[int, int]]:
+        for start, end in self._spans.of(part.start, part.end):
             if end - start <= LONGEST and start not in self._headings:
                 yield start, end
 
@@ -297,8 +318,10 @@ def _worth(text: str, central: float, attention: float) -> float:
 
 def _form(text: str) -> float:
     """Factor for the form of a sentence: a whole one that is understood without others is best."""
-    factor = 1.0 if _ENDS.search(text) else 0.4 if _QUESTION.search(text) else 0.6
-    factor *= 0.7 if _POINTS_BACK.match(text) or text[0].islower() else 1.0
+    factor = 1.0 if _ENDS.search(text) else 0.4
+    factor *= 0.7 if _POINTS_BACK.match(text) else 1.0
+    factor *= _SCRAP if text[0].islower() or _REFERS.match(text) else 1.0
+    factor *= _SCRAP if _NO_PROSE.search(text) or is_contents_entry(text) else 1.0
     factor *= _BRIEF if len(text.split()) < _BRIEF_WORDS else 1.0
     factor *= 0.8 ** len(_FILLERS.findall(text))
-    return factor * (0.3 if len(_FIGURE.findall(text)) > _MOST_FIGURES else 1.0)
+    return factor * (_SCRAP if len(_FIGURE.findall(text)) > _MOST_FIGURES else 1.0)

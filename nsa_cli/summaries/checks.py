@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Sequence
 
 from nsa_cli.retrieval.claims import akin, is_negated, is_supported
-from nsa_cli.retrieval.facts import Fact, facts_of, kept
-from nsa_cli.retrieval.sentences import content_words
+from nsa_cli.retrieval.facts import facts_of, kept
+from nsa_cli.retrieval.sentences import content_words, is_figure
 
 _MUST_KEEP = ("figure", "date", "ban", "duty")
 _SENTENCE_END = re.compile(r"[.!?。！？][\"”’)\]]*(?=\s|$)")
@@ -41,6 +41,19 @@ _CLAUSE = re.compile(
 _CLAUSE_WORDS = 3
 """Minimum content words of a clause that is compared separately."""
 
+_LEAST_COVERED, _LEAST_OF_CLAUSE = 2 / 3, 0.5
+"""Minimum shares of the content words of a sentence, and of a clause, that its source has."""
+
+_ABBREVIATION = 3
+_TELLING_WORDS = """
+according agreed agrees announced announces asked asks believes discussed discusses discussing
+emphasized explained explains group meeting members mentioned mentions noted notes participants
+proposed proposes said says speaker speakers states stated suggested suggests talked talks team
+team's think thinks thought told
+"""
+_TELLING = frozenset(_TELLING_WORDS.split())
+"""Words that report what is said, which who says it does not say."""
+
 _LONG_WORD = re.compile(r"[^\W\d_]{2,}")
 _LEAST_PLAIN = 3
 
@@ -69,7 +82,7 @@ def keeps_duties(sentence: str, source: str) -> bool:
 def covers(sentence: str, source: str, names: Collection[str] = ()) -> bool:
     """Whether a source supports the whole of a sentence, and not only most of its words.
 
-    The source has its figures, dates, names and obligations, and half of the words of each clause.
+    The source has its figures, dates, names and obligations, and most words of each clause.
     A clause is negated if what the source says of the same is.
 
     Args:
@@ -79,35 +92,44 @@ def covers(sentence: str, source: str, names: Collection[str] = ()) -> bool:
     """
     if not is_supported(sentence, "", source) or not keeps_duties(sentence, source):
         return False
-    there, flat = content_words(source), source.casefold()
     facts = facts_of(sentence, names)
     firm = [fact for fact in facts if fact.kind in ("figure", "date")]
     if len(kept(firm, source)) < len(firm):
         return False
-    if not all(_has_name(fact, there, flat) for fact in facts if fact.kind == "name"):
+    there, flat = content_words(source), " ".join(source.casefold().split())
+    named = [content_words(fact.text) for fact in facts if fact.kind == "name"]
+    if not all(_is_there(word, there, flat) for words in named for word in words):
+        return False
+    words = _plain_words(sentence)
+    found = [word for word in words if _is_there(word, there, flat)]
+    if len(found) < _LEAST_COVERED * len(words):
         return False
     told = [each for each in _CLAUSE.split(source) if each.strip()]
-    return all(_clause_holds(clause, told, there) for clause in _CLAUSE.split(sentence))
+    return all(_clause_holds(clause, told, there, flat) for clause in _CLAUSE.split(sentence))
 
 
-def _has_name(name: Fact, there: Collection[str], flat: str) -> bool:
-    return all(word in there or word in flat for word in content_words(name.text))
+def _plain_words(text: str) -> set[str]:
+    """The content words of a text without figures and without words that report."""
+    return {word for word in content_words(text) if not is_figure(word)} - _TELLING
 
 
-def _clause_holds(clause: str, told: Sequence[str], there: Collection[str]) -> bool:
-    """Whether a source has half of a clause's words, and negates it as the clause does."""
-    words = content_words(clause)
+def _is_there(word: str, there: Collection[str], flat: str) -> bool:
+    """Whether a text has a form of a word, or its parts: `user friendly` for `user-friendly`."""
+    if word in there or any(akin(word, other) for other in there):
+        return True
+    return len(word) > _ABBREVIATION and all(part in flat for part in re.split("[-/]", word))
+
+
+def _clause_holds(clause: str, told: Sequence[str], there: Collection[str], flat: str) -> bool:
+    """Whether a source has most of a clause's words, and negates it as the clause does."""
+    words = _plain_words(clause)
     if len(words) < _CLAUSE_WORDS:
         return True
-
-    def shared(others: Collection[str]) -> int:
-        return sum(any(akin(word, other) for other in others) for word in words)
-
-    if 2 * shared(there) < len(words):
+    if sum(_is_there(word, there, flat) for word in words) < _LEAST_OF_CLAUSE * len(words):
         return False
-    best = max(told, key=lambda each: shared(content_words(each)))
-    if 2 * shared(content_words(best)) >= len(words):
-        return is_negated(clause) == is_negated(best)
+    shared = [sum(_is_there(word, content_words(each), "") for word in words) for each in told]
+    if 2 * max(shared) >= len(words):
+        return is_negated(clause) == is_negated(told[shared.index(max(shared))])
     return not is_negated(clause) or any(map(is_negated, told))
 
 

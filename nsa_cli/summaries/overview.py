@@ -19,6 +19,7 @@ from nsa_cli.retrieval.sentences import content_words
 from nsa_cli.summaries.candidates import LONGEST, fact_weight, word_count
 from nsa_cli.summaries.checks import covers, is_list, is_meta, is_whole, sentences_of
 from nsa_cli.summaries.prompts import overview_request
+from nsa_cli.summaries.speakers import lists_speakers
 
 _TOKENS_PER_WORD = 1.6
 _TOKENS_MORE = 32
@@ -51,6 +52,7 @@ def overview(
         length: How long the summary is.
         focus: The topic, or None.
     """
+    made = [each for each in made if not lists_speakers(each.text)]
     if len(made) < 2:
         return tuple(made)
     written = _written(opened, made, length, focus)

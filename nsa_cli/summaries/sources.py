@@ -12,14 +12,18 @@ from nsa_cli.retrieval.sentences import (
     LONGEST_QUOTE,
     content_words,
     is_figure,
-    sentences,
     word_weight,
 )
+from nsa_cli.summaries.candidates import LONGEST
 from nsa_cli.summaries.checks import covers, keeps_facts
+from nsa_cli.summaries.spans import SentenceSpans
 from nsa_cli.summaries.speakers import Speakers
 
 _MOST = 3
 """Maximum quotes that one sentence may need."""
+
+_LEAST_NEW = 2
+"""Minimum words of a sentence that a further quote adds, once the others support it."""
 
 _HEADING = 0.5
 """Factor for the worth of a heading as a quote."""
@@ -51,6 +55,7 @@ class Sources:
 
     Args:
         document: The document.
+        spans: Its sentences.
         speakers: Its speakers.
         headings: Where its headings begin.
         names: Words that are names at the beginning of a sentence, too.
@@ -59,11 +64,13 @@ class Sources:
     def __init__(
         self,
         document: Document,
+        spans: SentenceSpans,
         speakers: Speakers,
         headings: Collection[int],
         names: Collection[str],
     ) -> None:
         self._document = document
+        self._spans = spans
         self._speakers = speakers
         self._headings = headings
         self._names = names
@@ -86,22 +93,25 @@ class Sources:
         chosen: list[Quoted] = []
         while open_ and len(chosen) < _MOST:
             best = max(open_, key=lambda each: _worth(each, left))
-            if not best.words & left:
+            new = best.words & left
+            if not new or (len(new) < _LEAST_NEW and self._holds(sentence, chosen)):
                 break
             open_.remove(best)
             left -= best.words
             chosen.append(best)
-            if covers(sentence, "\n".join(each.text for each in chosen), self._names):
-                kept = keeps_facts(sentence, chosen[0].text)
-                return [self._cited(each) for each in chosen] if kept else []
-        return []
+        if not chosen or not self._holds(sentence, chosen):
+            return []
+        kept = keeps_facts(sentence, chosen[0].text)
+        return [self._cited(each) for each in chosen] if kept else []
+
+    def _holds(self, sentence: str, chosen: Sequence[Quoted]) -> bool:
+        return covers(sentence, "\n".join(each.text for each in chosen), self._names)
 
     def _quotes(self, passage: Passage) -> list[Quoted]:
-        text, edges = self._document.text, self._document.edges(passage.start, passage.end)
-        found = []
-        for start, end in sentences(text, passage.start, passage.end, edges):
+        text, found = self._document.text, []
+        for start, end in self._spans.of(passage.start, passage.end):
             piece = self._document.piece_at(start)
-            if end > piece.end:
+            if end > piece.end or end - start > LONGEST:
                 continue
             begins, own = start, " ".join(text[start:end].split())
             stop, label = self._speakers.label(start, end) if self._is_spoken() else (-1, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _LABEL = re.compile(r"^[ \t]*([A-Z][\w.'’&-]*(?: [\w.'’&-]+){0,3}):(?=\s)", re.MULTILINE)
 _LABELS_LEAST = 2
@@ -35,6 +35,18 @@ _STUTTER = re.compile(r"\b([b-df-hj-np-tv-xz]{1,3}|y)\s+(?=\1\w)")
 
 _BEFORE_MARK = re.compile(r"(?:\s*,)*\s*(?=[,.;:?!])")
 _FIRST = re.compile(r"^[\s,;.]+")
+
+_LIST = "Speakers: "
+
+
+def list_of_speakers(names: Sequence[str]) -> str:
+    """Return a line that names the speakers of a transcript."""
+    return f"{_LIST}{', '.join(names)}."
+
+
+def lists_speakers(text: str) -> bool:
+    """Whether a statement is a line of `list_of_speakers`."""
+    return text.startswith(_LIST)
 
 
 def speaker_labels(text: str) -> dict[int, str]:

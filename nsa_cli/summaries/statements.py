@@ -38,7 +38,8 @@ from nsa_cli.summaries.choose import choose
 from nsa_cli.summaries.parts import Part, parts_of, section_at
 from nsa_cli.summaries.prompts import ABOUT, statement_request
 from nsa_cli.summaries.sources import Sources
-from nsa_cli.summaries.speakers import Speakers, without_fillers
+from nsa_cli.summaries.spans import SentenceSpans
+from nsa_cli.summaries.speakers import Speakers, list_of_speakers, without_fillers
 
 _STATEMENT_TOKENS = 128
 _LEAST_TOKENS = 150
@@ -103,7 +104,8 @@ class _Writer:
         self._names = name_words(opened.document.text)
         self._speakers = Speakers(opened.document.text)
         headings = {each.start for each in self._sections if _begins_with_title(opened, each)}
-        common = (opened.document, self._speakers, headings, self._names)
+        spans = SentenceSpans(opened.document)
+        common = (opened.document, spans, self._speakers, headings, self._names)
         self._sources = Sources(*common)
         self._candidates = Candidates(*common, self._attended)
         self._asked = opened.prompts.request(statement_request(focus))
@@ -157,7 +159,7 @@ class _Writer:
         names = self._speakers.names() if self._speakers.is_transcript else []
         if not names or len(names) > _MOST_SPEAKERS or self._focus:
             return []
-        text = f"Speakers: {', '.join(names)}."
+        text = list_of_speakers(names)
         self.said.add(text, facts_of(text, self._names))
         document = self._opened.document
         citations = []

@@ -13,13 +13,15 @@ from nsa_cli.summaries.candidates import (
     word_count,
 )
 from nsa_cli.summaries.parts import Part
+from nsa_cli.summaries.spans import SentenceSpans
 from nsa_cli.summaries.speakers import Speakers
 
 
 def found(text: str, scores: Attended | None = None) -> list[Candidate]:
     piece = Piece(source="a.txt", page=None, page_label=None, start=0, end=len(text), first_line=1)
     document = Document(name="a.txt", text=text, pieces=(piece,))
-    candidates = Candidates(document, Speakers(text), (), (), scores or Attended([], []))
+    spans, speakers = SentenceSpans(document), Speakers(text)
+    candidates = Candidates(document, spans, speakers, (), (), scores or Attended([], []))
     return candidates.of(Part(start=0, end=len(text)))
 
 

@@ -1,0 +1,105 @@
+"""The sentences of a document as a summary needs them: whole, and without running headers."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from nsa_cli.documents import Document
+from nsa_cli.retrieval.number_words import MONTHS
+from nsa_cli.retrieval.sentences import sentences
+
+_LINE = re.compile(r"^.*\S.*$", re.MULTILINE)
+_DIGITS = re.compile(r"\d+")
+_EDGE_LINES = 4
+"""Lines at the beginning and at the end of a page that may be its header or footer."""
+
+_LEAST_PAGES, _LEAST_SHARE = 3, 0.05
+"""Minimum pages, and share of all pages, with the same line."""
+
+_ABBREVIATION = re.compile(
+    r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|Nos|Art|Sec|Fig|Eq|vs|cf|pp|approx|Hon|Gen|Col|Lt|Sgt|e\.g|i\.e"
+    r"|z\. ?B|d\. ?h|bzw|Nr|Abs|vgl|ca|Mme|MM|[A-Za-z])\.$"
+)
+_DAY = re.compile(r"(?<!\d)\d{1,2}\.$")
+_MONTH = re.compile(rf"(?i:{'|'.join(sorted(MONTHS, key=len, reverse=True))})\b")
+_OPENS_LOWER = re.compile(r"[a-zà-ÿ]")
+_APART = re.compile(r"\n\s*\n")
+
+
+class SentenceSpans:
+    """Finds the sentences of ranges of a document.
+
+    Args:
+        document: The document.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._running = sorted(running_lines(document))
+
+    def of(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the sentences of a range, stripped; those with a header or footer are left out.
+
+        No sentence ends after an abbreviation, an initial or a day, or before a lowercase letter.
+
+        Args:
+            start: First character.
+            end: One past the last.
+        """
+        text, edges = self._document.text, self._document.edges(start, end)
+        found = sentences(text, start, end, edges, longest=1 << 30)
+        last: tuple[int, int] | None = None
+        for span in found:
+            if last is not None and self._goes_on(last, span, edges):
+                last = (last[0], span[1])
+                continue
+            if last is not None and not self._has_running(*last):
+                yield last
+            last = span
+        if last is not None and not self._has_running(*last):
+            yield last
+
+    def _goes_on(self, first: tuple[int, int], second: tuple[int, int], edges: set[int]) -> bool:
+        """Whether a sentence goes on in the next one."""
+        text, (_, end), (start, _) = self._document.text, first, second
+        if any(end <= edge <= start for edge in edges) or _APART.search(text, end, start):
+            return False
+        if text[end - 1] != ".":
+            return False
+        tail = text[max(first[0], end - 8) : end]
+        if _DAY.search(tail):
+            return _MONTH.match(text, start) is not None
+        return bool(_ABBREVIATION.search(tail) or _OPENS_LOWER.match(text, start))
+
+    def _has_running(self, start: int, end: int) -> bool:
+        at = bisect.bisect_left(self._running, (start, start))
+        before = self._running[at - 1][1] > start if at else False
+        return before or (at < len(self._running) and self._running[at][0] < end)
+
+
+def running_lines(document: Document) -> list[tuple[int, int]]:
+    """Return the lines that repeat at the edges of pages but for numbers, as characters."""
+    pages = [piece for piece in document.pieces if piece.page is not None and piece.unit == "page"]
+    if len(pages) < _LEAST_PAGES:
+        return []
+    edges: list[dict[str, list[tuple[int, int]]]] = []
+    for page in pages:
+        lines = [match.span() for match in _LINE.finditer(document.text, page.start, page.end)]
+        own: dict[str, list[tuple[int, int]]] = {}
+        for start, end in dict.fromkeys([*lines[:_EDGE_LINES], *lines[-_EDGE_LINES:]]):
+            line = " ".join(_DIGITS.sub("#", document.text[start:end]).split())
+            own.setdefault(line, []).append((start, end))
+        edges.append(own)
+    counts = Counter(itertools.chain.from_iterable(edges))
+    least = max(_LEAST_PAGES, _LEAST_SHARE * len(pages))
+    return [
+        span
+        for own in edges
+        for line, spans in own.items()
+        if counts[line] >= least
+        for span in spans
+    ]
