@@ -15,7 +15,7 @@ from nsa_cli.results import Citation
 from nsa_cli.retrieval.facts import Fact, Kind, facts_of
 from nsa_cli.retrieval.sentences import UNSPACED, content_words, is_contents_entry
 from nsa_cli.summaries.parts import Part
-from nsa_cli.summaries.spans import SentenceSpans
+from nsa_cli.summaries.spans import SentenceSpans, is_code, without_comment_marks
 from nsa_cli.summaries.speakers import Speakers, without_fillers
 
 LONGEST = 320
@@ -36,6 +36,18 @@ _ABBREVIATION, _FEWEST_LONG = 2, 3
 
 _BRIEF_WORDS, _BRIEF = 8, 0.7
 """Words of a sentence that is not brief, and the factor for one that is."""
+
+_STAMP = re.compile(
+    r"^\W?(?:\d{4}[-/.]\d\d[-/.]\d\d|(?:[A-Z][a-z]{2} )?[A-Z][a-z]{2} +\d{1,2})?[T ]?"
+    r"\d\d:\d\d:\d\d\S*\s+"
+)
+"""The time at the beginning of a line of a log: it is no fact, and no word of the line."""
+
+_GRAVE = re.compile(
+    r"\b(?:error|fail(?:ed|ure|s)?|warn(?:ing)?|critical|fatal|denied|timed? ?out|exception|panic"
+    r"|refused|unreachable|killed|corrupt(?:ed)?)\b",
+    re.IGNORECASE,
+)
 
 _SCRAP = 0.3
 """Factor for what is no sentence of the text itself."""
@@ -64,9 +76,12 @@ _REFERS = re.compile(
 )
 """A reference to another place, a caption, a definition, a notice, a note or a source."""
 
+_OF_CODE = re.compile(r"(?:args|attributes|returns|raises|yields|parameters|examples?):", re.I)
+"""A list in the comment of a function."""
+
 _NO_PROSE = re.compile(
     r"(?<!\S)[-–]?\d[\d.,]*\d\s+[-–(]?\d[\d.,]*\d(?!\S*[-/:])|https?://|\bwww\.|\bdoi:|\bCC[- ]BY\b"
-    r"|[{}<>\\=]{2}|[$#] \w|\w\(\w*\)[.;]|\S{48}"
+    r"|```|\|.*\||[{}<>\\=]{2}|[$#] \w|\w\(\w*\)[.;]|\S{48}"
 )
 """Neighboring figures of a table's row, an address, a license of a picture, or code."""
 
@@ -109,10 +124,6 @@ class Said:
         """Add a statement with its facts."""
         self.keys |= {fact.key for fact in facts}
         self.words.append(content_words(text))
-
-    def has(self, words: Collection[str], share: float) -> bool:
-        """Whether a statement has a share of some content words."""
-        return any(len(own.intersection(words)) >= share * len(words) for own in self.words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +236,7 @@ class Candidates:
         """Return the candidates of a part, in order; sentences too short or too long are none."""
         spans = list(self._spans_of(part))
         said = [self._without_label(start, end) for start, end in spans]
-        words = [content_words(text) for _, text in said]
+        words = [content_words(_STAMP.sub("", text)) for _, text in said]
         counts = Counter(word for own in words for word in own)
         central = [_centrality(own, counts) for own in words]
         attention = [math.sqrt(self._attended.of(a, b)) for a, b in spans]
@@ -252,8 +263,13 @@ class Candidates:
         )
 
     def _facts(self, text: str) -> tuple[Fact, ...]:
-        """The facts of a sentence; who is addressed in a conversation is none."""
-        found = facts_of(text, self._names)
+        """The facts of a sentence; a line of a log has some if it tells of a failure.
+
+        Who is addressed in a conversation is no fact.
+        """
+        if _STAMP.match(text) and not _GRAVE.search(text):
+            return ()
+        found = facts_of(_STAMP.sub("", text), self._names)
         if self._speakers.is_transcript:
             found = [each for each in found if each.kind != "name" or len(each.tokens) > 1]
         return tuple(found)
@@ -279,7 +295,10 @@ class Candidates:
             start = max(start, stop)
         else:
             label = ""
-        said = _MARKS.sub("", " ".join(text[start:end].split()))
+        own = text[start:end]
+        if is_code(self._document.piece_at(start).source):
+            own = without_comment_marks(own)
+        said = _MARKS.sub("", " ".join(own.split()))
         return label, without_fillers(said) if self._speakers.is_transcript else said
 
 
@@ -318,10 +337,12 @@ def _worth(text: str, central: float, attention: float) -> float:
 
 def _form(text: str) -> float:
     """Factor for the form of a sentence: a whole one that is understood without others is best."""
-    factor = 1.0 if _ENDS.search(text) else 0.4
+    factor = 1.0 if _ENDS.search(text) or _STAMP.match(text) else 0.4
     factor *= 0.7 if _POINTS_BACK.match(text) else 1.0
     factor *= _SCRAP if text[0].islower() or _REFERS.match(text) else 1.0
     factor *= _SCRAP if _NO_PROSE.search(text) or is_contents_entry(text) else 1.0
     factor *= _BRIEF if len(text.split()) < _BRIEF_WORDS else 1.0
     factor *= 0.8 ** len(_FILLERS.findall(text))
+    if _OF_CODE.match(text):
+        return 0.0
     return factor * (_SCRAP if len(_FIGURE.findall(text)) > _MOST_FIGURES else 1.0)

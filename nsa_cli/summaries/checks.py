@@ -34,8 +34,8 @@ _META = re.compile(
 """A sentence about the text, or about the answer, and not about what the text says."""
 
 _CLAUSE = re.compile(
-    r"[,;:.!?。！？—–\n]+\s*|\s+(?:and|but|or|while|which|who|because|so|although|und|aber|oder|et"
-    r"|mais|ou)\s+",
+    r"(?:[,;:.!?]+(?=\s|$)|[。！？—–\n])\s*"
+    r"|\s+(?:and|but|or|while|which|who|because|so|although|und|aber|oder|et|mais|ou)\s+",
     re.IGNORECASE,
 )
 _CLAUSE_WORDS = 3
@@ -60,17 +60,15 @@ _LEAST_PLAIN = 3
 _ECHO = re.compile(r"\.\.\.|^(?:Question|Answer|Document):", re.IGNORECASE)
 
 
-def keeps_facts(sentence: str, source: str) -> bool:
-    """Whether a sentence has every figure, date and obligation of its source.
-
-    A sentence that obliges or forbids where its source does not changes it.
+def has_facts(sentence: str, source: str) -> bool:
+    """Whether a sentence has every figure, date and obligation of a source.
 
     Args:
         sentence: The sentence.
         source: The sentence of the document that it stands for.
     """
     needed = [fact for fact in facts_of(source) if fact.kind in _MUST_KEEP]
-    return len(kept(needed, sentence)) == len(needed) and keeps_duties(sentence, source)
+    return len(kept(needed, sentence)) == len(needed)
 
 
 def keeps_duties(sentence: str, source: str) -> bool:
@@ -158,11 +156,6 @@ def sentences_of(text: str) -> list[str]:
     if not found and flat:
         found = [flat]
     return [each for each in map(_plain, found) if content_words(each) and not _ECHO.search(each)]
-
-
-def first_sentence(text: str) -> str:
-    """Return the first sentence of an answer, on one line, without `This text says that`."""
-    return next(iter(sentences_of(text)), "")
 
 
 def is_whole(sentence: str) -> bool:

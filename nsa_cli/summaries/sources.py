@@ -15,7 +15,7 @@ from nsa_cli.retrieval.sentences import (
     word_weight,
 )
 from nsa_cli.summaries.candidates import LONGEST
-from nsa_cli.summaries.checks import covers, keeps_facts
+from nsa_cli.summaries.checks import covers, has_facts
 from nsa_cli.summaries.spans import SentenceSpans
 from nsa_cli.summaries.speakers import Speakers
 
@@ -101,8 +101,7 @@ class Sources:
             chosen.append(best)
         if not chosen or not self._holds(sentence, chosen):
             return []
-        kept = keeps_facts(sentence, chosen[0].text)
-        return [self._cited(each) for each in chosen] if kept else []
+        return list(map(self._cited, chosen)) if has_facts(sentence, chosen[0].text) else []
 
     def _holds(self, sentence: str, chosen: Sequence[Quoted]) -> bool:
         return covers(sentence, "\n".join(each.text for each in chosen), self._names)

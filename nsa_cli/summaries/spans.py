@@ -7,6 +7,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from nsa_cli.documents import Document
 from nsa_cli.retrieval.number_words import MONTHS
@@ -19,6 +20,18 @@ _EDGE_LINES = 4
 
 _LEAST_PAGES, _LEAST_SHARE = 3, 0.05
 """Minimum pages, and share of all pages, with the same line."""
+
+_CODE_SUFFIXES = """
+.c .cc .cpp .cs .go .h .hpp .java .js .jsx .kt .lua .m .php .pl .py .rb .rs .scala .sh .swift
+.ts .tsx
+"""
+_CODE = frozenset(_CODE_SUFFIXES.split())
+_COMMENT = re.compile(
+    r"\"{3}(?P<d>(?:[^\"]|\"(?!\"\"))*)\"{3}|'{3}(?P<s>(?:[^']|'(?!''))*)'{3}"
+    r"|/\*+(?P<b>(?:[^*]|\*(?!/))*)\*+/|(?P<l>(?:^[ \t]*(?:#(?!!)|//)[^\n]*\n?)+)",
+    re.MULTILINE,
+)
+_MARK = re.compile(r"[ \t]*(?:#+|//+[/!]?|\*+)?\s*")
 
 _ABBREVIATION = re.compile(
     r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|Nos|Art|Sec|Fig|Eq|vs|cf|pp|approx|Hon|Gen|Col|Lt|Sgt|e\.g|i\.e"
@@ -40,16 +53,37 @@ class SentenceSpans:
     def __init__(self, document: Document) -> None:
         self._document = document
         self._running = sorted(running_lines(document))
+        self._code = any(is_code(piece.source) for piece in document.pieces)
 
     def of(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield the sentences of a range, stripped; those with a header or footer are left out.
 
-        No sentence ends after an abbreviation, an initial or a day, or before a lowercase letter.
+        Source code has sentences in its comments alone. No sentence ends after an abbreviation, an
+        initial or a day, or before a lowercase letter.
 
         Args:
             start: First character.
             end: One past the last.
         """
+        for first, last in self._prose(start, end) if self._code else [(start, end)]:
+            yield from self._in_prose(first, last)
+
+    def _prose(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the comments of source code in a range, and text that is no code."""
+        text = self._document.text
+        for piece in self._document.pieces:
+            first, last = max(start, piece.start), min(end, piece.end)
+            if first >= last:
+                continue
+            if not is_code(piece.source):
+                yield first, last
+                continue
+            for match in _COMMENT.finditer(text, first, last):
+                begin, stop = match.span(match.lastgroup or 0)
+                if mark := _MARK.match(text, begin, stop):
+                    yield mark.end(), stop
+
+    def _in_prose(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         text, edges = self._document.text, self._document.edges(start, end)
         found = sentences(text, start, end, edges, longest=1 << 30)
         last: tuple[int, int] | None = None
@@ -81,8 +115,18 @@ class SentenceSpans:
         return before or (at < len(self._running) and self._running[at][0] < end)
 
 
+def is_code(source: str) -> bool:
+    """Whether the name of a file is one of source code."""
+    return PurePath(source).suffix.lower() in _CODE
+
+
+def without_comment_marks(text: str) -> str:
+    """Return a comment without the marks before its lines."""
+    return "\n".join(_MARK.sub("", line, count=1) for line in text.split("\n"))
+
+
 def running_lines(document: Document) -> list[tuple[int, int]]:
-    """Return the lines that repeat at the edges of pages but for numbers, as characters."""
+    """Return the lines at the edges of pages that repeat, apart from numbers, as characters."""
     pages = [piece for piece in document.pieces if piece.page is not None and piece.unit == "page"]
     if len(pages) < _LEAST_PAGES:
         return []
