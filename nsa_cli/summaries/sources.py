@@ -25,6 +25,9 @@ _MOST = 3
 _LEAST_NEW = 2
 """Minimum words of a sentence that a further quote adds, once the others support it."""
 
+_LONG = 8
+"""Letters from which on one word is enough."""
+
 _HEADING = 0.5
 """Factor for the worth of a heading as a quote."""
 
@@ -94,14 +97,17 @@ class Sources:
         while open_ and len(chosen) < _MOST:
             best = max(open_, key=lambda each: _worth(each, left))
             new = best.words & left
-            if not new or (len(new) < _LEAST_NEW and self._holds(sentence, chosen)):
+            adds = len(new) >= _LEAST_NEW or any(len(word) >= _LONG for word in new)
+            if not new or (not adds and self._holds(sentence, chosen)):
                 break
             open_.remove(best)
             left -= best.words
             chosen.append(best)
         if not chosen or not self._holds(sentence, chosen):
             return []
-        return list(map(self._cited, chosen)) if has_facts(sentence, chosen[0].text) else []
+        if not has_facts(sentence, chosen[0].text):
+            return []
+        return [self._cited(each) for each in chosen if not _is_within(each, chosen)]
 
     def _holds(self, sentence: str, chosen: Sequence[Quoted]) -> bool:
         return covers(sentence, "\n".join(each.text for each in chosen), self._names)
@@ -140,6 +146,11 @@ class Sources:
             score=round(quoted.score, 4),
             verified=True,
         )
+
+
+def _is_within(quoted: Quoted, others: Sequence[Quoted]) -> bool:
+    """Whether a longer quote begins at the same turn and has all of a quote."""
+    return any(each.start <= quoted.start and quoted.end < each.end for each in others)
 
 
 def _worth(quoted: Quoted, left: set[str]) -> float:
