@@ -14,6 +14,7 @@ from nsa_cli.documents import Document
 from nsa_cli.results import Citation
 from nsa_cli.retrieval.facts import Fact, Kind, facts_of
 from nsa_cli.retrieval.sentences import UNSPACED, content_words, is_contents_entry
+from nsa_cli.summaries.checks import is_list
 from nsa_cli.summaries.parts import Part
 from nsa_cli.summaries.spans import SentenceSpans, is_code, without_comment_marks
 from nsa_cli.summaries.speakers import Speakers, without_fillers
@@ -55,17 +56,17 @@ _SCRAP = 0.3
 _MOST_FIGURES = 6
 """Figures of a sentence; a line with more is a row of a table."""
 
-_WEIGHTS: dict[Kind, float] = {"figure": 1.0, "date": 1.2, "ban": 1.0, "duty": 1.0, "name": 0.5}
+_WEIGHTS: dict[Kind, float] = {"figure": 1.0, "date": 1.2, "ban": 1.3, "duty": 1.3, "name": 0.5}
 """Worth of a fact by its kind; several names count once."""
 
-_MOST_WEIGHT = 3.0
-_FACT_SHARE = 0.35
+_MOST_WEIGHT = 4.0
+_FACT_SHARE = 0.45
 """Increase of a sentence's worth for each fact of weight 1, up to `_MOST_WEIGHT`."""
 
 _KNOWN_SHARE = 0.7
 """Decrease of a sentence's worth if one statement has all of its content words."""
 
-_LEAST_WORTH = 0.25
+_LEAST_WORTH = 0.35
 """Worth of a whole sentence that neither attention nor its words commend."""
 
 _REFERS = re.compile(
@@ -343,6 +344,6 @@ def _form(text: str) -> float:
     factor *= _SCRAP if _NO_PROSE.search(text) or is_contents_entry(text) else 1.0
     factor *= _BRIEF if len(text.split()) < _BRIEF_WORDS else 1.0
     factor *= 0.8 ** len(_FILLERS.findall(text))
-    if _OF_CODE.match(text):
+    if _OF_CODE.match(text) or (is_list(text) and not _ENDS.search(text)):
         return 0.0
     return factor * (_SCRAP if len(_FIGURE.findall(text)) > _MOST_FIGURES else 1.0)

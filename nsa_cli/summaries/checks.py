@@ -55,7 +55,8 @@ _TELLING = frozenset(_TELLING_WORDS.split())
 """Words that report what is said, which who says it does not say."""
 
 _LONG_WORD = re.compile(r"[^\W\d_]{2,}")
-_LEAST_PLAIN = 3
+_LEAST_PLAIN = 2
+"""Minimum content words of a sentence that begin with a lowercase letter."""
 
 _ECHO = re.compile(r"\.\.\.|^(?:Question|Answer|Document):", re.IGNORECASE)
 
@@ -139,7 +140,8 @@ def is_meta(sentence: str) -> bool:
 def is_list(sentence: str) -> bool:
     """Whether a sentence is names alone, such as `Berg, Lund and Holm.`: it has no plain words."""
     words = [word for word in _LONG_WORD.findall(sentence) if word[0].lower() != word[0].upper()]
-    return len(words) > 1 and sum(word[0].islower() for word in words) < _LEAST_PLAIN
+    plain = content_words(" ".join(word for word in words if word[0].islower()))
+    return len(words) > 1 and len(plain) < _LEAST_PLAIN
 
 
 def sentences_of(text: str) -> list[str]:

@@ -39,7 +39,7 @@ _ABBREVIATION = re.compile(
 )
 _DAY = re.compile(r"(?<!\d)\d{1,2}\.$")
 _MONTH = re.compile(rf"(?i:{'|'.join(sorted(MONTHS, key=len, reverse=True))})\b")
-_OPENS_LOWER = re.compile(r"[a-zà-ÿ]")
+_OPENS_LOWER = re.compile(r"[a-zà-ÿ](?![.)])")
 _APART = re.compile(r"\n\s*\n")
 
 

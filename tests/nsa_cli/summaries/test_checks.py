@@ -114,6 +114,7 @@ def test_sentences_about_the_text(sentence: str, meta: bool) -> None:
         ("Mira Lund pays the rent of the office.", False),
         ("这是港口，这是中文句子。", False),
         ("Yes.", False),
+        ("Ingrid, Mira, and the supplier.", True),
     ],
 )
 def test_lists_of_names(sentence: str, names: bool) -> None:

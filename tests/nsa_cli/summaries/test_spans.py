@@ -56,6 +56,10 @@ def test_sentences_end() -> None:
         "And more.",
         "the next paragraph.",
     ]
+    assert said(document_of(["The rate was 76.1 percent.\ne. Audit"], unit="line")) == [
+        "The rate was 76.1 percent.",
+        "e. Audit",
+    ]
 
 
 def test_running_headers_are_left_out() -> None:
