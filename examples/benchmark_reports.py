@@ -9,6 +9,7 @@
 | `examples/ask_questions.py --out FILE` | answers-example |
 | `nsa eval similar --json` | answers-long |
 | `nsa eval documents --report --json` | answers-documents |
+| `nsa eval summaries --report --json` | summaries |
 
 `write_benchmarks.py --from` reads the reports and writes the files.
 """
@@ -73,6 +74,7 @@ def tables_of(report: Report, source: Source) -> list[Rows]:
         "runs": terminal_tables,
         "counts": example_tables,
         "settings": suite_tables,
+        "meetings": summary_tables,
         "systems": document_tables,
     }
     for key, tables in kinds.items():
@@ -335,6 +337,48 @@ def document_row(system: dict[str, Any]) -> list[Cell]:
         shown_verified,
         "–" if computed is None else percent(computed["right"]),
     ]
+
+
+def summary_tables(report: Report, source: Source) -> list[Rows]:
+    """Return the tables of `nsa eval summaries`: shares, and ratios of coverage."""
+    shares = [
+        [
+            model_of(each),
+            f"`{each['way']}`",
+            [[Decimal(each["meetings"])]],
+            [[Decimal(round(each["words"]))]],
+            percent(each["coverage"]),
+            interval(each["coverage"]),
+            percent(each["coverage_without_speakers"]),
+            percent(each["supported"]),
+            percent(each["supported_by_quote"]),
+            "–" if each["rouge_lsum"] is None else figure(100 * each["rouge_lsum"]),
+            figure(each["seconds"], "s", 2),
+        ]
+        for each in report["systems"]
+    ]
+    ratios = [
+        [
+            model_of(each),
+            f"`{each['first']}`",
+            f"`{each['second']}`",
+            [[Decimal(each["meetings"])]],
+            figure(each["coverage_ratio"]),
+            [[rounded(each["low"])], " to ", [rounded(each["high"])]],
+        ]
+        for each in report["pairs"]
+        if each["coverage_ratio"] is not None
+    ]
+    caption = f"{source.machine}, {source.date}."
+    return [
+        Rows(file="summaries", table=1, keys=None, rows=shares, caption=caption),
+        Rows(file="summaries", table=2, keys=None, rows=ratios, caption=caption),
+    ]
+
+
+def model_of(row: Report) -> str:
+    """Return the model of a row of `nsa eval summaries`."""
+    return str(row["setting"]).split(", ", 1)[0]
 
 
 def merged(table: dict[str, Any], new: Rows) -> dict[str, Any]:
