@@ -71,11 +71,18 @@ _LEAST_WORTH = 0.35
 
 _REFERS = re.compile(
     r"(?:see|cf\.|figure|fig\.|table|source:|note:|appendix|siehe|abbildung|tabelle|voir)\s"
-    r"|[“\"][^”\"]{1,60}[”\"] (?:means|has the meaning)|(?:©|copyright\b)|\d+\s+\W*[A-Z\d]"
-    r"|[\w-]+, \d{4}\b",
+    r"|[“\"][^”\"]{1,60}[”\"] (?:means|has the meaning|(?:is|are) defined)"
+    r"|(?:©|copyright\b)|\d+\s+\W*[A-Z\d]|[\w-]+, \d{4}\b",
     re.IGNORECASE,
 )
 """A reference to another place, a caption, a definition, a notice, a note or a source."""
+
+_REFERENCE = re.compile(
+    r"(?:\b(?:sections?|articles?|clauses?|figures?|tables?|chapters?|appendix|abs\.|art\.|nr\.)|§+)"
+    r"\s*\d[\d.]*(?:\s*\([^)]{1,60}\))?(?:\s*(?:,|and|or|to|und|oder|et)\s*\d[\d.]*)*",
+    re.IGNORECASE,
+)
+"""A reference to a numbered place, such as `Sections 16.1 (General Cap) and 16.2`."""
 
 _OF_CODE = re.compile(r"(?:args|attributes|returns|raises|yields|parameters|examples?):", re.I)
 """A list in the comment of a function."""
@@ -193,6 +200,11 @@ class Attended:
         return max((score for a, b, score in blocks if a < end and start < b), default=0.0)
 
 
+def facts_told(text: str, names: Collection[str] = ()) -> list[Fact]:
+    """Return the facts of a text; the number of a section that it refers to is none."""
+    return facts_of(_REFERENCE.sub(" ", text), names)
+
+
 def fact_weight(facts: Collection[Fact]) -> float:
     """Return the worth of facts; names count once, since a list of names says little."""
     kinds = [fact.kind for fact in facts if fact.kind != "name"]
@@ -270,7 +282,7 @@ class Candidates:
         """
         if _STAMP.match(text) and not _GRAVE.search(text):
             return ()
-        found = facts_of(_STAMP.sub("", text), self._names)
+        found = facts_told(_STAMP.sub("", text), self._names)
         if self._speakers.is_transcript:
             found = [each for each in found if each.kind != "name" or len(each.tokens) > 1]
         return tuple(found)

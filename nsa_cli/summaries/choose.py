@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 
 from nsa_cli.summaries.candidates import Candidate, Said, word_count
@@ -36,7 +37,7 @@ def choose(
 
     def worth(part: int, each: Candidate) -> float:
         size = word_count(each.text)
-        crowded = (1 + used[part] / share) ** 0.5
+        crowded = math.sqrt(1 + used[part] / share)
         return each.gain(said) / crowded / max(1.0, size / _LONG_WORDS)
 
     def take(part: int, each: Candidate) -> None:

@@ -14,9 +14,8 @@ from nsa_cli.config.summary_length import SummaryLength
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import drain
 from nsa_cli.results import Citation, Statement
-from nsa_cli.retrieval.facts import facts_of
 from nsa_cli.retrieval.sentences import content_words
-from nsa_cli.summaries.candidates import LONGEST, fact_weight, word_count
+from nsa_cli.summaries.candidates import LONGEST, fact_weight, facts_told, word_count
 from nsa_cli.summaries.checks import covers, is_list, is_meta, is_whole, sentences_of
 from nsa_cli.summaries.prompts import overview_request
 from nsa_cli.summaries.speakers import lists_speakers
@@ -66,7 +65,7 @@ def overview(
         if sources and not any(_says(each.text, sentence) for _, each in chosen):
             chosen.append((sources[0], _cited(sentence, [made[at] for at in sources])))
     used = sum(word_count(each.text) for _, each in chosen)
-    for at in sorted(range(len(made)), key=lambda at: -fact_weight(facts_of(made[at].text))):
+    for at in sorted(range(len(made)), key=lambda at: -fact_weight(facts_told(made[at].text))):
         statement = made[at]
         size = word_count(statement.text)
         fits = used + size <= _LENGTH_SLACK * length.overview_words

@@ -104,8 +104,13 @@ class _Writer:
         self._names = name_words(opened.document.text)
         self._speakers = Speakers(opened.document.text)
         headings = {each.start for each in self._sections if _begins_with_title(opened, each)}
-        spans = SentenceSpans(opened.document)
-        common = (opened.document, spans, self._speakers, headings, self._names)
+        common = (
+            opened.document,
+            SentenceSpans(opened.document),
+            self._speakers,
+            headings,
+            self._names,
+        )
         self._sources = Sources(*common)
         self._candidates = Candidates(*common, self._attended)
         self._asked = opened.prompts.request(statement_request(focus))
