@@ -5,8 +5,8 @@ r"""Summarizes meetings by many processes on all GPUs, within a time limit.
 
 A system is a model, the ways to summarize, and the number of its processes. The held-out meetings
 are dealt to the processes by length. Rows are kept as they come; a process that is stopped at the
-limit loses none, and a second call makes what is left. Without network, set NSA_OFFLINE=1 and
-NSA_CACHE_DIR.
+limit loses none, and a second call with the same systems makes what is left. With other systems, name
+the rows so far with --known. Without network, set NSA_OFFLINE=1 and NSA_CACHE_DIR.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="meetings, as JSON Lines")
     parser.add_argument("--out", type=Path, required=True, help="file for all rows")
     parser.add_argument("--system", action="append", required=True, help="MODEL:WAY,WAY=PROCESSES")
+    parser.add_argument("--known", type=Path, help="rows of an earlier call")
     parser.add_argument("--limit", type=int, help="summarize only the shortest meetings")
     parser.add_argument("--seconds", type=float, default=240.0, help="limit for all")
     parser.add_argument("--work", type=Path, default=Path(".bench/summaries"), help="rows and logs")
@@ -83,10 +84,15 @@ def main() -> None:
         jobs = jobs_of(given.system, meetings, data, given.work)
     except ValueError as error:
         parser.error(str(error))
+    known = given.known.read_bytes() if given.known else b""
+    for job in jobs:
+        if not job.rows.exists():
+            job.rows.write_bytes(known)
     run(jobs, given.seconds, given.work)
-    rows = b"".join(job.rows.read_bytes() for job in jobs if job.rows.exists())
-    given.out.write_bytes(rows)
-    print(given.out, rows.count(b"\n"), "rows")
+    lines = [line for job in jobs for line in job.rows.read_bytes().splitlines(keepends=True)]
+    rows = list(dict.fromkeys(lines))
+    given.out.write_bytes(b"".join(rows))
+    print(given.out, len(rows), "rows")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 #   OUT        rows and reports; rows that are there are not made again
 #   BUDGET     seconds for all (230)
 #   SYSTEMS    models, ways and processes, as for `measure_summaries.py`
+#   KNOWN      rows of an earlier call (.bench/known.jsonl, if it is there)
 #   LIMIT      number of meetings, the shortest first (all)
 set -u
 cd "$(dirname "$0")/.."
@@ -33,10 +34,15 @@ export PYTHONPATH=$PWD:$PWD/kernels:$PWD/models:$PWD/examples:/tmp/nsa_site PYTH
 export NSA_CACHE_DIR=${NSA_CACHE_DIR:-/tmp/nsa_cache} NSA_OFFLINE=1
 mkdir -p "$OUT/work"
 
-"$PYTHON" examples/measure_summaries.py --data "$DATA" --out "$OUT/all.jsonl" \
-    --work "$OUT/work" --seconds "$BUDGET" ${LIMIT:+--limit $LIMIT} \
-    $(printf -- '--system %s ' $SYSTEMS)
-echo "summarized after $(($(date +%s) - began)) s"
+KNOWN=${KNOWN:-$(ls .bench/known.jsonl 2>/dev/null)}
+for _ in first again; do  # again what lost its process, such as for memory
+    left=$((BUDGET - $(date +%s) + began))
+    [ $left -gt 20 ] || break
+    "$PYTHON" examples/measure_summaries.py --data "$DATA" --out "$OUT/all.jsonl" \
+        --work "$OUT/work" --seconds $left ${LIMIT:+--limit $LIMIT} ${KNOWN:+--known "$KNOWN"} \
+        $(printf -- '--system %s ' $SYSTEMS)
+    echo "summarized after $(($(date +%s) - began)) s"
+done
 tail -qn 1 "$OUT"/work/*.log
 "$PYTHON" -m nsa_cli eval summaries --data "$DATA" --held-out --report --out "$OUT/all.jsonl" \
     2>&1 | tee "$OUT/report.txt"

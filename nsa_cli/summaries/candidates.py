@@ -94,6 +94,13 @@ _NO_PROSE = re.compile(
 """Neighboring figures of a table's row, an address, a license of a picture, or code."""
 
 _ADDRESSED = re.compile(r"\b(?:you|your|yours|you're|you've|you'll|let's|I'll)\b", re.IGNORECASE)
+_LOOSE = re.compile(
+    r"\b(?:oh|never mind|I mean|kind of|sort of|or something|and stuff|I guess|I dunno|don't know"
+    r"|whatever|minutes)\b",
+    re.IGNORECASE,
+)
+"""Loose talk, and talk about the meeting's time."""
+
 _SPOKEN_WORDS, _SPOKEN = 10, 0.6
 """Words of a spoken sentence that says enough, and the factor for a shorter one, and for one that
 addresses somebody."""
@@ -266,13 +273,15 @@ class Candidates:
     def _candidate(
         self, span: tuple[int, int], label: str, text: str, words: Collection[str], worth: float
     ) -> Candidate:
+        facts = self._facts(text)
+        is_row = sum(fact.kind == "figure" for fact in facts) > _MOST_FIGURES
         return Candidate(
             start=span[0],
             end=span[1],
             text=f"{label}: {text}" if label else text,
             words=frozenset(words),
-            facts=self._facts(text),
-            worth=worth,
+            facts=facts,
+            worth=worth * (_SCRAP if is_row else 1.0),
         )
 
     def _facts(self, text: str) -> tuple[Fact, ...]:
@@ -293,6 +302,7 @@ class Candidates:
             return worth
         worth *= _SPOKEN if len(text.split()) < _SPOKEN_WORDS else 1.0
         worth *= _SPOKEN if _ADDRESSED.search(text) else 1.0
+        worth *= _SPOKEN ** len(_LOOSE.findall(text))
         return worth if worth >= _LEAST_SPOKEN or _FACT_LIKE.search(text) else 0.0
 
     def _spans_of(self, part: Part) -> Iterator[tuple[int, int]]:

@@ -54,6 +54,11 @@ team's think thinks thought told
 _TELLING = frozenset(_TELLING_WORDS.split())
 """Words that report what is said, which who says it does not say."""
 
+_TALK = re.compile(
+    r"\b(?:is|are|was|were|be) (?:\w+ )?(?:discussing|talking|looking|considering|thanking)\b"
+    r"|\bdiscuss(?:es|ed)?\b|\btalk(?:s|ed)? about\b",
+    re.IGNORECASE,
+)
 _LONG_WORD = re.compile(r"[^\W\d_]{2,}")
 _LEAST_PLAIN = 2
 """Minimum content words of a sentence that begin with a lowercase letter."""
@@ -86,7 +91,7 @@ def covers(sentence: str, source: str, names: Collection[str] = ()) -> bool:
 
     Args:
         sentence: The sentence.
-        source: One or several sentences of a document.
+        source: One or several sentences of a document, each on a line; a name is in one of them.
         names: Words that are names at the beginning of a sentence, too; see `name_words`.
     """
     if not is_supported(sentence, "", source) or not keeps_duties(sentence, source):
@@ -97,7 +102,8 @@ def covers(sentence: str, source: str, names: Collection[str] = ()) -> bool:
         return False
     there, flat = content_words(source), " ".join(source.casefold().split())
     named = [content_words(fact.text) for fact in facts if fact.kind == "name"]
-    if not all(_is_there(word, there, flat) for words in named for word in words):
+    lines = [(content_words(line), line.casefold()) for line in source.split("\n")]
+    if not all(any(_has_all(words, *line) for line in lines) for words in named):
         return False
     words = _plain_words(sentence)
     found = [word for word in words if _is_there(word, there, flat)]
@@ -105,6 +111,10 @@ def covers(sentence: str, source: str, names: Collection[str] = ()) -> bool:
         return False
     told = [each for each in _CLAUSE.split(source) if each.strip()]
     return all(_clause_holds(clause, told, there, flat) for clause in _CLAUSE.split(sentence))
+
+
+def _has_all(words: Collection[str], there: Collection[str], flat: str) -> bool:
+    return all(_is_there(word, there, flat) for word in words)
 
 
 def _plain_words(text: str) -> set[str]:
@@ -135,6 +145,11 @@ def _clause_holds(clause: str, told: Sequence[str], there: Collection[str], flat
 def is_meta(sentence: str) -> bool:
     """Whether a sentence is about the text or the answer: `The section discusses rent.`."""
     return _META.match(sentence) is not None
+
+
+def is_vague(sentence: str) -> bool:
+    """Whether a sentence says what was talked about, and not what was said."""
+    return _TALK.search(sentence) is not None
 
 
 def is_list(sentence: str) -> bool:

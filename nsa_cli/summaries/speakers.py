@@ -33,6 +33,12 @@ _REPEATED = re.compile(r"\b([^\W\d_]+)(?:,? \1\b)+", re.IGNORECASE)
 _STUTTER = re.compile(r"\b([b-df-hj-np-tv-xz]{1,3}|y)\s+(?=\1\w)")
 """The beginning of a word, without a vowel, before the word."""
 
+_BROKEN_OFF = re.compile(
+    r"^(?!(?:I|A|An|As|At|Am|Be|By|Do|Go|He|If|In|Is|It|Me|Mr|Ms|Dr|My|No|Of|On|Or|So|St|To|Up|Us|We)\b)"
+    r"[A-Z][a-z]?\s+(?:[-–]\s+)?(?=[A-Z])"
+)
+"""The beginning of another word before the first."""
+
 _BEFORE_MARK = re.compile(r"(?:\s*,)*\s*(?=[,.;:?!])")
 _FIRST = re.compile(r"^[\s,;.]+")
 
@@ -63,6 +69,7 @@ def without_fillers(text: str) -> str:
     """Return a spoken sentence without `um`, and with each word said once in a row."""
     plain = _REPEATED.sub(r"\1", _STUTTER.sub("", _FILLER.sub(" ", text)))
     plain = _FIRST.sub("", " ".join(_BEFORE_MARK.sub("", plain).split()))
+    plain = _BROKEN_OFF.sub("", plain)
     return plain[:1].upper() + plain[1:]
 
 

@@ -31,9 +31,10 @@ from nsa_cli.summaries.candidates import (
     Candidate,
     Candidates,
     Said,
+    facts_told,
     says_enough,
 )
-from nsa_cli.summaries.checks import is_list, is_meta, is_whole, sentences_of
+from nsa_cli.summaries.checks import is_list, is_meta, is_vague, is_whole, sentences_of
 from nsa_cli.summaries.choose import choose
 from nsa_cli.summaries.parts import Part, parts_of, section_at
 from nsa_cli.summaries.prompts import ABOUT, statement_request
@@ -49,6 +50,9 @@ _BLOCKS = 4
 _MARGIN = 1
 _MOST_GENERATED = 3
 """Sentences that the model may write about a part."""
+
+_VAGUE = 0.5
+"""Worth of a written sentence that only says what was talked about; 1 for others."""
 
 _MOST_SPEAKERS = 12
 """Speakers up to which a summary names them."""
@@ -201,19 +205,20 @@ class _Writer:
                 continue
             if is_list(sentence):
                 continue
-            citations = self._sources.of(sentence, passages) if says_enough(sentence, words) else []
-            if citations:
-                found.append(
-                    Candidate(
-                        start=_start_of(opened, passages, citations[0]),
-                        end=passages[-1].end,
-                        text=sentence,
-                        words=frozenset(words),
-                        facts=tuple(facts_of(sentence, self._names)),
-                        worth=1.0,
-                        citations=tuple(citations),
-                    )
+            support = self._sources.of(sentence, passages)
+            if not support.citations or not says_enough(sentence, words):
+                continue
+            found.append(
+                Candidate(
+                    start=support.start,
+                    end=passages[-1].end,
+                    text=sentence,
+                    words=frozenset(words),
+                    facts=tuple(facts_told(sentence, self._names)),
+                    worth=_VAGUE if is_vague(sentence) else 1.0,
+                    citations=support.citations,
                 )
+            )
         return found
 
     def _plain(self, passages: Sequence[Passage]) -> str:
@@ -264,12 +269,3 @@ def _begins_with_title(opened: OpenDocument, section: Section) -> bool:
     """Whether a section begins with its heading; a file of a folder does not."""
     line = opened.document.text[section.start : section.end].split("\n", 1)[0]
     return bool(line.strip()) and " ".join(line.lstrip("# ").split()) in section.title
-
-
-def _start_of(opened: OpenDocument, passages: Sequence[Passage], citation: Citation) -> int:
-    """Where the quote of a citation begins in the document."""
-    for passage in passages:
-        at = opened.document.text.find(citation.quote, passage.start, passage.end)
-        if at >= 0:
-            return at
-    return passages[0].start

@@ -9,6 +9,7 @@ from nsa_cli.summaries.checks import (
     has_facts,
     is_list,
     is_meta,
+    is_vague,
     is_whole,
     keeps_duties,
     sentences_of,
@@ -79,6 +80,7 @@ def test_no_duty_is_made_up() -> None:
         ("The tenant may sublet the house.", "The tenant may not sublet the house.", False),
         ("The tenant may not sublet the house.", "The tenant may sublet the house.", False),
         ("They agreed on a new remote for kitchens.", "We want a new remote for kitchens.", True),
+        ("Mira Berg repairs the crane.", "Mira Lund spoke.\nJan Berg repairs the crane.", False),
         ("Holm repairs the harbor crane.", "Berg repairs the harbor crane.", False),
         ("A user-friendly remote is planned.", "We planned a user friendly remote.", True),
         ("Sie muss die Fenster ersetzen.", "Sie muss die Fenster ersetzen.", True),
@@ -105,6 +107,18 @@ def test_the_whole_sentence_is_supported(sentence: str, source: str, holds: bool
 )
 def test_sentences_about_the_text(sentence: str, meta: bool) -> None:
     assert is_meta(sentence) == meta
+
+
+@pytest.mark.parametrize(
+    ("sentence", "vague"),
+    [
+        ("The clerk and the chair are discussing the crane.", True),
+        ("The chair talked about the crane.", True),
+        ("The chair wants the crane repaired by June.", False),
+    ],
+)
+def test_what_was_talked_about(sentence: str, vague: bool) -> None:
+    assert is_vague(sentence) == vague
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,13 @@ TALK = (
 )
 
 
-def cited(text: str, sentence: str, headings: tuple[int, ...] = ()) -> list[Citation]:
+def cited(
+    text: str, sentence: str, headings: tuple[int, ...] = (), passage: Passage | None = None
+) -> list[Citation]:
     piece = Piece(source="a.txt", page=None, page_label=None, start=0, end=len(text), first_line=1)
     document = Document(name="a.txt", text=text, pieces=(piece,))
     sources = Sources(document, SentenceSpans(document), Speakers(text), headings, ())
-    return sources.of(sentence, [Passage(start=0, end=len(text), score=0.5)])
+    return list(sources.of(sentence, [passage or Passage(start=0, end=len(text), score=0.5)])[1])
 
 
 def test_one_quote() -> None:
@@ -65,3 +67,20 @@ def test_a_heading_is_quoted_where_nothing_else_serves() -> None:
 def test_a_quote_of_a_transcript_has_its_speaker() -> None:
     [citation] = cited(TALK, "The clerk says that the harbor office pays for it.")
     assert citation.quote == "Clerk: The harbor office pays for it."
+
+
+def test_a_speaker_who_is_named_has_said_it() -> None:
+    assert cited(TALK, "The chair says that the harbor office pays for it.") == []
+    assert cited(TALK, "The harbor office pays for it, says the chair of the office.") == []
+
+
+def test_quotes_at_the_ends_of_a_passage_are_whole() -> None:
+    start, end = LEASE.index("Lund"), LEASE.index("windows")
+    sentence = "Mira Lund pays 1,200 crowns a month and must repair the windows at her own cost."
+    quotes = [
+        each.quote for each in cited(LEASE, sentence, (), Passage(start=start, end=end, score=1.0))
+    ]
+    assert quotes == [
+        "The tenant Mira Lund pays 1,200 crowns a month for the office.",
+        "The tenant must repair the windows at her own cost.",
+    ]

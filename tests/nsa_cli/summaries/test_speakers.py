@@ -52,6 +52,9 @@ def test_a_single_label_is_no_speaker() -> None:
         ("it should c come with a th three year plan", "It should come with a three year plan"),
         ("The err is not an umbrella.", "The err is not an umbrella."),
         ("A be better.", "A be better."),
+        ("Th Elderly people like red.", "Elderly people like red."),
+        ("Wh - I had something in June.", "I had something in June."),
+        ("If I had it, I would sell it.", "If I had it, I would sell it."),
         ("It costs 12 12 crowns.", "It costs 12 12 crowns."),
     ],
 )
