@@ -5,8 +5,8 @@ r"""Summarizes meetings by many processes on all GPUs, within a time limit.
 
 A system is a model, the ways to summarize, and the number of its processes. The held-out meetings
 are dealt to the processes by length. Rows are kept as they come; a process that is stopped at the
-limit loses none, and a second call with the same systems makes what is left. With other systems, name
-the rows so far with --known. Without network, set NSA_OFFLINE=1 and NSA_CACHE_DIR.
+limit loses none, and a second call with the same systems makes what is left. With other systems,
+name the rows so far with --known. Without network, set NSA_OFFLINE=1 and NSA_CACHE_DIR.
 """
 
 from __future__ import annotations

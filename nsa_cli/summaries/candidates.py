@@ -17,7 +17,7 @@ from nsa_cli.retrieval.sentences import UNSPACED, content_words, is_contents_ent
 from nsa_cli.summaries.checks import is_list
 from nsa_cli.summaries.parts import Part
 from nsa_cli.summaries.spans import SentenceSpans, is_code, without_comment_marks
-from nsa_cli.summaries.speakers import Speakers, without_fillers
+from nsa_cli.summaries.speakers import Speakers, without_fillers, without_opening
 
 LONGEST = 320
 """Maximum characters of a statement."""
@@ -105,7 +105,7 @@ _SPOKEN_WORDS, _SPOKEN = 10, 0.6
 """Words of a spoken sentence that says enough, and the factor for a shorter one, and for one that
 addresses somebody."""
 
-_LEAST_SPOKEN = 0.2
+_LEAST_SPOKEN = 0.3
 """Minimum worth of a spoken sentence without a figure, a date or an obligation."""
 
 _REPEATED = 0.6
@@ -322,7 +322,9 @@ class Candidates:
         if is_code(self._document.piece_at(start).source):
             own = without_comment_marks(own)
         said = _MARKS.sub("", " ".join(own.split()))
-        return label, without_fillers(said) if self._speakers.is_transcript else said
+        if self._speakers.is_transcript:
+            said = without_opening(without_fillers(said))
+        return label, said
 
 
 def says_enough(text: str, words: Collection[str]) -> bool:

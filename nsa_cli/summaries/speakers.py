@@ -25,11 +25,11 @@ summary to todo trace warn warning
 """
 _NO_SPEAKER = frozenset(_NO_SPEAKER_WORDS.split())
 _FILLER = re.compile(
-    r"(?:(?<=^)|(?<=[\s,]))(?:um+|uh+|er|erm|hm+|mm+|mm-hmm)\b(?:\s*,)?\s*"
+    r"(?:^|,\s*|(?<=\s))(?:um+|uh+|er|erm|hm+|mm+|mm-hmm)\b(?:\s*,)?\s*"
     r"|,\s*(?:you know|I mean),",
     re.IGNORECASE,
 )
-_REPEATED = re.compile(r"\b([^\W\d_]+)(?:,? \1\b)+", re.IGNORECASE)
+_REPEATED = re.compile(r"\b([^\W\d_]+)(?:,?\s+\1\b)+", re.IGNORECASE)
 _STUTTER = re.compile(r"\b([b-df-hj-np-tv-xz]{1,3}|y)\s+(?=\1\w)")
 """The beginning of a word, without a vowel, before the word."""
 
@@ -39,6 +39,11 @@ _BROKEN_OFF = re.compile(
 )
 """The beginning of another word before the first."""
 
+_OPENING = re.compile(
+    r"^(?:(?:okay|ok|alright|all right|well|so|yeah|yep|yes|right|oh|and|but|now|'kay|'cause|cuz)\b"
+    r"[,.!]*\s+)+",
+    re.IGNORECASE,
+)
 _BEFORE_MARK = re.compile(r"(?:\s*,)*\s*(?=[,.;:?!])")
 _FIRST = re.compile(r"^[\s,;.]+")
 
@@ -71,6 +76,12 @@ def without_fillers(text: str) -> str:
     plain = _FIRST.sub("", " ".join(_BEFORE_MARK.sub("", plain).split()))
     plain = _BROKEN_OFF.sub("", plain)
     return plain[:1].upper() + plain[1:]
+
+
+def without_opening(text: str) -> str:
+    """Return a spoken sentence without the words that take the turn, such as `Okay, so`."""
+    plain = _OPENING.sub("", text)
+    return plain[:1].upper() + plain[1:] if plain else text
 
 
 class Speakers:

@@ -78,15 +78,16 @@ def test_scraps_are_no_candidates() -> None:
 
 def test_speakers_are_named() -> None:
     lines = [
-        "Chair: We repair the harbor crane first. It costs 4,200 crowns in all.",
-        "Clerk: Yes.",
+        "Chair: Okay, so the, um, harbor crane gets new wheels and new brakes before June. "
+        "It costs 4,200 crowns in all.",
+        "Clerk: Yes, we can do that.",
+        "Chair: The plan of the harbor office for the cranes ends here with the brakes.",
+        "Clerk: Fine.",
     ]
-    text = "\n".join([*lines, "Chair: The harbor planning meeting ends here.", "Clerk: Fine."])
-    texts = [each.text for each in found(text)]
-    assert texts == [
-        "Chair: We repair the harbor crane first.",
+    assert [each.text for each in found("\n".join(lines))] == [
+        "Chair: The harbor crane gets new wheels and new brakes before June.",
         "Chair: It costs 4,200 crowns in all.",
-        "Chair: The harbor planning meeting ends here.",
+        "Chair: The plan of the harbor office for the cranes ends here with the brakes.",
     ]
 
 

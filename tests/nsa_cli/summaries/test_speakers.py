@@ -10,6 +10,7 @@ from nsa_cli.summaries.speakers import (
     lists_speakers,
     speaker_labels,
     without_fillers,
+    without_opening,
 )
 
 TALK = (
@@ -47,11 +48,12 @@ def test_a_single_label_is_no_speaker() -> None:
 @pytest.mark.parametrize(
     ("said", "plain"),
     [
-        ("Um, the crane, uh, lifts the the boats.", "The crane, lifts the boats."),
+        ("Um, the crane, uh, lifts the the boats.", "The crane lifts the boats."),
         ("It is, you know, a new crane.", "It is a new crane."),
         ("it should c come with a th three year plan", "It should come with a three year plan"),
         ("The err is not an umbrella.", "The err is not an umbrella."),
         ("A be better.", "A be better."),
+        ("It has three um three wheels.", "It has three wheels."),
         ("Th Elderly people like red.", "Elderly people like red."),
         ("Wh - I had something in June.", "I had something in June."),
         ("If I had it, I would sell it.", "If I had it, I would sell it."),
@@ -66,3 +68,16 @@ def test_the_list_of_speakers() -> None:
     assert list_of_speakers(["Chair", "Clerk"]) == "Speakers: Chair, Clerk."
     assert lists_speakers("Speakers: Chair, Clerk.")
     assert not lists_speakers("The speakers left.")
+
+
+@pytest.mark.parametrize(
+    ("said", "plain"),
+    [
+        ("Okay, so the crane is new.", "The crane is new."),
+        ("Rightly the crane is new.", "Rightly the crane is new."),
+        ("Yeah.", "Yeah."),
+        ("And but", "But"),
+    ],
+)
+def test_openings(said: str, plain: str) -> None:
+    assert without_opening(said) == plain
