@@ -78,15 +78,15 @@ def test_scraps_are_no_candidates() -> None:
 
 def test_speakers_are_named() -> None:
     lines = [
-        "Chair: Okay, so the, um, harbor crane gets new wheels and new brakes before June. "
-        "It costs 4,200 crowns in all.",
+        "Chair: Okay, so the, um, harbor crane gets new wheels and new brakes before June.",
+        "Clerk: Well, it costs 4,200 crowns in all.",
         "Clerk: Yes, we can do that.",
         "Chair: The plan of the harbor office for the cranes ends here with the brakes.",
         "Clerk: Fine.",
     ]
     assert [each.text for each in found("\n".join(lines))] == [
         "Chair: The harbor crane gets new wheels and new brakes before June.",
-        "Chair: It costs 4,200 crowns in all.",
+        "Clerk: It costs 4,200 crowns in all.",
         "Chair: The plan of the harbor office for the cranes ends here with the brakes.",
     ]
 
