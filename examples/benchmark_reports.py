@@ -344,7 +344,7 @@ def summary_tables(report: Report, source: Source) -> list[Rows]:
     shares = [
         [
             model_of(each),
-            f"`{each['way']}`",
+            each["way"],
             [[Decimal(each["meetings"])]],
             [[Decimal(round(each["words"]))]],
             percent(each["coverage"]),
@@ -360,8 +360,8 @@ def summary_tables(report: Report, source: Source) -> list[Rows]:
     ratios = [
         [
             model_of(each),
-            f"`{each['first']}`",
-            f"`{each['second']}`",
+            each["first"],
+            each["second"],
             [[Decimal(each["meetings"])]],
             figure(each["coverage_ratio"]),
             [[rounded(each["low"])], " to ", [rounded(each["high"])]],
