@@ -96,7 +96,7 @@ _NO_PROSE = re.compile(
 _ADDRESSED = re.compile(r"\b(?:you|your|yours|you're|you've|you'll|let's|I'll)\b", re.IGNORECASE)
 _LOOSE = re.compile(
     r"\b(?:oh|never mind|I mean|kind of|sort of|or something|and stuff|I guess|I dunno|don't know"
-    r"|whatever|minutes)\b",
+    r"|minutes)\b",
     re.IGNORECASE,
 )
 """Loose talk, and talk about the meeting's time."""
