@@ -41,6 +41,8 @@ _CLAUSE = re.compile(
 _CLAUSE_WORDS = 3
 """Minimum content words of a clause that is compared separately."""
 
+_QUOTED = re.compile(r"[“”\"„«`]([^“”\"„«»`]{3,}?)[.,]?[“”\"»`]")
+
 _LEAST_COVERED, _LEAST_OF_CLAUSE = 2 / 3, 0.5
 """Minimum shares of the content words of a sentence, and of a clause, that its source has."""
 
@@ -86,7 +88,8 @@ def keeps_duties(sentence: str, source: str) -> bool:
 def covers(sentence: str, source: str, names: Collection[str] = ()) -> bool:
     """Whether a source supports the whole of a sentence, and not only most of its words.
 
-    The source has its figures, dates, names and obligations, and most words of each clause.
+    The source has its figures, dates, names, obligations and quoted words, and most words of each
+    clause.
     A clause is negated if what the source says of the same is.
 
     Args:
@@ -101,6 +104,10 @@ def covers(sentence: str, source: str, names: Collection[str] = ()) -> bool:
     if len(kept(firm, source)) < len(firm):
         return False
     there, flat = content_words(source), " ".join(source.casefold().split())
+    if not all(
+        " ".join(match[1].casefold().split()) in flat for match in _QUOTED.finditer(sentence)
+    ):
+        return False
     named = [content_words(fact.text) for fact in facts if fact.kind == "name"]
     lines = [(content_words(line), line.casefold()) for line in source.split("\n")]
     if not all(any(_has_all(words, *line) for line in lines) for words in named):

@@ -28,6 +28,9 @@ _LENGTH_SLACK = 1.25
 _SHARED = 0.7
 """Share of the content words of a statement that the paragraph has, from which on it says it."""
 
+_SHORTER = 0.7
+"""Share of a statement's length up to which a sentence condenses it."""
+
 _MOST_SOURCES = 2
 """Statements that one sentence of the paragraph may condense."""
 
@@ -56,6 +59,7 @@ def overview(
         return tuple(made)
     written = _written(opened, made, length, focus)
     chosen: list[tuple[int, Statement]] = []
+    told: set[int] = set()
     for sentence in written[: length.overview_sentences]:
         if len(sentence) > LONGEST or not is_whole(sentence):
             continue
@@ -63,9 +67,12 @@ def overview(
             continue
         sources = supporting(sentence, made)
         if sources and not any(_says(each.text, sentence) for _, each in chosen):
-            chosen.append((sources[0], _cited(sentence, [made[at] for at in sources])))
+            chosen.append((sources[0], _condensed(sentence, [made[at] for at in sources])))
+            told.update(sources)
     used = sum(word_count(each.text) for _, each in chosen)
     for at in sorted(range(len(made)), key=lambda at: -fact_weight(facts_told(made[at].text))):
+        if at in told:
+            continue
         statement = made[at]
         size = word_count(statement.text)
         fits = used + size <= _LENGTH_SLACK * length.overview_words
@@ -115,8 +122,13 @@ def _written(
     return found[:-1] if generated.finish_reason == "length" and len(found) > 1 else found
 
 
-def _cited(sentence: str, sources: Sequence[Statement]) -> Statement:
-    """A sentence of the paragraph, cited as the statements that support it."""
+def _condensed(sentence: str, sources: Sequence[Statement]) -> Statement:
+    """A sentence of the paragraph, cited as the statements that support it.
+
+    A sentence that is hardly shorter than one statement is that statement, whose words are checked.
+    """
+    if len(sources) == 1 and len(sentence) >= _SHORTER * len(sources[0].text):
+        return sources[0]
     citations: dict[Citation, None] = {}
     for source in sources:
         citations |= dict.fromkeys(each for each in source.citations if each.verified)

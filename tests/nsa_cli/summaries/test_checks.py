@@ -82,6 +82,8 @@ def test_no_duty_is_made_up() -> None:
         ("They agreed on a new remote for kitchens.", "We want a new remote for kitchens.", True),
         ("Mira Berg repairs the crane.", "Mira Lund spoke.\nJan Berg repairs the crane.", False),
         ("Holm repairs the harbor crane.", "Berg repairs the harbor crane.", False),
+        ("The column of dates is “periods”.", "The column of dates of a period is here.", False),
+        ("The column of dates is “periods”.", "The column of dates is called `periods`.", True),
         ("A user-friendly remote is planned.", "We planned a user friendly remote.", True),
         ("Sie muss die Fenster ersetzen.", "Sie muss die Fenster ersetzen.", True),
         ("这是一个关于港口的很长的中文句子。", "这是一个关于港口的很长的中文句子。", True),
