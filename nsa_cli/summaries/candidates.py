@@ -72,7 +72,7 @@ _LEAST_WORTH = 0.35
 _REFERS = re.compile(
     r"(?:see|cf\.|figure|fig\.|table|source:|note:|appendix|siehe|abbildung|tabelle|voir)\s"
     r"|[“\"][^”\"]{1,60}[”\"] (?:means|has the meaning|(?:is|are) defined)"
-    r"|(?:©|copyright\b)|\d+\s+\W*[A-Z\d]|[\w-]+, \d{4}\b",
+    r"|(?:©|copyright\b)|\[\d+\]\s|in:\s|\d+\s+\W*[A-Z\d]|[\w-]+, \d{4}\b",
     re.IGNORECASE,
 )
 """A reference to another place, a caption, a definition, a notice, a note or a source."""
@@ -88,8 +88,8 @@ _OF_CODE = re.compile(r"(?:args|attributes|returns|raises|yields|parameters|exam
 """A list in the comment of a function."""
 
 _NO_PROSE = re.compile(
-    r"(?<!\S)[-–]?\d[\d.,]*\d\s+[-–(]?\d[\d.,]*\d(?!\S*[-/:])|https?://|\bwww\.|\bdoi:|\bCC[- ]BY\b"
-    r"|```|\|.*\||[{}<>\\=]{2}|[$#] \w|\w\(\w*\)[.;]|\S{48}"
+    r"(?<!\S)[-–]?\d[\d.,]*\d\s+[-–(]?\d[\d.,]*\d(?!\S*[-/:])|https?://|\bwww\.|\b(?:doi|is[bs]n):|\bCC[- ]BY\b"
+    r"|->|\+\+|\bpp?\. ?\d|```|\|.*\||[{}<>\\=]{2}|[$#] \w|\w\(\w*\)[.;]|\S{48}"
 )
 """Neighboring figures of a table's row, an address, a license of a picture, or code."""
 
@@ -365,6 +365,8 @@ def _form(text: str) -> float:
     factor = 1.0 if _ENDS.search(text) or _STAMP.match(text) else 0.4
     factor *= 0.7 if _POINTS_BACK.match(text) else 1.0
     factor *= _SCRAP if text[0].islower() or _REFERS.match(text) else 1.0
+    factor *= _SCRAP if text.count("(") != text.count(")") else 1.0
+    factor *= _BRIEF if text.endswith("!") else 1.0
     factor *= _SCRAP if _NO_PROSE.search(text) or is_contents_entry(text) else 1.0
     factor *= _BRIEF if len(text.split()) < _BRIEF_WORDS else 1.0
     factor *= 0.8 ** len(_FILLERS.findall(text))

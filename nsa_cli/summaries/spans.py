@@ -35,10 +35,13 @@ _MARK = re.compile(r"[ \t]*(?:#+|//+[/!]?|\*+)?\s*")
 
 _ABBREVIATION = re.compile(
     r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|Nos|Art|Sec|Fig|Eq|vs|cf|pp|approx|Hon|Gen|Col|Lt|Sgt|e\.g|i\.e"
-    r"|z\. ?B|d\. ?h|bzw|Nr|Abs|vgl|ca|Mme|MM|[A-Za-z])\.$"
+    r"|z\. ?B|d\. ?h|bzw|Nr|Abs|vgl|ca|al|Mme|MM|[A-Za-z])\.$"
 )
 _DAY = re.compile(r"(?<!\d)\d{1,2}\.$")
 _MONTH = re.compile(rf"(?i:{'|'.join(sorted(MONTHS, key=len, reverse=True))})\b")
+_LONGEST_OPEN = 400
+"""Characters up to which a sentence goes on until its parenthesis is closed."""
+
 _OPENS_LOWER = re.compile(r"[a-zà-ÿ](?![.)])")
 _APART = re.compile(r"\n\s*\n")
 
@@ -59,7 +62,7 @@ class SentenceSpans:
         """Yield the sentences of a range, stripped; those with a header or footer are left out.
 
         Source code has sentences in its comments alone. No sentence ends after an abbreviation, an
-        initial or a day, or before a lowercase letter.
+        initial or a day, in parentheses, or before a lowercase letter.
 
         Args:
             start: First character.
@@ -104,7 +107,10 @@ class SentenceSpans:
             return False
         if text[end - 1] != ".":
             return False
-        tail = text[max(first[0], end - 8) : end]
+        so_far = text[first[0] : end]
+        if so_far.count("(") > so_far.count(")") and len(so_far) < _LONGEST_OPEN:
+            return True
+        tail = so_far[-8:]
         if _DAY.search(tail):
             return _MONTH.match(text, start) is not None
         return bool(_ABBREVIATION.search(tail) or _OPENS_LOWER.match(text, start))

@@ -39,6 +39,7 @@ def said(document: Document) -> list[str]:
         "It fell because of a weaker U.S. dollar.",
         "Die Bilanz zum 31. Dezember 2021 ist geprüft.",
         "Nach § 8 Abs. 2 Nr. 3 ist sie geprüft.",
+        "Skates eat crabs (Orlov 1998, p. 3; Kemper et al. 2017. See below) and fish.",
     ],
 )
 def test_a_full_stop_within_a_sentence(text: str) -> None:
