@@ -88,7 +88,8 @@ _OF_CODE = re.compile(r"(?:args|attributes|returns|raises|yields|parameters|exam
 """A list in the comment of a function."""
 
 _NO_PROSE = re.compile(
-    r"(?<!\S)[-–]?\d[\d.,]*\d\s+[-–(]?\d[\d.,]*\d(?!\S*[-/:])|https?://|\bwww\.|\b(?:doi|is[bs]n):|\bCC[- ]BY\b"
+    r"(?<!\S)[-–]?\d[\d.,]*\d\s+[-–(]?\d[\d.,]*\d(?!\S*[-/:])|https?://|\bwww\."
+    r"|\b(?:doi|is[bs]n):|\bCC[- ]BY\b"
     r"|->|\+\+|\bpp?\. ?\d|```|\|.*\||[{}<>\\=]{2}|[$#] \w|\w\(\w*\)[.;]|\S{48}"
 )
 """Neighboring figures of a table's row, an address, a license of a picture, or code."""

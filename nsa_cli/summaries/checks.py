@@ -155,7 +155,7 @@ def is_meta(sentence: str) -> bool:
 
 
 def is_vague(sentence: str) -> bool:
-    """Whether a sentence says what was talked about, and not what was said."""
+    """Whether a sentence names the subject of a conversation without what was said about it."""
     return _TALK.search(sentence) is not None
 
 

@@ -52,7 +52,7 @@ _MOST_GENERATED = 3
 """Sentences that the model may write about a part."""
 
 _VAGUE = 0.5
-"""Worth of a written sentence that only says what was talked about; 1 for others."""
+"""Worth of a written sentence that only names the subject of a conversation; 1 for others."""
 
 _MOST_SPEAKERS = 12
 """Speakers up to which a summary names them."""

@@ -119,7 +119,7 @@ def test_sentences_about_the_text(sentence: str, meta: bool) -> None:
         ("The chair wants the crane repaired by June.", False),
     ],
 )
-def test_what_was_talked_about(sentence: str, vague: bool) -> None:
+def test_the_subject_alone_is_vague(sentence: str, vague: bool) -> None:
     assert is_vague(sentence) == vague
 
 
