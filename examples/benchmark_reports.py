@@ -10,6 +10,7 @@
 | `nsa eval similar --json` | answers-long |
 | `nsa eval documents --report --json` | answers-documents |
 | `examples/compare_twins.py report --json FILE` | twins |
+| `nsa eval summaries --report --json` | summaries |
 
 `write_benchmarks.py --from` reads the reports and writes the files.
 """
@@ -77,6 +78,7 @@ def tables_of(report: Report, source: Source) -> list[Rows]:
         "runs": terminal_tables,
         "counts": example_tables,
         "settings": suite_tables,
+        "meetings": summary_tables,
         "systems": document_tables,
         "twins": twin_tables,
     }
@@ -426,6 +428,43 @@ def decode_rows(decode: Sequence[Sequence[dict[str, Any]]]) -> list[list[Cell]]:
         cells = [figure(each) for each in (*speeds, ratio)]
         rows.append([name, *cells, *(figure(each, "GB") for each in memory)])
     return rows
+
+
+def summary_tables(report: Report, source: Source) -> list[Rows]:
+    """Return the tables of `nsa eval summaries`: shares, and ratios of coverage."""
+    shares = [
+        [
+            str(each["setting"]).split(", ", 1)[0],
+            each["way"],
+            [[Decimal(each["meetings"])]],
+            [[Decimal(round(each["words"]))]],
+            percent(each["coverage"]),
+            interval(each["coverage"]),
+            percent(each["coverage_without_speakers"]),
+            percent(each["supported"]),
+            percent(each["supported_by_quote"]),
+            "–" if each["rouge_lsum"] is None else figure(100 * each["rouge_lsum"]),
+            figure(each["seconds"], "s", 2),
+        ]
+        for each in report["systems"]
+    ]
+    ratios = [
+        [
+            str(each["setting"]).split(", ", 1)[0],
+            each["first"],
+            each["second"],
+            [[Decimal(each["meetings"])]],
+            figure(each["coverage_ratio"]),
+            [[rounded(each["low"])], " to ", [rounded(each["high"])]],
+        ]
+        for each in report["pairs"]
+        if each["coverage_ratio"] is not None
+    ]
+    caption = f"{source.machine}, {source.date}."
+    return [
+        Rows(file="summaries", table=1, keys=None, rows=shares, caption=caption),
+        Rows(file="summaries", table=2, keys=None, rows=ratios, caption=caption),
+    ]
 
 
 def merged(table: dict[str, Any], new: Rows) -> dict[str, Any]:

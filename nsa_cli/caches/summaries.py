@@ -16,7 +16,7 @@ from nsa_cli.documents import Location
 from nsa_cli.results import Citation, DocumentSummary, Statement
 from nsa_models.model_folder import ModelFolder
 
-_FORMAT = 1
+_FORMAT = 2
 """Bump when the same request may make another summary."""
 
 

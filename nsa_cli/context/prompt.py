@@ -51,9 +51,8 @@ class PromptBuilder:
     def __init__(self, tokenizer: Tokenizer, system: str | None) -> None:
         self._tokenizer = tokenizer
         frame = tokenizer.chat_frame(system)
-        self._before = np.concatenate(
-            [tokenizer.encode_template(frame.before), tokenizer.encode(_INTRODUCTION)]
-        )
+        self._opens = tokenizer.encode_template(frame.before)
+        self._before = np.concatenate([self._opens, tokenizer.encode(_INTRODUCTION)])
         self._after = tokenizer.encode_template(frame.after)
 
     def whole(self, document: Document) -> TokenizedText:
@@ -82,6 +81,16 @@ class PromptBuilder:
         """Tokenize a plain string as if it were a document."""
         return self._text([self._tokenizer.encode_with_offsets(text)], len(text))
 
+    def notes(self, text: str) -> TokenizedText:
+        """Tokenize a plain string as the beginning of a message, without an introduction."""
+        ids, starts = self._tokenizer.encode_with_offsets(text)
+        return TokenizedText(
+            ids=np.concatenate([self._opens, ids]),
+            characters=np.concatenate([np.full(len(self._opens), -1, np.int64), starts]),
+            document_tokens=len(ids),
+            end=len(text),
+        )
+
     def excerpts(self, document: Document, passages: Sequence[Passage]) -> TokenizedText:
         """Tokenize some passages of a document, in document order."""
         parts = []
@@ -91,6 +100,16 @@ class PromptBuilder:
             )
             parts.append((ids, starts + passage.start))
         return self._text(parts, passages[-1].end if passages else -1)
+
+    def request(self, request: str) -> TokenizedQuestion:
+        """Tokenize a request as it follows notes, without the instruction to answer briefly."""
+        asked = self._tokenizer.encode("\n\n" + request.strip())
+        return TokenizedQuestion(
+            text=request,
+            ids=np.concatenate([asked, self._after]),
+            instruction=0,
+            asked=len(asked),
+        )
 
     def question(
         self, question: str, earlier: Sequence[tuple[str, str]] = (), instructions: str = ""

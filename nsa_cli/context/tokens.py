@@ -55,7 +55,7 @@ class TokenizedQuestion:
     Attributes:
         text: The question.
         ids: All tokens.
-        instruction: Tokens of the instruction, the same for every question.
+        instruction: Tokens of the instruction, the same for every question; 0 for a request.
         asked: Tokens of the question itself.
         bare: Whether neither earlier turns nor instructions of a client are in `ids`.
         earlier: Earlier questions with their answers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,12 @@ _NUMBERED = re.compile(
     r"^[ \t]{0,3}((?:\d{1,2}|[A-Z])(?:\.\d{1,2})*)\.?[ \t]+([A-Z/][^\n]{1,78}[^\n.,;:])$",
     re.MULTILINE,
 )
+_RUN_IN = re.compile(
+    r"^[ \t]{0,3}(\d{1,2}(?:\.\d{1,2})*)\.?[ \t]+([A-Z][^\n.;:]{1,60})\.(?=\s+[A-Z“\"(0-9])",
+    re.MULTILINE,
+)
+"""A numbered heading on the line of its text, as in contracts: `3. Users. Customer may permit`."""
+
 _NAMED = re.compile(
     r"^[ \t]{0,3}((?:Chapter|Part|Appendix|Section|Article)[ \t]+"
     r"(?:\d{1,3}|[IVXLC]+|[A-Z])\b[^\n]{0,80})$",
@@ -28,6 +35,12 @@ _DEFINED = re.compile(
 )
 _CONTENTS = re.compile(r"\.\.\.|[ \t]\d{1,4}$")
 """A line of a table of contents ends with a page number."""
+
+_RUNNING = 4
+"""Times from which on the same words after a number are a running header and no heading."""
+
+_LEAST_NUMBERED = 3
+"""Minimum numbered headings."""
 
 _LETTER = 100
 """Sort position of sections with a letter, such as `A.1`: after those with a number."""
@@ -98,13 +111,19 @@ def _by_heading(document: Document) -> list[tuple[int, int, str]]:
     if len(found) > 1:
         return found
     numbered: dict[str, tuple[int, int, str]] = {}
+    repeated = Counter(match[2] for match in _NUMBERED.finditer(text))
     for match in _NUMBERED.finditer(text):
-        if _CONTENTS.search(match[2]) is None:
+        if _CONTENTS.search(match[2]) is None and repeated[match[2]] < _RUNNING:
             # A table of contents names it first, so the last occurrence is the heading.
             level = 1 + match[1].count(".")
             numbered[match[1]] = (match.start(), level, f"{match[1]} {match[2]}")
+    if len(numbered) < _LEAST_NUMBERED:
+        for match in _RUN_IN.finditer(text):
+            level = 1 + match[1].count(".")
+            title = f"{match[1]} {match[2]}"
+            numbered.setdefault(match[1], (match.start(), level, title))
     named = [(m.start(), 1, m[1]) for m in _NAMED.finditer(text) if not _CONTENTS.search(m[1][12:])]
-    found = _rising(sorted(numbered.values())) if len(numbered) > 2 else []
+    found = _rising(sorted(numbered.values())) if len(numbered) >= _LEAST_NUMBERED else []
     found = sorted(found + named) if len(found) + len(named) > 1 else []
     return found or [(m.start(), 1, m[0].strip()) for m in _DEFINED.finditer(text)]
 

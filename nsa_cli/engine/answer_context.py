@@ -25,8 +25,8 @@ from nsa_models.generation.generate import prefill
 from nsa_models.heap import trim_heap
 from nsa_models.modeling.model import NSALanguageModel
 
-READING_NOTES = "Reading statements"
-"""Name of the progress over statements about a document."""
+READING_NOTES = "Reading passages"
+"""Name of the progress over a text that a request follows."""
 
 _ONE_CHUNK_TOKENS = 1536
 """Maximum tokens that are prefilled at once; a second chunk of a few costs 0.2 s more."""

@@ -102,20 +102,24 @@ class AnsweringModel:
         return passage_context(self._model, self.prompts, document, passages, room, emit)
 
     def notes(self, text: str, room: int, emit: Emit) -> AnswerContext:
-        """Prefill a text that is not in a document; arguments and errors as for `excerpts`."""
-        tokenized, room = self.prompts.plain(text), room + _MORE_ROOM
+        """Prefill a text that a request follows; arguments and errors as for `excerpts`."""
+        tokenized, room = self.prompts.notes(text), room + _MORE_ROOM
         self._model = self._loader.load_for(len(tokenized.ids), room)
         return text_context(self._model, tokenized, room, emit, READING_NOTES)
 
     def question(
         self, question: TokenizedQuestion, context: AnswerContext, max_tokens: int
     ) -> TokenizedQuestion:
-        """Tokenize a question of the first model by this one's tokenizer.
+        """Tokenize a question or a request of the first model by this one's tokenizer.
 
         Raises:
             DoesNotFitError: If the context has no room for it.
         """
-        asked = self.prompts.question(question.text, question.earlier, question.instructions)
+        asked = (
+            self.prompts.question(question.text, question.earlier, question.instructions)
+            if question.instruction
+            else self.prompts.request(question.text)
+        )
         cache = context.cache
         if len(asked) + max_tokens > cache.capacity - cache.length:
             raise DoesNotFitError(

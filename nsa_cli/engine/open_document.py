@@ -169,7 +169,7 @@ class OpenDocument:
         )
 
     def notes(self, text: str, room: int) -> AnswerContext:
-        """Prefill a text that is not in the document, such as statements about it.
+        """Prefill a text that a request follows: statements, or passages in plain words.
 
         Args:
             text: The text.
@@ -180,7 +180,7 @@ class OpenDocument:
         """
         if self.answerer is not None:
             return self.answerer.notes(text, room, self.emit)
-        return text_context(self.model, self.prompts.plain(text), room, self.emit, READING_NOTES)
+        return text_context(self.model, self.prompts.notes(text), room, self.emit, READING_NOTES)
 
     def context(
         self,

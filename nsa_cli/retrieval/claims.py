@@ -61,7 +61,17 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
 def is_about(question: str, passage: str) -> bool:
     """Whether a passage has a form of any content word, or a figure, of a question."""
     asked, there = content_words(question), content_words(passage)
-    return any(_akin(word, other) for word in asked for other in there)
+    return any(akin(word, other) for word in asked for other in there)
+
+
+def is_negated(text: str) -> bool:
+    """Whether a text has a word of negation, such as `not` or `without`."""
+    return _NEGATION.search(text) is not None
+
+
+def akin(word: str, other: str) -> bool:
+    """Whether two words are forms of one word."""
+    return word == other or (len(word) >= _STEM and word[:_STEM] == other[:_STEM])
 
 
 def _has_figures(answer: str, question: str, passage: str) -> bool:
@@ -92,15 +102,10 @@ def _is_said(question: str, passage: str, agrees: bool) -> bool:
     for start, end in sentences(passage, 0, len(passage)):
         sentence = passage[start:end]
         words = content_words(sentence)
-        shared = sum(any(_akin(word, other) for other in words) for word in asked)
+        shared = sum(any(akin(word, other) for other in words) for word in asked)
         if shared > worth:
             best, worth = sentence, shared
     if not asked or 3 * worth < 2 * len(asked):
         return False
-    denied = _NEGATION.search(best) is not None
-    return denied != (agrees != (_NEGATION.search(question) is not None))
-
-
-def _akin(word: str, other: str) -> bool:
-    """Whether two words are forms of one word."""
-    return word == other or (len(word) >= _STEM and word[:_STEM] == other[:_STEM])
+    denied = is_negated(best)
+    return denied != (agrees != is_negated(question))

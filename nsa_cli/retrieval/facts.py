@@ -41,6 +41,7 @@ _DATE = re.compile(
 )
 _BAN = re.compile(
     r"\b(?:may|must|shall|can|is|are)\s+not\b|\bmustn['’]t\b|\bcannot\b|\bno\s+\w+\s+(?:may|shall)\b"
+    r"|\b(?:nobody|no one)\s+(?:may|shall|can)\b"
     r"|\b(?:prohibited|forbidden|darf nicht|dürfen nicht|ne peut|ne peuvent)\b",
     re.IGNORECASE,
 )

@@ -11,9 +11,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nsa_cli.documents import Document
+from nsa_cli.results import Citation
 from nsa_cli.retrieval.facts import Fact, Kind, facts_of
-from nsa_cli.retrieval.sentences import UNSPACED, content_words, sentences
+from nsa_cli.retrieval.sentences import UNSPACED, content_words, is_contents_entry
+from nsa_cli.summaries.checks import is_list
 from nsa_cli.summaries.parts import Part
+from nsa_cli.summaries.spans import SentenceSpans, is_code, without_comment_marks
+from nsa_cli.summaries.speakers import Speakers, without_fillers, without_opening
 
 LONGEST = 320
 """Maximum characters of a statement."""
@@ -34,34 +38,88 @@ _ABBREVIATION, _FEWEST_LONG = 2, 3
 _BRIEF_WORDS, _BRIEF = 8, 0.7
 """Words of a sentence that is not brief, and the factor for one that is."""
 
+_STAMP = re.compile(
+    r"^\W?(?:\d{4}[-/.]\d\d[-/.]\d\d|(?:[A-Z][a-z]{2} )?[A-Z][a-z]{2} +\d{1,2})?[T ]?"
+    r"\d\d:\d\d:\d\d\S*\s+"
+)
+"""The time at the beginning of a line of a log: it is no fact, and no word of the line."""
+
+_GRAVE = re.compile(
+    r"\b(?:error|fail(?:ed|ure|s)?|warn(?:ing)?|critical|fatal|denied|timed? ?out|exception|panic"
+    r"|refused|unreachable|killed|corrupt(?:ed)?)\b",
+    re.IGNORECASE,
+)
+
+_SCRAP = 0.3
+"""Factor for what is no sentence of the text itself."""
+
 _MOST_FIGURES = 6
 """Figures of a sentence; a line with more is a row of a table."""
 
-_WEIGHTS: dict[Kind, float] = {"figure": 1.0, "date": 1.2, "ban": 1.0, "duty": 1.0, "name": 0.5}
+_WEIGHTS: dict[Kind, float] = {"figure": 1.0, "date": 1.2, "ban": 1.3, "duty": 1.3, "name": 0.5}
 """Worth of a fact by its kind; several names count once."""
 
-_MOST_WEIGHT = 3.0
-_FACT_SHARE = 0.35
+_MOST_WEIGHT = 4.0
+_FACT_SHARE = 0.45
 """Increase of a sentence's worth for each fact of weight 1, up to `_MOST_WEIGHT`."""
 
 _KNOWN_SHARE = 0.7
 """Decrease of a sentence's worth if one statement has all of its content words."""
 
-_LEAST_WORTH = 0.25
+_LEAST_WORTH = 0.35
 """Worth of a whole sentence that neither attention nor its words commend."""
+
+_REFERS = re.compile(
+    r"(?:see|cf\.|figure|fig\.|table|source:|note:|appendix|siehe|abbildung|tabelle|voir)\s"
+    r"|[“\"][^”\"]{1,60}[”\"] (?:means|has the meaning|(?:is|are) defined)"
+    r"|(?:©|copyright\b)|\[\d+\]\s|in:\s|\d+\s+\W*[A-Z\d]|[\w-]+, \d{4}\b",
+    re.IGNORECASE,
+)
+"""A reference to another place, a caption, a definition, a notice, a note or a source."""
+
+_REFERENCE = re.compile(
+    r"(?:\b(?:sections?|articles?|clauses?|figures?|tables?|chapters?|appendix|abs\.|art\.|nr\.)|§+)"
+    r"\s*\d[\d.]*(?:\s*\([^)]{1,60}\))?(?:\s*(?:,|and|or|to|und|oder|et)\s*\d[\d.]*)*",
+    re.IGNORECASE,
+)
+"""A reference to a numbered place, such as `Sections 16.1 (General Cap) and 16.2`."""
+
+_OF_CODE = re.compile(r"(?:args|attributes|returns|raises|yields|parameters|examples?):", re.I)
+"""A list in the comment of a function."""
+
+_NO_PROSE = re.compile(
+    r"(?<!\S)[-–]?\d[\d.,]*\d\s+[-–(]?\d[\d.,]*\d(?!\S*[-/:])|https?://|\bwww\."
+    r"|\b(?:doi|is[bs]n):|\bCC[- ]BY\b"
+    r"|->|\+\+|\bpp?\. ?\d|```|\|.*\||[{}<>\\=]{2}|[$#] \w|\w\(\w*\)[.;]|\S{48}"
+)
+"""Neighboring figures of a table's row, an address, a license of a picture, or code."""
+
+_ADDRESSED = re.compile(r"\b(?:you|your|yours|you're|you've|you'll|let's|I'll)\b", re.IGNORECASE)
+_LOOSE = re.compile(
+    r"\b(?:oh|never mind|I mean|kind of|sort of|or something|and stuff|I guess|I dunno|don't know"
+    r"|minutes)\b",
+    re.IGNORECASE,
+)
+"""Loose talk, and talk about the meeting's time."""
+
+_SPOKEN_WORDS, _SPOKEN = 10, 0.6
+"""Words of a spoken sentence that says enough, and the factor for a shorter one, and for one that
+addresses somebody."""
+
+_LEAST_SPOKEN = 0.3
+"""Minimum worth of a spoken sentence without a figure, a date or an obligation."""
 
 _REPEATED = 0.6
 """Share of a sentence's content words that one statement has, from which on it repeats it."""
 
-_LABEL = re.compile(r"^[ \t]*([A-Z][\w.'’&-]*(?: [\w.'’&-]+){0,3}):(?=\s)", re.MULTILINE)
-_LABELS_LEAST = 2
-_MARKS = re.compile(r"^(?:[>#*•–-]+\s+|\(?[a-z0-9]{1,3}[.)]\s+(?=\S))+", re.IGNORECASE)
+_MARKS = re.compile(
+    r"^(?:[>#*•–-]+\s+|(?:\(\w{1,4}\)|[a-z]\)|\d{1,3}(?:\.\d{1,3})*[.)])\s+(?=\S))+", re.IGNORECASE
+)
 _ENDS = re.compile(r"[.!。！][\"”’)\]]*$")
-_QUESTION = re.compile(r"[?？][\"”’)\]]*$")
 _FILLERS = re.compile(r"\b(?:um+|uh+|er|hm+|mm+|you know|I mean)\b|\b(\w+) \1\b", re.IGNORECASE)
 _POINTS_BACK = re.compile(
     r"(?:and|but|so|or|it|he|she|they|this|that|these|those|because|which|then"
-    r"|yeah|yes|no|ok|okay|well|um|uh|mm)\b",
+    r"|yeah|yep|yes|no|nope|ok|okay|well|um|uh|mm|oh|right|alright|sure|'?cause|like|just)\b",
     re.IGNORECASE,
 )
 
@@ -83,10 +141,6 @@ class Said:
         self.keys |= {fact.key for fact in facts}
         self.words.append(content_words(text))
 
-    def has(self, words: Collection[str], share: float) -> bool:
-        """Whether a statement has a share of some content words."""
-        return any(len(own.intersection(words)) >= share * len(words) for own in self.words)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -99,6 +153,7 @@ class Candidate:
         words: Its content words.
         facts: Its facts.
         worth: What it is worth to a summary, from 0 to about 1, without its facts.
+        citations: What supports it if the model wrote it; empty for a sentence of the document.
     """
 
     start: int
@@ -107,6 +162,7 @@ class Candidate:
     words: frozenset[str]
     facts: tuple[Fact, ...]
     worth: float
+    citations: tuple[Citation, ...] = ()
 
     def gain(self, said: Said) -> float:
         """What it is worth beside what a summary says: for its new facts and its new words."""
@@ -152,6 +208,11 @@ class Attended:
         return max((score for a, b, score in blocks if a < end and start < b), default=0.0)
 
 
+def facts_told(text: str, names: Collection[str] = ()) -> list[Fact]:
+    """Return the facts of a text; the number of a section that it refers to is none."""
+    return facts_of(_REFERENCE.sub(" ", text), names)
+
+
 def fact_weight(facts: Collection[Fact]) -> float:
     """Return the worth of facts; names count once, since a list of names says little."""
     kinds = [fact.kind for fact in facts if fact.kind != "name"]
@@ -164,43 +225,45 @@ def word_count(text: str) -> int:
     return max(len(text.split()), len(text) // 12)
 
 
-def speaker_labels(text: str) -> dict[int, str]:
-    """Return the label that each line of a transcript begins with, by where it ends.
-
-    A label is one that several lines begin with, such as `Chair:`.
-    """
-    found = list(_LABEL.finditer(text))
-    counts = Counter(match[1] for match in found)
-    return {match.end(): match[1] for match in found if counts[match[1]] >= _LABELS_LEAST}
-
-
 class Candidates:
     """Finds the candidates of each part of a document.
 
     Args:
         document: The document.
-        attended: The attention that it gets.
+        spans: Its sentences.
+        speakers: Its speakers.
+        headings: Where its headings begin.
         names: Words that are names at the beginning of a sentence, too; see `name_words`.
+        attended: The attention that it gets.
     """
 
-    def __init__(self, document: Document, attended: Attended, names: Collection[str]) -> None:
+    def __init__(
+        self,
+        document: Document,
+        spans: SentenceSpans,
+        speakers: Speakers,
+        headings: Collection[int],
+        names: Collection[str],
+        attended: Attended,
+    ) -> None:
         self._document = document
+        self._spans = spans
         self._attended = attended
         self._names = names
-        self._labels = speaker_labels(document.text)
-        self._label_ends = sorted(self._labels)
+        self._speakers = speakers
+        self._headings = headings
 
     def of(self, part: Part) -> list[Candidate]:
         """Return the candidates of a part, in order; sentences too short or too long are none."""
-        spans = list(self._spans(part))
+        spans = list(self._spans_of(part))
         said = [self._without_label(start, end) for start, end in spans]
-        words = [content_words(text) for _, text in said]
+        words = [content_words(_STAMP.sub("", text)) for _, text in said]
         counts = Counter(word for own in words for word in own)
         central = [_centrality(own, counts) for own in words]
         attention = [math.sqrt(self._attended.of(a, b)) for a, b in spans]
         most_central, most_attention = max(central, default=0), max(attention, default=0)
         worths = [
-            _worth(text, middle / (most_central or 1), seen / (most_attention or 1))
+            self._worth(text, middle / (most_central or 1), seen / (most_attention or 1))
             if says_enough(text, own)
             else 0.0
             for (_, text), own, middle, seen in zip(said, words, central, attention, strict=True)
@@ -211,31 +274,58 @@ class Candidates:
     def _candidate(
         self, span: tuple[int, int], label: str, text: str, words: Collection[str], worth: float
     ) -> Candidate:
-        told = f"{label}: {text}" if label else text
+        facts = self._facts(text)
+        is_row = sum(fact.kind == "figure" for fact in facts) > _MOST_FIGURES
         return Candidate(
             start=span[0],
             end=span[1],
-            text=told,
+            text=f"{label}: {text}" if label else text,
             words=frozenset(words),
-            facts=tuple(facts_of(told, self._names)),
-            worth=worth,
+            facts=facts,
+            worth=worth * (_SCRAP if is_row else 1.0),
         )
 
-    def _spans(self, part: Part) -> Iterator[tuple[int, int]]:
-        text, edges = self._document.text, self._document.edges(part.start, part.end)
-        for start, end in sentences(text, part.start, part.end, edges, longest=1 << 30):
-            if end - start <= LONGEST:
+    def _facts(self, text: str) -> tuple[Fact, ...]:
+        """The facts of a sentence; a line of a log has some if it tells of a failure.
+
+        Who is addressed in a conversation is no fact.
+        """
+        if _STAMP.match(text) and not _GRAVE.search(text):
+            return ()
+        found = facts_told(_STAMP.sub("", text), self._names)
+        if self._speakers.is_transcript:
+            found = [each for each in found if each.kind != "name" or len(each.tokens) > 1]
+        return tuple(found)
+
+    def _worth(self, text: str, central: float, attention: float) -> float:
+        worth = _worth(text, central, attention)
+        if not self._speakers.is_transcript:
+            return worth
+        worth *= _SPOKEN if len(text.split()) < _SPOKEN_WORDS else 1.0
+        worth *= _SPOKEN if _ADDRESSED.search(text) else 1.0
+        worth *= _SPOKEN ** len(_LOOSE.findall(text))
+        return worth if worth >= _LEAST_SPOKEN or _FACT_LIKE.search(text) else 0.0
+
+    def _spans_of(self, part: Part) -> Iterator[tuple[int, int]]:
+        for start, end in self._spans.of(part.start, part.end):
+            if end - start <= LONGEST and start not in self._headings:
                 yield start, end
 
     def _without_label(self, start: int, end: int) -> tuple[str, str]:
         """Return who speaks a sentence, or an empty text, and the sentence on one line."""
-        text, label = self._document.text, ""
-        at = bisect.bisect_right(self._label_ends, end) - 1
-        if at >= 0 and "\n" not in text[self._label_ends[at] : start]:
-            stop = self._label_ends[at]
-            if stop > self._document.piece_at(start).start:
-                label, start = self._labels[stop], max(start, stop)
-        return label, _MARKS.sub("", " ".join(text[start:end].split()))
+        text = self._document.text
+        stop, label = self._speakers.label(start, end)
+        if label and stop > self._document.piece_at(start).start:
+            start = max(start, stop)
+        else:
+            label = ""
+        own = text[start:end]
+        if is_code(self._document.piece_at(start).source):
+            own = without_comment_marks(own)
+        said = _MARKS.sub("", " ".join(own.split()))
+        if self._speakers.is_transcript:
+            said = without_opening(without_fillers(said))
+        return label, said
 
 
 def says_enough(text: str, words: Collection[str]) -> bool:
@@ -273,8 +363,14 @@ def _worth(text: str, central: float, attention: float) -> float:
 
 def _form(text: str) -> float:
     """Factor for the form of a sentence: a whole one that is understood without others is best."""
-    factor = 1.0 if _ENDS.search(text) else 0.4 if _QUESTION.search(text) else 0.6
-    factor *= 0.7 if _POINTS_BACK.match(text) or text[0].islower() else 1.0
+    factor = 1.0 if _ENDS.search(text) or _STAMP.match(text) else 0.4
+    factor *= 0.7 if _POINTS_BACK.match(text) else 1.0
+    factor *= _SCRAP if text[0].islower() or _REFERS.match(text) else 1.0
+    factor *= _SCRAP if text.count("(") != text.count(")") else 1.0
+    factor *= _BRIEF if text.endswith("!") else 1.0
+    factor *= _SCRAP if _NO_PROSE.search(text) or is_contents_entry(text) else 1.0
     factor *= _BRIEF if len(text.split()) < _BRIEF_WORDS else 1.0
     factor *= 0.8 ** len(_FILLERS.findall(text))
-    return factor * (0.3 if len(_FIGURE.findall(text)) > _MOST_FIGURES else 1.0)
+    if _OF_CODE.match(text) or (is_list(text) and not _ENDS.search(text)):
+        return 0.0
+    return factor * (_SCRAP if len(_FIGURE.findall(text)) > _MOST_FIGURES else 1.0)

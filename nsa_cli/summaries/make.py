@@ -12,8 +12,10 @@ from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.results import DocumentSummary
 from nsa_cli.summaries.candidates import word_count
 from nsa_cli.summaries.overview import overview
-from nsa_cli.summaries.prompts import statement_request
-from nsa_cli.summaries.statements import STATEMENT_TOKENS, statements
+from nsa_cli.summaries.prompts import ABOUT
+from nsa_cli.summaries.statements import statements
+
+_MORE_ROOM = 96
 
 
 def open_for_summary(
@@ -40,8 +42,8 @@ def open_for_summary(
 
 
 def summary_room(engine: Engine, focus: str | None) -> int:
-    """Tokens that a statement needs after the text."""
-    return answer_room([engine.prompts.question(statement_request(focus))], STATEMENT_TOKENS)
+    """Tokens that the question whose attention ranks the passages needs after the text."""
+    return answer_room([engine.prompts.question(focus or ABOUT)], _MORE_ROOM)
 
 
 def summarize_document(opened: OpenDocument, request: SummaryRequest) -> DocumentSummary:

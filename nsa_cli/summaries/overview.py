@@ -14,12 +14,11 @@ from nsa_cli.config.summary_length import SummaryLength
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import drain
 from nsa_cli.results import Citation, Statement
-from nsa_cli.retrieval.claims import is_supported
-from nsa_cli.retrieval.facts import facts_of
 from nsa_cli.retrieval.sentences import content_words
-from nsa_cli.summaries.candidates import LONGEST, fact_weight, word_count
-from nsa_cli.summaries.checks import is_whole, keeps_duties, sentences_of
+from nsa_cli.summaries.candidates import LONGEST, fact_weight, facts_told, word_count
+from nsa_cli.summaries.checks import covers, is_list, is_meta, is_whole, sentences_of
 from nsa_cli.summaries.prompts import overview_request
+from nsa_cli.summaries.speakers import lists_speakers
 
 _TOKENS_PER_WORD = 1.6
 _TOKENS_MORE = 32
@@ -28,6 +27,9 @@ _LENGTH_SLACK = 1.25
 
 _SHARED = 0.7
 """Share of the content words of a statement that the paragraph has, from which on it says it."""
+
+_SHORTER = 0.7
+"""Share of a statement's length up to which a sentence condenses it."""
 
 _MOST_SOURCES = 2
 """Statements that one sentence of the paragraph may condense."""
@@ -52,18 +54,25 @@ def overview(
         length: How long the summary is.
         focus: The topic, or None.
     """
+    made = [each for each in made if not lists_speakers(each.text)]
     if len(made) < 2:
         return tuple(made)
     written = _written(opened, made, length, focus)
     chosen: list[tuple[int, Statement]] = []
+    told: set[int] = set()
     for sentence in written[: length.overview_sentences]:
         if len(sentence) > LONGEST or not is_whole(sentence):
             continue
+        if is_meta(sentence) or is_list(sentence):
+            continue
         sources = supporting(sentence, made)
         if sources and not any(_says(each.text, sentence) for _, each in chosen):
-            chosen.append((sources[0], _cited(sentence, [made[at] for at in sources])))
+            chosen.append((sources[0], _condensed(sentence, [made[at] for at in sources])))
+            told.update(sources)
     used = sum(word_count(each.text) for _, each in chosen)
-    for at in sorted(range(len(made)), key=lambda at: -fact_weight(facts_of(made[at].text))):
+    for at in sorted(range(len(made)), key=lambda at: -fact_weight(facts_told(made[at].text))):
+        if at in told:
+            continue
         statement = made[at]
         size = word_count(statement.text)
         fits = used + size <= _LENGTH_SLACK * length.overview_words
@@ -85,16 +94,12 @@ def supporting(sentence: str, made: Sequence[Statement]) -> list[int]:
     shared = [len(words & content_words(source)) for source in sources]
     ranked = sorted(range(len(made)), key=lambda at: -shared[at])
     for at in ranked:
-        if shared[at] and _holds(sentence, sources[at]):
+        if shared[at] and covers(sentence, sources[at]):
             return [at]
     pair = sorted(ranked[:_MOST_SOURCES])
-    if len(pair) > 1 and _holds(sentence, "\n".join(sources[at] for at in pair)):
+    if len(pair) > 1 and covers(sentence, "\n".join(sources[at] for at in pair)):
         return pair
     return []
-
-
-def _holds(sentence: str, source: str) -> bool:
-    return is_supported(sentence, "", source) and keeps_duties(sentence, source)
 
 
 def _source(statement: Statement) -> str:
@@ -108,7 +113,7 @@ def _written(
 ) -> list[str]:
     """Let the model condense statements; returns its sentences."""
     notes = "\n".join(statement.text for statement in made)
-    asked = opened.prompts.question(overview_request(length, focus))
+    asked = opened.prompts.request(overview_request(length, focus))
     options = replace(opened.options, max_tokens=overview_tokens(length))
     context = opened.notes(notes, len(asked) + options.max_tokens)
     steps = opened.generate(context, asked, options, time.monotonic())
@@ -117,8 +122,13 @@ def _written(
     return found[:-1] if generated.finish_reason == "length" and len(found) > 1 else found
 
 
-def _cited(sentence: str, sources: Sequence[Statement]) -> Statement:
-    """A sentence of the paragraph, cited as the statements that support it."""
+def _condensed(sentence: str, sources: Sequence[Statement]) -> Statement:
+    """A sentence of the paragraph, cited as the statements that support it.
+
+    A sentence that is hardly shorter than one statement is that statement, whose words are checked.
+    """
+    if len(sources) == 1 and len(sentence) >= _SHORTER * len(sources[0].text):
+        return sources[0]
     citations: dict[Citation, None] = {}
     for source in sources:
         citations |= dict.fromkeys(each for each in source.citations if each.verified)

@@ -9,9 +9,9 @@ ABOUT = "What is this document about, and what are its main points?"
 
 
 def statement_request(focus: str | None) -> str:
-    """Return the request for the first sentence of a part."""
+    """Return the request for sentences about a part."""
     about = f" about {focus.strip()}" if focus else ""
-    return f"What does this text say{about}? Put it into one sentence."
+    return f"Summarize the text above{about} in three sentences. Keep the names, figures and dates."
 
 
 def overview_request(length: SummaryLength, focus: str | None) -> str:
@@ -19,7 +19,7 @@ def overview_request(length: SummaryLength, focus: str | None) -> str:
     about = f" about {focus.strip()}" if focus else ""
     count = length.overview_sentences
     form = "one sentence" if count == 1 else f"a paragraph of {count} sentences"
-    return f"Summarize these notes{about} in {form}. Keep the names, figures and dates."
+    return f"Summarize the notes above{about} in {form}. Keep the names, figures and dates."
 
 
 def prompts_of(request: SummaryRequest) -> list[str]:

@@ -1,9 +1,9 @@
 """Statements of a summary: cited sentences for each part of a document.
 
-The model writes the first sentence of a part from the passages that it attends to. A sentence that
-its citation does not support, or that drops or changes a figure, a date or an obligation of the
-sentence it cites, is replaced by the document's own. Further sentences of the document follow as
-long as they hold facts that the summary lacks and its length allows.
+The model writes sentences about a part from the passages that it attends to. A sentence that its
+citations do not support as a whole, or that drops or changes a figure, a date or an obligation of
+the sentence it cites, is left out, and sentences of the document take its place. Further sentences
+follow as long as they have facts that the summary lacks and its length allows.
 """
 
 from __future__ import annotations
@@ -16,39 +16,46 @@ import torch
 from torch import Tensor
 
 from nsa_cli.config.summary_length import SummaryLength
+from nsa_cli.context.prompt import GAP
 from nsa_cli.documents.outline import Section, sections
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import Progress, drain
 from nsa_cli.results import Citation, Passage, Statement
-from nsa_cli.retrieval.citations import cite
 from nsa_cli.retrieval.facts import facts_of, name_words
 from nsa_cli.retrieval.passages import best_runs, passages_of
 from nsa_cli.retrieval.ranking import block_spans
-from nsa_cli.retrieval.sentences import content_words
+from nsa_cli.retrieval.sentences import LONGEST_QUOTE, content_words, sentences
 from nsa_cli.summaries.candidates import (
     LONGEST,
     Attended,
     Candidate,
     Candidates,
     Said,
+    facts_told,
     says_enough,
-    word_count,
 )
-from nsa_cli.summaries.checks import first_sentence, is_whole, keeps_facts
+from nsa_cli.summaries.checks import is_list, is_meta, is_vague, is_whole, sentences_of
+from nsa_cli.summaries.choose import choose
 from nsa_cli.summaries.parts import Part, parts_of, section_at
 from nsa_cli.summaries.prompts import ABOUT, statement_request
+from nsa_cli.summaries.sources import Sources
+from nsa_cli.summaries.spans import SentenceSpans
+from nsa_cli.summaries.speakers import Speakers, list_of_speakers, without_fillers
 
-STATEMENT_TOKENS = 80
+_STATEMENT_TOKENS = 128
 _LEAST_TOKENS = 150
 """Minimum tokens per part; a short document gets fewer parts."""
 
 _BLOCKS = 4
 _MARGIN = 1
-_SLACK = 1.2
-"""Factor by which the statements of a part may exceed its words."""
+_MOST_GENERATED = 3
+"""Sentences that the model may write about a part."""
 
-_KNOWN = 0.8
-"""Share of the content words of a generated sentence that an earlier statement may not have."""
+_VAGUE = 0.5
+"""Worth of a written sentence that only names the subject of a conversation; 1 for others."""
+
+_MOST_SPEAKERS = 12
+"""Speakers up to which a summary names them."""
 
 
 def statements(
@@ -70,12 +77,16 @@ def statements(
     parts = parts_of(opened.document, most, outline=outline)
     if focus and not outline:
         parts = writer.focused(parts_of(opened.document, 3 * most, outline=False), most)
-    words = length.statement_words / max(1, min(len(parts), length.parts))
+    words = length.statement_words * max(1.0, len(parts) / length.parts)
     task = f"Summarizing {opened.document.name}"
+    offered = []
     for number, part in enumerate(parts):
         opened.emit(Progress(task=task, done=number, total=len(parts), unit="parts"))
-        yield from writer.write(part, words)
+        offered.append(writer.offered(part))
     opened.emit(Progress(task=task, done=len(parts), total=len(parts), unit="parts"))
+    yield from writer.speakers()
+    for own in choose(offered, words, writer.said):
+        yield from map(writer.statement, own)
 
 
 class _Writer:
@@ -89,14 +100,24 @@ class _Writer:
     def __init__(self, opened: OpenDocument, focus: str | None) -> None:
         self._opened = opened
         self._focus = focus
-        self._said = Said()
+        self.said = Said()
         self._sections = sections(opened.document)
         self._scores = self._score(focus)
         spans = block_spans(opened.text, opened.block_tokens)
         self._attended = Attended(spans, self._scores.tolist())
         self._names = name_words(opened.document.text)
-        self._candidates = Candidates(opened.document, self._attended, self._names)
-        self._asked = opened.prompts.question(statement_request(focus))
+        self._speakers = Speakers(opened.document.text)
+        headings = {each.start for each in self._sections if _begins_with_title(opened, each)}
+        common = (
+            opened.document,
+            SentenceSpans(opened.document),
+            self._speakers,
+            headings,
+            self._names,
+        )
+        self._sources = Sources(*common)
+        self._candidates = Candidates(*common, self._attended)
+        self._asked = opened.prompts.request(statement_request(focus))
 
     def _score(self, focus: str | None) -> Tensor:
         """Score the blocks: by attention alone, or for a topic by attention and BM25."""
@@ -111,78 +132,101 @@ class _Writer:
         best = sorted(range(len(parts)), key=lambda at: -scored[at])[:most]
         return [parts[at] for at in sorted(best) if scored[at] > 0]
 
-    def write(self, part: Part, words: float) -> list[Statement]:
-        """Write the statements of a part, in the order of the document.
+    def offered(self, part: Part) -> list[Candidate]:
+        """Return what may be said of a part: what the model writes, and sentences of the part."""
+        found = self._candidates.of(part)
+        if self._focus:
+            asked = content_words(self._focus)
+            found = [each for each in found if each.words & asked]
+        return [*self._generated(part), *found]
 
-        Args:
-            part: The part.
-            words: How many words they have in all, about.
-        """
-        candidates = self._relevant(self._candidates.of(part))
-        first = self._generated(part)
-        made = [] if first is None else [first]
-        used = 0.0 if first is None else float(word_count(first[1].text))
-        left = list(candidates)
-        while left:
-            best = max(left, key=lambda each: each.gain(self._said))
-            left.remove(best)
-            size = word_count(best.text)
-            is_long = used + size > _SLACK * words
-            if best.repeats(self._said) or (made and (is_long or not best.is_new(self._said))):
-                continue
-            made.append((best.start, self._verbatim(best)))
-            self._said.add(best.text, best.facts)
-            used += size
-        return [statement for _, statement in sorted(made, key=lambda each: each[0])]
-
-    def _relevant(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Return the candidates about the topic; all without a topic."""
-        if not self._focus:
-            return candidates
-        asked = content_words(self._focus)
-        return [each for each in candidates if each.words & asked]
-
-    def _generated(self, part: Part) -> tuple[int, Statement] | None:
-        """Let the model write a sentence; None if it does not keep what its source says."""
-        opened = self._opened
-        passages = self._passages(part)
-        if not passages:
-            return None
-        options = replace(opened.options, max_tokens=STATEMENT_TOKENS)
-        steps = opened.generate(opened.excerpts(passages), self._asked, options, time.monotonic())
-        generated = drain(steps, opened.emit)
-        sentence = first_sentence(generated.text)
-        if len(sentence) > LONGEST or not is_whole(sentence):
-            return None
-        if not says_enough(sentence, content_words(sentence)):
-            return None
-        cited = cite(
-            opened.document,
-            passages,
-            sentence,
-            self._focus or "",
-            attention=generated.attention,
-            at_most=1,
-        ).citations
-        if not cited or not cited[0].verified:
-            return None
-        if not keeps_facts(sentence, cited[0].quote) or self._said.has(
-            content_words(sentence), _KNOWN
-        ):
-            return None
-        self._said.add(sentence, facts_of(sentence, self._names))
-        start = _start_of(opened, passages, cited[0])
-        return start, self._statement(start, sentence, cited, verbatim=False)
-
-    def _verbatim(self, chosen: Candidate) -> Statement:
+    def statement(self, chosen: Candidate) -> Statement:
+        """Return a chosen sentence with its citations."""
+        if chosen.citations:
+            return self._statement(chosen.start, chosen.text, chosen.citations, verbatim=False)
         document = self._opened.document
+        start = self._quoted_from(chosen)
         citation = Citation(
-            **asdict(document.locate(chosen.start, chosen.end)),
-            quote=document.text[chosen.start : chosen.end],
+            **asdict(document.locate(start, chosen.end)),
+            quote=document.text[start : chosen.end],
             score=round(min(1.0, chosen.worth), 4),
             verified=True,
         )
         return self._statement(chosen.start, chosen.text, (citation,), verbatim=True)
+
+    def _quoted_from(self, chosen: Candidate) -> int:
+        """Where the quote of a sentence begins: at the label of its speaker, unless that is far."""
+        document = self._opened.document
+        stop, label = self._speakers.label(chosen.start, chosen.end)
+        if not label or not self._speakers.is_transcript or stop > chosen.start:
+            return chosen.start
+        turn = max(document.text.rfind("\n", 0, stop) + 1, document.piece_at(stop).start)
+        return turn if chosen.end - turn <= LONGEST_QUOTE else chosen.start
+
+    def speakers(self) -> list[Statement]:
+        """Return a statement that names the speakers of a transcript, or nothing."""
+        names = self._speakers.names() if self._speakers.is_transcript else []
+        if not names or len(names) > _MOST_SPEAKERS or self._focus:
+            return []
+        text = list_of_speakers(names)
+        self.said.add(text, facts_of(text, self._names))
+        document = self._opened.document
+        citations = []
+        for name in names:
+            stop = self._speakers.first_turn(name)
+            start = document.text.rfind("\n", 0, stop) + 1
+            first = next(sentences(document.text, start, document.piece_at(stop).end))
+            citations.append(
+                Citation(
+                    **asdict(document.locate(*first)),
+                    quote=document.text[slice(*first)],
+                    score=1.0,
+                    verified=True,
+                )
+            )
+        return [self._statement(0, text, tuple(citations), verbatim=False)]
+
+    def _generated(self, part: Part) -> list[Candidate]:
+        """Let the model write sentences; those remain that their quotes support as a whole."""
+        opened = self._opened
+        passages = self._passages(part)
+        if not passages:
+            return []
+        options = replace(opened.options, max_tokens=_STATEMENT_TOKENS)
+        context = opened.notes(self._plain(passages), len(self._asked) + options.max_tokens)
+        generated = drain(
+            opened.generate(context, self._asked, options, time.monotonic()), opened.emit
+        )
+        found = []
+        for written in sentences_of(generated.text)[:_MOST_GENERATED]:
+            sentence = without_fillers(written) if self._speakers.is_transcript else written
+            words = content_words(sentence)
+            if len(sentence) > LONGEST or not is_whole(sentence) or is_meta(sentence):
+                continue
+            if is_list(sentence):
+                continue
+            support = self._sources.of(sentence, passages)
+            if not support.citations or not says_enough(sentence, words):
+                continue
+            found.append(
+                Candidate(
+                    start=support.start,
+                    end=passages[-1].end,
+                    text=sentence,
+                    words=frozenset(words),
+                    facts=tuple(facts_told(sentence, self._names)),
+                    worth=_VAGUE if is_vague(sentence) else 1.0,
+                    citations=support.citations,
+                )
+            )
+        return found
+
+    def _plain(self, passages: Sequence[Passage]) -> str:
+        """The text of passages, what was said in them without fillers."""
+        told = [self._opened.document.text[each.start : each.end].strip() for each in passages]
+        if self._speakers.is_transcript:
+            told = ["\n".join(map(without_fillers, each.split("\n"))) for each in told]
+        return GAP.join(told)
 
     def _statement(
         self, start: int, text: str, citations: tuple[Citation, ...], *, verbatim: bool
@@ -221,10 +265,7 @@ class _Writer:
         return [each for each in cut if opened.document.text[each.start : each.end].strip()]
 
 
-def _start_of(opened: OpenDocument, passages: Sequence[Passage], citation: Citation) -> int:
-    """Where the quote of a citation begins in the document."""
-    for passage in passages:
-        at = opened.document.text.find(citation.quote, passage.start, passage.end)
-        if at >= 0:
-            return at
-    return passages[0].start
+def _begins_with_title(opened: OpenDocument, section: Section) -> bool:
+    """Whether a section begins with its heading; a file of a folder does not."""
+    line = opened.document.text[section.start : section.end].split("\n", 1)[0]
+    return bool(line.strip()) and " ".join(line.lstrip("# ").split()) in section.title

@@ -19,6 +19,9 @@ from nsa_models.tasks.questions import read_lines
 _NOISE = re.compile(r"\{\w+\}")
 """What a transcriber noted in place of words, such as `{vocalsound}`."""
 
+_SPELLED = re.compile(r"(?<![A-Za-z])(?:[A-Z]_)+")
+"""Letters that a speaker spells, such as `L_C_D_`."""
+
 _APART = re.compile(r"\s+(?=[,.;:?!%)]|n't\b|'\w)")
 _SPACES = re.compile(r"\s+")
 
@@ -109,5 +112,6 @@ def _meeting(title: str, turns: Sequence[Any], reference: str) -> Meeting:
 
 
 def _plain(text: str) -> str:
-    """A turn without the transcriber's notes, and without spaces before punctuation."""
-    return _APART.sub("", _SPACES.sub(" ", _NOISE.sub(" ", text))).strip()
+    """A turn without the transcriber's notes and marks, and without spaces before punctuation."""
+    spelled = _SPELLED.sub(lambda match: match[0].replace("_", ""), _NOISE.sub(" ", text))
+    return _APART.sub("", _SPACES.sub(" ", spelled)).strip()

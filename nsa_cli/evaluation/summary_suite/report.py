@@ -137,6 +137,9 @@ def _system(setting: str, system: str, own: Sequence[ScoredSummary]) -> dict[str
         "coverage": _share(
             sum(each.score.kept for each in own), sum(each.score.facts for each in own)
         ),
+        "coverage_without_speakers": _share(
+            sum(each.score.other_kept for each in own), sum(each.score.other_facts for each in own)
+        ),
         "supported": _share(sum(each.score.verified for each in own), sentences),
         "supported_by_quote": _share(sum(each.score.quoted for each in own), sentences),
         "verbatim": _share(sum(each.score.verbatim for each in own), sentences),

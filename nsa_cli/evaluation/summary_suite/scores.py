@@ -15,6 +15,7 @@ from nsa_cli.evaluation.summary_suite.meetings import Meeting
 from nsa_cli.evaluation.summary_suite.rows import RowSentence
 from nsa_cli.retrieval.claims import is_supported
 from nsa_cli.retrieval.facts import Fact, facts_of, kept, name_words
+from nsa_cli.retrieval.sentences import content_words
 from nsa_cli.summaries.checks import sentences_of
 
 _KINDS = ("name", "figure", "date")
@@ -30,6 +31,8 @@ class SummaryScore:
         rouge: F1 of ROUGE-Lsum with stems; None without the package.
         facts: Names, figures and dates of the reference.
         kept: Those of them that the summary has; a name before a turn does not count.
+        other_facts: Those that are no names of speakers.
+        other_kept: Those of them that the summary has.
         verified: Sentences that the passage of a citation supports, as answers are checked.
         quoted: Sentences that the quotes of their citations alone support.
         verbatim: Sentences of the document itself.
@@ -40,6 +43,8 @@ class SummaryScore:
     rouge: float | None
     facts: int
     kept: int
+    other_facts: int
+    other_kept: int
     verified: int
     quoted: int
     verbatim: int
@@ -54,12 +59,16 @@ def score(sentences: Sequence[RowSentence], meeting: Meeting) -> SummaryScore:
     """
     text = " ".join(each.text for each in sentences)
     facts = reference_facts(meeting)
+    had = kept(facts, without_labels(text, meeting.speakers))
+    speakers = content_words(" ".join(meeting.speakers))
     return SummaryScore(
         words=len(text.split()),
         sentences=len(sentences),
         rouge=rouge_lsum([each.text for each in sentences], sentences_of(meeting.reference)),
         facts=len(facts),
-        kept=len(kept(facts, without_labels(text, meeting.speakers))),
+        kept=len(had),
+        other_facts=sum(not _is_speaker(fact, speakers) for fact in facts),
+        other_kept=sum(not _is_speaker(fact, speakers) for fact in had),
         verified=sum(each.verified for each in sentences),
         quoted=sum(is_supported(each.text, "", "\n".join(each.quotes)) for each in sentences),
         verbatim=sum(each.verbatim for each in sentences),
@@ -70,6 +79,10 @@ def reference_facts(meeting: Meeting) -> list[Fact]:
     """Return the names, figures and dates of a reference, each once."""
     names = name_words(meeting.document.text)
     return [fact for fact in facts_of(meeting.reference, names) if fact.kind in _KINDS]
+
+
+def _is_speaker(fact: Fact, speakers: set[str]) -> bool:
+    return fact.kind == "name" and content_words(fact.text) <= speakers
 
 
 def without_labels(text: str, speakers: Sequence[str]) -> str:

@@ -10,16 +10,19 @@ from nsa_cli.summaries.candidates import (
     Candidate,
     Candidates,
     Said,
-    speaker_labels,
+    facts_told,
     word_count,
 )
 from nsa_cli.summaries.parts import Part
+from nsa_cli.summaries.spans import SentenceSpans
+from nsa_cli.summaries.speakers import Speakers
 
 
-def found(text: str, scores: Attended | None = None) -> list[Candidate]:
-    piece = Piece(source="a.txt", page=None, page_label=None, start=0, end=len(text), first_line=1)
-    document = Document(name="a.txt", text=text, pieces=(piece,))
-    candidates = Candidates(document, scores or Attended([], []), ())
+def found(text: str, scores: Attended | None = None, source: str = "a.txt") -> list[Candidate]:
+    piece = Piece(source=source, page=None, page_label=None, start=0, end=len(text), first_line=1)
+    document = Document(name=source, text=text, pieces=(piece,))
+    spans, speakers = SentenceSpans(document), Speakers(text)
+    candidates = Candidates(document, spans, speakers, (), (), scores or Attended([], []))
     return candidates.of(Part(start=0, end=len(text)))
 
 
@@ -75,21 +78,17 @@ def test_scraps_are_no_candidates() -> None:
 
 def test_speakers_are_named() -> None:
     lines = [
-        "Chair: We repair the harbor crane first. It costs 4,200 crowns in all.",
-        "Clerk: Yes.",
+        "Chair: Okay, so the, um, harbor crane gets new wheels and new brakes before June.",
+        "Clerk: Well, it costs 4,200 crowns in all.",
+        "Clerk: Yes, we can do that.",
+        "Chair: The plan of the harbor office for the cranes ends here with the brakes.",
+        "Clerk: Fine.",
     ]
-    text = "\n".join([*lines, "Chair: Then the harbor planning meeting ends here.", "Clerk: Fine."])
-    assert set(speaker_labels(text).values()) == {"Chair", "Clerk"}
-    texts = [each.text for each in found(text)]
-    assert texts == [
-        "Chair: We repair the harbor crane first.",
-        "Chair: It costs 4,200 crowns in all.",
-        "Chair: Then the harbor planning meeting ends here.",
+    assert [each.text for each in found("\n".join(lines))] == [
+        "Chair: The harbor crane gets new wheels and new brakes before June.",
+        "Clerk: It costs 4,200 crowns in all.",
+        "Chair: The plan of the harbor office for the cranes ends here with the brakes.",
     ]
-
-
-def test_a_single_label_is_no_speaker() -> None:
-    assert speaker_labels("Note: it rains.\nOther words.") == {}
 
 
 def test_attention_of_a_range() -> None:
@@ -103,3 +102,47 @@ def test_attention_of_a_range() -> None:
 def test_words() -> None:
     assert word_count("four words are here") == 4
     assert word_count("这是一个关于港口的很长的中文句子这是一个关于") == 1
+
+
+def test_the_number_of_a_section_is_no_fact() -> None:
+    text = "Sections 16.1 (General Cap) and 16.2 apply to claims above 500 crowns."
+    assert [fact.text for fact in facts_told(text)] == ["500"]
+
+
+@pytest.mark.parametrize(
+    "scrap",
+    [
+        "Total equity 3,332,595.36 4,160,936.84 of the harbor office and its boats.",
+        "See the report of the harbor office about boats and cranes.",
+        "© 2022 Harbor office, boats and cranes of the quay.",
+        "Details of the harbor office are at https://quay.example/boats for all.",
+        "“Boats” means the boats and cranes of the harbor office.",
+        "and the boats of the harbor office lie at the quay.",
+    ],
+)
+def test_what_is_no_sentence_of_the_text_counts_little(scrap: str) -> None:
+    plain = "The boats and cranes of the harbor office lie at the quay."
+    worths = {each.text: each.worth for each in found(f"{scrap}\n\n{plain}")}
+    assert worths[scrap] < worths[plain] / 2
+
+
+def test_a_log_tells_failures() -> None:
+    lines = [
+        f"2025-06-24 14:36:{second:02} INFO worker has read the next message"
+        for second in range(10)
+    ]
+    error = "2025-06-24 14:36:30 ERROR worker failed to write message 77 to the disk"
+    candidates = found("\n".join([*lines, error]))
+    assert [each.text for each in candidates if each.facts] == [error]
+    said = Said()
+    said.add(candidates[0].text, candidates[0].facts)
+    assert candidates[1].repeats(said)
+
+
+def test_the_comment_of_a_function_has_no_lists() -> None:
+    code = (
+        '"""Close the port of the harbor server.\n\nArgs:\n    port: The port of the server.\n"""\n'
+    )
+    assert [each.text for each in found(code, source="port.py")] == [
+        "Close the port of the harbor server."
+    ]

@@ -104,7 +104,7 @@ def test_facts_follow_as_the_length_allows(open_says: Open) -> None:
 def test_the_overview_has_sentences_that_statements_support(open_says: Open) -> None:
     crane = "Jonas Berg must repair the crane by 31 March 2028."
     text = f"{LEASE}{crane}\n"
-    said = "Mira Lund pays 1,200 crowns for the harbor office. Whales sing in the ocean at night."
+    said = "Mira Lund pays 1,200 crowns. Whales sing in the northern ocean at night."
     opened = open_says(text, "")
     found = made(opened, words=120)
     assert [each.text for each in found] == [RENT, crane]
@@ -114,6 +114,16 @@ def test_the_overview_has_sentences_that_statements_support(open_says: Open) -> 
     assert [each.text for each in told] == [said[: said.index("Whales") - 1], crane]
     assert [each.verbatim for each in told] == [False, True]
     assert all(each.is_supported for each in told)
+
+
+def test_a_sentence_as_long_as_its_statement_is_the_statement(open_says: Open) -> None:
+    crane = "Jonas Berg must repair the crane by 31 March 2028."
+    said = "For the harbor office the tenant Mira Lund pays 1,200 crowns."
+    opened = open_says(f"{LEASE}{crane}\n", "")
+    found = made(opened, words=120)
+    opened = open_says(f"{LEASE}{crane}\n", said)
+    told = overview(opened, found, SummaryLength(120, exact=True), None)
+    assert [each.text for each in told] == [RENT, crane]
 
 
 def test_a_sentence_may_rest_on_two_statements(open_says: Open) -> None:

@@ -65,6 +65,7 @@ def test_coverage_and_support(meeting: Meeting) -> None:
     )
     assert (found.facts, found.kept, found.sentences, found.words) == (4, 2, 3, 15)
     assert (found.verified, found.quoted) == (2, 1)
+    assert (found.other_facts, found.other_kept) == (3, 2)
 
 
 def test_a_speaker_before_a_turn_is_not_covered(meeting: Meeting) -> None:
@@ -72,6 +73,7 @@ def test_a_speaker_before_a_turn_is_not_covered(meeting: Meeting) -> None:
     labels = score([sentence("Chair: Yes. Engineer: It broke, said Chair: it did.")], meeting)
     told = score([sentence("Engineer: The Chair agreed.")], meeting)
     assert (labels.kept, told.kept) == (0, 1)
+    assert (told.other_facts, told.other_kept) == (3, 0)
     assert labels.words == 9
 
 
