@@ -20,10 +20,12 @@ class Signature:
     Attributes:
         looks_like: The format with its article, such as `a PNG image`.
         hint: The next step, with `{path}` where a shell-quoted path belongs.
+        is_document: Whether it is a ZIP archive of the parts of one document.
     """
 
     looks_like: str
     hint: str
+    is_document: bool = False
 
     def hint_for(self, path: str) -> str:
         """The next step for one file, its path quoted for a shell."""
@@ -70,11 +72,16 @@ _MAGIC: tuple[tuple[int, bytes, Signature], ...] = tuple(
 )
 
 _ZIP_MEMBERS: tuple[tuple[bytes, Signature], ...] = tuple(
-    (member, Signature(looks_like=looks_like, hint=hint))
+    (member, Signature(looks_like=looks_like, hint=hint, is_document=True))
     for member, looks_like, hint in (
         (b"mimetypeapplication/epub+zip", "an EPUB book", "convert it first, e.g. `pandoc {path}`"),
         (b"mimetypeapplication/vnd.oasis", "an OpenDocument file", _OFFICE_HINT),
         (b"word/", "a Word document (.docx)", _OFFICE_HINT),
+        (
+            b"xl/workbook.bin",
+            "a binary Excel workbook (.xlsb)",
+            "save it as .xlsx, e.g. `libreoffice --convert-to xlsx {path}`",
+        ),
         (b"xl/", "an Excel workbook (.xlsx)", _OFFICE_HINT),
         (b"ppt/", "a PowerPoint presentation (.pptx)", _OFFICE_HINT),
     )

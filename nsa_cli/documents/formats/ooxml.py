@@ -13,11 +13,25 @@ from nsa_cli.documents.missing import need
 
 _STRICT = b"http://purl.oclc.org/ooxml/"
 _STRICT_NAMES = re.compile(rb"http://purl\.oclc\.org/ooxml/(\w+)/(\w+)")
-_DOCUMENT_TYPE = b"application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
-_DOCUMENT_TYPES = re.compile(
-    rb"application/vnd\.(?:ms-word\.document\.macroEnabled|ms-word\.template\.macroEnabledTemplate"
-    rb"|openxmlformats-officedocument\.wordprocessingml\.template)\.main\+xml"
+_OFFICE = rb"application/vnd\.(?:ms-\w+|openxmlformats-officedocument)\."
+_MAIN_TYPES = (
+    (
+        re.compile(
+            _OFFICE + rb"(?:document\.macroEnabled|template\.macroEnabledTemplate"
+            rb"|wordprocessingml\.template)\.main\+xml"
+        ),
+        b"application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml",
+    ),
+    (
+        re.compile(
+            _OFFICE + rb"(?:(?:slideshow|template|presentation)\.macroEnabled"
+            rb"|presentationml\.(?:slideshow|template))\.main\+xml"
+        ),
+        b"application/vnd.openxmlformats-officedocument.presentationml.presentation.main+xml",
+    ),
 )
+"""Content types of main parts that a library refuses, and the one that it takes."""
+
 _WORD = re.compile(r"\w+")
 _SHOWN_WORDS = 6
 
@@ -25,20 +39,21 @@ _SHOWN_WORDS = 6
 def transitional(data: bytes) -> bytes:
     """A package with the names that the libraries know.
 
-    Strict Office Open XML uses other namespaces for the same elements, and a template or a document
-    with macros another content type. Other packages are returned as they are.
+    Strict Office Open XML uses other namespaces for the same elements. Templates, slide shows and
+    documents with macros have other content types. Other packages are returned as they are.
     """
     with zipfile.ZipFile(io.BytesIO(data)) as package:
         types = package.read("[Content_Types].xml")
         strict = _STRICT in package.read("_rels/.rels")
-        if not strict and not _DOCUMENT_TYPES.search(types):
+        if not strict and not any(found.search(types) for found, _ in _MAIN_TYPES):
             return data
         written = io.BytesIO()
         with zipfile.ZipFile(written, "w") as copy:
             for member in package.infolist():
                 content = package.read(member)
                 if member.filename == "[Content_Types].xml":
-                    content = _DOCUMENT_TYPES.sub(_DOCUMENT_TYPE, content)
+                    for found, usual in _MAIN_TYPES:
+                        content = found.sub(usual, content)
                 elif member.filename.endswith((".xml", ".rels")):
                     content = _STRICT_NAMES.sub(
                         rb"http://schemas.openxmlformats.org/\1/2006/\2", content

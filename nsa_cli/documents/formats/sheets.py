@@ -13,7 +13,7 @@ from nsa_cli.documents.compressed import MOST_FORMAT_BYTES, too_large
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
 from nsa_cli.documents.formats.left_out import LeftOut
-from nsa_cli.documents.formats.ooxml import transitional
+from nsa_cli.documents.formats.package_repair import read_or_repair
 from nsa_cli.documents.formats.sheet_parts import Beside, Parts
 from nsa_cli.documents.formats.tables import Labels
 from nsa_cli.documents.missing import need
@@ -40,29 +40,36 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
         DoesNotFitError: If its text is longer than can be taken in.
     """
     openpyxl = need("openpyxl", "openpyxl", "Excel workbooks")
+
+    def opened(package: bytes) -> Document:
+        book = openpyxl.load_workbook(io.BytesIO(package), read_only=True, data_only=True)
+        try:
+            with zipfile.ZipFile(io.BytesIO(package)) as archive:
+                return _read(book, Parts(archive), name, hidden=hidden)
+        finally:
+            book.close()
+
+    with as_broken(name, "Excel workbook"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return read_or_repair(data, opened)
+
+
+def _read(book: Any, parts: Parts, name: str, *, hidden: bool) -> Document:
+    """Read the sheets of a workbook that is open."""
     builder = Builder(name, "sheet")
     left_out = LeftOut()
     told: list[str] = []
-    with as_broken(name, "Excel workbook"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        data = transitional(data)
-        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                parts = Parts(archive)
-                for number, sheet in enumerate(book.worksheets, start=1):
-                    beside = parts.beside(sheet.title)
-                    if sheet.sheet_state != "visible" and not hidden:
-                        rows = _text_of(sheet, beside)
-                        left_out.add("hidden sheet", f"{sheet.title}: {rows}")
-                        continue
-                    builder.between(f"\n\nSheet {sheet.title}\n\n" if number > 1 else "")
-                    add_rows(builder, _rows(sheet, beside), number, sheet.title)
-                    told += _told(sheet.title, beside)
-                    for row, text in beside.notes:
-                        builder.add(text, page=number, label=sheet.title, first_line=row)
-        finally:
-            book.close()
+    for number, sheet in enumerate(book.worksheets, start=1):
+        beside = parts.beside(sheet.title)
+        if sheet.sheet_state != "visible" and not hidden:
+            rows = _text_of(sheet, beside)
+            left_out.add("hidden sheet", f"{sheet.title}: {rows}")
+            continue
+        builder.between(f"\n\nSheet {sheet.title}\n\n" if number > 1 else "")
+        add_rows(builder, _rows(sheet, beside), number, sheet.title)
+        told += _told(sheet.title, beside)
+        for row, text in beside.notes:
+            builder.add(text, page=number, label=sheet.title, first_line=row)
     return builder.document([*told, *left_out.warnings()])
 
 
