@@ -135,10 +135,15 @@ def _cell(cell: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float | int) and not isinstance(value, bool):
-        if "%" in cell.number_format and "[" not in cell.number_format:
-            return f"{value * 100:.12g}%"
-        return number_text(value)
+        return formatted(value, cell.number_format)
     return " ".join(str(value).split()).removesuffix(" 00:00:00")
+
+
+def formatted(value: float, number_format: str) -> str:
+    """A number as a cell shows it: a share as a percentage, others with their digits."""
+    if "%" in number_format and "[" not in number_format:
+        return f"{value * 100:.12g}%"
+    return number_text(value)
 
 
 def number_text(value: float) -> str:
@@ -156,14 +161,17 @@ def _told(title: str, beside: Beside) -> list[str]:
     count = len(beside.uncounted)
     if not count:
         return []
-    cells = [f"{_letters(column)}{row}" for row, column in list(beside.uncounted)[:_SHOWN_CELLS]]
+    cells = [
+        f"{column_letters(column)}{row}" for row, column in list(beside.uncounted)[:_SHOWN_CELLS]
+    ]
     shown = ", ".join(cells) + (", …" if count > len(cells) else "")
     what = "1 formula has" if count == 1 else f"{count:,} formulas have"
     remedy = "open the file in a spreadsheet program and save it to store the values"
     return [f"sheet {title}: {what} no stored value ({shown}); {remedy}"]
 
 
-def _letters(column: int) -> str:
+def column_letters(column: int) -> str:
+    """The letters of a column, counted from 1."""
     text = ""
     while column:
         column, rest = divmod(column - 1, 26)

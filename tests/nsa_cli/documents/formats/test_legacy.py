@@ -90,8 +90,25 @@ def record(kind: int, content: bytes) -> bytes:
     return struct.pack("<HH", kind, len(content)) + content
 
 
-def workbook(rows: list[list[str | float]], *, hidden: bool = False) -> bytes:
-    """An Excel 97 workbook of one sheet."""
+def workbook(
+    rows: list[list[str | float]],
+    *,
+    hidden: bool = False,
+    stream: str = "Workbook",
+    before: bytes = b"",
+    beside: bytes = b"",
+    style: int = 0,
+) -> bytes:
+    """An Excel 97 workbook of one sheet.
+
+    Args:
+        rows: Of the sheet.
+        hidden: Whether the sheet is.
+        stream: Name of the stream of the container.
+        before: Records of the workbook before its list of sheets.
+        beside: Records of the sheet after its cells.
+        style: Number of the style of figures.
+    """
     sheet = record(0x809, struct.pack("<HHHHII", 0x600, 0x10, 0, 0, 0, 0))
     for y, row in enumerate(rows):
         for x, value in enumerate(row):
@@ -99,13 +116,13 @@ def workbook(rows: list[list[str | float]], *, hidden: bool = False) -> bytes:
                 text = struct.pack("<HB", len(value), 1) + value.encode("utf-16-le")
                 sheet += record(0x204, struct.pack("<HHH", y, x, 0) + text)
             else:
-                sheet += record(0x203, struct.pack("<HHHd", y, x, 0, value))
-    sheet += record(0x0A, b"")
-    start = record(0x809, struct.pack("<HHHHII", 0x600, 5, 0, 0, 0, 0))
+                sheet += record(0x203, struct.pack("<HHHd", y, x, style, value))
+    sheet += beside + record(0x0A, b"")
+    start = record(0x809, struct.pack("<HHHHII", 0x600, 5, 0, 0, 0, 0)) + before
     bound = struct.pack("<BBBB", int(hidden), 0, 5, 0) + b"Costs"
     position = len(start) + 4 + 4 + len(bound) + 4
     book = start + record(0x85, struct.pack("<I", position) + bound) + record(0x0A, b"")
-    return compound({"Workbook": book + sheet})
+    return compound({stream: book + sheet})
 
 
 def message(**attachments: bytes) -> bytes:
@@ -143,6 +160,64 @@ def test_an_old_workbook() -> None:
     ]
     found = document.locate(document.text.index("Pier"), len(document.text))
     assert (found.page, found.page_label, found.unit) == (1, "Costs", "sheet")
+
+
+def box(number: int, kind: int, row: int, *texts: str) -> bytes:
+    """A text box or the text of a comment of an old workbook, its text in several records."""
+    anchor = struct.pack("<HHI9H", 0, 0xF010, 18, 0, 1, 0, row, 0, 3, 0, row + 2, 0)
+    common = struct.pack("<HHHHH12x", 0x15, 18, kind, number, 0)
+    whole = sum(map(len, texts))
+    records = record(0xEC, anchor) + record(0x5D, common + struct.pack("<HH", 0, 0))
+    records += record(0x1B6, struct.pack("<HH6xHHH", 0, 0, whole, 0, 0))
+    return records + b"".join(record(0x3C, b"\1" + each.encode("utf-16-le")) for each in texts)
+
+
+def test_text_boxes_and_comments_of_an_old_workbook() -> None:
+    note = struct.pack("<HHHH", 1, 1, 0, 7) + struct.pack("<HB", 4, 0) + b"Anna" + b"\0"
+    beside = box(6, 6, 4, "Rates rise\nfrom ", "May.") + box(7, 0x19, 0, "Net.")
+    data = workbook([["Item", "Price"], ["Crane", 21.4]], beside=beside + record(0x1C, note))
+    document = parse_document("a.xls", data)
+    assert document.text.splitlines() == [
+        "Item | Price",
+        "Crane | 21.4",
+        "",
+        "Comment at B2 by Anna: Net.",
+        "",
+        "Rates rise",
+        "",
+        "from May.",
+    ]
+    found = document.locate(document.text.index("Rates"), document.text.index("rise"))
+    assert (found.page, found.line_start) == (1, 5)
+    assert document.warnings == ()
+
+
+def test_percentages_of_an_old_workbook() -> None:
+    percent = record(0x41E, struct.pack("<HHB", 164, 4, 0) + b"0.0%")
+    style = record(0xE0, struct.pack("<HHH14x", 0, 164, 0))
+    data = workbook([["Item", "Share"], ["Crane", 0.125]], before=percent + style)
+    assert "Crane | 12.5%" in parse_document("a.xls", data).text
+
+
+@pytest.mark.parametrize("stream", ["WORKBOOK", "BOOK", "workbook"])
+def test_a_workbook_whose_stream_is_in_another_case(stream: str) -> None:
+    data = workbook([["Item", "Price"], ["Crane", 21.4]], stream=stream)
+    assert "Crane | 21.4" in parse_document("a.xls", data).text
+
+
+def test_a_damaged_comment_does_not_hide_the_values() -> None:
+    note = struct.pack("<HHHH", 1, 1, 0, 7) + struct.pack("<HB", 4, 0) + b"Anna" + b"rest"
+    data = workbook([["Item", "Price"], ["Crane", 21.4]], beside=record(0x1C, note))
+    document = parse_document("a.xls", data)
+    assert "Crane | 21.4" in document.text
+    assert "its values are read alone" in document.warnings[0]
+
+
+def test_a_worksheet_of_excel_4() -> None:
+    label = struct.pack("<HHHH", 0, 0, 0, 6) + b"Lemons"
+    sheet = record(0x409, struct.pack("<HHH", 0, 0x10, 0)) + record(0x204, label)
+    sheet += record(0x203, struct.pack("<HHHd", 1, 0, 0, 376.2)) + record(0x0A, b"")
+    assert parse_document("a.xls", sheet).text == "Lemons\n376.2"
 
 
 def test_a_hidden_sheet_of_an_old_workbook() -> None:
