@@ -24,7 +24,13 @@ def compound(streams: dict[str, bytes]) -> bytes:
     Args:
         streams: Contents by path, folders parted by slashes.
     """
-    folders = sorted({path.rpartition("/")[0] for path in streams if "/" in path})
+    folders = sorted(
+        {
+            "/".join(path.split("/")[:depth])
+            for path in streams
+            for depth in range(1, path.count("/") + 1)
+        }
+    )
     entries: list[tuple[str, int, list[int], int, int]] = []
     sectors: list[bytes] = []
     chains: list[int] = []
@@ -42,18 +48,15 @@ def compound(streams: dict[str, bytes]) -> bytes:
         return (path.rpartition("/")[2], 2, [], store(content), len(content))
 
     entries.append(("Root Entry", 5, [], _END, 0))
-    for path in streams:
-        if "/" not in path:
-            entries[0][2].append(len(entries))
-            entries.append(stream(path))
+    numbers = {"": 0}
     for folder in folders:
-        number = len(entries)
-        entries[0][2].append(number)
-        entries.append((folder, 1, [], 0, 0))
-        for path in streams:
-            if path.rpartition("/")[0] == folder:
-                entries[number][2].append(len(entries))
-                entries.append(stream(path))
+        parent, _, name = folder.rpartition("/")
+        numbers[folder] = len(entries)
+        entries[numbers[parent]][2].append(len(entries))
+        entries.append((name, 1, [], 0, 0))
+    for path in streams:
+        entries[numbers[path.rpartition("/")[0]]][2].append(len(entries))
+        entries.append(stream(path))
     right = [_FREE] * len(entries)
     for _, _, inside, _, _ in entries:
         for one, other in pairwise(inside):
@@ -125,20 +128,26 @@ def workbook(
     return compound({stream: book + sheet})
 
 
-def message(**attachments: bytes) -> bytes:
-    """An Outlook message with a subject, a body and attachments."""
+def properties(head: int, values: list[tuple[int, int, int]]) -> bytes:
+    """The properties of an Outlook message or attachment: numbers, kinds, values."""
+    rows = [struct.pack("<HHIQ", kind, key, 6, value) for key, kind, value in values]
+    return b"\0" * head + b"".join(rows)
 
-    def properties(head: int, values: list[tuple[int, int, int]]) -> bytes:
-        rows = [struct.pack("<HHIQ", kind, key, 6, size) for key, kind, size in values]
-        return b"\0" * head + b"".join(rows)
 
-    texts = {0x37: "Fees of the crane", 0x1000: "See the file.", 0x0C1A: "Anna", 0x1A: "IPM.Note"}
+def message_streams(subject: str, body: str, head: int = 32) -> dict[str, bytes]:
+    texts = {0x37: subject, 0x1000: body, 0x0C1A: "Anna", 0x1A: "IPM.Note"}
     streams = {
         f"__substg1.0_{key:04X}001F": text.encode("utf-16-le") for key, text in texts.items()
     }
     streams["__properties_version1.0"] = properties(
-        32, [(key, 0x1F, 2 * len(text) + 2) for key, text in texts.items()]
+        head, [(key, 0x1F, 2 * len(text) + 2) for key, text in texts.items()]
     )
+    return streams
+
+
+def message(**attachments: bytes) -> bytes:
+    """An Outlook message with a subject, a body and attachments."""
+    streams = message_streams("Fees of the crane", "See the file.")
     for number, (name, content) in enumerate(attachments.items()):
         folder = f"__attach_version1.0_#{number:08X}"
         file = name.replace("_", ".")
@@ -239,6 +248,38 @@ def test_an_outlook_message_with_attachments() -> None:
     assert document.locate(at, at + 5).source == "a.msg/fees.txt"
     assert "Attachment: plan.pdf" in document.text
     assert any("attachment plan.pdf is not read" in warning for warning in document.warnings)
+
+
+def test_an_outlook_message_that_forwards_another() -> None:
+    streams = message_streams("Fees", "See the mail below.")
+    folder = "__attach_version1.0_#00000000"
+    streams[f"{folder}/__properties_version1.0"] = properties(8, [(0x3701, 0x0D, 4)])
+    for name, content in message_streams("Crane", "It costs 900 euros.", head=24).items():
+        streams[f"{folder}/__substg1.0_3701000D/{name}"] = content
+    document = parse_document("a.msg", compound(streams))
+    assert [line.rstrip("\0") for line in document.text.splitlines()] == [
+        "From: Anna",
+        "Subject: Fees",
+        "",
+        "See the mail below.",
+        "",
+        "Forwarded mail:",
+        "From: Anna",
+        "Subject: Crane",
+        "",
+        "It costs 900 euros.",
+    ]
+    assert document.warnings == ()
+
+
+def test_an_outlook_message_in_the_charset_of_its_body() -> None:
+    texts = {0x37: "格式", 0x1000: "中文測試", 0x1A: "IPM.Note"}
+    streams = {f"__substg1.0_{key:04X}001E": text.encode("big5") for key, text in texts.items()}
+    kinds = [(key, 0x1E, 2 * len(text) + 1) for key, text in texts.items()]
+    streams["__properties_version1.0"] = properties(32, [(0x3FDE, 3, 950), *kinds])
+    text = parse_document("a.msg", compound(streams)).text
+    assert "Subject: 格式" in text
+    assert "中文測試" in text
 
 
 @pytest.mark.parametrize(
