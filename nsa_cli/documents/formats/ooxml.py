@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from nsa_cli.documents.formats.raised import mark_before
 from nsa_cli.documents.missing import need
 
 _STRICT = b"http://purl.oclc.org/ooxml/"
@@ -121,6 +122,15 @@ def switched_on(element: Any) -> bool:
     return element is not None and attribute(element, "val", "1") not in ("0", "false", "off")
 
 
+def is_raised(run: Any) -> bool:
+    """Whether a run of Word or of DrawingML is written as an exponent."""
+    properties = child(run, "rPr")
+    share = (attribute(properties, "baseline") or "").removesuffix("%")
+    return attribute(child(properties, "vertAlign"), "val") == "superscript" or (
+        share.isdecimal() and int(share) > 0
+    )
+
+
 def unplaced(roots: Iterable[Any], text: str, what: str) -> list[str]:
     """A warning about words of some parts that did not come into a text.
 
@@ -152,7 +162,10 @@ def _text_of(root: Any) -> str:
     for element in root.iter():
         name = name_of(element)
         if name == "t" and "math" not in element.tag:
-            parts.append(element.text or "")
+            text = element.text or ""
+            if element.getparent() is not None and is_raised(element.getparent()):
+                parts.append(mark_before(parts[-1] if parts else "", text))
+            parts.append(text)
         elif name in _BREAKS:
             parts.append("\n")
         elif name in ("noBreakHyphen", "sym"):

@@ -79,6 +79,20 @@ def test_charts_on_slides() -> None:
     assert document.warnings == ()
 
 
+def test_exponents_on_slides() -> None:
+    show = deck()
+    paragraph = show.slides[0].shapes.title.text_frame.paragraphs[0]
+    paragraph.runs[0].text = "Load 10"
+    for text, baseline in (("3", "30000"), (" kg of H", None), ("2", "-25000"), ("O", None)):
+        run = paragraph.add_run()
+        run.text = text
+        if baseline:
+            run.font._element.set("baseline", baseline)
+    document = parse_document("a.pptx", saved(show))
+    assert document.text.startswith("Load 10^3 kg of H2O\n")
+    assert document.warnings == ()
+
+
 def test_a_chart_without_stored_values_is_told() -> None:
     show = deck()
     data = CategoryChartData()
