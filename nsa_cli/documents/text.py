@@ -7,6 +7,7 @@ import unicodedata
 
 from nsa_cli.documents.decoding import decode
 from nsa_cli.documents.document import Document, Piece
+from nsa_cli.documents.encoded import without_encoded
 from nsa_cli.documents.errors import UnreadableError
 
 _ESCAPES = re.compile(
@@ -19,17 +20,20 @@ _ESCAPES = re.compile(
 _LINE_END = re.compile(r"\r+\n")
 
 
-def read_text(data: bytes, name: str, declared: str | None = None) -> Document:
+def read_text(
+    data: bytes, name: str, declared: str | None = None, *, encoded: bool = False
+) -> Document:
     """Decode a text file into a document of one piece.
 
-    Line ends become line feeds and terminal escape sequences go; nothing else is stripped, so
-    line numbers are those of the file, as `grep -n` counts them. The text is normalized to NFC, as
-    the tokenizer needs.
+    Line ends become line feeds, and terminal escape sequences and base64 data go. Line numbers
+    are those of the file, as `grep -n` counts them. The text is normalized to NFC, as the
+    tokenizer needs.
 
     Args:
         data: The bytes of the file.
         name: The path as the user typed it, for citations and messages.
         declared: The charset that the file names, or None.
+        encoded: Whether base64 data is kept; otherwise a mark stands for it.
 
     Raises:
         UnreadableError: The file is empty or white space (`empty`), is not text (`binary`), or
@@ -38,6 +42,9 @@ def read_text(data: bytes, name: str, declared: str | None = None) -> Document:
     text, warnings = decode(data, name, declared)
     text = without_escapes(unify_line_ends(text))
     text = unicodedata.normalize("NFC", text)
+    if not encoded:
+        text, told = without_encoded(text)
+        warnings += told
     if not text.strip():
         what = "is empty" if not data else "contains nothing but white space"
         raise UnreadableError(f"{name} {what}", hint="name a file with text in it", code="empty")

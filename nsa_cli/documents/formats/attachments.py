@@ -84,8 +84,8 @@ class Attachments:
             with _deeper():
                 document = parse_document(name, data, hidden=self._hidden)
         except NsaError as error:
-            reason = error.message.removeprefix(name).strip()
-            self.warnings.append(f"attachment {filename} is not read: it {reason}")
+            reason = error.message.replace(f"{name} ", "it ", 1).replace(f"{self._name}/", "")
+            self.warnings.append(f"attachment {filename} is not read: {reason}")
             return [line]
         self.warnings += [f"attachment {filename}: {each}" for each in document.warnings]
         self._documents.append(document)

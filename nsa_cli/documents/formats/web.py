@@ -143,7 +143,7 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
     Raises:
         UnreadableError: If it is not text, or shows none.
     """
-    source = read_text(data, name, declared_charset(data))
+    source = read_text(data, name, declared_charset(data), encoded=True)
     builder = Builder(name)
     left_out = LeftOut()
     for number, block in enumerate(blocks(source.text, left_out, hidden=hidden)):

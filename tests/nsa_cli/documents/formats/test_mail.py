@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from email import policy
 from email.message import EmailMessage
@@ -45,6 +46,16 @@ def test_a_mail_in_a_mail_in_a_mail() -> None:
     document = read(inner)
     assert document.text.count("Forwarded mail:") == 3
     assert "The innermost rent is 900." in document.text
+
+
+def test_a_compressed_attachment_that_is_not_read_is_named_without_the_path() -> None:
+    message = mail()
+    content = gzip.compress(b"\x89PNG\r\n\x1a\n\0\0")
+    message.add_attachment(
+        content, maintype="application", subtype="octet-stream", filename="roof.gz"
+    )
+    warning = "attachment roof.gz is not read: roof looks like a PNG image, not like text"
+    assert warning in read(message).warnings
 
 
 @pytest.mark.parametrize(
