@@ -25,7 +25,8 @@ def read_text(
 ) -> Document:
     """Decode a text file into a document of one piece.
 
-    Line ends become line feeds, and terminal escape sequences and base64 data go. Line numbers
+    Line ends become line feeds, and terminal escape sequences, letters that are typed over and
+    base64 data go. Line numbers
     are those of the file, as `grep -n` counts them. The text is normalized to NFC, as the
     tokenizer needs.
 
@@ -40,7 +41,7 @@ def read_text(
             has an encoding that cannot be told (`encoding`).
     """
     text, warnings = decode(data, name, declared)
-    text = without_escapes(unify_line_ends(text))
+    text = without_backspaces(without_escapes(unify_line_ends(text)))
     text = unicodedata.normalize("NFC", text)
     if not encoded:
         text, told = without_encoded(text)
@@ -55,6 +56,29 @@ def read_text(
 def without_escapes(text: str) -> str:
     """A text without terminal escape sequences."""
     return _ESCAPES.sub("", text) if "\x1b" in text else text
+
+
+def without_backspaces(text: str) -> str:
+    """A text as a terminal shows it: manual pages type bold and underlined letters twice."""
+    if "\b" not in text:
+        return text
+    return "\n".join(_typed(line) if "\b" in line else line for line in text.split("\n"))
+
+
+def _typed(line: str) -> str:
+    """A line whose backspaces move back, so that the next character replaces the one there."""
+    typed: list[str] = []
+    at = 0
+    for char in line:
+        if char == "\b":
+            at = max(0, at - 1)
+            continue
+        if at == len(typed):
+            typed.append(char)
+        elif char != "_":
+            typed[at] = char
+        at += 1
+    return "".join(typed)
 
 
 def unify_line_ends(text: str) -> str:

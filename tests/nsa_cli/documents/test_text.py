@@ -130,3 +130,16 @@ def test_a_text_may_begin_like_a_binary_format(start: str) -> None:
 @pytest.mark.parametrize("data", [b"", b" \n\t\r\n", codecs.BOM_UTF8, b"\x1b[0m"])
 def test_empty_files_are_refused(data: bytes) -> None:
     assert refusal(data).code == "empty"
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("N\bNA\bAM\bME\bE\n_\bf_\bi_\bl_\be is read", "NAME\nfile is read"),
+        ("f\b_i\b_le", "file"),
+        ("10%\b\b\b20%\b\b\b100% done\b\b", "100% done"),
+        ("\b\bstart", "start"),
+    ],
+)
+def test_letters_typed_over_one_another_are_read_once(typed: str, shown: str) -> None:
+    assert read_text(typed.encode(), "a.txt").text == shown
