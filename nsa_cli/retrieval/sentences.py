@@ -26,6 +26,12 @@ _SHORT_LINE = re.compile(r"^.{1,48}(?<![,;:-])\n(?=[A-Z0-9/<])", re.MULTILINE)
 _CONTENTS = re.compile(r"(?:\.\s?){3}\s*(?:\d{1,4}|[ivxlc]{1,7})?\s*$|…\s*\d{0,4}\s*$")
 """The end of an entry of a table of contents: dots that lead to a page, with or without it."""
 
+_LABELED = re.compile(
+    r"\n(?=[ \t]*(?:\d{1,3}[.)][ \t]+[A-ZÀ-ÖØ-Þ]"
+    r"|[A-ZÀ-ÖØ-Þ][^\W\d_]*(?:[ /-][^\W\d_]+){0,3}:[ \t]+\S))"
+)
+"""An item with its number, and a line with its label (`Apologies: Lucy Chen`), are sentences."""
+
 _RECORD = re.compile(
     r"""\n(?=[\[("']?(?:
         \d{4}[-/.]\d\d[-/.]\d\d | \d\d[:/.]\d\d[:/.]\d\d
@@ -95,6 +101,7 @@ def sentences(
         if not _NUMBERING.fullmatch(text, text.rfind("\n", 0, m.start()) + 1, m.start())
     }
     breaks.update(m.end() for m in _SHORT_LINE.finditer(text, start, end))
+    breaks.update(m.end() for m in _LABELED.finditer(text, start, end))
     breaks.update(m.end() for m in _RECORD.finditer(text, start, end))
     breaks.update(edges)
     cuts = [start, *sorted(breaks - {start, end}), end]

@@ -42,6 +42,28 @@ def test_sentences(text: str, expected: list[str]) -> None:
     assert cut(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Present: Anna\nApologies: Lucy", ["Present: Anna", "Apologies: Lucy"]),
+        ("Next meeting: 9 April\nRoom: 2", ["Next meeting: 9 April", "Room: 2"]),
+        ("1. Heat the oven\n2. Beat the eggs", ["1. Heat the oven", "2. Beat the eggs"]),
+        ("1) Heat\n  2) Beat\n10) Eat", ["1) Heat", "2) Beat", "10) Eat"]),
+        ("the court held\nthat: nothing", ["the court held\nthat: nothing"]),
+        (
+            "it was found in the year after the fire that the\nRatio of both is 2",
+            ["it was found in the year after the fire that the\nRatio of both is 2"],
+        ),
+        (
+            "a line of prose that is longer than a heading, to\n12 of the keepers",
+            ["a line of prose that is longer than a heading, to\n12 of the keepers"],
+        ),
+    ],
+)
+def test_labeled_lines_and_numbered_items_are_sentences(text: str, expected: list[str]) -> None:
+    assert [text[a:b] for a, b in sentences(text, 0, len(text))] == expected
+
+
 def test_no_sentence_crosses_an_edge() -> None:
     assert cut("one page another page", 9) == ["one page", "another page"]
 
