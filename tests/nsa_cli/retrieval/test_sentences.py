@@ -51,8 +51,8 @@ def test_sentences(text: str, expected: list[str]) -> None:
         ("1) Heat\n  2) Beat\n10) Eat", ["1) Heat", "2) Beat", "10) Eat"]),
         ("the court held\nthat: nothing", ["the court held\nthat: nothing"]),
         (
-            "it was found in the year after the fire that the\nRatio of both is 2",
-            ["it was found in the year after the fire that the\nRatio of both is 2"],
+            "it was found in the second year after the fire that the\nRatio of both is 2",
+            ["it was found in the second year after the fire that the\nRatio of both is 2"],
         ),
         (
             "a line of prose that is longer than a heading, to\n12 of the keepers",
