@@ -25,7 +25,7 @@ def without_encoded(text: str) -> tuple[str, tuple[str, ...]]:
         text: With line feeds as line ends; the number of its lines does not change.
 
     Returns:
-        The text with `MARK` in the place of each run, and a warning if there is a run.
+        The text with `MARK` in the place of each run, and a warning if it has one.
     """
     places: list[tuple[int, int]] = []
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""First bytes of the container of legacy Office files."""
+
+OLDEST_SHEETS = (b"\x09\x00\x04\x00", b"\x09\x02\x06\x00", b"\x09\x04\x06\x00")
+"""First bytes of a worksheet of Excel 2 to 4, which has no container."""
+
 _OCR_HINT = "make a PDF with a text layer of it, e.g. `ocrmypdf --image-dpi 300 {path} out.pdf`"
 _OFFICE_HINT = "convert it first, e.g. `libreoffice --convert-to pdf {path}`"
 _ZIP_HINT = "unpack it and name a file inside, e.g. `unzip {path}`"
@@ -55,7 +61,7 @@ _MAGIC: tuple[tuple[int, bytes, Signature], ...] = tuple(
         (0, b"MM\x00*", "a TIFF image", _OCR_HINT),
         (8, b"WEBPVP8", "a WebP image", _OCR_HINT),
         (0, b"AT&TFORM", "a DjVu document", "convert it first, e.g. `ddjvu -format=pdf {path}`"),
-        (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office file", _OFFICE_HINT),
+        (0, COMPOUND, "an old Microsoft Office file", _OFFICE_HINT),
         (0, b"SQLite format 3\x00", "an SQLite database", "export it, e.g. `sqlite3 {path} .dump`"),
         (0, b"\x7fELF", "a Linux program or library", _NO_TEXT),
         (0, b"MZ\x90\x00", "a Windows program or library", _NO_TEXT),

@@ -6,6 +6,8 @@ import itertools
 import re
 from collections.abc import Collection, Iterator
 
+from nsa_cli.retrieval.abbreviations import ends_no_sentence
+
 # Thai to Burmese, Khmer, kana, and the ideographs of Chinese and Japanese.
 UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
 """Characters of scripts without spaces, for a set of a regular expression."""
@@ -99,6 +101,7 @@ def sentences(
         m.end()
         for m in _SENTENCE_END.finditer(text, start, end)
         if not _NUMBERING.fullmatch(text, text.rfind("\n", 0, m.start()) + 1, m.start())
+        and ("\n\n" in m.group() or not ends_no_sentence(text, m.start(), m.end()))
     }
     breaks.update(m.end() for m in _SHORT_LINE.finditer(text, start, end))
     breaks.update(m.end() for m in _LABELED.finditer(text, start, end))

@@ -242,6 +242,8 @@ class _Words:
                 return f"{result.value} different, in {_rows(result.used)}"
             many = len(result.held) > _MOST_VALUES and not query.asked
             names = "" if many else self._cells(result.held)
+            if query.asked and result.value == 1:
+                return names
             return f"{result.value}: {names}" if names else f"{result.value}"
         if query.operation in ("min", "max", "top", "bottom"):
             return self._rows_held()

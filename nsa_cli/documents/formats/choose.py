@@ -12,9 +12,9 @@ from nsa_cli.documents.compressed import MOST_FORMAT_BYTES, too_large
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.formats.archive import container_of
-from nsa_cli.documents.formats.compound import COMPOUND, OLDEST_SHEETS
 from nsa_cli.documents.formats.mail_head import looks_like_mail
 from nsa_cli.documents.formats.pictures import with_pictures
+from nsa_cli.documents.signatures import COMPOUND, OLDEST_SHEETS
 
 _HTML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.I)
 _XML = re.compile(rb"\s*<\?xml\s")

@@ -13,12 +13,7 @@ from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.formats.archive import as_broken, protected
 from nsa_cli.documents.formats.old_sheets import read_workbook
 from nsa_cli.documents.missing import need
-
-COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-"""First bytes of the container."""
-
-OLDEST_SHEETS = (b"\x09\x00\x04\x00", b"\x09\x02\x06\x00", b"\x09\x04\x06\x00")
-"""First bytes of a worksheet of Excel 2 to 4, which has no container."""
+from nsa_cli.documents.signatures import COMPOUND
 
 _WORKBOOKS = frozenset(["workbook", "book"])
 _CONVERSION_SECONDS = 180

@@ -75,7 +75,7 @@ class TableRows:
         (cells[-1].blocks if cells else self.found).append(block)
 
     def begin_table(self) -> None:
-        """Open a table, in the open cell if there is one."""
+        """Open a table, inside the open cell, if any."""
         if self._tables and self._tables[-1].cells:
             self._tables[-1].cells[-1].layered = True
         self._tables.append(_Table())

@@ -395,7 +395,7 @@ def is_exponent(run: Run, base: float, size: float, char: str) -> bool:
     """Whether a character is raised after a figure: an exponent, or the mark of a footnote.
 
     Args:
-        run: What stands before the character.
+        run: The run up to the character.
         base: The height of its baseline.
         size: Its font size.
         char: The character.

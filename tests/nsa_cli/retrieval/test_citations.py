@@ -246,6 +246,18 @@ VOTE = "Present: Anna Brandt, Tom Okafor\nApologies: Lucy Chen\nVote: 3 in favou
             "Smoking is not permitted inside the flat; it is permitted on the balcony.",
         ),
         (VOTE, "Who voted no?", "Tom voted no.", "Vote: 3 in favour, 1 no (Tom)."),
+        (
+            "Den Kuchen 35 Minuten backen. Der Kuchen ist gut. Einfrieren lässt er sich nicht.",
+            "Kann man den Kuchen einfrieren?",
+            "Nein.",
+            "Einfrieren lässt er sich nicht.",
+        ),
+        (
+            "Le locataire paie le prix. Le véhicule ne doit pas quitter la France.",
+            "Est-ce que le véhicule peut quitter la France ?",
+            "Non.",
+            "Le véhicule ne doit pas quitter la France.",
+        ),
         (VOTE, "Who sent apologies?", "Lucy Chen", "Apologies: Lucy Chen"),
     ],
 )

@@ -43,6 +43,39 @@ def test_sentences(text: str, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "The lessor is M. Paul Mercier, and J. R. Smith signs.",
+        "Dr. Weber and Prof. Nair left, see Fig. 3 and Nr. 12 of Art. 5.",
+        "Es beginnt am 1. Juni 2023 und endet mit dem 2. Absatz.",
+        "Der 3. Oktober ist frei, z. B. in Bonn, ca. fünf Stunden.",
+        "Am 12. März und am 1. August.",
+        "It costs approx. 30 euros, e.g. Monday, or more (etc. and so on).",
+        "Kessel Ltd. and others were heard.",
+    ],
+)
+def test_abbreviations_and_ordinals_end_no_sentence(text: str) -> None:
+    assert cut(text) == [text]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("No. The tenant pays.", ["No.", "The tenant pays."]),
+        ("He paid 12. Then he left.", ["He paid 12.", "Then he left."]),
+        ("They sell ropes, etc. The rest is gone.", ["They sell ropes, etc.", "The rest is gone."]),
+        (
+            "It was sold to Kessel Ltd. The price rose.",
+            ["It was sold to Kessel Ltd.", "The price rose."],
+        ),
+        ("It is Dr. Weber.\n\nJ. Smith left.", ["It is Dr. Weber.", "J. Smith left."]),
+    ],
+)
+def test_full_stops_that_end_a_sentence(text: str, expected: list[str]) -> None:
+    assert cut(text) == expected
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("Present: Anna\nApologies: Lucy", ["Present: Anna", "Apologies: Lucy"]),
