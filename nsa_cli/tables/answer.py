@@ -18,7 +18,7 @@ from nsa_cli.tables.query import Query, conditions_in_words
 from nsa_cli.tables.question import Understood, understand
 from nsa_cli.tables.words import folded
 
-RULES = 1
+RULES = 2
 """Version of the rules; bump when the same question about the same table gets another answer."""
 
 _MOST_CITED = 3

@@ -65,7 +65,15 @@ class _OpenFile:
         self._hidden = hidden
         self._left_out = LeftOut()
         self._told: list[str] = []
-        self._text = OpenText(archive, ListNumbers(roots), self._left_out, hidden=hidden)
+        raised = {
+            attribute(style, "name")
+            for root in roots
+            for style in descendants(root, "style")
+            if any(_is_raising(each) for each in style)
+        }
+        self._text = OpenText(
+            archive, ListNumbers(roots), self._left_out, raised=raised, hidden=hidden
+        )
         self._hiding = {
             attribute(style, "name")
             for root in roots
@@ -209,6 +217,12 @@ class _OpenFile:
         notes = child(page, "notes")
         lines = [] if notes is None else [each for each in self._text.blocks(notes) if each.strip()]
         return ["Notes:", *lines] if lines else []
+
+
+def _is_raising(properties: Any) -> bool:
+    """Whether text with some properties is an exponent: `super 58%`, `33% 58%`."""
+    place = (attribute(properties, "text-position") or "").split(" ")[0].removesuffix("%")
+    return place == "super" or (place.isdecimal() and int(place) > 0)
 
 
 def _is_hiding(properties: Any) -> bool:
