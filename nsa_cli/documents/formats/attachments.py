@@ -24,6 +24,9 @@ _SIGNATURES = frozenset(
     ]
 )
 
+_SEALED = frozenset(["application/pkcs7-mime", "application/x-pkcs7-mime"])
+_PGP_MESSAGE = b"-----BEGIN PGP MESSAGE-----"
+
 _DEPTH: ContextVar[int] = ContextVar("depth", default=0)
 """How many files the file that is being read is inside of."""
 
@@ -75,6 +78,12 @@ class Attachments:
         filename = " ".join("".join(c if c.isprintable() else " " for c in filename).split())
         line = f"Attachment: {filename}"
         if kind.startswith(_SEEN) or kind in _SIGNATURES:
+            return [line]
+        if kind in _SEALED or data.lstrip().startswith(_PGP_MESSAGE):
+            self.warnings.append(
+                f"attachment {filename} is not read: it is encrypted, or signed as a whole; open the "
+                "mail in a mail program and save its text"
+            )
             return [line]
         name = f"{self._name}/{filename}"
         if _DEPTH.get() >= _MOST_NESTED:
