@@ -81,8 +81,8 @@ class Attachments:
             return [line]
         if kind in _SEALED or data.lstrip().startswith(_PGP_MESSAGE):
             self.warnings.append(
-                f"attachment {filename} is not read: it is encrypted, or signed as a whole; open the "
-                "mail in a mail program and save its text"
+                f"attachment {filename} is not read: it is encrypted, or signed as a whole; open "
+                "the mail in a mail program and save its text"
             )
             return [line]
         name = f"{self._name}/{filename}"

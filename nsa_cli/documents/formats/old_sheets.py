@@ -12,7 +12,7 @@ from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken, protected
 from nsa_cli.documents.formats.left_out import LeftOut
 from nsa_cli.documents.formats.old_sheet_parts import text_boxes, values_alone
-from nsa_cli.documents.formats.sheets import add_rows, column_letters, formatted, number_text
+from nsa_cli.documents.formats.sheets import Spans, add_rows, column_letters, formatted, number_text
 from nsa_cli.documents.missing import need
 from nsa_cli.documents.table import Row
 
@@ -81,10 +81,11 @@ def _comments(sheet: Any) -> list[tuple[int, str]]:
 
 
 def _rows(sheet: Any, book: Any, xlrd: Any) -> Iterator[Row]:
+    spans = Spans([(top + 1, left + 1, bottom) for top, bottom, left, _ in sheet.merged_cells])
     for index in range(sheet.nrows):
         cells = [_cell(cell, book, xlrd) for cell in sheet.row(index)]
         if any(cells):
-            yield Row(number=index + 1, cells=cells)
+            yield Row(number=index + 1, cells=spans.filled(index + 1, cells))
 
 
 def _cell(cell: Any, book: Any, xlrd: Any) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nsa_cli.documents.build import Builder
@@ -20,6 +21,11 @@ from nsa_cli.documents.missing import need
 from nsa_cli.documents.table import Row
 
 _SHOWN_CELLS = 4
+_FIGURE = re.compile(r"[-+(]?\W{0,2}\d[\d.,'’\s]*(?:e[-+]?\d+)?\W{0,2}(?:[A-Z]{3})?\)?", re.I)
+_YEAR = re.compile(r"(?:18|19|20|21)\d\d")
+_LONGEST_SPANNING = 100
+"""Characters of a cell that is repeated in the rows that it spans; a longer one is a note."""
+
 _MOST_ROWS = 1_048_576
 """Of a sheet; a damaged file may number a row with anything."""
 
@@ -119,6 +125,7 @@ def _rows(sheet: Any, beside: Beside) -> Iterator[Row]:
     formulas: dict[int, dict[int, str]] = {}
     for (row, column), formula in beside.uncounted.items():
         formulas.setdefault(row, {})[column] = f"{formula} (no stored value)"
+    spans = Spans(beside.spans)
     for number, row in enumerate(sheet.iter_rows(), start=1):
         if number > _MOST_ROWS:
             raise ValueError(f"a row beyond {_MOST_ROWS:,}")
@@ -127,7 +134,46 @@ def _rows(sheet: Any, beside: Beside) -> Iterator[Row]:
             cells += [""] * (column - len(cells))
             cells[column - 1] = formula
         if any(cells):
-            yield Row(number=number, cells=cells)
+            yield Row(number=number, cells=spans.filled(number, cells))
+
+
+class Spans:
+    """Cells that span rows: each row that has other cells is told what it belongs to.
+
+    Args:
+        spans: First row, first column and last row of each, from 1.
+    """
+
+    def __init__(self, spans: Sequence[tuple[int, int, int]] = ()) -> None:
+        self._spans: dict[int, list[tuple[int, int]]] = {}
+        for top, column, bottom in spans:
+            self._spans.setdefault(top, []).append((column, bottom))
+        self._open: dict[int, tuple[int, str]] = {}
+
+    def filled(self, number: int, cells: list[str]) -> list[str]:
+        """The cells of a row, with the texts of cells that reach down to it.
+
+        Args:
+            number: Of the row, from 1; rows come in order.
+            cells: Its own; at least one has text.
+        """
+        for column, (last, text) in self._open.items():
+            if number <= last and not any(cells[column - 1 : column]):
+                cells += [""] * (column - len(cells))
+                cells[column - 1] = text
+        for column, last in self._spans.get(number, ()):
+            if column <= len(cells):
+                self.reach(column, last, cells[column - 1])
+        return cells
+
+    def reach(self, column: int, last: int, text: str) -> None:
+        """Take a cell that reaches down to a row, unless it is a note or a figure.
+
+        A figure of several rows is not one of each: their sum would be wrong.
+        """
+        is_figure = _FIGURE.fullmatch(text) is not None and _YEAR.fullmatch(text) is None
+        if 0 < len(text) <= _LONGEST_SPANNING and not is_figure:
+            self._open[column] = (last, text)
 
 
 def _cell(cell: Any) -> str:

@@ -208,6 +208,13 @@ def test_percentages_of_an_old_workbook() -> None:
     assert "Crane | 12.5%" in parse_document("a.xls", data).text
 
 
+def test_a_cell_of_an_old_workbook_that_spans_rows_belongs_to_each() -> None:
+    rows: list[list[str | float]] = [["Region", "Year"], ["North", 12], ["", 14], ["South", 8]]
+    merged = record(0xE5, struct.pack("<HHHHH", 1, 1, 2, 0, 0))
+    text = parse_document("a.xls", workbook(rows, beside=merged)).text
+    assert text.splitlines()[1:] == ["North | 12", "North | 14", "South | 8"]
+
+
 @pytest.mark.parametrize("stream", ["WORKBOOK", "BOOK", "workbook"])
 def test_a_workbook_whose_stream_is_in_another_case(stream: str) -> None:
     data = workbook([["Item", "Price"], ["Crane", 21.4]], stream=stream)

@@ -224,6 +224,33 @@ def test_rows_come_with_their_header() -> None:
     assert places(document, "Remark")[2] == 8
 
 
+def test_a_cell_that_spans_rows_belongs_to_each() -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (
+        ["Region", "Year", "Sales", "Budget"],
+        ["North", 2023, 12, 100],
+        [None, 2024, 14, None],
+        ["South", 2023, 8, 70],
+        [None, 2024, 9, None],
+        [],
+        ["A note over three rows"],
+    ):
+        sheet.append(row)
+    for area in ("A2:A3", "D2:D3", "A4:A5", "D4:D5", "A7:D9"):
+        sheet.merge_cells(area)
+    document = parse_document("a.xlsx", saved(book))
+    assert document.text.splitlines() == [
+        "Region | Year | Sales | Budget",
+        "Region: North | Year: 2023 | Sales: 12 | Budget: 100",
+        "Region: North | Year: 2024 | Sales: 14",
+        "Region: South | Year: 2023 | Sales: 8 | Budget: 70",
+        "Region: South | Year: 2024 | Sales: 9",
+        "",
+        "A note over three rows",
+    ]
+
+
 def test_rows_that_a_wrong_dimension_hides_are_read() -> None:
     book = openpyxl.Workbook()
     for number in range(1, 6):

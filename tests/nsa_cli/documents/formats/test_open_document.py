@@ -196,6 +196,21 @@ def test_covered_and_repeated_cells_keep_the_columns() -> None:
     ]
 
 
+def test_a_cell_of_a_sheet_that_spans_rows_belongs_to_each() -> None:
+    covered = "<table:covered-table-cell/>"
+    tall = cell(p("North"), "table:number-rows-spanned='2'")
+    rows = [
+        row("Region", "Year", "Sales"),
+        f"<table:table-row>{tall}{cell(p('2023'))}{cell(p('12'))}</table:table-row>",
+        f"<table:table-row>{covered}{cell(p('2024'))}{cell(p('14'))}</table:table-row>",
+        row("South", "2023", "8"),
+    ]
+    assert read("spreadsheet", table(*rows)).text.split("\n")[2:] == [
+        "Region: North | Year: 2024 | Sales: 14",
+        "Region: South | Year: 2023 | Sales: 8",
+    ]
+
+
 def test_exponents() -> None:
     styles = "".join(
         f"<style:style style:name='{name}'><style:text-properties "
