@@ -121,7 +121,8 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
         here = words[span]
         new = (here & said) - asked
         figures = sum(is_figure(word) for word in new)
-        total = 2.0 * word_weight(new) + 2.0 * figures + sum(rarity[word] for word in here & asked)
+        added = sum(rarity[word] * word_weight({word}) for word in new)
+        total = 2.0 * added + 2.0 * figures + sum(rarity[word] for word in here & asked)
         total *= _CONTENTS_WORTH if is_contents_entry(document.text[span[0] : span[1]]) else 1.0
         return total / math.sqrt(8 + len(here)), min(len(here), _LONG_ENOUGH)
 

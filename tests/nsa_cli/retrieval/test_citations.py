@@ -245,6 +245,13 @@ VOTE = "Present: Anna Brandt, Tom Okafor\nApologies: Lucy Chen\nVote: 3 in favou
             "The tenant may smoke on the balcony.",
             "Smoking is not permitted inside the flat; it is permitted on the balcony.",
         ),
+        (
+            "The tenant pays the rent to the landlord.\nThe landlord repairs the boiler.\n"
+            "The tenant may end the lease, and so may the landlord.",
+            "Who repairs the boiler, the tenant?",
+            "The landlord repairs the boiler, not the tenant.",
+            "The landlord repairs the boiler.",
+        ),
         (VOTE, "Who voted no?", "Tom voted no.", "Vote: 3 in favour, 1 no (Tom)."),
         (
             "Den Kuchen 35 Minuten backen. Der Kuchen ist gut. Einfrieren lässt er sich nicht.",
