@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import re
 import warnings
@@ -15,6 +16,7 @@ from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
 from nsa_cli.documents.formats.left_out import LeftOut
 from nsa_cli.documents.formats.package_repair import read_or_repair
+from nsa_cli.documents.formats.raised import mark_before
 from nsa_cli.documents.formats.sheet_parts import Beside, Parts
 from nsa_cli.documents.formats.tables import Labels
 from nsa_cli.documents.missing import need
@@ -48,7 +50,9 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
     openpyxl = need("openpyxl", "openpyxl", "Excel workbooks")
 
     def opened(package: bytes) -> Document:
-        book = openpyxl.load_workbook(io.BytesIO(package), read_only=True, data_only=True)
+        book = openpyxl.load_workbook(
+            io.BytesIO(package), read_only=True, data_only=True, rich_text=True
+        )
         try:
             with zipfile.ZipFile(io.BytesIO(package)) as archive:
                 return _read(book, Parts(archive), name, hidden=hidden)
@@ -182,7 +186,28 @@ def _cell(cell: Any) -> str:
         return ""
     if isinstance(value, float | int) and not isinstance(value, bool):
         return formatted(value, cell.number_format)
+    if isinstance(value, datetime.timedelta):
+        return _duration(value)
+    if isinstance(value, list):  # openpyxl's CellRichText
+        value = _rich_text(value)
     return " ".join(str(value).split()).removesuffix(" 00:00:00")
+
+
+def _duration(value: datetime.timedelta) -> str:
+    """A duration as spreadsheets show it, with more than 24 hours: `36:30:00`."""
+    seconds = round(abs(value.total_seconds()))
+    sign = "-" if value < datetime.timedelta() else ""
+    return f"{sign}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def _rich_text(parts: Sequence[Any]) -> str:
+    """Text of several fonts; a raised figure is parted from the one before it."""
+    text = ""
+    for part in parts:
+        font, run = getattr(part, "font", None), str(part)
+        raised = getattr(font, "vertAlign", None) == "superscript"
+        text += (mark_before(text, run) if raised else "") + run
+    return text
 
 
 def formatted(value: float, number_format: str) -> str:

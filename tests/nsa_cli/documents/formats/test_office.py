@@ -224,6 +224,19 @@ def test_rows_come_with_their_header() -> None:
     assert places(document, "Remark")[2] == 8
 
 
+def test_exponents_and_durations_of_cells() -> None:
+    file = io.BytesIO()
+    book = xlsxwriter.Workbook(file)
+    sheet = book.add_worksheet()
+    raised = book.add_format({"font_script": 1})
+    sheet.write_rich_string(0, 0, "Load 10", raised, "3", " kg", raised, "2", " of steel")
+    for row, days in enumerate((1.5, 0.25, 10 / 86400), start=1):
+        sheet.write_number(row, 0, days, book.add_format({"num_format": "[h]:mm"}))
+    book.close()
+    document = parse_document("a.xlsx", file.getvalue())
+    assert document.text.split("\n") == ["Load 10^3 kg2 of steel", "36:00:00", "6:00:00", "0:00:10"]
+
+
 def test_a_cell_that_spans_rows_belongs_to_each() -> None:
     book = openpyxl.Workbook()
     sheet = book.active
