@@ -246,7 +246,7 @@ VOTE = "Present: Anna Brandt, Tom Okafor\nApologies: Lucy Chen\nVote: 3 in favou
             "Smoking is not permitted inside the flat; it is permitted on the balcony.",
         ),
         (
-            "The tenant pays the landlord.\nThe landlord repairs the boiler.\nThe tenant may leave.",
+            "The tenant pays the landlord.\nThe landlord repairs the boiler.\nThe tenant may go.",
             "Who repairs the boiler, the tenant?",
             "The landlord repairs the boiler, not the tenant.",
             "The landlord repairs the boiler.",
