@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 
 from nsa_cli.documents.decoding import decode
 from nsa_cli.documents.document import Document, Piece
 from nsa_cli.documents.encoded import without_encoded
 from nsa_cli.documents.errors import UnreadableError
+from nsa_cli.documents.invisible import tagged_text, without_invisible
 
 _ESCAPES = re.compile(
     r"\x1b(?:"
@@ -17,6 +19,9 @@ _ESCAPES = re.compile(
     r"|[ -/]*[0-~]"  # all shorter ones
     r")?"
 )
+_SHOWN = 40
+"""Characters of invisible text that a warning quotes."""
+
 _LINE_END = re.compile(r"\r+\n")
 
 
@@ -25,10 +30,9 @@ def read_text(
 ) -> Document:
     """Decode a text file into a document of one piece.
 
-    Line ends become line feeds, and terminal escape sequences, letters that are typed over and
-    base64 data go. Line numbers
-    are those of the file, as `grep -n` counts them. The text is normalized to NFC, as the
-    tokenizer needs.
+    Line ends become line feeds. Terminal escape sequences, letters that are typed over, invisible
+    characters and base64 data go. Line numbers are those of the file, as `grep -n` counts them.
+    The text is normalized to NFC, as the tokenizer needs.
 
     Args:
         data: The bytes of the file.
@@ -42,7 +46,10 @@ def read_text(
     """
     text, warnings = decode(data, name, declared)
     text = without_backspaces(without_escapes(unify_line_ends(text)))
-    text = unicodedata.normalize("NFC", text)
+    if tagged := tagged_text(text):
+        said = textwrap.shorten(tagged, _SHOWN, placeholder=" …")
+        warnings += (f"invisible text (Unicode tags) is left out: “{said}”",)
+    text = unicodedata.normalize("NFC", without_invisible(text))
     if not encoded:
         text, told = without_encoded(text)
         warnings += told

@@ -231,3 +231,9 @@ def test_exponents_marks_of_notes_and_readings() -> None:
         "10^3 m2 in 2019^1, 5^-6, 2nd",
         "東(とう)京",
     ]
+
+
+def test_soft_hyphens_part_no_words() -> None:
+    assert parse_document("a.html", b"<p>Miet&shy;vertrag, see <wbr>below").text == (
+        "Mietvertrag, see below"
+    )
