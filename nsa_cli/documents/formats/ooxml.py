@@ -154,7 +154,20 @@ def unplaced(roots: Iterable[Any], text: str, what: str) -> list[str]:
     return [f"{words} of {what} could not be placed and were left out: {shown}"]
 
 
-_BREAKS = frozenset(["p", "tab", "br", "cr", "tc", "ptab", "footnoteReference", "endnoteReference"])
+_BREAKS = frozenset(
+    [
+        "p",
+        "rt",
+        "rubyBase",
+        "tab",
+        "br",
+        "cr",
+        "tc",
+        "ptab",
+        "footnoteReference",
+        "endnoteReference",
+    ]
+)
 
 
 def _text_of(root: Any) -> str:

@@ -292,6 +292,13 @@ def test_exponents_and_marks_of_notes_are_parted_from_figures() -> None:
     assert document.warnings == ()
 
 
+def test_a_reading_over_a_word_is_read_once_and_not_missed() -> None:
+    ruby = f"<w:ruby><w:rt>{r('とうきょう')}</w:rt><w:rubyBase>{r('東京')}</w:rubyBase></w:ruby>"
+    document = read(f"<w:p>{r('In ')}<w:r>{ruby}</w:r></w:p>")
+    assert document.text == "In 東京(とうきょう)"
+    assert document.warnings == ()
+
+
 def test_equations() -> None:
     def e(text: str) -> str:
         return f"<m:e><m:r><m:t>{text}</m:t></m:r></m:e>"
