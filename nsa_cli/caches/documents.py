@@ -19,7 +19,7 @@ from nsa_cli.documents.document import Piece
 from nsa_cli.documents.table import Row, Table
 from nsa_models.paths import cache_root
 
-_FORMAT = 6
+_FORMAT = 7
 """Format version; bump when parsing output changes."""
 
 _KEY = ("pages", "ocr")

@@ -190,7 +190,8 @@ def _show_survey(
     disk = max((each.disk_free_bytes for each in estimates), default=0)
     kept = sum(each.disk_bytes for each in estimates)
     room = f", {kept / 1e9:.2f} GB on disk, {disk / 1e9:.2f} GB free" if kept else ""
-    told = f"{len(found)} documents, {len(failing)} would fail{room}; nothing was read by the model"
+    documents = "1 document" if len(found) == 1 else f"{len(found):,} documents"
+    told = f"{documents}, {len(failing)} would fail{room}; nothing was read by the model"
     console.note(told, quiet=quiet)
     if failing:
         raise typer.Exit(FAILED)

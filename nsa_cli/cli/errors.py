@@ -17,6 +17,18 @@ HELP_ALL_FLAG = "--help-all"
 NO_COLOR_FLAG = "--no-color"
 VERBOSE_FLAG, VERBOSE_LETTER = "--verbose", "-v"
 _ANYWHERE = (NO_COLOR_FLAG, VERBOSE_FLAG, VERBOSE_LETTER)
+_OUT_OF_RANGE = re.compile(r"Invalid value for (.+?): Input should be (.+)", re.DOTALL)
+_WANTED = (
+    (re.compile(r"a valid integer.*"), "a whole number"),
+    (re.compile(r"a valid number.*"), "a number"),
+    (re.compile(r"a finite number.*"), "a finite number"),
+    (re.compile(r"greater than or equal to (\S+)"), r"at least \1"),
+    (re.compile(r"less than or equal to (\S+)"), r"at most \1"),
+    (re.compile(r"greater than (\S+)"), r"more than \1"),
+    (re.compile(r"less than (\S+)"), r"less than \1"),
+)
+"""What Typer says about a number, and what nsa says."""
+
 _SUGGESTION = re.compile(r"\s*(?:\. )?(Did you mean .*\?)$")
 
 
@@ -85,6 +97,13 @@ class Boundary(TyperGroup):
 def _usage(message: str, ctx: Any) -> UsageError:
     """Return Typer's message about wrong usage as an error with a hint."""
     told = " ".join(message.split()).rstrip(".")
+    if number := _OUT_OF_RANGE.fullmatch(told):
+        options, wanted = number[1].replace("'", ""), number[2]
+        for pattern, words in _WANTED:
+            if found := pattern.fullmatch(wanted):
+                wanted = found.expand(words)
+                break
+        told = f"{options} must be {wanted}"
     suggestion = _SUGGESTION.search(told)
     if suggestion:
         told, hint = told[: suggestion.start()], suggestion[1]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from nsa_cli.documents.document import Document, Piece
 from nsa_cli.documents.errors import UnreadableError
+from nsa_cli.documents.invisible import without_invisible
 from nsa_cli.documents.location import printable
 from nsa_cli.documents.pages import PageRanges
 from nsa_cli.documents.table import Table
@@ -53,7 +54,8 @@ class Builder:
             label: Its own name, where it has one.
             first_line: Number of its first line.
         """
-        text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        text = unicodedata.normalize("NFC", without_invisible(text))
         text = text.encode("utf-8", "replace").decode()
         first_line += len(text[: len(text) - len(text.lstrip("\n"))])
         text = text.strip("\n")

@@ -132,6 +132,15 @@ def decode_anyhow(data: bytes, declared: str | None) -> tuple[str, tuple[str, ..
         return data.decode("cp1252", "replace"), ("the charset of a part cannot be told",)
 
 
+def _windows_charset(label: str) -> codecs.CodecInfo | None:
+    """The codec of a label such as `windows-950`, which Python knows by its number alone."""
+    number = label.removeprefix("windows_").removeprefix("windows-")
+    return codecs.lookup(f"cp{number}") if number != label and number.isdecimal() else None
+
+
+codecs.register(_windows_charset)
+
+
 def known_charset(label: str) -> str | None:
     """The codec for a charset's label, as browsers take it; None for one that is not known."""
     label = label.strip().strip("\"'").lower()

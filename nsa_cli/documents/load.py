@@ -190,6 +190,8 @@ def _read_regular(path: Path, source: str) -> bytes:
 
 def _missing_hint(path: Path) -> str:
     """Name the file that was probably meant, if its folder has one."""
+    if path.is_symlink():
+        return f"it is a link to {path.readlink()}, which is missing"
     try:
         beside = os.listdir(path.parent)  # noqa: PTH208 - names are all that is needed
     except OSError:

@@ -5,6 +5,12 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""First bytes of the container of legacy Office files."""
+
+OLDEST_SHEETS = (b"\x09\x00\x04\x00", b"\x09\x02\x06\x00", b"\x09\x04\x06\x00")
+"""First bytes of a worksheet of Excel 2 to 4, which has no container."""
+
 _OCR_HINT = "make a PDF with a text layer of it, e.g. `ocrmypdf --image-dpi 300 {path} out.pdf`"
 _OFFICE_HINT = "convert it first, e.g. `libreoffice --convert-to pdf {path}`"
 _ZIP_HINT = "unpack it and name a file inside, e.g. `unzip {path}`"
@@ -20,10 +26,12 @@ class Signature:
     Attributes:
         looks_like: The format with its article, such as `a PNG image`.
         hint: The next step, with `{path}` where a shell-quoted path belongs.
+        is_document: Whether it is a ZIP archive of the parts of one document.
     """
 
     looks_like: str
     hint: str
+    is_document: bool = False
 
     def hint_for(self, path: str) -> str:
         """The next step for one file, its path quoted for a shell."""
@@ -53,7 +61,7 @@ _MAGIC: tuple[tuple[int, bytes, Signature], ...] = tuple(
         (0, b"MM\x00*", "a TIFF image", _OCR_HINT),
         (8, b"WEBPVP8", "a WebP image", _OCR_HINT),
         (0, b"AT&TFORM", "a DjVu document", "convert it first, e.g. `ddjvu -format=pdf {path}`"),
-        (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office file", _OFFICE_HINT),
+        (0, COMPOUND, "an old Microsoft Office file", _OFFICE_HINT),
         (0, b"SQLite format 3\x00", "an SQLite database", "export it, e.g. `sqlite3 {path} .dump`"),
         (0, b"\x7fELF", "a Linux program or library", _NO_TEXT),
         (0, b"MZ\x90\x00", "a Windows program or library", _NO_TEXT),
@@ -70,11 +78,16 @@ _MAGIC: tuple[tuple[int, bytes, Signature], ...] = tuple(
 )
 
 _ZIP_MEMBERS: tuple[tuple[bytes, Signature], ...] = tuple(
-    (member, Signature(looks_like=looks_like, hint=hint))
+    (member, Signature(looks_like=looks_like, hint=hint, is_document=True))
     for member, looks_like, hint in (
         (b"mimetypeapplication/epub+zip", "an EPUB book", "convert it first, e.g. `pandoc {path}`"),
         (b"mimetypeapplication/vnd.oasis", "an OpenDocument file", _OFFICE_HINT),
         (b"word/", "a Word document (.docx)", _OFFICE_HINT),
+        (
+            b"xl/workbook.bin",
+            "a binary Excel workbook (.xlsb)",
+            "save it as .xlsx, e.g. `libreoffice --convert-to xlsx {path}`",
+        ),
         (b"xl/", "an Excel workbook (.xlsx)", _OFFICE_HINT),
         (b"ppt/", "a PowerPoint presentation (.pptx)", _OFFICE_HINT),
     )

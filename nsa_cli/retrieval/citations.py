@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -27,6 +28,23 @@ _CONTENTS_WORTH = 0.25
 
 _TITLE_WORDS = 3
 _UNSPACED = re.compile(f"[{UNSPACED}]")
+_ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|en|er|e|s|n)$")
+"""Of English, German and French words; the rest has three letters at least."""
+
+_FUNCTION_WORDS = """
+der die das den dem des ein eine einen einem einer eines man ich du er es wir ihr sie sich ist sind
+war waren wird werden wurde hat haben kann können darf dürfen muss müssen soll sollen und oder aber
+nicht kein keine mit von vom zu zum zur im am bei für auf aus nach über unter wie viel viele was wer
+wo wann warum welche welcher welches welchen ob als dass
+le la les un une des du de et ou est sont était a ont être avoir peut doit on il elle ils elles se
+ne pas en au aux dans pour par sur avec sans que qui quoi quel quelle quels quelles où quand comment
+combien pourquoi ce cette ces son sa ses y
+el los las una del al es son fue hay puede debe se no con sin por para que quién qué cuál cuándo
+dónde cómo cuánto su sus
+"""
+_FUNCTION = frozenset(_FUNCTION_WORDS.split())
+"""Words of German, French and Spanish that tell no sentence from another."""
+
 _LONG_ENOUGH = 8
 """Content words of a sentence that is no heading: where no sentence shares a word, it is quoted."""
 
@@ -87,16 +105,6 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
 
     It is inside one piece of the document; the range is empty if the passage has no sentence.
     """
-    said, asked = content_words(answer), content_words(question)
-
-    def worth(span: tuple[int, int]) -> tuple[float, int]:
-        here = content_words(document.text[span[0] : span[1]])
-        new = (here & said) - asked
-        figures = sum(is_figure(word) for word in new)
-        total = 2.0 * word_weight(new) + 2.0 * figures + len(here & asked)
-        total *= _CONTENTS_WORTH if is_contents_entry(document.text[span[0] : span[1]]) else 1.0
-        return total / math.sqrt(8 + len(here)), min(len(here), _LONG_ENOUGH)
-
     edges = document.edges(passage.start, passage.end)
     spans = [
         (start, end)
@@ -105,8 +113,36 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
     ]
     if not spans:
         return passage.start, passage.start
+    said, asked = _stems(answer), _stems(question)
+    words = {span: _stems(document.text[span[0] : span[1]]) for span in spans}
+    rarity = _rarity(words.values())
+
+    def worth(span: tuple[int, int]) -> tuple[float, int]:
+        here = words[span]
+        new = (here & said) - asked
+        figures = sum(is_figure(word) for word in new)
+        added = sum(rarity[word] * word_weight({word}) for word in new)
+        total = 2.0 * added + 2.0 * figures + sum(rarity[word] for word in here & asked)
+        total *= _CONTENTS_WORTH if is_contents_entry(document.text[span[0] : span[1]]) else 1.0
+        return total / math.sqrt(8 + len(here)), min(len(here), _LONG_ENOUGH)
+
     best = max(spans, key=worth)
     return _with_line(document, best, spans)
+
+
+def _stems(text: str) -> set[str]:
+    """The content words of a text without common endings: `voted` and `vote` are one."""
+    words = content_words(text) - _FUNCTION
+    return {word if is_figure(word) else _ENDING.sub("", word) for word in words}
+
+
+def _rarity(sentences_words: Collection[set[str]]) -> dict[str, float]:
+    """How much each word tells sentences apart: 1 for a word of one sentence, less for others."""
+    count = len(sentences_words)
+    found = Counter(word for words in sentences_words for word in words)
+    return {
+        word: math.log(1 + count / times) / math.log(1 + count) for word, times in found.items()
+    }
 
 
 def _with_line(

@@ -6,6 +6,8 @@ import itertools
 import re
 from collections.abc import Collection, Iterator
 
+from nsa_cli.retrieval.abbreviations import ends_no_sentence
+
 # Thai to Burmese, Khmer, kana, and the ideographs of Chinese and Japanese.
 UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
 """Characters of scripts without spaces, for a set of a regular expression."""
@@ -25,6 +27,12 @@ _SHORT_LINE = re.compile(r"^.{1,48}(?<![,;:-])\n(?=[A-Z0-9/<])", re.MULTILINE)
 
 _CONTENTS = re.compile(r"(?:\.\s?){3}\s*(?:\d{1,4}|[ivxlc]{1,7})?\s*$|…\s*\d{0,4}\s*$")
 """The end of an entry of a table of contents: dots that lead to a page, with or without it."""
+
+_LABELED = re.compile(
+    r"\n(?=[ \t]*(?:\d{1,3}[.)][ \t]+[A-ZÀ-ÖØ-Þ]"
+    r"|[A-ZÀ-ÖØ-Þ][^\W\d_]*(?:[ /-][^\W\d_]+){0,3}:[ \t]+\S))"
+)
+"""An item with its number, and a line with its label (`Apologies: Lucy Chen`), are sentences."""
 
 _RECORD = re.compile(
     r"""\n(?=[\[("']?(?:
@@ -93,8 +101,10 @@ def sentences(
         m.end()
         for m in _SENTENCE_END.finditer(text, start, end)
         if not _NUMBERING.fullmatch(text, text.rfind("\n", 0, m.start()) + 1, m.start())
+        and ("\n\n" in m.group() or not ends_no_sentence(text, m.start(), m.end()))
     }
     breaks.update(m.end() for m in _SHORT_LINE.finditer(text, start, end))
+    breaks.update(m.end() for m in _LABELED.finditer(text, start, end))
     breaks.update(m.end() for m in _RECORD.finditer(text, start, end))
     breaks.update(edges)
     cuts = [start, *sorted(breaks - {start, end}), end]

@@ -6,6 +6,7 @@ fill it up, those with the most facts first.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from nsa_cli.config.summary_length import SummaryLength
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import drain
 from nsa_cli.results import Citation, Statement
-from nsa_cli.retrieval.sentences import content_words
+from nsa_cli.retrieval.sentences import content_words, is_figure
 from nsa_cli.summaries.candidates import LONGEST, fact_weight, facts_told, word_count
 from nsa_cli.summaries.checks import covers, is_list, is_meta, is_whole, sentences_of
 from nsa_cli.summaries.prompts import overview_request
@@ -31,6 +32,7 @@ _SHARED = 0.7
 _SHORTER = 0.7
 """Share of a statement's length up to which a sentence condenses it."""
 
+_CAPITALIZED = re.compile(r"\b[A-ZÀ-ÖØ-Þ][\w'’-]*\w")
 _MOST_SOURCES = 2
 """Statements that one sentence of the paragraph may condense."""
 
@@ -97,9 +99,24 @@ def supporting(sentence: str, made: Sequence[Statement]) -> list[int]:
         if shared[at] and covers(sentence, sources[at]):
             return [at]
     pair = sorted(ranked[:_MOST_SOURCES])
-    if len(pair) > 1 and covers(sentence, "\n".join(sources[at] for at in pair)):
+    told = all(_tells_of(sentence, sources[at]) for at in pair)
+    if told and len(pair) > 1 and covers(sentence, "\n".join(sources[at] for at in pair)):
         return pair
     return []
+
+
+def _tells_of(sentence: str, source: str) -> bool:
+    """Whether a sentence takes more from a source than names and figures.
+
+    A sentence that takes the persons from one statement and their deed from another is wrong.
+    """
+    names = {
+        name.casefold()
+        for name in _CAPITALIZED.findall(sentence)
+        if not re.search(rf"\b{re.escape(name.lower())}\b", source)
+    }
+    shared = content_words(sentence) & content_words(source)
+    return any(word not in names and not is_figure(word) for word in shared)
 
 
 def _source(statement: Statement) -> str:

@@ -18,7 +18,7 @@ from nsa_cli.tables.query import Query, conditions_in_words
 from nsa_cli.tables.question import Understood, understand
 from nsa_cli.tables.words import folded
 
-RULES = 1
+RULES = 2
 """Version of the rules; bump when the same question about the same table gets another answer."""
 
 _MOST_CITED = 3
@@ -242,6 +242,8 @@ class _Words:
                 return f"{result.value} different, in {_rows(result.used)}"
             many = len(result.held) > _MOST_VALUES and not query.asked
             names = "" if many else self._cells(result.held)
+            if query.asked and result.value == 1:
+                return names
             return f"{result.value}: {names}" if names else f"{result.value}"
         if query.operation in ("min", "max", "top", "bottom"):
             return self._rows_held()

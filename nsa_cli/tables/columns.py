@@ -12,7 +12,7 @@ from typing import Literal
 
 from nsa_cli.documents.table import Row, Table
 from nsa_cli.tables.dates import day_first, is_ambiguous, parse_date
-from nsa_cli.tables.numbers import Number, decimal_mark, parse_number
+from nsa_cli.tables.numbers import Number, decimal_mark, parse_number, unit_named
 from nsa_cli.tables.words import folded, header_words, word_set
 
 Kind = Literal["number", "date", "boolean", "text"]
@@ -288,6 +288,19 @@ class TypedTable:
                 key = folded(cell)
                 if key:
                     found.setdefault(key, {}).setdefault(column.index, set()).add(cell)
+        return found
+
+    @cached_property
+    def sized(self) -> dict[str, dict[int, set[str]]]:
+        """Folded cells of numbers with a unit that is no usual one (`30 cm`), as in `index`."""
+        found: dict[str, dict[int, set[str]]] = {}
+        for column in self.columns:
+            if column.kind != "number" or column.is_key:
+                continue
+            for row, cell in enumerate(column.cells):
+                number = column.number(row)
+                if number is not None and number.unit and unit_named(number.unit) is None:
+                    found.setdefault(folded(cell), {}).setdefault(column.index, set()).add(cell)
         return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from nsa_cli.tables.columns import Column
 from nsa_cli.tables.marking import Mark
 from nsa_cli.tables.periods import DATING, PeriodReader, ProblemError, either
@@ -343,6 +345,9 @@ class ConditionReader(PeriodReader):
         column = self._table.columns[known.columns[0]]
         if column.kind == "boolean" and not mark.has("blank"):
             self.conditions.append(Condition(column.index, "yes", (int(not blank),)))
+        elif column.is_measure and not mark.has("blank") and _has_zero(column):
+            zero = (Decimal(0),)
+            self.conditions.append(Condition(column.index, "eq" if blank else "ne", zero))
         else:
             self.conditions.append(Condition(column.index, "blank" if blank else "filled"))
 
@@ -364,3 +369,9 @@ class ConditionReader(PeriodReader):
                 following.used = True
                 yes = yes == (said in ("yes", "true", "ja"))
             self.conditions.append(Condition(column.index, "yes", (int(yes),)))
+
+
+def _has_zero(column: Column) -> bool:
+    """Whether a column writes zero where a row has none of what it counts."""
+    numbers = (column.number(row) for row in range(len(column.cells)))
+    return any(number is not None and not number.value for number in numbers)

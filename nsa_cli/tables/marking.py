@@ -57,6 +57,14 @@ _WORTH = frozenset(["value", "worth", "wert"])
 _SHORT = 3
 
 
+_COMPARING_WORDS = """
+than over under above below least most between and from to until up exceeds exceed
+als über unter ab bis zwischen und mindestens höchstens
+"""
+_COMPARED = frozenset(_COMPARING_WORDS.split())
+"""Words before a number that is compared, or a bound."""
+
+
 @dataclass(slots=True, eq=False)
 class Mark:
     """A part of a question and what it may mean.
@@ -151,6 +159,7 @@ class Marker:
         found = [
             *self._exact(tokens, at),
             *self._values(tokens, at),
+            *self._sized(tokens, at),
             *self._dates(tokens, at),
             *self._numbers(tokens, at),
             *self._phrases(tokens, at),
@@ -208,6 +217,16 @@ class Marker:
                 if values and (end > at + 1 or self._is_meant(part[0], at, values)):
                     yield Mark(at, end, "value", spelled, values=values)
                     break
+
+    def _sized(self, tokens: Sequence[Token], at: int) -> Iterator[Mark]:
+        """Sizes that are the values of cells (`the 30 cm fender`), unless they are compared."""
+        compared = at > 0 and bool(_COMPARED.intersection(tokens[at - 1].norm.split()))
+        if compared or not tokens[at].text[0].isdigit():
+            return
+        for end in (at + 1, at + 2):
+            spelled = " ".join(token.text for token in tokens[at:end])
+            if end <= len(tokens) and (values := self._table.sized.get(folded(spelled))):
+                yield Mark(at, end, "value", spelled, values=values)
 
     def _is_meant(self, token: Token, at: int, values: Mapping[int, set[str]]) -> bool:
         """Whether a single word means a value, rather than a word of the language."""

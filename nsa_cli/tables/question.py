@@ -124,10 +124,10 @@ class _Builder(Reading):
         if "distinct" in roles:
             return self._distinct(conditions), None
         if "amount" in roles:
-            column = self._target(self._measures(), self._money())
+            column = self._target(self._measures(), self._money() or self._money(PRICES))
             if column is None or not conditions:
                 return None, None
-            if self._reader.keyed:
+            if self._reader.keyed or self._table.columns[column].head in PRICES:
                 return Query(operation="values", column=column, conditions=conditions), None
             return self._aggregate("sum", column, conditions), None
         if self._group is not None:

@@ -90,7 +90,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "without": (
         *("without", "with no", "have no", "has no", "had no", "missing", "lack", "lacks"),
         *("without a", "without any", "do not have", "does not have", "ohne", "lacking"),
-        *("don t have", "doesn t have", "no", "kein", "keine", "keinen"),
+        *("don t have", "doesn t have", "no", "kein", "keine", "keinen", "out of"),
     ),
     "blank": ("blank", "empty", "missing", "not given", "leer", "not filled"),
     "with": ("with a", "with an", "have a", "has a", "had a"),
@@ -256,7 +256,7 @@ SYNONYMS = tuple(
     for words in (
         "customer client buyer kunde",
         "amount revenue sales turnover value spend spent spending betrag umsatz money",
-        "price cost preis kosten",
+        "price cost preis kosten kostet",
         "quantity qty units pieces menge stuck stuckzahl anzahl",
         "salary wage pay earn gehalt lohn verdient",
         "employee staff mitarbeiter",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nsa_cli.documents.errors import UnreadableError
+from nsa_cli.documents.signatures import identify
 from nsa_models.errors import DoesNotFitError, NsaError
 
 _MOST_BYTES = 512 * 1024 * 1024
@@ -30,6 +31,8 @@ _MAIN_TYPES = (
     (b"spreadsheetml.sheet.main+xml", "sheets"),
     (b"presentationml.presentation.main+xml", "slides"),
     (b"presentationml.slideshow.main+xml", "slides"),
+    (b"presentationml.template.main+xml", "slides"),
+    (b"ms-powerpoint.", "slides"),
 )
 """Content types of main parts that have another name than the usual one."""
 
@@ -41,6 +44,7 @@ def container_of(data: bytes, name: str) -> str | None:
 
     Raises:
         DoesNotFitError: If it is one, and unpacks to more than a document would.
+        UnreadableError: If it begins like an Office file or a book, and its end is missing.
     """
     if not data.startswith(b"PK\x03\x04"):
         return None
@@ -49,10 +53,23 @@ def container_of(data: bytes, name: str) -> str | None:
             members = archive.infolist()
             kind = _kind_of(archive)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError, zlib.error):
+        _refuse_cut(data, name)
         return None
     if kind is not None:
         _refuse_bomb(members, name)
     return kind
+
+
+def _refuse_cut(data: bytes, name: str) -> None:
+    """Raise for an Office file or a book whose archive cannot be listed."""
+    signature = identify(data)
+    if signature is not None and signature.is_document:
+        raise UnreadableError(
+            f"{name} looks like {signature.looks_like} that is cut off: "
+            "its list of parts is missing",
+            hint="get it again",
+            code="broken",
+        )
 
 
 def _kind_of(archive: zipfile.ZipFile) -> str | None:
@@ -62,8 +79,9 @@ def _kind_of(archive: zipfile.ZipFile) -> str | None:
             return "book"
         if "content.xml" in names and _head(archive, "mimetype").startswith(_OPEN_DOCUMENT):
             return "open_document"
+    usual = {name.replace("\\", "/").lower() for name in names}
     for part, kind in _MAIN_PARTS.items():
-        if part in names:
+        if part in usual:
             return kind
     if "[Content_Types].xml" not in names:
         return None

@@ -24,6 +24,9 @@ _SIGNATURES = frozenset(
     ]
 )
 
+_SEALED = frozenset(["application/pkcs7-mime", "application/x-pkcs7-mime"])
+_PGP_MESSAGE = b"-----BEGIN PGP MESSAGE-----"
+
 _DEPTH: ContextVar[int] = ContextVar("depth", default=0)
 """How many files the file that is being read is inside of."""
 
@@ -76,6 +79,12 @@ class Attachments:
         line = f"Attachment: {filename}"
         if kind.startswith(_SEEN) or kind in _SIGNATURES:
             return [line]
+        if kind in _SEALED or data.lstrip().startswith(_PGP_MESSAGE):
+            self.warnings.append(
+                f"attachment {filename} is not read: it is encrypted, or signed as a whole; open "
+                "the mail in a mail program and save its text"
+            )
+            return [line]
         name = f"{self._name}/{filename}"
         if _DEPTH.get() >= _MOST_NESTED:
             self.warnings.append(f"attachment {filename} is nested too deep and is not read")
@@ -84,8 +93,8 @@ class Attachments:
             with _deeper():
                 document = parse_document(name, data, hidden=self._hidden)
         except NsaError as error:
-            reason = error.message.removeprefix(name).strip()
-            self.warnings.append(f"attachment {filename} is not read: it {reason}")
+            reason = error.message.replace(f"{name} ", "it ", 1).replace(f"{self._name}/", "")
+            self.warnings.append(f"attachment {filename} is not read: {reason}")
             return [line]
         self.warnings += [f"attachment {filename}: {each}" for each in document.warnings]
         self._documents.append(document)

@@ -14,8 +14,8 @@ from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.formats.archive import container_of
 from nsa_cli.documents.formats.mail_head import looks_like_mail
 from nsa_cli.documents.formats.pictures import with_pictures
+from nsa_cli.documents.signatures import COMPOUND, OLDEST_SHEETS
 
-_COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _HTML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.I)
 _XML = re.compile(rb"\s*<\?xml\s")
 _BY_SUFFIX = {
@@ -90,7 +90,7 @@ def _illustrated(
 
 def kind_of(data: bytes, name: str) -> str | None:
     """The module that reads some bytes: by their first ones, then by the suffix of the name."""
-    if data.startswith(_COMPOUND):
+    if data.startswith((COMPOUND, *OLDEST_SHEETS)):
         return "compound"
     if data.lstrip()[:5] == rb"{\rtf":
         return "rich_text"

@@ -11,8 +11,11 @@ from pathlib import Path
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.errors import UnreadableError
 from nsa_cli.documents.formats.archive import as_broken, protected
+from nsa_cli.documents.formats.old_sheets import read_workbook
 from nsa_cli.documents.missing import need
+from nsa_cli.documents.signatures import COMPOUND
 
+_WORKBOOKS = frozenset(["workbook", "book"])
 _CONVERSION_SECONDS = 180
 _PROGRAMS = ("soffice", "libreoffice")
 
@@ -32,19 +35,21 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
         UnreadableError: If it is damaged or empty, is protected by a password, or what reads it is
             not installed.
     """
+    if not data.startswith(COMPOUND):
+        return read_workbook(data, name, hidden=hidden)
     olefile = need("olefile", "olefile", "Legacy Office files")
     with as_broken(name, "Office file"), olefile.OleFileIO(io.BytesIO(data)) as container:
         streams = {"/".join(path) for path in container.listdir(streams=True)}
+        book = next((each for each in streams if each.lower() in _WORKBOOKS), None)
+        records = b"" if book is None else container.openstream(book).read()
     if "EncryptedPackage" in streams:
         raise protected(name)
     if "__properties_version1.0" in streams:
         from nsa_cli.documents.formats.outlook import read_message
 
         return read_message(data, name, hidden=hidden)
-    if streams & {"Workbook", "Book"}:
-        from nsa_cli.documents.formats.old_sheets import read_workbook
-
-        return read_workbook(data, name, hidden=hidden)
+    if book is not None:
+        return read_workbook(records, name, hidden=hidden)
     if "WordDocument" in streams:
         from nsa_cli.documents.formats import word
 

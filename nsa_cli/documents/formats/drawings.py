@@ -6,7 +6,15 @@ from typing import Any
 
 from nsa_cli.documents.formats.equations import linear
 from nsa_cli.documents.formats.numerals import formatted
-from nsa_cli.documents.formats.ooxml import attribute, child, children, descendants, name_of
+from nsa_cli.documents.formats.ooxml import (
+    attribute,
+    child,
+    children,
+    descendants,
+    is_raised,
+    name_of,
+)
+from nsa_cli.documents.formats.raised import mark_before
 
 
 def paragraph_text(paragraph: Any) -> str:
@@ -15,7 +23,9 @@ def paragraph_text(paragraph: Any) -> str:
     for element in paragraph:
         name = name_of(element)
         if name in ("r", "fld"):
-            parts += [each.text or "" for each in children(element, "t")]
+            text = "".join(each.text or "" for each in children(element, "t"))
+            parts.append(mark_before("".join(parts[-2:]), text) if is_raised(element) else "")
+            parts.append(text)
         elif name == "br":
             parts.append(" ")
         elif name == "m":  # a14:m holds equations

@@ -9,15 +9,30 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from nsa_cli.documents.formats.raised import mark_before
 from nsa_cli.documents.missing import need
 
 _STRICT = b"http://purl.oclc.org/ooxml/"
 _STRICT_NAMES = re.compile(rb"http://purl\.oclc\.org/ooxml/(\w+)/(\w+)")
-_DOCUMENT_TYPE = b"application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
-_DOCUMENT_TYPES = re.compile(
-    rb"application/vnd\.(?:ms-word\.document\.macroEnabled|ms-word\.template\.macroEnabledTemplate"
-    rb"|openxmlformats-officedocument\.wordprocessingml\.template)\.main\+xml"
+_OFFICE = rb"application/vnd\.(?:ms-\w+|openxmlformats-officedocument)\."
+_MAIN_TYPES = (
+    (
+        re.compile(
+            _OFFICE + rb"(?:document\.macroEnabled|template\.macroEnabledTemplate"
+            rb"|wordprocessingml\.template)\.main\+xml"
+        ),
+        b"application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml",
+    ),
+    (
+        re.compile(
+            _OFFICE + rb"(?:(?:slideshow|template|presentation)\.macroEnabled"
+            rb"|presentationml\.(?:slideshow|template))\.main\+xml"
+        ),
+        b"application/vnd.openxmlformats-officedocument.presentationml.presentation.main+xml",
+    ),
 )
+"""Content types of main parts that a library refuses, and the one that it takes."""
+
 _WORD = re.compile(r"\w+")
 _SHOWN_WORDS = 6
 
@@ -25,20 +40,21 @@ _SHOWN_WORDS = 6
 def transitional(data: bytes) -> bytes:
     """A package with the names that the libraries know.
 
-    Strict Office Open XML uses other namespaces for the same elements, and a template or a document
-    with macros another content type. Other packages are returned as they are.
+    Strict Office Open XML uses other namespaces for the same elements. Templates, slide shows and
+    documents with macros have other content types. Other packages are returned as they are.
     """
     with zipfile.ZipFile(io.BytesIO(data)) as package:
         types = package.read("[Content_Types].xml")
         strict = _STRICT in package.read("_rels/.rels")
-        if not strict and not _DOCUMENT_TYPES.search(types):
+        if not strict and not any(found.search(types) for found, _ in _MAIN_TYPES):
             return data
         written = io.BytesIO()
         with zipfile.ZipFile(written, "w") as copy:
             for member in package.infolist():
                 content = package.read(member)
                 if member.filename == "[Content_Types].xml":
-                    content = _DOCUMENT_TYPES.sub(_DOCUMENT_TYPE, content)
+                    for found, usual in _MAIN_TYPES:
+                        content = found.sub(usual, content)
                 elif member.filename.endswith((".xml", ".rels")):
                     content = _STRICT_NAMES.sub(
                         rb"http://schemas.openxmlformats.org/\1/2006/\2", content
@@ -106,6 +122,15 @@ def switched_on(element: Any) -> bool:
     return element is not None and attribute(element, "val", "1") not in ("0", "false", "off")
 
 
+def is_raised(run: Any) -> bool:
+    """Whether a run of Word or of DrawingML is written as an exponent."""
+    properties = child(run, "rPr")
+    share = (attribute(properties, "baseline") or "").removesuffix("%")
+    return attribute(child(properties, "vertAlign"), "val") == "superscript" or (
+        share.isdecimal() and int(share) > 0
+    )
+
+
 def unplaced(roots: Iterable[Any], text: str, what: str) -> list[str]:
     """A warning about words of some parts that did not come into a text.
 
@@ -129,7 +154,20 @@ def unplaced(roots: Iterable[Any], text: str, what: str) -> list[str]:
     return [f"{words} of {what} could not be placed and were left out: {shown}"]
 
 
-_BREAKS = frozenset(["p", "tab", "br", "cr", "tc", "ptab", "footnoteReference", "endnoteReference"])
+_BREAKS = frozenset(
+    [
+        "p",
+        "rt",
+        "rubyBase",
+        "tab",
+        "br",
+        "cr",
+        "tc",
+        "ptab",
+        "footnoteReference",
+        "endnoteReference",
+    ]
+)
 
 
 def _text_of(root: Any) -> str:
@@ -137,7 +175,10 @@ def _text_of(root: Any) -> str:
     for element in root.iter():
         name = name_of(element)
         if name == "t" and "math" not in element.tag:
-            parts.append(element.text or "")
+            text = element.text or ""
+            if element.getparent() is not None and is_raised(element.getparent()):
+                parts.append(mark_before(parts[-1] if parts else "", text))
+            parts.append(text)
         elif name in _BREAKS:
             parts.append("\n")
         elif name in ("noBreakHyphen", "sym"):

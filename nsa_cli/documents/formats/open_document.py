@@ -21,7 +21,7 @@ from nsa_cli.documents.formats.ooxml import (
 )
 from nsa_cli.documents.formats.open_lists import ListNumbers
 from nsa_cli.documents.formats.open_text import OpenText, repeated, rows_of
-from nsa_cli.documents.formats.sheets import add_rows
+from nsa_cli.documents.formats.sheets import Spans, add_rows
 from nsa_cli.documents.table import Row
 
 _BODIES = ("text", "spreadsheet", "presentation", "drawing")
@@ -65,7 +65,15 @@ class _OpenFile:
         self._hidden = hidden
         self._left_out = LeftOut()
         self._told: list[str] = []
-        self._text = OpenText(archive, ListNumbers(roots), self._left_out, hidden=hidden)
+        raised = {
+            attribute(style, "name")
+            for root in roots
+            for style in descendants(root, "style")
+            if any(_is_raising(each) for each in style)
+        }
+        self._text = OpenText(
+            archive, ListNumbers(roots), self._left_out, raised=raised, hidden=hidden
+        )
         self._hiding = {
             attribute(style, "name")
             for root in roots
@@ -147,19 +155,26 @@ class _OpenFile:
         self, table: Any, notes: list[tuple[int, str]], uncounted: list[int]
     ) -> Iterator[Row]:
         number = 1
+        spans = Spans()
         for row in rows_of(table):
             cells: list[str] = []
+            reaching: list[tuple[int, int, str]] = []
             for cell in row:
                 if name_of(cell) not in ("table-cell", "covered-table-cell"):
                     continue
                 text = self._cell(cell, number, notes, uncounted)
                 times = repeated(cell, "number-columns-repeated")
+                if (height := repeated(cell, "number-rows-spanned")) > 1:
+                    reaching.append((len(cells) + 1, number + height - 1, text))
                 cells += [text] * (times if text else min(times, 1024))
             while cells and not cells[-1]:
                 cells.pop()
             count = attribute(row, "number-rows-repeated", "1") or "1"
             times = int(count) if count.isdecimal() else 1
             if cells:
+                cells = spans.filled(number, cells)
+                for each in reaching:
+                    spans.reach(*each)
                 for again in range(repeated(row, "number-rows-repeated")):
                     yield Row(number=number + again, cells=cells)
             number += times
@@ -209,6 +224,12 @@ class _OpenFile:
         notes = child(page, "notes")
         lines = [] if notes is None else [each for each in self._text.blocks(notes) if each.strip()]
         return ["Notes:", *lines] if lines else []
+
+
+def _is_raising(properties: Any) -> bool:
+    """Whether text with some properties is an exponent: `super 58%`, `33% 58%`."""
+    place = (attribute(properties, "text-position") or "").split(" ")[0].removesuffix("%")
+    return place == "super" or (place.isdecimal() and int(place) > 0)
 
 
 def _is_hiding(properties: Any) -> bool:

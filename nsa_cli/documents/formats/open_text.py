@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from nsa_cli.documents.formats.ooxml import (
     parse_xml,
 )
 from nsa_cli.documents.formats.open_lists import ListNumbers
+from nsa_cli.documents.formats.raised import mark_before
 
 _FRAMES = frozenset(
     [
@@ -81,6 +83,7 @@ class OpenText:
         archive: The package, for charts and equations inside it; None for a flat file.
         numbers: Of the lists.
         left_out: Is told what is left out.
+        raised: Names of the styles of exponents.
         hidden: Whether hidden text is read.
     """
 
@@ -90,8 +93,10 @@ class OpenText:
         numbers: ListNumbers,
         left_out: LeftOut,
         *,
+        raised: Collection[str | None] = (),
         hidden: bool,
     ) -> None:
+        self._raised = raised
         self._archive = archive
         self._numbers = numbers
         self._left_out = left_out
@@ -183,7 +188,11 @@ class OpenText:
         elif (name == "a" and "drawing" in each.tag) or name in _FRAMES - {"a"}:
             found.after += self._frame(each)
         elif name not in _SKIPPED:
+            start = len(found.text)
             self._inline(each, found)
+            if name == "span" and attribute(each, "style-name") in self._raised:
+                before = "".join(found.text[:start])
+                found.text.insert(start, mark_before(before, "".join(found.text[start:])))
 
     def _note(self, note: Any, found: _Inline) -> None:
         self._notes += 1
@@ -232,10 +241,11 @@ class OpenText:
             cells = []
             layered = False
             for cell in row:
-                if name_of(cell) != "table-cell":
+                if name_of(cell) not in ("table-cell", "covered-table-cell"):
                     continue
                 layered = layered or any(True for _ in descendants(cell, "table", "text-box"))
-                cells.append([line for line in self.blocks(cell) if line.strip()])
+                found = [line for line in self.blocks(cell) if line.strip()]
+                cells += [found] * repeated(cell, "number-columns-repeated")
             if layered:
                 lines += [line for found in cells for line in found]
             else:

@@ -29,6 +29,9 @@ _TOKEN = re.compile(r"\\([a-z]+)(-?\d+)? ?|\\'[0-9a-f]{2}|\\[^a-z]|[{}]|[^\\{}]+
 _GROUP = re.compile(r"\s*(\\\*\s*)?\\([a-z]+)")
 _ESCAPED = re.compile(r"\\'([0-9a-f]{2})", re.I)
 _BINARY = re.compile(r"\\bin(\d{1,9}) ?")
+_UNCOUNTED = re.compile(r"\\bin(?![\da-z]) ?", re.I)
+"""The mark of raw bytes without their number, which some programs write before figures in hex."""
+
 _FONT = re.compile(r"(\\f\d+)(?=(?:(?!\\fcharset|\\f\d)[^;])*;)")
 """A font without a charset, which striprtf would give that of the next one."""
 
@@ -121,7 +124,7 @@ def _without_binary(source: str) -> str:
     while found := _BINARY.search(source, start):
         parts.append(source[start : found.start()])
         start = found.end() + int(found[1])
-    return "".join([*parts, source[start:]])
+    return _UNCOUNTED.sub("", "".join([*parts, source[start:]]))
 
 
 def _opened(source: str, at: int, outer: _Group) -> _Group:

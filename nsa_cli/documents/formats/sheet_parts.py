@@ -21,6 +21,9 @@ from nsa_cli.documents.formats.ooxml import (
 from nsa_cli.documents.missing import need
 
 _REFERENCE = re.compile(r"([A-Z]{1,3})(\d{1,7})")
+_MERGED = re.compile(
+    rb"""<(?:\w+:)?mergeCell\s[^>]*ref=["']([A-Z]{1,3})(\d{1,7}):[A-Z]{1,3}(\d{1,7})"""
+)
 _THREADED = "[Threaded comment]"
 
 
@@ -31,10 +34,12 @@ class Beside:
     Attributes:
         uncounted: Formulas without a stored value, by row and column from 1.
         notes: Comments, text boxes and chart titles, each with its row from 1.
+        spans: Cells that span rows: first row, first column, last row, each from 1.
     """
 
     uncounted: dict[tuple[int, int], str] = field(default_factory=dict)
     notes: list[tuple[int, str]] = field(default_factory=list)
+    spans: list[tuple[int, int, int]] = field(default_factory=list)
 
 
 class Parts:
@@ -72,6 +77,11 @@ class Parts:
         if path not in self._names:
             return found
         data = self._archive.read(path)
+        found.spans = [
+            (int(top), _column(left.decode()), int(bottom))
+            for left, top, bottom in _MERGED.findall(data)
+            if int(bottom) > int(top)
+        ]
         if b"<f" in data or b":f" in data:
             found.uncounted = uncounted_formulas(data, zeros=self._unsure)
         related = self._related(path)

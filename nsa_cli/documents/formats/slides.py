@@ -24,9 +24,9 @@ from nsa_cli.documents.formats.ooxml import (
     descendants,
     name_of,
     parse_xml,
-    transitional,
     unplaced,
 )
+from nsa_cli.documents.formats.package_repair import read_or_repair
 from nsa_cli.documents.missing import need
 
 _NOT_NOTES = frozenset(["sldImg", "sldNum", "hdr", "ftr", "dt"])
@@ -48,15 +48,23 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
         UnreadableError: If it is damaged or empty, or python-pptx is missing.
     """
     pptx = need("pptx", "python-pptx", "PowerPoint presentations")
-    builder = Builder(name, "slide")
+
+    def opened(package: bytes) -> Document:
+        return _read(pptx.Presentation(io.BytesIO(package)), name, hidden=hidden)
+
     with as_broken(name, "PowerPoint presentation"):
-        show = pptx.Presentation(io.BytesIO(transitional(data)))
-        attachments = Attachments(name, hidden=hidden)
-        deck = _Deck(show.part, attachments, hidden=hidden)
-        for number, slide in enumerate(show.slides, start=1):
-            lines = deck.slide(slide.part, number)
-            builder.add("\n".join(lines), page=number)
-        told = deck.warnings()
+        return read_or_repair(data, opened)
+
+
+def _read(show: Any, name: str, *, hidden: bool) -> Document:
+    """Read the slides of a presentation that is open."""
+    builder = Builder(name, "slide")
+    attachments = Attachments(name, hidden=hidden)
+    deck = _Deck(show.part, attachments, hidden=hidden)
+    for number, slide in enumerate(show.slides, start=1):
+        lines = deck.slide(slide.part, number)
+        builder.add("\n".join(lines), page=number)
+    told = deck.warnings()
     attachments.add_to(builder)
     return builder.document([*told, *attachments.warnings])
 

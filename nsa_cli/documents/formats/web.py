@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from html.parser import HTMLParser
 
 from nsa_cli.documents.build import Builder
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.left_out import HIDDEN_TEXT, LeftOut
+from nsa_cli.documents.formats.raised import mark_before
 from nsa_cli.documents.formats.web_hidden import hiding_rules, is_hidden
+from nsa_cli.documents.formats.web_tables import Block, TableRows
 from nsa_cli.documents.text import read_text
 
-_UNSEEN = frozenset(["script", "style", "noscript", "template", "iframe"])
+_UNSEEN = frozenset(["script", "style", "noscript", "template", "iframe", "rp"])
 """Elements whose content a browser does not show as text of the page."""
 
 _INLINE = frozenset(
@@ -45,6 +46,9 @@ _INLINE = frozenset(
         "strong",
         "sub",
         "sup",
+        "ruby",
+        "rb",
+        "rt",
         "time",
         "tt",
         "u",
@@ -116,6 +120,7 @@ _ENDED_BY = {
 }
 """Elements whose end tag may be left out, and what then ends them."""
 
+_TABLE = frozenset(["table", "thead", "tbody", "tfoot", "tr", "td", "th"])
 _PREFIX = {f"h{level}": "#" * level + " " for level in range(1, 7)} | {"li": "- "}
 
 _SHOWN = "shown"
@@ -124,21 +129,6 @@ _SHOWN = "shown"
 _DECLARED_WITHIN = 4096
 _XML_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)["']""")
 _META_CHARSET = re.compile(rb"""<meta\b[^>]*?charset\s*=\s*["']?\s*([\w.:-]+)""", re.I)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """A paragraph, heading, item or row.
-
-    Attributes:
-        prefix: What marks its kind, such as `## `.
-        text: Its words.
-        line: The line of the file that it begins on, from 1.
-    """
-
-    prefix: str
-    text: str
-    line: int
 
 
 def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
@@ -153,7 +143,7 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
     Raises:
         UnreadableError: If it is not text, or shows none.
     """
-    source = read_text(data, name, declared_charset(data))
+    source = read_text(data, name, declared_charset(data), encoded=True)
     builder = Builder(name)
     left_out = LeftOut()
     for number, block in enumerate(blocks(source.text, left_out, hidden=hidden)):
@@ -185,13 +175,13 @@ def blocks(text: str, left_out: LeftOut | None = None, *, hidden: bool = False) 
     parser.close()
     parser.end_block()
     parser.end_hidden()
-    return parser.found
+    return parser.rows.finish()
 
 
 class _Parser(HTMLParser):
     def __init__(self, left_out: LeftOut, *, hidden: bool) -> None:
         super().__init__(convert_charrefs=True)
-        self.found: list[Block] = []
+        self.rows = TableRows()
         self._left_out = left_out
         self._read_hidden = hidden
         self._rules: frozenset[str] = frozenset()
@@ -204,6 +194,7 @@ class _Parser(HTMLParser):
         self._style = False
         self._title = False
         self._pre = 0
+        self._raised = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
@@ -215,9 +206,13 @@ class _Parser(HTMLParser):
             return
         if tag == "title" and "svg" not in self._unseen:
             self._title = True
-        elif tag in ("td", "th"):
-            if self._words:
-                self._words.append(" | ")
+        elif tag in _TABLE:
+            self.end_block()
+            self._table(tag, given)
+        elif tag == "sup":
+            self._raised = True
+        elif tag == "rt":
+            self._words.append("(")
         elif tag == "img":
             self._take(given.get("alt") or "")
         elif tag == "input":
@@ -232,6 +227,14 @@ class _Parser(HTMLParser):
                 self.end_block()
             self._prefix = _PREFIX.get(tag, self._prefix)
             self._pre += tag == "pre"
+
+    def _table(self, tag: str, given: dict[str, str | None]) -> None:
+        if tag in ("td", "th"):
+            self.rows.begin_cell(given.get("colspan"), given.get("rowspan"))
+        elif tag == "table":
+            self.rows.begin_table()
+        else:
+            self.rows.end_row()
 
     def _hides(self, tag: str, given: dict[str, str | None]) -> bool:
         """Whether an element is hidden or inside a hidden one; opens or deepens that one."""
@@ -274,8 +277,16 @@ class _Parser(HTMLParser):
             if tag in self._unseen:
                 while self._unseen.pop() != tag:
                     pass
-        elif tag not in _INLINE and tag not in _VOID and tag not in ("td", "th"):
+        elif tag == "sup":
+            self._raised = False
+        elif tag == "rt":
+            self._words.append(")")
+        elif tag not in _INLINE and tag not in _VOID:
             self.end_block()
+            if tag == "table":
+                self.rows.end_table()
+            elif tag in _TABLE and tag not in ("td", "th"):
+                self.rows.end_row()
             self._pre -= tag == "pre" and self._pre > 0
 
     def handle_data(self, data: str) -> None:
@@ -308,14 +319,17 @@ class _Parser(HTMLParser):
             if blank == len(data):
                 return
             self._line = self.getpos()[0] + data[:blank].count("\n")
+        if self._raised:
+            data = mark_before(self._words[-1] if self._words else "", data) + data
+            self._raised = False
         self._words.append(data)
 
     def end_block(self) -> None:
         """Keep the block that ended."""
         text = "".join(self._words)
         text = text.rstrip() if self._pre else " ".join(text.split())
-        if text.strip(" |"):
-            self.found.append(Block(prefix=self._prefix, text=text, line=max(1, self._line)))
+        if text.strip():
+            self.rows.add(Block(prefix=self._prefix, text=text, line=max(1, self._line)))
             self._prefix = ""
         self._words = []
 

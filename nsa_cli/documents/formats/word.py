@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 from nsa_cli.documents.build import Builder
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
 from nsa_cli.documents.formats.attachments import Attachments
-from nsa_cli.documents.formats.ooxml import parse_xml, transitional, unplaced
+from nsa_cli.documents.formats.ooxml import parse_xml, unplaced
+from nsa_cli.documents.formats.package_repair import read_or_repair
 from nsa_cli.documents.formats.word_parts import WordParts
 from nsa_cli.documents.formats.word_walk import Story
 from nsa_cli.documents.missing import need
@@ -30,15 +32,23 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
         UnreadableError: If it is damaged or empty, or python-docx is missing.
     """
     docx = need("docx", "python-docx", "Word documents")
+
+    def opened(package: bytes) -> Document:
+        return _read(docx.Document(io.BytesIO(package)).part, name, hidden=hidden)
+
     with as_broken(name, "Word document"):
-        part = docx.Document(io.BytesIO(transitional(data))).part
-        parts = WordParts(part)
-        attachments = Attachments(name, hidden=hidden)
-        story = Story(parts, attachments, hidden=hidden)
-        lines = story.read(parse_xml(part.blob))
-        text = "\n".join(lines)
-        told = story.warnings()
-        told += unplaced(parts.shown, "\n".join([text, *story.left_out.texts]), "the document")
+        return read_or_repair(data, opened)
+
+
+def _read(part: Any, name: str, *, hidden: bool) -> Document:
+    """Read a document, given its main part."""
+    parts = WordParts(part)
+    attachments = Attachments(name, hidden=hidden)
+    story = Story(parts, attachments, hidden=hidden)
+    lines = story.read(parse_xml(part.blob))
+    text = "\n".join(lines)
+    told = story.warnings()
+    told += unplaced(parts.shown, "\n".join([text, *story.left_out.texts]), "the document")
     builder = Builder(name)
     builder.add(text)
     attachments.add_to(builder)

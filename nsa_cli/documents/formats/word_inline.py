@@ -13,9 +13,11 @@ from nsa_cli.documents.formats.ooxml import (
     child,
     children,
     descendants,
+    is_raised,
     name_of,
     switched_on,
 )
+from nsa_cli.documents.formats.raised import mark_before
 from nsa_cli.documents.formats.word_styles import Styles
 
 _TRANSPARENT = frozenset(
@@ -118,10 +120,14 @@ class InlineReader:
             text = "".join(each.text or "" for each in children(run, "t"))
             self._left_out.add(HIDDEN_TEXT, text)
             return
+        raised = is_raised(run)
         for each in run:
             name = name_of(each)
             if name == "t":
-                found.text.append(each.text or "")
+                text = each.text or ""
+                before = next((part for part in reversed(found.text) if part), "")
+                found.text.append((mark_before(before, text) if raised else "") + text)
+                raised = False
             elif name in ("drawing", "pict", "object", "commentReference"):
                 found.anchored.append(each)
             elif name in ("footnoteReference", "endnoteReference"):

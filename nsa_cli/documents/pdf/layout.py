@@ -18,7 +18,13 @@ from nsa_cli.documents.pdf.right_to_left import (
     is_right_to_left,
     to_logical_order,
 )
-from nsa_cli.documents.pdf.runs import Line, Run, is_footnote_number
+from nsa_cli.documents.pdf.runs import (
+    Line,
+    Run,
+    is_exponent,
+    is_footnote_number,
+    put_exponent_mark,
+)
 
 _SAME_LINE = 0.4
 """Runs whose baselines differ by less than this share of the font size are on one line."""
@@ -133,15 +139,25 @@ def _join(line: Line, run: Run) -> bool:
 
 
 def _continues(last: Run, run: Run) -> bool:
-    """Whether two runs have no space between them: an exponent, an index."""
+    """Whether two runs have no space between them: an exponent, an index, what follows these."""
     gap = run.left - last.right
     return -0.3 * last.style.size < gap < 0.12 * min(last.style.size, run.style.size) and (
+        last.ends_raised or _differs(last, run)
+    )
+
+
+def _differs(last: Run, run: Run) -> bool:
+    """Whether a run has another size or another baseline than the one before it."""
+    return (
         abs(last.style.size - run.style.size) > 0.1 * last.style.size
         or abs(last.base - run.base) > 0.1 * last.style.size
     )
 
 
 def _append(last: Run, run: Run) -> None:
+    if is_exponent(last, run.base, run.style.size, run.text[0]):
+        put_exponent_mark(last)
+    last.ends_raised = _differs(last, run)
     last.text += run.text
     last.lefts += run.lefts
     last.rights += run.rights

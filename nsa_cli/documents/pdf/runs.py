@@ -38,6 +38,9 @@ _SMALLER = 0.85
 """The font size of the number of a footnote and of other raised characters, as a share of that of
 the text."""
 
+_RAISED = 0.15
+"""Least height of the baseline of a raised figure above the text, as a share of the font size."""
+
 _LOWER, _HIGHER = 0.1, 0.45
 """How far the baseline of an accent is from that of its letter, as a share of the font size."""
 
@@ -103,6 +106,7 @@ class Run:
         unmapped: Glyphs without a Unicode value in the file.
         vertical: Whether the glyphs stand below one another, as in vertical writing.
         overlaps: Whether the extents of its glyphs overlap, although the glyphs do not.
+        ends_raised: Whether its last characters have another size or baseline than its first.
     """
 
     style: Style
@@ -117,6 +121,7 @@ class Run:
     unmapped: int = 0
     vertical: bool = False
     overlaps: bool = False
+    ends_raised: bool = False
 
     def string(self) -> str:
         """The characters as one string."""
@@ -239,6 +244,10 @@ class RunBuilder:
                 run.rights.append(left)
                 run.generated += not self._own_space
             run.left, run.right = min(run.left, left), max(run.right, right)
+            if self._new_object and is_exponent(run, base, self._style.size, char):
+                put_exponent_mark(run)
+            elif self._new_object and abs(base - run.base) < _LOWER * run.style.size:
+                run.ends_raised = False
         if self._new_object:
             self._object_start = len(run.text)
         run.text.append(char)
@@ -380,6 +389,32 @@ def is_footnote_number(run: Run, base: float, size: float, char: str) -> bool:
         and char.isalpha()
         and all(map(str.isdigit, run.text))
     )
+
+
+def is_exponent(run: Run, base: float, size: float, char: str) -> bool:
+    """Whether a character is raised after a figure: an exponent, or the mark of a footnote.
+
+    Args:
+        run: The run up to the character.
+        base: The height of its baseline.
+        size: Its font size.
+        char: The character.
+    """
+    return (
+        size < _SMALLER * run.style.size
+        and base > run.base + _RAISED * run.style.size
+        and run.text[-1].isdigit()
+        and (char.isdigit() or char in "-−–")
+        and not run.ends_raised
+    )
+
+
+def put_exponent_mark(run: Run) -> None:
+    """Part a raised figure from the one before it, so that 10³ is not read as 103."""
+    run.text.append("^")
+    run.lefts.append(run.rights[-1])
+    run.rights.append(run.rights[-1])
+    run.ends_raised = True
 
 
 def _put_accent(run: Run, char: str, left: float, right: float, base: float) -> bool:

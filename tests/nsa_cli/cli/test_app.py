@@ -142,6 +142,24 @@ def test_typos_get_a_suggestion(nsa: Run, arguments: tuple[str, ...], expected: 
     assert (code, out, err.strip()) == (2, "", expected)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--max-tokens", "0", "--max-tokens must be at least 1"),
+        ("--max-tokens", "few", "--max-tokens must be a whole number"),
+        ("--temperature", "hot", "--temperature must be a number"),
+    ],
+)
+def test_numbers_out_of_range(nsa: Run, option: str, value: str, expected: str) -> None:
+    code, _, err = nsa("ask", "a.txt", "why?", option, value, model=None)
+    assert (code, err) == (2, f"nsa: {expected}. See `nsa ask --help`.\n")
+
+
+def test_a_short_option_is_named_with_its_long_one(nsa: Run) -> None:
+    _, _, err = nsa("find", "a.txt", "rent", "--top", "-1", model=None)
+    assert err == "nsa: --top / -n must be at least 1. See `nsa find --help`.\n"
+
+
 def test_no_command_shows_the_help(nsa: Run) -> None:
     code, _, err = nsa()
     assert code == 2

@@ -200,3 +200,12 @@ def test_nothing_but_control_characters_is_no_text(name: str, data: bytes) -> No
     with pytest.raises(UnreadableError, match=r"nothing but|no text") as caught:
         parse_document(name, data)
     assert caught.value.code == "empty"
+
+
+def test_a_link_to_nothing_names_what_it_leads_to(tmp_path: Path) -> None:
+    link = tmp_path / "lease.txt"
+    link.symlink_to("gone.txt")
+    with pytest.raises(UnreadableError) as caught:
+        read_source(str(link))
+    assert caught.value.code == "missing"
+    assert caught.value.hint == "it is a link to gone.txt, which is missing"

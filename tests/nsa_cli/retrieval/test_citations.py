@@ -227,3 +227,50 @@ def test_an_entry_of_a_table_of_contents_is_no_quote_where_text_says_the_same() 
     passage = Passage(start=0, end=len(text), score=1.0)
     start, end = best_quote(paper, passage, "", "Where are home directories?")
     assert text[start:end].startswith("The home")
+
+
+LEASE = (
+    "1. The tenant pays the rent.\n2. The tenant may not keep dogs.\n"
+    "3. Smoking is not permitted inside the flat; it is permitted on the balcony."
+)
+VOTE = "Present: Anna Brandt, Tom Okafor\nApologies: Lucy Chen\nVote: 3 in favour, 1 no (Tom)."
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "answer", "quote"),
+    [
+        (
+            LEASE,
+            "May the tenant smoke on the balcony?",
+            "The tenant may smoke on the balcony.",
+            "Smoking is not permitted inside the flat; it is permitted on the balcony.",
+        ),
+        (
+            "The tenant pays the landlord.\nThe landlord repairs the boiler.\nThe tenant may go.",
+            "Who repairs the boiler, the tenant?",
+            "The landlord repairs the boiler, not the tenant.",
+            "The landlord repairs the boiler.",
+        ),
+        (VOTE, "Who voted no?", "Tom voted no.", "Vote: 3 in favour, 1 no (Tom)."),
+        (
+            "Den Kuchen 35 Minuten backen. Der Kuchen ist gut. Einfrieren lässt er sich nicht.",
+            "Kann man den Kuchen einfrieren?",
+            "Nein.",
+            "Einfrieren lässt er sich nicht.",
+        ),
+        (
+            "Le locataire paie le prix. Le véhicule ne doit pas quitter la France.",
+            "Est-ce que le véhicule peut quitter la France ?",
+            "Non.",
+            "Le véhicule ne doit pas quitter la France.",
+        ),
+        (VOTE, "Who sent apologies?", "Lucy Chen", "Apologies: Lucy Chen"),
+    ],
+)
+def test_a_quote_shares_rare_words_and_forms_of_words(
+    text: str, question: str, answer: str, quote: str
+) -> None:
+    paper = document(text)
+    start, end = best_quote(paper, around(paper.text, text), answer, question)
+    assert paper.text[start:end].endswith(quote)
+    assert quote.startswith(paper.text[start:end].removeprefix("3. "))

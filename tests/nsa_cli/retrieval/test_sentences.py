@@ -42,6 +42,61 @@ def test_sentences(text: str, expected: list[str]) -> None:
     assert cut(text) == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The lessor is M. Paul Mercier, and J. R. Smith signs.",
+        "Dr. Weber and Prof. Nair left, see Fig. 3 and Nr. 12 of Art. 5.",
+        "Es beginnt am 1. Juni 2023 und endet mit dem 2. Absatz.",
+        "Der 3. Oktober ist frei, z. B. in Bonn, ca. fünf Stunden.",
+        "Am 12. März und am 1. August.",
+        "It costs approx. 30 euros, e.g. Monday, or more (etc. and so on).",
+        "Kessel Ltd. and others were heard.",
+    ],
+)
+def test_abbreviations_and_ordinals_end_no_sentence(text: str) -> None:
+    assert cut(text) == [text]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("No. The tenant pays.", ["No.", "The tenant pays."]),
+        ("He paid 12. Then he left.", ["He paid 12.", "Then he left."]),
+        ("They sell ropes, etc. The rest is gone.", ["They sell ropes, etc.", "The rest is gone."]),
+        (
+            "It was sold to Kessel Ltd. The price rose.",
+            ["It was sold to Kessel Ltd.", "The price rose."],
+        ),
+        ("It is Dr. Weber.\n\nJ. Smith left.", ["It is Dr. Weber.", "J. Smith left."]),
+    ],
+)
+def test_full_stops_that_end_a_sentence(text: str, expected: list[str]) -> None:
+    assert cut(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Present: Anna\nApologies: Lucy", ["Present: Anna", "Apologies: Lucy"]),
+        ("Next meeting: 9 April\nRoom: 2", ["Next meeting: 9 April", "Room: 2"]),
+        ("1. Heat the oven\n2. Beat the eggs", ["1. Heat the oven", "2. Beat the eggs"]),
+        ("1) Heat\n  2) Beat\n10) Eat", ["1) Heat", "2) Beat", "10) Eat"]),
+        ("the court held\nthat: nothing", ["the court held\nthat: nothing"]),
+        (
+            "it was found in the second year after the fire that the\nRatio of both is 2",
+            ["it was found in the second year after the fire that the\nRatio of both is 2"],
+        ),
+        (
+            "a line of prose that is longer than a heading, to\n12 of the keepers",
+            ["a line of prose that is longer than a heading, to\n12 of the keepers"],
+        ),
+    ],
+)
+def test_labeled_lines_and_numbered_items_are_sentences(text: str, expected: list[str]) -> None:
+    assert [text[a:b] for a, b in sentences(text, 0, len(text))] == expected
+
+
 def test_no_sentence_crosses_an_edge() -> None:
     assert cut("one page another page", 9) == ["one page", "another page"]
 

@@ -486,3 +486,46 @@ STAFF = "Name,City,Salary\nAna Abel,Porto,100\nBen Brand,Lyon,200\nCleo Costa,Ly
 )
 def test_rows_that_are_persons_have_any_name_for_persons(question: str, expected: Any) -> None:
     assert is_right(figure(ask(STAFF, question)), expected)
+
+
+PRICES = """Product;Size;Price EUR;In stock;Supplier
+Anchor chain;8 mm;4,90;120;Nordkette
+Anchor chain;10 mm;7,20;0;Nordkette
+Fender;20 cm;18,50;34;Marex
+Fender;30 cm;31,00;12;Marex
+Mooring rope;12 mm;2,35;400;Seil Huber
+Boat hook;2 m;24,95;7;Marex
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What does the 30 cm fender cost?", "31,00"),
+        ("How much is the 20 cm fender?", "18,50"),
+        ("How much is the boat hook?", "24,95"),
+        ("Was kostet der Fender 20 cm?", "18,50"),
+        ("How much does a fender cost?", "2 rows: 18,50; 31,00"),
+        ("Who supplies the 10 mm anchor chain?", "Nordkette"),
+        ("Who supplies the mooring rope?", "Seil Huber"),
+        ("Which product is out of stock?", "Anchor chain"),
+        ("Which products have no stock?", "Anchor chain"),
+        ("How many fenders are in stock in total?", "46"),
+    ],
+)
+def test_look_ups_of_a_price_list(question: str, expected: str) -> None:
+    assert figure(ask(PRICES, question)) == expected
+
+
+@pytest.mark.parametrize(
+    "question", ["Which fenders are longer than 20 cm?", "Which products are up to 10 mm?"]
+)
+def test_a_size_that_is_compared_is_no_value(question: str) -> None:
+    found = compute(table(PRICES), question)
+    assert found is None or found.computation.refused is not None
+
+
+def test_none_is_blank_where_a_column_writes_no_zero() -> None:
+    text = "Product,Price,Stock\nRope,2,4\nHook,3,\nChain,5,7\nBuoy,6,2\n"
+    assert figure(ask(text, "Which products have no stock?")) == "Hook"
+    assert figure(ask(text, "Which products have a blank stock?")) == "Hook"

@@ -24,7 +24,13 @@ def compound(streams: dict[str, bytes]) -> bytes:
     Args:
         streams: Contents by path, folders parted by slashes.
     """
-    folders = sorted({path.rpartition("/")[0] for path in streams if "/" in path})
+    folders = sorted(
+        {
+            "/".join(path.split("/")[:depth])
+            for path in streams
+            for depth in range(1, path.count("/") + 1)
+        }
+    )
     entries: list[tuple[str, int, list[int], int, int]] = []
     sectors: list[bytes] = []
     chains: list[int] = []
@@ -42,18 +48,15 @@ def compound(streams: dict[str, bytes]) -> bytes:
         return (path.rpartition("/")[2], 2, [], store(content), len(content))
 
     entries.append(("Root Entry", 5, [], _END, 0))
-    for path in streams:
-        if "/" not in path:
-            entries[0][2].append(len(entries))
-            entries.append(stream(path))
+    numbers = {"": 0}
     for folder in folders:
-        number = len(entries)
-        entries[0][2].append(number)
-        entries.append((folder, 1, [], 0, 0))
-        for path in streams:
-            if path.rpartition("/")[0] == folder:
-                entries[number][2].append(len(entries))
-                entries.append(stream(path))
+        parent, _, name = folder.rpartition("/")
+        numbers[folder] = len(entries)
+        entries[numbers[parent]][2].append(len(entries))
+        entries.append((name, 1, [], 0, 0))
+    for path in streams:
+        entries[numbers[path.rpartition("/")[0]]][2].append(len(entries))
+        entries.append(stream(path))
     right = [_FREE] * len(entries)
     for _, _, inside, _, _ in entries:
         for one, other in pairwise(inside):
@@ -90,8 +93,25 @@ def record(kind: int, content: bytes) -> bytes:
     return struct.pack("<HH", kind, len(content)) + content
 
 
-def workbook(rows: list[list[str | float]], *, hidden: bool = False) -> bytes:
-    """An Excel 97 workbook of one sheet."""
+def workbook(
+    rows: list[list[str | float]],
+    *,
+    hidden: bool = False,
+    stream: str = "Workbook",
+    before: bytes = b"",
+    beside: bytes = b"",
+    style: int = 0,
+) -> bytes:
+    """An Excel 97 workbook of one sheet.
+
+    Args:
+        rows: Of the sheet.
+        hidden: Whether the sheet is.
+        stream: Name of the stream of the container.
+        before: Records of the workbook before its list of sheets.
+        beside: Records of the sheet after its cells.
+        style: Number of the style of figures.
+    """
     sheet = record(0x809, struct.pack("<HHHHII", 0x600, 0x10, 0, 0, 0, 0))
     for y, row in enumerate(rows):
         for x, value in enumerate(row):
@@ -99,29 +119,35 @@ def workbook(rows: list[list[str | float]], *, hidden: bool = False) -> bytes:
                 text = struct.pack("<HB", len(value), 1) + value.encode("utf-16-le")
                 sheet += record(0x204, struct.pack("<HHH", y, x, 0) + text)
             else:
-                sheet += record(0x203, struct.pack("<HHHd", y, x, 0, value))
-    sheet += record(0x0A, b"")
-    start = record(0x809, struct.pack("<HHHHII", 0x600, 5, 0, 0, 0, 0))
+                sheet += record(0x203, struct.pack("<HHHd", y, x, style, value))
+    sheet += beside + record(0x0A, b"")
+    start = record(0x809, struct.pack("<HHHHII", 0x600, 5, 0, 0, 0, 0)) + before
     bound = struct.pack("<BBBB", int(hidden), 0, 5, 0) + b"Costs"
     position = len(start) + 4 + 4 + len(bound) + 4
     book = start + record(0x85, struct.pack("<I", position) + bound) + record(0x0A, b"")
-    return compound({"Workbook": book + sheet})
+    return compound({stream: book + sheet})
 
 
-def message(**attachments: bytes) -> bytes:
-    """An Outlook message with a subject, a body and attachments."""
+def properties(head: int, values: list[tuple[int, int, int]]) -> bytes:
+    """The properties of an Outlook message or attachment: numbers, kinds, values."""
+    rows = [struct.pack("<HHIQ", kind, key, 6, value) for key, kind, value in values]
+    return b"\0" * head + b"".join(rows)
 
-    def properties(head: int, values: list[tuple[int, int, int]]) -> bytes:
-        rows = [struct.pack("<HHIQ", kind, key, 6, size) for key, kind, size in values]
-        return b"\0" * head + b"".join(rows)
 
-    texts = {0x37: "Fees of the crane", 0x1000: "See the file.", 0x0C1A: "Anna", 0x1A: "IPM.Note"}
+def message_streams(subject: str, body: str, head: int = 32) -> dict[str, bytes]:
+    texts = {0x37: subject, 0x1000: body, 0x0C1A: "Anna", 0x1A: "IPM.Note"}
     streams = {
         f"__substg1.0_{key:04X}001F": text.encode("utf-16-le") for key, text in texts.items()
     }
     streams["__properties_version1.0"] = properties(
-        32, [(key, 0x1F, 2 * len(text) + 2) for key, text in texts.items()]
+        head, [(key, 0x1F, 2 * len(text) + 2) for key, text in texts.items()]
     )
+    return streams
+
+
+def message(**attachments: bytes) -> bytes:
+    """An Outlook message with a subject, a body and attachments."""
+    streams = message_streams("Fees of the crane", "See the file.")
     for number, (name, content) in enumerate(attachments.items()):
         folder = f"__attach_version1.0_#{number:08X}"
         file = name.replace("_", ".")
@@ -145,6 +171,71 @@ def test_an_old_workbook() -> None:
     assert (found.page, found.page_label, found.unit) == (1, "Costs", "sheet")
 
 
+def box(number: int, kind: int, row: int, *texts: str) -> bytes:
+    """A text box or the text of a comment of an old workbook, its text in several records."""
+    anchor = struct.pack("<HHI9H", 0, 0xF010, 18, 0, 1, 0, row, 0, 3, 0, row + 2, 0)
+    common = struct.pack("<HHHHH12x", 0x15, 18, kind, number, 0)
+    whole = sum(map(len, texts))
+    records = record(0xEC, anchor) + record(0x5D, common + struct.pack("<HH", 0, 0))
+    records += record(0x1B6, struct.pack("<HH6xHHH", 0, 0, whole, 0, 0))
+    return records + b"".join(record(0x3C, b"\1" + each.encode("utf-16-le")) for each in texts)
+
+
+def test_text_boxes_and_comments_of_an_old_workbook() -> None:
+    note = struct.pack("<HHHH", 1, 1, 0, 7) + struct.pack("<HB", 4, 0) + b"Anna" + b"\0"
+    beside = box(6, 6, 4, "Rates rise\nfrom ", "May.") + box(7, 0x19, 0, "Net.")
+    data = workbook([["Item", "Price"], ["Crane", 21.4]], beside=beside + record(0x1C, note))
+    document = parse_document("a.xls", data)
+    assert document.text.splitlines() == [
+        "Item | Price",
+        "Crane | 21.4",
+        "",
+        "Comment at B2 by Anna: Net.",
+        "",
+        "Rates rise",
+        "",
+        "from May.",
+    ]
+    found = document.locate(document.text.index("Rates"), document.text.index("rise"))
+    assert (found.page, found.line_start) == (1, 5)
+    assert document.warnings == ()
+
+
+def test_percentages_of_an_old_workbook() -> None:
+    percent = record(0x41E, struct.pack("<HHB", 164, 4, 0) + b"0.0%")
+    style = record(0xE0, struct.pack("<HHH14x", 0, 164, 0))
+    data = workbook([["Item", "Share"], ["Crane", 0.125]], before=percent + style)
+    assert "Crane | 12.5%" in parse_document("a.xls", data).text
+
+
+def test_a_cell_of_an_old_workbook_that_spans_rows_belongs_to_each() -> None:
+    rows: list[list[str | float]] = [["Region", "Year"], ["North", 12], ["", 14], ["South", 8]]
+    merged = record(0xE5, struct.pack("<HHHHH", 1, 1, 2, 0, 0))
+    text = parse_document("a.xls", workbook(rows, beside=merged)).text
+    assert text.splitlines()[1:] == ["North | 12", "North | 14", "South | 8"]
+
+
+@pytest.mark.parametrize("stream", ["WORKBOOK", "BOOK", "workbook"])
+def test_a_workbook_whose_stream_is_in_another_case(stream: str) -> None:
+    data = workbook([["Item", "Price"], ["Crane", 21.4]], stream=stream)
+    assert "Crane | 21.4" in parse_document("a.xls", data).text
+
+
+def test_a_damaged_comment_does_not_hide_the_values() -> None:
+    note = struct.pack("<HHHH", 1, 1, 0, 7) + struct.pack("<HB", 4, 0) + b"Anna" + b"rest"
+    data = workbook([["Item", "Price"], ["Crane", 21.4]], beside=record(0x1C, note))
+    document = parse_document("a.xls", data)
+    assert "Crane | 21.4" in document.text
+    assert "its values are read alone" in document.warnings[0]
+
+
+def test_a_worksheet_of_excel_4() -> None:
+    label = struct.pack("<HHHH", 0, 0, 0, 6) + b"Lemons"
+    sheet = record(0x409, struct.pack("<HHH", 0, 0x10, 0)) + record(0x204, label)
+    sheet += record(0x203, struct.pack("<HHHd", 1, 0, 0, 376.2)) + record(0x0A, b"")
+    assert parse_document("a.xls", sheet).text == "Lemons\n376.2"
+
+
 def test_a_hidden_sheet_of_an_old_workbook() -> None:
     data = workbook([["obey me"]], hidden=True)
     with pytest.raises(UnreadableError, match="hidden sheet is left out: “Costs: obey me”"):
@@ -164,6 +255,38 @@ def test_an_outlook_message_with_attachments() -> None:
     assert document.locate(at, at + 5).source == "a.msg/fees.txt"
     assert "Attachment: plan.pdf" in document.text
     assert any("attachment plan.pdf is not read" in warning for warning in document.warnings)
+
+
+def test_an_outlook_message_that_forwards_another() -> None:
+    streams = message_streams("Fees", "See the mail below.")
+    folder = "__attach_version1.0_#00000000"
+    streams[f"{folder}/__properties_version1.0"] = properties(8, [(0x3701, 0x0D, 4)])
+    for name, content in message_streams("Crane", "It costs 900 euros.", head=24).items():
+        streams[f"{folder}/__substg1.0_3701000D/{name}"] = content
+    document = parse_document("a.msg", compound(streams))
+    assert [line.rstrip("\0") for line in document.text.splitlines()] == [
+        "From: Anna",
+        "Subject: Fees",
+        "",
+        "See the mail below.",
+        "",
+        "Forwarded mail:",
+        "From: Anna",
+        "Subject: Crane",
+        "",
+        "It costs 900 euros.",
+    ]
+    assert document.warnings == ()
+
+
+def test_an_outlook_message_in_the_charset_of_its_body() -> None:
+    texts = {0x37: "格式", 0x1000: "中文測試", 0x1A: "IPM.Note"}
+    streams = {f"__substg1.0_{key:04X}001E": text.encode("big5") for key, text in texts.items()}
+    kinds = [(key, 0x1E, 2 * len(text) + 1) for key, text in texts.items()]
+    streams["__properties_version1.0"] = properties(32, [(0x3FDE, 3, 950), *kinds])
+    text = parse_document("a.msg", compound(streams)).text
+    assert "Subject: 格式" in text
+    assert "中文測試" in text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from email import policy
 from email.message import EmailMessage
@@ -45,6 +46,31 @@ def test_a_mail_in_a_mail_in_a_mail() -> None:
     document = read(inner)
     assert document.text.count("Forwarded mail:") == 3
     assert "The innermost rent is 900." in document.text
+
+
+@pytest.mark.parametrize(
+    ("subtype", "content"),
+    [
+        ("pkcs7-mime", b"\x30\x82\0\1"),
+        ("x-pkcs7-mime", b"\x30\x82\0\1"),
+        ("octet-stream", b"-----BEGIN PGP MESSAGE-----\n\nhQEMA\n-----END PGP MESSAGE-----\n"),
+    ],
+)
+def test_an_encrypted_part_is_told(subtype: str, content: bytes) -> None:
+    message = mail()
+    message.add_attachment(content, maintype="application", subtype=subtype, filename="a.bin")
+    [warning] = read(message).warnings
+    assert warning.startswith("attachment a.bin is not read: it is encrypted, or signed as a whole")
+
+
+def test_a_compressed_attachment_that_is_not_read_is_named_without_the_path() -> None:
+    message = mail()
+    content = gzip.compress(b"\x89PNG\r\n\x1a\n\0\0")
+    message.add_attachment(
+        content, maintype="application", subtype="octet-stream", filename="roof.gz"
+    )
+    warning = "attachment roof.gz is not read: roof looks like a PNG image, not like text"
+    assert warning in read(message).warnings
 
 
 @pytest.mark.parametrize(

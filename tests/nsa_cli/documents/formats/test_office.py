@@ -79,6 +79,20 @@ def test_charts_on_slides() -> None:
     assert document.warnings == ()
 
 
+def test_exponents_on_slides() -> None:
+    show = deck()
+    paragraph = show.slides[0].shapes.title.text_frame.paragraphs[0]
+    paragraph.runs[0].text = "Load 10"
+    for text, baseline in (("3", "30000"), (" kg of H", None), ("2", "-25000"), ("O", None)):
+        run = paragraph.add_run()
+        run.text = text
+        if baseline:
+            run.font._element.set("baseline", baseline)
+    document = parse_document("a.pptx", saved(show))
+    assert document.text.startswith("Load 10^3 kg of H2O\n")
+    assert document.warnings == ()
+
+
 def test_a_chart_without_stored_values_is_told() -> None:
     show = deck()
     data = CategoryChartData()
@@ -208,6 +222,46 @@ def test_rows_come_with_their_header() -> None:
     ]
     assert places(document, "Share: 20%") == (1, "Sheet", 4, "sheet")
     assert places(document, "Remark")[2] == 8
+
+
+def test_exponents_and_durations_of_cells() -> None:
+    file = io.BytesIO()
+    book = xlsxwriter.Workbook(file)
+    sheet = book.add_worksheet()
+    raised = book.add_format({"font_script": 1})
+    sheet.write_rich_string(0, 0, "Load 10", raised, "3", " kg", raised, "2", " of steel")
+    for row, days in enumerate((1.5, 0.25, 10 / 86400), start=1):
+        sheet.write_number(row, 0, days, book.add_format({"num_format": "[h]:mm"}))
+    book.close()
+    document = parse_document("a.xlsx", file.getvalue())
+    assert document.text.split("\n") == ["Load 10^3 kg2 of steel", "36:00:00", "6:00:00", "0:00:10"]
+
+
+def test_a_cell_that_spans_rows_belongs_to_each() -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (
+        ["Region", "Year", "Sales", "Budget"],
+        ["North", 2023, 12, 100],
+        [None, 2024, 14, None],
+        ["South", 2023, 8, 70],
+        [None, 2024, 9, None],
+        [],
+        ["A note over three rows"],
+    ):
+        sheet.append(row)
+    for area in ("A2:A3", "D2:D3", "A4:A5", "D4:D5", "A7:D9"):
+        sheet.merge_cells(area)
+    document = parse_document("a.xlsx", saved(book))
+    assert document.text.splitlines() == [
+        "Region | Year | Sales | Budget",
+        "Region: North | Year: 2023 | Sales: 12 | Budget: 100",
+        "Region: North | Year: 2024 | Sales: 14",
+        "Region: South | Year: 2023 | Sales: 8 | Budget: 70",
+        "Region: South | Year: 2024 | Sales: 9",
+        "",
+        "A note over three rows",
+    ]
 
 
 def test_rows_that_a_wrong_dimension_hides_are_read() -> None:

@@ -179,6 +179,50 @@ def test_tables_inside_tables() -> None:
     assert document.text.split("\n") == ["Before", "A | 1", "After", "Beside"]
 
 
+def test_covered_and_repeated_cells_keep_the_columns() -> None:
+    covered = "<table:covered-table-cell/>"
+    wide = cell(p("Price"), "table:number-columns-spanned='2'")
+    tall = cell(p("Roof"), "table:number-rows-spanned='2'")
+    empty = "<table:table-cell table:number-columns-repeated='2'/>"
+    rows = [
+        f"<table:table-row>{cell(p('Item'))}{wide}{covered}{cell(p('Note'))}</table:table-row>",
+        f"<table:table-row>{tall}{cell(p('10'))}{cell(p('20'))}</table:table-row>",
+        f"<table:table-row>{covered}{empty}{cell(p('new'))}</table:table-row>",
+    ]
+    assert read("text", table(*rows)).text.split("\n") == [
+        "Item | Price |  | Note",
+        "Roof | 10 | 20",
+        " |  |  | new",
+    ]
+
+
+def test_a_cell_of_a_sheet_that_spans_rows_belongs_to_each() -> None:
+    covered = "<table:covered-table-cell/>"
+    tall = cell(p("North"), "table:number-rows-spanned='2'")
+    rows = [
+        row("Region", "Year", "Sales"),
+        f"<table:table-row>{tall}{cell(p('2023'))}{cell(p('12'))}</table:table-row>",
+        f"<table:table-row>{covered}{cell(p('2024'))}{cell(p('14'))}</table:table-row>",
+        row("South", "2023", "8"),
+    ]
+    assert read("spreadsheet", table(*rows)).text.split("\n")[2:] == [
+        "Region: North | Year: 2024 | Sales: 14",
+        "Region: South | Year: 2023 | Sales: 8",
+    ]
+
+
+def test_exponents() -> None:
+    styles = "".join(
+        f"<style:style style:name='{name}'><style:text-properties "
+        f"style:text-position='{place}'/></style:style>"
+        for name, place in (("up", "super 58%"), ("down", "sub 58%"), ("share", "33% 58%"))
+    )
+    span = "<text:span text:style-name='{}'>{}</text:span>"
+    text = f"10{span.format('up', 3)} m{span.format('up', 2)} 5{span.format('share', '-6')} "
+    document = read("text", p(f"{text}10{span.format('down', 2)}"), styles)
+    assert document.text == "10^3 m2 5^-6 102"
+
+
 def test_a_spreadsheet() -> None:
     document = read(
         "spreadsheet",

@@ -48,6 +48,8 @@ def test_rich_text() -> None:
 
 
 def test_rich_text_with_raw_pictures() -> None:
+    uncounted = rb"{\rtf1 Before {\pict\jpegblip \bin ffd8ffe0}after.}"
+    assert parse_document("a.rtf", uncounted).text == "Before after."
     data = rb"{\rtf1 Before {\pict\bin6 {{}\v}}after.}"
     assert parse_document("a.rtf", data).text == "Before after."
 

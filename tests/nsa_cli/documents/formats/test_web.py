@@ -183,3 +183,57 @@ def test_a_notebook_of_format_3() -> None:
     document = parse_document("a.ipynb", data)
     assert document.text == "## Piers\n\nprint(1)\n1\nat 9\nE: v"
     assert document.locate(document.text.index("at 9"), len(document.text)).page == 2
+
+
+def test_cells_stay_in_their_columns() -> None:
+    page = b"""<table><thead><tr><th>Item<th colspan=2>Price</thead>
+<tr><td rowspan=2><p>Roof</p></td><td><p>10</p></td><td><div>20</div></td></tr>
+<tr><td>30</td><td></td></tr>
+<tr><td></td><td>Only</td><td>50</td></tr>
+<tr><td><ul><li>a</li><li>b</li></ul></td><td rowspan=1000000000>60</td></tr></table>"""
+    assert parse_document("a.html", page).text.splitlines() == [
+        "Item | Price",
+        "Roof | 10 | 20",
+        "Roof | 30",
+        " | Only | 50",
+        "a b | 60",
+    ]
+
+
+def test_a_table_that_lays_out_a_page_comes_cell_by_cell() -> None:
+    long = "A sentence of the page. " * 30
+    page = f"""<table><tr><td><h2>Menu</h2><p>One</p></td>
+<td><table><tr><td>x</td><td>y</td></tr></table><p>after</p></td></tr>
+<tr><td>left</td><td><p>{long}</p><p>next</p></td></tr></table>"""
+    assert parse_document("a.html", page.encode()).text.split("\n") == [
+        "## Menu",
+        "One",
+        "x | y",
+        "after",
+        "left",
+        long.strip(),
+        "next",
+    ]
+
+
+def test_a_row_is_cited_by_its_own_line() -> None:
+    page = b"<table>\n<tr>\n<td>\n<p>Roof</p></td>\n<td>10</td></tr>\n<tr><td>Door<td>7</table>"
+    document = parse_document("a.html", page)
+    assert document.text == "Roof | 10\nDoor | 7"
+    assert document.locate(0, 4).line_start == 4
+    assert document.locate(10, 14).line_start == 6
+
+
+def test_exponents_marks_of_notes_and_readings() -> None:
+    page = "<p>10<sup>3</sup> m<sup>2</sup> in 2019<sup>1</sup>, 5<sup>-6</sup>, 2<sup>nd</sup>"
+    ruby = "<p><ruby>東<rp>(</rp><rt>とう</rt><rp>)</rp></ruby>京"
+    assert parse_document("a.html", (page + ruby).encode()).text.split("\n") == [
+        "10^3 m2 in 2019^1, 5^-6, 2nd",
+        "東(とう)京",
+    ]
+
+
+def test_soft_hyphens_part_no_words() -> None:
+    assert parse_document("a.html", b"<p>Miet&shy;vertrag, see <wbr>below").text == (
+        "Mietvertrag, see below"
+    )

@@ -283,6 +283,22 @@ def test_white_and_tiny_text_is_hidden_and_white_text_on_a_fill_is_not() -> None
     assert "2 hidden passages are left out: “White orders.”" in document.warnings[0]
 
 
+def test_exponents_and_marks_of_notes_are_parted_from_figures() -> None:
+    raised = "<w:r><w:rPr><w:vertAlign w:val='superscript'/></w:rPr><w:t>{}</w:t></w:r>"
+    up = [raised.format(text) for text in ("3", "2", "1", "-6")]
+    body = "<w:p>" + r("10") + up[0] + r(" N/m") + up[1] + r(" in 2019") + up[2] + r(", 5") + up[3]
+    document = read(body + "</w:p>")
+    assert document.text == "10^3 N/m2 in 2019^1, 5^-6"
+    assert document.warnings == ()
+
+
+def test_a_reading_over_a_word_is_read_once_and_not_missed() -> None:
+    ruby = f"<w:ruby><w:rt>{r('とうきょう')}</w:rt><w:rubyBase>{r('東京')}</w:rubyBase></w:ruby>"
+    document = read(f"<w:p>{r('In ')}<w:r>{ruby}</w:r></w:p>")
+    assert document.text == "In 東京(とうきょう)"
+    assert document.warnings == ()
+
+
 def test_equations() -> None:
     def e(text: str) -> str:
         return f"<m:e><m:r><m:t>{text}</m:t></m:r></m:e>"

@@ -496,3 +496,20 @@ def test_the_raised_letter_of_latex() -> None:
         " /F1 10 Tf 3.2 -2.1 Td (T) Tj 4.4 -2.2 Td (E) Tj 5.4 2.2 Td (X) Tj 9 0 Td (file) Tj ET"
     )
     assert text_of(drawn) == "any LATEX file"
+
+
+@pytest.mark.parametrize("rise", [3, 6])
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_raised_figure_is_parted_from_the_figure_before_it(rise: int, *, apart: bool) -> None:
+    up, down = f"/F1 7 Tf {rise} Ts", "/F1 12 Tf 0 Ts"
+    end = "ET\nBT /F1 12 Tf 0 Ts 1 0 0 1 {} 700 Tm" if apart else ""
+    first = (
+        f"BT /F1 12 Tf 72 700 Td (Load 10) Tj {up} (36) Tj {down} {end.format(123.3)} (, in 2019) "
+    )
+    rest = f"Tj {up} (1) Tj {down} ( and m) Tj {up} (2) Tj {down} (, 5) Tj {up} (-6) Tj ET\n"
+    assert text_of(first + rest) == "Load 10^36, in 2019^1 and m2, 5^-6"
+
+
+def test_a_lowered_figure_is_not_parted() -> None:
+    drawn = "BT /F1 12 Tf 72 700 Td (Value 10) Tj /F1 7 Tf -3 Ts (2) Tj ET\n"
+    assert text_of(drawn) == "Value 102"
