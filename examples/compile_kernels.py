@@ -5,6 +5,9 @@
 Registers a thread, bytes spilled from them, and shared memory of a program, as `cuobjdump`, which
 Triton's package carries, reads them off the machine code. It fails where a kernel does not compile
 or takes more shared memory than there is. Not to be run with `TRITON_INTERPRET`.
+
+With `--hopper` the warp-specialized kernels take the calls that they support. They need the Triton
+that they were tested with; the registers shown are those before they are shared out among warps.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +42,7 @@ from nsa_kernels.gpu import (
     selection,
 )
 from nsa_kernels.gpu.decode_cache import DecodeCache, DecodeWorkspace
+from nsa_kernels.gpu.hopper import support
 from nsa_kernels.reference import compress
 from nsa_kernels.settings import AttentionSettings
 
@@ -51,6 +56,12 @@ HOPPER_BYTES = 227 * 1024
 
 PROGRAMS = 396
 """Programs of a decode step that the card holds at once."""
+
+PROCESSORS = 132
+"""Multiprocessors of an H200."""
+
+HOPPER_MODULES = ("banded", "importance", "keys_backward", "lists", "merged")
+"""Modules of `nsa_kernels.gpu.hopper` with kernels."""
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
@@ -107,6 +118,21 @@ def stand_in(module: ModuleType) -> None:
             setattr(module, name, Compiled(value))
 
 
+def serve_hopper() -> None:
+    """Let the warp-specialized kernels take the calls that they support, with no GPU."""
+    if not support.has_gluon():
+        sys.exit(
+            f"the warp-specialized kernels do not support Triton {triton.__version__}; install "
+            "one of the versions that nsa_kernels/gpu/hopper/support.py names"
+        )
+    support._is_hopper = lambda _: True
+    for name in HOPPER_MODULES:
+        module = import_module(f"nsa_kernels.gpu.hopper.{name}")
+        stand_in(module)
+        if hasattr(module, "processors"):
+            module.processors = lambda _: PROCESSORS
+
+
 def main() -> None:
     """Parse the options, and run forward and backward over stand-ins."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -121,10 +147,13 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=16, help="that a query selects")
     parser.add_argument("--capacity", type=int, default=65536, help="tokens of a decode step")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
+    parser.add_argument("--hopper", action="store_true", help="with the warp-specialized kernels")
     options = parser.parse_args()
     driver.set_active(HopperDriver())
     for module in MODULES:
         stand_in(module)
+    if options.hopper:
+        serve_hopper()
     dim, value_dim = (int(part) for part in options.dims.split(","))
     block, stride = (int(part) for part in options.summaries.split(","))
     settings = AttentionSettings(

@@ -326,7 +326,7 @@ def kernels() -> dict[str, Any]:
     """The package's Triton kernels by name."""
     modules = [attention, banded, banded_backward, phi, selected, selected_backward, selection]
     modules += [merge, merged, merged_backward]
-    if torch.cuda.get_device_capability()[0] == 9 and support._has_gluon():
+    if torch.cuda.get_device_capability()[0] == 9 and support.has_gluon():
         rooms = ("banded", "importance", "keys_backward", "lists", "merged")
         modules += [import_module(f"nsa_kernels.gpu.hopper.{name}") for name in rooms]
     every = {name: x for module in modules for name, x in vars(module).items()}

@@ -9,9 +9,22 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("triton")
+triton = pytest.importorskip("triton")
+support = pytest.importorskip("nsa_kernels.gpu.hopper.support")
 
 ROOT = Path(__file__).parents[3]
+
+
+def compile_kernels(options: str) -> subprocess.CompletedProcess[str]:
+    """Run the script outside of the interpreter."""
+    kept = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    kept["PYTHONPATH"] = os.pathsep.join([str(ROOT / "kernels"), kept.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, ROOT / "examples" / "compile_kernels.py", *options.split()],
+        env=kept,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,15 +51,31 @@ ROOT = Path(__file__).parents[3]
     ],
 )
 def test_kernels_compile_for_hopper(options: str) -> None:
-    quiet = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    run = subprocess.run(
-        [sys.executable, ROOT / "examples" / "compile_kernels.py", *options.split()],
-        env={**quiet, "PYTHONPATH": str(ROOT / "kernels")},
-        capture_output=True,
-        text=True,
-    )
+    run = compile_kernels(options)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "_importance_kernel" in run.stdout
     assert "_selected_keys_backward_kernel" in run.stdout
     assert ("_attend_kernel" in run.stdout) == ("--tile" not in options)
     assert ("_narrow_kernel" in run.stdout) == ("--capacity" in options)
+
+
+@pytest.mark.parametrize(
+    ("options", "own"),
+    [
+        ("", ("banded", "importance", "keys", "merged")),
+        pytest.param("--dims 64,64 --heads 7", ("banded", "importance"), marks=pytest.mark.long),
+        pytest.param(
+            "--combine union --summaries 16,16 --tile 64", ("merged",), marks=pytest.mark.long
+        ),
+    ],
+)
+def test_warp_specialized_kernels_compile(options: str, own: tuple[str, ...]) -> None:
+    run = compile_kernels(f"--hopper {options}")
+    version = tuple(int(part) for part in triton.__version__.split(".")[:2])
+    if version not in support._VERSIONS:
+        assert run.returncode == 1
+        assert f"do not support Triton {triton.__version__}" in run.stderr
+        return
+    assert run.returncode == 0, run.stdout + run.stderr
+    found = {name for name in run.stdout.split() if name.startswith("_hopper_")}
+    assert found == {f"_hopper_{name}_kernel" for name in own}

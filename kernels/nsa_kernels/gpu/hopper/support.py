@@ -37,13 +37,12 @@ _MOST_ENTRIES = 128
 def _serves(problem: Problem, x: Tensor) -> bool:
     """Whether the Hopper kernels support a device, a dtype and head dims."""
     return (
-        x.is_cuda
-        and x.dtype in (torch.bfloat16, torch.float16)
+        x.dtype in (torch.bfloat16, torch.float16)
         and problem.packing is None
         and problem.dim == problem.value_dim
         and problem.dim in (64, 128)
         and _is_hopper(x.device)
-        and _has_gluon()
+        and has_gluon()
     )
 
 
@@ -102,11 +101,13 @@ def pad_heads(repeat: int) -> int:
 @cache
 def _is_hopper(device: torch.device) -> bool:
     """Whether a device is an NVIDIA GPU of compute capability 9."""
-    return torch.version.hip is None and torch.cuda.get_device_capability(device)[0] == 9
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    return torch.cuda.get_device_capability(device)[0] == 9
 
 
 @cache
-def _has_gluon() -> bool:
+def has_gluon() -> bool:
     """Whether the installed Triton has the version of Gluon that these kernels need."""
     version = tuple(int(part) for part in triton.__version__.split(".")[:2])
     if version not in _VERSIONS or triton.knobs.runtime.interpret:
