@@ -33,7 +33,7 @@ class Options:
     Attributes:
         model: Name, folder, file or hub id. Cache keys hold the model's fingerprint instead.
         answer_model: Another model that answers from what `model` has found; None for the same,
-            `auto` for the larger model where it can be had. The key of the answer cache has its
+            `auto` for the larger model where this is possible. The key of the answer cache has its
             fingerprint, too.
         adapter: Folder of trained changes; `SHIPPED` for those that come with the model, None for
             the model without changes. Part of the model's fingerprint.

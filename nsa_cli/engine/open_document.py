@@ -162,7 +162,7 @@ class OpenDocument:
             DoesNotFitError: If the context of the model that answers is too short.
         """
         if self.answerer is not None:
-            return self.answerer.excerpts(self.document, passages, self.room, self.emit)
+            return self.answerer.excerpts(self.document, passages, self.room, self.emit, ahead)
         return passage_context(
             *(self.model, self.prompts, self.document, passages, self.room, self.emit),
             ahead=None if ahead is None else ahead.ids[:-1],
@@ -198,7 +198,7 @@ class OpenDocument:
             scores: From `scores`.
         """
         if self.answerer is not None:
-            return self.excerpts(self._for_another(passages))
+            return self.excerpts(self._for_another(passages), question)
         if self.is_short:
             return self.whole()
         if not passages:
