@@ -112,7 +112,8 @@ class _Asking(NamedTuple):
         """Answer by an expression if the question asks for one, in words otherwise."""
         opened, options = self.opened, self.options
         verifier = None
-        if self.question.bare and options.schema is None:  # a check knows no earlier turns
+        is_alone = self.question.bare and options.schema is None  # a check knows no earlier turns
+        if options.verify and is_alone:
             settings = options.attention(opened.answers.config)
             verifier = verifier_of(opened, self.context, settings)
         about = (opened, self.context, self.passages, self.question, options)

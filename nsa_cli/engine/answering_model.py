@@ -84,7 +84,12 @@ class AnsweringModel:
         return self._model
 
     def excerpts(
-        self, document: Document, passages: Sequence[Passage], room: int, emit: Emit
+        self,
+        document: Document,
+        passages: Sequence[Passage],
+        room: int,
+        emit: Emit,
+        ahead: TokenizedQuestion | None = None,
     ) -> AnswerContext:
         """Prefill some passages as one text.
 
@@ -93,13 +98,17 @@ class AnsweringModel:
             passages: In the order of the document.
             room: Tokens of room that the first model has after its text.
             emit: Receives progress in tokens.
+            ahead: The question that is asked next, of the first model, if known.
 
         Raises:
             DoesNotFitError: If its context is too short for them.
         """
         tokens, room = len(self.prompts.excerpts(document, passages).ids), room + _MORE_ROOM
         self._model = self._loader.load_for(tokens, room)
-        return passage_context(self._model, self.prompts, document, passages, room, emit)
+        following = None if ahead is None else self._own(ahead).ids[:-1]
+        return passage_context(
+            *(self._model, self.prompts, document, passages, room, emit), ahead=following
+        )
 
     def notes(self, text: str, room: int, emit: Emit) -> AnswerContext:
         """Prefill a text that a request follows; arguments and errors as for `excerpts`."""
@@ -115,11 +124,7 @@ class AnsweringModel:
         Raises:
             DoesNotFitError: If the context has no room for it.
         """
-        asked = (
-            self.prompts.question(question.text, question.earlier, question.instructions)
-            if question.instruction
-            else self.prompts.request(question.text)
-        )
+        asked = self._own(question)
         cache = context.cache
         if len(asked) + max_tokens > cache.capacity - cache.length:
             raise DoesNotFitError(
@@ -127,3 +132,9 @@ class AnsweringModel:
                 hint="use fewer words",
             )
         return asked
+
+    def _own(self, question: TokenizedQuestion) -> TokenizedQuestion:
+        """A question of the first model by this one's tokenizer."""
+        if not question.instruction:
+            return self.prompts.request(question.text)
+        return self.prompts.question(question.text, question.earlier, question.instructions)

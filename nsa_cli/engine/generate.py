@@ -49,6 +49,7 @@ class GenerationOptions:
         candidates: Parts that are ranked by the likelihood of the question.
         move: Whether the pages get consecutive positions.
         compute: Whether a question that asks for arithmetic is answered by an expression.
+        verify: Whether the model's verifier checks answers, if it has one.
     """
 
     max_tokens: int = 256
@@ -65,6 +66,7 @@ class GenerationOptions:
     candidates: int = 8
     move: bool = True
     compute: bool = False
+    verify: bool = True
 
     @classmethod
     def of(cls, options: Options) -> GenerationOptions:

@@ -68,7 +68,7 @@ class WayAnswer:
     signals: dict[str, float] | None = None
 
 
-_WORDS: dict[str, Any] = {"compute": False}
+_WORDS: dict[str, Any] = {"compute": False, "verify": False}
 _PAGES: dict[str, Any] = {"source": "pages", "part_tokens": 768, "page_tokens": 2048, **_WORDS}
 _CHANGES: dict[str, dict[str, Any]] = {
     "nsa": {},

@@ -71,8 +71,8 @@ def test_nothing_but_the_passages_is_read_by_the_second(
 ) -> None:
     read = list[int]()
 
-    def spied(*arguments: Any) -> Any:
-        context = passage_context(*arguments)
+    def spied(*arguments: Any, **more: Any) -> Any:
+        context = passage_context(*arguments, **more)
         read.append(len(context.text.ids))
         return context
 
