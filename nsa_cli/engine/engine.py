@@ -309,20 +309,11 @@ class Engine:
         found = self._estimate(texts, config, stored)
         if not asked:
             return found
-        from nsa_cli.context.estimate import answer_seconds
-        from nsa_cli.engine.weight_formats import relative_times
-        from nsa_cli.retrieval.passages import DIRECT_TOKENS
-        from nsa_models.cache.layer_devices import pick_device
+        from nsa_cli.engine.answer_estimate import seconds_of_answers
 
-        is_short = sum(text.document_tokens for text in texts) <= DIRECT_TOKENS
-        seconds = answer_seconds(
-            *(config, self.folder.folder, 0 if is_short else DIRECT_TOKENS),
-            [len(question.ids) for question in asked],
-            self.options.max_tokens,
-            pick_device(self.options.device),
+        return replace(
+            found, answer_seconds=seconds_of_answers(self.answerer or self, texts, asked)
         )
-        share = relative_times(config, stored.weights)[1]
-        return replace(found, answer_seconds=round(seconds * share, 3))
 
     def prefill_chunks(
         self, document: Document, room: int, contents: Sequence[str] = ()
@@ -428,9 +419,9 @@ class Engine:
         from nsa_cli.engine.weight_formats import stored_text
 
         fingerprints = (self.folder.fingerprint, self.tokenizer.fingerprint)
-        return stored_text(self._formats(config), fingerprints, texts, config, self.options)
+        return stored_text(self.formats(config), fingerprints, texts, config, self.options)
 
-    def _formats(self, config: NSAConfig) -> list[str]:
+    def formats(self, config: NSAConfig) -> list[str]:
         """Formats of the weights in which the model may answer, the preferred one first."""
         from nsa_cli.engine.weight_formats import weight_formats
 
@@ -479,7 +470,7 @@ class Engine:
         from nsa_models.modeling.speed import AS_STORED
         from nsa_models.weights.prepared import load_prepared
 
-        weights = self._formats(config)[0] if weights is None else weights
+        weights = self.formats(config)[0] if weights is None else weights
         held = self._held
         if held.model is not None and held.loaded == (config.to_dict(), weights):
             return held.model
