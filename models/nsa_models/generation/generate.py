@@ -209,7 +209,11 @@ def decode(
     lookup = PromptLookup(np.concatenate([np.asarray(quoted, dtype=np.int32), question]))
     draft_limit = _draft_tokens(model, settings, options)
     with torch.inference_mode():
-        _append(model, question[:-1], cache, settings)
+        taken = take_ahead(cache, question[:-1], settings)
+        if taken < len(question) - 1:
+            before = torch.as_tensor(question[taken:-1], dtype=torch.long, device=model.device)
+            model(before[None], cache=cache, settings=settings, last_logits=0)
+            trim_heap()  # of the products of many rows, before the output projection is read
         graph = _cuda_graph_decoder(model, cache, settings, draft_limit + 1)
         if graph is not None:
             draft_limit = min(draft_limit, graph.tokens - 1)
@@ -231,17 +235,6 @@ def decode(
             if token in options.stop_ids:
                 return
             remaining -= len(chosen)
-
-
-def _append(
-    model: NSALanguageModel, ids: TokenIds, cache: KVCache, settings: AttentionSettings
-) -> None:
-    """Append tokens (T,) to a cache; those that it has ahead are not run again."""
-    taken = take_ahead(cache, ids, settings)
-    if taken < len(ids):
-        rest = torch.as_tensor(ids[taken:], dtype=torch.long, device=model.device)
-        model(rest[None], cache=cache, settings=settings, last_logits=0)
-        trim_heap()  # of the products of many rows, before the output projection is read
 
 
 class PromptLookup:
