@@ -197,7 +197,8 @@ class WholeRows:
             found = self._documents.tokens(int(self._document[place]), start, start + length)
             ids[row] = found[: self._context]
             targets[row, : length - 1] = found[1:]
-        return PackedBatch(*map(torch.from_numpy, (ids, targets)), (self._context,) * count)
+        lengths = (self._context,) * count
+        return PackedBatch(torch.from_numpy(ids), torch.from_numpy(targets), lengths)
 
     def _length(self, place: int) -> int:
         """Return the tokens of a row and the one after it, if the document has one."""
