@@ -43,6 +43,10 @@ _CLAUSE_WORDS = 3
 
 _QUOTED = re.compile(r"[“”\"„«`]([^“”\"„«»`]{3,}?)[.,]?[“”\"»`]")
 
+_MODAL = re.compile(
+    r"\b(?:may|might|should|entitled|allowed|permitted|darf|dürfen|soll|sollen|sollte|sollten)\b"
+)
+
 _LEAST_COVERED, _LEAST_OF_CLAUSE = 2 / 3, 0.5
 """Minimum shares of the content words of a sentence, and of a clause, that its source has."""
 
@@ -90,7 +94,7 @@ def covers(sentence: str, source: str, names: Collection[str] = ()) -> bool:
 
     The source has its figures, dates, names, obligations and quoted words, and most words of each
     clause.
-    A clause is negated if what the source says of the same is.
+    A clause is negated, or permits, if what the source says of the same does.
 
     Args:
         sentence: The sentence.
@@ -124,6 +128,11 @@ def _has_all(words: Collection[str], there: Collection[str], flat: str) -> bool:
     return all(_is_there(word, there, flat) for word in words)
 
 
+def _allows(clause: str) -> bool:
+    """Whether a clause says what may or should be, and not what is."""
+    return _MODAL.search(clause) is not None
+
+
 def _plain_words(text: str) -> set[str]:
     """The content words of a text without figures and without words that report."""
     return {word for word in content_words(text) if not is_figure(word)} - _TELLING
@@ -145,7 +154,8 @@ def _clause_holds(clause: str, told: Sequence[str], there: Collection[str], flat
         return False
     shared = [sum(_is_there(word, content_words(each), "") for word in words) for each in told]
     if 2 * max(shared) >= len(words):
-        return is_negated(clause) == is_negated(told[shared.index(max(shared))])
+        best = told[shared.index(max(shared))]
+        return is_negated(clause) == is_negated(best) and _allows(clause) == _allows(best)
     return not is_negated(clause) or any(map(is_negated, told))
 
 

@@ -9,7 +9,7 @@ follow as long as they have facts that the summary lacks and its length allows.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 
 import torch
@@ -21,6 +21,7 @@ from nsa_cli.documents.outline import Section, sections
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import Progress, drain
 from nsa_cli.results import Citation, Passage, Statement
+from nsa_cli.retrieval.claims import akin
 from nsa_cli.retrieval.facts import facts_of, name_words
 from nsa_cli.retrieval.passages import best_runs, passages_of
 from nsa_cli.retrieval.ranking import block_spans
@@ -45,6 +46,9 @@ from nsa_cli.summaries.speakers import Speakers, list_of_speakers, without_fille
 _STATEMENT_TOKENS = 128
 _LEAST_TOKENS = 150
 """Minimum tokens per part; a short document gets fewer parts."""
+
+_LEAST_FOCUSED = 64
+"""The same where a topic selects parts, which are small."""
 
 _BLOCKS = 4
 _MARGIN = 1
@@ -76,6 +80,7 @@ def statements(
     most = min(length.parts, max(1, opened.text.document_tokens // _LEAST_TOKENS))
     parts = parts_of(opened.document, most, outline=outline)
     if focus and not outline:
+        most = min(length.parts, max(1, opened.text.document_tokens // _LEAST_FOCUSED))
         parts = writer.focused(parts_of(opened.document, 3 * most, outline=False), most)
     words = length.statement_words * max(1.0, len(parts) / length.parts)
     task = f"Summarizing {opened.document.name}"
@@ -127,17 +132,23 @@ class _Writer:
         return opened.retriever.attention(opened.prompts.question(ABOUT))
 
     def focused(self, parts: Sequence[Part], most: int) -> list[Part]:
-        """Return the parts that a topic attends to most, in the order of the document."""
+        """Return the parts that a topic attends to most, or names, in the order of the document."""
         scored = [self._attended.of(part.start, part.end) for part in parts]
         best = sorted(range(len(parts)), key=lambda at: -scored[at])[:most]
-        return [parts[at] for at in sorted(best) if scored[at] > 0]
+        asked, text = content_words(self._focus or ""), self._opened.document.text
+        return [
+            part
+            for at, part in enumerate(parts)
+            if at in best
+            and (scored[at] > 0 or _shares(content_words(text[part.start : part.end]), asked))
+        ]
 
     def offered(self, part: Part) -> list[Candidate]:
         """Return what may be said of a part: what the model writes, and sentences of the part."""
         found = self._candidates.of(part)
         if self._focus:
             asked = content_words(self._focus)
-            found = [each for each in found if each.words & asked]
+            found = [each for each in found if _shares(each.words, asked)]
         return [*self._generated(part), *found]
 
     def statement(self, chosen: Candidate) -> Statement:
@@ -263,6 +274,11 @@ class _Writer:
             for each in passages
         ]
         return [each for each in cut if opened.document.text[each.start : each.end].strip()]
+
+
+def _shares(words: Collection[str], asked: Collection[str]) -> bool:
+    """Whether some words have a form of one that is asked for."""
+    return any(akin(word, other) for word in words for other in asked)
 
 
 def _begins_with_title(opened: OpenDocument, section: Section) -> bool:

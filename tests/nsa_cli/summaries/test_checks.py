@@ -82,6 +82,8 @@ def test_no_duty_is_made_up() -> None:
         ("They agreed on a new remote for kitchens.", "We want a new remote for kitchens.", True),
         ("Mira Berg repairs the crane.", "Mira Lund spoke.\nJan Berg repairs the crane.", False),
         ("Holm repairs the harbor crane.", "Berg repairs the harbor crane.", False),
+        ("The lease was ended in writing.", "Either party may end the lease in writing.", False),
+        ("The lease may be ended in writing.", "Either party may end the lease in writing.", True),
         ("The column of dates is “periods”.", "The column of dates of a period is here.", False),
         ("The column of dates is “periods”.", "The column of dates is called `periods`.", True),
         ("A user-friendly remote is planned.", "We planned a user friendly remote.", True),
