@@ -79,9 +79,6 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     # Imports make a million objects that stay: the garbage collector need not look at them.
     gc.disable()
     try:
-        from nsa_models.lean_torch import import_lean_torch
-
-        import_lean_torch()
         import nsa_cli.engine.answer  # noqa: F401
         from nsa_models.heap import trim_heap
         from nsa_models.tokenization.tokenizer import Tokenizer
