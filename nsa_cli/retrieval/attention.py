@@ -128,15 +128,16 @@ def _mass(
 ) -> Tensor:
     """Append tokens (T,) to each cache; return the attention that they give: (L, B, H, T, N)."""
     ids = torch.as_tensor(tokens, dtype=torch.long, device=model.device)
+    cache = caches[0] if len(caches) == 1 else CacheBatch(caches)
     output = model(
         ids.expand(len(caches), -1),
-        cache=caches[0] if len(caches) == 1 else CacheBatch(caches),
+        cache=cache,
         settings=settings,
         last_logits=0,
         return_mass=True,
     )
-    assert output.mass is not None
-    return output.mass
+    mass: Tensor = output.mass
+    return mass
 
 
 def _instruction_passes(
