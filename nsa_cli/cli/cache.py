@@ -129,6 +129,7 @@ def rm_command(
     from nsa_cli.documents.urls.kept import web_folder
     from nsa_cli.engine.forget import find_kept
     from nsa_cli.kv_store.inventory import find_entries, stored_entries
+    from nsa_models.tokenization.tables import kept_tables
     from nsa_models.weights.prepared import prepared_weights
 
     if bool(what) == everything:
@@ -143,6 +144,8 @@ def rm_command(
         _remove(entries, prepared_weights(), quiet=quiet)
         for folder in (answers_folder(), parsed_folder(), web_folder()):
             shutil.rmtree(folder, ignore_errors=True)
+        for path in kept_tables():
+            path.unlink(missing_ok=True)
         return
     ids = [each for each in what or () if _is_id(each)]
     kept = find_kept([each for each in what or () if not _is_id(each)])

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
+from nsa_cli.context.tokens import Ids, TokenizedQuestion, TokenizedText
 from nsa_cli.retrieval.instruction import InstructionMemory, InstructionPass, separable
 from nsa_cli.retrieval.passages import DIRECT_TOKENS, blocks_per
 from nsa_kernels.settings import AttentionSettings
@@ -89,28 +89,20 @@ def block_scores(
         CorruptBlockError: If a stored block that is attended to has a wrong checksum.
     """
     lengths, size = [cache.length for cache in caches], model.config.select_block
-    if not separable(question, settings, caches):
-        memories = ()
-    passes = _known(memories, caches, question, settings)
     last = question.instruction + question.asked
     if sum(text.document_tokens for text in texts) <= DIRECT_TOKENS:
         last = max(last, len(question.ids) - 1)  # the answer follows: see `keep_ahead`
-    first = question.instruction if passes else 0
-    ids = torch.as_tensor(question.ids[first:last], dtype=torch.long, device=model.device)
+        memories = ()
+    if not separable(question, settings, caches):
+        memories = ()
+    shared = replace(settings, select_tile=size)
+    passes: list[InstructionPass] = []
     try:
         with torch.inference_mode(), releasing_layers(caches):
-            for made, cache in zip(passes, caches, strict=False):
-                made.append_to(cache)
-            output = model(
-                ids.expand(len(caches), -1),
-                cache=caches[0] if len(caches) == 1 else CacheBatch(caches),
-                settings=replace(settings, select_tile=size),
-                last_logits=0,
-                return_mass=True,
-            )
-        if memories and not passes:
-            passes = _remembered(memories, caches, lengths, question, settings, output.mass, size)
-            output.mass = output.mass[:, :, :, question.instruction :]
+            if memories:
+                passes = _instruction_passes(model, caches, question, shared, memories)
+            first = question.instruction if passes else 0
+            mass = _mass(model, caches, question.ids[first:last], shared)
     finally:  # Ctrl-C in a chat
         for cache, length in zip(caches, lengths, strict=True):
             cache.truncate(length)
@@ -118,10 +110,10 @@ def block_scores(
         keep_ahead(cache, question.ids[:last], settings)
     found = []
     for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
-        mass, weights = output.mass[:, row], model.retrieval_head_weights
         background = passes[row].background if passes else None
         attention = question_attention(
-            mass, question.instruction, question.asked, weights, background
+            *(mass[:, row], question.instruction, question.asked),
+            *(model.retrieval_head_weights, background),
         )
         scores = attention.cpu()[: -(-length // size)]
         for block in range(len(scores)):
@@ -131,38 +123,51 @@ def block_scores(
     return found
 
 
-def _known(
-    memories: Sequence[InstructionMemory],
+def _mass(
+    model: NSALanguageModel, caches: Sequence[KVCache], tokens: Ids, settings: AttentionSettings
+) -> Tensor:
+    """Append tokens (T,) to each cache; return the attention that they give: (L, B, H, T, N)."""
+    ids = torch.as_tensor(tokens, dtype=torch.long, device=model.device)
+    cache = caches[0] if len(caches) == 1 else CacheBatch(caches)
+    output = model(
+        ids.expand(len(caches), -1),
+        cache=cache,
+        settings=settings,
+        last_logits=0,
+        return_mass=True,
+    )
+    mass: Tensor = output.mass
+    return mass
+
+
+def _instruction_passes(
+    model: NSALanguageModel,
     caches: Sequence[KVCache],
     question: TokenizedQuestion,
     settings: AttentionSettings,
-) -> list[InstructionPass]:
-    """Return the pass over the instruction of each text; empty unless all are known."""
-    found: list[InstructionPass] = []
-    for memory, cache in zip(memories, caches, strict=False):
-        made = memory.get(question, settings, cache)
-        if made is None:
-            return []
-        found.append(made)
-    return found
-
-
-def _remembered(
     memories: Sequence[InstructionMemory],
-    caches: Sequence[KVCache],
-    lengths: Sequence[int],
-    question: TokenizedQuestion,
-    settings: AttentionSettings,
-    mass: Tensor,
-    size: int,
 ) -> list[InstructionPass]:
-    """Keep and return the pass over the instruction of each text, of which `lengths` are tokens."""
-    found = []
+    """Append the instruction of a question to each cache; run it where it is not remembered.
+
+    The first question about a text runs it apart, so that later ones have the same scores.
+    """
+    known = [
+        memory.get(question, settings, cache)
+        for memory, cache in zip(memories, caches, strict=True)
+    ]
+    passes = [each for each in known if each is not None]
+    if len(passes) == len(known):
+        for made, cache in zip(passes, caches, strict=True):
+            made.append_to(cache)
+        return passes
+    lengths = [cache.length for cache in caches]
+    size = model.config.select_block
+    mass = _mass(model, caches, question.ids[: question.instruction], settings)
+    passes = []
     for row, (memory, cache, length) in enumerate(zip(memories, caches, lengths, strict=True)):
-        own = mass[:, row, :, : question.instruction]
-        found.append(InstructionPass.of(cache, length, own, size))
-        memory.put(question, settings, length, found[-1])
-    return found
+        passes.append(InstructionPass.of(cache, length, mass[:, row], size))
+        memory.put(question, settings, length, passes[-1])
+    return passes
 
 
 def without_attention_sinks(scores: Tensor, text: TokenizedText, size: int) -> Tensor:

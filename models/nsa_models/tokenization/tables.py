@@ -126,6 +126,12 @@ def load_tables(content: bytes, digest: str, end_token: str, path: Path) -> Tabl
     return tables
 
 
+def kept_tables() -> list[Path]:
+    """Return the files of kept tables, the least recently used first."""
+    files = prepared_folder().glob("*.tokens")
+    return sorted(files, key=lambda path: path.stat().st_mtime)
+
+
 def _read(path: Path) -> Tables | None:
     """Return the tables of a kept file; None if it is missing or damaged."""
     try:
@@ -174,8 +180,7 @@ def _write(path: Path, tables: Tables, pattern: str, ranks: dict[bytes, int]) ->
     with suppress(OSError):
         with atomic_write(path) as partial:
             partial.write_bytes(hashlib.sha256(body).digest() + body)
-        kept = sorted(path.parent.glob("*.tokens"), key=lambda each: each.stat().st_mtime)
-        for old in kept[:-_MOST]:
+        for old in kept_tables()[:-_MOST]:
             old.unlink(missing_ok=True)
 
 

@@ -100,7 +100,7 @@ def change_key(model: NSALanguageModel, cache: KVCache) -> None:
     [
         change_key,
         lambda _, cache: cache.truncate(len(TEXT) - 1),
-        lambda _, cache: take_ahead(cache, [1], cache_settings(cache)),
+        lambda _, cache: take_ahead(cache, [1], config_of(None).answer_settings()),
     ],
     ids=["another text", "a shorter text", "another question"],
 )
@@ -110,10 +110,6 @@ def test_other_use_of_a_cache_drops_them(
     cache = with_question(model)
     use(model, cache)
     assert take_ahead(cache, QUESTION, model.config.answer_settings()) == 0
-
-
-def cache_settings(_: KVCache) -> object:
-    return config_of(None).answer_settings()
 
 
 def test_only_the_tokens_that_agree_are_taken(model: NSALanguageModel) -> None:

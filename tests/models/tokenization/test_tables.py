@@ -100,6 +100,7 @@ def test_the_least_recently_used_tables_are_removed(
     Tokenizer.from_folder(folder)
     [second] = kept_files()
     assert second != first
+    assert tables.kept_tables() == [second]
 
 
 def test_a_disk_that_refuses_is_no_error(folder: Path, tmp_path: Path) -> None:
