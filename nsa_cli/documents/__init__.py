@@ -7,7 +7,8 @@ urls        documents behind http and https URLs
 load        one path or standard input; `compressed` files are decompressed
 pdf         pages of a PDF; `ocr` reads scanned pages
 formats     office files, books, web pages, notebooks, mails, tables, records, transcripts
-text        plain text; `decoding` finds its encoding, `signatures` recognizes binary files
+text        plain text; `decoding` finds its encoding, `signatures` recognizes binary files;
+            `encoded` and `invisible` take out what says nothing to a reader
 document    the text, its pieces, and the location of a range; `build` joins documents
 pages       ranges of pages
 folding     samples the lines of a long log

@@ -136,16 +136,29 @@ def _number(value: str) -> str:
 
 
 def table_lines(table: Any) -> list[str]:
-    """A DrawingML table, a row a line; a cell that others are merged into comes once."""
+    """A DrawingML table, a row a line.
+
+    A cell that others are merged into comes once; where a row has no merged cells, it keeps the
+    columns of the others.
+    """
+    rows = [children(row, "tc") for row in children(table, "tr")]
+    regular = any(not any(map(_is_covered, row)) for row in rows)
     lines = []
-    for row in children(table, "tr"):
+    for row in rows:
         cells = [
-            " ".join(" ".join(text_lines(cell)).split())
-            for cell in children(row, "tc")
-            if attribute(cell, "hMerge") not in ("1", "true")
+            "" if _is_covered(cell) else " ".join(" ".join(text_lines(cell)).split())
+            for cell in row
+            if regular or not _is_covered(cell)
         ]
+        while regular and len(cells) > 1 and not cells[-1]:
+            cells.pop()
         lines.append(" | ".join(cells))
     return lines
+
+
+def _is_covered(cell: Any) -> bool:
+    """Whether a cell is merged into the one to its left."""
+    return attribute(cell, "hMerge") in ("1", "true")
 
 
 _NUMBER_KINDS = {

@@ -10,6 +10,7 @@ from nsa_cli.documents.decoding import known_charset
 from nsa_cli.documents.document import Document
 from nsa_cli.documents.formats.archive import as_broken
 from nsa_cli.documents.formats.left_out import HIDDEN_TEXT, LeftOut
+from nsa_cli.documents.formats.raised import mark_before
 from nsa_cli.documents.missing import need
 
 _SURFACED = {
@@ -23,6 +24,9 @@ _SURFACED = {
 
 _NUMBERS = frozenset(["pntext"])
 """Destinations whose text is part of the line around them."""
+
+_ENDS = frozenset(["nosupersub", "plain", "par", "sub"])
+"""Words after which text is not raised."""
 
 _CHANGED = frozenset(["chftn", "chatn"])
 _TOKEN = re.compile(r"\\([a-z]+)(-?\d+)? ?|\\'[0-9a-f]{2}|\\[^a-z]|[{}]|[^\\{}]+", re.I)
@@ -94,8 +98,17 @@ def _surfaced(source: str, left_out: LeftOut, *, hidden: bool) -> str:
     """A file with its headers, notes, comments and text boxes as plain text of the document."""
     source = _without_binary(source)
     stack = [_Group()]
+    raised, before = False, ""
     for token in _TOKEN.finditer(source):
         text, group = token[0], stack[-1]
+        if token[1]:
+            raised = token[2] != "0" if token[1] == "super" else raised and token[1] not in _ENDS
+        elif text == "}":
+            raised = False
+        elif text != "{" and not group.skipped and not group.state:
+            if raised and (mark := mark_before(before, text)):
+                group.parts.append(mark)
+            raised, before = False, text.strip("\r\n") or before
         if text == "{" and len(stack) < _MOST_DEPTH:
             stack.append(_opened(source, token.end(), group))
         elif text == "}" and len(stack) > 1:

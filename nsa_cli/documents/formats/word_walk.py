@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from typing import Any
 
 from nsa_cli.documents.formats.attachments import Attachments
@@ -163,21 +164,29 @@ class Story:
     def _table(self, table: Any) -> list[str]:
         lines: list[str] = []
         merged: dict[int, str] = {}
-        for row in _through(table, "tr"):
+        rows = list(_through(table, "tr"))
+        regular = _is_regular(rows)
+        for row in rows:
             if child(row, "trPr", "del") is not None:
                 self.left_out.add("tracked deletion", deleted_text(row))
                 continue
-            lines += self._row(row, merged)
+            lines += self._row(row, merged, regular=regular)
         return lines
 
-    def _row(self, row: Any, merged: dict[int, str]) -> list[str]:
-        """A row on one line; one whose cells hold tables or text boxes comes cell by cell."""
+    def _row(self, row: Any, merged: dict[int, str], *, regular: bool) -> list[str]:
+        """A row on one line; one whose cells hold tables or text boxes comes cell by cell.
+
+        Args:
+            row: The element.
+            merged: Texts of the cells that reach down, by column; changed in place.
+            regular: Whether a cell of several columns keeps the place of each.
+        """
         column = int(attribute(child(row, "trPr", "gridBefore"), "val", "0") or 0)
         cells: list[list[str]] = []
         layered = False
         for cell in _through(row, "tc"):
             properties = child(cell, "tcPr")
-            span = int(attribute(child(properties, "gridSpan"), "val", "1") or 1)
+            span = _span(cell)
             merge = child(properties, "vMerge")
             layered = layered or any(True for _ in descendants(cell, "tbl", "txbxContent"))
             lines = [line for line in self.blocks(cell) if line.strip()]
@@ -186,10 +195,13 @@ class Story:
             elif merge is not None:
                 merged[column] = " ".join(lines)
             cells.append(lines)
-            column += max(1, span)
+            cells += [[] for _ in range(span - 1)] if regular else []
+            column += span
         if layered:
             return [line for lines in cells for line in lines]
         texts = [" ".join(" ".join(lines).split()) for lines in cells]
+        while regular and len(texts) > 1 and not texts[-1]:
+            texts.pop()
         return [" | ".join(texts)]
 
     def _anchored(self, element: Any) -> list[str]:
@@ -272,6 +284,19 @@ class Story:
         author = attribute(comment, "author")
         head = f"Comment by {author}" if author else "Comment"
         return [f"{head}: {lines[0]}", *lines[1:]] if lines else []
+
+
+def _is_regular(rows: Sequence[Any]) -> bool:
+    """Whether a row has a cell in each column of the widest row, as in tables, not in forms."""
+    spans = [[_span(cell) for cell in _through(row, "tc")] for row in rows]
+    widest = max(map(sum, spans), default=0)
+    return any(len(row) == widest for row in spans)
+
+
+def _span(cell: Any) -> int:
+    """The columns that a cell spans."""
+    span = attribute(child(cell, "tcPr", "gridSpan"), "val", "1") or "1"
+    return max(1, int(span)) if span.isdecimal() else 1
 
 
 def _through(parent: Any, name: str) -> list[Any]:

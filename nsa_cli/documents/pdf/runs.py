@@ -38,6 +38,9 @@ _SMALLER = 0.85
 """The font size of the number of a footnote and of other raised characters, as a share of that of
 the text."""
 
+_OPENING = "“„‘«\"'(["
+"""Signs that begin the text of a footnote."""
+
 _RAISED = 0.15
 """Least height of the baseline of a raised figure above the text, as a share of the font size."""
 
@@ -386,7 +389,7 @@ def is_footnote_number(run: Run, base: float, size: float, char: str) -> bool:
         run.broke
         and run.style.size < _SMALLER * size
         and run.base > base
-        and char.isalpha()
+        and (char.isalnum() or char in _OPENING)
         and all(map(str.isdigit, run.text))
     )
 

@@ -48,6 +48,8 @@ def test_rich_text() -> None:
 
 
 def test_rich_text_with_raw_pictures() -> None:
+    raised = rb"{\rtf1 10{\super 3} m{\super 2} in 2019\super 1\nosupersub , 5{\sub 2}6{\super }7.}"
+    assert parse_document("a.rtf", raised).text == "10^3 m2 in 2019^1, 5267."
     uncounted = rb"{\rtf1 Before {\pict\jpegblip \bin ffd8ffe0}after.}"
     assert parse_document("a.rtf", uncounted).text == "Before after."
     data = rb"{\rtf1 Before {\pict\bin6 {{}\v}}after.}"

@@ -144,6 +144,15 @@ def test_tables_inside_tables_and_odd_grids() -> None:
     assert found == ["Before", "A | 1", "After", "Beside", "Year | x", "Year | y z", "wide"]
 
 
+def test_cells_of_several_columns_keep_the_columns_of_a_table_not_of_a_form() -> None:
+    two = "<w:gridSpan w:val='2'/>"
+    head = f"<w:tr>{cell(p('Costs'), two)}{cell(p('Note'))}</w:tr>"
+    table = f"<w:tr>{cell(p('Roof'))}{cell(p('10'))}{cell(p('new'))}</w:tr>"
+    form = f"<w:tr>{cell(p('Name'))}{cell(p('Anna'), two)}</w:tr>"
+    assert lines(f"<w:tbl>{head}{table}</w:tbl>") == ["Costs |  | Note", "Roof | 10 | new"]
+    assert lines(f"<w:tbl>{head}{form}</w:tbl>") == ["Costs | Note", "Name | Anna"]
+
+
 def test_text_boxes_are_read_once() -> None:
     box = f"<w:txbxContent>{p('Boxed words.')}</w:txbxContent>"
     found = lines(

@@ -450,6 +450,13 @@ def test_the_number_of_a_footnote_is_apart_and_that_after_a_word_is_not() -> Non
     )
 
 
+@pytest.mark.parametrize("text", ["12 of them are left.", '"All of them" is meant.'])
+@pytest.mark.parametrize("rise", [2.5, 3.8])
+def test_the_number_of_a_footnote_is_apart_from_figures_and_quotes(text: str, rise: float) -> None:
+    note = show("4", 72, 700 + rise, size=6) + show(text, 75.5, 700, size=9)
+    assert text_of(note) == f"4 {text}"
+
+
 def test_bullets_are_no_column() -> None:
     items = (
         ("The tenant keeps the garden in", "order and mows it in summer, and", "waters it in May."),
