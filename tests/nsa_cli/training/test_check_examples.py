@@ -33,7 +33,7 @@ from nsa_models.tasks.questions import Paragraph
 
 TEXTS = 400
 NAMES = ("mayor", "baker", "pilot", "judge")
-SHARES = ((YES, NO, 0.35), (STATED, ABSENT, 0.35))
+SHARES = ((YES, NO, 0.2), (STATED, ABSENT, 0.25))
 
 
 def town(number: int) -> Article:
@@ -54,7 +54,9 @@ def sheet(number: int) -> Article:
     a, b = 10_000 + 7 * number, 20_000 + 11 * number
     text = f"Sheet {number} | 2019 | 2018\nRent {number} | {a:,} | {b:,}\nStaff | Bo{number} | Cy"
     question = (f"Who is the staff of sheet {number} in 2019?", (f"Bo{number}",))
-    return Article(title=f"Sheet {number}", paragraphs=(Paragraph(text, (question,)),))
+    return Article(
+        title=f"Sheet {number}", paragraphs=(Paragraph(text=text, questions=(question,)),)
+    )
 
 
 ARTICLES = [town(number) for number in range(12)] + [sheet(number) for number in range(12)]
