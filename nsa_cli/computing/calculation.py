@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 from nsa_cli.computing.captions import Caption
 from nsa_cli.computing.expression import PERCENT, POINTS, ExpressionError, Measure, evaluate
@@ -60,14 +60,16 @@ def calculate(form: Form, figures: Sequence[Figure], caption: Caption | None = N
     if form.percent:
         value, unit = value * 100, PERCENT
     _check_plausible(form, figures, value)
-    decimals = _decimals(form, figures, value)
-    shown = _in_words(form, figures, Measure(value, unit or None), decimals)
+    try:
+        decimals = _decimals(form, figures, value)
+        shown = _in_words(form, figures, Measure(value, unit or None), decimals)
+        rounded = round(value, _MOST_DECIMALS)
+    except InvalidOperation as error:
+        raise ExpressionError("the value has too many digits") from error
     if caption is not None and not found.is_ratio and form.same_units and not unit:
-        value, unit = value * caption.scale, caption.currency
+        rounded, unit = rounded * caption.scale, caption.currency
         shown = f"{shown} ({caption.text})"
-    return Calculation(
-        expression=expression, value=round(value, _MOST_DECIMALS), unit=_named(unit), result=shown
-    )
+    return Calculation(expression=expression, value=rounded, unit=_named(unit), result=shown)
 
 
 def _check_plausible(form: Form, figures: Sequence[Figure], value: Decimal) -> None:

@@ -6,16 +6,22 @@ import ast
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from nsa_cli.computing.expression import ExpressionError, parse
 from nsa_cli.computing.figures import Figure
 from nsa_cli.computing.forms import Form
 
 _CONSTANTS = frozenset(("2", "3", "4", "5", "6", "7", "8", "9", "10", "12", "100", "360", "365"))
-"""Numbers that need not stand in the document: counts, percent, months and days."""
+"""Numbers that need not stand in the document: counts, percent, months and days.
 
+A 1 has to, unless it is the one of a growth, `a / b - 1`.
+"""
+
+_FUNCTIONS = frozenset(("min", "max", "abs", "round"))
+_PARTS = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Name, ast.Load, ast.operator, ast.unaryop)
 _MOST_FIGURES = 12
+_SIGN = re.compile(r"[-−()]\s*")
 _ANYTHING = re.compile(r"(?!)")
 
 
@@ -39,14 +45,16 @@ def free_expression(text: str, known: Iterable[str]) -> FreeExpression:
         known: The digits of the figures that a document has.
 
     Raises:
-        ExpressionError: If it is no expression, has no operator, or a number that the document
-            lacks.
+        ExpressionError: If it is no arithmetic expression, has no operator, or a number that the
+            document lacks.
     """
     tree, found = parse(text)
     there, digits = {*known}, list[str]()
     if not isinstance(tree, ast.BinOp):
         raise ExpressionError("it has no operator")
-    percent = _is_hundred(tree.right, found) and isinstance(tree.op, ast.Mult)
+    if not all(map(_is_arithmetic, ast.walk(tree))):
+        raise ExpressionError("not an arithmetic expression")
+    percent = _is_times_hundred(tree, found)
     body = tree.left if percent else tree
     written = ast.unparse(_Placed(found, there, digits).visit(body))
     if not 2 <= len(digits) <= _MOST_FIGURES and not (percent and digits):
@@ -63,7 +71,14 @@ def free_expression(text: str, known: Iterable[str]) -> FreeExpression:
 
 def without_signs(figures: Sequence[Figure]) -> list[Figure]:
     """Return figures without the signs and parentheses of accounts: an expression has its own."""
-    return [replace(each, text=each.text.strip("()").lstrip("-−").strip()) for each in figures]
+    return [_without_sign(each) for each in figures]
+
+
+def _without_sign(figure: Figure) -> Figure:
+    first = figure.text.index(figure.digits)
+    text = _SIGN.sub("", figure.text[:first]) + figure.text[first:].rstrip("()")
+    values = frozenset(map(abs, figure.quantity.values))
+    return replace(figure, text=text, quantity=replace(figure.quantity, values=values))
 
 
 class _Placed(ast.NodeTransformer):
@@ -72,8 +87,17 @@ class _Placed(ast.NodeTransformer):
     def __init__(self, found: Sequence[Figure], there: set[str], digits: list[str]) -> None:
         self._found, self._there, self._digits = found, there, digits
 
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        if _is_count(node, self._found):
+            return ast.BinOp(
+                left=self.visit(node.left),
+                op=node.op,
+                right=ast.Name(id=_digits(node.right, self._found)),
+            )
+        return self.generic_visit(node)
+
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        digits = self._found[int(str(node.value))].digits
+        digits = _digits(node, self._found)
         if digits in self._there:
             if digits not in self._digits:
                 self._digits.append(digits)
@@ -83,8 +107,46 @@ class _Placed(ast.NodeTransformer):
         raise ExpressionError(f"the passages do not have {digits}")
 
 
-def _is_hundred(node: ast.expr, found: Sequence[Figure]) -> bool:
-    return isinstance(node, ast.Constant) and found[int(str(node.value))].digits == "100"
+def _is_arithmetic(node: ast.AST) -> bool:
+    """Whether a part of a tree may be in an expression; `evaluate_figures` tells the operators."""
+    if isinstance(node, ast.Name):
+        return node.id in _FUNCTIONS
+    return isinstance(node, _PARTS) or _is_number(node)
+
+
+def _is_number(node: ast.AST) -> TypeGuard[ast.Constant]:
+    """Whether a part is the index of a figure, and not a text or a truth value."""
+    return isinstance(node, ast.Constant) and type(node.value) is int
+
+
+def _digits(node: ast.expr, found: Sequence[Figure]) -> str:
+    """The digits of a number; an empty string for another part."""
+    return found[int(str(node.value))].digits if _is_number(node) else ""
+
+
+def _is_count(node: ast.BinOp, found: Sequence[Figure]) -> bool:
+    """Whether the right side is a constant by its place, although the document may have it.
+
+    It is the 100 of a percentage, the number of values that are averaged, or the 1 of a growth.
+    """
+    digits = _digits(node.right, found)
+    if isinstance(node.op, ast.Div):
+        return digits == str(_terms(node.left)) != "1"
+    is_growth = isinstance(node.op, ast.Sub) and digits == "1"
+    return _is_times_hundred(node, found) or (
+        is_growth and isinstance(node.left, ast.BinOp) and isinstance(node.left.op, ast.Div)
+    )
+
+
+def _terms(node: ast.expr) -> int:
+    """How many values a sum has; 1 for another part."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _terms(node.left) + _terms(node.right)
+    return 1
+
+
+def _is_times_hundred(node: ast.BinOp, found: Sequence[Figure]) -> bool:
+    return isinstance(node.op, ast.Mult) and _digits(node.right, found) == "100"
 
 
 def _name(tree: ast.expr, *, percent: bool) -> str:

@@ -42,7 +42,7 @@ _OF_TWO_YEARS = (
     ("difference", "By how much did {row} change from {y0} to {y1}?"),
     ("difference", "How much higher or lower was {row} in {y1} than in {y0}?"),
     ("difference", "What is the difference in {row} between {y1} and {y0}?"),
-    ("difference", "How much more was {row} in {y1} than the year before?"),
+    ("difference", "How much more was {row} in {y1} than in {y0}?"),
     ("sum", "What was {row} in {y0} and {y1} together?"),
     ("sum", "How much was {row} over the two years {y0} and {y1} in total?"),
     ("mean", "What was the average {row} of {y0} and {y1}?"),
@@ -171,7 +171,7 @@ def _made(table: Sequence[Sequence[str]], rng: random.Random) -> Iterator[Comput
 
 
 def _years(cells: Sequence[str]) -> dict[int, str]:
-    """Columns whose header is a year; empty for a single year, or if a year stands twice."""
+    """Columns whose header is a year; none for a single year, or for one that stands twice."""
     found = {n: m.group() for n, cell in enumerate(cells) if (m := _YEAR.fullmatch(cell))}
     return found if 2 <= len(found) == len({*found.values()}) else {}
 
@@ -230,7 +230,7 @@ def _inside(label: str) -> str:
 
 
 def _figure(cells: Sequence[str], column: int) -> str | None:
-    """The figure of a cell as an expression has it; None for no figure or zero."""
+    """The figure of a cell as an expression has it; None without one, or if it is zero."""
     cell = cells[column] if column < len(cells) else ""
     if not _FIGURE.fullmatch(cell) or _YEAR.fullmatch(cell):
         return None

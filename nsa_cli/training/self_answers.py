@@ -81,9 +81,7 @@ def write_self_answers(
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
     ).to(device)
-    if path.exists() and not path.read_bytes().endswith(b"\n"):  # the last line is truncated
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n")
+    _end_line(path)
     began = time.monotonic()
     for hinted in (False, True):
         right: set[QuestionKey] = set()
@@ -104,6 +102,13 @@ def write_self_answers(
                 file.write(rows.encode())
             on_round(asked, len(right))
         left = [each for each in left if each.key not in right]
+
+
+def _end_line(path: Path) -> None:
+    """End a truncated last line, so that what follows it is a line of its own."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")
 
 
 def with_self_answers(articles: Sequence[Article], path: Path) -> list[Article]:
@@ -207,6 +212,7 @@ def write_inventions(
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
     ).to(device)
+    _end_line(path)
     began, count, size = time.monotonic(), 0, _BATCH[device.type]
     for first in range(0, len(asked), 8 * size):  # of similar length within a part alone
         for batch in _batches(asked[first : first + 8 * size], size):

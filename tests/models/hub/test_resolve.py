@@ -16,8 +16,9 @@ from nsa_models.gguf import convert
 from nsa_models.hub import fetch
 from nsa_models.hub import resolve as resolve_module
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
-from nsa_models.hub.resolve import equal_quantizations, resolve_model
-from nsa_models.model_folder import ModelFolder
+from nsa_models.hub.resolve import equal_quantizations, fingerprint_with_verifier, resolve_model
+from nsa_models.model_folder import SHIPPED, ModelFolder
+from nsa_models.paths import imported_name, models_folder
 from nsa_models.weights.load import load_config, load_model
 
 
@@ -73,8 +74,8 @@ class Reports:
         )
 
 
-def resolve(name: str) -> ModelFolder:
-    return Reports().resolve(name)
+def resolve(name: str, adapter: str | None = SHIPPED) -> ModelFolder:
+    return resolve_model(name, on_progress=lambda *_: None, on_note=lambda _: None, adapter=adapter)
 
 
 def make_folder(path: Path) -> Path:
@@ -252,3 +253,40 @@ def test_an_unavailable_hub(error: Exception, why: str, monkeypatch: pytest.Monk
         resolve("owner/name")
     assert caught.value.code == "model_unavailable"
     assert caught.value.__cause__ is error
+
+
+def test_a_built_in_model_comes_with_its_verifier(here: Path) -> None:
+    name = "qwen2.5-coder-1.5b"
+    shipped = Path(resolve_module.__file__).parents[1] / "verifiers" / name
+    make_folder(models_folder() / f"{imported_name(name, MODELS[name].sha256)}-1")
+    assert resolve(name).verifier == shipped
+    assert resolve(name, None).verifier is None
+    (here / "adapter").mkdir()
+    (here / "adapter" / "adapter.json").write_text("{}")
+    assert resolve(name, str(here / "adapter")).verifier is None
+    make_folder(here / name)
+    assert resolve(str(here / name)).verifier is None
+
+
+def test_a_built_in_model_without_a_verifier_has_none() -> None:
+    make_folder(models_folder() / f"{imported_name(DEFAULT_MODEL, MODELS[DEFAULT_MODEL].sha256)}-1")
+    found = resolve(DEFAULT_MODEL)
+    assert found.verifier is None
+    assert found.adapter is not None
+
+
+def test_the_fingerprint_follows_the_verifier(here: Path) -> None:
+    bare = ModelFolder(name="a", folder=here, fingerprint="f")
+    verifier = here / "verifier"
+    verifier.mkdir()
+    (verifier / "adapter.json").write_text('{"about": {"steps": 1}}')
+    (verifier / "adapter-1.safetensors").write_bytes(b"1234")
+    where = replace(bare, verifier=verifier)
+    assert fingerprint_with_verifier(bare) == "f"
+    first = fingerprint_with_verifier(where)
+    assert first.startswith("f:")
+    assert fingerprint_with_verifier(where) == first
+    (verifier / "adapter.json").write_text('{"about": {"steps": 2}}')
+    second = fingerprint_with_verifier(where)
+    (verifier / "adapter-1.safetensors").write_bytes(b"12345")
+    assert len({first, second, fingerprint_with_verifier(where)}) == 3

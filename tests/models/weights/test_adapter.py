@@ -23,6 +23,7 @@ from nsa_models.weights.adapter import (
     Adapter,
     apply_adapter,
     attach_compression,
+    attach_verifier,
     collect,
     load_adapter,
     save_adapter,
@@ -163,3 +164,46 @@ def test_an_adapter_changes_the_fingerprint(tmp_path: Path) -> None:
     assert own.fingerprint != plain.fingerprint
     with pytest.raises(ModelError, match=r"has no adapter.json"):
         found(str(base))
+
+
+def test_an_active_verifier_equals_a_merged_adapter(tmp_path: Path) -> None:
+    model, _, adapter = trained(tmp_path)
+    low_rank = {name: x for name, x in adapter.tensors.items() if name.startswith("lora.")}
+    changes = replace(adapter, settings={}, tensors=low_rank)
+    ids = torch.randint(64, (1, 40))
+    with torch.inference_mode():
+        plain = model(ids).logits
+        attach_verifier(model, changes)
+        assert model.verifier is not None
+        assert torch.equal(model(ids).logits, plain)
+        with model.verifier.active():
+            active = model(ids).logits
+        assert torch.equal(model(ids).logits, plain)
+        apply_adapter(model, changes)
+        torch.testing.assert_close(model(ids).logits, active, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(active, plain)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {
+            "lora.model.layers.9.mlp.up_proj.a": (3, 32),
+            "lora.model.layers.9.mlp.up_proj.b": (48, 3),
+        },
+        {"lora.model.layers.1.mlp.up_proj.a": (3, 32)},
+        {
+            "lora.model.layers.1.mlp.up_proj.a": (3, 31),
+            "lora.model.layers.1.mlp.up_proj.b": (48, 3),
+        },
+    ],
+    ids=["layer", "half", "size"],
+)
+def test_a_verifier_of_another_model_is_refused(tensors: dict[str, tuple[int, int]]) -> None:
+    made = {name: torch.zeros(shape) for name, shape in tensors.items()}
+    changes = Adapter(base="abc", settings={}, scale=2.0, tensors=made, about={})
+    model = NSAForCausalLM(config())
+    with pytest.raises(ModelError, match="do not belong to this model") as error:
+        attach_verifier(model, changes)
+    assert error.value.code == "adapter_mismatch"
+    assert model.verifier is None

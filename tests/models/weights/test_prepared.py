@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from nsa_models.configuration.pretrained import NSAPretrainedConfig
+from nsa_models.errors import ModelError
 from nsa_models.hub.resolve import resolve_model
 from nsa_models.model_folder import ModelFolder
 from nsa_models.paths import lock_path, partial_path, prepared_folder
@@ -121,6 +123,33 @@ def assert_same(got: NSAForCausalLM, expected: NSAForCausalLM) -> None:
     ids = torch.randint(64, (1, 150))
     with torch.inference_mode():
         assert torch.equal(got(ids).logits, expected(ids).logits)
+
+
+@pytest.mark.parametrize(("adapter", "quantization"), [(False, None), (True, "int8")])
+def test_a_verifier_is_attached_and_off(
+    make: Callable[..., ModelFolder], tmp_path: Path, adapter: bool, quantization: str | None
+) -> None:
+    where = make(adapter=adapter)
+    expected = in_memory(where, quantization)
+    a, b = torch.randn(3, 32), torch.randn(48, 3)
+    tensors = {f"lora.{LORA}.a": a, f"lora.{LORA}.b": b}
+    verifier = Adapter(base="abc", settings={}, scale=0.5, tensors=tensors, about={})
+    save_adapter(tmp_path / "verifier", verifier)
+    model, _ = load(replace(where, verifier=tmp_path / "verifier"), quantization)
+    assert_same(model, expected)
+    assert model.verifier is not None
+    projection, x = model.get_submodule(LORA), torch.randn(5, 32).to(model.dtype)
+    with torch.inference_mode():
+        off = projection(x)
+        with model.verifier.active():
+            on = projection(x)
+    change = (x.float() @ a.T @ b.T * 0.5).to(off.dtype)
+    torch.testing.assert_close(on, off + change, rtol=0.02, atol=0.05)
+    assert not torch.equal(on, off)
+    wrong = {**tensors, f"lora.{LORA}.b": torch.randn(47, 3)}
+    save_adapter(tmp_path / "verifier", replace(verifier, tensors=wrong))
+    with pytest.raises(ModelError, match="do not belong to this model"):
+        load(replace(where, verifier=tmp_path / "verifier"), quantization)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from nsa_cli.config.options import Options
+from nsa_cli.config import answer_model
+from nsa_cli.config.options import AUTO, Options
 from nsa_cli.documents import read_sources
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine import answering_model, arithmetic
@@ -20,9 +21,10 @@ from nsa_cli.engine.answer_context import passage_context
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.generate import GenerationOptions
 from nsa_cli.engine.plain import plain_steps
-from nsa_cli.events import drain
-from nsa_models.errors import DoesNotFitError
+from nsa_cli.events import Event, Note, drain
+from nsa_models.errors import DoesNotFitError, ModelError
 from nsa_models.generation.generate import decode
+from nsa_models.hub import fetch
 
 Run = Callable[..., tuple[int, str, str]]
 QUESTION = "Who wrote report 17?"
@@ -204,6 +206,50 @@ def test_a_model_that_does_not_exist_is_one_line(nsa: Run, text_file: Path, name
     [line] = err.strip().splitlines()
     assert name in line
     assert nsa("config", "set", "answer_model", name)[0] != 0
+
+
+@pytest.fixture
+def larger(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that makes a model the larger one, on a machine with memory and network."""
+
+    def name(model: str) -> None:
+        monkeypatch.setattr(answer_model, "_LARGER", {str(tiny_model): model})
+        monkeypatch.setattr(answer_model, "total_memory_bytes", lambda: 8 * 10**9)
+        for variable in fetch.OFFLINE_VARIABLES:
+            monkeypatch.delenv(variable, raising=False)
+
+    return name
+
+
+def test_the_larger_model_is_the_second(
+    options: Options, other_model: Path, larger: Callable[[str], None]
+) -> None:
+    larger(str(other_model))
+    found = Engine(replace(options, answer_model=AUTO), [].append).answerer
+    assert found is not None
+    assert found.model_name == str(other_model)
+    assert found.answerer is None
+
+
+def test_where_the_larger_model_cannot_be_fetched_the_first_answers(
+    options: Options,
+    sources: list[Source],
+    larger: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Path:
+        raise ModelError("cannot fetch it: no network", code="model_unavailable")
+
+    monkeypatch.setattr(fetch, "fetch_model", refuse)
+    larger("qwen2.5-coder-1.5b")
+    events = list[Event]()
+    engine = Engine(replace(options, answer_model=AUTO), events.append)
+    notes = [each.text for each in events if isinstance(each, Note)]
+    assert notes == [f"{options.model} answers: cannot fetch it: no network"]
+    [found] = engine.ask(sources, "a", [QUESTION], time.monotonic())
+    assert found.model == options.model
+    with pytest.raises(ModelError, match="cannot fetch it"):
+        Engine(replace(options, answer_model="qwen2.5-coder-1.5b"), events.append)
 
 
 def test_doctor_tells_which_model_reads_and_which_answers(

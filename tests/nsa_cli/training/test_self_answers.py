@@ -15,7 +15,12 @@ from transformers import AutoModelForCausalLM
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.training import self_answers
 from nsa_cli.training.examples import close_questions
-from nsa_cli.training.self_answers import with_self_answers, write_self_answers
+from nsa_cli.training.self_answers import (
+    read_own_answers,
+    with_self_answers,
+    write_inventions,
+    write_self_answers,
+)
 from nsa_models.tasks import read_articles
 from nsa_models.tokenization.tokenizer import Tokenizer
 
@@ -107,3 +112,52 @@ def test_without_stored_answers_articles_stay_unchanged(
 ) -> None:
     articles = read_articles(lesson_data[0])
     assert with_self_answers(articles, tmp_path / "none.jsonl") == articles
+
+
+def test_answers_without_a_source_are_inventions(
+    tiny_model: Path,
+    lesson_data: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    articles, path = read_articles(lesson_data[0])[6:11], tmp_path / "answers.jsonl"
+    gold = {a: g for each in articles for part in each.paragraphs for a, g in part.questions}
+    tokenizer, asked_of = Tokenizer.from_folder(tiny_model), list[str]()
+
+    def generate(_: Any, __: Any, prompts: Sequence[np.ndarray]) -> list[str | None]:
+        return [reply(tokenizer.decode(prompt.tolist())) for prompt in prompts]
+
+    def reply(prompt: str) -> str | None:
+        [question] = [each for each in gold if each in prompt]
+        asked_of.append(question)
+        assert f"mayor is number {gold[question][0]}." not in prompt
+        town = question.split(" of ")[1]
+        said = {"6?": "The document does not say.", "7?": f"It is {gold[question][0]}.", "8?": None}
+        return said.get(town, "It is Zed.")
+
+    counts = list[int]()
+    monkeypatch.setattr(self_answers, "_generate", generate)
+    right = {
+        "article": "Town 9",
+        "paragraph": 0,
+        "question": "Who is 1 of 9?",
+        "answer": "It is 9.",
+    }
+    path.write_text(json.dumps(right) + '\n{"article": "Tow')  # truncated
+    write_inventions(tiny_model, articles, path, 60.0, CPU, counts.append)
+    assert sorted(asked_of) == sorted(gold)
+    rows = [json.loads(each) for each in path.read_text().splitlines() if each.endswith("}")]
+    assert [each.get("right") for each in rows] == [None] + [False] * 10
+    assert counts == [10]
+    own = read_own_answers(path)
+    assert {asked for asked, each in own.items() if each.wrong == ("It is Zed.",)} == {
+        asked for asked in gold if asked.endswith(("of 9?", "of 10?"))
+    }
+    assert {asked: each.right for asked, each in own.items() if each.right} == {
+        "Who is 1 of 9?": ("It is 9.",)
+    }
+    learned = with_self_answers(articles, path)
+    assert [part.questions for each in learned for part in each.paragraphs if part.questions] == [
+        (("Who is 1 of 9?", ("It is 9.",)),)
+    ]
+    assert read_own_answers(tmp_path / "none.jsonl") == {}

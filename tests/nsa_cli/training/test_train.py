@@ -90,7 +90,7 @@ def test_the_same_examples_train_a_dense_model(
 
 
 @pytest.mark.long
-def test_excerpts_and_tables_train_a_model_that_answers(
+def test_checks_of_texts_and_tables_train_a_verifier(
     nsa: Run, tiny_model: Path, lesson_data: tuple[Path, Path], tmp_path: Path
 ) -> None:
     questions, _ = lesson_data
@@ -100,12 +100,13 @@ def test_excerpts_and_tables_train_a_model_that_answers(
     tables.write_text(json.dumps({"title": "report 3", **table}) + "\n")
     common = [
         *("train", str(out), "--questions", str(questions), "--tables", str(tables)),
-        *("--lessons", "excerpts", "--attention", "dense", "--rank", "2"),
-        *("--answer-seconds", "0", "--tune-seconds", "3"),
+        *("--lessons", "checks", "--rank", "2", "--answer-seconds", "0", "--tune-seconds", "3"),
     ]
     code, _, err = nsa(*common, model=str(tiny_model))
     assert code == 0, err
-    assert "excerpts" in load_adapter(out).about["plan"]["lessons"]
+    found = load_adapter(out)
+    assert found.about["plan"]["lessons"] == "checks"
+    assert found.about["steps"] > 0
     code, _, err = nsa(*common, "--lessons", "some", model=str(tiny_model))
     assert (code, "'some'" in err) == (2, True)
 
