@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nsa_cli.engine import answer_model, settings
-from nsa_cli.engine.answer_model import beside_server, is_here, larger_model, options_of_answers
+from nsa_cli.config import settings
 from nsa_cli.config.options import AUTO, Options
+from nsa_cli.engine import answer_model
+from nsa_cli.engine.answer_model import beside_server, is_here, larger_model, options_of_answers
 from nsa_models.hub.registry import DEFAULT_MODEL, model_entry
 from nsa_models.model_folder import SHIPPED
 from nsa_models.paths import imported_name, models_folder

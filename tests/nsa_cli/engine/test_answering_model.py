@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from nsa_cli.config import answer_model
 from nsa_cli.config.options import AUTO, Options
 from nsa_cli.documents import read_sources
 from nsa_cli.documents.sources import Source
-from nsa_cli.engine import answering_model, arithmetic
+from nsa_cli.engine import answer_model, answering_model, arithmetic
 from nsa_cli.engine.answer_context import passage_context
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.generate import GenerationOptions
