@@ -184,15 +184,13 @@ def decode(
 ) -> Iterator[DecodedToken]:
     """Append the question and decode the answer, one token at a time.
 
-    Prompt lookup decoding speeds up greedy answers that quote: the tokens that followed the last
-    few tokens in `quoted` are run through the model together with the last token, and kept as
-    long as they equal the model's choice.
+    Prompt lookup decoding speeds up greedy answers that quote: tokens that followed the last few in
+    `quoted` are run together with the last token, and kept while they equal the model's choice.
 
     Args:
         model: The model.
         ids: (T,) the question, at least one token.
-        cache: The prefilled text, extended in place. Tokens of the question that it has ahead are
-            not run again.
+        cache: The prefilled text, extended in place; tokens that it has ahead are not run again.
         options: Length, stop tokens, sampling and draft tokens.
         settings: Attention settings; the configuration's answer settings when None.
         quoted: (T,) a text that the answer may quote, for example the prefilled one.
