@@ -105,7 +105,7 @@ def write_self_answers(
 
 
 def _end_line(path: Path) -> None:
-    """End a truncated last line, so that the next line is apart from it."""
+    """End a truncated last line, so that no other line continues it."""
     if path.exists() and not path.read_bytes().endswith(b"\n"):
         with path.open("a", encoding="utf-8") as file:
             file.write("\n")

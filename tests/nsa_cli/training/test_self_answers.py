@@ -145,15 +145,17 @@ def test_answers_without_a_source_are_inventions(
     }
     path.write_text(json.dumps(right) + '\n{"article": "Tow')  # truncated
     write_inventions(tiny_model, articles, path, 60.0, CPU, counts.append)
-    assert sorted(asked_of) == sorted(gold)
+    # The number of a town answers the first of its questions, and stands in all its paragraphs.
+    asked = {each for each in gold if not each.startswith("Who is 1 ")}
+    assert sorted(asked_of) == sorted(asked)
     rows = [json.loads(each) for each in path.read_text().splitlines() if each.endswith("}")]
-    assert [each.get("right") for each in rows] == [None] + [False] * 10
-    assert counts == [10]
+    assert [each.get("right") for each in rows] == [None] + [False] * 8
+    assert counts == [8]
     own = read_own_answers(path)
-    assert {asked for asked, each in own.items() if each.wrong == ("It is Zed.",)} == {
-        asked for asked in gold if asked.endswith(("of 9?", "of 10?"))
+    assert {each for each, said in own.items() if said.wrong == ("It is Zed.",)} == {
+        each for each in asked if each.endswith(("of 9?", "of 10?"))
     }
-    assert {asked: each.right for asked, each in own.items() if each.right} == {
+    assert {each: said.right for each, said in own.items() if said.right} == {
         "Who is 1 of 9?": ("It is 9.",)
     }
     learned = with_self_answers(articles, path)
