@@ -19,6 +19,10 @@ from nsa_cli.evaluation.document_suite.questions import chosen, read_questions
 from nsa_cli.evaluation.document_suite.report import report as report_documents
 from nsa_cli.evaluation.document_suite.report import scored_rows
 from nsa_cli.evaluation.document_suite.rows import AnswerRow, CitedPage
+from nsa_cli.evaluation.summary_suite.meetings import Meeting, read_meetings
+from nsa_cli.evaluation.summary_suite.report import report as report_summaries
+from nsa_cli.evaluation.summary_suite.report import scored as scored_summaries
+from nsa_cli.evaluation.summary_suite.rows import RowSentence, SummaryRow
 from tests.test_benchmarks_page import DATA, ROOT, reports, writer
 
 DAY = "2031-02-03"
@@ -282,6 +286,41 @@ def test_answers_about_the_suite_replace_the_table(data: Path) -> None:
     assert f"CPU-AVX2, {DAY}: 30 of 400 questions about" in page
     again = take(data, report)
     assert again == page
+
+
+def summary_row(meeting: Meeting, way: str, *texts: str) -> SummaryRow:
+    sentences = tuple(RowSentence(text=text, quotes=(text,), verified=True) for text in texts)
+    return SummaryRow(
+        meeting=meeting.title,
+        digest=meeting.digest,
+        way=way,
+        setting="model, 240 words",
+        sentences=sentences,
+        read_tokens=9,
+        written_tokens=9,
+        seconds=2.0,
+        commit="c",
+        device="d",
+    )
+
+
+def test_summaries_replace_both_tables(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "meetings.jsonl"
+    turns = [["Chair", "We asked Mira Lund to test the crane."], ["Clerk", "It has 42 wheels."]]
+    told = {"question": "Summarize.", "answers": ["Mira Lund tests 42 wheels."], "turns": None}
+    path.write_text(json.dumps({"title": "crane", "turns": turns, "questions": [told]}))
+    meetings = read_meetings(path, held_out=False)
+    rows = [
+        summary_row(meetings[0], "nsa", "Mira Lund tests the crane.", "It has 42 wheels."),
+        summary_row(meetings[0], "map-reduce", "It has 42 wheels."),
+    ]
+    report = {**report_summaries(scored_summaries(rows, meetings), meetings, 0), "date": DAY}
+    page = take(data, report)
+    share = "100 % | 34 to 100 % | 100 % | 100 % | 100 % |"
+    assert f"| model | nsa | 1 | 9 | {share}" in page
+    assert "| model | map-reduce | 1 | 4 | 50 % |" in page
+    assert "| model | nsa | map-reduce | 1 | 2.00 | 2.00 to 2.00 |" in page
+    assert "| qwen2.5-coder-1.5b | map-reduce |" not in page
 
 
 def test_rows_stand_beside_their_kin() -> None:
