@@ -233,7 +233,7 @@ LEASE = (
     "1. The tenant pays the rent.\n2. The tenant may not keep dogs.\n"
     "3. Smoking is not permitted inside the flat; it is permitted on the balcony."
 )
-VOTE = "Present: Anna Brandt, Tom Okafor\nApologies: Lucy Chen\nVote: 3 in favour, 1 no (Tom)."
+VOTE = "Present: Anna Brandt, Tom Okafor\nApologies: Lucy Chen\nVote: 3 in favor, 1 no (Tom)."
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ VOTE = "Present: Anna Brandt, Tom Okafor\nApologies: Lucy Chen\nVote: 3 in favou
             "The landlord repairs the boiler, not the tenant.",
             "The landlord repairs the boiler.",
         ),
-        (VOTE, "Who voted no?", "Tom voted no.", "Vote: 3 in favour, 1 no (Tom)."),
+        (VOTE, "Who voted no?", "Tom voted no.", "Vote: 3 in favor, 1 no (Tom)."),
         (
             "Den Kuchen 35 Minuten backen. Der Kuchen ist gut. Einfrieren lässt er sich nicht.",
             "Kann man den Kuchen einfrieren?",
