@@ -21,6 +21,7 @@ from nsa_cli.summaries.checks import covers, is_list, is_meta, is_whole, sentenc
 from nsa_cli.summaries.prompts import overview_request
 from nsa_cli.summaries.speakers import lists_speakers
 
+_CAPITALIZED = re.compile(r"\b[A-ZÀ-ÖØ-Þ][\w'’-]*\w")
 _TOKENS_PER_WORD = 1.6
 _TOKENS_MORE = 32
 _LENGTH_SLACK = 1.25
@@ -94,7 +95,8 @@ def supporting(sentence: str, made: Sequence[Statement]) -> list[int]:
     words = content_words(sentence)
     sources = [_source(statement) for statement in made]
     shared = [len(words & content_words(source)) for source in sources]
-    ranked = sorted(range(len(made)), key=lambda at: -shared[at])
+    telling = [at for at, source in enumerate(sources) if _tells_of(sentence, source)]
+    ranked = sorted(telling, key=lambda at: -shared[at])
     for at in ranked:
         if shared[at] and covers(sentence, sources[at]):
             return [at]
@@ -162,3 +164,17 @@ def _says(text: str, sentence: str) -> bool:
     """Whether a text has most of the content words of a sentence."""
     words = content_words(sentence)
     return len(words & content_words(text)) >= _SHARED * len(words)
+
+
+def _tells_of(sentence: str, source: str) -> bool:
+    """Whether a sentence takes more from a source than names and figures.
+
+    A sentence that takes the persons from one statement and their deed from another is wrong.
+    """
+    names = {
+        name.casefold()
+        for name in _CAPITALIZED.findall(sentence)
+        if not re.search(rf"\b{re.escape(name.lower())}\b", source)
+    }
+    shared = content_words(sentence) & content_words(source)
+    return any(word not in names and not is_figure(word) for word in shared)
