@@ -33,7 +33,6 @@ _SHARED = 0.7
 _SHORTER = 0.7
 """Share of a statement's length up to which a sentence condenses it."""
 
-_CAPITALIZED = re.compile(r"\b[A-ZÀ-ÖØ-Þ][\w'’-]*\w")
 _MOST_SOURCES = 2
 """Statements that one sentence of the paragraph may condense."""
 
@@ -101,8 +100,7 @@ def supporting(sentence: str, made: Sequence[Statement]) -> list[int]:
         if shared[at] and covers(sentence, sources[at]):
             return [at]
     pair = sorted(ranked[:_MOST_SOURCES])
-    told = all(_tells_of(sentence, sources[at]) for at in pair)
-    if told and len(pair) > 1 and covers(sentence, "\n".join(sources[at] for at in pair)):
+    if len(pair) > 1 and covers(sentence, "\n".join(sources[at] for at in pair)):
         return pair
     return []
 
