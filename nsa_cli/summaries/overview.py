@@ -162,17 +162,3 @@ def _says(text: str, sentence: str) -> bool:
     """Whether a text has most of the content words of a sentence."""
     words = content_words(sentence)
     return len(words & content_words(text)) >= _SHARED * len(words)
-
-
-def _tells_of(sentence: str, source: str) -> bool:
-    """Whether a sentence takes more from a source than names and figures.
-
-    A sentence that takes the persons from one statement and their deed from another is wrong.
-    """
-    names = {
-        name.casefold()
-        for name in _CAPITALIZED.findall(sentence)
-        if not re.search(rf"\b{re.escape(name.lower())}\b", source)
-    }
-    shared = content_words(sentence) & content_words(source)
-    return any(word not in names and not is_figure(word) for word in shared)
