@@ -40,7 +40,9 @@ _ABBREVIATION = re.compile(
 _DAY = re.compile(r"(?<!\d)\d{1,2}\.$")
 _MONTH = re.compile(rf"(?i:{'|'.join(sorted(MONTHS, key=len, reverse=True))})\b")
 _LONGEST_OPEN = 400
-"""Characters up to which a sentence goes on until its parenthesis is closed."""
+"""Characters up to which a sentence goes on after a full stop."""
+
+_THEN_LOWER, _THEN_UPPER = re.compile(r"\.\s+[a-zà-ÿ]"), re.compile(r"\.\s+[A-ZÀ-Þ]")
 
 _OPENS_LOWER = re.compile(r"[a-zà-ÿ](?![.)])")
 _APART = re.compile(r"\n\s*\n")
@@ -56,6 +58,8 @@ class SentenceSpans:
     def __init__(self, document: Document) -> None:
         self._document = document
         self._running = sorted(running_lines(document))
+        lower, upper = (len(each.findall(document.text)) for each in (_THEN_LOWER, _THEN_UPPER))
+        self._has_capitals = upper > lower  # a chat may begin no sentence with a capital
         self._code = any(is_code(piece.source) for piece in document.pieces)
 
     def of(self, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -105,15 +109,16 @@ class SentenceSpans:
         text, (_, end), (start, _) = self._document.text, first, second
         if any(end <= edge <= start for edge in edges) or _APART.search(text, end, start):
             return False
-        if text[end - 1] != ".":
+        if text[end - 1] != "." or end - first[0] > _LONGEST_OPEN:
             return False
         so_far = text[first[0] : end]
-        if so_far.count("(") > so_far.count(")") and len(so_far) < _LONGEST_OPEN:
+        if so_far.count("(") > so_far.count(")"):
             return True
         tail = so_far[-8:]
         if _DAY.search(tail):
             return _MONTH.match(text, start) is not None
-        return bool(_ABBREVIATION.search(tail) or _OPENS_LOWER.match(text, start))
+        is_lower = self._has_capitals and _OPENS_LOWER.match(text, start) is not None
+        return is_lower or _ABBREVIATION.search(tail) is not None
 
     def _has_running(self, start: int, end: int) -> bool:
         at = bisect.bisect_left(self._running, (start, start))

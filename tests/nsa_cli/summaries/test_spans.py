@@ -63,6 +63,18 @@ def test_sentences_end() -> None:
     ]
 
 
+def test_a_text_without_capitals_has_sentences() -> None:
+    text = "the pier is new. " * 40
+    assert said(document_of([text.strip()], unit="line")) == ["the pier is new."] * 40
+
+
+def test_a_sentence_goes_on_only_so_long() -> None:
+    text = "The pier (it is new. " + "It has a crane. " * 60 + "The end."
+    found = said(document_of([text], unit="line"))
+    assert found[-1] == "The end."
+    assert max(map(len, found)) < 450
+
+
 def test_running_headers_are_left_out() -> None:
     document = document_of(
         [
