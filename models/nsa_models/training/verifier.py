@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
 
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import Compressor, NoCache
@@ -26,6 +27,9 @@ from nsa_models.tokenization.ids import TokenIds
 from nsa_models.training.stage import Hooks, Schedule, Stage, TrainingProgress
 
 _DENSE = AttentionSettings(select_count=None)
+
+_SHORT_ROW = 112
+"""Tokens up to which a row is short: requests for expressions have more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,19 +80,21 @@ class _AfterTexts(NoCache):
 
     Args:
         kept: Keys and values (C, G, S, D) of each layer.
-        lengths: (C,) tokens of each text.
-        text_of: (R,) the text of each row.
+        lengths: Tokens of each text.
+        counts: Rows about each text; the rows follow the order of the texts.
     """
 
-    def __init__(self, kept: list[tuple[Tensor, Tensor]], lengths: Tensor, text_of: Tensor) -> None:
+    def __init__(
+        self, kept: list[tuple[Tensor, Tensor]], lengths: Sequence[int], counts: Sequence[int]
+    ) -> None:
         super().__init__()
-        self._kept, self._lengths, self._text_of = kept, lengths, text_of
-        self._mask: Tensor | None = None
+        self._kept, self._lengths, self._counts = kept, lengths, counts
 
     def positions(self, tokens: int, device: torch.device) -> Tensor:
         """Return positions (R, 1, T), from the length of each row's text."""
-        own = torch.arange(tokens, device=device)
-        return self._lengths[self._text_of][:, None, None] + own
+        counts = torch.tensor(self._counts, device=device)
+        first = torch.tensor(self._lengths, device=device).repeat_interleave(counts)
+        return first[:, None, None] + torch.arange(tokens, device=device)
 
     def attend(
         self,
@@ -101,27 +107,26 @@ class _AfterTexts(NoCache):
         return_mass: bool,  # noqa: ARG002
         compress: Compressor | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend to the text's keys without padding, and causally to the row's own."""
-        text_k, text_v = self._kept[layer]
-        k = torch.cat([text_k[self._text_of].to(k.dtype), k], dim=2)
-        v = torch.cat([text_v[self._text_of].to(v.dtype), v], dim=2)
-        groups, tokens = k.shape[1], q.shape[2]
-        heads = q.shape[1] // groups
-        if self._mask is None:
-            self._mask = self._visible(text_k.shape[2], tokens).repeat(1, 1, heads, 1)
-        rows = q.unflatten(1, (groups, heads)).flatten(2, 3)  # (R, G, H / G * T, D)
-        out = F.scaled_dot_product_attention(rows, k, v, attn_mask=self._mask)
-        return out.unflatten(2, (heads, tokens)).flatten(1, 2), None
-
-    def _visible(self, keys: int, tokens: int) -> Tensor:
-        """Which keys a token sees: (R, 1, T, S) booleans."""
-        device, lengths = self._lengths.device, self._lengths[self._text_of]
-        text = torch.arange(keys, device=device) < lengths[:, None]
-        own = torch.ones(tokens, tokens, dtype=torch.bool, device=device).tril()
-        rows = len(lengths)
-        return torch.cat(
-            [text[:, None].expand(rows, tokens, keys), own.expand(rows, tokens, tokens)], dim=2
-        )[:, None]
+        """Attend to the text's keys and causally to the row's own; padding follows a row."""
+        outs, first = [], 0
+        for number, (length, count) in enumerate(zip(self._lengths, self._counts, strict=True)):
+            if not count:
+                continue
+            rows = slice(first, first + count)
+            keys, values = (
+                torch.cat(
+                    [kept[number, :, :length].to(own.dtype).expand(count, -1, -1, -1), own], 2
+                )
+                for kept, own in zip(self._kept[layer], (k[rows], v[rows]), strict=True)
+            )
+            mask = causal_lower_right(q.shape[2], keys.shape[2])
+            outs.append(
+                F.scaled_dot_product_attention(
+                    q[rows], keys, values, attn_mask=mask, enable_gqa=True
+                )
+            )
+            first += count
+        return torch.cat(outs), None
 
 
 def train_changes(
@@ -156,27 +161,65 @@ def question_losses(
         texts: Texts with questions.
     """
     device = model.device
-    cuda = device.type == "cuda"
-    lengths = torch.tensor([len(each.text) for each in texts], device=device)
-    rows = [row for each in texts for row in each.rows]
-    text_of = torch.tensor(
-        [number for number, each in enumerate(texts) for _ in each.rows], device=device
-    )
-    ids = _padded(rows).to(device)
     prefilled = _Prefilled()
-    with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+    found: list[tuple[Tensor, Tensor]] = []
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         with torch.no_grad():
-            model.hidden_states(_padded([x.text for x in texts]).to(device), prefilled, _DENSE)
-        with changes.active():
-            after = _AfterTexts(prefilled.kept, lengths, text_of)
-            x, _ = model.hidden_states(ids, after, _DENSE)
-        places, targets, answer_of = _targets(texts, ids.shape[1])
-        logits = model.logits(x.flatten(0, 1)[None, places.to(device)])[0]
-    targets = ids.flatten()[targets.to(device)]
-    losses = F.cross_entropy(logits.float(), targets, reduction="none")
-    wrong = (logits.argmax(dim=-1) != targets).float()
-    wrong_of = torch.zeros(len(rows), device=device).index_add(0, answer_of.to(device), wrong)
-    return {"loss answer": losses.mean(), "answers right": (wrong_of == 0).float().mean()}
+            padded = _padded([each.text for each in texts]).to(device)
+            model.hidden_states(padded, prefilled, _DENSE)
+        for some in _by_length(texts):  # short rows without the padding of the long ones
+            found += _pass_losses(model, changes, texts, some, prefilled)
+    losses = torch.cat([loss for loss, _ in found])
+    right = torch.stack([wrong == 0 for _, wrong in found]).float().mean()
+    return {"loss answer": losses.mean(), "answers right": right}
+
+
+def _by_length(texts: Sequence[TextQuestions]) -> list[list[list[int]]]:
+    """The rows of each text by number, up to `_SHORT_ROW` tokens and longer; no empty pass."""
+    parts: list[list[list[int]]] = [[], []]
+    for each in texts:
+        for part, is_long in zip(parts, (False, True), strict=True):
+            part.append(
+                [n for n, row in enumerate(each.rows) if (len(row) > _SHORT_ROW) == is_long]
+            )
+    return [part for part in parts if any(part)]
+
+
+def _pass_losses(
+    model: NSALanguageModel,
+    changes: LowRankChanges,
+    texts: Sequence[TextQuestions],
+    some: Sequence[Sequence[int]],
+    prefilled: _Prefilled,
+) -> list[tuple[Tensor, Tensor]]:
+    """The losses of each row's answer, and how many of its tokens are wrong.
+
+    Args:
+        model: The model.
+        changes: Its changes.
+        texts: The texts.
+        some: Rows of each text, by number.
+        prefilled: Has the keys and values of the texts.
+    """
+    pairs = [
+        (each.rows[n], each.answers[n]) for each, own in zip(texts, some, strict=True) for n in own
+    ]
+    ids = _padded([row for row, _ in pairs]).to(model.device)
+    lengths, counts = [len(each.text) for each in texts], [len(own) for own in some]
+    with changes.active():
+        x, _ = model.hidden_states(ids, _AfterTexts(prefilled.kept, lengths, counts), _DENSE)
+    width = ids.shape[1]
+    places = [
+        np.arange(len(row) - answer, len(row)) + number * width
+        for number, (row, answer) in enumerate(pairs)
+    ]
+    targets = torch.from_numpy(np.concatenate(places)).to(model.device)
+    logits = model.logits(x.flatten(0, 1)[None, targets - 1])[0].float()
+    gold = ids.flatten()[targets]
+    losses = F.cross_entropy(logits, gold, reduction="none")
+    wrong = logits.argmax(dim=-1) != gold
+    sizes = [answer for _, answer in pairs]
+    return list(zip(losses.split(sizes), (each.sum() for each in wrong.split(sizes)), strict=True))
 
 
 def _padded(rows: Sequence[TokenIds]) -> Tensor:
@@ -186,18 +229,3 @@ def _padded(rows: Sequence[TokenIds]) -> Tensor:
     for number, row in enumerate(rows):
         padded[number, : len(row)] = row
     return torch.from_numpy(padded)
-
-
-def _targets(texts: Sequence[TextQuestions], width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Places that predict the answers' tokens, places of these, and the row of each."""
-    places, rows = list[np.ndarray](), list[np.ndarray]()
-    pairs = [
-        (len(row), answer)
-        for each in texts
-        for row, answer in zip(each.rows, each.answers, strict=True)
-    ]
-    for number, (length, answer) in enumerate(pairs):
-        places.append(np.arange(length - answer, length) + number * width)
-        rows.append(np.full(answer, number))
-    targets = torch.from_numpy(np.concatenate(places))
-    return targets - 1, targets, torch.from_numpy(np.concatenate(rows))

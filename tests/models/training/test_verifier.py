@@ -52,7 +52,7 @@ def tokens(count: int, seed: int) -> np.ndarray:
 def texts() -> list[TextQuestions]:
     return [
         TextQuestions(text=tokens(19, 0), rows=(tokens(7, 1), tokens(4, 2)), answers=(2, 1)),
-        TextQuestions(text=tokens(11, 3), rows=(tokens(9, 4),), answers=(3,)),
+        TextQuestions(text=tokens(11, 3), rows=(tokens(9, 4), tokens(130, 5)), answers=(3, 4)),
     ]
 
 
@@ -61,7 +61,7 @@ def losses_after_cache(of: NSALanguageModel, changes: LowRankChanges) -> torch.T
     found = []
     for each in texts():
         for row, answer in zip(each.rows, each.answers, strict=True):
-            cache = KVCache(of.config, capacity=64, dtype=torch.float32)
+            cache = KVCache(of.config, capacity=256, dtype=torch.float32)
             of(torch.as_tensor(each.text, dtype=torch.long)[None], cache=cache, settings=DENSE)
             ids = torch.as_tensor(row, dtype=torch.long)
             with changes.active():
