@@ -6,6 +6,7 @@ that the answer is decoded from.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -40,6 +41,8 @@ _TEXTS = 12
 
 _SCALE = 2.0
 _PROCESSES = 6
+"""Processes that make steps, at most; one for each processor."""
+
 _PREFETCHED = 4
 
 TextBatch = Sequence[TextQuestions]
@@ -132,7 +135,7 @@ def _steps(where: ModelFolder, examples: CheckExamples, seed: int) -> Iterator[T
         DataLoader(
             _Steps(make, seed),
             batch_size=None,
-            num_workers=_PROCESSES,
+            num_workers=min(_PROCESSES, os.cpu_count() or 1),
             prefetch_factor=_PREFETCHED,
             collate_fn=list,
         )
