@@ -70,7 +70,9 @@ class Engine:
         if beside is not None:
             self.folder: ModelFolder = beside.folder
             if beside.answerer is not None:
-                self.answerer = Engine(beside.answerer.options, emit, beside.answerer)
+                own = beside.answerer.options
+                second = replace(options, model=own.model, adapter=own.adapter, answer_model=None)
+                self.answerer = Engine(second, emit, beside.answerer)
             return
         self.folder = resolve_model(
             options.model,
