@@ -10,7 +10,8 @@ from decimal import Decimal
 from nsa_cli.retrieval.number_words import MONTHS
 from nsa_cli.retrieval.quantities import Quantity, tokens_of
 
-_NUMBER = re.compile(r"(?<![\w.,'’])\d+(?:[.,'’]\d+)*(?![\d])(?: \d{3}(?![\d.,]))*")
+_NUMBER = re.compile(r"(?<![\w.,'’])(?:\d{1,3}(?: \d{3}(?![\d.,]))+|\d+(?:[.,'’]\d+)*(?!\d))")
+"""Digits with separators; spaces part thousands after at most three digits, and cells otherwise."""
 _BEFORE = re.compile(r"(?:[-−(]\s?)?(?:(?:[A-Z]{3}|[A-Z]{0,2}[$€£¥])\s?)?(?:[-−]\s?)?\Z")
 _CURRENCY_BEFORE = re.compile(r"(?:[A-Z]{3}|[A-Z]{0,2}[$€£¥])\s?\Z")
 _AFTER = re.compile(r"\)|[\s-]?(?:(?P<word>[^\W\d_]+)\.?|[%$€£¥])")

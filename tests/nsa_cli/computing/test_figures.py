@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nsa_cli.computing.captions import caption_of
-from nsa_cli.computing.figures import figures
+from nsa_cli.computing.figures import figures, numbers
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,14 @@ def test_a_caption_gives_a_scale(caption: str, scale: int, currency: str) -> Non
 def test_prose_is_no_caption() -> None:
     text = "They live in Milan.\nSales 15,320"
     assert caption_of(text, 0, text.index("15,320")) is None
+
+
+def test_neighboring_cells_are_no_thousands() -> None:
+    row = "Members 1901 410 and 1 250 000 euros, 12,400 380"
+    assert [each.text for each in numbers(row)] == [
+        "1901",
+        "410",
+        "1 250 000 euros",
+        "12,400",
+        "380",
+    ]
