@@ -107,13 +107,14 @@ def _defaults() -> dict[str, str]:
     """Return the default of every setting in words, as the help shows it."""
     import inspect
 
+    from nsa_cli.cli.ask import ask
     from nsa_cli.cli.find import find
     from nsa_cli.cli.summarize import summarize
     from nsa_cli.config.settings import DEFINITIONS
 
     declared = {
         each.name: each
-        for command in (find, summarize, options.SharedOptions)
+        for command in (find, summarize, options.SharedOptions, ask)
         for each in inspect.signature(command, eval_str=True).parameters.values()
     }
     defaults = {}

@@ -85,6 +85,9 @@ class Engine:
         log.info("model %s in %s", self.folder.name, self.folder.folder)
         if options.answer_model is not None:
             self.answerer = self._second()
+        if options.answer_model == AUTO:  # what is cached is of the model, however it was chosen
+            name = None if self.answerer is None else self.answerer.options.model
+            self.options = replace(options, answer_model=name)
 
     def _second(self) -> Engine | None:
         """The engine of the model that answers; None if it is, or has to be, the same model."""

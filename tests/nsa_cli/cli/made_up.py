@@ -201,7 +201,7 @@ def trained(plan, found):
     plan.out.mkdir(exist_ok=True)
     progress = PretrainProgress(step=500, finished=True)
     training = Made(progress=progress, parameters=61.3e6)
-    pretrain._announce(plan, found, training, Made(rows=25000), Made(type="cuda"))
+    pretrain._announce(plan, found, training, Made(type="cuda"))
     row = {"step": 1500, "tokens": 98304000, "loss": 4.7213, "tokens_per_second": 412345.0}
     log_writer(plan.out, 12000)([{**row, "share_of_peak": 0.123, "skipped": 2}])
     far = {"from": 2048, "to": 4096, "loss": 4.5}

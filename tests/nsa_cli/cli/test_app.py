@@ -23,6 +23,7 @@ KEYS = [
     "stats",
     "warnings",
     "computation",
+    "support",
 ]
 CITATION_KEYS = [
     *("source", "page", "page_label", "line_start", "line_end", "unit", "quote", "score"),
