@@ -12,7 +12,7 @@ from nsa_cli.computing.expression import ExpressionError, parse
 from nsa_cli.computing.figures import Figure
 from nsa_cli.computing.forms import Form
 
-_CONSTANTS = frozenset(("2", "3", "4", "5", "6", "7", "8", "9", "10", "12", "100", "360", "365"))
+CONSTANTS = frozenset(("2", "3", "4", "5", "6", "7", "8", "9", "10", "12", "100", "360", "365"))
 """Numbers that need not stand in the document: counts, percent, months and days.
 
 A 1 has to, unless it is the one of a growth, `a / b - 1`.
@@ -102,7 +102,7 @@ class _Placed(ast.NodeTransformer):
             if digits not in self._digits:
                 self._digits.append(digits)
             return ast.Name(id=f"{{{self._digits.index(digits)}}}")
-        if digits in _CONSTANTS:
+        if digits in CONSTANTS:
             return ast.Name(id=digits)
         raise ExpressionError(f"the passages do not have {digits}")
 

@@ -14,15 +14,13 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from nsa_cli.computing.expression import ExpressionError, evaluate_figures, parse
+from nsa_cli.computing.free_expression import CONSTANTS
 
 _MADE = 8
 """Maximum questions that are made from one table."""
 
 _CLOSE = Decimal("0.006")
 """Relative difference up to which a derivation gives the answer: answers are rounded."""
-
-_FREE = frozenset(("2", "3", "4", "5", "6", "7", "8", "9", "10", "12", "100", "360", "365"))
-"""Numbers that an expression may have though the table lacks them: counts, percent, days."""
 
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _FIGURE = re.compile(r"[$€£]?\s?\(?\d[\d,]*(?:\.\d+)?\)?\s?%?")
@@ -124,7 +122,7 @@ def _expression(derivation: str, answer: str, text: str) -> str | None:
     except (ExpressionError, InvalidOperation):
         return None
     digits = [each.digits for each in figures]
-    if any(each not in text and each not in _FREE for each in digits):
+    if any(each not in text and each not in CONSTANTS for each in digits):
         return None
     times = next((each for each in (1, 100) if _is_close(value * each, gold)), None)
     if times is None:

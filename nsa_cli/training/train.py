@@ -26,12 +26,13 @@ from nsa_models.errors import ModelError, UsageError
 from nsa_models.hub.registry import MODELS
 from nsa_models.model_folder import ModelFolder
 from nsa_models.modeling.compression import Compression
+from nsa_models.modeling.low_rank import TARGETS
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
 from nsa_models.training.distributed import Processes
 from nsa_models.training.examples import Batch
 from nsa_models.training.objectives import KeyCompression, MeanCompression
-from nsa_models.training.recipe import TARGETS, distill, tune
+from nsa_models.training.recipe import distill, tune
 from nsa_models.training.stage import Hooks, Schedule, TrainingProgress
 from nsa_models.weights.adapter import (
     attach_compression,

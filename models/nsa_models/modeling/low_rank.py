@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nsa_models.errors import ModelError
 
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """Names of the projections that get a change."""
 
 

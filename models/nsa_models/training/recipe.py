@@ -28,8 +28,6 @@ from nsa_models.training.forward import ExampleAttention, logits_at
 from nsa_models.training.objectives import AttentionLosses, KeyCompression, LossPositions
 from nsa_models.training.stage import Hooks, Schedule, Stage, TrainingProgress
 
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
 
 def loss_positions(
     example: TrainingExample,

@@ -12,10 +12,11 @@ import torch
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.modeling.compression import Compression
+from nsa_models.modeling.low_rank import TARGETS
 from nsa_models.training.examples import Batch, ExampleQuestion, TrainingExample
 from nsa_models.training.forward import ExampleAttention
 from nsa_models.training.objectives import KeyCompression, MeanCompression
-from nsa_models.training.recipe import TARGETS, distill, loss_positions, tune
+from nsa_models.training.recipe import distill, loss_positions, tune
 from nsa_models.training.stage import Hooks, Schedule, Stage, TrainingProgress, rate_factor
 from nsa_models.transformers_model import NSAForCausalLM
 from nsa_models.weights.adapter import attach_compression, compression_like_mean

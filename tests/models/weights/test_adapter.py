@@ -17,7 +17,7 @@ from nsa_models.configuration.pretrained import pretrained
 from nsa_models.errors import ModelError
 from nsa_models.hub.resolve import resolve_model
 from nsa_models.model_folder import SHIPPED
-from nsa_models.training.recipe import TARGETS
+from nsa_models.modeling.low_rank import TARGETS
 from nsa_models.transformers_model import NSAForCausalLM
 from nsa_models.weights.adapter import (
     Adapter,
