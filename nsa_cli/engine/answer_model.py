@@ -7,7 +7,7 @@ from dataclasses import replace
 from nsa_cli.config.options import AUTO, Options
 from nsa_cli.system import total_memory_bytes
 from nsa_models.hub.fetch import offline_variable
-from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
+from nsa_models.hub.registry import DEFAULT_MODEL, MODELS, ModelEntry
 from nsa_models.model_folder import SHIPPED
 from nsa_models.paths import imported_name, models_folder
 
@@ -56,6 +56,18 @@ def beside_server(options: Options) -> Options:
     """
     name = larger_model(options.model)
     return replace(options, answer_model=name) if name is not None and is_here(name) else options
+
+
+def without_fetch(options: Options) -> tuple[Options, ModelEntry | None]:
+    """Return options by which no second model is fetched, and the model that would be.
+
+    Args:
+        options: Options of a command that answers nothing.
+    """
+    second = None if options.answer_model is None else options_of_answers(options)
+    if second is None or second.model not in MODELS or is_here(second.model):
+        return options, None
+    return replace(options, answer_model=None), MODELS[second.model]
 
 
 def is_here(name: str) -> bool:
