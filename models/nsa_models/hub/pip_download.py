@@ -114,7 +114,8 @@ def _watch(
             last_growth = time.monotonic()
         elif time.monotonic() - last_growth > STALL_SECONDS:
             raise SourceFailed(f"pip received nothing for {STALL_SECONDS:g} s")
-        on_bytes(largest)  # without growth too: the caller may stop the download by an error
+        if largest:
+            on_bytes(largest)  # without growth too: the caller may stop the download by an error
         try:
             process.wait(POLL_SECONDS)
         except subprocess.TimeoutExpired:
