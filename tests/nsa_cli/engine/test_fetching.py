@@ -66,7 +66,7 @@ def test_an_error_is_raised_where_the_model_is_waited_for(work: Any) -> None:
 
     work(resolve)
     with pytest.raises(ModelError, match="the disk is full"):
-        Fetching("m", None).wait([].append)
+        Fetching("m", None).wait(list[Event]().append)
 
 
 def test_a_stopped_thread_ends_at_its_next_byte(work: Any) -> None:

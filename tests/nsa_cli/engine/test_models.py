@@ -137,7 +137,7 @@ def test_the_second_model_is_fetched_as_soon_as_the_first_is(
         return replace(resolve_model(str(tiny_model), **more), name=name)
 
     monkeypatch.setattr(models, "resolve_model", resolve)
-    engine = Engine(replace(options, model=SMALL), [].append)
+    engine = Engine(replace(options, model=SMALL), list[Event]().append)
     assert at_fetch == []
     assert engine.folder.name == SMALL
     assert at_fetch == [[], [LARGER]]
@@ -163,7 +163,7 @@ def test_an_answer_without_a_model_fetches_none(
     monkeypatch.setattr(models, "resolve_model", None)
     path = tmp_path / "a.csv"
     path.write_text("Order,Region,Amount\n1,West,10\n2,East,20\n3,West,30\n")
-    engine = Engine(replace(options, model=SMALL), [].append)
+    engine = Engine(replace(options, model=SMALL), list[Event]().append)
     found = ask(engine, read_sources([str(path)], on_note=print), "What is the total amount?")
     assert found.answer.startswith("60")
     assert found.model == LARGER
@@ -173,11 +173,11 @@ def test_an_answer_without_a_model_fetches_none(
 def test_without_a_network_the_first_model_is_named_at_once(
     options: Options, sources: list[Source]
 ) -> None:
-    engine = Engine(replace(options, model=SMALL, answer_model=None), [].append)
+    engine = Engine(replace(options, model=SMALL, answer_model=None), list[Event]().append)
     with pytest.raises(ModelError, match="NSA_OFFLINE forbids the network"):
         ask(engine, sources)
     with pytest.raises(ModelError, match="NSA_OFFLINE forbids the network"):
-        Engine(replace(options, answer_model=LARGER), [].append)
+        Engine(replace(options, answer_model=LARGER), list[Event]().append)
 
 
 def test_a_dry_run_fetches_no_second_model(index: Index, options: Options, text_file: Path) -> None:
@@ -195,7 +195,7 @@ def test_an_engine_that_goes_stops_its_fetch(
 ) -> None:
     stopped = list[bool]()
     monkeypatch.setattr(fetching.Fetching, "stop", lambda _: stopped.append(True))
-    made = Models(options, [].append)
+    made = Models(options, list[Event]().append)
     made.start()
     assert stopped == []
     del made

@@ -329,9 +329,9 @@ def test_a_task_beside_others_has_a_line_below_theirs() -> None:
 
     def drawn() -> list[str]:
         assert status._bar is not None
-        page = Console(file=io.StringIO(), width=100)
-        page.print(status._bar.get_renderable())
-        return page.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        page = io.StringIO()
+        Console(file=page, width=100).print(status._bar.get_renderable())
+        return page.getvalue().splitlines()
 
     status.progress(fetching(1))  # nothing else is shown yet
     assert status._bar is None
@@ -361,7 +361,11 @@ def test_progress_takes_one_line_at_a_terminal(width: int) -> None:
     status = StatusLine(quiet=False)
     status.console = Console(file=screen, force_terminal=True, width=width)
     status.animate = True
-    task = {"task": "Reading examples/fhs-3.0.pdf", "total": 123_456, "unit": "tokens"}
+    task: dict[str, Any] = {
+        "task": "Reading examples/fhs-3.0.pdf",
+        "total": 123_456,
+        "unit": "tokens",
+    }
     status.progress(Progress(done=12_345, **task))
     assert status._bar is not None
     drawn = Console(file=io.StringIO(), width=width)
