@@ -81,10 +81,11 @@ class Engine:
                 second = replace(options, model=own.model, adapter=own.adapter, answer_model=None)
                 self._answerer = Engine(second, emit, beside.answerer)
             return
+        self.options = replace(options, model=self._models.reads)
         if options.answer_model == AUTO:  # what is cached is of the model, however it was chosen
             second_options = self._models.second_options
             name = None if second_options is None else second_options.model
-            self.options = replace(options, answer_model=name)
+            self.options = replace(self.options, answer_model=name)
         if self.is_ready:
             _ = self.answerer
 
@@ -95,7 +96,10 @@ class Engine:
         Raises:
             ModelError: If it is not available.
         """
-        return self._models.first
+        found = self._models.first
+        if self.options.model != self._models.reads:  # the model that was chosen is not available
+            self.options = replace(self.options, model=self._models.reads)
+        return found
 
     @property
     def is_ready(self) -> bool:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import weakref
 
 from nsa_cli.config.options import AUTO, Options
-from nsa_cli.engine.answer_model import options_of_answers
+from nsa_cli.engine.answer_model import options_of_answers, reading_model
 from nsa_cli.engine.fetching import Fetching
 from nsa_cli.events import Emit, Event, Note, Progress
 from nsa_cli.output.logging import log
 from nsa_models.errors import ModelError
 from nsa_models.hub.fetch import offline_variable
+from nsa_models.hub.registry import DEFAULT_MODEL
 from nsa_models.hub.resolve import is_ready, resolve_model
 from nsa_models.model_folder import ModelFolder
 
@@ -28,6 +29,7 @@ class Models:
         first: The model that reads, if it is known.
 
     Attributes:
+        reads: Name of the model that reads.
         emit: Receives the events of a command; it emits those of a thread that fetches, too.
         second_options: Options of the model that answers; None if it is the one that reads.
 
@@ -37,6 +39,7 @@ class Models:
 
     def __init__(self, options: Options, emit: Emit, first: ModelFolder | None = None) -> None:
         self._options = options
+        self.reads = reading_model(options.model, options.device)
         self._emit = emit
         self._first = first
         self._second: ModelFolder | None = None
@@ -44,7 +47,7 @@ class Models:
         named = first is None and options.answer_model is not None
         self.second_options = options_of_answers(options) if named else None
         self._is_settled = self.second_options is None
-        if is_ready(options.model):
+        if is_ready(self.reads):
             _ = self.first
             if not self._is_settled and not self._is_fetched_beside():
                 _ = self.second
@@ -58,18 +61,20 @@ class Models:
     def first(self) -> ModelFolder:
         """The model that reads; fetched at the first use.
 
+        Where `auto` chooses a model that is not available, the small one reads.
+
         Raises:
             ModelError: If it is not available.
         """
         if self._first is None:
-            options = self._options
-            self._first = resolve_model(
-                options.model,
-                on_progress=self._on_progress,
-                on_note=self._on_note,
-                adapter=options.adapter,
-                on_fetched=self._fetch_second,
-            )
+            try:
+                self._first = self._fetched_first()
+            except ModelError as error:
+                if self._options.model != AUTO or self.reads == DEFAULT_MODEL:
+                    raise
+                self.emit(Note(text=f"{DEFAULT_MODEL} reads: {error.message}"))
+                self.reads = DEFAULT_MODEL
+                self._first = self._fetched_first()
             log.info("model %s in %s", self._first.name, self._first.folder)
         return self._first
 
@@ -92,7 +97,7 @@ class Models:
     def answering_name(self) -> str:
         """Name of the model that answers, also before it is fetched."""
         if self.second_options is None or (self._is_settled and self._second is None):
-            return self._options.model
+            return self.reads
         return self.second_options.model
 
     def start(self) -> None:
@@ -110,6 +115,15 @@ class Models:
             self._fetching.tell(self._emit)
         self._emit(event)
 
+    def _fetched_first(self) -> ModelFolder:
+        return resolve_model(
+            self.reads,
+            on_progress=self._on_progress,
+            on_note=self._on_note,
+            adapter=self._options.adapter,
+            on_fetched=self._fetch_second,
+        )
+
     def _fetch_second(self) -> None:
         """Begin to fetch the model that answers, unless it is here."""
         if self._fetching is None and not self._is_settled and self._is_fetched_beside():
@@ -120,7 +134,7 @@ class Models:
     def _is_fetched_beside(self) -> bool:
         """Whether the model that answers is fetched or converted beside the reading."""
         second = self.second_options
-        if second is None or second.model == self._options.model:
+        if second is None or second.model == self.reads:
             return False
         return not is_ready(second.model) and offline_variable() is None
 

@@ -71,6 +71,7 @@ def index(tiny_model: Path, other_model: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(fetching, "resolve_model", found.resolve)
     monkeypatch.setattr(answer_model, "_LARGER", {str(tiny_model): LARGER, SMALL: LARGER})
     monkeypatch.setattr(answer_model, "total_memory_bytes", lambda: 8 * 10**9)
+    monkeypatch.setattr(answer_model, "gpu_memory_bytes", lambda: 0)
     for variable in OFFLINE_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     return found
@@ -122,8 +123,13 @@ def test_the_text_is_read_while_the_second_model_is_fetched(
     assert Note(text="answered before; --no-store asks anew") in events
 
 
+@pytest.mark.parametrize("model", [SMALL, AUTO])
 def test_the_second_model_is_fetched_as_soon_as_the_first_is(
-    index: Index, options: Options, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    model: str,
+    index: Index,
+    options: Options,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     at_fetch = list[list[str]]()
 
@@ -137,7 +143,8 @@ def test_the_second_model_is_fetched_as_soon_as_the_first_is(
         return replace(resolve_model(str(tiny_model), **more), name=name)
 
     monkeypatch.setattr(models, "resolve_model", resolve)
-    engine = Engine(replace(options, model=SMALL), list[Event]().append)
+    engine = Engine(replace(options, model=model), list[Event]().append)
+    assert engine.options.model == SMALL
     assert at_fetch == []
     assert engine.folder.name == SMALL
     assert at_fetch == [[], [LARGER]]
