@@ -152,7 +152,8 @@ def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
         console.print_rows(("ROWS", "RESULT"), [row[:2] for row in rows], right=(0,), error=True)
     before = f", {outcome.done_before} of them done before" if outcome.done_before else ""
     took = _duration(outcome.seconds)
-    console.note(f"{outcome.documents} documents{before}, {outcome.failed} failed, {took}")
+    documents = _documents(outcome.documents)
+    console.note(f"{documents}{before}, {outcome.failed} failed, {took}")
 
 
 def _show_survey(
@@ -190,11 +191,16 @@ def _show_survey(
     disk = max((each.disk_free_bytes for each in estimates), default=0)
     kept = sum(each.disk_bytes for each in estimates)
     room = f", {kept / 1e9:.2f} GB on disk, {disk / 1e9:.2f} GB free" if kept else ""
-    documents = "1 document" if len(found) == 1 else f"{len(found):,} documents"
-    told = f"{documents}, {len(failing)} would fail{room}; nothing was read by the model"
+    told = (
+        f"{_documents(len(found))}, {len(failing)} would fail{room}; nothing was read by the model"
+    )
     console.note(told, quiet=quiet)
     if failing:
         raise typer.Exit(FAILED)
+
+
+def _documents(count: int) -> str:
+    return "1 document" if count == 1 else f"{count:,} documents"
 
 
 def _amounts(found: Estimate) -> tuple[int, int, float]:
