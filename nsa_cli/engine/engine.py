@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.computing.forms import FORM_RULES, form_of
-from nsa_cli.config.options import AUTO, Options
+from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, digest
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine.compute import computed
@@ -81,11 +81,7 @@ class Engine:
                 second = replace(options, model=own.model, adapter=own.adapter, answer_model=None)
                 self._answerer = Engine(second, emit, beside.answerer)
             return
-        self.options = replace(options, model=self._models.reads)
-        if options.answer_model == AUTO:  # what is cached is of the model, however it was chosen
-            second_options = self._models.second_options
-            name = None if second_options is None else second_options.model
-            self.options = replace(self.options, answer_model=name)
+        self.options = self._models.chosen(options)
         if self.is_ready:
             _ = self.answerer
 
@@ -98,7 +94,7 @@ class Engine:
         """
         found = self._models.first
         if self.options.model != self._models.reads:  # the model that was chosen is not available
-            self.options = replace(self.options, model=self._models.reads)
+            self.options = self._models.chosen(self.options)
         return found
 
     @property

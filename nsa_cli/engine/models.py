@@ -7,6 +7,7 @@ thread, while the first one reads.
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 
 from nsa_cli.config.options import AUTO, Options
 from nsa_cli.engine.answer_model import options_of_answers, reading_model
@@ -99,6 +100,14 @@ class Models:
         if self.second_options is None or (self._is_settled and self._second is None):
             return self.reads
         return self.second_options.model
+
+    def chosen(self, options: Options) -> Options:
+        """Return options that name the models that read and answer, however they were chosen."""
+        options = replace(options, model=self.reads)
+        if options.answer_model == AUTO:
+            name = None if self.second_options is None else self.second_options.model
+            options = replace(options, answer_model=name)
+        return options
 
     def start(self) -> None:
         """Fetch the model that reads, and begin to fetch the one that answers.

@@ -106,6 +106,18 @@ def test_without_a_larger_model_the_one_that_reads_answers() -> None:
 
 
 @pytest.mark.usefixtures("online")
+def test_the_model_that_answers_is_that_of_the_chosen_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = Options(model=AUTO, answer_model=AUTO)
+    second = options_of_answers(options)
+    assert second is not None
+    assert second.model == LARGER
+    monkeypatch.setattr(answer_model, "gpu_memory_bytes", lambda: GPU)
+    assert options_of_answers(options) is None
+
+
+@pytest.mark.usefixtures("online")
 def test_a_server_is_found_by_the_larger_model_only_if_it_is_here() -> None:
     options = Options(model=DEFAULT_MODEL)
     assert beside_server(options) is options
