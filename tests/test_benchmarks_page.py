@@ -20,8 +20,33 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 DATA = ROOT / "docs" / "data"
 FILES = sorted(DATA.glob("*.json"))
 MACHINES = "machines"
+MACHINE_COLUMN = "Machine"
+LIMITS = "limits"
+"""The file of the known limits, which repeats figures of other files."""
+
 README_SECTIONS = ("What to expect", "Measured")
-NUMBER = re.compile(r"(?<![\w.,/-])\d+(?:,\d{3})*(?:\.\d+)?")
+GUIDE = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs" / "guide").glob("*.md")),
+    *sorted((ROOT / "docs" / "concepts").glob("*.md")),
+]
+_DIGITS = r"\d+(?:,\d{3})*(?:\.\d+)?"
+NUMBER = re.compile(rf"(?<![\w.,/-]){_DIGITS}")
+UNITS = {"seconds": "s", "minutes": "min", "times": "x"} | {
+    unit: unit for unit in ("%", "tokens/s", "points", "GB", "MB", "kB", "ms", "s", "min")
+}
+"""Units of measured figures, each with its spelling in the data."""
+
+FIGURE = re.compile(
+    rf"(?<![\w.,/-])({_DIGITS})(?: to ({_DIGITS}))?\s({'|'.join(UNITS)})(?!\w)", re.ASCII
+)
+SET_BY_THE_PROGRAM = {
+    (Decimal(value), unit)
+    for value, unit in [("1.5", "points"), ("512", "MB"), ("6", "GB"), ("20", "GB")]
+}
+"""Figures that the program sets, such as its limits: they are not measured."""
+
+Figure = tuple[Decimal, str]
 
 
 def script(name: str) -> ModuleType:
@@ -71,11 +96,48 @@ def figures(found: dict[str, Any]) -> set[Decimal]:
     return numbers_in([found[key] for key in ("question", "tables", "figures")]) | days
 
 
-def shown_numbers(text: str) -> list[Decimal]:
-    """Numbers of a page's tables and prose; code, targets of links and comments have none."""
+def prose(text: str) -> str:
+    """Tables and prose of a page; code, targets of links and comments are left out."""
     for what in (FENCE, r"`[^`]*`", r"(?<=\])\([^)]*\)", r"<!--.*?-->", r"(?m)^\d+\. "):
         text = re.sub(what, " ", text)
-    return [Decimal(each.replace(",", "")) for each in NUMBER.findall(text)]
+    return text
+
+
+def shown_numbers(text: str) -> list[Decimal]:
+    """Numbers of a page's tables and prose."""
+    return [Decimal(each.replace(",", "")) for each in NUMBER.findall(prose(text))]
+
+
+def shown_figures(text: str) -> set[Figure]:
+    """Values with their units in a text; both ends of a range."""
+    return {
+        (Decimal(value.replace(",", "")), UNITS[found[3]])
+        for found in FIGURE.finditer(text)
+        for value in (found[1], found[2])
+        if value
+    }
+
+
+def figures_with_units(content: object, unit: str = "") -> set[Figure]:
+    """Values with their units in a part of a file: figures, cells, and texts of cells.
+
+    The first value of a range (`[[2], " to ", [4, "s"]]`) has the unit of the last one.
+    """
+    if isinstance(content, str):
+        return shown_figures(content)
+    if isinstance(content, dict):
+        own = content.get("unit", unit)
+        return set().union(*(figures_with_units(each, own) for each in content.values()))
+    if not isinstance(content, list):
+        return set()
+    match content:
+        case [str(), Decimal() as value, str(own)] | [Decimal() as value, str(own)]:
+            return {(value, own)}
+        case [Decimal() as value]:
+            return {(value, unit)}
+        case [[Decimal() as value], " to ", [Decimal(), str(own)], *_]:
+            return {(value, own)}.union(*(figures_with_units(each, unit) for each in content))
+    return set().union(*(figures_with_units(each, unit) for each in content))
 
 
 def sections(page: Path) -> dict[str, str]:
@@ -118,8 +180,14 @@ def test_a_file_says_where_and_when(path: Path) -> None:
     machines = {row[0] for row in writer().load(path.with_stem(MACHINES))["tables"][0]["rows"]}
     assert set(found["machines"]) <= machines
     assert all(re.fullmatch(r"\d{4}-\d\d(-\d\d)?", date) for date in found["dates"])
-    measured = any(table.get("rows") for table in found["tables"]) and path.stem != MACHINES
-    assert not measured or found["dates"]
+    if path.stem not in (MACHINES, LIMITS):
+        assert found["dates"]
+        assert found["machines"]
+        assert found["commands"]
+    for table in found["tables"]:
+        if MACHINE_COLUMN in table["columns"]:
+            at = table["columns"].index(MACHINE_COLUMN)
+            assert {row[at] for row in table["rows"]} <= machines
     pages = "".join(map(text_of, writer().PAGES))
     used = re.findall(rf"<!-- table: {path.stem} (\d+) -->", pages)
     assert used == [str(number) for number, _ in enumerate(found["tables"], start=1)]
@@ -158,6 +226,31 @@ def test_figures_of_the_readme_are_measured(heading: str) -> None:
         if number not in known | rounded:
             missing.append(number)
     assert not missing
+
+
+@cache
+def measured() -> set[Figure]:
+    """All figures of the data with their units."""
+    parts = ([found["tables"], found["figures"]] for found in data().values())
+    return set().union(*map(figures_with_units, parts))
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=name_of)
+def test_figures_of_readme_and_guide_are_measured(page: Path) -> None:
+    missing = shown_figures(prose(text_of(page))) - measured() - SET_BY_THE_PROGRAM
+    assert not missing, "add these to a file of docs/data"
+
+
+def test_a_changed_figure_of_the_guide_is_found() -> None:
+    text = prose(text_of(ROOT / "docs" / "guide" / "install.md"))
+    assert "491 MB" in text
+    assert shown_figures(text.replace("491 MB", "499 MB")) - measured() == {(Decimal(499), "MB")}
+    assert shown_figures("2 to 5 times, 1,024.5 kB, `3 s`, 7 strings") == {
+        (Decimal(2), "x"),
+        (Decimal(5), "x"),
+        (Decimal("1024.5"), "kB"),
+        (Decimal(3), "s"),
+    }
 
 
 def bounds(number: Decimal) -> tuple[Decimal, Decimal]:

@@ -155,10 +155,10 @@ def rm_command(
         unknown = [each for each in what or () if not Path(each).exists()]
         if unknown:
             raise UsageError(
-                f"{unknown[0]!r} is neither a file nor the name of something kept",
+                f"{unknown[0]!r} is neither a file nor a stored document",
                 hint="see `nsa cache list`",
             )
-        console.note(f"nothing is kept of {', '.join(what or ())}", quiet=quiet)
+        console.note(f"nothing is stored for {', '.join(what or ())}", quiet=quiet)
         return
     told = _counted(entries, kept.documents, kept.answers)
     size = _megabytes(sum(entry.bytes for entry in entries))

@@ -29,18 +29,18 @@ class PageRanges:
         """Read `10-40,55`, `3-` (to the end) and `-5` (from the beginning).
 
         Raises:
-            UsageError: If it says no range of pages.
+            UsageError: If it is not a list of page ranges.
         """
         ranges: list[tuple[int, int | None]] = []
         for part in text.split(","):
             found = _PART.fullmatch(part.strip())
             if found is None or not (found[1] or found[3]):
-                raise UsageError(f"--pages is {text!r}", hint=_HINT)
+                raise UsageError(f"--pages {text!r} is not a page range", hint=_HINT)
             first = int(found[1] or 1)
             last = int(found[3]) if found[3] else (None if found[2] else first)
             if first < 1 or (last is not None and last < first):
                 raise UsageError(
-                    f"--pages is {text!r}, and {part.strip()} is no range of pages", hint=_HINT
+                    f"--pages {text}: {part.strip()} is not a page range", hint=_HINT
                 )
             ranges.append((first, last))
         return cls(text=text, ranges=tuple(ranges))
@@ -57,8 +57,8 @@ class PageRanges:
         numbers = list(pages)
         if not any(number in self for number in numbers):
             raise UsageError(
-                f"{name} has {unit}s {numbers[0]}-{numbers[-1]}, and --pages is {self.text!r}"
+                f"--pages {self.text}: {name} has {unit}s {numbers[0]}-{numbers[-1]}"
                 if len(numbers) > 1
-                else f"{name} has one {unit}, and --pages is {self.text!r}",
+                else f"--pages {self.text}: {name} has one {unit}",
                 hint=_HINT,
             )

@@ -126,7 +126,7 @@ class Scheduler:
             self._waiting = deque(each for each in self._waiting if not each.stopped)
             if len(self._waiting) >= MOST_WAITING:
                 raise BusyError(
-                    f"{MOST_WAITING} questions are waiting already", hint="ask again later"
+                    f"{MOST_WAITING} questions are already waiting", hint="ask again later"
                 )
             self._waiting.append(job)
             self._changed.notify()

@@ -166,7 +166,7 @@ class Reading:
         texts = [mark for mark in self._targets() if mark.columns]
         if texts:
             column = self._table.columns[texts[0].columns[0]]
-            raise ProblemError(f"{column.name} holds no numbers")
+            raise ProblemError(f"{column.name} has no numbers")
         raise ProblemError(f"the question does not name the column to {what}")
 
     def _meant(self) -> int | None:

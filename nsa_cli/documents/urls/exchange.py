@@ -131,7 +131,7 @@ def _told(url: str, connection: _Connection, limits: Limits) -> Iterator[None]:
     except ssl.SSLCertVerificationError as error:
         raise UnreadableError(
             f"the certificate of {connection.host} cannot be verified ({error.verify_message})",
-            hint="check the address; to read it all the same, save it first",
+            hint="check the address; to read it anyway, download it first",
             code="certificate",
         ) from error
     except http.client.IncompleteRead as error:
@@ -176,7 +176,7 @@ def _decoded(body: bytes, headers: Message, url: str, limits: Limits) -> bytes:
         return body
     if encoding not in _GZIP:
         raise UnreadableError(
-            f"{url} came in the encoding {encoding}, which was not asked for",
+            f"{url}: the server sent the encoding {encoding}, which nsa does not read",
             hint="save it first",
             code="broken",
         )

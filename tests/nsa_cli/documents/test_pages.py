@@ -74,7 +74,7 @@ def test_pages_of_a_pdf_are_those_of_the_whole() -> None:
 
 
 def test_pages_that_are_not_there() -> None:
-    with pytest.raises(UsageError, match=r"a.pdf has pages 1-50, and --pages is '60-'"):
+    with pytest.raises(UsageError, match=r"--pages 60-: a.pdf has pages 1-50"):
         parse_document("a.pdf", FHS.read_bytes(), pages=PageRanges.parse("60-"))
     with pytest.raises(UsageError, match=r"a.txt has no pages"):
         parse_document("a.txt", b"text", pages=PageRanges.parse("1"))
