@@ -39,9 +39,7 @@ class PageRanges:
             first = int(found[1] or 1)
             last = int(found[3]) if found[3] else (None if found[2] else first)
             if first < 1 or (last is not None and last < first):
-                raise UsageError(
-                    f"--pages {text}: {part.strip()} is not a page range", hint=_HINT
-                )
+                raise UsageError(f"--pages {text}: {part.strip()} is not a page range", hint=_HINT)
             ranges.append((first, last))
         return cls(text=text, ranges=tuple(ranges))
 

@@ -65,8 +65,7 @@ def _refuse_cut(data: bytes, name: str) -> None:
     signature = identify(data)
     if signature is not None and signature.is_document:
         raise UnreadableError(
-            f"{name} looks like {signature.looks_like} that is cut off: "
-            "its end is missing",
+            f"{name} looks like {signature.looks_like} that is cut off: its end is missing",
             hint="get it again",
             code="broken",
         )

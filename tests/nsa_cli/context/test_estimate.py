@@ -64,7 +64,7 @@ def test_a_safe_share_is_the_default() -> None:
 
 
 def test_a_bounded_reading_is_the_same(asker: Any, text_file: Path, substance: Any) -> None:
-    """So little may be used that every segment's mapping is let go of."""
+    """The limit is so low that each segment's mapping is released."""
     expected = asker(text_file, store=False)
     from nsa_cli.kv_store import prefill
 
