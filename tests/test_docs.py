@@ -313,6 +313,14 @@ def test_versions_agree() -> None:
     assert set(wheels) == {__version__}
 
 
+def test_a_change_is_in_one_version() -> None:
+    text = text_of(ROOT / "CHANGELOG.md")
+    entries = re.findall(r"^- .*(?:\n  .*)*", text, re.MULTILINE)
+    changes = [" ".join(each.split()) for each in entries]
+    assert len(changes) > 100
+    assert len(set(changes)) == len(changes)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=shown)
 def test_words_are_the_fields(page: Path) -> None:
     assert not banned_phrases(FENCE.sub("", text_of(page)))

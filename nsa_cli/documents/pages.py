@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nsa_models.errors import UsageError
 
 _PART = re.compile(r"(\d+)?\s*(-)?\s*(\d+)?")
-_HINT = "say pages and ranges with commas, such as 10-40,55 or 3-"
+_HINT = "give pages and ranges separated by commas, such as 10-40,55 or 3-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +35,11 @@ class PageRanges:
         for part in text.split(","):
             found = _PART.fullmatch(part.strip())
             if found is None or not (found[1] or found[3]):
-                raise UsageError(f"--pages {text!r} is not a page range", hint=_HINT)
+                raise _invalid(text)
             first = int(found[1] or 1)
             last = int(found[3]) if found[3] else (None if found[2] else first)
             if first < 1 or (last is not None and last < first):
-                raise UsageError(f"--pages {text}: {part.strip()} is not a page range", hint=_HINT)
+                raise _invalid(text)
             ranges.append((first, last))
         return cls(text=text, ranges=tuple(ranges))
 
@@ -60,3 +60,7 @@ class PageRanges:
                 else f"--pages {self.text}: {name} has one {unit}",
                 hint=_HINT,
             )
+
+
+def _invalid(text: str) -> UsageError:
+    return UsageError(f"invalid value for --pages: {text!r}", hint=_HINT)

@@ -90,7 +90,7 @@ def test_text_and_json_have_the_same_answer(nsa: Run, text_file: Path) -> None:
         (("a.txt", "-a", " "), "the question is empty"),
         (("a.txt", "/dev/null"), "no question: /dev/null is a file"),
         (("-", "-", "why?"), "- is named twice"),
-        (("a.txt", "why?", "--pages", "3-1"), "--pages 3-1: 3-1 is not a page range"),
+        (("a.txt", "why?", "--pages", "3-1"), "invalid value for --pages: '3-1'"),
         (("a.txt", "why?", "--attention", "sliding"), "invalid value for --attention: 'sliding'"),
         (("a.txt", "why?", "--device", "tpu"), "invalid value for --device: 'tpu'"),
     ],

@@ -59,7 +59,7 @@ def test_open_ends(text: str, inside: list[int], outside: list[int]) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "0", "5-3", "-", "1,,2", "1-2-3"])
 def test_what_is_no_range(text: str) -> None:
-    with pytest.raises(UsageError, match="--pages is"):
+    with pytest.raises(UsageError, match="invalid value for --pages: "):
         PageRanges.parse(text)
 
 
