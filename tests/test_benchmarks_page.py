@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -226,6 +227,104 @@ def test_figures_of_the_readme_are_measured(heading: str) -> None:
         if number not in known | rounded:
             missing.append(number)
     assert not missing
+
+
+def row(name: str, *begin: str, table: int = 1) -> dict[str, str]:
+    """The cells of the only row of a file that begins with some cells, by column."""
+    content = writer().load(DATA / f"{name}.json")["tables"][table - 1]
+    rows = [[writer().cell(each) for each in cells] for cells in content["rows"]]
+    [found] = [cells for cells in rows if cells[: len(begin)] == list(begin)]
+    return dict(zip(content["columns"], found, strict=True))
+
+
+def figure(name: str, what: str) -> str:
+    """A figure of a file's prose, as a page shows it."""
+    [found] = [each for each in writer().load(DATA / f"{name}.json")["figures"] if each[0] == what]
+    return str(writer().shown(found[1:]))
+
+
+def answers_of_the_readme() -> Iterator[str]:
+    """Claims of the section "What to expect", with their figures from the data."""
+    larger, smaller = "qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"
+    shipped = row("answers-documents", f"{smaller} reads, {larger} answers (the default)", "`nsa`")
+    columns = ("Right", "Page cited first", "Among three")
+    for name, model, way in (
+        (f"{shipped['Questions']} hard questions about 41 real PDFs", shipped, ""),
+        (f"the same, `--model {larger}`", larger, "`nsa`"),
+        (f"the same, `--answer-model {smaller}`", smaller, "`words`"),
+        ("the larger model with the best chunks by BM25 instead of reading", larger, "`chunks`"),
+    ):
+        found = model if isinstance(model, dict) else row("answers-documents", model, way)
+        assert found["Questions"] == shipped["Questions"]
+        yield f"| {name} | {' | '.join(found[each] for each in columns)} |"
+    example = row("answers-example", "CPU-AVX2", "Two models, the default")
+    columns = ("Right answers", "Right page first", "Among three citations")
+    shown = " | ".join(f"{example[each]} of 20" for each in columns)
+    yield f"| 20 questions about the example, 50 pages | {shown} |"
+    lookups = figure("answers-documents", "Right answers to lookups, the default")
+    yield f"Of the questions that look something up, {lookups} are right."
+    yield f"It did so for {shipped['Unanswerable, declined']} of such questions"
+    yield f"wrongly for {shipped['Answerable, declined']} of the others"
+    share, count = shipped["Right when verified"].split(" of ")
+    yield f"Of {count} answers with a verified first citation, {share} were right."
+    yield f"{shipped['Computed, right']} of the questions that need arithmetic were right."
+    both = "Whole answer about a text that was read before, two models, {}, rounded"
+    one = "Whole answer about a text that was read before, one model, {}, rounded"
+    least, most = (figure("time-to-answer", both.format(end)) for end in ("least", "most"))
+    yield f"takes {least.removesuffix(' s')} to {most.removesuffix(' s')} seconds."
+    least, most = (figure("time-to-answer", one.format(end)) for end in ("least", "most"))
+    yield f"takes {least.removesuffix(' s')} to {most.removesuffix(' s')}."
+
+
+def speeds_of_the_readme() -> Iterator[str]:
+    """Claims of the section "Measured", with their figures from the data."""
+    for what, name, begin in (
+        ("30,000 tokens, two cores with AMX", "reading-cpu", ("CPU-AMX", "30,000")),
+        ("65,536 tokens, two cores with AVX-512", "reading-cpu", ("CPU-512", "65,536")),
+        ("1,048,576 tokens, one H200", "reading-gpu", ("0.5B", "H200", "1,048,576")),
+    ):
+        found = row(name, *begin)
+        ratio = Decimal(found["Ratio"]).quantize(Decimal("0.1"))
+        yield f"| Reading {what} | {found['NSA']} | {found['Dense']} | {ratio} |"
+    alone = row("kernels", "Forward, 64k")
+    nsa, ratio = re.findall(r"[\d.]+", alone["Random"])
+    ratio = Decimal(ratio).quantize(Decimal("0.1"))
+    yield (
+        "| Attention alone, forward, 65,536 tokens, one H200 (dense: cuDNN) "
+        f"| {nsa} ms | {alone['cuDNN']} ms | {ratio} |"
+    )
+    times = [
+        figure("llama-cpp", f"{what}, {end}, rounded").removesuffix("x")
+        for what in ("Reading, NSA over llama.cpp", "Decoding, llama.cpp over NSA")
+        for end in ("least", "most")
+    ]
+    yield "nsa reads a text {} to {} times as fast as llama.cpp".format(*times[:2])
+    yield "llama.cpp decodes an answer {} to {} times as fast as nsa".format(*times[2:])
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("heading", "claims"),
+    [("What to expect", answers_of_the_readme), ("Measured", speeds_of_the_readme)],
+)
+def test_the_readme_repeats_the_data(heading: str, claims: Callable[[], Iterator[str]]) -> None:
+    text = flat(sections(ROOT / "README.md")[heading])
+    assert [claim for claim in claims() if claim not in text] == []
+
+
+def test_the_readme_repeats_the_times_of_reading() -> None:
+    amx, avx2 = (
+        row("time-to-answer", machine, text, table=2)["Reading"]
+        for machine, text in (
+            ("CPU-AMX", "the example, 23,039 tokens"),
+            ("CPU-AVX2", "the example"),
+        )
+    )
+    text = flat(sections(ROOT / "README.md")["Install"])
+    assert f"reading the 50 pages takes {amx} with AMX and {avx2} with AVX2 alone" in text
 
 
 @cache
