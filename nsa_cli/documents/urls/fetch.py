@@ -106,7 +106,9 @@ def _parts(url: str) -> SplitResult:
         ) from error
     if parts.scheme not in _SCHEMES:
         raise UnreadableError(
-            f"{parts.scheme} URLs are not fetched: {url}", hint="download it first", code="not_fetched"
+            f"{parts.scheme} URLs are not fetched: {url}",
+            hint="download it first",
+            code="not_fetched",
         )
     if not host:
         raise UnreadableError(f"{url} has no host", hint="check the address", code="missing")

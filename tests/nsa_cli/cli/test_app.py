@@ -221,7 +221,7 @@ def test_a_document_that_is_too_long(nsa: Run, tmp_path: Path, prose: Any) -> No
     (tmp_path / "long.txt").write_text(prose(1100))
     code, out, err = nsa("ask", str(tmp_path / "long.txt"), "Who?", "--yarn", "--every-line")
     assert (code, out) == (4, "")
-    assert " tokens, and " in err
+    assert " tokens, but " in err
     assert "takes at most 16,384" in err
     assert "--max-tokens" in err
     assert "--model" in err

@@ -222,7 +222,7 @@ def test_urls_without_a_network(
     code, out, err = nsa("ask", url, "Who?", "--allow-private", *more)
     assert (code, out) == (3, "")
     assert err.startswith("nsa: cannot fetch URLs here (")
-    assert err.endswith(f"): {url}. Save it first.\n")
+    assert err.endswith(f"): {url}. Download it first.\n")
     assert not site.requests
 
 
