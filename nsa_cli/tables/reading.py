@@ -96,7 +96,7 @@ class Reading:
         return named[0] if len(named) == 1 else None
 
     def _target(self, allowed: Sequence[int], preferred: Sequence[int] = ()) -> int | None:
-        """The column that is computed of, and mark it as used.
+        """Return the column to compute over, and mark it as used.
 
         Raises:
             ProblemError: If the question may mean several columns.
