@@ -1,10 +1,10 @@
-"""Compiles every attention kernel for Hopper, with no GPU, and shows what each takes.
+"""Compile every attention kernel for Hopper without a GPU, and show the resources of each.
 
     python examples/compile_kernels.py --dims 128,128 --heads 16
 
 Registers a thread, bytes spilled from them, and shared memory of a program, as `cuobjdump`, which
-Triton's package carries, reads them off the machine code. It fails where a kernel does not compile
-or takes more shared memory than there is. Not to be run with `TRITON_INTERPRET`.
+Triton's package carries, reads them off the machine code. It fails if a kernel does not compile
+or takes more shared memory than a program may have. Do not run it with `TRITON_INTERPRET`.
 
 With `--hopper` the warp-specialized kernels take the calls that they support. They need the Triton
 that they were tested with; the registers shown are those before they are shared out among warps.
@@ -55,7 +55,7 @@ HOPPER_BYTES = 227 * 1024
 """Shared memory that one program may take."""
 
 PROGRAMS = 396
-"""Programs of a decode step that the card holds at once."""
+"""Programs of a decode step that run on the GPU at once."""
 
 PROCESSORS = 132
 """Multiprocessors of an H200."""
@@ -67,7 +67,7 @@ CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuob
 
 
 class HopperDriver:
-    """Stands in for a card: Triton compiles for it and launches nothing."""
+    """Driver without a GPU: Triton compiles for Hopper and launches nothing."""
 
     def get_current_target(self) -> GPUTarget:
         """Compute capability 9.0."""
@@ -83,7 +83,7 @@ class HopperDriver:
 
 
 class Compiled:
-    """Stands in for a kernel: a launch compiles it and prints what it takes."""
+    """Wrapper of a kernel: a launch compiles it and prints its resources."""
 
     def __init__(self, kernel: JITFunction) -> None:
         self.kernel = kernel
@@ -108,7 +108,7 @@ class Compiled:
         name, shared = self.kernel.__name__, compiled.metadata.shared
         print(f"{name:36}{found[1]:>10}{found[2]:>10}{shared:>10}", flush=True)
         if shared > HOPPER_BYTES:
-            sys.exit(f"{name} takes {shared} bytes of shared memory; there are {HOPPER_BYTES}")
+            sys.exit(f"{name} takes {shared} bytes of shared memory, more than {HOPPER_BYTES}")
 
 
 def stand_in(module: ModuleType) -> None:

@@ -9,7 +9,7 @@
 #   PARSED     documents that `python -m nsa_cli.evaluation.document_suite.parse` made
 #   WHEELS     typer and what it needs, platformdirs, bm25s, gguf
 #   PARTS      where parts are kept: MODEL.gguf.00, MODEL.gguf.01 and so on, by `split -d`
-#   OUT        rows and reports; rows that are there are not asked again
+#   OUT        rows and reports; questions that have a row are not asked again
 #   BUDGET     seconds for all (480)
 #   SYSTEMS    models, options and ways, as for `measure_answers.py`
 #   PROCESSES  processes of each system (4); a machine of two GPUs and 32 cores takes 24 in all

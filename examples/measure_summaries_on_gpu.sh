@@ -8,7 +8,7 @@
 #
 #   DATA       meetings with summaries, as JSON Lines
 #   WHEELS     typer and what it needs, platformdirs, bm25s, gguf
-#   OUT        rows and reports; rows that are there are not made again
+#   OUT        rows and reports; summaries that have a row are not made again
 #   BUDGET     seconds for all (230)
 #   SYSTEMS    models, ways and processes, as for `measure_summaries.py`
 #   KNOWN      rows of an earlier call (.bench/known.jsonl, if it is there)

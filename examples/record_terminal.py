@@ -3,8 +3,9 @@
     pip install pyte
     python examples/record_terminal.py terminal.svg "nsa ask a.pdf 'When?'" "nsa ask a.pdf 'Who?'"
 
-Every command is run in a pseudo-terminal, and what stands on its screen is what is drawn. Time is
-shortened: each screen that differs from the one before is shown for a moment, the last ones longer.
+Each command is run in a pseudo-terminal, and its screen is drawn. Time is shortened: each screen
+that differs from the one before is shown for a moment, the last one of a command longer. The
+picture begins with its last screen, so that it shows its content before it moves.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Frame = tuple[str, ...]
 
 
 def shown(screen: pyte.Screen) -> Frame:
-    """The lines of a screen as SVG text, each run of one style a part of its own."""
+    """The lines of a screen as SVG text, with a part for each run of one style."""
     lines = []
     for row in range(ROWS):
         runs: list[tuple[str, str]] = []
@@ -90,9 +91,12 @@ def thinned(frames: list[Frame]) -> list[Frame]:
 
 
 def drawn(parts: list[list[Frame]]) -> str:
-    """An SVG that shows the frames one after the other; without animation it shows the last."""
-    times: list[float] = []
-    frames: list[Frame] = []
+    """An SVG that shows the last frame, and then all one after the other.
+
+    Without animation it shows the last one.
+    """
+    times = [LAST_SECONDS]
+    frames = [parts[-1][-1]]
     for part in parts:
         frames += part
         times += [SECONDS] * (len(part) - 1) + [LAST_SECONDS]

@@ -34,7 +34,7 @@ def draw(*shape: int) -> Tensor:
 
 
 def finite(*tensors: Tensor | None) -> None:
-    """Stop where a result is no number."""
+    """Stop if a result is not finite."""
     assert all(x is None or bool(x.isfinite().all()) for x in tensors)
 
 

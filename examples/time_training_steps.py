@@ -288,7 +288,7 @@ class Worker:
         self._lines.put(None)
 
     def row(self, seconds: float) -> dict[str, Any] | str:
-        """The next row, or why there is none."""
+        """The next row, or why it is missing."""
         until = time.monotonic() + seconds
         while True:
             try:
@@ -305,7 +305,7 @@ class Worker:
                 return found
 
     def keep_first(self, seconds: float) -> None:
-        """Wait until there is a row, and leave it to `row`."""
+        """Wait for a row, and leave it to `row`."""
         try:
             line = self._lines.get(timeout=max(0.0, seconds))
         except queue.Empty:

@@ -313,6 +313,32 @@ def test_versions_agree() -> None:
     assert set(wheels) == {__version__}
 
 
+def test_the_recipes_name_files_and_names_that_exist() -> None:
+    codes = re.findall(r"`([^`\n]+)`", FENCE.sub("", text_of(ROOT / "CONTRIBUTING.md")))
+    files = {
+        shown(path)
+        for folder in ("docs", "examples", "kernels", "models", "nsa_cli", "tests")
+        for path in (ROOT / folder).rglob("*")
+    }
+    paths = [each for each in codes if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", each)]
+    assert len(paths) > 40
+    wanting = [f"/{each}" for each in paths if "NAME" not in each and not (ROOT / each).exists()]
+    assert not [each for each in wanting if not any(f"/{name}".endswith(each) for name in files)]
+    names = {each for each in codes if re.fullmatch(r"_?[A-Z]\w+|_?[a-z]+(_[a-z]+)+", each)}
+    source = "".join(text_of(ROOT / each) for each in sorted(files) if each.endswith(".py"))
+    assert {"_BY_SUFFIX", "LeftOut", "DENSE_FAMILIES", "_of_suite"} <= names
+    others = {"CHANGELOG", "Unreleased"}
+    assert [each for each in names - others if not re.search(rf"\b{each}\b", source)] == []
+
+
+def test_a_change_is_in_one_version() -> None:
+    text = text_of(ROOT / "CHANGELOG.md")
+    entries = re.findall(r"^- .*(?:\n  .*)*", text, re.MULTILINE)
+    changes = [" ".join(each.split()) for each in entries]
+    assert len(changes) > 50
+    assert len(set(changes)) == len(changes)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=shown)
 def test_words_are_the_fields(page: Path) -> None:
     assert not banned_phrases(FENCE.sub("", text_of(page)))

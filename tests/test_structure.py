@@ -170,6 +170,42 @@ def test_words_are_the_fields() -> None:
     assert not found, "\n".join(sorted(found))
 
 
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+            yield getattr(node, "lineno", 1), text
+
+
+def test_words_of_the_examples_are_the_fields() -> None:
+    files = sorted((ROOT / "examples").glob("*.py"))
+    found = [
+        f"{shown(path)}:{line} {phrase}"
+        for path in files
+        for line, text in {*strings(path), *messages(path), *comments(path)}
+        for phrase in banned_phrases(text)
+    ]
+    found += [
+        f"{shown(path)}: {phrase}"
+        for path in sorted((ROOT / "examples").glob("*.sh"))
+        for phrase in banned_phrases(path.read_text("utf-8"))
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_words_of_the_tests_are_the_fields() -> None:
+    """Docstrings and comments; strings of tests are inputs."""
+    files = [path for path in (ROOT / "tests").rglob("*.py") if "fixtures" not in path.parts]
+    assert len(files) > 100
+    found = [
+        f"{shown(path)}:{line} {phrase}"
+        for path in files
+        for line, text in {*docstrings(path), *comments(path)}
+        for phrase in banned_phrases(text)
+    ]
+    assert not found, "\n".join(sorted(found))
+
+
 def test_words_of_the_web_page_are_the_fields() -> None:
     files = sorted((PACKAGES["nsa_cli"] / "serve" / "page").iterdir())
     assert len(files) > 2

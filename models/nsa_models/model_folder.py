@@ -79,7 +79,9 @@ def write_origin(folder: Path, origin: Origin) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    (folder / _ORIGIN).write_text(json.dumps(asdict(origin)), encoding="utf-8")
+    partial = folder / f"{_ORIGIN}.partial"
+    partial.write_text(json.dumps(asdict(origin)), encoding="utf-8")
+    partial.replace(folder / _ORIGIN)  # never half a file, nor a change of a hard-linked copy
 
 
 def lacks_weights(folder: Path) -> bool:

@@ -190,7 +190,7 @@ class Chat:
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)
         except FileExistsError as error:
-            raise UsageError(f"{path} exists already", hint="give another name") from error
+            raise UsageError(f"{path} already exists", hint="give another name") from error
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise NsaError(f"cannot write {path}: {why}", hint="give another name") from error

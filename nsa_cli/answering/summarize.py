@@ -84,7 +84,7 @@ def summarize(
             last = error
             emit(Note(text=f"{error.message}; left out"))
     if not made:
-        raise last or UsageError(f"{name} holds nothing to summarize", hint="name another file")
+        raise last or UsageError(f"{name} has no text to summarize", hint="name another file")
     if any(each.is_kept for each in made):
         emit(Note(text=_known_before(made)))
     overview = made[0].overview

@@ -190,7 +190,7 @@ def _existing(path: Path, format_: str, *, resume: bool) -> tuple[str, dict[RowK
     refuse_device(path)
     if path.exists() and not resume and path.stat().st_size:
         raise UsageError(
-            f"{path} exists already",
+            f"{path} already exists",
             hint="resume it with --resume, remove it, or name another --out",
         )
     text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""

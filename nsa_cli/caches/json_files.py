@@ -53,7 +53,7 @@ def write(path: Path, body: dict[str, Any], *, most: int, most_bytes: int = 2**6
 
 
 def content_hash(data: bytes) -> str:
-    """Return the hash by which what is kept of a file names its content."""
+    """Return the hash of a file's content that stored data of the file has in its name."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 

@@ -147,7 +147,7 @@ def bench_terminal_command(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="Your question.")],
     runs: Annotated[int, options.option("--runs", "N", "How often to ask.", min=1)] = 1,
     anew: Annotated[
-        bool, options.option("--no-store", None, "Read the document anew each time.")
+        bool, options.option("--no-store", None, "Read the document again each time.")
     ] = False,
     max_tokens: Annotated[
         int, options.option("--max-tokens", "N", "Maximum tokens of the answer.", min=1)

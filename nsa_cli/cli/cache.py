@@ -155,10 +155,10 @@ def rm_command(
         unknown = [each for each in what or () if not Path(each).exists()]
         if unknown:
             raise UsageError(
-                f"{unknown[0]!r} is neither a file nor the name of something kept",
+                f"{unknown[0]!r} is neither a file nor a stored document",
                 hint="see `nsa cache list`",
             )
-        console.note(f"nothing is kept of {', '.join(what or ())}", quiet=quiet)
+        console.note(f"nothing is stored for {', '.join(what or ())}", quiet=quiet)
         return
     told = _counted(entries, kept.documents, kept.answers)
     size = _megabytes(sum(entry.bytes for entry in entries))
@@ -221,7 +221,7 @@ def _described(entries: Sequence[StoredEntry]) -> str:
 def _counted(
     entries: Sequence[StoredEntry], documents: Sequence[Path], answers: Sequence[Path]
 ) -> str:
-    """Return what is removed in words, such as `1 reading, 3 answers`."""
+    """Return the things to remove in words, such as `1 reading, 3 answers`."""
     found = {"reading": entries, "parsed document": documents, "answer": answers}
     return ", ".join(
         f"{len(each)} {kind}{'s' * (len(each) != 1)}" for kind, each in found.items() if each
@@ -231,7 +231,7 @@ def _counted(
 def _remove(
     entries: Sequence[StoredEntry], weights: Sequence[Path], *, quiet: bool, told: str = ""
 ) -> None:
-    """Remove readings and prepared weights, and note what was freed after `told`."""
+    """Remove readings and prepared weights, and note the freed bytes after `told`."""
     from nsa_cli.kv_store.inventory import remove_folder
     from nsa_models.weights.prepared import remove_prepared
 

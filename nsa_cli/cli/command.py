@@ -125,7 +125,7 @@ def without_ranges(text: str) -> str:
 
 
 def _tell_unknown_variables(*, quiet: bool) -> None:
-    """Note each variable of the environment that looks like a setting and is none."""
+    """Note each variable of the environment that looks like a setting but is not one."""
     if quiet or not any(name.startswith("NSA_") for name in os.environ):
         return
     from nsa_cli.cli.console import note

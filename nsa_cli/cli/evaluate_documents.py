@@ -144,5 +144,5 @@ def _load(
         raise UsageError(f"--documents: {folder} is not a folder", hint="name a folder of PDFs")
     questions = read_questions(request.data)
     for line in changes(questions, frozen) if (frozen := read_frozen(request.data)) else ():
-        progress.note(f"not as frozen: {line}")
+        progress.note(f"differs from frozen.json: {line}")
     return questions, DocumentFolder(folder, questions.documents, options)

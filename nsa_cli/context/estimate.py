@@ -132,7 +132,7 @@ def check_fits(found: Estimate, name: str) -> None:
     if found.memory_bytes > found.memory_limit_bytes:
         raise DoesNotFitError(
             f"reading {found.tokens:,} tokens of {name} needs {_gb(found.memory_bytes)} of memory, "
-            f"and {_gb(found.memory_limit_bytes)} may be used",
+            f"but the limit is {_gb(found.memory_limit_bytes)}",
             hint="raise --memory, close other programs, leave --no-store out or choose a smaller "
             "model with --model",
         )

@@ -203,7 +203,7 @@ def _too_large(
 def _too_long(where: ModelFolder, needed: int, longest: int) -> DoesNotFitError:
     return DoesNotFitError(
         f"the text, the question and the answer need {needed:,} tokens, "
-        f"and {where.name} carries {longest:,}",
+        f"but {where.name} takes at most {longest:,}",
         hint="ask about a part of it, lower --max-tokens, or choose a model with a longer "
         "context with --model",
     )

@@ -130,7 +130,7 @@ def _told(found: Folded, kinds: int, name: str, whole: float) -> str:
     minutes = round(whole / 60) if math.isfinite(whole) else 0
     time = f", in about {minutes:,} minutes" if minutes > 1 else ""
     return (
-        f"{name} is a long log: {found.kept:,} of its {found.lines:,} lines are read, "
-        f"{first} of each kind ({kinds:,} kinds, alike except for numbers) and the "
+        f"{name} is a long log: nsa reads {found.kept:,} of its {found.lines:,} lines, "
+        f"{first} of each kind ({kinds:,} kinds; lines of a kind differ only in numbers) and the "
         f"last ones; --every-line reads all{time}"
     )

@@ -34,7 +34,7 @@ class Builder:
 
     @property
     def name(self) -> str:
-        """Of the file."""
+        """The name of the file, for citations."""
         return self._name
 
     def between(self, text: str) -> None:
@@ -46,7 +46,7 @@ class Builder:
     def add(
         self, text: str, *, page: int | None = None, label: str | None = None, first_line: int = 1
     ) -> None:
-        """Add a piece; one without text is left out.
+        """Add a piece, unless it has no text.
 
         Args:
             text: Normalized to NFC here.
@@ -78,7 +78,7 @@ class Builder:
         self._touching = True
 
     def graft(self, document: Document, head: str | None = None) -> None:
-        """Add a document that stands inside this one.
+        """Add a document that is inside this one.
 
         Args:
             document: The other one.

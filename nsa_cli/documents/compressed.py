@@ -1,4 +1,4 @@
-"""gzip, bzip2, xz and Zstandard files are read through; what swells without end is refused."""
+"""Decompression of gzip, bzip2, xz and Zstandard files, with a limit on the size."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def decompress(data: bytes, name: str) -> tuple[bytes, str]:
 
 
 def _errors(magic: bytes) -> tuple[type[Exception], ...]:
-    """What is raised where a file with this magic is damaged."""
+    """Exceptions that a damaged file with these first bytes raises."""
     kinds = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
     if magic != _ZSTD:
         return kinds

@@ -152,7 +152,7 @@ def known_charset(label: str) -> str | None:
 
 
 def _decode_declared(data: bytes, declared: str) -> tuple[str | None, tuple[str, ...]]:
-    """The text by the charset that a file declares, or None and a warning where it is not that."""
+    """The text in the charset that a file declares; None and a warning if it is in another one."""
     encoding = known_charset(declared)
     if encoding is None:
         return None, (f"the declared charset {declared[:40]!r} is not known",)
@@ -233,7 +233,7 @@ def _checked(text: str, name: str, told: tuple[str, ...]) -> tuple[str, tuple[st
 
 
 def _decode_western(data: bytes) -> str | None:
-    """The text as Windows-1252, or None where that does not look like a text."""
+    """The text as Windows-1252, or None if that does not look like text."""
     text = _decoded(data, "cp1252")
     if text is None:
         return None
@@ -270,7 +270,7 @@ def may_be_text(head: bytes) -> bool:
 
 
 def _refuse_binary(data: bytes, name: str) -> None:
-    """Raise for bytes that are no text, with what they look like where that is known."""
+    """Raise the error for bytes that are not text, with the format they look like, if known."""
     controls = len(data) - len(data.translate(None, CONTROLS))
     signature = identify(data) if controls else None
     if signature is not None:

@@ -19,7 +19,7 @@ _FEWEST_SIGNS = 20
 
 
 def without_encoded(text: str) -> tuple[str, tuple[str, ...]]:
-    """A text without runs of base64 data, which say nothing and are as long as a book.
+    """Return a text without its runs of base64 data.
 
     Args:
         text: With line feeds as line ends; the number of its lines does not change.

@@ -142,7 +142,7 @@ def _renamed(document: Document, inside: str, name: str) -> Document:
 
 
 def _read_file(source: str) -> bytes:
-    """The bytes of a regular file or a pipe; every failure is told with its own code."""
+    """The bytes of a regular file or a pipe; each failure has its own code."""
     path = Path(source)
     try:
         mode = path.stat().st_mode if source else stat.S_IFDIR
@@ -179,7 +179,7 @@ def _read_file(source: str) -> bytes:
 
 
 def _read_regular(path: Path, source: str) -> bytes:
-    """Read a file, unless it is longer than any text and looks like nothing but text."""
+    """Read a file, unless it looks like text and is longer than any text that nsa reads."""
     with path.open("rb") as file:
         head = file.read(_PDF_MAGIC_WITHIN)
         rest = file.read(MOST_BYTES)
@@ -201,7 +201,7 @@ def _missing_hint(path: Path) -> str:
 
 
 def _not_a_pdf(data: bytes, name: str) -> UnreadableError:
-    """The error for a file that is called a PDF and is none."""
+    """The error for a file that is named .pdf but is not a PDF."""
     signature = identify(data)
     head = data[:_PDF_MAGIC_WITHIN].lstrip().lower()
     if signature is not None:

@@ -30,7 +30,7 @@ class Location:
 
     @property
     def within(self) -> str:
-        """What part of the lines is meant; empty for all of them."""
+        """The column or cell within the lines; empty for whole lines."""
         return ""
 
 

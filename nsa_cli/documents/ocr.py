@@ -108,7 +108,7 @@ def check_languages(tesseract: object, languages: str) -> None:
         known = set(tesseract.get_languages())  # type: ignore[attr-defined]
     except OSError as error:  # what is raised where the program is missing is one
         raise UnreadableError(
-            "OCR needs the program tesseract, which is not installed",
+            "OCR needs the program Tesseract, which is not installed",
             hint="install it, e.g. `apt install tesseract-ocr` or `brew install tesseract`",
             code="missing_library",
         ) from error
@@ -116,6 +116,6 @@ def check_languages(tesseract: object, languages: str) -> None:
     unknown = [each for each in languages.split("+") if each not in known]
     if unknown:
         raise UsageError(
-            f"tesseract does not know {unknown[0]!r}; it knows {', '.join(sorted(known))}",
+            f"Tesseract lacks the language {unknown[0]!r}; it has {', '.join(sorted(known))}",
             hint=f"install that language, e.g. `apt install tesseract-ocr-{unknown[0]}`",
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nsa_models.errors import UsageError
 
 _PART = re.compile(r"(\d+)?\s*(-)?\s*(\d+)?")
-_HINT = "say pages and ranges with commas, such as 10-40,55 or 3-"
+_HINT = "give pages and ranges separated by commas, such as 10-40,55 or 3-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +29,17 @@ class PageRanges:
         """Read `10-40,55`, `3-` (to the end) and `-5` (from the beginning).
 
         Raises:
-            UsageError: If it says no range of pages.
+            UsageError: If it is not a list of page ranges.
         """
         ranges: list[tuple[int, int | None]] = []
         for part in text.split(","):
             found = _PART.fullmatch(part.strip())
             if found is None or not (found[1] or found[3]):
-                raise UsageError(f"--pages is {text!r}", hint=_HINT)
+                raise _invalid(text)
             first = int(found[1] or 1)
             last = int(found[3]) if found[3] else (None if found[2] else first)
             if first < 1 or (last is not None and last < first):
-                raise UsageError(
-                    f"--pages is {text!r}, and {part.strip()} is no range of pages", hint=_HINT
-                )
+                raise _invalid(text)
             ranges.append((first, last))
         return cls(text=text, ranges=tuple(ranges))
 
@@ -57,8 +55,12 @@ class PageRanges:
         numbers = list(pages)
         if not any(number in self for number in numbers):
             raise UsageError(
-                f"{name} has {unit}s {numbers[0]}-{numbers[-1]}, and --pages is {self.text!r}"
+                f"--pages {self.text}: {name} has {unit}s {numbers[0]}-{numbers[-1]}"
                 if len(numbers) > 1
-                else f"{name} has one {unit}, and --pages is {self.text!r}",
+                else f"--pages {self.text}: {name} has one {unit}",
                 hint=_HINT,
             )
+
+
+def _invalid(text: str) -> UsageError:
+    return UsageError(f"invalid value for --pages: {text!r}", hint=_HINT)

@@ -40,7 +40,7 @@ def in_order(items: Sequence[T], name: Callable[[T], str]) -> list[T]:
 
 
 def _rank(name: str) -> int | str | None:
-    """The number or date of a rotated part; None for a file that is none."""
+    """The number or date of a rotated part; None for other files."""
     if found := _NUMBERED.fullmatch(name):
         return int(found[2])
     found = _DATED.fullmatch(name)

@@ -83,7 +83,7 @@ def find_sources(
         binary: Whether binary files of folders are found, too, and told when they are read.
 
     Raises:
-        UnreadableError: If a folder holds nothing to read, or a glob names nothing.
+        UnreadableError: If a folder has nothing to read, or a glob names nothing.
         UsageError: If standard input is named twice, or nothing at all.
         DoesNotFitError: If they are more files than can be read at once.
     """
@@ -183,9 +183,9 @@ def _folder(folder: str, skipped: _Skipped, *, may_be_empty: bool = False) -> li
         ) from error
     if not found and not may_be_empty:
         raise UnreadableError(
-            f"{folder} holds no file that can be read",
-            hint="hidden files, binaries, and what .gitignore names are left out; "
-            "name a file to read it all the same",
+            f"{folder} has no readable file",
+            hint="nsa skips hidden and binary files, and what .gitignore names; "
+            "name a file to read it anyway",
             code="empty",
         )
     return found
@@ -236,7 +236,7 @@ def read_sources(
         total += len(source.data)
         if total > 2 * MOST_BYTES:
             raise DoesNotFitError(
-                f"{', '.join(arguments)} holds more than {2 * MOST_BYTES >> 20} MB",
+                f"{', '.join(arguments)} has more than {2 * MOST_BYTES >> 20} MB",
                 hint="name fewer files",
                 code="too_large",
             )
@@ -322,7 +322,7 @@ def parse_sources(
         on_note(f"{_counted(len(empty), 'empty file')} left out: {_listed(empty)}")
     if not documents:
         raise last or UnreadableError(
-            f"{name} holds nothing to read", hint="name a file with text in it", code="empty"
+            f"{name} has nothing to read", hint="name a file with text in it", code="empty"
         )
     return join_documents(documents, name)
 

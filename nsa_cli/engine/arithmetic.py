@@ -283,7 +283,7 @@ def _declined(
     decoded: _Decoded,
     why: str,
 ) -> ByExpression:
-    """Decline, and quote what the document says that is near."""
+    """Decline, and quote the nearest sentence of the document."""
     text, cited = declined(opened.document, passages, question.text)
     computation = Computation(
         table="", operation=EXPRESSION, description="", value=None, rows=0, refused=why

@@ -1,4 +1,4 @@
-"""The answer where a document does not say, with what it says that is near."""
+"""The answer that a document does not say, with its nearest sentence."""
 
 from __future__ import annotations
 

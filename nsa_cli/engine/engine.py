@@ -203,7 +203,7 @@ class Engine:
                 answers = self.answers(sources, content, name, question, self.options)
                 kept = answers.recall(time.monotonic() - began)
             if kept is not None:
-                self.emit(Note(text="answered before; --no-store asks anew"))
+                self.emit(Note(text="answered before; --no-store asks again"))
             else:
                 kept = self.computed(sources, content, name, question)
             if kept is not None:

@@ -1,4 +1,4 @@
-"""Removal of all that is kept of a document: its readings, its parsed text, its answers."""
+"""Removal of all stored data of a document: its readings, parsed text and answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nsa_models.errors import NsaError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What is kept of a document.
+    """The stored data of a document.
 
     Attributes:
         readings: Stored KV caches.
@@ -31,7 +31,7 @@ class Kept:
 
 
 def find_kept(arguments: Sequence[str]) -> Kept:
-    """Find what is kept of files and folders.
+    """Find the stored data of files and folders.
 
     A file is recognized by its content under any name, and by its name. A file
     that does not exist any more is recognized by its name.

@@ -32,7 +32,7 @@ class Loads(Protocol):
 
     @property
     def answerer(self) -> Loads | None:
-        """What loads a second model, which answers."""
+        """The loader of a second model, which answers."""
 
     def load_for(self, text_tokens: int, more_tokens: int) -> NSALanguageModel:
         """Load the model; see `Engine.load_for`."""
@@ -73,7 +73,7 @@ class Held:
         self.opened, self._key = opened, _key(content, options)
 
     def close(self) -> None:
-        """Let the open document go."""
+        """Release the open document."""
         self.opened, self._key = None, ()
 
     def load(

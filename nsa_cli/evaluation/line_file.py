@@ -103,9 +103,7 @@ class RowFile(Generic[_AnyRow]):
                 continue
             self._rows[row.key] = row
         if not self._rows and (self._file.objects or self._file.is_foreign):
-            raise UsageError(
-                f"{path} holds no rows of {suite}", hint="name another file with --out"
-            )
+            raise UsageError(f"{path} has no rows of {suite}", hint="name another file with --out")
 
     @property
     def rows(self) -> tuple[_AnyRow, ...]:

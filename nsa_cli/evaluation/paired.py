@@ -51,7 +51,7 @@ def paired_difference(
     the sampling error of the difference between correlated proportions".
     """
     if not first or len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} questions are no pairs")
+        raise ValueError(f"{len(first)} and {len(second)} questions are not pairs")
     deltas = np.array(first, np.int8).astype(int) - np.array(second, np.int8)
     counts = [int((deltas == value).sum()) for value in (1, -1)]
     # The mean of a resample depends on its counts of each value alone.

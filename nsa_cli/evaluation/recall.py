@@ -166,7 +166,7 @@ def compare(first: Sequence[Row], second: Sequence[Row], *, seed: int = 0) -> Co
     """
     one, other = _by_text(first), _by_text(second)
     if not one or one.keys() != other.keys():
-        raise ValueError(f"{len(one)} and {len(other)} texts are no pairs")
+        raise ValueError(f"{len(one)} and {len(other)} texts are not pairs")
     names = sorted(one, key=repr)
     found = np.array([[rows[name][0] for name in names] for rows in (one, other)])
     counts = np.array([one[name][1] for name in names])

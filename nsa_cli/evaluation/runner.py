@@ -179,7 +179,7 @@ def _refuse_too_long(engine: Engine, length: int) -> None:
     longest = longest_context(*load_config(engine.folder.folder, engine.folder.adapter))
     if length > longest:
         raise DoesNotFitError(
-            f"{length:,} tokens are more than the {longest:,} that {engine.folder.name} carries",
+            f"{length:,} tokens are more than the {longest:,} that {engine.folder.name} takes",
             hint="lower --lengths, or choose a model with a longer context with --model",
         )
 

@@ -92,7 +92,7 @@ class BlockAccess:
                 self._check(layer, group, block)
 
     def restart(self) -> None:
-        """Count from zero; what was verified stays so."""
+        """Reset the counts; verified blocks stay verified."""
         self._touched.zero_()
         self._summaries.clear()
 

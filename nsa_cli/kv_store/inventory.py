@@ -55,7 +55,7 @@ class StoredEntry:
 
 
 def write_label(folder: Path, document: Document, model: str, contents: Sequence[str] = ()) -> None:
-    """Write what a stored KV cache is of, for people; a full disk is ignored.
+    """Write the name of a stored KV cache's document, for lists; a full disk is ignored.
 
     Args:
         folder: Its folder.

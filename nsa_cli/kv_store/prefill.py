@@ -272,7 +272,7 @@ class Prefiller:
             self.emit(
                 Note(
                     text=f"{name} was read by another version of nsa (format {removed[-1]}, now "
-                    f"{FORMAT}); reading it anew"
+                    f"{FORMAT}); reading it again"
                 )
             )
 

@@ -340,7 +340,7 @@ class HumanRenderer(Renderer):
         """Print tokens, time, disk, memory and context, a line each."""
         self._status.close()
         new = found.tokens - found.reused_tokens
-        disk = "not kept"
+        disk = "not stored"
         if found.disk_bytes:
             disk = f"{found.disk_bytes / 1e9:.2f} GB, {found.disk_free_bytes / 1e9:.2f} GB free"
         times = f"about {duration(found.seconds)} to read"
@@ -352,7 +352,7 @@ class HumanRenderer(Renderer):
             f"time     {times}\n"
             f"disk     {disk}\n"
             f"memory   {found.memory_bytes / 1e9:.2f} GB, "
-            f"{found.memory_limit_bytes / 1e9:.2f} GB may be used\n"
+            f"limit {found.memory_limit_bytes / 1e9:.2f} GB\n"
             f"context  {found.context_tokens:,} tokens\n"
         )
 

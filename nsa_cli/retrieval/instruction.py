@@ -1,4 +1,4 @@
-"""What every question has before it, run once for a text: keys, values and attention.
+"""The instruction before each question, run once for a text: keys, values and attention.
 
 The instruction before a question is always the same, and with dense attention it depends on the
 text alone. Its attention to the text is the background of each question; see
@@ -34,7 +34,7 @@ _DIGEST_BYTES = 32
 
 
 class InstructionPass(NamedTuple):
-    """What a pass over an instruction after a text leaves.
+    """Keys, values and attention of an instruction after a text.
 
     Attributes:
         keys: (L, G, T, D), in the type of the cache.
@@ -108,7 +108,7 @@ class InstructionMemory:
         length: int,
         made: InstructionPass,
     ) -> None:
-        """Keep a pass; a disk that refuses is ignored.
+        """Store a pass; errors of the disk are ignored.
 
         Args:
             question: The question.

@@ -188,7 +188,7 @@ def _quantity(raw: Sequence[_Raw], at: int) -> tuple[Token, int]:
 
 
 def _as_word(raw: Sequence[_Raw], at: int, stop: int) -> tuple[Token, int]:
-    """Return a number that is none, such as a version or 1990s, as a word."""
+    """Return digits that are not a quantity, such as a version or 1990s, as a word."""
     text = raw[at].text
     if stop == at + 1 and _has_unknown_suffix(raw, stop):
         return Word(text + raw[stop].text), stop + 1

@@ -130,7 +130,7 @@ def _picture(
     quote: str,
     start: int,
 ) -> dict[str, Any] | None:
-    """Size of a page and rectangles of a quote on it; None for what has no pages to draw.
+    """Size of a page and rectangles of a quote on it; None for a document without pages to draw.
 
     Args:
         chosen: The file.

@@ -190,7 +190,7 @@ class Server:
 
 
 def _cache_bytes() -> dict[str, float]:
-    """Bytes on disk of what is kept of documents, by Prometheus label."""
+    """Bytes on disk of stored documents, readings and answers, by Prometheus label."""
     folders = {
         "readings": readings_folder(),
         "documents": parsed_folder(),

@@ -126,7 +126,7 @@ class Scheduler:
             self._waiting = deque(each for each in self._waiting if not each.stopped)
             if len(self._waiting) >= MOST_WAITING:
                 raise BusyError(
-                    f"{MOST_WAITING} questions are waiting already", hint="ask again later"
+                    f"{MOST_WAITING} questions are already waiting", hint="ask again later"
                 )
             self._waiting.append(job)
             self._changed.notify()
@@ -348,7 +348,7 @@ class Scheduler:
             return [job, *(each for each in self._waiting if each.key == job.key)]
 
     def _is_wanted(self, job: Job, event: Event) -> bool:
-        """Whether a client still waits for what follows an event."""
+        """Whether a client still waits for the events after one."""
         return not self._closing and not all(each.stopped for each in self._audience(job, event))
 
     def _answer_between(self) -> None:

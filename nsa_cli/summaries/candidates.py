@@ -1,4 +1,4 @@
-"""Sentences of a document that may stand in its summary as they are, with what they are worth."""
+"""Sentences of a document that its summary may take unchanged, with their scores."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class Candidate:
     citations: tuple[Citation, ...] = ()
 
     def gain(self, said: Said) -> float:
-        """What it is worth beside what a summary says: for its new facts and its new words."""
+        """Its score beside a summary: for its new facts and its new words."""
         new = fact_weight([fact for fact in self.facts if fact.key not in said.keys])
         facts = 1 + _FACT_SHARE * min(_MOST_WEIGHT, new)
         return self.worth * facts * (1 - _KNOWN_SHARE * self._known(said))
@@ -209,7 +209,7 @@ class Attended:
 
 
 def facts_told(text: str, names: Collection[str] = ()) -> list[Fact]:
-    """Return the facts of a text; the number of a section that it refers to is none."""
+    """Return the facts of a text; the number of a section that it refers to does not count."""
     return facts_of(_REFERENCE.sub(" ", text), names)
 
 
@@ -254,7 +254,7 @@ class Candidates:
         self._headings = headings
 
     def of(self, part: Part) -> list[Candidate]:
-        """Return the candidates of a part, in order; sentences too short or too long are none."""
+        """Return the candidates of a part, in order, without very short and very long sentences."""
         spans = list(self._spans_of(part))
         said = [self._without_label(start, end) for start, end in spans]
         words = [content_words(_STAMP.sub("", text)) for _, text in said]

@@ -1,4 +1,4 @@
-"""Which sentences a summary has: one for each part, then those with most that is new."""
+"""The sentences of a summary: one for each part, then those with the most new facts and words."""
 
 from __future__ import annotations
 

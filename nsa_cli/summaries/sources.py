@@ -198,7 +198,7 @@ def _is_told_by(quoted: Quoted, named: Sequence[str]) -> bool:
 
 
 def _worth(quoted: Quoted, left: set[str], named: Sequence[str]) -> float:
-    """How much of what is left of a sentence a quote has, for its length."""
+    """The share of a sentence's remaining words that a quote has, for its length."""
     here = quoted.words & left
     figures = sum(map(is_figure, here))
     factor = quoted.worth * (_BY_NAMED if quoted.speaker in named else 1.0)

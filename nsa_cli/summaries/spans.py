@@ -76,7 +76,7 @@ class SentenceSpans:
             yield from self._in_prose(first, last)
 
     def _prose(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield the comments of source code in a range, and text that is no code."""
+        """Yield the comments of source code in a range, and text that is not code."""
         text = self._document.text
         for piece in self._document.pieces:
             first, last = max(start, piece.start), min(end, piece.end)

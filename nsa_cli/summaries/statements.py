@@ -144,7 +144,7 @@ class _Writer:
         ]
 
     def offered(self, part: Part) -> list[Candidate]:
-        """Return what may be said of a part: what the model writes, and sentences of the part."""
+        """Return the candidates of a part: sentences of the model, and of the part itself."""
         found = self._candidates.of(part)
         if self._focus:
             asked = content_words(self._focus)
@@ -233,7 +233,7 @@ class _Writer:
         return found
 
     def _plain(self, passages: Sequence[Passage]) -> str:
-        """The text of passages, what was said in them without fillers."""
+        """The text of passages, spoken text without fillers."""
         told = [self._opened.document.text[each.start : each.end].strip() for each in passages]
         if self._speakers.is_transcript:
             told = ["\n".join(map(without_fillers, each.split("\n"))) for each in told]

@@ -96,7 +96,7 @@ def _typed(tables: Sequence[Table]) -> list[TypedTable]:
 
 
 def _named_in(question: str, found: Sequence[Understood]) -> list[Understood]:
-    """Those whose file or sheet the question names; all if it names none."""
+    """The tables whose file or sheet the question names; all if it names none."""
     asked = folded(question)
     named = [
         each
@@ -183,7 +183,7 @@ class _Words:
             self._column = table.columns[query.column]
 
     def sentence(self) -> str:
-        """The answer: the figure, and what it is."""
+        """The answer: the figure, and its description."""
         notes = [self.description() + f" in {self._table.name}", *self._notes()]
         return f"{self.figure()} ({'; '.join(notes)})"
 

@@ -292,7 +292,7 @@ class TypedTable:
 
     @cached_property
     def sized(self) -> dict[str, dict[int, set[str]]]:
-        """Folded cells of numbers with a unit that is no usual one (`30 cm`), as in `index`."""
+        """Folded cells of numbers with an unusual unit (`30 cm`), as in `index`."""
         found: dict[str, dict[int, set[str]]] = {}
         for column in self.columns:
             if column.kind != "number" or column.is_key:

@@ -279,14 +279,14 @@ def _check(column: Column, rows: Sequence[int], operation: str, table: TypedTabl
         _check_dates(column, rows, table)
         return ""
     if column.kind != "number":
-        raise NotComputableError(f"{column.name} holds {_kind(column)}, no numbers")
+        raise NotComputableError(f"{column.name} has {_kind(column)}, not numbers")
     _check_texts(column, column.misfits(rows), table)
     units = column.units(rows)
     plain = units.get("", 0)
     if len(units) > 1 and not (plain and len(units) == 2 and "%" not in units):
         raise NotComputableError(f"{column.name} mixes units: {_units(units)}")
     if len(units) > 1:
-        raise NotComputableError(f"{column.name} has a unit in some cells alone: {_units(units)}")
+        raise NotComputableError(f"{column.name} has a unit in some cells only: {_units(units)}")
     beside = _unit_column(table, column)
     if beside is not None:
         found = Counter(beside.cells[row] for row in rows)

@@ -96,7 +96,7 @@ class Reading:
         return named[0] if len(named) == 1 else None
 
     def _target(self, allowed: Sequence[int], preferred: Sequence[int] = ()) -> int | None:
-        """The column that is computed of, and mark it as used.
+        """Return the column to compute over, and mark it as used.
 
         Raises:
             ProblemError: If the question may mean several columns.
@@ -166,7 +166,7 @@ class Reading:
         texts = [mark for mark in self._targets() if mark.columns]
         if texts:
             column = self._table.columns[texts[0].columns[0]]
-            raise ProblemError(f"{column.name} holds no numbers")
+            raise ProblemError(f"{column.name} has no numbers")
         raise ProblemError(f"the question does not name the column to {what}")
 
     def _meant(self) -> int | None:

@@ -154,7 +154,7 @@ def _differs(out: Path, name: str, earlier: dict[str, Any], record: dict[str, An
     old, new = ({**each["training"], **each}[name] for each in (earlier, record))
     values = "" if isinstance(old or new, dict) else f": {old} before, {new} now"
     return UsageError(
-        f"{out} was begun with other {name}{values}",
+        f"{out} was started with other {name}{values}",
         hint="repeat the earlier settings, or name another folder; --start-from continues from a "
         "model with other settings",
     )

@@ -87,7 +87,7 @@ def make_shards(plan: ShardPlan, on_note: Callable[[str], None]) -> ShardReport:
     """
     if (plan.out / INDEX).exists():
         raise UsageError(
-            f"{plan.out} has token shards already", hint="name another folder, or remove it"
+            f"{plan.out} already has token shards", hint="name another folder, or remove it"
         )
     for source in plan.sources:
         if not source.exists():

@@ -71,7 +71,7 @@ def train_verifier(
             write_self_answers(where.folder, data.articles, path, half, device, lambda *_: None)
         write_inventions(
             *(where.folder, data.articles, path, half, device),
-            lambda count: note(f"{count:,} answers are inventions"),
+            lambda count: note(f"{count:,} answers are invented"),
         )
     own = read_own_answers(path)
     note(f"{sum(len(each.right) for each in own.values()):,} own answers are right")

@@ -58,7 +58,7 @@ class Session:
             self._peer.settimeout(_PATIENCE_SECONDS)
             self._peer.connect(str(path))
             if self._receive() != GREETING:
-                raise NoServerError("the server does not greet")
+                raise NoServerError("the server sends no greeting")
             self._peer.settimeout(None)
         except (FileNotFoundError, ConnectionRefusedError) as error:
             self.close()
@@ -117,7 +117,7 @@ class Session:
             if isinstance(event, AnswerFinished):
                 return event
             yield event
-        raise AssertionError("events have no end")
+        raise AssertionError("the events do not end")
 
     def find(self, query: str, top: int) -> Generator[Event, None, list[MatchInContext]]:
         """Find passages; events and errors as for `answer`.
@@ -130,7 +130,7 @@ class Session:
             if isinstance(event, Found):
                 return list(event.matches)
             yield event
-        raise AssertionError("events have no end")
+        raise AssertionError("the events do not end")
 
     def _events(self, request: dict[str, Any]) -> Generator[Event, None, None]:
         """Send a request; yield its events without end."""

@@ -119,7 +119,7 @@ def event_of(body: dict[str, Any]) -> Event:
         return Found(matches=tuple(MatchInContext(**match) for match in body["matches"]))
     if kind == _FAILED:
         raise _error(**body)
-    raise ValueError(f"{kind} is no event")
+    raise ValueError(f"{kind} is not an event")
 
 
 def error_body(error: NsaError) -> dict[str, Any]:

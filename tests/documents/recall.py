@@ -12,7 +12,7 @@ Each file that has a reference extraction is read in its own process. Five share
   parts, and no words that it joins.
 - pair recall: the reference's pairs of adjacent words that are adjacent in the loader's text too, a
   measure of order.
-- letter recall: the reference's sequences of four letters, whatever the spaces between them.
+- letter recall: the reference's sequences of four letters; spaces do not count.
 
 A file may have several reference extractions, such as the orders of pdftotext. All shares are
 those of the extraction with the best joined recall: none of the orders loses words, but each parts

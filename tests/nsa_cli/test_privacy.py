@@ -80,7 +80,7 @@ def test_all_that_is_kept_of_a_document_is_removed(
     words = text_file.read_text().splitlines()[50].encode()
     assert not any(words in path.read_bytes() for path in cache_folder.rglob("*") if path.is_file())
     code, _, err = nsa("cache", "rm", str(text_file), "--force")
-    assert (code, "nothing is kept of" in err) == (0, True)
+    assert (code, "nothing is stored for" in err) == (0, True)
 
 
 def test_a_document_is_found_under_another_name(

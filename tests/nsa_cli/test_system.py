@@ -26,7 +26,7 @@ from nsa_models.errors import UsageError
 
 
 def test_the_peak_rises_with_use() -> None:
-    """In a process of its own, which has used little so far."""
+    """In a separate process, which has used little memory so far."""
     program = (
         "from nsa_cli.system import peak_memory_bytes as peak\n"
         "before = peak()\n"

@@ -291,7 +291,7 @@ def _check_supported(
             f"compress_stride, {settings.select_block + settings.compress_stride}"
         )
     if heads % groups:
-        raise ValueError(f"{heads} query heads are no multiple of {groups} groups")
+        raise ValueError(f"{heads} query heads are not a multiple of {groups} groups")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,8 +65,7 @@ def _refuse_cut(data: bytes, name: str) -> None:
     signature = identify(data)
     if signature is not None and signature.is_document:
         raise UnreadableError(
-            f"{name} looks like {signature.looks_like} that is cut off: "
-            "its list of parts is missing",
+            f"{name} looks like {signature.looks_like} that is cut off: its end is missing",
             hint="get it again",
             code="broken",
         )
@@ -114,7 +113,7 @@ def _refuse_bomb(members: list[zipfile.ZipInfo], name: str) -> None:
         raise DoesNotFitError(
             f"{name} would unpack to {total / 1e6:,.0f} MB in {len(members):,} parts, "
             "like a zip bomb",
-            hint="check where it comes from; a PDF made of it can be read",
+            hint="check where it comes from, or convert it to PDF",
             code="zip_bomb",
         )
 
@@ -131,7 +130,7 @@ def as_broken(name: str, what: str) -> Iterator[None]:
         cause = lines[0][:120] if lines else type(error).__name__
         raise UnreadableError(
             f"{name} is a damaged {what} ({cause})",
-            hint="get it again, or open it and save it anew",
+            hint="get it again, or open it and save it again",
             code="broken",
         ) from error
 

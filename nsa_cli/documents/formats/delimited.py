@@ -25,7 +25,7 @@ _LOOKED_AT = 52
 
 
 def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
-    """Read a table; one without a header, or with damaged quotes, is read as the text that it is.
+    """Read a table; without a header, or with damaged quotes, it is read as plain text.
 
     Args:
         data: The file.
@@ -60,7 +60,7 @@ def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
 
 
 def _plain(source: Document, rows: Sequence[Row], labels: Labels) -> Document:
-    """The text as it is; a table of two columns can be computed with all the same."""
+    """The text unchanged; a table of two columns is kept for computing, too."""
     at = header_index(rows[:_LOOKED_AT], 2)
     if at is None:
         return source
@@ -71,7 +71,7 @@ def _plain(source: Document, rows: Sequence[Row], labels: Labels) -> Document:
 
 
 def _delimiter(text: str, name: str) -> str | None:
-    """The delimiter that most lines have alike, or None."""
+    """The delimiter that occurs equally often in most lines, or None."""
     if PurePath(name).suffix.lower() in (".tsv", ".tab"):
         return "\t"
     lines = [line for line in text[:100_000].split("\n")[:_SAMPLED_LINES] if line.strip()]

@@ -1,4 +1,4 @@
-"""What a reader leaves out of a document, collected to be told."""
+"""Text that a reader leaves out of a document, collected for warnings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LeftOut:
         self._samples: dict[str, list[str]] = defaultdict(list)
 
     def add(self, kind: str, text: str) -> None:
-        """Note a text that is left out; one without words is nothing.
+        """Note a text that is left out, unless it has no words.
 
         Args:
             kind: In the singular, such as `tracked deletion`.

@@ -17,7 +17,7 @@ _MOST_DEPTH = 200
 
 
 def read(data: bytes, name: str, *, hidden: bool = False) -> Document:
-    """Read XML as the text that it is; one without readable lines is taken apart.
+    """Read XML as plain text, or value by value if its lines are too long to read.
 
     There each text is a line after the names of its elements, and the children of the root, where
     they repeat, are records.

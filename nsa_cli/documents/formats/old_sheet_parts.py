@@ -1,4 +1,4 @@
-"""Records of an .xls workbook: text boxes, and what its library need not read."""
+"""Records of an .xls workbook: text boxes, and records that xlrd does not need."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class ListNumbers:
                 self._styles[key or ""] = dict(_level(each) for each in style)
 
     def restart(self, style: str) -> None:
-        """Begin a list anew."""
+        """Restart a list."""
         self._counts.pop(style, None)
 
     def heading(self, level: int) -> str | None:

@@ -6,7 +6,7 @@ EXPONENT = "^"
 
 
 def mark_before(before: str, raised: str) -> str:
-    """What parts a raised text from the text before it, so that 10³ is not read as 103.
+    """The separator before a raised text, so that 10³ is not read as 103.
 
     Args:
         before: The text before it; its last character counts.

@@ -1,4 +1,4 @@
-"""JSON and JSON Lines: records, each with its own place, never a line without end."""
+"""JSON and JSON Lines: one piece per record; long lines are divided."""
 
 from __future__ import annotations
 

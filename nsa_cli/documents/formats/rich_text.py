@@ -1,4 +1,4 @@
-"""Rich Text Format: striprtf reads the text, after what it passes over was brought into it."""
+"""Rich Text Format, read by striprtf after its skipped groups are moved into the text."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _THREADED = "[Threaded comment]"
 
 @dataclass(slots=True, kw_only=True)
 class Beside:
-    """What belongs to a sheet and is no value.
+    """Parts of a sheet other than the values of its cells.
 
     Attributes:
         uncounted: Formulas without a stored value, by row and column from 1.
@@ -71,7 +71,7 @@ class Parts:
                     self._people[attribute(person, "id")] = attribute(person, "displayName") or ""
 
     def beside(self, title: str) -> Beside:
-        """What belongs to the sheet with a title."""
+        """The parts of the sheet with a title."""
         found = Beside()
         path = self.sheets.get(title, "")
         if path not in self._names:

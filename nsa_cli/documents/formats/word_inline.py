@@ -1,4 +1,4 @@
-"""The text inside a paragraph of a Word document, and what hangs on it."""
+"""The text inside a paragraph of a Word document, and the objects anchored to it."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class Style:
     Attributes:
         name: As Word shows it, such as `heading 1`.
         base: The identifier of the style that it inherits from.
-        numbering: The identifier of its list and the level in it, each None if unsaid.
+        numbering: The identifier of its list and the level in it, each None if not given.
         hidden: Whether its text is hidden; None if unsaid.
     """
 

@@ -74,7 +74,7 @@ def _dingbats(word: str) -> int:
 
 
 def is_language(text: str) -> bool:
-    """Whether text whose glyphs have no Unicode values reads as a language all the same.
+    """Whether text reads as a language although its glyphs have no Unicode values.
 
     Latin script is judged by how often common letters and vowels occur and by digits and
     capital letters inside words; Chinese, Japanese and Korean by whether an everyday character

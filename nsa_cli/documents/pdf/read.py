@@ -228,7 +228,7 @@ def _without_text(name: str, ocr: str | None, read: dict[int, PageText]) -> Unre
     hidden = sum(page.hidden.total() for page in read.values())
     if hidden:
         return UnreadableError(
-            f"{name} has no text that a reader sees, and {hidden} words of hidden text",
+            f"{name} has no visible text, but {hidden} words of hidden text",
             hint="read them with --hidden",
             code="scanned",
         )
@@ -236,7 +236,7 @@ def _without_text(name: str, ocr: str | None, read: dict[int, PageText]) -> Unre
         f"{name} has no text layer (scanned?)" if ocr is None else f"{name} has no text",
         hint=f"read it with --ocr eng, or run `ocrmypdf {shlex.quote(name)} out.pdf` first"
         if ocr is None
-        else "say another language with --ocr",
+        else "try another language with --ocr",
         code="scanned",
     )
 

@@ -50,8 +50,8 @@ def open_structure(data: bytes, name: str, password: str | None) -> PdfReader:
             )
         except NotImplementedError as error:
             raise UnreadableError(
-                f"{name} is encrypted in a way that cannot be opened ({error})",
-                hint="save it without encryption first",
+                f"{name} has an encryption that nsa cannot open ({error})",
+                hint="save a copy without encryption",
                 code="encrypted",
             ) from error
         if not locked:

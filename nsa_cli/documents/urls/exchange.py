@@ -131,7 +131,7 @@ def _told(url: str, connection: _Connection, limits: Limits) -> Iterator[None]:
     except ssl.SSLCertVerificationError as error:
         raise UnreadableError(
             f"the certificate of {connection.host} cannot be verified ({error.verify_message})",
-            hint="check the address; to read it all the same, save it first",
+            hint="check the address; to read it anyway, download it first",
             code="certificate",
         ) from error
     except http.client.IncompleteRead as error:
@@ -143,7 +143,7 @@ def _told(url: str, connection: _Connection, limits: Limits) -> Iterator[None]:
             raise _too_slow(url, limits) from error
         raise UnreadableError(
             f"{url} cannot be fetched ({str(error) or type(error).__name__})",
-            hint="try again, or save it first",
+            hint="try again, or download it first",
             code="unreachable",
         ) from error
 
@@ -176,8 +176,8 @@ def _decoded(body: bytes, headers: Message, url: str, limits: Limits) -> bytes:
         return body
     if encoding not in _GZIP:
         raise UnreadableError(
-            f"{url} came in the encoding {encoding}, which was not asked for",
-            hint="save it first",
+            f"{url}: the server sent the encoding {encoding}, which nsa does not read",
+            hint="download it first",
             code="broken",
         )
     parts, size = [], 0
@@ -218,12 +218,12 @@ def _too_slow(url: str, limits: Limits) -> UnreadableError:
     return UnreadableError(
         f"{url} is too slow: it did not arrive in {limits.seconds:g} s, "
         f"or nothing came for {limits.idle_seconds:g} s",
-        hint="try again, or save it first",
+        hint="try again, or download it first",
         code="timeout",
     )
 
 
 def _refuse_large(url: str, most: int) -> NoReturn:
     raise DoesNotFitError(
-        f"{url} holds more than {most / 1e6:g} MB", hint="save it first", code="too_large"
+        f"{url} holds more than {most / 1e6:g} MB", hint="download it first", code="too_large"
     )

@@ -106,14 +106,16 @@ def _parts(url: str) -> SplitResult:
         ) from error
     if parts.scheme not in _SCHEMES:
         raise UnreadableError(
-            f"{parts.scheme} URLs are not fetched: {url}", hint="save it first", code="not_fetched"
+            f"{parts.scheme} URLs are not fetched: {url}",
+            hint="download it first",
+            code="not_fetched",
         )
     if not host:
         raise UnreadableError(f"{url} has no host", hint="check the address", code="missing")
     if parts.username is not None or parts.password is not None:
         raise UnreadableError(
             f"URLs with a user's name are not fetched: {parts.scheme}://…@{host}",
-            hint="save it first",
+            hint="download it first",
             code="not_fetched",
         )
     netloc = f"[{host}]{port}" if ":" in host else f"{host}{port}"
@@ -151,7 +153,7 @@ def _refused(url: str, status: int) -> UnreadableError:
         told = str(status)
     hint = "check the address"
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS):
-        hint = "open it in a browser, and save it first"
+        hint = "open it in a browser, and save the page"
     elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         hint = "try again later"
     return UnreadableError(f"{url}: the server answered {told}", hint=hint, code="http")

@@ -191,7 +191,7 @@ def _check(
     seen: set[str] = set()
     for each in questions:
         if each.id in seen:
-            raise DataError(f"{folder}: two questions are called {each.id}", hint=_FORM)
+            raise DataError(f"{folder}: two questions have the id {each.id}", hint=_FORM)
         seen.add(each.id)
         for name in each.documents:
             if name not in documents:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,15 @@ from transformers import AutoModelForCausalLM
 from nsa_models.errors import ModelError
 from nsa_models.gguf.shrink import restore, shrink
 from nsa_models.hub.resolve import resolve_model
-from nsa_models.model_folder import KEPT, WEIGHTS, ModelFolder, lacks_weights, weights_bytes
+from nsa_models.model_folder import (
+    KEPT,
+    WEIGHTS,
+    ModelFolder,
+    lacks_weights,
+    read_origin,
+    weights_bytes,
+    write_origin,
+)
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.paths import lock_path
 from nsa_models.weights.adapter import Adapter, save_adapter
@@ -86,6 +97,19 @@ def test_prepared_weights_leave_one_copy(file: Path) -> None:
     again, note = loaded(resolved(file), "int8")
     assert note == ""
     assert_same(again.state_dict(), model.state_dict())
+
+
+def test_a_hard_linked_copy_of_a_folder_does_not_change_it(file: Path, tmp_path: Path) -> None:
+    where = resolved(file)
+    loaded(where, "int8")
+    copy = tmp_path / "copy"
+    shutil.copytree(where.folder, copy, copy_function=os.link)
+    origin = read_origin(where.folder)
+    assert origin is not None
+    write_origin(copy, replace(origin, fingerprint="another"))
+    assert read_origin(where.folder) == origin
+    assert resolved(file).fingerprint == where.fingerprint
+    assert {path.name for path in copy.iterdir()} == {path.name for path in where.folder.iterdir()}
 
 
 def test_weights_are_made_again_to_the_bit(file: Path) -> None:

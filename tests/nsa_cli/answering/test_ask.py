@@ -26,7 +26,7 @@ def test_a_stored_answer_is_returned_at_once(
     assert substance(again) == substance(first)
     assert again.stats.reused_tokens == again.stats.document_tokens > 0
     assert asker.events == [
-        Note(text="answered before; --no-store asks anew"),
+        Note(text="answered before; --no-store asks again"),
         AnswerText(text=first.answer),
     ]
 

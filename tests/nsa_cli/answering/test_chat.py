@@ -109,7 +109,7 @@ def test_saving(talk: Callable[..., Any], tmp_path: Path) -> None:
     )
     assert "/save needs a file name" in err
     assert "nothing to save yet" in err
-    assert f"{plain} exists already" in err
+    assert f"{plain} already exists" in err
     assert "**Who?**" in plain.read_text()
     [turn] = json.loads(machine.read_text())["turns"]
     assert turn["question"] == "Who?"

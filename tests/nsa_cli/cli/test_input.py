@@ -221,8 +221,8 @@ def test_urls_without_a_network(
     more = () if variable else ("--no-network",)
     code, out, err = nsa("ask", url, "Who?", "--allow-private", *more)
     assert (code, out) == (3, "")
-    assert err.startswith("nsa: URLs are not fetched here (")
-    assert err.endswith(f"): {url}. Save it first.\n")
+    assert err.startswith("nsa: cannot fetch URLs here (")
+    assert err.endswith(f"): {url}. Download it first.\n")
     assert not site.requests
 
 

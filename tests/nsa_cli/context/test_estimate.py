@@ -47,7 +47,9 @@ def test_without_a_store_the_cache_must_fit_the_memory(asker: Any, text_file: Pa
 
 
 def test_what_does_not_fit_is_refused_with_numbers(asker: Any, text_file: Path) -> None:
-    with pytest.raises(DoesNotFitError, match=r"needs 0\.7\d GB of memory, and 0\.10 GB") as caught:
+    with pytest.raises(
+        DoesNotFitError, match=r"needs 0\.7\d GB of memory, but the limit is 0\.10 GB"
+    ) as caught:
         asker(text_file, memory_bytes=10**8)
     assert caught.value.exit_code == 4
     assert not asker.readings
@@ -64,7 +66,7 @@ def test_a_safe_share_is_the_default() -> None:
 
 
 def test_a_bounded_reading_is_the_same(asker: Any, text_file: Path, substance: Any) -> None:
-    """So little may be used that every segment's mapping is let go of."""
+    """The limit is so low that each segment's mapping is released."""
     expected = asker(text_file, store=False)
     from nsa_cli.kv_store import prefill
 

@@ -108,7 +108,7 @@ def test_a_log_is_read_whole_where_that_takes_a_minute(
     assert 2048 > finished.stats.document_tokens > 1024
     left = finished.stats.left_out_lines
     [told] = log_notes(asker)
-    assert f"{600 - left} of its 600 lines are read" in told
+    assert f"nsa reads {600 - left} of its 600 lines" in told
     assert told.endswith("--every-line reads all, in about 5 minutes")
     finished = asker(tmp_path / "app.log", "Which worker died?", store=False, every_line=True)
     assert finished.stats.left_out_lines == 0

@@ -183,7 +183,7 @@ def test_a_broken_file_of_a_folder_is_told_and_left_out(tmp_path: Path) -> None:
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableError, match="holds no file that can be read") as caught:
+    with pytest.raises(UnreadableError, match="has no readable file") as caught:
         paths(tmp_path)
     assert (caught.value.code, caught.value.exit_code) == ("empty", 3)
     with pytest.raises(UsageError):

@@ -82,7 +82,7 @@ def test_nothing_but_the_passages_is_read_by_the_second(
     assert engine.answerer is not None
     opened = engine.open(sources, "a", 100)
     opened.find(opened.prompts.question("report"), 3)
-    assert engine.answerer.context is None  # loaded only when there is something to answer
+    assert engine.answerer.context is None  # loaded only for a question
     [_] = engine.ask(sources, "a", [QUESTION], time.monotonic())
     assert engine.answerer.context is not None
     assert len(read) == 1

@@ -95,7 +95,7 @@ def test_questions_of_one_text_share_one_prefill(
         each.answer for each in answers
     ]
     assert [event.text for event in events if isinstance(event, Note)] == [
-        "answered before; --no-store asks anew"
+        "answered before; --no-store asks again"
     ] * 2
 
 

@@ -205,6 +205,6 @@ def test_an_answer_stays_known_when_the_choice_changes(
     for path in (cache_root() / "speeds").glob("*.json"):
         path.unlink()
     asker(text_file, "Who?", remember=True)  # measures nothing
-    assert asker.notes == ["answered before; --no-store asks anew"]
+    assert asker.notes == ["answered before; --no-store asks again"]
     asker(text_file, "Who?", remember=True, quantization="int8")
     assert asker.notes == [] or "answered before" not in asker.notes[-1]

@@ -77,7 +77,7 @@ def test_a_line_ends_at_a_line_feed_only(tmp_path: Path) -> None:
 def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(text)
-    with pytest.raises(UsageError, match=r"rows\.jsonl holds no rows of words"):
+    with pytest.raises(UsageError, match=r"rows\.jsonl has no rows of words"):
         rows_in(path)
     assert path.read_text() == text
 

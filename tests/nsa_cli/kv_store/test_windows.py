@@ -105,7 +105,7 @@ def test_a_damaged_window_is_prefilled_again(asker: Any, long_file: Path) -> Non
 
 
 def test_a_capacity_below_one_window_is_refused(asker: Any, long_file: Path) -> None:
-    with pytest.raises(DoesNotFitError, match="carries 4,096") as caught:
+    with pytest.raises(DoesNotFitError, match="takes at most 4,096") as caught:
         asker(long_file, max_tokens=3900)
     assert "--max-tokens" in caught.value.hint
 

@@ -208,7 +208,7 @@ def test_an_answer_is_kept_as_ever(
     forbid()
     first = asker(text_file)
     again = asker(text_file, remember=True)
-    assert "answered before; --no-store asks anew" in asker.notes
+    assert "answered before; --no-store asks again" in asker.notes
     assert substance(again) == substance(first)
 
 

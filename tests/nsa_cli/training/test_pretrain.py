@@ -140,7 +140,7 @@ def test_the_last_steps_read_other_shards(nsa: Run, train: Run, made: Path) -> N
     )
     assert [a == b for a, b in zip(plain, mixed, strict=True)] == [True] * 3 + [False] * 3
     code, _, err = train("mixed")
-    assert (code, "mixed was begun with other last_shards. Repeat" in err) == (2, True)
+    assert (code, "mixed was started with other last_shards. Repeat" in err) == (2, True)
     code, _, err = nsa(
         *("pretrain", str(made / "timed"), "--shards", str(made / "shards"), "--device", "cpu"),
         *("--config", str(made / "a.toml"), "--minutes", "1", *more),
@@ -222,9 +222,9 @@ def test_bad_inputs_are_one_line(nsa: Run, train: Run, made: Path, corpus: Path)
     assert not (made / "x").exists()
 
     assert train("out")[0] == 0
-    refused(train("out", "--attention", "dense"), 2, "out was begun with other attention: nsa")
-    refused(train("out", "--seed", "3"), 2, "out was begun with other seed: 0 before, 3 now")
-    refused(train("out", tokens=512), 2, "out was begun with other tokens: 3072 before, 512 now")
+    refused(train("out", "--attention", "dense"), 2, "out was started with other attention: nsa")
+    refused(train("out", "--seed", "3"), 2, "out was started with other seed: 0 before, 3 now")
+    refused(train("out", tokens=512), 2, "out was started with other tokens: 3072 before, 512 now")
     other = made / "other.txt"
     other.write_text("Zebras graze quietly; some xylophones jingle. " * 50)
     code, _, err = nsa(

@@ -145,7 +145,7 @@ def test_answers_without_a_source_are_inventions(
     }
     path.write_text(json.dumps(right) + '\n{"article": "Tow')  # truncated
     write_inventions(tiny_model, articles, path, 60.0, CPU, counts.append)
-    # The number of a town answers the first of its questions, and stands in all its paragraphs.
+    # The number of a town answers the first of its questions, and is in all its paragraphs.
     asked = {each for each in gold if not each.startswith("Who is 1 ")}
     assert sorted(asked_of) == sorted(asked)
     rows = [json.loads(each) for each in path.read_text().splitlines() if each.endswith("}")]

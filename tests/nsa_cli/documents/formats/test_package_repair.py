@@ -137,9 +137,7 @@ def test_a_file_that_is_cut_off_says_so(name: str, what: str) -> None:
     whole = letter() if name == "a.docx" else accounts()
     with pytest.raises(NsaError) as caught:
         parse_document(name, whole[: len(whole) * 2 // 3])
-    assert caught.value.message == (
-        f"{name} looks like {what} that is cut off: its list of parts is missing"
-    )
+    assert caught.value.message == (f"{name} looks like {what} that is cut off: its end is missing")
     assert caught.value.code == "broken"
 
 

@@ -273,7 +273,7 @@ def test_replacement_texts_of_arabic(replacements: tuple[str, str], read_as: str
 
 
 def glyphs(letters: str, lefts: list[float], widths: list[float]) -> str:
-    """The text of glyphs that are text objects of their own."""
+    """The text of glyphs, each in a separate text object."""
     builder = RunBuilder()
     right: float | None = None
     for char, left, width in zip(letters, lefts, widths, strict=True):

@@ -289,7 +289,7 @@ def test_no_http_at_all(site: Any) -> None:
     ("status", "hint"),
     [
         (404, "check the address"),
-        (403, "open it in a browser, and save it first"),
+        (403, "open it in a browser, and save the page"),
         (503, "try again later"),
         (599, "try again later"),
         (304, "check the address"),
@@ -334,8 +334,8 @@ def test_progress_is_told(site: Any) -> None:
 def test_where_the_network_is_not_used(site: Any) -> None:
     url = site.put("/", PAGE)
     error = refused(url, replace(HERE, forbidden="NSA_OFFLINE forbids the network"))
-    assert (error.code, error.hint) == ("not_fetched", "save it first")
-    assert error.message == f"URLs are not fetched here (NSA_OFFLINE forbids the network): {url}"
-    with pytest.raises(NsaError, match=f"URLs are not fetched here: {url}"):
+    assert (error.code, error.hint) == ("not_fetched", "download it first")
+    assert error.message == f"cannot fetch URLs here (NSA_OFFLINE forbids the network): {url}"
+    with pytest.raises(NsaError, match=f"cannot fetch URLs here: {url}"):
         read_sources([url], on_note=pytest.fail)
     assert not site.requests

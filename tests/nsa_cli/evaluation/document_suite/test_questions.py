@@ -57,7 +57,7 @@ def test_a_file_of_another_form_is_refused(suite: Any, changes: Any, says: str) 
         ({"pages": [[0]]}, "page below 1"),
         ({"document2": "report"}, "no pages of report"),
         ({"document2": "none", "pages2": [[1]]}, "needs none.json"),
-        ({"id": "lease-02"}, "two questions are called lease-02"),
+        ({"id": "lease-02"}, "two questions have the id lease-02"),
     ],
 )
 def test_a_question_of_another_form_is_refused(suite: Any, change: Any, says: str) -> None:

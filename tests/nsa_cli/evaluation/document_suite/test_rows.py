@@ -61,7 +61,7 @@ def test_a_row_that_was_cut_is_asked_again(tmp_path: Path) -> None:
 def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n{"b": 2}\n')
-    with pytest.raises(UsageError, match="holds no rows of documents"):
+    with pytest.raises(UsageError, match="has no rows of documents"):
         AnswerRows(path)
 
 

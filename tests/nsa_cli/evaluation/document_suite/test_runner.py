@@ -303,4 +303,4 @@ def test_a_change_of_frozen_questions_is_told(nsa: Run, suite: Any) -> None:
         *("eval", "documents", "--data", str(suite.questions)),
         *("--documents", str(suite.documents), "--only", "lease-03", "--ways", "gold"),
     )
-    assert "nsa: not as frozen: lease-01 was changed" in err
+    assert "nsa: differs from frozen.json: lease-01 was changed" in err

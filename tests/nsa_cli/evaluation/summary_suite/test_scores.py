@@ -112,7 +112,7 @@ def test_a_file_of_rows_is_resumed(tmp_path: Path, meeting: Meeting) -> None:
 def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n{"b": 2}\n')
-    with pytest.raises(UsageError, match="holds no rows of summaries"):
+    with pytest.raises(UsageError, match="has no rows of summaries"):
         SummaryRows(path)
 
 
