@@ -39,21 +39,24 @@ class Interrupted(NsaError):  # noqa: N818 - Ctrl-C is not a failure
     default_code = "interrupted"
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM."""
+class Ended(Interrupted):
+    """SIGTERM; the hint says how to continue."""
 
     exit_code = 143
+    default_code = "terminated"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM."""
 
 
 @contextmanager
 def interruptible(hint: str) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into `Interrupted` with a hint."""
+    """Turn Ctrl-C into `Interrupted` and SIGTERM into `Ended`, with a hint."""
     try:
         yield
     except Terminated:
-        ended = Interrupted("terminated", hint=hint, code="terminated")
-        ended.exit_code = Terminated.exit_code
-        raise ended from None
+        raise Ended("terminated", hint=hint) from None
     except KeyboardInterrupt:
         raise Interrupted("interrupted", hint=hint) from None
 
@@ -111,7 +114,14 @@ def _usage(message: str, ctx: Any) -> UsageError:
         told, hint = told[: options.start()], f"did you mean {options[1]}?"
     else:
         hint = f"see `{ctx.command_path if ctx is not None else 'nsa'} --help`"
+        if told.startswith("No such option") and _has_arguments(ctx):
+            hint += "; put -- before a text that begins with a dash"
     return UsageError(told[:1].lower() + told[1:], hint=hint)
+
+
+def _has_arguments(ctx: Any) -> bool:
+    params = ctx.command.params if ctx is not None else ()
+    return any(each.param_type_name == "argument" for each in params)
 
 
 def show_failure(error: NsaError, *, json: bool) -> None:
