@@ -111,7 +111,7 @@ def _usage(message: str, ctx: Any) -> UsageError:
     if suggestion:
         told, hint = told[: suggestion.start()], suggestion[1]
     elif options := re.search(r" \(Possible options: (.*)\)$", told):
-        told, hint = told[: options.start()], f"did you mean {options[1]}?"
+        told, hint = told[: options.start()], f"did you mean {options[1].replace(', ', ' or ')}?"
     else:
         hint = f"see `{ctx.command_path if ctx is not None else 'nsa'} --help`"
         if told.startswith("No such option") and _has_arguments(ctx):

@@ -88,7 +88,10 @@ def test_a_question_is_not_followed_by_a_period(nsa: Run) -> None:
     [
         (("find", "a.txt", "-rent"), "nsa: no such option: -r. See `nsa find --help`; put -- be"),
         (("doctor", "-rent"), "nsa: no such option: -r. See `nsa doctor --help`.\n"),
-        (("find", "a.txt", "--topp"), "nsa: no such option: --topp. Did you mean --top?\n"),
+        (
+            ("find", "a.txt", "--topp"),
+            "nsa: no such option: --topp. Did you mean --store or --top?\n",
+        ),
     ],
 )
 def test_a_text_that_looks_like_an_option(nsa: Run, words: tuple[str, ...], told: str) -> None:
