@@ -10,12 +10,14 @@ from typing import Any
 
 from typer.core import TyperGroup
 
+from nsa_cli.cli import completion
 from nsa_models.errors import NsaError, UsageError
 
 JSON_FLAG, JSON_LETTER = "--json", "-J"
 HELP_ALL_FLAG = "--help-all"
 NO_COLOR_FLAG = "--no-color"
 VERBOSE_FLAG, VERBOSE_LETTER = "--verbose", "-v"
+_COMPLETION_FLAGS = ("--install-completion", "--show-completion")
 _ANYWHERE = (NO_COLOR_FLAG, VERBOSE_FLAG, VERBOSE_LETTER)
 _OUT_OF_RANGE = re.compile(r"Invalid value for (.+?): Input should be (.+)", re.DOTALL)
 _WANTED = (
@@ -69,6 +71,8 @@ class Boundary(TyperGroup):
         words = list(args or ())
         if words[:1] == [HELP_ALL_FLAG]:
             words[0] = "--help"  # the program itself has no groups of options
+        if any(word in words for word in _COMPLETION_FLAGS):
+            completion.complete_at_first_tab()
         end = words.index("--") if "--" in words else len(words)
         for flag in _ANYWHERE:  # allowed after a command, too
             if flag in words[:end]:

@@ -114,6 +114,18 @@ def test_zsh_at_a_terminal(typed: str, wanted: str) -> None:
     typed_in(("zsh", "-f", "-i"), ("PS1='> '", *lines), typed, wanted)
 
 
+@pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
+def test_the_first_tab_after_the_installation_in_zsh(
+    shells: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ZDOTDIR", raising=False)
+    told = output("zsh", "-f", "-c", "nsa --install-completion; true")
+    assert told[0].startswith("zsh completion installed in ")
+    assert (shells / ".zfunc" / "_nsa").exists()
+    (shells / ".zshrc").write_text("fpath+=~/.zfunc\nautoload -Uz compinit\ncompinit -u\n")
+    typed_in(("zsh", "-i"), ("PS1='> '",), "nsa su", "nsa summarize")
+
+
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
 @pytest.mark.parametrize(
     ("typed", "wanted"), [("nsa su", "nsa summarize"), ("nsa ask cont", "nsa ask contract.docx")]
