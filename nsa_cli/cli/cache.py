@@ -47,9 +47,8 @@ def list_command(json: options.Json = False, quiet: options.Quiet = False) -> No
         (e.id, f"{e.tokens:,}", _megabytes(e.bytes), _date(e.used), e.model or "?", e.name or "?")
         for e in readings
     ]
-    console.print_rows(
-        ("ID", "TOKENS", "SIZE", "USED", "MODEL", "OF"), rows, right=(1, 2), paths=(4, 5)
-    )
+    head = ("ID", "TOKENS", "SIZE", "USED", "MODEL", "OF")
+    console.print_rows(head, rows, right=(1, 2), paths=(4, 5), names=(4,))
     if not readings:
         console.note("no stored readings", quiet=quiet)
 
