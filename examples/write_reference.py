@@ -184,12 +184,12 @@ def settings_page() -> str:
 
 def error_classes() -> list[type]:
     """Return the error classes of the program that set an exit code, by exit code."""
-    from nsa_cli.cli.errors import Interrupted
+    from nsa_cli.cli.errors import Ended, Interrupted
     from nsa_cli.documents.errors import UnreadableError
     from nsa_models.errors import DataError, DoesNotFitError, ModelError, NsaError, UsageError
 
     found = [NsaError, ModelError, UsageError, UnreadableError, DataError, DoesNotFitError]
-    return [*found, Interrupted]
+    return [*found, Interrupted, Ended]
 
 
 def raised_codes() -> dict[str, set[str]]:
@@ -229,7 +229,6 @@ def exit_codes_page() -> str:
         [
             *("# Exit codes", ""),
             *table(("Code", "Meaning"), [(code, about) for code, about in rows]),
-            "| 141 | the reader of a pipe closed it |",
             "",
             "`nsa doctor` exits with 1 if a check fails; `nsa config get` does if the setting has",
             "no value.",

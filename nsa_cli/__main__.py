@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from nsa_cli.cli.app import app
-from nsa_cli.cli.errors import Terminated
+from nsa_cli.cli.errors import Ended, Terminated
 from nsa_cli.output.streams import open_standard_streams
 from nsa_models.errors import NsaError
 
@@ -29,7 +29,7 @@ def run() -> int:
     except BrokenPipeError:
         return 141
     except Terminated:  # before or after a command
-        return Terminated.exit_code
+        return Ended.exit_code
     except OSError as error:
         if error.filename is not None:
             raise

@@ -299,6 +299,24 @@ def test_the_server_answers_what_the_guide_shows() -> None:
             server.terminate()
 
 
+def test_clients_of_the_guide_name_the_served_model() -> None:
+    text = (ROOT / "docs" / "guide" / "server.md").read_text("utf-8")
+    [served] = re.findall(r"^nsa: (\S+) answers at ", text, re.MULTILINE)
+    named = re.findall(r'(?:\bmodel="|model_name: )([^"\n]+)', text)
+    assert len(named) >= 3
+    assert set(named) == {served}
+
+
+def test_the_guide_lists_every_stage() -> None:
+    from nsa_cli import events
+
+    text = (ROOT / "docs" / "guide" / "server.md").read_text("utf-8")
+    [listed] = re.findall(r"^- `stage` begins .*?`text`", text, re.MULTILINE | re.DOTALL)
+    stages = [each.name for each in vars(events).values() if isinstance(each, events.Stage)]
+    assert len(stages) >= 4
+    assert [name for name in stages if f"`{name}`" not in listed] == []
+
+
 def test_versions_agree() -> None:
     from nsa_cli import __version__
 

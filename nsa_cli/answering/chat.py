@@ -78,14 +78,15 @@ class Chat:
 
     Attributes:
         opened: The document.
-        say: Shows a line that is not part of an answer.
+        say: Shows a line that is not part of an answer; the number is how many cells the lines
+            that continue it are indented by.
         answered: Questions with their answers.
         turns: The same as the model sees them.
         compute: Whether answers about tables are computed.
     """
 
     opened: OpenDocument
-    say: Callable[[str], None]
+    say: Callable[[str, int], None]
     answered: list[tuple[str, AnswerFinished]] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     compute: bool = True
@@ -124,7 +125,7 @@ class Chat:
             case "/help" | "/?":
                 width = max(map(len, COMMANDS))
                 for command, meaning in COMMANDS.items():
-                    self.say(f"{command:<{width}}  {meaning}")
+                    self.say(f"{command:<{width}}  {meaning}", width + 2)
             case "/sources":
                 self._sources()
             case "/cite":
@@ -134,7 +135,7 @@ class Chat:
             case "/clear":
                 self.answered.clear()
                 self.turns.clear()
-                self.say("forgotten")
+                self.say("forgotten", 0)
             case "/quit" | "/exit" | "/q":
                 return False
             case _:
@@ -148,8 +149,8 @@ class Chat:
             pages = len({piece.page for piece in own})
             unit = own[0].unit if own else ""
             count = f", {pages} {unit}{'s' * (pages != 1)}" if own else ""
-            self.say(f"{printable(source)}{count}")
-        self.say(f"{self.opened.tokens:,} tokens")
+            self.say(f"{printable(source)}{count}", 2)
+        self.say(f"{self.opened.tokens:,} tokens", 0)
 
     def _cite(self, number: str) -> None:
         citations = self.answered[-1][1].citations if self.answered else ()
@@ -161,9 +162,9 @@ class Chat:
                 f"no citation {wanted}", hint=f"give a number from 1 to {len(citations)}"
             )
         citation = citations[int(wanted) - 1]
-        self.say(f"{place(citation)}:")
+        self.say(f"{place(citation)}:", 2)
         for line in self._around(citation):
-            self.say(f"  {line}")
+            self.say(f"  {line}".rstrip(), 2)
 
     def _around(self, citation: Citation) -> list[str]:
         """Return the lines of a quote and those around it, in its page or file."""
@@ -194,7 +195,7 @@ class Chat:
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise NsaError(f"cannot write {path}: {why}", hint="give another name") from error
-        self.say(f"saved in {path}")
+        self.say(f"saved in {path}", 2)
 
     def _as_json(self) -> str:
         turns = [{"question": asked, **asdict(finished)} for asked, finished in self.answered]

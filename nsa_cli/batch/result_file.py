@@ -11,7 +11,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -87,14 +88,23 @@ class ResultFile:
         path: The file; None for standard output.
         format_: One of `FORMATS`.
         resume: Whether to resume an existing file.
+        aside: Entered while a row is written to a terminal, which may show something else.
 
     Raises:
         UsageError: If the file exists and `resume` is false, or it holds something else.
         NsaError: If it cannot be read or written.
     """
 
-    def __init__(self, path: Path | None, format_: str, *, resume: bool) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        format_: str,
+        *,
+        resume: bool,
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._format = format_
+        self._aside = aside if path is None and sys.stdout.isatty() else nullcontext
         self._path = path
         self._done: dict[RowKey, str] = {}
         self._file: TextIO = sys.stdout
@@ -144,8 +154,9 @@ class ResultFile:
             NsaError: If the row cannot be written.
         """
         try:
-            self._file.write(_line(row, self._format))
-            self._file.flush()
+            with self._aside():
+                self._file.write(_line(row, self._format))
+                self._file.flush()
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -15,6 +15,9 @@ from typing import Any
 
 from nsa_models.paths import atomic_write, private_folder
 
+HASH_LENGTH = 32
+"""Digits of the SHA-256 of a file's content that stored data of the file has in its name."""
+
 
 def path_of(folder: Path, facts: Sequence[Any]) -> Path:
     """Return the file in a folder that belongs to a key."""
@@ -54,7 +57,7 @@ def write(path: Path, body: dict[str, Any], *, most: int, most_bytes: int = 2**6
 
 def content_hash(data: bytes) -> str:
     """Return the hash of a file's content that stored data of the file has in its name."""
-    return hashlib.sha256(data).hexdigest()[:32]
+    return hashlib.sha256(data).hexdigest()[:HASH_LENGTH]
 
 
 def kept_of(folder: Path, contents: Collection[str], names: Collection[str]) -> list[Path]:

@@ -49,7 +49,9 @@ Exit codes:
     3    the document cannot be read: missing, empty, binary, broken, encrypted, scanned
     4    the text does not fit the model or the memory
     5    some documents of a batch failed
-    130  interrupted
+    130  interrupted by Ctrl-C
+    141  the reader of a pipe closed it
+    143  ended by SIGTERM
 """
 
 app = App(

@@ -104,8 +104,8 @@ def batch(
     from nsa_cli.batch.run import run_batch
     from nsa_cli.output.batch_progress import BatchRenderer, each_document
 
-    rows = ResultFile(out, format_, resume=resume)
     renderer = BatchRenderer("All documents", each_document, quiet=quiet)
+    rows = ResultFile(out, format_, resume=resume, aside=renderer.aside)
     hint = "run it again to continue; finished documents are stored"
     try:
         with interruptible("continue with --resume; finished rows are in --out" if out else hint):

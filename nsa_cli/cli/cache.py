@@ -16,6 +16,7 @@ from nsa_cli.cli.command import App
 from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
+    from nsa_cli.engine.forget import Kept
     from nsa_cli.kv_store.inventory import StoredEntry
 
 cache = App(
@@ -46,9 +47,8 @@ def list_command(json: options.Json = False, quiet: options.Quiet = False) -> No
         (e.id, f"{e.tokens:,}", _megabytes(e.bytes), _date(e.used), e.model or "?", e.name or "?")
         for e in readings
     ]
-    console.print_rows(
-        ("ID", "TOKENS", "SIZE", "USED", "MODEL", "OF"), rows, right=(1, 2), paths=(4, 5)
-    )
+    head = ("ID", "TOKENS", "SIZE", "USED", "MODEL", "OF")
+    console.print_rows(head, rows, right=(1, 2), paths=(4, 5), names=(4,))
     if not readings:
         console.note("no stored readings", quiet=quiet)
 
@@ -109,7 +109,9 @@ def size_command(json: options.Json = False, quiet: options.Quiet = False) -> No
 def rm_command(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE|ID", help="A document, or an id from `nsa cache list`."),
+        typer.Argument(
+            metavar="FILE|ID", help="A document, a URL, or an id from `nsa cache list`."
+        ),
     ] = None,
     everything: Annotated[
         bool,
@@ -118,7 +120,7 @@ def rm_command(
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Remove what is kept of documents: readings, text, answers.
+    """Remove what is kept of documents: readings, text, answers, web pages.
 
     An id removes one reading only.
     """
@@ -126,6 +128,7 @@ def rm_command(
 
     from nsa_cli.caches.answers import answers_folder
     from nsa_cli.caches.documents import parsed_folder
+    from nsa_cli.documents.names import is_url
     from nsa_cli.documents.urls.kept import web_folder
     from nsa_cli.engine.forget import find_kept
     from nsa_cli.kv_store.inventory import find_entries, stored_entries
@@ -150,9 +153,9 @@ def rm_command(
     ids = [each for each in what or () if _is_id(each)]
     kept = find_kept([each for each in what or () if not _is_id(each)])
     found = {entry.folder: entry for entry in (*find_entries(ids), *kept.readings)}
-    entries, files = list(found.values()), (*kept.documents, *kept.answers)
+    entries, files = list(found.values()), (*kept.documents, *kept.answers, *kept.pages)
     if not entries and not files:
-        unknown = [each for each in what or () if not Path(each).exists()]
+        unknown = [each for each in what or () if not (Path(each).exists() or is_url(each))]
         if unknown:
             raise UsageError(
                 f"{unknown[0]!r} is neither a file nor a stored document",
@@ -160,7 +163,7 @@ def rm_command(
             )
         console.note(f"nothing is stored for {', '.join(what or ())}", quiet=quiet)
         return
-    told = _counted(entries, kept.documents, kept.answers)
+    told = _counted(entries, kept)
     size = _megabytes(sum(entry.bytes for entry in entries))
     console.confirm(f"Remove {told}, {size}?", force=force)
     for path in files:
@@ -218,14 +221,15 @@ def _described(entries: Sequence[StoredEntry]) -> str:
     return f"{len(entries)} reading{'s' * (len(entries) != 1)}, {size}"
 
 
-def _counted(
-    entries: Sequence[StoredEntry], documents: Sequence[Path], answers: Sequence[Path]
-) -> str:
+def _counted(entries: Sequence[StoredEntry], kept: Kept) -> str:
     """Return the things to remove in words, such as `1 reading, 3 answers`."""
-    found = {"reading": entries, "parsed document": documents, "answer": answers}
-    return ", ".join(
-        f"{len(each)} {kind}{'s' * (len(each) != 1)}" for kind, each in found.items() if each
-    )
+    found = {
+        "reading": len(entries),
+        "parsed document": len(kept.documents),
+        "answer": len(kept.answers),
+        "web page": len(kept.pages) // 2,
+    }
+    return ", ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in found.items() if n)
 
 
 def _remove(

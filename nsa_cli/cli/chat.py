@@ -56,7 +56,7 @@ def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) ->
         name = title(sources, len(found))
         opened = Engine(opts, renderer).open(found, name, ROOM + opts.max_tokens)
         renderer.close()
-        talk = Chat(opened=opened, say=lambda line: _say(line), compute=opts.compute)
+        talk = Chat(opened=opened, say=_say, compute=opts.compute)
         if sys.stdin.isatty() and not quiet:
             console.note(f"{name}, {len(opened.text.ids):,} tokens; /help lists the commands")
         _converse(talk, renderer, store=opts.store)
@@ -64,8 +64,11 @@ def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) ->
         renderer.close()
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+def _say(line: str, hanging: int) -> None:
+    """Print a line of a command's output, broken at words at a terminal."""
+    from nsa_cli.output.layout import columns, wrap
+
+    sys.stdout.write(wrap(line, columns(sys.stdout), hanging) + "\n")
     sys.stdout.flush()
 
 

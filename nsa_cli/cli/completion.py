@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 Completion = Callable[[str], list[str]]
+
+_REGISTERS = "compdef %(complete_func)s %(prog_name)s"
+_COMPLETES = f"""if (( ${{+compstate}} )); then
+  %(complete_func)s "$@"
+else
+  {_REGISTERS}
+fi"""
+
+
+def complete_at_first_tab() -> None:
+    """Make the script for zsh complete when zsh loads it, which is at the first Tab.
+
+    Typer's script only registers its function then, so that the first Tab offers nothing.
+    """
+    with suppress(ImportError, AttributeError, KeyError):
+        from typer import _completion_shared
+
+        scripts = _completion_shared._completion_scripts
+        if _COMPLETES not in scripts["zsh"]:
+            scripts["zsh"] = scripts["zsh"].replace(_REGISTERS, _COMPLETES)
 
 
 def _beginning(names: Iterable[str], incomplete: str) -> list[str]:

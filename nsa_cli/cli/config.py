@@ -166,6 +166,8 @@ def set_command(
     checked = settings.check(name, value) if template is None else value
     if name in ("model", "answer_model") and value != AUTO:
         _check_model(value)
+    if name == "device":
+        _check_device(value)
     path = _file(project)
     settings.read_file(path)  # never overwrite a file that cannot be read
     text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -235,6 +237,7 @@ def _check_model(name: str) -> None:
     Raises:
         ModelError: If there is no such model.
     """
+    from nsa_cli.output.hints import HINTS
     from nsa_models.hub.aliases import aliases
     from nsa_models.hub.registry import MODELS, model_entry
     from nsa_models.hub.resolve import HUB_ID
@@ -245,13 +248,32 @@ def _check_model(name: str) -> None:
     if path.exists():
         if not (path.is_dir() or path.suffix == ".gguf"):
             raise ModelError(
-                f"{path} is neither a folder nor a .gguf file", code="model_unsupported"
+                f"{path} is neither a folder nor a .gguf file",
+                hint=HINTS["model_missing"],
+                code="model_unsupported",
             )
         return
     if path.suffix == ".gguf" or path.is_absolute() or name.startswith((".", "~")):
         raise ModelError(f"no model at {name}", code="model_missing")
     if not HUB_ID.fullmatch(name):
         model_entry(name)
+
+
+def _check_device(name: str) -> None:
+    """Refuse a device that this machine lacks.
+
+    Raises:
+        UsageError: If there is no such device.
+    """
+    if name != "cuda":
+        return
+    from nsa_models.cache.layer_devices import pick_device
+
+    try:
+        pick_device(name)
+    except UsageError as error:
+        error.hint = f"set device to {AUTO}, which is cuda where a machine has it"
+        raise
 
 
 def _check_name(name: str) -> None:

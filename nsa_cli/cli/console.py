@@ -30,6 +30,7 @@ def print_rows(
     *,
     right: Sequence[int] = (),
     paths: Sequence[int] = (),
+    names: Sequence[int] = (),
     error: bool = False,
 ) -> None:
     """Print a table with aligned columns that fits the terminal; print nothing without rows.
@@ -41,6 +42,7 @@ def print_rows(
         rows: The cells of each row.
         right: Columns to align to the right.
         paths: Columns of paths, which may be shortened in the middle.
+        names: Those of them that also have names, such as a model's, which are not shortened.
         error: Whether to print on standard error instead of standard output.
     """
     if not rows:
@@ -50,7 +52,7 @@ def print_rows(
 
     rows = [tuple(map(printable, row)) for row in rows]
     stream = sys.stderr if error else sys.stdout
-    lines = table(head, rows, columns(stream), right=right, paths=paths)
+    lines = table(head, rows, columns(stream), right=right, paths=paths, names=names)
     stream.writelines(f"{line}\n" for line in lines)
     stream.flush()
 

@@ -10,12 +10,14 @@ from typing import Any
 
 from typer.core import TyperGroup
 
+from nsa_cli.cli import completion
 from nsa_models.errors import NsaError, UsageError
 
 JSON_FLAG, JSON_LETTER = "--json", "-J"
 HELP_ALL_FLAG = "--help-all"
 NO_COLOR_FLAG = "--no-color"
 VERBOSE_FLAG, VERBOSE_LETTER = "--verbose", "-v"
+_COMPLETION_FLAGS = ("--install-completion", "--show-completion")
 _ANYWHERE = (NO_COLOR_FLAG, VERBOSE_FLAG, VERBOSE_LETTER)
 _OUT_OF_RANGE = re.compile(r"Invalid value for (.+?): Input should be (.+)", re.DOTALL)
 _WANTED = (
@@ -39,21 +41,24 @@ class Interrupted(NsaError):  # noqa: N818 - Ctrl-C is not a failure
     default_code = "interrupted"
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM."""
+class Ended(Interrupted):
+    """SIGTERM; the hint says how to continue."""
 
     exit_code = 143
+    default_code = "terminated"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM."""
 
 
 @contextmanager
 def interruptible(hint: str) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into `Interrupted` with a hint."""
+    """Turn Ctrl-C into `Interrupted` and SIGTERM into `Ended`, with a hint."""
     try:
         yield
     except Terminated:
-        ended = Interrupted("terminated", hint=hint, code="terminated")
-        ended.exit_code = Terminated.exit_code
-        raise ended from None
+        raise Ended("terminated", hint=hint) from None
     except KeyboardInterrupt:
         raise Interrupted("interrupted", hint=hint) from None
 
@@ -66,6 +71,8 @@ class Boundary(TyperGroup):
         words = list(args or ())
         if words[:1] == [HELP_ALL_FLAG]:
             words[0] = "--help"  # the program itself has no groups of options
+        if any(word in words for word in _COMPLETION_FLAGS):
+            completion.complete_at_first_tab()
         end = words.index("--") if "--" in words else len(words)
         for flag in _ANYWHERE:  # allowed after a command, too
             if flag in words[:end]:
@@ -108,10 +115,17 @@ def _usage(message: str, ctx: Any) -> UsageError:
     if suggestion:
         told, hint = told[: suggestion.start()], suggestion[1]
     elif options := re.search(r" \(Possible options: (.*)\)$", told):
-        told, hint = told[: options.start()], f"did you mean {options[1]}?"
+        told, hint = told[: options.start()], f"did you mean {options[1].replace(', ', ' or ')}?"
     else:
         hint = f"see `{ctx.command_path if ctx is not None else 'nsa'} --help`"
+        if told.startswith("No such option") and _has_arguments(ctx):
+            hint += "; put -- before a text that begins with a dash"
     return UsageError(told[:1].lower() + told[1:], hint=hint)
+
+
+def _has_arguments(ctx: Any) -> bool:
+    params = ctx.command.params if ctx is not None else ()
+    return any(each.param_type_name == "argument" for each in params)
 
 
 def show_failure(error: NsaError, *, json: bool) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from nsa_cli.documents.names import is_url
+
 COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """First bytes of the container of legacy Office files."""
 
@@ -34,7 +36,10 @@ class Signature:
     is_document: bool = False
 
     def hint_for(self, path: str) -> str:
-        """The next step for one file, its path quoted for a shell."""
+        """The next step for one file, its path quoted for a shell, or for a URL."""
+        if is_url(path):
+            step, example, _ = self.hint.partition(", e.g. ")
+            return f"save it, then {step.removesuffix(' first')}" if example else step
         return self.hint.format(path=shlex.quote(path))
 
 

@@ -336,12 +336,12 @@ class OpenDocument:
 
 
 def _context(document: Document, start: int, end: int) -> tuple[str, str]:
-    """Return the whole words around a range, within its page or file."""
+    """Return the whole words around a range, within its page or file; … marks a cut."""
     piece, text = document.piece_at(start), document.text
     first, last = max(piece.start, start - _CONTEXT), min(piece.end, end + _CONTEXT)
     before, after = text[first:start], text[end:last]
     if first > piece.start:
-        before = before.partition(" ")[2] or before
+        before = f"… {before.partition(' ')[2] or before}"
     if last < piece.end:
-        after = after.rpartition(" ")[0] or after
+        after = f"{after.rpartition(' ')[0] or after} …"
     return before, after

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from rich.live import Live
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
@@ -99,6 +101,22 @@ class BatchRenderer:
         self._bar.update(self._all, completed=event.done, amount=amount)
         if name:
             self._bar.reset(self._one, description=name, total=None, amount="")
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Remove the bars while something else is written to the terminal."""
+        bar = self._bar if self._all is not None else None
+        if bar is not None:
+            bar.stop()
+        try:
+            yield
+        finally:
+            if bar is not None:
+                # The old display would erase as many lines as it had drawn.
+                bar.live = Live(
+                    console=bar.console, transient=True, get_renderable=bar.get_renderable
+                )
+                bar.start()
 
     def close(self) -> None:
         """Remove the bars."""

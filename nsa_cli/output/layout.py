@@ -146,6 +146,7 @@ def table(
     *,
     right: Sequence[int] = (),
     paths: Sequence[int] = (),
+    names: Sequence[int] = (),
 ) -> list[str]:
     """Return the lines of a table with aligned columns.
 
@@ -158,6 +159,7 @@ def table(
         width: Cells of a line; None for no limit.
         right: Columns to align to the right.
         paths: Columns of paths, which may be shortened.
+        names: Those of them that also have names without a folder, which are never shortened.
     """
     cells = [*([head] if head else []), *rows]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
@@ -167,6 +169,9 @@ def table(
         min(most, _NARROWEST) if number in paths else max(_longest_words(column))
         for number, (most, column) in enumerate(zip(widths, zip(*cells, strict=True), strict=True))
     ]
+    for number in names:
+        whole = (cell_len(row[number]) for row in rows if "/" not in row[number])
+        least[number] = max(least[number], *whole, 0)
     if not head:  # names and values: a long word of a value leaves the line, not the name
         least[-1] = min(least[-1], max(_NARROWEST, width - _total([*widths[:-1], 0])))
     while _total(widths) > width:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from nsa_cli.caches.answers import answers_folder
 from nsa_cli.caches.documents import parsed_folder
+from nsa_cli.documents.urls.kept import web_folder
 from nsa_cli.kv_store.inventory import disk_bytes
 from nsa_cli.serve.answers import AnswerRoutes
 from nsa_cli.serve.assets import FOLDER, Assets
@@ -195,6 +196,7 @@ def _cache_bytes() -> dict[str, float]:
         "readings": readings_folder(),
         "documents": parsed_folder(),
         "answers": answers_folder(),
+        "web": web_folder(),
     }
     return {f'{{kind="{kind}"}}': disk_bytes(folder) for kind, folder in folders.items()}
 

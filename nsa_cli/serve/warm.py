@@ -75,7 +75,7 @@ class WarmServer:
 
     @asynccontextmanager
     async def accepting(self) -> AsyncIterator[None]:
-        """Serve clients until the block ends."""
+        """Serve clients until the block ends, which removes the socket."""
         if self._listener is None:
             yield
             return
@@ -87,6 +87,7 @@ class WarmServer:
             for task in self._clients:
                 task.cancel()
             await asyncio.gather(*self._clients, return_exceptions=True)
+            self.close()  # SIGTERM ends the process when the event loop has ended
 
     def close(self) -> None:
         """Remove the socket, unless it is another server's by now."""

@@ -202,3 +202,26 @@ def test_a_server_without_a_store_keeps_nothing(
     kept = {name for name in listing(cache_folder) if not name.startswith("models")}
     assert kept == set(), "only the model's own tables"
     assert not folder.exists()
+
+
+def test_a_url_names_what_is_kept_of_it(
+    nsa: Run, site: Any, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page was reached by two names, one of which redirects to the other."""
+    monkeypatch.delenv("NSA_OFFLINE")
+    page = b"<p>The worker of line 7 wrote report 9.</p>" * 3
+    url = site.put("/lease", page, Content_Type="text/html", ETag='"1"')
+    moved = site.put("/old", b"", status=302, Location="/lease")
+    other = site.put("/other", page * 2, Content_Type="text/html", ETag='"2"')
+    for each in (url, moved, other):
+        assert nsa("ask", each, "Who?", "--allow-private")[0] == 0
+    assert len(list(cache_folder.glob("web/*.body"))) == 2
+    monkeypatch.setenv("NSA_OFFLINE", "1")
+    code, _, err = nsa("cache", "rm", f"{moved}#part", "--force")
+    assert code == 0
+    assert "1 web page; " in err
+    [left] = cache_folder.glob("web/*.body")
+    assert left.read_bytes() == page * 2
+    assert kept_files(cache_folder) == {"readings": 1, "documents": 1, "answers": 1}
+    code, _, err = nsa("cache", "rm", url, "--force")
+    assert (code, err) == (0, f"nsa: nothing is kept of {url}\n")

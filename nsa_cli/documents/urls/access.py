@@ -48,5 +48,5 @@ def not_fetched(url: str, why: str = "") -> UnreadableError:
     """Return the error for a URL where the network is not used."""
     reason = f" ({why})" if why else ""
     return UnreadableError(
-        f"cannot fetch URLs here{reason}: {url}", hint="download it first", code="not_fetched"
+        f"URLs are not fetched here{reason}: {url}", hint="save it first", code="not_fetched"
     )

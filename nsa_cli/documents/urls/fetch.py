@@ -60,18 +60,21 @@ def fetch(url: str, access: WebAccess) -> Fetched:
     if access.forbidden:
         raise not_fetched(url, access.forbidden)
     deadline = time.monotonic() + access.limits.seconds
-    here = urldefrag(url).url
+    here = asked = urldefrag(url).url
     for _ in range(access.limits.redirects + 1):
         parts = _parts(here)
         known = kept.recall(here) if access.store else None
         conditions = known.conditions if known is not None else {}
         response = request(here, parts, {**_HEADERS, **conditions}, access, deadline)
         if known is not None and response.status == HTTPStatus.NOT_MODIFIED:
+            if asked not in known.asked:
+                kept.keep(here, known.message, known.body, {*known.asked, asked})
             return _document(url, here, known.message, known.body)
         if response.status == HTTPStatus.OK:
             found = _document(url, here, response.headers, response.body)
             if access.store:
-                kept.keep(here, response.headers, response.body)
+                before = frozenset() if known is None else known.asked
+                kept.keep(here, response.headers, response.body, {*before, asked})
             return found
         if response.status not in _MOVED or "Location" not in response.headers:
             raise _refused(here, response.status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
@@ -25,11 +25,13 @@ class Kept:
 
     Attributes:
         url: Where it came from.
+        asked: URLs that led to it, by a redirect or directly.
         headers: Those of its headers that are needed again.
         body: Its bytes, decompressed.
     """
 
     url: str
+    asked: frozenset[str]
     headers: dict[str, str]
     body: bytes
 
@@ -62,15 +64,23 @@ def recall(url: str) -> Kept | None:
         if facts["url"] != url or facts["sha256"] != hashlib.sha256(data).hexdigest():
             return None
         headers = {name: str(facts["headers"][name]) for name in facts["headers"]}
+        asked = frozenset(facts.get("asked", ()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     with suppress(OSError):  # a read-only disk
         os.utime(about)
-    return Kept(url=url, headers=headers, body=data)
+    return Kept(url=url, asked=asked, headers=headers, body=data)
 
 
-def keep(url: str, headers: Message, body: bytes) -> None:
-    """Store a response that can be asked for by its ETag or date; ignore a disk that refuses it."""
+def keep(url: str, headers: Message, body: bytes, asked: Collection[str]) -> None:
+    """Store a response that can be asked for by its ETag or date; ignore a disk that refuses it.
+
+    Args:
+        url: Where it came from.
+        headers: Its headers.
+        body: Its bytes, decompressed.
+        asked: URLs that led to it.
+    """
     if not ("ETag" in headers or "Last-Modified" in headers):
         return
     if "no-store" in headers.get("Cache-Control", "").lower():
@@ -78,6 +88,7 @@ def keep(url: str, headers: Message, body: bytes) -> None:
     about, data = _paths(url)
     facts = {
         "url": url,
+        "asked": sorted(asked),
         "sha256": hashlib.sha256(body).hexdigest(),
         "headers": {name: headers[name] for name in _HEADERS if name in headers},
     }
@@ -97,6 +108,34 @@ def kept_files(before: float = float("inf")) -> Iterator[Path]:
     for about in web_folder().glob("*.json"):
         if about.stat().st_mtime < before:
             yield from (about, about.with_suffix(".body"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptPage:
+    """A response on disk, without its body.
+
+    Attributes:
+        urls: Where it came from, and the URLs that led to it.
+        sha256: Hash of its body.
+        files: Its two files.
+    """
+
+    urls: frozenset[str]
+    sha256: str
+    files: tuple[Path, Path]
+
+
+def kept_pages() -> Iterator[KeptPage]:
+    """Yield the kept responses; damaged ones are left out."""
+    for about in sorted(web_folder().glob("*.json")):
+        try:
+            facts = json.loads(about.read_text(encoding="utf-8"))
+            urls = frozenset((facts["url"], *facts.get("asked", ())))
+            files = (about, about.with_suffix(".body"))
+            found = KeptPage(urls=urls, sha256=str(facts["sha256"]), files=files)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        yield found
 
 
 def _paths(url: str) -> tuple[Path, Path]:

@@ -167,3 +167,14 @@ def test_at_a_terminal(
     history = cache_folder / "chat_history"
     assert "Who wrote it?" in history.read_text()
     assert history.stat().st_mode & 0o077 == 0
+
+
+def test_commands_fit_a_narrow_terminal(terminal: Any, text_file: Path, tiny_model: Path) -> None:
+    named = ("--model", str(tiny_model), "--max-tokens", "4")
+    chat = terminal("chat", str(text_file), *named, TERM="dumb", columns=40)
+    chat.read_until("commands\r\n> ")
+    chat.type("/help\n")
+    shown = chat.read_until("/quit       quit; so does Ctrl-D\r\n> ")
+    assert "/cite N     show citation N of the last\r\n            answer, with the lines" in shown
+    chat.type("\x04")
+    assert chat.end()[0] == 0

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +66,74 @@ def in_bash(*words: str) -> list[str]:
 @pytest.mark.usefixtures("shells")
 def test_bash(words: tuple[str, ...], offered: list[str]) -> None:
     assert in_bash(*words) == offered
+
+
+def typed_in(shell: tuple[str, ...], lines: tuple[str, ...], typed: str, wanted: str) -> str:
+    """Type some lines into a shell at a terminal, then a text and Tab; returns what it shows."""
+    process, screen = pty.fork()
+    if process == 0:  # pragma: no cover - the shell's side
+        os.environ["TERM"] = "dumb"
+        os.execvp(shell[0], shell)
+    shown = ""
+
+    def read_until(words: str) -> None:
+        nonlocal shown
+        end = time.monotonic() + 60
+        while words not in shown:
+            assert time.monotonic() < end, f"{words!r} did not come: {shown!r}"
+            if select.select([screen], [], [], 1)[0]:
+                shown += os.read(screen, 65536).decode(errors="replace")
+
+    try:
+        for number, line in enumerate(lines):
+            os.write(screen, f"{line}; echo done-$(({number} + 40))\n".encode())
+            read_until(f"done-{number + 40}\r")
+        shown = ""
+        os.write(screen, f"{typed}\t".encode())
+        read_until(wanted)
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        os.close(screen)
+    return shown
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ("nsa su", "nsa summarize"),
+        ("nsa ask --pass", "nsa ask --password"),
+        ("nsa ask --attention d", "nsa ask --attention dense"),
+        ("nsa ask cont", "nsa ask contract.docx"),
+    ],
+)
+@pytest.mark.usefixtures("shells")
+def test_zsh_at_a_terminal(typed: str, wanted: str) -> None:
+    lines = ("autoload -Uz compinit", "compinit -u", 'eval "$(_NSA_COMPLETE=source_zsh nsa)"')
+    typed_in(("zsh", "-f", "-i"), ("PS1='> '", *lines), typed, wanted)
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
+def test_the_first_tab_after_the_installation_in_zsh(
+    shells: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ZDOTDIR", raising=False)
+    told = output("zsh", "-f", "-c", "nsa --install-completion; true")
+    assert told[0].startswith("zsh completion installed in ")
+    assert (shells / ".zfunc" / "_nsa").exists()
+    (shells / ".zshrc").write_text("fpath+=~/.zfunc\nautoload -Uz compinit\ncompinit -u\n")
+    typed_in(("zsh", "-i"), ("PS1='> '",), "nsa su", "nsa summarize")
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
+@pytest.mark.parametrize(
+    ("typed", "wanted"), [("nsa su", "nsa summarize"), ("nsa ask cont", "nsa ask contract.docx")]
+)
+@pytest.mark.usefixtures("shells")
+def test_bash_at_a_terminal(typed: str, wanted: str) -> None:
+    lines = ("PS1='> '", 'eval "$(_NSA_COMPLETE=source_bash nsa)"')
+    typed_in(("bash", "--norc", "--noprofile", "-i"), lines, typed, wanted)
 
 
 @pytest.mark.skipif(not shutil.which("fish"), reason="no fish")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nsa_cli.cli.app import app
-from nsa_models.errors import UsageError
+from nsa_models.errors import NsaError, UsageError
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -81,3 +81,34 @@ def test_a_question_is_not_followed_by_a_period(nsa: Run) -> None:
     code, _, err = nsa("cache", "rm")
     message = "nsa: what should be removed? Give a file, an id from `nsa cache list`, or --all.\n"
     assert (code, err) == (2, message)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("find", "a.txt", "-rent"), "nsa: no such option: -r. See `nsa find --help`; put -- be"),
+        (("doctor", "-rent"), "nsa: no such option: -r. See `nsa doctor --help`.\n"),
+        (
+            ("find", "a.txt", "--topp"),
+            "nsa: no such option: --topp. Did you mean --store or --top?\n",
+        ),
+    ],
+)
+def test_a_text_that_looks_like_an_option(nsa: Run, words: tuple[str, ...], told: str) -> None:
+    code, out, err = nsa(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith(told)
+
+
+def test_two_dashes_begin_a_text(nsa: Run, text_file: Path, tiny_model: Path) -> None:
+    words = ("find", str(text_file), "--top", "1", "--model", str(tiny_model), "--", "-rent")
+    assert nsa(*words, model=None)[0] == 0
+
+
+def test_the_help_lists_every_exit_code(nsa: Run) -> None:
+    told = nsa("--help")[1].partition("Exit codes:")[2].partition("\n\n")[0]
+    listed = {int(line.split()[0]) for line in told.splitlines() if line.strip()}
+    kinds = [NsaError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    assert listed >= {0, 5, 141, *(kind.exit_code for kind in kinds)}

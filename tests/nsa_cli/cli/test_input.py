@@ -221,8 +221,9 @@ def test_urls_without_a_network(
     more = () if variable else ("--no-network",)
     code, out, err = nsa("ask", url, "Who?", "--allow-private", *more)
     assert (code, out) == (3, "")
-    assert err.startswith("nsa: cannot fetch URLs here (")
-    assert err.endswith(f"): {url}. Download it first.\n")
+    why = "--no-network or NSA_OFFLINE forbids the network"
+    assert err.startswith(f"nsa: URLs are not fetched here ({why}")
+    assert err.endswith(f"): {url}. Save it first.\n")
     assert not site.requests
 
 

@@ -266,16 +266,23 @@ def test_a_quiet_doctor_names_problems_only(nsa: Any, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("model", "{file}", "is neither a folder nor a .gguf file"),
+        ("model", "{file}", "is neither a folder nor a .gguf file. Name a folder, a .gguf file"),
         ("answer_model", "{file}", "is neither a folder nor a .gguf file"),
+        ("device", "cuda", "this machine has no CUDA device. Set device to auto, which is cuda"),
         ("temperature", "-1", "temperature must be a number of at least 0, got '-1'"),
         ("templates.price", "What costs $?", "$ without a name"),
         ("templates.price", "What costs ${it", "$ without a name"),
     ],
 )
 def test_a_value_that_cannot_work_is_not_set(
-    nsa: Any, tmp_path: Path, key: str, value: str, message: str
+    nsa: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+    value: str,
+    message: str,
 ) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     file = tmp_path / "notes.txt"
     file.write_text("Ann wrote it.\n")
     code, out, err = nsa("config", "set", key, value.format(file=file) if "{f" in value else value)
@@ -283,3 +290,9 @@ def test_a_value_that_cannot_work_is_not_set(
     assert out == ""
     assert message in err
     assert nsa("config", "get", key)[0] != 0
+
+
+def test_a_device_of_this_machine_is_set(nsa: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert nsa("config", "set", "device", "cuda")[0] == 0
+    assert nsa("config", "get", "device")[1] == "cuda\n"

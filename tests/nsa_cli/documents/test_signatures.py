@@ -49,3 +49,12 @@ def test_the_hint_quotes_the_path() -> None:
     signature = identify(gzip.compress(b""))
     assert signature is not None
     assert signature.hint_for("my log.gz") == "unpack it first, e.g. `gunzip -k 'my log.gz'`"
+
+
+def test_the_hint_for_a_url_has_no_command() -> None:
+    signature = identify(gzip.compress(b""))
+    assert signature is not None
+    assert signature.hint_for("https://a.org/log.gz") == "save it, then unpack it"
+    program = identify(b"\x7fELF\x02")
+    assert program is not None
+    assert program.hint_for("https://a.org/x") == program.hint_for("x")

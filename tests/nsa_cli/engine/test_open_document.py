@@ -197,3 +197,21 @@ def test_a_search_in_a_short_text_quotes_several_places(
     assert len(matches) == 3
     assert len({(match.line_start, match.quote) for match in matches}) == 3
     assert [match.score for match in matches] == sorted((m.score for m in matches), reverse=True)
+
+
+def test_a_cut_in_the_text_around_a_quote_is_marked(
+    opened: OpenDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The middle of the text is cut on both sides, its ends on one."""
+    attention = torch.zeros(-(-len(opened.text.ids) // opened.block_tokens))
+    scores = BlockScores(attention, torch.zeros_like(attention), few=False)
+    monkeypatch.setattr(OpenDocument, "scores", lambda *_: scores)
+    opened = replace(opened, options=replace(opened.options, candidates=0))
+    for block, before, after in ((0, False, True), (len(attention) // 2, True, True)):
+        attention.zero_()
+        attention[block] = 1.0
+        [match] = opened.find(opened.prompts.question("unheard-of"), 1)
+        assert match.before.startswith("… ") is before
+        assert match.after.endswith(" …") is after
+        around = match.before.removeprefix("… ") + match.quote + match.after.removesuffix(" …")
+        assert around in opened.document.text

@@ -95,6 +95,18 @@ def test_a_table_fits() -> None:
     ]
 
 
+def test_a_name_is_not_shortened_as_a_path_is() -> None:
+    rows = [("1", "qwen2.5-coder-0.5b", "/home/ann/report.pdf"), ("2", "/home/ann/m.gguf", "a")]
+    shown = table(("N", "MODEL", "OF"), rows, 36, paths=(1, 2), names=(1,))
+    assert shown == [
+        "N  MODEL               OF",
+        "1  qwen2.5-coder-0.5b  /…/report.pdf",
+        "2  /home/ann/m.gguf    a",
+    ]
+    narrow = table(("N", "MODEL", "OF"), rows, 30, paths=(1, 2), names=(1,))
+    assert narrow[:3] == ["1", "  model  qwen2.5-coder-0.5b", "  of     /home/ann/report.pdf"]
+
+
 @given(
     rows=st.lists(st.tuples(*[st.text(alphabet="ab c", max_size=30)] * 3), min_size=1, max_size=4),
     width=st.integers(8, 100),

@@ -385,6 +385,7 @@ def test_health_and_metrics(listen: Callable[..., str]) -> None:
     assert 1 <= tokens["answered"] <= 6
     assert int(values['nsa_cache_bytes{kind="readings"}']) > 0
     assert int(values['nsa_cache_bytes{kind="answers"}']) > 0
+    assert values['nsa_cache_bytes{kind="web"}'] == "0"
     form = r"\S+ [A-Z]+ /\S* \d{3} \d+\.\d{3}s read=\d+ reused=\d+ answered=\d+"
     _wait_for(lines, 9)
     assert all(re.fullmatch(form, line) for line in lines)

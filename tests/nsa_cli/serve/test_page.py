@@ -341,7 +341,12 @@ def test_the_page_fits_its_window(open_page: Open, pdf: str, size: tuple[int, in
 
     page.locator("#found button", has_text=pdf).wait_for()
     fits("#copy", "#colors", "#search", "#question", "#send")
+    add(page, "0.txt")
     add(page, pdf)
+    wait_until_read(page)
+    library, reading = (page.locator(each).bounding_box() for each in ("#library", "#reading"))
+    assert reading["y"] >= library["y"]
+    assert reading["y"] + reading["height"] <= library["y"] + library["height"] + 1
     ask(page)
     fits("#question", "#send", "#save")
     page.locator(".citations button").first.click()

@@ -79,6 +79,7 @@ def test_a_signal_stops_the_server_during_an_answer(
     assert "Traceback" not in err
     assert process.returncode == (0 if how == signal.SIGINT else -signal.SIGTERM)
     assert not list((tmp_path / "uploads").iterdir())
+    assert not list((tmp_path / "cache" / "server").iterdir())
 
 
 def test_a_port_in_use(nsa: Run) -> None:
