@@ -1,4 +1,4 @@
-"""Training examples for checks: whether a text answers a question, with what, and by which figures.
+"""Training examples for checks: whether a text gives an answer to a question, and by which figures.
 
 A text has a few paragraphs, like the parts that an answer is decoded from. Some of its questions
 are answered there. Others are of paragraphs that are left out, of a paragraph whose sentences with
@@ -14,15 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from nsa_cli.context.judge import (
-    ABSENT,
-    COMPUTED,
-    NO,
-    STATED,
-    YES,
-    judge_question,
-    source_question,
-)
+from nsa_cli.context.judge import NO, YES, judge_question
 from nsa_cli.context.prompt import GAP
 from nsa_cli.retrieval.bm25 import Bm25
 from nsa_cli.retrieval.sentences import content_words, sentences
@@ -58,11 +50,15 @@ _LINES = (70, 110)
 """Minimum and maximum characters of a line, where a text is wrapped as in a PDF."""
 
 _WRAPPED = 0.5
-_ASKED_SOURCE, _ASKED_JUDGE = 0.55, 0.45
+_RIGHT = 0.6
+"""Share of right answers among those to judge, of questions that a text answers."""
+
+_WITHOUT_OWN = 0.4
+"""Share of the unanswered questions without an answer of the model that get another answer."""
+
 _SHORT = 4
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _NOT_WORD = re.compile(r"\W+")
-_FIGURES = re.compile(r"\d[\d.,]*\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,59 +171,41 @@ class CheckExamples:
         checks = list[Check]()
         for asked, gold in there[:5]:
             checks += self._stated(asked, gold, number, rng)
-        for asked, _ in absent[:5]:
-            checks += self._absent(asked, rng)
-        for asked, _ in there:
+        for asked, gold in absent[:5]:
+            checks += self._absent(asked, gold, number, rng)
+        for asked, gold in there:
             if _YEAR.search(asked) and rng.random() < _OTHER_YEAR:
                 other = _about_another_year(asked, text, rng)
-                checks += [] if other == asked else self._absent(other, rng, like=asked)
+                if other != asked:
+                    checks += self._absent(other, gold, number, rng, like=asked)
         for part in dict.fromkeys((first, *parts)):
             some = list(self._computations.get(part.text, ()))
-            for each in rng.sample(some, min(3, len(some))):
-                there_are = [figure in text for figure in _FIGURES.findall(each.expression)]
-                if part in parts or not any(there_are):
-                    checks += self._computed(each, rng, is_there=part in parts)
-                if _YEAR.search(each.question) and rng.random() < _OTHER_YEAR:
-                    other = _about_another_year(each.question, text, rng)
-                    checks += [] if other == each.question else self._absent(other, rng, sure=True)
+            if part in parts:
+                checks += [
+                    Check(EXPRESSION, each.question, each.expression)
+                    for each in rng.sample(some, min(3, len(some)))
+                ]
         rng.shuffle(checks)
         return list(dict.fromkeys(checks))[:_CHECKS]
 
     def _stated(
         self, asked: str, gold: Sequence[str], number: int, rng: random.Random
     ) -> list[Check]:
-        checks = []
-        if rng.random() < _ASKED_SOURCE:
-            checks.append(Check("question", source_question(asked), STATED))
-        if rng.random() < _ASKED_JUDGE:
-            own = self._own.get(asked, OwnAnswers())
-            right = rng.choice([*own.right, *own.right, *gold])
-            wrong = [*own.wrong, *own.wrong, *self._wrong(number, asked, gold, rng)[:2]]
-            is_right = rng.random() < 0.5 or not wrong
-            said = right if is_right else rng.choice(wrong)
-            checks.append(Check("question", judge_question(asked, said), YES if is_right else NO))
-        return checks
+        own = self._own.get(asked, OwnAnswers())
+        wrong = [*own.wrong, *own.wrong, *self._wrong(number, asked, gold, rng)[:2]]
+        if rng.random() < _RIGHT or not wrong:
+            return [_judged(asked, rng.choice([*own.right, *own.right, *gold]), YES)]
+        return [_judged(asked, rng.choice(wrong), NO)]
 
     def _absent(
-        self, asked: str, rng: random.Random, like: str = "", *, sure: bool = False
+        self, asked: str, gold: Sequence[str], number: int, rng: random.Random, like: str = ""
     ) -> list[Check]:
-        checks = []
-        if sure or rng.random() < _ASKED_SOURCE:
-            checks.append(Check("question", source_question(asked), ABSENT))
+        """Inventions first, then an answer that would be right elsewhere or to another question."""
         own = self._own.get(like or asked, OwnAnswers())
         said = [*own.wrong, *own.wrong, *own.right]
-        if said and rng.random() < _ASKED_JUDGE * 0.6:
-            checks.append(Check("question", judge_question(asked, rng.choice(said)), NO))
-        return checks
-
-    def _computed(self, each: Computation, rng: random.Random, *, is_there: bool) -> list[Check]:
-        target = COMPUTED if is_there else ABSENT
-        checks = []
-        if rng.random() < _ASKED_SOURCE:
-            checks.append(Check("question", source_question(each.question), target))
-        if is_there:
-            checks.append(Check(EXPRESSION, each.question, each.expression))
-        return checks
+        if not said and rng.random() < _WITHOUT_OWN:
+            said = [*gold, *self._wrong(number, asked, gold, rng)[:2]]
+        return [_judged(asked, rng.choice(said), NO)] if said else []
 
     def _wrong(self, number: int, asked: str, gold: Sequence[str], rng: random.Random) -> list[str]:
         """Answers to other questions about an article, those that look alike first."""
@@ -264,6 +242,10 @@ class CheckExamples:
         scores = self._indices[number].scores(question)
         ranked: list[int] = scores.argsort(descending=True, stable=True).tolist()
         return ranked
+
+
+def _judged(asked: str, said: str, verdict: str) -> Check:
+    return Check("question", judge_question(asked, said), verdict)
 
 
 def without_sentences(text: str, answers: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsa_cli.context.judge import COMPUTED, judge_question
+from nsa_cli.context.judge import YES, judge_question
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.training import verifier
 from nsa_cli.training.check_examples import EXPRESSION, Check, CheckedText
@@ -31,7 +31,7 @@ def test_rows_are_questions_with_their_answers_and_the_end_token(tiny_model: Pat
     tokenizer = Tokenizer.from_folder(tiny_model)
     prompts = PromptBuilder(tokenizer, None)
     judged, computed = judge_question("Who came?", "Ada"), "What is the sum?"
-    checks = (Check("question", judged, COMPUTED), Check(EXPRESSION, computed, "12 + 30"))
+    checks = (Check("question", judged, YES), Check(EXPRESSION, computed, "12 + 30"))
     found = text_questions(prompts, CheckedText("Ada came with 12 and 30.", checks))
     assert found.text.tolist() == prompts.plain("Ada came with 12 and 30.").ids.tolist()
     asked = (prompts.question(judged), prompts.expression(computed, ""))
