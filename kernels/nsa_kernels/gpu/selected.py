@@ -33,23 +33,20 @@ from nsa_kernels.gpu.merge import merge
 from nsa_kernels.gpu.merged import merged_forward
 from nsa_kernels.gpu.tiles import selected_tile
 
-_RUN = 8
-"""Parts of tiles of a program that returns at once where merged lists are faster."""
-
 
 @triton.jit
-def find_parts(
+def find_part(
     margin_ptr, offset, queries, seq_len,
-    TILE: tl.constexpr, PARTS: tl.constexpr, RUN: tl.constexpr, MERGED: tl.constexpr,
+    TILE: tl.constexpr, PARTS: tl.constexpr, MERGED: tl.constexpr,
 ):  # fmt: skip
-    """A program's first part of a tile and one past its last; none where merged lists are faster.
+    """A program's part of a tile and one past it; no part where merged lists are faster.
 
-    A loop over no parts stands for an early return. With Triton 3.6 a matrix product of Hopper's
+    A loop over no part stands for an early return. With Triton 3.6 a matrix product of Hopper's
     inside an `if` that depends on data reads outside of shared memory.
     """
-    first = tl.program_id(0) * RUN
+    first = tl.program_id(0)
     tiles = tl.where(queries > 0, (seq_len - 1) // TILE - offset // TILE + 1, 0)
-    end = tl.minimum(first + RUN, tiles * PARTS)
+    end = tl.minimum(first + 1, tiles * PARTS)
     if MERGED:
         end = tl.where(tl.load(margin_ptr) > 0, end, 0)
     return first, end
@@ -67,8 +64,8 @@ def _selected_forward_kernel(
     queries, seq_len, scale,
     COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
-    BLOCK_M: tl.constexpr, PARTS: tl.constexpr, RUN: tl.constexpr, GATED: tl.constexpr,
-    PACKED: tl.constexpr, MERGED: tl.constexpr,
+    BLOCK_M: tl.constexpr, PARTS: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
+    MERGED: tl.constexpr,
 ):  # fmt: skip
     g = tl.program_id(1).to(tl.int64)
     b = tl.program_id(2).to(tl.int64)
@@ -76,9 +73,7 @@ def _selected_forward_kernel(
     k_first, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
     u_first = find_sequence(cu_u_ptr, b, 0, PACKED)[0]
     offset = seq_len - queries
-    first_part, end_part = find_parts(
-        margin_ptr, offset, queries, seq_len, TILE, PARTS, RUN, MERGED
-    )  # fmt: skip
+    first_part, end_part = find_part(margin_ptr, offset, queries, seq_len, TILE, PARTS, MERGED)
     depth = tl.arange(0, D_PAD)
     value_depth = tl.arange(0, DV_PAD)
     column = tl.arange(0, SELECT_BLOCK)
@@ -103,8 +98,6 @@ def _selected_forward_kernel(
         acc = tl.zeros([BLOCK_M, DV_PAD], tl.float32)
         top = tl.full([BLOCK_M], NO_SCORE, tl.float32)
         total = tl.zeros([BLOCK_M], tl.float32)
-        # Every row sees the keys below `whole`.
-        whole = tl.minimum(tl.min(position) + 1, seq_len)
         for i in tl.range(0, COUNT):
             block = tl.load(listed + i)
             first = tl.where(block < 0, seq_len, block * SELECT_BLOCK)
@@ -112,9 +105,8 @@ def _selected_forward_kernel(
             k = load_keys(k_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, D_PAD)
             v = load_keys(v_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, DV_PAD)
             scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
-            if first + SELECT_BLOCK > whole:
-                seen = index[None, :] <= tl.minimum(position, seq_len - 1)[:, None]
-                scores = tl.where(seen, scores, float("-inf"))
+            seen = index[None, :] <= tl.minimum(position, seq_len - 1)[:, None]
+            scores = tl.where(seen, scores, float("-inf"))
             new_top = tl.maximum(top, tl.max(scores, axis=1) * scale)
             probs = tl.exp2(scores * scale - new_top[:, None])
             shrink = tl.exp2(top - new_top)
@@ -228,7 +220,6 @@ def selected_grid(
     rows = problem.repeat * s.select_tile
     tile = selected_tile(problem)
     parts = triton.cdiv(rows, tile["BLOCK_M"])
-    run = _RUN if merged else 1
     constants = {
         "R": problem.repeat,
         "TILE": s.select_tile,
@@ -238,9 +229,8 @@ def selected_grid(
         "D_PAD": pad(problem.dim),
         "DV_PAD": pad(problem.value_dim),
         "PARTS": parts,
-        "RUN": run,
         "PACKED": problem.packing is not None,
         "MERGED": merged,
         **tile,
     }
-    return (triton.cdiv(problem.tiles * parts, run), problem.groups, problem.batch), constants
+    return (problem.tiles * parts, problem.groups, problem.batch), constants

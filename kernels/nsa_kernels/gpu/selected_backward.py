@@ -29,7 +29,7 @@ from nsa_kernels.gpu.inverse import Choosers
 from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, pad, tile_rows
 from nsa_kernels.gpu.merge import merge
 from nsa_kernels.gpu.merged_backward import merged_rows_backward
-from nsa_kernels.gpu.selected import find_parts, selected_grid
+from nsa_kernels.gpu.selected import find_part, selected_grid
 from nsa_kernels.gpu.tiles import selected_keys_backward_tile
 
 
@@ -172,7 +172,7 @@ def _selected_rows_backward_kernel(
     queries, seq_len, scale, plain_scale,
     COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
-    BLOCK_M: tl.constexpr, PARTS: tl.constexpr, RUN: tl.constexpr,
+    BLOCK_M: tl.constexpr, PARTS: tl.constexpr,
     SUMS: tl.constexpr, ADDS: tl.constexpr, PACKED: tl.constexpr, MERGED: tl.constexpr,
 ):  # fmt: skip
     g = tl.program_id(1).to(tl.int64)
@@ -181,9 +181,7 @@ def _selected_rows_backward_kernel(
     k_first, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
     u_first = find_sequence(cu_u_ptr, b, 0, PACKED)[0]
     offset = seq_len - queries
-    first_part, end_part = find_parts(
-        margin_ptr, offset, queries, seq_len, TILE, PARTS, RUN, MERGED
-    )  # fmt: skip
+    first_part, end_part = find_part(margin_ptr, offset, queries, seq_len, TILE, PARTS, MERGED)
     depth = tl.arange(0, D_PAD)
     column = tl.arange(0, SELECT_BLOCK)
     batch = 0 if PACKED else tl.program_id(2)
@@ -206,8 +204,6 @@ def _selected_rows_backward_kernel(
         listed = blocks_ptr + tile * stride_su
         dq = tl.zeros([BLOCK_M, D_PAD], tl.float32)
         sums = tl.zeros([BLOCK_M], tl.float32)
-        # Every row sees the keys below `whole`.
-        whole = tl.minimum(tl.min(position) + 1, seq_len)
         for i in tl.range(0, COUNT):
             block = tl.load(listed + i)
             first = tl.where(block < 0, seq_len, block * SELECT_BLOCK)
@@ -216,10 +212,8 @@ def _selected_rows_backward_kernel(
             v = load_keys(v_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, DV_PAD)
             scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
             dprobs = tl.dot(grad, tl.trans(v), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
-            probs = tl.exp2(scores * scale - lse[:, None])
-            if first + SELECT_BLOCK > whole:
-                seen = index[None, :] <= tl.minimum(position, seq_len - 1)[:, None]
-                probs = tl.where(seen, probs, 0.0)
+            seen = index[None, :] <= tl.minimum(position, seq_len - 1)[:, None]
+            probs = tl.where(seen, tl.exp2(scores * scale - lse[:, None]), 0.0)
             if SUMS:
                 sums += tl.sum(probs * dprobs, axis=1)
             dscores = probs * (dprobs - dots[:, None])
