@@ -37,6 +37,7 @@ from nsa_kernels.gpu import (
     merged,
     merged_backward,
     phi,
+    row_products,
     selected,
     selected_backward,
     selection,
@@ -47,9 +48,9 @@ from nsa_kernels.reference import compress
 from nsa_kernels.settings import AttentionSettings
 
 MODULES = (
-    *(attention, banded, banded_backward, decode),
+    *(banded, banded_backward, decode),
     *(merge, merged, merged_backward),
-    *(phi, selected, selected_backward, selection),
+    *(phi, row_products, selected, selected_backward, selection),
 )
 HOPPER_BYTES = 227 * 1024
 """Shared memory that one program may take."""

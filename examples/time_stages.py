@@ -21,7 +21,6 @@ import triton
 from torch import Tensor
 
 from nsa_cli.benchmarks.kernel_selections import recorded_blocks
-from nsa_kernels.gpu.attention import row_dots
 from nsa_kernels.gpu.banded import banded_dots, banded_forward
 from nsa_kernels.gpu.banded_backward import (
     banded_keys_backward,
@@ -31,6 +30,7 @@ from nsa_kernels.gpu.bands import Addend, Band, OutputGradient
 from nsa_kernels.gpu.inverse import invert
 from nsa_kernels.gpu.layout import Problem, empty_rows
 from nsa_kernels.gpu.phi import mean_phi
+from nsa_kernels.gpu.row_products import row_dots
 from nsa_kernels.gpu.selected import selected_forward
 from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_rows_backward
 from nsa_kernels.gpu.selection import select_blocks

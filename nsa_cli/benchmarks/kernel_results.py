@@ -42,8 +42,8 @@ FlashAttention-3 where it is installed."""
 ATTENTIONS = (*NSA, *DENSE)
 
 GRAPH_LENGTH = 16_384
-"""Tokens up to which a forward pass is also measured in a CUDA graph: above, the host's time is
-hidden behind the device's."""
+"""Tokens up to which passes are also measured in a CUDA graph: above, the host's time is hidden
+behind the device's."""
 
 UNSTEADY = 1.2
 """A ratio of p80 to p20 above which something else may run on the device."""
@@ -92,7 +92,7 @@ def attentions(point: Point, *, fa3: bool) -> list[str]:
     """The attentions to measure at a point; `fa3` says whether FlashAttention-3 is installed."""
     if point.mode == "decode":
         return ["nsa", "cudnn", "flash"]
-    graphs = point.mode == "forward" and point.length <= GRAPH_LENGTH
+    graphs = point.length <= GRAPH_LENGTH
     wanted = [name for name, variant in NSA.items() if graphs or not variant.graph]
     return [*wanted, "cudnn", "flash", *(["fa3"] if fa3 and point.mode == "forward" else [])]
 

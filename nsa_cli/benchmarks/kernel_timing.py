@@ -135,7 +135,7 @@ def measure_call(
         row: Without times.
         attend: The attention.
         tensors: Its arguments.
-        graph: Whether to time a forward pass in a CUDA graph.
+        graph: Whether to time the pass in a CUDA graph.
     """
     if row.point.mode == "forward":
         with torch.no_grad():
@@ -145,11 +145,14 @@ def measure_call(
     grad = torch.randn_like(attend(*inputs))
 
     def both() -> tuple[Tensor, ...]:
-        out = attend(*inputs)
-        # Without gated branches the gates have no gradient.
-        found = torch.autograd.grad(out, inputs, grad, allow_unused=True)
+        with torch.enable_grad():
+            out = attend(*inputs)
+            # Without gated branches the gates have no gradient.
+            found = torch.autograd.grad(out, inputs, grad, allow_unused=True)
         return (out, *(x for x in found if x is not None))
 
+    if graph:
+        return timed(row, captured(both))
     if row.attention in NSA:
         row = replace(row, extra_memory_bytes=_extra_memory(both))
     return timed(row, both)

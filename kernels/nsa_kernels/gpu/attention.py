@@ -14,8 +14,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.gpu.banded import banded_dots, banded_forward
@@ -25,15 +23,13 @@ from nsa_kernels.gpu.banded_backward import (
 )
 from nsa_kernels.gpu.bands import Addend, Band, OutputGradient
 from nsa_kernels.gpu.inverse import invert
-from nsa_kernels.gpu.layout import Packing, Problem, empty_rows, loadable, pad
+from nsa_kernels.gpu.layout import Packing, Problem, empty_rows, loadable
 from nsa_kernels.gpu.phi import mean_phi
+from nsa_kernels.gpu.row_products import LEAST_GATE, branch_gradients, row_dots
 from nsa_kernels.gpu.selected import selected_forward
 from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_rows_backward
 from nsa_kernels.gpu.selection import select_blocks
 from nsa_kernels.settings import AttentionSettings
-
-_LEAST_GATE = 2.0**-100
-"""Lower bound of a gate: its logarithm is finite, and its branch adds nothing."""
 
 
 def triton_attention(
@@ -166,19 +162,11 @@ class _Gated(torch.autograd.Function):
         grad = loadable(grad)
         window = Band(window=settings.window)
         recent = _Recent.of(problem, q, k, v, window_k, window_v)
-        gate = [_numbers(problem, x).clamp_(min=_LEAST_GATE) for x in gates.unbind(dim=-1)]
-        dots = [
-            row_dots(problem, grad, compressed),
-            row_dots(problem, grad, out),
-            banded_dots(recent.problem, window, q, recent.k, recent.v, grad)
-            if kept is None
-            else row_dots(problem, grad, kept),
-        ]
-        dots[1] = _numbers(problem, (dots[1] - dots[0] * gate[0] - dots[2] * gate[2]) / gate[1])
-        of = [
-            OutputGradient(out=grad, lse=_numbers(problem, one - weight.log2()), dots=dot)
-            for one, weight, dot in zip((compressed_lse, lse, recent_lse), gate, dots, strict=True)
-        ]
+        last = kept
+        if last is None:
+            last = banded_dots(recent.problem, window, q, recent.k, recent.v, grad)
+        lses = (compressed_lse, lse, recent_lse)
+        of = branch_gradients(grad, out, compressed, last, gates, lses)
         far = (problem, _compression(settings), q, summary_k, summary_v, of[0])
         near = (recent.problem, window, q, recent.k, recent.v, of[2])
         dq = empty_rows(q, problem.dim)
@@ -188,7 +176,8 @@ class _Gated(torch.autograd.Function):
         dwindow = banded_keys_backward(*near)
         sums = problem.per_query(q)
         selected_rows_backward(problem, q, k, v, blocks, of[1], dq, adds=True, sums=sums)
-        dgates = torch.stack([dots[0], sums / gate[1], dots[2]], dim=-1).to(gates.dtype)
+        gate = _numbers(problem, gates[..., 1]).clamp_(min=LEAST_GATE)
+        dgates = torch.stack([of[0].dots, sums / gate, of[2].dots], dim=-1).to(gates.dtype)
         choosers = invert(problem, blocks, k.shape[2])
         shared = window_k is None
         dk, dv = selected_keys_backward(
@@ -260,41 +249,3 @@ class _Union(torch.autograd.Function):
         choosers = invert(problem, blocks, k.shape[2])
         dk, dv = selected_keys_backward(problem, q, k, v, choosers, of, None)
         return dq, dk, dv, None, None
-
-
-@triton.jit(do_not_specialize=["queries"])
-def _row_dots_kernel(
-    a_ptr, b_ptr, dots_ptr,
-    stride_ab, stride_ah, stride_at,
-    stride_bb, stride_bh, stride_bt,
-    stride_lb, stride_lh, stride_lt,
-    queries,
-    D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_T: tl.constexpr,
-):  # fmt: skip
-    batch = tl.program_id(2).to(tl.int64)
-    head = tl.program_id(1).to(tl.int64)
-    query = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
-    depth = tl.arange(0, D_PAD)
-    at = query.to(tl.int64)[:, None]
-    mask = (query < queries)[:, None] & (depth < D)
-    a_ptr += batch * stride_ab + head * stride_ah
-    b_ptr += batch * stride_bb + head * stride_bh
-    a = tl.load(a_ptr + at * stride_at + depth, mask=mask, other=0.0).to(tl.float32)
-    b = tl.load(b_ptr + at * stride_bt + depth, mask=mask, other=0.0).to(tl.float32)
-    to = dots_ptr + batch * stride_lb + head * stride_lh + query.to(tl.int64) * stride_lt
-    tl.store(to, tl.sum(a * b, axis=1), mask=query < queries)
-
-
-def row_dots(problem: Problem, a: Tensor, b: Tensor) -> Tensor:
-    """Dot products along the last dimension, in fp32: two (B, H, T, D) to (B, H, T)."""
-    batch, heads, queries, dim = a.shape
-    dots = problem.per_query(a)
-    _row_dots_kernel[(triton.cdiv(queries, 64), heads, batch)](
-        a, b, dots,
-        *a.stride()[:3], *b.stride()[:3], *dots.stride(),
-        queries,
-        D=dim,
-        D_PAD=pad(dim),
-        BLOCK_T=64,
-    )  # fmt: skip
-    return dots

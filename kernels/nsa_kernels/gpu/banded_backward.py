@@ -109,6 +109,8 @@ def _banded_rows_backward_kernel(
     if WINDOWED:
         low = tl.maximum(position + 1 - window, 0)
     end = tl.max(tl.where(valid, high, 0))
+    # Every row sees the keys from `whole` to `ragged`.
+    whole, ragged = tl.max(low), tl.min(high)
     dq = tl.zeros([BLOCK_M, D_PAD], tl.float32)
     for start in tl.range(tl.min(low) // BLOCK_N * BLOCK_N, end, BLOCK_N):
         index = start + column
@@ -116,8 +118,10 @@ def _banded_rows_backward_kernel(
         v = load_keys(v_tiles, batch, n_first + start, tl.program_id(1), BLOCK_N, DV_PAD)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, BLOCK_N]
         dprobs = tl.dot(grad, tl.trans(v), input_precision="ieee")  # [BLOCK_M, BLOCK_N]
-        seen = (index[None, :] >= low[:, None]) & (index[None, :] < high[:, None])
-        probs = tl.where(seen, tl.exp2(scores * scale - lse[:, None]), 0.0)
+        probs = tl.exp2(scores * scale - lse[:, None])
+        if (start < whole) | (start + BLOCK_N > ragged):
+            seen = (index[None, :] >= low[:, None]) & (index[None, :] < high[:, None])
+            probs = tl.where(seen, probs, 0.0)
         dscores = probs * (dprobs - dots[:, None])
         dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
     dq_at = (head * stride_dh + at * stride_dt)[:, None] + depth

@@ -21,6 +21,12 @@ from nsa_kernels.gpu.layout import Problem
 _PIECE_ROWS = 32768
 """Most rows of a piece: queries times heads."""
 
+_FEW_ROWS = 4096
+"""Rows of a piece below which the sum over pieces takes longer than it saves."""
+
+_PIECES = 2048
+"""Pieces that balance the programs of a GPU: a shorter text has shorter pieces."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choosers:
@@ -84,16 +90,20 @@ def invert(problem: Problem, blocks: Tensor, keys: int) -> Choosers:
         own = own + cu_blocks[sequence.clamp(max=problem.batch - 1)][:, None]
     lists = batch * groups * width
     first = torch.arange(batch * groups, device=blocks.device).view(batch, groups, 1, 1) * width
-    named = torch.where(blocks < 0, lists, own + first).flatten().to(torch.int32)
+    # A radix sort of shorter numbers has fewer passes.
+    dtype = torch.int16 if lists <= torch.iinfo(torch.int16).max else torch.int32
+    named = torch.where(blocks < 0, lists, own + first).flatten().to(dtype)
     named, order = named.sort(stable=True)
-    starts = torch.searchsorted(
-        named, torch.arange(lists + 1, dtype=torch.int32, device=blocks.device), out_int32=True
-    )
-    piece = max(1, _PIECE_ROWS // (problem.repeat * settings.select_tile))
+    number = torch.arange(lists + 1, dtype=dtype, device=blocks.device)
+    starts = torch.searchsorted(named, number, out_int32=True)
+    rows = problem.repeat * settings.select_tile
+    piece_rows = min(_PIECE_ROWS, max(_FEW_ROWS, rows * len(named) // _PIECES))
+    piece = max(1, piece_rows // rows)
     pieces = (starts.diff() + piece - 1) // piece
     ends = pieces.cumsum(0)
     first_pieces = torch.cat([ends.new_zeros(1), ends]).to(torch.int32)
-    number = torch.arange(lists + len(named) // piece, dtype=torch.int32, device=blocks.device)
+    most = min(lists, len(named)) + len(named) // piece
+    number = torch.arange(most, dtype=torch.int32, device=blocks.device)
     return Choosers(
         tiles=(order // count % tiles).to(torch.int32),
         starts=starts,

@@ -82,17 +82,20 @@ def _merged_forward_kernel(
     acc = tl.zeros([BLOCK_M, DV_PAD], tl.float32)
     top = tl.full([BLOCK_M], NO_SCORE, tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
+    # Every row sees the keys below `whole`.
+    whole = tl.min(position) + 1
     for i in tl.range(0, count):
         block, chosen = load_entry(entries_ptr, i, member)
         first = block * SELECT_BLOCK
         index = first + column
         k = load_keys(k_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, D_PAD)
         v = load_keys(v_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, DV_PAD)
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [BLOCK_M, SELECT_BLOCK]
-        scores = tl.where(index[None, :] <= position[:, None], scores, float("-inf"))
-        new_top = tl.where(chosen, tl.maximum(top, tl.max(scores, axis=1)), top)
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
+        if first + SELECT_BLOCK > whole:
+            scores = tl.where(index[None, :] <= position[:, None], scores, float("-inf"))
+        new_top = tl.where(chosen, tl.maximum(top, tl.max(scores, axis=1) * scale), top)
         # Subtracting infinity makes the probabilities of a block that was not selected zero.
-        probs = tl.exp2(scores - tl.where(chosen, new_top, float("inf"))[:, None])
+        probs = tl.exp2(scores * scale - tl.where(chosen, new_top, float("inf"))[:, None])
         shrink = tl.exp2(top - new_top)
         total = total * shrink + tl.sum(probs, axis=1)
         acc = acc * shrink[:, None]

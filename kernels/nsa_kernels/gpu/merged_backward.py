@@ -69,6 +69,8 @@ def _merged_rows_backward_kernel(
     entries_ptr += b * stride_eb + g * stride_eg + row * stride_ev
     dq = tl.zeros([BLOCK_M, D_PAD], tl.float32)
     sums = tl.zeros([BLOCK_M], tl.float32)
+    # Every row sees the keys below `whole`.
+    whole = tl.min(position) + 1
     for i in tl.range(0, count):
         block, chosen = load_entry(entries_ptr, i, member)
         first = block * SELECT_BLOCK
@@ -79,7 +81,8 @@ def _merged_rows_backward_kernel(
         dprobs = tl.dot(grad, tl.trans(v), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
         # Subtracting infinity makes the probabilities of a block that was not selected zero.
         probs = tl.exp2(scores * scale - tl.where(chosen, lse, float("inf"))[:, None])
-        probs = tl.where(index[None, :] <= position[:, None], probs, 0.0)
+        if first + SELECT_BLOCK > whole:
+            probs = tl.where(index[None, :] <= position[:, None], probs, 0.0)
         if SUMS:
             sums += tl.sum(probs * dprobs, axis=1)
         dscores = probs * (dprobs - dots[:, None])

@@ -34,6 +34,24 @@ from nsa_kernels.gpu.merged import merged_forward
 from nsa_kernels.gpu.tiles import selected_tile
 
 
+@triton.jit
+def find_part(
+    margin_ptr, offset, queries, seq_len,
+    TILE: tl.constexpr, PARTS: tl.constexpr, MERGED: tl.constexpr,
+):  # fmt: skip
+    """A program's part of a tile and one past it; no part where merged lists are faster.
+
+    A loop over no part stands for an early return. With Triton 3.6 a matrix product of Hopper's
+    inside an `if` that depends on data reads outside of shared memory.
+    """
+    first = tl.program_id(0)
+    tiles = tl.where(queries > 0, (seq_len - 1) // TILE - offset // TILE + 1, 0)
+    end = tl.minimum(first + 1, tiles * PARTS)
+    if MERGED:
+        end = tl.where(tl.load(margin_ptr) > 0, end, 0)
+    return first, end
+
+
 @triton.jit(do_not_specialize=["queries", "seq_len", "stride_sb", "stride_sg", "stride_su"])
 def _selected_forward_kernel(
     q_ptr, k_tiles, v_tiles, blocks_ptr, margin_ptr, out_ptr, lse_ptr, gate_ptr,
@@ -49,70 +67,67 @@ def _selected_forward_kernel(
     BLOCK_M: tl.constexpr, PARTS: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
     MERGED: tl.constexpr,
 ):  # fmt: skip
-    program = tl.program_id(0)
     g = tl.program_id(1).to(tl.int64)
     b = tl.program_id(2).to(tl.int64)
     q_first, queries = find_sequence(cu_q_ptr, b, queries, PACKED)
     k_first, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
     u_first = find_sequence(cu_u_ptr, b, 0, PACKED)[0]
     offset = seq_len - queries
-    tile = program // PARTS
-    start = (offset // TILE + tile) * TILE
-    idle = (start >= seq_len) | (queries <= 0)
-    if MERGED:
-        idle = idle | (tl.load(margin_ptr) <= 0)
-    if idle:
-        return
-    head, query, position, valid = tile_rows(
-        start, program % PARTS, offset, queries, R, TILE, BLOCK_M
-    )
-    head = head + g * R
-    at = (q_first + query).to(tl.int64)
+    first_part, end_part = find_part(margin_ptr, offset, queries, seq_len, TILE, PARTS, MERGED)
     depth = tl.arange(0, D_PAD)
     value_depth = tl.arange(0, DV_PAD)
     column = tl.arange(0, SELECT_BLOCK)
-    q = tl.load(
-        q_ptr + b * stride_qb + (head * stride_qh + at * stride_qt)[:, None] + depth,
-        mask=valid[:, None] & (depth < D),
-        other=0.0,
-    )  # [BLOCK_M, D_PAD]
     batch = 0 if PACKED else tl.program_id(2)
     k_first = k_first.to(tl.int32)
-    blocks_ptr += b * stride_sb + g * stride_sg + (u_first + tile) * stride_su
+    blocks_ptr += b * stride_sb + g * stride_sg + u_first * stride_su
+    for program in tl.range(first_part, end_part):
+        tile = program // PARTS
+        start = (offset // TILE + tile) * TILE
+        head, query, position, valid = tile_rows(
+            start, program % PARTS, offset, queries, R, TILE, BLOCK_M
+        )
+        head = head + g * R
+        at = (q_first + query).to(tl.int64)
+        q = tl.load(
+            q_ptr + b * stride_qb + (head * stride_qh + at * stride_qt)[:, None] + depth,
+            mask=valid[:, None] & (depth < D),
+            other=0.0,
+        )  # [BLOCK_M, D_PAD]
+        listed = blocks_ptr + tile * stride_su
 
-    acc = tl.zeros([BLOCK_M, DV_PAD], tl.float32)
-    top = tl.full([BLOCK_M], NO_SCORE, tl.float32)
-    total = tl.zeros([BLOCK_M], tl.float32)
-    for i in tl.range(0, COUNT):
-        block = tl.load(blocks_ptr + i)
-        first = tl.where(block < 0, seq_len, block * SELECT_BLOCK)
-        index = first + column
-        k = load_keys(k_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, D_PAD)
-        v = load_keys(v_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, DV_PAD)
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [BLOCK_M, SELECT_BLOCK]
-        seen = index[None, :] <= tl.minimum(position, seq_len - 1)[:, None]
-        scores = tl.where(seen, scores, float("-inf"))
-        new_top = tl.maximum(top, tl.max(scores, axis=1))
-        probs = tl.exp2(scores - new_top[:, None])
-        shrink = tl.exp2(top - new_top)
-        total = total * shrink + tl.sum(probs, axis=1)
-        acc = acc * shrink[:, None]
-        acc = tl.dot(probs.to(v.dtype), v, acc, input_precision="ieee")
-        top = new_top
+        acc = tl.zeros([BLOCK_M, DV_PAD], tl.float32)
+        top = tl.full([BLOCK_M], NO_SCORE, tl.float32)
+        total = tl.zeros([BLOCK_M], tl.float32)
+        for i in tl.range(0, COUNT):
+            block = tl.load(listed + i)
+            first = tl.where(block < 0, seq_len, block * SELECT_BLOCK)
+            index = first + column
+            k = load_keys(k_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, D_PAD)
+            v = load_keys(v_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, DV_PAD)
+            scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
+            seen = index[None, :] <= tl.minimum(position, seq_len - 1)[:, None]
+            scores = tl.where(seen, scores, float("-inf"))
+            new_top = tl.maximum(top, tl.max(scores, axis=1) * scale)
+            probs = tl.exp2(scores * scale - new_top[:, None])
+            shrink = tl.exp2(top - new_top)
+            total = total * shrink + tl.sum(probs, axis=1)
+            acc = acc * shrink[:, None]
+            acc = tl.dot(probs.to(v.dtype), v, acc, input_precision="ieee")
+            top = new_top
 
-    # Every query's own block is in its list, so only invalid rows have a total of zero.
-    total = tl.where(total > 0, total, 1.0)
-    acc = acc / total[:, None]
-    written = valid[:, None] & (value_depth < DV)
-    at_out = b * stride_ob + (head * stride_oh + at * stride_ot)[:, None] + value_depth
-    if GATED:
-        gate_at = b * stride_gb + head * stride_gh + at * stride_gt
-        gate = tl.load(gate_ptr + gate_at, mask=valid, other=0.0).to(tl.float32)
-        acc *= gate[:, None]
-        acc += tl.load(out_ptr + at_out, mask=written, other=0.0).to(tl.float32)
-    tl.store(out_ptr + at_out, acc.to(out_ptr.dtype.element_ty), mask=written)
-    lse = top + tl.log2(total)
-    tl.store(lse_ptr + b * stride_lb + head * stride_lh + at * stride_lt, lse, mask=valid)
+        # Every query's own block is in its list, so only invalid rows have a total of zero.
+        total = tl.where(total > 0, total, 1.0)
+        acc = acc / total[:, None]
+        written = valid[:, None] & (value_depth < DV)
+        at_out = b * stride_ob + (head * stride_oh + at * stride_ot)[:, None] + value_depth
+        if GATED:
+            gate_at = b * stride_gb + head * stride_gh + at * stride_gt
+            gate = tl.load(gate_ptr + gate_at, mask=valid, other=0.0).to(tl.float32)
+            acc *= gate[:, None]
+            acc += tl.load(out_ptr + at_out, mask=written, other=0.0).to(tl.float32)
+        tl.store(out_ptr + at_out, acc.to(out_ptr.dtype.element_ty), mask=written)
+        lse = top + tl.log2(total)
+        tl.store(lse_ptr + b * stride_lb + head * stride_lh + at * stride_lt, lse, mask=valid)
 
 
 def selected_forward(
@@ -143,7 +158,7 @@ def selected_forward(
     out = empty_rows(q, problem.value_dim) if others is None else others
     lse = problem.per_query(q)
     margin = _attend_merged(problem, q, k, v, blocks, out, lse, gate)
-    grid, tile = selected_grid(problem)
+    grid, tile = selected_grid(problem, merged=margin is not None)
     _selected_forward_kernel[grid](
         q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks,
         margin,
@@ -157,7 +172,6 @@ def selected_forward(
         problem.queries, problem.seq_len, problem.scale,
         COUNT=blocks.shape[3],
         GATED=gate is not None,
-        MERGED=margin is not None,
         **tile,
     )  # fmt: skip
     return out, lse
@@ -193,8 +207,15 @@ def _attend_merged(
     return lists.margin
 
 
-def selected_grid(problem: Problem) -> tuple[tuple[int, int, int], dict[str, int | bool]]:
-    """The grid of a kernel over tiles of queries, and its constants."""
+def selected_grid(
+    problem: Problem, *, merged: bool
+) -> tuple[tuple[int, int, int], dict[str, int | bool]]:
+    """The grid of a kernel over tiles of queries, and its constants.
+
+    Args:
+        problem: The sizes.
+        merged: Whether a kernel for merged lists was launched, too.
+    """
     s = problem.settings
     rows = problem.repeat * s.select_tile
     tile = selected_tile(problem)
@@ -209,6 +230,7 @@ def selected_grid(problem: Problem) -> tuple[tuple[int, int, int], dict[str, int
         "DV_PAD": pad(problem.value_dim),
         "PARTS": parts,
         "PACKED": problem.packing is not None,
+        "MERGED": merged,
         **tile,
     }
     return (problem.tiles * parts, problem.groups, problem.batch), constants

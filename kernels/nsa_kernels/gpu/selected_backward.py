@@ -24,11 +24,12 @@ from nsa_kernels.gpu.banded_backward import (
     load_rows,
 )
 from nsa_kernels.gpu.bands import OutputGradient
+from nsa_kernels.gpu.hopper.support import serves_selected_keys
 from nsa_kernels.gpu.inverse import Choosers
 from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, pad, tile_rows
 from nsa_kernels.gpu.merge import merge
 from nsa_kernels.gpu.merged_backward import merged_rows_backward
-from nsa_kernels.gpu.selected import selected_grid
+from nsa_kernels.gpu.selected import find_part, selected_grid
 from nsa_kernels.gpu.tiles import selected_keys_backward_tile
 
 
@@ -49,8 +50,8 @@ def _find_list(
 @triton.jit(do_not_specialize=["queries", "seq_len", "lists", "piece", "blocks", "groups"])
 def _selected_keys_backward_kernel(
     q_ptr, k_ptr, v_ptr, grad_ptr, lse_ptr, dots_ptr, dk_ptr, dv_ptr,
-    tiles_ptr, starts_ptr, first_pieces_ptr, list_of_piece_ptr, cu_blocks_ptr, sequence_ptr,
-    cu_q_ptr, cu_k_ptr, cu_u_ptr,
+    tiles_ptr, starts_ptr, first_pieces_ptr, list_of_piece_ptr,
+    cu_blocks_ptr, sequence_ptr, cu_q_ptr, cu_k_ptr, cu_u_ptr,
     stride_qb, stride_qh, stride_qt,
     stride_kb, stride_kg, stride_kn,
     stride_vb, stride_vg, stride_vn,
@@ -174,57 +175,54 @@ def _selected_rows_backward_kernel(
     BLOCK_M: tl.constexpr, PARTS: tl.constexpr,
     SUMS: tl.constexpr, ADDS: tl.constexpr, PACKED: tl.constexpr, MERGED: tl.constexpr,
 ):  # fmt: skip
-    program = tl.program_id(0)
     g = tl.program_id(1).to(tl.int64)
     b = tl.program_id(2).to(tl.int64)
     q_first, queries = find_sequence(cu_q_ptr, b, queries, PACKED)
     k_first, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
     u_first = find_sequence(cu_u_ptr, b, 0, PACKED)[0]
     offset = seq_len - queries
-    tile = program // PARTS
-    start = (offset // TILE + tile) * TILE
-    idle = (start >= seq_len) | (queries <= 0)
-    if MERGED:
-        idle = idle | (tl.load(margin_ptr) <= 0)
-    if idle:
-        return
-    head, query, position, valid = tile_rows(
-        start, program % PARTS, offset, queries, R, TILE, BLOCK_M
-    )
-    head = head + g * R
-    at = (q_first + query).to(tl.int64)
-    q, grad, lse, dots = load_rows(
-        q_ptr + b * stride_qb, grad_ptr + b * stride_ob, lse_ptr + b * stride_lb,
-        dots_ptr + b * stride_lb, head, at, valid,
-        stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt,
-        D, DV, D_PAD, DV_PAD,
-    )  # fmt: skip
+    first_part, end_part = find_part(margin_ptr, offset, queries, seq_len, TILE, PARTS, MERGED)
     depth = tl.arange(0, D_PAD)
     column = tl.arange(0, SELECT_BLOCK)
     batch = 0 if PACKED else tl.program_id(2)
     k_first = k_first.to(tl.int32)
-    blocks_ptr += b * stride_sb + g * stride_sg + (u_first + tile) * stride_su
-    dq = tl.zeros([BLOCK_M, D_PAD], tl.float32)
-    sums = tl.zeros([BLOCK_M], tl.float32)
-    for i in tl.range(0, COUNT):
-        block = tl.load(blocks_ptr + i)
-        first = tl.where(block < 0, seq_len, block * SELECT_BLOCK)
-        index = first + column
-        k = load_keys(k_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, D_PAD)
-        v = load_keys(v_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, DV_PAD)
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
-        dprobs = tl.dot(grad, tl.trans(v), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
-        seen = index[None, :] <= tl.minimum(position, seq_len - 1)[:, None]
-        probs = tl.where(seen, tl.exp2(scores * scale - lse[:, None]), 0.0)
+    blocks_ptr += b * stride_sb + g * stride_sg + u_first * stride_su
+    for program in tl.range(first_part, end_part):
+        tile = program // PARTS
+        start = (offset // TILE + tile) * TILE
+        head, query, position, valid = tile_rows(
+            start, program % PARTS, offset, queries, R, TILE, BLOCK_M
+        )
+        head = head + g * R
+        at = (q_first + query).to(tl.int64)
+        q, grad, lse, dots = load_rows(
+            q_ptr + b * stride_qb, grad_ptr + b * stride_ob, lse_ptr + b * stride_lb,
+            dots_ptr + b * stride_lb, head, at, valid,
+            stride_qh, stride_qt, stride_oh, stride_ot, stride_lh, stride_lt,
+            D, DV, D_PAD, DV_PAD,
+        )  # fmt: skip
+        listed = blocks_ptr + tile * stride_su
+        dq = tl.zeros([BLOCK_M, D_PAD], tl.float32)
+        sums = tl.zeros([BLOCK_M], tl.float32)
+        for i in tl.range(0, COUNT):
+            block = tl.load(listed + i)
+            first = tl.where(block < 0, seq_len, block * SELECT_BLOCK)
+            index = first + column
+            k = load_keys(k_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, D_PAD)
+            v = load_keys(v_tiles, batch, k_first + first, tl.program_id(1), SELECT_BLOCK, DV_PAD)
+            scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
+            dprobs = tl.dot(grad, tl.trans(v), input_precision="ieee")  # [BLOCK_M, SELECT_BLOCK]
+            seen = index[None, :] <= tl.minimum(position, seq_len - 1)[:, None]
+            probs = tl.where(seen, tl.exp2(scores * scale - lse[:, None]), 0.0)
+            if SUMS:
+                sums += tl.sum(probs * dprobs, axis=1)
+            dscores = probs * (dprobs - dots[:, None])
+            dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
+        dq_at = (head * stride_dh + at * stride_dt)[:, None] + depth
+        written = valid[:, None] & (depth < D)
+        add_rows(dq_ptr + b * stride_db, dq_at, dq * plain_scale, written, ADDS)
         if SUMS:
-            sums += tl.sum(probs * dprobs, axis=1)
-        dscores = probs * (dprobs - dots[:, None])
-        dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
-    dq_at = (head * stride_dh + at * stride_dt)[:, None] + depth
-    written = valid[:, None] & (depth < D)
-    add_rows(dq_ptr + b * stride_db, dq_at, dq * plain_scale, written, ADDS)
-    if SUMS:
-        tl.store(sums_ptr + b * stride_lb + head * stride_lh + at * stride_lt, sums, mask=valid)
+            tl.store(sums_ptr + b * stride_lb + head * stride_lh + at * stride_lt, sums, mask=valid)
 
 
 def selected_rows_backward(
@@ -256,7 +254,7 @@ def selected_rows_backward(
     lists = merge(problem, blocks)
     if lists is not None:
         merged_rows_backward(problem, q, k, v, lists, grad, dq, adds=adds, sums=sums)
-    grid, tile = selected_grid(problem)
+    grid, tile = selected_grid(problem, merged=lists is not None)
     _selected_rows_backward_kernel[grid](
         q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks,
         None if lists is None else lists.margin,
@@ -270,7 +268,6 @@ def selected_rows_backward(
         COUNT=blocks.shape[3],
         SUMS=sums is not None,
         ADDS=adds,
-        MERGED=lists is not None,
         **tile,
     )  # fmt: skip
 
@@ -295,13 +292,38 @@ def selected_keys_backward(
         grad: The gradient of the output.
         extra: Gradients in fp32 to add, such as the window's.
     """
+    shape = (choosers.pieces, problem.settings.select_block)
+    parts = (
+        torch.empty(*shape, k.shape[3], dtype=torch.float32, device=k.device),
+        torch.empty(*shape, v.shape[3], dtype=torch.float32, device=v.device),
+    )
+    if serves_selected_keys(problem, q):
+        from nsa_kernels.gpu.hopper.selected_keys import launch_selected_keys
+
+        launch_selected_keys(problem, q, k, v, choosers, grad, parts)
+    else:
+        _launch_keys(problem, q, k, v, choosers, grad, parts)
+    extras = extra or (None, None)
+    dk, dv = (
+        _sum_pieces(problem, choosers, part, more, like)
+        for part, more, like in zip(parts, extras, (k, v), strict=True)
+    )
+    return dk, dv
+
+
+def _launch_keys(
+    problem: Problem,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    choosers: Choosers,
+    grad: OutputGradient,
+    parts: tuple[Tensor, Tensor],
+) -> None:
+    """Write the gradients of every piece: (P, select_block, D) and (P, select_block, Dv)."""
     block = problem.settings.select_block
     heads = triton.next_power_of_2(problem.repeat)
     tile = selected_keys_backward_tile(problem, heads)
-    shape = (choosers.pieces, block)
-    parts = tuple(
-        torch.empty(*shape, x.shape[3], dtype=torch.float32, device=x.device) for x in (k, v)
-    )
     _selected_keys_backward_kernel[(choosers.pieces,)](
         q, k, v, grad.out, grad.lse, grad.dots, *parts,
         choosers.tiles, choosers.starts, choosers.first_pieces, choosers.list_of_piece,
@@ -324,12 +346,6 @@ def selected_keys_backward(
         PACKED=problem.packing is not None,
         **tile,
     )  # fmt: skip
-    extras = extra or (None, None)
-    dk, dv = (
-        _sum_pieces(problem, choosers, part, more, like)
-        for part, more, like in zip(parts, extras, (k, v), strict=True)
-    )
-    return dk, dv
 
 
 def _sum_pieces(

@@ -312,18 +312,12 @@ def select_blocks(problem: Problem, q: Tensor, summary_k: Tensor, lse: Tensor | 
     if problem.packing:
         # An upper bound: only the device knows the exact total.
         total = q.shape[2] // s.select_tile + 2 * problem.batch if s.select_tile > 1 else q.shape[2]
-    # The spare tiles of a packed batch select no block.
-    blocks = torch.full(
-        (
-            1 if problem.packing else problem.batch,
-            problem.groups,
-            total,
-            s.select_count + recent,
-        ),
-        -1,
-        dtype=torch.int32,
-        device=q.device,
-    )
+    rows = 1 if problem.packing else problem.batch
+    shape = (rows, problem.groups, total, s.select_count + recent)
+    blocks = torch.empty(shape, dtype=torch.int32, device=q.device)
+    if problem.packing:
+        # The spare tiles of a packed batch select no block.
+        blocks.fill_(-1)
     if lse is None:
         band = Band(
             key_block=s.compress_block, key_stride=s.compress_stride, query_stride=s.score_stride

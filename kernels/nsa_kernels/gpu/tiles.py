@@ -113,13 +113,15 @@ def merged_tile(problem: Problem, *, backward: bool) -> Tile:
     """Tile for attention to merged lists of blocks, or for the gradient of its queries.
 
     The number of stages, one to three, lets two programs share a multiprocessor where possible.
+    128 registers a thread let three and more share it where rows are short.
     """
     row, block = row_bytes(problem), problem.settings.select_block
     queries = merged_members(problem) * problem.settings.select_tile
     rows = pad(queries * problem.repeat)
     left = SHARED_BYTES // 2 - (2 if backward else 1) * rows * row
     stages = max(1, min(left // (2 * block * row), 3))
-    return {"BLOCK_M": rows, "num_warps": 4 if rows == 64 else 2, "num_stages": stages}
+    tile = {"BLOCK_M": rows, "num_warps": 4 if rows == 64 else 2, "num_stages": stages}
+    return {**tile, "maxnreg": 128} if row <= 128 and not backward else tile
 
 
 def selected_keys_backward_tile(problem: Problem, heads: int) -> Tile:

@@ -260,7 +260,8 @@ def test_packed_sequences_on_cuda(
         check(tensors, settings, packing=packing, parts=parts)
         return
     # In half precision a mean that rounds differently is another summary. Other tests compare the
-    # means; this one compares with the same sequences in separate calls.
+    # means; this one compares with the same sequences in separate calls, which other kernels may
+    # take. An element is a sum of terms that may cancel out: its rounding is that of its row.
     grad = torch.randn_like(tensors["q"])
     packed, blocks = by_triton(tensors, settings, grad, packing)
     for part in parts:
@@ -269,7 +270,8 @@ def test_packed_sequences_on_cuda(
             alone, chosen = by_triton(one, settings, grad[:, :, part.queries])
             assert torch.equal(chosen, blocks[:, :, part.tiles])
             for name, x in part.of(packed).items():
-                torch.testing.assert_close(x, alone[name], rtol=2e-2, atol=2e-2)
+                row = alone[name].abs().amax(dim=-1, keepdim=True)
+                assert ((x - alone[name]).abs() <= 2e-2 * (1 + row)).all(), name
 
 
 @gpu

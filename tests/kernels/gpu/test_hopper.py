@@ -33,8 +33,10 @@ from nsa_kernels.gpu.banded_backward import (
 )
 from nsa_kernels.gpu.bands import Addend, Band, OutputGradient
 from nsa_kernels.gpu.hopper import support
+from nsa_kernels.gpu.inverse import invert
 from nsa_kernels.gpu.layout import Problem, empty_rows
 from nsa_kernels.gpu.selected import selected_forward
+from nsa_kernels.gpu.selected_backward import selected_keys_backward
 from nsa_kernels.gpu.selection import _importance
 from nsa_kernels.settings import AttentionSettings
 
@@ -265,6 +267,38 @@ def test_merged_lists_equal_masked_attention(
     exact, eager = (others.to(x.dtype) + gate[..., None] * x for x in (exact, eager))
     compare("sum", out, exact, eager, keys=case.seq_len)
     assert len(served) == (2 if case.repeat > 4 and case.dim == 128 and case.queries > 1 else 0)
+
+
+@hopper
+@CASES
+@pytest.mark.parametrize("tile", [1, 64])
+def test_gradients_of_selected_keys_equal_autograd(case: Case, tile: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    _, tensors = case.draw()
+    q, k, v = (tensors[x] for x in "qkv")
+    settings = replace(SETTINGS, select_tile=tile)
+    problem = Problem.of(q, k, v, settings, None)
+    assert support.serves_selected_keys(problem, q) == (case.repeat == 16 and case.dim == 128)
+    of = {"batch": case.batch, "groups": case.groups}
+    blocks = random_blocks(settings, case.queries, case.seq_len, count=8, **of)
+    seen = seen_in(blocks, case.queries, case.seq_len, settings)
+    grad = torch.randn(q.shape, device=DEVICE).to(case.dtype)
+    expected = []
+    for dtype in (torch.float64, case.dtype):
+        leaves = [x.to(dtype).requires_grad_() for x in (k, v)]
+        with usual_memory():
+            out, _ = masked_attention(q.to(dtype), *leaves, seen)
+            expected.append(torch.autograd.grad(out, leaves, grad.to(dtype)))
+    out, lse = selected_forward(problem, q, k, v, blocks)
+    dots = problem.per_query(q).copy_((out.float() * grad.float()).sum(dim=-1))
+    gradient = OutputGradient(out=grad, lse=lse, dots=dots)
+    choosers = invert(problem, blocks, case.seq_len)
+    got = selected_keys_backward(problem, q, k, v, choosers, gradient, None)
+    again = selected_keys_backward(problem, q, k, v, choosers, gradient, None)
+    unit = case.repeat**0.5 * 4.0
+    for name, a, b, c, d in zip(("dk", "dv"), got, again, *expected, strict=True):
+        assert torch.equal(a, b), name
+        assert_as_exact(name, a, c, d, terms=case.repeat * case.queries, unit=unit)
 
 
 def test_other_devices_are_not_supported() -> None:

@@ -56,7 +56,7 @@ def assert_pieces_cover(choosers: Choosers) -> None:
     assert all(name == choosers.lists for name in names[firsts[-1] :])
 
 
-@pytest.mark.parametrize("rows", [1, 64, 1000, 16384])
+@pytest.mark.parametrize("rows", [1, 64, 1000, 4096])
 def test_every_choice_is_listed_once_in_order(
     rows: int, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +76,16 @@ def test_every_choice_is_listed_once_in_order(
             tiles_of[(b * 3 + g) * of.blocks + block].append(u)
     assert lists(choosers) == tiles_of
     assert_pieces_cover(choosers)
+
+
+def test_pieces_have_a_share_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = problem(150, 200, SMALL)
+    blocks = choice((2, 3, of.tiles), of.blocks, 5)
+    monkeypatch.setattr(inverse, "_FEW_ROWS", 32)
+    monkeypatch.setattr(inverse, "_PIECES", blocks.numel() // 7)
+    assert invert(of, blocks, 200).piece == 7
+    monkeypatch.setattr(inverse, "_FEW_ROWS", 320)
+    assert invert(of, blocks, 200).piece == 10
 
 
 @pytest.mark.parametrize("tile", [1, 16])

@@ -21,8 +21,8 @@ from nsa_cli.benchmarks.kernels import measure_all, points
 
 SETUP = {"gpu": "SimulatedDevice 9000", "shape": "paper-gqa"}
 MILLISECONDS = {**dict.fromkeys(NSA, 2.0), "nsa-recorded": 1.0, "cudnn": 8.0, "flash": 10.0}
-FORWARD = [*NSA, "cudnn", "flash"]
-BACKWARD = ["nsa", "nsa-recorded", "nsa-union", "cudnn", "flash"]
+SHORT = [*NSA, "cudnn", "flash"]
+LONG = ["nsa", "nsa-recorded", "nsa-union", "cudnn", "flash"]
 DECODE = ["nsa", "cudnn", "flash"]
 Run = Callable[..., tuple[int, str, str]]
 
@@ -89,7 +89,7 @@ def test_short_lengths_come_first_and_only_decode_has_batches() -> None:
 def test_ratios_use_the_faster_dense_attention() -> None:
     bench = SimulatedDevice()
     report = report_of(bench, [1000, 2000], ("forward", "backward"))
-    assert [attention for _, attention in bench.measured] == (FORWARD + BACKWARD) * 2
+    assert [attention for _, attention in bench.measured] == SHORT * 4
     assert report.stopped == ""
     assert report.failed == []
     assert {
@@ -103,9 +103,10 @@ def test_attentions_of_each_mode() -> None:
     def at(mode: str, length: int, *, fa3: bool = False) -> list[str]:
         return attentions(Point(mode=mode, length=length), fa3=fa3)
 
-    assert at("forward", 16384, fa3=True) == [*FORWARD, "fa3"]
-    assert at("forward", 16385) == BACKWARD
-    assert at("backward", 8, fa3=True) == BACKWARD
+    assert at("forward", 16384, fa3=True) == [*SHORT, "fa3"]
+    assert at("forward", 16385) == LONG
+    assert at("backward", 16384, fa3=True) == SHORT
+    assert at("backward", 16385, fa3=True) == LONG
     assert at("decode", 8, fa3=True) == DECODE
 
 
@@ -198,7 +199,7 @@ def test_one_json_object(nsa: Run) -> None:
     shown = json.loads(out)
     assert list(shown) == ["setup", "rows", "checks", "stopped"]
     assert all(tuple(row) == COLUMNS for row in shown["rows"])
-    assert [row["batch"] for row in shown["rows"]] == [1] * 13 + [2] * 3 + [3] * 3
+    assert [row["batch"] for row in shown["rows"]] == [1] * 16 + [2] * 3 + [3] * 3
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
@@ -225,7 +226,7 @@ def test_files_are_saved_and_the_missing_plot_is_reported(
     assert json.loads((folder / "kernels.json").read_text()) == json.loads(out)
     with (folder / "kernels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 19
+    assert len(rows) == 22
     assert tuple(rows[0]) == COLUMNS
     assert (rows[0]["p50_ms"], rows[0]["dense_over_nsa"], rows[6]["dense_over_nsa"]) == (
         *("2.0", "4.0", ""),

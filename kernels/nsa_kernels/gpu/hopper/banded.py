@@ -44,9 +44,6 @@ NO_SCORE = gl.constexpr(-1.0e30)
 GROUPS = gl.constexpr(3)
 """Warpgroups that compute."""
 
-BLOCK_N = gl.constexpr(64)
-"""Keys of a tile."""
-
 _STAGES = 3
 """Tiles of keys, and of values, in shared memory."""
 
@@ -105,6 +102,7 @@ def _attend(
     O_LAYOUT: gl.constexpr = acc.type.layout
     S_LAYOUT: gl.constexpr = top.type.layout.parent
     P_LAYOUT: gl.constexpr = gl.DotOperandLayout(0, O_LAYOUT, 2)
+    BLOCK_N: gl.constexpr = shared.k.buffers.shape[2]
     for i in range(from_tile - to_tile):
         k = shared.k.wait(done)
         scores = gl.zeros([ROWS, BLOCK_N], gl.float32, S_LAYOUT)
@@ -142,6 +140,7 @@ def _consumer(
     R: gl.constexpr = work.R
     W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     HEADS: gl.constexpr = ROWS // W_QUERIES
+    BLOCK_N: gl.constexpr = work.BLOCK_N
     DV: gl.constexpr = shared.v.buffers.shape[4]
     dtype: gl.constexpr = shared.q.buffers.dtype
     S_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
@@ -236,7 +235,7 @@ def _hopper_banded_kernel(
 ):  # fmt: skip
     work = Work(
         queries, offset, keys, window, groups, pairs,
-        R, KEY_BLOCK, KEY_STRIDE, WINDOWED, GROUPS * ROWS // HEADS, BLOCK_N,
+        R, KEY_BLOCK, KEY_STRIDE, WINDOWED, GROUPS * ROWS // HEADS, k_desc.block_type.shape[1],
     )  # fmt: skip
     shared = Shared(
         new_ring(q_desc, GROUPS, 1), new_ring(k_desc, STAGES, GROUPS),
@@ -254,6 +253,11 @@ def _hopper_banded_kernel(
         [4, 4, 1],
         [160, 160, 32],
     )
+
+
+def _tile_keys(problem: Problem, band: Band) -> int:
+    """Keys of a tile. Short rows leave registers for more; a window masks a part of its tiles."""
+    return 128 if problem.dim == 64 and band.window is None else 64
 
 
 def launch_banded(
@@ -284,7 +288,8 @@ def launch_banded(
     keys, _ = band_keys(problem, band)
     assert keys > 0
     assert band.query_stride == 1
-    rows, groups, block_n = ROWS.value, GROUPS.value, BLOCK_N.value
+    rows, groups = ROWS.value, GROUPS.value
+    block_n = _tile_keys(problem, band)
     heads = pad_heads(problem.repeat)
     per_tile = rows // heads
     gates = (None, None) if addend is None else (addend.gate, addend.other_gate)

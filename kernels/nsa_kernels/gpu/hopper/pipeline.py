@@ -163,7 +163,7 @@ class Ring:
 @gluon.jit
 def new_ring(desc, SIZE: gl.constexpr, READERS: gl.constexpr):
     """A ring of tiles of a descriptor; `READERS` warpgroups release each tile."""
-    return Ring(new_buffers(desc, SIZE), _barriers(SIZE, 1), _barriers(SIZE, READERS), SIZE)
+    return Ring(new_buffers(desc, SIZE), new_barriers(SIZE, 1), new_barriers(SIZE, READERS), SIZE)
 
 
 @gluon.jit
@@ -173,7 +173,8 @@ def new_buffers(desc, SIZE: gl.constexpr):
 
 
 @gluon.jit
-def _barriers(SIZE: gl.constexpr, COUNT: gl.constexpr):
+def new_barriers(SIZE: gl.constexpr, COUNT: gl.constexpr):
+    """Barriers that complete after `COUNT` arrivals."""
     bars = gl.allocate_shared_memory(gl.int64, [SIZE, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(SIZE):
         mbarrier.init(bars.index(i), count=COUNT)
@@ -225,18 +226,19 @@ def plain_layout(rank: int) -> Any:
     return gl.NVMMASharedLayout(swizzle_byte_width=0, element_bitwidth=32, rank=rank)
 
 
-def tiles_of(x: Tensor, rows: int, heads: int) -> TensorDescriptor:
+def tiles_of(x: Tensor, rows: int, heads: int, depth: int | None = None) -> TensorDescriptor:
     """Tiles of (B, H, T, D) for the tensor memory engine, token by token.
 
     Args:
         x: (B, H, T, D), of strides that it can load.
         rows: Tokens of a tile.
         heads: Heads of a tile.
+        depth: Columns of a tile; all when None.
     """
     x = x.permute(0, 2, 1, 3)
     unit = 16 // x.element_size()
     strides = [x.stride(i) if x.shape[i] > 1 else unit for i in range(3)] + [1]
-    tile = [1, rows, heads, x.shape[3]]
+    tile = [1, rows, heads, x.shape[3] if depth is None else depth]
     return TensorDescriptor(x, list(x.shape), strides, tile, _layout(tuple(tile), x.dtype))
 
 

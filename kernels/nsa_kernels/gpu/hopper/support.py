@@ -75,6 +75,16 @@ def serves_keys(problem: Problem, x: Tensor) -> bool:
     return problem.repeat % 4 == 0 and 64 % problem.repeat == 0 and serves_band(problem, x)
 
 
+def serves_selected_keys(problem: Problem, x: Tensor) -> bool:
+    """Whether the Hopper kernel can compute the gradients of selected keys and values."""
+    return (
+        problem.settings.select_block == 64
+        and problem.dim == 128
+        and problem.repeat in (16, 32, 64)
+        and _serves(problem, x)
+    )
+
+
 def serves_merged(problem: Problem, x: Tensor, count: int) -> bool:
     """Whether the Hopper kernel can attend to merged lists; `count` is n, blocks of one list.
 
