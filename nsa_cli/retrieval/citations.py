@@ -14,6 +14,7 @@ from nsa_cli.results import Citation, Passage
 from nsa_cli.retrieval.claims import is_supported
 from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention
 from nsa_cli.retrieval.sentences import (
+    FUNCTION_WORDS,
     LONGEST_QUOTE,
     UNSPACED,
     content_words,
@@ -30,20 +31,6 @@ _TITLE_WORDS = 3
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|en|er|e|s|n)$")
 """Of English, German and French words; the rest has three letters at least."""
-
-_FUNCTION_WORDS = """
-der die das den dem des ein eine einen einem einer eines man ich du er es wir ihr sie sich ist sind
-war waren wird werden wurde hat haben kann können darf dürfen muss müssen soll sollen und oder aber
-nicht kein keine mit von vom zu zum zur im am bei für auf aus nach über unter wie viel viele was wer
-wo wann warum welche welcher welches welchen ob als dass
-le la les un une des du de et ou est sont était a ont être avoir peut doit on il elle ils elles se
-ne pas en au aux dans pour par sur avec sans que qui quoi quel quelle quels quelles où quand comment
-combien pourquoi ce cette ces son sa ses y
-el los las una del al es son fue hay puede debe se no con sin por para que quién qué cuál cuándo
-dónde cómo cuánto su sus
-"""
-_FUNCTION = frozenset(_FUNCTION_WORDS.split())
-"""Words of German, French and Spanish that tell no sentence from another."""
 
 _LONG_ENOUGH = 8
 """Content words of a sentence that is no heading: where no sentence shares a word, it is quoted."""
@@ -132,7 +119,7 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
 
 def _stems(text: str) -> set[str]:
     """The content words of a text without common endings: `voted` and `vote` are one."""
-    words = content_words(text) - _FUNCTION
+    words = content_words(text) - FUNCTION_WORDS
     return {word if is_figure(word) else _ENDING.sub("", word) for word in words}
 
 
