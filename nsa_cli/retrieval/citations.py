@@ -6,15 +6,15 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 from nsa_cli.documents import Document
 from nsa_cli.results import Citation, Passage
 from nsa_cli.retrieval.claims import is_supported
+from nsa_cli.retrieval.languages import FUNCTION_WORDS
 from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention
 from nsa_cli.retrieval.sentences import (
-    FUNCTION_WORDS,
     LONGEST_QUOTE,
     UNSPACED,
     content_words,
@@ -83,8 +83,21 @@ def cite(
                 verified=is_supported(answer, question, document.text[passage.start : passage.end]),
             )
         )
+    citations = _about_the_question(citations, question)
     citations.sort(key=lambda citation: (not citation.verified, -citation.score))
     return Cited(tuple(citations[:at_most]), passages)
+
+
+def _about_the_question(citations: Sequence[Citation], question: str) -> list[Citation]:
+    """Take the mark from quotes without a word of the question, if another one has both."""
+    asked = _stems(question)
+    shares = [bool(asked & _stems(each.quote)) for each in citations]
+    if not any(each.verified and here for each, here in zip(citations, shares, strict=True)):
+        return list(citations)
+    return [
+        replace(each, verified=each.verified and here)
+        for each, here in zip(citations, shares, strict=True)
+    ]
 
 
 def best_quote(document: Document, passage: Passage, answer: str, question: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from nsa_cli.retrieval.declining import declines
+from nsa_cli.retrieval.languages import language
 from nsa_cli.retrieval.number_words import CURRENCIES, NUMBERS, SCALES, TENS, UNITS
 from nsa_cli.retrieval.polarity import NO, YES, akin, contradicts_itself, is_contrary, is_said
 from nsa_cli.retrieval.quantities import Quantity, same, tokens_of
@@ -16,6 +17,9 @@ _OF_NUMBERS = frozenset(
 )
 """Words that are part of a quantity, or are yes or no."""
 
+_LONG_NAME = 4
+"""Words of an answer that may be a name; a longer one is a phrase or a sentence."""
+
 
 def is_supported(answer: str, question: str, passage: str) -> bool:
     """Whether a passage supports an answer to a question.
@@ -24,6 +28,7 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
       million is 12,400 thousand, and 42 is not 420.
     - It has two thirds of the content words that the answer adds to the question; a path or an
       identifier counts as two words, and each has to be there.
+    - An answer with figures needs no words if it is in another language than the passage.
     - An answer that adds none needs two thirds of the question's words, in one sentence of the
       passage for yes or no; the clause of that sentence that has these words says what the question
       asks if the answer is yes, and denies it if the answer is no; see `stance`.
@@ -49,10 +54,10 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
         return is_said(question, passage, agrees) and _mostly(new, there, flat)
     if _is_contrary(answer, question, passage):
         return False
-    if new:
-        return _mostly(new, there, flat)
     figures = any(isinstance(token, Quantity) for token in tokens_of(answer))
     figures = figures or any(map(_is_name_with_digits, content_words(answer)))
+    if new and not (figures and _is_translated(answer, question, passage)):
+        return _mostly(new, there, flat)
     return figures or (bool(said) and _mostly(said, there, flat))
 
 
@@ -62,8 +67,20 @@ def is_about(question: str, passage: str) -> bool:
     return any(akin(word, other) for word in asked for other in there)
 
 
+def _is_translated(answer: str, question: str, passage: str) -> bool:
+    """Whether an answer with its question is in another language than a passage."""
+    ours, theirs = language(f"{question} {answer}"), language(passage)
+    return None not in (ours, theirs) and ours != theirs
+
+
 def _is_contrary(answer: str, question: str, passage: str) -> bool:
-    """Whether a passage denies what an answer says, or tells it of someone else."""
+    """Whether a passage denies what an answer says, or tells it of someone else.
+
+    A sentence that the passage has word for word is neither.
+    """
+    flat, plain = " ".join(passage.split()), " ".join(answer.split()).rstrip(".")
+    if len(plain.split()) > _LONG_NAME and plain in flat:
+        return False
     told = [answer[start:end] for start, end in sentences(answer, 0, len(answer))]
     if any(is_contrary(statement, passage) for statement in told):
         return True

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from nsa_cli.retrieval.sentences import FUNCTION_WORDS, content_words, is_figure, sentences
+from nsa_cli.retrieval.languages import function_words
+from nsa_cli.retrieval.sentences import content_words, is_figure, sentences
 
 YES = re.compile(r"\s*(?:yes|ja|oui|s[ií]|はい|是的?)\b", re.IGNORECASE)
 NO = re.compile(r"\s*(?:no|nein|non|いいえ|不是?)\b(?!\.? ?\d)", re.IGNORECASE)
@@ -95,6 +96,18 @@ _NO_DUTY = re.compile(
     r"|\bno es (?:obligatorio|necesario)\b",
     re.IGNORECASE,
 )
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|has|have|had|does|do|did|may|might|must|shall|should|can|could|will|would"
+    r"|need|needs|cannot|\w+n['’]t|ist|sind|war|waren|hat|haben|darf|dürfen|kann|können|muss|müssen"
+    r"|soll|sollen|wird|werden|wurde|wurden|gilt|gelten|est|sont|était|a|ont|peut|peuvent|doit"
+    r"|doivent|faut|es|son|fue|hay|puede|pueden|debe|deben)\b",
+    re.IGNORECASE,
+)
+_ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|en|er|e|s|n)$")
+_TOKEN = re.compile(r"\S+")
+_LEAST_WORDS, _AROUND = 2, 3
+"""Content words that a statement has at least, and words around those that a sentence shares."""
+
 _STEM = 5
 """Two words with this many first letters in common count as forms of one word."""
 
@@ -158,7 +171,7 @@ def statement_words(text: str) -> list[str]:
     """
     folded = text.casefold()
     found = {_WITH_PRONOUN.sub("", word) for word in content_words(text) if not is_figure(word)}
-    return sorted(found - FUNCTION_WORDS, key=folded.find)
+    return sorted(found - function_words(text), key=folded.find)
 
 
 def is_said(question: str, passage: str, agrees: bool) -> bool:
@@ -173,11 +186,47 @@ def is_said(question: str, passage: str, agrees: bool) -> bool:
     return best is not None and stance(best, question) is agrees
 
 
+def is_refuted(answer: str, question: str, passage: str) -> bool:
+    """Whether a sentence of a passage says the contrary of an answer that begins with yes or no.
+
+    Args:
+        answer: The answer.
+        question: The question.
+        passage: The passage.
+    """
+    agrees = YES.match(answer) is not None
+    if not (agrees or NO.match(answer)):
+        return False
+    told = _best_sentences(passage, statement_words(question))
+    return bool(told) and all(stance(each, question) is (not agrees) for each in told)
+
+
 def is_contrary(statement: str, passage: str) -> bool:
-    """Whether each sentence of a passage that has the words of a statement denies it."""
+    """Whether each sentence of a passage that has the words of a statement denies it.
+
+    A name or a phrase is no statement: without a verb such as `is` or `may` it is never denied.
+    A statement of several clauses is not judged.
+
+    Args:
+        statement: A sentence of an answer.
+        passage: The passage.
+    """
     words = statement_words(statement)
-    told = _best_sentences(passage, words) if len(words) > 1 else []
-    return bool(told) and all(stance(sentence, statement) is False for sentence in told)
+    clauses = [each for each in _CLAUSE.split(statement) if each.strip()]
+    if len(words) < _LEAST_WORDS or len(clauses) > 1 or not _VERB.search(statement):
+        return False
+    told = _best_sentences(passage, words)
+    return bool(told) and all(stance(_near(each, words), statement) is False for each in told)
+
+
+def _near(sentence: str, words: Collection[str]) -> str:
+    """The part of a sentence that has some words, with a few around it."""
+    tokens = list(_TOKEN.finditer(sentence))
+    places = [at for at, token in enumerate(tokens) if _found(token.group(), words)]
+    if not places:
+        return sentence
+    first, last = max(0, places[0] - _AROUND), min(len(tokens) - 1, places[-1] + _AROUND)
+    return sentence[tokens[first].start() : tokens[last].end()]
 
 
 def contradicts_itself(answer: str, question: str) -> bool:
@@ -194,8 +243,8 @@ def contradicts_itself(answer: str, question: str) -> bool:
     rest = answer[start:end].lstrip(" ,.:–-")
     if answer[found.end() : start + 1].strip()[:1] not in {",", "", ":", "–", "-"}:
         return False
-    clause = _CLAUSE.split(rest)[0] if rest else ""
-    return bool(_found(clause, statement_words(question))) and denies(clause)
+    shares = bool(rest and _found(rest, statement_words(question)))
+    return shares and stance(rest, question) is False
 
 
 def without_contradiction(answer: str, question: str) -> str:
@@ -232,8 +281,13 @@ def _found(sentence: str, words: Collection[str]) -> list[str]:
     return [
         word
         for word in words
-        if any(akin(word, other) for other in there) or (tells and _ALLOWED.fullmatch(word))
+        if any(_alike(word, other) for other in there) or (tells and _ALLOWED.fullmatch(word))
     ]
+
+
+def _alike(word: str, other: str) -> bool:
+    """Whether two words are akin, or the same without common endings: `smoke` and `smoking`."""
+    return akin(word, other) or _ENDING.sub("", word) == _ENDING.sub("", other)
 
 
 def _decisive(clauses: Sequence[str], asked: Sequence[str]) -> int:

@@ -105,14 +105,18 @@ def _statements(answer: str, question: str) -> list[str]:
 
 def _marked(text: str) -> list[_Marked]:
     """The content words of a text, each once, with places and directions."""
-    tokens = [match.group().casefold() for match in _TOKEN.finditer(text)]
+    written = [match.group() for match in _TOKEN.finditer(text)]
+    tokens = [token.casefold() for token in written]
     found: dict[str, _Marked] = {}
     for place, token in enumerate(tokens):
         word = next(iter(content_words(token)), None)
         if word is None or word in _SMALL or word in _DIRECTION or is_figure(word):
             continue
         before = place - 1
-        while before >= 0 and tokens[before] in _SMALL and tokens[before] not in _DIRECTION:
+        while before >= 0 and (
+            (tokens[before] in _SMALL and tokens[before] not in _DIRECTION)
+            or (written[before][0].isupper() and written[place][0].isupper())  # of one name
+        ):
             before -= 1
         direction = _DIRECTION.get(tokens[before]) if before >= 0 else None
         found.setdefault(word, _Marked(word, place, direction))

@@ -54,20 +54,6 @@ your yes document text answer question
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
 
-_FUNCTION = """
-der die das den dem des ein eine einen einem einer eines man ich du er es wir ihr sie sich ist sind
-war waren wird werden wurde hat haben kann können darf dürfen muss müssen soll sollen und oder aber
-nicht kein keine mit von vom zu zum zur im am bei für auf aus nach über unter wie viel viele was wer
-wo wann warum welche welcher welches welchen ob als dass
-le la les un une des du de et ou est sont était a ont être avoir peut doit on il elle ils elles se
-ne pas en au aux dans pour par sur avec sans que qui quoi quel quelle quels quelles où quand comment
-combien pourquoi ce cette ces son sa ses y
-el los las una del al es son fue hay puede debe se no con sin por para que quién qué cuál cuándo
-dónde cómo cuánto su sus
-"""
-FUNCTION_WORDS = frozenset(_FUNCTION.split())
-"""Words of German, French and Spanish that tell no sentence from another."""
-
 
 def content_words(text: str) -> set[str]:
     """Return the content words and figures of a text, case-folded."""

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from nsa_cli.retrieval.claims import is_supported
-from nsa_cli.retrieval.polarity import contradicts_itself, denies, stance, without_contradiction
+from nsa_cli.retrieval.polarity import (
+    contradicts_itself,
+    denies,
+    is_refuted,
+    stance,
+    without_contradiction,
+)
 
 SKATES = "Skates may be worn in the hall, but not in the gym."
 BADGE = "Visitors may wear a badge."
@@ -151,6 +157,12 @@ def test_not_supported(answer: str, question: str, passage: str) -> None:
         ("Ja, Zelten ist untersagt.", "Darf man baden?", "Ja, Zelten ist untersagt."),
         ("Ja, Zelten ist untersagt.", "Ist Zelten erlaubt?", "Zelten ist untersagt."),
         ("Oui, le camping est interdit.", "Le camping est-il permis ?", "Le camping est interdit."),
+        ("Yes, hiking is forbidden.", "May we hike there?", "Hiking is forbidden."),
+        (
+            "Yes, the bus stops in Ulm, but not in Bonn.",
+            "Does the bus stop in Bonn?",
+            "The bus stops in Ulm, but not in Bonn.",
+        ),
         ("Yes, the bridge was painted, but not the rail.", "Was the bridge painted?", None),
         ("Yes. The rail was not painted.", "Was the bridge painted?", None),
         ("Yes, the bridge was not painted.", "Was the bridge not painted?", None),
@@ -165,3 +177,20 @@ def test_a_yes_that_its_own_statement_denies_is_left_out(
 ) -> None:
     assert without_contradiction(answer, question) == (without or answer)
     assert contradicts_itself(answer, question) == (without not in (None, answer))
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "passage", "expected"),
+    [
+        ("Yes, they may.", "May skates be worn in the gym?", SKATES, True),
+        ("No.", "May skates be worn in the gym?", SKATES, False),
+        ("No.", "May skates be worn in the hall?", SKATES, True),
+        ("Yes.", "Is there a pool?", SKATES, False),
+        ("In the hall.", "May skates be worn in the gym?", SKATES, False),
+        ("Yes.", "Must visitors wear a badge?", BADGE, False),  # it does not tell
+    ],
+)
+def test_a_passage_may_refute_yes_or_no(
+    answer: str, question: str, passage: str, expected: bool
+) -> None:
+    assert is_refuted(answer, question, passage) is expected

@@ -26,6 +26,7 @@ DUTIES = "The seller delivers the goods. The buyer inspects the goods at the por
         ("Moss sued Reed over the barn.", "Who sued?", "Reed sued Moss over the barn.", True),
         ("Reed sued Moss over the barn.", "Who sued?", "Reed sued Moss over the barn.", False),
         ("Moss was sued by Reed.", "Who was sued?", "Reed sued Moss over the barn.", False),
+        ("Ida Reed", "Who sued Tom Moss?", "Tom Moss was sued by Ida Reed.", False),
         ("Nora", "Who?", LOAN, False),
     ],
 )
