@@ -16,7 +16,7 @@ from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.generate import GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.engine.verifier import Verifier, WrittenExpression, verifier_of
-from nsa_cli.events import AnswerFinished, AnswerText, Event, Stage, drain
+from nsa_cli.events import AnswerFinished, AnswerText, Event, Stage, collected, drain
 from nsa_models.modeling.low_rank import new_matrices
 from nsa_models.weights.adapter import Adapter, attach_verifier
 
@@ -247,7 +247,7 @@ def test_a_yes_that_the_text_denies_is_not_shown(
     support: float,
     expected: str,
 ) -> None:
-    collected = answer.collected
+
     monkeypatch.setattr(
         answer,
         "collected",
