@@ -140,6 +140,8 @@ def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
     """Print a table of rows by result, and a line about documents and time, to standard error."""
     if quiet:
         return
+    from nsa_cli.output.layout import documents_in_words
+
     shown = [
         ("done before", outcome.rows_before, ""),
         ("answered", outcome.rows, ""),
@@ -152,7 +154,8 @@ def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
         console.print_rows(("ROWS", "RESULT"), [row[:2] for row in rows], right=(0,), error=True)
     before = f", {outcome.done_before} of them done before" if outcome.done_before else ""
     took = _duration(outcome.seconds)
-    console.note(f"{outcome.documents} documents{before}, {outcome.failed} failed, {took}")
+    documents = documents_in_words(outcome.documents)
+    console.note(f"{documents}{before}, {outcome.failed} failed, {took}")
 
 
 def _show_survey(
@@ -169,6 +172,7 @@ def _show_survey(
     from nsa_cli.batch.dry_run import survey_batch
     from nsa_cli.batch.result_file import finished_rows
     from nsa_cli.output.batch_progress import BatchRenderer, each_document
+    from nsa_cli.output.layout import documents_in_words
 
     done = finished_rows(out, format_, resume=resume)
     renderer = BatchRenderer("All documents", each_document, quiet=quiet)
@@ -190,7 +194,7 @@ def _show_survey(
     disk = max((each.disk_free_bytes for each in estimates), default=0)
     kept = sum(each.disk_bytes for each in estimates)
     room = f", {kept / 1e9:.2f} GB on disk, {disk / 1e9:.2f} GB free" if kept else ""
-    documents = "1 document" if len(found) == 1 else f"{len(found):,} documents"
+    documents = documents_in_words(len(found))
     told = f"{documents}, {len(failing)} would fail{room}; nothing was read by the model"
     console.note(told, quiet=quiet)
     if failing:

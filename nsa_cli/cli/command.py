@@ -19,7 +19,7 @@ from nsa_models.errors import NsaError
 _KEPT = "run it again to continue; finished work is kept"
 _NOT_KEPT = "nothing was stored"
 _NAME_WIDTH = 30
-_OPTION = re.compile(r"--?[\w-]*")
+_OPTION = re.compile(r"--?(?!\d)[\w-]*")
 _RANGE = re.compile(r"[\d.]*<?=?x[<>=]+[\d.]+|[\d.]+<=?x(<=?[\d.]+)?")
 
 

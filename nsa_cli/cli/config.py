@@ -166,9 +166,10 @@ def set_command(
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     document = tomlkit.parse(text)
     if template is not None:
-        from nsa_cli.config.templates import TABLE, check_templates
+        from nsa_cli.config.templates import TABLE, check_templates, placeholders
 
         check_templates({template: value}, "command line")
+        placeholders(template, value)
         document.setdefault(TABLE, tomlkit.table())[template] = value
     else:
         document[name] = checked
@@ -234,7 +235,13 @@ def _check_model(name: str) -> None:
     from nsa_models.hub.resolve import HUB_ID
 
     path = Path(name).expanduser()
-    if name in MODELS or name in aliases() or path.exists():
+    if name in MODELS or name in aliases():
+        return
+    if path.exists():
+        if not (path.is_dir() or path.suffix == ".gguf"):
+            raise ModelError(
+                f"{path} is neither a folder nor a .gguf file", code="model_unsupported"
+            )
         return
     if path.suffix == ".gguf" or path.is_absolute() or name.startswith((".", "~")):
         raise ModelError(f"no model at {name}", code="model_missing")

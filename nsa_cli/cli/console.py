@@ -34,6 +34,8 @@ def print_rows(
 ) -> None:
     """Print a table with aligned columns that fits the terminal; print nothing without rows.
 
+    Characters that cannot be shown, such as a line break in a file's name, are escaped.
+
     Args:
         head: The names of the columns; empty for none.
         rows: The cells of each row.
@@ -43,8 +45,10 @@ def print_rows(
     """
     if not rows:
         return
+    from nsa_cli.documents.location import printable
     from nsa_cli.output.layout import columns, table
 
+    rows = [tuple(map(printable, row)) for row in rows]
     stream = sys.stderr if error else sys.stdout
     lines = table(head, rows, columns(stream), right=right, paths=paths)
     stream.writelines(f"{line}\n" for line in lines)

@@ -66,6 +66,8 @@ def find(
         else:
             sys.stdout.writelines(f"{_line(match)}\n" for match in matches)
             sys.stdout.flush()
+        if not matches and not json:
+            console.note("no passage matches", quiet=quiet)
 
 
 def _line(match: Match) -> str:

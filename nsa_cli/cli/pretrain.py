@@ -39,7 +39,8 @@ def shards_command(
     ] = 0.01,
 ) -> None:
     """Make token shards for `nsa pretrain` from text."""
-    from nsa_cli.training.text_shards import ShardPlan, counted, documents_in_words, make_shards
+    from nsa_cli.output.layout import documents_in_words
+    from nsa_cli.training.text_shards import ShardPlan, counted, make_shards
 
     folder = None
     if tokenizer is not None:

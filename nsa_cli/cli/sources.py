@@ -32,6 +32,8 @@ def divide(words: Sequence[str], command: str, kind: str) -> tuple[list[str], st
     *sources, last = words
     if not last.strip():
         raise UsageError(f"the {kind} is empty", hint=f"type a {kind}")
+    if last == "-":
+        raise _no_question(last, command, kind)
     if _is_document(last):
         if sources:
             from nsa_cli.documents.names import is_url
@@ -78,8 +80,9 @@ def no_document(hint: str) -> UsageError:
 
 
 def _no_question(name: str, command: str, kind: str) -> UsageError:
+    what = "standard input" if name == "-" else name
     return UsageError(
-        f"no {kind} about {name}" if kind == "question" else f"no {kind} for {name}",
+        f"no {kind} about {what}" if kind == "question" else f"no {kind} for {what}",
         hint=f"add one: {_example(command, name)}",
     )
 

@@ -52,16 +52,7 @@ class Template:
             UsageError: If a value is missing or unused.
         """
         texts = [*self.questions, *([self.system] if self.system else [])]
-        wanted: set[str] = set()
-        for text in texts:
-            try:
-                wanted |= set(string.Template(text).get_identifiers())
-                string.Template(text).substitute(dict.fromkeys(wanted, ""))
-            except ValueError as error:
-                raise UsageError(
-                    f"template {name}: $ without a name in {text!r}",
-                    hint="write $$ for a dollar sign",
-                ) from error
+        wanted = {each for text in texts for each in placeholders(name, text)}
         if missing := sorted(wanted - set(values)):
             raise UsageError(
                 f"template {name}: no value for {', '.join(missing)}",
@@ -75,6 +66,27 @@ class Template:
         if self.system is None:
             return Template(questions=(*questions, last), system=None, origin=self.origin)
         return Template(questions=tuple(questions), system=last, origin=self.origin)
+
+
+def placeholders(name: str, text: str) -> set[str]:
+    """Return the names of a template's placeholders in a text.
+
+    Args:
+        name: The template's name, for messages.
+        text: A question or instructions.
+
+    Raises:
+        UsageError: If a `$` has no name.
+    """
+    found = string.Template(text)
+    try:
+        names = set(found.get_identifiers())
+        found.substitute(dict.fromkeys(names, ""))
+    except ValueError as error:
+        raise UsageError(
+            f"template {name}: $ without a name in {text!r}", hint="write $$ for a dollar sign"
+        ) from error
+    return names
 
 
 def read_toml(path: Path) -> dict[str, Any]:

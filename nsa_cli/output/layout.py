@@ -112,6 +112,11 @@ def wrap(text: str, width: int | None, hanging: int = 0) -> str:
     return words.feed(text) + words.end()
 
 
+def documents_in_words(count: int) -> str:
+    """Return a number of documents as text."""
+    return "1 document" if count == 1 else f"{count:,} documents"
+
+
 def shorten_path(path: str, width: int) -> str:
     """Return a path of at most some cells; the middle of a longer one is left out.
 

@@ -35,12 +35,17 @@ def _replacement(error: UnicodeError) -> tuple[str, int]:
 def open_standard_streams() -> None:
     """Make the standard streams usable.
 
-    A closed stream becomes the null device, so that no file that is opened later takes its place.
+    A closed stream becomes the null device, so that no file that is opened later takes its place,
+    and so does an output that is open for reading alone, as a shell's script may leave it.
     A character that the encoding of an output lacks is replaced.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if not _is_open(number):
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number, which is this one
+        elif mode == "w" and _is_read_only(number):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, number)
+            os.close(null)
         if getattr(sys, name) is None:
             stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
@@ -56,6 +61,14 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_read_only(number: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    return fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
 
 
 def is_unicode(encoding: str | None) -> bool:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from nsa_cli import __version__
-from nsa_cli.output.layout import tell
+from nsa_cli.output.layout import documents_in_words, tell
 from nsa_cli.system import git_commit
 from nsa_cli.training.pretrain_log import heldout_writer, keep_steps, log_writer
-from nsa_cli.training.text_shards import TOKENIZER_FILES, documents_in_words
+from nsa_cli.training.text_shards import TOKENIZER_FILES
 from nsa_models.cache.layer_devices import pick_device
 from nsa_models.configuration.config import NSAConfig
 from nsa_models.errors import DataError, UsageError

@@ -263,8 +263,3 @@ def counted(reason: str, count: int) -> str:
     if count == 1:
         return reason
     return f"{first}s {rest}" if first in ("file", "folder") else f"{reason}s"
-
-
-def documents_in_words(count: int) -> str:
-    """Return a number of documents as text."""
-    return "1 document" if count == 1 else f"{count:,} documents"

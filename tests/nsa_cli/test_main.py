@@ -43,7 +43,7 @@ def program(tmp_path: Path) -> Run:
     return run
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2</dev/null"])
 @pytest.mark.parametrize(("words", "code"), [("models list", 0), ("ask none.txt Who?", 3)])
 def test_closed_streams(program: Run, closed: str, words: str, code: int) -> None:
     done = program(f"$NSA {words} {closed}")

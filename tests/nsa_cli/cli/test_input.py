@@ -121,6 +121,29 @@ def test_without_a_document_one_is_asked_for_by_example(
     assert (code, out, err.strip()) == (2, "", said)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("ask", "-"), "no question about standard input"), (("find", "-"), "no query for standard")],
+)
+def test_a_dash_is_no_question(
+    nsa: Run, pipe: Callable[[bytes], None], words: tuple[str, ...], said: str
+) -> None:
+    pipe(b"Ann wrote it.\n")
+    code, out, err = nsa(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"nsa: {said}")
+    assert f'nsa {words[0]} - "' in err
+
+
+def test_a_query_without_a_match_is_told(
+    nsa: Run, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsa_cli.answering.find.find", lambda *_: [])
+    assert nsa("find", str(text_file), "zebra") == (0, "", "nsa: no passage matches\n")
+    assert nsa("find", str(text_file), "zebra", "--quiet") == (0, "", "")
+    assert json.loads(nsa("find", str(text_file), "zebra", "--json")[1])["matches"] == []
+
+
 @pytest.mark.parametrize("question", ["-v what is it?", "--help, or what?", "-1 is what?", "-x?"])
 def test_a_question_may_begin_with_a_dash(nsa: Run, text_file: Path, question: str) -> None:
     for words in ((str(text_file), question), ("--json", str(text_file), question, "-q")):
@@ -136,7 +159,7 @@ def test_a_question_may_begin_with_a_dash(nsa: Run, text_file: Path, question: s
         *[("--seed", True), ("--seed=3", True), ("--system=Be brief?", True), ("-a", True)],
         *[("-aWho wrote it?", True), ("--sede", True), ("-z", True), ("-qz", True)],
         *[("-a is what?", False), ("-q is what?", False), ("--seed is what?", False)],
-        *[("--sede?", False), ("-5 degrees", False), ("— a dash", False)],
+        *[("--sede?", False), ("-5 degrees", False), ("-5", False), ("— a dash", False)],
     ],
 )
 def test_options_and_texts(word: str, option: bool) -> None:

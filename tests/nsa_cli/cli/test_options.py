@@ -261,3 +261,25 @@ def test_a_quiet_doctor_names_problems_only(nsa: Any, monkeypatch: pytest.Monkey
     assert code == 0
     assert "no triton" in out
     assert "20 GB free" not in out
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model", "{file}", "is neither a folder nor a .gguf file"),
+        ("answer_model", "{file}", "is neither a folder nor a .gguf file"),
+        ("temperature", "-1", "temperature must be a number of at least 0, got '-1'"),
+        ("templates.price", "What costs $?", "$ without a name"),
+        ("templates.price", "What costs ${it", "$ without a name"),
+    ],
+)
+def test_a_value_that_cannot_work_is_not_set(
+    nsa: Any, tmp_path: Path, key: str, value: str, message: str
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("Ann wrote it.\n")
+    code, out, err = nsa("config", "set", key, value.format(file=file) if "{f" in value else value)
+    assert code in (1, 2)
+    assert out == ""
+    assert message in err
+    assert nsa("config", "get", key)[0] != 0
