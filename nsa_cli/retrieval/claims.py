@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from nsa_cli.retrieval.declining import declines
 from nsa_cli.retrieval.languages import language
 from nsa_cli.retrieval.number_words import CURRENCIES, NUMBERS, SCALES, TENS, UNITS
-from nsa_cli.retrieval.polarity import NO, YES, akin, contradicts_itself, is_contrary, is_said
+from nsa_cli.retrieval.polarity import (
+    NO,
+    YES,
+    akin,
+    contradicts_itself,
+    denies,
+    is_contrary,
+    is_said,
+)
 from nsa_cli.retrieval.quantities import Quantity, same, tokens_of
 from nsa_cli.retrieval.roles import is_of_another, swaps_roles
 from nsa_cli.retrieval.sentences import content_words, is_figure, sentences, word_weight
@@ -16,6 +25,12 @@ _OF_NUMBERS = frozenset(
     [*SCALES, *UNITS, *CURRENCIES, *NUMBERS, *TENS, "yes", "ja", "oui", "sí", "nein", "non"]
 )
 """Words that are part of a quantity, or are yes or no."""
+
+_INSTEAD = (
+    r"\b(?:not|no longer|instead of|rather than|nicht|statt|anstatt|pas|plutôt que|au lieu de"
+    r"|en lugar de)\s+(?:(?:on|in|at|to|by|the|a|an|am|im|an|der|die|das|le|la|les|el|los)\s+){0,2}"
+)
+"""What stands before something that is told to be otherwise."""
 
 _LONG_NAME = 4
 """Words of an answer that may be a name; a longer one is a phrase or a sentence."""
@@ -52,7 +67,9 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
         if contradicts_itself(answer, question):
             return False
         return is_said(question, passage, agrees) and _mostly(new, there, flat)
-    if _is_contrary(answer, question, passage):
+    if _is_contrary(answer, question, passage) or (
+        not denies(answer) and any(_is_ruled_out(word, passage) for word in new)
+    ):
         return False
     figures = any(isinstance(token, Quantity) for token in tokens_of(answer))
     figures = figures or any(map(_is_name_with_digits, content_words(answer)))
@@ -85,6 +102,13 @@ def _is_contrary(answer: str, question: str, passage: str) -> bool:
     if any(is_contrary(statement, passage) for statement in told):
         return True
     return swaps_roles(answer, question, passage) or is_of_another(answer, question, passage)
+
+
+def _is_ruled_out(word: str, passage: str) -> bool:
+    """Whether a passage has a word only to say what is not so: `not on Friday`."""
+    here = rf"\b{re.escape(word)}\b"
+    apart = len(re.findall(rf"{_INSTEAD}{here}", passage, re.IGNORECASE))
+    return apart > 0 and apart == len(re.findall(here, passage, re.IGNORECASE))
 
 
 def _has_figures(answer: str, question: str, passage: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 from nsa_cli.retrieval.languages import function_words
 from nsa_cli.retrieval.sentences import content_words, is_figure, sentences
@@ -33,9 +34,14 @@ _LIMITS = re.compile(
 
 _REFUSAL = re.compile(
     r"\b(?:forbid(?:s|den)?|prohibit(?:s|ed)|banned|unable|impossible|verboten|untersagt|unzulässig"
-    r"|unmöglich|interdite?s?|prohibid[oa]s?)\b"
+    r"|unmöglich|interdite?s?|prohibid[oa]s?|reject(?:s|ed)|refused|vetoed|(?:turn|vot)ed down"
+    r"|turns? down|skipped|cancell?ed|fail(?:s|ed)?|exempt(?:ed)?|entfällt|entfallen|abgesagt"
+    r"|fehlgeschlagen|annulée?s?|cancelad[oa]s?)(?!\w)|\bausgenommen(?=\s*(?:[.,;:)]|$))"
     r"|\b(?:is|are|was|were|be|been|being|remains?)\s+(?:\w+\s+){0,4}?"
-    r"(?:rejected|refused|denied|declined|excluded|unpaid|missing|skipped|ruled out)\b"
+    r"(?:denied|declined|excluded|unpaid|missing|closed|ruled out)\b"
+    r"|\b(?:ist|sind|war|waren|bleib(?:t|en))\s+(?:\w+\s+){0,4}?geschlossen\b"
+    r"|\b(?:est|sont|reste(?:nt)?)(?:-(?:il|elle)s?)?\s+(?:\w+\s+){0,2}?fermée?s?(?!\w)"
+    r"|\bestá[n]?\s+(?:\w+\s+){0,2}?cerrad[oa]s?(?!\w)"
     r"|\b(?:abgelehnt|ausgeschlossen|rejetée?s?|refusée?s?|exclue?s?|rechazad[oa]s?|excluid[oa]s?)"
     r"(?!\w)",
     re.IGNORECASE,
@@ -44,9 +50,10 @@ _REFUSAL = re.compile(
 
 _CLAUSE = re.compile(
     r";\s*|(?:,\s*)?\b(?=(?:but|however|whereas|while|because|since|unless|except|excluding"
-    r"|other than|apart from|without|if|aber|sondern|während|weil|wenn|außer|ausgenommen|ohne"
-    r"|es sei denn|mais|tandis que|parce que|sauf|excepté|sans|à moins|pero|porque|salvo|excepto"
-    r")\b)",
+    r"|other than|apart from|without|if|(?:as|so) long as|provided(?= that)|aber|sondern|während"
+    r"|weil|wenn|falls|solange|sofern|außer|ausgenommen(?! *[.,;:)]| *$)|ohne|es sei denn|mais"
+    r"|tandis que|parce que|tant que|à condition|sauf|excepté|sans|à moins|pero|porque|siempre que"
+    r"|salvo|excepto)\b)",
     re.IGNORECASE,
 )
 _EXCEPTION = re.compile(
@@ -84,7 +91,13 @@ _ALLOWED = re.compile(
 )
 """Words of a question that a sentence answers with its own word for what may be or not."""
 
-_CAUSE = re.compile(r"(?:because|since|weil|parce que|porque)\b", re.IGNORECASE)
+_CIRCUMSTANCE = re.compile(
+    r"(?:because|since|if|(?:as|so) long as|provided|weil|wenn|falls|solange|sofern|parce que"
+    r"|tant que|à condition|porque|siempre que)\b",
+    re.IGNORECASE,
+)
+"""A clause that begins so tells a cause or a condition of what its main clause says."""
+
 _WITH_PRONOUN = re.compile(r"-(?:t-)?(?:ils?|elles?|on|vous|nous|tu|je|ce)$")
 _NO_DUTY = re.compile(
     r"\b(?:not|n['’]t)\s+(?:\w+\s+)?"
@@ -104,7 +117,18 @@ _VERB = re.compile(
     re.IGNORECASE,
 )
 _ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|en|er|e|s|n)$")
+_PARTY = re.compile(r"\wees?$")
+"""The ending of one to whom something is done: `employee`, `lessee`."""
+
 _TOKEN = re.compile(r"\S+")
+_WITHOUT = re.compile(r"\b(?:without|ohne|sans|sin)\b", re.IGNORECASE)
+_AGENT = re.compile(r"\b(?:by|par)\s+((?:[^\W_]+\s*){1,3})", re.IGNORECASE)
+_TAKEN_UP = re.compile(
+    r"\W*(?:he|she|it|they|this|these|er|sie|es|dies\w*|ils?|elles?|él|ella|ellos|ellas)\b",
+    re.IGNORECASE,
+)
+"""The beginning of a sentence about what the sentence before it names."""
+
 _LEAST_WORDS, _AROUND = 2, 3
 """Content words that a statement has at least, and words around those that a sentence shares."""
 
@@ -115,6 +139,34 @@ _STEM = 5
 def akin(word: str, other: str) -> bool:
     """Whether two words are forms of one word."""
     return word == other or (len(word) >= _STEM and word[:_STEM] == other[:_STEM])
+
+
+@lru_cache(maxsize=64)
+def split(text: str) -> tuple[str, ...]:
+    """Return the sentences of a text."""
+    return tuple(text[start:end] for start, end in sentences(text, 0, len(text)))
+
+
+@lru_cache(maxsize=4096)
+def words_of(sentence: str) -> frozenset[str]:
+    """Return the content words of a sentence."""
+    return frozenset(content_words(sentence))
+
+
+def alike(word: str, other: str) -> bool:
+    """Whether two words are akin, or the same without common endings: `smoke` and `smoking`.
+
+    It is stricter than `akin` with long words (`compensated`, `competitor`) and with two parties
+    (`employer`, `employee`).
+    """
+    if word == other or _ENDING.sub("", word) == _ENDING.sub("", other):
+        return True
+    shorter, longer = sorted((len(word), len(other)))
+    pairs = enumerate(zip(word, other, strict=False))
+    shared = next((at for at, (one, two) in pairs if one != two), shorter)
+    if not akin(word, other) or (shared < shorter and 2 * shared < longer):
+        return False
+    return bool(_PARTY.search(word)) == bool(_PARTY.search(other))
 
 
 def is_negated(text: str) -> bool:
@@ -133,12 +185,17 @@ def stance(sentence: str, question: str) -> bool | None:
 
     Only the clause with the words of the question counts. It is None for a sentence that does not
     tell: it limits something (`only`) and lacks a word of the question, or it permits what the
-    question takes for a duty, or it denies a duty where the question asks for a permission.
+    question takes for a duty, or it denies a duty where the question asks for a permission, or it
+    tells of an act `by` someone else.
 
     Args:
         sentence: A sentence with most words of the question.
         question: The question, or a statement.
     """
+    if _WITHOUT.search(sentence) and _WITHOUT.search(question):
+        sentence, question = _WITHOUT.sub("with", sentence), _WITHOUT.sub("with", question)
+    if _differ_in_agent(sentence, question):
+        return None
     asked = statement_words(question)
     clauses = [each for each in _CLAUSE.split(sentence) if each.strip()] or [sentence]
     at = _decisive(clauses, asked)
@@ -182,8 +239,29 @@ def is_said(question: str, passage: str, agrees: bool) -> bool:
         passage: The passage.
         agrees: Whether the answer is yes.
     """
-    best = best_sentence(passage, statement_words(question))
-    return best is not None and stance(best, question) is agrees
+    words = statement_words(question)
+    best = best_sentence(passage, words)
+    if best is None or stance(best, question) is not agrees:
+        return False
+    return not (agrees and _is_denied_elsewhere(question, passage, words, best))
+
+
+def _is_denied_elsewhere(question: str, passage: str, words: Collection[str], best: str) -> bool:
+    """Whether all sentences with a word of a question that the best sentence lacks deny it."""
+    missing = set(words) - set(_found(best, words))
+    if not missing:
+        return False
+    with_word = ([each for each in split(passage) if _found(each, [word])] for word in missing)
+    return any(told and all(stance(each, question) is False for each in told) for told in with_word)
+
+
+def _differ_in_agent(sentence: str, question: str) -> bool:
+    """Whether a sentence and a question both name who an act is done by, and not the same one."""
+    told, asked = (
+        {word for found in _AGENT.findall(text) for word in content_words(found)}
+        for text in (sentence, question)
+    )
+    return bool(told and asked) and not told & asked
 
 
 def is_refuted(answer: str, question: str, passage: str) -> bool:
@@ -262,32 +340,37 @@ def without_contradiction(answer: str, question: str) -> str:
 
 
 def _best_sentences(text: str, words: Collection[str]) -> list[str]:
-    """The sentences of a text that have most of some words, if these are two thirds of them."""
+    """The sentences of a text that have most of some words, if these are two thirds of them.
+
+    One that begins with a pronoun has the words of the sentence before it, too. A question of the
+    text states nothing.
+    """
     best: list[str] = []
-    most = 0
-    for start, end in sentences(text, 0, len(text)):
-        found = len(_found(text[start:end], words))
+    most, before = 0, ""
+    for sentence in split(text):
+        found = 0
+        if not sentence.endswith("?") and _found(sentence, words):
+            takes_up = _TAKEN_UP.match(sentence) is not None
+            found = len(_found(f"{before} {sentence}" if takes_up else sentence, words))
         if found > most:
             best, most = [], found
         if found and found == most:
-            best.append(text[start:end])
+            best.append(sentence)
+        before = sentence
     return best if words and 3 * most >= 2 * len(words) else []
 
 
 def _found(sentence: str, words: Collection[str]) -> list[str]:
     """Those of some words that a sentence has, or answers with another word of permission."""
-    there = content_words(sentence)
+    there = words_of(sentence)
     tells = _REFUSAL.search(sentence) or _PERMISSION.search(sentence)
     return [
         word
         for word in words
-        if any(_alike(word, other) for other in there) or (tells and _ALLOWED.fullmatch(word))
+        if word in there
+        or any(alike(word, other) for other in there)
+        or (tells and _ALLOWED.fullmatch(word))
     ]
-
-
-def _alike(word: str, other: str) -> bool:
-    """Whether two words are akin, or the same without common endings: `smoke` and `smoking`."""
-    return akin(word, other) or _ENDING.sub("", word) == _ENDING.sub("", other)
 
 
 def _decisive(clauses: Sequence[str], asked: Sequence[str]) -> int:
@@ -295,7 +378,7 @@ def _decisive(clauses: Sequence[str], asked: Sequence[str]) -> int:
     best, known = 0, set[str]()
     for at, clause in enumerate(clauses):
         found = set(_found(clause, asked))
-        if found - known and (not known or not _CAUSE.match(clause)):
+        if found - known and (not known or not _CIRCUMSTANCE.match(clause)):
             best = at
         known |= found
     return best

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from nsa_cli.retrieval.polarity import akin, best_sentence, statement_words
+from nsa_cli.retrieval.languages import language
+from nsa_cli.retrieval.number_words import MONTHS
+from nsa_cli.retrieval.polarity import akin, alike, best_sentence, split, statement_words, words_of
 from nsa_cli.retrieval.sentences import content_words, is_figure, sentences
 
 _WHO = re.compile(r"\s*(?:who|which \w+|wer|welche[rs]? \w+|qui|quién(?:es)?)\s", re.IGNORECASE)
+_WHEN = re.compile(
+    r"\s*(?:when|(?:on|by|until) (?:which|what) (?:day|date)|wann|(?:an|ab|bis) welche[mn] \w+"
+    r"|quand|cuándo)\s",
+    re.IGNORECASE,
+)
+_DAY = re.compile(
+    r"\b(?:\w+day|\w+(?:tag|woch)|lundi|mardi|mercredi|jeudi|vendredi|samedi|dimanche|lunes|martes"
+    r"|miércoles|jueves|viernes|sábado|domingo|"
+    rf"{'|'.join(MONTHS)})\b",
+    re.IGNORECASE,
+)
+"""A day of the week, or a month."""
+
 _DIRECTION = {
     **dict.fromkeys(("to", "an", "à", "au", "aux", "a", "zu", "zum", "zur"), "to"),
     **dict.fromkeys(("from", "aus"), "from"),
@@ -25,12 +40,19 @@ le la les un une son sa ses leur leurs el los las una su sus
 _SMALL = frozenset(_SMALL_WORDS.split())
 """Words between a preposition and its noun."""
 
+_AGENT = re.compile(r"\b(?:by|par|por)\b", re.IGNORECASE)
 _PRONOUN = re.compile(
     r"\b(?:i|he|she|it|they|we|you|who|which|that|this|these|er|sie|es|wir|ich|il|elle"
     r"|ils|elles|on|nous|qui|lui|él|ella|ellos|ellas|quien)\b",
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_NOUN = re.compile(
+    r"\b(?:(?:[Tt]he|[Dd]er|[Dd]ie|[Dd]as|[Ll]e|[Ll]a|[Ll]es|[Ee]l|[Ll]os)\s+[^\W\d_]+"
+    r"|[^\W\d_a-zß-ÿ][^\W\d_]+)"
+)
+"""A noun with an article, or a word that begins with a capital."""
+
 _BETWEEN = 3
 """Maximum words between a verb and those before and after it."""
 
@@ -61,38 +83,68 @@ def swaps_roles(answer: str, question: str, passage: str) -> bool:
     for statement in _statements(answer, question):
         words = statement_words(statement)
         best = best_sentence(passage, words) if len(words) > 2 else None  # two parts and a verb
-        if best is not None and _exchanged(_marked(statement), _marked(best)):
+        if best is None:
+            continue
+        said, told = _marked(statement), _marked(best)
+        if _exchanged(said, told, by_order=_have_same_order(statement, best)):
             return True
     return False
 
 
-def is_of_another(answer: str, question: str, passage: str) -> bool:
-    """Whether a passage has all that a question for who asks, in a sentence without the answer.
+def _have_same_order(statement: str, sentence: str) -> bool:
+    """Whether the order of words tells roles: not in German, nor between active and passive."""
+    if "de" in (language(statement), language(sentence)):
+        return False
+    return bool(_AGENT.search(statement)) == bool(_AGENT.search(sentence))
 
-    Such a sentence tells of someone else. It is not so if the sentence has a pronoun, which may
-    stand for the answer, or if another sentence has the answer and all words of the question.
+
+def is_of_another(answer: str, question: str, passage: str) -> bool:
+    """Whether a passage has what a question for who or when asks, in a sentence without the answer.
+
+    Such a sentence tells of someone else, or of another day, which it names. For who, two thirds of
+    the question's words are enough. It is not so if the sentence has a pronoun, which may stand for
+    who the answer names, or if another sentence has the answer and most of these words.
 
     Args:
         answer: The answer.
         question: The question.
         passage: The passage.
     """
-    if not _WHO.match(question):
+    asks_when = _WHEN.match(question) is not None
+    if not (asks_when or _WHO.match(question)):
         return False
     asked = statement_words(question)
     said = content_words(answer) - set(asked)
     if len(asked) < 2 or not said:
         return False
-    found = False
-    for start, end in sentences(passage, 0, len(passage)):
-        sentence = passage[start:end]
-        here = content_words(sentence)
-        if not all(any(akin(word, other) for other in here) for word in asked):
-            continue
-        if any(akin(word, other) for word in said for other in here) or _PRONOUN.search(sentence):
-            return False
-        found = True
-    return found
+    told = _told(passage, asked)
+    most = max((count for count, _ in told), default=0)
+    if 3 * most < 2 * len(asked) or (asks_when and most < len(asked)):
+        return False
+    if any(2 * count > most and _has_any(unit, said) for count, unit in told):
+        return False
+    best = [unit for count, unit in told if count == most]
+    named, known = _DAY if asks_when else _NOUN, {*asked, *said}
+    return all(
+        (asks_when or _PRONOUN.search(unit) is None) and _names_one(unit, named, known)
+        for unit in best
+    )
+
+
+def _told(passage: str, asked: Sequence[str]) -> list[tuple[int, str]]:
+    """The main clauses of a passage, each with how many words of a question it has."""
+    units = (unit for sentence in split(passage) for unit in sentence.split(";"))
+    return [(sum(_has_any(unit, {word}) for word in asked), unit) for unit in units]
+
+
+def _has_any(text: str, words: Collection[str]) -> bool:
+    """Whether a text has a form of any of some words."""
+    return any(alike(word, other) for word in words for other in words_of(text))
+
+
+def _names_one(text: str, named: re.Pattern[str], known: Collection[str]) -> bool:
+    """Whether a text names someone, or a day, without some words."""
+    return any(not _has_any(found.group(), known) for found in named.finditer(text))
 
 
 def _statements(answer: str, question: str) -> list[str]:
@@ -123,17 +175,19 @@ def _marked(text: str) -> list[_Marked]:
     return list(found.values())
 
 
-def _exchanged(said: Sequence[_Marked], told: Sequence[_Marked]) -> bool:
+def _exchanged(said: Sequence[_Marked], told: Sequence[_Marked], *, by_order: bool) -> bool:
     """Whether two words that both texts have are exchanged: their directions or their order."""
     pairs = [(one, other) for one in said for other in told if one.word == other.word]
     verbs = [(one, other) for one in said for other in told if akin(one.word, other.word)]
     for number, (x, x_told) in enumerate(pairs):
+        if {x.direction, x_told.direction} == {"by", "to"} and len(pairs) > 1:
+            return True
         for y, y_told in pairs[number + 1 :]:
             ours, theirs = {x.direction, y.direction}, {x_told.direction, y_told.direction}
             if len(ours) == 2 and ours == theirs:
                 if x.direction == y_told.direction and y.direction == x_told.direction:
                     return True
-            elif ours == theirs == {None} and any(
+            elif (by_order and ours == theirs == {None}) and any(
                 _around(x, verb, y) and _around(y_told, verb_told, x_told)
                 for verb, verb_told in verbs
                 if verb.word not in (x.word, y.word)
