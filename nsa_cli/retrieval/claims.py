@@ -26,11 +26,12 @@ _OF_NUMBERS = frozenset(
 )
 """Words that are part of a quantity, or are yes or no."""
 
+_SMALL = r"(?:(?:on|in|at|to|by|for|the|a|an|am|im|der|die|das|le|la|les|el|los|en|por)\s+)"
 _INSTEAD = (
-    r"\b(?:not|no longer|instead of|rather than|nicht|statt|anstatt|pas|plutôt que|au lieu de"
-    r"|en lugar de)\s+(?:(?:on|in|at|to|by|the|a|an|am|im|an|der|die|das|le|la|les|el|los)\s+){0,2}"
+    rf"\b(?:(?:not|nicht|pas)\s+(?:(?:as|wie|comme|como)\s+\w+\s+)?{_SMALL}{{1,2}}|(?:no longer|instead of|rather than|statt|anstatt"
+    rf"|plutôt que|au lieu de|en lugar de)\s+{_SMALL}{{0,2}})"
 )
-"""What stands before something that is told to be otherwise."""
+"""What precedes something that is told to be otherwise: `not on`, `instead of the`."""
 
 _LONG_NAME = 4
 """Words of an answer that may be a name; a longer one is a phrase or a sentence."""
@@ -68,7 +69,8 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
             return False
         return is_said(question, passage, agrees) and _mostly(new, there, flat)
     if _is_contrary(answer, question, passage) or (
-        not denies(answer) and any(_is_ruled_out(word, passage) for word in new)
+        not (denies(answer) or denies(question))
+        and any(_is_ruled_out(word, passage) for word in new)
     ):
         return False
     figures = any(isinstance(token, Quantity) for token in tokens_of(answer))

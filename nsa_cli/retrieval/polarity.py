@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 
+from nsa_cli.retrieval.clauses import FINITE, main_clauses, words_of
 from nsa_cli.retrieval.languages import function_words
 from nsa_cli.retrieval.sentences import content_words, is_figure, sentences
 
 YES = re.compile(r"\s*(?:yes|ja|oui|s[ií]|はい|是的?)\b", re.IGNORECASE)
-NO = re.compile(r"\s*(?:no|nein|non|いいえ|不是?)\b(?!\.? ?\d)", re.IGNORECASE)
+NO = re.compile(
+    r"\s*(?:いいえ|不是?|(?:no|nein|non)\b(?!\.? ?\d)"
+    r"(?=\s*(?:[^\w\s]|$)|\s+(?:i|it|he|she|they|you|we|er|sie|es|das|man|ils?|elles?|on)\b))",
+    re.IGNORECASE,
+)
+"""The answer no; `No dogs are allowed` is a statement."""
+
 
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|neither|nor|without|cannot|nothing|nobody|prohibited|forbidden|"
@@ -39,6 +45,7 @@ _REFUSAL = re.compile(
     r"|fehlgeschlagen|annulée?s?|cancelad[oa]s?)(?!\w)|\bausgenommen(?=\s*(?:[.,;:)]|$))"
     r"|\b(?:is|are|was|were|be|been|being|remains?)\s+(?:\w+\s+){0,4}?"
     r"(?:denied|declined|excluded|unpaid|missing|closed|ruled out)\b"
+    r"|\b(?:declined|denied|excluded) by\b|: (?:declined|denied)\b"
     r"|\b(?:ist|sind|war|waren|bleib(?:t|en))\s+(?:\w+\s+){0,4}?geschlossen\b"
     r"|\b(?:est|sont|reste(?:nt)?)(?:-(?:il|elle)s?)?\s+(?:\w+\s+){0,2}?fermée?s?(?!\w)"
     r"|\bestá[n]?\s+(?:\w+\s+){0,2}?cerrad[oa]s?(?!\w)"
@@ -109,13 +116,7 @@ _NO_DUTY = re.compile(
     r"|\bno es (?:obligatorio|necesario)\b",
     re.IGNORECASE,
 )
-_VERB = re.compile(
-    r"\b(?:is|are|was|were|has|have|had|does|do|did|may|might|must|shall|should|can|could|will|would"
-    r"|need|needs|cannot|\w+n['’]t|ist|sind|war|waren|hat|haben|darf|dürfen|kann|können|muss|müssen"
-    r"|soll|sollen|wird|werden|wurde|wurden|gilt|gelten|est|sont|était|a|ont|peut|peuvent|doit"
-    r"|doivent|faut|es|son|fue|hay|puede|pueden|debe|deben)\b",
-    re.IGNORECASE,
-)
+_VERB = re.compile(rf"\b{FINITE}", re.IGNORECASE)
 _ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|en|er|e|s|n)$")
 _PARTY = re.compile(r"\wees?$")
 """The ending of one to whom something is done: `employee`, `lessee`."""
@@ -139,18 +140,6 @@ _STEM = 5
 def akin(word: str, other: str) -> bool:
     """Whether two words are forms of one word."""
     return word == other or (len(word) >= _STEM and word[:_STEM] == other[:_STEM])
-
-
-@lru_cache(maxsize=64)
-def split(text: str) -> tuple[str, ...]:
-    """Return the sentences of a text."""
-    return tuple(text[start:end] for start, end in sentences(text, 0, len(text)))
-
-
-@lru_cache(maxsize=4096)
-def words_of(sentence: str) -> frozenset[str]:
-    """Return the content words of a sentence."""
-    return frozenset(content_words(sentence))
 
 
 def alike(word: str, other: str) -> bool:
@@ -240,10 +229,21 @@ def is_said(question: str, passage: str, agrees: bool) -> bool:
         agrees: Whether the answer is yes.
     """
     words = statement_words(question)
-    best = best_sentence(passage, words)
-    if best is None or stance(best, question) is not agrees:
+    best = _best_sentences(passage, words)
+    told = {stance(each, question) for each in best}
+    if agrees not in told or (not agrees) in told or _has_other_figures(question, passage, best):
         return False
-    return not (agrees and _is_denied_elsewhere(question, passage, words, best))
+    return not (agrees and _is_denied_elsewhere(question, passage, words, best[0]))
+
+
+def _has_other_figures(question: str, passage: str, best: Sequence[str]) -> bool:
+    """Whether the best clauses lack a figure of a question, and others have it with its words."""
+    missing = {word for word in content_words(question) if is_figure(word)}
+    missing -= {word for each in best for word in words_of(each)}
+    words = statement_words(question)
+    return bool(missing) and any(
+        missing & words_of(each) and _found(each, words) for each in main_clauses(passage)
+    )
 
 
 def _is_denied_elsewhere(question: str, passage: str, words: Collection[str], best: str) -> bool:
@@ -251,7 +251,9 @@ def _is_denied_elsewhere(question: str, passage: str, words: Collection[str], be
     missing = set(words) - set(_found(best, words))
     if not missing:
         return False
-    with_word = ([each for each in split(passage) if _found(each, [word])] for word in missing)
+    with_word = (
+        [each for each in main_clauses(passage) if _found(each, [word])] for word in missing
+    )
     return any(told and all(stance(each, question) is False for each in told) for told in with_word)
 
 
@@ -347,7 +349,7 @@ def _best_sentences(text: str, words: Collection[str]) -> list[str]:
     """
     best: list[str] = []
     most, before = 0, ""
-    for sentence in split(text):
+    for sentence in main_clauses(text):
         found = 0
         if not sentence.endswith("?") and _found(sentence, words):
             takes_up = _TAKEN_UP.match(sentence) is not None

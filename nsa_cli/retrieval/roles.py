@@ -6,9 +6,10 @@ import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from nsa_cli.retrieval.languages import language
+from nsa_cli.retrieval.clauses import main_clauses, words_of
+from nsa_cli.retrieval.languages import FUNCTION_WORDS, language
 from nsa_cli.retrieval.number_words import MONTHS
-from nsa_cli.retrieval.polarity import akin, alike, best_sentence, split, statement_words, words_of
+from nsa_cli.retrieval.polarity import akin, alike, best_sentence, statement_words
 from nsa_cli.retrieval.sentences import content_words, is_figure, sentences
 
 _WHO = re.compile(r"\s*(?:who|which \w+|wer|welche[rs]? \w+|qui|quién(?:es)?)\s", re.IGNORECASE)
@@ -41,6 +42,9 @@ _SMALL = frozenset(_SMALL_WORDS.split())
 """Words between a preposition and its noun."""
 
 _AGENT = re.compile(r"\b(?:by|par|por)\b", re.IGNORECASE)
+_TITLES = frozenset(("mr", "mrs", "ms", "dr", "prof", "herr", "frau", "m", "mme", "mlle"))
+"""Words before names."""
+
 _PRONOUN = re.compile(
     r"\b(?:i|he|she|it|they|we|you|who|which|that|this|these|er|sie|es|wir|ich|il|elle"
     r"|ils|elles|on|nous|qui|lui|él|ella|ellos|ellas|quien)\b",
@@ -53,19 +57,22 @@ _NOUN = re.compile(
 )
 """A noun with an article, or a word that begins with a capital."""
 
-_BETWEEN = 3
-"""Maximum words between a verb and those before and after it."""
+_BRACKETS = re.compile(r"\([^()]*\)")
+_PAUSE = re.compile(r"[,;:]")
+_BETWEEN, _APART = 3, 10
+"""Maximum words between a verb and those before and after it, and words that a comma counts as."""
 
 _SHORT_ANSWER = 4
 """Words of an answer that is a name and no statement."""
 
 
 class _Marked(NamedTuple):
-    """A content word with its place and the direction that its preposition gives it."""
+    """A content word, its place, the direction by its preposition, and if it has an article."""
 
     word: str
     place: int
     direction: str | None
+    is_noun: bool
 
 
 def swaps_roles(answer: str, question: str, passage: str) -> bool:
@@ -114,16 +121,17 @@ def is_of_another(answer: str, question: str, passage: str) -> bool:
     if not (asks_when or _WHO.match(question)):
         return False
     asked = statement_words(question)
-    said = content_words(answer) - set(asked)
+    said = content_words(answer) - set(asked) - FUNCTION_WORDS - _TITLES
     if len(asked) < 2 or not said:
         return False
     told = _told(passage, asked)
     most = max((count for count, _ in told), default=0)
     if 3 * most < 2 * len(asked) or (asks_when and most < len(asked)):
         return False
-    if any(2 * count > most and _has_any(unit, said) for count, unit in told):
-        return False
-    best = [unit for count, unit in told if count == most]
+    with_answer = [unit for count, unit in told if 2 * count > most and _has_any(unit, said)]
+    if with_answer:
+        return not asks_when and all(_is_apart(unit, asked, said) for unit in with_answer)
+    best = [_part(unit, asked) for count, unit in told if count == most]
     named, known = _DAY if asks_when else _NOUN, {*asked, *said}
     return all(
         (asks_when or _PRONOUN.search(unit) is None) and _names_one(unit, named, known)
@@ -133,13 +141,43 @@ def is_of_another(answer: str, question: str, passage: str) -> bool:
 
 def _told(passage: str, asked: Sequence[str]) -> list[tuple[int, str]]:
     """The main clauses of a passage, each with how many words of a question it has."""
-    units = (unit for sentence in split(passage) for unit in sentence.split(";"))
-    return [(sum(_has_any(unit, {word}) for word in asked), unit) for unit in units]
+    return [
+        (sum(_has_any(clause, {word}) for word in asked), clause)
+        for clause in main_clauses(passage)
+    ]
 
 
 def _has_any(text: str, words: Collection[str]) -> bool:
     """Whether a text has a form of any of some words."""
     return any(alike(word, other) for word in words for other in words_of(text))
+
+
+def _part(clause: str, asked: Sequence[str]) -> str:
+    """The parts of a clause between commas from the first to the last with a word of a question."""
+    parts = clause.split(",")
+    places = [at for at, part in enumerate(parts) if _has_any(part, asked)]
+    return ",".join(parts[places[0] : places[-1] + 1])
+
+
+def _is_apart(clause: str, asked: Sequence[str], said: set[str]) -> bool:
+    """Whether a comma parts the answer from the words of a question, which have another noun.
+
+    The answer's part needs a word that is no name: a name beside a noun may explain it.
+    """
+    parts = _BRACKETS.sub("", clause).split(",")
+    shares = [_has_any(part, asked) for part in parts]
+    if len(parts) < 2 or shares.count(True) != 1:
+        return False
+    part = parts[shares.index(True)]
+    if _has_any(part, said) or not _names_one(part, _NOUN, {*asked, *said}):
+        return False
+    known = FUNCTION_WORDS | said
+    return any(
+        word.islower() and any(each not in known for each in words_of(word))
+        for other in parts
+        if _has_any(other, said)
+        for word in other.split()
+    )
 
 
 def _names_one(text: str, named: re.Pattern[str], known: Collection[str]) -> bool:
@@ -157,7 +195,8 @@ def _statements(answer: str, question: str) -> list[str]:
 
 def _marked(text: str) -> list[_Marked]:
     """The content words of a text, each once, with places and directions."""
-    written = [match.group() for match in _TOKEN.finditer(text)]
+    matches = list(_TOKEN.finditer(text))
+    written = [match.group() for match in matches]
     tokens = [token.casefold() for token in written]
     found: dict[str, _Marked] = {}
     for place, token in enumerate(tokens):
@@ -171,7 +210,10 @@ def _marked(text: str) -> list[_Marked]:
         ):
             before -= 1
         direction = _DIRECTION.get(tokens[before]) if before >= 0 else None
-        found.setdefault(word, _Marked(word, place, direction))
+        at = place + _APART * len(_PAUSE.findall(text, 0, matches[place].start()))
+        found.setdefault(
+            word, _Marked(word, at, direction, place > 0 and tokens[place - 1] in _SMALL)
+        )
     return list(found.values())
 
 
@@ -190,7 +232,7 @@ def _exchanged(said: Sequence[_Marked], told: Sequence[_Marked], *, by_order: bo
             elif (by_order and ours == theirs == {None}) and any(
                 _around(x, verb, y) and _around(y_told, verb_told, x_told)
                 for verb, verb_told in verbs
-                if verb.word not in (x.word, y.word)
+                if verb.word not in (x.word, y.word) and not verb.is_noun
             ):
                 return True
     return False
