@@ -28,8 +28,9 @@ _OF_NUMBERS = frozenset(
 
 _SMALL = r"(?:(?:on|in|at|to|by|for|the|a|an|am|im|der|die|das|le|la|les|el|los|en|por)\s+)"
 _INSTEAD = (
-    rf"\b(?:(?:not|nicht|pas)\s+(?:(?:as|wie|comme|como)\s+\w+\s+)?{_SMALL}{{1,2}}|(?:no longer|instead of|rather than|statt|anstatt"
-    rf"|plutôt que|au lieu de|en lugar de)\s+{_SMALL}{{0,2}})"
+    rf"\b(?:(?:not|nicht|pas)\s+(?:(?:as|wie|comme|como)\s+\w+\s+)?{_SMALL}{{1,2}}"
+    rf"|(?:no longer|instead of|rather than|statt|anstatt|plutôt que|au lieu de|en lugar de)\s+"
+    rf"{_SMALL}{{0,2}})"
 )
 """What precedes something that is told to be otherwise: `not on`, `instead of the`."""
 

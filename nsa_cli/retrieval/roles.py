@@ -26,12 +26,24 @@ _DAY = re.compile(
 )
 """A day of the week, or a month."""
 
-_DIRECTION = {
-    **dict.fromkeys(("to", "an", "à", "au", "aux", "a", "zu", "zum", "zur"), "to"),
-    **dict.fromkeys(("from", "aus"), "from"),
-    **dict.fromkeys(("by", "von", "durch", "par"), "by"),
+_DIRECTIONS = {
+    "en": {"to": "to", "from": "from", "by": "by"},
+    "de": {
+        **dict.fromkeys(("an", "zu", "zum", "zur"), "to"),
+        "aus": "from",
+        **dict.fromkeys(("von", "durch"), "by"),
+    },
+    "fr": {**dict.fromkeys(("à", "au", "aux"), "to"), "par": "by"},
+    "es": {"a": "to", "por": "by"},
 }
-"""Prepositions that tell who gives from who gets."""
+"""Prepositions that tell who gives from who gets, by language."""
+
+_DIRECTION = {
+    word: direction
+    for words in (_DIRECTIONS["en"], _DIRECTIONS["de"], _DIRECTIONS["fr"])
+    for word, direction in words.items()
+}
+"""Those of a text whose language its words do not tell."""
 
 _SMALL_WORDS = """
 the a an his her its their our my your
@@ -198,18 +210,19 @@ def _marked(text: str) -> list[_Marked]:
     matches = list(_TOKEN.finditer(text))
     written = [match.group() for match in matches]
     tokens = [token.casefold() for token in written]
+    directions = _DIRECTIONS.get(language(text) or "", _DIRECTION)
     found: dict[str, _Marked] = {}
     for place, token in enumerate(tokens):
         word = next(iter(content_words(token)), None)
-        if word is None or word in _SMALL or word in _DIRECTION or is_figure(word):
+        if word is None or word in _SMALL or word in directions or is_figure(word):
             continue
         before = place - 1
         while before >= 0 and (
-            (tokens[before] in _SMALL and tokens[before] not in _DIRECTION)
+            (tokens[before] in _SMALL and tokens[before] not in directions)
             or (written[before][0].isupper() and written[place][0].isupper())  # of one name
         ):
             before -= 1
-        direction = _DIRECTION.get(tokens[before]) if before >= 0 else None
+        direction = directions.get(tokens[before]) if before >= 0 else None
         at = place + _APART * len(_PAUSE.findall(text, 0, matches[place].start()))
         found.setdefault(
             word, _Marked(word, at, direction, place > 0 and tokens[place - 1] in _SMALL)
