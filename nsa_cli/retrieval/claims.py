@@ -26,7 +26,10 @@ _OF_NUMBERS = frozenset(
 )
 """Words that are part of a quantity, or are yes or no."""
 
-_SMALL = r"(?:(?:on|in|at|to|by|for|the|a|an|am|im|der|die|das|le|la|les|el|los|en|por)\s+)"
+_SMALL = (
+    r"(?:(?:on|in|at|to|by|for|the|a|an|am|im|zum|zur|der|die|das|au|aux|dans|le|la|les|el|los|al"
+    r"|en|por)\s+)"
+)
 _INSTEAD = (
     rf"\b(?:(?:not|nicht|pas)\s+(?:(?:as|wie|comme|como)\s+\w+\s+)?{_SMALL}{{1,2}}"
     rf"|(?:no longer|instead of|rather than|statt|anstatt|plutôt que|au lieu de|en lugar de)\s+"

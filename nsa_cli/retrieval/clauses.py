@@ -24,7 +24,8 @@ _SUBORDINATE = (
 )
 _BEGINS_SUBORDINATE = re.compile(rf"\W*{_SUBORDINATE}", re.IGNORECASE)
 _COMMA = re.compile(
-    rf",\s+(?:(?:and|und|et|y)\s+)?(?!{_SUBORDINATE})(?=(?:[^\s,;]+\s+){{1,5}}?(?:ne\s|n['’]|{FINITE}))",
+    rf",\s+(?:(?:and|und|et|y)\s+)?(?!(?:and|und|et|y)\b|{_SUBORDINATE})"
+    rf"(?=(?:[^\s,;]+\s+){{1,5}}?(?:ne\s|n['’]|{FINITE}))",
     re.IGNORECASE,
 )
 """A comma before a clause with a subject and a verb of its own."""

@@ -130,6 +130,11 @@ _TAKEN_UP = re.compile(
 )
 """The beginning of a sentence about what the sentence before it names."""
 
+_ELLIPTIC = re.compile(
+    rf"(?:\S+\s+){{1,4}}?(?:ne\s.*\bpas|{FINITE}(?:\s+(?:not|nicht))?)\W*", re.IGNORECASE
+)
+"""A clause without a predicate of its own: `dogs may not`."""
+
 _LEAST_WORDS, _AROUND = 2, 3
 """Content words that a statement has at least, and words around those that a sentence shares."""
 
@@ -344,15 +349,15 @@ def without_contradiction(answer: str, question: str) -> str:
 def _best_sentences(text: str, words: Collection[str]) -> list[str]:
     """The sentences of a text that have most of some words, if these are two thirds of them.
 
-    One that begins with a pronoun has the words of the sentence before it, too. A question of the
-    text states nothing.
+    One that begins with a pronoun, or has no predicate, has the words of the sentence before it,
+    too. A question of the text states nothing.
     """
     best: list[str] = []
     most, before = 0, ""
     for sentence in main_clauses(text):
         found = 0
         if not sentence.endswith("?") and _found(sentence, words):
-            takes_up = _TAKEN_UP.match(sentence) is not None
+            takes_up = _TAKEN_UP.match(sentence) or _ELLIPTIC.fullmatch(sentence)
             found = len(_found(f"{before} {sentence}" if takes_up else sentence, words))
         if found > most:
             best, most = [], found

@@ -110,6 +110,24 @@ def test_a_passage_is_about_a_question_if_they_share_a_word(passage: str, expect
 
 
 @pytest.mark.parametrize(
+    ("answer", "question", "passage", "expected"),
+    [
+        ("On Friday", "Which day?", "They come on Saturday, not on Friday.", False),
+        ("On Saturday", "Which day?", "They come on Saturday, not on Friday.", True),
+        ("On Friday", "Which day?", "Not on Friday at 8, but on Friday at 9.", True),
+        ("Not on Friday", "Which day?", "They come on Saturday, not on Friday.", True),
+        ("The tenants", "Who pays?", "The owners pay instead of the tenants.", False),
+        ("Im Juli", "Welcher Monat?", "Im Mai, nicht wie geplant im Juli.", False),
+        ("Au port", "Quel endroit ?", "À la gare, pas au port.", False),
+    ],
+)
+def test_what_is_not_so_supports_nothing(
+    answer: str, question: str, passage: str, expected: bool
+) -> None:
+    assert is_supported(answer, question, passage) is expected
+
+
+@pytest.mark.parametrize(
     ("answer", "question", "expected"),
     [
         ("Die Miete beträgt 940 Euro.", "Wie hoch ist die Miete?", True),

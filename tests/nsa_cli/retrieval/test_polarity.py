@@ -6,6 +6,7 @@ import pytest
 
 from nsa_cli.retrieval.claims import is_supported
 from nsa_cli.retrieval.polarity import (
+    alike,
     contradicts_itself,
     denies,
     is_refuted,
@@ -33,11 +34,37 @@ BADGE = "Visitors may wear a badge."
         ("Le parking n'est ouvert que le soir.", False),
         ("Le parking n'est pas ouvert.", True),
         ("They didn't come.", True),
+        ("The council has turned down the plan.", True),
+        ("The board rejected the plan.", True),
+        ("The dose was skipped.", True),
+        ("deploy: declined by ida", True),
+        ("The pool is closed.", True),
+        ("The police closed the road.", False),
+        ("Reifen sind von der Garantie ausgenommen.", True),
+        ("Der Laden ist am Montag geschlossen.", True),
+        ("La piscine reste fermée.", True),
         ("The shop is open.", False),
     ],
 )
 def test_denies(text: str, expected: bool) -> None:
     assert denies(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("word", "other", "expected"),
+    [
+        ("smoke", "smoking", True),
+        ("register", "registration", True),
+        ("garantie", "garantiebedingungen", True),
+        ("competitor", "compensated", False),
+        ("employer", "employee", False),
+        ("lessees", "lessors", False),
+        ("employees", "employee", True),
+    ],
+)
+def test_forms_of_a_word(word: str, other: str, expected: bool) -> None:
+    assert alike(word, other) is expected
+    assert alike(other, word) is expected
 
 
 @pytest.mark.parametrize(
@@ -79,6 +106,13 @@ def test_denies(text: str, expected: bool) -> None:
         ("Visitors are not required to wear a badge.", "May visitors wear a badge?", None),
         ("Gäste müssen keinen Helm tragen.", "Dürfen Gäste einen Helm tragen?", None),
         ("Visitors must not wear a badge.", "May visitors wear a badge?", 0),
+        # a condition states nothing
+        ("No fee is due if the train is late.", "Is a fee due if the train is late?", 0),
+        ("Calls are fine as long as they cause no costs.", "Are calls forbidden?", 0),
+        # `without` in both
+        ("Guests cannot stay without a deposit.", "Can guests stay without a deposit?", 0),
+        # someone else
+        ("The valve was opened by Kim.", "Was the valve opened by a timer?", None),
         # the question denies, too
         ("Filming is forbidden here.", "Is filming forbidden here?", 1),
         ("The fee is not refunded.", "Is the fee not refunded?", 1),
@@ -102,6 +136,9 @@ def test_stance(sentence: str, question: str, expected: int | None) -> None:
             "What must visitors not do?",
             "Feeding the ducks: visitors must not feed the ducks.",
         ),
+        ("No dogs are allowed.", "Are dogs allowed?", "Rule 4: no dogs are allowed."),
+        ("No.", "Did the ferry leave?", "The ferry waited. It did not leave."),
+        ("No.", "May dogs enter the hall?", "Cats may enter the hall, dogs may not."),
         (
             "Yes, but not on Mondays.",
             "Is the museum open?",
@@ -128,6 +165,19 @@ def test_supported(answer: str, question: str, passage: str) -> None:
         ("Yes.", "Must visitors wear a badge?", "Visitors may wear a badge."),
         ("No.", "May visitors wear a badge?", "Visitors are not required to wear a badge."),
         ("Yes, the appeal was not granted.", "Was the appeal granted?", "The appeal was granted."),
+        ("Yes.", "May dogs enter the hall?", "Cats may enter the hall, dogs may not."),
+        ("No.", "May dogs enter the hall?", "Cats may not enter the hall, dogs may."),
+        ("Yes.", "Is the lift open?", "Is the lift open? Ask the porter."),  # nothing is stated
+        (
+            "Yes.",
+            "Is a lease void if unsigned?",
+            "A lease is void. A lease is not void if unsigned.",
+        ),
+        (
+            "Yes.",
+            "Do flats 1 to 3 get a door?",
+            "Flats 7 to 9 get a door. Flats 1 to 3 keep theirs.",
+        ),
         # statements without yes or no
         (
             "Visitors may feed the ducks.",

@@ -28,8 +28,16 @@ DUTIES = "The seller delivers the goods. The buyer inspects the goods at the por
         ("Moss was sued by Reed.", "Who was sued?", "Reed sued Moss over the barn.", False),
         ("Ida Reed", "Who sued Tom Moss?", "Tom Moss was sued by Ida Reed.", False),
         ("Nora", "Who?", LOAN, False),
+        # German has a free order; a passive has another one
+        ("Der Gast", "Wer zahlt das Porto?", "Das Porto zahlt der Gast.", False),
+        ("Operator Kim", "Who opened the valve?", "The valve was opened by operator Kim.", False),
+        ("The town gave it to Ms. Orr.", "Who?", "It was given to the town by Ms. Orr.", True),
+        # a noun is no verb, an article no direction, and a comma parts
+        ("Jo Lee", "Who is the mayor of Ulm?", "Ulm mayor Jo Lee came.", False),
+        ("Tom", "Who helps with a flat tire?", "If a tire is flat, Tom helps.", False),
+        ("A man", "Who sat in the cellar?", "We reached the cellar, there sat a man.", False),
     ],
-)
+)  # fmt: skip
 def test_swapped_roles(answer: str, question: str, passage: str, expected: bool) -> None:
     assert swaps_roles(answer, question, passage) is expected
     if expected:
@@ -47,8 +55,16 @@ def test_swapped_roles(answer: str, question: str, passage: str, expected: bool)
         ("Emil", "What drove the van?", "Nora drove the van.", False),
         ("Emil", "Who drove?", "Nora drove the van.", False),
         ("Emil", "Wer lenkte den Wagen?", "Nora lenkte den Wagen. Emil schlief.", True),
+        ("Emil", "Who drove the van?", "Nora drove the van, Emil walked home.", True),
+        ("Nora", "Who drove the van?", "Nora drove the van, Emil walked home.", False),
+        ("Nora", "Who drove the van?", "Nora (27), a guest from Ulm, drove the van.", False),
+        ("Nora", "Who drove the van?", "Emil slept, and she drove the van.", False),
+        ("The owner", "Who pays for lost keys?", "The renter replaces lost keys.", True),
+        ("On Monday", "When does the fuser come?", "The fuser comes Friday. Monday: rain.", True),
+        ("On Friday", "When does the fuser come?", "The fuser comes Friday. Monday: rain.", False),
+        ("In Juli", "Wann kommt der Maler?", "Der Maler kommt im August.", True),
     ],
-)
+)  # fmt: skip
 def test_a_sentence_about_someone_else(
     answer: str, question: str, passage: str, expected: bool
 ) -> None:
