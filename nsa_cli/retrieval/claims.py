@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection
 
 from nsa_cli.retrieval.declining import declines
@@ -30,12 +31,13 @@ _SMALL = (
     r"(?:(?:on|in|at|to|by|for|the|a|an|am|im|zum|zur|der|die|das|au|aux|dans|le|la|les|el|los|al"
     r"|en|por)\s+)"
 )
-_INSTEAD = (
+_RULED_OUT = re.compile(
     rf"\b(?:(?:not|nicht|pas)\s+(?:(?:as|wie|comme|como)\s+\w+\s+)?{_SMALL}{{1,2}}"
     rf"|(?:no longer|instead of|rather than|statt|anstatt|plutôt que|au lieu de|en lugar de)\s+"
-    rf"{_SMALL}{{0,2}})"
+    rf"{_SMALL}{{0,2}})(\w+)",
+    re.IGNORECASE,
 )
-"""What precedes something that is told to be otherwise: `not on`, `instead of the`."""
+"""A word for what is told to be otherwise: `not on Friday`, `instead of the tenants`."""
 
 _LONG_NAME = 4
 """Words of an answer that may be a name; a longer one is a phrase or a sentence."""
@@ -49,11 +51,12 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
     - It has two thirds of the content words that the answer adds to the question; a path or an
       identifier counts as two words, and each has to be there.
     - An answer with figures needs no words if it is in another language than the passage.
-    - An answer that adds none needs two thirds of the question's words, in one sentence of the
-      passage for yes or no; the clause of that sentence that has these words says what the question
-      asks if the answer is yes, and denies it if the answer is no; see `stance`.
+    - An answer that adds none needs two thirds of the question's words, in one main clause of the
+      passage for yes or no; this clause says what the question asks if the answer is yes, and
+      denies it if the answer is no; see `is_said`.
     - No sentence of it denies what a sentence of the answer says, or says it with its parts
-      exchanged, or has all that a question for who asks, of someone else.
+      exchanged, or tells what a question for who or when asks of someone else or a different day.
+    - It has no word of the answer only to say what is not so.
     - An answer that the document does not say has no support.
 
     Args:
@@ -73,8 +76,7 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
             return False
         return is_said(question, passage, agrees) and _mostly(new, there, flat)
     if _is_contrary(answer, question, passage) or (
-        not (denies(answer) or denies(question))
-        and any(_is_ruled_out(word, passage) for word in new)
+        not (denies(answer) or denies(question)) and _is_ruled_out(new, passage)
     ):
         return False
     figures = any(isinstance(token, Quantity) for token in tokens_of(answer))
@@ -110,11 +112,14 @@ def _is_contrary(answer: str, question: str, passage: str) -> bool:
     return swaps_roles(answer, question, passage) or is_of_another(answer, question, passage)
 
 
-def _is_ruled_out(word: str, passage: str) -> bool:
-    """Whether a passage has a word only to say what is not so: `not on Friday`."""
-    here = rf"\b{re.escape(word)}\b"
-    apart = len(re.findall(rf"{_INSTEAD}{here}", passage, re.IGNORECASE))
-    return apart > 0 and apart == len(re.findall(here, passage, re.IGNORECASE))
+def _is_ruled_out(words: Collection[str], passage: str) -> bool:
+    """Whether a passage has one of some words only to say what is not so: `not on Friday`."""
+    counts = Counter(found.casefold() for found in _RULED_OUT.findall(passage))
+    return any(
+        counts[word] == len(re.findall(rf"\b{re.escape(word)}\b", passage, re.IGNORECASE))
+        for word in words
+        if word in counts
+    )
 
 
 def _has_figures(answer: str, question: str, passage: str) -> bool:

@@ -28,7 +28,7 @@ _COMMA = re.compile(
     rf"(?=(?:[^\s,;]+\s+){{1,5}}?(?:ne\s|n['’]|{FINITE}))",
     re.IGNORECASE,
 )
-"""A comma before a clause with a subject and a verb of its own."""
+"""A comma before a clause with its own subject and verb."""
 
 
 @lru_cache(maxsize=64)

@@ -133,7 +133,7 @@ _TAKEN_UP = re.compile(
 _ELLIPTIC = re.compile(
     rf"(?:\S+\s+){{1,4}}?(?:ne\s.*\bpas|{FINITE}(?:\s+(?:not|nicht))?)\W*", re.IGNORECASE
 )
-"""A clause without a predicate of its own: `dogs may not`."""
+"""A clause with a subject and an auxiliary verb alone: `dogs may not`."""
 
 _LEAST_WORDS, _AROUND = 2, 3
 """Content words that a statement has at least, and words around those that a sentence shares."""
@@ -153,7 +153,11 @@ def alike(word: str, other: str) -> bool:
     It is stricter than `akin` with long words (`compensated`, `competitor`) and with two parties
     (`employer`, `employee`).
     """
-    if word == other or _ENDING.sub("", word) == _ENDING.sub("", other):
+    if word == other:
+        return True
+    if word[:3] != other[:3]:  # most words, at once
+        return False
+    if _ENDING.sub("", word) == _ENDING.sub("", other):
         return True
     shorter, longer = sorted((len(word), len(other)))
     pairs = enumerate(zip(word, other, strict=False))
@@ -226,7 +230,10 @@ def statement_words(text: str) -> list[str]:
 
 
 def is_said(question: str, passage: str, agrees: bool) -> bool:
-    """Whether a sentence of a passage says what a question asks, or denies it.
+    """Whether a main clause of a passage says what a question asks, or denies it.
+
+    For yes, no word of the question may be in denying clauses alone. The clause has the figures of
+    the question, unless the passage lacks them.
 
     Args:
         question: The question, for yes or no.

@@ -120,9 +120,9 @@ def _have_same_order(statement: str, sentence: str) -> bool:
 def is_of_another(answer: str, question: str, passage: str) -> bool:
     """Whether a passage has what a question for who or when asks, in a sentence without the answer.
 
-    Such a sentence tells of someone else, or of another day, which it names. For who, two thirds of
-    the question's words are enough. It is not so if the sentence has a pronoun, which may stand for
-    who the answer names, or if another sentence has the answer and most of these words.
+    Such a main clause names someone else, or a different day. For who, two thirds of the question's
+    words are enough. The passage is not of another if the clause has a pronoun, which may stand for
+    the answer, or if another clause has the answer and most of these words.
 
     Args:
         answer: The answer.
