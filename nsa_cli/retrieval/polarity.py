@@ -39,21 +39,29 @@ _LIMITS = re.compile(
 """Words of negation that negate no statement: `no later than`, `not only`, `ne … que`."""
 
 _REFUSAL = re.compile(
-    r"\b(?:forbid(?:s|den)?|prohibit(?:s|ed)|banned|unable|impossible|verboten|untersagt|unzulässig"
-    r"|unmöglich|interdite?s?|prohibid[oa]s?|reject(?:s|ed)|refused|vetoed|(?:turn|vot)ed down"
-    r"|turns? down|skipped|cancell?ed|fail(?:s|ed)?|exempt(?:ed)?|entfällt|entfallen|abgesagt"
-    r"|fehlgeschlagen|annulée?s?|cancelad[oa]s?)(?!\w)|\bausgenommen(?=\s*(?:[.,;:)]|$))"
+    r"\b(?:forbid(?:s|den)?|prohibit(?:s|ed)|banned|unable|impossible|reject(?:s|ed)|refused|vetoed"
+    r"|(?:turn|vot)ed down|turns? down|skipped|cancell?ed|fail(?:s|ed)?|exempt(?:ed)?|verboten"
+    r"|untersagt|unzulässig|unmöglich|abgelehnt|ausgeschlossen|entfällt|abgesagt|fehlgeschlagen"
+    r"|interdite?s?|prohibid[oa]s?)(?!\w)|\bausgenommen(?=\s*(?:[.,;:)]|$))"
     r"|\b(?:is|are|was|were|be|been|being|remains?)\s+(?:\w+\s+){0,4}?"
     r"(?:denied|declined|excluded|unpaid|missing|closed|ruled out)\b"
     r"|\b(?:declined|denied|excluded) by\b|: (?:declined|denied)\b"
     r"|\b(?:ist|sind|war|waren|bleib(?:t|en))\s+(?:\w+\s+){0,4}?geschlossen\b"
-    r"|\b(?:est|sont|reste(?:nt)?)(?:-(?:il|elle)s?)?\s+(?:\w+\s+){0,2}?fermée?s?(?!\w)"
-    r"|\bestá[n]?\s+(?:\w+\s+){0,2}?cerrad[oa]s?(?!\w)"
-    r"|\b(?:abgelehnt|ausgeschlossen|rejetée?s?|refusée?s?|exclue?s?|rechazad[oa]s?|excluid[oa]s?)"
-    r"(?!\w)",
+    r"|\b(?:est|sont|était|étaient|été|reste(?:nt)?)(?:-(?:il|elle)s?)?\s+(?:\w+\s+){0,2}?"
+    r"(?:fermé|rejeté|refusé|exclu|annulé)e?s?(?!\w)"
+    r"|\b(?:es|son|fue|fueron|está|están|sido)\s+(?:\w+\s+){0,2}?"
+    r"(?:cerrad|rechazad|excluid|cancelad)[oa]s?(?!\w)",
     re.IGNORECASE,
 )
 """Words that deny without a negation; one with a negation (`not forbidden`) permits."""
+
+_ADJECTIVE = re.compile(
+    r"(?:^\W*|\b(?:the|an?|any|all|no|of|for|with|to|from|in|on|by|your|his|her|its|our|their|these"
+    r"|those|some|and|or)\s+)(?:forbidden|prohibited|banned|rejected|refused|vetoed|skipped"
+    r"|cancell?ed|failed|exempt(?:ed)?)\s+(?!(?:by|on|in|at|for|from|to|because|until|as)\b)(?=\w)",
+    re.IGNORECASE,
+)
+"""Words of refusal before a noun: `canceled bookings` are no denial."""
 
 _CLAUSE = re.compile(
     r";\s*|(?:,\s*)?\b(?=(?:but|however|whereas|while|because|since|unless|except|excluding"
@@ -175,7 +183,8 @@ def is_negated(text: str) -> bool:
 def denies(text: str) -> bool:
     """Whether a clause denies: by a negation or by a word such as `forbidden`, and not by both."""
     plain = _LIMITS.sub(" ", text)
-    return bool(_NOT.search(plain)) != bool(_REFUSAL.search(plain))
+    refuses = _REFUSAL.search(_ADJECTIVE.sub(" ", plain)) is not None
+    return (_NOT.search(plain) is not None) != refuses
 
 
 def stance(sentence: str, question: str) -> bool | None:

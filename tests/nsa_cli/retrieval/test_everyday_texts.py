@@ -49,6 +49,11 @@ MISSED = {
     ("Dürfen Kinderwagen im Flur stehen?", "Nein, Kinderwagen dürfen nicht im Flur stehen."),
     ("When is the roof repaired?", "In autumn"),
     ("Who wrote the foreword?", "Jonas wrote the foreword."),
+    ("Who leads the courses?", "Jonas leads the courses."),
+    ("Who gets the boat?", "Beatrice gets the boat."),
+    ("Who pays the taxes on the house?", "Felix pays the taxes on the house."),
+    ("Wo fährt der Bus ab?", "Vom Markt"),
+    ("Who takes the early shift on Sunday?", "Ravi takes the early shift on Sunday."),
 }
 """Question and answer of statements with a wrong mark."""
 
