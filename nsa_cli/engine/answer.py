@@ -29,6 +29,7 @@ from nsa_cli.output.logging import log
 from nsa_cli.results import Computation, Passage, Stats, Turn
 from nsa_cli.retrieval.citations import Cited, cite
 from nsa_cli.retrieval.passages import attended_passages, merge_passages
+from nsa_cli.retrieval.polarity import is_refuted, without_contradiction
 from nsa_cli.retrieval.ranking import BlockScores
 from nsa_cli.system import peak_memory_bytes
 from nsa_models.configuration.config import attention_fields
@@ -112,13 +113,15 @@ class _Asking(NamedTuple):
         """Answer by an expression if the question asks for one, in words otherwise."""
         opened, options = self.opened, self.options
         verifier = None
-        is_alone = self.question.bare and options.schema is None  # a check knows no earlier turns
-        if options.verify and is_alone:
+        is_plain = not self.question.instructions and options.schema is None
+        if options.verify and is_plain:  # a check knows no form that a client asks for
             settings = options.attention(opened.answers.config)
             verifier = verifier_of(opened, self.context, settings)
         about = (opened, self.context, self.passages, self.question, options)
         computed = (
-            by_expression(*about) if verifier is None else by_free_expression(*about, verifier)
+            by_expression(*about)
+            if verifier is None or self.question.earlier  # the verifier writes for a question alone
+            else by_free_expression(*about, verifier)
         )
         if computed is not None:
             yield AnswerText(text=computed.generated.text)
@@ -135,25 +138,52 @@ class _Asking(NamedTuple):
         steps = self.opened.generate(self.context, self.question, self.options, self.started)
         shown, generated = collected(steps)
         yield CHECKING
-        support = verifier.support(self.question.text, generated.text)
-        if support is not None and support < DECLINED_BELOW:
+        text = without_contradiction(generated.text, self.question.text)
+        if text != generated.text:
+            shown, generated = [AnswerText(text=text)], replace(generated, text=text)
+        support, may_verify = self._support(verifier, text)
+        is_declined = support is not None and support < DECLINED_BELOW
+        if is_declined or (not may_verify and self._is_refuted(text)):
             text, near = declined(self.opened.document, self.passages, self.question.text)
             yield AnswerText(text=text)
             return _Made(replace(generated, text=text, finish_reason="stop"), near, None, support)
         yield from shown
         cited = self._cited(generated)
-        if support is None or support <= VERIFIED_ABOVE:
+        if not may_verify:
             cited = cited._replace(
                 citations=tuple(replace(each, verified=False) for each in cited.citations)
             )
         return _Made(generated, cited, None, support)
 
+    def _support(self, verifier: Verifier, answer: str) -> tuple[float | None, bool]:
+        """Return the support of an answer, and whether a citation may be verified.
+
+        A follow-up is checked twice, joined with the questions before it and after its earlier
+        turns: the mean decides whether to decline, the first whether to verify.
+        """
+        question, earlier = self.question.text, self.question.earlier
+        before = [asked for asked, _ in earlier]
+        support = verifier.support(_joined(question, before), answer)
+        may_verify = support is not None and support > VERIFIED_ABOVE
+        if support is None or not earlier:
+            return support, may_verify
+        after = verifier.support(question, answer, earlier)
+        return (support if after is None else (support + after) / 2), may_verify
+
+    def _is_refuted(self, answer: str) -> bool:
+        """Whether a passage says the contrary of a yes or no."""
+        text = self.opened.document.text
+        return any(
+            is_refuted(answer, self.question.text, text[passage.start : passage.end])
+            for passage in self.passages
+        )
+
     def _cited(self, generated: GeneratedAnswer) -> Cited:
-        """Cite the passages, and what the answer attended to on pages."""
+        """Cite the passages, and what the answer attended to on pages or in a short text."""
         opened, passages = self.opened, self.passages
         document, attention = opened.document, generated.attention
-        pages = self.options.source.startswith("pages")
-        if pages and not opened.is_short and opened.answerer is None:
+        pages = self.options.source.startswith("pages") and opened.answerer is None
+        if pages or opened.is_short:  # more than the passages was read
             passages = merge_passages(passages, attended_passages(attention, document))
         return cite(document, passages, generated.text, self.question.text, attention=attention)
 
@@ -162,11 +192,22 @@ def _standalone(
     prompts: PromptBuilder, question: TokenizedQuestion, turns: Sequence[Turn]
 ) -> TokenizedQuestion:
     """The question as it is retrieved: a short follow-up is prefixed with the question before."""
-    text = question.text
-    short = len(text.split()) <= _FOLLOW_UP_WORDS and len(text) <= _FOLLOW_UP_CHARACTERS
-    if turns and short:
-        return prompts.question(f"{turns[-1].question} {text}")
-    return question if question.bare else prompts.question(text)
+    if turns and _is_short(question.text):
+        return prompts.question(_joined(question.text, [turn.question for turn in turns]))
+    return question if question.bare else prompts.question(question.text)
+
+
+def _is_short(question: str) -> bool:
+    """Whether a question is as short as a follow-up."""
+    return len(question.split()) <= _FOLLOW_UP_WORDS and len(question) <= _FOLLOW_UP_CHARACTERS
+
+
+def _joined(question: str, earlier: Sequence[str]) -> str:
+    """A question after the one before it, and those before that as long as they are short."""
+    first = len(earlier) - 1
+    while first > 0 and _is_short(earlier[first]):
+        first -= 1
+    return " ".join([*earlier[max(0, first) :], question])
 
 
 def _with(passages: list[Passage], one: Passage | None) -> list[Passage]:

@@ -22,6 +22,7 @@ from nsa_cli.engine.models import Models
 from nsa_cli.engine.parse import Parsed, Parser, contents_of
 from nsa_cli.engine.work import Asking, Work
 from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Emit, Note, Progress, drain
+from nsa_cli.retrieval.rules import SUPPORT_RULES
 from nsa_cli.tables.answer import RULES
 from nsa_cli.tables.sources import may_hold_tables
 from nsa_models.hub.resolve import fingerprint_with_verifier
@@ -230,7 +231,9 @@ class Engine:
 
         Its key has the versions of the rules that compute this answer.
         """
-        rules = {"rules": RULES} if may_hold_tables(sources) else {}
+        rules = {"support": SUPPORT_RULES}
+        if may_hold_tables(sources):
+            rules["rules"] = RULES
         if options.compute and form_of(question) is not None:
             rules["forms"] = FORM_RULES
         return AnswerCache(content, name, question, self.answers_with, options, rules=rules)

@@ -6,6 +6,7 @@ that the answer is decoded from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -52,7 +53,9 @@ class Verifier:
         self._changes = self._model.verifier
         self._context, self._settings = context, settings
 
-    def support(self, question: str, answer: str) -> float | None:
+    def support(
+        self, question: str, answer: str, earlier: Sequence[tuple[str, str]] = ()
+    ) -> float | None:
         """Return the probability that the context gives an answer to a question.
 
         It is None without room for the check in the context's cache.
@@ -60,8 +63,9 @@ class Verifier:
         Args:
             question: The question.
             answer: The answer.
+            earlier: Earlier questions with their answers, which the check follows.
         """
-        asked = self._prompts.question(judge_question(question, answer)).ids
+        asked = self._prompts.question(judge_question(question, answer), earlier).ids
         cache, model = self._context.cache, self._model
         if not self._has_room(asked, 0):
             return None

@@ -6,12 +6,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 from nsa_cli.documents import Document
 from nsa_cli.results import Citation, Passage
 from nsa_cli.retrieval.claims import is_supported
+from nsa_cli.retrieval.languages import FUNCTION_WORDS
 from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention
 from nsa_cli.retrieval.sentences import (
     LONGEST_QUOTE,
@@ -30,20 +31,6 @@ _TITLE_WORDS = 3
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|en|er|e|s|n)$")
 """Of English, German and French words; the rest has three letters at least."""
-
-_FUNCTION_WORDS = """
-der die das den dem des ein eine einen einem einer eines man ich du er es wir ihr sie sich ist sind
-war waren wird werden wurde hat haben kann können darf dürfen muss müssen soll sollen und oder aber
-nicht kein keine mit von vom zu zum zur im am bei für auf aus nach über unter wie viel viele was wer
-wo wann warum welche welcher welches welchen ob als dass
-le la les un une des du de et ou est sont était a ont être avoir peut doit on il elle ils elles se
-ne pas en au aux dans pour par sur avec sans que qui quoi quel quelle quels quelles où quand comment
-combien pourquoi ce cette ces son sa ses y
-el los las una del al es son fue hay puede debe se no con sin por para que quién qué cuál cuándo
-dónde cómo cuánto su sus
-"""
-_FUNCTION = frozenset(_FUNCTION_WORDS.split())
-"""Words of German, French and Spanish that tell no sentence from another."""
 
 _LONG_ENOUGH = 8
 """Content words of a sentence that is no heading: where no sentence shares a word, it is quoted."""
@@ -96,8 +83,21 @@ def cite(
                 verified=is_supported(answer, question, document.text[passage.start : passage.end]),
             )
         )
+    citations = _about_the_question(citations, question)
     citations.sort(key=lambda citation: (not citation.verified, -citation.score))
     return Cited(tuple(citations[:at_most]), passages)
+
+
+def _about_the_question(citations: Sequence[Citation], question: str) -> list[Citation]:
+    """Take the mark from quotes without a word of the question, if another one has both."""
+    asked = _stems(question)
+    shares = [bool(asked & _stems(each.quote)) for each in citations]
+    if not any(each.verified and here for each, here in zip(citations, shares, strict=True)):
+        return list(citations)
+    return [
+        replace(each, verified=each.verified and here)
+        for each, here in zip(citations, shares, strict=True)
+    ]
 
 
 def best_quote(document: Document, passage: Passage, answer: str, question: str) -> tuple[int, int]:
@@ -132,7 +132,7 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
 
 def _stems(text: str) -> set[str]:
     """The content words of a text without common endings: `voted` and `vote` are one."""
-    words = content_words(text) - _FUNCTION
+    words = content_words(text) - FUNCTION_WORDS
     return {word if is_figure(word) else _ENDING.sub("", word) for word in words}
 
 

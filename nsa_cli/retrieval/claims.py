@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection
 
 from nsa_cli.retrieval.declining import declines
+from nsa_cli.retrieval.languages import language
 from nsa_cli.retrieval.number_words import CURRENCIES, NUMBERS, SCALES, TENS, UNITS
+from nsa_cli.retrieval.polarity import (
+    NO,
+    YES,
+    akin,
+    contradicts_itself,
+    denies,
+    is_contrary,
+    is_said,
+)
 from nsa_cli.retrieval.quantities import Quantity, same, tokens_of
+from nsa_cli.retrieval.roles import is_of_another, swaps_roles
 from nsa_cli.retrieval.sentences import content_words, is_figure, sentences, word_weight
 
-_YES = re.compile(r"\s*(?:yes|ja|oui|s[ií]|はい|是的?)\b", re.IGNORECASE)
-_NO = re.compile(r"\s*(?:no|nein|non|いいえ|不是?)\b(?!\.? ?\d)", re.IGNORECASE)
-_NEGATION = re.compile(
-    r"\b(?:not|no|never|none|neither|nor|without|cannot|nothing|nobody|prohibited|forbidden|"
-    r"nicht|kein\w*|nie|niemals|ohne|ne|pas|aucune?|jamais|sans|non|sin|nunca|ning[uú]n\w*)\b"
-    r"|n['’]t\b|ません|ない|不|没|沒|未",
+_OF_NUMBERS = frozenset(
+    [*SCALES, *UNITS, *CURRENCIES, *NUMBERS, *TENS, "yes", "ja", "oui", "sí", "nein", "non"]
+)
+"""Words that are part of a quantity, or are yes or no."""
+
+_SMALL = (
+    r"(?:(?:on|in|at|to|by|for|the|a|an|am|im|zum|zur|der|die|das|au|aux|dans|le|la|les|el|los|al"
+    r"|en|por)\s+)"
+)
+_RULED_OUT = re.compile(
+    rf"\b(?:(?:not|nicht|pas)\s+(?:(?:as|wie|comme|como)\s+\w+\s+)?{_SMALL}{{1,2}}"
+    rf"|(?:no longer|instead of|rather than|statt|anstatt|plutôt que|au lieu de|en lugar de)\s+"
+    rf"{_SMALL}{{0,2}})(\w+)",
     re.IGNORECASE,
 )
-_OF_NUMBERS = frozenset([*SCALES, *UNITS, *CURRENCIES, *NUMBERS, *TENS, "yes", "ja", "oui"])
-"""Words that are part of a quantity, or of yes."""
+"""A word for what is told to be otherwise: `not on Friday`, `instead of the tenants`."""
 
-_STEM = 5
-"""Two words with this many first letters in common count as forms of one word."""
+_LONG_NAME = 4
+"""Words of an answer that may be a name; a longer one is a phrase or a sentence."""
 
 
 def is_supported(answer: str, question: str, passage: str) -> bool:
@@ -32,9 +50,13 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
       million is 12,400 thousand, and 42 is not 420.
     - It has two thirds of the content words that the answer adds to the question; a path or an
       identifier counts as two words, and each has to be there.
-    - An answer that adds none needs two thirds of the question's words, in one sentence of the
-      passage for yes or no; that sentence has a negation if the answer is no, and none if it is
-      yes.
+    - An answer with figures needs no words if it is in another language than the passage.
+    - An answer that adds none needs two thirds of the question's words, in one main clause of the
+      passage for yes or no; this clause says what the question asks if the answer is yes, and
+      denies it if the answer is no; see `is_said`.
+    - No sentence of it denies what a sentence of the answer says, or says it with its parts
+      exchanged, or tells what a question for who or when asks of someone else or a different day.
+    - It has no word of the answer only to say what is not so.
     - An answer that the document does not say has no support.
 
     Args:
@@ -48,13 +70,19 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
     said = {word for word in content_words(answer) if not is_figure(word)} - _OF_NUMBERS
     flat = " ".join(passage.casefold().split())
     new = said - asked
-    agrees = _YES.match(answer) is not None
-    if agrees or _NO.match(answer):
-        return _is_said(question, passage, agrees) and _mostly(new, there, flat)
-    if new:
-        return _mostly(new, there, flat)
+    agrees = YES.match(answer) is not None
+    if agrees or NO.match(answer):
+        if contradicts_itself(answer, question):
+            return False
+        return is_said(question, passage, agrees) and _mostly(new, there, flat)
+    if _is_contrary(answer, question, passage) or (
+        not (denies(answer) or denies(question)) and _is_ruled_out(new, passage)
+    ):
+        return False
     figures = any(isinstance(token, Quantity) for token in tokens_of(answer))
     figures = figures or any(map(_is_name_with_digits, content_words(answer)))
+    if new and not (figures and _is_translated(answer, question, passage)):
+        return _mostly(new, there, flat)
     return figures or (bool(said) and _mostly(said, there, flat))
 
 
@@ -64,14 +92,34 @@ def is_about(question: str, passage: str) -> bool:
     return any(akin(word, other) for word in asked for other in there)
 
 
-def is_negated(text: str) -> bool:
-    """Whether a text has a word of negation, such as `not` or `without`."""
-    return _NEGATION.search(text) is not None
+def _is_translated(answer: str, question: str, passage: str) -> bool:
+    """Whether an answer with its question is in another language than a passage."""
+    ours, theirs = language(f"{question} {answer}"), language(passage)
+    return None not in (ours, theirs) and ours != theirs
 
 
-def akin(word: str, other: str) -> bool:
-    """Whether two words are forms of one word."""
-    return word == other or (len(word) >= _STEM and word[:_STEM] == other[:_STEM])
+def _is_contrary(answer: str, question: str, passage: str) -> bool:
+    """Whether a passage denies what an answer says, or tells it of someone else.
+
+    A sentence that the passage has word for word is neither.
+    """
+    flat, plain = " ".join(passage.split()), " ".join(answer.split()).rstrip(".")
+    if len(plain.split()) > _LONG_NAME and plain in flat:
+        return False
+    told = [answer[start:end] for start, end in sentences(answer, 0, len(answer))]
+    if any(is_contrary(statement, passage) for statement in told):
+        return True
+    return swaps_roles(answer, question, passage) or is_of_another(answer, question, passage)
+
+
+def _is_ruled_out(words: Collection[str], passage: str) -> bool:
+    """Whether a passage has one of some words only to say what is not so: `not on Friday`."""
+    counts = Counter(found.casefold() for found in _RULED_OUT.findall(passage))
+    return any(
+        counts[word] == len(re.findall(rf"\b{re.escape(word)}\b", passage, re.IGNORECASE))
+        for word in words
+        if word in counts
+    )
 
 
 def _has_figures(answer: str, question: str, passage: str) -> bool:
@@ -93,19 +141,3 @@ def _mostly(words: Collection[str], there: Collection[str], flat: str) -> bool:
     """Whether a passage has two thirds of some words; all, if none is needed."""
     present = {word for word in words if word in there or (len(word) > 3 and word in flat)}
     return 3 * word_weight(present) >= 2 * word_weight(set(words))
-
-
-def _is_said(question: str, passage: str, agrees: bool) -> bool:
-    """Whether a sentence of a passage says what a question asks, or denies it."""
-    asked = {word for word in content_words(question) if not is_figure(word)}
-    best, worth = "", 0
-    for start, end in sentences(passage, 0, len(passage)):
-        sentence = passage[start:end]
-        words = content_words(sentence)
-        shared = sum(any(akin(word, other) for other in words) for word in asked)
-        if shared > worth:
-            best, worth = sentence, shared
-    if not asked or 3 * worth < 2 * len(asked):
-        return False
-    denied = is_negated(best)
-    return denied != (agrees != is_negated(question))

@@ -73,8 +73,16 @@ _GERMAN = (
 _ROMANCE = (
     (
         r"\bn(?:e |')(?:\w+ )?"
-        rf"{_any('dit precise mentionne indique donne contient fournit specifie est sont figure')}"
+        rf"{_any('dit precise mentionne indique donne contient fournit specifie figure')}"
         rf"\b[^.]{{0,30}}?\b{_any('pas aucune? rien')}\b"
+    ),
+    (
+        r"\bn(?:e |')(?:est|sont) (?:pas|nulle part) (?:\w+ )?"
+        + _any(
+            "mentionne\\w* indique\\w* precise\\w* specifie\\w* dit\\w* donne\\w* "
+            "fourni\\w* connu\\w* decrit\\w* repondu possible_de dans_le_document dans_le_texte"
+        )
+        + r"\b"
     ),
     rf"\baucune? {_any('information mention indication donnee precision reponse')}\b",
     r"\b(?:no|nao|no se|no lo) (?:\w+ )?"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from nsa_cli.retrieval.claims import akin, is_negated, is_supported
+from nsa_cli.retrieval.claims import is_supported
 from nsa_cli.retrieval.facts import facts_of, kept
+from nsa_cli.retrieval.polarity import akin, is_negated
 from nsa_cli.retrieval.sentences import content_words, is_figure
 
 _MUST_KEEP = ("figure", "date", "ban", "duty")

@@ -12,6 +12,7 @@ from nsa_cli.documents.sources import Source
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.parse import contents_of
 from nsa_cli.results import DocumentSummary
+from nsa_cli.retrieval.rules import SUPPORT_RULES
 from nsa_cli.summaries.prompts import prompts_of
 
 
@@ -83,5 +84,5 @@ def _recalled(
 
 
 def _cache(engine: Engine, content: bytes, name: str, request: SummaryRequest) -> SummaryCache:
-    asked = {**asdict(request), "prompts": prompts_of(request)}
+    asked = {**asdict(request), "prompts": prompts_of(request), "support": SUPPORT_RULES}
     return SummaryCache(content, name, asked, engine.answers_with, engine.options)

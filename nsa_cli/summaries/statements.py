@@ -21,9 +21,9 @@ from nsa_cli.documents.outline import Section, sections
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.events import Progress, drain
 from nsa_cli.results import Citation, Passage, Statement
-from nsa_cli.retrieval.claims import akin
 from nsa_cli.retrieval.facts import facts_of, name_words
 from nsa_cli.retrieval.passages import best_runs, passages_of
+from nsa_cli.retrieval.polarity import akin
 from nsa_cli.retrieval.ranking import block_spans
 from nsa_cli.retrieval.sentences import LONGEST_QUOTE, content_words, sentences
 from nsa_cli.summaries.candidates import (

@@ -32,6 +32,15 @@ def test_a_short_follow_up_is_retrieved_with_the_previous_question(
     assert _standalone(opened.prompts, asked, []) is asked
 
 
+def test_a_follow_up_of_a_follow_up_is_retrieved_with_the_question_of_both(
+    opened: OpenDocument,
+) -> None:
+    asked = ["Is it old?", "Who paid for the new pier?", "And when?"]
+    turns = [Turn(question=each, answer="Yes.", passage=None) for each in asked]
+    found = _standalone(opened.prompts, opened.prompts.question("Where?"), turns)
+    assert found.text == "Who paid for the new pier? And when? Where?"
+
+
 def test_the_passage_of_the_last_turn_is_read_again() -> None:
     first, last = Passage(start=0, end=10, score=0.4), Passage(start=90, end=99, score=0.6)
     between = Passage(start=20, end=30, score=0.9)

@@ -99,6 +99,22 @@ def test_questions_of_one_text_share_one_prefill(
     ] * 2
 
 
+def test_an_answer_with_marks_of_other_rules_is_asked_anew(
+    engine: Engine, sources: list[Source], events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def notes() -> list[str]:
+        events.clear()
+        list(engine.ask(sources, "a", ["Who wrote report 17?"], time.monotonic()))
+        return [event.text for event in events if isinstance(event, Note)]
+
+    notes()
+    kept = ["answered before; --no-store asks anew"]
+    assert notes() == kept
+    monkeypatch.setattr("nsa_cli.engine.engine.SUPPORT_RULES", 10**6)
+    assert kept[0] not in notes()
+    assert notes() == kept
+
+
 def test_the_estimate_counts_stored_tokens(engine: Engine, sources: list[Source]) -> None:
     document = engine.parse(sources, "a", digest(sources))
     before = engine.estimate(document, 100)

@@ -16,7 +16,7 @@ from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.generate import GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.engine.verifier import Verifier, WrittenExpression, verifier_of
-from nsa_cli.events import AnswerFinished, AnswerText, Event, Stage
+from nsa_cli.events import AnswerFinished, AnswerText, Event, Stage, collected, drain
 from nsa_models.modeling.low_rank import new_matrices
 from nsa_models.weights.adapter import Adapter, attach_verifier
 
@@ -33,10 +33,15 @@ class FakeVerifier:
     def __init__(self, support: float | None, expression: str = "") -> None:
         self._support, self._expression = support, expression
         self.asked: list[tuple[str, ...]] = []
+        self.earlier: list[tuple[tuple[str, str], ...]] = []
+        self.after: float | None = support
 
-    def support(self, question: str, said: str) -> float | None:
+    def support(
+        self, question: str, said: str, earlier: tuple[tuple[str, str], ...] = ()
+    ) -> float | None:
         self.asked.append((question, said))
-        return self._support
+        self.earlier.append(tuple(earlier))
+        return self.after if earlier else self._support
 
     def expression(self, question: str) -> WrittenExpression | None:
         self.asked.append((question,))
@@ -170,20 +175,85 @@ def test_without_room_there_is_no_check(opened: OpenDocument) -> None:
     assert verifier.expression(words) is None
 
 
-def test_a_question_of_a_conversation_is_not_checked(
+def finished_with(
+    opened: OpenDocument, earlier: list[tuple[str, str]], instructions: str = ""
+) -> AnswerFinished:
+    """The answer to a question after earlier turns."""
+    asked = opened.prompts.question("And when?", earlier, instructions)
+    options = replace(opened.options, compute=True)
+    finished, _ = drain(answer.answer_steps(opened, asked, options), opened.emit)
+    return finished
+
+
+def test_a_question_with_instructions_of_a_client_is_not_checked(
     opened: OpenDocument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A check would know no earlier turns, and no instructions of a client."""
     made = fake(monkeypatch, 0.0)
-    asked = opened.prompts.question("And when?", [("Who wrote report 17?", "Anna.")])
-    assert not asked.bare
-    steps = answer.answer_steps(opened, asked, replace(opened.options, compute=True))
-    events: list[Event] = []
-    while True:
-        try:
-            events.append(next(steps))
-        except StopIteration as end:
-            finished, _ = end.value
-            break
-    assert finished.support is None
+    assert finished_with(opened, [("Who wrote report 17?", "Anna.")], "Be kind.").support is None
     assert not made.asked
+
+
+def test_a_follow_up_is_checked_with_the_question_before_it_and_after_its_turn(
+    opened: OpenDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fake(monkeypatch, 0.2)
+    turns = [("Is it old?", "No."), ("Who wrote report 17?", "Anna."), ("Where?", "In Ulm.")]
+    finished = finished_with(opened, turns)
+    assert finished.answer.startswith("The document does not say.")
+    assert finished.support == 0.2
+    assert [question for question, _ in made.asked] == [
+        "Who wrote report 17? Where? And when?",
+        "And when?",
+    ]
+    assert made.earlier == [(), tuple(turns)]
+
+
+@pytest.mark.parametrize(
+    ("joined", "after", "is_shown", "may_verify"),
+    [(0.95, 0.2, True, True), (0.6, 0.9, True, False), (0.6, 0.2, False, False)],
+)
+def test_the_mean_of_two_checks_declines_and_the_first_verifies(
+    opened: OpenDocument,
+    monkeypatch: pytest.MonkeyPatch,
+    joined: float,
+    after: float,
+    is_shown: bool,
+    may_verify: bool,
+) -> None:
+    monkeypatch.setattr("nsa_cli.retrieval.citations.is_supported", lambda *_: True)
+    made = fake(monkeypatch, joined)
+    made.after = after
+    finished = finished_with(opened, [("Who wrote report 17?", "Anna.")])
+    assert finished.support == pytest.approx((joined + after) / 2)
+    assert finished.answer.startswith("The document does not say.") != is_shown
+    if is_shown:
+        assert finished.citations
+        assert {each.verified for each in finished.citations} == {may_verify}
+
+
+@pytest.mark.parametrize(
+    ("said", "support", "expected"),
+    [
+        ("Yes, the harbor has no crane.", 0.7, "The harbor has no crane."),
+        ("Yes.", 0.7, "The document does not say. It says: “The harbor has no crane.” [1]"),
+        ("Yes.", 0.95, "Yes."),
+        ("No.", 0.7, "No."),
+    ],
+)
+def test_a_yes_that_the_text_denies_is_not_shown(
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    support: float,
+    expected: str,
+) -> None:
+
+    monkeypatch.setattr(
+        answer,
+        "collected",
+        lambda steps: ([AnswerText(text=said)], replace(collected(steps)[1], text=said)),
+    )
+    fake(monkeypatch, support)
+    text = REPORT.replace("has a crane", "has no crane")
+    found, events = ask(tiny_model, "Does the harbor have a crane?", text)
+    assert found.answer == shown(events) == expected

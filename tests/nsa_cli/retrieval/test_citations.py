@@ -77,6 +77,18 @@ def test_verified_citations_come_first_then_the_best() -> None:
     assert [c.page for c in cited] == [2, 1]
 
 
+def test_a_quote_without_a_word_of_the_question_is_not_verified_beside_one_that_has_them() -> None:
+    paper = document("Crew: Ada Long, Bo Lund.\n\nAda Long steered the ferry.")
+    passages = [
+        around(paper.text, "Crew: Ada Long, Bo Lund.", 0.9),
+        around(paper.text, "Ada Long steered the ferry.", 0.1),
+    ]
+    cited = citations_of(paper, passages, "Ada Long", "Who steered the ferry?")
+    assert [(each.quote[:4], each.verified) for each in cited] == [("Ada ", True), ("Crew", False)]
+    [alone] = citations_of(paper, passages[:1], "Ada Long", "Who steered the ferry?")
+    assert alone.verified
+
+
 def test_a_quote_is_the_sentence_with_the_answer() -> None:
     text = "First came rain. Then Ada Long built 17 boats. Then came snow."
     paper = document(text)

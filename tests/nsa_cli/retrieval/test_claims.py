@@ -107,3 +107,38 @@ def test_unsupported_numbers_and_negations(answer: str, question: str, passage: 
 )
 def test_a_passage_is_about_a_question_if_they_share_a_word(passage: str, expected: bool) -> None:
     assert is_about("By how much did sales rise from 2016?", passage) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "passage", "expected"),
+    [
+        ("On Friday", "Which day?", "They come on Saturday, not on Friday.", False),
+        ("On Saturday", "Which day?", "They come on Saturday, not on Friday.", True),
+        ("On Friday", "Which day?", "Not on Friday at 8, but on Friday at 9.", True),
+        ("Not on Friday", "Which day?", "They come on Saturday, not on Friday.", True),
+        ("The tenants", "Who pays?", "The owners pay instead of the tenants.", False),
+        ("Im Juli", "Welcher Monat?", "Im Mai, nicht wie geplant im Juli.", False),
+        ("Au port", "Quel endroit ?", "À la gare, pas au port.", False),
+    ],
+)
+def test_what_is_not_so_supports_nothing(
+    answer: str, question: str, passage: str, expected: bool
+) -> None:
+    assert is_supported(answer, question, passage) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "expected"),
+    [
+        ("Die Miete beträgt 940 Euro.", "Wie hoch ist die Miete?", True),
+        ("Le loyer s'élève à 940 euros.", "Quel est le loyer de la maison ?", True),
+        ("Die Miete beträgt 490 Euro.", "Wie hoch ist die Miete?", False),
+        ("Die Miete zahlt der Nachbar.", "Wer zahlt die Miete?", False),
+        ("The fee amounts to 940 euros.", "What is the fee?", False),  # the same language
+    ],
+)
+def test_an_answer_in_another_language_needs_its_figures(
+    answer: str, question: str, expected: bool
+) -> None:
+    passage = "The rent of the house is 940 euros, and it is due on the first of the month."
+    assert is_supported(answer, question, passage) is expected

@@ -104,6 +104,7 @@ def test_another_number_or_word(answer: str, wanted: str) -> None:
         "Aus dem Bericht geht dies nicht hervor.",
         "Le document ne précise pas la date.",
         "Il n'est pas mentionné.",
+        "La date n'est pas indiquée.",
         "El documento no menciona la tasa.",
         "No se especifica.",
         "O documento não menciona o valor.",
@@ -129,6 +130,7 @@ def test_declined(answer: str) -> None:
         "The warranty does not cover batteries.",
         "No personal information is collected.",
         "O valor é 5.",
+        "Non, la carte n'est pas remboursable.",
     ],
 )
 def test_not_declined(answer: str) -> None:

@@ -1,0 +1,6 @@
+"""Version of the rules that say whether a passage supports an answer. It imports nothing."""
+
+from __future__ import annotations
+
+SUPPORT_RULES = 2
+"""Bump when `claims`, `polarity` or `roles` give the same answer another mark, or decline it."""
