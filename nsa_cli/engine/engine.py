@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nsa_cli.caches.answers import AnswerCache
-from nsa_cli.computing.forms import FORM_RULES, form_of
+from nsa_cli.computing.asks import asks_for_expression
+from nsa_cli.computing.forms import FORM_RULES
 from nsa_cli.config.options import AUTO, Options
 from nsa_cli.documents import Document, digest
 from nsa_cli.documents.sources import Source
@@ -210,7 +211,7 @@ class Engine:
         Its key has the versions of the rules that compute this answer.
         """
         rules = {"rules": RULES} if may_hold_tables(sources) else {}
-        if options.compute and form_of(question) is not None:
+        if options.compute and asks_for_expression(question):
             rules["forms"] = FORM_RULES
         return AnswerCache(content, name, question, self.answers_with, options, rules=rules)
 
