@@ -12,6 +12,9 @@ from nsa_cli.documents import Document
 from nsa_cli.retrieval.sentences import content_words, is_figure
 
 _NUMBER = re.compile(r"(?<![\w.,])[($€£¥]*[-−]?\d[\d.,'’]*%?\)?(?![\w])")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+"""A line of years alone heads the columns."""
+
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _PROSE_WORDS = 11
 """Words of a line that make it a line of prose, unless every third of them has a figure."""
@@ -88,7 +91,7 @@ def tables_of(text: str, start: int, end: int) -> list[TextTable]:
 def _lines(text: str, start: int, end: int) -> list[_Line]:
     lines, at = list[_Line](), start
     for line in text[start:end].splitlines(keepends=True):
-        figures = len(_NUMBER.findall(line))
+        figures = sum(not _YEAR.fullmatch(each) for each in _NUMBER.findall(line))
         lines.append(_Line(at, at + len(line), figures, len(_WORD.findall(line))))
         at += len(line)
     return lines
