@@ -130,7 +130,7 @@ _FORMS = (
     ),
     (
         "per",
-        _words(rf"\b{_AMOUNT}\b.* (?:per|for each|pro|je) {_PERSON}\b"),
+        _words(rf"\b{_AMOUNT}\b.* (?:per|for each|pro|je) (?:\w+ )?{_PERSON}\b"),
     ),
     (
         "sum",

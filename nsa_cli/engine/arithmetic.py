@@ -155,7 +155,8 @@ def by_free_expression(
         verifier: Writes the expression.
     """
     started = time.monotonic()
-    if not options.compute or form_of(question.text) is None:
+    asked = form_of(question.text) if options.compute else None
+    if asked is None:
         return None
     written = verifier.expression(question.text)
     if written is None:
@@ -165,7 +166,7 @@ def by_free_expression(
     document = opened.document
     known = {each.digits for span in spans for each in numbers(document.text, span.start, span.end)}
     try:
-        expression = free_expression(text, known)
+        expression = free_expression(text, known, asks_percent=asked.percent)
         choice = FigureChoice(expression.form, question.text, document, spans)
         figures = without_signs(choice.placed(expression.digits))
         calculation = calculate(expression.form, figures, _caption(document, figures))
