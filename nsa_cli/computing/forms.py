@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-FORM_RULES = 2
+FORM_RULES = 3
 """Version of the forms; bump when the same question gets another answer by them."""
 
 SLOT = "#"
@@ -130,7 +130,7 @@ _FORMS = (
     ),
     (
         "per",
-        _words(rf"\b{_AMOUNT}\b.* (?:per|for each|pro|je) {_PERSON}\b"),
+        _words(rf"\b{_AMOUNT}\b.* (?:per|for each|pro|je) (?:\w+ )?{_PERSON}\b"),
     ),
     (
         "sum",

@@ -6,11 +6,13 @@ import ast
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import NamedTuple, TypeGuard
 
 from nsa_cli.computing.expression import ExpressionError, parse
 from nsa_cli.computing.figures import Figure
 from nsa_cli.computing.forms import Form
+from nsa_cli.retrieval.quantities import Quantity, tokens_of
 
 CONSTANTS = frozenset(("2", "3", "4", "5", "6", "7", "8", "9", "10", "12", "100", "360", "365"))
 """Numbers that need not stand in the document: counts, percent, months and days.
@@ -21,6 +23,11 @@ A 1 has to, unless it is the one of a growth, `a / b - 1`.
 _FUNCTIONS = frozenset(("min", "max", "abs", "round"))
 _PARTS = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Name, ast.Load, ast.operator, ast.unaryop)
 _MOST_FIGURES = 12
+_NUMBER = re.compile(r"\d(?:[\d.,'’ ]*\d)?")
+_SEPARATORS = re.compile(r"[.,'’ ]")
+_MANY_DIGITS = 6
+"""Digits of a number that no other one has by chance."""
+
 _SIGN = re.compile(r"[-−()]\s*")
 _ANYTHING = re.compile(r"(?!)")
 
@@ -37,25 +44,31 @@ class FreeExpression(NamedTuple):
     digits: tuple[str, ...]
 
 
-def free_expression(text: str, known: Iterable[str]) -> FreeExpression:
+def free_expression(
+    text: str, known: Iterable[str], *, asks_percent: bool = False
+) -> FreeExpression:
     """Parse an expression of a model.
+
+    A number may have other separators than the document's figure that it means.
 
     Args:
         text: The expression.
         known: The digits of the figures that a document has.
+        asks_percent: Whether the question asks for a percentage: then a quotient is one.
 
     Raises:
         ExpressionError: If it is no arithmetic expression, has no operator, or a number that the
             document lacks.
     """
-    tree, found = parse(text)
     there, digits = {*known}, list[str]()
+    tree, found = parse(_as_written(text, there))
     if not isinstance(tree, ast.BinOp):
         raise ExpressionError("it has no operator")
     if not all(map(_is_arithmetic, ast.walk(tree))):
         raise ExpressionError("not an arithmetic expression")
     percent = _is_times_hundred(tree, found)
     body = tree.left if percent else tree
+    percent = percent or (asks_percent and isinstance(tree.op, ast.Div))
     written = ast.unparse(_Placed(found, there, digits).visit(body))
     if not 2 <= len(digits) <= _MOST_FIGURES and not (percent and digits):
         raise ExpressionError(f"it has {len(digits)} figures of the document")
@@ -67,6 +80,33 @@ def free_expression(text: str, known: Iterable[str]) -> FreeExpression:
         stated=_ANYTHING,
     )
     return FreeExpression(form, tuple(digits))
+
+
+def _as_written(text: str, there: set[str]) -> str:
+    """An expression with the separators that its figures have in a document."""
+
+    def written(found: re.Match[str]) -> str:
+        number = found.group()
+        if number in there or number in CONSTANTS:
+            return number
+        same = [each for each in there if _is_same(number, each)]
+        return same[0] if len(same) == 1 else number
+
+    return _NUMBER.sub(written, text)
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two numbers have the same digits, and the same value unless these are many."""
+    if _SEPARATORS.sub("", one) != _SEPARATORS.sub("", other):
+        return False
+    return len(_SEPARATORS.sub("", one)) >= _MANY_DIGITS or bool(_values(one) & _values(other))
+
+
+def _values(digits: str) -> frozenset[Decimal]:
+    """The values that digits may have; none if they are no number."""
+    found = tokens_of(digits)
+    one = found[0] if len(found) == 1 else None
+    return one.values if isinstance(one, Quantity) else frozenset()
 
 
 def without_signs(figures: Sequence[Figure]) -> list[Figure]:

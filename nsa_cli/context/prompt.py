@@ -27,6 +27,17 @@ _EXPRESSION = (
     "\nExpression: (2.5 million - 2.8 million) / 2.8 million * 100"
     "\n\nQuestion: "
 )
+_DATES = (
+    "\n\nWrite one expression with dates whose value answers the question. Take the date or the "
+    "period that the document gives for it. Write no result."
+    "\n\nQuestion: The goods arrived on 2 May 2011. By which date must the buyer complain?"
+    "\nExpression: 2 May 2011 + 14 days"
+    "\n\nQuestion: The lease ends on 30 June 2012. By when must the tenant give notice?"
+    "\nExpression: 30 June 2012 - 3 months"
+    "\n\nQuestion: How many days passed between the order and the delivery?"
+    "\nExpression: 21 March 2011 - 4 March 2011"
+    "\n\nQuestion: "
+)
 _LEAD = "Expression: "
 GAP = "\n...\n"
 """Between two passages of a document."""
@@ -137,14 +148,15 @@ class PromptBuilder:
             instructions=instructions,
         )
 
-    def expression(self, question: str, lead: str) -> TokenizedQuestion:
+    def expression(self, question: str, lead: str, *, dates: bool = False) -> TokenizedQuestion:
         """Tokenize the request for an arithmetic expression that answers a question.
 
         Args:
             question: The question.
             lead: The beginning of the expression.
+            dates: Whether it is an expression with dates.
         """
-        instruction = self._tokenizer.encode(_EXPRESSION)
+        instruction = self._tokenizer.encode(_DATES if dates else _EXPRESSION)
         asked = self._tokenizer.encode(question.strip())
         begun = self._tokenizer.encode(_LEAD + lead)
         return TokenizedQuestion(

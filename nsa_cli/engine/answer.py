@@ -12,6 +12,7 @@ from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents.location import place
 from nsa_cli.engine.answer_context import AnswerContext
 from nsa_cli.engine.arithmetic import by_expression, by_free_expression
+from nsa_cli.engine.date_arithmetic import by_dates
 from nsa_cli.engine.decline import declined
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
@@ -118,11 +119,13 @@ class _Asking(NamedTuple):
             settings = options.attention(opened.answers.config)
             verifier = verifier_of(opened, self.context, settings)
         about = (opened, self.context, self.passages, self.question, options)
-        computed = (
-            by_expression(*about)
-            if verifier is None or self.question.earlier  # the verifier writes for a question alone
-            else by_free_expression(*about, verifier)
-        )
+        computed = by_dates(*about, verified=verifier is None)
+        if computed is None:
+            computed = (
+                by_expression(*about)
+                if verifier is None or self.question.earlier  # the verifier knows no dialog
+                else by_free_expression(*about, verifier)
+            )
         if computed is not None:
             yield AnswerText(text=computed.generated.text)
             return _Made(*computed)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from nsa_cli.computing.asks import asks_for_expression
 from nsa_cli.computing.calculation import Calculation, calculate
 from nsa_cli.computing.captions import Caption, caption_of
 from nsa_cli.computing.choice import FigureChoice, Span
@@ -60,7 +61,17 @@ class ByExpression(NamedTuple):
     computation: Computation
 
 
-class _Decoded(NamedTuple):
+class Choice(Protocol):
+    """Texts that a model may choose one after another; see `FigureChoice`."""
+
+    def follow(self, path: tuple[int, ...]) -> list[str]:
+        """Return the texts that may follow some choices."""
+
+    def texts(self, path: tuple[int, ...]) -> list[str] | None:
+        """Return what some choices mean; None if one means that nothing fits."""
+
+
+class Decoded(NamedTuple):
     """Texts that were chosen, or None; and the counts of the decoding."""
 
     texts: list[str] | None
@@ -71,7 +82,7 @@ class _Decoded(NamedTuple):
 
 def expression_room(questions: Iterable[TokenizedQuestion]) -> int:
     """Tokens that expressions for some questions need after the text; 0 if none asks for one."""
-    asked = [len(each) for each in questions if form_of(each.text) is not None]
+    asked = [len(each) for each in questions if asks_for_expression(each.text)]
     return max(asked) + _PROMPT_TOKENS + _MOST_SLOTS * _TOKENS_OF_FIGURE if asked else 0
 
 
@@ -96,13 +107,15 @@ def by_expression(
     form = form_of(question.text) if options.compute else None
     if form is None:
         return None
-    spans = _spans(opened, context, passages, options)
+    spans = spans_of(opened, context, passages, options)
     choice = FigureChoice(form, question.text, opened.document, spans)
     if choice.is_stated():
         return None
-    problem, decoded = choice.problem, _Decoded(None, 0, 0.0, 0.0)
+    problem, decoded = choice.problem, Decoded(None, 0, 0.0, 0.0)
     if problem is None:
-        found = _decoded(opened, context, choice, question, options)
+        own = opened if opened.answerer is None else opened.answerer
+        asked = own.prompts.expression(question.text, choice.lead)
+        found = decode_choice(opened, context, choice, asked, form.slots, options)
         if found is None:
             return None
         decoded = found
@@ -142,17 +155,18 @@ def by_free_expression(
         verifier: Writes the expression.
     """
     started = time.monotonic()
-    if not options.compute or form_of(question.text) is None:
+    asked = form_of(question.text) if options.compute else None
+    if asked is None:
         return None
     written = verifier.expression(question.text)
     if written is None:
         return None
     text, tokens = written
-    spans = _spans(opened, context, passages, options)
+    spans = spans_of(opened, context, passages, options)
     document = opened.document
     known = {each.digits for span in spans for each in numbers(document.text, span.start, span.end)}
     try:
-        expression = free_expression(text, known)
+        expression = free_expression(text, known, asks_percent=asked.percent)
         choice = FigureChoice(expression.form, question.text, document, spans)
         figures = without_signs(choice.placed(expression.digits))
         calculation = calculate(expression.form, figures, _caption(document, figures))
@@ -160,7 +174,7 @@ def by_free_expression(
         log.info("no expression from %r: %s", text, error)
         return None
     spent = time.monotonic() - started
-    decoded = _Decoded(None, tokens, spent, tokens / spent if spent else 0.0)
+    decoded = Decoded(None, tokens, spent, tokens / spent if spent else 0.0)
     found = _answered(opened, context, choice, figures, calculation, decoded, question.text)
     citations = tuple(replace(each, verified=False) for each in found.cited.citations)
     return found._replace(cited=found.cited._replace(citations=citations))
@@ -173,13 +187,13 @@ def _caption(document: Document, figures: Sequence[Figure]) -> Caption | None:
     return captions[0] if len({*captions}) == 1 and len(pages) == 1 else None
 
 
-def _spans(
+def spans_of(
     opened: OpenDocument,
     context: AnswerContext,
     passages: Sequence[Passage],
     options: GenerationOptions,
 ) -> list[Span]:
-    """The characters of the document that the model answers from."""
+    """Return the characters of the document that the model answers from."""
     text = opened.document.text
     if opened.is_short:
         return [Span(0, len(text))]
@@ -195,18 +209,27 @@ def _spans(
     ]
 
 
-def _decoded(
+def decode_choice(
     opened: OpenDocument,
     context: AnswerContext,
-    choice: FigureChoice,
-    question: TokenizedQuestion,
+    choice: Choice,
+    asked: TokenizedQuestion,
+    slots: int,
     options: GenerationOptions,
-) -> _Decoded | None:
-    """Let the model choose the figures; None if the context has no room for that."""
+) -> Decoded | None:
+    """Let the model choose; None if the context has no room for that.
+
+    Args:
+        opened: The document.
+        context: What the model answers from.
+        choice: What it may choose.
+        asked: The request for an expression.
+        slots: How many texts are chosen.
+        options: With which attention.
+    """
     own = opened if opened.answerer is None else opened.answerer
     tokenizer, cache = own.tokenizer, context.cache
-    asked = own.prompts.expression(question.text, choice.lead)
-    most = choice.form.slots * _TOKENS_OF_FIGURE
+    most = slots * _TOKENS_OF_FIGURE
     if cache.capacity - cache.length < len(asked) + most:
         log.info("no room for an expression: %d tokens", len(asked) + most)
         return None
@@ -231,7 +254,7 @@ def _decoded(
     spent = time.monotonic() - started - first
     speed = (tokens - 1) / spent if tokens > 1 and spent > 0 else 0.0
     texts = choice.texts(grammar.path) if grammar.is_complete else None
-    return _Decoded(texts, tokens, first, speed)
+    return Decoded(texts, tokens, first, speed)
 
 
 def _answered(
@@ -240,15 +263,34 @@ def _answered(
     choice: FigureChoice,
     figures: Sequence[Figure],
     calculation: Calculation,
-    decoded: _Decoded,
+    decoded: Decoded,
     question: str,
 ) -> ByExpression:
-    """The expression with its value, and the sentence of each figure.
-
-    They are verified if one has a word of the question; the figures stand there in any case.
-    """
+    """The expression with its value, and the sentence of each figure."""
     document = opened.document
     spans = list(dict.fromkeys(choice.sentence_of(figure) for figure in figures))
+    cited = cited_sentences(document, spans, question)
+    computation = Computation(
+        table="",
+        operation=EXPRESSION,
+        description=calculation.expression,
+        value=float(calculation.value),
+        rows=0,
+        refused=None,
+        unit=calculation.unit,
+    )
+    text = calculation.sentence(len(cited.citations))
+    return ByExpression(composed(opened, context, text, decoded), cited, computation)
+
+
+def cited_sentences(document: Document, spans: Sequence[tuple[int, int]], question: str) -> Cited:
+    """Cite the sentences of figures; they are verified if one has a word of the question.
+
+    Args:
+        document: The document.
+        spans: First character of each sentence, and one past its last.
+        question: The question.
+    """
     about = is_about(question, "\n".join(document.text[start:end] for start, end in spans))
     citations = tuple(
         Citation(
@@ -260,19 +302,7 @@ def _answered(
         for start, end in spans
     )
     passages = [Passage(start=start, end=end, score=1 / len(spans)) for start, end in spans]
-    computation = Computation(
-        table="",
-        operation=EXPRESSION,
-        description=calculation.expression,
-        value=float(calculation.value),
-        rows=0,
-        refused=None,
-        unit=calculation.unit,
-    )
-    text = calculation.sentence(len(citations))
-    return ByExpression(
-        _generated(opened, context, text, decoded), Cited(citations, passages), computation
-    )
+    return Cited(citations, passages)
 
 
 def _declined(
@@ -280,7 +310,7 @@ def _declined(
     context: AnswerContext,
     passages: Sequence[Passage],
     question: TokenizedQuestion,
-    decoded: _Decoded,
+    decoded: Decoded,
     why: str,
 ) -> ByExpression:
     """Decline, and quote the nearest sentence of the document."""
@@ -288,13 +318,13 @@ def _declined(
     computation = Computation(
         table="", operation=EXPRESSION, description="", value=None, rows=0, refused=why
     )
-    return ByExpression(_generated(opened, context, text, decoded), cited, computation)
+    return ByExpression(composed(opened, context, text, decoded), cited, computation)
 
 
-def _generated(
-    opened: OpenDocument, context: AnswerContext, text: str, decoded: _Decoded
+def composed(
+    opened: OpenDocument, context: AnswerContext, text: str, decoded: Decoded
 ) -> GeneratedAnswer:
-    """A composed answer with the counts of the decoding of its figures."""
+    """Return a composed answer with the counts of the decoding of its figures."""
     return replace(
         without_decoding(opened, context, text),
         tokens=decoded.tokens,

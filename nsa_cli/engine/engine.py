@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nsa_cli.caches.answers import AnswerCache
-from nsa_cli.computing.forms import FORM_RULES, form_of
+from nsa_cli.computing.asks import asks_for_expression
+from nsa_cli.computing.forms import FORM_RULES
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, digest
 from nsa_cli.documents.sources import Source
@@ -234,7 +235,7 @@ class Engine:
         rules = {"support": SUPPORT_RULES}
         if may_hold_tables(sources):
             rules["rules"] = RULES
-        if options.compute and form_of(question) is not None:
+        if options.compute and asks_for_expression(question):
             rules["forms"] = FORM_RULES
         return AnswerCache(content, name, question, self.answers_with, options, rules=rules)
 

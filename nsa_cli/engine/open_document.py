@@ -8,6 +8,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from nsa_cli.computing.forms import form_of
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.documents import Document
@@ -36,8 +37,12 @@ from nsa_cli.retrieval.passages import (
 )
 from nsa_cli.retrieval.ranking import BlockScores
 from nsa_cli.retrieval.retriever import Retriever
+from nsa_cli.retrieval.table_rows import rows_about
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
+
+_ROW_TOKENS = 192
+"""Maximum tokens of table rows that are read beside the best parts, for arithmetic."""
 
 _CONTEXT = 160
 """Characters shown before and after a match."""
@@ -256,7 +261,20 @@ class OpenDocument:
         ]
         if (end := text_end(text, self.document, size)) is not None:
             spans.append((*end, 0.0))
+        if options.compute and form_of(question.text) is not None:
+            spans += self._rows_about(question, [(start, end) for start, end, _ in spans])
         return widened(sorted(spans), self.document.text)
+
+    def _rows_about(
+        self, question: TokenizedQuestion, spans: Sequence[tuple[int, int]]
+    ) -> list[tuple[int, int, float]]:
+        """Return rows of tables that some spans cut, and the headers of these tables."""
+
+        def tokens(text: str) -> int:
+            return len(self.tokenizer.encode(text))
+
+        rows = rows_about(self.document, spans, question.text, _ROW_TOKENS, tokens)
+        return [(start, end - 1, 0.0) for start, end in rows]
 
     def _found(self, query: TokenizedQuestion, top: int) -> list[Passage]:
         """Return a passage for each of the best blocks, best first.

@@ -172,3 +172,36 @@ def test_random_text_raises_no_other_error(text: str, tight: bool) -> None:
     except ExpressionError:
         return
     assert found.result
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "digits"),
+    [
+        ("2765 / 576000 * 100", ("2 765", "576 000"), ("2 765", "576 000")),
+        (
+            "166.326,570 - 143.126,000",
+            ("166,326,570", "143,126,000"),
+            ("166,326,570", "143,126,000"),
+        ),
+        ("1234.50 - 12", ("1,234.50", "12"), ("1,234.50", "12")),
+    ],
+)
+def test_separators_are_those_of_the_document(
+    text: str, known: tuple[str, ...], digits: tuple[str, ...]
+) -> None:
+    assert free_expression(text, known).digits == digits
+
+
+def test_other_numbers_are_not_taken_for_those_of_the_document() -> None:
+    for text, known in (("1.5 - 12", ("15", "12")), ("2765 - 12", ("2 765", "2,765", "12"))):
+        with pytest.raises(ExpressionError, match="do not have"):
+            free_expression(text, known)
+
+
+def test_a_quotient_is_a_percentage_where_the_question_asks_for_one() -> None:
+    known = ("178", "417")
+    assert not free_expression("178 / 417", known).form.percent
+    form = free_expression("178 / 417", known, asks_percent=True).form
+    assert (form.percent, form.name) == (True, "share")
+    assert free_expression("(178 - 417) / 417", known, asks_percent=True).form.name == "growth"
+    assert not free_expression("178 - 417", known, asks_percent=True).form.percent

@@ -1,0 +1,257 @@
+"""Questions that ask for a date, or for the time between two, and what fills them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from nsa_cli.computing.choice import NOTHING, Span
+from nsa_cli.computing.dates import (
+    BUSINESS_DAY,
+    Day,
+    Period,
+    between,
+    days,
+    periods,
+    shifted,
+    written,
+)
+from nsa_cli.documents import Document
+from nsa_cli.retrieval.sentences import content_words, sentences
+
+_WANTS_DATE = re.compile(
+    r"\b(?:by|from|until|till|on|before|after) (?:which|what) (?:date|day)\b|"
+    r"\b(?:by|until|since|from) when\b|"
+    r"\b(?:which|what) (?:date|day)\b.*\b(?:latest|earliest|deadline|due|expire\w*|end\w*)\b|"
+    r"\b(?:what|when) is the (?:deadline|due date|last day|latest date)\b|"
+    r"\b(?:bis|ab) wann\b|\b(?:bis|an|ab) (?:zu )?welche[mn] (?:tag|datum)\b|"
+    r"\bwann\b.*\b(?:spätestens|frühestens)\b",
+    re.IGNORECASE,
+)
+_TIME = r"(?:days?|weeks?|months?|years?|tage|wochen|monate|jahre)"
+_ELAPSED = re.compile(
+    rf"\b(?:how many|wie viele) (?:(?P<unit>{_TIME}) (?:(?:after|before) .+ (?:was|were|did)\b|"
+    r"nach .+ (?:war|wurde)\b|(?:passed|elapsed|went by|had passed|have passed|lie|lay|were there|"
+    r"are there|is it|was it|vergingen|liegen|lagen) (?:between|from|zwischen)\b|"
+    r"(?:between|from) .+ (?:and|to) )|"
+    rf"(?P<other>{_TIME}) (?:did|was|were) .+ (?:before|after)\b)",
+    re.IGNORECASE,
+)
+_MODAL = re.compile(
+    r"\b(?:may|must|can|should|shall|could|might|at most|at least|maximum|minimum|allowed|darf|"
+    r"dürfen|muss|müssen|höchstens|mindestens|average)\b",
+    re.IGNORECASE,
+)
+_UNITS = {"tage": "day", "wochen": "week", "monate": "month", "jahre": "year"}
+_EARLIER = re.compile(
+    r"^\W*(?:or more |at the latest )?(?:prior to|before|in advance|ahead of|preceding|vor|avant|"
+    r"previous to|earlier than)\b",
+    re.IGNORECASE,
+)
+_EARLIER_AHEAD = re.compile(
+    r"\b(?:no|not) (?:later|less|fewer) than\W*$|\bat least\W*$|\bmindestens\W*$|\bspätestens\W*$",
+    re.IGNORECASE,
+)
+_BEFORE = re.compile(r"\b(?:before|prior to|in advance|ahead of|vor|avant)\b", re.IGNORECASE)
+_NEAR = 40
+"""Characters after a period in which its direction is told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DateForm:
+    """A form of arithmetic with dates.
+
+    Attributes:
+        name: `deadline`, a date and a period, or `elapsed`, the time between two dates.
+        start: The date of the question, for a deadline.
+        unit: Unit of the time between two dates.
+        slots: How many texts are chosen.
+    """
+
+    name: str
+    start: Day | None = None
+    unit: str = "day"
+    slots: int = 1
+
+
+@lru_cache(maxsize=256)
+def date_form_of(question: str) -> DateForm | None:
+    """Return the form of arithmetic with dates that a question asks for, or None.
+
+    Args:
+        question: The question as typed. For a deadline it names one date, with its day.
+    """
+    asked = _ELAPSED.search(question)
+    if asked is not None and not _MODAL.search(question):
+        word = (asked["unit"] or asked["other"]).casefold()
+        return DateForm(name="elapsed", unit=_UNITS.get(word, word.rstrip("s")), slots=2)
+    named = [each for each in days(question) if each.day is not None]
+    if len(named) == 1 and _WANTS_DATE.search(question):
+        return DateForm(name="deadline", start=named[0])
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DateResult:
+    """A computed date or time.
+
+    Attributes:
+        expression: The expression.
+        result: Its value in words.
+        value: The number of units between two dates; or the date, as in ISO 8601, None if its year
+            is not known.
+        unit: `days` and so on, or `date`.
+        places: Where the figures stand: first character, and one past the last.
+    """
+
+    expression: str
+    result: str
+    value: int | str | None
+    unit: str
+    places: tuple[tuple[int, int], ...]
+
+    def sentence(self, citations: int) -> str:
+        """The result with its expression and the numbers of its citations."""
+        marks = " ".join(f"[{number}]" for number in range(1, citations + 1))
+        return f"{self.result} = {self.expression} {marks}".rstrip()
+
+
+class DateChoice:
+    """The choice of dates and periods for a form.
+
+    Args:
+        form: The form.
+        question: The question.
+        document: The document.
+        spans: What the model reads of it.
+    """
+
+    def __init__(
+        self, form: DateForm, question: str, document: Document, spans: Sequence[Span]
+    ) -> None:
+        self.form = form
+        self._document, self._spans = document, spans
+        self._asked = content_words(question)
+        self._places: dict[str, list[Day | Period]] = {}
+        for span in spans:
+            found: Sequence[Day | Period] = (
+                periods(document.text, span.start, span.end)
+                if form.name == "deadline"
+                else [
+                    each
+                    for each in days(document.text, span.start, span.end)
+                    if each.year is not None and (each.day or form.unit in ("month", "year"))
+                ]
+            )
+            for each in found:
+                self._places.setdefault(self._option(each), []).append(each)
+
+    @property
+    def options(self) -> list[str]:
+        """What the model may choose."""
+        return list(self._places)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether there is enough to choose from."""
+        return len(self._places) >= self.form.slots
+
+    @property
+    def lead(self) -> str:
+        """The words of the expression before the first choice."""
+        return "" if self.form.start is None else f"{self.form.start.text} "
+
+    def _option(self, found: Day | Period) -> str:
+        if isinstance(found, Day):
+            return " ".join(found.text.split())
+        return f"{'+' if self._sign(found) > 0 else '-'} {found.written}"
+
+    def _sign(self, period: Period) -> int:
+        """The direction of a period: what its sentence says after it, later if it says nothing."""
+        text = self._document.text
+        start, _ = self.sentence_at((period.start, period.end))
+        after = " ".join(text[period.end : period.end + _NEAR].split())
+        if _EARLIER.match(after):
+            return -1
+        ahead = text[start : period.start]
+        return -1 if _EARLIER_AHEAD.search(ahead) and _BEFORE.search(after) else 1
+
+    def follow(self, path: tuple[int, ...]) -> list[str]:
+        """Return the texts that may follow some choices; see `FigureChoice.follow`."""
+        chosen = self.texts(path)
+        if chosen is None or len(chosen) == self.form.slots:
+            return []
+        if len(path) % 2:
+            return [" - "]
+        return [*self._free(chosen), NOTHING]
+
+    def texts(self, path: tuple[int, ...]) -> list[str] | None:
+        """Return the dates and periods that some choices mean; None if one means none."""
+        chosen: list[str] = []
+        for index in path[::2]:
+            free = self._free(chosen)
+            if index >= len(free):
+                return None
+            chosen.append(free[index])
+        return chosen
+
+    def _free(self, chosen: Sequence[str]) -> list[str]:
+        return [each for each in self.options if each not in chosen]
+
+    def result(self, texts: Sequence[str]) -> DateResult:
+        """Compute the value of chosen texts.
+
+        Raises:
+            DateError: If they have none.
+        """
+        places = [max(self._places[text], key=self._worth) for text in texts]
+        spots = tuple((each.start, each.end) for each in places)
+        start = self.form.start
+        if start is not None:
+            [period] = places
+            assert isinstance(period, Period)
+            sign = self._sign(period)
+            end, known = shifted(start, period, sign)
+            weekday = f"{end:%A}, " if period.unit == BUSINESS_DAY else ""
+            note = " (Monday to Friday)" if period.unit == BUSINESS_DAY else ""
+            return DateResult(
+                expression=f"{start.text} {'+' if sign > 0 else '-'} {period.written}{note}",
+                result=weekday + written(end, start, year=known),
+                value=end.isoformat() if known else None,
+                unit="date",
+                places=spots,
+            )
+        two = [each for each in places if isinstance(each, Day)]
+        first, last = sorted(two, key=lambda each: (each.year or 0, each.month, each.day or 0))
+        count, unit = between(first, last, self.form.unit), self.form.unit
+        unit = unit if count == 1 else f"{unit}s"
+        return DateResult(
+            expression=f"{self._option(last)} - {self._option(first)}",
+            result=f"{count:,} {unit}",
+            value=count,
+            unit=f"{self.form.unit}s",
+            places=spots,
+        )
+
+    def sentence_at(self, place: tuple[int, int]) -> tuple[int, int]:
+        """Return the characters of the sentence with a date or a period.
+
+        Args:
+            place: First character of it, and one past its last.
+        """
+        document = self._document
+        for span in self._spans:
+            if not span.start <= place[0] < span.end:
+                continue
+            edges = document.edges(span.start, span.end)
+            for start, end in sentences(document.text, span.start, span.end, edges):
+                if start <= place[0] < end:
+                    return start, max(end, place[1])
+        return place
+
+    def _worth(self, found: Day | Period) -> float:
+        start, end = self.sentence_at((found.start, found.end))
+        words = content_words(self._document.text[start:end])
+        return len(words & self._asked) / (8 + len(words)) ** 0.5
