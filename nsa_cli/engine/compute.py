@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
+from nsa_cli.computing.asks import asks_for_expression
+from nsa_cli.computing.forms import FORM_RULES
 from nsa_cli.documents import Document
+from nsa_cli.documents.sources import Source
 from nsa_cli.events import AnswerFinished
 from nsa_cli.output.logging import log
 from nsa_cli.results import Passage, Stats, Turn
+from nsa_cli.retrieval.rules import SUPPORT_RULES
 from nsa_cli.system import peak_memory_bytes
-from nsa_cli.tables.answer import compute
+from nsa_cli.tables.answer import RULES, compute
+from nsa_cli.tables.sources import may_hold_tables
+
+
+def rule_versions(sources: Sequence[Source], question: str, *, compute: bool) -> dict[str, int]:
+    """Return the versions of the rules that an answer depends on, for its key in the cache.
+
+    Args:
+        sources: The sources.
+        question: The question as typed.
+        compute: Whether answers may be computed by expressions.
+    """
+    versions = {"support": SUPPORT_RULES}
+    if may_hold_tables(sources):
+        versions["rules"] = RULES
+    if compute and asks_for_expression(question):
+        versions["forms"] = FORM_RULES
+    return versions
 
 
 def computed(document: Document, question: str, model: str) -> AnswerFinished | None:

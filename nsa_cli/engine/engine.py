@@ -12,19 +12,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nsa_cli.caches.answers import AnswerCache
-from nsa_cli.computing.asks import asks_for_expression
-from nsa_cli.computing.forms import FORM_RULES
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, digest
 from nsa_cli.documents.sources import Source
-from nsa_cli.engine.compute import computed
+from nsa_cli.engine.compute import computed, rule_versions
 from nsa_cli.engine.held import Held, load_tokenizer, reused
 from nsa_cli.engine.models import Models
 from nsa_cli.engine.parse import Parsed, Parser, contents_of
 from nsa_cli.engine.work import Asking, Work
 from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Emit, Note, Progress, drain
-from nsa_cli.retrieval.rules import SUPPORT_RULES
-from nsa_cli.tables.answer import RULES
 from nsa_cli.tables.sources import may_hold_tables
 from nsa_models.hub.resolve import fingerprint_with_verifier
 from nsa_models.model_folder import ModelFolder
@@ -228,15 +224,8 @@ class Engine:
         question: str,
         options: Options,
     ) -> AnswerCache:
-        """The cached answer to a question about sources.
-
-        Its key has the versions of the rules that compute this answer.
-        """
-        rules = {"support": SUPPORT_RULES}
-        if may_hold_tables(sources):
-            rules["rules"] = RULES
-        if options.compute and asks_for_expression(question):
-            rules["forms"] = FORM_RULES
+        """The cached answer to a question about sources."""
+        rules = rule_versions(sources, question, compute=options.compute)
         return AnswerCache(content, name, question, self.answers_with, options, rules=rules)
 
     def computed(
