@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import pty
-import select
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from nsa_cli.cli import completion
 from nsa_models.hub import aliases
+from tests.nsa_cli.conftest import Terminal, _own_terminal
 
 
 @pytest.fixture
@@ -68,34 +66,34 @@ def test_bash(words: tuple[str, ...], offered: list[str]) -> None:
     assert in_bash(*words) == offered
 
 
-def typed_in(shell: tuple[str, ...], lines: tuple[str, ...], typed: str, wanted: str) -> str:
-    """Type some lines into a shell at a terminal, then a text and Tab; returns what it shows."""
-    process, screen = pty.fork()
-    if process == 0:  # pragma: no cover - the shell's side
-        os.environ["TERM"] = "dumb"
-        os.execvp(shell[0], shell)
-    shown = ""
+PROMPT = "PS1='re''ady> '"
+"""A prompt that differs from the command that sets it, which a terminal shows, too."""
 
-    def read_until(words: str) -> None:
-        nonlocal shown
-        end = time.monotonic() + 60
-        while words not in shown:
-            assert time.monotonic() < end, f"{words!r} did not come: {shown!r}"
-            if select.select([screen], [], [], 1)[0]:
-                shown += os.read(screen, 65536).decode(errors="replace")
 
+def typed_in(shell: tuple[str, ...], lines: tuple[str, ...], typed: str, wanted: str) -> None:
+    """Type some lines into a shell at a terminal, then a text and Tab; wait for what it shows."""
+    mine, its = pty.openpty()
+    process = subprocess.Popen(
+        shell,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+        preexec_fn=_own_terminal,
+        env={**os.environ, "TERM": "dumb"},
+    )
+    os.close(its)
+    screen = Terminal(process, mine)
     try:
-        for number, line in enumerate(lines):
-            os.write(screen, f"{line}; echo done-$(({number} + 40))\n".encode())
-            read_until(f"done-{number + 40}\r")
-        shown = ""
-        os.write(screen, f"{typed}\t".encode())
-        read_until(wanted)
+        for line in (PROMPT, *lines):
+            screen.type(f"{line}\n")
+            screen.read_until("ready> ")
+        screen.type(f"{typed}\t")
+        screen.read_until(wanted)
     finally:
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        os.close(screen)
-    return shown
+        process.kill()
+        process.wait()
+        os.close(mine)
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
@@ -111,7 +109,7 @@ def typed_in(shell: tuple[str, ...], lines: tuple[str, ...], typed: str, wanted:
 @pytest.mark.usefixtures("shells")
 def test_zsh_at_a_terminal(typed: str, wanted: str) -> None:
     lines = ("autoload -Uz compinit", "compinit -u", 'eval "$(_NSA_COMPLETE=source_zsh nsa)"')
-    typed_in(("zsh", "-f", "-i"), ("PS1='> '", *lines), typed, wanted)
+    typed_in(("zsh", "-f", "-i"), lines, typed, wanted)
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
@@ -123,7 +121,7 @@ def test_the_first_tab_after_the_installation_in_zsh(
     assert told[0].startswith("zsh completion installed in ")
     assert (shells / ".zfunc" / "_nsa").exists()
     (shells / ".zshrc").write_text("fpath+=~/.zfunc\nautoload -Uz compinit\ncompinit -u\n")
-    typed_in(("zsh", "-i"), ("PS1='> '",), "nsa su", "nsa summarize")
+    typed_in(("zsh", "-i"), (), "nsa su", "nsa summarize")
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
@@ -132,7 +130,7 @@ def test_the_first_tab_after_the_installation_in_zsh(
 )
 @pytest.mark.usefixtures("shells")
 def test_bash_at_a_terminal(typed: str, wanted: str) -> None:
-    lines = ("PS1='> '", 'eval "$(_NSA_COMPLETE=source_bash nsa)"')
+    lines = ('eval "$(_NSA_COMPLETE=source_bash nsa)"',)
     typed_in(("bash", "--norc", "--noprofile", "-i"), lines, typed, wanted)
 
 
