@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import pty
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nsa_cli.cli import completion
 from nsa_models.hub import aliases
-from tests.nsa_cli.conftest import Terminal, _own_terminal
 
 
 @pytest.fixture
@@ -70,30 +69,13 @@ PROMPT = "PS1='re''ady> '"
 """A prompt that differs from the command that sets it, which a terminal shows, too."""
 
 
-def typed_in(shell: tuple[str, ...], lines: tuple[str, ...], typed: str, wanted: str) -> None:
+def type_in(shell: Any, lines: tuple[str, ...], typed: str, wanted: str) -> None:
     """Type some lines into a shell at a terminal, then a text and Tab; wait for what it shows."""
-    mine, its = pty.openpty()
-    process = subprocess.Popen(
-        shell,
-        stdin=its,
-        stdout=its,
-        stderr=its,
-        start_new_session=True,
-        preexec_fn=_own_terminal,
-        env={**os.environ, "TERM": "dumb"},
-    )
-    os.close(its)
-    screen = Terminal(process, mine)
-    try:
-        for line in (PROMPT, *lines):
-            screen.type(f"{line}\n")
-            screen.read_until("ready> ")
-        screen.type(f"{typed}\t")
-        screen.read_until(wanted)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(mine)
+    for line in (PROMPT, *lines):
+        shell.type(f"{line}\n")
+        shell.read_until("ready> ")
+    shell.type(f"{typed}\t")
+    shell.read_until(wanted)
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
@@ -107,21 +89,21 @@ def typed_in(shell: tuple[str, ...], lines: tuple[str, ...], typed: str, wanted:
     ],
 )
 @pytest.mark.usefixtures("shells")
-def test_zsh_at_a_terminal(typed: str, wanted: str) -> None:
+def test_zsh_at_a_terminal(terminal: Any, typed: str, wanted: str) -> None:
     lines = ("autoload -Uz compinit", "compinit -u", 'eval "$(_NSA_COMPLETE=source_zsh nsa)"')
-    typed_in(("zsh", "-f", "-i"), lines, typed, wanted)
+    type_in(terminal("-f", "-i", program="zsh", TERM="dumb"), lines, typed, wanted)
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
 def test_the_first_tab_after_the_installation_in_zsh(
-    shells: Path, monkeypatch: pytest.MonkeyPatch
+    shells: Path, terminal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ZDOTDIR", raising=False)
     told = output("zsh", "-f", "-c", "nsa --install-completion; true")
     assert told[0].startswith("zsh completion installed in ")
     assert (shells / ".zfunc" / "_nsa").exists()
     (shells / ".zshrc").write_text("fpath+=~/.zfunc\nautoload -Uz compinit\ncompinit -u\n")
-    typed_in(("zsh", "-i"), (), "nsa su", "nsa summarize")
+    type_in(terminal("-i", program="zsh", TERM="dumb"), (), "nsa su", "nsa summarize")
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
@@ -129,9 +111,10 @@ def test_the_first_tab_after_the_installation_in_zsh(
     ("typed", "wanted"), [("nsa su", "nsa summarize"), ("nsa ask cont", "nsa ask contract.docx")]
 )
 @pytest.mark.usefixtures("shells")
-def test_bash_at_a_terminal(typed: str, wanted: str) -> None:
+def test_bash_at_a_terminal(terminal: Any, typed: str, wanted: str) -> None:
     lines = ('eval "$(_NSA_COMPLETE=source_bash nsa)"',)
-    typed_in(("bash", "--norc", "--noprofile", "-i"), lines, typed, wanted)
+    shell = terminal("--norc", "--noprofile", "-i", program="bash", TERM="dumb")
+    type_in(shell, lines, typed, wanted)
 
 
 @pytest.mark.skipif(not shutil.which("fish"), reason="no fish")
