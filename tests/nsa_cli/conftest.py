@@ -328,15 +328,25 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Any:
-    """A function that starts `nsa` in a pseudo-terminal, with Python code run before it."""
+    """A function that starts `nsa` in a pseudo-terminal, with Python code run before it.
+
+    `program` is another one to start.
+    """
     started: list[Terminal] = []
 
-    def start(*arguments: str, columns: int = 100, first: str = "", **variables: str) -> Terminal:
+    def start(
+        *arguments: str,
+        columns: int = 100,
+        first: str = "",
+        program: str = "",
+        **variables: str,
+    ) -> Terminal:
         mine, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         code = f"{first}\nfrom nsa_cli.__main__ import main\nmain()"
+        nsa = [sys.executable, *(("-c", code) if first else ("-m", "nsa_cli"))]
         process = subprocess.Popen(
-            [sys.executable, *(("-c", code) if first else ("-m", "nsa_cli")), *arguments],
+            [*([program] if program else nsa), *arguments],
             stdin=its,
             stdout=its,
             stderr=its,

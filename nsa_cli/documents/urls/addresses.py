@@ -77,8 +77,9 @@ def connect(host: str, port: int, *, allow_private: bool, timeout: float) -> soc
         connection.close()
         refused = where
     if refused:
+        where = "" if host == refused else f" ({refused})"
         raise UnreadableError(
-            f"{host} is not on the public internet ({refused})",
+            f"{host} is not on the public internet{where}",
             hint="add --allow-private if you trust it",
             code="private_address",
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
@@ -65,7 +67,8 @@ def fetch(url: str, access: WebAccess) -> Fetched:
         parts = _parts(here)
         known = kept.recall(here) if access.store else None
         conditions = known.conditions if known is not None else {}
-        response = request(here, parts, {**_HEADERS, **conditions}, access, deadline)
+        with _redirected(asked, here):
+            response = request(here, parts, {**_HEADERS, **conditions}, access, deadline)
         if known is not None and response.status == HTTPStatus.NOT_MODIFIED:
             if asked not in known.asked:
                 kept.keep(here, known.message, known.body, {*known.asked, asked})
@@ -91,6 +94,18 @@ def fetch(url: str, access: WebAccess) -> Fetched:
         hint="check the address",
         code="redirects",
     )
+
+
+@contextmanager
+def _redirected(asked: str, here: str) -> Iterator[None]:
+    """Name the URL that the user named in the refusal of one that it leads to."""
+    try:
+        yield
+    except UnreadableError as error:
+        if asked == here or error.code != "private_address":
+            raise
+        told = f"{asked} redirects to {here}: {error.message}"
+        raise UnreadableError(told, hint=error.hint, code=error.code) from error
 
 
 def _parts(url: str) -> SplitResult:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,34 +65,17 @@ def test_bash(words: tuple[str, ...], offered: list[str]) -> None:
     assert in_bash(*words) == offered
 
 
-def typed_in(shell: tuple[str, ...], lines: tuple[str, ...], typed: str, wanted: str) -> str:
-    """Type some lines into a shell at a terminal, then a text and Tab; returns what it shows."""
-    process, screen = pty.fork()
-    if process == 0:  # pragma: no cover - the shell's side
-        os.environ["TERM"] = "dumb"
-        os.execvp(shell[0], shell)
-    shown = ""
+PROMPT = "PS1='re''ady> '"
+"""A prompt that differs from the command that sets it, which a terminal shows, too."""
 
-    def read_until(words: str) -> None:
-        nonlocal shown
-        end = time.monotonic() + 60
-        while words not in shown:
-            assert time.monotonic() < end, f"{words!r} did not come: {shown!r}"
-            if select.select([screen], [], [], 1)[0]:
-                shown += os.read(screen, 65536).decode(errors="replace")
 
-    try:
-        for number, line in enumerate(lines):
-            os.write(screen, f"{line}; echo done-$(({number} + 40))\n".encode())
-            read_until(f"done-{number + 40}\r")
-        shown = ""
-        os.write(screen, f"{typed}\t".encode())
-        read_until(wanted)
-    finally:
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        os.close(screen)
-    return shown
+def type_in(shell: Any, lines: tuple[str, ...], typed: str, wanted: str) -> None:
+    """Type some lines into a shell at a terminal, then a text and Tab; wait for what it shows."""
+    for line in (PROMPT, *lines):
+        shell.type(f"{line}\n")
+        shell.read_until("ready> ")
+    shell.type(f"{typed}\t")
+    shell.read_until(wanted)
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
@@ -109,21 +89,21 @@ def typed_in(shell: tuple[str, ...], lines: tuple[str, ...], typed: str, wanted:
     ],
 )
 @pytest.mark.usefixtures("shells")
-def test_zsh_at_a_terminal(typed: str, wanted: str) -> None:
+def test_zsh_at_a_terminal(terminal: Any, typed: str, wanted: str) -> None:
     lines = ("autoload -Uz compinit", "compinit -u", 'eval "$(_NSA_COMPLETE=source_zsh nsa)"')
-    typed_in(("zsh", "-f", "-i"), ("PS1='> '", *lines), typed, wanted)
+    type_in(terminal("-f", "-i", program="zsh", TERM="dumb"), lines, typed, wanted)
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
 def test_the_first_tab_after_the_installation_in_zsh(
-    shells: Path, monkeypatch: pytest.MonkeyPatch
+    shells: Path, terminal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ZDOTDIR", raising=False)
     told = output("zsh", "-f", "-c", "nsa --install-completion; true")
     assert told[0].startswith("zsh completion installed in ")
     assert (shells / ".zfunc" / "_nsa").exists()
     (shells / ".zshrc").write_text("fpath+=~/.zfunc\nautoload -Uz compinit\ncompinit -u\n")
-    typed_in(("zsh", "-i"), ("PS1='> '",), "nsa su", "nsa summarize")
+    type_in(terminal("-i", program="zsh", TERM="dumb"), (), "nsa su", "nsa summarize")
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
@@ -131,9 +111,10 @@ def test_the_first_tab_after_the_installation_in_zsh(
     ("typed", "wanted"), [("nsa su", "nsa summarize"), ("nsa ask cont", "nsa ask contract.docx")]
 )
 @pytest.mark.usefixtures("shells")
-def test_bash_at_a_terminal(typed: str, wanted: str) -> None:
-    lines = ("PS1='> '", 'eval "$(_NSA_COMPLETE=source_bash nsa)"')
-    typed_in(("bash", "--norc", "--noprofile", "-i"), lines, typed, wanted)
+def test_bash_at_a_terminal(terminal: Any, typed: str, wanted: str) -> None:
+    lines = ('eval "$(_NSA_COMPLETE=source_bash nsa)"',)
+    shell = terminal("--norc", "--noprofile", "-i", program="bash", TERM="dumb")
+    type_in(shell, lines, typed, wanted)
 
 
 @pytest.mark.skipif(not shutil.which("fish"), reason="no fish")

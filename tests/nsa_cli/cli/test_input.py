@@ -206,8 +206,7 @@ def test_a_private_url_needs_an_option(nsa: Run, site: Any) -> None:
     code, out, err = nsa("ask", site.put("/", PAGE), "Who?")
     assert (code, out) == (3, "")
     assert err == (
-        "nsa: 127.0.0.1 is not on the public internet (127.0.0.1). "
-        "Add --allow-private if you trust it.\n"
+        "nsa: 127.0.0.1 is not on the public internet. Add --allow-private if you trust it.\n"
     )
     assert not site.requests
 

@@ -341,12 +341,14 @@ def test_the_page_fits_its_window(open_page: Open, pdf: str, size: tuple[int, in
 
     page.locator("#found button", has_text=pdf).wait_for()
     fits("#copy", "#colors", "#search", "#question", "#send")
-    add(page, "0.txt")
-    add(page, pdf)
+    for name in ("0.txt", "1.txt", pdf):
+        add(page, name)
     wait_until_read(page)
     library, reading = (page.locator(each).bounding_box() for each in ("#library", "#reading"))
     assert reading["y"] >= library["y"]
     assert reading["y"] + reading["height"] <= library["y"] + library["height"] + 1
+    for name in ("0.txt", "1.txt"):
+        page.click(f"[aria-label='Remove {name}']")
     ask(page)
     fits("#question", "#send", "#save")
     page.locator(".citations button").first.click()

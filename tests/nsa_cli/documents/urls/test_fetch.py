@@ -121,8 +121,11 @@ def test_a_redirect_to_a_private_address_is_refused(
     )
     site.put("/secret", b"secret")
     there = site.url("/secret", "127.0.0.2")
-    error = refused(site.put("/", b"", status=302, Location=there), WebAccess())
+    url = site.put("/", b"", status=302, Location=there)
+    error = refused(url, WebAccess())
     assert error.code == "private_address"
+    said = f"{url} redirects to {there}: 127.0.0.2 is not on the public internet"
+    assert error.message == said
     assert [path for path, _ in site.requests] == ["/"]
 
 
