@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -254,4 +255,4 @@ class DateChoice:
     def _worth(self, found: Day | Period) -> float:
         start, end = self.sentence_at((found.start, found.end))
         words = content_words(self._document.text[start:end])
-        return len(words & self._asked) / (8 + len(words)) ** 0.5
+        return len(words & self._asked) / math.sqrt(8 + len(words))
