@@ -54,7 +54,7 @@ def calculate(form: Form, figures: Sequence[Figure], caption: Caption | None = N
         ExpressionError: If the units do not agree, there is no value, or it is implausible.
     """
     expression = form.expression.format(*(each.written for each in figures))
-    found = evaluate(expression)
+    found = evaluate(expression, figures[0].decimal if figures else None)
     unit = found.unit or form.unit
     value = found.value
     if form.percent:
@@ -115,7 +115,7 @@ def _base(figure: Figure) -> Decimal:
     value = abs(figure.value)
     [read] = tokens_of(figure.digits)
     assert isinstance(read, Quantity)
-    for base in sorted(read.values, reverse=True):
+    for base in sorted(read.values, reverse=not figure.has_point):
         if base == value or (base and _is_power_of_ten(value / base)):
             return base
     return value

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from nsa_cli.computing.figures import Figure, figures, numbers
+from nsa_cli.computing.figures import Figure, decimal_sign, figures, numbers
 from nsa_cli.computing.forms import SLOT, Form
 from nsa_cli.documents import Document
 from nsa_cli.retrieval.sentences import content_words, is_figure, sentences
@@ -47,11 +47,17 @@ class FigureChoice:
         self._asked = content_words(question)
         self._document = document
         self._spans = spans
-        found = [each for span in spans for each in figures(document.text, span.start, span.end)]
+        self._decimal = decimal_sign(
+            "\n".join(document.text[span.start : span.end] for span in spans)
+        )
+        found = [each for span in spans for each in self._figures(span)]
         found = list(_fitting(form, found))
         self.options = list(dict.fromkeys(each.written for each in found))
         self._places = {text: [x for x in found if x.written == text] for text in self.options}
         self._texts = form.template.split(SLOT)
+
+    def _figures(self, span: Span) -> Iterator[Figure]:
+        return figures(self._document.text, span.start, span.end, decimal=self._decimal)
 
     @property
     def problem(self) -> str | None:
@@ -160,13 +166,15 @@ class FigureChoice:
         Args:
             digits: Of numbers that stand in the spans.
         """
-        document = self._document
+        text, decimal = self._document.text, self._decimal
         found = [
-            each for span in self._spans for each in numbers(document.text, span.start, span.end)
+            each
+            for span in self._spans
+            for each in numbers(text, span.start, span.end, decimal=decimal)
         ]
         taken: list[Figure] = []
-        for text in digits:
-            same = [each for each in found if each.digits == text and each not in taken]
+        for number in digits:
+            same = [each for each in found if each.digits == number and each not in taken]
             taken.append(max(same, key=self._worth))
         return taken
 

@@ -46,7 +46,7 @@ class Measure:
     is_ratio: bool = False
 
 
-def evaluate(text: str) -> Measure:
+def evaluate(text: str, decimal: str | None = None) -> Measure:
     """Evaluate an expression.
 
     It may have figures with scales and units, `+ - * / **`, parentheses, and the functions `min`,
@@ -55,16 +55,21 @@ def evaluate(text: str) -> Measure:
 
     Args:
         text: The expression, such as `365 × 1,204 / 10,667`.
+        decimal: The decimal sign of its figures; see `decimal_sign`.
 
     Raises:
         ExpressionError: If it has another form or is too long, if units do not agree, or if it has
             no value.
     """
-    return evaluate_figures(*parse(text))
+    return evaluate_figures(*parse(text, decimal))
 
 
-def parse(text: str) -> tuple[ast.expr, list[Figure]]:
+def parse(text: str, decimal: str | None = None) -> tuple[ast.expr, list[Figure]]:
     """Parse an expression; constants of the tree are the indices of its figures.
+
+    Args:
+        text: The expression.
+        decimal: The decimal sign of its figures; see `decimal_sign`.
 
     Raises:
         ExpressionError: If it is not an expression, or too long.
@@ -73,7 +78,7 @@ def parse(text: str) -> tuple[ast.expr, list[Figure]]:
         raise ExpressionError(f"the expression has more than {_MOST_CHARACTERS} characters")
     for sign, plain in _SIGNS.items():
         text = text.replace(sign, plain)
-    found = list(numbers(text, signed=False))
+    found = list(numbers(text, signed=False, decimal=decimal))
     between, at = list[str](), 0
     for figure in found:
         between.append(text[at : figure.start])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from nsa_cli.retrieval.number_words import MONTHS
@@ -18,6 +18,23 @@ _AFTER = re.compile(r"\)|[\s-]?(?:(?P<word>[^\W\d_]+)\.?|[%$€£¥])")
 _REACH = 6
 _WORDS_AFTER = 3
 _YEAR = re.compile(r"(?:19|20)\d\d")
+_AMBIGUOUS = re.compile(r"\d{1,3}\.\d{3}")
+_SCALED = re.compile(r"\d[\s-]?(?:thousand|million|billion|trillion|mn|bn)\b", re.IGNORECASE)
+
+
+_END = r"(?![.,]?\d)"
+_POINTS = (
+    re.compile(rf"(?<![\d.,])\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?{_END}"),
+    re.compile(rf"(?<![\d.,])\d+\.(?:\d{{1,2}}|\d{{4,}}){_END}"),
+)
+"""Numbers whose decimal sign is a point beyond doubt, and those of which it probably is."""
+
+_COMMAS = (
+    re.compile(rf"(?<![\d.,])\d{{1,3}}(?:(?:\.\d{{3}}){{2,}}|(?:\.\d{{3}})+,\d+){_END}"),
+    re.compile(rf"(?<![\d.,])\d+,(?:\d{{1,2}}|\d{{4,}}){_END}"),
+)
+"""The same for a comma; 1.964 tells nothing."""
+
 _MONTH = re.compile(rf"(?:{'|'.join(MONTHS)})\b", re.IGNORECASE)
 
 
@@ -30,19 +47,38 @@ class Figure:
         start: Its first character.
         end: One past its last character.
         quantity: Its value and unit.
+        decimal: The decimal sign of the text around it, `.` or `,`; None if unknown.
     """
 
     text: str
     start: int
     end: int
     quantity: Quantity
+    decimal: str | None = None
 
     @property
     def value(self) -> Decimal:
         """Its value: of several readings the greatest; negative in parentheses, as in accounts."""
         if self.text.startswith("("):
-            return min(self.quantity.values)
-        return max(self.quantity.values, key=abs)
+            return min(self._values)
+        return max(self._values, key=abs)
+
+    @property
+    def _values(self) -> frozenset[Decimal]:
+        """Its values by the decimal sign: 1.964 is less than 2 where a point is one.
+
+        So it is before a scale: nobody writes 1.964 billion for 1,964 billion.
+        """
+        values = self.quantity.values
+        if not self.has_point:
+            return values
+        return frozenset(each for each in values if each * 1000 in values) or values
+
+    @property
+    def has_point(self) -> bool:
+        """Whether three digits after a point are decimals, and not thousands."""
+        point = self.decimal == "." or (self.decimal is None and _SCALED.search(self.text))
+        return bool(point) and _AMBIGUOUS.fullmatch(self.digits) is not None
 
     @property
     def written(self) -> str:
@@ -58,21 +94,38 @@ class Figure:
         return found.group()
 
 
-def figures(text: str, start: int = 0, end: int | None = None) -> Iterator[Figure]:
+def figures(
+    text: str, start: int = 0, end: int | None = None, *, decimal: str | None = None
+) -> Iterator[Figure]:
     """Yield the figures of text[start:end]: its numbers without years and days of a month.
 
     Args:
         text: The text.
         start: First character.
         end: One past the last character; the end of the text when None.
+        decimal: Its decimal sign; see `decimal_sign`.
     """
-    for figure in numbers(text, start, end):
+    for figure in numbers(text, start, end, decimal=decimal):
         if not _is_date(text, figure):
             yield figure
 
 
+def decimal_sign(text: str) -> str | None:
+    """Return the sign before the decimals of a text's numbers, `.` or `,`; None if none tells."""
+    for comma, point in zip(_COMMAS, _POINTS, strict=True):
+        counts = len(comma.findall(text)), len(point.findall(text))
+        if any(counts):
+            return "," if counts[0] >= counts[1] else "."
+    return None
+
+
 def numbers(
-    text: str, start: int = 0, end: int | None = None, *, signed: bool = True
+    text: str,
+    start: int = 0,
+    end: int | None = None,
+    *,
+    signed: bool = True,
+    decimal: str | None = None,
 ) -> Iterator[Figure]:
     """Yield all numbers of text[start:end], in order; arguments as for `figures`.
 
@@ -81,6 +134,7 @@ def numbers(
         start: First character.
         end: One past the last character; the end of the text when None.
         signed: Whether a minus, or parentheses around it, belong to a number.
+        decimal: The decimal sign; see `decimal_sign`.
     """
     end = len(text) if end is None else end
     for number in _NUMBER.finditer(text, start, end):
@@ -90,7 +144,7 @@ def numbers(
         begin = number.start() if before is None else before.start()
         found = _widest(text, begin, number.start(), number.end(), end)
         if found is not None:
-            yield found
+            yield replace(found, decimal=decimal)
 
 
 def _widest(text: str, begin: int, first: int, stop: int, end: int) -> Figure | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from nsa_cli.computing.captions import caption_of
-from nsa_cli.computing.figures import figures, numbers
+from nsa_cli.computing.figures import decimal_sign, figures, numbers
 
 
 @pytest.mark.parametrize(
@@ -72,3 +74,31 @@ def test_neighboring_cells_are_no_thousands() -> None:
         "12,400",
         "380",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        ("Sales were 12,400 and 1.964 billion.", "."),
+        ("ratios of 5.3 and 29.45", "."),
+        ("Der Umsatz betrug 1.234,50 Euro, davon 750.000 im Inland (Abschnitt 4.1).", ","),
+        ("12,5 und 13,25", ","),
+        ("1.964 or 750.000", None),
+        ("no numbers", None),
+    ],
+)
+def test_the_decimal_sign_of_a_text(text: str, sign: str | None) -> None:
+    assert decimal_sign(text) == sign
+
+
+def test_three_digits_after_a_point_are_read_by_the_decimal_sign() -> None:
+    def value(text: str, sign: str | None) -> Decimal:
+        [found] = numbers(text, decimal=sign)
+        return found.value
+
+    assert value("100.804", ".") == Decimal("100.804")
+    assert value("100.804", ",") == value("100.804", None) == Decimal(100804)
+    assert value("$1.964 billion", None) == Decimal(1_964_000_000)
+    assert value("1.964 Mio.", ",") == Decimal(1_964_000_000)
+    assert value("(1.964)", ".") == Decimal("-1.964")
+    assert value("1,964", ".") == Decimal(1964)

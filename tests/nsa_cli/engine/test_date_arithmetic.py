@@ -14,7 +14,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine import arithmetic
 from nsa_cli.engine.engine import Engine
-from nsa_cli.events import AnswerFinished
+from nsa_cli.events import AnswerFinished, Event
 from nsa_models.generation.generate import DecodedToken, DecodeOptions
 
 TERMS = (
@@ -26,8 +26,15 @@ DUE = "The invoice is dated 14 March 2026. By which date must it be paid?"
 
 
 @pytest.fixture
-def engine(tiny_model: Path) -> Engine:
-    return Engine(Options(model=str(tiny_model), cache_limit_bytes=10**9, max_tokens=6), [].append)
+def events() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def engine(tiny_model: Path, events: list[Event]) -> Engine:
+    return Engine(
+        Options(model=str(tiny_model), cache_limit_bytes=10**9, max_tokens=6), events.append
+    )
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def chosen(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts: list[str] = []
 
     def decode(
-        _model: Any, _ids: Any, _cache: Any, options: DecodeOptions, **_: Any
+        _model: Any, _ids: Any, _cache: Any, options: DecodeOptions, **_more: Any
     ) -> Iterator[DecodedToken]:
         tokenizer, grammar = engine.tokenizer, options.grammar
         assert grammar is not None
@@ -92,14 +99,19 @@ def test_the_time_between_two_dates_is_computed(engine: Engine, chosen: list[str
     [(TERMS, ["none"]), ("Invoices are due at once.", []), (TERMS, ["--no-compute"])],
 )
 def test_otherwise_the_model_answers_in_words(
-    tiny_model: Path, engine: Engine, chosen: list[str], document: str, options: list[str]
+    tiny_model: Path,
+    engine: Engine,
+    chosen: list[str],
+    events: list[Event],
+    document: str,
+    options: list[str],
 ) -> None:
     chosen += options
     if options == ["--no-compute"]:
         tokenizer = engine.tokenizer
         engine = Engine(
             Options(model=str(tiny_model), cache_limit_bytes=10**9, max_tokens=6, compute=False),
-            [].append,
+            events.append,
         )
         assert engine.tokenizer.vocab_size == tokenizer.vocab_size
     found = ask(engine, document, DUE)
