@@ -231,9 +231,8 @@ class Engine:
 
         Its key has the versions of the rules that compute this answer.
         """
-        rules = {"support": SUPPORT_RULES}
-        if may_hold_tables(sources):
-            rules["rules"] = RULES
+        tables = {"rules": RULES} if may_hold_tables(sources) else {}
+        rules = {"support": SUPPORT_RULES, **tables}
         if options.compute and form_of(question) is not None:
             rules["forms"] = FORM_RULES
         return AnswerCache(content, name, question, self.answers_with, options, rules=rules)
