@@ -43,7 +43,7 @@ FIGURE = re.compile(
 )
 SET_BY_THE_PROGRAM = {
     (Decimal(value), unit)
-    for value, unit in [("1.5", "points"), ("512", "MB"), ("6", "GB"), ("20", "GB")]
+    for value, unit in [("1.5", "points"), ("1", "GB"), ("512", "MB"), ("6", "GB"), ("20", "GB")]
 }
 """Figures that the program sets, such as its limits: they are not measured."""
 

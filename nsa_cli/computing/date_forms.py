@@ -156,7 +156,7 @@ class DateChoice:
 
     @property
     def is_possible(self) -> bool:
-        """Whether there is enough to choose from."""
+        """Whether the text has enough dates or periods for the form."""
         return len(self._places) >= self.form.slots
 
     @property

@@ -133,7 +133,7 @@ def test_usage_errors_of_typer(nsa: Run, arguments: tuple[str, ...]) -> None:
         (("cache", "lst"), "nsa: no such command 'lst'. Did you mean 'list'?"),
         (
             ("find", "a", "b", "--tpo", "3"),
-            "nsa: no such option: --tpo. Did you mean --ocr, --store, --top?",
+            "nsa: no such option: --tpo. Did you mean --ocr or --store or --top?",
         ),
         (("eval",), "nsa: missing argument 'SUITE'. See `nsa eval --help`."),
     ],

@@ -200,7 +200,7 @@ def test_the_machine_chooses_the_weights_unless_they_are_named(
         ({"device": "tpu"}, "invalid value for --device: 'tpu'"),
         ({"quantize": "int3"}, "invalid value for --quantize: 'int3'"),
         ({"attention": "full"}, "invalid value for --attention: 'full'"),
-        ({"pages": "3-1"}, "--pages"),
+        ({"pages": "3-1"}, "invalid value for --pages: '3-1'"),
     ],
 )
 def test_invalid_values(given: dict[str, Any], message: str) -> None:

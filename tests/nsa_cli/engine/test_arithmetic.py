@@ -213,7 +213,7 @@ def test_the_answer_is_kept_by_form_and_without_compute_the_model_answers(
     again = ask(engine, REPORT, GROWTH)
     assert (again.answer, again.computation) == (first.answer, first.computation)
     assert len(fake.asked) == 1
-    monkeypatch.setattr("nsa_cli.engine.engine.FORM_RULES", 10**6)
+    monkeypatch.setattr("nsa_cli.engine.compute.FORM_RULES", 10**6)
     ask(engine, REPORT, GROWTH)
     assert len(fake.asked) == 2
     options = Options(model=str(tiny_model), cache_limit_bytes=10**9, max_tokens=6, compute=False)

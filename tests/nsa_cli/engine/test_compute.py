@@ -143,7 +143,7 @@ def test_a_changed_rule_asks_anew(nsa: Run, orders: Path, monkeypatch: pytest.Mo
         code, _, err = nsa("ask", str(orders), "Why so?")
     assert code == 0
     assert "answered before" in err
-    monkeypatch.setattr("nsa_cli.engine.engine.RULES", answer.RULES + 1)
+    monkeypatch.setattr("nsa_cli.engine.compute.RULES", answer.RULES + 1)
     assert "answered before" not in nsa("ask", str(orders), "Why so?")[2]
 
 
@@ -151,7 +151,7 @@ def test_rules_change_no_answers_about_texts(
     nsa: Run, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nsa("ask", str(text_file), "Who?")
-    monkeypatch.setattr("nsa_cli.engine.engine.RULES", answer.RULES + 1)
+    monkeypatch.setattr("nsa_cli.engine.compute.RULES", answer.RULES + 1)
     assert "answered before" in nsa("ask", str(text_file), "Who?")[2]
 
 

@@ -120,7 +120,7 @@ def test_the_text_is_read_while_the_second_model_is_fetched(
     assert fetched[-1].done == fetched[-1].total
     assert Note(text=f"fetching {LARGER}") in events
     ask(engine, sources)
-    assert Note(text="answered before; --no-store asks anew") in events
+    assert Note(text="answered before; --no-store asks again") in events
 
 
 @pytest.mark.parametrize("model", [SMALL, AUTO])

@@ -14,7 +14,7 @@ from nsa_cli.retrieval.clauses import main_clauses, words_of
         ("The pool is open, the sauna is not.", ("The pool is open", "the sauna is not.")),
         ("Es ist hell, und das Tor ist zu.", ("Es ist hell", "das Tor ist zu.")),
         ("Il est là, elles ne le sont pas.", ("Il est là", "elles ne le sont pas.")),
-        # no clause of its own
+        # not a separate clause
         ("Books, maps and prints are lent.", None),
         ("No books, maps or prints are lent.", None),
         ("The fee was paid, and was refunded later.", None),
