@@ -61,7 +61,10 @@ PROGRAMS = 396
 PROCESSORS = 132
 """Multiprocessors of an H200."""
 
-HOPPER_MODULES = ("banded", "importance", "keys_backward", "lists", "merged")
+HOPPER_MODULES = (
+    *("banded", "importance", "keys_backward"),
+    *("lists", "merged", "selected_keys"),
+)
 """Modules of `nsa_kernels.gpu.hopper` with kernels."""
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"

@@ -78,7 +78,8 @@ def serves_keys(problem: Problem, x: Tensor) -> bool:
 def serves_selected_keys(problem: Problem, x: Tensor) -> bool:
     """Whether the Hopper kernel can compute the gradients of selected keys and values."""
     return (
-        problem.settings.select_block == 64
+        problem.queries > 1
+        and problem.settings.select_block == 64
         and problem.dim == 128
         and problem.repeat in (16, 32, 64)
         and _serves(problem, x)
