@@ -299,14 +299,6 @@ def test_the_server_answers_what_the_guide_shows() -> None:
             server.terminate()
 
 
-def test_clients_of_the_guide_name_the_served_model() -> None:
-    text = (ROOT / "docs" / "guide" / "server.md").read_text("utf-8")
-    [served] = re.findall(r"^nsa: (\S+) answers at ", text, re.MULTILINE)
-    named = re.findall(r'(?:\bmodel="|model_name: )([^"\n]+)', text)
-    assert len(named) >= 3
-    assert set(named) == {served}
-
-
 def test_the_guide_lists_every_stage() -> None:
     from nsa_cli import events
 
@@ -315,6 +307,19 @@ def test_the_guide_lists_every_stage() -> None:
     stages = [each.name for each in vars(events).values() if isinstance(each, events.Stage)]
     assert len(stages) >= 4
     assert [name for name in stages if f"`{name}`" not in listed] == []
+
+
+def test_clients_name_the_model_that_answers() -> None:
+    """The server refuses the name of another model, also that of the one that reads."""
+    from nsa_cli.engine.answer_model import _LARGER
+    from nsa_models.hub.registry import DEFAULT_MODEL
+
+    page = text_of(ROOT / "docs" / "guide" / "server.md")
+    named = re.findall(r"\bmodel(?:_name)?(?:=|: )\"?([\w.-]+)", page)
+    assert len(named) > 2
+    assert set(named) == {_LARGER[DEFAULT_MODEL]}
+    printed = [re.findall(r"nsa: (\S+) answers at", text) for text in (page, text_of(README))]
+    assert printed == [[_LARGER[DEFAULT_MODEL]]] * 2
 
 
 def test_versions_agree() -> None:
