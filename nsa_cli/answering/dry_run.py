@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsa_cli.answering.read import read
+from nsa_cli.answering.read import engine_for, read
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, digest, title
-from nsa_cli.engine.engine import Engine
 from nsa_cli.events import Emit
 from nsa_cli.results import Estimate, FileTokens
 
@@ -51,8 +50,9 @@ def survey(
         NsaError: As `ask` does, except that a document too large for the memory is not refused.
     """
     sources = read(arguments, options, emit)
-    engine = Engine(options, emit)
-    document = engine.parse(sources, title(arguments, len(sources)), digest(sources))
+    name = title(arguments, len(sources))
+    engine = engine_for(sources, name, options, emit)
+    document = engine.parse(sources, name, digest(sources))
     asked = [engine.prompts.question(question) for question in questions]
     from nsa_cli.context.tokens import answer_room
 

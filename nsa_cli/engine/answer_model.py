@@ -58,6 +58,13 @@ def beside_server(options: Options) -> Options:
     return replace(options, answer_model=name) if name is not None and is_here(name) else options
 
 
+def needs_fetch(options: Options) -> bool:
+    """Whether a built-in model of some options is not on this machine."""
+    second = None if options.answer_model is None else options_of_answers(options)
+    names = [options.model, *([second.model] if second is not None else [])]
+    return any(name in MODELS and not is_here(name) for name in names)
+
+
 def is_here(name: str) -> bool:
     """Whether a built-in model is on this machine."""
     entry, folder = MODELS[name], models_folder()

@@ -62,7 +62,7 @@ class Engine:
     def __init__(self, options: Options, emit: Emit, beside: Engine | None = None) -> None:
         self.options = options
         self.emit = emit
-        self._parser = Parser(options, emit)
+        self.parser = Parser(options, emit)
         self._own: OpenDocument | None = None
         self._allowed: list[str] | None = None
         self._held: Held = Held() if beside is None else beside._held
@@ -290,7 +290,7 @@ class Engine:
         Raises:
             NsaError: If a source that the user named cannot be read, or none has text.
         """
-        return self._parser.parse(sources, name, content)
+        return self.parser.parse(sources, name, content)
 
     def parsed(self, sources: Sequence[Source], name: str, content: bytes) -> Parsed:
         """Parse sources for the model; arguments and errors as for `parse`."""
