@@ -93,3 +93,22 @@ def test_warnings_of_the_document_are_noted(asker: Any, tmp_path: Path) -> None:
     asker(tmp_path / "old.txt")
     [note] = asker.notes
     assert note.startswith(f"{tmp_path / 'old.txt'}: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("ask", "Who?"), ("ask", "Who?", "--dry-run"), ("find", "worker"), ("summarize",), ("chat",)],
+)
+def test_a_document_that_cannot_be_parsed_is_told_before_a_model_is_fetched(
+    nsa: Any, tmp_path: Path, text_file: Path, words: tuple[str, ...]
+) -> None:
+    """No built-in model is on this machine, and none can be fetched."""
+    broken = tmp_path / "broken.pdf"
+    broken.write_bytes(b"%PDF-1.7\nbroken")
+    command, *rest = words
+    code, _, err = nsa(command, str(broken), *rest, model=None)
+    assert code == 3
+    assert "is a damaged PDF" in err
+    code, _, err = nsa(command, str(text_file), *rest, model=None)
+    assert code == 1
+    assert "NSA_OFFLINE forbids the network" in err

@@ -440,12 +440,11 @@ def test_no_answer_is_lost_under_cancelled_streams(listen: Callable[..., str]) -
     assert lost == []
 
 
-def _llm() -> str | None:
-    """The program `llm`: `NSA_TEST_LLM`, or the one on the path."""
-    return os.environ.get("NSA_TEST_LLM") or shutil.which("llm")
+LLM = os.environ.get("NSA_TEST_LLM") or shutil.which("llm")
+"""The program `llm`; tests see no variables of nsa, so it is looked up before them."""
 
 
-@pytest.mark.skipif(_llm() is None, reason="the program llm is not installed")
+@pytest.mark.skipif(LLM is None, reason="the program llm is not installed")
 def test_llm(listen: Callable[..., str], tmp_path: Path) -> None:
     address = listen()
     model = httpx2.get(f"{address}/v1/models").json()["data"][0]["id"]
@@ -457,10 +456,9 @@ def test_llm(listen: Callable[..., str], tmp_path: Path) -> None:
     )
 
     def llm(*arguments: str) -> str:
-        program = _llm()
-        assert program is not None
+        assert LLM is not None
         found = subprocess.run(
-            [program, *arguments],
+            [LLM, *arguments],
             capture_output=True,
             text=True,
             timeout=300,
