@@ -156,7 +156,7 @@ class DateChoice:
 
     @property
     def is_possible(self) -> bool:
-        """Whether there is enough to choose from."""
+        """Whether the passages have enough to choose from."""
         return len(self._places) >= self.form.slots
 
     @property
