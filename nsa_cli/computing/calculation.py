@@ -39,6 +39,11 @@ class Calculation:
     unit: str
     result: str
 
+    @property
+    def is_percent(self) -> bool:
+        """Whether the value is a percentage, or percentage points."""
+        return self.unit in _UNITS.values()
+
     def sentence(self, citations: int) -> str:
         """The result with its expression and the numbers of its citations."""
         marks = " ".join(f"[{number}]" for number in range(1, citations + 1))
