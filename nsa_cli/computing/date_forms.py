@@ -18,6 +18,7 @@ from nsa_cli.computing.dates import (
     periods,
     shifted,
     written,
+    years,
 )
 from nsa_cli.documents import Document
 from nsa_cli.retrieval.sentences import content_words, sentences
@@ -137,17 +138,18 @@ class DateChoice:
         self._asked = content_words(question)
         self._places: dict[str, list[Day | Period]] = {}
         for span in spans:
-            found: Sequence[Day | Period] = (
-                periods(document.text, span.start, span.end)
-                if form.name == "deadline"
-                else [
-                    each
-                    for each in days(document.text, span.start, span.end)
-                    if each.year is not None and (each.day or form.unit in ("month", "year"))
-                ]
-            )
-            for each in found:
+            for each in self._found(span):
                 self._places.setdefault(self._option(each), []).append(each)
+
+    def _found(self, span: Span) -> Sequence[Day | Period]:
+        """The periods, or the dates, of a span that fit the form."""
+        place, unit = (self._document.text, span.start, span.end), self.form.unit
+        if self.form.name == "deadline":
+            return periods(*place)
+        found = [each for each in days(*place) if each.year is not None]
+        if unit == "year":
+            return [*found, *years(*place)]
+        return [each for each in found if each.day or unit == "month"]
 
     @property
     def options(self) -> list[str]:

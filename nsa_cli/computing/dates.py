@@ -34,6 +34,7 @@ _DATE = re.compile(
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
+_YEAR = re.compile(r"(?<![\w.,/$€£-])(?:19|20)\d\d(?![\w/%-]|[.,]\d)")
 _PERIOD_UNITS = {
     word: unit for word, unit in UNITS.items() if unit in ("day", "week", "month", "year")
 }
@@ -63,7 +64,7 @@ class Day:
         start: Its first character.
         end: One past its last character.
         year: The year; None if it is not told.
-        month: The month.
+        month: The month; 0 if the text names the year alone.
         day: The day of the month; None if the text names the month alone.
     """
 
@@ -131,6 +132,16 @@ def _days(text: str, start: int, end: int) -> Iterator[Day]:
         day = int(groups["d"]) if "d" in groups else None
         if 1 <= month <= _MONTHS and 1 <= (day or 1) <= _length(year or _LEAP_YEAR, month):
             yield Day(found.group(), found.start(), found.end(), year, month, day)
+
+
+def years(text: str, start: int, end: int) -> list[Day]:
+    """Return the years of text[start:end] that are not part of a date, in order."""
+    dates = days(text, start, end)
+    return [
+        Day(found.group(), found.start(), found.end(), int(found.group()), 0, None)
+        for found in _YEAR.finditer(text, start, end)
+        if not any(each.start <= found.start() < each.end for each in dates)
+    ]
 
 
 def _is_day_first(text: str) -> bool | None:
@@ -237,6 +248,8 @@ def between(first: Day, last: Day, unit: str) -> int:
             raise DateError("a day is not told")
         found = date(last.year, last.month, last.day) - date(first.year, first.month, first.day)
         return _whole(found.days, _WEEK if unit == "week" else 1, unit)
+    if unit == "year" and not (first.month and last.month):
+        return last.year - first.year
     months = (last.year - first.year) * _MONTHS + last.month - first.month
     if (first.day or 1) != (last.day or 1):
         raise DateError(f"the time between them is not a whole number of {unit}s")

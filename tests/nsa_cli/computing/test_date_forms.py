@@ -92,3 +92,12 @@ def test_the_model_chooses_one_after_another_or_none() -> None:
     assert result.sentence(2) == "17 days = 21 March 2024 - 4 March 2024 [1] [2]"
     assert (result.value, result.unit) == (17, "days")
     assert not choice("How many days passed between A and B?", "On 4 May 2024.").is_possible
+
+
+def test_years_are_counted_between_years_alone() -> None:
+    text = "The club was founded in 1996. It won its first cup on 3 May 2014, for $2000."
+    found = choice("How many years passed between the founding and the first cup?", text)
+    assert found.options == ["3 May 2014", "1996"]
+    assert found.result(["1996", "3 May 2014"]).sentence(2) == (
+        "18 years = 3 May 2014 - 1996 [1] [2]"
+    )
