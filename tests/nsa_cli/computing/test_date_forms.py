@@ -70,7 +70,9 @@ def test_other_questions_have_no_form(question: str) -> None:
     ],
 )
 def test_a_deadline(chosen: str, answer: str, value: str) -> None:
-    found = choice("The lease ends on 30 June 2026. By which date must it be done?", LEASE)
+    text = f"{LEASE}\nThe cat sleeps for 9 days."
+    found = choice("The lease ends on 30 June 2026. By which date must it be done?", text)
+    assert "+ 9 days" not in found.options, "its sentence has no word of the question"
     assert chosen in found.options
     result = found.result([chosen])
     assert (result.sentence(1), result.value, result.unit) == (answer, value, "date")
