@@ -14,6 +14,9 @@ BUSINESS_DAY = "business day"
 _MONTHS = 12
 _WEEK = 7
 _WORKDAYS = 5
+_VERBS = ("may", "march")
+"""Months that are something else in small letters: clause 5 may be changed."""
+
 _LONGEST = 100_000
 """Maximum units of a period."""
 
@@ -128,6 +131,8 @@ def _days(text: str, start: int, end: int) -> Iterator[Day]:
         month = MONTHS.get(groups["m"].casefold()) or (
             int(groups["m"]) if groups["m"].isdigit() else 0
         )
+        if groups["m"] in _VERBS and "y" not in groups:
+            continue
         year = int(groups["y"]) if "y" in groups else None
         day = int(groups["d"]) if "d" in groups else None
         if 1 <= month <= _MONTHS and 1 <= (day or 1) <= _length(year or _LEAP_YEAR, month):
