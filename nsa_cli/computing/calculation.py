@@ -17,6 +17,9 @@ _MOST_DECIMALS = 6
 _LEAST_SHARE, _MOST_SHARE = Decimal("0.1"), Decimal(100)
 _MOST_GROWTH = Decimal(1000)
 """Bounds of shares and growths in percent; beyond them the figures are of different things."""
+_OF_ONE_KIND = ("difference", "points", "growth", "share", "ratio", "sum", "mean")
+"""Forms that have either percentages or other figures."""
+
 _UNITS = {PERCENT: "%", POINTS: "percentage points"}
 
 
@@ -35,6 +38,11 @@ class Calculation:
     value: Decimal
     unit: str
     result: str
+
+    @property
+    def is_percent(self) -> bool:
+        """Whether the value is a percentage, or percentage points."""
+        return self.unit in _UNITS.values()
 
     def sentence(self, citations: int) -> str:
         """The result with its expression and the numbers of its citations."""
@@ -73,13 +81,16 @@ def calculate(form: Form, figures: Sequence[Figure], caption: Caption | None = N
 
 
 def _check_plausible(form: Form, figures: Sequence[Figure], value: Decimal) -> None:
-    """Refuse a figure that is taken twice, and shares and growths out of bounds.
+    """Refuse figures that are taken twice or of two kinds, and shares and growths out of bounds.
 
     Raises:
         ExpressionError: If the value is implausible.
     """
     if len({figure.start for figure in figures}) < len(figures):
         raise ExpressionError("a figure is taken twice")
+    percents = {each.quantity.unit in (PERCENT, POINTS) for each in figures}
+    if form.name in _OF_ONE_KIND and len(percents) > 1:
+        raise ExpressionError("a percentage beside another figure")
     if form.name == "share" and not _LEAST_SHARE <= value <= _MOST_SHARE:
         raise ExpressionError(f"a share of {value:.4g} percent")
     if form.name == "growth" and abs(value) > _MOST_GROWTH:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -161,7 +162,10 @@ class FigureChoice:
         return taken
 
     def placed(self, digits: Sequence[str]) -> list[Figure]:
-        """Return the number with each of some digits whose sentence shares most with the question.
+        """Return a number of the spans for each of some digits.
+
+        Of several places with the same digits, the one counts whose scale most of the other
+        numbers may have, too; then the one whose sentence shares most with the question.
 
         Args:
             digits: Of numbers that stand in the spans.
@@ -172,10 +176,12 @@ class FigureChoice:
             for span in self._spans
             for each in numbers(text, span.start, span.end, decimal=decimal)
         ]
+        places = [[each for each in found if each.digits == number] for number in digits]
+        scales = Counter(scale for some in places for scale in {each.scale for each in some})
         taken: list[Figure] = []
-        for number in digits:
-            same = [each for each in found if each.digits == number and each not in taken]
-            taken.append(max(same, key=self._worth))
+        for some in places:
+            free = [each for each in some if each not in taken]
+            taken.append(max(free, key=lambda each: (scales[each.scale], self._worth(each))))
         return taken
 
     def sentence_of(self, figure: Figure) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from nsa_cli.computing.dates import (
     periods,
     shifted,
     written,
+    years,
 )
 from nsa_cli.documents import Document
 from nsa_cli.retrieval.sentences import content_words, sentences
@@ -56,6 +57,7 @@ _EARLIER_AHEAD = re.compile(
     re.IGNORECASE,
 )
 _BEFORE = re.compile(r"\b(?:before|prior to|in advance|ahead of|vor|avant)\b", re.IGNORECASE)
+_STEM = 6
 _NEAR = 40
 """Characters after a period in which its direction is told."""
 
@@ -134,20 +136,21 @@ class DateChoice:
     ) -> None:
         self.form = form
         self._document, self._spans = document, spans
-        self._asked = content_words(question)
+        self._asked = _stems(question)
         self._places: dict[str, list[Day | Period]] = {}
         for span in spans:
-            found: Sequence[Day | Period] = (
-                periods(document.text, span.start, span.end)
-                if form.name == "deadline"
-                else [
-                    each
-                    for each in days(document.text, span.start, span.end)
-                    if each.year is not None and (each.day or form.unit in ("month", "year"))
-                ]
-            )
-            for each in found:
+            for each in self._found(span):
                 self._places.setdefault(self._option(each), []).append(each)
+
+    def _found(self, span: Span) -> Sequence[Day | Period]:
+        """The dates of a span, or the periods whose sentences have a word of the question."""
+        place, unit = (self._document.text, span.start, span.end), self.form.unit
+        if self.form.name == "deadline":
+            return [each for each in periods(*place) if self._worth(each) > 0]
+        found = [each for each in days(*place) if each.year is not None]
+        if unit == "year":
+            return [*found, *years(*place)]
+        return [each for each in found if each.day or unit == "month"]
 
     @property
     def options(self) -> list[str]:
@@ -254,5 +257,10 @@ class DateChoice:
 
     def _worth(self, found: Day | Period) -> float:
         start, end = self.sentence_at((found.start, found.end))
-        words = content_words(self._document.text[start:end])
+        words = _stems(self._document.text[start:end])
         return len(words & self._asked) / math.sqrt(8 + len(words))
+
+
+def _stems(text: str) -> set[str]:
+    """The beginnings of a text's content words: `ends` is `end`."""
+    return {word[:_STEM].rstrip("s") for word in content_words(text)}

@@ -14,6 +14,9 @@ BUSINESS_DAY = "business day"
 _MONTHS = 12
 _WEEK = 7
 _WORKDAYS = 5
+_VERBS = ("may", "march")
+"""Months that are something else in small letters: clause 5 may be changed."""
+
 _LONGEST = 100_000
 """Maximum units of a period."""
 
@@ -34,6 +37,7 @@ _DATE = re.compile(
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
+_YEAR = re.compile(r"(?<![\w.,/$€£-])(?:19|20)\d\d(?![\w/%-]|[.,]\d)")
 _PERIOD_UNITS = {
     word: unit for word, unit in UNITS.items() if unit in ("day", "week", "month", "year")
 }
@@ -63,7 +67,7 @@ class Day:
         start: Its first character.
         end: One past its last character.
         year: The year; None if it is not told.
-        month: The month.
+        month: The month; 0 if the text names the year alone.
         day: The day of the month; None if the text names the month alone.
     """
 
@@ -127,10 +131,22 @@ def _days(text: str, start: int, end: int) -> Iterator[Day]:
         month = MONTHS.get(groups["m"].casefold()) or (
             int(groups["m"]) if groups["m"].isdigit() else 0
         )
+        if groups["m"] in _VERBS and "y" not in groups:
+            continue
         year = int(groups["y"]) if "y" in groups else None
         day = int(groups["d"]) if "d" in groups else None
         if 1 <= month <= _MONTHS and 1 <= (day or 1) <= _length(year or _LEAP_YEAR, month):
             yield Day(found.group(), found.start(), found.end(), year, month, day)
+
+
+def years(text: str, start: int, end: int) -> list[Day]:
+    """Return the years of text[start:end] that are not part of a date, in order."""
+    dates = days(text, start, end)
+    return [
+        Day(found.group(), found.start(), found.end(), int(found.group()), 0, None)
+        for found in _YEAR.finditer(text, start, end)
+        if not any(each.start <= found.start() < each.end for each in dates)
+    ]
 
 
 def _is_day_first(text: str) -> bool | None:
@@ -237,6 +253,8 @@ def between(first: Day, last: Day, unit: str) -> int:
             raise DateError("a day is not told")
         found = date(last.year, last.month, last.day) - date(first.year, first.month, first.day)
         return _whole(found.days, _WEEK if unit == "week" else 1, unit)
+    if unit == "year" and not (first.month and last.month):
+        return last.year - first.year
     months = (last.year - first.year) * _MONTHS + last.month - first.month
     if (first.day or 1) != (last.day or 1):
         raise DateError(f"the time between them is not a whole number of {unit}s")

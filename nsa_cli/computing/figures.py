@@ -19,7 +19,7 @@ _REACH = 6
 _WORDS_AFTER = 3
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _AMBIGUOUS = re.compile(r"\d{1,3}\.\d{3}")
-_SCALED = re.compile(r"\d[\s-]?(?:thousand|million|billion|trillion|mn|bn)\b", re.IGNORECASE)
+_SCALED = re.compile(r"\d[\s-]?(?:thousand|million|billion|trillion|mn|bn|[kmb])\b", re.IGNORECASE)
 
 
 _END = r"(?![.,]?\d)"
@@ -79,6 +79,14 @@ class Figure:
         """Whether three digits after a point are decimals, and not thousands."""
         point = self.decimal == "." or (self.decimal is None and _SCALED.search(self.text))
         return bool(point) and _AMBIGUOUS.fullmatch(self.digits) is not None
+
+    @property
+    def scale(self) -> Decimal:
+        """The factor of its scale, such as a million."""
+        [bare] = tokens_of(self.digits)
+        least = min(bare.values, key=abs) if isinstance(bare, Quantity) else Decimal(0)
+        whole = min(self.quantity.values, key=abs)
+        return abs(whole / least) if least else Decimal(1)
 
     @property
     def written(self) -> str:

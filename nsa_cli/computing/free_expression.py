@@ -128,6 +128,8 @@ class _Placed(ast.NodeTransformer):
         self._found, self._there, self._digits = found, there, digits
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        if isinstance(node.op, (ast.Sub, ast.Div)) and self._is_one(node.left, node.right):
+            raise ExpressionError("a figure is compared with itself")
         if _is_count(node, self._found):
             return ast.BinOp(
                 left=self.visit(node.left),
@@ -135,6 +137,10 @@ class _Placed(ast.NodeTransformer):
                 right=ast.Name(id=_digits(node.right, self._found)),
             )
         return self.generic_visit(node)
+
+    def _is_one(self, left: ast.expr, right: ast.expr) -> bool:
+        digits = _digits(left, self._found)
+        return bool(digits) and digits == _digits(right, self._found)
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         digits = _digits(node, self._found)

@@ -170,6 +170,8 @@ def by_free_expression(
         choice = FigureChoice(expression.form, question.text, document, spans)
         figures = without_signs(choice.placed(expression.digits))
         calculation = calculate(expression.form, figures, _caption(document, figures))
+        if asked.percent and not calculation.is_percent:
+            raise ExpressionError("the question asks for a percentage")
     except ExpressionError as error:
         log.info("no expression from %r: %s", text, error)
         return None

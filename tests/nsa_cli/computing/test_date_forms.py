@@ -70,7 +70,9 @@ def test_other_questions_have_no_form(question: str) -> None:
     ],
 )
 def test_a_deadline(chosen: str, answer: str, value: str) -> None:
-    found = choice("The lease ends on 30 June 2026. By which date must it be done?", LEASE)
+    text = f"{LEASE}\nThe cat sleeps for 9 days."
+    found = choice("The lease ends on 30 June 2026. By which date must it be done?", text)
+    assert "+ 9 days" not in found.options, "its sentence has no word of the question"
     assert chosen in found.options
     result = found.result([chosen])
     assert (result.sentence(1), result.value, result.unit) == (answer, value, "date")
@@ -92,3 +94,12 @@ def test_the_model_chooses_one_after_another_or_none() -> None:
     assert result.sentence(2) == "17 days = 21 March 2024 - 4 March 2024 [1] [2]"
     assert (result.value, result.unit) == (17, "days")
     assert not choice("How many days passed between A and B?", "On 4 May 2024.").is_possible
+
+
+def test_years_are_counted_between_years_alone() -> None:
+    text = "The club was founded in 1996. It won its first cup on 3 May 2014, for $2000."
+    found = choice("How many years passed between the founding and the first cup?", text)
+    assert found.options == ["3 May 2014", "1996"]
+    assert found.result(["1996", "3 May 2014"]).sentence(2) == (
+        "18 years = 3 May 2014 - 1996 [1] [2]"
+    )

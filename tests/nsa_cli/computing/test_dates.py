@@ -34,7 +34,15 @@ def test_dates_in_many_notations(text: str, wanted: tuple[int | None, int, int |
 
 
 @pytest.mark.parametrize(
-    "text", ["31 June 2024", "30 February 2023", "version 1.2.2020.3", "at March 10:30", "page 14"]
+    "text",
+    [
+        "31 June 2024",
+        "30 February 2023",
+        "version 1.2.2020.3",
+        "at March 10:30",
+        "page 14",
+        "clause 5 may be",
+    ],
 )
 def test_what_is_no_date(text: str) -> None:
     assert not [each for each in days(text) if each.day is not None]

@@ -205,3 +205,18 @@ def test_a_quotient_is_a_percentage_where_the_question_asks_for_one() -> None:
     assert (form.percent, form.name) == (True, "share")
     assert free_expression("(178 - 417) / 417", known, asks_percent=True).form.name == "growth"
     assert not free_expression("178 - 417", known, asks_percent=True).form.percent
+
+
+def test_a_figure_is_not_compared_with_itself() -> None:
+    for text in ("122 / 122 * 100", "122 - 122"):
+        with pytest.raises(ExpressionError, match="itself"):
+            free_expression(text, ("122", "39"))
+
+
+def test_figures_of_one_expression_have_one_scale() -> None:
+    text = "The 143.1 of the plan: 166.3 million after 143.1 million. Margins were 5 % and 7 %."
+    shown = computed(text, "166.3 - 143.1", "By how much did the plan grow?").sentence(0)
+    assert shown == "23.2 million = 166.3 million - 143.1 million"
+    with pytest.raises(ExpressionError, match="percentage beside"):
+        computed(text, "166.3 - 5")
+    assert computed(text, "7 - 5").sentence(0) == "2 percentage points = 7 % - 5 %"

@@ -215,3 +215,32 @@ def test_a_cut_in_the_text_around_a_quote_is_marked(
         assert match.after.endswith(" …") is after
         around = match.before.removeprefix("… ") + match.quote + match.after.removesuffix(" …")
         assert around in opened.document.text
+
+
+@pytest.mark.usefixtures("cache_folder")
+def test_for_arithmetic_rows_of_cut_tables_are_read_beside_the_best_parts(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    rows = [f"Hall {n} of wing {n % 7} {n},812.00 {n},407.00\n" for n in range(10, 90)]
+    rows[60] = "Visitors of the garden 3,120 2,816\n"
+    path.write_text("Accounts in euros\n2019 2018\n" + "".join(rows) + "The end of it all.\n" * 9)
+    options = Options(model=str(tiny_model), cache_limit_bytes=10**9)
+    found = Engine(options, print).open(read_sources([str(path)], on_note=print), "a", 300)
+    assert not found.is_short
+    first = -torch.arange(len(found.retriever.pages(256))).float()
+    monkeypatch.setattr(OpenDocument, "_part_scores", lambda *_: first)
+    blocks = torch.ones(-(-len(found.text.ids) // found.block_tokens))
+    scores = BlockScores(blocks, torch.zeros_like(blocks), few=False)
+
+    def read(asked: str, *, compute: bool = True) -> str:
+        own = replace(found.options, page_tokens=256, compute=compute)
+        passages = found.passages(found.prompts.question(asked), own, scores)
+        assert all(a.end < b.start for a, b in pairwise(passages))
+        return "\n".join(found.document.text[each.start : each.end] for each in passages)
+
+    growth = "By how many percent did visitors of the garden grow from 2018 to 2019?"
+    assert rows[60] in f"{read(growth)}\n"
+    assert "Hall 40" not in read(growth)
+    assert rows[60] not in read(growth, compute=False)
+    assert rows[60] not in read("Who are the visitors of the garden?")

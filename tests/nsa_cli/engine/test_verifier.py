@@ -112,7 +112,9 @@ def test_an_expression_of_the_verifier_is_computed(
     assert [each.verified for each in found.citations] == [False]
 
 
-@pytest.mark.parametrize("expression", ["", "14.1 - 99.9", "14.1", "revenue / 2", "(14.1 - 12.4"])
+@pytest.mark.parametrize(
+    "expression", ["", "14.1 - 99.9", "14.1", "revenue / 2", "(14.1 - 12.4", "14.1 - 12.4"]
+)
 def test_without_an_expression_of_figures_of_the_text_the_model_answers_in_words(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, expression: str
 ) -> None:
