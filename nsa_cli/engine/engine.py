@@ -231,8 +231,7 @@ class Engine:
 
         Its key has the versions of the rules that compute this answer.
         """
-        tables = {"rules": RULES} if may_hold_tables(sources) else {}
-        rules = {"support": SUPPORT_RULES, **tables}
+        rules = {"support": SUPPORT_RULES} | ({"rules": RULES} if may_hold_tables(sources) else {})
         if options.compute and form_of(question) is not None:
             rules["forms"] = FORM_RULES
         return AnswerCache(content, name, question, self.answers_with, options, rules=rules)
