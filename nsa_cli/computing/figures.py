@@ -12,6 +12,9 @@ from nsa_cli.retrieval.quantities import Quantity, tokens_of
 
 _NUMBER = re.compile(r"(?<![\w.,'’])(?:\d{1,3}(?: \d{3}(?![\d.,]))+|\d+(?:[.,'’]\d+)*(?!\d))")
 """Digits with separators; spaces part thousands after at most three digits, and cells otherwise."""
+_SPACED = re.compile(r"(?<![\w.,'’])(?<!\d )\d{1,3}(?: \d{3})+,\d{1,2}(?![\d.,])")
+_HUNDREDS = re.compile(r"(?<![\d.,])\d{3},\d{1,2}(?![\d.,])")
+_MONEY = re.compile(r"\s?(?:[€£$¥]|EUR|CHF|Euro|euros?|kr|Fr)\b|\s?[€£$¥]")
 _BEFORE = re.compile(r"(?:[-−(]\s?)?(?:(?:[A-Z]{3}|[A-Z]{0,2}[$€£¥])\s?)?(?:[-−]\s?)?\Z")
 _CURRENCY_BEFORE = re.compile(r"(?:[A-Z]{3}|[A-Z]{0,2}[$€£¥])\s?\Z")
 _AFTER = re.compile(r"\)|[\s-]?(?:(?P<word>[^\W\d_]+)\.?|[%$€£¥])")
@@ -97,7 +100,7 @@ class Figure:
     @property
     def digits(self) -> str:
         """Its digits with their separators."""
-        found = _NUMBER.search(self.text)
+        found = _SPACED.search(self.text) or _NUMBER.search(self.text)
         assert found is not None
         return found.group()
 
@@ -145,7 +148,10 @@ def numbers(
         decimal: The decimal sign; see `decimal_sign`.
     """
     end = len(text) if end is None else end
-    for number in _NUMBER.finditer(text, start, end):
+    spaced = _spaced(text, start, end, always=not signed)
+    for number in sorted([*spaced, *_NUMBER.finditer(text, start, end)], key=_first_and_longest):
+        if number not in spaced and any(_is_inside(number, each) for each in spaced):
+            continue
         before = (_BEFORE if signed else _CURRENCY_BEFORE).search(
             text, max(start, number.start() - _REACH), number.start()
         )
@@ -153,6 +159,37 @@ def numbers(
         found = _widest(text, begin, number.start(), number.end(), end)
         if found is not None:
             yield replace(found, decimal=decimal)
+
+
+def _spaced(text: str, start: int, end: int, *, always: bool) -> list[re.Match[str]]:
+    """The numbers with spaces between thousands and a decimal comma, such as 12 400,50.
+
+    Two cells of a table look alike, so that a line has to have several of them or a currency after
+    one, and no number such as 400,50 alone.
+
+    Args:
+        text: The text.
+        start: First character.
+        end: One past the last character.
+        always: Whether nothing else can be meant, as in an expression.
+    """
+    found = list[re.Match[str]]()
+    for each in _SPACED.finditer(text, start, end):
+        first = max(start, text.rfind("\n", 0, each.start()) + 1)
+        last = text.find("\n", each.end(), end)
+        line = text[first : last if last >= 0 else end]
+        several = len(_SPACED.findall(line)) > 1 or _MONEY.match(text, each.end())
+        if always or (several and not _HUNDREDS.search(_SPACED.sub("", line))):
+            found.append(each)
+    return found
+
+
+def _first_and_longest(number: re.Match[str]) -> tuple[int, int]:
+    return number.start(), -number.end()
+
+
+def _is_inside(number: re.Match[str], other: re.Match[str]) -> bool:
+    return other.start() <= number.start() and number.end() <= other.end()
 
 
 def _widest(text: str, begin: int, first: int, stop: int, end: int) -> Figure | None:

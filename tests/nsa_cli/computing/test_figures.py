@@ -102,3 +102,24 @@ def test_three_digits_after_a_point_are_read_by_the_decimal_sign() -> None:
     assert value("1.964 Mio.", ",") == Decimal(1_964_000_000)
     assert value("(1.964)", ".") == Decimal("-1.964")
     assert value("1,964", ".") == Decimal(1964)
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [
+        ("Le loyer est de 12 400,50 € par an.", ["12 400,50"]),
+        (
+            "Schule 78 602,14 E 13,39 % 20 458,72 E 4,77 %",
+            ["78 602,14", "13,39", "20 458,72", "4,77"],
+        ),
+        ("Miete 12 345,67", ["12", "345,67"]),
+        ("Miete 5 123,45 6 234,56 345,67", ["5", "123,45", "6", "234,56", "345,67"]),
+    ],
+)
+def test_spaces_between_thousands_and_a_decimal_comma(text: str, digits: list[str]) -> None:
+    assert [each.digits for each in numbers(text)] == digits
+
+
+def test_in_an_expression_spaces_are_between_thousands() -> None:
+    [found, _] = numbers("12 345,67 - 2", signed=False)
+    assert found.value == Decimal("12345.67")
