@@ -208,9 +208,10 @@ class Engine:
                 self.emit(AnswerText(text=kept.answer))
                 yield kept
                 continue
-            self._models.start()
-            if asking is None:  # errors of parsing need no torch
-                asking = work(self, self.parsed(sources, name, content), questions)
+            if asking is None:  # errors of parsing need no model and no torch
+                parsed = self.parsed(sources, name, content)
+                self._models.start()
+                asking = work(self, parsed, questions)
             finished = drain(asking.steps(number), self.emit)
             answers = self.answers(sources, content, name, question, self.options)
             answers.keep(finished, contents_of(sources))
