@@ -188,6 +188,15 @@ def test_the_same_summary_again_needs_no_torch(nsa: Run, text_file: Path, tiny_m
     assert nsa(*words)[2] == ""
 
 
+def test_a_summary_that_other_rules_checked_is_written_anew(
+    nsa: Run, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("summarize", str(text_file), "--length", "short")
+    assert [nsa(*words)[2] for _ in range(2)] == ["", BEFORE]
+    monkeypatch.setattr("nsa_cli.summaries.once.SUPPORT_RULES", 10**6)
+    assert [nsa(*words)[2] for _ in range(2)] == ["", BEFORE]
+
+
 def test_a_folder_is_summarized_once(nsa: Run, tmp_path: Path, prose: Any) -> None:
     folder = tmp_path / "minutes"
     folder.mkdir()
