@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, digest, title
+from nsa_cli.engine.answer_model import without_fetch
 from nsa_cli.engine.engine import Engine
-from nsa_cli.events import Emit
+from nsa_cli.events import Emit, Note
 from nsa_cli.results import Estimate, FileTokens
+from nsa_models.hub.registry import ModelEntry
 
 if TYPE_CHECKING:
     from nsa_models.tokenization.tokenizer import Tokenizer
@@ -51,7 +53,10 @@ def survey(
         NsaError: As `ask` does, except that a document too large for the memory is not refused.
     """
     sources = read(arguments, options, emit)
+    options, missing = without_fetch(options)
     engine = Engine(options, emit)
+    if missing is not None and answers:
+        emit(Note(text=not_here(missing)))
     document = engine.parse(sources, title(arguments, len(sources)), digest(sources))
     asked = [engine.prompts.question(question) for question in questions]
     from nsa_cli.context.tokens import answer_room
@@ -59,7 +64,18 @@ def survey(
     room = answer_room(asked, options.max_tokens)
     return Survey(
         sizes=sizes_of(document, engine.tokenizer),
-        estimate=lambda: engine.estimate(document, room, asked if answers else ()),
+        estimate=lambda: engine.estimate(
+            document, room, asked if answers and missing is None else ()
+        ),
+    )
+
+
+def not_here(model: ModelEntry) -> str:
+    """Say that a model is missing, whose answers the estimate therefore leaves out."""
+    size = model.size_bytes / 1e6
+    return (
+        f"{model.name}, which answers, is not on this machine: the first answer fetches "
+        f"{size:,.0f} MB; the estimate is without answers"
     )
 
 
