@@ -51,6 +51,7 @@ class Progress(Event):
         unit: `tokens`, `characters`, `bytes`, `pages` or `parts`.
         stage: `reading` for the text, `passages` for the passages that an answer comes from,
             `opening` for documents, `loading` for the model.
+        beside: Whether the task runs beside those of the other events.
     """
 
     task: str
@@ -58,6 +59,7 @@ class Progress(Event):
     total: int
     unit: str
     stage: str = "reading"
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

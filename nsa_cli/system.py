@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import os
 import platform
 import signal
@@ -10,6 +12,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from nsa_models.errors import UsageError
@@ -70,6 +73,60 @@ def total_memory_bytes() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
         return 2 * free_memory_bytes()
+
+
+@cache
+def gpu_memory_bytes() -> int:
+    """Memory of the largest NVIDIA GPU that PyTorch can use; 0 without one.
+
+    It asks the driver's library, which takes milliseconds, where PyTorch's import takes seconds.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip()
+    if hidden in ("", "-1") or not _torch_has_cuda():
+        return 0
+    name = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
+    try:
+        return _largest_gpu(ctypes.CDLL(name))
+    except (OSError, AttributeError):  # no driver, or an old one
+        return 0
+
+
+def _torch_has_cuda() -> bool:
+    """Whether the installed PyTorch is built for CUDA; it is not imported."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return False
+    library = "torch_cuda.dll" if sys.platform == "win32" else "libtorch_cuda.so"
+    return (Path(found.origin).parent / "lib" / library).is_file()
+
+
+class _GpuMemory(ctypes.Structure):
+    """What `nvmlDeviceGetMemoryInfo` fills, in bytes."""
+
+    _fields_ = (
+        ("total", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    )
+
+
+def _largest_gpu(nvml: ctypes.CDLL) -> int:
+    """Memory of the largest GPU that NVIDIA's management library lists; 0 for none."""
+    if nvml.nvmlInit_v2() != 0:
+        return 0
+    try:
+        count, device, memory = ctypes.c_uint(), ctypes.c_void_p(), _GpuMemory()
+        most = 0
+        if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
+            return 0
+        for index in range(count.value):
+            if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)) != 0:
+                continue
+            if nvml.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) == 0:
+                most = max(most, int(memory.total))
+        return most
+    finally:
+        nvml.nvmlShutdown()
 
 
 def memory_limit(wanted: int | None) -> int:

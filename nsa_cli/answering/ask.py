@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from nsa_cli.answering.read import engine_for, read
+from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.documents import title
 from nsa_cli.engine import elsewhere
+from nsa_cli.engine.engine import Engine
 from nsa_cli.events import AnswerFinished, Emit
 
 
@@ -31,7 +32,7 @@ def ask(
     """
     began = time.monotonic()
     sources = read(arguments, options, emit)
+    engine = Engine(options, emit)
     name = title(arguments, len(sources))
-    engine = engine_for(sources, name, options, emit)
     with elsewhere.work() as work:
         yield from engine.ask(sources, name, questions, began, work)

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsa_cli.answering.read import engine_for, read
+from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, digest, title
-from nsa_cli.events import Emit
+from nsa_cli.engine.answer_model import without_fetch
+from nsa_cli.engine.engine import Engine
+from nsa_cli.events import Emit, Note
 from nsa_cli.results import Estimate, FileTokens
+from nsa_models.hub.registry import ModelEntry
 
 if TYPE_CHECKING:
     from nsa_models.tokenization.tokenizer import Tokenizer
@@ -50,16 +53,29 @@ def survey(
         NsaError: As `ask` does, except that a document too large for the memory is not refused.
     """
     sources = read(arguments, options, emit)
-    name = title(arguments, len(sources))
-    engine = engine_for(sources, name, options, emit)
-    document = engine.parse(sources, name, digest(sources))
+    options, missing = without_fetch(options)
+    engine = Engine(options, emit)
+    if missing is not None and answers:
+        emit(Note(text=not_here(missing)))
+    document = engine.parse(sources, title(arguments, len(sources)), digest(sources))
     asked = [engine.prompts.question(question) for question in questions]
     from nsa_cli.context.tokens import answer_room
 
     room = answer_room(asked, options.max_tokens)
     return Survey(
         sizes=sizes_of(document, engine.tokenizer),
-        estimate=lambda: engine.estimate(document, room, asked if answers else ()),
+        estimate=lambda: engine.estimate(
+            document, room, asked if answers and missing is None else ()
+        ),
+    )
+
+
+def not_here(model: ModelEntry) -> str:
+    """Say that a model is missing, whose answers the estimate therefore leaves out."""
+    size = model.size_bytes / 1e6
+    return (
+        f"{model.name}, which answers, is not on this machine: the first answer fetches "
+        f"{size:,.0f} MB; the estimate is without answers"
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nsa_cli.answering.read import engine_for, read
+from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.documents import digest, title
 from nsa_cli.engine.elsewhere import find_elsewhere
+from nsa_cli.engine.engine import Engine
 from nsa_cli.events import Emit, drain
 from nsa_cli.results import MatchInContext
 
@@ -28,7 +29,6 @@ def find(
         NsaError: If the sources cannot be read, or do not fit the model or the memory.
     """
     sources = read(arguments, options, emit)
-    name = title(arguments, len(sources))
-    engine = engine_for(sources, name, options, emit)
+    engine, name = Engine(options, emit), title(arguments, len(sources))
     parsed = engine.parsed(sources, name, digest(sources))  # errors of parsing need no torch
     return drain(find_elsewhere(engine, parsed, query, top), emit)

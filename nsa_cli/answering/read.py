@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nsa_cli.config.options import Options
-from nsa_cli.documents import digest, read_sources
+from nsa_cli.documents import read_sources
 from nsa_cli.documents.names import is_url
 from nsa_cli.documents.sources import Source
 from nsa_cli.documents.urls.access import WebAccess
-from nsa_cli.engine.answer_model import needs_fetch
-from nsa_cli.engine.engine import Engine
-from nsa_cli.engine.parse import Parser
 from nsa_cli.events import Emit, Note, Progress
 
 
@@ -44,30 +41,9 @@ def web_access(options: Options, emit: Emit) -> WebAccess:
         )
 
     offline = offline_variable()
-    setter = "--no-network or NSA_OFFLINE" if offline == "NSA_OFFLINE" else offline
     return WebAccess(
-        forbidden=f"{setter} forbids the network" if offline else "",
+        forbidden=f"{offline} forbids the network" if offline else "",
         allow_private=options.allow_private,
         store=options.store,
         on_progress=progress,
     )
-
-
-def engine_for(sources: Sequence[Source], name: str, options: Options, emit: Emit) -> Engine:
-    """Return an engine for sources; they are parsed before a model is fetched.
-
-    Args:
-        sources: The sources.
-        name: Name of all of them together.
-        options: How to read and answer.
-        emit: Receives notes and progress.
-
-    Raises:
-        NsaError: If the sources cannot be parsed, or the model is unavailable.
-    """
-    parser = Parser(options, emit)
-    if needs_fetch(options):
-        parser.parse(sources, name, digest(sources))
-    engine = Engine(options, emit)
-    engine.parser = parser  # which holds what it has parsed
-    return engine

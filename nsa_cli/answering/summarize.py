@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsa_cli.answering.read import engine_for, read
+from nsa_cli.answering.read import read
 from nsa_cli.config.options import Options
 from nsa_cli.config.summary_length import SummaryRequest
 from nsa_cli.documents import digest, title
@@ -70,9 +70,7 @@ def summarize(
     """
     sources = read(arguments, options, emit)
     name = title(arguments, len(sources))
-    hear = without_answers(emit)
-    alone = len(sources) == 1  # one of several that cannot be read is left out
-    engine = engine_for(sources, name, options, hear) if alone else Engine(options, hear)
+    engine = Engine(options, without_answers(emit))
     read_ones: list[Source] = []
     made: list[DocumentSummary] = []
     last: NsaError | None = None

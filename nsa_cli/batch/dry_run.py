@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nsa_cli.answering.dry_run import not_here
 from nsa_cli.batch.result_file import RowKey, is_same
 from nsa_cli.batch.run import documents_of, pending_of, run_digest
 from nsa_cli.batch.work import Pending, Work, source_of, told
 from nsa_cli.config.options import Options
 from nsa_cli.documents import digest
+from nsa_cli.engine.answer_model import without_fetch
 from nsa_cli.engine.engine import Engine
-from nsa_cli.events import BatchProgress, Emit, without_answers
+from nsa_cli.events import BatchProgress, Emit, Note, without_answers
 from nsa_cli.results import Estimate
 from nsa_models.errors import NsaError
 
@@ -59,15 +61,19 @@ def survey_batch(
     found = [
         path for path in documents_of(arguments, emit) if out is None or not is_same(path, out)
     ]
+    options, missing = without_fetch(options)
     engine = Engine(options, without_answers(emit))
     run = run_digest(engine, work)
+    if missing is not None:
+        emit(Note(text=not_here(missing)))
     for number, path in enumerate(found):
         emit(BatchProgress(done=number, total=len(found), name=path))
-        yield _survey(pending_of(path, work, run, done), work, engine)
+        pending = pending_of(path, work, run, done)
+        yield _survey(pending, work, engine, answers=missing is None)
     emit(BatchProgress(done=len(found), total=len(found), name=""))
 
 
-def _survey(pending: Pending, work: Work, engine: Engine) -> DocumentSurvey:
+def _survey(pending: Pending, work: Work, engine: Engine, *, answers: bool) -> DocumentSurvey:
     from nsa_cli.context.tokens import answer_room
 
     found = DocumentSurvey(path=pending.path, rows=len(work.tasks))
@@ -81,7 +87,9 @@ def _survey(pending: Pending, work: Work, engine: Engine) -> DocumentSurvey:
         document = engine.parse([source], source.name, digest([source]))
         asked = [engine.prompts.question(task or work.focus or source.name) for task in left]
         room = answer_room(asked, engine.options.max_tokens)
-        answered = [question for task, question in zip(left, asked, strict=True) if task]
+        answered = [
+            question for task, question in zip(left, asked, strict=True) if task and answers
+        ]
         return replace(found, estimate=engine.estimate(document, room, answered))
     except NsaError as error:
         return replace(found, error=told(error))

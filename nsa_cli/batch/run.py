@@ -118,7 +118,7 @@ def run_batch(
     found = [path for path in documents_of(arguments, emit) if not rows.is_at(path)]
     engine = Engine(options, without_answers(emit))
     run = run_digest(engine, work)
-    assignment = Assignment(work=work, options=options, run=run)
+    assignment = Assignment(work=work, options=engine.options, run=run)
     all_pending = [pending_of(path, work, run, rows.done) for path in found]
     results: Results
     if ray is not None:

@@ -48,13 +48,13 @@ def chat(opts: Options, sources: options.Paths, quiet: options.Quiet = False) ->
     try:
         console.show_opening(renderer, sources)
         from nsa_cli.answering.chat import ROOM, Chat
-        from nsa_cli.answering.read import engine_for, read
+        from nsa_cli.answering.read import read
         from nsa_cli.documents import title
+        from nsa_cli.engine.engine import Engine
 
         found = read(sources, opts, renderer)
         name = title(sources, len(found))
-        engine = engine_for(found, name, opts, renderer)
-        opened = engine.open(found, name, ROOM + opts.max_tokens)
+        opened = Engine(opts, renderer).open(found, name, ROOM + opts.max_tokens)
         renderer.close()
         talk = Chat(opened=opened, say=_say, compute=opts.compute)
         if sys.stdin.isatty() and not quiet:

@@ -89,14 +89,18 @@ def list_command(
 def _all_settings(found: Mapping[str, Setting]) -> dict[str, tuple[str, str, str, str]]:
     """Return value, origin, allowed values and meaning of every setting."""
     from nsa_cli.config.settings import DEFINITIONS
+    from nsa_cli.engine.answer_model import reading_model
 
     defaults = _defaults()
+    device = found.get("device")
+    chosen = reading_model(AUTO, defaults["device"] if device is None else str(device.value))
     rows = {}
     for name, each in DEFINITIONS.items():
         setting = found.get(name)
         value = defaults[name] if setting is None else str(setting.value)
         origin = "default" if setting is None else setting.origin
-        rows[name] = (value, origin, each.allowed, each.help)
+        here = f"; here {chosen}" if name == "model" and value == AUTO else ""
+        rows[name] = (value, origin, each.allowed, each.help + here)
     return rows
 
 
@@ -159,7 +163,7 @@ def set_command(
 
     template = _template(name)
     checked = settings.check(name, value) if template is None else value
-    if name == "model" or (name == "answer_model" and value != AUTO):
+    if name in ("model", "answer_model") and value != AUTO:
         _check_model(value)
     if name == "device":
         _check_device(value)

@@ -18,7 +18,7 @@ from nsa_cli import __version__
 from nsa_cli.cli import console, options
 from nsa_cli.system import available_memory_bytes
 from nsa_models.errors import NsaError
-from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
+from nsa_models.hub.registry import MODELS
 
 HELP = """Check this machine and suggest remedies.
 
@@ -186,7 +186,15 @@ def _memory() -> Finding:
 
 
 def _model() -> Finding:
-    return _found_model("model", _named("model") or DEFAULT_MODEL)
+    return _found_model("model", _reads())
+
+
+def _reads() -> str:
+    """The model that reads."""
+    from nsa_cli.config.options import AUTO
+    from nsa_cli.engine.answer_model import reading_model
+
+    return reading_model(_named("model") or AUTO, _named("device") or "auto")
 
 
 def _answer_model() -> Finding:
@@ -194,7 +202,7 @@ def _answer_model() -> Finding:
     from nsa_cli.config.options import AUTO
     from nsa_cli.engine.answer_model import larger_model
 
-    reads = _named("model") or DEFAULT_MODEL
+    reads = _reads()
     named = _named("answer_model") or AUTO
     name = larger_model(reads) if named == AUTO else named
     if name is None or name == reads:
@@ -243,7 +251,7 @@ def _weights(measure: bool) -> Finding:
     elif torch.cuda.is_available():
         found = "as stored, on a GPU"
     else:
-        found = _fastest_weights(_named("model") or DEFAULT_MODEL, measure)
+        found = _fastest_weights(_reads(), measure)
     return Finding(what="weights", state="ok", found=found)
 
 

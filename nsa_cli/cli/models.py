@@ -12,7 +12,7 @@ import typer
 from nsa_cli.cli import completion, console, options
 from nsa_cli.cli.command import App
 from nsa_models.errors import ModelError, UsageError
-from nsa_models.hub.registry import DEFAULT_MODEL, MODELS, ModelEntry, model_entry
+from nsa_models.hub.registry import MODELS, ModelEntry, model_entry
 
 if TYPE_CHECKING:
     from nsa_kernels.settings import AttentionSettings
@@ -43,16 +43,16 @@ def list_command(json: options.Json = False) -> None:
     from nsa_cli.kv_store.inventory import disk_bytes
     from nsa_models.hub.aliases import aliases
 
-    own = aliases()
+    own, default = aliases(), _default_model()
     if json:
-        facts = [_facts(entry) for entry in MODELS.values()]
+        facts = [_facts(entry, default) for entry in MODELS.values()]
         facts += [_alias_facts(name, path) for name, path in own.items()]
         console.print_json({"models": facts})
         return
     rows = []
     for entry in MODELS.values():
         here = "yes" if _paths(entry) else "no"
-        name = f"{entry.name} (default)" if entry.name == DEFAULT_MODEL else entry.name
+        name = f"{entry.name} (default)" if entry.name == default else entry.name
         rows.append((name, _megabytes(entry.size_bytes), _context(entry), entry.license, here))
     for name, path in own.items():
         where = f"at {path}" if path.exists() else f"no, not at {path}"
@@ -95,7 +95,7 @@ def show_command(
     found = _described(here)
     if json:
         described = None if found is None else _checkpoint_facts(found)
-        console.print_json({**_facts(entry), "checkpoint": described})
+        console.print_json({**_facts(entry, _default_model()), "checkpoint": described})
         return
     table: list[tuple[str, str]] = [
         ("name", entry.name),
@@ -275,7 +275,15 @@ def _alias_facts(name: str, path: Path) -> dict[str, Any]:
     return {"name": name, "path": str(path), "here": [str(path)] if path.exists() else []}
 
 
-def _facts(entry: ModelEntry) -> dict[str, Any]:
+def _default_model() -> str:
+    """The built-in model that reads on this machine."""
+    from nsa_cli.config.options import AUTO
+    from nsa_cli.engine.answer_model import reading_model
+
+    return reading_model(AUTO, "auto")
+
+
+def _facts(entry: ModelEntry, default: str) -> dict[str, Any]:
     return {
         "name": entry.name,
         "title": entry.title,
@@ -284,6 +292,6 @@ def _facts(entry: ModelEntry) -> dict[str, Any]:
         "sha256": entry.sha256,
         "context_tokens": entry.context_tokens,
         "extended_context_tokens": entry.extended_context_tokens,
-        "default": entry.name == DEFAULT_MODEL,
+        "default": entry.name == default,
         "here": [str(path) for path in _paths(entry)],
     }

@@ -17,10 +17,9 @@ import typer
 
 from nsa_cli.cli import completion, values
 from nsa_cli.cli.errors import JSON_FLAG, JSON_LETTER
-from nsa_cli.config.options import ATTENTIONS, DEVICES, QUANTIZATIONS, Options
+from nsa_cli.config.options import ATTENTIONS, AUTO, DEVICES, QUANTIZATIONS, Options
 from nsa_cli.config.summary_length import LENGTHS
 from nsa_models.errors import UsageError
-from nsa_models.hub.registry import DEFAULT_MODEL
 from nsa_models.model_folder import SHIPPED
 
 PANELS = ("Common", "Reading", "Answering", "Model and machine", "Advanced")
@@ -177,7 +176,7 @@ class SharedOptions:
     system: Annotated[
         str | None, option("--system", "TEXT", "Instructions for the model.", ANSWERING)
     ] = None
-    model: Model = DEFAULT_MODEL
+    model: Model = AUTO
     answer_model: Annotated[
         str | None,
         option("--answer-model", "MODEL", "Model that answers from what is found.", MACHINE),

@@ -18,7 +18,7 @@ _CHANGES = "changes"
 
 _ANSWER = {_CHANGES: "answer"}
 AUTO = "auto"
-"""The option `answer_model` that stands for the choice of `engine.answer_model.larger_model`."""
+"""The value of `model` and `answer_model` that stands for the choice of `engine.answer_model`."""
 
 _NOTHING = {_CHANGES: "nothing"}
 
@@ -31,7 +31,8 @@ class Options:
     declares that it changes the answer alone, or nothing that is cached.
 
     Attributes:
-        model: Name, folder, file or hub id. Cache keys hold the model's fingerprint instead.
+        model: Name, folder, file or hub id; `auto` for the built-in model that suits the machine.
+            Cache keys hold the model's fingerprint instead.
         answer_model: Another model that answers from what `model` has found; None for the same,
             `auto` for the larger model where this is possible. The key of the answer cache has its
             fingerprint, too.

@@ -79,7 +79,7 @@ def _define(
 
 
 DEFINITIONS = {
-    "model": _define(str, "model name, folder, .gguf file or Hugging Face id"),
+    "model": _define(str, "model name, folder, .gguf file, Hugging Face id, or auto"),
     "answer_model": _define(str, "model that answers from what the model has found, or auto"),
     "device": _define(str, "device to compute on", DEVICES),
     "attention": _define(str, "attention for reading", ATTENTIONS),

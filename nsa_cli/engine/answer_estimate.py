@@ -20,9 +20,12 @@ from nsa_models.model_folder import ModelFolder
 class Answers(Protocol):
     """A model that answers; `Engine` is one."""
 
-    folder: ModelFolder
     options: Options
     emit: Emit
+
+    @property
+    def folder(self) -> ModelFolder:
+        """The model."""
 
     def formats(self, config: NSAConfig) -> list[str]:
         """Formats of the weights in which it may answer, the preferred one first."""

@@ -1,13 +1,16 @@
-"""The model that answers when none is named: a larger one beside the small model that reads."""
+"""The models that read and answer when none is named.
+
+On a GPU, the larger model does both. On a CPU, it answers beside the small model that reads.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from nsa_cli.config.options import AUTO, Options
-from nsa_cli.system import total_memory_bytes
+from nsa_cli.system import gpu_memory_bytes, total_memory_bytes
 from nsa_models.hub.fetch import offline_variable
-from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
+from nsa_models.hub.registry import DEFAULT_MODEL, MODELS, ModelEntry
 from nsa_models.model_folder import SHIPPED
 from nsa_models.paths import imported_name, models_folder
 
@@ -16,6 +19,25 @@ _LARGER = {DEFAULT_MODEL: "qwen2.5-coder-1.5b"}
 
 _LEAST_MEMORY = 6_000_000_000
 """Bytes of memory of a machine that holds both."""
+
+_LEAST_GPU_MEMORY = 6_000_000_000
+"""Bytes of memory of a GPU on which the larger model reads."""
+
+
+def reading_model(name: str, device: str) -> str:
+    """Return the name of the model that reads.
+
+    Args:
+        name: A model, or `auto`: the larger model where a GPU reads, if it is on this machine or
+            the network is allowed; the small one otherwise.
+        device: `auto`, `cpu` or `cuda`.
+    """
+    if name != AUTO:
+        return name
+    larger = _LARGER[DEFAULT_MODEL]
+    if device == "cpu" or gpu_memory_bytes() < _LEAST_GPU_MEMORY:
+        return DEFAULT_MODEL
+    return larger if offline_variable() is None or is_here(larger) else DEFAULT_MODEL
 
 
 def larger_model(reads: str) -> str | None:
@@ -43,7 +65,8 @@ def options_of_answers(options: Options) -> Options | None:
     """
     adapter = None if options.adapter is None else SHIPPED
     name = options.answer_model
-    name = larger_model(options.model) if name == AUTO else name
+    if name == AUTO:
+        name = larger_model(reading_model(options.model, options.device))
     if name is None:
         return None
     return replace(options, model=name, adapter=adapter, answer_model=None)
@@ -54,15 +77,20 @@ def beside_server(options: Options) -> Options:
 
     A command that only reads finds a running `nsa serve` by them.
     """
-    name = larger_model(options.model)
+    name = larger_model(reading_model(options.model, options.device))
     return replace(options, answer_model=name) if name is not None and is_here(name) else options
 
 
-def needs_fetch(options: Options) -> bool:
-    """Whether a built-in model of some options is not on this machine."""
+def without_fetch(options: Options) -> tuple[Options, ModelEntry | None]:
+    """Return options by which no second model is fetched, and the model that would be.
+
+    Args:
+        options: Options of a command that answers nothing.
+    """
     second = None if options.answer_model is None else options_of_answers(options)
-    names = [options.model, *([second.model] if second is not None else [])]
-    return any(name in MODELS and not is_here(name) for name in names)
+    if second is None or second.model not in MODELS or is_here(second.model):
+        return options, None
+    return replace(options, answer_model=None), MODELS[second.model]
 
 
 def is_here(name: str) -> bool:

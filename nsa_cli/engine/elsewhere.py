@@ -75,7 +75,7 @@ class _Server:
     def __init__(self, engine: Opens, parsed: Parsed, questions: Sequence[str] = ()) -> None:
         self._engine = engine
         self._session: Session | None = None
-        if not engine.options.server or not is_available():
+        if not engine.options.server or not engine.is_ready or not is_available():
             return
         path = socket_path(engine.folder, engine.answers_with, engine.options)
         self._session = connect(path)

@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING
 
 from nsa_cli.caches.answers import AnswerCache
 from nsa_cli.computing.forms import FORM_RULES, form_of
-from nsa_cli.config.options import AUTO, Options
+from nsa_cli.config.options import Options
 from nsa_cli.documents import Document, digest
 from nsa_cli.documents.sources import Source
-from nsa_cli.engine.answer_model import options_of_answers
 from nsa_cli.engine.compute import computed
 from nsa_cli.engine.held import Held, load_tokenizer, reused
+from nsa_cli.engine.models import Models
 from nsa_cli.engine.parse import Parsed, Parser, contents_of
 from nsa_cli.engine.work import Asking, Work
 from nsa_cli.events import LOADING, AnswerFinished, AnswerText, Emit, Note, Progress, drain
-from nsa_cli.output.logging import log
 from nsa_cli.tables.answer import RULES
 from nsa_cli.tables.sources import may_hold_tables
-from nsa_models.errors import ModelError, UsageError
-from nsa_models.hub.resolve import fingerprint_with_verifier, resolve_model
+from nsa_models.hub.resolve import fingerprint_with_verifier
 from nsa_models.model_folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -48,60 +46,79 @@ _NOT_STORED = (
 
 
 class Engine:
-    """A model, fetched at once and loaded when a document must be prefilled.
+    """A model, fetched when it is needed and loaded when a document must be prefilled.
 
     Args:
         options: How to read and answer.
         emit: Receives events in order; results are not among them.
         beside: Another engine with the same options of loading, whose model is shared; or None.
+        folder: The model, if it is known.
 
     Raises:
-        ModelError: If the model is not available.
+        ModelError: If a model is not available, unless it can be fetched.
     """
 
-    def __init__(self, options: Options, emit: Emit, beside: Engine | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        emit: Emit,
+        beside: Engine | None = None,
+        folder: ModelFolder | None = None,
+    ) -> None:
         self.options = options
-        self.emit = emit
-        self.parser = Parser(options, emit)
+        self._models: Models = Models(options, emit, folder) if beside is None else beside._models
+        self.emit = self._models.emit if beside is None else emit
+        self._parser = Parser(options, self.emit)
         self._own: OpenDocument | None = None
         self._allowed: list[str] | None = None
         self._held: Held = Held() if beside is None else beside._held
-        self.answerer: Engine | None = None
+        self._answerer: Engine | None = None
+        self._knows_answerer = False
         if beside is not None:
-            self.folder: ModelFolder = beside.folder
+            self._knows_answerer = True
             if beside.answerer is not None:
                 own = beside.answerer.options
                 second = replace(options, model=own.model, adapter=own.adapter, answer_model=None)
-                self.answerer = Engine(second, emit, beside.answerer)
+                self._answerer = Engine(second, emit, beside.answerer)
             return
-        self.folder = resolve_model(
-            options.model,
-            on_progress=lambda task, done, total: emit(
-                Progress(task=task, done=done, total=total, unit="bytes", stage="loading")
-            ),
-            on_note=lambda text: emit(Note(text=text)),
-            adapter=options.adapter,
-        )
-        log.info("model %s in %s", self.folder.name, self.folder.folder)
-        if options.answer_model is not None:
-            self.answerer = self._second()
-        if options.answer_model == AUTO:  # what is cached is of the model, however it was chosen
-            name = None if self.answerer is None else self.answerer.options.model
-            self.options = replace(options, answer_model=name)
+        self.options = self._models.chosen(options)
+        if self.is_ready:
+            _ = self.answerer
 
-    def _second(self) -> Engine | None:
-        """The engine of the model that answers; None if it is, or has to be, the same model."""
-        options = options_of_answers(self.options)
-        if options is None:
-            return None
-        try:
-            second = Engine(options, self.emit)
-        except ModelError as error:
-            if self.options.answer_model != AUTO:
-                raise
-            self.emit(Note(text=f"{self.folder.name} answers: {error.message}"))
-            return None
-        return None if second.folder.fingerprint == self.folder.fingerprint else second
+    @property
+    def folder(self) -> ModelFolder:
+        """The model that reads; fetched at the first use.
+
+        Raises:
+            ModelError: If it is not available.
+        """
+        found = self._models.first
+        if self.options.model != self._models.reads:  # the model that was chosen is not available
+            self.options = self._models.chosen(self.options)
+        return found
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the models are known, and nothing has to be fetched."""
+        return self._models.is_ready
+
+    @property
+    def answerer(self) -> Engine | None:
+        """The engine of the model that answers; None if it is, or has to be, the same model.
+
+        Waits for a model that is being fetched.
+
+        Raises:
+            ModelError: If it was named and is not available.
+        """
+        if not self._knows_answerer:
+            folder, second = self._models.second, self._models.second_options
+            if folder is not None and second is not None:
+                self._answerer = Engine(second, self.emit, folder=folder)
+            elif self.options.answer_model is not None:
+                self.options = replace(self.options, answer_model=None)
+            self._knows_answerer = True
+        return self._answerer
 
     @property
     def model_name(self) -> str:
@@ -181,8 +198,10 @@ class Engine:
         content = digest(sources)
         asking = None
         for number, question in enumerate(questions):
-            answers = self.answers(sources, content, name, question, self.options)
-            kept = answers.recall(time.monotonic() - began)
+            kept = None
+            if self.is_ready:  # a model that is fetched anew has answered nothing
+                answers = self.answers(sources, content, name, question, self.options)
+                kept = answers.recall(time.monotonic() - began)
             if kept is not None:
                 self.emit(Note(text="answered before; --no-store asks anew"))
             else:
@@ -191,9 +210,12 @@ class Engine:
                 self.emit(AnswerText(text=kept.answer))
                 yield kept
                 continue
-            if asking is None:  # errors of parsing need no torch
-                asking = work(self, self.parsed(sources, name, content), questions)
+            if asking is None:  # errors of parsing need no torch and no model
+                parsed = self.parsed(sources, name, content)
+                self._models.start()
+                asking = work(self, parsed, questions)
             finished = drain(asking.steps(number), self.emit)
+            answers = self.answers(sources, content, name, question, self.options)
             answers.keep(finished, contents_of(sources))
             yield finished
 
@@ -226,7 +248,7 @@ class Engine:
             return None
         opened = self._held.find(content, self.options)
         document = self.parse(sources, name, content) if opened is None else opened.document
-        return computed(document, question, self.answers_with.name)
+        return computed(document, question, self._models.answering_name)
 
     def open(
         self, sources: Sequence[Source], name: str, room: int, content: bytes | None = None
@@ -265,6 +287,7 @@ class Engine:
         """Prefill a parsed document; arguments, events and errors as for `open_steps`."""
         if self.is_open(parsed.content, room):
             return self._opened_before()
+        self._models.start()
         self._held.close()  # free its memory before the next one's is taken
         opened = yield from self.prefill_chunks(parsed.document, room, parsed.contents)
         self._own = opened
@@ -290,7 +313,7 @@ class Engine:
         Raises:
             NsaError: If a source that the user named cannot be read, or none has text.
         """
-        return self.parser.parse(sources, name, content)
+        return self._parser.parse(sources, name, content)
 
     def parsed(self, sources: Sequence[Source], name: str, content: bytes) -> Parsed:
         """Parse sources for the model; arguments and errors as for `parse`."""
@@ -362,6 +385,7 @@ class Engine:
             verify_later=sum(text.document_tokens for text in texts) > DIRECT_TOKENS,
             model_name=self.folder.name,
         )
+        read = time.monotonic()
         opened = OpenDocument(
             model=model,
             model_name=self.folder.name,
@@ -374,7 +398,7 @@ class Engine:
             options=GenerationOptions.of(self.options),
             emit=self.emit,
             load_seconds=started - began,
-            prefill_seconds=time.monotonic() - started,
+            prefill_seconds=read - started,
             answerer=None if self.answerer is None else AnsweringModel(self.answerer),
         )
         opened.log_figures()
@@ -471,25 +495,5 @@ class Engine:
             config: The configuration.
             weights: Format of the weights; None for the preferred one.
         """
-        from nsa_models.cache.layer_devices import pick_device
-        from nsa_models.modeling.speed import AS_STORED
-        from nsa_models.weights.prepared import load_prepared
-
         weights = self.formats(config)[0] if weights is None else weights
-        held = self._held
-        if held.model is not None and held.loaded == (config.to_dict(), weights):
-            return held.model
-        held.model = None  # free its memory before the next one's is taken
-        self.emit(LOADING)
-        device = pick_device(self.options.device)
-        if weights != AS_STORED and device.type != "cpu":
-            raise UsageError(f"--quantize {weights} is for the CPU", hint="leave it out on a GPU")
-        model = held.model = load_prepared(
-            self.folder,
-            config,
-            device=device,
-            quantization=None if weights == AS_STORED else weights,
-            on_note=lambda text: self.emit(Note(text=text)),
-        )
-        held.loaded = (model.config.to_dict(), weights)
-        return model
+        return self._held.load(self.folder, config, weights, self.options, self.emit)

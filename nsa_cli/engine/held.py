@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nsa_cli.config.options import Options
-from nsa_cli.events import Emit
+from nsa_cli.events import LOADING, Emit, Note
+from nsa_models.errors import UsageError
 
 if TYPE_CHECKING:
     from nsa_cli.context.prompt import PromptBuilder
     from nsa_cli.engine.open_document import OpenDocument
+    from nsa_models.configuration.config import NSAConfig
+    from nsa_models.model_folder import ModelFolder
     from nsa_models.modeling.model import NSALanguageModel
     from nsa_models.tokenization.tokenizer import Tokenizer
 
@@ -72,6 +75,43 @@ class Held:
     def close(self) -> None:
         """Let the open document go."""
         self.opened, self._key = None, ()
+
+    def load(
+        self, where: ModelFolder, config: NSAConfig, weights: str, options: Options, emit: Emit
+    ) -> NSALanguageModel:
+        """Load the model, unless it is loaded with the same configuration and format.
+
+        Args:
+            where: The model.
+            config: Its configuration.
+            weights: Format of the weights.
+            options: Name the device.
+            emit: Receives notes.
+
+        Raises:
+            ModelError: If the model is unreadable.
+            UsageError: If the device has no products in the format.
+        """
+        from nsa_models.cache.layer_devices import pick_device
+        from nsa_models.modeling.speed import AS_STORED
+        from nsa_models.weights.prepared import load_prepared
+
+        if self.model is not None and self.loaded == (config.to_dict(), weights):
+            return self.model
+        self.model = None  # free its memory before the next one's is taken
+        emit(LOADING)
+        device = pick_device(options.device)
+        if weights != AS_STORED and device.type != "cpu":
+            raise UsageError(f"--quantize {weights} is for the CPU", hint="leave it out on a GPU")
+        model = self.model = load_prepared(
+            where,
+            config,
+            device=device,
+            quantization=None if weights == AS_STORED else weights,
+            on_note=lambda text: emit(Note(text=text)),
+        )
+        self.loaded = (model.config.to_dict(), weights)
+        return model
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -22,7 +22,14 @@ class Opens(Protocol):
 
     options: Options
     emit: Emit
-    folder: ModelFolder
+
+    @property
+    def folder(self) -> ModelFolder:
+        """The model that reads."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing has to be fetched to know the models."""
 
     @property
     def answers_with(self) -> ModelFolder:

@@ -67,7 +67,7 @@ class _Elapsed(ProgressColumn):
     """Column with the seconds since the stage began, from the second one on."""
 
     def render(self, task: Task) -> Text:
-        seconds = int(task.elapsed or 0)
+        seconds = 0 if task.fields.get("beside") else int(task.elapsed or 0)
         return Text(duration(seconds) if seconds > 1 else "", style="dim")
 
 
@@ -90,6 +90,9 @@ class StatusLine:
         self._bar: ProgressBar | None = None
         self._task: TaskID | None = None
         self._name = ""
+        self._beside: Progress | None = None
+        self._beside_task: TaskID | None = None
+        self._has_bar = False
 
     def note(self, text: str) -> None:
         """Print a line unless quiet."""
@@ -98,9 +101,15 @@ class StatusLine:
             self.console.print(told, markup=False, soft_wrap=True)
 
     def progress(self, event: Progress) -> None:
-        """Update the bar."""
+        """Update the bar, or the line below it of a task that runs beside."""
         if not self.animate:
             return
+        if event.beside:
+            self._show_beside(event)
+            return
+        if self._beside is not None and self._beside.task == event.task:
+            self.close()  # the command waits for it now
+            self._beside = None
         if self._bar is None or self._task is None or self._name != event.task:
             if event.done >= event.total:
                 self.close()
@@ -124,6 +133,34 @@ class StatusLine:
                 event.text, (SpinnerColumn(), text, _Elapsed()), total=None, unit="", done=0
             )
 
+    def _show_beside(self, event: Progress) -> None:
+        """Update the line of a task that runs beside what is shown, if anything is."""
+        self._beside = event if event.done < event.total else None
+        if self._bar is None:
+            return
+        if self._beside is None:
+            if self._beside_task is not None:
+                self._bar.remove_task(self._beside_task)
+            self._beside_task = None
+        elif self._beside_task is None:
+            self._add_beside()
+        else:
+            self._bar.update(self._beside_task, **self._beside_fields(event))
+
+    def _add_beside(self) -> None:
+        """Add the line of a task that runs beside what is shown."""
+        if self._bar is not None and self._beside is not None:
+            fields = self._beside_fields(self._beside)
+            self._beside_task = self._bar.add_task(unit="bytes", beside=True, **fields)
+
+    def _beside_fields(self, event: Progress) -> dict[str, Any]:
+        """Return the line of a task: as a bar below a bar, in words below a stage."""
+        name = printable(event.task)
+        if self._has_bar:
+            return {"description": name, "total": event.total, "completed": event.done}
+        amount = f"{event.done / 1e6:,.0f} of {event.total / 1e6:,.0f} MB"
+        return {"description": f"{name}: {amount}", "total": None}
+
     def _start(
         self,
         name: str,
@@ -143,15 +180,16 @@ class StatusLine:
             expand=total is not None,
             speed_estimate_period=20,
         )
-        self._name = name
+        self._name, self._has_bar = name, total is not None
         self._task = self._bar.add_task(printable(name), total=total, unit=unit, completed=done)
+        self._add_beside()
         self._bar.start()
 
     def close(self) -> None:
         """Remove the bar or the stage."""
         if self._bar is not None:
             self._bar.stop()
-        self._bar, self._task, self._name = None, None, ""
+        self._bar, self._task, self._beside_task, self._name = None, None, None, ""
 
 
 class Renderer(ABC):

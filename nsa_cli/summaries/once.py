@@ -22,14 +22,14 @@ def summarize_once(engine: Engine, source: Source, request: SummaryRequest) -> D
         NsaError: If the source cannot be read, or does not fit the model or the memory.
     """
     content = digest([source])
-    cache = _cache(engine, content, source.name, request)
-    found = cache.recall()
+    found = _recalled(engine, content, source.name, request)
     if found is not None:
         return found
     from nsa_cli.summaries.make import open_for_summary, summarize_document
 
     opened = open_for_summary(engine, [source], source.name, request.focus, content)
     made = summarize_document(opened, request)
+    cache = _cache(engine, content, source.name, request)
     cache.keep(made, [source.name], contents_of([source]))
     return made
 
@@ -53,8 +53,7 @@ def summarize_all_once(
     Raises:
         NsaError: If the last source does not fit the model or the memory.
     """
-    cache = _cache(engine, digest(sources), name, request)
-    found = cache.recall()
+    found = _recalled(engine, digest(sources), name, request)
     if found is not None:
         return found
     from nsa_cli.summaries.make import open_for_summary
@@ -71,8 +70,16 @@ def summarize_all_once(
         document_tokens=sum(each.document_tokens for each in made),
         reused_tokens=sum(each.reused_tokens for each in made),
     )
+    cache = _cache(engine, digest(sources), name, request)
     cache.keep(whole, [source.name for source in sources], contents_of(sources))
     return whole
+
+
+def _recalled(
+    engine: Engine, content: bytes, name: str, request: SummaryRequest
+) -> DocumentSummary | None:
+    """Return a summary that was made before; a model that is fetched anew has made none."""
+    return _cache(engine, content, name, request).recall() if engine.is_ready else None
 
 
 def _cache(engine: Engine, content: bytes, name: str, request: SummaryRequest) -> SummaryCache:

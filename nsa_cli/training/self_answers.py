@@ -138,15 +138,15 @@ def with_self_answers(articles: Sequence[Article], path: Path) -> list[Article]:
     ]
 
 
-def _read(path: Path) -> dict[QuestionKey, tuple[str, ...]]:
-    """The answers of a file; truncated lines are skipped."""
+def _read(path: Path, *, right: bool = True) -> dict[QuestionKey, tuple[str, ...]]:
+    """The answers of a file that are right, or the inventions; truncated lines are skipped."""
     if not path.exists():
         return {}
     found: dict[QuestionKey, tuple[str, ...]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         with suppress(json.JSONDecodeError):
             row = json.loads(line)
-            if row.get("right", True):
+            if row.get("right", True) == right:
                 found[row["article"], row["paragraph"], row["question"]] = (row["answer"],)
     return found
 
@@ -182,7 +182,8 @@ def write_inventions(
     """Let a dense model answer questions from texts that lack the answer; write what it invents.
 
     The text is the question's paragraph without the sentences that have the answer, or another
-    paragraph of the article. Answers that decline are left out.
+    paragraph of the article. Answers that decline are left out, and questions whose invention the
+    file has.
 
     Args:
         folder: Hugging Face folder of the model.
@@ -194,7 +195,7 @@ def write_inventions(
     """
     tokenizer = Tokenizer.from_folder(folder)
     prompts, rng = PromptBuilder(tokenizer, None), random.Random("inventions")
-    asked = []
+    asked, known = [], _read(path, right=False)
     for article in articles:
         for number, part in enumerate(article.paragraphs):
             for question, gold in part.questions:
@@ -202,9 +203,9 @@ def write_inventions(
                 cut = without_sentences(part.text, gold)
                 texts = [cut, *rng.sample(others, min(1, len(others)))]
                 text = rng.choice([each for each in texts if each.strip()] or [""])
-                if text and not holds(text, gold):
+                key = (article.title, number, question)
+                if text and not holds(text, gold) and key not in known:
                     ids = np.concatenate([prompts.plain(text).ids, prompts.question(question).ids])
-                    key = (article.title, number, question)
                     asked.append(_Unanswered(key=key, ids=ids, hinted_ids=ids, gold=gold))
     rng.shuffle(asked)
     disable_progress_bar()

@@ -104,7 +104,7 @@ def download_wheel(
 def _watch(
     process: subprocess.Popen[bytes], folders: list[Path], on_bytes: Callable[[int], None]
 ) -> None:
-    """Report growth until the process ends; raise when the folders stop growing."""
+    """Report the size until the process ends; raise when the folders stop growing."""
     largest = 0
     last_growth = time.monotonic()
     while process.poll() is None:
@@ -112,9 +112,10 @@ def _watch(
         if size > largest:
             largest = size
             last_growth = time.monotonic()
-            on_bytes(size)
         elif time.monotonic() - last_growth > STALL_SECONDS:
             raise SourceFailed(f"pip received nothing for {STALL_SECONDS:g} s")
+        if largest:
+            on_bytes(largest)  # without growth too: the caller may stop the download by an error
         try:
             process.wait(POLL_SECONDS)
         except subprocess.TimeoutExpired:

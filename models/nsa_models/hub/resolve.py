@@ -34,6 +34,7 @@ def resolve_model(
     on_progress: NamedProgress,
     on_note: Callable[[str], None],
     adapter: str | None = SHIPPED,
+    on_fetched: Callable[[], None] = lambda: None,
 ) -> ModelFolder:
     """Return a model and its adapter; fetch and convert the model if needed.
 
@@ -44,12 +45,14 @@ def resolve_model(
             model has one; None for no adapter.
         on_progress: Called while bytes are fetched or written.
         on_note: Called with one line of progress.
+        on_fetched: Called when the file of a built-in model is on this machine, before it is
+            converted.
 
     Raises:
         ModelError: If the model is unknown, unavailable or unreadable, or the adapter is missing
             (code `adapter_missing`).
     """
-    model = _base_model(name, on_progress, on_note)
+    model = _base_model(name, on_progress, on_note, on_fetched)
     folder = Path(adapter).expanduser() if adapter else None
     if adapter == SHIPPED:
         folder = _shipped_adapter(name)
@@ -102,11 +105,29 @@ def fingerprint_with_verifier(where: ModelFolder) -> str:
     return f"{where.fingerprint}:{_digest([head, *sizes])[:16]}"
 
 
+def is_ready(name: str) -> bool:
+    """Whether a model needs no fetch and no conversion, or is none of the built-in ones."""
+    if name not in MODELS:
+        return True
+    folder, file = _paths(name)
+    return folder.is_dir() and (file.is_file() or not lacks_weights(folder))
+
+
+def _paths(name: str) -> tuple[Path, Path]:
+    """Return the converted folder and the GGUF file of a built-in model."""
+    entry = model_entry(name)
+    folder = models_folder() / f"{imported_name(name, entry.sha256)}-{IMPORT_FORMAT}"
+    return folder, models_folder() / f"{name}.gguf"
+
+
 def _base_model(
-    name: str, on_progress: NamedProgress, on_note: Callable[[str], None]
+    name: str,
+    on_progress: NamedProgress,
+    on_note: Callable[[str], None],
+    on_fetched: Callable[[], None],
 ) -> ModelFolder:
     if name in MODELS:
-        return _built_in(name, on_progress, on_note)
+        return _built_in(name, on_progress, on_note, on_fetched)
     stored_aliases = aliases() if "/" not in name and "\\" not in name else {}
     path = stored_aliases.get(name) or Path(name).expanduser()
     if name in stored_aliases and not path.exists():
@@ -130,22 +151,26 @@ def _base_model(
     raise AssertionError(name)
 
 
-def _built_in(name: str, on_progress: NamedProgress, on_note: Callable[[str], None]) -> ModelFolder:
-    entry = model_entry(name)
-    folder = models_folder() / f"{imported_name(name, entry.sha256)}-{IMPORT_FORMAT}"
-    file = models_folder() / f"{name}.gguf"
-    if folder.is_dir() and (file.is_file() or not lacks_weights(folder)):
+def _built_in(
+    name: str,
+    on_progress: NamedProgress,
+    on_note: Callable[[str], None],
+    on_fetched: Callable[[], None],
+) -> ModelFolder:
+    folder, file = _paths(name)
+    if is_ready(name):
         gguf = file if file.is_file() else None
         fingerprint = folder_fingerprint(folder)
         return ModelFolder(name=name, folder=folder, fingerprint=fingerprint, gguf=gguf)
     from nsa_models.hub.fetch import fetch_model
 
     gguf = fetch_model(
-        entry,
+        model_entry(name),
         models_folder(),
         on_progress=lambda done, total: on_progress(f"Fetching {name}", done, total),
         on_note=on_note,
     )
+    on_fetched()
     return _imported(name, gguf, folder, on_progress)
 
 
@@ -153,11 +178,18 @@ def _imported(name: str, gguf: Path, folder: Path, on_progress: NamedProgress) -
     if not folder.is_dir():
         from nsa_models.gguf.convert import import_gguf
 
-        import_gguf(
-            gguf,
-            folder,
-            on_progress=lambda done, total: on_progress(f"Unpacking {name}", done, total),
-        )
+        try:
+            import_gguf(
+                gguf,
+                folder,
+                on_progress=lambda done, total: on_progress(f"Unpacking {name}", done, total),
+            )
+        except OSError as error:
+            raise ModelError(
+                f"cannot write {name} to {folder}: {error.strerror or error}",
+                hint="free some space, or set NSA_CACHE_DIR to a writable folder",
+                code="disk",
+            ) from error
     fingerprint = folder_fingerprint(folder)
     return ModelFolder(name=name, folder=folder, fingerprint=fingerprint, gguf=gguf)
 

@@ -316,13 +316,56 @@ def test_stages_and_progress_take_turns_at_a_terminal() -> None:
     assert shown.endswith("\x1b[2K")
 
 
+def fetching(done: int, *, beside: bool = True) -> Progress:
+    return Progress(
+        task="Fetching m", done=done * 10**6, total=5 * 10**6, unit="bytes", beside=beside
+    )
+
+
+def test_a_task_beside_others_has_a_line_below_theirs() -> None:
+    status = StatusLine(quiet=False)
+    status.console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    status.animate = True
+
+    def drawn() -> list[str]:
+        assert status._bar is not None
+        page = io.StringIO()
+        Console(file=page, width=100).print(status._bar.get_renderable())
+        return page.getvalue().splitlines()
+
+    status.progress(fetching(1))  # nothing else is shown yet
+    assert status._bar is None
+    status.progress(Progress(task="Reading a", done=40, total=100, unit="tokens"))
+    [reading, fetched] = drawn()
+    assert reading.startswith("Reading a")
+    assert fetched.startswith("Fetching m")
+    assert "1 of 5 MB" in fetched
+    status.progress(fetching(2))
+    assert "2 of 5 MB" in drawn()[1]
+    status.stage(LOADING)
+    [loading, fetched] = drawn()
+    assert "Loading the model" in loading
+    assert "Fetching m: 2 of 5 MB" in fetched
+    status.progress(fetching(5))
+    assert len(drawn()) == 1
+    status.progress(fetching(3))
+    status.progress(fetching(4, beside=False))  # the command waits for it
+    [line] = drawn()
+    assert "4 of 5 MB" in line
+    status.close()
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 96, 120])
 def test_progress_takes_one_line_at_a_terminal(width: int) -> None:
     screen = io.StringIO()
     status = StatusLine(quiet=False)
     status.console = Console(file=screen, force_terminal=True, width=width)
     status.animate = True
-    task = {"task": "Reading examples/fhs-3.0.pdf", "total": 123_456, "unit": "tokens"}
+    task: dict[str, Any] = {
+        "task": "Reading examples/fhs-3.0.pdf",
+        "total": 123_456,
+        "unit": "tokens",
+    }
     status.progress(Progress(done=12_345, **task))
     assert status._bar is not None
     drawn = Console(file=io.StringIO(), width=width)
