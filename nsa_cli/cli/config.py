@@ -99,9 +99,8 @@ def _all_settings(found: Mapping[str, Setting]) -> dict[str, tuple[str, str, str
         setting = found.get(name)
         value = defaults[name] if setting is None else str(setting.value)
         origin = "default" if setting is None else setting.origin
-        if name == "model" and value == AUTO:
-            origin += f": {chosen}"
-        rows[name] = (value, origin, each.allowed, each.help)
+        here = f"; here {chosen}" if name == "model" and value == AUTO else ""
+        rows[name] = (value, origin, each.allowed, each.help + here)
     return rows
 
 

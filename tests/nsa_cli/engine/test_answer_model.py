@@ -218,13 +218,14 @@ def test_doctor_and_settings_tell_the_model_that_reads(
         row = json.loads(listed)["all"]["model"]
         models = json.loads(nsa("models", "list", "--json")[1])["models"]
         [default] = [each["name"] for each in models if each["default"]]
-        return row["value"], f"{default} reads" in answers, row["from"], default
+        here = row["meaning"].partition("; here ")[2]
+        return row["value"], f"{default} reads" in answers, here, default
 
     monkeypatch.setenv("NSA_QUANTIZE", "none")  # no speed is measured
-    assert told() == (AUTO, True, f"default: {DEFAULT_MODEL}", DEFAULT_MODEL)
+    assert told() == (AUTO, True, DEFAULT_MODEL, DEFAULT_MODEL)
     converted()
     monkeypatch.setattr(answer_model, "gpu_memory_bytes", lambda: GPU)
-    assert told() == (AUTO, True, f"default: {LARGER}", LARGER)
+    assert told() == (AUTO, True, LARGER, LARGER)
     assert nsa("config", "set", "model", DEFAULT_MODEL)[0] == 0
     assert told()[0] == DEFAULT_MODEL
     assert f"{DEFAULT_MODEL} reads, {LARGER} answers" in nsa("doctor")[1]
