@@ -41,8 +41,9 @@ def web_access(options: Options, emit: Emit) -> WebAccess:
         )
 
     offline = offline_variable()
+    setter = "--no-network or NSA_OFFLINE" if offline == "NSA_OFFLINE" else offline
     return WebAccess(
-        forbidden=f"{offline} forbids the network" if offline else "",
+        forbidden=f"{setter} forbids the network" if offline else "",
         allow_private=options.allow_private,
         store=options.store,
         on_progress=progress,
