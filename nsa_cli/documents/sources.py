@@ -152,9 +152,9 @@ def _expand(argument: str, skipped: _Skipped) -> Iterable[Found]:
     if glob.has_magic(argument) and not os.path.lexists(argument):
         matches = matching_names(argument)
         if not matches:
-            raise UnreadableError(
-                f"{argument} matches no file", hint="check the pattern", code="missing"
-            )
+            is_question = argument.rstrip().endswith("?") and len(argument.split()) > 1
+            hint = "give each question with --ask" if is_question else "check the pattern"
+            raise UnreadableError(f"{argument} matches no file", hint=hint, code="missing")
         found: list[Found] = []
         for match in matches:
             if Path(match).is_dir():

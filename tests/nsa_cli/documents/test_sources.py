@@ -119,6 +119,16 @@ def test_globs(tmp_path: Path) -> None:
         paths(tmp_path / "*.rs")
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("Who repairs the roof?", "give each question with --ask"), ("a?", "check the pattern")],
+)
+def test_a_question_among_the_files_is_told(name: str, hint: str) -> None:
+    with pytest.raises(UnreadableError) as caught:
+        paths(name)
+    assert caught.value.hint == hint
+
+
 def test_each_file_once(tmp_path: Path) -> None:
     write(tmp_path, {"a.txt": "a", "b.txt": "b"})
     assert names(tmp_path, tmp_path / "b.txt", tmp_path, tmp_path / "a.txt") == ["b.txt", "a.txt"]
