@@ -21,6 +21,7 @@ from nsa_cli.computing.dates import (
     years,
 )
 from nsa_cli.documents import Document
+from nsa_cli.retrieval.clauses import main_clauses
 from nsa_cli.retrieval.sentences import content_words, sentences
 
 _WANTS_DATE = re.compile(
@@ -138,15 +139,25 @@ class DateChoice:
         self._document, self._spans = document, spans
         self._asked = _stems(question)
         self._places: dict[str, list[Day | Period]] = {}
-        for span in spans:
-            for each in self._found(span):
-                self._places.setdefault(self._option(each), []).append(each)
+        for each in self._offered([one for span in spans for one in self._found(span)]):
+            self._places.setdefault(self._option(each), []).append(each)
+
+    def _offered(self, found: Sequence[Day | Period]) -> Sequence[Day | Period]:
+        """All dates; of periods those whose clauses share most words with the question.
+
+        A clause counts if it has half as many of the question's words as the best one.
+        """
+        if self.form.name != "deadline":
+            return found
+        shared = [len(_stems(self._clause(each)) & self._asked) for each in found]
+        least = max(1, max(shared, default=0) / 2)
+        return [each for each, count in zip(found, shared, strict=True) if count >= least]
 
     def _found(self, span: Span) -> Sequence[Day | Period]:
-        """The dates of a span, or the periods whose sentences have a word of the question."""
+        """The dates or periods of a span that the form allows."""
         place, unit = (self._document.text, span.start, span.end), self.form.unit
         if self.form.name == "deadline":
-            return [each for each in periods(*place) if self._worth(each) > 0]
+            return periods(*place)
         found = [each for each in days(*place) if each.year is not None]
         if unit == "year":
             return [*found, *years(*place)]
@@ -254,6 +265,19 @@ class DateChoice:
                 if start <= place[0] < end:
                     return start, max(end, place[1])
         return place
+
+    def _clause(self, found: Day | Period) -> str:
+        """The main clause with a date or a period."""
+        start, end = self.sentence_at((found.start, found.end))
+        sentence, at = self._document.text[start:end], 0
+        for clause in main_clauses(sentence):
+            at = sentence.find(clause, at)
+            if at < 0:
+                break
+            if at <= found.start - start < at + len(clause):
+                return clause
+            at += len(clause)
+        return sentence
 
     def _worth(self, found: Day | Period) -> float:
         start, end = self.sentence_at((found.start, found.end))

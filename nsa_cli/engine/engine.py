@@ -196,7 +196,7 @@ class Engine:
         content = digest(sources)
         asking = None
         for number, question in enumerate(questions):
-            kept = None
+            kept, answers = None, None
             if self.is_ready:  # a model that is fetched anew has answered nothing
                 answers = self.answers(sources, content, name, question, self.options)
                 kept = answers.recall(time.monotonic() - began)
@@ -213,7 +213,7 @@ class Engine:
                 self._models.start()
                 asking = work(self, parsed, questions)
             finished = drain(asking.steps(number), self.emit)
-            answers = self.answers(sources, content, name, question, self.options)
+            answers = answers or self.answers(sources, content, name, question, self.options)
             answers.keep(finished, contents_of(sources))
             yield finished
 

@@ -103,3 +103,13 @@ def test_years_are_counted_between_years_alone() -> None:
     assert found.result(["1996", "3 May 2014"]).sentence(2) == (
         "18 years = 3 May 2014 - 1996 [1] [2]"
     )
+
+
+def test_periods_of_clauses_about_other_things_are_not_offered() -> None:
+    """The second clause has one word of the question, and the deposit's sentence has one, too."""
+    found = choice(
+        "By when must the tenant give notice if the lease ends on 30 June 2026?",
+        "The tenant must give notice at least 45 days before the end of the lease; otherwise the "
+        "lease is extended by one year.\nThe tenant has the deposit back within 30 days.\n",
+    )
+    assert found.options == ["- 45 days"]
