@@ -476,3 +476,76 @@ def test_llm(listen: Callable[..., str], tmp_path: Path) -> None:
     assert llm("-m", "tiny", "-s", "Be brief.", *how, "Who?").strip()
     answer = llm("-m", "tiny", "--schema", json.dumps(SCHEMA), "-o", "max_tokens", "60", "Who?")
     assert set(json.loads(answer)) == {"kind", "count"}
+
+
+LANGCHAIN = os.environ.get("NSA_TEST_LANGCHAIN")
+"""A Python that has `langchain-openai`."""
+
+_LANGCHAIN_PROGRAM = """
+import json, sys
+from langchain_openai import ChatOpenAI
+
+address, name, schema = sys.argv[1:]
+model = ChatOpenAI(model=name, base_url=f"{address}/v1", api_key="none", max_tokens=60)
+said = [("system", "Be brief."), ("human", "Who wrote it?")]
+plain = model.invoke(said)
+streamed = "".join(each.content for each in model.stream(said))
+several = [each.content for each in model.batch([said, said])]
+shaped = model.with_structured_output(json.loads(schema), method="json_schema").invoke(said)
+counted = plain.usage_metadata["output_tokens"]
+print(json.dumps([plain.content, streamed, several, shaped, counted]))
+"""
+
+
+@pytest.mark.skipif(LANGCHAIN is None, reason="NSA_TEST_LANGCHAIN names no Python")
+def test_langchain(listen: Callable[..., str], tmp_path: Path) -> None:
+    address = listen()
+    model = httpx2.get(f"{address}/v1/models").json()["data"][0]["id"]
+    program = tmp_path / "client.py"
+    program.write_text(_LANGCHAIN_PROGRAM)
+    assert LANGCHAIN is not None
+    found = subprocess.run(
+        [LANGCHAIN, str(program), address, model, json.dumps({"title": "Report", **SCHEMA})],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert found.returncode == 0, found.stderr
+    plain, streamed, several, shaped, counted = json.loads(found.stdout)
+    assert plain
+    assert [streamed, *several] == [plain] * 3
+    assert set(shaped) == {"kind", "count"}
+    assert counted > 0
+
+
+def test_chats_as_open_webui_sends_them(listen: Callable[..., str]) -> None:
+    """A list of models, a chat whose stream ends with its usage, and a title.
+
+    Source: `routers/openai.py` and `routers/tasks.py` of Open WebUI.
+    """
+    headers = {
+        "Authorization": "Bearer none",
+        "X-OpenWebUI-User-Name": "Ada",
+        "X-OpenWebUI-User-Id": "1",
+        "X-OpenWebUI-User-Role": "admin",
+    }
+    with httpx2.Client(base_url=listen(), headers=headers, timeout=60) as client:
+        found = client.get("/v1/models")
+        assert found.status_code == 200
+        [model, *_] = [each["id"] for each in found.json()["data"]]
+        said = [{"role": "system", "content": "Be brief."}, *WHO]
+        body: dict[str, Any] = {"model": model, "messages": said, "stream": True}
+        chat = {**body, "stream_options": {"include_usage": True}, "temperature": 0.8, "user": "1"}
+        with client.stream("POST", "/v1/chat/completions", json=chat) as stream:
+            assert stream.status_code == 200
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            data = [line[6:] for line in stream.iter_lines() if line.startswith("data: ")]
+        assert data.pop() == "[DONE]"
+        chunks = [json.loads(each) for each in data]
+        assert chunks[-1]["usage"]["completion_tokens"] > 0
+        deltas = [choice["delta"] for each in chunks for choice in each["choices"]]
+        assert "".join(each.get("content") or "" for each in deltas)
+        title = {**body, "stream": False, "max_completion_tokens": 1000, "messages": WHO}
+        found = client.post("/v1/chat/completions", json=title)
+        assert found.status_code == 200
+        assert found.json()["choices"][0]["message"]["content"]
