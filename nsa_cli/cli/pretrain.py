@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,7 @@ def shards_command(
             *("--held-out", "SHARE", "Share of the documents to hold out."), min=0.0, max=0.5
         ),
     ] = 0.01,
+    quiet: options.Quiet = False,
 ) -> None:
     """Make token shards for `nsa pretrain` from text."""
     from nsa_cli.output.layout import documents_in_words
@@ -57,9 +59,9 @@ def shards_command(
         vocabulary=vocabulary,
         heldout=held_out,
     )
-    report = make_shards(plan, console.note)
+    report = make_shards(plan, partial(console.note, quiet=quiet))
     for reason, count in report.skipped.items():
-        console.note(f"skipped {count:,} {counted(reason, count)}")
+        console.note(f"skipped {count:,} {counted(reason, count)}", quiet=quiet)
     index = report.index
     total = sum(index.tokens.values())
     train, heldout = (documents_in_words(index.documents[name]) for name in ("train", "heldout"))
@@ -136,6 +138,7 @@ def pretrain_command(
         list[Path] | None,
         options.option("--beside", "FOLDER", "Other run to plot, too; repeatable."),
     ] = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train a model from scratch, with sparse or dense attention."""
     values.check_choice("--device", device, DEVICES)
@@ -178,6 +181,7 @@ def pretrain_command(
         start_from=start_from,
         last=open_shards(last_shards) if last_shards else None,
         device=device,
+        quiet=quiet,
     )
     progress = pretrain(plan, found)
     if plot is not None:

@@ -49,6 +49,7 @@ class PretrainPlan:
         start_from: Folder of a model whose weights are the initial ones; None for random ones.
         last: Shards that the last share of the training reads instead; None for none.
         device: `auto`, `cpu` or `cuda`.
+        quiet: Whether to write nothing to standard error.
     """
 
     out: Path
@@ -58,6 +59,7 @@ class PretrainPlan:
     start_from: Path | None = None
     last: Shards | None = None
     device: str = "auto"
+    quiet: bool = False
 
 
 def pretrain(plan: PretrainPlan, shards: Shards) -> PretrainProgress:
@@ -81,15 +83,15 @@ def pretrain(plan: PretrainPlan, shards: Shards) -> PretrainProgress:
         _prepare(plan, shards, 0 if state is None else state["step"])
     processes.wait()
     hooks = PretrainHooks(
-        report=log_writer(plan.out, settings.steps),
-        heldout=heldout_writer(plan.out),
+        report=log_writer(plan.out, settings.steps, quiet=plan.quiet),
+        heldout=heldout_writer(plan.out, quiet=plan.quiet),
         save=_saver(plan, device),
     )
     training = Pretraining(model, rows, heldout, settings, hooks, processes)
     if state is not None:
         training.resume(state)
         del state
-    if processes.first:
+    if processes.first and not plan.quiet:
         _announce(plan, shards, training, device)
     return training.run()
 

@@ -34,16 +34,21 @@ def keep_steps(out: Path, step: int) -> None:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def log_writer(out: Path, steps: int | None) -> Callable[[list[dict[str, Any]]], None]:
+def log_writer(
+    out: Path, steps: int | None, *, quiet: bool = False
+) -> Callable[[list[dict[str, Any]]], None]:
     """A function that writes rows to the log and the last one to standard error.
 
     Args:
         out: Folder of the run.
         steps: Steps of the whole training; None if time limits it.
+        quiet: Whether to write to the log alone.
     """
 
     def write(rows: list[dict[str, Any]]) -> None:
         _append(out / LOG, rows)
+        if quiet:
+            return
         last = rows[-1]
         loss = sum(row["loss"] for row in rows) / len(rows)
         of = "" if steps is None else f" of {steps:,}"
@@ -60,11 +65,13 @@ def log_writer(out: Path, steps: int | None) -> Callable[[list[dict[str, Any]]],
     return write
 
 
-def heldout_writer(out: Path) -> Callable[[dict[str, Any]], None]:
+def heldout_writer(out: Path, *, quiet: bool = False) -> Callable[[dict[str, Any]], None]:
     """A function that writes a loss on held-out documents to its log and to standard error."""
 
     def write(row: dict[str, Any]) -> None:
         _append(out / HELDOUT, [row])
+        if quiet:
+            return
         far = row["by_position"][-1]
         tell(
             f"step {row['step']:,}, held-out loss {row['loss']:.4f} over "

@@ -94,6 +94,18 @@ def test_twins_train_load_and_are_plotted(nsa: Run, train: Run, made: Path) -> N
         assert combine == ("gated" if name == "native" else "union")
 
 
+def test_a_quiet_run_writes_its_log_and_result_alone(
+    nsa: Run, train: Run, made: Path, corpus: Path
+) -> None:
+    code, output, err = train("silent", "--quiet")
+    assert (code, err) == (0, "")
+    assert "silent: trained after step 6" in output
+    assert [row["step"] for row in rows_of(made / "silent" / LOG)] == [1, 2, 3, 4, 5, 6]
+    code, output, err = nsa("shards", str(made / "more"), str(corpus), "--vocabulary", "300", "-q")
+    assert (code, err) == (0, "")
+    assert "tokens in" in output
+
+
 def test_a_limited_run_continues_where_it_was_saved(train: Run, made: Path) -> None:
     code, _, err = train("whole")
     assert code == 0, err
