@@ -224,4 +224,4 @@ def test_a_url_names_what_is_kept_of_it(
     assert left.read_bytes() == page * 2
     assert kept_files(cache_folder) == {"readings": 1, "documents": 1, "answers": 1}
     code, _, err = nsa("cache", "rm", url, "--force")
-    assert (code, err) == (0, f"nsa: nothing is kept of {url}\n")
+    assert (code, err) == (0, f"nsa: nothing is stored for {url}\n")

@@ -108,6 +108,6 @@ def test_another_format_is_reported_and_prefilled_again(
     assert substance(found) == substance(before)
     assert found.stats.reused_tokens == 0
     assert asker.notes == [
-        f"{text_file} was read by another version of nsa (format 1, now 2); reading it anew"
+        f"{text_file} was read by another version of nsa (format 1, now 2); reading it again"
     ]
     assert not old.exists()

@@ -173,7 +173,7 @@ def test_whole_rows_are_counted_and_trained(train: Run, made: Path) -> None:
     assert len(rows_of(made / "whole" / LOG)) == 6
     (made / "a.toml").write_text(CONFIG)
     code, _, err = train("whole", "--context", "128")
-    assert (code, "begun with other whole_rows: True before, False now" in err) == (2, True)
+    assert (code, "started with other whole_rows: True before, False now" in err) == (2, True)
 
 
 def test_a_longer_context_starts_from_a_trained_model(nsa: Run, train: Run, made: Path) -> None:

@@ -337,7 +337,7 @@ def test_progress_is_told(site: Any) -> None:
 def test_where_the_network_is_not_used(site: Any) -> None:
     url = site.put("/", PAGE)
     error = refused(url, replace(HERE, forbidden="NSA_OFFLINE forbids the network"))
-    assert (error.code, error.hint) == ("not_fetched", "download it first")
+    assert (error.code, error.hint) == ("not_fetched", "save it first")
     assert error.message == f"URLs are not fetched here (NSA_OFFLINE forbids the network): {url}"
     with pytest.raises(NsaError, match=f"URLs are not fetched here: {url}"):
         read_sources([url], on_note=pytest.fail)
