@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 from nsa_cli.computing.figures import Figure, decimal_sign, figures, numbers
 from nsa_cli.computing.forms import SLOT, Form
+from nsa_cli.computing.turns import Turns
 from nsa_cli.documents import Document
 from nsa_cli.retrieval.sentences import content_words, is_figure, sentences
-
-NOTHING = "none"
-"""What the model writes in place of a figure that is not there."""
 
 _PERCENT_UNITS = ("percent", "points")
 _SAME_WORDS = 0.6
@@ -30,7 +28,7 @@ class Span:
     end: int
 
 
-class FigureChoice:
+class FigureChoice(Turns):
     """The choice of figures for the slots of a form.
 
     Args:
@@ -107,31 +105,17 @@ class FigureChoice:
         """The words of the expression before its first figure."""
         return self._texts[0]
 
-    def follow(self, path: tuple[int, ...]) -> list[str]:
-        """Return the texts that may follow some choices.
+    @property
+    def slots(self) -> int:
+        """How many figures the form has."""
+        return self.form.slots
 
-        Args:
-            path: Index of each choice so far; figures and the words between them take turns.
-        """
-        chosen = self.texts(path)
-        if chosen is None or len(chosen) == self.form.slots:
-            return []
-        if len(path) % 2:
-            return [self._texts[len(chosen)]]
-        return [*self._suited(chosen), NOTHING]
+    def between(self, count: int) -> str:
+        """Return the words of the expression after `count` figures."""
+        return self._texts[count]
 
-    def texts(self, path: tuple[int, ...]) -> list[str] | None:
-        """Return the figures that some choices mean; None if one means none."""
-        chosen: list[str] = []
-        for index in path[::2]:
-            suited = self._suited(chosen)
-            if index >= len(suited):
-                return None
-            chosen.append(suited[index])
-        return chosen
-
-    def _suited(self, chosen: Sequence[str]) -> list[str]:
-        """The figures that may follow others: not the same again, and of no other unit."""
+    def suited(self, chosen: Sequence[str]) -> list[str]:
+        """Return the figures that may follow others: not the same again, and of no other unit."""
         units = {self._places[text][0].quantity.unit for text in chosen} - {None}
         suited = []
         for text in self.options:

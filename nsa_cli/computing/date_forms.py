@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from nsa_cli.computing.choice import NOTHING, Span
+from nsa_cli.computing.choice import Span
 from nsa_cli.computing.dates import (
     BUSINESS_DAY,
     Day,
@@ -20,6 +20,7 @@ from nsa_cli.computing.dates import (
     written,
     years,
 )
+from nsa_cli.computing.turns import Turns
 from nsa_cli.documents import Document
 from nsa_cli.retrieval.clauses import main_clauses
 from nsa_cli.retrieval.sentences import content_words, sentences
@@ -122,7 +123,7 @@ class DateResult:
         return f"{self.result} = {self.expression} {marks}".rstrip()
 
 
-class DateChoice:
+class DateChoice(Turns):
     """The choice of dates and periods for a form.
 
     Args:
@@ -193,26 +194,17 @@ class DateChoice:
         ahead = text[start : period.start]
         return -1 if _EARLIER_AHEAD.search(ahead) and _BEFORE.search(after) else 1
 
-    def follow(self, path: tuple[int, ...]) -> list[str]:
-        """Return the texts that may follow some choices; see `FigureChoice.follow`."""
-        chosen = self.texts(path)
-        if chosen is None or len(chosen) == self.form.slots:
-            return []
-        if len(path) % 2:
-            return [" - "]
-        return [*self._free(chosen), NOTHING]
+    @property
+    def slots(self) -> int:
+        """How many dates or periods the form has."""
+        return self.form.slots
 
-    def texts(self, path: tuple[int, ...]) -> list[str] | None:
-        """Return the dates and periods that some choices mean; None if one means none."""
-        chosen: list[str] = []
-        for index in path[::2]:
-            free = self._free(chosen)
-            if index >= len(free):
-                return None
-            chosen.append(free[index])
-        return chosen
+    def between(self, count: int) -> str:  # noqa: ARG002
+        """Return the sign between two dates."""
+        return " - "
 
-    def _free(self, chosen: Sequence[str]) -> list[str]:
+    def suited(self, chosen: Sequence[str]) -> list[str]:
+        """Return the dates and periods that are not chosen yet."""
         return [each for each in self.options if each not in chosen]
 
     def result(self, texts: Sequence[str]) -> DateResult:

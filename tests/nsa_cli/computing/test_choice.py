@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nsa_cli.computing.choice import NOTHING, FigureChoice, Span
+from nsa_cli.computing.choice import FigureChoice, Span
 from nsa_cli.computing.forms import form_of
+from nsa_cli.computing.turns import NOTHING
 from nsa_cli.documents.text import read_text
 
 GROWTH = "By how much did revenue grow from 2018 to 2019?"
