@@ -23,6 +23,12 @@ _OF_ONE_KIND = ("difference", "points", "growth", "share", "ratio", "sum", "mean
 _UNITS = {PERCENT: "%", POINTS: "percentage points"}
 
 
+def with_marks(result: str, expression: str, citations: int) -> str:
+    """Return a result with its expression and the numbers of its citations."""
+    marks = " ".join(f"[{number}]" for number in range(1, citations + 1))
+    return f"{result} = {expression} {marks}".rstrip()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calculation:
     """A computed answer.
@@ -46,8 +52,7 @@ class Calculation:
 
     def sentence(self, citations: int) -> str:
         """The result with its expression and the numbers of its citations."""
-        marks = " ".join(f"[{number}]" for number in range(1, citations + 1))
-        return f"{self.result} = {self.expression.replace('*', '×')} {marks}".rstrip()
+        return with_marks(self.result, self.expression.replace("*", "×"), citations)
 
 
 def calculate(form: Form, figures: Sequence[Figure], caption: Caption | None = None) -> Calculation:

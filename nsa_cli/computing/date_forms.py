@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from nsa_cli.computing.calculation import with_marks
 from nsa_cli.computing.choice import Span
 from nsa_cli.computing.dates import (
     BUSINESS_DAY,
@@ -119,8 +120,7 @@ class DateResult:
 
     def sentence(self, citations: int) -> str:
         """The result with its expression and the numbers of its citations."""
-        marks = " ".join(f"[{number}]" for number in range(1, citations + 1))
-        return f"{self.result} = {self.expression} {marks}".rstrip()
+        return with_marks(self.result, self.expression, citations)
 
 
 class DateChoice(Turns):

@@ -153,9 +153,7 @@ class _Asking(NamedTuple):
         yield from shown
         cited = self._cited(generated)
         if not may_verify:
-            cited = cited._replace(
-                citations=tuple(replace(each, verified=False) for each in cited.citations)
-            )
+            cited = cited.unverified()
         return _Made(generated, cited, None, support)
 
     def _support(self, verifier: Verifier, answer: str) -> tuple[float | None, bool]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from nsa_cli.computing.expression import ExpressionError
 from nsa_cli.computing.figures import Figure, numbers
 from nsa_cli.computing.forms import form_of
 from nsa_cli.computing.free_expression import free_expression, without_signs
+from nsa_cli.computing.turns import Turns
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents import Document
 from nsa_cli.engine.answer_context import AnswerContext
@@ -59,16 +60,6 @@ class ByExpression(NamedTuple):
     generated: GeneratedAnswer
     cited: Cited
     computation: Computation
-
-
-class Choice(Protocol):
-    """Texts that a model may choose one after another; see `FigureChoice`."""
-
-    def follow(self, path: tuple[int, ...]) -> list[str]:
-        """Return the texts that may follow some choices."""
-
-    def texts(self, path: tuple[int, ...]) -> list[str] | None:
-        """Return what some choices mean; None if one means that nothing fits."""
 
 
 class Decoded(NamedTuple):
@@ -115,7 +106,7 @@ def by_expression(
     if problem is None:
         own = opened if opened.answerer is None else opened.answerer
         asked = own.prompts.expression(question.text, choice.lead)
-        found = decode_choice(opened, context, choice, asked, form.slots, options)
+        found = decode_choice(opened, context, choice, asked, options)
         if found is None:
             return None
         decoded = found
@@ -178,8 +169,7 @@ def by_free_expression(
     spent = time.monotonic() - started
     decoded = Decoded(None, tokens, spent, tokens / spent if spent else 0.0)
     found = _answered(opened, context, choice, figures, calculation, decoded, question.text)
-    citations = tuple(replace(each, verified=False) for each in found.cited.citations)
-    return found._replace(cited=found.cited._replace(citations=citations))
+    return found._replace(cited=found.cited.unverified())
 
 
 def _caption(document: Document, figures: Sequence[Figure]) -> Caption | None:
@@ -214,9 +204,8 @@ def spans_of(
 def decode_choice(
     opened: OpenDocument,
     context: AnswerContext,
-    choice: Choice,
+    choice: Turns,
     asked: TokenizedQuestion,
-    slots: int,
     options: GenerationOptions,
 ) -> Decoded | None:
     """Let the model choose; None if the context has no room for that.
@@ -226,12 +215,11 @@ def decode_choice(
         context: What the model answers from.
         choice: What it may choose.
         asked: The request for an expression.
-        slots: How many texts are chosen.
         options: With which attention.
     """
     own = opened if opened.answerer is None else opened.answerer
     tokenizer, cache = own.tokenizer, context.cache
-    most = slots * _TOKENS_OF_FIGURE
+    most = choice.slots * _TOKENS_OF_FIGURE
     if cache.capacity - cache.length < len(asked) + most:
         log.info("no room for an expression: %d tokens", len(asked) + most)
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from nsa_cli.computing.date_forms import DateChoice, DateResult, date_form_of
 from nsa_cli.computing.dates import DateError
@@ -20,7 +19,6 @@ from nsa_cli.engine.generate import GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.output.logging import log
 from nsa_cli.results import EXPRESSION, Computation, Passage
-from nsa_cli.retrieval.citations import Cited
 
 
 def by_dates(
@@ -54,7 +52,7 @@ def by_dates(
         return None
     own = opened if opened.answerer is None else opened.answerer
     asked = own.prompts.expression(question.text, choice.lead, dates=True)
-    decoded = decode_choice(opened, context, choice, asked, form.slots, options)
+    decoded = decode_choice(opened, context, choice, asked, options)
     if decoded is None or decoded.texts is None:
         return None
     try:
@@ -65,14 +63,9 @@ def by_dates(
     sentences = list(dict.fromkeys(map(choice.sentence_at, result.places)))
     cited = cited_sentences(opened.document, sentences, question.text)
     if not verified:
-        cited = _unverified(cited)
+        cited = cited.unverified()
     text = result.sentence(len(cited.citations))
     return ByExpression(composed(opened, context, text, decoded), cited, _computation(result))
-
-
-def _unverified(cited: Cited) -> Cited:
-    citations = tuple(replace(each, verified=False) for each in cited.citations)
-    return cited._replace(citations=citations)
 
 
 def _computation(result: DateResult) -> Computation:
