@@ -10,6 +10,7 @@ from nsa_cli.documents.names import is_url
 from nsa_cli.documents.sources import Source
 from nsa_cli.documents.urls.access import WebAccess
 from nsa_cli.events import Emit, Note, Progress
+from nsa_models.hub.offline import offline_variable
 
 
 def read(arguments: Sequence[str], options: Options, emit: Emit) -> list[Source]:
@@ -33,7 +34,6 @@ def read(arguments: Sequence[str], options: Options, emit: Emit) -> list[Source]
 
 def web_access(options: Options, emit: Emit) -> WebAccess:
     """Return how URLs are fetched with some options."""
-    from nsa_models.hub.fetch import offline_variable
 
     def progress(url: str, done: int, total: int) -> None:
         emit(

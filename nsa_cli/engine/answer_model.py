@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from nsa_cli.config.options import AUTO, Options
 from nsa_cli.system import gpu_memory_bytes, total_memory_bytes
-from nsa_models.hub.fetch import offline_variable
+from nsa_models.hub.offline import offline_variable
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS, ModelEntry
 from nsa_models.model_folder import SHIPPED
 from nsa_models.paths import imported_name, models_folder

@@ -15,7 +15,7 @@ from nsa_cli.engine.fetching import Fetching
 from nsa_cli.events import Emit, Event, Note, Progress
 from nsa_cli.output.logging import log
 from nsa_models.errors import ModelError
-from nsa_models.hub.fetch import offline_variable
+from nsa_models.hub.offline import offline_variable
 from nsa_models.hub.registry import DEFAULT_MODEL
 from nsa_models.hub.resolve import is_ready, resolve_model
 from nsa_models.model_folder import ModelFolder

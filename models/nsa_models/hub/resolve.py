@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nsa_models.errors import ModelError
 from nsa_models.hub.aliases import aliases
+from nsa_models.hub.offline import offline_variable
 from nsa_models.hub.registry import MODELS, model_entry
 from nsa_models.model_folder import SHIPPED, ModelFolder, folder_fingerprint, lacks_weights
 from nsa_models.paths import imported_name, models_folder
@@ -227,8 +228,6 @@ def from_hub(
         ModelError: With code `model_unavailable`.
     """
     from huggingface_hub import snapshot_download
-
-    from nsa_models.hub.fetch import offline_variable
 
     offline = offline_variable()
     if not offline:

