@@ -43,11 +43,11 @@ def dense_with_mass(q: Tensor, k: Tensor, v: Tensor, size: int) -> tuple[Tensor,
     """
     (batch, heads, queries), (groups, seq_len) = q.shape[:3], k.shape[1:3]
     wide = torch.promote_types(q.dtype, torch.float32)
-    rows = (q.to(wide) / math.sqrt(q.shape[3])).unflatten(1, (groups, -1)).flatten(2, 3)
+    rows = (q.to(wide) / math.sqrt(q.shape[3])).reshape(batch, groups, -1, q.shape[3])
+    if batch * heads * queries * seq_len <= _SCORES_AT_ONCE:
+        return _in_one_softmax(q, rows, k, v, size)
     step = min(_SCORES_AT_ONCE // (batch * heads * queries), _KEYS_AT_ONCE)
     step = max(1, step // size) * size
-    if seq_len <= step:
-        return _in_one_part(q, rows, k.to(wide), v.to(wide), size)
     position = torch.arange(seq_len - queries, seq_len, device=q.device)
     position = position.repeat(heads // groups)[:, None]
     tops, outs, masses = [], [], []
@@ -71,29 +71,39 @@ def dense_with_mass(q: Tensor, k: Tensor, v: Tensor, size: int) -> tuple[Tensor,
     return _by_head(q, out, mass / total)
 
 
-def _in_one_part(q: Tensor, rows: Tensor, k: Tensor, v: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """`dense_with_mass` of a short text, whose operations cost more than their arithmetic.
+def _in_one_softmax(
+    q: Tensor, rows: Tensor, k: Tensor, v: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """`dense_with_mass` with all scores in memory at once.
 
     Args:
         q: (B, H, T, D).
         rows: (B, G, R * T, D) the same, scaled, in the type of the products.
-        k: (B, G, S, D) in that type.
-        v: (B, G, S, D) in that type.
+        k: (B, G, S, D).
+        v: (B, G, S, D).
         size: Tokens of a block.
     """
     queries, seq_len = q.shape[2], k.shape[2]
-    scores = rows @ k.transpose(2, 3)  # (B, G, R * T, S)
+    rows, k, v = rows.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+    padded = -(-seq_len // size) * size
+    scores = rows.new_empty(*rows.shape[:2], padded)  # (B * G, R * T, N * size)
+    parts = [slice(at, min(at + _KEYS_AT_ONCE, seq_len)) for at in range(0, seq_len, _KEYS_AT_ONCE)]
+    for part in parts:
+        torch.bmm(rows, k[:, part].to(rows.dtype).mT, out=scores[..., part])
     if queries > 1:
         future = torch.ones(queries, queries - 1, dtype=torch.bool, device=q.device).triu_()
-        last = scores.unflatten(2, (-1, queries))[..., seq_len - queries + 1 :]
+        last = scores[..., seq_len - queries + 1 : seq_len].unflatten(1, (-1, queries))
         last.masked_fill_(future, float("-inf"))
-    probs = scores.softmax(dim=3)
-    whole = F.pad(probs, (0, -seq_len % size)) if seq_len % size else probs
-    return _by_head(q, probs @ v, whole.unflatten(3, (-1, size)).sum(dim=4))
+    if padded > seq_len:
+        scores[..., seq_len:] = float("-inf")
+    probs = scores.softmax(dim=2)
+    out = rows.new_zeros(*rows.shape[:2], v.shape[2])
+    for part in parts:
+        out.baddbmm_(probs[..., part], v[:, part].to(rows.dtype))
+    return _by_head(q, out, probs.view(*probs.shape[:2], -1, size).sum(dim=3))
 
 
 def _by_head(q: Tensor, out: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
-    """Return output and mass (B, G, R * T, ...) by head and query, for queries (B, H, T, D)."""
-    shape = (q.shape[1] // out.shape[1], q.shape[2])
-    out, mass = (x.unflatten(2, shape).flatten(1, 2) for x in (out, mass.float()))
-    return out.to(q.dtype), mass
+    """Return output and mass, rows of the groups in any shape, as (B, H, T, ...) of `q`."""
+    shape = (*q.shape[:3], -1)
+    return out.reshape(shape).to(q.dtype), mass.reshape(shape).float()

@@ -14,7 +14,11 @@ from nsa_kernels.settings import AttentionSettings
 SETTINGS = AttentionSettings(select_count=None, select_block=16)
 
 
-@pytest.mark.parametrize("at_once", [1, 16 * 12 * 40, 2**21], ids=["blocks", "parts", "whole"])
+@pytest.mark.parametrize(
+    ("at_once", "keys"),
+    [(1, 2**12), (16 * 12 * 40, 2**12), (2**21, 100), (2**21, 2**12)],
+    ids=["blocks", "parts", "one-softmax", "whole"],
+)
 @pytest.mark.parametrize(
     ("length", "queries"), [(700, 30), (704, 16), (699, 1), (40, 40), (5, 3), (129, 100)]
 )
@@ -23,6 +27,7 @@ SETTINGS = AttentionSettings(select_count=None, select_block=16)
 )
 def test_output_and_mass_equal_full_attention(
     at_once: int,
+    keys: int,
     length: int,
     queries: int,
     dtype: torch.dtype,
@@ -31,6 +36,7 @@ def test_output_and_mass_equal_full_attention(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dense_mass, "_SCORES_AT_ONCE", at_once)
+    monkeypatch.setattr(dense_mass, "_KEYS_AT_ONCE", keys)
     torch.manual_seed(seed)
     q = torch.randn(2, 6, queries, 8).to(dtype)
     k, v = torch.randn(2, 3, length, 8).to(dtype) * 3, torch.randn(2, 3, length, 5).to(dtype)
