@@ -1,8 +1,9 @@
 """Dense attention of a question to a long text, and the mass of each block, in one pass on a CPU.
 
 The few queries stay in the CPU's caches while keys and values are read once, a few thousand at a
-time. Each part has a separate softmax; the parts are merged at the end. Keys are not copied per
-head, and no row of scores is materialized in full.
+time. Keys are not copied per head. The scores of one or a few tokens fit the caches, so they have
+one softmax. Those of more tokens are never in memory all at once: each part of the keys has a
+separate softmax, and the parts are merged at the end.
 
 Letters: B batch, T query tokens, S key tokens, H query heads, G key/value groups, R = H / G,
 D head dim, N blocks, K keys of a part, P parts.
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _SCORES_AT_ONCE = 2**21
-"""Scores of one part over all heads and queries: 8 MB."""
+"""Scores in memory at once, over all heads and queries: 8 MB."""
 
 _KEYS_AT_ONCE = 2**12
 """Most keys of one part: 1 MB per group in fp32. A core with AVX2 took 7.2 ms for a query over
