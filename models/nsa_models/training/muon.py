@@ -28,7 +28,7 @@ class BatchedMuon(torch.optim.Muon):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update the parameters that have a gradient.
 
         Args:
@@ -46,7 +46,7 @@ class BatchedMuon(torch.optim.Muon):
             gradients = [p.grad for p in parameters]
             momenta = [self._momentum(p) for p in parameters]
             torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
-            updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
+            updates = list(torch._foreach_lerp(gradients, momenta, group["momentum"]))
             torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
             self._apply(parameters, updates, group)
 
@@ -54,7 +54,8 @@ class BatchedMuon(torch.optim.Muon):
         state = self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
-        return state["momentum_buffer"]
+        momentum: Tensor = state["momentum_buffer"]
+        return momentum
 
     @staticmethod
     def _apply(parameters: list[Tensor], updates: list[Tensor], group: dict[str, Any]) -> None:
