@@ -23,7 +23,9 @@
 #   CONTEXT64, TOKENS64   context (65536) and tokens (20000000) of the part `long`
 #   ONLY       twins to train ("nsa dense")
 #   GPUS       number of the GPU of each twin in `twins`, `measure` and `decode` ("0 1")
-#   LAST       further arguments of `nsa pretrain` in `twins`, such as "--last-shards FOLDER"
+#   LAST       further arguments of `nsa pretrain` in `twins`, such as "--shards FOLDER"
+#   FIRST      settings of a stage before, in `twins`, with its number of tokens; none if unset
+#   FIRST_DENSE, FIRST_LAST   the same as CONFIG_DENSE and LAST, for that stage
 #   MEASURE, DECODE     further arguments of `examples/compare_twins.py`
 #   WHEELS     folder of wheels that the machine lacks, to install into /tmp/nsa_site; none if unset
 #   SIZES, STEPS_ARGS   sizes and further arguments of the part `steps` (60m,130m)
@@ -78,11 +80,21 @@ twin_on() {
     local attention=$1 config=$CONFIG
     [ "$attention" = dense ] && config=${CONFIG_DENSE:-$CONFIG}
     export CUDA_VISIBLE_DEVICES=$2
+    local first=${FIRST:-} start=
+    [ "$attention" = dense ] && first=${FIRST_DENSE:-$first}
+    if [ -n "$first" ]; then
+        configure "$WORK/$attention-first.toml" "${TRAINING:-}" "$first"
+        failed=0
+        # shellcheck disable=SC2086
+        twin "$attention-first" "$attention" "$WORK/$attention-first.toml" ${FIRST_LAST:-}
+        [ "$failed" = 0 ] || return 1
+        start="--start-from $WORK/$attention-first"
+    fi
     for lines in "${TRAINING:-}" "cuda_graphs = true" ""; do
         configure "$WORK/$attention.toml" "$lines" "$config"
         failed=0
         # shellcheck disable=SC2086
-        twin "$attention" "$attention" "$WORK/$attention.toml" --tokens "$TOKENS" ${LAST:-}
+        twin "$attention" "$attention" "$WORK/$attention.toml" --tokens "$TOKENS" $start ${LAST:-}
         [ "$failed" = 0 ] && return 0
     done
     return 1

@@ -47,17 +47,17 @@ def _for_muon(name: str, parameter: nn.Parameter) -> bool:
 
 
 def _muon(parameters: list[nn.Parameter], settings: PretrainSettings) -> torch.optim.Optimizer:
-    kind = getattr(torch.optim, "Muon", None)
-    if kind is None:
+    if not hasattr(torch.optim, "Muon"):
         raise UsageError(f"PyTorch {torch.__version__} has no Muon", hint="set optimizer to adamw")
     if settings.parallel == "fsdp":
         raise UsageError(
             "Muon needs whole matrices, and fsdp shards them", hint="set parallel to ddp"
         )
-    optimizer: torch.optim.Optimizer = kind(
+    from nsa_models.training.muon import BatchedMuon
+
+    return BatchedMuon(
         parameters,
         lr=settings.rate,
         weight_decay=settings.weight_decay,
         adjust_lr_fn="match_rms_adamw",  # so that AdamW's learning rate fits
     )
-    return optimizer
