@@ -15,13 +15,18 @@ _NUMBER = re.compile(r"(?<![\w.,'’])(?:\d{1,3}(?: \d{3}(?![\d.,]))+|\d+(?:[.,'
 _SPACED = re.compile(r"(?<![\w.,'’])(?<!\d )\d{1,3}(?: \d{3})+,\d{1,2}(?![\d.,])")
 _HUNDREDS = re.compile(r"(?<![\d.,])\d{3},\d{1,2}(?![\d.,])")
 _MONEY = re.compile(r"\s?(?:[€£$¥]|EUR|CHF|Euro|euros?|kr|Fr)\b|\s?[€£$¥]")
-_BEFORE = re.compile(r"(?:[-−(]\s?)?(?:(?:[A-Z]{3}|[A-Z]{0,2}[$€£¥])\s?)?(?:[-−]\s?)?\Z")
-_CURRENCY_BEFORE = re.compile(r"(?:[A-Z]{3}|[A-Z]{0,2}[$€£¥])\s?\Z")
+_GAP = r"[^\S\n]?"
+"""At most one space: what ends the line before belongs to another number."""
+_BEFORE = re.compile(
+    rf"(?:[-−(]{_GAP})?(?:(?:[A-Z]{{3}}|[A-Z]{{0,2}}[$€£¥]){_GAP})?(?:[-−]{_GAP})?\Z"
+)
+_CURRENCY_BEFORE = re.compile(rf"(?:[A-Z]{{3}}|[A-Z]{{0,2}}[$€£¥]){_GAP}\Z")
 _AFTER = re.compile(r"\)|[\s-]?(?:(?P<word>[^\W\d_]+)\.?|[%$€£¥])")
 _REACH = 6
 _WORDS_AFTER = 3
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _AMBIGUOUS = re.compile(r"\d{1,3}\.\d{3}")
+_UNIT_OR_SCALE = re.compile(r"\d\s[kmb]\b", re.IGNORECASE)
 _SCALED = re.compile(r"\d[\s-]?(?:thousand|million|billion|trillion|mn|bn|[kmb])\b", re.IGNORECASE)
 
 
@@ -70,9 +75,12 @@ class Figure:
     def _values(self) -> frozenset[Decimal]:
         """Its values by the decimal sign: 1.964 is less than 2 where a point is one.
 
-        So it is before a scale: nobody writes 1.964 billion for 1,964 billion.
+        So it is before a scale: nobody writes 1.964 billion for 1,964 billion. Without a currency,
+        a letter that is apart is a unit: a wall of 14 m.
         """
         values = self.quantity.values
+        if self.quantity.unit is None and _UNIT_OR_SCALE.search(self.text):
+            values = frozenset({min(values, key=abs)})
         if not self.has_point:
             return values
         return frozenset(each for each in values if each * 1000 in values) or values

@@ -123,3 +123,24 @@ def test_spaces_between_thousands_and_a_decimal_comma(text: str, digits: list[st
 def test_in_an_expression_spaces_are_between_thousands() -> None:
     [found, _] = numbers("12 345,67 - 2", signed=False)
     assert found.value == Decimal("12345.67")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a wall of 14 m and a hedge", "14"),
+        ("0.80 m high", "0.80"),
+        ("EUR 14 m", "14000000"),
+        ("$12.4 m of sales", "12400000"),
+        ("14m of sales", "14000000"),
+        ("2.5 million", "2500000"),
+    ],
+)
+def test_a_letter_that_is_apart_is_a_scale_of_money_alone(text: str, value: str) -> None:
+    [figure] = figures(text)
+    assert figure.value == Decimal(value)
+
+
+def test_a_currency_at_the_end_of_a_line_is_not_of_the_next() -> None:
+    found = [(each.digits, each.quantity.unit) for each in figures("Hedge 640.00 EUR\n2. A wall")]
+    assert found == [("640.00", "eur"), ("2", None)]
