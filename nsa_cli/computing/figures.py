@@ -94,7 +94,7 @@ class Figure:
     @property
     def written(self) -> str:
         """The figure in an expression: a negative one with a minus, in parentheses."""
-        bare = self.text.strip("()").lstrip("-−").strip()
+        bare = " ".join(self.text.strip("()").lstrip("-−").split())
         return f"(-{bare})" if self.value < 0 else bare
 
     @property

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nsa_cli.computing.asked_forms import asked_form
 from nsa_cli.computing.asks import asks_for_expression
+from nsa_cli.computing.calculated import calculated, caption_around, expression_in
 from nsa_cli.computing.calculation import Calculation, calculate
-from nsa_cli.computing.captions import Caption, caption_of
 from nsa_cli.computing.choice import FigureChoice, Span
 from nsa_cli.computing.expression import ExpressionError
-from nsa_cli.computing.figures import Figure, numbers
+from nsa_cli.computing.figures import Figure
 from nsa_cli.computing.forms import form_of
-from nsa_cli.computing.free_expression import free_expression, without_signs
 from nsa_cli.computing.turns import Turns
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents import Document
@@ -29,7 +29,7 @@ from nsa_cli.engine.answer_context import AnswerContext
 from nsa_cli.engine.decline import declined, without_decoding
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
-from nsa_cli.engine.verifier import Verifier
+from nsa_cli.engine.verifier import CHOSEN_BELOW, Verifier
 from nsa_cli.output.logging import log
 from nsa_cli.results import EXPRESSION, Citation, Computation, Passage
 from nsa_cli.retrieval.citations import Cited
@@ -116,7 +116,7 @@ def by_expression(
     assert decoded.texts is not None
     figures = choice.chosen(decoded.texts)
     try:
-        calculation = calculate(form, figures, _caption(opened.document, figures))
+        calculation = calculate(form, figures, caption_around(opened.document, figures))
     except ExpressionError as error:
         log.info("no expression: %s", error)
         return None
@@ -134,8 +134,9 @@ def by_free_expression(
     """Answer a question that asks for arithmetic by an expression that the verifier writes.
 
     It is None if the model is to answer in words: for other questions, and where the expression
-    has a figure that the passages lack, or an implausible value. Its citations are not verified:
-    the figures stand there, and nothing tells whether they are the right ones.
+    has a figure that the passages lack, is of another form, or has an implausible value. Its
+    citations are not verified: the figures stand there, and nothing tells whether they are the
+    right ones.
 
     Args:
         opened: The document.
@@ -146,37 +147,91 @@ def by_free_expression(
         verifier: Writes the expression.
     """
     started = time.monotonic()
-    asked = form_of(question.text) if options.compute else None
-    if asked is None:
+    if not options.compute or asked_form(question.text) is None:
         return None
     written = verifier.expression(question.text)
     if written is None:
         return None
     text, tokens = written
+    spent = time.monotonic() - started
+    decoded = Decoded(None, tokens, spent, tokens / spent if spent else 0.0)
+    return _written(opened, context, passages, question, options, text, decoded)
+
+
+def by_second_expression(
+    opened: OpenDocument,
+    context: AnswerContext,
+    passages: Sequence[Passage],
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+    verifier: Verifier,
+    answer: str,
+    support: float | None,
+) -> ByExpression | None:
+    """Answer a question that asks for arithmetic by an expression after an answer in words.
+
+    It is the expression of that answer; or, where its support is weak, one whose figures the
+    verifier chooses among those of the passages. It is None where both fail. Its citations are not
+    verified.
+
+    Args:
+        opened: The document.
+        context: What the model answers from.
+        passages: The passages in it.
+        question: The question; its first expression was refused.
+        options: With which attention.
+        verifier: Chooses the figures.
+        answer: The answer in words.
+        support: Its support.
+    """
+    asked = asked_form(question.text) if options.compute and not question.earlier else None
+    if asked is None:
+        return None
+    about = (opened, context, passages, question, options)
+    text = expression_in(answer)
+    found = None if text is None else _written(*about, text, Decoded(None, 0, 0.0, 0.0))
+    if found is not None or support is None or support >= CHOSEN_BELOW or not asked.slots:
+        return found
     spans = spans_of(opened, context, passages, options)
-    document = opened.document
-    known = {each.digits for span in spans for each in numbers(document.text, span.start, span.end)}
+    choice = FigureChoice(asked, question.text, opened.document, spans)
+    if choice.problem is not None:
+        return None
+    own = opened if opened.answerer is None else opened.answerer
+    request = own.prompts.expression(question.text, choice.lead)
+    with verifier.active():
+        decoded = decode_choice(opened, context, choice, request, options)
+    if decoded is None or decoded.texts is None:
+        return None
+    figures = choice.chosen(decoded.texts)
     try:
-        expression = free_expression(text, known, asks_percent=asked.percent)
-        choice = FigureChoice(expression.form, question.text, document, spans)
-        figures = without_signs(choice.placed(expression.digits))
-        calculation = calculate(expression.form, figures, _caption(document, figures))
-        if asked.percent and not calculation.is_percent:
-            raise ExpressionError("the question asks for a percentage")
+        calculation = calculate(asked, figures, caption_around(opened.document, figures))
+    except ExpressionError as error:
+        log.info("no expression with chosen figures: %s", error)
+        return None
+    made = _answered(opened, context, choice, figures, calculation, decoded, question.text)
+    return made._replace(cited=made.cited.unverified())
+
+
+def _written(
+    opened: OpenDocument,
+    context: AnswerContext,
+    passages: Sequence[Passage],
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+    text: str,
+    decoded: Decoded,
+) -> ByExpression | None:
+    """The answer by an expression of the model; None where it is refused."""
+    asked = asked_form(question.text)
+    assert asked is not None
+    spans = spans_of(opened, context, passages, options)
+    try:
+        found = calculated(text, asked, question.text, opened.document, spans)
     except ExpressionError as error:
         log.info("no expression from %r: %s", text, error)
         return None
-    spent = time.monotonic() - started
-    decoded = Decoded(None, tokens, spent, tokens / spent if spent else 0.0)
-    found = _answered(opened, context, choice, figures, calculation, decoded, question.text)
-    return found._replace(cited=found.cited.unverified())
-
-
-def _caption(document: Document, figures: Sequence[Figure]) -> Caption | None:
-    """The caption that gives figures of one table their scale; None without one."""
-    pages = {document.piece_at(each.start).start for each in figures}
-    captions = [caption_of(document.text, max(pages), each.start) for each in figures]
-    return captions[0] if len({*captions}) == 1 and len(pages) == 1 else None
+    made = _answered(opened, context, *found, decoded, question.text)
+    return made._replace(cited=made.cited.unverified())
 
 
 def spans_of(

@@ -6,7 +6,8 @@ that the answer is decoded from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,9 @@ DECLINED_BELOW = 0.5
 
 VERIFIED_ABOVE = 0.88
 """Probability of support above which a citation may be verified."""
+
+CHOSEN_BELOW = 0.8
+"""Probability of support below which figures are chosen anew where arithmetic is asked for."""
 
 _EXPRESSION_TOKENS = 64
 """Maximum tokens of an expression."""
@@ -80,6 +84,13 @@ class Verifier:
         first = [int(self._tokenizer.encode(each)[0]) for each in (YES, NO)]
         return float(out.logits[0, -1].float()[first].softmax(dim=0)[0])
 
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Let the verifier decode, without tokens that the plain model has run ahead."""
+        self._context.cache.truncate(self._context.cache.length)
+        with self._changes.active():
+            yield
+
     def expression(self, question: str) -> WrittenExpression | None:
         """Decode an arithmetic expression that answers a question; None without room for it.
 
@@ -90,11 +101,10 @@ class Verifier:
         if not self._has_room(asked, _EXPRESSION_TOKENS):
             return None
         length, ids = cache.length, list[int]()
-        cache.truncate(length)  # without tokens ahead, which the unchanged model has run
         options = DecodeOptions(max_tokens=_EXPRESSION_TOKENS, stop_ids=self._tokenizer.stop_ids)
         quoted, settings = self._context.text.ids, self._settings
         try:
-            with self._changes.active():
+            with self.active():
                 for step in decode(
                     self._model, asked, cache, options, settings=settings, quoted=quoted
                 ):

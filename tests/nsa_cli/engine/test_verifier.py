@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from nsa_cli.config.options import Options
 from nsa_cli.documents.sources import Source
-from nsa_cli.engine import answer
+from nsa_cli.engine import answer, arithmetic
+from nsa_cli.engine.arithmetic import Decoded
 from nsa_cli.engine.engine import Engine
-from nsa_cli.engine.generate import GenerationOptions
+from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.engine.verifier import Verifier, WrittenExpression, verifier_of
 from nsa_cli.events import AnswerFinished, AnswerText, Event, Stage, collected, drain
@@ -42,6 +46,9 @@ class FakeVerifier:
         self.asked.append((question, said))
         self.earlier.append(tuple(earlier))
         return self.after if earlier else self._support
+
+    def active(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def expression(self, question: str) -> WrittenExpression | None:
         self.asked.append((question,))
@@ -122,6 +129,52 @@ def test_without_an_expression_of_figures_of_the_text_the_model_answers_in_words
     found, _ = ask(tiny_model, GROWTH)
     assert found.computation is None
     assert [len(each) for each in made.asked] == [1, 2]
+
+
+def says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Let the model answer with a text."""
+    generate = OpenDocument.generate
+
+    def said(*args: Any) -> Generator[AnswerText, None, GeneratedAnswer]:
+        generated = yield from generate(*args)
+        return replace(generated, text=text)
+
+    monkeypatch.setattr(OpenDocument, "generate", said)
+
+
+def test_the_program_computes_the_expression_of_an_answer_in_words(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch, 0.9, "14.1 - 99.9")
+    says(monkeypatch, "It grew by (14.1 - 12.4) / 12.4 * 100% = 37 %.")
+    found, events = ask(tiny_model, GROWTH)
+    assert found.answer.startswith("13.7 % = (14.1 million euros - 12.4 million euros)")
+    assert shown(events) == found.answer
+    assert not any(each.verified for each in found.citations)
+
+
+@pytest.mark.parametrize(
+    ("support", "texts", "begins"),
+    [
+        (0.6, ["14.1 million euros", "12.4 million euros"], "13.7 % = (14.1"),
+        (0.6, None, "About a tenth."),
+        (0.85, ["14.1 million euros", "12.4 million euros"], "About a tenth."),
+        (0.4, ["14.1 million euros", "12.4 million euros"], "The document does not say."),
+    ],
+)
+def test_figures_are_chosen_where_the_expression_is_refused_and_the_answer_is_weak(
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    support: float,
+    texts: list[str] | None,
+    begins: str,
+) -> None:
+    fake(monkeypatch, support, "14.1 - 99.9")
+    says(monkeypatch, "About a tenth.")
+    monkeypatch.setattr(arithmetic, "decode_choice", lambda *_: Decoded(texts, 9, 0.1, 90.0))
+    found, _ = ask(tiny_model, GROWTH)
+    assert found.answer.startswith(begins)
+    assert (found.computation is not None) == begins.startswith("13.7")
 
 
 def test_a_question_without_arithmetic_asks_for_no_expression(
