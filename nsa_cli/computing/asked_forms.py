@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from nsa_cli.computing.expression import ExpressionError
 from nsa_cli.computing.figures import Figure
-from nsa_cli.computing.forms import Form, form_of
+from nsa_cli.computing.forms import FORMS, Form, form_of
 
 _MORE = r"(?:\w{3,}er|as|more|less)"
 _AMOUNT = r"(?:how (?:much|many|large|high)|what|wie ?viele?|wie hoch|was kost\w+)"
@@ -61,6 +61,7 @@ _FALLS = _words(
     r"geringer|kürzer|abgenommen|verringert\w*"
 )
 _APART = _words(r"differ\w*|apart|lies? between|unterschied\w*|differenz\w*")
+_AMOUNTS = _words(r"(?:by what|um welchen|um welche) (?:amount|sum|margin|betrag|summe)")
 _TIMES = _words(rf"how many times {_MORE}|wie ?viel ?mal so")
 
 
@@ -84,6 +85,16 @@ def asked_form(question: str) -> Form | None:
                 stated=_NOTHING,
             )
     return None
+
+
+def named_form(question: str) -> str | None:
+    """Return the name of the first form that any part of a question asks for, or None.
+
+    Args:
+        question: The question as typed, such as `Which firm paid more, and by how much?`
+    """
+    patterns = (*FORMS, *_MORE_FORMS, ("difference", _AMOUNTS))
+    return next((name for name, pattern in patterns if pattern.search(question)), None)
 
 
 def suited(asked: Form, written: Form, figures: Sequence[Figure], question: str) -> Form:

@@ -39,6 +39,19 @@ _RULED_OUT = re.compile(
 )
 """A word for what is told to be otherwise: `not on Friday`, `instead of the tenants`."""
 
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+_HOW_MANY = re.compile(
+    r"\b(?:how many|wie viele|cu[aá]nt[oa]s)\b|(?<!les )\bcombien de\b", re.IGNORECASE
+)
+_COUNT_WORDS = """
+no none nobody nothing zero twice thrice both neither all every several many few some unlimited half
+dozen single pair a an one daily weekly monthly yearly annually keine keinen keiner null beide alle
+mehrere viele wenige einige halb unbegrenzt einmal zweimal ein eine einen aucun aucune tous toutes
+deux plusieurs ninguno ninguna todos todas ambos un une uno una
+"""
+_COUNTS = frozenset([*NUMBERS, *TENS, *SCALES, *_COUNT_WORDS.split()])
+"""Words that tell how many without a digit."""
+
 _LONG_NAME = 4
 """Words of an answer that may be a name; a longer one is a phrase or a sentence."""
 
@@ -81,7 +94,7 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
         return False
     figures = any(isinstance(token, Quantity) for token in tokens_of(answer))
     figures = figures or any(map(_is_name_with_digits, content_words(answer)))
-    if new and not (figures and _is_translated(answer, question, passage)):
+    if new and not (figures and is_translated(answer, question, passage)):
         return _mostly(new, there, flat)
     return figures or (bool(said) and _mostly(said, there, flat))
 
@@ -92,7 +105,23 @@ def is_about(question: str, passage: str) -> bool:
     return any(akin(word, other) for word in asked for other in there)
 
 
-def _is_translated(answer: str, question: str, passage: str) -> bool:
+def is_of_another_year(question: str, quote: str) -> bool:
+    """Whether a quote tells years, and none of those that a question asks about."""
+    asked, told = (set(_YEAR.findall(text)) for text in (question, quote))
+    return bool(asked and told) and not asked & told
+
+
+def counts_nothing(answer: str, question: str) -> bool:
+    """Whether a question asks how many, and an answer has no number."""
+    if not _HOW_MANY.search(question) or re.search(r"\d", answer):
+        return False
+    words = {word.casefold() for word in re.findall(r"[^\W\d_]+", answer)}
+    return not words & _COUNTS and not any(
+        isinstance(token, Quantity) for token in tokens_of(answer)
+    )
+
+
+def is_translated(answer: str, question: str, passage: str) -> bool:
     """Whether an answer with its question is in another language than a passage."""
     ours, theirs = language(f"{question} {answer}"), language(passage)
     return None not in (ours, theirs) and ours != theirs
