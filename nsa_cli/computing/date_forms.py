@@ -164,8 +164,8 @@ class DateChoice(Turns):
         """The periods whose clauses share most with the question, or the dates that it names.
 
         A word of every clause weighs little. Where the question asks what is due by the end of
-        something, the periods before an end count, if there are any. Where two dates stand in
-        lines or sentences with a number of the question, such as `v2.1`, these count alone.
+        something, periods before an end are offered if the text has any. Where two dates stand in
+        lines or sentences with a number of the question, such as `v2.1`, only these are offered.
         """
         if self.form.name != "deadline":
             for place in (self._line_of, self._sentence_of):
