@@ -7,6 +7,7 @@ program evaluates the expression exactly and cites each figure.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -44,6 +45,7 @@ _PROMPT_TOKENS = 256
 """Tokens of the request for an expression without its question, at most."""
 
 _MOST_SLOTS = 8
+_OPERATION = re.compile(r"\d\D*[-+*/×÷−]\D*\d")
 _FAR = 64
 """Characters between two tokens that are not next to each other in the document."""
 
@@ -192,6 +194,9 @@ def by_second_expression(
     found = None if text is None else _written(*about, text, Decoded(None, 0, 0.0, 0.0))
     if found is not None or support is None or support >= CHOSEN_BELOW or not asked.slots:
         return found
+    first = verifier.expression(question.text)
+    if first is None or not _OPERATION.search(first.text):  # nothing has to be computed
+        return None
     spans = spans_of(opened, context, passages, options)
     choice = FigureChoice(asked, question.text, opened.document, spans)
     if choice.problem is not None:

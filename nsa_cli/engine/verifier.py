@@ -59,6 +59,7 @@ class Verifier:
         assert self._model.verifier is not None
         self._changes = self._model.verifier
         self._context, self._settings = context, settings
+        self._expressions: dict[str, WrittenExpression] = {}
 
     def support(
         self, question: str, answer: str, earlier: Sequence[tuple[str, str]] = ()
@@ -97,9 +98,13 @@ class Verifier:
     def expression(self, question: str) -> WrittenExpression | None:
         """Decode an arithmetic expression that answers a question; None without room for it.
 
+        An expression is kept, so that asking again costs nothing.
+
         Args:
             question: The question.
         """
+        if question in self._expressions:
+            return self._expressions[question]
         asked, cache = self._prompts.expression(question, "").ids, self._context.cache
         if not self._has_room(asked, _EXPRESSION_TOKENS):
             return None
@@ -117,7 +122,8 @@ class Verifier:
         finally:  # also when the answer is canceled
             cache.truncate(length)
         text = b"".join(self._tokenizer.decode_bytes(each) for each in ids)
-        return WrittenExpression(text.decode(errors="replace").strip(), len(ids))
+        written = WrittenExpression(text.decode(errors="replace").strip(), len(ids))
+        return self._expressions.setdefault(question, written)
 
     def _has_room(self, asked: Ids, more: int) -> bool:
         cache = self._context.cache

@@ -203,12 +203,13 @@ def test_the_program_computes_the_expression_of_an_answer_in_words(
 
 
 @pytest.mark.parametrize(
-    ("support", "texts", "begins"),
+    ("support", "texts", "expression", "begins"),
     [
-        (0.6, ["14.1 million euros", "12.4 million euros"], "13.7 % = (14.1"),
-        (0.6, None, "About a tenth."),
-        (0.85, ["14.1 million euros", "12.4 million euros"], "About a tenth."),
-        (0.4, ["14.1 million euros", "12.4 million euros"], "The document does not say."),
+        (0.6, ["14.1 million euros", "12.4 million euros"], "14.1 - 99.9", "13.7 % = (14.1"),
+        (0.6, ["14.1 million euros", "12.4 million euros"], "99.9 %", "About a tenth."),
+        (0.6, None, "14.1 - 99.9", "About a tenth."),
+        (0.85, ["14.1 million euros", "12.4 million euros"], "14.1 - 99.9", "About a tenth."),
+        (0.4, ["14.1 million euros", "12.4 million euros"], "14.1 - 99.9", "The document does"),
     ],
 )
 def test_figures_are_chosen_where_the_expression_is_refused_and_the_answer_is_weak(
@@ -216,9 +217,10 @@ def test_figures_are_chosen_where_the_expression_is_refused_and_the_answer_is_we
     monkeypatch: pytest.MonkeyPatch,
     support: float,
     texts: list[str] | None,
+    expression: str,
     begins: str,
 ) -> None:
-    fake(monkeypatch, support, "14.1 - 99.9")
+    fake(monkeypatch, support, expression)
     says(monkeypatch, "About a tenth.")
     monkeypatch.setattr(arithmetic, "decode_choice", lambda *_: Decoded(texts, 9, 0.1, 90.0))
     found, _ = ask(tiny_model, GROWTH)
