@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import torch
 
+from nsa_cli.computing.choice import FigureChoice, Span
+from nsa_cli.computing.forms import form_of
 from nsa_cli.config.options import Options
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine import answer, arithmetic
-from nsa_cli.engine.arithmetic import Decoded
+from nsa_cli.engine.answer_context import AnswerContext
+from nsa_cli.engine.arithmetic import Decoded, decode_choice
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
@@ -261,9 +264,29 @@ def test_the_checks_leave_the_context_and_the_model_as_they_were(opened: OpenDoc
     assert 0.0 <= support <= 1.0
     assert verifier.support("Who wrote report 17?", "Anna.") == support
     assert written is None or written.tokens <= 64
+    assert verifier.expression("How many more?") is written
+    chosen = chosen_figures(opened, context, verifier)
+    assert chosen == chosen_figures(opened, context, verifier)
     assert context.cache.length == length
     with torch.inference_mode():
         assert torch.equal(opened.model(ids, settings=settings).logits, before)
+
+
+def chosen_figures(
+    opened: OpenDocument, context: AnswerContext, verifier: Verifier
+) -> list[str] | None:
+    """Figures of the document that a verifier chooses."""
+    question = "By how much did the number of reports rise?"
+    form = form_of(question)
+    assert form is not None
+    spans = [Span(0, len(opened.document.text))]
+    choice = FigureChoice(form, question, opened.document, spans)
+    with verifier.active():
+        asked = opened.prompts.expression(question, "")
+        decoded = decode_choice(opened, context, choice, asked, GenerationOptions())
+    assert decoded is not None
+    assert decoded.texts is None or {*decoded.texts} <= {*choice.options}
+    return decoded.texts
 
 
 def test_without_room_there_is_no_check(opened: OpenDocument) -> None:
