@@ -19,13 +19,20 @@ from nsa_cli.computing.forms import FORMS, Form, form_of
 _MORE = r"(?:\w{3,}er|as|more|less)"
 _AMOUNT = r"(?:how (?:much|many|large|high)|what|wie ?viele?|wie hoch|was kost\w+)"
 _TOGETHER = r"(?:together|combined|altogether|zusammen)"
-_LEFT = r"(?:left|remain\w*|still|yet|noch|übrig\w*)"
+_LEFT = r"(?:left(?! (?:out|by|the|to|in|on)\b)|remain\w*|still|yet|noch|übrig\w*)"
 _TAKEN = r"(?:minus|less|after (?:deducting|subtracting)|subtract\w*|deduct\w*|abzüglich|abzieh\w*)"
 
 
 def _words(text: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{text})\b", re.IGNORECASE)
 
+
+_SEVERAL = _words(
+    r"(?:give|state|name|tell|donnez|nenne\w*) (?:me )?(?:both|the two|les deux|beide)|"
+    r"according to .*\b(?:and|but) according to|"
+    r"(?:and|und|et),? (?:which|what|how|who|welche\w*|wie|quel\w*)\b.*"
+)
+"""Questions for several results, which one expression does not answer."""
 
 _NOTHING = re.compile(r"(?!)")
 _MORE_FORMS = (
@@ -72,6 +79,8 @@ def asked_form(question: str) -> Form | None:
     Args:
         question: The question as typed.
     """
+    if _SEVERAL.search(question):
+        return None
     found = form_of(question)
     if found is not None:
         return found

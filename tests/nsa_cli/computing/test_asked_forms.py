@@ -47,6 +47,10 @@ def test_questions_have_a_form(question: str, name: str) -> None:
         "How many boats are there?",
         "Was fishing per boat restricted?",
         "Why do they work together?",
+        "How many boats did each list (rafts left out)?",
+        "By how much did it fall according to the minutes, and according to the letter?",
+        "By how much did the catch fall, and which harbor lost most?",
+        "How many times faster is the motor? Give both values.",
     ],
 )
 def test_other_questions_have_none(question: str) -> None:
@@ -97,3 +101,29 @@ def test_figures_stand_in_the_order_of_the_question(
 def test_an_expression_of_another_form_is_refused(question: str, expression: str) -> None:
     with pytest.raises(ExpressionError):
         computed(question, expression)
+
+
+@pytest.mark.parametrize(
+    ("text", "expression"),
+    [
+        ("The fee was 37 million euros in 2015.", "37 - 2015"),
+        ("It held 4,632 papers worth 26.5 billion euros.", "4,632 - 26.5"),
+    ],
+)
+def test_a_year_and_another_magnitude_are_refused(text: str, expression: str) -> None:
+    document = read_text(text.encode(), "a.txt")
+    question = "By how much did it fall?"
+    asked = asked_form(question)
+    assert asked is not None
+    with pytest.raises(ExpressionError):
+        calculated(expression, asked, question, document, [Span(0, len(text))])
+
+
+def test_years_have_a_difference() -> None:
+    text = "The pier was built in 1998 and burnt in 2015."
+    document = read_text(text.encode(), "a.txt")
+    question = "By how many years was the fire later?"
+    asked = asked_form(question)
+    assert asked is not None
+    found = calculated("2015 - 1998", asked, question, document, [Span(0, len(text))])
+    assert found.calculation.value == 17
