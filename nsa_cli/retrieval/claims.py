@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection
 
+from nsa_cli.retrieval.agents import has_another_agent
 from nsa_cli.retrieval.declining import declines
 from nsa_cli.retrieval.languages import language
 from nsa_cli.retrieval.number_words import CURRENCIES, NUMBERS, SCALES, TENS, UNITS
@@ -138,7 +139,8 @@ def _is_contrary(answer: str, question: str, passage: str) -> bool:
     told = [answer[start:end] for start, end in sentences(answer, 0, len(answer))]
     if any(is_contrary(statement, passage) for statement in told):
         return True
-    return swaps_roles(answer, question, passage) or is_of_another(answer, question, passage)
+    checks = (swaps_roles, is_of_another, has_another_agent)
+    return any(check(answer, question, passage) for check in checks)
 
 
 def _is_ruled_out(words: Collection[str], passage: str) -> bool:
