@@ -10,8 +10,13 @@ from decimal import Decimal
 from nsa_cli.retrieval.number_words import MONTHS
 from nsa_cli.retrieval.quantities import Quantity, tokens_of
 
-_NUMBER = re.compile(r"(?<![\w.,'’])(?:\d{1,3}(?: \d{3}(?![\d.,]))+|\d+(?:[.,'’]\d+)*(?!\d))")
-"""Digits with separators; spaces part thousands after at most three digits, and cells otherwise."""
+_NUMBER = re.compile(
+    r"(?<![\w.,'’])(?:\d{1,3}(?: \d{3}(?![\d.,]))+|\d+(?:[.,'’]\d+)*(?!\d))(?! [.,]\d)"
+)
+"""Digits with separators; spaces part thousands after at most three digits, and cells otherwise.
+
+The first part of a number that is torn, such as `478 ,611.84`, is none.
+"""
 _SPACED = re.compile(r"(?<![\w.,'’])(?<!\d )\d{1,3}(?: \d{3})+,\d{1,2}(?![\d.,])")
 _HUNDREDS = re.compile(r"(?<![\d.,])\d{3},\d{1,2}(?![\d.,])")
 _MONEY = re.compile(r"\s?(?:[€£$¥]|EUR|CHF|Euro|euros?|kr|Fr)\b|\s?[€£$¥]")

@@ -123,3 +123,8 @@ def test_spaces_between_thousands_and_a_decimal_comma(text: str, digits: list[st
 def test_in_an_expression_spaces_are_between_thousands() -> None:
     [found, _] = numbers("12 345,67 - 2", signed=False)
     assert found.value == Decimal("12345.67")
+
+
+def test_the_first_part_of_a_torn_number_is_no_figure() -> None:
+    found = [each.digits for each in numbers("Gifts 478 ,611.84 and 53,442.12, then 12 .")]
+    assert found == ["53,442.12", "12"]
