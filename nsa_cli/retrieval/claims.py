@@ -48,8 +48,18 @@ _COUNT_WORDS = """
 no none nobody nothing zero twice thrice both neither all every several many few some unlimited half
 dozen single pair a an one daily weekly monthly yearly annually keine keinen keiner null beide alle
 mehrere viele wenige einige halb unbegrenzt einmal zweimal ein eine einen aucun aucune tous toutes
-deux plusieurs ninguno ninguna todos todas ambos un une uno una
+deux plusieurs ninguno ninguna todos todas ambos un une uno una most majority everybody everyone
+anybody anyone more less fewer enough quarter third mehrheit meisten jeder jede jeden mehr weniger
+viertel drittel plupart majorité chaque mayoría cada más menos
 """
+_COMPOUND = re.compile(
+    r"(?:zehn|zig|ßig|hundert|tausend|elf|zwölf|teen|ty|cent|cents|ante|enta|trente|vingts?|veinte|"
+    r"cientos|cien|mille|mil)$|^(?:zwei|drei|vier|fünf|sechs|sieben|acht|neun|veinti|vingt|treinta|"
+    r"quarante|cinquante|soixante|quatre)",
+    re.IGNORECASE,
+)
+"""Number words that are not in the list, such as `zweihundert`."""
+
 _COUNTS = frozenset([*NUMBERS, *TENS, *SCALES, *_COUNT_WORDS.split()])
 """Words that tell how many without a digit."""
 
@@ -117,9 +127,9 @@ def counts_nothing(answer: str, question: str) -> bool:
     if not _HOW_MANY.search(question) or re.search(r"\d", answer):
         return False
     words = {word.casefold() for word in re.findall(r"[^\W\d_]+", answer)}
-    return not words & _COUNTS and not any(
-        isinstance(token, Quantity) for token in tokens_of(answer)
-    )
+    if words & _COUNTS or any(map(_COMPOUND.search, words)):
+        return False
+    return not any(isinstance(token, Quantity) for token in tokens_of(answer))
 
 
 def is_translated(answer: str, question: str, passage: str) -> bool:
