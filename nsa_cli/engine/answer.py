@@ -13,7 +13,7 @@ from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents.location import place
 from nsa_cli.engine.answer_context import AnswerContext
-from nsa_cli.engine.arithmetic import by_expression, by_free_expression, by_second_expression
+from nsa_cli.engine.arithmetic import by_expression, by_expression_in_answer, by_free_expression
 from nsa_cli.engine.date_arithmetic import by_dates
 from nsa_cli.engine.decline import declined
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
@@ -160,7 +160,7 @@ class _Asking(NamedTuple):
             yield AnswerText(text=text)
             return _Made(replace(generated, text=text, finish_reason="stop"), near, None, support)
         about = (self.opened, self.context, self.passages, self.question, self.options)
-        computed = by_second_expression(*about, verifier, text, support)
+        computed = by_expression_in_answer(*about, text)
         if computed is not None:
             yield AnswerText(text=computed.generated.text)
             return _Made(*computed)

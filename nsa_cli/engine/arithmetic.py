@@ -7,7 +7,6 @@ program evaluates the expression exactly and cites each figure.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -30,7 +29,7 @@ from nsa_cli.engine.answer_context import AnswerContext
 from nsa_cli.engine.decline import declined, without_decoding
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
-from nsa_cli.engine.verifier import CHOSEN_BELOW, Verifier
+from nsa_cli.engine.verifier import Verifier
 from nsa_cli.output.logging import log
 from nsa_cli.results import EXPRESSION, Citation, Computation, Passage
 from nsa_cli.retrieval.citations import Cited
@@ -45,7 +44,6 @@ _PROMPT_TOKENS = 256
 """Tokens of the request for an expression without its question, at most."""
 
 _MOST_SLOTS = 8
-_OPERATION = re.compile(r"\d\D*[-+*/×÷−]\D*\d")
 _FAR = 64
 """Characters between two tokens that are not next to each other in the document."""
 
@@ -160,61 +158,32 @@ def by_free_expression(
     return _written(opened, context, passages, question, options, text, decoded)
 
 
-def by_second_expression(
+def by_expression_in_answer(
     opened: OpenDocument,
     context: AnswerContext,
     passages: Sequence[Passage],
     question: TokenizedQuestion,
     options: GenerationOptions,
-    verifier: Verifier,
     answer: str,
-    support: float | None,
 ) -> ByExpression | None:
-    """Answer a question that asks for arithmetic by an expression after an answer in words.
+    """Compute the expression in an answer in words to a question that asks for arithmetic.
 
-    It is the expression of that answer; or, where its support is weak, one whose figures the
-    verifier chooses among those of the passages. It is None where both fail. Its citations are not
-    verified.
+    It is None without one, or where it is refused. Its citations are not verified. (To let the
+    verifier choose figures of the passages instead was measured: no answer became right by it.)
 
     Args:
         opened: The document.
         context: What the model answers from.
         passages: The passages in it.
         question: The question; its first expression was refused.
-        options: With which attention.
-        verifier: Chooses the figures.
+        options: Whether to compute.
         answer: The answer in words.
-        support: Its support.
     """
-    asked = asked_form(question.text) if options.compute and not question.earlier else None
-    if asked is None:
-        return None
-    about = (opened, context, passages, question, options)
     text = expression_in(answer)
-    found = None if text is None else _written(*about, text, Decoded(None, 0, 0.0, 0.0))
-    if found is not None or support is None or support >= CHOSEN_BELOW or not asked.slots:
-        return found
-    first = verifier.expression(question.text)
-    if first is None or not _OPERATION.search(first.text):  # nothing has to be computed
+    if text is None or not options.compute or asked_form(question.text) is None:
         return None
-    spans = spans_of(opened, context, passages, options)
-    choice = FigureChoice(asked, question.text, opened.document, spans)
-    if choice.problem is not None:
-        return None
-    own = opened if opened.answerer is None else opened.answerer
-    request = own.prompts.expression(question.text, choice.lead)
-    with verifier.active():
-        decoded = decode_choice(opened, context, choice, request, options)
-    if decoded is None or decoded.texts is None:
-        return None
-    figures = choice.chosen(decoded.texts)
-    try:
-        calculation = calculate(asked, figures, caption_around(opened.document, figures))
-    except ExpressionError as error:
-        log.info("no expression with chosen figures: %s", error)
-        return None
-    made = _answered(opened, context, choice, figures, calculation, decoded, question.text)
-    return made._replace(cited=made.cited.unverified())
+    nothing = Decoded(None, 0, 0.0, 0.0)
+    return _written(opened, context, passages, question, options, text, nothing)
 
 
 def _written(

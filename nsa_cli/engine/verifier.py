@@ -6,8 +6,7 @@ that the answer is decoded from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,9 +26,6 @@ UNSUPPORTED_BELOW = 0.6
 
 VERIFIED_ABOVE = 0.88
 """Probability of support above which a citation may be verified."""
-
-CHOSEN_BELOW = 0.8
-"""Probability of support below which figures are chosen anew where arithmetic is asked for."""
 
 _EXPRESSION_TOKENS = 64
 """Maximum tokens of an expression."""
@@ -59,7 +55,6 @@ class Verifier:
         assert self._model.verifier is not None
         self._changes = self._model.verifier
         self._context, self._settings = context, settings
-        self._expressions: dict[str, WrittenExpression] = {}
 
     def support(
         self, question: str, answer: str, earlier: Sequence[tuple[str, str]] = ()
@@ -88,31 +83,21 @@ class Verifier:
         first = [int(self._tokenizer.encode(each)[0]) for each in (YES, NO)]
         return float(out.logits[0, -1].float()[first].softmax(dim=0)[0])
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Let the verifier decode, without tokens that the plain model has run ahead."""
-        self._context.cache.truncate(self._context.cache.length)
-        with self._changes.active():
-            yield
-
     def expression(self, question: str) -> WrittenExpression | None:
         """Decode an arithmetic expression that answers a question; None without room for it.
-
-        An expression is kept, so that asking again costs nothing.
 
         Args:
             question: The question.
         """
-        if question in self._expressions:
-            return self._expressions[question]
         asked, cache = self._prompts.expression(question, "").ids, self._context.cache
         if not self._has_room(asked, _EXPRESSION_TOKENS):
             return None
         length, ids = cache.length, list[int]()
+        cache.truncate(length)  # without tokens ahead, which the unchanged model has run
         options = DecodeOptions(max_tokens=_EXPRESSION_TOKENS, stop_ids=self._tokenizer.stop_ids)
         quoted, settings = self._context.text.ids, self._settings
         try:
-            with self.active():
+            with self._changes.active():
                 for step in decode(
                     self._model, asked, cache, options, settings=settings, quoted=quoted
                 ):
@@ -122,8 +107,7 @@ class Verifier:
         finally:  # also when the answer is canceled
             cache.truncate(length)
         text = b"".join(self._tokenizer.decode_bytes(each) for each in ids)
-        written = WrittenExpression(text.decode(errors="replace").strip(), len(ids))
-        return self._expressions.setdefault(question, written)
+        return WrittenExpression(text.decode(errors="replace").strip(), len(ids))
 
     def _has_room(self, asked: Ids, more: int) -> bool:
         cache = self._context.cache

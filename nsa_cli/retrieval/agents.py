@@ -21,7 +21,7 @@ _PLACES = """
 in im am an on at for to from of von zu mit with à en de du el los a than als near bei auf nach
 """
 _PREPOSITIONS = frozenset(_PLACES.split())
-"""What stands before a name that is no subject."""
+"""Words before a name that is no subject."""
 
 _PAUSES = ",;:()"
 _ADVERB = re.compile(r"\w+ly|often|always|still|now|also|then|never|noch|auch|immer|stets")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from nsa_cli.computing.choice import FigureChoice, Span
-from nsa_cli.computing.forms import form_of
 from nsa_cli.config.options import Options
 from nsa_cli.documents.sources import Source
-from nsa_cli.engine import answer, arithmetic
-from nsa_cli.engine.answer_context import AnswerContext
-from nsa_cli.engine.arithmetic import Decoded, decode_choice
+from nsa_cli.engine import answer
 from nsa_cli.engine.engine import Engine
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
@@ -49,9 +44,6 @@ class FakeVerifier:
         self.asked.append((question, said))
         self.earlier.append(tuple(earlier))
         return self.after if earlier else self._support
-
-    def active(self) -> AbstractContextManager[None]:
-        return nullcontext()
 
     def expression(self, question: str) -> WrittenExpression | None:
         self.asked.append((question,))
@@ -205,32 +197,6 @@ def test_the_program_computes_the_expression_of_an_answer_in_words(
     assert not any(each.verified for each in found.citations)
 
 
-@pytest.mark.parametrize(
-    ("support", "texts", "expression", "begins"),
-    [
-        (0.6, ["14.1 million euros", "12.4 million euros"], "14.1 - 99.9", "13.7 % = (14.1"),
-        (0.6, ["14.1 million euros", "12.4 million euros"], "99.9 %", "About a tenth."),
-        (0.6, None, "14.1 - 99.9", "About a tenth."),
-        (0.85, ["14.1 million euros", "12.4 million euros"], "14.1 - 99.9", "About a tenth."),
-        (0.4, ["14.1 million euros", "12.4 million euros"], "14.1 - 99.9", "The document does"),
-    ],
-)
-def test_figures_are_chosen_where_the_expression_is_refused_and_the_answer_is_weak(
-    tiny_model: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    support: float,
-    texts: list[str] | None,
-    expression: str,
-    begins: str,
-) -> None:
-    fake(monkeypatch, support, expression)
-    says(monkeypatch, "About a tenth.")
-    monkeypatch.setattr(arithmetic, "decode_choice", lambda *_: Decoded(texts, 9, 0.1, 90.0))
-    found, _ = ask(tiny_model, GROWTH)
-    assert found.answer.startswith(begins)
-    assert (found.computation is not None) == begins.startswith("13.7")
-
-
 def test_a_question_without_arithmetic_asks_for_no_expression(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,29 +230,9 @@ def test_the_checks_leave_the_context_and_the_model_as_they_were(opened: OpenDoc
     assert 0.0 <= support <= 1.0
     assert verifier.support("Who wrote report 17?", "Anna.") == support
     assert written is None or written.tokens <= 64
-    assert verifier.expression("How many more?") is written
-    chosen = chosen_figures(opened, context, verifier)
-    assert chosen == chosen_figures(opened, context, verifier)
     assert context.cache.length == length
     with torch.inference_mode():
         assert torch.equal(opened.model(ids, settings=settings).logits, before)
-
-
-def chosen_figures(
-    opened: OpenDocument, context: AnswerContext, verifier: Verifier
-) -> list[str] | None:
-    """Figures of the document that a verifier chooses."""
-    question = "By how much did the number of reports rise?"
-    form = form_of(question)
-    assert form is not None
-    spans = [Span(0, len(opened.document.text))]
-    choice = FigureChoice(form, question, opened.document, spans)
-    with verifier.active():
-        asked = opened.prompts.expression(question, "")
-        decoded = decode_choice(opened, context, choice, asked, GenerationOptions())
-    assert decoded is not None
-    assert decoded.texts is None or {*decoded.texts} <= {*choice.options}
-    return decoded.texts
 
 
 def test_without_room_there_is_no_check(opened: OpenDocument) -> None:
