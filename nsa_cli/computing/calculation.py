@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
@@ -17,6 +18,10 @@ _MOST_DECIMALS = 6
 _LEAST_SHARE, _MOST_SHARE = Decimal("0.1"), Decimal(100)
 _MOST_GROWTH = Decimal(1000)
 """Bounds of shares and growths in percent; beyond them the figures are of different things."""
+_MOST_TIMES = 100_000
+"""How many times a figure may be another one that is added to it or taken from it."""
+
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _OF_ONE_KIND = ("difference", "points", "growth", "share", "ratio", "sum", "mean")
 """Forms that have either percentages or other figures."""
 
@@ -96,10 +101,24 @@ def _check_plausible(form: Form, figures: Sequence[Figure], value: Decimal) -> N
     percents = {each.quantity.unit in (PERCENT, POINTS) for each in figures}
     if form.name in _OF_ONE_KIND and len(percents) > 1:
         raise ExpressionError("a percentage beside another figure")
+    values = [abs(each.value) for each in figures if each.value]
+    added = form.name in ("difference", "sum")
+    if added and values and max(values) > _MOST_TIMES * min(values):
+        raise ExpressionError("an amount beside one of another magnitude")
+    if added and len({_is_amount(each) for each in figures}) > 1 and any(map(_is_year, figures)):
+        raise ExpressionError("a year beside an amount")
     if form.name == "share" and not _LEAST_SHARE <= value <= _MOST_SHARE:
         raise ExpressionError(f"a share of {value:.4g} percent")
     if form.name == "growth" and abs(value) > _MOST_GROWTH:
         raise ExpressionError(f"a growth of {value:.4g} percent")
+
+
+def _is_amount(figure: Figure) -> bool:
+    return figure.quantity.unit is not None or figure.scale > 1
+
+
+def _is_year(figure: Figure) -> bool:
+    return not _is_amount(figure) and _YEAR.fullmatch(figure.digits) is not None
 
 
 def _named(unit: str) -> str:

@@ -121,10 +121,18 @@ class FigureChoice(Turns):
         for text in self.options:
             unit = self._places[text][0].quantity.unit
             again = chosen.count(text) >= len(self._places[text])
+            again = again or (bool(chosen) and self._is_too_small(text, chosen[0]))
             other = self.form.same_units and unit is not None and units and unit not in units
             if not again and not other:
                 suited.append(text)
         return suited
+
+    def _is_too_small(self, text: str, part: str) -> bool:
+        """Whether the whole of a share would be smaller than its part."""
+        if self.form.name != "share":
+            return False
+        whole = max(abs(each.value) for each in self._places[text])
+        return whole < min(abs(each.value) for each in self._places[part])
 
     def chosen(self, texts: Sequence[str]) -> list[Figure]:
         """Return the figures of chosen texts, in an order that suits the question.

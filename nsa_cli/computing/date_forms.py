@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +25,7 @@ from nsa_cli.computing.dates import (
 from nsa_cli.computing.turns import Turns
 from nsa_cli.documents import Document
 from nsa_cli.retrieval.clauses import main_clauses
-from nsa_cli.retrieval.sentences import content_words, sentences
+from nsa_cli.retrieval.sentences import content_words, is_figure, sentences
 
 _WANTS_DATE = re.compile(
     r"\b(?:by|from|until|till|on|before|after) (?:which|what) (?:date|day)\b|"
@@ -60,6 +61,17 @@ _EARLIER_AHEAD = re.compile(
     re.IGNORECASE,
 )
 _BEFORE = re.compile(r"\b(?:before|prior to|in advance|ahead of|vor|avant)\b", re.IGNORECASE)
+_ENDS = re.compile(
+    r"\b(?:end\w*|clos\w+|expir\w+|finish\w*|runs? out|takes? place|is held|meets?|endet|läuft|"
+    r"schlie(?:ß|ss)t|findet)\b[^.?!]{0,20}\b(?:on|am)\b[^.?!]{0,14}$",
+    re.IGNORECASE,
+)
+"""What ends or takes place on the date that follows."""
+
+_LATEST = re.compile(
+    r"\b(?:at the latest|latest|no later than|spätestens|deadline|last day)\b", re.IGNORECASE
+)
+_VERSION = re.compile(r"^v(?=\d)")
 _STEM = 6
 _NEAR = 40
 """Characters after a period in which its direction is told."""
@@ -72,12 +84,14 @@ class DateForm:
     Attributes:
         name: `deadline`, a date and a period, or `elapsed`, the time between two dates.
         start: The date of the question, for a deadline.
+        is_end: Whether something ends or takes place on that date, and what is due before is asked.
         unit: Unit of the time between two dates.
         slots: How many texts are chosen.
     """
 
     name: str
     start: Day | None = None
+    is_end: bool = False
     unit: str = "day"
     slots: int = 1
 
@@ -95,7 +109,8 @@ def date_form_of(question: str) -> DateForm | None:
         return DateForm(name="elapsed", unit=_UNITS.get(word, word.rstrip("s")), slots=2)
     named = [each for each in days(question) if each.day is not None]
     if len(named) == 1 and _WANTS_DATE.search(question):
-        return DateForm(name="deadline", start=named[0])
+        is_end = bool(_LATEST.search(question) and _ENDS.search(question[: named[0].start]))
+        return DateForm(name="deadline", start=named[0], is_end=is_end)
     return None
 
 
@@ -138,21 +153,48 @@ class DateChoice(Turns):
     ) -> None:
         self.form = form
         self._document, self._spans = document, spans
-        self._asked = _stems(question)
+        start = "" if form.start is None else form.start.text
+        self._asked = _stems(question) - _stems(start)
+        self._numbers = {word for word in self._asked if is_figure(word) and not word.isdigit()}
         self._places: dict[str, list[Day | Period]] = {}
         for each in self._offered([one for span in spans for one in self._found(span)]):
             self._places.setdefault(self._option(each), []).append(each)
 
     def _offered(self, found: Sequence[Day | Period]) -> Sequence[Day | Period]:
-        """All dates; of periods those whose clauses share most words with the question.
+        """The periods whose clauses share most with the question, or the dates that it names.
 
-        A clause counts if it has half as many of the question's words as the best one.
+        A word of every clause weighs little. Where the question asks what is due by the end of
+        something, periods before an end are offered if the text has any. Where two dates stand in
+        lines or sentences with a number of the question, such as `v2.1`, only these are offered.
         """
         if self.form.name != "deadline":
+            for place in (self._line_of, self._sentence_of):
+                named = [each for each in found if self._numbers & _stems(place(each))]
+                if len({self._option(each) for each in named}) > 1:
+                    return named
             return found
-        shared = [len(_stems(self._clause(each)) & self._asked) for each in found]
-        least = max(1, max(shared, default=0) / 2)
-        return [each for each, count in zip(found, shared, strict=True) if count >= least]
+        if self.form.is_end:
+            before = [x for x in found if isinstance(x, Period) and self._sign(x) < 0]
+            return self._nearest(before) or self._nearest(found)
+        return self._nearest(found)
+
+    def _nearest(self, found: Sequence[Day | Period]) -> Sequence[Day | Period]:
+        """Those of clauses that have a third of the weight of the best one's asked words."""
+        clauses = [" ".join(self._clause(each).split()) for each in found]
+        shared = {clause: _stems(clause) & self._asked for clause in clauses}
+        times = Counter(word for words in shared.values() for word in words)
+        weights = [sum(1 / times[word] for word in shared[clause]) for clause in clauses]
+        least = max(weights, default=0.0) / 3
+        return [each for each, weight in zip(found, weights, strict=True) if weight >= least > 0]
+
+    def _sentence_of(self, found: Day | Period) -> str:
+        start, end = self.sentence_at((found.start, found.end))
+        return self._document.text[start:end]
+
+    def _line_of(self, found: Day | Period) -> str:
+        text = self._document.text
+        end = text.find("\n", found.end)
+        return text[text.rfind("\n", 0, found.start) + 1 : len(text) if end < 0 else end]
 
     def _found(self, span: Span) -> Sequence[Day | Period]:
         """The dates or periods of a span that the form allows."""
@@ -272,11 +314,11 @@ class DateChoice(Turns):
         return sentence
 
     def _worth(self, found: Day | Period) -> float:
-        start, end = self.sentence_at((found.start, found.end))
-        words = _stems(self._document.text[start:end])
+        words = _stems(self._sentence_of(found))
         return len(words & self._asked) / math.sqrt(8 + len(words))
 
 
 def _stems(text: str) -> set[str]:
-    """The beginnings of a text's content words: `ends` is `end`."""
-    return {word[:_STEM].rstrip("s") for word in content_words(text)}
+    """The beginnings of a text's content words: `ends` is `end`, `v1.2` is `1.2`."""
+    words = {_VERSION.sub("", word) for word in content_words(text)}
+    return {word if is_figure(word) else word[:_STEM].rstrip("s") for word in words}

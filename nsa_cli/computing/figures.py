@@ -10,8 +10,13 @@ from decimal import Decimal
 from nsa_cli.retrieval.number_words import MONTHS
 from nsa_cli.retrieval.quantities import Quantity, tokens_of
 
-_NUMBER = re.compile(r"(?<![\w.,'’])(?:\d{1,3}(?: \d{3}(?![\d.,]))+|\d+(?:[.,'’]\d+)*(?!\d))")
-"""Digits with separators; spaces part thousands after at most three digits, and cells otherwise."""
+_NUMBER = re.compile(
+    r"(?<![\w.,'’])(?:\d{1,3}(?: \d{3}(?![\d.,]))+|\d+(?:[.,'’]\d+)*(?!\d))(?! [.,]\d)"
+)
+"""Digits with separators; spaces part thousands after at most three digits, and cells otherwise.
+
+The first part of a number that is torn, such as `478 ,611.84`, is none.
+"""
 _SPACED = re.compile(r"(?<![\w.,'’])(?<!\d )\d{1,3}(?: \d{3})+,\d{1,2}(?![\d.,])")
 _HUNDREDS = re.compile(r"(?<![\d.,])\d{3},\d{1,2}(?![\d.,])")
 _MONEY = re.compile(r"\s?(?:[€£$¥]|EUR|CHF|Euro|euros?|kr|Fr)\b|\s?[€£$¥]")
@@ -102,7 +107,7 @@ class Figure:
     @property
     def written(self) -> str:
         """The figure in an expression: a negative one with a minus, in parentheses."""
-        bare = self.text.strip("()").lstrip("-−").strip()
+        bare = " ".join(self.text.strip("()").lstrip("-−").split())
         return f"(-{bare})" if self.value < 0 else bare
 
     @property

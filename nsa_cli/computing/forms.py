@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-FORM_RULES = 3
+FORM_RULES = 4
 """Version of the forms; bump when the same question gets another answer by them."""
 
 SLOT = "#"
@@ -77,7 +77,7 @@ _PERSON = (
 _AMOUNT = r"(?:how (?:much|many|large|high)|what|wie ?viele?|wie hoch|was)"
 _SHARE_WORD = r"(?:share|percentage|proportion|fraction|portion|per ?cent)"
 
-_FORMS = (
+FORMS = (
     (
         "points",
         _words(r"how many (?:percentage )?points?\b|um wie ?viele? prozentpunkte"),
@@ -142,7 +142,7 @@ _FORMS = (
         ),
     ),
 )
-_STATED = {
+STATED = {
     "points": _CHANGED,
     "growth": _CHANGED,
     "difference": _CHANGED,
@@ -176,7 +176,7 @@ def form_of(question: str) -> Form | None:
     """
     if _TWO_QUESTIONS.search(question.strip()):
         return None
-    for name, pattern in _FORMS:
+    for name, pattern in FORMS:
         if pattern.search(question):
             found = _form(name, question)
             if found is not None:
@@ -202,7 +202,7 @@ def _form(name: str, question: str) -> Form | None:
         expression=expression,
         percent=name in ("growth", "share"),
         unit="days" if days else "",
-        stated=_STATED[name],
+        stated=STATED[name],
         years=years,
     )
 
@@ -223,6 +223,6 @@ def _added(name: str, question: str, years: tuple[str, ...]) -> Form | None:
         name=name,
         template=template,
         expression=terms,
-        stated=_STATED[name],
+        stated=STATED[name],
         years=years,
     )

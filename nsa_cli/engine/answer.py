@@ -7,16 +7,24 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from nsa_cli.computing.calculated import expression_in
+from nsa_cli.computing.stated import states_result
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents.location import place
 from nsa_cli.engine.answer_context import AnswerContext
-from nsa_cli.engine.arithmetic import by_expression, by_free_expression
+from nsa_cli.engine.arithmetic import by_expression, by_expression_in_answer, by_free_expression
 from nsa_cli.engine.date_arithmetic import by_dates
 from nsa_cli.engine.decline import declined
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
-from nsa_cli.engine.verifier import DECLINED_BELOW, VERIFIED_ABOVE, Verifier, verifier_of
+from nsa_cli.engine.verifier import (
+    DECLINED_BELOW,
+    UNSUPPORTED_BELOW,
+    VERIFIED_ABOVE,
+    Verifier,
+    verifier_of,
+)
 from nsa_cli.events import (
     ANSWERING,
     CHECKING,
@@ -29,6 +37,7 @@ from nsa_cli.events import (
 from nsa_cli.output.logging import log
 from nsa_cli.results import Computation, Passage, Stats, Turn
 from nsa_cli.retrieval.citations import Cited, cite
+from nsa_cli.retrieval.claims import counts_nothing, is_translated
 from nsa_cli.retrieval.passages import attended_passages, merge_passages
 from nsa_cli.retrieval.polarity import is_refuted, without_contradiction
 from nsa_cli.retrieval.ranking import BlockScores
@@ -145,16 +154,39 @@ class _Asking(NamedTuple):
         if text != generated.text:
             shown, generated = [AnswerText(text=text)], replace(generated, text=text)
         support, may_verify = self._support(verifier, text)
-        is_declined = support is not None and support < DECLINED_BELOW
-        if is_declined or (not may_verify and self._is_refuted(text)):
+        cited = self._cited(generated)
+        if self._is_declined(text, support, cited) or (not may_verify and self._is_refuted(text)):
             text, near = declined(self.opened.document, self.passages, self.question.text)
             yield AnswerText(text=text)
             return _Made(replace(generated, text=text, finish_reason="stop"), near, None, support)
+        about = (self.opened, self.context, self.passages, self.question, self.options)
+        computed = by_expression_in_answer(*about, text)
+        if computed is not None:
+            yield AnswerText(text=computed.generated.text)
+            return _Made(*computed)
         yield from shown
-        cited = self._cited(generated)
-        if not may_verify:
+        quotes = [each.quote for each in cited.citations if each.verified]
+        asked = self.question.text
+        if not may_verify or not any(states_result(asked, text, each) for each in quotes):
             cited = cited.unverified()
         return _Made(generated, cited, None, support)
+
+    def _is_declined(self, answer: str, support: float | None, cited: Cited) -> bool:
+        """Whether an answer is too weak to be shown: by its support, with or without a passage.
+
+        An expression is not in the passages, and words of another language are not.
+        """
+        if support is None:
+            return False
+        question, text = self.question.text, self.opened.document.text
+        if support < DECLINED_BELOW or counts_nothing(answer, question):
+            return True
+        if support >= UNSUPPORTED_BELOW or any(each.verified for each in cited.citations):
+            return False
+        return expression_in(answer) is None and not any(
+            is_translated(answer, question, text[passage.start : passage.end])
+            for passage in self.passages
+        )
 
     def _support(self, verifier: Verifier, answer: str) -> tuple[float | None, bool]:
         """Return the support of an answer, and whether a citation may be verified.

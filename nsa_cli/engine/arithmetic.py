@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nsa_cli.computing.asked_forms import asked_form
 from nsa_cli.computing.asks import asks_for_expression
+from nsa_cli.computing.calculated import calculated, caption_around, expression_in
 from nsa_cli.computing.calculation import Calculation, calculate
-from nsa_cli.computing.captions import Caption, caption_of
 from nsa_cli.computing.choice import FigureChoice, Span
 from nsa_cli.computing.expression import ExpressionError
-from nsa_cli.computing.figures import Figure, numbers
+from nsa_cli.computing.figures import Figure
 from nsa_cli.computing.forms import form_of
-from nsa_cli.computing.free_expression import free_expression, without_signs
 from nsa_cli.computing.turns import Turns
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents import Document
@@ -116,7 +116,7 @@ def by_expression(
     assert decoded.texts is not None
     figures = choice.chosen(decoded.texts)
     try:
-        calculation = calculate(form, figures, _caption(opened.document, figures))
+        calculation = calculate(form, figures, caption_around(opened.document, figures))
     except ExpressionError as error:
         log.info("no expression: %s", error)
         return None
@@ -134,8 +134,9 @@ def by_free_expression(
     """Answer a question that asks for arithmetic by an expression that the verifier writes.
 
     It is None if the model is to answer in words: for other questions, and where the expression
-    has a figure that the passages lack, or an implausible value. Its citations are not verified:
-    the figures stand there, and nothing tells whether they are the right ones.
+    has a figure that the passages lack, is of another form, or has an implausible value. Its
+    citations are not verified: the figures stand there, and nothing tells whether they are the
+    right ones.
 
     Args:
         opened: The document.
@@ -146,37 +147,65 @@ def by_free_expression(
         verifier: Writes the expression.
     """
     started = time.monotonic()
-    asked = form_of(question.text) if options.compute else None
-    if asked is None:
+    if not options.compute or asked_form(question.text) is None:
         return None
     written = verifier.expression(question.text)
     if written is None:
         return None
     text, tokens = written
+    spent = time.monotonic() - started
+    decoded = Decoded(None, tokens, spent, tokens / spent if spent else 0.0)
+    return _written(opened, context, passages, question, options, text, decoded)
+
+
+def by_expression_in_answer(
+    opened: OpenDocument,
+    context: AnswerContext,
+    passages: Sequence[Passage],
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+    answer: str,
+) -> ByExpression | None:
+    """Compute the expression in an answer in words to a question that asks for arithmetic.
+
+    It is None without one, or where it is refused. Its citations are not verified. (To let the
+    verifier choose figures of the passages instead was measured: no answer became right by it.)
+
+    Args:
+        opened: The document.
+        context: What the model answers from.
+        passages: The passages in it.
+        question: The question; its first expression was refused.
+        options: Whether to compute.
+        answer: The answer in words.
+    """
+    text = expression_in(answer)
+    if text is None or not options.compute or asked_form(question.text) is None:
+        return None
+    nothing = Decoded(None, 0, 0.0, 0.0)
+    return _written(opened, context, passages, question, options, text, nothing)
+
+
+def _written(
+    opened: OpenDocument,
+    context: AnswerContext,
+    passages: Sequence[Passage],
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+    text: str,
+    decoded: Decoded,
+) -> ByExpression | None:
+    """The answer by an expression of the model; None where it is refused."""
+    asked = asked_form(question.text)
+    assert asked is not None
     spans = spans_of(opened, context, passages, options)
-    document = opened.document
-    known = {each.digits for span in spans for each in numbers(document.text, span.start, span.end)}
     try:
-        expression = free_expression(text, known, asks_percent=asked.percent)
-        choice = FigureChoice(expression.form, question.text, document, spans)
-        figures = without_signs(choice.placed(expression.digits))
-        calculation = calculate(expression.form, figures, _caption(document, figures))
-        if asked.percent and not calculation.is_percent:
-            raise ExpressionError("the question asks for a percentage")
+        found = calculated(text, asked, question.text, opened.document, spans)
     except ExpressionError as error:
         log.info("no expression from %r: %s", text, error)
         return None
-    spent = time.monotonic() - started
-    decoded = Decoded(None, tokens, spent, tokens / spent if spent else 0.0)
-    found = _answered(opened, context, choice, figures, calculation, decoded, question.text)
-    return found._replace(cited=found.cited.unverified())
-
-
-def _caption(document: Document, figures: Sequence[Figure]) -> Caption | None:
-    """The caption that gives figures of one table their scale; None without one."""
-    pages = {document.piece_at(each.start).start for each in figures}
-    captions = [caption_of(document.text, max(pages), each.start) for each in figures]
-    return captions[0] if len({*captions}) == 1 and len(pages) == 1 else None
+    made = _answered(opened, context, *found, decoded, question.text)
+    return made._replace(cited=made.cited.unverified())
 
 
 def spans_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import torch
 
@@ -10,11 +11,11 @@ from nsa_cli.documents import Document
 from nsa_cli.engine.answer_context import AnswerContext
 from nsa_cli.engine.generate import GeneratedAnswer
 from nsa_cli.engine.open_document import OpenDocument
-from nsa_cli.results import Passage
-from nsa_cli.retrieval.citations import Cited, cite
+from nsa_cli.results import Citation, Passage
+from nsa_cli.retrieval.citations import Cited
 from nsa_cli.retrieval.declining import DECLINED
+from nsa_cli.retrieval.nearest import nearest_sentence
 from nsa_cli.retrieval.passages import AnswerAttention
-from nsa_cli.retrieval.sentences import content_words
 
 _LONGEST_QUOTE = 160
 
@@ -22,19 +23,24 @@ _LONGEST_QUOTE = 160
 def declined(document: Document, passages: Sequence[Passage], question: str) -> tuple[str, Cited]:
     """Return the answer that declines, with the sentence that is nearest to the question.
 
+    No sentence is quoted that has only common words of the question.
+
     Args:
         document: The document.
         passages: What was found in it.
         question: The question.
     """
-    text, cited = DECLINED, cite(document, passages, DECLINED, question, at_most=1)
-    asked = content_words(question)
-    citations = tuple(each for each in cited.citations if asked & content_words(each.quote))
-    for citation in citations:
-        quote = " ".join(citation.quote.split())
-        quote = quote if len(quote) <= _LONGEST_QUOTE else f"{quote[:_LONGEST_QUOTE].rstrip()}…"
-        text = f"{DECLINED} It says: “{quote}” [1]"
-    return text, Cited(citations, cited.passages)
+    found = nearest_sentence(document, passages, question)
+    if found is None:
+        return DECLINED, Cited((), passages)
+    start, end = found
+    quote = document.text[start:end]
+    citation = Citation(
+        **asdict(document.locate(start, end)), quote=quote, score=1.0, verified=False
+    )
+    quote = " ".join(quote.split())
+    quote = quote if len(quote) <= _LONGEST_QUOTE else f"{quote[:_LONGEST_QUOTE].rstrip()}…"
+    return f"{DECLINED} It says: “{quote}” [1]", Cited((citation,), passages)
 
 
 def without_decoding(opened: OpenDocument, context: AnswerContext, text: str) -> GeneratedAnswer:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from nsa_cli.computing.forms import form_of
+from nsa_cli.computing.asked_forms import asked_form
 from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.documents import Document
@@ -261,7 +261,7 @@ class OpenDocument:
         ]
         if (end := text_end(text, self.document, size)) is not None:
             spans.append((*end, 0.0))
-        if options.compute and form_of(question.text) is not None:
+        if options.compute and asked_form(question.text) is not None:
             spans += self._rows_about(question, [(start, end) for start, end, _ in spans])
         return widened(sorted(spans), self.document.text)
 

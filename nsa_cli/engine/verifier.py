@@ -21,6 +21,9 @@ from nsa_models.generation.generate import DecodeOptions, decode
 DECLINED_BELOW = 0.5
 """Probability of support below which an answer is replaced by one that declines."""
 
+UNSUPPORTED_BELOW = 0.6
+"""The same where no passage supports the answer by `is_supported`, in the passages' language."""
+
 VERIFIED_ABOVE = 0.88
 """Probability of support above which a citation may be verified."""
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from nsa_cli.documents import Document
 from nsa_cli.results import Citation, Passage
-from nsa_cli.retrieval.claims import is_supported
+from nsa_cli.retrieval.claims import is_of_another_year, is_supported
 from nsa_cli.retrieval.languages import FUNCTION_WORDS
 from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention
 from nsa_cli.retrieval.sentences import (
@@ -84,9 +84,10 @@ def cite(
         citations.append(
             Citation(
                 **asdict(document.locate(start, end)),
-                quote=document.text[start:end],
+                quote=(quote := document.text[start:end]),
                 score=round(passage.score, 4),
-                verified=is_supported(answer, question, document.text[passage.start : passage.end]),
+                verified=not is_of_another_year(question, quote)
+                and is_supported(answer, question, document.text[passage.start : passage.end]),
             )
         )
     citations = _about_the_question(citations, question)
@@ -96,8 +97,8 @@ def cite(
 
 def _about_the_question(citations: Sequence[Citation], question: str) -> list[Citation]:
     """Take the mark from quotes without a word of the question, if another one has both."""
-    asked = _stems(question)
-    shares = [bool(asked & _stems(each.quote)) for each in citations]
+    asked = stems(question)
+    shares = [bool(asked & stems(each.quote)) for each in citations]
     if not any(each.verified and here for each, here in zip(citations, shares, strict=True)):
         return list(citations)
     return [
@@ -119,8 +120,8 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
     ]
     if not spans:
         return passage.start, passage.start
-    said, asked = _stems(answer), _stems(question)
-    words = {span: _stems(document.text[span[0] : span[1]]) for span in spans}
+    said, asked = stems(answer), stems(question)
+    words = {span: stems(document.text[span[0] : span[1]]) for span in spans}
     rarity = _rarity(words.values())
 
     def worth(span: tuple[int, int]) -> tuple[float, int]:
@@ -136,8 +137,8 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
     return _with_line(document, best, spans)
 
 
-def _stems(text: str) -> set[str]:
-    """The content words of a text without common endings: `voted` and `vote` are one."""
+def stems(text: str) -> set[str]:
+    """Return the content words of a text without common endings: `voted` and `vote` are one."""
     words = content_words(text) - FUNCTION_WORDS
     return {word if is_figure(word) else _ENDING.sub("", word) for word in words}
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection
 
+from nsa_cli.retrieval.agents import has_another_agent
 from nsa_cli.retrieval.declining import declines
 from nsa_cli.retrieval.languages import language
 from nsa_cli.retrieval.number_words import CURRENCIES, NUMBERS, SCALES, TENS, UNITS
@@ -38,6 +39,29 @@ _RULED_OUT = re.compile(
     re.IGNORECASE,
 )
 """A word for what is told to be otherwise: `not on Friday`, `instead of the tenants`."""
+
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+_HOW_MANY = re.compile(
+    r"\b(?:how many|wie viele|cu[aá]nt[oa]s)\b|(?<!les )\bcombien de\b", re.IGNORECASE
+)
+_COUNT_WORDS = """
+no none nobody nothing zero twice thrice both neither all every several many few some unlimited half
+dozen single pair a an one daily weekly monthly yearly annually keine keinen keiner null beide alle
+mehrere viele wenige einige halb unbegrenzt einmal zweimal ein eine einen aucun aucune tous toutes
+deux plusieurs ninguno ninguna todos todas ambos un une uno una most majority everybody everyone
+anybody anyone more less fewer enough quarter third mehrheit meisten jeder jede jeden mehr weniger
+viertel drittel plupart majorité chaque mayoría cada más menos
+"""
+_COMPOUND = re.compile(
+    r"(?:zehn|zig|ßig|hundert|tausend|elf|zwölf|teen|ty|cent|cents|ante|enta|trente|vingts?|veinte|"
+    r"cientos|cien|mille|mil)$|^(?:zwei|drei|vier|fünf|sechs|sieben|acht|neun|veinti|vingt|treinta|"
+    r"quarante|cinquante|soixante|quatre)",
+    re.IGNORECASE,
+)
+"""Number words that are not in the list, such as `zweihundert`."""
+
+_COUNTS = frozenset([*NUMBERS, *TENS, *SCALES, *_COUNT_WORDS.split()])
+"""Words that tell how many without a digit."""
 
 _LONG_NAME = 4
 """Words of an answer that may be a name; a longer one is a phrase or a sentence."""
@@ -81,7 +105,7 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
         return False
     figures = any(isinstance(token, Quantity) for token in tokens_of(answer))
     figures = figures or any(map(_is_name_with_digits, content_words(answer)))
-    if new and not (figures and _is_translated(answer, question, passage)):
+    if new and not (figures and is_translated(answer, question, passage)):
         return _mostly(new, there, flat)
     return figures or (bool(said) and _mostly(said, there, flat))
 
@@ -92,7 +116,23 @@ def is_about(question: str, passage: str) -> bool:
     return any(akin(word, other) for word in asked for other in there)
 
 
-def _is_translated(answer: str, question: str, passage: str) -> bool:
+def is_of_another_year(question: str, quote: str) -> bool:
+    """Whether a quote tells years, and none of those that a question asks about."""
+    asked, told = (set(_YEAR.findall(text)) for text in (question, quote))
+    return bool(asked and told) and not asked & told
+
+
+def counts_nothing(answer: str, question: str) -> bool:
+    """Whether a question asks how many, and an answer has no number."""
+    if not _HOW_MANY.search(question) or re.search(r"\d", answer):
+        return False
+    words = {word.casefold() for word in re.findall(r"[^\W\d_]+", answer)}
+    if words & _COUNTS or any(map(_COMPOUND.search, words)):
+        return False
+    return not any(isinstance(token, Quantity) for token in tokens_of(answer))
+
+
+def is_translated(answer: str, question: str, passage: str) -> bool:
     """Whether an answer with its question is in another language than a passage."""
     ours, theirs = language(f"{question} {answer}"), language(passage)
     return None not in (ours, theirs) and ours != theirs
@@ -109,7 +149,8 @@ def _is_contrary(answer: str, question: str, passage: str) -> bool:
     told = [answer[start:end] for start, end in sentences(answer, 0, len(answer))]
     if any(is_contrary(statement, passage) for statement in told):
         return True
-    return swaps_roles(answer, question, passage) or is_of_another(answer, question, passage)
+    checks = (swaps_roles, is_of_another, has_another_agent)
+    return any(check(answer, question, passage) for check in checks)
 
 
 def _is_ruled_out(words: Collection[str], passage: str) -> bool:

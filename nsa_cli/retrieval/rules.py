@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-SUPPORT_RULES = 2
+SUPPORT_RULES = 3
 """Bump when `claims`, `polarity` or `roles` give the same answer another mark, or decline it."""

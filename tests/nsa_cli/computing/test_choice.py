@@ -63,3 +63,9 @@ def test_missing_years_and_figures_are_told() -> None:
         "the passages have fewer than 2 figures for it"
     )
     assert choice(PROSE).problem is None
+
+
+def test_the_whole_of_a_share_is_not_smaller_than_its_part() -> None:
+    found = choice("Of 40 boats, 9 are red and 60 are blue.", "What share of the boats is red?")
+    assert found.follow((0, 0)) == ["60", NOTHING]
+    assert found.follow((1, 0)) == ["40", "60", NOTHING]

@@ -113,3 +113,38 @@ def test_periods_of_clauses_about_other_things_are_not_offered() -> None:
         "lease is extended by one year.\nThe tenant has the deposit back within 30 days.\n",
     )
     assert found.options == ["- 45 days"]
+
+
+def test_a_word_of_every_clause_tells_no_period_from_another() -> None:
+    found = choice(
+        "The contract was signed on 3 May 2024. By which date must the sample be in the warehouse?",
+        "The firm applies within 20 days of the contract. The firm delivers the first parts within "
+        "6 months of the contract. The firm brings the sample to the warehouse within 70 days of "
+        "the contract.",
+    )
+    assert found.options == ["+ 70 days"]
+
+
+@pytest.mark.parametrize(
+    ("question", "options"),
+    [
+        ("The term ends on Friday, 6 June 2025. By when do we renew at the latest?", "- 9 days"),
+        ("The term began on 6 June 2025. By which day at the latest do we renew?", "+ 30 days"),
+        ("The term ends on 6 June 2025. From which day on can we renew it?", "+ 30 days"),
+    ],
+)  # fmt: skip
+def test_what_is_due_by_an_end_lies_before_it(question: str, options: str) -> None:
+    """The period with most words of the question lies after an end."""
+    text = (
+        "Whoever asks for an extension does so 9 days prior to the end of the term. The office "
+        "can renew the term within 30 days, on a day of its choice. Tea costs 2 euros for 8 days."
+    )
+    assert choice(question, text).options[-1:] == [options]
+
+
+def test_dates_of_the_numbers_in_a_question_are_offered_alone() -> None:
+    text = "v1.0 (1 May 2020)\nv1.1 (3 May 2020)\nv2.0 (9 May 2021)\n"
+    asked = "How many days lie between version 1.0 and version v2.0?"
+    assert choice(asked, text).options == ["1 May 2020", "9 May 2021"]
+    one = "How many days lie between version 1.0 and the newest one?"
+    assert choice(one, text).options == ["1 May 2020", "3 May 2020", "9 May 2021"]

@@ -144,3 +144,8 @@ def test_a_letter_that_is_apart_is_a_scale_of_money_alone(text: str, value: str)
 def test_a_currency_at_the_end_of_a_line_is_not_of_the_next() -> None:
     found = [(each.digits, each.quantity.unit) for each in figures("Hedge 640.00 EUR\n2. A wall")]
     assert found == [("640.00", "eur"), ("2", None)]
+
+
+def test_the_first_part_of_a_torn_number_is_no_figure() -> None:
+    found = [each.digits for each in numbers("Gifts 478 ,611.84 and 53,442.12, then 12 .")]
+    assert found == ["53,442.12", "12"]

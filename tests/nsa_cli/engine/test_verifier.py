@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from nsa_cli.config.options import Options
 from nsa_cli.documents.sources import Source
 from nsa_cli.engine import answer
 from nsa_cli.engine.engine import Engine
-from nsa_cli.engine.generate import GenerationOptions
+from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.engine.verifier import Verifier, WrittenExpression, verifier_of
 from nsa_cli.events import AnswerFinished, AnswerText, Event, Stage, collected, drain
@@ -52,6 +54,17 @@ def fake(monkeypatch: pytest.MonkeyPatch, *about: object) -> FakeVerifier:
     made = FakeVerifier(*about)  # type: ignore[arg-type]
     monkeypatch.setattr(answer, "verifier_of", lambda *_: made)
     return made
+
+
+def says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Let the model answer with a text."""
+    generate = OpenDocument.generate
+
+    def said(*args: Any) -> Generator[AnswerText, None, GeneratedAnswer]:
+        generated = yield from generate(*args)
+        return replace(generated, text=text)
+
+    monkeypatch.setattr(OpenDocument, "generate", said)
 
 
 def ask(tiny_model: Path, question: str, text: str = REPORT) -> tuple[AnswerFinished, list[Event]]:
@@ -100,6 +113,55 @@ def test_a_supported_answer_is_shown_and_a_well_supported_one_may_be_verified(
     assert [each.verified for each in found.citations] == [may_verify] * len(plain.citations)
 
 
+@pytest.mark.parametrize(
+    ("support", "is_supported", "said", "declined"),
+    [
+        (0.55, True, "The harbor has a crane.", False),
+        (0.55, False, "The harbor has a crane.", True),
+        (0.65, False, "The harbor has a crane.", False),
+        (0.55, False, "14.1 - 12.4 = 1.7", False),
+        (0.55, False, "Der Hafen hat einen Kran, der in der Mitte ist.", False),
+        (None, False, "The harbor has a crane.", False),
+    ],
+)
+def test_an_answer_without_a_passage_needs_more_support(
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    support: float | None,
+    is_supported: bool,
+    said: str,
+    declined: bool,
+) -> None:
+    """An expression and an answer in another language are in no passage."""
+    monkeypatch.setattr("nsa_cli.retrieval.citations.is_supported", lambda *_: is_supported)
+    fake(monkeypatch, support)
+    says(monkeypatch, said)
+    question = "Hat der Hafen einen Kran?" if said.startswith("Der") else "Is there a crane?"
+    found, _ = ask(tiny_model, question)
+    assert found.answer.startswith("The document does not say.") == declined
+
+
+def test_a_question_for_how_many_is_not_answered_without_a_number(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsa_cli.retrieval.citations.is_supported", lambda *_: True)
+    fake(monkeypatch, 0.95)
+    says(monkeypatch, "The harbor has cranes.")
+    found, _ = ask(tiny_model, "How many cranes are there?")
+    assert found.answer.startswith("The document does not say.")
+
+
+def test_a_quote_that_states_no_result_takes_the_mark(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsa_cli.retrieval.citations.is_supported", lambda *_: True)
+    fake(monkeypatch, 0.95)
+    says(monkeypatch, "14.1 million euros")
+    found, _ = ask(tiny_model, GROWTH)
+    assert found.answer.startswith("14.1 million")
+    assert not any(each.verified for each in found.citations)
+
+
 def test_an_expression_of_the_verifier_is_computed(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +184,17 @@ def test_without_an_expression_of_figures_of_the_text_the_model_answers_in_words
     found, _ = ask(tiny_model, GROWTH)
     assert found.computation is None
     assert [len(each) for each in made.asked] == [1, 2]
+
+
+def test_the_program_computes_the_expression_of_an_answer_in_words(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch, 0.9, "14.1 - 99.9")
+    says(monkeypatch, "It grew by (14.1 - 12.4) / 12.4 * 100% = 37 %.")
+    found, events = ask(tiny_model, GROWTH)
+    assert found.answer.startswith("13.7 % = (14.1 million euros - 12.4 million euros)")
+    assert shown(events) == found.answer
+    assert not any(each.verified for each in found.citations)
 
 
 def test_a_question_without_arithmetic_asks_for_no_expression(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nsa_cli.retrieval.claims import is_about, is_supported
+from nsa_cli.retrieval.claims import counts_nothing, is_about, is_of_another_year, is_supported
 
 
 @pytest.mark.parametrize(
@@ -142,3 +142,37 @@ def test_an_answer_in_another_language_needs_its_figures(
 ) -> None:
     passage = "The rent of the house is 940 euros, and it is due on the first of the month."
     assert is_supported(answer, question, passage) is expected
+
+
+@pytest.mark.parametrize(
+    ("question", "quote", "other"),
+    [
+        ("What was the catch in 2019?", "The catch was 12 tonnes in 2018.", True),
+        ("What was the catch in 2019?", "It was 12 tonnes in 2018 and 14 in 2019.", False),
+        ("What was the catch in 2019?", "The catch was 12 tonnes.", False),
+        ("What was the catch?", "The catch was 12 tonnes in 2018.", False),
+    ],
+)
+def test_a_quote_of_another_year(question: str, quote: str, other: bool) -> None:
+    assert is_of_another_year(question, quote) == other
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "nothing"),
+    [
+        ("Within how many days is it back?", "You hear from us when it is back.", True),
+        ("Wie viele Boote gibt es?", "Die Boote liegen im Hafen.", True),
+        ("How many boats are there?", "There are two boats.", False),
+        ("How many boats are there?", "None.", False),
+        ("How many boats are there?", "12", False),
+        ("How many boats are there?", "About a dozen.", False),
+        ("How many may sail?", "Everybody may sail.", False),
+        ("Wie viele Boote gibt es?", "Es sind fünfzehn.", False),
+        ("Wie viele Boote gibt es?", "Zweihundert", False),
+        ("Combien de bateaux y a-t-il ?", "Il y a trente-deux bateaux.", False),
+        ("Tous les combien d'années le bateau est-il vérifié ?", "Toujours en hiver.", False),
+        ("Where are the boats?", "In the harbor.", False),
+    ],
+)
+def test_an_answer_to_how_many_has_a_number(question: str, answer: str, nothing: bool) -> None:
+    assert counts_nothing(answer, question) == nothing

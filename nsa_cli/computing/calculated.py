@@ -1,0 +1,81 @@
+"""An expression of a model becomes a calculation with the figures of what was read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nsa_cli.computing.asked_forms import suited
+from nsa_cli.computing.calculation import Calculation, calculate
+from nsa_cli.computing.captions import Caption, caption_of
+from nsa_cli.computing.choice import FigureChoice, Span
+from nsa_cli.computing.expression import ExpressionError
+from nsa_cli.computing.figures import Figure, numbers
+from nsa_cli.computing.forms import Form
+from nsa_cli.computing.free_expression import free_expression, without_signs
+from nsa_cli.documents import Document
+
+_PART = r"[(]*\s*(?:[$€£]\s?)?\d(?:[\d.,'’]*\d)?\s?%?(?:\s?[$€£])?\s*[)]*"
+_EXPRESSION = re.compile(rf"(?<![\w.,=]){_PART}(?:\s*[-−–+*×·/÷]\s*{_PART})+(?=\s*(?:=|≈))")
+_MONEY = re.compile(r"[$€£]")
+
+
+class Calculated(NamedTuple):
+    """A calculation with what its figures were chosen from.
+
+    Attributes:
+        choice: Tells the sentence of each figure.
+        figures: The figures of the expression.
+        calculation: The expression with its value.
+    """
+
+    choice: FigureChoice
+    figures: list[Figure]
+    calculation: Calculation
+
+
+def calculated(
+    text: str, asked: Form, question: str, document: Document, spans: Sequence[Span]
+) -> Calculated:
+    """Evaluate an expression of a model.
+
+    Args:
+        text: The expression.
+        asked: The form that the question asks for.
+        question: The question.
+        document: The document.
+        spans: What the model has read of it.
+
+    Raises:
+        ExpressionError: If it has a figure that the spans lack, is of another form, or has no
+            plausible value.
+    """
+    known = {each.digits for span in spans for each in numbers(document.text, span.start, span.end)}
+    expression = free_expression(text, known, asks_percent=asked.percent)
+    choice = FigureChoice(expression.form, question, document, spans)
+    figures = without_signs(choice.placed(expression.digits))
+    form = suited(asked, expression.form, figures, question)
+    calculation = calculate(form, figures, caption_around(document, figures))
+    if asked.percent and not calculation.is_percent:
+        raise ExpressionError("the question asks for a percentage")
+    return Calculated(choice, figures, calculation)
+
+
+def caption_around(document: Document, figures: Sequence[Figure]) -> Caption | None:
+    """Return the caption that gives figures of one table their scale; None without one."""
+    pages = {document.piece_at(each.start).start for each in figures}
+    captions = [caption_of(document.text, max(pages), each.start) for each in figures]
+    return captions[0] if len({*captions}) == 1 and len(pages) == 1 else None
+
+
+def expression_in(answer: str) -> str | None:
+    """Return the only expression of an answer that goes on with its value; None without one.
+
+    Args:
+        answer: An answer in words, such as `It is 12 / 48 * 100% = 24%.`
+    """
+    found = [each.group().strip() for each in _EXPRESSION.finditer(answer)]
+    if len(found) != 1:
+        return None
+    return _MONEY.sub("", found[0]).replace("100%", "100").replace("100 %", "100")
