@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ _COMMON_SHARE = 0.25
 """Share of the sentences that a word is in which does not make one of them near."""
 
 _USUAL_WORDS = 8
+_FEW_WORDS = 5
+_SAYS = re.compile(r"[.!?:;。！？：](?:\s|[\"'”’»)]|\Z)")
 
 
 def nearest_sentence(
@@ -64,7 +67,13 @@ def nearest_sentence(
     spans = [
         span
         for span in spans
-        if near(span) >= _LEAST_SHARE * total
-        and not is_contents_entry(document.text[span[0] : span[1]])
+        if near(span) >= _LEAST_SHARE * total and _says_something(document.text[span[0] : span[1]])
     ]
     return max(spans, key=worth, default=None)
+
+
+def _says_something(text: str) -> bool:
+    """Whether a line is more than a heading or an entry of a table of contents."""
+    if is_contents_entry(text):
+        return False
+    return len(text.split()) >= _FEW_WORDS or _SAYS.search(text.split(maxsplit=1)[-1]) is not None

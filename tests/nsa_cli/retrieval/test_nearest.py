@@ -10,6 +10,7 @@ from nsa_cli.retrieval.nearest import nearest_sentence
 
 LEASE = (
     "Lease of a garden\n"
+    "OFFER 2026-118\n"
     "1. The Tenant rents the garden from 1 March 2024.\n"
     "2. The Tenant pays 90 euros a month.\n"
     "3. The Tenant keeps no hens. Two rabbits are allowed.\n"
@@ -39,7 +40,13 @@ def test_a_sentence_with_rare_words_is_near(question: str, sentence: str) -> Non
 
 @pytest.mark.parametrize(
     "question",
-    ["May the tenant have a dog?", "Is there a swimming pool?", "Wie hoch ist die Miete?", "Why?"],
+    [
+        "May the tenant have a dog?",
+        "Is there a swimming pool?",
+        "Wie hoch ist die Miete?",
+        "Does the offer include a fountain?",
+        "Why?",
+    ],
 )
 def test_a_common_word_makes_no_sentence_near(question: str) -> None:
     assert nearest(question) is None
