@@ -25,7 +25,7 @@ from nsa_kernels.gpu.bands import Addend, Band, OutputGradient
 from nsa_kernels.gpu.inverse import invert
 from nsa_kernels.gpu.layout import Packing, Problem, empty_rows, loadable
 from nsa_kernels.gpu.phi import mean_phi
-from nsa_kernels.gpu.row_products import LEAST_GATE, branch_gradients, row_dots
+from nsa_kernels.gpu.row_products import branch_gradients, gate_gradients, row_dots
 from nsa_kernels.gpu.selected import selected_forward
 from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_rows_backward
 from nsa_kernels.gpu.selection import select_blocks
@@ -103,11 +103,6 @@ def _compression(settings: AttentionSettings) -> Band:
     return Band(key_block=settings.compress_block, key_stride=settings.compress_stride)
 
 
-def _numbers(problem: Problem, x: Tensor) -> Tensor:
-    """One number per query head and query (B, H, T), in fp32 and the kernels' memory order."""
-    return problem.per_query(x).copy_(x)
-
-
 class _Gated(torch.autograd.Function):
     """The paper's sum of three branches."""
 
@@ -166,7 +161,7 @@ class _Gated(torch.autograd.Function):
         if last is None:
             last = banded_dots(recent.problem, window, q, recent.k, recent.v, grad)
         lses = (compressed_lse, lse, recent_lse)
-        of = branch_gradients(grad, out, compressed, last, gates, lses)
+        of, dots = branch_gradients(grad, out, compressed, last, gates, lses)
         far = (problem, _compression(settings), q, summary_k, summary_v, of[0])
         near = (recent.problem, window, q, recent.k, recent.v, of[2])
         dq = empty_rows(q, problem.dim)
@@ -176,8 +171,7 @@ class _Gated(torch.autograd.Function):
         dwindow = banded_keys_backward(*near)
         sums = problem.per_query(q)
         selected_rows_backward(problem, q, k, v, blocks, of[1], dq, adds=True, sums=sums)
-        gate = _numbers(problem, gates[..., 1]).clamp_(min=LEAST_GATE)
-        dgates = torch.stack([of[0].dots, sums / gate, of[2].dots], dim=-1).to(gates.dtype)
+        dgates = gate_gradients(dots, sums, gates)
         choosers = invert(problem, blocks, k.shape[2])
         shared = window_k is None
         dk, dv = selected_keys_backward(
