@@ -18,7 +18,10 @@ from nsa_kernels.gpu.layout import Problem, pad
 _ROWS = 64
 """Rows of a program."""
 
-_GATE_ROWS = 512
+_TERM_ROWS = 16
+"""Rows of a program that reads four vectors a row; more would hold fewer in flight."""
+
+_GATE_ROWS = 256
 """Rows of a program that reads no vectors."""
 
 LEAST_GATE = 2.0**-100
@@ -161,7 +164,7 @@ def branch_gradients(
         dots[2].copy_(recent)
     assert all(lse.stride() == dots[0].stride() for lse in lses)
     last = recent if kept else out
-    _branch_terms_kernel[(triton.cdiv(queries * heads, _ROWS), batch)](
+    _branch_terms_kernel[(triton.cdiv(queries * heads, _TERM_ROWS), batch)](
         grad, out, compressed, last, gates, *lses, weighed, dots,
         *grad.stride()[:3], *out.stride()[:3], *compressed.stride()[:3], *last.stride()[:3],
         *gates.stride(),
@@ -170,8 +173,9 @@ def branch_gradients(
         HEADS=heads,
         D=dim,
         D_PAD=pad(dim),
-        BLOCK_M=_ROWS,
+        BLOCK_M=_TERM_ROWS,
         KEPT=kept,
+        num_warps=2,
     )  # fmt: skip
     first, second, third = (
         OutputGradient(out=grad, lse=lse, dots=dot) for lse, dot in zip(weighed, dots, strict=True)

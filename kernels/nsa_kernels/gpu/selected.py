@@ -195,9 +195,9 @@ def _attend_merged(
     """
     if serves_merged(problem, q, blocks.shape[3]):
         from nsa_kernels.gpu.hopper.lists import warpgroup_lists
-        from nsa_kernels.gpu.hopper.merged import launch_merged
+        from nsa_kernels.gpu.hopper.merged import GROUPS, launch_merged
 
-        own = warpgroup_lists(problem, blocks, 64 // pad_heads(problem.repeat))
+        own = warpgroup_lists(problem, blocks, 64 // pad_heads(problem.repeat), GROUPS.value)
         launch_merged(problem, q, k, v, own, out, lse, gate)
         return own.margin
     lists = merge(problem, blocks)
