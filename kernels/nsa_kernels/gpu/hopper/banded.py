@@ -36,6 +36,7 @@ from nsa_kernels.gpu.hopper.pipeline import (
 from nsa_kernels.gpu.hopper.support import (
     pad_heads,
 )
+from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import Problem, number_strides
 
 NO_SCORE = gl.constexpr(-1.0e30)
@@ -382,7 +383,8 @@ def launch_banded(
         kept_tiles = rows_of(addend.kept, problem.groups, per_tile)
     pairs = problem.groups * problem.batch
     tiles = triton.cdiv(problem.queries, groups * per_tile) * pairs
-    _hopper_banded_kernel[(min(processors(q.device), tiles),)](
+    launch(
+        _hopper_banded_kernel, (min(processors(q.device), tiles),),
         rows_of(q, problem.groups, per_tile), tiles_of(k, block_n, 1), tiles_of(v, block_n, 1),
         out_tiles, other_tiles, kept_tiles, numbers, *(numbers if x is None else x for x in gates),
         *number_strides(problem, numbers), *number_strides(problem, gates[0]),

@@ -20,6 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nsa_kernels.gpu.launches import empty, launch, zeros
 from nsa_kernels.gpu.layout import Problem
 from nsa_kernels.gpu.merge import add_margin, find_choosers, load_lists
 
@@ -139,9 +140,10 @@ def warpgroup_lists(
     room = list_room(w_queries, count)
     size = triton.next_power_of_2(2 * groups * room + 1 + 2 * groups)
     shape = (problem.batch * problem.groups * tiles * (size // ROW), ROW)
-    rows = blocks.new_empty(shape)
-    margin = torch.zeros(1, dtype=torch.int32, device=blocks.device)
-    _warpgroup_lists_kernel[(tiles, problem.groups, problem.batch)](
+    rows = empty(*shape, dtype=blocks.dtype, device=blocks.device)
+    margin = zeros(1, dtype=torch.int32, device=blocks.device)
+    launch(
+        _warpgroup_lists_kernel, (tiles, problem.groups, problem.batch),
         blocks, rows, margin,
         *blocks.stride()[:3],
         problem.queries, problem.offset,

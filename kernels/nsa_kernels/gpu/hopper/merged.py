@@ -39,6 +39,7 @@ from nsa_kernels.gpu.hopper.pipeline import (
 from nsa_kernels.gpu.hopper.support import (
     pad_heads,
 )
+from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import Problem, number_strides
 
 NO_SCORE = gl.constexpr(-1.0e30)
@@ -337,7 +338,8 @@ def launch_merged(
     list_tiles = TensorDescriptor(
         rows, list(rows.shape), list(rows.stride()), tile, plain_layout(2)
     )
-    _hopper_merged_kernel[(min(processors(q.device), total),)](
+    launch(
+        _hopper_merged_kernel, (min(processors(q.device), total),),
         rows_of(q, problem.groups, queries), tiles_of(k, block, 1), tiles_of(v, block, 1),
         rows_of(out, problem.groups, queries), list_tiles, lists.margin,
         lse, lse if gate is None else gate,
