@@ -365,11 +365,17 @@ def _can_replay(inputs: Sequence[Tensor]) -> bool:
         inputs[0].is_cuda
         and _knows_launchers()
         and getattr(_state, "recorder", None) is None
-        and triton.knobs.runtime.launch_enter_hook is None
-        and triton.knobs.runtime.launch_exit_hook is None
+        and not _hooks()
         and not torch.compiler.is_compiling()
         and len({x.data_ptr() for x in inputs}) == len(inputs)
     )
+
+
+def _hooks() -> bool:
+    """Whether anything is to be called at each launch; an empty chain calls nothing."""
+    runtime = triton.knobs.runtime
+    hooks = (runtime.launch_enter_hook, runtime.launch_exit_hook)
+    return any(getattr(hook, "calls", hook) for hook in hooks)
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import triton
 from exactness import gpu
 from torch import Tensor
 
@@ -146,6 +147,12 @@ def test_old_recordings_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (40, 40, 41, 41, 42, 42):
         call(replays, kernel, torch.randn(size))
     assert replays.recorded == 2
+
+
+def test_hooks_of_launches_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not launches._hooks()
+    monkeypatch.setattr(triton.knobs.runtime, "launch_enter_hook", lambda _: None)
+    assert launches._hooks()
 
 
 @gpu
