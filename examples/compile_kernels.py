@@ -63,7 +63,7 @@ PROCESSORS = 132
 
 HOPPER_MODULES = (
     *("banded", "importance", "keys_backward"),
-    *("lists", "merged", "selected_keys"),
+    *("lists", "merged", "merged_rows", "rows_backward", "selected_keys"),
 )
 """Modules of `nsa_kernels.gpu.hopper` with kernels."""
 

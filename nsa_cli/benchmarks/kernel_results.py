@@ -124,6 +124,7 @@ class Measurement:
         p20_ms: 20th percentile in milliseconds; None without a speed.
         p50_ms: Median in milliseconds.
         p80_ms: 80th percentile in milliseconds.
+        host_ms: Median time until the host has launched a call, in milliseconds.
         extra_memory_bytes: Peak of forward and backward beyond inputs, output and gradients.
         note: Reason for a missing speed, or a remark on the measurement.
     """
@@ -133,6 +134,7 @@ class Measurement:
     p20_ms: float | None = None
     p50_ms: float | None = None
     p80_ms: float | None = None
+    host_ms: float | None = None
     extra_memory_bytes: int | None = None
     note: str = ""
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -193,7 +195,7 @@ def captured(step: Callable[[], object]) -> Callable[[], object]:
 
 
 def timed(row: Measurement, call: Callable[[], object]) -> Measurement:
-    """The measurement with times of many runs, or of three if a run is long."""
+    """The measurement with times of many runs, or of three if a run is long, and of the host."""
     first = _milliseconds(call)
     if first >= _LONG_MS:
         # The first run may have compiled, or have set up a backend.
@@ -203,7 +205,22 @@ def timed(row: Measurement, call: Callable[[], object]) -> Measurement:
     else:
         runs = torch.tensor([_milliseconds(call) for _ in range(3)])
         p20, p50, p80 = runs.quantile(torch.tensor(_QUANTILES)).tolist()
-    return replace(row, p20_ms=p20, p50_ms=p50, p80_ms=p80)
+    return replace(row, p20_ms=p20, p50_ms=p50, p80_ms=p80, host_ms=_host_milliseconds(call))
+
+
+def _host_milliseconds(call: Callable[[], object]) -> float:
+    """Median time that the host takes to launch a call, in milliseconds.
+
+    Each call begins on an idle device, so that it never waits for room among the launches.
+    """
+    times = []
+    for _ in range(_RUNS):
+        torch.cuda.synchronize()
+        begin = perf_counter()
+        call()
+        times.append((perf_counter() - begin) * 1e3)
+    torch.cuda.synchronize()
+    return median(times)
 
 
 def _milliseconds(call: Callable[[], object]) -> float:

@@ -11,6 +11,7 @@ Source: Yuan et al. 2025, eqs. 5 to 12.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,13 +24,17 @@ from nsa_kernels.gpu.banded_backward import (
 )
 from nsa_kernels.gpu.bands import Addend, Band, OutputGradient
 from nsa_kernels.gpu.inverse import invert
+from nsa_kernels.gpu.launches import Replays
 from nsa_kernels.gpu.layout import Packing, Problem, empty_rows, loadable
 from nsa_kernels.gpu.phi import mean_phi
-from nsa_kernels.gpu.row_products import LEAST_GATE, branch_gradients, row_dots
+from nsa_kernels.gpu.row_products import branch_gradients, gate_gradients, row_dots
 from nsa_kernels.gpu.selected import selected_forward
 from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_rows_backward
 from nsa_kernels.gpu.selection import select_blocks
 from nsa_kernels.settings import AttentionSettings
+
+_REPLAYS = Replays()
+"""Recorded launches of forward passes."""
 
 
 def triton_attention(
@@ -67,20 +72,59 @@ def triton_attention(
     Raises:
         UnsupportedError: If the kernels do not support the arguments.
     """
+    inputs = (q, k, v, summary_k, summary_v, window_k, window_v, gates)
+    learns = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    if packing is None and not learns:
+        out, blocks = _replayed((settings,), inputs, lambda: _without_gradients(*inputs, settings))
+        assert out is not None
+        assert blocks is not None
+        return out, blocks[..., : settings.select_count]
     problem = Problem.of(q, k, v, settings, packing)
     q, k, v = (loadable(x) for x in (q, k, v))
     summary_k = _means(problem, k) if summary_k is None else loadable(summary_k)
     if settings.combine == "union":
         out, blocks = _Union.apply(q, k, v, summary_k, problem)
     else:
-        assert gates is not None
         summary_v = _means(problem, v) if summary_v is None else loadable(summary_v)
         window = [None if x is None else loadable(x) for x in (window_k, window_v)]
-        inputs = (q, k, v, summary_k, summary_v, *window, gates)
-        learns = any(x is not None and x.requires_grad for x in inputs)
-        keeps = keep_window and learns and torch.is_grad_enabled()
-        out, blocks = _Gated.apply(*inputs, problem, keeps)
+        out, blocks = _Gated.apply(
+            q, k, v, summary_k, summary_v, *window, gates, problem, keep_window and learns
+        )
     return out, blocks[..., : settings.select_count]
+
+
+def _replayed(
+    key: tuple[Any, ...],
+    inputs: Sequence[Tensor | None],
+    compute: Callable[[], Sequence[Tensor | None]],
+) -> Sequence[Tensor | None]:
+    """The results of `compute`, by its recorded launches where it was called with such inputs."""
+    given = [x for x in inputs if x is not None]
+    whole = (*key, select_blocks, *(x is None for x in inputs))
+    return _REPLAYS.call(whole, given, compute)
+
+
+def _without_gradients(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    summary_k: Tensor | None,
+    summary_v: Tensor | None,
+    window_k: Tensor | None,
+    window_v: Tensor | None,
+    gates: Tensor | None,
+    settings: AttentionSettings,
+) -> tuple[Tensor, Tensor]:
+    """Output (B, H, T, Dv) and blocks (B, G, U, n) of a call that keeps nothing."""
+    problem = Problem.of(q, k, v, settings, None)
+    q, k, v = (loadable(x) for x in (q, k, v))
+    summary_k = _means(problem, k) if summary_k is None else loadable(summary_k)
+    if settings.combine == "union":
+        return _union_pass(problem, q, k, v, summary_k)[:2]
+    assert gates is not None
+    summary_v = _means(problem, v) if summary_v is None else loadable(summary_v)
+    window = [None if x is None else loadable(x) for x in (window_k, window_v)]
+    return _gated_pass(problem, q, k, v, summary_k, summary_v, *window, gates, keeps=False)[:2]
 
 
 def _means(problem: Problem, x: Tensor) -> Tensor:
@@ -103,9 +147,51 @@ def _compression(settings: AttentionSettings) -> Band:
     return Band(key_block=settings.compress_block, key_stride=settings.compress_stride)
 
 
-def _numbers(problem: Problem, x: Tensor) -> Tensor:
-    """One number per query head and query (B, H, T), in fp32 and the kernels' memory order."""
-    return problem.per_query(x).copy_(x)
+def _gated_pass(
+    problem: Problem,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    summary_k: Tensor,
+    summary_v: Tensor,
+    window_k: Tensor | None,
+    window_v: Tensor | None,
+    gates: Tensor,
+    *,
+    keeps: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+    """Compute the sum of three branches.
+
+    Returns:
+        Output (B, H, T, Dv) and blocks (B, G, U, n); the compression's output and log-sum-exp;
+        the window's output, or None unless `keeps`, and log-sum-exp; the selection's log-sum-exp.
+    """
+    settings = problem.settings
+    compressed, compressed_lse = banded_forward(
+        problem, _compression(settings), q, summary_k, summary_v
+    )
+    assert compressed is not None
+    scored = compressed_lse if settings.score_stride == 1 else None
+    blocks = select_blocks(problem, q, summary_k, scored)
+    gate = gates.unbind(dim=-1)
+    kept = empty_rows(q, problem.value_dim) if keeps else None
+    addend = Addend(other=compressed, other_gate=gate[0], gate=gate[2], kept=kept)
+    window = Band(window=settings.window)
+    recent = _Recent.of(problem, q, k, v, window_k, window_v)
+    others, recent_lse = banded_forward(
+        recent.problem, window, q, recent.k, recent.v, addend=addend
+    )
+    out, lse = selected_forward(problem, q, k, v, blocks, gate=gate[1], others=others)
+    return out, blocks, compressed, compressed_lse, kept, recent_lse, lse
+
+
+def _union_pass(
+    problem: Problem, q: Tensor, k: Tensor, v: Tensor, summary_k: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output (B, H, T, Dv), blocks (B, G, U, n + the window's) and log-sum-exp (B, H, T)."""
+    blocks = select_blocks(problem, q, summary_k, None)
+    out, lse = selected_forward(problem, q, k, v, blocks)
+    return out, blocks, lse
 
 
 class _Gated(torch.autograd.Function):
@@ -126,22 +212,18 @@ class _Gated(torch.autograd.Function):
         keeps: bool,
     ) -> tuple[Tensor, Tensor]:
         """Output (B, H, T, Dv) and blocks (B, G, U, n)."""
-        settings = problem.settings
-        compressed, compressed_lse = banded_forward(
-            problem, _compression(settings), q, summary_k, summary_v
+        inputs = (q, k, v, summary_k, summary_v, window_k, window_v, gates)
+
+        def compute() -> Sequence[Tensor | None]:
+            return _gated_pass(problem, *inputs, keeps=keeps)
+
+        # A packing's lengths are known to the device alone.
+        results = (
+            compute() if problem.packing else _replayed((problem.settings, keeps), inputs, compute)
         )
-        assert compressed is not None
-        scored = compressed_lse if settings.score_stride == 1 else None
-        blocks = select_blocks(problem, q, summary_k, scored)
-        gate = gates.unbind(dim=-1)
-        kept = empty_rows(q, problem.value_dim) if keeps else None
-        addend = Addend(other=compressed, other_gate=gate[0], gate=gate[2], kept=kept)
-        window = Band(window=settings.window)
-        recent = _Recent.of(problem, q, k, v, window_k, window_v)
-        others, recent_lse = banded_forward(
-            recent.problem, window, q, recent.k, recent.v, addend=addend
-        )
-        out, lse = selected_forward(problem, q, k, v, blocks, gate=gate[1], others=others)
+        out, blocks, compressed, compressed_lse, kept, recent_lse, lse = results
+        assert out is not None
+        assert blocks is not None
         ctx.problem = problem
         ctx.save_for_backward(
             q, k, v, summary_k, summary_v, window_k, window_v, gates, out, blocks,
@@ -166,7 +248,7 @@ class _Gated(torch.autograd.Function):
         if last is None:
             last = banded_dots(recent.problem, window, q, recent.k, recent.v, grad)
         lses = (compressed_lse, lse, recent_lse)
-        of = branch_gradients(grad, out, compressed, last, gates, lses)
+        of, dots = branch_gradients(grad, out, compressed, last, gates, lses)
         far = (problem, _compression(settings), q, summary_k, summary_v, of[0])
         near = (recent.problem, window, q, recent.k, recent.v, of[2])
         dq = empty_rows(q, problem.dim)
@@ -176,8 +258,7 @@ class _Gated(torch.autograd.Function):
         dwindow = banded_keys_backward(*near)
         sums = problem.per_query(q)
         selected_rows_backward(problem, q, k, v, blocks, of[1], dq, adds=True, sums=sums)
-        gate = _numbers(problem, gates[..., 1]).clamp_(min=LEAST_GATE)
-        dgates = torch.stack([of[0].dots, sums / gate, of[2].dots], dim=-1).to(gates.dtype)
+        dgates = gate_gradients(dots, sums, gates)
         choosers = invert(problem, blocks, k.shape[2])
         shared = window_k is None
         dk, dv = selected_keys_backward(
@@ -229,8 +310,16 @@ class _Union(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, summary_k: Tensor, problem: Problem
     ) -> tuple[Tensor, Tensor]:
         """Output (B, H, T, Dv) and blocks (B, G, U, n + the window's)."""
-        blocks = select_blocks(problem, q, summary_k, None)
-        out, lse = selected_forward(problem, q, k, v, blocks)
+        inputs = (q, k, v, summary_k)
+
+        def compute() -> Sequence[Tensor | None]:
+            return _union_pass(problem, *inputs)
+
+        out, blocks, lse = (
+            compute() if problem.packing else _replayed((problem.settings,), inputs, compute)
+        )
+        assert out is not None
+        assert blocks is not None
         ctx.problem = problem
         ctx.save_for_backward(q, k, v, out, blocks, lse)
         ctx.mark_non_differentiable(blocks)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nsa_kernels.gpu.bands import Addend, Band, band_keys
 from nsa_kernels.gpu.hopper.support import serves_band
+from nsa_kernels.gpu.launches import launch, refuse
 from nsa_kernels.gpu.layout import (
     Problem,
     count_visible,
@@ -236,6 +237,7 @@ def _launch(
     scored = (problem.offset + problem.queries - 1 - first) // band.query_stride + 1
     if keys == 0:
         assert addend is None
+        refuse("no key to attend to")
         lse.fill_(float("inf") if grad is None else 0.0)
         if out is not None:
             out.zero_()
@@ -254,7 +256,8 @@ def _launch(
     like = q if out is None else out
     grad_strides = (0, 0, 0) if grad is None else grad.stride()[:3]
     grid = (triton.cdiv(scored * problem.repeat, tile["BLOCK_M"]), problem.groups, problem.batch)
-    _banded_forward_kernel[grid](
+    launch(
+        _banded_forward_kernel, grid,
         q, k_tiles, v_tiles, like, lse, q if grad is None else grad, lse,
         like if addend is None else addend.other, *(lse if x is None else x for x in gates),
         like if kept is None else kept,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nsa_kernels.gpu.banded import load_keys, row_queries
 from nsa_kernels.gpu.bands import Band, OutputGradient, band_keys
-from nsa_kernels.gpu.hopper.support import serves_keys
+from nsa_kernels.gpu.hopper.support import serves_keys, serves_rows
 from nsa_kernels.gpu.layout import (
     Problem,
     count_visible,
@@ -247,6 +247,11 @@ def banded_rows_backward(
     if keys == 0:
         if not adds:
             dq.zero_()
+        return
+    if serves_rows(problem, q):
+        from nsa_kernels.gpu.hopper.rows_backward import launch_rows_backward
+
+        launch_rows_backward(problem, band, q, k, v, grad, dq, adds=adds)
         return
     tile = rows_backward_tile(problem)
     grid = (

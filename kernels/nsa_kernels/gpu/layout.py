@@ -17,6 +17,7 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from nsa_kernels.errors import UnsupportedError
+from nsa_kernels.gpu import launches
 from nsa_kernels.gpu.phi_blocks import summary_offsets
 from nsa_kernels.settings import AttentionSettings
 
@@ -257,7 +258,7 @@ class Problem:
         """
         batch, heads, queries = like.shape[:3]
         shape = (batch, queries, heads)
-        return torch.empty(shape, dtype=torch.float32, device=like.device).transpose(1, 2)
+        return launches.empty(*shape, dtype=torch.float32, device=like.device).transpose(1, 2)
 
 
 def _refusal(dtype: torch.dtype, dims: tuple[int, ...], settings: AttentionSettings) -> str | None:
@@ -311,7 +312,7 @@ def loadable(x: Tensor) -> Tensor:
 def empty_rows(q: Tensor, dim: int) -> Tensor:
     """Allocate an uninitialized (B, H, T, dim) in the memory order (B, T, H, dim)."""
     batch, heads, queries = q.shape[:3]
-    rows = torch.empty(batch, queries, heads, dim, dtype=q.dtype, device=q.device)
+    rows = launches.empty(batch, queries, heads, dim, dtype=q.dtype, device=q.device)
     return rows.transpose(1, 2)
 
 

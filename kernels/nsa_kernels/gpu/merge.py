@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from nsa_kernels.gpu.launches import empty, launch, zeros
 from nsa_kernels.gpu.layout import Problem, find_sequence
 from nsa_kernels.gpu.tiles import merged_members
 
@@ -170,11 +170,13 @@ def merge(problem: Problem, blocks: Tensor) -> MergedLists | None:
     rows = triton.cdiv(tiles, members) + (problem.batch if problem.packing else 0)
     size = triton.next_power_of_2(members * count)
     columns = triton.next_power_of_2(count)
-    entries = blocks.new_empty(batch, groups, rows, members * count)
-    counts = blocks.new_empty(batch, groups, rows)
-    margin = torch.zeros(1, dtype=torch.int32, device=blocks.device)
+    like = {"dtype": blocks.dtype, "device": blocks.device}
+    entries = empty(batch, groups, rows, members * count, **like)
+    counts = empty(batch, groups, rows, **like)
+    margin = zeros(1, **like)
     grid = (triton.cdiv(problem.tiles, members), groups, problem.batch)
-    _merge_lists_kernel[grid](
+    launch(
+        _merge_lists_kernel, grid,
         blocks, entries, counts, margin,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         problem.batch_stride(blocks), blocks.stride(1), blocks.stride(2),

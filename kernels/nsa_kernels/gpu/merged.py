@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.gpu.banded import NO_SCORE, load_keys
+from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import (
     Problem,
     find_sequence,
@@ -142,7 +143,8 @@ def merged_forward(
     """
     grid, tile = merged_grid(problem, lists, backward=False)
     block = problem.settings.select_block
-    _merged_forward_kernel[grid](
+    launch(
+        _merged_forward_kernel, grid,
         q, key_tiles(k, block), key_tiles(v, block),
         lists.entries, lists.counts, lists.margin,
         out, lse, lse if gate is None else gate,

@@ -20,6 +20,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nsa_kernels.gpu.launches import empty, launch
 from nsa_kernels.gpu.layout import loadable
 from nsa_kernels.gpu.phi_blocks import (
     Blocks,
@@ -97,10 +98,11 @@ def _mean_backward_kernel(
 def mean_forward(x: Tensor, blocks: Blocks) -> Tensor:
     """Means of the blocks of (B, G, S, D): (B, G, C, D)."""
     batch, groups, _, dim = x.shape
-    out = x.new_empty(batch, groups, blocks.summaries, dim)
+    out = empty(batch, groups, blocks.summaries, dim, dtype=x.dtype, device=x.device)
     if not out.numel():
         return out
-    _mean_forward_kernel[(triton.cdiv(blocks.summaries, _ROWS), batch * groups)](
+    launch(
+        _mean_forward_kernel, (triton.cdiv(blocks.summaries, _ROWS), batch * groups),
         x, out, blocks.starts,
         *x.stride()[:3],
         groups, blocks.summaries,

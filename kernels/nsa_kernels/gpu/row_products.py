@@ -18,6 +18,12 @@ from nsa_kernels.gpu.layout import Problem, pad
 _ROWS = 64
 """Rows of a program."""
 
+_TERM_ROWS = 16
+"""Rows of a program that reads four vectors a row; more would hold fewer in flight."""
+
+_GATE_ROWS = 256
+"""Rows of a program that reads no vectors."""
+
 LEAST_GATE = 2.0**-100
 """Lower bound of a gate: its logarithm is finite, and its branch adds nothing."""
 
@@ -137,8 +143,8 @@ def branch_gradients(
     recent: Tensor,
     gates: Tensor,
     lses: tuple[Tensor, Tensor, Tensor],
-) -> tuple[OutputGradient, OutputGradient, OutputGradient]:
-    """The output gradients of compression, selection and window.
+) -> tuple[tuple[OutputGradient, OutputGradient, OutputGradient], Tensor]:
+    """The output gradients of compression, selection and window, and their dots: (3, B, H, T).
 
     Args:
         grad: (B, H, T, Dv), the gradient of the gated sum.
@@ -158,7 +164,7 @@ def branch_gradients(
         dots[2].copy_(recent)
     assert all(lse.stride() == dots[0].stride() for lse in lses)
     last = recent if kept else out
-    _branch_terms_kernel[(triton.cdiv(queries * heads, _ROWS), batch)](
+    _branch_terms_kernel[(triton.cdiv(queries * heads, _TERM_ROWS), batch)](
         grad, out, compressed, last, gates, *lses, weighed, dots,
         *grad.stride()[:3], *out.stride()[:3], *compressed.stride()[:3], *last.stride()[:3],
         *gates.stride(),
@@ -167,10 +173,56 @@ def branch_gradients(
         HEADS=heads,
         D=dim,
         D_PAD=pad(dim),
-        BLOCK_M=_ROWS,
+        BLOCK_M=_TERM_ROWS,
         KEPT=kept,
+        num_warps=2,
     )  # fmt: skip
     first, second, third = (
         OutputGradient(out=grad, lse=lse, dots=dot) for lse, dot in zip(weighed, dots, strict=True)
     )
-    return first, second, third
+    return (first, second, third), dots
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _gate_gradients_kernel(
+    dots_ptr, sums_ptr, gates_ptr, dgates_ptr,
+    stride_wb, stride_wh, stride_wt, stride_wn,
+    stride_lb, stride_lh, stride_lt, stride_ln,
+    rows,
+    HEADS: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    token, head, valid = _place(rows, HEADS, BLOCK_M)
+    b = tl.program_id(1).to(tl.int64)
+    at = b * stride_lb + token * stride_lt + head * stride_lh
+    gates_ptr += b * stride_wb + stride_wn
+    gate = tl.load(gates_ptr + token * stride_wt + head * stride_wh, mask=valid, other=1.0)
+    gate = tl.maximum(gate.to(tl.float32), _LEAST_GATE)
+    compression = tl.load(dots_ptr + at, mask=valid, other=0.0)
+    selection = tl.load(sums_ptr + at, mask=valid, other=0.0) / gate
+    window = tl.load(dots_ptr + 2 * stride_ln + at, mask=valid, other=0.0)
+    to = dgates_ptr + ((b * (rows // HEADS) + token) * HEADS + head) * 3
+    tl.store(to, compression.to(dgates_ptr.dtype.element_ty), mask=valid)
+    tl.store(to + 1, selection.to(dgates_ptr.dtype.element_ty), mask=valid)
+    tl.store(to + 2, window.to(dgates_ptr.dtype.element_ty), mask=valid)
+
+
+def gate_gradients(dots: Tensor, sums: Tensor, gates: Tensor) -> Tensor:
+    """Gradient of the gates, (B, H, T, 3), in their dtype and the memory order (B, T, H, 3).
+
+    Args:
+        dots: (3, B, H, T), the dot products of compression, selection and window with the output's
+            gradient, in the memory order of `Problem.per_query`; the selection's is not read.
+        sums: (B, H, T), in the same order: the dot product of the selection's gated output.
+        gates: (B, H, T, 3).
+    """
+    batch, heads, queries, _ = gates.shape
+    dgates = gates.new_empty(batch, queries, heads, 3)
+    assert dots[0].stride() == sums.stride()
+    _gate_gradients_kernel[(triton.cdiv(queries * heads, _GATE_ROWS), batch)](
+        dots, sums, gates, dgates,
+        *gates.stride(), *sums.stride(), dots.stride(0),
+        queries * heads,
+        HEADS=heads,
+        BLOCK_M=_GATE_ROWS,
+    )  # fmt: skip
+    return dgates.transpose(1, 2)

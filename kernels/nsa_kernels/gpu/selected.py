@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nsa_kernels.gpu.banded import NO_SCORE, load_keys
 from nsa_kernels.gpu.hopper.support import pad_heads, serves_merged
+from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import (
     Problem,
     empty_rows,
@@ -159,7 +160,8 @@ def selected_forward(
     lse = problem.per_query(q)
     margin = _attend_merged(problem, q, k, v, blocks, out, lse, gate)
     grid, tile = selected_grid(problem, merged=margin is not None)
-    _selected_forward_kernel[grid](
+    launch(
+        _selected_forward_kernel, grid,
         q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks,
         margin,
         out, lse, lse if gate is None else gate,
@@ -195,9 +197,9 @@ def _attend_merged(
     """
     if serves_merged(problem, q, blocks.shape[3]):
         from nsa_kernels.gpu.hopper.lists import warpgroup_lists
-        from nsa_kernels.gpu.hopper.merged import launch_merged
+        from nsa_kernels.gpu.hopper.merged import GROUPS, launch_merged
 
-        own = warpgroup_lists(problem, blocks, 64 // pad_heads(problem.repeat))
+        own = warpgroup_lists(problem, blocks, 64 // pad_heads(problem.repeat), GROUPS.value)
         launch_merged(problem, q, k, v, own, out, lse, gate)
         return own.margin
     lists = merge(problem, blocks)

@@ -24,7 +24,7 @@ from nsa_kernels.gpu.banded_backward import (
     load_rows,
 )
 from nsa_kernels.gpu.bands import OutputGradient
-from nsa_kernels.gpu.hopper.support import serves_selected_keys
+from nsa_kernels.gpu.hopper.support import serves_merged, serves_rows, serves_selected_keys
 from nsa_kernels.gpu.inverse import Choosers
 from nsa_kernels.gpu.layout import Problem, find_sequence, key_tiles, pad, tile_rows
 from nsa_kernels.gpu.merge import merge
@@ -251,13 +251,11 @@ def selected_rows_backward(
         sums: (B, H, T), in the memory order of `grad.lse`, written if given: the dot product of
             the gradient and the branch's gated output.
     """
-    lists = merge(problem, blocks)
-    if lists is not None:
-        merged_rows_backward(problem, q, k, v, lists, grad, dq, adds=adds, sums=sums)
-    grid, tile = selected_grid(problem, merged=lists is not None)
+    margin = _rows_of_merged(problem, q, k, v, blocks, grad, dq, adds=adds, sums=sums)
+    grid, tile = selected_grid(problem, merged=margin is not None)
     _selected_rows_backward_kernel[grid](
         q, key_tiles(k, tile["SELECT_BLOCK"]), key_tiles(v, tile["SELECT_BLOCK"]), blocks,
-        None if lists is None else lists.margin,
+        margin,
         grad.out, grad.lse, grad.dots, dq, grad.lse if sums is None else sums,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         problem.batch_stride(q), q.stride(1), q.stride(2),
@@ -270,6 +268,31 @@ def selected_rows_backward(
         ADDS=adds,
         **tile,
     )  # fmt: skip
+
+
+def _rows_of_merged(
+    problem: Problem,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocks: Tensor,
+    grad: OutputGradient,
+    dq: Tensor,
+    *,
+    adds: bool,
+    sums: Tensor | None,
+) -> Tensor | None:
+    """Launch the kernel for merged lists if it supports the call; its margin as in `selected`."""
+    served = serves_rows(problem, q) and serves_merged(problem, q, blocks.shape[3])
+    if served and adds and sums is not None:
+        from nsa_kernels.gpu.hopper.merged_rows import launch_merged_rows
+
+        return launch_merged_rows(problem, q, k, v, blocks, grad, dq, sums)
+    lists = merge(problem, blocks)
+    if lists is None:
+        return None
+    merged_rows_backward(problem, q, k, v, lists, grad, dq, adds=adds, sums=sums)
+    return lists.margin
 
 
 def selected_keys_backward(

@@ -21,6 +21,7 @@ from torch import Tensor
 from nsa_kernels.gpu.banded import banded_forward, load_keys, row_queries
 from nsa_kernels.gpu.bands import Band
 from nsa_kernels.gpu.hopper.support import serves_importance
+from nsa_kernels.gpu.launches import empty, launch
 from nsa_kernels.gpu.layout import Problem, count_visible, find_sequence, key_tiles, pad
 from nsa_kernels.gpu.tiles import importance_tile
 from nsa_kernels.settings import AttentionSettings
@@ -314,7 +315,7 @@ def select_blocks(problem: Problem, q: Tensor, summary_k: Tensor, lse: Tensor | 
         total = q.shape[2] // s.select_tile + 2 * problem.batch if s.select_tile > 1 else q.shape[2]
     rows = 1 if problem.packing else problem.batch
     shape = (rows, problem.groups, total, s.select_count + recent)
-    blocks = torch.empty(shape, dtype=torch.int32, device=q.device)
+    blocks = empty(*shape, dtype=torch.int32, device=q.device)
     if problem.packing:
         # The spare tiles of a packed batch select no block.
         blocks.fill_(-1)
@@ -326,9 +327,9 @@ def select_blocks(problem: Problem, q: Tensor, summary_k: Tensor, lse: Tensor | 
     per_tile = problem.batch * problem.groups * problem.blocks
     at_once = max(1, min(problem.tiles, _ROOM // per_tile))
     shape = (problem.batch, problem.groups, at_once, problem.blocks)
-    own = torch.empty(shape, dtype=torch.float32, device=q.device)
+    own = empty(*shape, dtype=torch.float32, device=q.device)
     overlapping = s.compress_block > s.compress_stride
-    spill = torch.empty_like(own) if overlapping else own
+    spill = empty(*shape, dtype=torch.float32, device=q.device) if overlapping else own
     for first in range(0, problem.tiles, at_once):
         tiles = min(at_once, problem.tiles - first)
         _importance(problem, q, summary_k, lse, own, spill, first, tiles)
@@ -363,7 +364,8 @@ def _importance(
     per_block = s.select_block // s.compress_stride
     block_n = max(per_block, tile.pop("BLOCK_N"))
     grid = (triton.cdiv(tiles, per_program), problem.groups, problem.batch)
-    _importance_kernel[grid](
+    launch(
+        _importance_kernel, grid,
         q, key_tiles(summary_k, block_n), lse, own, spill,
         problem.cu_queries, problem.cu_keys, problem.cu_summaries,
         problem.batch_stride(q), q.stride(1), q.stride(2),
@@ -399,7 +401,8 @@ def _best_blocks(
     """Write the best blocks of the tiles from `first` on, and the blocks of the window."""
     s = problem.settings
     assert s.select_count is not None
-    _best_blocks_kernel[(tiles, problem.groups, problem.batch)](
+    launch(
+        _best_blocks_kernel, (tiles, problem.groups, problem.batch),
         own, spill, blocks,
         problem.cu_queries, problem.cu_keys, problem.cu_tiles,
         own.stride(0), own.stride(1), own.stride(2),

@@ -62,10 +62,15 @@ def test_kernels_compile_for_hopper(options: str) -> None:
 @pytest.mark.parametrize(
     ("options", "own"),
     [
-        ("", ("banded", "importance", "keys", "merged")),
+        (
+            "",
+            ("banded", "importance", "keys", "merged", "merged_rows", "rows", "selected_keys"),
+        ),
         pytest.param("--dims 64,64 --heads 7", ("banded", "importance"), marks=pytest.mark.long),
         pytest.param(
-            "--combine union --summaries 16,16 --tile 64", ("merged",), marks=pytest.mark.long
+            "--combine union --summaries 16,16 --tile 64",
+            ("merged", "selected_keys"),
+            marks=pytest.mark.long,
         ),
     ],
 )

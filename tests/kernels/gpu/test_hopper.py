@@ -28,15 +28,13 @@ from torch import Tensor
 
 from nsa_kernels import reference
 from nsa_kernels.gpu.banded import banded_dots, banded_forward
-from nsa_kernels.gpu.banded_backward import (
-    banded_keys_backward,
-)
+from nsa_kernels.gpu.banded_backward import banded_keys_backward, banded_rows_backward
 from nsa_kernels.gpu.bands import Addend, Band, OutputGradient
 from nsa_kernels.gpu.hopper import support
 from nsa_kernels.gpu.inverse import invert
 from nsa_kernels.gpu.layout import Problem, empty_rows
 from nsa_kernels.gpu.selected import selected_forward
-from nsa_kernels.gpu.selected_backward import selected_keys_backward
+from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_rows_backward
 from nsa_kernels.gpu.selection import _importance
 from nsa_kernels.settings import AttentionSettings
 
@@ -267,6 +265,79 @@ def test_merged_lists_equal_masked_attention(
     exact, eager = (others.to(x.dtype) + gate[..., None] * x for x in (exact, eager))
     compare("sum", out, exact, eager, keys=case.seq_len)
     assert len(served) == (2 if case.repeat > 4 and case.dim == 128 and case.queries > 1 else 0)
+
+
+@hopper
+@CASES
+@BANDS
+def test_gradients_of_queries_equal_autograd(band: Band, case: Case, seed: int) -> None:
+    torch.manual_seed(seed)
+    problem, tensors = case.draw()
+    q, k, v = inputs(band, tensors)
+    assert support.serves_rows(problem, q) == (case.dim == 128 and case.repeat == 16)
+    grad = torch.randn(q.shape, device=DEVICE).to(case.dtype)
+    gate = problem.per_query(q).uniform_(0.1, 1.0)
+    seen = seen_by(band, case.queries, case.seq_len, k.shape[2])
+    expected = []
+    for dtype in (torch.float64, case.dtype):
+        leaf = q.to(dtype).requires_grad_()
+        with usual_memory():
+            out, _ = masked_attention(leaf, k.to(dtype), v.to(dtype), seen)
+            weighed = out * gate[..., None].to(dtype)
+            expected.append(torch.autograd.grad(weighed, leaf, grad.to(dtype))[0])
+    out, lse = banded_forward(problem, band, q, k, v)
+    assert out is not None
+    dots = problem.per_query(q).copy_((out.float() * grad.float()).sum(dim=-1))
+    of = OutputGradient(out=grad, lse=problem.per_query(q).copy_(lse - gate.log2()), dots=dots)
+    dq = empty_rows(q, case.dim)
+    banded_rows_backward(problem, band, q, k, v, of, dq, adds=False)
+    assert_as_exact("dq", dq, *expected, terms=case.seq_len, unit=4.0)
+    banded_rows_backward(problem, band, q, k, v, of, dq, adds=True)
+    assert_as_exact("2 dq", dq, *(2 * x for x in expected), terms=case.seq_len, unit=8.0)
+
+
+@hopper
+@CASES
+@pytest.mark.parametrize("tile", [1, 64])
+def test_gradients_of_queries_of_merged_lists_equal_autograd(
+    case: Case, tile: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nsa_kernels.gpu.hopper import merged_rows
+
+    make = merged_rows.warpgroup_lists
+    served = []
+
+    def forced(*arguments: Any) -> Any:
+        served.append(make(*arguments))
+        served[-1].margin.fill_(-1)
+        return served[-1]
+
+    monkeypatch.setattr(merged_rows, "warpgroup_lists", forced)
+    torch.manual_seed(seed)
+    _, tensors = case.draw()
+    q, k, v = (tensors[x] for x in "qkv")
+    settings = replace(SETTINGS, select_tile=tile)
+    problem = Problem.of(q, k, v, settings, None)
+    of = {"batch": case.batch, "groups": case.groups}
+    blocks = random_blocks(settings, case.queries, case.seq_len, count=8, **of)
+    seen = seen_in(blocks, case.queries, case.seq_len, settings)
+    grad = torch.randn(q.shape, device=DEVICE).to(case.dtype)
+    before = empty_rows(q, case.dim).normal_()
+    expected = []
+    for dtype in (torch.float64, case.dtype):
+        leaf = q.to(dtype).requires_grad_()
+        with usual_memory():
+            out, _ = masked_attention(leaf, k.to(dtype), v.to(dtype), seen)
+            found = torch.autograd.grad(out, leaf, grad.to(dtype))[0]
+            expected.append(before.to(dtype) + found)
+    out, lse = selected_forward(problem, q, k, v, blocks)
+    dots = problem.per_query(q).copy_((out.float() * grad.float()).sum(dim=-1))
+    gradient = OutputGradient(out=grad, lse=lse, dots=dots)
+    dq, sums = before.clone(), problem.per_query(q)
+    selected_rows_backward(problem, q, k, v, blocks, gradient, dq, adds=True, sums=sums)
+    assert_as_exact("dq", dq, *expected, terms=case.seq_len, unit=4.0)
+    torch.testing.assert_close(sums, dots, rtol=2e-2, atol=2e-1)
+    assert len(served) == (1 if support.serves_rows(problem, q) and case.queries > 1 else 0)
 
 
 @hopper

@@ -168,7 +168,7 @@ def test_lists_of_three_warpgroups(
     problem = Problem.of(*(tensors[x] for x in "qkv"), settings, None)
     blocks = random_blocks(settings, queries, seq_len, count=count)
     each = 64 // repeat
-    lists = warpgroup_lists(problem, blocks, each)
+    lists = warpgroup_lists(problem, blocks, each, 3)
     rows = lists.rows.view(2, lists.tiles, lists.size).tolist()
     margin = 0
     for group in range(2):

@@ -9,7 +9,12 @@ import torch
 from exactness import DEVICE, SMALL
 
 from nsa_kernels.gpu.layout import Problem
-from nsa_kernels.gpu.row_products import LEAST_GATE, branch_gradients, row_dots
+from nsa_kernels.gpu.row_products import (
+    LEAST_GATE,
+    branch_gradients,
+    gate_gradients,
+    row_dots,
+)
 
 pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 
@@ -44,7 +49,9 @@ def test_branch_gradients(kept: bool, heads: int, queries: int, dim: int) -> Non
     assert isinstance(out, torch.Tensor)
     lses = [problem.per_query(grad).normal_() for _ in range(3)]
     recent = branches[2] if kept else (grad * branches[2]).sum(-1)
-    got = branch_gradients(grad, out, branches[0], recent, gates, (lses[0], lses[1], lses[2]))
+    lse = (lses[0], lses[1], lses[2])
+    got, dots = branch_gradients(grad, out, branches[0], recent, gates, lse)
+    assert torch.equal(dots, torch.stack([of.dots for of in got]))
     for i, (of, branch, lse) in enumerate(zip(got, branches, lses, strict=True)):
         assert of.out is grad
         assert of.lse.stride() == of.dots.stride() == lse.stride()
@@ -59,9 +66,24 @@ def test_a_closed_gate_has_a_finite_logarithm() -> None:
     lse = problem.per_query(grad).fill_(1.0)
     gates = torch.zeros(1, 2, 5, 3, device=DEVICE)
     zero = torch.zeros_like(grad)
-    of = branch_gradients(grad, zero, zero, zero, gates, (lse, lse, lse))
+    of, dots = branch_gradients(grad, zero, zero, zero, gates, (lse, lse, lse))
+    assert gate_gradients(dots, problem.per_query(grad).zero_(), gates).eq(0).all()
     for branch in of:
         torch.testing.assert_close(
             branch.lse, torch.full_like(lse, 1.0 - torch.tensor(LEAST_GATE).log2().item())
         )
         assert branch.dots.eq(0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("heads", "queries"), [(3, 50), (8, 1), (4, 700)])
+def test_gate_gradients(heads: int, queries: int, dtype: torch.dtype) -> None:
+    like = rows(2, heads, queries, 16)
+    problem = problem_of(like)
+    gates = (torch.rand(2, heads, 3, queries, device=DEVICE) + 0.1).to(dtype).transpose(2, 3)
+    dots = torch.randn(3, 2, queries, heads, device=DEVICE).transpose(2, 3)
+    sums = problem.per_query(like).normal_()
+    got = gate_gradients(dots, sums, gates)
+    exact = torch.stack([dots[0], sums / gates[..., 1].float(), dots[2]], dim=-1)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got, exact.to(dtype))

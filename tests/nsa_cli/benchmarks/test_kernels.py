@@ -61,6 +61,7 @@ class SimulatedDevice:
             p20_ms=0.95 * p50,
             p50_ms=p50,
             p80_ms=1.05 * p50,
+            host_ms=0.125,
             extra_memory_bytes=10**9 if point.mode == "backward" else None,
         )
 

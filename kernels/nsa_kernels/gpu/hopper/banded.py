@@ -36,6 +36,7 @@ from nsa_kernels.gpu.hopper.pipeline import (
 from nsa_kernels.gpu.hopper.support import (
     pad_heads,
 )
+from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import Problem, number_strides
 
 NO_SCORE = gl.constexpr(-1.0e30)
@@ -94,6 +95,23 @@ def _producer(work, shared, q_desc, k_desc, v_desc, other_desc, WITH_ROWS: gl.co
 
 
 @gluon.jit
+def _probabilities(
+    scores, top, total, low, high, first, scale, MASKED: gl.constexpr, BLOCK_N: gl.constexpr
+):
+    """Probabilities of a tile, the factor of what came before, and the new maximum and total."""
+    S_LAYOUT: gl.constexpr = top.type.layout.parent
+    if MASKED:
+        key = first + gl.arange(0, BLOCK_N, gl.SliceLayout(0, S_LAYOUT))
+        seen = (key[None, :] >= low[:, None]) & (key[None, :] < high[:, None])
+        scores = gl.where(seen, scores, float("-inf"))
+    new_top = gl.maximum(top, gl.max(scores, axis=1) * scale)
+    probs = gl.exp2(scores * scale - new_top[:, None])
+    shrink = gl.exp2(top - new_top)
+    total = total * shrink + gl.sum(probs, axis=1)
+    return probs, shrink, new_top, total
+
+
+@gluon.jit
 def _attend(
     q, shared, acc, top, total, low, high, done, begin, from_tile, to_tile, scale,
     MASKED: gl.constexpr,
@@ -109,19 +127,70 @@ def _attend(
         scores = warpgroup_mma(q, k.permute((1, 0)), scores, use_acc=False, is_async=True)
         scores = warpgroup_mma_wait(0, deps=[scores])
         shared.k.release(done)
-        if MASKED:
-            key = begin + (from_tile - 1 - i) * BLOCK_N
-            key += gl.arange(0, BLOCK_N, gl.SliceLayout(0, S_LAYOUT))
-            seen = (key[None, :] >= low[:, None]) & (key[None, :] < high[:, None])
-            scores = gl.where(seen, scores, float("-inf"))
-        new_top = gl.maximum(top, gl.max(scores, axis=1) * scale)
-        probs = gl.exp2(scores * scale - new_top[:, None])
-        shrink = gl.exp2(top - new_top)
-        total = total * shrink + gl.sum(probs, axis=1)
-        top = new_top
+        first = begin + (from_tile - 1 - i) * BLOCK_N
+        probs, shrink, top, total = _probabilities(
+            scores, top, total, low, high, first, scale, MASKED, BLOCK_N
+        )
         acc = acc * gl.convert_layout(shrink, gl.SliceLayout(1, O_LAYOUT))[:, None]
         probs = gl.convert_layout(probs.to(q.dtype), P_LAYOUT, assert_trivial=True)
         acc = warpgroup_mma(probs, shared.v.wait(done), acc, is_async=True)
+        acc = warpgroup_mma_wait(0, deps=[acc])
+        shared.v.release(done)
+        done += 1
+    return acc, top, total, done
+
+
+@gluon.jit
+def _attend_ahead(
+    q, shared, acc, top, total, low, high, done, begin, from_tile, to_tile, scale,
+    MASKED: gl.constexpr,
+):  # fmt: skip
+    """Do what `_attend` does, one tile ahead.
+
+    The scores of the next tile are computed before a tile's values are multiplied, so that the
+    softmax of one overlaps the product of the other. The first and the last turn are loops of at
+    most one turn, since a matrix product must not depend on an `if`.
+    """
+    O_LAYOUT: gl.constexpr = acc.type.layout
+    S_LAYOUT: gl.constexpr = top.type.layout.parent
+    P_LAYOUT: gl.constexpr = gl.DotOperandLayout(0, O_LAYOUT, 2)
+    O_ROWS: gl.constexpr = gl.SliceLayout(1, O_LAYOUT)
+    BLOCK_N: gl.constexpr = shared.k.buffers.shape[2]
+    dtype: gl.constexpr = shared.k.buffers.dtype
+    count = from_tile - to_tile
+    some = gl.minimum(count, 1)
+    p = gl.zeros([ROWS, BLOCK_N], dtype, P_LAYOUT)
+    for _ in range(some):
+        k = shared.k.wait(done)
+        scores = gl.zeros([ROWS, BLOCK_N], gl.float32, S_LAYOUT)
+        scores = warpgroup_mma(q, k.permute((1, 0)), scores, use_acc=False, is_async=True)
+        scores = warpgroup_mma_wait(0, deps=[scores])
+        shared.k.release(done)
+        first = begin + (from_tile - 1) * BLOCK_N
+        probs, shrink, top, total = _probabilities(
+            scores, top, total, low, high, first, scale, MASKED, BLOCK_N
+        )
+        acc = acc * gl.convert_layout(shrink, O_ROWS)[:, None]
+        p = gl.convert_layout(probs.to(dtype), P_LAYOUT, assert_trivial=True)
+    for i in range(1, count):
+        k = shared.k.wait(done + 1)
+        scores = gl.zeros([ROWS, BLOCK_N], gl.float32, S_LAYOUT)
+        scores = warpgroup_mma(q, k.permute((1, 0)), scores, use_acc=False, is_async=True)
+        v = shared.v.wait(done)
+        flying = warpgroup_mma(p, v, acc, is_async=True)
+        scores = warpgroup_mma_wait(1, deps=[scores])
+        shared.k.release(done + 1)
+        first = begin + (from_tile - 1 - i) * BLOCK_N
+        probs, shrink, top, total = _probabilities(
+            scores, top, total, low, high, first, scale, MASKED, BLOCK_N
+        )
+        acc, p = warpgroup_mma_wait(0, deps=[flying, p])
+        shared.v.release(done)
+        acc = acc * gl.convert_layout(shrink, O_ROWS)[:, None]
+        p = gl.convert_layout(probs.to(dtype), P_LAYOUT, assert_trivial=True)
+        done += 1
+    for _ in range(some):
+        acc = warpgroup_mma(p, shared.v.wait(done), acc, is_async=True)
         acc = warpgroup_mma_wait(0, deps=[acc])
         shared.v.release(done)
         done += 1
@@ -141,6 +210,8 @@ def _consumer(
     W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     HEADS: gl.constexpr = ROWS // W_QUERIES
     BLOCK_N: gl.constexpr = work.BLOCK_N
+    # Measured: a window is too short, and short rows leave too little to overlap.
+    AHEAD: gl.constexpr = not work.WINDOWED and shared.v.buffers.shape[4] == 128
     DV: gl.constexpr = shared.v.buffers.shape[4]
     dtype: gl.constexpr = shared.q.buffers.dtype
     S_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
@@ -177,16 +248,24 @@ def _consumer(
             # The previous output has left its buffer, which may now be filled.
             tma.store_wait(0)
             shared.out.release(W)
-        acc, top, total, done = _attend(
-            q, shared, acc, top, total, low, high, done, begin, count, ragged, scale, True
-        )
-        acc, top, total, done = _attend(
-            q, shared, acc, top, total, low, high, done, begin, ragged, whole, scale, False
-        )
-        if work.WINDOWED:
-            acc, top, total, done = _attend(
-                q, shared, acc, top, total, low, high, done, begin, whole, 0, scale, True
+        if AHEAD:
+            acc, top, total, done = _attend_ahead(
+                q, shared, acc, top, total, low, high, done, begin, count, ragged, scale, True
             )
+            acc, top, total, done = _attend_ahead(
+                q, shared, acc, top, total, low, high, done, begin, ragged, whole, scale, False
+            )
+        else:
+            acc, top, total, done = _attend(
+                q, shared, acc, top, total, low, high, done, begin, count, ragged, scale, True
+            )
+            acc, top, total, done = _attend(
+                q, shared, acc, top, total, low, high, done, begin, ragged, whole, scale, False
+            )
+            if work.WINDOWED:
+                acc, top, total, done = _attend(
+                    q, shared, acc, top, total, low, high, done, begin, whole, 0, scale, True
+                )
         shared.q.release(W)
 
         seen = total > 0
@@ -304,7 +383,8 @@ def launch_banded(
         kept_tiles = rows_of(addend.kept, problem.groups, per_tile)
     pairs = problem.groups * problem.batch
     tiles = triton.cdiv(problem.queries, groups * per_tile) * pairs
-    _hopper_banded_kernel[(min(processors(q.device), tiles),)](
+    launch(
+        _hopper_banded_kernel, (min(processors(q.device), tiles),),
         rows_of(q, problem.groups, per_tile), tiles_of(k, block_n, 1), tiles_of(v, block_n, 1),
         out_tiles, other_tiles, kept_tiles, numbers, *(numbers if x is None else x for x in gates),
         *number_strides(problem, numbers), *number_strides(problem, gates[0]),

@@ -24,6 +24,7 @@ from nsa_kernels.gpu.hopper.pipeline import Work, matrix, new_ring, processors, 
 from nsa_kernels.gpu.hopper.support import (
     pad_heads,
 )
+from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import Problem
 
 BLOCK_N = gl.constexpr(64)
@@ -194,7 +195,8 @@ def launch_importance(
     per_group = CELLS.value // heads
     pairs = problem.groups * problem.batch
     tiles = triton.cdiv(queries, GROUPS.value * per_group) * pairs
-    _hopper_importance_kernel[(min(processors(q.device), tiles),)](
+    launch(
+        _hopper_importance_kernel, (min(processors(q.device), tiles),),
         rows_of(q, problem.groups, per_group, by_head=True),
         tiles_of(summary_k, BLOCK_N.value, 1), lse, own, spill,
         *lse.stride(), own.stride(0), own.stride(1), own.stride(2),

@@ -1,6 +1,6 @@
-"""Merged block lists for three warpgroups; see `merge.py`.
+"""Merged block lists for the warpgroups of a program; see `merge.py`.
 
-A program of `hopper/merged.py` loads the union of the blocks of three warpgroups' queries. Each
+A program of `hopper/merged.py` loads the union of the blocks of its warpgroups' queries. Each
 warpgroup has a list of the blocks that any of its queries selected, each with its place in the
 union, so that the warpgroup knows how many loaded blocks to skip.
 
@@ -20,11 +20,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nsa_kernels.gpu.launches import empty, launch, zeros
 from nsa_kernels.gpu.layout import Problem
 from nsa_kernels.gpu.merge import add_margin, find_choosers, load_lists
-
-GROUPS = tl.constexpr(3)
-"""Warpgroups that compute."""
 
 BLOCK_BITS = tl.constexpr(15)
 """Low bits of a warpgroup's entry, which hold the block's number."""
@@ -81,7 +79,7 @@ def _warpgroup_lists_kernel(
     queries, offset,
     COUNT: tl.constexpr, COUNT_PAD: tl.constexpr, SIZE: tl.constexpr,
     W_QUERIES: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
-    ROOM: tl.constexpr, LIST: tl.constexpr,
+    ROOM: tl.constexpr, LIST: tl.constexpr, GROUPS: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(0)
     g = tl.program_id(1).to(tl.int64)
@@ -125,23 +123,27 @@ def _warpgroup_lists_kernel(
         tl.store(rows_ptr + 2 * GROUPS * ROOM + 1 + GROUPS + w, full)
 
 
-def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> WarpgroupLists:
-    """List the blocks of every program's three warpgroups.
+def warpgroup_lists(
+    problem: Problem, blocks: Tensor, w_queries: int, groups: int
+) -> WarpgroupLists:
+    """List the blocks of every program's warpgroups.
 
     Args:
         problem: The sizes.
         blocks: (B, G, U, n) int32, padded with -1; each list holds at least one block.
         w_queries: E.
+        groups: Warpgroups of a program.
     """
     count = blocks.shape[3]
-    queries = GROUPS.value * w_queries
+    queries = groups * w_queries
     tiles = triton.cdiv(problem.queries, queries)
     room = list_room(w_queries, count)
-    size = triton.next_power_of_2(2 * GROUPS.value * room + 1 + 2 * GROUPS.value)
+    size = triton.next_power_of_2(2 * groups * room + 1 + 2 * groups)
     shape = (problem.batch * problem.groups * tiles * (size // ROW), ROW)
-    rows = blocks.new_empty(shape)
-    margin = torch.zeros(1, dtype=torch.int32, device=blocks.device)
-    _warpgroup_lists_kernel[(tiles, problem.groups, problem.batch)](
+    rows = empty(*shape, dtype=blocks.dtype, device=blocks.device)
+    margin = zeros(1, dtype=torch.int32, device=blocks.device)
+    launch(
+        _warpgroup_lists_kernel, (tiles, problem.groups, problem.batch),
         blocks, rows, margin,
         *blocks.stride()[:3],
         problem.queries, problem.offset,
@@ -153,6 +155,7 @@ def warpgroup_lists(problem: Problem, blocks: Tensor, w_queries: int) -> Warpgro
         SELECT_BLOCK=problem.settings.select_block,
         ROOM=room,
         LIST=size,
+        GROUPS=groups,
         num_warps=2,
     )  # fmt: skip
     return WarpgroupLists(

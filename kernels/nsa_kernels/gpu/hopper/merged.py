@@ -25,7 +25,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 from triton.language.core import _aggregate as aggregate
 
-from nsa_kernels.gpu.hopper.lists import BLOCK_BITS, GROUPS, QUERY_BITS, ROW, WarpgroupLists
+from nsa_kernels.gpu.hopper.lists import BLOCK_BITS, QUERY_BITS, ROW, WarpgroupLists
 from nsa_kernels.gpu.hopper.pipeline import (
     ROWS,
     Ring,
@@ -39,10 +39,14 @@ from nsa_kernels.gpu.hopper.pipeline import (
 from nsa_kernels.gpu.hopper.support import (
     pad_heads,
 )
+from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import Problem, number_strides
 
 NO_SCORE = gl.constexpr(-1.0e30)
 """A finite number below any score, so that differences are finite."""
+
+GROUPS = gl.constexpr(3)
+"""Warpgroups that compute."""
 
 _STAGES = 3
 """Blocks of keys, and of values, in shared memory."""
@@ -75,14 +79,14 @@ class Shared:
 
 
 @gluon.jit
-def _place(index, tiles, groups):
+def find_tile(index, tiles, groups):
     """Sequence, group and number of a tile of queries."""
     pair = index // tiles
     return pair // groups, pair % groups, index % tiles
 
 
 @gluon.jit
-def _number(buffer, i, WARPS: gl.constexpr):
+def list_number(buffer, i, WARPS: gl.constexpr):
     """One number of a list."""
     SIZE: gl.constexpr = buffer.shape[0] * buffer.shape[1]
     flat: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
@@ -106,21 +110,21 @@ def _producer(
     turn = 0
     lists.load(list_desc, [gl.program_id(0) * LINES, 0], 0)
     for index in range(gl.program_id(0), total_tiles, gl.num_programs(0)):
-        b, g, tile = _place(index, tiles, groups)
+        b, g, tile = find_tile(index, tiles, groups)
         first = tile * (GROUPS * W_QUERIES)
         # The next list is loaded ahead. Past the end, the engine loads zeros.
         lists.load(list_desc, [(index + gl.num_programs(0)) * LINES, 0], turn + 1)
         mbarrier.wait(lists.full.index(turn % lists.SIZE), turn // lists.SIZE & 1)
         buffer = lists.buffers.index(turn % lists.SIZE)
-        count = _number(buffer, 2 * GROUPS * ROOM, 1)
+        count = list_number(buffer, 2 * GROUPS * ROOM, 1)
         # Load the first keys before waiting for the queries' buffer, which is freed later.
-        key = _number(buffer, 0, 1) * BLOCK_N
+        key = list_number(buffer, 0, 1) * BLOCK_N
         shared.k.load(k_desc, [b, key, g, 0], done)
         shared.q.load_each(q_desc, b, g, first, W_QUERIES, (turn & 1) ^ 1, False)
         shared.v.load(v_desc, [b, key, g, 0], done)
         done += 1
         for i in range(1, count):
-            key = _number(buffer, i, 1) * BLOCK_N
+            key = list_number(buffer, i, 1) * BLOCK_N
             shared.k.load(k_desc, [b, key, g, 0], done)
             shared.v.load(v_desc, [b, key, g, 0], done)
             done += 1
@@ -132,7 +136,7 @@ def _producer(
 
 
 @gluon.jit
-def _skip(shared, from_block, to_block):
+def skip_blocks(shared, from_block, to_block):
     """Release loaded blocks that none of this warpgroup's queries selected."""
     for i in range(from_block, to_block):
         shared.k.wait(i)
@@ -152,9 +156,9 @@ def _attend(
     P_LAYOUT: gl.constexpr = gl.DotOperandLayout(0, O_LAYOUT, 2)
     BLOCK_N: gl.constexpr = shared.k.buffers.shape[2]
     for i in range(from_entry, to_entry):
-        entry = _number(buffer, FIRST + i, 4)
+        entry = list_number(buffer, FIRST + i, 4)
         place = begin + ((entry >> (BLOCK_BITS + QUERY_BITS)) & 511)
-        _skip(shared, done, place)
+        skip_blocks(shared, done, place)
         done = place
         chosen = ((entry >> (BLOCK_BITS + member)) & 1) != 0
         k = shared.k.wait(done)
@@ -173,7 +177,7 @@ def _attend(
         total = total * shrink + gl.sum(probs, axis=1)
         top = new_top
         acc = acc * gl.convert_layout(shrink, gl.SliceLayout(1, O_LAYOUT))[:, None]
-        probs = gl.convert_layout(probs.to(q.dtype), P_LAYOUT, assert_trivial=True)
+        probs = gl.convert_layout(probs.to(shared.k.buffers.dtype), P_LAYOUT, assert_trivial=True)
         acc = warpgroup_mma(probs, shared.v.wait(done), acc, is_async=True)
         acc = warpgroup_mma_wait(0, deps=[acc])
         shared.v.release(done)
@@ -203,14 +207,14 @@ def _consumer(
     S_ROWS: gl.constexpr = gl.SliceLayout(1, S_LAYOUT)
     O_ROWS: gl.constexpr = gl.SliceLayout(1, O_LAYOUT)
     lists = shared.lists
-    q = matrix(shared.q.buffers.index(W))
+    q_buffer = matrix(shared.q.buffers.index(W))
     out = matrix(shared.out.buffers.index(W))
     row = gl.arange(0, ROWS, S_ROWS)
     member = row // HEADS
     begin = 0
     turn = 0
     for index in range(gl.program_id(0), total_tiles, gl.num_programs(0)):
-        b, g, tile = _place(index, tiles, groups)
+        b, g, tile = find_tile(index, tiles, groups)
         first = (tile * GROUPS + W) * W_QUERIES
         query = first + member
         position = offset + query
@@ -225,10 +229,13 @@ def _consumer(
         total = gl.zeros([ROWS], gl.float32, S_ROWS)
         mbarrier.wait(lists.full.index(turn % lists.SIZE), turn // lists.SIZE & 1)
         buffer = lists.buffers.index(turn % lists.SIZE)
-        count = _number(buffer, COUNTS, 4)
-        own = _number(buffer, COUNTS + 1 + W, 4)
-        whole = _number(buffer, COUNTS + 1 + GROUPS + W, 4)
+        count = list_number(buffer, COUNTS, 4)
+        own = list_number(buffer, COUNTS + 1 + W, 4)
+        whole = list_number(buffer, COUNTS + 1 + GROUPS + W, 4)
         mbarrier.wait(shared.q.full.index(W), turn & 1)
+        # In registers, queries leave the bandwidth of shared memory to the blocks.
+        q = q_buffer.load(gl.DotOperandLayout(0, S_LAYOUT, 2))
+        shared.q.release(W)
         if GATED:
             # The previous output has left its buffer, which may now be filled.
             tma.store_wait(0)
@@ -241,10 +248,9 @@ def _consumer(
             q, shared, buffer, acc, top, total, begin, done, whole, own, position, member, scale,
             FIRST, True,
         )  # fmt: skip
-        _skip(shared, done, begin + count)
+        skip_blocks(shared, done, begin + count)
         begin += count
         lists.release(turn)
-        shared.q.release(W)
 
         seen = total > 0
         norm = 1.0 / gl.where(seen, total, 1.0)
@@ -332,7 +338,8 @@ def launch_merged(
     list_tiles = TensorDescriptor(
         rows, list(rows.shape), list(rows.stride()), tile, plain_layout(2)
     )
-    _hopper_merged_kernel[(min(processors(q.device), total),)](
+    launch(
+        _hopper_merged_kernel, (min(processors(q.device), total),),
         rows_of(q, problem.groups, queries), tiles_of(k, block, 1), tiles_of(v, block, 1),
         rows_of(out, problem.groups, queries), list_tiles, lists.margin,
         lse, lse if gate is None else gate,

@@ -75,6 +75,14 @@ def serves_keys(problem: Problem, x: Tensor) -> bool:
     return problem.repeat % 4 == 0 and 64 % problem.repeat == 0 and serves_band(problem, x)
 
 
+def serves_rows(problem: Problem, x: Tensor) -> bool:
+    """Whether the Hopper kernels can compute the gradient of queries, of a band or of merged lists.
+
+    They were tested on a GPU for 16 heads of a group.
+    """
+    return problem.dim == 128 and problem.repeat == 16 and serves_band(problem, x)
+
+
 def serves_selected_keys(problem: Problem, x: Tensor) -> bool:
     """Whether the Hopper kernel can compute the gradients of selected keys and values."""
     return (
