@@ -3,8 +3,8 @@
 In `union` mode one softmax covers the selected blocks and the window's blocks; in `gated` mode the
 mass is that of the selection.
 
-Letters: B batch, H query heads, G key/value groups, R = H / G, D head dim, T_max tokens of a full cache,
-N selection blocks, n selected blocks, W blocks of the window and the token's own.
+Letters: B batch, H query heads, G key/value groups, R = H / G, D head dim, T_max tokens of a full
+cache, N selection blocks, n selected blocks, W blocks of the window and the token's own.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def _block_sums_kernel(
 def _mass_kernel(
     selected_ptr, lengths_ptr, sums_ptr, mass_ptr,
     block_capacity, items,
-    G: tl.constexpr, R: tl.constexpr, SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr, BLOCK_I: tl.constexpr,
+    G: tl.constexpr, R: tl.constexpr, SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr,
+    BLOCK_I: tl.constexpr,
 ):  # fmt: skip
     group = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)

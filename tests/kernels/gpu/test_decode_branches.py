@@ -300,8 +300,8 @@ def test_mismatches_are_refused() -> None:
     wrong = texts.branches.compress_k[:, :1].contiguous()
     with pytest.raises(ValueError, match="the cache needs"):
         replace(texts.cache, branches=replace(texts.branches, compress_k=wrong))
+    turned = texts.branches.compress_k.mT.contiguous().mT
     with pytest.raises(ValueError, match="contiguous"):
-        turned = texts.branches.compress_k.mT.contiguous().mT
         replace(texts.cache, branches=replace(texts.branches, compress_k=turned))
 
 
