@@ -1,7 +1,8 @@
 """Times decoding steps of whole models, eagerly or in CUDA graphs: a part of `compare_twins.py`.
 
-A CUDA graph launches all kernels of a step at once, so that times are those of the kernels. Dense
-attention is measured by each implementation below, and the fastest counts.
+A CUDA graph launches all kernels of a step at once, so that times are those of the kernels.
+Projections of one input are one product then. Dense attention is measured by each implementation
+below, and the fastest counts.
 
 Letters: B batch, G key/value groups, R query heads of a group, D head dim.
 """
@@ -22,6 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import Compressor, KVCache
+from nsa_models.modeling.merged import merge_projections
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.training.token_losses import compile_layers
 
@@ -192,6 +194,8 @@ def prefilled(model: NSALanguageModel, batch: int, args: Namespace) -> KVCache:
 def decode_times(model: NSALanguageModel, args: Namespace) -> Iterator[Row]:
     """Yield a row for each batch size, and with `args.compile` another one of compiled layers."""
     cuda = model.device.type == "cuda"
+    if args.graphs:
+        merge_projections(model)
     if args.compile:
         compile_layers(model, dynamic=False)
     for batch in map(int, args.batches.split(",")):

@@ -144,7 +144,7 @@ class RecentTokens:
         return buffer
 
     def extend(self, stop: int) -> None:
-        """Count the tokens before `stop` that were written to the buffer, if there is one."""
+        """Count the tokens before `stop` that were written to the buffer, if any."""
         if self._buffer is not None:
             assert self.stop <= stop <= self.first + self._buffer.shape[2], (self.stop, stop)
             self.stop = stop

@@ -4,7 +4,7 @@ A step does not wait for the host. It takes a fixed number of tokens, the last o
 tokens, at a position that is stored on the device. With fewer draft tokens, the surplus results
 are ignored and the next step overwrites them.
 
-A trained φ runs only in steps that complete a compression block: these have a graph of their own.
+A trained φ runs only in steps that complete a compression block: these have a second graph.
 
 Letters: L layers, B batch (texts of one length), T tokens of a step, H query heads, G key/value
 groups, D head dim, N selection blocks, V vocabulary.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -240,7 +241,7 @@ class _DeviceGraph:
         self._captures = {True: _Capture(), False: _Capture()}
         self._selecting: list[DecodeCache] = []
         self._dense: DenseWorkspace | None = None
-        sizes = {
+        sizes: dict[str, Any] = {
             "batch": batch,
             "heads": heads,
             "groups": groups,
@@ -369,8 +370,17 @@ class _DeviceGraph:
         """Return the step's keys and values of the branches."""
         if not isinstance(compress, Branches):
             return None
-        of = (compress.compress_k, compress.compress_v, compress.window_k, compress.window_v)
-        return BranchTokens(*(None if x is None else x[:, :, 0].to(self._cache.dtype) for x in of))
+
+        def last(x: Tensor) -> Tensor:
+            return x[:, :, 0].to(self._cache.dtype)
+
+        keys, values = compress.window_k, compress.window_v
+        return BranchTokens(
+            compress_k=last(compress.compress_k),
+            compress_v=last(compress.compress_v),
+            window_k=None if keys is None else last(keys),
+            window_v=None if values is None else last(values),
+        )
 
     def _phis(self, index: int, compress: Compressor | None) -> Phis:
         """Return φ of the keys and values of a step; None for the mean, or if no block is due."""
