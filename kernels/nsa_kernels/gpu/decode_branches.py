@@ -81,80 +81,94 @@ class BranchBuffers:
                 raise ValueError(f"{name}_k and {name}_v must be contiguous")
 
 
-@triton.jit(do_not_specialize=["token_capacity", "rows", "first"])
+@triton.jit
+def _keep_token(
+    new_ptr, stride_b, stride_g, to_ptr, group, row, rows,
+    G: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Write the new token of one sequence and group to a row of its buffer, if the row is there."""
+    depth = tl.arange(0, BLOCK_D)
+    if (row >= 0) & (row < rows):
+        x = tl.load(new_ptr + group // G * stride_b + group % G * stride_g + depth, mask=depth < D)
+        tl.store(to_ptr + (group * rows + row) * D + depth, x, mask=depth < D)
+
+
+@triton.jit(do_not_specialize=["token_capacity", "compress_rows", "compress_first", "window_rows",
+                               "window_first"])  # fmt: skip
 def _keep_kernel(
-    new_k_ptr, new_v_ptr, k_ptr, v_ptr, lengths_ptr,
-    stride_kb, stride_kg, stride_vb, stride_vg,
-    token_capacity, rows, first,
+    compress_k_ptr, compress_v_ptr, window_k_ptr, window_v_ptr,
+    to_compress_k_ptr, to_compress_v_ptr, to_window_k_ptr, to_window_v_ptr, lengths_ptr,
+    stride_ckb, stride_ckg, stride_cvb, stride_cvg, stride_wkb, stride_wkg, stride_wvb, stride_wvg,
+    token_capacity, compress_rows, compress_first, window_rows, window_first,
     G: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
-    BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
+    BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, SEPARATE: tl.constexpr,
 ):  # fmt: skip
     group = tl.program_id(0).to(tl.int64)
-    b = group // G
-    g = group % G
-    row = tl.minimum(tl.load(lengths_ptr + b), token_capacity - 1) - first
-    to = group * rows + row
-    depth = tl.arange(0, BLOCK_D)
-    value_depth = tl.arange(0, BLOCK_DV)
-    k = tl.load(new_k_ptr + b * stride_kb + g * stride_kg + depth, mask=depth < D)
-    v = tl.load(new_v_ptr + b * stride_vb + g * stride_vg + value_depth, mask=value_depth < DV)
-    if (row >= 0) & (row < rows):
-        tl.store(k_ptr + to * D + depth, k, mask=depth < D)
-        tl.store(v_ptr + to * DV + value_depth, v, mask=value_depth < DV)
-
-
-def keep(
-    new: tuple[Tensor, Tensor], buffers: tuple[Tensor, Tensor], lengths: Tensor, capacity: int,
-    first: int,
-) -> None:  # fmt: skip
-    """Write the new token of each sequence to the buffers of one branch.
-
-    Args:
-        new: (B, G, D) and (B, G, Dv).
-        buffers: (B, G, U, D) and (B, G, U, Dv).
-        lengths: (B,) int32, tokens before the new one.
-        capacity: T_max of the cache.
-        first: The token of the first row.
-    """
-    k, v = (loadable(x) for x in new)
-    batch, groups, rows, dim = buffers[0].shape
-    _keep_kernel[(batch * groups,)](
-        k, v, *buffers, lengths,
-        k.stride(0), k.stride(1), v.stride(0), v.stride(1),
-        capacity, rows, first,
-        G=groups,
-        D=dim,
-        DV=v.shape[2],
-        BLOCK_D=pad(dim),
-        BLOCK_DV=pad(v.shape[2]),
-        num_warps=1,
+    position = tl.minimum(tl.load(lengths_ptr + group // G), token_capacity - 1)
+    row = position - compress_first
+    _keep_token(
+        compress_k_ptr, stride_ckb, stride_ckg, to_compress_k_ptr, group, row, compress_rows,
+        G, D, BLOCK_D,
     )  # fmt: skip
+    _keep_token(
+        compress_v_ptr, stride_cvb, stride_cvg, to_compress_v_ptr, group, row, compress_rows,
+        G, DV, BLOCK_DV,
+    )  # fmt: skip
+    if SEPARATE:
+        row = position - window_first
+        _keep_token(
+            window_k_ptr, stride_wkb, stride_wkg, to_window_k_ptr, group, row, window_rows,
+            G, D, BLOCK_D,
+        )  # fmt: skip
+        _keep_token(
+            window_v_ptr, stride_wvb, stride_wvg, to_window_v_ptr, group, row, window_rows,
+            G, DV, BLOCK_DV,
+        )  # fmt: skip
 
 
 def keep_tokens(new: BranchTokens, buffers: BranchBuffers, lengths: Tensor, capacity: int) -> None:
-    """Write the new tokens of all branches to their buffers; see `keep`.
+    """Write the new tokens of all branches to their buffers.
+
+    Args:
+        new: The new token of each sequence.
+        buffers: Written in place.
+        lengths: (B,) int32, tokens before the new one.
+        capacity: T_max of the cache.
 
     Raises:
         ValueError: If the window of only one of the two is separate, or shapes do not match.
     """
     if (new.window_k is None) != (buffers.window_k is None):
         raise ValueError("the tokens and the buffers differ in whether the window is separate")
-    each: list[tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, int]] = [
-        (*new[:2], buffers.compress_k, buffers.compress_v, buffers.compress_first),
-        (*new[2:], buffers.window_k, buffers.window_v, buffers.window_first),
-    ]
-    for k, v, keys, values, first in each:
-        if k is None or v is None or keys is None or values is None:
-            continue
-        wanted = (*keys.shape[:2], keys.shape[3]), (*values.shape[:2], values.shape[3])
-        if (k.shape, v.shape) != wanted:
-            raise ValueError(
-                f"a branch's new tokens are {tuple(k.shape)} and {tuple(v.shape)}; the buffers "
-                f"need {wanted}"
-            )
-        if not k.dtype == v.dtype == keys.dtype == values.dtype:
-            raise ValueError(f"dtypes are {k.dtype} and {v.dtype}; the buffers have {keys.dtype}")
-        keep((k, v), (keys, values), lengths, capacity, first)
+    to: list[Tensor] = [buffers.compress_k, buffers.compress_v]
+    if buffers.window_k is not None and buffers.window_v is not None:
+        to += [buffers.window_k, buffers.window_v]
+    tokens = [loadable(x) for x in new if x is not None]
+    wanted = [(*x.shape[:2], x.shape[3]) for x in to]
+    got = [tuple(x.shape) for x in tokens]
+    if got != wanted:
+        raise ValueError(f"the branches' new tokens are {got}; the buffers need {wanted}")
+    types = {x.dtype for x in (*tokens, *to)}
+    if len(types) > 1:
+        raise ValueError(f"dtypes of the branches' tokens and buffers differ: {types}")
+    if separate := len(to) == 4:
+        window_rows = to[2].shape[2]
+    else:  # the kernel does not read them
+        window_rows, tokens, to = 0, [*tokens, *tokens], [*to, *to]
+    batch, groups, rows, dim = to[0].shape
+    value_dim = to[1].shape[3]
+    _keep_kernel[(batch * groups,)](
+        *tokens, *to, lengths,
+        *(stride for x in tokens for stride in x.stride()[:2]),
+        capacity, rows, buffers.compress_first, window_rows, buffers.window_first,
+        G=groups,
+        D=dim,
+        DV=value_dim,
+        BLOCK_D=pad(dim),
+        BLOCK_DV=pad(value_dim),
+        SEPARATE=separate,
+        num_warps=1,
+    )  # fmt: skip
 
 
 def last_block(tokens: Tensor, position: Tensor, first: int, block: int) -> Tensor:
