@@ -220,9 +220,9 @@ def test_graphs_of_the_trained_shape_in_bf16(kind: str) -> None:
 
 @pytest.mark.gpu
 @gpu
-def test_the_graph_is_the_default_on_the_device() -> None:
+def test_gated_attention_decodes_eagerly_by_default() -> None:
     model = build("mlp")
     cache = KVCache(model.config, 64, device=DEVICE)
-    made = generate._cuda_graph_decoder(model, cache, model.config.answer_settings(), 9)
-    assert isinstance(made, CudaGraphDecoder)
-    assert made.tokens == 1
+    settings = model.config.answer_settings()
+    assert generate._cuda_graph_decoder(model, cache, settings, 9) is None
+    assert CudaGraphDecoder(model, cache, settings, 9).tokens == 1
