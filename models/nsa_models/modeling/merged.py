@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsa_models.modeling.linear import Linear
-from nsa_models.modeling.model import NSALanguageModel
+from nsa_models.modeling.model import MLP, NSAAttention, NSALanguageModel
 
 
 class MergedProjections:
@@ -56,10 +56,11 @@ def merge_projections(model: NSALanguageModel) -> int:
     changes of a weight's type or device are not seen.
     """
     merged = 0
-    for layer in model.model.layers:
-        for module in (layer.self_attn, layer.mlp):
-            layers = module.projections()
-            if all(type(each) is Linear for each in layers.values()):
-                module.merged = MergedProjections(layers)
-                merged += len(layers)
+    for module in model.model.layers.modules():
+        if not isinstance(module, (NSAAttention, MLP)):
+            continue
+        layers = module.projections()
+        if all(type(each) is Linear for each in layers.values()):
+            module.merged = MergedProjections(layers)
+            merged += len(layers)
     return merged

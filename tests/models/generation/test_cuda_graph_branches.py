@@ -55,7 +55,9 @@ EVERY = pytest.mark.parametrize("kind", KINDS)
 gpu = pytest.mark.skipif(not CUDA, reason="no CUDA device")
 
 
-def build(kind: str, dtype: torch.dtype = torch.float32, **changes: Any) -> NSAForCausalLM:
+def build(
+    kind: str, dtype: torch.dtype = torch.float32, *, noise: float = 0.15, **changes: Any
+) -> NSAForCausalLM:
     """A random model whose answers have the same attention as its prefill."""
     sizes = {**SIZES, **KINDS[kind], **changes}
     for name in ("compress_block", "compress_stride", "select_count", "window"):
@@ -63,7 +65,7 @@ def build(kind: str, dtype: torch.dtype = torch.float32, **changes: Any) -> NSAF
     model = NSAForCausalLM(NSAConfig(**sizes)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.15)
+            parameter.add_(torch.randn_like(parameter) * noise)
     return model.to(device=DEVICE, dtype=dtype).requires_grad_(False)
 
 
@@ -203,8 +205,9 @@ def test_graphs_give_the_logits_of_the_eager_model(kind: str, batch: int) -> Non
 def test_graphs_of_the_trained_shape_in_bf16(kind: str) -> None:
     """The blocks of the paper, and more keys than the selection takes."""
     model = build(
-        kind, torch.bfloat16, hidden_size=640, num_attention_heads=10, compress_block=32,
-        compress_stride=16, select_block=64, select_count=6, local_blocks=5, window=512,
+        kind, torch.bfloat16, noise=0.03, hidden_size=640, num_attention_heads=10,
+        compress_block=32, compress_stride=16, select_block=64, select_count=6, local_blocks=5,
+        window=512,
     )  # fmt: skip
     ids, more = random_ids(2, 3001), random_ids(2, 50)
     settings = model.config.answer_settings()
