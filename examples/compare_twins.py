@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from decode_twins import BACKENDS, TRITON, decode_times
+from decode_twins import BACKENDS, TRITON, decode_times, fastest_rows
 from recall_shards import noise_of
 
 from nsa_cli.evaluation.recall import LOSS, Row, TextName, compare, loss_rows, recall_rows
@@ -177,7 +177,7 @@ def comparison(args: argparse.Namespace) -> dict[str, Any]:
         "needle": by_key(rows, NEEDLE, "depth"),
         "loss": by_key(rows, LOSS, "first"),
         "course": [read(run / "heldout.jsonl") for run in args.runs],
-        "decode": [read(path) for path in args.decode],
+        "decode": [fastest_rows(read(path)) for path in args.decode],
     }
 
 

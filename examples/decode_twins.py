@@ -217,6 +217,7 @@ def decode_times(model: NSALanguageModel, args: Namespace) -> Iterator[Row]:
             for compiled in (False, True) if args.compile else (False,):
                 with torch.compiler.set_stance("default" if compiled else "force_eager"):
                     found = {**row, "compiled": compiled, **fastest(model, cache, args)}
+                sys.stderr.write(line_of(found, model))
                 if cuda:
                     found["memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
                 yield found
@@ -224,7 +225,7 @@ def decode_times(model: NSALanguageModel, args: Namespace) -> Iterator[Row]:
 
 
 def fastest(model: NSALanguageModel, cache: KVCache, args: Namespace) -> Row:
-    """Times of all implementations, and the figures of the fastest, whose name is printed."""
+    """Times of all implementations, and the figures of the fastest."""
     times = {}
     for name in step_names(model, args):
         backends: AbstractContextManager[Any] = nullcontext()
@@ -239,11 +240,28 @@ def fastest(model: NSALanguageModel, cache: KVCache, args: Namespace) -> Row:
                 raise
             sys.stderr.write(f"{name} attention is not measured: {str(error).splitlines()[0]}\n")
     best = min(times, key=times.__getitem__)
-    batch, kind = cache.shape[1], "dense" if model.config.answer_settings().dense else "NSA"
-    sys.stderr.write(f"{kind}, batch {batch}: {times[best] * 1e3:.3f} ms a step by {best}\n")
     return {
         "step_ms": round(times[best] * 1e3, 3),
-        "tokens_per_second": round(batch / times[best], 1),
+        "tokens_per_second": round(cache.shape[1] / times[best], 1),
         "by": best,
         "all_ms": {name: round(seconds * 1e3, 3) for name, seconds in times.items()},
     }
+
+
+def line_of(row: Row, model: NSALanguageModel) -> str:
+    """A row for people, with the implementation of the attention."""
+    kind = "dense" if model.config.answer_settings().dense else "NSA"
+    compiled = ", compiled" if row["compiled"] else ""
+    return (
+        f"{kind}, batch {row['batch']}{compiled}: {row['step_ms']:.3f} ms a step by {row['by']}\n"
+    )
+
+
+def fastest_rows(rows: list[Row]) -> list[Row]:
+    """The fastest row of each context and batch size."""
+    best: dict[tuple[int, int], Row] = {}
+    for row in rows:
+        key = (row["context"], row["batch"])
+        if key not in best or row["step_ms"] < best[key]["step_ms"]:
+            best[key] = row
+    return list(best.values())
