@@ -2,13 +2,14 @@
 
     python examples/compare_twins.py measure nsa/ --shards shards/ --out nsa.jsonl
     python examples/compare_twins.py measure dense/ --shards shards/ --out dense.jsonl
-    python examples/compare_twins.py decode nsa/ --out nsa-decode.jsonl
+    python examples/compare_twins.py decode nsa/ --graphs --compile --out nsa-decode.jsonl
     python examples/compare_twins.py report nsa.jsonl dense.jsonl
 
 `measure` appends a line of JSON for each text: losses of held-out documents by position, and right
 answers of the tasks of `nsa_models.tasks.recall`, with held-out documents as noise. `decode` times
-decoding of the whole model, without CUDA graphs, after a prefill of random tokens. `report` prints
-tables in Markdown, and writes the report for `write_benchmarks.py --from` with `--json`.
+decoding of the whole model after a prefill of random tokens, with `--graphs` in CUDA graphs.
+`report` prints tables in Markdown, and writes the report for `write_benchmarks.py --from` with
+`--json`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import date
@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from decode_twins import BACKENDS, TRITON, decode_times, fastest_rows
 from recall_shards import noise_of
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nsa_cli.evaluation.recall import LOSS, Row, TextName, compare, loss_rows, recall_rows
 from nsa_cli.training.pretrain import start_with
-from nsa_models.cache.kv_cache import KVCache
 from nsa_models.cache.layer_devices import pick_device
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tasks.recall import RECALL_TASKS, RecallText, recall_text
@@ -41,14 +40,6 @@ from nsa_models.training.token_losses import TokenLosses
 from nsa_models.weights.load import load_config
 
 NEEDLE = "needle"
-BACKENDS = {
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-    "math": SDPBackend.MATH,
-}
-"""PyTorch's implementations of dense attention; others are taken where the first cannot."""
-
 _NOISE_TOKENS = 1_000_000
 LEVELS = ("ahead", "level")
 
@@ -71,7 +62,13 @@ def arguments() -> argparse.Namespace:
     decode.add_argument("--context", type=int, default=65_536)
     decode.add_argument("--batches", default="1,16")
     decode.add_argument("--steps", type=int, default=20)
-    decode.add_argument("--dense-by", choices=BACKENDS, help="first choice for dense attention")
+    decode.add_argument("--graphs", action="store_true", help="decode in CUDA graphs")
+    decode.add_argument("--compile", action="store_true", help="compile the layers, too")
+    decode.add_argument(
+        "--dense-by",
+        choices=[TRITON, *BACKENDS],
+        help="dense attention; with --graphs the fastest one when not given",
+    )
     decode.add_argument("--chunk", type=int, default=4096, help="tokens of a pass of the prefill")
     for each in (measure, decode):
         each.add_argument("--device", default="auto")
@@ -136,47 +133,7 @@ def decode(args: argparse.Namespace) -> Iterator[Row]:
     """Time decoding steps; yield a row for each batch size."""
     device = pick_device(args.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model = model_of(args.model, device).to(dtype)
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    for batch in map(int, args.batches.split(",")):
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        row: Row = {"context": args.context, "batch": batch}
-        ids = torch.randint(1, model.config.vocab_size, (batch, args.context), device=device)
-        capacity = args.context + args.steps + 8
-        cache = KVCache(model.config, capacity, batch=batch, dtype=dtype, device=device)
-        with torch.inference_mode():
-            began = time.monotonic()
-            for start in range(0, args.context, args.chunk):
-                model(ids[:, start : start + args.chunk], cache=cache, last_logits=0)
-                cache.release_recent()
-            wait()
-            row["prefill_seconds"] = round(time.monotonic() - began, 3)
-            settings = model.config.answer_settings()
-            for number in range(args.steps + 3):
-                if number == 3:
-                    wait()
-                    began = time.monotonic()
-                output = model(ids[:, :1], cache=cache, settings=settings, last_logits=1)
-                ids[:, :1] = output.logits[:, -1].argmax(-1, keepdim=True)
-            wait()
-        seconds = (time.monotonic() - began) / args.steps
-        row |= {"step_ms": round(seconds * 1e3, 3), "tokens_per_second": round(batch / seconds, 1)}
-        if device.type == "cuda":
-            row["memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
-        yield row
-        del cache
-
-
-def decode_by(args: argparse.Namespace) -> Iterator[Row]:
-    """As `decode`, with the chosen implementation of dense attention first."""
-    if args.dense_by is None:
-        yield from decode(args)
-        return
-    others = [each for name, each in BACKENDS.items() if name != args.dense_by]
-    with sdpa_kernel([BACKENDS[args.dense_by], *others], set_priority=True):
-        for row in decode(args):
-            yield {**row, "dense_by": args.dense_by}
+    yield from decode_times(model_of(args.model, device).to(dtype), args)
 
 
 def write(rows: Iterator[Row], path: Path) -> None:
@@ -220,7 +177,7 @@ def comparison(args: argparse.Namespace) -> dict[str, Any]:
         "needle": by_key(rows, NEEDLE, "depth"),
         "loss": by_key(rows, LOSS, "first"),
         "course": [read(run / "heldout.jsonl") for run in args.runs],
-        "decode": [read(path) for path in args.decode],
+        "decode": [fastest_rows(read(path)) for path in args.decode],
     }
 
 
@@ -264,13 +221,15 @@ def lines_of(report: dict[str, Any]) -> Iterator[str]:
 def main() -> None:
     """Run a part."""
     args = arguments()
+    if args.part == "decode" and args.dense_by == TRITON and not args.graphs:
+        raise SystemExit("--dense-by triton needs --graphs")
     if args.part == "report":
         report = comparison(args)
         if args.json is not None:
             args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         sys.stdout.writelines(f"{line}\n" for line in lines_of(report))
     else:
-        write({"measure": measure, "decode": decode_by}[args.part](args), args.out)
+        write({"measure": measure, "decode": decode}[args.part](args), args.out)
 
 
 if __name__ == "__main__":

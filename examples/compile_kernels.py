@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,8 @@ from nsa_kernels.gpu import (
     banded,
     banded_backward,
     decode,
+    decode_branches,
+    decode_mass,
     merge,
     merged,
     merged_backward,
@@ -48,7 +51,7 @@ from nsa_kernels.reference import compress
 from nsa_kernels.settings import AttentionSettings
 
 MODULES = (
-    *(banded, banded_backward, decode),
+    *(banded, banded_backward, decode, decode_branches, decode_mass),
     *(merge, merged, merged_backward),
     *(phi, row_products, selected, selected_backward, selection),
 )
@@ -192,11 +195,17 @@ def main() -> None:
     sizes |= {"head_dim": dim, "value_dim": value_dim, "dtype": q.dtype, "device": "cpu"}
     room = DecodeWorkspace.allocate(settings, programs=PROGRAMS, overlap=True, **sizes)
     cache = DecodeCache.allocate(settings, workspace=room, **sizes)
-    decode.nsa_decode(
-        *(x.detach()[:, :, 0] for x in (q, k, v)),
-        cache,
-        gates=None if gates is None else gates[:, :, 0],
-    )
+    new = [x.detach()[:, :, 0] for x in (q, k, v)]
+    gates = None if gates is None else gates[:, :, 0]
+    decode.nsa_decode(*new, cache, gates=gates)
+    blocks = triton.cdiv(options.capacity, settings.select_block)
+    decode_mass.selected_mass(new[0], cache, torch.zeros(1, options.heads, blocks))
+    if gates is not None:
+        held = {"compress_k": cache.k, "compress_v": cache.v}
+        held |= {"window_k": cache.k.clone(), "window_v": cache.v.clone()}
+        separate = replace(cache, branches=decode_branches.BranchBuffers(**held))
+        tokens = decode_branches.BranchTokens(*new[1:], *new[1:])
+        decode.nsa_decode(*new, separate, gates=gates, branches=tokens)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def separable(
     """
     return question.instruction > 0 and all(
         type(cache) is KVCache
-        and not cache.has_branches
+        and cache.recent is None
         and {device.type for device in cache.layer_devices} == {"cpu"}
         and settings.covers(cache.length + len(question.ids))
         for cache in caches

@@ -9,13 +9,14 @@ values, T_max tokens and C_max summaries of a full cache, N selection blocks, n 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import torch
 import triton
 from torch import Tensor
 
+from nsa_kernels.gpu.decode_branches import BranchTokens, keep_tokens, last_block
 from nsa_kernels.gpu.decode_cache import DecodeCache
 from nsa_kernels.gpu.decode_kernels import (
     _attend_kernel,
@@ -41,6 +42,7 @@ def nsa_decode(
     gates: Tensor | None = None,
     phi_k: Phi | None = None,
     phi_v: Phi | None = None,
+    branches: BranchTokens | None = None,
 ) -> Tensor:
     """Append one token to each sequence and attend from it, with the workspace's settings.
 
@@ -55,6 +57,8 @@ def nsa_decode(
             `union`.
         phi_k: Compresses the keys of a block, (B, G, l, D) to (B, G, D); means when None.
         phi_v: Compresses the values of a block; only for `gated`, and together with `phi_k`.
+        branches: The new tokens' separate keys and values, required for a cache with `branches`.
+            φ compresses those of the compression; without φ the step must not complete a summary.
 
     Returns:
         (B, H, Dv).
@@ -68,10 +72,15 @@ def nsa_decode(
     _validate(q, k, v, cache, gates)
     if (phi_k is not None and gated) != (phi_v is not None):
         raise ValueError("phi_k and phi_v go together in combine='gated'; union has no phi_v")
+    if (branches is None) != (cache.branches is None):
+        raise ValueError("the step and the cache differ in whether branches are separate")
+    if branches is not None:
+        assert cache.branches is not None
+        keep_tokens(branches, cache.branches, cache.lengths, cache.k.shape[2])
     if phi_k is not None:
         _summarize(k, v, cache, phi_k, phi_v)
     q, k, v = loadable(q), loadable(k), loadable(v)
-    scan(q, k, v, cache, mean=phi_k is None)
+    scan(q, k, v, cache, mean=phi_k is None and branches is None)
     importance(cache)
     narrow(cache)
     attend(q, cache)
@@ -106,21 +115,29 @@ def _summarize(k: Tensor, v: Tensor, cache: DecodeCache, phi_k: Phi, phi_v: Phi 
     ended = position + 1 - s.compress_block
     complete = (ended >= 0) & (ended % s.compress_stride == 0)
     slot = (ended // s.compress_stride).clamp(0, cache.summary_k.shape[2] - 1)
-    back = torch.arange(1 - s.compress_block, 1, device=position.device)
-    last = (position[:, None] + back).clamp(min=0)
-    for phi, new, tokens, summaries in (
-        (phi_k, k, cache.k, cache.summary_k),
-        (phi_v, v, cache.v, cache.summary_v),
-    ):
-        if phi is None:
-            continue
-        batch, groups, _, dim = tokens.shape
-        tokens.scatter_(2, position.view(-1, 1, 1, 1).expand(-1, groups, 1, dim), new[:, :, None])
-        block = tokens.gather(2, last.view(batch, 1, -1, 1).expand(-1, groups, -1, dim))
+    for phi, new, tokens, summaries, first in _compressed(k, v, cache, phi_k, phi_v):
+        groups, dim = tokens.shape[1], tokens.shape[3]
+        if cache.branches is None:
+            at = position.view(-1, 1, 1, 1).expand(-1, groups, 1, dim)
+            tokens.scatter_(2, at, new[:, :, None])
+        block = last_block(tokens, position, first, s.compress_block)
         to = slot.view(-1, 1, 1, 1).expand(-1, groups, 1, dim)
         made = phi(block).to(summaries.dtype)[:, :, None]
         kept = torch.where(complete.view(-1, 1, 1, 1), made, summaries.gather(2, to))
         summaries.scatter_(2, to, kept)
+
+
+def _compressed(
+    k: Tensor, v: Tensor, cache: DecodeCache, phi_k: Phi, phi_v: Phi | None
+) -> Iterator[tuple[Phi, Tensor, Tensor, Tensor, int]]:
+    """Yield each φ, the new tokens, those it compresses, its summaries, and the first token."""
+    tokens_k, tokens_v, first = cache.k, cache.v, 0
+    if cache.branches is not None:
+        of = cache.branches
+        tokens_k, tokens_v, first = of.compress_k, of.compress_v, of.compress_first
+    yield phi_k, k, tokens_k, cache.summary_k, first
+    if phi_v is not None:
+        yield phi_v, v, tokens_v, cache.summary_v, first
 
 
 def scan(q: Tensor, k: Tensor, v: Tensor, cache: DecodeCache, *, mean: bool) -> None:
@@ -224,10 +241,12 @@ def attend(q: Tensor, cache: DecodeCache) -> None:
     s, plan = w.settings, w.plan
     batch, groups, capacity, dim = cache.k.shape
     _, lists, keep = w.best[-1].shape
+    window_k, window_v, window_first = cache.window()
     _attend_kernel[(batch * groups, plan.window_parts + plan.select_parts)](
-        q, cache.k, cache.v, cache.lengths, w.best[-1], w.selected, w.lse, w.partial,
-        q.stride(0), q.stride(1),
-        capacity, lists, plan.parts, plan.own, plan.window_parts, dim**-0.5 * LOG2_E,
+        q, cache.k, cache.v, window_k, window_v, cache.lengths, w.best[-1], w.selected, w.lse,
+        w.partial, q.stride(0), q.stride(1),
+        capacity, lists, plan.parts, plan.own, plan.window_parts, window_k.shape[2], window_first,
+        dim**-0.5 * LOG2_E,
         G=groups,
         R=w.lse.shape[2],
         D=dim,
@@ -243,6 +262,7 @@ def attend(q: Tensor, cache: DecodeCache) -> None:
         COUNT=s.select_count,
         WINDOW=s.window,
         GATED=s.combine == "gated",
+        SEPARATE=window_k is not cache.k,
         STAGES=_STAGES,
         OVERLAP=plan.overlap,
         num_warps=4,

@@ -18,6 +18,7 @@ import triton
 from torch import Tensor
 
 from nsa_kernels.errors import UnsupportedError
+from nsa_kernels.gpu.decode_branches import BranchBuffers
 from nsa_kernels.gpu.layout import pad
 from nsa_kernels.settings import AttentionSettings
 
@@ -308,6 +309,8 @@ class DecodeCache:
         summary_v: (B, G, C_max, Dv); no rows in `union` mode, which does not use them.
         lengths: (B,) int32, tokens so far.
         workspace: Buffers that the kernels share.
+        branches: Separate keys and values of the compression and the window, for `gated`; None if
+            they have those of the selection.
     """
 
     k: Tensor
@@ -316,6 +319,7 @@ class DecodeCache:
     summary_v: Tensor
     lengths: Tensor
     workspace: DecodeWorkspace
+    branches: BranchBuffers | None = None
 
     def __post_init__(self) -> None:
         """Check the tensors against each other.
@@ -348,6 +352,17 @@ class DecodeCache:
                 f"summary_v {tuple(self.summary_v.shape)}, lengths {tuple(self.lengths.shape)}, "
                 f"workspace for {tuple(self.workspace.partial.shape)}"
             )
+        if self.branches is not None:
+            if s.combine != "gated":
+                raise ValueError(f"combine is {s.combine!r}; separate branches need 'gated'")
+            self.branches.check(self.k, self.v)
+
+    def window(self) -> tuple[Tensor, Tensor, int]:
+        """Return keys and values of the window, (B, G, U, D), and the token of the first row."""
+        of = self.branches
+        if of is None or of.window_k is None or of.window_v is None:
+            return self.k, self.v, 0
+        return of.window_k, of.window_v, of.window_first
 
     @classmethod
     def allocate(

@@ -324,16 +324,17 @@ def _narrow_kernel(
     tl.store(joined_ptr + (group * joined + part) * KEPT + rank, key, mask=rank < KEPT)
 
 
-@triton.jit(do_not_specialize=["token_capacity", "lists", "parts", "own", "window_parts"])
+@triton.jit(do_not_specialize=["token_capacity", "lists", "parts", "own", "window_parts",
+                               "window_rows", "window_first"])  # fmt: skip
 def _attend_kernel(
-    q_ptr, k_ptr, v_ptr, lengths_ptr, best_ptr, selected_ptr, lse_ptr, partial_ptr,
-    stride_qb, stride_qh,
-    token_capacity, lists, parts, own, window_parts, scale,
+    q_ptr, k_ptr, v_ptr, window_k_ptr, window_v_ptr, lengths_ptr, best_ptr, selected_ptr, lse_ptr,
+    partial_ptr, stride_qb, stride_qh,
+    token_capacity, lists, parts, own, window_parts, window_rows, window_first, scale,
     G: tl.constexpr, R: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_T: tl.constexpr,
     BLOCK_M: tl.constexpr, KEEP: tl.constexpr, SPAN: tl.constexpr,
     SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr, WINDOW: tl.constexpr, GATED: tl.constexpr,
-    STAGES: tl.constexpr, OVERLAP: tl.constexpr,
+    SEPARATE: tl.constexpr, STAGES: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     SUB: tl.constexpr = SELECT_BLOCK // BLOCK_T
     SLOTS: tl.constexpr = triton.next_power_of_2(COUNT)
@@ -381,6 +382,12 @@ def _attend_kernel(
         first = part * each
         end = tl.minimum(first + each, tiles)
 
+    row_zero = 0
+    if SEPARATE:
+        # The window has separate keys and values, whose first row is a later token.
+        k_ptr = tl.where(chooses, k_ptr, window_k_ptr + group * window_rows * D)
+        v_ptr = tl.where(chooses, v_ptr, window_v_ptr + group * window_rows * DV)
+        row_zero = tl.where(chooses, 0, window_first)
     highest = tl.full([BLOCK_R], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_R], tl.float32)
     out = tl.zeros([BLOCK_R, BLOCK_DV], tl.float32)
@@ -390,7 +397,7 @@ def _attend_kernel(
         start = tl.where(chooses, start, oldest + item * BLOCK_T)
         key_index = start + tl.arange(0, BLOCK_T)
         seen = key_index <= position
-        at = key_index.to(tl.int64)[:, None]
+        at = (key_index - row_zero).to(tl.int64)[:, None]
         k = tl.load(
             k_ptr + at * D + depth, mask=seen[:, None] & (depth < D), other=0.0
         )  # [BLOCK_T, BLOCK_D]

@@ -1,9 +1,10 @@
 """The probability mass of a decode step's blocks, in two kernels.
 
-It supports `union` mode, with one softmax over the selected blocks and the window's blocks.
+In `union` mode one softmax covers the selected blocks and the window's blocks; in `gated` mode the
+mass is that of the selection.
 
-Letters: H query heads, G key/value groups, R = H / G, D head dim, T_max tokens of a full cache,
-N selection blocks, n selected blocks, W blocks of the window and the token's own.
+Letters: B batch, H query heads, G key/value groups, R = H / G, D head dim, T_max tokens of a full
+cache, N selection blocks, n selected blocks, W blocks of the window and the token's own.
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ def _attended_block(
     return tl.where(item < COUNT, chosen, recent)
 
 
-@triton.jit(do_not_specialize=["token_capacity", "stride_qh"])
+@triton.jit(do_not_specialize=["token_capacity", "stride_qb", "stride_qh"])
 def _block_sums_kernel(
     q_ptr, k_ptr, selected_ptr, lengths_ptr, sums_ptr,
-    stride_qh, token_capacity, scale,
-    R: tl.constexpr, D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr,
+    stride_qb, stride_qh, token_capacity, scale,
+    G: tl.constexpr, R: tl.constexpr, D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr,
     SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr,
 ):  # fmt: skip
     group = tl.program_id(0).to(tl.int64)
     item = tl.program_id(1)
-    position = tl.load(lengths_ptr) - 1
+    position = tl.load(lengths_ptr + group // G) - 1
     block = _attended_block(selected_ptr + group * COUNT, position, item, SELECT_BLOCK, COUNT)
     head = tl.arange(0, BLOCK_R)
     depth = tl.arange(0, BLOCK_D)
     index = block * SELECT_BLOCK + tl.arange(0, SELECT_BLOCK)
     seen = (index >= 0) & (index <= position)
     q = tl.load(
-        q_ptr + (group * R + head)[:, None] * stride_qh + depth,
+        q_ptr + group // G * stride_qb + (group % G * R + head)[:, None] * stride_qh + depth,
         mask=(head < R)[:, None] & (depth < D),
         other=0.0,
     )  # [BLOCK_R, BLOCK_D]
@@ -71,11 +72,12 @@ def _block_sums_kernel(
 def _mass_kernel(
     selected_ptr, lengths_ptr, sums_ptr, mass_ptr,
     block_capacity, items,
-    R: tl.constexpr, SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr, BLOCK_I: tl.constexpr,
+    G: tl.constexpr, R: tl.constexpr, SELECT_BLOCK: tl.constexpr, COUNT: tl.constexpr,
+    BLOCK_I: tl.constexpr,
 ):  # fmt: skip
     group = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
-    position = tl.load(lengths_ptr) - 1
+    position = tl.load(lengths_ptr + group // G) - 1
     item = tl.arange(0, BLOCK_I)
     block = _attended_block(selected_ptr + group * COUNT, position, item, SELECT_BLOCK, COUNT)
     there = (item < items) & (block >= 0)
@@ -86,12 +88,14 @@ def _mass_kernel(
 
 
 def selected_mass(q: Tensor, cache: DecodeCache, mass: Tensor) -> None:
-    """Write the mass that the last step's token gave its selected blocks and its window's blocks.
+    """Write the mass that the last step's tokens gave their blocks.
+
+    These are the selected blocks and in `union` mode those of the window.
 
     Args:
-        q: (H, D), the token's queries.
-        cache: The cache of one sequence after `nsa_decode`; `combine` is `union`.
-        mass: (H, N) fp32, contiguous, written in place; other blocks keep their values.
+        q: (B, H, D), the tokens' queries.
+        cache: The cache after `nsa_decode`.
+        mass: (B, H, N) fp32, contiguous, written in place; other blocks keep their values.
 
     Raises:
         ValueError: If shapes do not match.
@@ -100,21 +104,21 @@ def selected_mass(q: Tensor, cache: DecodeCache, mass: Tensor) -> None:
     batch, groups, capacity, dim = cache.k.shape
     repeat = cache.workspace.lse.shape[2]
     blocks = triton.cdiv(capacity, settings.select_block)
-    if batch != 1 or settings.combine != "union":
-        raise ValueError(f"the cache has batch {batch} and combine {settings.combine!r}")
-    if q.shape != (groups * repeat, dim) or mass.shape != (groups * repeat, blocks):
+    wanted = (batch, groups * repeat, dim), (batch, groups * repeat, blocks)
+    if (q.shape, mass.shape) != wanted:
         raise ValueError(
-            f"q is {tuple(q.shape)} and mass {tuple(mass.shape)}; the cache needs "
-            f"{(groups * repeat, dim)} and {(groups * repeat, blocks)}"
+            f"q is {tuple(q.shape)} and mass {tuple(mass.shape)}; the cache needs {wanted[0]} and "
+            f"{wanted[1]}"
         )
-    if q.stride(1) != 1 or not mass.is_contiguous():
+    if q.stride(2) != 1 or not mass.is_contiguous():
         raise ValueError("the head dim of q and all of mass must be contiguous")
     count = selected.shape[2]
-    items = count + settings.window_blocks + 1
-    sums = torch.empty(groups, items, repeat, dtype=torch.float32, device=q.device)
-    _block_sums_kernel[(groups, items)](
+    items = count + (settings.window_blocks + 1 if settings.combine == "union" else 0)
+    sums = torch.empty(batch * groups, items, repeat, dtype=torch.float32, device=q.device)
+    _block_sums_kernel[(batch * groups, items)](
         q, cache.k, selected, cache.lengths, sums,
-        q.stride(0), capacity, dim**-0.5 * LOG2_E,
+        q.stride(0), q.stride(1), capacity, dim**-0.5 * LOG2_E,
+        G=groups,
         R=repeat,
         D=dim,
         BLOCK_R=pad(repeat),
@@ -123,9 +127,10 @@ def selected_mass(q: Tensor, cache: DecodeCache, mass: Tensor) -> None:
         COUNT=count,
         num_warps=4,
     )  # fmt: skip
-    _mass_kernel[(groups, repeat)](
+    _mass_kernel[(batch * groups, repeat)](
         selected, cache.lengths, sums, mass,
         blocks, items,
+        G=groups,
         R=repeat,
         SELECT_BLOCK=settings.select_block,
         COUNT=count,

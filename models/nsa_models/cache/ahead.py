@@ -25,7 +25,7 @@ def keep_ahead(cache: KVCache, ids: Sequence[int] | TokenIds, settings: Attentio
         ids: (T,) the tokens.
         settings: With which they were run.
     """
-    plain = type(cache) is KVCache and not cache.has_branches
+    plain = type(cache) is KVCache and cache.recent is None
     if plain and settings.combine == "union" and settings.covers(cache.length + len(ids)):
         cache.ahead = tuple(int(token) for token in ids)
 

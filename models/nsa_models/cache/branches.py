@@ -80,14 +80,23 @@ class Branches:
             settings: The block sizes.
             packing: Offsets of the sequences of a packed batch, of which T is the sum.
         """
-        k = self.phi_k(self.compress_k, settings, packing)
-        v = self.phi_v(self.compress_v, settings, packing)
-        if self.rotary is not None:
-            tokens = self.compress_k.shape[2]
-            starts = block_starts(tokens, settings, positions.device, packing)
-            middle = positions[starts] + (settings.compress_block - 1) / 2
-            k = rotate(k, *self.rotary(middle, k.dtype))
-        return k, v
+        k = self.summary_keys(self.compress_k, positions, settings, packing)
+        return k, self.phi_v(self.compress_v, settings, packing)
+
+    def summary_keys(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        settings: AttentionSettings,
+        packing: Packing | None = None,
+    ) -> Tensor:
+        """Compress keys x (B, G, T, D) at positions (T,), see `summaries`: (B, G, C, D)."""
+        k = self.phi_k(x, settings, packing)
+        if self.rotary is None:
+            return k
+        starts = block_starts(x.shape[2], settings, positions.device, packing)
+        middle = positions[starts] + (settings.compress_block - 1) / 2
+        return rotate(k, *self.rotary(middle, k.dtype))
 
 
 class RecentTokens:
@@ -119,6 +128,26 @@ class RecentTokens:
         assert self._buffer is not None
         assert self.first <= first <= self.stop, (self.first, first, self.stop)
         return self._buffer[:, :, first - self.first : self.stop - self.first]
+
+    def hold(self, like: Tensor, stop: int) -> Tensor:
+        """Make room for the tokens before `stop`; return the buffer (B, G, rows, D).
+
+        Its first row is token `first`. Who writes further tokens to it calls `extend`.
+
+        Args:
+            like: (B, G, any, D), for shape, type and device.
+            stop: One past the last token.
+        """
+        buffer = self._buffer
+        if buffer is None or buffer.shape[2] < stop - self.first:
+            buffer = self._replace(stop - self.first, like, self.stop - self.first)
+        return buffer
+
+    def extend(self, stop: int) -> None:
+        """Count the tokens before `stop` that were written to the buffer, if any."""
+        if self._buffer is not None:
+            assert self.stop <= stop <= self.first + self._buffer.shape[2], (self.stop, stop)
+            self.stop = stop
 
     def truncate(self, stop: int) -> None:
         """Drop the tokens from `stop` on."""
@@ -175,6 +204,25 @@ class RecentBranches:
         for recent, x in pairs:
             if x is not None:
                 recent.append(x.to(dtype), at)
+
+    def hold(self, like: Tensor, stop: int, *, window: bool) -> list[Tensor]:
+        """Make room for the tokens before `stop`; return the buffers, see `RecentTokens.hold`.
+
+        Args:
+            like: (B, G, any, D), for shape, type and device.
+            stop: One past the last token.
+            window: Whether the window is separate.
+
+        Returns:
+            Keys and values of the compression and, with `window`, of the window.
+        """
+        held = (*self.compress, *(self.window if window else ()))
+        return [recent.hold(like, stop) for recent in held]
+
+    def extend(self, stop: int) -> None:
+        """Count the tokens before `stop` that were written to the buffers."""
+        for recent in (*self.compress, *self.window):
+            recent.extend(stop)
 
     def truncate(self, stop: int) -> None:
         """Drop the tokens from `stop` on."""

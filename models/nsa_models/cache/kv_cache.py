@@ -285,9 +285,9 @@ class KVCache:
         self._released = self.length
 
     @property
-    def has_branches(self) -> bool:
-        """Whether branches hold keys and values beside the selection's."""
-        return self._recent is not None
+    def recent(self) -> tuple[RecentBranches, ...] | None:
+        """What each layer's branches hold beside the selection's keys and values, if they do."""
+        return self._recent
 
     @property
     def recent_bytes(self) -> int:
@@ -320,9 +320,9 @@ class KVCache:
             self._summary_counts[kind] = [0] * layers
         return self._summaries[kind]
 
-    def summary_buffers(self, settings: AttentionSettings) -> tuple[Tensor, ...]:
-        """Return the whole buffers of key summaries: each layer's (B, G, C_max, D)."""
-        return self._summary_store(("summary", settings.compress_block, settings.compress_stride))
+    def summary_buffers(self, of: AttentionSettings, name: str = "summary") -> tuple[Tensor, ...]:
+        """Return the whole buffers of a kind of summaries: each layer's (B, G, C_max, D)."""
+        return self._summary_store((name, of.compress_block, of.compress_stride))
 
     def _kept_kinds(self, settings: AttentionSettings) -> list[SummaryKind]:
         """Return the kinds of summaries that cannot or need not be computed from keys again."""

@@ -69,9 +69,12 @@ class BranchProjections(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Project x (B, T, width) to keys, not rotated, and values: two (B, G, T, D)."""
-        k = split_heads(self.k_proj(x), self.k_norm, self.head_dim, whole=self.norm_whole)
-        v = self.v_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        return k, v
+        return self.split(self.k_proj(x), self.v_proj(x))
+
+    def split(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Split projected keys and values (B, T, G * D) into heads: two (B, G, T, D)."""
+        k = split_heads(k, self.k_norm, self.head_dim, whole=self.norm_whole)
+        return k, v.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
 class LinearPhi(nn.Module):
@@ -162,8 +165,37 @@ class AttentionBranches(nn.Module):
             self.compress, self.window = BranchProjections(config), BranchProjections(config)
         self.phi_k, self.phi_v = _learned_phi(config), _learned_phi(config)
 
+    def projections(self) -> dict[str, nn.Module]:
+        """Return the projections of x by name."""
+        if self.compress is None or self.window is None:
+            return {}
+        return {
+            "compress_k": self.compress.k_proj,
+            "compress_v": self.compress.v_proj,
+            "window_k": self.window.k_proj,
+            "window_v": self.window.v_proj,
+        }
+
+    def _inputs(
+        self, x: Tensor, k: Tensor, v: Tensor, done: dict[str, Tensor] | None
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor | None, Tensor | None]]:
+        """Return keys and values of the compression and of the window, not rotated."""
+        if self.compress is None or self.window is None:
+            return (k, v), (None, None)
+        if done is None:
+            return self.compress(x), self.window(x)
+        return (
+            self.compress.split(done["compress_k"], done["compress_v"]),
+            self.window.split(done["window_k"], done["window_v"]),
+        )
+
     def forward(
-        self, x: Tensor, k: Tensor, v: Tensor, rope: tuple[Tensor, Tensor]
+        self,
+        x: Tensor,
+        k: Tensor,
+        v: Tensor,
+        rope: tuple[Tensor, Tensor],
+        done: dict[str, Tensor] | None = None,
     ) -> BranchTensors:
         """Project the tokens of one call.
 
@@ -172,11 +204,11 @@ class AttentionBranches(nn.Module):
             k: (B, G, T, D) keys of the selection, before the rotary embedding.
             v: (B, G, T, D) values of the selection.
             rope: Cosines and sines of the tokens' positions.
+            done: The results of `projections`, if they were computed with others.
         """
-        compress_k, compress_v = (k, v) if self.compress is None else self.compress(x)
+        (compress_k, compress_v), (window_k, window_v) = self._inputs(x, k, v, done)
         if self.rotates and self.phi_k is None:
             compress_k = rotate(compress_k, *rope)
-        window_k, window_v = (None, None) if self.window is None else self.window(x)
         if window_k is not None:
             # Autocast gives projections a lower precision than the rotation.
             window_k = (rotate(window_k, *rope) if self.rotates else window_k).to(v.dtype)

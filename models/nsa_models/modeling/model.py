@@ -36,6 +36,9 @@ from nsa_models.modeling.linear import Linear
 from nsa_models.modeling.low_rank import LowRankChanges
 from nsa_models.modeling.norm import RMSNorm
 
+Merged = Callable[[Tensor], dict[str, Tensor]]
+"""One product for several projections of x, by name; see `nsa_models.modeling.merged`."""
+
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "gelu": F.gelu,
@@ -106,6 +109,7 @@ class NSAAttention(nn.Module):
         super().__init__()
         assert config.head_dim is not None
         self.layer = layer
+        self.merged: Merged | None = None
         self.heads = config.num_attention_heads
         self.head_dim = config.head_dim
         width, dim, bias = config.hidden_size, config.head_dim, config.attention_bias
@@ -177,15 +181,17 @@ class NSAAttention(nn.Module):
             rope: Cosines and sines of the tokens' positions.
             queries: Whether to compute queries and gates, too.
         """
-        k = self._heads(self.k_proj(x), self.k_norm)
-        v = self.v_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        branches = None if self.branches is None else self.branches(x, k, v, rope)
+        done = self.merged(x) if self.merged is not None and queries else None
+        k = self._heads(self.k_proj(x) if done is None else done["k"], self.k_norm)
+        v = self.v_proj(x) if done is None else done["v"]
+        v = v.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        branches = None if self.branches is None else self.branches(x, k, v, rope, done)
         if self.rotates:
             k = rotate(k, *rope)
         k = k.to(v.dtype)  # autocast gives projections a lower precision than the rotation
         if not queries:
             return AttentionInputs(k, v, branches)
-        q = self._heads(self.q_proj(x), self.q_norm)
+        q = self._heads(self.q_proj(x) if done is None else done["q"], self.q_norm)
         if self.rotates:
             q = rotate(q, *rope)
         if self.query_scale != 1.0:
@@ -193,10 +199,18 @@ class NSAAttention(nn.Module):
         q = q.to(v.dtype)
         gates = None
         if self.gate_proj is not None:
-            gates = self.gate_proj(x).sigmoid().unflatten(-1, (self.heads, 3)).transpose(1, 2)
+            gates = self.gate_proj(x) if done is None else done["gates"]
+            gates = gates.sigmoid().unflatten(-1, (self.heads, 3)).transpose(1, 2)
             if not self.compression_branch:
                 gates = F.pad(gates[..., 1:], (1, 0))
         return AttentionInputs(k, v, branches, q, gates)
+
+    def projections(self) -> dict[str, nn.Module]:
+        """Return the projections of x by name, for `merged`."""
+        layers: dict[str, nn.Module] = {"q": self.q_proj, "k": self.k_proj, "v": self.v_proj}
+        if self.gate_proj is not None:
+            layers["gates"] = self.gate_proj
+        return layers | ({} if self.branches is None else self.branches.projections())
 
     def _heads(self, x: Tensor, norm: nn.Module) -> Tensor:
         """Split a projection (B, T, heads * D) and normalize it: (B, heads, T, D)."""
@@ -213,10 +227,20 @@ class MLP(nn.Module):
         self.up_proj = Linear(width, inner, bias=bias)
         self.down_proj = Linear(inner, width, bias=bias)
         self.act = activation(config.hidden_act)
+        self.merged: Merged | None = None
+
+    def projections(self) -> dict[str, nn.Module]:
+        """Return the projections of x by name, for `merged`."""
+        return {"gate": self.gate_proj, "up": self.up_proj}
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the MLP: (B, T, width) to (B, T, width)."""
-        down: Tensor = self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x))
+        down: Tensor
+        if self.merged is not None:
+            done = self.merged(x)
+            down = self.down_proj(self.act(done["gate"]) * done["up"])
+            return down
+        down = self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x))
         return down
 
 

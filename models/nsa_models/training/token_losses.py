@@ -86,13 +86,22 @@ def compile_parts(
         backend: A backend of `torch.compile`.
         dynamic: Whether one compilation serves all lengths; None compiles for one length first.
     """
+    compile_layers(losses.model, backend, dynamic=dynamic)
+    losses.softmax = torch.compile(softmax_losses, backend=backend, dynamic=dynamic)
+
+
+def compile_layers(
+    model: NSALanguageModel,
+    backend: str | Callable[..., Any] = "inductor",
+    *,
+    dynamic: bool | None = None,
+) -> None:
+    """Compile the projections, rotation, norms and MLPs of a model; see `compile_parts`."""
     options: dict[str, Any] = {"backend": backend, "dynamic": dynamic}
-    model = losses.model.model
-    for layer in model.layers:
+    for layer in model.model.layers:
         if isinstance(layer, NSADecoderLayer):
             layer.input_layernorm.compile(**options)
         # One compilation serves all layers: their weights are inputs of it.
         for part, name in ((layer.self_attn, "project"), (layer, "add")):
             setattr(part, name, torch.compile(getattr(part, name), **options))
-    model.norm.compile(**options)
-    losses.softmax = torch.compile(softmax_losses, **options)
+    model.model.norm.compile(**options)

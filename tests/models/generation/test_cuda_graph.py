@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -228,12 +229,13 @@ def test_the_observer_is_called(count: int | None, seed: int) -> None:
 
 def test_unsupported_settings_are_refused(seed: int) -> None:
     model = build(seed, None)
-    settings = model.config.answer_settings()
-    with pytest.raises(UnsupportedError, match="batch is 2"):
-        CudaGraphDecoder(model, KVCache(model.config, 64, batch=2, device=DEVICE), settings, 1)
+    cache = KVCache(model.config, 64, device=DEVICE)
     gated = NSAConfig(combine="gated").answer_settings()
     with pytest.raises(UnsupportedError, match="gated"):
-        CudaGraphDecoder(model, KVCache(model.config, 64, device=DEVICE), gated, 1)
+        CudaGraphDecoder(model, cache, gated, 1)
+    of_tiles = replace(model.config.answer_settings(), select_count=2, select_tile=16)
+    with pytest.raises(UnsupportedError, match="select_tile"):
+        CudaGraphDecoder(model, cache, of_tiles, 1)
 
 
 def test_groups_with_many_heads_have_fewer_tokens_per_step(seed: int) -> None:
