@@ -131,18 +131,26 @@ class Trainer:
         """Time the steps of one way at one length."""
         import torch
 
+        from nsa_models.training.distributed import Processes
         from nsa_models.training.flops import multiplied_parameters, peak_flops, step_flops
         from nsa_models.training.optimizers import make_optimizers
+        from nsa_models.training.parallel import ParallelModule
         from nsa_models.training.pretrain_settings import PretrainSettings
         from nsa_models.training.rows import PackedBatch
+        from nsa_models.training.update import Update
 
         args, device, losses = self._args, self.device, self._losses(way)
-        settings = PretrainSettings(context=length, batch_tokens=length, tokens=length, rate=1e-6)
-        optimizers = make_optimizers(losses, settings, device)
+        graphed = way in ("graph", "both")
+        settings = PretrainSettings(
+            context=length, batch_tokens=length, tokens=length, rate=1e-6, cuda_graphs=graphed
+        )
+        layers = losses.model.model.layers
+        module = ParallelModule(losses, layers, Processes(), sharded=False)
+        update = Update(module, make_optimizers(losses, settings, device), 1.0, graphs=graphed)
         ids = torch.randint(0, VOCABULARY, (1, length + 1), device=device)
         lengths = (length // args.documents,) * args.documents
         batch = PackedBatch(ids[:, : sum(lengths)], ids[:, 1 : sum(lengths) + 1], lengths)
-        graphs = self._graphs_of(losses) if way in ("graph", "both") else None
+        graphs = self._graphs_of(losses) if graphed else None
         scale = 1.0 / (sum(lengths) * args.passes)
         spent = dict.fromkeys(("passes", "update"), 0.0)
 
@@ -155,11 +163,8 @@ class Trainer:
                     raise ValueError("rows of several documents have no fixed shapes")
             wait(device)
             between = time.perf_counter()
-            norm = torch.nn.utils.clip_grad_norm_(losses.parameters(), 1.0)
-            assert bool(norm.isfinite()), f"the gradient's norm is {norm}"
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=graphs is None)
+            norm, finite = update.run(settings.rate)
+            assert finite, f"the gradient's norm is {norm}"
             wait(device)
             spent["passes"] += between - began
             spent["update"] += time.perf_counter() - between

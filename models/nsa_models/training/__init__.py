@@ -16,6 +16,7 @@ flops              model FLOPs of a step
 pretrain_settings  settings of a training from scratch, and its learning rate
 optimizers         AdamW or Muon
 muon               Muon for all matrices of one shape at once
+update             clipping, optimizers and zero gradients, from CUDA graphs
 parallel           replicas or shards of a model
 heldout            the loss on held-out documents, by position
 checkpoint         the state of a training and the folder of its model

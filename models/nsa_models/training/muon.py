@@ -70,9 +70,9 @@ class BatchedMuon(torch.optim.Muon):
                 group["ns_steps"],
                 group["eps"],
             )
-            scale = -group["lr"] * _RMS_OF_ADAMW * max(shape) ** 0.5
             same = [parameters[n] for n in numbers]
-            torch._foreach_add_(same, list(moved.to(same[0].dtype).unbind()), alpha=scale)
+            scale = -group["lr"] * (_RMS_OF_ADAMW * max(shape) ** 0.5)  # a tensor in a CUDA graph
+            torch._foreach_add_(same, list((moved.to(same[0].dtype) * scale).unbind()))
 
 
 def orthogonalized(

@@ -36,6 +36,7 @@ def make_optimizers(
             lr=settings.rate,
             betas=(settings.beta1, settings.beta2),
             fused=device.type == "cuda",
+            capturable=settings.cuda_graphs and device.type == "cuda",
         )
     )
     return optimizers

@@ -49,6 +49,11 @@ class ParallelModule:
             # For φ, see `fill_gradients`.
             self._called = DistributedDataParallel(module, find_unused_parameters=True)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        return next(self._plain.parameters()).device
+
     def __call__(self, *args: Any) -> Any:
         """Run the module."""
         return self._called(*args)

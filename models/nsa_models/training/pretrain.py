@@ -25,6 +25,7 @@ from nsa_models.training.pass_graphs import PassGraphs
 from nsa_models.training.pretrain_settings import PretrainSettings, rate_share
 from nsa_models.training.rows import PackedBatch, Passes, Rows
 from nsa_models.training.token_losses import TokenLosses, compile_parts
+from nsa_models.training.update import Update
 
 Row = dict[str, Any]
 """A row of a log."""
@@ -122,6 +123,9 @@ class Pretraining:
         self._module = ParallelModule(module, model.model.layers, processes, sharded=sharded)
         self._graphs = PassGraphs(module) if settings.cuda_graphs else None
         self._optimizers = make_optimizers(module, settings, self._device)
+        self._update = Update(
+            self._module, self._optimizers, settings.clip, graphs=settings.cuda_graphs
+        )
         self._peak = settings.peak_flops or peak_flops(self._device)
         self.progress = PretrainProgress()
         self._interval = _Interval()
@@ -203,7 +207,8 @@ class Pretraining:
             )
         if self._graphs is not None:
             total += self._graphs.take_total()
-        norm = self._update(rate)
+        norm, updated = self._update.run(rate)
+        progress.skipped += not updated
         loss = self._module.sum(total) / targets
         progress.step += 1
         interval.seconds += time.monotonic() - began
@@ -211,21 +216,6 @@ class Pretraining:
         tokens = progress.step * settings.batch_tokens
         row = {"step": progress.step, "tokens": tokens, "loss": loss, "rate": rate, "norm": norm}
         interval.rows.append(row)
-
-    def _update(self, rate: float) -> Tensor:
-        """Update the parameters unless the gradient is not finite; return its norm."""
-        norm = self._module.clip(self.settings.clip)
-        if bool(norm.isfinite()):
-            self._module.fill_gradients()
-            for optimizer in self._optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
-        else:
-            self.progress.skipped += 1
-        for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=self._graphs is None)
-        return norm
 
     def _done(self) -> float:
         """Return the share of the training that is over, in the middle of the next step."""
