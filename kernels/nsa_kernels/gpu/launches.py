@@ -309,7 +309,7 @@ class Replays:
         inputs: Sequence[Tensor],
         compute: Callable[[], Sequence[Tensor | None]],
     ) -> Sequence[Tensor | None]:
-        """The results of `compute`, from a recording if there is one.
+        """Return the results of `compute`, from a recording once its key has one.
 
         The first call of a key is computed, the second is recorded, and further ones repeat it.
 
