@@ -123,8 +123,11 @@ def _without_gradients(
         return _union_pass(problem, q, k, v, summary_k)[:2]
     assert gates is not None
     summary_v = _means(problem, v) if summary_v is None else loadable(summary_v)
-    window = [None if x is None else loadable(x) for x in (window_k, window_v)]
-    return _gated_pass(problem, q, k, v, summary_k, summary_v, *window, gates, keeps=False)[:2]
+    window_k, window_v = (None if x is None else loadable(x) for x in (window_k, window_v))
+    made = _gated_pass(
+        *(problem, q, k, v, summary_k, summary_v, window_k, window_v, gates), keeps=False
+    )
+    return made[:2]
 
 
 def _means(problem: Problem, x: Tensor) -> Tensor:

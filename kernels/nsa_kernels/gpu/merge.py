@@ -14,6 +14,7 @@ Letters: see `layout.py`; n blocks of a tile's list, P tiles of a merged tile, V
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import triton
 import triton.language as tl
@@ -170,7 +171,7 @@ def merge(problem: Problem, blocks: Tensor) -> MergedLists | None:
     rows = triton.cdiv(tiles, members) + (problem.batch if problem.packing else 0)
     size = triton.next_power_of_2(members * count)
     columns = triton.next_power_of_2(count)
-    like = {"dtype": blocks.dtype, "device": blocks.device}
+    like: dict[str, Any] = {"dtype": blocks.dtype, "device": blocks.device}
     entries = empty(batch, groups, rows, members * count, **like)
     counts = empty(batch, groups, rows, **like)
     margin = zeros(1, **like)
