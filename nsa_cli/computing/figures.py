@@ -27,6 +27,9 @@ _BEFORE = re.compile(
 )
 _CURRENCY_BEFORE = re.compile(rf"(?:[A-Z]{{3}}|[A-Z]{{0,2}}[$€£¥]){_GAP}\Z")
 _AFTER = re.compile(r"\)|[\s-]?(?:(?P<word>[^\W\d_]+)\.?|[%$€£¥])")
+_OF_THE_NEXT = re.compile(r"\s?[$£¥]\s?\d")
+"""A sign between two numbers belongs to the second one: 46,421,857 $ 5,000."""
+
 _REACH = 6
 _WORDS_AFTER = 3
 _YEAR = re.compile(r"(?:19|20)\d\d")
@@ -217,6 +220,8 @@ def _widest(text: str, begin: int, first: int, stop: int, end: int) -> Figure | 
     """
     begins, ends = dict.fromkeys([first, begin]), [stop]
     while len(ends) <= _WORDS_AFTER and (more := _AFTER.match(text, ends[-1], end)):
+        if _OF_THE_NEXT.match(text, more.start(), end):
+            break
         ends += [more.end("word"), more.end()] if more.end("word") > 0 else [more.end()]
     best: Figure | None = None
     for last in ends:

@@ -149,3 +149,12 @@ def test_a_currency_at_the_end_of_a_line_is_not_of_the_next() -> None:
 def test_the_first_part_of_a_torn_number_is_no_figure() -> None:
     found = [each.digits for each in numbers("Gifts 478 ,611.84 and 53,442.12, then 12 .")]
     assert found == ["53,442.12", "12"]
+
+
+def test_a_sign_between_two_numbers_is_of_the_second() -> None:
+    found = figures("Units 46,421,857 $ 5,000 and 7 $")
+    assert [(each.text, each.quantity.unit) for each in found] == [
+        ("46,421,857", None),
+        ("$ 5,000", "usd"),
+        ("7 $", "usd"),
+    ]
