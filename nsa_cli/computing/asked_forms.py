@@ -35,8 +35,9 @@ _SEVERAL = _words(
 """Questions for several results, which one expression does not answer."""
 
 _NOTHING = re.compile(r"(?!)")
+_TIMES = _words(rf"how many times {_MORE}|wie ?viel ?mal so")
 _MORE_FORMS = (
-    ("ratio", _words(rf"how many times {_MORE}|wie ?viel ?mal so")),
+    ("ratio", _TIMES),
     ("share", _words(r"(?:what|which) (?:part|portion|fraction) of")),
     (
         "per",
@@ -69,7 +70,6 @@ _FALLS = _words(
 )
 _APART = _words(r"differ\w*|apart|lies? between|unterschied\w*|differenz\w*")
 _AMOUNTS = _words(r"(?:by what|um welchen|um welche) (?:amount|sum|margin|betrag|summe)")
-_TIMES = _words(rf"how many times {_MORE}|wie ?viel ?mal so")
 
 
 @lru_cache(maxsize=256)

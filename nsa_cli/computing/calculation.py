@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 from nsa_cli.computing.captions import Caption
 from nsa_cli.computing.expression import PERCENT, POINTS, ExpressionError, Measure, evaluate
-from nsa_cli.computing.figures import Figure
+from nsa_cli.computing.figures import YEAR, Figure
 from nsa_cli.computing.forms import Form
 from nsa_cli.retrieval.number_words import CURRENCIES
 from nsa_cli.retrieval.quantities import Quantity, tokens_of
@@ -21,7 +20,6 @@ _MOST_GROWTH = Decimal(1000)
 _MOST_TIMES = 100_000
 """How many times a figure may be another one that is added to it or taken from it."""
 
-_YEAR = re.compile(r"(?:19|20)\d\d")
 _OF_ONE_KIND = ("difference", "points", "growth", "share", "ratio", "sum", "mean")
 """Forms that have either percentages or other figures."""
 
@@ -118,7 +116,7 @@ def _is_amount(figure: Figure) -> bool:
 
 
 def _is_year(figure: Figure) -> bool:
-    return not _is_amount(figure) and _YEAR.fullmatch(figure.digits) is not None
+    return not _is_amount(figure) and YEAR.fullmatch(figure.digits) is not None
 
 
 def _named(unit: str) -> str:

@@ -32,7 +32,7 @@ _OF_THE_NEXT = re.compile(r"\s?[$£¥]\s?\d")
 
 _REACH = 6
 _WORDS_AFTER = 3
-_YEAR = re.compile(r"(?:19|20)\d\d")
+YEAR = re.compile(r"(?:19|20)\d\d")
 _AMBIGUOUS = re.compile(r"\d{1,3}\.\d{3}")
 _UNIT_OR_SCALE = re.compile(r"\d\s[kmb]\b", re.IGNORECASE)
 _SCALED = re.compile(r"\d[\s-]?(?:thousand|million|billion|trillion|mn|bn|[kmb])\b", re.IGNORECASE)
@@ -243,7 +243,7 @@ def _is_date(text: str, figure: Figure) -> bool:
     """Whether a figure is a year, or the day of a month that is named."""
     if figure.quantity.unit is not None:
         return False
-    if _YEAR.fullmatch(figure.text.strip("()")):
+    if YEAR.fullmatch(figure.text.strip("()")):
         return True
     near = text[figure.end : figure.end + 12].lstrip(". ")
     return figure.text.isdigit() and len(figure.text) <= 2 and _MONTH.match(near) is not None

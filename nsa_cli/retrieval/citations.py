@@ -112,12 +112,7 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
 
     It is inside one piece of the document; the range is empty if the passage has no sentence.
     """
-    edges = document.edges(passage.start, passage.end)
-    spans = [
-        (start, end)
-        for start, end in sentences(document.text, passage.start, passage.end, edges)
-        if (piece := document.piece_at(start)).start <= start and end <= piece.end
-    ]
+    spans = whole_sentences(document, passage)
     if not spans:
         return passage.start, passage.start
     said, asked = stems(answer), stems(question)
@@ -135,6 +130,16 @@ def best_quote(document: Document, passage: Passage, answer: str, question: str)
 
     best = max(spans, key=worth)
     return _with_line(document, best, spans)
+
+
+def whole_sentences(document: Document, passage: Passage) -> list[tuple[int, int]]:
+    """Return the characters of the sentences of a passage that are inside one piece of the text."""
+    edges = document.edges(passage.start, passage.end)
+    return [
+        (start, end)
+        for start, end in sentences(document.text, passage.start, passage.end, edges)
+        if (piece := document.piece_at(start)).start <= start and end <= piece.end
+    ]
 
 
 def stems(text: str) -> set[str]:

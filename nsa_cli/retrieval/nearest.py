@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from nsa_cli.documents import Document
 from nsa_cli.results import Passage
-from nsa_cli.retrieval.citations import stems
+from nsa_cli.retrieval.citations import stems, whole_sentences
 from nsa_cli.retrieval.polarity import akin
-from nsa_cli.retrieval.sentences import is_contents_entry, sentences
+from nsa_cli.retrieval.sentences import is_contents_entry
 
 _LEAST_SHARE = 0.2
 """Least weight that a sentence shares with a question, of the weight of all its words."""
@@ -38,14 +38,7 @@ def nearest_sentence(
         question: The question.
     """
     asked = sorted(stems(question))
-    spans = [
-        (start, end)
-        for passage in passages
-        for start, end in sentences(
-            document.text, passage.start, passage.end, document.edges(passage.start, passage.end)
-        )
-        if (piece := document.piece_at(start)).start <= start and end <= piece.end
-    ]
+    spans = [span for passage in passages for span in whole_sentences(document, passage)]
     if not asked or not spans:
         return None
     words = {span: stems(document.text[span[0] : span[1]]) for span in spans}

@@ -3,4 +3,5 @@
 from __future__ import annotations
 
 SUPPORT_RULES = 3
-"""Bump when `claims`, `polarity` or `roles` give the same answer another mark, or decline it."""
+"""Bump when `claims`, `polarity`, `roles`, `agents` or `nearest` give the same answer another mark,
+decline it, or quote another sentence for it."""
