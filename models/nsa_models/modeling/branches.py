@@ -77,6 +77,11 @@ class BranchProjections(nn.Module):
         return k, v.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
+def _mean_map(block: int, head_dim: int) -> Tensor:
+    """Return the matrix (D, l * D) that maps a block to its mean."""
+    return torch.eye(head_dim).repeat(1, block) / block
+
+
 class LinearPhi(nn.Module):
     """φ as one linear map of a block; untrained it is the mean.
 
@@ -92,7 +97,7 @@ class LinearPhi(nn.Module):
 
     def mean(self) -> Tensor:
         """Return the weight (D, l * D) with which φ is the mean."""
-        return torch.eye(self.head_dim).repeat(1, self.block) / self.block
+        return _mean_map(self.block, self.head_dim)
 
     def forward(self, x: Tensor, settings: AttentionSettings, packing: Packing | None) -> Tensor:
         """Compress (B, G, T, D) to (B, G, C, D)."""
@@ -113,6 +118,29 @@ class MLPPhi(nn.Module):
         self.position = nn.Parameter(torch.zeros(block, head_dim))
         self.inner = nn.Linear(block * head_dim, hidden)
         self.outer = nn.Linear(hidden, head_dim)
+
+    @torch.no_grad()
+    def begin_as_mean(self) -> bool:
+        """Set weights with which φ is the mean, since gelu(x) - gelu(-x) = x.
+
+        The first 2 D hidden units hold the mean and its negative. Further ones keep their inputs
+        and have no output yet.
+
+        Returns:
+            Whether E is at least 2 D; the weights are unchanged otherwise.
+        """
+        block, dim = self.position.shape
+        if self.inner.out_features < 2 * dim:
+            return False
+        mean = _mean_map(block, dim)
+        sign = torch.cat([torch.eye(dim), -torch.eye(dim)])
+        self.position.zero_()
+        self.inner.bias.zero_()
+        self.inner.weight[: 2 * dim].copy_(sign @ mean)
+        self.outer.weight.zero_()
+        self.outer.weight[:, : 2 * dim].copy_(sign.T)
+        self.outer.bias.zero_()
+        return True
 
     def forward(self, x: Tensor, settings: AttentionSettings, packing: Packing | None) -> Tensor:
         """Compress (B, G, T, D) to (B, G, C, D)."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from nsa_models.configuration.config import NSAConfig
-from nsa_models.modeling.branches import LinearPhi
+from nsa_models.modeling.branches import LinearPhi, MLPPhi
 from nsa_models.modeling.compression import Compression
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.modeling.norm import RMSNorm
@@ -25,8 +25,9 @@ def initial_model(config: NSAConfig, seed: int, device: torch.device) -> NSALang
     """Return a model in fp32 with initial weights, ready to train.
 
     Norms are 1, biases 0, and other weights normal with the configuration's standard deviation,
-    divided by sqrt(2 L) where they add to the residual stream of L layers. A linear φ begins as
-    the mean.
+    divided by sqrt(2 L) where they add to the residual stream of L layers. A learned φ begins as
+    the mean, an MLP of fewer than 2 D hidden units excepted: a block whose summary is noise is
+    chosen by chance, and what is never chosen teaches nothing.
     """
     model = NSALanguageModel(config)
     if config.tie_word_embeddings:
@@ -56,6 +57,9 @@ def initial_model(config: NSAConfig, seed: int, device: torch.device) -> NSALang
                 if name.endswith(_INTO_RESIDUAL):
                     deviation /= math.sqrt(2 * config.num_hidden_layers)
                 _draw(parameter, f"{seed} {name}", deviation)
+    for module in model.modules():
+        if isinstance(module, MLPPhi):
+            module.begin_as_mean()
     return model.to(device).train()
 
 

@@ -21,7 +21,7 @@ class Update:
 
     Args:
         module: The module.
-        optimizers: Optimizers of its parameters; capturable with `graphs`.
+        optimizers: Optimizers of its parameters, by `make_optimizers`; capturable with `graphs`.
         clip: Maximum norm of the gradient.
         graphs: Whether to replay updates from CUDA graphs. Gradients then stay in their memory.
     """
@@ -39,7 +39,8 @@ class Update:
         device = module.device
         self._graphs = graphs and device.type == "cuda"
         self._device = device
-        self._rate = torch.zeros((), device=device)
+        shares = {group["rate_share"] for each in optimizers for group in each.param_groups}
+        self._rates = {share: torch.zeros((), device=device) for share in shares}
         self._norm: Tensor | None = None
         self._captured: list[torch.cuda.CUDAGraph] = []
         self._uses = 0
@@ -53,10 +54,12 @@ class Update:
         Returns:
             The norm () of the gradient before clipping, and whether the parameters were updated.
         """
-        self._rate.fill_(rate)
+        for share, value in self._rates.items():
+            value.fill_(share * rate)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self._rate if self._graphs else rate
+                share = group["rate_share"]
+                group["lr"] = self._rates[share] if self._graphs else share * rate
         self._uses += 1
         if self._graphs and self._uses == 2:
             # The first update has made the optimizers' states.

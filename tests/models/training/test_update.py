@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nsa_models.training.distributed import Processes
-from nsa_models.training.optimizers import make_optimizers
+from nsa_models.training.optimizers import RATE_OF_PHI, make_optimizers
 from nsa_models.training.parallel import ParallelModule
 from nsa_models.training.pretrain_settings import OptimizerName, PretrainSettings
 from nsa_models.training.update import Update
@@ -29,6 +29,11 @@ class Toy(nn.Module):
             for _ in range(2)
         )
         self.norm = nn.Parameter(torch.ones(6))
+        branches = nn.Module()
+        branches.phi_k = nn.ParameterDict(
+            {"weight": nn.Parameter(torch.randn(6, 6, generator=generator))}
+        )
+        self.layers.append(branches)
 
 
 def trained(
@@ -69,6 +74,28 @@ def test_a_gradient_that_is_not_finite_changes_nothing(
     assert [norm == float("inf") for norm in norms] == [not each for each in made]
     kept, _, _ = trained(optimizer, "cpu", graphs=True, broken=broken)
     assert all(torch.equal(one, other) for one, other in zip(kept, values, strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_phi_learns_at_its_share_of_the_rate(optimizer: OptimizerName) -> None:
+    toy = Toy()
+    settings = PretrainSettings(
+        context=8, batch_tokens=8, tokens=8, optimizer=optimizer, weight_decay=0.0, clip=1e9
+    )
+    module = ParallelModule(toy, toy.layers, Processes(), sharded=False)
+    update = Update(module, make_optimizers(toy, settings, torch.device("cpu")), 1e9, graphs=False)
+    named = dict(toy.named_parameters())
+    matrices = tuple(named[name] for name in ("layers.0.0", "layers.2.phi_k.weight"))
+    before = [matrix.detach().clone() for matrix in matrices]
+    for parameter in toy.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    gradient = torch.randn(6, 6, generator=torch.Generator().manual_seed(2))
+    for matrix in matrices:
+        matrix.grad = gradient.clone()
+    update.run(0.01)
+    usual, of_phi = (matrix - old for matrix, old in zip(matrices, before, strict=True))
+    torch.testing.assert_close(of_phi, RATE_OF_PHI * usual, rtol=1e-4, atol=1e-6)
+    assert usual.abs().min() > 0
 
 
 @pytest.mark.gpu
