@@ -11,6 +11,7 @@ shards             documents as token ids on disk
 rows               rows of packed documents, by the number of the step
 packed_attention   attention within each document of a row
 initial            initial weights, by seed and name
+choice_loss        the loss of the choice of blocks
 cross_entropy      the loss without the logits of all positions in memory
 flops              model FLOPs of a step
 pretrain_settings  settings of a training from scratch, and its learning rate

@@ -116,7 +116,12 @@ class Pretraining:
         self._passes = settings.rows // each
         self._device = model.device
         self._parameters = multiplied_parameters(model)
-        module = TokenLosses(model, settings.loss_chunk)
+        module = TokenLosses(
+            model,
+            settings.loss_chunk,
+            choice=settings.choice_loss,
+            choice_queries=settings.choice_queries,
+        )
         if settings.compile:
             compile_parts(module)
         sharded = settings.parallel == "fsdp"

@@ -17,7 +17,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _POSITIVE = (
     *("context", "batch_tokens", "rate", "rows_per_pass", "loss_chunk", "heldout_steps"),
-    *("heldout_tokens", "save_seconds", "log_steps", "clip"),
+    *("heldout_tokens", "save_seconds", "log_steps", "clip", "choice_queries"),
 )
 _ACCEPTED = {"int": ("int",), "float": ("int", "float"), "bool": ("bool",)}
 _TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
@@ -55,6 +55,9 @@ class PretrainSettings:
         whole_rows: Whether each row is of one document, which leaves out shorter documents.
         rows_per_pass: Rows of a forward pass of a process.
         loss_chunk: Positions whose logits are in memory.
+        choice_loss: Weight of the loss that teaches the choice of blocks; 0 for none. It needs
+            `whole_rows`, and dense attention has none.
+        choice_queries: Queries of a row with that loss.
         parallel: `ddp`, replicas of the model, or `fsdp`, shards of it.
         compile: Whether to compile the parts of the layers outside the attention.
         cuda_graphs: Whether to replay passes from CUDA graphs.
@@ -86,6 +89,8 @@ class PretrainSettings:
     whole_rows: bool = False
     rows_per_pass: int = 1
     loss_chunk: int = 4096
+    choice_loss: float = 0.0
+    choice_queries: int = 512
     parallel: Parallelism = "ddp"
     compile: bool = False
     cuda_graphs: bool = False
@@ -117,6 +122,10 @@ class PretrainSettings:
                 f"batch_tokens is {self.batch_tokens}; it must be a multiple of "
                 f"{self.context * self.rows_per_pass}, context times rows_per_pass"
             )
+        if self.choice_loss < 0.0:
+            raise ValueError(f"choice_loss is {self.choice_loss}; it must not be negative")
+        if self.choice_loss and not self.whole_rows:
+            raise ValueError("choice_loss needs whole_rows")
         if self.tokens is None and self.seconds is None:
             raise ValueError("the training has neither tokens nor seconds")
 
@@ -161,8 +170,9 @@ class PretrainSettings:
         Args:
             other: Values of the earlier run by name.
         """
-        names = [each.name for each in fields(self) if each.name not in FREE]
-        return [name for name in names if getattr(self, name) != other.get(name)]
+        kept = [each for each in fields(self) if each.name not in FREE]
+        # A run of an earlier version lacks the later settings.
+        return [x.name for x in kept if getattr(self, x.name) != other.get(x.name, x.default)]
 
 
 def rate_share(done: float, settings: PretrainSettings) -> float:

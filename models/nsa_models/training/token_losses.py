@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nsa_models.cache.kv_cache import NoCache
 from nsa_models.modeling.model import NSADecoderLayer, NSALanguageModel
+from nsa_models.training.choice_loss import TaughtAttention
 from nsa_models.training.cross_entropy import (
     SoftmaxLosses,
     chunked_cross_entropy,
@@ -28,11 +29,22 @@ class TokenLosses(nn.Module):
     Args:
         model: The model.
         chunk: Positions whose logits are in memory.
+        choice: Weight of the loss of the choice of blocks, see `choice_loss`; it adds to gradients
+            only. Rows of several documents have none.
+        choice_queries: Queries of a row with that loss.
     """
 
-    def __init__(self, model: NSALanguageModel, chunk: int) -> None:
+    def __init__(
+        self,
+        model: NSALanguageModel,
+        chunk: int,
+        *,
+        choice: float = 0.0,
+        choice_queries: int = 512,
+    ) -> None:
         super().__init__()
         self.model, self._chunk = model, chunk
+        self._choice, self._choice_queries = choice, choice_queries
         self.softmax: SoftmaxLosses = softmax_losses
 
     def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
@@ -54,6 +66,10 @@ class TokenLosses(nn.Module):
         """
         model, device = self.model, ids.device
         shape = ids.shape
+        taught: TaughtAttention | None = None
+        whole = type(attention) is NoCache and attention.packing is None
+        if self._choice and whole and torch.is_grad_enabled():
+            attention = taught = TaughtAttention(self._choice_queries)
         if isinstance(attention, PackedAttention) or attention.packing is not None:
             ids = ids.flatten()[None]
         cuda = device.type == "cuda"
@@ -68,6 +84,9 @@ class TokenLosses(nn.Module):
             dtype=torch.bfloat16 if cuda else torch.float32,
             softmax=self.softmax,
         )
+        choice = None if taught is None else taught.take_loss()
+        if choice is not None:
+            total = total + self._choice * (choice - choice.detach())
         return total, losses.view(shape)
 
 
