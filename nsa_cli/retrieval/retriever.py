@@ -18,13 +18,20 @@ from nsa_cli.kv_store.windows import ContextWindow, over_windows
 from nsa_cli.retrieval.attention import block_scores, without_attention_sinks
 from nsa_cli.retrieval.bm25 import Bm25
 from nsa_cli.retrieval.instruction import InstructionMemory
-from nsa_cli.retrieval.likelihood import page_fit, question_likelihoods, with_likelihoods
+from nsa_cli.retrieval.likelihood import (
+    page_fit,
+    question_likelihoods,
+    question_states,
+    with_likelihoods,
+)
 from nsa_cli.retrieval.pages import PageTokens, page_scores, page_text, pages_of
 from nsa_cli.retrieval.ranking import BlockScores, block_spans
 from nsa_cli.retrieval.sentences import contents_share
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
+from nsa_models.cache.mapped import release_mapped
 from nsa_models.generation.excerpts import Excerpt, join_excerpts
+from nsa_models.heap import trim_heap
 from nsa_models.modeling.model import NSALanguageModel
 
 _WINDOWS_TOGETHER = 4
@@ -123,6 +130,7 @@ class Retriever:
             if len(self._windows) > 1:
                 for window in some:
                     window.cache.release_pages()
+        trim_heap()  # of keys in fp32, before the weights are read for the pages
         return torch.cat(found)
 
     def _memory(self, window: ContextWindow) -> InstructionMemory:
@@ -182,8 +190,10 @@ class Retriever:
         found, room = [torch.empty(0)], len(question.ids)
         for first in range(0, len(best), _PAGES_TOGETHER):
             some = best[first : first + _PAGES_TOGETHER].tolist()
-            caches = [self.join([pages[page]], room) for page in some]
-            found.append(question_likelihoods(self._model, caches, question, settings))
+            states = question_states(
+                self._model, [self.join([pages[page]], room) for page in some], question, settings
+            )  # the joined pages are not needed any more
+            found.append(question_likelihoods(self._model, states, question))
         return with_likelihoods(fit, best, torch.cat(found))
 
     def join(self, pages: Sequence[PageTokens], room: int, *, move: bool = True) -> KVCache:
@@ -204,7 +214,10 @@ class Retriever:
             over_windows([self._windows[window]], step)
         # Only now: a window that was prefilled again has another cache.
         excerpts = [Excerpt(self._windows[w].cache, start, stop) for w, start, stop in parts]
-        return join_excerpts(self._model, excerpts, room, move=move)
+        joined = join_excerpts(self._model, excerpts, room, move=move)
+        for window in {window for window, _, _ in parts}:
+            release_mapped(self._windows[window].cache)
+        return joined
 
     @property
     def head(self) -> int:
