@@ -33,6 +33,7 @@ from nsa_models.cache.mapped import release_mapped
 from nsa_models.generation.excerpts import Excerpt, join_excerpts
 from nsa_models.heap import trim_heap
 from nsa_models.modeling.model import NSALanguageModel
+from nsa_models.weights.resident import release_weights
 
 _WINDOWS_TOGETHER = 4
 """Context windows that a question is scored over at once: as many are in memory."""
@@ -123,6 +124,7 @@ class Retriever:
             memories = [self._memory(each) for each in windows]
             return block_scores(self._model, caches, texts, question, settings, memories)
 
+        release_weights(self._model.lm_head)  # of the last answer; the search does not read it
         found: list[Tensor] = []
         for first in range(0, len(self._windows), _WINDOWS_TOGETHER):
             some = self._windows[first : first + _WINDOWS_TOGETHER]
