@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from contextlib import suppress
+from importlib.metadata import version
 from types import ModuleType
 
 _META_KERNELS = "torch._meta_registrations"
@@ -17,10 +18,16 @@ _META_KERNELS = "torch._meta_registrations"
 _GENERATORS = "torch._prims.rng_prims"
 """Imported by the meta kernels; some versions of torch make no random generator without it."""
 
+_VERSIONS = ("2.13.",)
+"""Versions of torch that were tried. Add one once this module's tests pass with it."""
+
 
 def import_lean_torch() -> None:
-    """Import torch without its meta kernels, unless it is imported already."""
+    """Import torch without its meta kernels, unless it is imported already or was never tried."""
     if "torch" in sys.modules:
+        return
+    if not version("torch").startswith(_VERSIONS):
+        importlib.import_module("torch")
         return
     sys.modules[_META_KERNELS] = _Deferred(_META_KERNELS)
     try:

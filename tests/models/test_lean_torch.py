@@ -63,3 +63,11 @@ def test_a_torch_that_uses_the_kernels_gets_them() -> None:
 
 def test_an_imported_torch_is_left_as_it_is() -> None:
     assert printed("import torch\n" + _LEAN + _TELLS) == ["True"]
+
+
+def test_another_version_is_imported_whole() -> None:
+    other = (
+        "from nsa_models import lean_torch\nlean_torch._VERSIONS = ('0.0.',)\n"
+        "lean_torch.import_lean_torch()\n"
+    )
+    assert printed(other + _TELLS) == ["True"]
