@@ -24,6 +24,7 @@ from nsa_models.configuration.config import NSAConfig
 from nsa_models.generation.generate import prefill
 from nsa_models.heap import trim_heap
 from nsa_models.modeling.model import NSALanguageModel
+from nsa_models.weights.resident import release_weights
 
 READING_NOTES = "Reading passages"
 """Name of the progress over a text that a request follows."""
@@ -90,6 +91,8 @@ def text_context(
     if ahead is not None and _both_dense(config, len(ids) + len(ahead)):
         ids = np.concatenate([ids, ahead])
     whole = -(-len(ids) // config.select_block) * config.select_block
+    trim_heap()  # of the search
+    release_weights(model.lm_head)  # the prefill does not read it
     cache = KVCache(
         model.config, len(text.ids) + room, dtype=model.dtype, device=model.layer_devices
     )
@@ -104,7 +107,8 @@ def text_context(
         emit(replace(progress, done=done))
     cache.truncate(len(text.ids))
     keep_ahead(cache, ids[len(text.ids) :], config.answer_settings())
-    trim_heap()  # of the search and of the prefill, before the output projection is read
+    trim_heap()  # of the prefill, before the output projection is read
+    release_weights(model.model.embed_tokens)  # around each of its rows, the system maps others
     return AnswerContext(text, cache)
 
 

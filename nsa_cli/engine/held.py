@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nsa_cli.config.options import Options
 from nsa_cli.events import LOADING, Emit, Note
 from nsa_models.errors import UsageError
+from nsa_models.lean_torch import import_lean_torch
 
 if TYPE_CHECKING:
     from nsa_cli.context.prompt import PromptBuilder
@@ -119,6 +120,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     # Imports make a million objects that stay: the garbage collector need not look at them.
     gc.disable()
     try:
+        import_lean_torch()
         import nsa_cli.engine.answer  # noqa: F401
         from nsa_models.heap import trim_heap
         from nsa_models.tokenization.tokenizer import Tokenizer

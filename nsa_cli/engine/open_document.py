@@ -40,6 +40,7 @@ from nsa_cli.retrieval.retriever import Retriever
 from nsa_cli.retrieval.table_rows import rows_about
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
+from nsa_models.weights.resident import release_weights
 
 _ROW_TOKENS = 192
 """Maximum tokens of table rows that are read beside the best parts, for arithmetic."""
@@ -203,6 +204,7 @@ class OpenDocument:
             scores: From `scores`.
         """
         if self.answerer is not None:
+            release_weights(self.model)
             return self.excerpts(self._for_another(passages), question)
         if self.is_short:
             return self.whole()

@@ -18,14 +18,22 @@ from nsa_cli.kv_store.windows import ContextWindow, over_windows
 from nsa_cli.retrieval.attention import block_scores, without_attention_sinks
 from nsa_cli.retrieval.bm25 import Bm25
 from nsa_cli.retrieval.instruction import InstructionMemory
-from nsa_cli.retrieval.likelihood import page_fit, question_likelihoods, with_likelihoods
+from nsa_cli.retrieval.likelihood import (
+    page_fit,
+    question_likelihoods,
+    question_states,
+    with_likelihoods,
+)
 from nsa_cli.retrieval.pages import PageTokens, page_scores, page_text, pages_of
 from nsa_cli.retrieval.ranking import BlockScores, block_spans
 from nsa_cli.retrieval.sentences import contents_share
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
+from nsa_models.cache.mapped import release_mapped
 from nsa_models.generation.excerpts import Excerpt, join_excerpts
+from nsa_models.heap import trim_heap
 from nsa_models.modeling.model import NSALanguageModel
+from nsa_models.weights.resident import release_weights
 
 _WINDOWS_TOGETHER = 4
 """Context windows that a question is scored over at once: as many are in memory."""
@@ -116,6 +124,7 @@ class Retriever:
             memories = [self._memory(each) for each in windows]
             return block_scores(self._model, caches, texts, question, settings, memories)
 
+        release_weights(self._model.lm_head)  # of the last answer; the search does not read it
         found: list[Tensor] = []
         for first in range(0, len(self._windows), _WINDOWS_TOGETHER):
             some = self._windows[first : first + _WINDOWS_TOGETHER]
@@ -123,6 +132,7 @@ class Retriever:
             if len(self._windows) > 1:
                 for window in some:
                     window.cache.release_pages()
+        trim_heap()  # of keys in fp32, before the weights are read for the pages
         return torch.cat(found)
 
     def _memory(self, window: ContextWindow) -> InstructionMemory:
@@ -182,8 +192,10 @@ class Retriever:
         found, room = [torch.empty(0)], len(question.ids)
         for first in range(0, len(best), _PAGES_TOGETHER):
             some = best[first : first + _PAGES_TOGETHER].tolist()
-            caches = [self.join([pages[page]], room) for page in some]
-            found.append(question_likelihoods(self._model, caches, question, settings))
+            states = question_states(
+                self._model, [self.join([pages[page]], room) for page in some], question, settings
+            )  # the joined pages are not needed any more
+            found.append(question_likelihoods(self._model, states, question))
         return with_likelihoods(fit, best, torch.cat(found))
 
     def join(self, pages: Sequence[PageTokens], room: int, *, move: bool = True) -> KVCache:
@@ -204,7 +216,10 @@ class Retriever:
             over_windows([self._windows[window]], step)
         # Only now: a window that was prefilled again has another cache.
         excerpts = [Excerpt(self._windows[w].cache, start, stop) for w, start, stop in parts]
-        return join_excerpts(self._model, excerpts, room, move=move)
+        joined = join_excerpts(self._model, excerpts, room, move=move)
+        for window in {window for window, _, _ in parts}:
+            release_mapped(self._windows[window].cache)
+        return joined
 
     @property
     def head(self) -> int:

@@ -19,6 +19,9 @@ from nsa_models.paths import imported_name, models_folder
 IMPORT_FORMAT = 1
 """Format version of converted folders; bump when the conversion changes."""
 
+_READ_BYTES = 1 << 20
+"""Bytes of an adapter that are read at a time."""
+
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "tokenizer*")
 """Patterns of a model's files on the hub."""
 
@@ -93,8 +96,12 @@ def _shipped_verifier(name: str) -> Path:
 
 def adapter_fingerprint(folder: Path) -> str:
     """Return a hash of an adapter's files, which becomes part of the weights' fingerprint."""
-    files = [folder / "adapter.json", *sorted(folder.glob("*.safetensors"))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for path in [folder / "adapter.json", *sorted(folder.glob("*.safetensors"))]:
+        with path.open("rb") as file:
+            while part := file.read(_READ_BYTES):
+                digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 def fingerprint_with_verifier(where: ModelFolder) -> str:

@@ -15,9 +15,11 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -75,7 +77,8 @@ class Spelled:
         return self.text[start : self._ends[token_id]]
 
 
-class Tables(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Tables:
     """A `tokenizer.json`, ready to use.
 
     Attributes:
@@ -91,8 +94,14 @@ class Tables(NamedTuple):
     end_id: int | None
 
 
+_in_use: WeakValueDictionary[str, Tables] = WeakValueDictionary()
+"""Tables of the tokenizers in memory: two models may have one vocabulary, which takes 40 MB."""
+
+
 def load_tables(content: bytes, digest: str, end_token: str, path: Path) -> Tables:
     """Return the tables of a file, and keep them if tiktoken can reproduce it.
+
+    Tokenizers of the same file share them.
 
     Args:
         content: The file.
@@ -104,6 +113,14 @@ def load_tables(content: bytes, digest: str, end_token: str, path: Path) -> Tabl
         ModelError: With code `model_broken` if it cannot be read.
     """
     key = hashlib.sha256(json.dumps([_FORMAT, digest, end_token]).encode()).hexdigest()[:32]
+    found = _in_use.get(key)
+    if found is None:
+        found = _in_use[key] = _kept_or_made(content, key, end_token, path)
+    return found
+
+
+def _kept_or_made(content: bytes, key: str, end_token: str, path: Path) -> Tables:
+    """`load_tables` by what is on the disk; `key` names the kept file."""
     try:
         kept: Path | None = prepared_folder() / f"{key}.tokens"
     except ModelError:  # no home folder

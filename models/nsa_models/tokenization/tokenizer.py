@@ -64,7 +64,7 @@ class Tokenizer:
         self._added: dict[str, int] = {
             token["content"]: token["id"] for token in described.get("added_tokens") or ()
         }
-        self._tokens = tables.tokens
+        self._tables, self._tokens = tables, tables.tokens
         self.backend = self._tokens.name
         self._nfc = (described.get("normalizer") or {}).get("type") == "NFC"
         self._spells_bytes = '"ByteLevel"' in json.dumps(

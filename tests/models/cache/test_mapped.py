@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.cache.mapped import release_layer, releasing_layers
+from nsa_models.cache.mapped import release_layer, release_mapped, releasing_layers
 from nsa_models.configuration.config import NSAConfig
 
 pytestmark = pytest.mark.skipif(
@@ -56,6 +56,19 @@ def test_released_keys_come_back(cache: KVCache) -> None:
         release_layer(cache, layer)
     for got, expected in zip(tensors(cache), before, strict=True):
         assert torch.equal(got, expected)
+
+
+def test_all_layers_are_released(cache: KVCache) -> None:
+    """What a private mapping changed is lost with its page, which shows what was released."""
+    before = tensors(cache)
+    for tensor in (*cache.keys, *cache.values):
+        tensor += 1
+    release_mapped(cache)
+    pages = mmap.PAGESIZE // (8 * 2)  # tokens of a page
+    inner = slice(pages, max(pages, TOKENS - pages))
+    for got, kept in zip(tensors(cache), before, strict=True):
+        assert torch.equal(got[:, :, inner], kept[:, :, inner])
+        assert not torch.equal(got[:, :, TOKENS:], kept[:, :, TOKENS:])
 
 
 def test_a_layer_is_released_without_the_others(cache: KVCache) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,12 @@ from nsa_models.hub import fetch
 from nsa_models.hub import resolve as resolve_module
 from nsa_models.hub.offline import OFFLINE_VARIABLES
 from nsa_models.hub.registry import DEFAULT_MODEL, MODELS
-from nsa_models.hub.resolve import equal_quantizations, fingerprint_with_verifier, resolve_model
+from nsa_models.hub.resolve import (
+    adapter_fingerprint,
+    equal_quantizations,
+    fingerprint_with_verifier,
+    resolve_model,
+)
 from nsa_models.model_folder import SHIPPED, ModelFolder
 from nsa_models.paths import imported_name, models_folder
 from nsa_models.weights.load import load_config, load_model
@@ -291,3 +297,19 @@ def test_the_fingerprint_follows_the_verifier(here: Path) -> None:
     second = fingerprint_with_verifier(where)
     (verifier / "adapter-1.safetensors").write_bytes(b"12345")
     assert len({first, second, fingerprint_with_verifier(where)}) == 3
+
+
+def test_the_fingerprint_of_an_adapter_covers_all_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stored texts name it, so that it must stay the same however the files are read."""
+    files = {
+        "adapter.json": b"{}",
+        "adapter-1.safetensors": b"abcd" * 3,
+        "adapter-2.safetensors": b"e",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr(resolve_module, "_READ_BYTES", 5)
+    whole = hashlib.sha256(b"{}" + b"abcd" * 3 + b"e").hexdigest()[:16]
+    assert adapter_fingerprint(tmp_path) == whole

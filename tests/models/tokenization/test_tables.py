@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 
@@ -21,6 +23,14 @@ TEXT = "The harbour, 1871: Gr\u00fc\u00dfe \n\t \u6771\u4eac <|im_end|> \U0001f6
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of this test alone."""
     monkeypatch.setenv("NSA_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(tables, "_in_use", Forgetful())
+
+
+class Forgetful(dict[str, Any]):
+    """Holds nothing, so that each tokenizer gets the tables on the disk."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        pass
 
 
 @pytest.fixture
@@ -121,3 +131,16 @@ def test_half_a_surrogate_pair_in_the_vocabulary(folder: Path) -> None:
     spelled = [Tokenizer.from_folder(folder)._spelled[5000] for _ in range(2)]
     assert spelled == ["\ud83d"] * 2
     assert len(kept_files()) == 1
+
+
+def test_tokenizers_of_the_same_file_share_the_tables(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_in_use", WeakValueDictionary())
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    first, second = Tokenizer.from_folder(folder), Tokenizer.from_folder(other)
+    assert first._tables is second._tables
+    assert first.encode("One text.").tolist() == second.encode("One text.").tolist()
+    del first, second
+    assert not tables._in_use, "they are kept only as long as a tokenizer needs them"

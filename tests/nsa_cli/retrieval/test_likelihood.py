@@ -6,7 +6,12 @@ import numpy as np
 import torch
 
 from nsa_cli.context.tokens import TokenizedQuestion
-from nsa_cli.retrieval.likelihood import page_fit, question_likelihoods, with_likelihoods
+from nsa_cli.retrieval.likelihood import (
+    page_fit,
+    question_likelihoods,
+    question_states,
+    with_likelihoods,
+)
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import KVCache
 from nsa_models.configuration.config import NSAConfig
@@ -36,7 +41,9 @@ def test_the_likelihood_covers_only_the_question(seed: int) -> None:
         caches.append(cache)
         places = range(len(text) + 2, len(text) + 6)
         expected.append(sum(float(logits[p - 1, whole[p]]) for p in places) / 4)
-    found = question_likelihoods(model, caches, question, dense)
+    states = question_states(model, caches, question, dense)
+    assert states.shape == (2, 4, 32)
+    found = question_likelihoods(model, states, question)
     torch.testing.assert_close(found, torch.tensor(expected), atol=1e-4, rtol=1e-4)
 
 

@@ -55,6 +55,17 @@ def test_many_windows_are_scored_a_few_at_a_time(
     assert released == [0, 1, 2, 3, 4, 5]
 
 
+def test_joined_pages_do_not_stay_in_memory(
+    opened: OpenDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = list[Any]()
+    monkeypatch.setattr("nsa_cli.retrieval.retriever.release_mapped", released.append)
+    retriever = opened.retriever
+    joined = retriever.join(retriever.pages(64)[:2], 8)
+    assert joined.length > retriever.head
+    assert released == [opened.windows[0].cache]
+
+
 @pytest.mark.parametrize("tensor", ["keys", "values"])
 @pytest.mark.parametrize("head", [True, False])
 def test_a_window_with_a_corrupt_block_is_prefilled_again_before_its_pages_are_joined(
