@@ -15,6 +15,8 @@ _MOST_CITATIONS = 3
 _PLACE = 1
 """Of the citation with the other value: after the first, which is of the answer itself."""
 
+_ENDS = (".", "!", "?", "。", "”", '"')
+
 
 class Addition(NamedTuple):
     """What is added to an answer.
@@ -45,11 +47,12 @@ def addition(
         return None
     start, end = found
     quote = document.text[start:end]
-    citations = [each for each in cited.citations if each.quote != quote]
-    place = min(_PLACE, len(citations))
-    citations.insert(
-        place,
-        Citation(**asdict(document.locate(start, end)), quote=quote, score=0.0, verified=False),
-    )
-    text = f" It also says: “{' '.join(quote.split())}” [{place + 1}]"
+    citations = list(cited.citations)
+    places = [at for at, each in enumerate(citations) if each.quote == quote]
+    place = places[0] if places else min(_PLACE, len(citations))
+    if not places:
+        where = asdict(document.locate(start, end))
+        citations.insert(place, Citation(**where, quote=quote, score=0.0, verified=False))
+    stop = "" if answer.rstrip().endswith(_ENDS) else "."
+    text = f"{stop} It also says: “{' '.join(quote.split())}” [{place + 1}]"
     return Addition(text, cited._replace(citations=tuple(citations[:_MOST_CITATIONS])))
