@@ -12,8 +12,8 @@ from nsa_cli.computing.expression import ExpressionError
 from nsa_cli.computing.figures import Figure, numbers
 from nsa_cli.computing.forms import Form
 from nsa_cli.documents import Document
-from nsa_cli.retrieval.citations import stems
 from nsa_cli.retrieval.polarity import akin
+from nsa_cli.retrieval.stems import stems
 
 _ASKS = (
     r"(?:who|which|what|where|did|does|do|was|were|is|are|has|have|had|will|wer|welche\w*|wo|hat|"

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from nsa_cli.documents import Document
 from nsa_cli.results import Passage
-from nsa_cli.retrieval.citations import stems, whole_sentences
+from nsa_cli.retrieval.citations import whole_sentences
 from nsa_cli.retrieval.number_words import MONTHS, UNITS
 from nsa_cli.retrieval.polarity import akin
 from nsa_cli.retrieval.quantities import Quantity, Token, Word, tokens_of
+from nsa_cli.retrieval.stems import stems
 
 _VALUES = (
     r"(?:values?|figures?|amounts?|numbers?|dates?|periods?|percentages?|shares?|times?|prices?|"
