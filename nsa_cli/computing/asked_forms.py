@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from nsa_cli.computing.compared import alternatives, compares
 from nsa_cli.computing.expression import ExpressionError
 from nsa_cli.computing.figures import Figure
 from nsa_cli.computing.forms import FORMS, Form, form_of
@@ -79,6 +80,8 @@ def asked_form(question: str) -> Form | None:
     Args:
         question: The question as typed.
     """
+    if compares(question):
+        return _other("difference") if alternatives(question) else None
     if _SEVERAL.search(question):
         return None
     found = form_of(question)
@@ -86,14 +89,13 @@ def asked_form(question: str) -> Form | None:
         return found
     for name, pattern in _MORE_FORMS:
         if pattern.search(question):
-            return Form(
-                name=name,
-                template="",
-                expression="",
-                percent=name == "share",
-                stated=_NOTHING,
-            )
+            return _other(name)
     return None
+
+
+def _other(name: str) -> Form:
+    """A form whose figures the model counts."""
+    return Form(name=name, template="", expression="", percent=name == "share", stated=_NOTHING)
 
 
 def named_form(question: str) -> str | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from nsa_cli.computing.asked_forms import suited
 from nsa_cli.computing.calculation import Calculation, calculate
 from nsa_cli.computing.captions import Caption, caption_of
 from nsa_cli.computing.choice import FigureChoice, Span
+from nsa_cli.computing.compared import compared, compares
 from nsa_cli.computing.expression import ExpressionError
 from nsa_cli.computing.figures import Figure, numbers
 from nsa_cli.computing.forms import Form
@@ -55,8 +57,12 @@ def calculated(
     expression = free_expression(text, known, asks_percent=asked.percent)
     choice = FigureChoice(expression.form, question, document, spans)
     figures = without_signs(choice.placed(expression.digits))
-    form = suited(asked, expression.form, figures, question)
+    form, name = suited(asked, expression.form, figures, question), ""
+    if compares(question):
+        form, name = compared(form, figures, question, document, choice)
     calculation = calculate(form, figures, caption_around(document, figures))
+    if name:
+        calculation = replace(calculation, result=f"{name}: {calculation.result}")
     if asked.percent and not calculation.is_percent:
         raise ExpressionError("the question asks for a percentage")
     return Calculated(choice, figures, calculation)

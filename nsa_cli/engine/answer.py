@@ -18,6 +18,7 @@ from nsa_cli.engine.date_arithmetic import by_dates
 from nsa_cli.engine.decline import declined
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
+from nsa_cli.engine.second_value import addition
 from nsa_cli.engine.verifier import (
     DECLINED_BELOW,
     UNSUPPORTED_BELOW,
@@ -169,6 +170,10 @@ class _Asking(NamedTuple):
         asked = self.question.text
         if not may_verify or not any(states_result(asked, text, each) for each in quotes):
             cited = cited.unverified()
+        more = addition(self.opened.document, self.passages, asked, text, cited)
+        if more is not None and generated.finish_reason == "stop":
+            yield AnswerText(text=more.text)
+            generated, cited = replace(generated, text=text + more.text), more.cited
         return _Made(generated, cited, None, support)
 
     def _is_declined(self, answer: str, support: float | None, cited: Cited) -> bool:

@@ -12,26 +12,22 @@ from typing import NamedTuple
 from nsa_cli.documents import Document
 from nsa_cli.results import Citation, Passage
 from nsa_cli.retrieval.claims import is_of_another_year, is_supported
-from nsa_cli.retrieval.languages import FUNCTION_WORDS
 from nsa_cli.retrieval.passages import AnswerAttention, add_answer_attention
 from nsa_cli.retrieval.sentences import (
     LONGEST_QUOTE,
     UNSPACED,
-    content_words,
     is_contents_entry,
     is_figure,
     sentences,
     word_weight,
 )
+from nsa_cli.retrieval.stems import stems
 
 _CONTENTS_WORTH = 0.25
 """Share of its worth that an entry of a table of contents has as a quote."""
 
 _TITLE_WORDS = 3
 _UNSPACED = re.compile(f"[{UNSPACED}]")
-_ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|en|er|e|s|n)$")
-"""Of English, German and French words; the rest has three letters at least."""
-
 _LONG_ENOUGH = 8
 """Content words of a sentence that is no heading: where no sentence shares a word, it is quoted."""
 
@@ -140,12 +136,6 @@ def whole_sentences(document: Document, passage: Passage) -> list[tuple[int, int
         for start, end in sentences(document.text, passage.start, passage.end, edges)
         if (piece := document.piece_at(start)).start <= start and end <= piece.end
     ]
-
-
-def stems(text: str) -> set[str]:
-    """Return the content words of a text without common endings: `voted` and `vote` are one."""
-    words = content_words(text) - FUNCTION_WORDS
-    return {word if is_figure(word) else _ENDING.sub("", word) for word in words}
 
 
 def _rarity(sentences_words: Collection[set[str]]) -> dict[str, float]:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from nsa_cli.documents import Document
 from nsa_cli.results import Passage
-from nsa_cli.retrieval.citations import stems, whole_sentences
+from nsa_cli.retrieval.citations import whole_sentences
 from nsa_cli.retrieval.polarity import akin
 from nsa_cli.retrieval.sentences import is_contents_entry
+from nsa_cli.retrieval.stems import stems
 
 _LEAST_SHARE = 0.2
 """Least weight that a sentence shares with a question, of the weight of all its words."""

@@ -62,7 +62,7 @@ def says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
     def said(*args: Any) -> Generator[AnswerText, None, GeneratedAnswer]:
         generated = yield from generate(*args)
-        return replace(generated, text=text)
+        return replace(generated, text=text, finish_reason="stop")
 
     monkeypatch.setattr(OpenDocument, "generate", said)
 
@@ -160,6 +160,35 @@ def test_a_quote_that_states_no_result_takes_the_mark(
     found, _ = ask(tiny_model, GROWTH)
     assert found.answer.startswith("14.1 million")
     assert not any(each.verified for each in found.citations)
+
+
+LEAVE = (
+    "Staff may carry over 5 days of unused leave.\n\n"
+    "Annex: up to 8 days of unused leave may be carried over.\n"
+)
+BOTH = "How much unused leave may be carried over? The text and the annex disagree: give both."
+
+
+def test_the_other_value_is_quoted_where_a_question_asks_for_two(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch, 0.95)
+    says(monkeypatch, "5 days")
+    found, events = ask(tiny_model, BOTH, LEAVE)
+    [place] = [at for at, each in enumerate(found.citations, 1) if each.line_start == 3]
+    added = ". It also says: “Annex: up to 8 days of unused leave may be carried over.”"
+    assert found.answer == f"5 days{added} [{place}]"
+    assert shown(events).endswith(f"{added} [{place}]")
+    assert len({each.quote for each in found.citations}) == len(found.citations) <= 3
+
+
+def test_one_value_is_enough_where_a_question_asks_for_one(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch, 0.95)
+    says(monkeypatch, "5 days")
+    found, _ = ask(tiny_model, "How many days of unused leave may be carried over?", LEAVE)
+    assert found.answer == "5 days"
 
 
 def test_an_expression_of_the_verifier_is_computed(

@@ -1,0 +1,141 @@
+"""Questions that ask which of two has more, and by how much: the name with a positive amount."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from nsa_cli.computing.choice import FigureChoice
+from nsa_cli.computing.expression import ExpressionError
+from nsa_cli.computing.figures import Figure, numbers
+from nsa_cli.computing.forms import Form
+from nsa_cli.documents import Document
+from nsa_cli.retrieval.polarity import akin
+from nsa_cli.retrieval.stems import stems
+
+_ASKS = (
+    r"(?:who|which|what|where|did|does|do|was|were|is|are|has|have|had|will|wer|welche\w*|wo|hat|"
+    r"haben|war|waren|ist|sind|qui|quel\w*|où)"
+)
+_BY = (
+    r"(?:and|und|et),? (?:by how (?:much|many)|by what|um wie ?viele?|um welche[nr]?|de combien)\b"
+)
+_COMPARES = re.compile(rf"\b{_ASKS}\b[^?.!]*?\b{_BY}", re.IGNORECASE | re.DOTALL)
+_AND_BY = re.compile(rf"\s*,?\s*\b{_BY}.*", re.IGNORECASE | re.DOTALL)
+_OR = re.compile(r"(?P<one>[^,;:?–]+?)\s+(?:or|oder|ou)\s+(?P<other>[^,;:?–]+)")
+_NO_NAME = re.compile(
+    rf"\s*(?:{_ASKS}|between|bei(?:m)?|in|at|by|either|entweder|whether|ob)\s+", re.IGNORECASE
+)
+_SMALL_WORD = re.compile(r"(?:the|a|an|of|der|die|das|den|dem|le|la|les|de|du)", re.IGNORECASE)
+_LESS = re.compile(
+    r"\b(?:less|fewer|lower|smaller|shorter|cheaper|younger|earlier|lighter|least|fewest|lowest|"
+    r"smallest|weniger|niedriger\w*|kleiner\w*|kürzer\w*|billiger\w*|moins)\b",
+    re.IGNORECASE,
+)
+_MOST_WORDS = 5
+"""Words of a name, at most."""
+
+
+@lru_cache(maxsize=256)
+def compares(question: str) -> bool:
+    """Whether a question asks which one has more or less, and by how much.
+
+    Args:
+        question: Such as `Who paid more, the mill or the bakery, and by how much?`
+    """
+    return _COMPARES.search(question) is not None
+
+
+@lru_cache(maxsize=256)
+def alternatives(question: str) -> tuple[str, str] | None:
+    """Return the two names that a question compares, or None where it does not tell them.
+
+    Args:
+        question: The question.
+    """
+    found = _OR.search(_AND_BY.sub("", question))
+    if found is None:
+        return None
+    first, second = _bare(found["one"]).split(), _bare(found["other"]).split()
+    before = question[: found.start()].rstrip()
+    is_whole = before.endswith((",", ":", "–")) and not found.string[found.end() :].strip(" ?")
+    if not is_whole:
+        second = second[: _as_many(first, second)]
+    if not first or not second or max(len(first), len(second)) > _MOST_WORDS:
+        return None
+    return " ".join(first), " ".join(second)
+
+
+def _bare(name: str) -> str:
+    """A name without the words of the question before it: Did Shell -> Shell."""
+    name = name.strip()
+    while found := _NO_NAME.match(name):
+        name = name[found.end() :]
+    return name
+
+
+def _as_many(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many words the second name has: as many as the first, without counting articles."""
+    count = sum(_SMALL_WORD.fullmatch(word) is None for word in first)
+    for at, word in enumerate(second, 1):
+        count -= _SMALL_WORD.fullmatch(word) is None
+        if count == 0:
+            return at
+    return len(second)
+
+
+def compared(
+    form: Form, figures: Sequence[Figure], question: str, document: Document, choice: FigureChoice
+) -> tuple[Form, str]:
+    """Return a difference as the greater figure less the smaller one, and whose it is.
+
+    Args:
+        form: The form of the expression.
+        figures: Its figures.
+        question: A question that compares two.
+        document: The document.
+        choice: Tells the sentence of each figure.
+
+    Raises:
+        ExpressionError: If it is no difference of two figures, or the text does not tell which
+            figure is whose.
+    """
+    names = alternatives(question)
+    if names is None or len(figures) != 2 or form.expression not in ("{0} - {1}", "{1} - {0}"):
+        raise ExpressionError("not a difference between two that the question names")
+    owners = _owners(names, figures, document, choice)
+    if owners is None or figures[0].value == figures[1].value:
+        raise ExpressionError("the text does not tell which figure is whose")
+    greater = 0 if figures[0].value > figures[1].value else 1
+    asked = 1 - greater if _LESS.search(question) else greater
+    return replace(form, expression=f"{{{greater}}} - {{{1 - greater}}}"), owners[asked]
+
+
+def _owners(
+    names: tuple[str, str], figures: Sequence[Figure], document: Document, choice: FigureChoice
+) -> tuple[str, str] | None:
+    """The name of each figure; None where the words before them do not tell."""
+    asked = [stems(name) for name in names]
+    for first, second in zip(*(_contexts(each, document, choice) for each in figures), strict=True):
+        here, there = stems(first), stems(second)
+        straight = _shared(asked[0], here) + _shared(asked[1], there)
+        crossed = _shared(asked[0], there) + _shared(asked[1], here)
+        if straight != crossed:
+            return names if straight > crossed else (names[1], names[0])
+    return None
+
+
+def _contexts(figure: Figure, document: Document, choice: FigureChoice) -> Iterator[str]:
+    """Yield the words before a figure: after the figure before it, of its line, its sentence."""
+    text = document.text
+    start, end = choice.sentence_of(figure)
+    before = [each.end for each in numbers(text, start, figure.start)]
+    yield text[max(before, default=start) : figure.start]
+    yield text[text.rfind("\n", 0, figure.start) + 1 : figure.start]
+    yield text[start:end]
+
+
+def _shared(name: set[str], here: set[str]) -> int:
+    return sum(any(akin(word, other) for other in here) for word in name)
