@@ -224,7 +224,7 @@ def _consumer(
         total = gl.zeros([ROWS], gl.float32, S_ROWS)
         probs, shrink, top, total = _probs(scores, top, total, scale)
         p = gl.convert_layout(probs.to(dtype), P_LAYOUT, assert_trivial=True)
-        for i in range(1, selected + recent):
+        for _ in range(1, selected + recent):
             k = shared.k.wait(done + 1)
             scores = gl.zeros([ROWS, BLOCK_N], gl.float32, S_LAYOUT)
             scores = warpgroup_mma(q, k.permute((1, 0)), scores, use_acc=False, is_async=True)

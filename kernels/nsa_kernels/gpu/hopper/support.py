@@ -115,7 +115,7 @@ def serves_merged(problem: Problem, x: Tensor, count: int) -> bool:
 def serves_listed(problem: Problem, x: Tensor) -> bool:
     """Whether the Hopper kernel can attend to the lists of `union` mode.
 
-    A program's 128 rows must lie in one tile, and a tile in one block. Where more than an eighth of
+    A program's 128 rows must lie in one tile. Where more than an eighth of
     the rows would be padding, merged lists are as fast.
     """
     s = problem.settings
@@ -127,7 +127,7 @@ def serves_listed(problem: Problem, x: Tensor) -> bool:
         and s.select_block == 64
         and heads <= 64
         and 8 * problem.repeat >= 7 * heads
-        and queries <= s.select_tile <= s.select_block
+        and queries <= s.select_tile
         and problem.offset % queries == 0
         and _serves(problem, x)
     )
