@@ -127,7 +127,7 @@ class Lists:
 
     @gluon.jit
     def counts(self, tile):
-        """Number of the selected blocks of a tile, and of its own block and its window's."""
+        """Number of blocks of a tile: of selected ones, and of the window with the tile itself."""
         RECENT: gl.constexpr = self.COUNT - self.SELECTED
         current = tile * self.TILE // self.BLOCK
         candidates = gl.maximum(current - (RECENT - 1), 0)
