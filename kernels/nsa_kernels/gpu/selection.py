@@ -341,9 +341,9 @@ def select_blocks(problem: Problem, q: Tensor, summary_k: Tensor, lse: Tensor | 
 
 
 def _rounds(problem: Problem) -> Iterator[tuple[int, int, int]]:
-    """Yield the first tile, the number of tiles, and the blocks of each part that fits the buffers.
+    """Yield the first tile, the number of tiles and the blocks of each round that fits the buffers.
 
-    The last tile of a part sees the most blocks; their number is padded to whole 64 bytes.
+    The blocks are those that the last tile of a round sees, padded to whole 64 bytes.
     """
     s = problem.settings
     per_block = problem.batch * problem.groups
