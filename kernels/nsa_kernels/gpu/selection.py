@@ -328,15 +328,15 @@ def select_blocks(problem: Problem, q: Tensor, summary_k: Tensor, lse: Tensor | 
             key_block=s.compress_block, key_stride=s.compress_stride, query_stride=s.score_stride
         )
         lse = banded_forward(problem, band, q, summary_k, summary_k, values=False)[1]
-    shapes = [(first, (problem.batch, problem.groups, *size)) for first, *size in _rounds(problem)]
-    most = max((math.prod(shape) for _, shape in shapes), default=1)
+    parts = [(first, (problem.batch, problem.groups, *size)) for first, *size in _rounds(problem)]
+    most = max((math.prod(size) for _, size in parts), default=1)
     own_room = empty(most, dtype=torch.float32, device=q.device)
     overlapping = s.compress_block > s.compress_stride
     spill_room = empty(most, dtype=torch.float32, device=q.device) if overlapping else own_room
-    for first, shape in shapes:
-        own, spill = (room[: math.prod(shape)].view(shape) for room in (own_room, spill_room))
-        _importance(problem, q, summary_k, lse, own, spill, first, shape[2])
-        _best_blocks(problem, own, spill, blocks, first, shape[2])
+    for first, size in parts:
+        own, spill = (room[: math.prod(size)].view(size) for room in (own_room, spill_room))
+        _importance(problem, q, summary_k, lse, own, spill, first, size[2])
+        _best_blocks(problem, own, spill, blocks, first, size[2])
     return blocks
 
 
