@@ -37,15 +37,14 @@ _ROWS = 16
 """Summaries or strips per program of the mean's kernels."""
 
 
-@triton.jit
-def _store_means(
+@triton.jit(do_not_specialize=["summaries"])
+def _mean_forward_kernel(
     x_ptr, out_ptr, starts_ptr,
     stride_xb, stride_xg, stride_xs,
     groups, summaries,
     BLOCK: tl.constexpr, STRIDE: tl.constexpr, D: tl.constexpr, PACKED: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Store the means of a program's blocks."""
     row = tl.program_id(1).to(tl.int64)
     summary = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)  # [BLOCK_C]
     depth = tl.arange(0, BLOCK_D)  # [BLOCK_D]
@@ -61,26 +60,6 @@ def _store_means(
         x_ptrs += stride_xs
     at = (row * summaries + summary)[:, None] * D + depth
     tl.store(out_ptr + at, (acc / BLOCK).to(out_ptr.dtype.element_ty), mask=both)
-
-
-@triton.jit(do_not_specialize=["summaries"])
-def _mean_forward_kernel(
-    x_ptr, other_ptr, out_ptr, other_out_ptr, starts_ptr,
-    stride_xb, stride_xg, stride_xs, stride_yb, stride_yg, stride_ys,
-    groups, summaries,
-    BLOCK: tl.constexpr, STRIDE: tl.constexpr, D: tl.constexpr, PACKED: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    if tl.program_id(2) == 0:
-        _store_means(
-            x_ptr, out_ptr, starts_ptr, stride_xb, stride_xg, stride_xs,
-            groups, summaries, BLOCK, STRIDE, D, PACKED, BLOCK_C, BLOCK_D,
-        )  # fmt: skip
-    else:
-        _store_means(
-            other_ptr, other_out_ptr, starts_ptr, stride_yb, stride_yg, stride_ys,
-            groups, summaries, BLOCK, STRIDE, D, PACKED, BLOCK_C, BLOCK_D,
-        )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["seq_len", "summaries", "strips"])
@@ -116,29 +95,16 @@ def _mean_backward_kernel(
         tl.store(dx_ptr + token[:, None] * stride_xs + depth, share, mask=mask)
 
 
-def mean_forward(blocks: Blocks, *tensors: Tensor) -> list[Tensor]:
-    """Means of the blocks of one or two tensors in one launch.
-
-    Args:
-        blocks: The layout of the blocks.
-        tensors: (B, G, S, D), the second in the shape and dtype of the first.
-
-    Returns:
-        (B, G, C, D) of each.
-    """
-    x, other = tensors[0], tensors[-1]
-    assert other.shape == x.shape
-    assert other.dtype == x.dtype
+def mean_forward(x: Tensor, blocks: Blocks) -> Tensor:
+    """Means of the blocks of (B, G, S, D): (B, G, C, D)."""
     batch, groups, _, dim = x.shape
-    shape = (batch, groups, blocks.summaries, dim)
-    means = [empty(*shape, dtype=x.dtype, device=x.device) for _ in tensors]
-    if not means[0].numel():
-        return means
-    grid = (triton.cdiv(blocks.summaries, _ROWS), batch * groups, len(tensors))
+    out = empty(batch, groups, blocks.summaries, dim, dtype=x.dtype, device=x.device)
+    if not out.numel():
+        return out
     launch(
-        _mean_forward_kernel, grid,
-        x, other, means[0], means[-1], blocks.starts,
-        *x.stride()[:3], *other.stride()[:3],
+        _mean_forward_kernel, (triton.cdiv(blocks.summaries, _ROWS), batch * groups),
+        x, out, blocks.starts,
+        *x.stride()[:3],
         groups, blocks.summaries,
         BLOCK=blocks.block,
         STRIDE=blocks.stride,
@@ -148,7 +114,7 @@ def mean_forward(blocks: Blocks, *tensors: Tensor) -> list[Tensor]:
         BLOCK_D=triton.next_power_of_2(dim),
         num_warps=4,
     )  # fmt: skip
-    return means
+    return out
 
 
 def mean_backward(grad: Tensor, blocks: Blocks) -> Tensor:
@@ -184,7 +150,7 @@ class BlockMean(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, blocks: Blocks) -> Tensor:
         """Means of the blocks: (B, G, C, D)."""
         ctx.blocks = blocks
-        return mean_forward(blocks, x)[0]
+        return mean_forward(x, blocks)
 
     @staticmethod
     @once_differentiable
@@ -218,22 +184,6 @@ def mean_phi(
     blocks = locate_blocks(x.shape[2], settings, cu_seqlens, cu_summaries, total_summaries)
     means: Tensor = BlockMean.apply(x, blocks)
     return means
-
-
-def mean_phi_of_both(k: Tensor, v: Tensor, settings: AttentionSettings) -> tuple[Tensor, Tensor]:
-    """`mean_phi` of keys and values in one launch where their head dims agree, without gradients.
-
-    Args:
-        k: (B, G, S, D).
-        v: (B, G, S, Dv).
-        settings: The block sizes.
-    """
-    if k.shape != v.shape:
-        return mean_phi(k, settings), mean_phi(v, settings)
-    check_input(k, None)
-    check_input(v, None)
-    means = mean_forward(locate_blocks(k.shape[2], settings, None, None, None), k, v)
-    return means[0], means[1]
 
 
 def linear_phi(

@@ -13,10 +13,6 @@ Source: Yuan et al. 2025, eqs. 8 to 12.
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
-from collections.abc import Iterator
-
 import torch
 import triton
 import triton.language as tl
@@ -328,46 +324,17 @@ def select_blocks(problem: Problem, q: Tensor, summary_k: Tensor, lse: Tensor | 
             key_block=s.compress_block, key_stride=s.compress_stride, query_stride=s.score_stride
         )
         lse = banded_forward(problem, band, q, summary_k, summary_k, values=False)[1]
-    parts = [(first, (problem.batch, problem.groups, *size)) for first, *size in _rounds(problem)]
-    most = max((math.prod(size) for _, size in parts), default=1)
-    own_room = empty(most, dtype=torch.float32, device=q.device)
+    per_tile = problem.batch * problem.groups * problem.blocks
+    at_once = max(1, min(problem.tiles, _ROOM // per_tile))
+    shape = (problem.batch, problem.groups, at_once, problem.blocks)
+    own = empty(*shape, dtype=torch.float32, device=q.device)
     overlapping = s.compress_block > s.compress_stride
-    spill_room = empty(most, dtype=torch.float32, device=q.device) if overlapping else own_room
-    for first, size in parts:
-        own, spill = (room[: math.prod(size)].view(size) for room in (own_room, spill_room))
-        _importance(problem, q, summary_k, lse, own, spill, first, size[2])
-        _best_blocks(problem, own, spill, blocks, first, size[2])
+    spill = empty(*shape, dtype=torch.float32, device=q.device) if overlapping else own
+    for first in range(0, problem.tiles, at_once):
+        tiles = min(at_once, problem.tiles - first)
+        _importance(problem, q, summary_k, lse, own, spill, first, tiles)
+        _best_blocks(problem, own, spill, blocks, first, tiles)
     return blocks
-
-
-def _rounds(problem: Problem) -> Iterator[tuple[int, int, int]]:
-    """Yield the first tile, the number of tiles and the blocks of each round that fits the buffers.
-
-    The blocks are those that the last tile of a round sees, padded to whole 64 bytes.
-    """
-    s = problem.settings
-    per_block = problem.batch * problem.groups
-
-    def blocks(end: int) -> int:
-        """Blocks that the tiles before `end` see."""
-        if problem.packing:
-            # Only the device knows the lengths of the sequences.
-            return _pad(problem.blocks)
-        past = min((problem.offset // s.select_tile + end) * s.select_tile, problem.seq_len)
-        return _pad((past - 1) // s.select_block + 1)
-
-    first = 0
-    while first < problem.tiles:
-        counts = range(1, problem.tiles - first + 1)
-        fits = bisect_right(counts, _ROOM, key=lambda n: per_block * n * blocks(first + n))
-        tiles = max(1, fits)
-        yield first, tiles, blocks(first + tiles)
-        first += tiles
-
-
-def _pad(count: int) -> int:
-    """Pad a number of blocks to a multiple of 16."""
-    return -(-count // 16) * 16
 
 
 def _importance(

@@ -194,16 +194,6 @@ def test_a_packed_row_of_short_sequences_has_no_summaries() -> None:
     assert not x.grad.any()
 
 
-@pytest.mark.parametrize(("seq_len", "value_dim"), [(200, 16), (200, 32), (7, 16)])
-def test_means_of_keys_and_values_in_one_launch(seq_len: int, value_dim: int) -> None:
-    s = sizes(32, 16)
-    k = tokens((2, 3, seq_len, 16), torch.float32).detach()
-    v = torch.randn(2, 3, seq_len, value_dim, device=DEVICE)
-    found = phi.mean_phi_of_both(k, v, s)
-    for got, x in zip(found, (k, v), strict=True):
-        assert torch.equal(got, phi.mean_phi(x, s))
-
-
 def test_summary_offsets() -> None:
     cu_seqlens = torch.tensor([0, 31, 63, 63, 143], dtype=torch.int32)
     assert summary_offsets(cu_seqlens, sizes(32, 16)).tolist() == [0, 0, 1, 1, 5]

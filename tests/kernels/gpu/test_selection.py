@@ -119,29 +119,6 @@ def test_a_small_buffer_takes_several_rounds(
     assert torch.equal(choose(SMALL, tensors), at_once)
 
 
-@pytest.mark.parametrize(
-    ("queries", "room", "rounds"),
-    [
-        (700, 2000, [(0, 16, 16), (16, 15, 32), (31, 10, 48), (41, 3, 48)]),
-        (60, 500, [(0, 2, 48), (2, 2, 48)]),
-    ],
-)
-def test_a_round_has_room_for_the_blocks_that_its_tiles_see(
-    queries: int,
-    room: int,
-    rounds: list[tuple[int, int, int]],
-    seed: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    torch.manual_seed(seed)
-    tensors = draw(SMALL, queries, 700, batch=2, repeat=1, summaries=True)
-    at_once = choose(SMALL, tensors)
-    problem = Problem.of(*(tensors[x] for x in "qkv"), SMALL, None)
-    monkeypatch.setattr(selection, "_ROOM", room)
-    assert list(selection._rounds(problem)) == rounds
-    assert torch.equal(choose(SMALL, tensors), at_once)
-
-
 def test_more_blocks_than_there_are_classes(seed: int) -> None:
     """The best blocks come from one residue class repeatedly."""
     torch.manual_seed(seed)

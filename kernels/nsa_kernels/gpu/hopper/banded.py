@@ -1,8 +1,8 @@
 """Causal attention to a band of keys, warp-specialized: the output, or its dot products.
 
 One program per multiprocessor takes tiles of rows, the longest first. One warp loads queries, keys
-and values. Three warpgroups of 64 rows each compute, four where rows are short, so that the
-exponentials of one overlap the matrix products of the others.
+and values. Three warpgroups of 64 rows each compute, so that the exponentials of one overlap the
+matrix products of the others.
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, J_b keys of a tile.
 
@@ -42,8 +42,8 @@ from nsa_kernels.gpu.layout import Problem, number_strides
 NO_SCORE = gl.constexpr(-1.0e30)
 """A finite number below any score, so that differences are finite."""
 
-_KEYS = 64
-"""Keys of a tile."""
+GROUPS = gl.constexpr(3)
+"""Warpgroups that compute."""
 
 _STAGES = 3
 """Tiles of keys, and of values, in shared memory."""
@@ -73,7 +73,7 @@ class Shared:
 @gluon.jit
 def _producer(work, shared, q_desc, k_desc, v_desc, other_desc, WITH_ROWS: gl.constexpr):
     """Load the queries, keys and values of every tile, and the rows combined with its output."""
-    W_QUERIES: gl.constexpr = work.QUERIES // shared.q.SIZE
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     done = 0
     turn = 0
     for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
@@ -207,7 +207,7 @@ def _consumer(
     stride_lb, stride_lh, stride_lt = strides
     stride_wb, stride_wh, stride_wt = gate_strides
     R: gl.constexpr = work.R
-    W_QUERIES: gl.constexpr = work.QUERIES // shared.q.SIZE
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     HEADS: gl.constexpr = ROWS // W_QUERIES
     BLOCK_N: gl.constexpr = work.BLOCK_N
     # Measured: a window is too short, and short rows leave too little to overlap.
@@ -310,7 +310,7 @@ def _hopper_banded_kernel(
     queries, offset, keys, window, groups, pairs, scale,
     R: gl.constexpr, HEADS: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
     WINDOWED: gl.constexpr, STAGES: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
-    KEPT: gl.constexpr, GROUPS: gl.constexpr,
+    KEPT: gl.constexpr,
 ):  # fmt: skip
     work = Work(
         queries, offset, keys, window, groups, pairs,
@@ -322,29 +322,21 @@ def _hopper_banded_kernel(
     )  # fmt: skip
     strides, gate_strides = (stride_lb, stride_lh, stride_lt), (stride_wb, stride_wh, stride_wt)
     ends = (numbers_ptr, gate_ptr, other_gate_ptr, strides, gate_strides)
-    if GROUPS == 4:
-        gl.warp_specialize(
-            [
-                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 0, GATED, DOTS, KEPT)),
-                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 1, GATED, DOTS, KEPT)),
-                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 2, GATED, DOTS, KEPT)),
-                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 3, GATED, DOTS, KEPT)),
-                (_producer, (work, shared, q_desc, k_desc, v_desc, other_desc, GATED or DOTS)),
-            ],
-            [4, 4, 4, 1],
-            [112, 112, 112, 24],
-        )
-    else:
-        gl.warp_specialize(
-            [
-                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 0, GATED, DOTS, KEPT)),
-                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 1, GATED, DOTS, KEPT)),
-                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 2, GATED, DOTS, KEPT)),
-                (_producer, (work, shared, q_desc, k_desc, v_desc, other_desc, GATED or DOTS)),
-            ],
-            [4, 4, 1],
-            [160, 160, 32],
-        )
+    gl.warp_specialize(
+        [
+            (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 0, GATED, DOTS, KEPT)),
+            (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 1, GATED, DOTS, KEPT)),
+            (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 2, GATED, DOTS, KEPT)),
+            (_producer, (work, shared, q_desc, k_desc, v_desc, other_desc, GATED or DOTS)),
+        ],
+        [4, 4, 1],
+        [160, 160, 32],
+    )
+
+
+def _tile_keys(problem: Problem, band: Band) -> int:
+    """Keys of a tile. Short rows leave registers for more; a window masks a part of its tiles."""
+    return 128 if problem.dim == 64 and band.window is None else 64
 
 
 def launch_banded(
@@ -375,10 +367,10 @@ def launch_banded(
     keys, _ = band_keys(problem, band)
     assert keys > 0
     assert band.query_stride == 1
-    # Short rows leave registers for a fourth warpgroup.
-    groups = 4 if problem.dim == 64 else 3
+    rows, groups = ROWS.value, GROUPS.value
+    block_n = _tile_keys(problem, band)
     heads = pad_heads(problem.repeat)
-    per_tile = ROWS.value // heads
+    per_tile = rows // heads
     gates = (None, None) if addend is None else (addend.gate, addend.other_gate)
     rows_out = grad if out is None else out
     assert rows_out is not None
@@ -393,7 +385,7 @@ def launch_banded(
     tiles = triton.cdiv(problem.queries, groups * per_tile) * pairs
     launch(
         _hopper_banded_kernel, (min(processors(q.device), tiles),),
-        rows_of(q, problem.groups, per_tile), tiles_of(k, _KEYS, 1), tiles_of(v, _KEYS, 1),
+        rows_of(q, problem.groups, per_tile), tiles_of(k, block_n, 1), tiles_of(v, block_n, 1),
         out_tiles, other_tiles, kept_tiles, numbers, *(numbers if x is None else x for x in gates),
         *number_strides(problem, numbers), *number_strides(problem, gates[0]),
         problem.queries, problem.offset, keys, band.window or 0, problem.groups, pairs,
@@ -407,7 +399,6 @@ def launch_banded(
         GATED=addend is not None,
         DOTS=grad is not None,
         KEPT=addend is not None and addend.kept is not None,
-        GROUPS=groups,
         num_warps=4,
-        maxnreg=96 if groups == 4 else 128,
+        maxnreg=128,
     )  # fmt: skip

@@ -6,9 +6,6 @@ heads of a query and sums them alone. Shuffles only sum over the summaries of a 
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, J_b summaries of a tile, E queries of
 a warpgroup.
-
-Where rows are short and heads are few, four warpgroups compute tiles of 64 rows each, and the
-scores of the next summaries are under way while a warpgroup sums those of the last.
 """
 
 from __future__ import annotations
@@ -33,6 +30,12 @@ from nsa_kernels.gpu.layout import Problem
 BLOCK_N = gl.constexpr(64)
 """Summaries of a tile."""
 
+GROUPS = gl.constexpr(3)
+"""Warpgroups that compute."""
+
+CELLS = gl.constexpr(128)
+"""Rows of a warpgroup: queries times heads."""
+
 _STAGES = 4
 """Tiles of summaries in shared memory."""
 
@@ -40,7 +43,7 @@ _STAGES = 4
 @gluon.jit
 def _producer(work, q, k, q_desc, k_desc):
     """Load the queries and summaries of every tile."""
-    W_QUERIES: gl.constexpr = work.QUERIES // q.SIZE
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     done = 0
     turn = 0
     for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
@@ -70,11 +73,11 @@ def _store(ptr, shared, weight, n, stride_iu, query, work, PER_BLOCK: gl.constex
 @gluon.jit
 def _sum_up(
     scores, lse, high, n, own_ptr, spill_ptr, stride_iu, first, work, scale,
-    W_QUERIES: gl.constexpr, PER_BLOCK: gl.constexpr, MASKED: gl.constexpr,
+    PER_BLOCK: gl.constexpr, MASKED: gl.constexpr,
 ):  # fmt: skip
     """Store the importance that a tile of scores [J_b, CELLS] adds to blocks."""
     LAYOUT: gl.constexpr = scores.type.layout
-    CELLS: gl.constexpr = scores.shape[1]
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     OVERLAP: gl.constexpr = work.KEY_BLOCK // work.KEY_STRIDE
     probs = gl.exp2(scores * scale - lse[None, :])
     if MASKED:
@@ -90,16 +93,12 @@ def _sum_up(
 
 
 @gluon.jit
-def _consumer(
-    work, q_ring, k_ring, ptrs, strides, scale, W: gl.constexpr, PER_BLOCK: gl.constexpr,
-    AHEAD: gl.constexpr,
-):  # fmt: skip
+def _consumer(work, q_ring, k_ring, ptrs, strides, scale, W: gl.constexpr, PER_BLOCK: gl.constexpr):
     """Compute the importances for the `W`-th queries of every tile."""
     lse_ptr, own_ptr, spill_ptr = ptrs
     stride_lb, stride_lh, stride_lt, stride_ib, stride_ig, stride_iu = strides
     R: gl.constexpr = work.R
-    W_QUERIES: gl.constexpr = work.QUERIES // q_ring.SIZE
-    CELLS: gl.constexpr = q_ring.buffers.shape[3] * q_ring.buffers.shape[4]
+    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, CELLS, 16])
     q = matrix(q_ring.buffers.index(W))
     cell = gl.arange(0, CELLS, gl.SliceLayout(0, LAYOUT))
@@ -118,37 +117,7 @@ def _consumer(
         # Below the tile `ragged` every query sees every summary.
         ragged = gl.minimum(work.high(first) // BLOCK_N, count)
         mbarrier.wait(q_ring.full.index(W), turn & 1)
-        # The scores of the next tile are computed while those of a tile are summed. The first and
-        # the last turn are loops of at most one step: a matrix product inside an `if` that depends
-        # on data is not compiled correctly with Triton 3.6.
-        ahead = 0
-        if AHEAD:
-            ahead = ragged
-            some = gl.minimum(ragged, 1)
-            scores = gl.zeros([BLOCK_N, CELLS], gl.float32, LAYOUT)
-            for _ in range(some):
-                k = k_ring.wait(done)
-                scores = warpgroup_mma(k, q.permute((1, 0)), scores, use_acc=False, is_async=True)
-                scores = warpgroup_mma_wait(0, deps=[scores])
-                k_ring.release(done)
-                done += 1
-            for i in range(1, ragged):
-                k = k_ring.wait(done)
-                after = gl.zeros([BLOCK_N, CELLS], gl.float32, LAYOUT)
-                after = warpgroup_mma(k, q.permute((1, 0)), after, use_acc=False, is_async=True)
-                _sum_up(
-                    scores, lse, high, (i - 1) * BLOCK_N, own_ptr + to, spill_ptr + to, stride_iu,
-                    first, work, scale, W_QUERIES, PER_BLOCK, False,
-                )  # fmt: skip
-                scores = warpgroup_mma_wait(0, deps=[after])
-                k_ring.release(done)
-                done += 1
-            for _ in range(some):
-                _sum_up(
-                    scores, lse, high, (ragged - 1) * BLOCK_N, own_ptr + to, spill_ptr + to,
-                    stride_iu, first, work, scale, W_QUERIES, PER_BLOCK, False,
-                )  # fmt: skip
-        for i in range(ahead, count):
+        for i in range(count):
             k = k_ring.wait(done)
             scores = gl.zeros([BLOCK_N, CELLS], gl.float32, LAYOUT)
             scores = warpgroup_mma(k, q.permute((1, 0)), scores, use_acc=False, is_async=True)
@@ -159,12 +128,12 @@ def _consumer(
             if i < ragged:
                 _sum_up(
                     scores, lse, high, n, own_ptr + to, spill_ptr + to, stride_iu, first, work,
-                    scale, W_QUERIES, PER_BLOCK, False,
+                    scale, PER_BLOCK, False,
                 )  # fmt: skip
             else:
                 _sum_up(
                     scores, lse, high, n, own_ptr + to, spill_ptr + to, stride_iu, first, work,
-                    scale, W_QUERIES, PER_BLOCK, True,
+                    scale, PER_BLOCK, True,
                 )  # fmt: skip
         q_ring.release(W)
         turn += 1
@@ -176,7 +145,7 @@ def _hopper_importance_kernel(
     stride_lb, stride_lh, stride_lt, stride_ib, stride_ig, stride_iu,
     queries, offset, keys, groups, pairs, scale,
     R: gl.constexpr, HEADS: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
-    PER_BLOCK: gl.constexpr, STAGES: gl.constexpr, CELLS: gl.constexpr, GROUPS: gl.constexpr,
+    PER_BLOCK: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     work = Work(
         queries, offset, keys, keys, groups, pairs,
@@ -186,29 +155,16 @@ def _hopper_importance_kernel(
     k = new_ring(k_desc, STAGES, GROUPS)
     ptrs = (lse_ptr, own_ptr, spill_ptr)
     strides = (stride_lb, stride_lh, stride_lt, stride_ib, stride_ig, stride_iu)
-    if GROUPS == 4:
-        gl.warp_specialize(
-            [
-                (_consumer, (work, q, k, ptrs, strides, scale, 0, PER_BLOCK, True)),
-                (_consumer, (work, q, k, ptrs, strides, scale, 1, PER_BLOCK, True)),
-                (_consumer, (work, q, k, ptrs, strides, scale, 2, PER_BLOCK, True)),
-                (_consumer, (work, q, k, ptrs, strides, scale, 3, PER_BLOCK, True)),
-                (_producer, (work, q, k, q_desc, k_desc)),
-            ],
-            [4, 4, 4, 1],
-            [112, 112, 112, 24],
-        )
-    else:
-        gl.warp_specialize(
-            [
-                (_consumer, (work, q, k, ptrs, strides, scale, 0, PER_BLOCK, False)),
-                (_consumer, (work, q, k, ptrs, strides, scale, 1, PER_BLOCK, False)),
-                (_consumer, (work, q, k, ptrs, strides, scale, 2, PER_BLOCK, False)),
-                (_producer, (work, q, k, q_desc, k_desc)),
-            ],
-            [4, 4, 1],
-            [160, 160, 32],
-        )
+    gl.warp_specialize(
+        [
+            (_consumer, (work, q, k, ptrs, strides, scale, 0, PER_BLOCK)),
+            (_consumer, (work, q, k, ptrs, strides, scale, 1, PER_BLOCK)),
+            (_consumer, (work, q, k, ptrs, strides, scale, 2, PER_BLOCK)),
+            (_producer, (work, q, k, q_desc, k_desc)),
+        ],
+        [4, 4, 1],
+        [160, 160, 32],
+    )
 
 
 def launch_importance(
@@ -236,11 +192,9 @@ def launch_importance(
     s = problem.settings
     q, lse = (x[:, :, first : first + queries] for x in (q, lse))
     heads = pad_heads(problem.repeat)
-    few = problem.dim == 64 and heads <= 8
-    warpgroups, cells = (4, 64) if few else (3, 128)
-    per_group = cells // heads
+    per_group = CELLS.value // heads
     pairs = problem.groups * problem.batch
-    tiles = triton.cdiv(queries, warpgroups * per_group) * pairs
+    tiles = triton.cdiv(queries, GROUPS.value * per_group) * pairs
     launch(
         _hopper_importance_kernel, (min(processors(q.device), tiles),),
         rows_of(q, problem.groups, per_group, by_head=True),
@@ -253,8 +207,6 @@ def launch_importance(
         KEY_STRIDE=s.compress_stride,
         PER_BLOCK=s.select_block // s.compress_stride,
         STAGES=_STAGES,
-        CELLS=cells,
-        GROUPS=warpgroups,
         num_warps=4,
-        maxnreg=96 if few else 128,
+        maxnreg=128,
     )  # fmt: skip
