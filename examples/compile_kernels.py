@@ -65,7 +65,7 @@ PROCESSORS = 132
 """Multiprocessors of an H200."""
 
 HOPPER_MODULES = (
-    *("banded", "importance", "keys_backward"),
+    *("banded", "importance", "keys_backward", "listed"),
     *("lists", "merged", "merged_rows", "rows_backward", "selected_keys"),
 )
 """Modules of `nsa_kernels.gpu.hopper` with kernels."""

@@ -415,6 +415,30 @@ def random_blocks(
     return picked.to(torch.int32)
 
 
+def union_blocks(
+    settings: AttentionSettings, queries: int, seq_len: int, *, batch: int = 1, groups: int = 2
+) -> Tensor:
+    """Lists of `union` mode with random selected blocks, as `select_blocks` returns them.
+
+    Returns:
+        (B, G, U, n) int32: selected blocks before the window, padded with -1, then each tile's own
+        block and those of its window, latest first.
+    """
+    assert settings.select_count is not None
+    first = (seq_len - queries) // settings.select_tile
+    tile = torch.arange(tile_count(queries, seq_len, settings), device=DEVICE) + first
+    own = (tile * settings.select_tile // settings.select_block)[:, None]
+    number = torch.arange(seq_len // settings.select_block + settings.select_count, device=DEVICE)
+    scores = torch.rand(batch, groups, len(tile), len(number), device=DEVICE)
+    chosen = scores.masked_fill(number >= own - settings.window_blocks, -1.0).topk(
+        settings.select_count
+    )
+    selected = chosen.indices.masked_fill(chosen.values < 0, -1)
+    back = torch.arange(settings.window_blocks + 1, device=DEVICE)
+    recent = (own - back).clamp(min=-1).expand(batch, groups, -1, -1)
+    return torch.cat([selected, recent], dim=-1).to(torch.int32)
+
+
 def seen_in(blocks: Tensor, queries: int, seq_len: int, settings: AttentionSettings) -> Tensor:
     """Mask of the keys that each query sees in its tile's blocks: (B, G, T, S)."""
     position = torch.arange(seq_len - queries, seq_len, device=DEVICE)

@@ -4,8 +4,9 @@ Most of the host's time in a short call is spent in Python: on strides, descript
 that are the same in every call of the same shapes. `Replays` records the launches of such a call
 once. Later calls allocate the same buffers and repeat the launches with new addresses.
 
-A recording is possible where every buffer is an input or comes from `empty` or `zeros`, and where
-every device operation is a `launch`. A call with any other buffer is computed without a recording.
+A recording is possible where every buffer is an input, comes from `empty` or `zeros`, or is one
+that `keep` names, and where every device operation is a `launch`. A call with any other buffer is
+computed without a recording.
 It also needs a Triton whose launchers this module knows.
 """
 
@@ -59,6 +60,14 @@ def zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return _track(torch.zeros(shape, dtype=dtype, device=device), zeros=True)
 
 
+def keep(tensor: Tensor) -> Tensor:
+    """Use a tensor made before the call, whose memory repeated calls use, too. Return it."""
+    recorder: _Recorder | None = getattr(_state, "recorder", None)
+    if recorder is not None:
+        recorder.constants.append(tensor)
+    return tensor
+
+
 def refuse(reason: str) -> None:
     """Say that a call did something on the device that is not a launch."""
     recorder: _Recorder | None = getattr(_state, "recorder", None)
@@ -75,7 +84,10 @@ def _track(buffer: Tensor, *, zeros: bool) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """An address: a number of bytes after the start of an input or of a buffer."""
+    """An address: a number of bytes after the start of an input, of a buffer or of a constant.
+
+    Slots of constants are negative.
+    """
 
     slot: int
     offset: int
@@ -103,7 +115,7 @@ class _Launch:
 
 
 class _Recorder:
-    """Collects the launches and buffers of a call.
+    """Collects the launches, buffers and constants of a call.
 
     Args:
         inputs: The tensors that the call reads.
@@ -112,6 +124,7 @@ class _Recorder:
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         self.inputs = inputs
         self.buffers: list[tuple[Tensor, bool]] = []
+        self.constants: list[Tensor] = []
         self.launches: list[_Launch] = []
         self.reason = ""
 
@@ -182,8 +195,11 @@ class _Recorder:
         made.args += [None, *tile.shape, *tile.strides]
 
     def _place(self, tensor: Tensor) -> _Place:
-        """Where a tensor lies: in a buffer of the call, or in an input."""
+        """Where a tensor lies: in a constant, in a buffer of the call, or in an input."""
         at, storage = tensor.data_ptr(), tensor.untyped_storage().data_ptr()
+        for i, constant in enumerate(self.constants):
+            if constant.untyped_storage().data_ptr() == storage:
+                return _Place(-1 - i, at - constant.data_ptr())
         for i, (buffer, _) in enumerate(self.buffers):
             if buffer.untyped_storage().data_ptr() == storage:
                 return _Place(len(self.inputs) + i, at - buffer.data_ptr())
@@ -218,10 +234,10 @@ class _Recorder:
                 buffer, zero = self.buffers[place.slot - first]
                 if zero or place.offset or result.nbytes != buffer.nbytes:
                     raise _RefusalError("a result that is a part of a buffer")
-            elif not any(result is x for x in self.inputs):
+            elif not any(result is x for x in (*self.inputs, *self.constants)):
                 raise _RefusalError("a result that is a part of an input")
             found.append((place.slot, layout))
-        return _Recording(self.launches, self.buffers, len(self.inputs), found)
+        return _Recording(self, found)
 
 
 def _compiled_launcher(launcher: Any) -> Callable[..., Any]:
@@ -236,20 +252,18 @@ class _Recording:
     """The launches of a call, and the buffers that they need.
 
     Args:
-        launches: In order.
-        buffers: Allocated by the call, and whether each is of zeros.
-        inputs: Number of inputs.
-        results: Slot of each result and its shape, strides and dtype (None for an input).
+        call: The recorder of the call.
+        results: Slot of each result and its shape, strides and dtype (None for an input or a
+            constant).
     """
 
     def __init__(
-        self,
-        launches: list[_Launch],
-        buffers: list[tuple[Tensor, bool]],
-        inputs: int,
-        results: list[tuple[int, tuple[Any, ...] | None] | None],
+        self, call: _Recorder, results: list[tuple[int, tuple[Any, ...] | None] | None]
     ) -> None:
-        self._launches, self._results = launches, results
+        buffers, inputs = call.buffers, len(call.inputs)
+        self._launches, self._results = call.launches, results
+        # The last constant first, as negative slots index it.
+        self._constants = call.constants[::-1]
         self._kept = {slot: layout for slot, layout in filter(None, results) if layout}
         # Where each other buffer lies, in a workspace of zeros or in an uninitialized one.
         self._inside: list[tuple[int, bool, int]] = []
@@ -266,6 +280,7 @@ class _Recording:
         device = inputs[0].device
         at = [x.data_ptr() for x in inputs]
         at += [0] * (self._slots - len(at))
+        at += [x.data_ptr() for x in self._constants]
         kept = {}
         for slot, (shape, strides, dtype) in self._kept.items():
             kept[slot] = torch.empty_strided(shape, strides, dtype=dtype, device=device)
@@ -291,8 +306,9 @@ class _Recording:
                     made[address] = make(address, *constants)
                 args[i] = made[address]
             one.call(*one.grid, stream, *one.before, *args)
+        given = (*inputs, *self._constants)
         return [
-            None if one is None else inputs[one[0]] if one[1] is None else kept[one[0]]
+            None if one is None else given[one[0]] if one[1] is None else kept[one[0]]
             for one in self._results
         ]
 
@@ -317,7 +333,7 @@ class Replays:
             key: What the launches depend on besides the inputs' shapes, strides, dtypes, devices
                 and alignment. Objects that it names by `id` must outlive this object.
             inputs: All tensors that `compute` reads.
-            compute: Computes the results, which are inputs, or buffers from `empty`, or None.
+            compute: Computes the results: inputs, constants, buffers from `empty`, or None.
         """
         if not _can_replay(inputs):
             return compute()

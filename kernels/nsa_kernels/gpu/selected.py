@@ -5,7 +5,8 @@ is the whole attention. In `gated` mode this kernel runs last and adds its gated
 of the others.
 
 Where adjacent tiles select mostly the same blocks, `merged.py` computes the output, and this
-kernel returns at once.
+kernel returns at once. On Hopper, `hopper/listed.py` computes the output of lists that the queries
+of a tile share in `union` mode.
 
 Letters: see `layout.py`; n blocks of a list, M rows of a program.
 
@@ -19,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.gpu.banded import NO_SCORE, load_keys
-from nsa_kernels.gpu.hopper.support import pad_heads, serves_merged
+from nsa_kernels.gpu.hopper.support import pad_heads, serves_listed, serves_merged
 from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import (
     Problem,
@@ -158,6 +159,11 @@ def selected_forward(
     """
     out = empty_rows(q, problem.value_dim) if others is None else others
     lse = problem.per_query(q)
+    if gate is None and serves_listed(problem, q):
+        from nsa_kernels.gpu.hopper.listed import launch_listed
+
+        launch_listed(problem, q, k, v, blocks, out, lse)
+        return out, lse
     margin = _attend_merged(problem, q, k, v, blocks, out, lse, gate)
     grid, tile = selected_grid(problem, merged=margin is not None)
     launch(

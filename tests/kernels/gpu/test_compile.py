@@ -71,7 +71,12 @@ def test_kernels_compile_for_hopper(options: str) -> None:
         pytest.param("--dims 64,64 --heads 7", ("banded", "importance"), marks=pytest.mark.long),
         pytest.param(
             "--combine union --summaries 16,16 --tile 64",
-            ("merged", "selected_keys"),
+            ("listed", "selected_keys"),
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "--dims 64,64 --heads 7 --combine union --tile 64 --dtype float16",
+            ("listed",),
             marks=pytest.mark.long,
         ),
     ],

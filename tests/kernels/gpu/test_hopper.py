@@ -1,6 +1,7 @@
 """Each Hopper kernel against plain attention in fp64, in half precision.
 
-`exactness.py` defines the comparison. On other devices only one test runs: that they are refused.
+`exactness.py` defines the comparison. Other devices only run the tests of which calls
+the kernels support.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from exactness import (
     draw,
     gpu,
     masked_attention,
+    pack,
     random_blocks,
     seen_by,
     seen_in,
+    union_blocks,
     usual_memory,
 )
 from torch import Tensor
@@ -265,6 +268,104 @@ def test_merged_lists_equal_masked_attention(
     exact, eager = (others.to(x.dtype) + gate[..., None] * x for x in (exact, eager))
     compare("sum", out, exact, eager, keys=case.seq_len)
     assert len(served) == (2 if case.repeat > 4 and case.dim == 128 and case.queries > 1 else 0)
+
+
+LISTED = pytest.mark.parametrize(
+    ("case", "tile"),
+    [
+        *((Case(queries=n, seq_len=n), 64) for n in (2, 31, 64, 65, 1000, 4097)),
+        (Case(queries=77, seq_len=701), 64),
+        (Case(queries=77, seq_len=701), 8),
+        (Case(queries=1000, seq_len=1064, batch=2, groups=2), 16),
+        (Case(queries=333, seq_len=413, dim=64, repeat=7, batch=2, groups=2), 64),
+        (Case(queries=1000, seq_len=1000, dim=64, repeat=7, groups=2), 64),
+        (Case(queries=150, seq_len=406, repeat=4, dtype=FP16), 32),
+        (Case(queries=500, seq_len=564, dim=64, repeat=2), 64),
+        (Case(queries=99, seq_len=131, repeat=31), 64),
+        (Case(queries=99, seq_len=101, dim=64, repeat=64), 64),
+        (Case(queries=200, seq_len=264, repeat=14, dtype=FP16), 64),
+    ],
+    ids=str,
+)
+
+
+@hopper
+@LISTED
+@pytest.mark.parametrize("window", [64, 128, 512])
+def test_lists_of_union_equal_masked_attention(
+    case: Case, tile: int, window: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nsa_kernels.gpu.hopper import listed
+
+    attend = listed.launch_listed
+    served = []
+    monkeypatch.setattr(
+        listed, "launch_listed", lambda *arguments: served.append(attend(*arguments))
+    )
+    torch.manual_seed(seed)
+    settings = AttentionSettings(
+        combine="union", select_count=5, select_tile=tile, select_block=64, window=window
+    )
+    sizes = {"batch": case.batch, "groups": case.groups}
+    tensors = draw(
+        settings,
+        *(case.queries, case.seq_len),
+        **sizes,
+        repeat=case.repeat,
+        dim=case.dim,
+        dtype=case.dtype,
+    )
+    q, k, v = (tensors[x] for x in "qkv")
+    problem = Problem.of(q, k, v, settings, None)
+    blocks = union_blocks(settings, case.queries, case.seq_len, **sizes)
+    seen = seen_in(blocks, case.queries, case.seq_len, settings)
+    with usual_memory():
+        exact, exact_lse = masked_attention(q.double(), k.double(), v.double(), seen)
+        eager, _ = masked_attention(q, k, v, seen)
+    out, lse = selected_forward(problem, q, k, v, blocks)
+    compare("out", out, exact, eager, keys=case.seq_len)
+    torch.testing.assert_close(lse.double(), exact_lse, rtol=1e-5, atol=2e-5)
+    assert len(served) == 1
+    again = selected_forward(problem, q, k, v, blocks)
+    assert torch.equal(out, again[0])
+    assert torch.equal(lse, again[1])
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "served"),
+    [
+        (Case(queries=100, seq_len=108), {}, True),
+        (Case(queries=100, seq_len=107), {}, False),
+        (Case(queries=100, seq_len=100, repeat=7, dim=64), {}, True),
+        (Case(queries=100, seq_len=100, repeat=12), {}, False),
+        (Case(queries=100, seq_len=100, repeat=1), {}, False),
+        (Case(queries=1, seq_len=129), {}, False),
+        (Case(queries=100, seq_len=100, dim=96), {}, False),
+        (Case(queries=100, seq_len=100), {"select_tile": 4}, False),
+        (Case(queries=100, seq_len=100), {"select_block": 32, "select_tile": 32}, False),
+        (Case(queries=100, seq_len=100), {"combine": "gated"}, False),
+    ],
+    ids=str,
+)
+def test_lists_of_whole_parts_of_tiles_are_served(
+    case: Case, changes: dict[str, Any], served: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(support, "_is_hopper", lambda _: True)
+    monkeypatch.setattr(support, "has_gluon", lambda: True)
+    settings = AttentionSettings(combine="union", select_tile=64)
+    tensors = draw(
+        settings,
+        *(case.queries, case.seq_len),
+        groups=1,
+        repeat=case.repeat,
+        dim=case.dim,
+        dtype=case.dtype,
+    )
+    settings = replace(settings, **changes)
+    q, k, v = (tensors[x] for x in "qkv")
+    assert support.serves_listed(Problem.of(q, k, v, settings, None), q) == served
+    packing, _ = pack([(case.queries, case.seq_len)], settings)
+    assert not support.serves_listed(Problem.of(q, k, v, settings, packing), q)
 
 
 @hopper

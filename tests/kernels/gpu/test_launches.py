@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nsa_kernels.api import Impl, nsa_attention
 from nsa_kernels.gpu import attention, launches
-from nsa_kernels.gpu.launches import Replays, empty, launch, refuse, zeros
+from nsa_kernels.gpu.launches import Replays, empty, keep, launch, refuse, zeros
 from nsa_kernels.settings import AttentionSettings
 
 SIGNATURE = {"x": "*fp32", "room": "*fp32", "out": "*fp32", "size": "i32", "BLOCK": "constexpr"}
@@ -130,6 +130,29 @@ def test_other_shapes_strides_types_and_keys_are_other_calls() -> None:
     assert replays.recorded == 0
 
 
+def test_constants_stay_where_they_are() -> None:
+    kernel, replays = Kernel(), Replays()
+    tables = [torch.randn(7), torch.randn(9)]
+
+    def compute(x: Tensor) -> Sequence[Tensor | None]:
+        first, second = (keep(table) for table in tables)
+        out = empty(len(x), dtype=x.dtype, device=x.device)
+        launch(kernel, (1,), x, first[3:], out, len(x), BLOCK=16)
+        launch(kernel, (1,), x, second, out, len(x), BLOCK=16)
+        return out, second
+
+    for _ in range(3):
+        x = torch.randn(40)
+        out, second = replays.call((), [x], partial(compute, x))
+        assert second is tables[1]
+    assert out is not None
+    assert kernel.direct == 4
+    assert [given[13:16] for given in kernel.repeated] == [
+        (x.data_ptr(), tables[0].data_ptr() + 12, out.data_ptr()),
+        (x.data_ptr(), tables[1].data_ptr(), out.data_ptr()),
+    ]
+
+
 @pytest.mark.parametrize("spoil", ["buffer", "operation", "result"])
 def test_what_cannot_be_repeated_is_computed_each_time(spoil: str) -> None:
     kernel, replays = Kernel(), Replays()
@@ -190,3 +213,27 @@ def test_repeated_calls_equal_computed_ones(
             for got, wanted in zip(*found, strict=True):
                 assert torch.equal(got, wanted)
     assert attention._REPLAYS.recorded == (2 if launches._knows_launchers() else 0)
+
+
+@gpu
+def test_calls_with_kept_blocks_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    attention._REPLAYS.forget()
+    blocks = (torch.arange(300, device="cuda") // 64)[None, None, :, None].repeat(1, 2, 1, 16)
+    blocks = torch.where(torch.arange(16, device="cuda") > 0, -1, blocks).to(torch.int32)
+    settings = AttentionSettings(combine="gated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "select_blocks", lambda *_: keep(blocks))
+        for _ in range(4):
+            q, k, v = (
+                torch.randn(1, 300, heads, 64, device="cuda", dtype=torch.bfloat16).transpose(1, 2)
+                for heads in (14, 2, 2)
+            )
+            gates = torch.rand(1, 14, 300, 3, device="cuda", dtype=torch.bfloat16)
+            got = nsa_attention(q, k, v, settings, gates=gates, impl=Impl.TRITON)
+            with pytest.MonkeyPatch.context() as unknown:
+                unknown.setattr(launches, "_can_replay", lambda _: False)
+                wanted = nsa_attention(q, k, v, settings, gates=gates, impl=Impl.TRITON)
+            assert torch.equal(got.out, wanted.out)
+            assert torch.equal(got.blocks, blocks)
+    assert attention._REPLAYS.recorded == (1 if launches._knows_launchers() else 0)

@@ -16,11 +16,13 @@ from exactness import (
     pack,
     random_blocks,
     seen_in,
+    union_blocks,
 )
 from torch import Tensor
 
 from nsa_kernels.gpu.layout import Packing, Problem, empty_rows
 from nsa_kernels.gpu.selected import selected_forward
+from nsa_kernels.gpu.selection import select_blocks
 from nsa_kernels.settings import AttentionSettings
 
 pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
@@ -104,3 +106,33 @@ def test_packed_sequences_attend_within_their_sequence(tile: int, seed: int) -> 
             here = others[:, :, part.queries]
             got = (out[:, :, part.queries], lse[:, :, part.queries])
             compare(settings, part.of(tensors), own, here, got)
+
+
+@pytest.mark.parametrize(
+    ("tile", "queries", "seq_len"), [(16, 100, 100), (4, 22, 133), (16, 33, 81), (1, 3, 40)]
+)
+def test_lists_of_union_equal_a_mask(tile: int, queries: int, seq_len: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    settings = replace(SMALL, combine="union", select_tile=tile, window=32)
+    tensors = draw(settings, queries, seq_len, repeat=3)
+    blocks = union_blocks(settings, queries, seq_len)
+    compare(settings, tensors, blocks, None, attend(settings, tensors, blocks, None))
+
+
+@pytest.mark.parametrize(
+    ("tile", "queries", "seq_len"), [(16, 100, 100), (4, 22, 133), (16, 33, 81), (1, 3, 40)]
+)
+def test_lengths_of_lists_of_union_follow_from_the_position(
+    tile: int, queries: int, seq_len: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    settings = replace(SMALL, combine="union", select_tile=tile, window=32)
+    tensors = draw(settings, queries, seq_len, repeat=3, summaries=True)
+    q, k, v = (tensors[x] for x in "qkv")
+    problem = Problem.of(q, k, v, settings, None)
+    found = select_blocks(problem, q, tensors["summary_k"], None)
+    drawn = union_blocks(settings, queries, seq_len)
+    assert found.shape == drawn.shape
+    assert torch.equal(found < 0, drawn < 0)
+    assert settings.select_count is not None
+    assert torch.equal(found[..., settings.select_count :], drawn[..., settings.select_count :])

@@ -1,7 +1,7 @@
 """Gradient of the queries of attention to merged lists, warp-specialized; see `merged.py`.
 
 One program per multiprocessor takes tiles of queries. One warp loads their queries, gradients and
-the union of their blocks. Two warpgroups of 64 rows each compute, and each skips the blocks that
+the union of their blocks. Three warpgroups of 64 rows each compute, and each skips the blocks that
 none of its queries selected.
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, E queries of a warpgroup.
@@ -38,10 +38,10 @@ from nsa_kernels.gpu.hopper.pipeline import (
 from nsa_kernels.gpu.hopper.support import pad_heads
 from nsa_kernels.gpu.layout import Problem, number_strides
 
-GROUPS = gl.constexpr(2)
-"""Warpgroups that compute; each holds its rows in registers."""
+GROUPS = gl.constexpr(3)
+"""Warpgroups that compute."""
 
-_STAGES = 3
+_STAGES = 2
 """Blocks of keys, and of values, in shared memory."""
 
 _LISTS = 3
@@ -173,8 +173,8 @@ def _consumer(
     O_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
     S_ROWS: gl.constexpr = gl.SliceLayout(1, S_LAYOUT)
     lists = shared.lists
-    q_buffer = matrix(shared.q.buffers.index(W))
-    grad_buffer = matrix(shared.grad.buffers.index(W))
+    q = matrix(shared.q.buffers.index(W))
+    grad = matrix(shared.grad.buffers.index(W))
     out = matrix(shared.out.buffers.index(W))
     row = gl.arange(0, ROWS, S_ROWS)
     member = row // HEADS
@@ -199,11 +199,6 @@ def _consumer(
         whole = list_number(buffer, COUNTS + 1 + GROUPS + W, 4)
         mbarrier.wait(shared.q.full.index(W), turn & 1)
         mbarrier.wait(shared.grad.full.index(W), turn & 1)
-        # In registers, rows leave the bandwidth of shared memory to the blocks.
-        q = q_buffer.load(gl.DotOperandLayout(0, S_LAYOUT, 2))
-        shared.q.release(W)
-        grad = grad_buffer.load(gl.DotOperandLayout(0, S_LAYOUT, 2))
-        shared.grad.release(W)
         # The previous gradient has left its buffer, which may now be filled.
         tma.store_wait(0)
         shared.out.release(W)
@@ -218,6 +213,8 @@ def _consumer(
         skip_blocks(shared, done, begin + count)
         begin += count
         lists.release(turn)
+        shared.q.release(W)
+        shared.grad.release(W)
         gl.store(sums_ptr + at, sums, mask=valid)
         mbarrier.wait(shared.out.full.index(W), turn & 1)
         dq = dq * plain_scale + out.load(O_LAYOUT).to(gl.float32)
@@ -250,6 +247,7 @@ def _hopper_merged_rows_kernel(
         [
             (_consumer, (shared, out_desc, ends, sizes, scale, plain_scale, 0, R, HEADS, ROOM)),
             (_consumer, (shared, out_desc, ends, sizes, scale, plain_scale, 1, R, HEADS, ROOM)),
+            (_consumer, (shared, out_desc, ends, sizes, scale, plain_scale, 2, R, HEADS, ROOM)),
             (
                 _producer,
                 (
@@ -266,8 +264,8 @@ def _hopper_merged_rows_kernel(
                 ),
             ),
         ],
-        [4, 1],
-        [240, 24],
+        [4, 4, 1],
+        [160, 160, 32],
     )
 
 
@@ -320,6 +318,6 @@ def launch_merged_rows(
         STAGES=_STAGES,
         LISTS=_LISTS,
         num_warps=4,
-        maxnreg=168,
+        maxnreg=128,
     )  # fmt: skip
     return lists.margin

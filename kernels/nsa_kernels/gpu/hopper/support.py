@@ -112,6 +112,27 @@ def serves_merged(problem: Problem, x: Tensor, count: int) -> bool:
     )
 
 
+def serves_listed(problem: Problem, x: Tensor) -> bool:
+    """Whether the Hopper kernel can attend to the lists of `union` mode.
+
+    A program's 128 rows must lie in one tile. Where more than an eighth of
+    the rows would be padding, merged lists are as fast.
+    """
+    s = problem.settings
+    heads = pad_heads(problem.repeat)
+    queries = 128 // heads
+    return (
+        s.combine == "union"
+        and problem.queries > 1
+        and s.select_block == 64
+        and heads <= 64
+        and 8 * problem.repeat >= 7 * heads
+        and queries <= s.select_tile
+        and problem.offset % queries == 0
+        and _serves(problem, x)
+    )
+
+
 def pad_heads(repeat: int) -> int:
     """Heads per group in a tile: padded to a power of two."""
     return int(triton.next_power_of_2(repeat))
