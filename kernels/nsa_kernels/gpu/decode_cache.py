@@ -30,6 +30,9 @@ _RESIDENT = 3
 _TILE_BYTES = 32768
 """Bytes of the keys and values of a tile."""
 
+_WIDEST_TILE = 64
+"""Most rows of a tile."""
+
 _MOST_SPLITS = 64
 """Most splits; more would only make the merge slower."""
 
@@ -95,7 +98,7 @@ class DecodePlan:
             overlap: See the attribute.
         """
         assert settings.select_count is not None
-        widest = max(16, min(64, _floor_power(_TILE_BYTES // row_bytes)))
+        widest = max(16, min(_WIDEST_TILE, _floor_power(_TILE_BYTES // row_bytes)))
         summary_tile = max(widest, settings.select_block // settings.compress_stride)
         token_tile = min(widest, settings.select_block)
         # At least two tiles, so that one is loaded while the other is used.
@@ -110,7 +113,7 @@ class DecodePlan:
         select_parts = triton.cdiv(settings.select_count, own)
         # Programs first rank blocks within parts of the text, then the best blocks of all parts.
         blocks = triton.cdiv(capacity, settings.select_block)
-        ranked = pad(min(_MOST_RANKED, math.isqrt(blocks * settings.select_count)))
+        ranked = _ranked(blocks, settings.select_count)
         ranked = max(ranked, summary_tile * settings.compress_stride // settings.select_block)
         return cls(
             # Two programs of the scan on a multiprocessor are faster than three.
@@ -131,6 +134,22 @@ class DecodePlan:
 def _floor_power(size: int) -> int:
     """The largest power of two that is at most `size`."""
     return 1 << size.bit_length() >> 1
+
+
+def _ranked(blocks: int, count: int) -> int:
+    """Blocks that one program ranks: the power of two with the fewest comparisons of a thread.
+
+    Programs first compare all pairs of their blocks, then all pairs of the best blocks of all. From
+    128 blocks on a program has a thread for each.
+    """
+
+    def comparisons(ranked: int) -> int:
+        best = triton.cdiv(blocks, ranked) * min(count, ranked)
+        return ranked * min(ranked, 128) + pad(best) ** 2
+
+    sizes = [1 << power for power in range(4, _MOST_RANKED.bit_length())]
+    few = [size for size in sizes if size <= pad(blocks)]
+    return min(few, key=comparisons)
 
 
 def _splits(groups: int, programs: int, most: int) -> int:
