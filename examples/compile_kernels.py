@@ -37,6 +37,7 @@ from nsa_kernels.gpu import (
     decode_branches,
     decode_linear,
     decode_mass,
+    dense_decode,
     merge,
     merged,
     merged_backward,
@@ -53,7 +54,7 @@ from nsa_kernels.settings import AttentionSettings
 
 MODULES = (
     *(banded, banded_backward, decode, decode_branches, decode_linear, decode_mass),
-    *(merge, merged, merged_backward),
+    *(dense_decode, merge, merged, merged_backward),
     *(phi, row_products, selected, selected_backward, selection),
 )
 HOPPER_BYTES = 227 * 1024
@@ -208,6 +209,21 @@ def main() -> None:
         tokens = decode_branches.BranchTokens(*new[1:], *new[1:])
         decode.nsa_decode(*new, separate, gates=gates, branches=tokens)
     project(q.dtype, dim)
+    if dim == value_dim:
+        attend_densely(q.detach(), cache)
+
+
+def attend_densely(q: torch.Tensor, cache: DecodeCache) -> None:
+    """Run a step of dense attention over stand-ins: q (B, H, T, D)."""
+    dense_decode.overlaps = lambda _: True
+    batch, groups, capacity, dim = cache.k.shape
+    sizes = {"batch": batch, "heads": q.shape[1], "groups": groups, "capacity": capacity}
+    room = dense_decode.DenseWorkspace.allocate(
+        64, tokens=1, value_dim=dim, dtype=q.dtype, device=q.device, programs=2 * PROCESSORS,
+        **sizes,
+    )  # fmt: skip
+    mass = torch.zeros(batch, q.shape[1], 1, triton.cdiv(capacity, 64))
+    dense_decode.dense_decode(q[:, :, :1], cache.k, cache.v, cache.lengths, mass, room)
 
 
 def project(dtype: torch.dtype, dim: int) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.gpu.decode_branches import BranchBuffers
-from nsa_kernels.gpu.layout import pad
+from nsa_kernels.gpu.layout import overlaps, pad
 from nsa_kernels.settings import AttentionSettings
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -242,7 +242,7 @@ class DecodeWorkspace:
             count = torch.cuda.get_device_properties(device).multi_processor_count if on_cuda else 1
             programs = _RESIDENT * count
         if overlap is None:
-            overlap = on_cuda and torch.cuda.get_device_capability(device)[0] >= 9
+            overlap = overlaps(device)
         plan = DecodePlan.of(
             settings,
             groups=batch * groups,

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from nsa_kernels.errors import UnsupportedError
-from nsa_kernels.gpu.layout import pad
+from nsa_kernels.gpu.layout import overlaps, pad
 
 MOST_ROWS = 64
 """Most rows of a product: larger ones are not bound by the number of kernels."""
@@ -279,11 +279,6 @@ class Positions:
     lengths: Tensor
     tokens: int = 1
     offset: int = 0
-
-
-def overlaps(device: torch.device) -> bool:
-    """Return whether kernels may be launched before their predecessor has ended."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
 
 
 def _tile(x: Tensor, inputs: int) -> dict[str, int]:
