@@ -28,10 +28,16 @@ _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _COLUMNS = 16
 """Outputs of a program, of each half of a head or of each of two projections."""
 
-_INPUT_BYTES = 256
+_INPUT_BYTES = 512
 """Bytes of a row of inputs that a program loads at once."""
 
 _STAGES = 4
+
+_LINE = 128
+"""Bytes of a line of the second-level cache."""
+
+_FETCH = True
+"""Whether programs that wait for the kernel before them request their weights meanwhile."""
 
 
 class Finish(IntEnum):
@@ -44,6 +50,23 @@ class Finish(IntEnum):
 
 _ROTATION = tl.constexpr(int(Finish.ROTATION))
 _SIGMOID = tl.constexpr(int(Finish.SIGMOID))
+
+
+@triton.jit
+def _fetch_rows(weight_ptr, row, rows, K: tl.constexpr, LINE: tl.constexpr):
+    """Request rows of the weight from memory for the second-level cache."""
+    EACH: tl.constexpr = LINE // (weight_ptr.dtype.element_ty.primitive_bitwidth // 8)
+    LINES: tl.constexpr = triton.next_power_of_2(triton.cdiv(K, EACH))
+    at = tl.minimum(tl.arange(0, LINES) * EACH, K - 1)
+    ptrs = weight_ptr + tl.minimum(row, rows - 1)[:, None] * K + at  # [BLOCK_N, LINES]
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
+        "=r,l",
+        [ptrs.to(tl.int64)],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
+    )
 
 
 @triton.jit
@@ -81,13 +104,14 @@ def _pair_of_products(
     return a * scale, b * scale
 
 
-@triton.jit(do_not_specialize=["rows", "token_capacity", "offset"])
+@triton.jit(do_not_specialize=["rows", "outputs", "token_capacity", "offset"])
 def _heads_kernel(
     x_ptr, norm_ptr, weight_ptr, bias_ptr, parts_ptr, frequencies_ptr, lengths_ptr, out_ptr,
-    k_ptr, v_ptr, rows, stride_out, token_capacity, offset, eps, turn_scale,
+    k_ptr, v_ptr, rows, outputs, stride_out, token_capacity, offset, eps, turn_scale,
     K: tl.constexpr, T: tl.constexpr, G: tl.constexpr, D: tl.constexpr, BIAS: tl.constexpr,
     KEEP: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    STAGES: tl.constexpr, OVERLAP: tl.constexpr,
+    STAGES: tl.constexpr, LINE: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     HALF: tl.constexpr = D // 2
     parts_ptr += tl.program_id(0) * 5
@@ -104,6 +128,9 @@ def _heads_kernel(
     position = tl.load(lengths_ptr + row // T, mask=row < rows, other=0) + row % T
     if OVERLAP:
         tl.extra.cuda.gdc_launch_dependents()
+        if LINE:
+            _fetch_rows(weight_ptr, first, outputs, K, LINE)
+            _fetch_rows(weight_ptr, second, outputs, K, LINE)
         tl.extra.cuda.gdc_wait()
     a, b = _pair_of_products(
         x_ptr, norm_ptr, weight_ptr, row, rows, first, in_first, second, in_second, eps,
@@ -146,13 +173,17 @@ def _heads_kernel(
 def _gated_kernel(
     x_ptr, norm_ptr, weight_ptr, bias_ptr, out_ptr, rows, eps,
     K: tl.constexpr, N: tl.constexpr, BIAS: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, OVERLAP: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, LINE: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     row = tl.arange(0, BLOCK_M)
     column = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     inside = column < N
     if OVERLAP:
         tl.extra.cuda.gdc_launch_dependents()
+        if LINE:
+            _fetch_rows(weight_ptr, column, 2 * N, K, LINE)
+            _fetch_rows(weight_ptr, column + N, 2 * N, K, LINE)
         tl.extra.cuda.gdc_wait()
     gate, up = _pair_of_products(
         x_ptr, norm_ptr, weight_ptr, row, rows, column, inside, column + N, inside, eps,
@@ -173,7 +204,8 @@ def _gated_kernel(
 def _add_kernel(
     x_ptr, a_ptr, weight_ptr, bias_ptr, out_ptr, rows,
     K: tl.constexpr, N: tl.constexpr, BIAS: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, OVERLAP: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, LINE: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     row = tl.arange(0, BLOCK_M)
     column = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -181,6 +213,8 @@ def _add_kernel(
     some = (row < rows)[:, None]
     if OVERLAP:
         tl.extra.cuda.gdc_launch_dependents()
+        if LINE:
+            _fetch_rows(weight_ptr, column, N, K, LINE)
         tl.extra.cuda.gdc_wait()
     sums = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for start in tl.range(0, K, BLOCK_K, num_stages=STAGES):
@@ -289,6 +323,7 @@ def _tile(x: Tensor, inputs: int) -> dict[str, int]:
         "BLOCK_N": _COLUMNS,
         "BLOCK_K": max(16, min(most, _INPUT_BYTES // x.element_size())),
         "STAGES": _STAGES,
+        "LINE": _LINE if _FETCH else 0,
     }
 
 
@@ -331,8 +366,8 @@ def project_heads(
     _heads_kernel[grid](
         x, norm.weight, projection.weight, projection.bias, parts.table, parts.frequencies,
         positions.lengths, room, k, v,
-        rows, room.stride(0), k.shape[2] if kept is not None else 0, positions.offset, norm.eps,
-        parts.scaling,
+        rows, outputs, room.stride(0), k.shape[2] if kept is not None else 0, positions.offset,
+        norm.eps, parts.scaling,
         K=x.shape[1],
         T=positions.tokens,
         G=k.shape[1] if kept is not None else 1,

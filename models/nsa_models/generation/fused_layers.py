@@ -115,7 +115,10 @@ class FusedLayers:
         rows = x.flatten(0, 1).contiguous()
         for number, layer in enumerate(self._layers):
             heads = layer.heads(rows, attention.place(number), attention.kept(number))
-            split = {name: _heads(part, batch, layer.dim, name == _GATES) for name, part in heads.items()}
+            split = {
+                name: _heads(x, batch, 3 if name == _GATES else layer.dim)
+                for name, x in heads.items()
+            }
             out = attention.attend_heads(number, layer.inputs(split, self._rotary))
             rows = layer.add(rows, out.transpose(1, 2).reshape(batch * tokens, -1))
         return rows.unflatten(0, (batch, tokens))
@@ -169,9 +172,7 @@ class _FusedLayer:
     def add(self, rows: Tensor, attended: Tensor) -> Tensor:
         """Add the attention's and the MLP's outputs to rows (M, width)."""
         rows = add_projection(rows, attended, self._out)
-        return add_projection(
-            rows, gated_projection(rows, self._norms[1], self._gated), self._down
-        )
+        return add_projection(rows, gated_projection(rows, self._norms[1], self._gated), self._down)
 
 
 def _merged(module: NSAAttention | MLP) -> MergedProjections:
@@ -190,10 +191,9 @@ def _projection(layer: nn.Linear) -> Projection:
     return Projection(weight=layer.weight.detach(), bias=bias)
 
 
-def _heads(x: Tensor, batch: int, dim: int, gates: bool) -> Tensor:
-    """Split (M, heads * D) into (B, heads, T, D), or gates (M, H * 3) into (B, H, T, 3)."""
-    heads = x.unflatten(0, (batch, -1)).unflatten(-1, (-1, 3 if gates else dim))
-    return heads.transpose(1, 2)
+def _heads(x: Tensor, batch: int, size: int) -> Tensor:
+    """Split (M, heads * size) into (B, heads, T, size)."""
+    return x.unflatten(0, (batch, -1)).unflatten(-1, (-1, size)).transpose(1, 2)
 
 
 def _parts(attention: NSAAttention, sizes: dict[str, int]) -> Iterator[list[list[int]]]:
