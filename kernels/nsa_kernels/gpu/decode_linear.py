@@ -56,7 +56,7 @@ _SIGMOID = tl.constexpr(int(Finish.SIGMOID))
 def _fetch_rows(weight_ptr, row, rows, K: tl.constexpr, LINE: tl.constexpr):
     """Request rows of the weight from memory for the second-level cache."""
     EACH: tl.constexpr = LINE // (weight_ptr.dtype.element_ty.primitive_bitwidth // 8)
-    LINES: tl.constexpr = triton.next_power_of_2(triton.cdiv(K, EACH))
+    LINES: tl.constexpr = triton.next_power_of_2((K + EACH - 1) // EACH)
     at = tl.minimum(tl.arange(0, LINES) * EACH, K - 1)
     ptrs = weight_ptr + tl.minimum(row, rows - 1)[:, None] * K + at  # [BLOCK_N, LINES]
     tl.inline_asm_elementwise(

@@ -121,7 +121,7 @@ class FusedLayers:
             }
             out = attention.attend_heads(number, layer.inputs(split, self._rotary))
             rows = layer.add(rows, out.transpose(1, 2).reshape(batch * tokens, -1))
-        return rows.unflatten(0, (batch, tokens))
+        return rows.view(batch, tokens, -1)
 
 
 class _FusedLayer:
@@ -193,7 +193,8 @@ def _projection(layer: nn.Linear) -> Projection:
 
 def _heads(x: Tensor, batch: int, size: int) -> Tensor:
     """Split (M, heads * size) into (B, heads, T, size)."""
-    return x.unflatten(0, (batch, -1)).unflatten(-1, (-1, size)).transpose(1, 2)
+    heads: Tensor = x.unflatten(0, (batch, -1)).unflatten(-1, (-1, size))
+    return heads.transpose(1, 2)
 
 
 def _parts(attention: NSAAttention, sizes: dict[str, int]) -> Iterator[list[list[int]]]:
