@@ -215,7 +215,6 @@ def main() -> None:
 
 def attend_densely(q: torch.Tensor, cache: DecodeCache) -> None:
     """Run a step of dense attention over stand-ins: q (B, H, T, D)."""
-    dense_decode.overlaps = lambda _: True
     batch, groups, capacity, dim = cache.k.shape
     sizes = {"batch": batch, "heads": q.shape[1], "groups": groups, "capacity": capacity}
     room = dense_decode.DenseWorkspace.allocate(

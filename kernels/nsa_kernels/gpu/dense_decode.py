@@ -22,7 +22,7 @@ from torch import Tensor
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.gpu.decode_kernels import _softmax_step
 from nsa_kernels.gpu.decode_mass import log_sum
-from nsa_kernels.gpu.layout import LOG2_E, overlaps, pad
+from nsa_kernels.gpu.layout import LOG2_E, pad
 
 MOST_ROWS = 64
 """Most rows of a tile of scores: query heads of a group times new tokens."""
@@ -40,12 +40,10 @@ def _dense_attend_kernel(
     token_capacity, block_capacity, splits, scale,
     G: tl.constexpr, R: tl.constexpr, T: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
-    SELECT_BLOCK: tl.constexpr, STAGES: tl.constexpr, OVERLAP: tl.constexpr,
+    SELECT_BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     group = tl.program_id(0).to(tl.int64)
     split = tl.program_id(1)
-    if OVERLAP:
-        tl.extra.cuda.gdc_wait()
     length = tl.load(length_ptr).to(tl.int32)
     row = tl.arange(0, BLOCK_M)
     position = length + row % T
@@ -91,8 +89,6 @@ def _dense_attend_kernel(
         # Store the logarithm of the block's mass; the merge normalizes it.
         tl.store(to_mass + block, log_sum(highest, tl.sum(probs, axis=1)), mask=row < R * T)
 
-    if OVERLAP:
-        tl.extra.cuda.gdc_launch_dependents()
     to = (group * splits + split) * R * T + row
     tl.store(lse_ptr + to, log_sum(highest, total), mask=row < R * T)
     tl.store(
@@ -108,13 +104,9 @@ def _dense_merge_kernel(
     token_capacity, block_capacity, splits,
     M: tl.constexpr, T: tl.constexpr, DV: tl.constexpr, BLOCK_S: tl.constexpr,
     BLOCK_DV: tl.constexpr, BLOCK_N: tl.constexpr, SELECT_BLOCK: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     group = tl.program_id(0).to(tl.int64)
     row = tl.program_id(1)
-    if OVERLAP:
-        tl.extra.cuda.gdc_wait()
-        tl.extra.cuda.gdc_launch_dependents()
     split = tl.arange(0, BLOCK_S)
     value_depth = tl.arange(0, BLOCK_DV)
     at = (group * splits + split) * M + row
@@ -253,7 +245,6 @@ def dense_decode(
         )
     if not (k.is_contiguous() and v.is_contiguous() and mass.is_contiguous()):
         raise ValueError("k, v and mass must be contiguous")
-    overlap = overlaps(q.device)
     q = q if q.stride(3) == 1 else q.contiguous()
     out = torch.empty(batch, heads, tokens, value_dim, dtype=q.dtype, device=q.device)
     _dense_attend_kernel[(batch * groups, splits)](
@@ -270,9 +261,7 @@ def dense_decode(
         BLOCK_DV=pad(value_dim),
         SELECT_BLOCK=size,
         STAGES=_STAGES,
-        OVERLAP=overlap,
         num_warps=4,
-        launch_pdl=overlap,
     )  # fmt: skip
     _dense_merge_kernel[(batch * groups, rows)](
         workspace.lse, workspace.partial, mass, out, length,
@@ -284,8 +273,6 @@ def dense_decode(
         BLOCK_DV=pad(value_dim),
         BLOCK_N=_BLOCKS_AT_ONCE,
         SELECT_BLOCK=size,
-        OVERLAP=overlap,
         num_warps=4,
-        launch_pdl=overlap,
     )  # fmt: skip
     return out
