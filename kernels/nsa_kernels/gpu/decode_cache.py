@@ -137,19 +137,15 @@ def _floor_power(size: int) -> int:
 
 
 def _ranked(blocks: int, count: int) -> int:
-    """Blocks that one program ranks: the power of two with the fewest comparisons of a thread.
+    """Blocks that one program ranks, by comparing all pairs.
 
-    Programs first compare all pairs of their blocks, then all pairs of the best blocks of all. From
-    128 blocks on a program has a thread for each.
+    Programs of the selection then compare all pairs of the best blocks of all, each program again,
+    so that these must not be more.
     """
-
-    def comparisons(ranked: int) -> int:
-        best = triton.cdiv(blocks, ranked) * min(count, ranked)
-        return ranked * min(ranked, 128) + pad(best) ** 2
-
-    sizes = [1 << power for power in range(4, _MOST_RANKED.bit_length())]
-    few = [size for size in sizes if size <= pad(blocks)]
-    return min(few, key=comparisons)
+    ranked = pad(min(_MOST_RANKED, math.isqrt(blocks * count)))
+    while ranked < _MOST_RANKED and pad(triton.cdiv(blocks, ranked) * min(count, ranked)) > ranked:
+        ranked *= 2
+    return ranked
 
 
 def _splits(groups: int, programs: int, most: int) -> int:
