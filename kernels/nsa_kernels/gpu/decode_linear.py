@@ -148,6 +148,10 @@ def _heads_kernel(
     first = start + column
     second = first + HALF
     position = tl.load(lengths_ptr + row // T, mask=row < rows, other=0) + row % T
+    frequency = tl.load(frequencies_ptr + column, mask=column < HALF, other=0.0)
+    angle = (position + offset).to(tl.float32)[:, None] * frequency
+    cos = tl.cos(angle) * turn_scale
+    sin = tl.sin(angle) * turn_scale
     a, b = _pair_of_products(
         x_ptr, norm_ptr, weight_ptr, row, rows, first, in_first, second, in_second, outputs, eps,
         K, BLOCK_M, BLOCK_N, PARTS, DEPTH, LINE, OVERLAP,
@@ -156,10 +160,6 @@ def _heads_kernel(
         a += tl.load(bias_ptr + first, mask=in_first, other=0.0).to(tl.float32)
         b += tl.load(bias_ptr + second, mask=in_second, other=0.0).to(tl.float32)
     if finish == _ROTATION:
-        frequency = tl.load(frequencies_ptr + column, mask=column < HALF, other=0.0)
-        angle = (position + offset).to(tl.float32)[:, None] * frequency
-        cos = tl.cos(angle) * turn_scale
-        sin = tl.sin(angle) * turn_scale
         turned = a * cos - b * sin
         b = b * cos + a * sin
         a = turned
@@ -227,6 +227,8 @@ def _add_kernel(
         if K > PARTS * DEPTH:
             _fetch_rows(weight_ptr, column, N, K, LINE)
         tl.extra.cuda.gdc_wait()
+    at = row[:, None] * N + column
+    x = tl.load(x_ptr + at, mask=some[:, None] & inside, other=0.0)
     parts = tl.zeros([PARTS, BLOCK_M, BLOCK_N], tl.float32)
     for start in tl.static_range(0, K, PARTS * DEPTH):
         if start > 0:
@@ -236,10 +238,8 @@ def _add_kernel(
     sums = tl.sum(parts, axis=0)  # [BLOCK_M, BLOCK_N]
     if BIAS:
         sums += tl.load(bias_ptr + column, mask=column < N, other=0.0).to(tl.float32)
-    at = row[:, None] * N + column
-    inside = some[:, None] & inside
-    sums += tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out_ptr + at, sums.to(out_ptr.dtype.element_ty), mask=inside)
+    sums += x.to(tl.float32)
+    tl.store(out_ptr + at, sums.to(out_ptr.dtype.element_ty), mask=some[:, None] & inside)
 
 
 @dataclass(frozen=True, kw_only=True)
