@@ -93,6 +93,8 @@ class FusedLayers:
     def __init__(self, model: NSALanguageModel, rows: int) -> None:
         if rows > MOST_ROWS:
             raise UnsupportedError(f"{rows} rows; fused layers take {MOST_ROWS}")
+        if model.device.type == "cuda" and model.dtype == torch.float32:
+            raise UnsupportedError("fused layers take no weights in fp32 on a GPU")
         frequencies = model.model.rotary.frequencies(model.device)
         scaling = model.model.rotary.scaling
         self._rotary = model.model.rotary
