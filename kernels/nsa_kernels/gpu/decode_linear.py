@@ -28,14 +28,16 @@ _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _COLUMNS = 16
 """Outputs of a program, of each half of a head or of each of two projections."""
 
-_PAIR_INPUTS, _INPUTS = 1024, 2048
-"""Most inputs that a program multiplies at once, for two sets of outputs and for one."""
+_INPUT_BYTES = 512
+"""Bytes of a row of inputs that a program loads at once."""
 
-_PARTS = 8
-"""Parts of the inputs that the warps of a program multiply beside each other."""
+_STAGES = 4
 
 _LINE = 128
 """Bytes of a line of the second-level cache."""
+
+_FETCH = True
+"""Whether programs that wait for the kernel before them request their weights meanwhile."""
 
 
 class Finish(IntEnum):
@@ -68,62 +70,38 @@ def _fetch_rows(weight_ptr, row, rows, K: tl.constexpr, LINE: tl.constexpr):
 
 
 @triton.jit
-def _load_rows(
-    x_ptr, row, inside, start, K: tl.constexpr, PARTS: tl.constexpr, DEPTH: tl.constexpr
-):  # fmt: skip
-    """Load PARTS * DEPTH numbers of each row from `start` on: [PARTS, rows, DEPTH]."""
-    at = start + tl.arange(0, PARTS)[:, None] * DEPTH + tl.arange(0, DEPTH)  # [PARTS, DEPTH]
-    return tl.load(
-        x_ptr + row[None, :, None] * K + at[:, None, :],
-        mask=inside[None, :, None] & (at < K)[:, None, :],
-        other=0.0,
-    )
-
-
-@triton.jit
-def _multiply(x, w, sums):
-    """Multiply parts [PARTS, BLOCK_M, DEPTH] by [PARTS, BLOCK_N, DEPTH], and add to the sums."""
-    return tl.dot(x, tl.permute(w, (0, 2, 1)), sums, input_precision="ieee")
-
-
-@triton.jit
 def _pair_of_products(
-    x_ptr, norm_ptr, weight_ptr, row, rows, first, in_first, second, in_second, outputs, eps,
-    K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, PARTS: tl.constexpr,
-    DEPTH: tl.constexpr, LINE: tl.constexpr, OVERLAP: tl.constexpr,
+    x_ptr, norm_ptr, weight_ptr, row, rows, first, in_first, second, in_second, eps,
+    K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     """Normalize rows and multiply them by two sets of rows of the weight: two [BLOCK_M, BLOCK_N].
 
-    The scale of a row's norm is known after all inputs, and multiplies the products. What does not
-    depend on the kernel before this one is loaded before that has ended.
+    The scale of a row's norm is known after all inputs, and multiplies the products.
     """
-    some = row < rows
-    zero = tl.arange(0, 1)
-    all_of_it = zero == 0
-    norm = _load_rows(norm_ptr, zero, all_of_it, 0, K, PARTS, DEPTH)  # [PARTS, 1, DEPTH]
-    w = _load_rows(weight_ptr, first, in_first, 0, K, PARTS, DEPTH)  # [PARTS, BLOCK_N, DEPTH]
-    u = _load_rows(weight_ptr, second, in_second, 0, K, PARTS, DEPTH)
-    if OVERLAP:
-        tl.extra.cuda.gdc_launch_dependents()
-        if K > PARTS * DEPTH:
-            _fetch_rows(weight_ptr, first, outputs, K, LINE)
-            _fetch_rows(weight_ptr, second, outputs, K, LINE)
-        tl.extra.cuda.gdc_wait()
-    squares = tl.zeros([PARTS, BLOCK_M], tl.float32)
-    a = tl.zeros([PARTS, BLOCK_M, BLOCK_N], tl.float32)
-    b = tl.zeros([PARTS, BLOCK_M, BLOCK_N], tl.float32)
-    for start in tl.static_range(0, K, PARTS * DEPTH):
-        if start > 0:
-            norm = _load_rows(norm_ptr, zero, all_of_it, start, K, PARTS, DEPTH)
-            w = _load_rows(weight_ptr, first, in_first, start, K, PARTS, DEPTH)
-            u = _load_rows(weight_ptr, second, in_second, start, K, PARTS, DEPTH)
-        x = _load_rows(x_ptr, row, some, start, K, PARTS, DEPTH).to(tl.float32)
-        squares += tl.sum(x * x, axis=2)
-        x = (x * norm.to(tl.float32)).to(norm.dtype)  # [PARTS, BLOCK_M, DEPTH]
-        a = _multiply(x, w, a)
-        b = _multiply(x, u, b)
-    scale = tl.rsqrt(tl.sum(squares, axis=0) / K + eps)[:, None]
-    return tl.sum(a, axis=0) * scale, tl.sum(b, axis=0) * scale
+    inputs = tl.arange(0, BLOCK_K)
+    squares = tl.zeros([BLOCK_M, BLOCK_K], tl.float32)
+    a = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    b = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    for start in tl.range(0, K, BLOCK_K, num_stages=STAGES):
+        at = start + inputs
+        inside = at < K
+        x = tl.load(
+            x_ptr + row[:, None] * K + at, mask=(row < rows)[:, None] & inside, other=0.0
+        ).to(tl.float32)  # [BLOCK_M, BLOCK_K]
+        norm = tl.load(norm_ptr + at, mask=inside, other=0.0)
+        squares += x * x
+        x = (x * norm.to(tl.float32)).to(norm.dtype)
+        w = tl.load(
+            weight_ptr + first[:, None] * K + at, mask=in_first[:, None] & inside, other=0.0
+        )  # [BLOCK_N, BLOCK_K]
+        a = tl.dot(x, tl.trans(w), a, input_precision="ieee")
+        w = tl.load(
+            weight_ptr + second[:, None] * K + at, mask=in_second[:, None] & inside, other=0.0
+        )
+        b = tl.dot(x, tl.trans(w), b, input_precision="ieee")
+    scale = tl.rsqrt(tl.sum(squares, axis=1) / K + eps)[:, None]
+    return a * scale, b * scale
 
 
 @triton.jit(do_not_specialize=["rows", "outputs", "token_capacity", "offset"])
@@ -131,8 +109,8 @@ def _heads_kernel(
     x_ptr, norm_ptr, weight_ptr, bias_ptr, parts_ptr, frequencies_ptr, lengths_ptr, out_ptr,
     k_ptr, v_ptr, rows, outputs, stride_out, token_capacity, offset, eps, turn_scale,
     K: tl.constexpr, T: tl.constexpr, G: tl.constexpr, D: tl.constexpr, BIAS: tl.constexpr,
-    KEEP: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, PARTS: tl.constexpr,
-    DEPTH: tl.constexpr, LINE: tl.constexpr,
+    KEEP: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr, LINE: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):  # fmt: skip
     HALF: tl.constexpr = D // 2
@@ -148,18 +126,24 @@ def _heads_kernel(
     first = start + column
     second = first + HALF
     position = tl.load(lengths_ptr + row // T, mask=row < rows, other=0) + row % T
-    frequency = tl.load(frequencies_ptr + column, mask=column < HALF, other=0.0)
-    angle = (position + offset).to(tl.float32)[:, None] * frequency
-    cos = tl.cos(angle) * turn_scale
-    sin = tl.sin(angle) * turn_scale
+    if OVERLAP:
+        tl.extra.cuda.gdc_launch_dependents()
+        if LINE:
+            _fetch_rows(weight_ptr, first, outputs, K, LINE)
+            _fetch_rows(weight_ptr, second, outputs, K, LINE)
+        tl.extra.cuda.gdc_wait()
     a, b = _pair_of_products(
-        x_ptr, norm_ptr, weight_ptr, row, rows, first, in_first, second, in_second, outputs, eps,
-        K, BLOCK_M, BLOCK_N, PARTS, DEPTH, LINE, OVERLAP,
+        x_ptr, norm_ptr, weight_ptr, row, rows, first, in_first, second, in_second, eps,
+        K, BLOCK_M, BLOCK_N, BLOCK_K, STAGES,
     )  # fmt: skip
     if BIAS:
         a += tl.load(bias_ptr + first, mask=in_first, other=0.0).to(tl.float32)
         b += tl.load(bias_ptr + second, mask=in_second, other=0.0).to(tl.float32)
     if finish == _ROTATION:
+        frequency = tl.load(frequencies_ptr + column, mask=column < HALF, other=0.0)
+        angle = (position + offset).to(tl.float32)[:, None] * frequency
+        cos = tl.cos(angle) * turn_scale
+        sin = tl.sin(angle) * turn_scale
         turned = a * cos - b * sin
         b = b * cos + a * sin
         a = turned
@@ -189,15 +173,21 @@ def _heads_kernel(
 def _gated_kernel(
     x_ptr, norm_ptr, weight_ptr, bias_ptr, out_ptr, rows, eps,
     K: tl.constexpr, N: tl.constexpr, BIAS: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr, PARTS: tl.constexpr, DEPTH: tl.constexpr, LINE: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, LINE: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):  # fmt: skip
     row = tl.arange(0, BLOCK_M)
     column = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     inside = column < N
+    if OVERLAP:
+        tl.extra.cuda.gdc_launch_dependents()
+        if LINE:
+            _fetch_rows(weight_ptr, column, 2 * N, K, LINE)
+            _fetch_rows(weight_ptr, column + N, 2 * N, K, LINE)
+        tl.extra.cuda.gdc_wait()
     gate, up = _pair_of_products(
-        x_ptr, norm_ptr, weight_ptr, row, rows, column, inside, column + N, inside, 2 * N, eps,
-        K, BLOCK_M, BLOCK_N, PARTS, DEPTH, LINE, OVERLAP,
+        x_ptr, norm_ptr, weight_ptr, row, rows, column, inside, column + N, inside, eps,
+        K, BLOCK_M, BLOCK_N, BLOCK_K, STAGES,
     )  # fmt: skip
     if BIAS:
         gate += tl.load(bias_ptr + column, mask=inside, other=0.0).to(tl.float32)
@@ -214,32 +204,36 @@ def _gated_kernel(
 def _add_kernel(
     x_ptr, a_ptr, weight_ptr, bias_ptr, out_ptr, rows,
     K: tl.constexpr, N: tl.constexpr, BIAS: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr, PARTS: tl.constexpr, DEPTH: tl.constexpr, LINE: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, LINE: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):  # fmt: skip
     row = tl.arange(0, BLOCK_M)
     column = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    some = row < rows
-    inside = column < N
-    w = _load_rows(weight_ptr, column, inside, 0, K, PARTS, DEPTH)  # [PARTS, BLOCK_N, DEPTH]
+    inputs = tl.arange(0, BLOCK_K)
+    some = (row < rows)[:, None]
     if OVERLAP:
         tl.extra.cuda.gdc_launch_dependents()
-        if K > PARTS * DEPTH:
+        if LINE:
             _fetch_rows(weight_ptr, column, N, K, LINE)
         tl.extra.cuda.gdc_wait()
-    at = row[:, None] * N + column
-    x = tl.load(x_ptr + at, mask=some[:, None] & inside, other=0.0)
-    parts = tl.zeros([PARTS, BLOCK_M, BLOCK_N], tl.float32)
-    for start in tl.static_range(0, K, PARTS * DEPTH):
-        if start > 0:
-            w = _load_rows(weight_ptr, column, inside, start, K, PARTS, DEPTH)
-        a = _load_rows(a_ptr, row, some, start, K, PARTS, DEPTH)  # [PARTS, BLOCK_M, DEPTH]
-        parts = _multiply(a, w, parts)
-    sums = tl.sum(parts, axis=0)  # [BLOCK_M, BLOCK_N]
+    sums = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    for start in tl.range(0, K, BLOCK_K, num_stages=STAGES):
+        at = start + inputs
+        a = tl.load(
+            a_ptr + row[:, None] * K + at, mask=some & (at < K), other=0.0
+        )  # [BLOCK_M, BLOCK_K]
+        w = tl.load(
+            weight_ptr + column[:, None] * K + at,
+            mask=(column < N)[:, None] & (at < K),
+            other=0.0,
+        )  # [BLOCK_N, BLOCK_K]
+        sums = tl.dot(a, tl.trans(w), sums, input_precision="ieee")
     if BIAS:
         sums += tl.load(bias_ptr + column, mask=column < N, other=0.0).to(tl.float32)
-    sums += x.to(tl.float32)
-    tl.store(out_ptr + at, sums.to(out_ptr.dtype.element_ty), mask=some[:, None] & inside)
+    at = row[:, None] * N + column
+    inside = some & (column < N)
+    sums += tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out_ptr + at, sums.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,16 +315,15 @@ class Positions:
     offset: int = 0
 
 
-def _tile(x: Tensor, most: int) -> dict[str, int]:
-    """Return the sizes of a product's tiles, with `most` inputs at once."""
-    inputs = max(16, min(triton.next_power_of_2(x.shape[1]), most * 2 // x.element_size()))
-    parts = max(1, min(_PARTS, inputs // 16))
+def _tile(x: Tensor, inputs: int) -> dict[str, int]:
+    """Return the sizes of a product's tiles."""
+    most = triton.next_power_of_2(inputs)
     return {
         "BLOCK_M": pad(len(x)),
         "BLOCK_N": _COLUMNS,
-        "PARTS": parts,
-        "DEPTH": inputs // parts,
-        "LINE": _LINE,
+        "BLOCK_K": max(16, min(most, _INPUT_BYTES // x.element_size())),
+        "STAGES": _STAGES,
+        "LINE": _LINE if _FETCH else 0,
     }
 
 
@@ -381,9 +374,9 @@ def project_heads(
         D=parts.head_dim,
         BIAS=projection.bias is not None,
         KEEP=kept is not None,
-        **_tile(x, _PAIR_INPUTS),
+        **_tile(x, x.shape[1]),
         OVERLAP=overlap,
-        num_warps=_PARTS,
+        num_warps=4,
         launch_pdl=overlap,
     )  # fmt: skip
     return room[:, :outputs]
@@ -412,9 +405,9 @@ def gated_projection(x: Tensor, norm: Norm, projection: Projection) -> Tensor:
         K=x.shape[1],
         N=outputs,
         BIAS=projection.bias is not None,
-        **_tile(x, _PAIR_INPUTS),
+        **_tile(x, x.shape[1]),
         OVERLAP=overlap,
-        num_warps=_PARTS,
+        num_warps=4,
         launch_pdl=overlap,
     )  # fmt: skip
     return out
@@ -445,9 +438,9 @@ def add_projection(x: Tensor, a: Tensor, projection: Projection) -> Tensor:
         K=a.shape[1],
         N=x.shape[1],
         BIAS=projection.bias is not None,
-        **_tile(a, _INPUTS),
+        **_tile(a, a.shape[1]),
         OVERLAP=overlap,
-        num_warps=_PARTS,
+        num_warps=4,
         launch_pdl=overlap,
     )  # fmt: skip
     return out

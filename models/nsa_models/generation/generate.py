@@ -311,7 +311,7 @@ def _cuda_graph_decoder(
     """Return the CUDA-graph decoder, or None to decode eagerly.
 
     It needs keys, values and weights on the devices, and attention that the decoding kernels
-    support.
+    support. Gated attention has fused layers where these support the model.
     """
     devices = zip(cache.keys, model.layer_devices, strict=True)
     if not model.on_gpus or any(keys.device != device for keys, device in devices):
@@ -319,6 +319,11 @@ def _cuda_graph_decoder(
     try:
         from nsa_models.generation.cuda_graph import CudaGraphDecoder
 
+        if settings.combine == "gated" and not settings.dense:
+            try:
+                return CudaGraphDecoder(model, cache, settings, tokens, fused=True)
+            except UnsupportedError:  # for example weights in int8
+                pass
         return CudaGraphDecoder(model, cache, settings, tokens)
     except (UnsupportedError, ImportError):  # Triton may be missing
         return None

@@ -137,7 +137,9 @@ def test_answers_are_those_of_the_eager_model(kind: str) -> None:
         made: list[CudaGraphDecoder] = []
 
         def make(*arguments: Any, to: list[CudaGraphDecoder] = made) -> CudaGraphDecoder:
-            to.append(CudaGraphDecoder(*arguments))
+            # Fused layers do not support a trained φ of the selection's keys.
+            fused = not torch.cuda.is_available() and kind == "mlp"
+            to.append(CudaGraphDecoder(*arguments, fused=fused))
             return to[-1]
 
         cache = KVCache(model.config, 110, device=DEVICE)
