@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from decode_twins import BACKENDS, TRITON, decode_times, fastest_rows
+from decode_twins import BACKENDS, FUSED, TRITON, decode_times, fastest_rows
 from recall_shards import noise_of
 
 from nsa_cli.evaluation.recall import LOSS, Row, TextName, compare, loss_rows, recall_rows
@@ -66,7 +66,7 @@ def arguments() -> argparse.Namespace:
     decode.add_argument("--compile", action="store_true", help="compile the layers, too")
     decode.add_argument(
         "--dense-by",
-        choices=[TRITON, *BACKENDS],
+        choices=[TRITON, FUSED, *BACKENDS],
         help="dense attention; with --graphs the fastest one when not given",
     )
     decode.add_argument("--chunk", type=int, default=4096, help="tokens of a pass of the prefill")
@@ -221,8 +221,8 @@ def lines_of(report: dict[str, Any]) -> Iterator[str]:
 def main() -> None:
     """Run a part."""
     args = arguments()
-    if args.part == "decode" and args.dense_by == TRITON and not args.graphs:
-        raise SystemExit("--dense-by triton needs --graphs")
+    if args.part == "decode" and args.dense_by in (TRITON, FUSED) and not args.graphs:
+        raise SystemExit(f"--dense-by {args.dense_by} needs --graphs")
     if args.part == "report":
         report = comparison(args)
         if args.json is not None:

@@ -35,7 +35,9 @@ from nsa_kernels.gpu import (
     banded_backward,
     decode,
     decode_branches,
+    decode_linear,
     decode_mass,
+    dense_decode,
     merge,
     merged,
     merged_backward,
@@ -51,8 +53,8 @@ from nsa_kernels.reference import compress
 from nsa_kernels.settings import AttentionSettings
 
 MODULES = (
-    *(banded, banded_backward, decode, decode_branches, decode_mass),
-    *(merge, merged, merged_backward),
+    *(banded, banded_backward, decode, decode_branches, decode_linear, decode_mass),
+    *(dense_decode, merge, merged, merged_backward),
     *(phi, row_products, selected, selected_backward, selection),
 )
 HOPPER_BYTES = 227 * 1024
@@ -206,6 +208,45 @@ def main() -> None:
         separate = replace(cache, branches=decode_branches.BranchBuffers(**held))
         tokens = decode_branches.BranchTokens(*new[1:], *new[1:])
         decode.nsa_decode(*new, separate, gates=gates, branches=tokens)
+    if q.dtype != torch.float32:  # no GPU runs these, and they take minutes
+        project(q.dtype, dim)
+    if dim == value_dim:
+        attend_densely(q.detach(), cache)
+
+
+def attend_densely(q: torch.Tensor, cache: DecodeCache) -> None:
+    """Run a step of dense attention over stand-ins: q (B, H, T, D)."""
+    batch, groups, capacity, dim = cache.k.shape
+    sizes = {"batch": batch, "heads": q.shape[1], "groups": groups, "capacity": capacity}
+    room = dense_decode.DenseWorkspace.allocate(
+        64, tokens=1, value_dim=dim, dtype=q.dtype, device=q.device, programs=2 * PROCESSORS,
+        **sizes,
+    )  # fmt: skip
+    mass = torch.zeros(batch, q.shape[1], 1, triton.cdiv(capacity, 64))
+    dense_decode.dense_decode(q[:, :, :1], cache.k, cache.v, cache.lengths, mass, room)
+
+
+def project(dtype: torch.dtype, dim: int) -> None:
+    """Run the projections of a decode step over stand-ins."""
+    decode_linear.overlaps = lambda _: True
+
+    def zeros(*shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype)
+
+    for rows in (1, 32):
+        x, norm = zeros(rows, 640), decode_linear.Norm(weight=zeros(640), eps=1e-6)
+        heads = decode_linear.Projection(weight=zeros(4 * dim, 640))
+        table = torch.tensor([[at, dim, 1, 1, 0] for at in range(0, 4 * dim, dim)])
+        parts = decode_linear.HeadParts(
+            table=table.to(torch.int32), head_dim=dim, frequencies=torch.zeros(dim // 2)
+        )
+        places = decode_linear.Positions(lengths=torch.zeros(rows, dtype=torch.int32))
+        kept = zeros(rows, 1, 64, dim), zeros(rows, 1, 64, dim)
+        decode_linear.project_heads(x, norm, heads, parts, places, kept)
+        wide = decode_linear.Projection(weight=zeros(2 * 1728, 640), bias=zeros(2 * 1728))
+        inner = decode_linear.gated_projection(x, norm, wide)
+        down = decode_linear.Projection(weight=zeros(640, 1728))
+        decode_linear.add_projection(x, inner, down)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,9 @@ BACKENDS = {
 TRITON = "triton"
 """The project's kernels for dense decoding."""
 
+FUSED = "fused"
+"""The same attention in layers of few kernels."""
+
 _EAGER_WARM_UP = 3
 
 
@@ -119,12 +122,13 @@ def eager_step(model: NSALanguageModel, cache: KVCache) -> Step:
     return lambda ids: model(ids, cache=cache, settings=settings, last_logits=1).logits
 
 
-def graph_step(model: NSALanguageModel, cache: KVCache) -> Step:
+def graph_step(name: str, model: NSALanguageModel, cache: KVCache) -> Step:
     """A step of the project's kernels, in a graph."""
     from nsa_models.generation.cuda_graph import CudaGraphDecoder
 
     settings = model.config.answer_settings()
-    return CudaGraphDecoder(model, cache, settings, 1, masses=False).step
+    fused = name == FUSED
+    return CudaGraphDecoder(model, cache, settings, 1, masses=False, fused=fused).step
 
 
 def sdpa_step(model: NSALanguageModel, cache: KVCache, ids: Tensor, backend: SDPBackend) -> Step:
@@ -144,8 +148,8 @@ def step_names(model: NSALanguageModel, args: Namespace) -> list[str]:
     if not args.graphs:
         return [args.dense_by or "default"]
     if not model.config.answer_settings().dense:
-        return [TRITON]
-    quick = [TRITON, *(name for name in BACKENDS if name != "math")]
+        return [TRITON, FUSED]
+    quick = [TRITON, FUSED, *(name for name in BACKENDS if name != "math")]
     return quick if args.dense_by is None else [args.dense_by]
 
 
@@ -160,8 +164,8 @@ def time_step(name: str, model: NSALanguageModel, cache: KVCache, args: Namespac
     ids = torch.ones(cache.shape[1], 1, dtype=torch.long, device=device)
     if not args.graphs:
         step = eager_step(model, cache)
-    elif name == TRITON:
-        step = graph_step(model, cache)
+    elif name in (TRITON, FUSED):
+        step = graph_step(name, model, cache)
     else:
         step = sdpa_step(model, cache, ids, BACKENDS[name])
     warm = warm_up(model, args)
@@ -236,9 +240,9 @@ def fastest(model: NSALanguageModel, cache: KVCache, args: Namespace) -> Row:
             with backends:
                 times[name] = time_step(name, model, cache, args)
         except RuntimeError as error:
-            if name not in BACKENDS:
+            if name not in (FUSED, *BACKENDS):
                 raise
-            sys.stderr.write(f"{name} attention is not measured: {str(error).splitlines()[0]}\n")
+            sys.stderr.write(f"{name} is not measured: {str(error).splitlines()[0]}\n")
     best = min(times, key=times.__getitem__)
     return {
         "step_ms": round(times[best] * 1e3, 3),

@@ -85,8 +85,18 @@ def test_a_row_names_the_fastest_implementation(decode_twins: ModuleType, attent
     [row] = decode_twins.decode_times(build(attention), options())
     assert (row["context"], row["batch"], row["graphs"], row["compiled"]) == (40, 2, True, False)
     assert row["all_ms"][row["by"]] == min(row["all_ms"].values()) == row["step_ms"]
-    wanted = {"triton"} if attention == "nsa" else {"triton", "flash"}
+    wanted = {"triton", "fused"} if attention == "nsa" else {"triton", "fused", "flash"}
     assert wanted <= {*row["all_ms"]}
+
+
+def test_layers_that_cannot_be_fused_are_left_out(
+    decode_twins: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = build("dense")
+    model.model.layers[0].scale = 0.5
+    [row] = decode_twins.decode_times(model, options())
+    assert "fused" not in row["all_ms"]
+    assert "fused is not measured: fused layers do not support scales" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("attention", ["dense", "nsa"])

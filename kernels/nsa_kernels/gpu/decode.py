@@ -175,6 +175,7 @@ def scan(q: Tensor, k: Tensor, v: Tensor, cache: DecodeCache, *, mean: bool) -> 
         STAGES=_STAGES,
         OVERLAP=plan.overlap,
         num_warps=4,
+        launch_pdl=plan.overlap,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.gpu.decode_branches import BranchBuffers
-from nsa_kernels.gpu.layout import pad
+from nsa_kernels.gpu.layout import overlaps, pad
 from nsa_kernels.settings import AttentionSettings
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -29,6 +29,9 @@ _RESIDENT = 3
 
 _TILE_BYTES = 32768
 """Bytes of the keys and values of a tile."""
+
+_WIDEST_TILE = 64
+"""Most rows of a tile."""
 
 _MOST_SPLITS = 64
 """Most splits; more would only make the merge slower."""
@@ -95,7 +98,7 @@ class DecodePlan:
             overlap: See the attribute.
         """
         assert settings.select_count is not None
-        widest = max(16, min(64, _floor_power(_TILE_BYTES // row_bytes)))
+        widest = max(16, min(_WIDEST_TILE, _floor_power(_TILE_BYTES // row_bytes)))
         summary_tile = max(widest, settings.select_block // settings.compress_stride)
         token_tile = min(widest, settings.select_block)
         # At least two tiles, so that one is loaded while the other is used.
@@ -110,7 +113,7 @@ class DecodePlan:
         select_parts = triton.cdiv(settings.select_count, own)
         # Programs first rank blocks within parts of the text, then the best blocks of all parts.
         blocks = triton.cdiv(capacity, settings.select_block)
-        ranked = pad(min(_MOST_RANKED, math.isqrt(blocks * settings.select_count)))
+        ranked = _ranked(blocks, settings.select_count)
         ranked = max(ranked, summary_tile * settings.compress_stride // settings.select_block)
         return cls(
             # Two programs of the scan on a multiprocessor are faster than three.
@@ -131,6 +134,18 @@ class DecodePlan:
 def _floor_power(size: int) -> int:
     """The largest power of two that is at most `size`."""
     return 1 << size.bit_length() >> 1
+
+
+def _ranked(blocks: int, count: int) -> int:
+    """Blocks that one program ranks, by comparing all pairs.
+
+    Programs of the selection then compare all pairs of the best blocks of all, each program again,
+    so that these must not be more.
+    """
+    ranked = pad(min(_MOST_RANKED, math.isqrt(blocks * count)))
+    while ranked < _MOST_RANKED and pad(triton.cdiv(blocks, ranked) * min(count, ranked)) > ranked:
+        ranked *= 2
+    return ranked
 
 
 def _splits(groups: int, programs: int, most: int) -> int:
@@ -223,7 +238,7 @@ class DecodeWorkspace:
             count = torch.cuda.get_device_properties(device).multi_processor_count if on_cuda else 1
             programs = _RESIDENT * count
         if overlap is None:
-            overlap = on_cuda and torch.cuda.get_device_capability(device)[0] >= 9
+            overlap = overlaps(device)
         plan = DecodePlan.of(
             settings,
             groups=batch * groups,

@@ -10,7 +10,7 @@
 4. merge: merges the partial outputs, applies the gates, and advances the lengths.
 
 Buffers between kernels are stored so that they stay in the L2 cache, while the summaries stream
-past it. Each kernel but the first may be launched before its predecessor has ended (`OVERLAP`);
+past it. Each kernel may be launched before its predecessor has ended (`OVERLAP`);
 it then waits before it reads its predecessor's output. The scan and the attention allow it late,
 since waiting programs would occupy the multiprocessors.
 
@@ -87,6 +87,8 @@ def _scan_kernel(
     head = tl.arange(0, BLOCK_R)
     depth = tl.arange(0, BLOCK_D)
     value_depth = tl.arange(0, BLOCK_DV)
+    if OVERLAP:
+        tl.extra.cuda.gdc_wait()
     position = tl.minimum(tl.load(lengths_ptr + b), token_capacity - 1)
     k_ptr += group * token_capacity * D
     v_ptr += group * token_capacity * DV
@@ -450,6 +452,7 @@ def _merge_kernel(
     value_depth = tl.arange(0, BLOCK_DV)
     if OVERLAP:
         tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
     # In `union` mode the summaries have no partial outputs.
     last = parts if GATED else parts - splits
     row = (group * parts + part) * R + head

@@ -299,6 +299,15 @@ def pad(size: int) -> int:
     return max(16, int(triton.next_power_of_2(size)))
 
 
+def overlaps(device: torch.device | str) -> bool:
+    """Return whether a kernel may be launched before its predecessor has ended.
+
+    It then waits before it reads its predecessor's output.
+    """
+    device = torch.device(device)
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
+
+
 def loadable(x: Tensor) -> Tensor:
     """`x`, or a copy if the tensor memory engine cannot load its rows."""
     unit = 16 // x.element_size()

@@ -23,6 +23,7 @@ from nsa_kernels.errors import UnsupportedError
 from nsa_kernels.gpu.decode import Phi, nsa_decode
 from nsa_kernels.gpu.decode_branches import BranchBuffers, BranchTokens
 from nsa_kernels.gpu.decode_cache import DecodeCache, DecodeWorkspace
+from nsa_kernels.gpu.decode_linear import Positions
 from nsa_kernels.gpu.decode_mass import selected_mass
 from nsa_kernels.gpu.dense_decode import MOST_ROWS, DenseWorkspace, dense_decode
 from nsa_kernels.settings import AttentionSettings
@@ -30,6 +31,7 @@ from nsa_models.cache.branches import Branches
 from nsa_models.cache.kv_cache import Compressor, KVCache
 from nsa_models.cache.layer_devices import device_runs
 from nsa_models.configuration.config import NSAConfig
+from nsa_models.generation.fused_layers import FusedLayers, StepHeads
 from nsa_models.modeling.model import NSALanguageModel
 
 _MOST_NEW_TOKENS = 8192
@@ -49,6 +51,7 @@ class CudaGraphDecoder:
         tokens: Maximum of T. It is smaller for groups with many query heads, and 1 with selected
             blocks.
         masses: Whether sparse attention computes the block masses that `run` returns.
+        fused: Whether the layers are those of `FusedLayers`, with fewer kernels.
 
     Raises:
         UnsupportedError: If the kernels do not support the settings.
@@ -62,6 +65,7 @@ class CudaGraphDecoder:
         tokens: int,
         *,
         masses: bool = True,
+        fused: bool = False,
     ) -> None:
         _, batch, groups, _, _ = cache.shape
         heads = model.config.num_attention_heads
@@ -86,6 +90,7 @@ class CudaGraphDecoder:
             )
             for device, layers in device_runs(cache.layer_devices)
         ]
+        self._fused = _fused_layers(model, self._ids.numel(), self._graphs) if fused else None
 
     def fits(self) -> bool:
         """Return whether the cache has room for another step."""
@@ -148,6 +153,8 @@ class CudaGraphDecoder:
         [graph] = self._graphs
 
         def whole() -> Tensor:
+            if self._fused is not None:
+                return self._model.logits(self._fused.run(self._model.embed(self._ids), graph))
             output = self._model(
                 self._ids, cache=graph, settings=self._settings, last_logits=self.tokens
             )
@@ -174,6 +181,14 @@ class CudaGraphDecoder:
             for layer in graph.layers:
                 blocks = None if chosen is None else chosen[layer - graph.layers.start]
                 self._cache.observe(layer, blocks, self._settings, self._cache.length, count)
+
+
+def _fused_layers(
+    model: NSALanguageModel, rows: int, graphs: Sequence[_DeviceGraph]
+) -> FusedLayers:
+    if len(graphs) > 1:
+        raise UnsupportedError(f"the model is on {len(graphs)} devices; fused layers take one")
+    return FusedLayers(model, rows)
 
 
 def _complete_summaries(cache: KVCache, settings: AttentionSettings) -> None:
@@ -350,7 +365,7 @@ class _DeviceGraph:
             at = length + self._offsets
             keys.index_copy_(2, at, k)
             values.index_copy_(2, at, v)
-            return dense_decode(q, keys, values, length, self.mass[index], self._dense), None
+            return self._dense_step(layer, q), None
         decode_cache = self._selecting[index]
         phi_k, phi_v = self._phis(index, compress)
         out = nsa_decode(
@@ -365,6 +380,35 @@ class _DeviceGraph:
         if self._cache.observe is not None:
             self.selected[index, :, :, 0] = decode_cache.workspace.selected
         return out.unsqueeze(2), None
+
+    def _dense_step(self, layer: int, q: Tensor) -> Tensor:
+        """Attend densely from tokens whose keys and values the cache has: (B, H, T, D)."""
+        assert self._dense is not None
+        index = layer - self.layers.start
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        length = self.lengths[index, :1]
+        return dense_decode(q, keys, values, length, self.mass[index], self._dense)
+
+    def place(self, layer: int) -> Positions:
+        """Return where the step's tokens are in one layer."""
+        return Positions(
+            lengths=self.lengths[layer - self.layers.start],
+            tokens=len(self._offsets),
+            offset=self._cache.position_offset,
+        )
+
+    def kept(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """Return the cache's keys and values of a dense layer; see `StepAttention.kept`."""
+        if self._dense is None:
+            return None
+        return self._cache.keys[layer], self._cache.values[layer]
+
+    def attend_heads(self, layer: int, heads: StepHeads) -> Tensor:
+        """Attend in one layer of fused layers: (B, H, T, D)."""
+        if self._dense is not None:
+            return self._dense_step(layer, heads.q)
+        given = (heads.q, heads.k, heads.v, self._settings, heads.gates, False, heads.compress)
+        return self.attend(layer, *given)[0]
 
     def _new_tokens(self, compress: Compressor | None) -> BranchTokens | None:
         """Return the step's keys and values of the branches."""

@@ -37,9 +37,6 @@ _FEW_DRAFT_TOKENS = 2
 """Draft tokens with int8 weights where bf16 is emulated: two cores with AVX2 took 105, 115 and
 173 ms for 1, 3 and 5 tokens of the default model, and 121, 257 and 370 ms in bf16."""
 
-_CAPTURED = ("union",)
-"""Values of `combine` that decode in CUDA graphs by default; `CudaGraphDecoder` takes all."""
-
 _SUFFIXES = (3, 2)
 """Lengths of the suffix that is searched in the text, longest first."""
 
@@ -314,16 +311,19 @@ def _cuda_graph_decoder(
     """Return the CUDA-graph decoder, or None to decode eagerly.
 
     It needs keys, values and weights on the devices, and attention that the decoding kernels
-    support.
+    support. Gated attention has fused layers where these support the model.
     """
     devices = zip(cache.keys, model.layer_devices, strict=True)
     if not model.on_gpus or any(keys.device != device for keys, device in devices):
         return None
-    if settings.combine not in _CAPTURED:
-        return None
     try:
         from nsa_models.generation.cuda_graph import CudaGraphDecoder
 
+        if settings.combine == "gated" and not settings.dense:
+            try:
+                return CudaGraphDecoder(model, cache, settings, tokens, fused=True)
+            except UnsupportedError:  # for example weights in int8
+                pass
         return CudaGraphDecoder(model, cache, settings, tokens)
     except (UnsupportedError, ImportError):  # Triton may be missing
         return None

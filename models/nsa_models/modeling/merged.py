@@ -22,16 +22,22 @@ class MergedProjections:
 
     Args:
         layers: The projections by name, with inputs of one width; their weights become views.
+
+    Attributes:
+        names: Names of the projections in order.
+        sizes: Their numbers of outputs.
+        weight: (sum of the sizes, width).
+        bias: (sum of the sizes,), or None if no projection has one.
     """
 
     def __init__(self, layers: Mapping[str, nn.Module]) -> None:
         parts = [layer for layer in layers.values() if isinstance(layer, nn.Linear)]
-        self._names = tuple(layers)
-        self._sizes = [layer.out_features for layer in parts]
-        self._weight = torch.cat([layer.weight.detach() for layer in parts])
-        self._bias: Tensor | None = None
+        self.names = tuple(layers)
+        self.sizes = [layer.out_features for layer in parts]
+        self.weight = torch.cat([layer.weight.detach() for layer in parts])
+        self.bias: Tensor | None = None
         if any(layer.bias is not None for layer in parts):
-            self._bias = torch.cat(
+            self.bias = torch.cat(
                 [
                     layer.weight.new_zeros(layer.out_features)
                     if layer.bias is None
@@ -39,13 +45,13 @@ class MergedProjections:
                     for layer in parts
                 ]
             )
-        for layer, view in zip(parts, self._weight.split(self._sizes), strict=True):
+        for layer, view in zip(parts, self.weight.split(self.sizes), strict=True):
             layer.weight = nn.Parameter(view, requires_grad=False)
 
     def __call__(self, x: Tensor) -> dict[str, Tensor]:
         """Project x (B, T, width) to (B, T, out) of each projection by name."""
-        outs = F.linear(x, self._weight, self._bias).split(self._sizes, dim=-1)
-        return dict(zip(self._names, outs, strict=True))
+        outs = F.linear(x, self.weight, self.bias).split(self.sizes, dim=-1)
+        return dict(zip(self.names, outs, strict=True))
 
 
 def merge_projections(model: NSALanguageModel) -> int:

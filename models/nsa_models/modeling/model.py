@@ -208,9 +208,11 @@ class NSAAttention(nn.Module):
     def projections(self) -> dict[str, nn.Module]:
         """Return the projections of x by name, for `merged`."""
         layers: dict[str, nn.Module] = {"q": self.q_proj, "k": self.k_proj, "v": self.v_proj}
-        if self.gate_proj is not None:
+        if self.branches is not None:
+            layers |= self.branches.projections()
+        if self.gate_proj is not None:  # last: the others are whole heads
             layers["gates"] = self.gate_proj
-        return layers | ({} if self.branches is None else self.branches.projections())
+        return layers
 
     def _heads(self, x: Tensor, norm: nn.Module) -> Tensor:
         """Split a projection (B, T, heads * D) and normalize it: (B, heads, T, D)."""

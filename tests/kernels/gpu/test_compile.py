@@ -56,6 +56,8 @@ def test_kernels_compile_for_hopper(options: str) -> None:
     assert "_importance_kernel" in run.stdout
     assert "_selected_keys_backward_kernel" in run.stdout
     assert ("_attend_kernel" in run.stdout) == ("--tile" not in options)
+    projects = "--tile" not in options and "float32" not in options
+    assert ("_heads_kernel" in run.stdout) == projects
     separate = "--tile" not in options and "union" not in options
     assert ("_keep_kernel" in run.stdout) == separate
     assert ("_narrow_kernel" in run.stdout) == ("--capacity" in options)
