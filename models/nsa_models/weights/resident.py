@@ -40,7 +40,8 @@ def release_weights(module: nn.Module) -> None:
     Args:
         module: A model or a part of it.
     """
-    if not sys.platform.startswith("linux") or not hasattr(mmap, "MADV_DONTNEED"):
+    advice = getattr(mmap, "MADV_DONTNEED", None)
+    if not sys.platform.startswith("linux") or advice is None:
         return
     weights = [x for x in chain(module.parameters(), module.buffers()) if x.device.type == "cpu"]
     try:
@@ -53,7 +54,7 @@ def release_weights(module: nn.Module) -> None:
             each.unchanged and each.start <= start and end <= each.end for each in mappings
         ):
             madvise = ctypes.CDLL(None).madvise
-            madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), advice)
 
 
 def _whole_pages(tensor: Tensor) -> tuple[int, int]:

@@ -85,10 +85,10 @@ def test_nothing_is_added_without_need(question: str, answer: str) -> None:
             "36 meses",
         ),
         (
-            "The pump delivers 40 litres a minute.\n\nTable 3: flow of the pump, 35 litres.\n",
+            "The pump delivers 40 liters a minute.\n\nTable 3: flow of the pump, 35 liters.\n",
             "The text and the table contradict each other on the flow of the pump: which flows?",
-            "40 litres",
-            "35 litres",
+            "40 liters",
+            "35 liters",
         ),
         (
             (
