@@ -64,6 +64,7 @@ class AnswerRow:
         commit: Commit of the program.
         device: Name of the device.
         computed: Whether an expression was asked for, also where it was declined.
+        support: The verifier's probability that the answer is supported, of a declined one too.
         signals: Likelihoods with and without the document, if asked for: see `AnswerSignals`.
     """
 
@@ -83,6 +84,7 @@ class AnswerRow:
     commit: str
     device: str
     computed: bool = False
+    support: float | None = None
     signals: dict[str, float] | None = None
 
     @property

@@ -158,6 +158,7 @@ def _row(plan: DocumentPlan, ask: Asked, found: WayAnswer, setting: str, commit:
         commit=commit,
         device=found.device,
         computed=found.computed,
+        support=found.support,
         signals=found.signals,
     )
 

@@ -65,6 +65,7 @@ class WayAnswer:
     answer_seconds: float
     device: str
     computed: bool = False
+    support: float | None = None
     signals: dict[str, float] | None = None
 
 
@@ -129,6 +130,7 @@ def ask_reading(
             answer_tokens=finished.stats.answer_tokens,
             computed=finished.computation is not None,
         )
+        made = replace(made, support=finished.support)
         if signals:
             found_signals = _signals(opened, question, finished.answer, options, scores)
             made = replace(made, signals=found_signals)

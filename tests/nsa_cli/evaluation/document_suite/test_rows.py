@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,15 @@ def test_rows_come_back(tmp_path: Path) -> None:
     assert again.has(row(2, "gold").key)
     assert not again.has(row(1, "gold").key)
     assert json.loads(path.read_text().splitlines()[0])["scores"] == {"right": True}
+
+
+def test_rows_of_an_earlier_version_have_no_support(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    AnswerRows(path).add(replace(row(1), support=0.75), {})
+    kept = json.loads(path.read_text())
+    assert AnswerRows(path).rows[0].support == kept.pop("support") == 0.75
+    path.write_text(json.dumps(kept) + "\n")
+    assert AnswerRows(path).rows == (row(1),)
 
 
 def test_a_row_that_was_cut_is_asked_again(tmp_path: Path) -> None:
