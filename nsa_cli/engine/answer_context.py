@@ -91,7 +91,6 @@ def text_context(
     if ahead is not None and _both_dense(config, len(ids) + len(ahead)):
         ids = np.concatenate([ids, ahead])
     whole = -(-len(ids) // config.select_block) * config.select_block
-    trim_heap()  # of the search
     release_weights(model.lm_head)  # the prefill does not read it
     cache = KVCache(
         model.config, len(text.ids) + room, dtype=model.dtype, device=model.layer_devices
