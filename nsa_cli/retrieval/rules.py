@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-SUPPORT_RULES = 4
-"""Bump when `claims`, `polarity`, `roles`, `agents`, `nearest` or `second_value` give the same
-answer another mark, decline it, or quote another sentence for it."""
+SUPPORT_RULES = 5
+"""Bump when `claims`, `polarity`, `roles`, `agents`, `nearest`, `second_value` or `states_result`
+give the same answer another mark, decline it, or quote another sentence for it."""
