@@ -20,7 +20,7 @@ _DEGREES = (
 )
 _MOST = r"(?<!\bat )(?<!\bat the )(?:most|least)(?! (?:of|often)\b)"
 _SUPERLATIVE = re.compile(rf"\b(?:{_DEGREES}|{_MOST})\b", re.IGNORECASE)
-_FIRST_OF_ALL = re.compile(
+_STATES_SUPERLATIVE = re.compile(
     rf"\b(?:{_DEGREES}|most|least|maxim\w+|minim\w+|max|min|top|peak|record|mainly|primarily|"
     r"chiefly|than any|only|sole|hauptsächlich|vor allem|surtout|principal\w*)\b",
     re.IGNORECASE,
@@ -39,7 +39,7 @@ def states_result(question: str, answer: str, quote: str) -> bool:
         answer: The answer in words.
         quote: The sentence that is cited for it.
     """
-    if _SUPERLATIVE.search(question) and not _FIRST_OF_ALL.search(quote):
+    if _SUPERLATIVE.search(question) and not _STATES_SUPERLATIVE.search(quote):
         return False
     name = named_form(question)
     if name is None:

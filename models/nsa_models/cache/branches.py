@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +28,22 @@ Phi = Callable[[Tensor, AttentionSettings, "Packing | None"], Tensor]
 
 Rotary = Callable[[Tensor, torch.dtype], tuple[Tensor, Tensor]]
 """Positions (...) and a dtype to cosines and sines (..., D) of the rotary embedding."""
+
+
+class BranchInputs(NamedTuple):
+    """What `nsa_attention` takes of the branches; None for those of the selection, or their means.
+
+    Attributes:
+        summary_k: (B, G, C, D) compressed keys.
+        summary_v: (B, G, C, D) compressed values.
+        window_k: (B, G, T, D) rotated keys of the window.
+        window_v: (B, G, T, D) values of the window.
+    """
+
+    summary_k: Tensor | None = None
+    summary_v: Tensor | None = None
+    window_k: Tensor | None = None
+    window_v: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +85,13 @@ class Branches:
             window_k=window[0],
             window_v=window[1],
         )
+
+    def inputs(
+        self, positions: Tensor, settings: AttentionSettings, packing: Packing | None = None
+    ) -> BranchInputs:
+        """Compress, and return all that the attention takes; see `summaries`."""
+        summary_k, summary_v = self.summaries(positions, settings, packing)
+        return BranchInputs(summary_k, summary_v, self.window_k, self.window_v)
 
     def summaries(
         self, positions: Tensor, settings: AttentionSettings, packing: Packing | None = None

@@ -18,7 +18,7 @@ from torch import Tensor
 from nsa_kernels.api import nsa_attention
 from nsa_kernels.scoring import mean_summaries
 from nsa_kernels.settings import AttentionSettings, complete_blocks
-from nsa_models.cache.branches import Branches, RecentBranches
+from nsa_models.cache.branches import Branches, BranchInputs, RecentBranches
 from nsa_models.cache.mapped import release_layer
 from nsa_models.configuration.config import NSAConfig
 
@@ -461,20 +461,23 @@ class NoCache:
         compress: Compressor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend to k and v; q belongs to the last T positions. See `KVCache.attend`."""
-        summary_k = summary_v = window_k = window_v = None
-        if isinstance(compress, Branches):
-            branches = compress.tokens(slice(k.shape[2]))
-            positions = self.positions(k.shape[2], k.device)
-            summary_k, summary_v = branches.summaries(positions, settings, self.packing)
-            window_k, window_v = branches.window_k, branches.window_v
-        elif compress is not None and not settings.covers(k.shape[2]):
-            summary_k = compress(k)
+        given = self.inputs(k, settings, compress)._asdict()
         result = nsa_attention(
-            q, k, v, settings,
-            summary_k=summary_k, summary_v=summary_v, window_k=window_k, window_v=window_v,
+            q, k, v, settings, **given,
             gates=gates, packing=self.packing, return_mass=return_mass,
         )  # fmt: skip
         return result.out, result.mass
+
+    def inputs(
+        self, k: Tensor, settings: AttentionSettings, compress: Compressor | None
+    ) -> BranchInputs:
+        """Return what the attention takes of the branches beside the keys k (B, G, T, D)."""
+        if isinstance(compress, Branches):
+            positions = self.positions(k.shape[2], k.device)
+            return compress.tokens(slice(k.shape[2])).inputs(positions, settings, self.packing)
+        if compress is None or settings.covers(k.shape[2]):
+            return BranchInputs()
+        return BranchInputs(summary_k=compress(k))
 
     def advance(self, tokens: int) -> None:
         """Do nothing."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from nsa_kernels.phi import mean_phi
 from nsa_kernels.scoring import pool_sum
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.cache.branches import Branches
+from nsa_models.cache.branches import BranchInputs
 from nsa_models.cache.kv_cache import Compressor, NoCache
 
 _LEAST = 1e-9
@@ -39,6 +39,7 @@ class TaughtAttention(NoCache):
         super().__init__()
         self._queries = queries
         self._losses: list[Tensor] = []
+        self._summary_k: Tensor | None = None
 
     def attend(
         self,
@@ -52,14 +53,21 @@ class TaughtAttention(NoCache):
         compress: Compressor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend, and keep the loss of the layer's importances. See `KVCache.attend`."""
-        if settings.select_count is not None and not settings.covers(k.shape[2]):
-            if isinstance(compress, Branches):
-                positions = self.positions(k.shape[2], k.device)
-                summary_k = compress.summary_keys(compress.compress_k, positions, settings)
-            else:
-                summary_k = mean_phi(k, settings) if compress is None else compress(k)
-            self._losses.append(choice_loss(q, k, summary_k, settings, self._queries))
-        return super().attend(layer, q, k, v, settings, gates, return_mass, compress)
+        attended = super().attend(layer, q, k, v, settings, gates, return_mass, compress)
+        if self._summary_k is not None:
+            self._losses.append(choice_loss(q, k, self._summary_k, settings, self._queries))
+        return attended
+
+    def inputs(
+        self, k: Tensor, settings: AttentionSettings, compress: Compressor | None
+    ) -> BranchInputs:
+        """Return the branches' inputs with compressed keys, and keep these if blocks are chosen."""
+        given = super().inputs(k, settings, compress)
+        if settings.select_count is None or settings.covers(k.shape[2]):
+            self._summary_k = None
+            return given
+        self._summary_k = mean_phi(k, settings) if given.summary_k is None else given.summary_k
+        return given._replace(summary_k=self._summary_k)
 
     def take_loss(self) -> Tensor | None:
         """Return the mean loss () of the layers that chose blocks, if any, and forget it."""
