@@ -201,11 +201,13 @@ def pool_sum(per_summary: Tensor, blocks: int, settings: AttentionSettings) -> T
     stride, block = settings.compress_stride, settings.compress_block
     step = settings.select_block // stride
     before = block // stride - 1
-    starts = [(m - before) * stride for m in range(step + before)]
-    weights = [(min(s + block, settings.select_block) - max(s, 0)) / stride for s in starts]
+    # On the device: a CUDA graph cannot capture a copy from the host.
+    starts = torch.arange(-before, step, device=per_summary.device) * stride
+    ends = (starts + block).clamp(max=settings.select_block)
+    weights = (ends - starts.clamp(min=0)).to(per_summary.dtype) / stride
     need = blocks * step
     padded = F.pad(per_summary[..., :need], (before, max(0, need - per_summary.shape[-1])))
-    return padded.unfold(-1, step + before, step) @ padded.new_tensor(weights)
+    return padded.unfold(-1, step + before, step) @ weights
 
 
 def best_blocks(
