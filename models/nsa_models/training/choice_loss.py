@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsa_kernels.blockwise import dense_attention
 from nsa_kernels.phi import mean_phi
 from nsa_kernels.scoring import pool_sum
 from nsa_kernels.settings import AttentionSettings
@@ -28,18 +27,20 @@ from nsa_models.cache.kv_cache import Compressor, NoCache
 _LEAST = 1e-9
 """Added to an importance before its logarithm."""
 
+_PARTS = 8
+"""Parts of the queries with a loss, each with the keys up to its last query."""
+
 
 class TaughtAttention(NoCache):
     """Attention of whole rows that also measures the importances of each layer.
 
     Args:
-        queries: Q, queries of a row with a loss; 0 for no loss.
-        full: Whether the selection attends to all blocks.
+        queries: Q, queries of a row with a loss.
     """
 
-    def __init__(self, queries: int, *, full: bool = False) -> None:
+    def __init__(self, queries: int) -> None:
         super().__init__()
-        self._queries, self._full = queries, full
+        self._queries = queries
         self._losses: list[Tensor] = []
         self._summary_k: Tensor | None = None
 
@@ -55,23 +56,17 @@ class TaughtAttention(NoCache):
         compress: Compressor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend, and keep the loss of the layer's importances. See `KVCache.attend`."""
-        others = gates
-        if self._full and gates is not None:
-            selection = gates[..., 1:2]
-            others = torch.cat([gates[..., :1], torch.zeros_like(selection), gates[..., 2:]], -1)
-        out, mass = super().attend(layer, q, k, v, settings, others, return_mass, compress)
-        if self._full and gates is not None:
-            out = out + selection * dense_attention(q, k, v)
+        attended = super().attend(layer, q, k, v, settings, gates, return_mass, compress)
         if self._summary_k is not None:
             self._losses.append(choice_loss(q, k, self._summary_k, settings, self._queries))
-        return out, mass
+        return attended
 
     def inputs(
         self, k: Tensor, settings: AttentionSettings, compress: Compressor | None
     ) -> BranchInputs:
         """Return the branches' inputs with compressed keys, and keep these if blocks are chosen."""
         given = super().inputs(k, settings, compress)
-        if not self._queries or settings.select_count is None or settings.covers(k.shape[2]):
+        if settings.select_count is None or settings.covers(k.shape[2]):
             self._summary_k = None
             return given
         self._summary_k = mean_phi(k, settings) if given.summary_k is None else given.summary_k
@@ -106,7 +101,7 @@ def choice_loss(
     at = torch.arange(step - 1, tokens, step, device=q.device)
     asked = q[:, :, step - 1 :: step].unflatten(1, (groups, -1))
     blocks = -(-tokens // settings.select_block)
-    target = _block_mass(asked, k, at, blocks, settings)
+    target = _block_mass(asked, k, step, settings)
     importance = _importance(asked, summary_k, at, blocks, settings)
     block, current = torch.arange(blocks, device=q.device), (at // settings.select_block)[:, None]
     free = (block >= settings.init_blocks) & (block <= current - settings.local_blocks)
@@ -118,17 +113,27 @@ def choice_loss(
 
 
 @torch.no_grad()
-def _block_mass(
-    asked: Tensor, k: Tensor, at: Tensor, blocks: int, settings: AttentionSettings
-) -> Tensor:
-    """Dense attention of queries (B, G, R, Q, D) by block, a mean over heads: (B, G, Q, N)."""
-    tokens = k.shape[2]
-    seen = torch.arange(tokens, device=at.device) <= at[:, None]
-    scores = (asked @ k[:, :, None].mT).float() * asked.shape[-1] ** -0.5
-    mass = scores.masked_fill(~seen, float("-inf")).softmax(dim=-1).mean(dim=2)
-    filled = F.pad(mass, (0, blocks * settings.select_block - tokens))
-    summed: Tensor = filled.unflatten(-1, (blocks, -1)).sum(dim=-1)
-    return summed
+def _block_mass(asked: Tensor, k: Tensor, step: int, settings: AttentionSettings) -> Tensor:
+    """Dense attention of queries (B, G, R, Q, D) by block, a mean over heads: (B, G, Q, N).
+
+    Every `step`-th query is given. Parts of them see a part of the keys only.
+    """
+    count, repeat, size = asked.shape[3], asked.shape[2], settings.select_block
+    blocks = -(-k.shape[2] // size)
+    scaled, masses = asked * asked.shape[-1] ** -0.5, []
+    each = -(-count // _PARTS)
+    for start in range(0, count, each):
+        part = scaled[:, :, :, start : start + each]
+        stop = step * (start + part.shape[3])
+        at = torch.arange(step * (start + 1) - 1, stop, step, device=k.device)
+        hidden = torch.arange(stop, device=k.device) > at[:, None]
+        # Without autocast, which would make the largest tensors twice as large.
+        with torch.autocast(k.device.type, enabled=False):
+            scores = (part.flatten(2, 3) @ k[:, :, :stop].mT).unflatten(2, (repeat, -1))
+            mass = scores.masked_fill_(hidden, float("-inf")).softmax(dim=-1)
+        mean = mass.mean(dim=2, dtype=torch.float32)
+        masses.append(F.pad(mean, (0, blocks * size - stop)).unflatten(-1, (blocks, -1)).sum(-1))
+    return torch.cat(masses, dim=2)
 
 
 def _importance(
@@ -137,7 +142,8 @@ def _importance(
     """Importances of blocks for queries (B, G, R, Q, D): (B, G, Q, N)."""
     starts = torch.arange(summary_k.shape[2], device=at.device) * settings.compress_stride
     complete = starts + settings.compress_block - 1 <= at[:, None]
-    scores = (asked @ summary_k[:, :, None].mT).float() * asked.shape[-1] ** -0.5
+    products = (asked.flatten(2, 3) @ summary_k.mT).unflatten(2, (asked.shape[2], -1))
+    scores = products.float() * asked.shape[-1] ** -0.5
     # A query before the first complete block has equal scores, and no block to choose either.
     probabilities = scores.masked_fill(~complete, -1e30).softmax(dim=-1).sum(dim=2)
     return pool_sum(probabilities, blocks, settings)
