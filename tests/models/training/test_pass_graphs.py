@@ -49,11 +49,12 @@ def eager(losses: TokenLosses, batches: list[PackedBatch]) -> tuple[Tensor, dict
     return total, gradients(losses)
 
 
-@pytest.mark.parametrize("kind", ["gated", "dense"])
+@pytest.mark.parametrize("kind", ["gated", "taught", "dense"])
 def test_passes_of_whole_rows_equal_eager_ones_to_the_bit(native_config: Config, kind: str) -> None:
     dense = {"combine": "union", "select_count": None, "answer_select_count": None}
     config = native_config(**(dense if kind == "dense" else {}))
-    losses = TokenLosses(initial_model(config, 0, CPU), 16)
+    choice = 1.0 if kind == "taught" else 0.0
+    losses = TokenLosses(initial_model(config, 0, CPU), 16, choice=choice, choice_queries=8)
     batches = [batch_of(24), batch_of(40), batch_of(24), batch_of(24, 24, rows=2)]
     wanted, wanted_gradients = eager(losses, batches)
     graphs = PassGraphs(losses)
@@ -114,6 +115,20 @@ def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, floa
     return {
         name: float((found[name].cpu() - each).norm() / each.norm()) for name, each in exact.items()
     }
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_graph_replays_the_loss_of_the_choice(native_config: Config) -> None:
+    device = torch.device("cuda")
+    config = native_config(branch_keys="separate", select_block=16, window=16)
+    losses = TokenLosses(initial_model(config, 0, device), 64, choice=1.0, choice_queries=32)
+    batches = [batch_of(96).to(device)] * 3
+    _, wanted = eager(losses, batches)
+    graphs = PassGraphs(losses)
+    assert all(graphs.run(batch, 0.5) for batch in batches)
+    assert all(layout.graph is not None for layout in graphs._layouts.values())
+    assert max(errors(gradients(losses), {n: x.cpu() for n, x in wanted.items()}).values()) < 2**-5
 
 
 @pytest.mark.gpu
