@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nsa_kernels.blockwise import dense_attention
 from nsa_kernels.phi import mean_phi
 from nsa_kernels.scoring import pool_sum
 from nsa_kernels.settings import AttentionSettings
@@ -35,12 +36,13 @@ class TaughtAttention(NoCache):
     """Attention of whole rows that also measures the importances of each layer.
 
     Args:
-        queries: Q, queries of a row with a loss.
+        queries: Q, queries of a row with a loss; 0 for no loss.
+        full: Whether the selection attends to all blocks.
     """
 
-    def __init__(self, queries: int) -> None:
+    def __init__(self, queries: int, *, full: bool = False) -> None:
         super().__init__()
-        self._queries = queries
+        self._queries, self._full = queries, full
         self._losses: list[Tensor] = []
         self._summary_k: Tensor | None = None
 
@@ -56,17 +58,23 @@ class TaughtAttention(NoCache):
         compress: Compressor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend, and keep the loss of the layer's importances. See `KVCache.attend`."""
-        attended = super().attend(layer, q, k, v, settings, gates, return_mass, compress)
+        if not self._full or gates is None:
+            out, mass = super().attend(layer, q, k, v, settings, gates, return_mass, compress)
+        else:
+            selection = gates[..., 1:2]
+            others = torch.cat([gates[..., :1], torch.zeros_like(selection), gates[..., 2:]], -1)
+            out, mass = super().attend(layer, q, k, v, settings, others, return_mass, compress)
+            out = out + selection * dense_attention(q, k, v)
         if self._summary_k is not None:
             self._losses.append(choice_loss(q, k, self._summary_k, settings, self._queries))
-        return attended
+        return out, mass
 
     def inputs(
         self, k: Tensor, settings: AttentionSettings, compress: Compressor | None
     ) -> BranchInputs:
         """Return the branches' inputs with compressed keys, and keep these if blocks are chosen."""
         given = super().inputs(k, settings, compress)
-        if settings.select_count is None or settings.covers(k.shape[2]):
+        if not self._queries or settings.select_count is None or settings.covers(k.shape[2]):
             self._summary_k = None
             return given
         self._summary_k = mean_phi(k, settings) if given.summary_k is None else given.summary_k

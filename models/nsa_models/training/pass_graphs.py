@@ -92,7 +92,7 @@ class PassGraphs:
 
     def __init__(self, losses: TokenLosses, *, packed: bool | None = None) -> None:
         self._losses, self._device = losses, losses.model.device
-        self._layouts: dict[Shape, _Layout] = {}
+        self._layouts: dict[tuple[Shape, bool], _Layout] = {}
         self._scale = torch.ones((), device=self._device)
         self._total = torch.zeros((), device=self._device)
         self._gradients: dict[nn.Parameter, Tensor] = {}
@@ -115,9 +115,10 @@ class PassGraphs:
         shape = self._shape(batch)
         if shape is None:
             return False
-        if shape not in self._layouts:
-            self._layouts[shape] = _Layout(shape, self._device)
-        layout = self._layouts[shape]
+        kind = (shape, self._losses.full)
+        if kind not in self._layouts:
+            self._layouts[kind] = _Layout(shape, self._device)
+        layout = self._layouts[kind]
         layout.fill(batch)
         self._scale.fill_(scale)
         self._own_gradients()

@@ -122,6 +122,7 @@ class Pretraining:
             choice=settings.choice_loss,
             choice_queries=settings.choice_queries,
         )
+        self._losses = module
         if settings.compile:
             compile_parts(module)
         sharded = settings.parallel == "fsdp"
@@ -196,6 +197,7 @@ class Pretraining:
         """Compute the gradients of a step and update the parameters."""
         settings, progress, interval = self.settings, self.progress, self._interval
         began = time.monotonic()
+        self._losses.full = done < settings.full_selection
         targets = self._rows.targets(progress.step * settings.rows, settings.rows)
         total = torch.zeros((), device=self._device)
         rate = settings.rate * rate_share(done, settings)

@@ -21,7 +21,7 @@ _POSITIVE = (
 )
 _ACCEPTED = {"int": ("int",), "float": ("int", "float"), "bool": ("bool",)}
 _TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-_SHARES = ("warmup", "decay", "floor", "last")
+_SHARES = ("warmup", "decay", "floor", "last", "full_selection")
 
 FREE = frozenset(
     {"log_steps", "save_seconds", "save_steps", "loss_chunk", "compile", "cuda_graphs", "parallel"}
@@ -58,6 +58,8 @@ class PretrainSettings:
         choice_loss: Weight of the loss that teaches the choice of blocks; 0 for none. It needs
             `whole_rows`, and dense attention has none.
         choice_queries: Queries of a row with that loss.
+        full_selection: Share of the training, at its start, in which the selection attends to all
+            blocks. It needs `whole_rows`, and dense attention always does.
         parallel: `ddp`, replicas of the model, or `fsdp`, shards of it.
         compile: Whether to compile the parts of the layers outside the attention.
         cuda_graphs: Whether to replay passes from CUDA graphs.
@@ -91,6 +93,7 @@ class PretrainSettings:
     loss_chunk: int = 4096
     choice_loss: float = 0.0
     choice_queries: int = 512
+    full_selection: float = 0.0
     parallel: Parallelism = "ddp"
     compile: bool = False
     cuda_graphs: bool = False
@@ -126,6 +129,8 @@ class PretrainSettings:
             raise ValueError(f"choice_loss is {self.choice_loss}; it must not be negative")
         if self.choice_loss and not self.whole_rows:
             raise ValueError("choice_loss needs whole_rows")
+        if self.full_selection and not self.whole_rows:
+            raise ValueError("full_selection needs whole_rows")
         if self.tokens is None and self.seconds is None:
             raise ValueError("the training has neither tokens nor seconds")
 

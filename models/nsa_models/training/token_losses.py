@@ -32,6 +32,10 @@ class TokenLosses(nn.Module):
         choice: Weight of the loss of the choice of blocks, see `choice_loss`; it adds to gradients
             only. Rows of several documents have none.
         choice_queries: Queries of a row with that loss.
+
+    Attributes:
+        full: Whether the selection attends to all blocks while gradients are computed, in rows of
+            one document.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class TokenLosses(nn.Module):
         super().__init__()
         self.model, self._chunk = model, chunk
         self._choice, self._choice_queries = choice, choice_queries
+        self.full = False
         self.softmax: SoftmaxLosses = softmax_losses
 
     def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
@@ -68,8 +73,9 @@ class TokenLosses(nn.Module):
         shape = ids.shape
         taught: TaughtAttention | None = None
         whole = type(attention) is NoCache and attention.packing is None
-        if self._choice and whole and torch.is_grad_enabled():
-            attention = taught = TaughtAttention(self._choice_queries)
+        if (self._choice or self.full) and whole and torch.is_grad_enabled():
+            queries = self._choice_queries if self._choice else 0
+            attention = taught = TaughtAttention(queries, full=self.full)
         if isinstance(attention, PackedAttention) or attention.packing is not None:
             ids = ids.flatten()[None]
         cuda = device.type == "cuda"

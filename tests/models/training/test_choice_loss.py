@@ -125,3 +125,26 @@ def test_dense_attention_has_no_choice(native_config: Callable[..., NSAConfig]) 
     same_value, same = _gradients(dense, batch, choice=1.0)
     assert same_value == value
     assert all(torch.equal(plain[name], same[name]) for name in plain)
+
+
+def test_a_full_selection_is_a_selection_of_all_blocks(
+    native_config: Callable[..., NSAConfig],
+) -> None:
+    ids = torch.randint(0, 64, (2, 96), generator=torch.Generator().manual_seed(1))
+    batch = PackedBatch(ids=ids, targets=ids.roll(-1, 1), lengths=(96, 96))
+    separate = {"branch_keys": "separate"}
+    all_blocks = native_config(**separate, select_count=12)
+    wanted = TokenLosses(initial_model(all_blocks, 0, torch.device("cpu")), 64)
+    losses = TokenLosses(initial_model(native_config(**separate), 0, torch.device("cpu")), 64)
+    sparse, sparse_each = losses(batch)
+    losses.full = True
+    total, each = losses(batch)
+    wanted_total, wanted_each = wanted(batch)
+    assert torch.allclose(each, wanted_each, rtol=1e-5)
+    assert not torch.allclose(each, sparse_each, rtol=1e-3)
+    total.backward()
+    wanted_total.backward()
+    for (name, p), other in zip(losses.named_parameters(), wanted.parameters(), strict=True):
+        assert torch.allclose(p.grad, other.grad, rtol=1e-3, atol=1e-4), name
+    with torch.no_grad():  # a held-out loss is that of the sparse attention
+        assert torch.allclose(losses(batch)[0], sparse)
