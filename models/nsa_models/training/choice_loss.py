@@ -37,7 +37,7 @@ class TaughtAttention(NoCache):
 
     Args:
         queries: Q, queries of a row with a loss; 0 for no loss.
-        full: Whether the selection attends to all blocks.
+        full: Whether the selection of `gated` attention takes all blocks.
     """
 
     def __init__(self, queries: int, *, full: bool = False) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -198,6 +198,9 @@ class Pretraining:
         settings, progress, interval = self.settings, self.progress, self._interval
         began = time.monotonic()
         self._losses.full = done < settings.full_selection
+        attention = self._config.prefill_settings()
+        if self._losses.full and attention.combine == "gated":
+            attention = replace(attention, select_count=None)
         targets = self._rows.targets(progress.step * settings.rows, settings.rows)
         total = torch.zeros((), device=self._device)
         rate = settings.rate * rate_share(done, settings)
@@ -210,7 +213,7 @@ class Pretraining:
                     (loss * scale).backward()
                 total += loss.detach()
             interval.flops += self._processes.count * step_flops(
-                batch.lengths, self._config, self._config.prefill_settings(), self._parameters
+                batch.lengths, self._config, attention, self._parameters
             )
         if self._graphs is not None:
             total += self._graphs.take_total()

@@ -58,8 +58,8 @@ class PretrainSettings:
         choice_loss: Weight of the loss that teaches the choice of blocks; 0 for none. It needs
             `whole_rows`, and dense attention has none.
         choice_queries: Queries of a row with that loss.
-        full_selection: Share of the training, at its start, in which the selection attends to all
-            blocks. It needs `whole_rows`, and dense attention always does.
+        full_selection: Share of the training, at its start, in which the selection of `gated`
+            attention takes all blocks. It needs `whole_rows`.
         parallel: `ddp`, replicas of the model, or `fsdp`, shards of it.
         compile: Whether to compile the parts of the layers outside the attention.
         cuda_graphs: Whether to replay passes from CUDA graphs.

@@ -34,8 +34,8 @@ class TokenLosses(nn.Module):
         choice_queries: Queries of a row with that loss.
 
     Attributes:
-        full: Whether the selection attends to all blocks while gradients are computed, in rows of
-            one document.
+        full: Whether the selection of `gated` attention takes all blocks while gradients are
+            computed, in rows of one document.
     """
 
     def __init__(

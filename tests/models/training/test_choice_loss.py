@@ -145,6 +145,8 @@ def test_a_full_selection_is_a_selection_of_all_blocks(
     total.backward()
     wanted_total.backward()
     for (name, p), other in zip(losses.named_parameters(), wanted.parameters(), strict=True):
+        assert p.grad is not None, name
+        assert other.grad is not None, name
         assert torch.allclose(p.grad, other.grad, rtol=1e-3, atol=1e-4), name
     with torch.no_grad():  # a held-out loss is that of the sparse attention
         assert torch.allclose(losses(batch)[0], sparse)

@@ -379,6 +379,24 @@ def test_rows_that_processes_cannot_share_are_refused(
         )
 
 
+def test_the_selection_takes_all_blocks_at_first(
+    native_config: Config, write_shards: WriteShards, words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = write_shards(words(20))
+    settings = replace(SETTINGS, full_selection=0.4, whole_rows=True, tokens=192 * 5)
+    found: list[bool] = []
+    forward = TokenLosses.forward
+
+    def recorded(self: TokenLosses, batch: PackedBatch) -> Any:
+        found.append(self.full)
+        return forward(self, batch)
+
+    monkeypatch.setattr(TokenLosses, "forward", recorded)
+    training(native_config(), shards, Record(), settings).run()
+    passes = settings.rows
+    assert found == [True] * 2 * passes + [False] * 3 * passes
+
+
 def test_a_training_on_static_inputs_has_the_same_gradients_and_weights(
     native_config: Config, write_shards: WriteShards, words: Words
 ) -> None:

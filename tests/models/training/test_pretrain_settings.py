@@ -35,6 +35,10 @@ def test_cosine_falls_to_the_floor(done: float, share: float) -> None:
         ({"schedule": "linear"}, "schedule is 'linear'; use wsd or cosine"),
         ({"context": 0}, "context is 0; it must be positive"),
         ({"warmup": 2.0}, "warmup is 2.0; it must be from 0 to 1"),
+        ({"choice_loss": 1.0}, "choice_loss needs whole_rows"),
+        ({"choice_loss": -1.0}, r"choice_loss is -1\.0; it must not be negative"),
+        ({"full_selection": 0.5}, "full_selection needs whole_rows"),
+        ({"full_selection": 1.5}, r"full_selection is 1\.5; it must be from 0 to 1"),
         ({"batch_tokens": 5000}, "batch_tokens is 5000; it must be a multiple of 4096"),
     ],
 )
