@@ -39,6 +39,13 @@ SIZES: dict[str, Any] = {
     "window": 40,
     "answer_window": 24,
 }
+HALF: dict[str, Any] = {
+    "rope_parameters": {
+        "rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5,
+    },
+}  # fmt: skip
+"""A rotary embedding of half of each head, as in `examples/pretrain_twins.toml`."""
+
 KINDS: dict[str, dict[str, Any]] = {
     "separate": {"branch_keys": "separate"},
     "linear": {"compress_phi": "linear"},
@@ -60,10 +67,13 @@ def random_ids(*shape: int) -> Tensor:
 
 
 @EVERY
+@pytest.mark.parametrize("rotary", [{}, HALF], ids=["", "half"])
 @pytest.mark.parametrize("release", [False, True], ids=["kept", "released"])
-def test_decoding_equals_the_full_pass(kind: str, release: bool, seed: int) -> None:
+def test_decoding_equals_the_full_pass(
+    kind: str, release: bool, rotary: dict[str, Any], seed: int
+) -> None:
     """Parts of one token to a hundred, each with the settings of the answer."""
-    model, ids, dice = build(kind), random_ids(1, 333), random.Random(seed)
+    model, ids, dice = build(kind, **rotary), random_ids(1, 333), random.Random(seed)
     settings = model.config.answer_settings()
     cache = KVCache(model.config, 340)
     with torch.no_grad():
