@@ -14,18 +14,16 @@ from torch import Tensor
 
 from nsa_kernels.errors import UnsupportedError
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.configuration.config import NSAConfig
 from nsa_models.modeling.int8 import Int8Linear
 from nsa_models.modeling.model import MLP
 from nsa_models.transformers_model import NSAForCausalLM
+from tests.models.decoders import CUDA, DEVICE, filled, random_model
 
 if not find_spec("triton"):
     pytest.skip("Triton is not installed", allow_module_level=True)
 
 from nsa_models.generation.cuda_graph import CudaGraphDecoder
 
-CUDA = torch.cuda.is_available()
-DEVICE = "cuda" if CUDA else "cpu"
 gpu = pytest.mark.skipif(not CUDA, reason="no CUDA device")
 fp32 = pytest.mark.skipif(CUDA, reason="fused layers take no weights in fp32 on a GPU")
 
@@ -53,26 +51,8 @@ KINDS: dict[str, dict[str, Any]] = {
 def build(
     kind: str, dtype: torch.dtype = torch.float32, *, noise: float = 0.15, **changes: Any
 ) -> NSAForCausalLM:
-    """A random model whose answers have the same attention as its prefill."""
-    sizes = {**SIZES, **KINDS[kind], **changes}
-    for name in ("compress_block", "compress_stride", "select_count", "window"):
-        if name in sizes:
-            sizes[f"answer_{name}"] = sizes[name]
-    model = NSAForCausalLM(NSAConfig(**sizes)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * noise)
-    return model.to(device=DEVICE, dtype=dtype).requires_grad_(False)
-
-
-def filled(model: NSAForCausalLM, ids: Tensor, room: int) -> KVCache:
-    """A cache with texts (B, T) and room for more tokens."""
-    batch, tokens = ids.shape
-    cache = KVCache(model.config, tokens + room, batch=batch, dtype=model.dtype, device=DEVICE)
-    with torch.inference_mode():
-        model(ids, cache=cache, last_logits=0)
-    cache.release_recent()
-    return cache
+    """A random model of a kind."""
+    return random_model({**SIZES, **KINDS[kind], **changes}, dtype, noise=noise)
 
 
 def differences(
