@@ -233,12 +233,12 @@ def project(dtype: torch.dtype, dim: int) -> None:
     def zeros(*shape: int) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype)
 
-    for rows in (1, 32):
+    for rows, rotated in ((1, dim), (32, dim // 2)):
         x, norm = zeros(rows, 640), decode_linear.Norm(weight=zeros(640), eps=1e-6)
         heads = decode_linear.Projection(weight=zeros(4 * dim, 640))
         table = torch.tensor([[at, dim, 1, 1, 0] for at in range(0, 4 * dim, dim)])
         parts = decode_linear.HeadParts(
-            table=table.to(torch.int32), head_dim=dim, frequencies=torch.zeros(dim // 2)
+            table=table.to(torch.int32), head_dim=dim, frequencies=torch.zeros(rotated // 2)
         )
         places = decode_linear.Positions(lengths=torch.zeros(rows, dtype=torch.int32))
         kept = zeros(rows, 1, 64, dim), zeros(rows, 1, 64, dim)

@@ -108,9 +108,9 @@ def _pair_of_products(
 def _heads_kernel(
     x_ptr, norm_ptr, weight_ptr, bias_ptr, parts_ptr, frequencies_ptr, lengths_ptr, out_ptr,
     k_ptr, v_ptr, rows, outputs, stride_out, token_capacity, offset, eps, turn_scale,
-    K: tl.constexpr, T: tl.constexpr, G: tl.constexpr, D: tl.constexpr, BIAS: tl.constexpr,
-    KEEP: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    STAGES: tl.constexpr, LINE: tl.constexpr,
+    K: tl.constexpr, T: tl.constexpr, G: tl.constexpr, D: tl.constexpr, TURNS: tl.constexpr,
+    BIAS: tl.constexpr, KEEP: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr, STAGES: tl.constexpr, LINE: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):  # fmt: skip
     HALF: tl.constexpr = D // 2
@@ -120,11 +120,16 @@ def _heads_kernel(
     finish = tl.load(parts_ptr + 2)
     row = tl.arange(0, BLOCK_M)
     column = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    # Rotation mixes a column of the first half of a head with one of the second.
-    in_first = (column < HALF) & (column < columns)
-    in_second = (column < HALF) & (column + HALF < columns)
-    first = start + column
-    second = first + HALF
+    # Rotation mixes a column of the first half of what it rotates with one of the second.
+    a_column = column
+    b_column = column + HALF
+    if TURNS < HALF:
+        a_column = tl.where(column < TURNS, column, column + TURNS)
+        b_column = tl.where(column < TURNS, column + TURNS, column + HALF)
+    in_first = (column < HALF) & (a_column < columns)
+    in_second = (column < HALF) & (b_column < columns)
+    first = start + a_column
+    second = start + b_column
     position = tl.load(lengths_ptr + row // T, mask=row < rows, other=0) + row % T
     if OVERLAP:
         tl.extra.cuda.gdc_launch_dependents()
@@ -140,10 +145,12 @@ def _heads_kernel(
         a += tl.load(bias_ptr + first, mask=in_first, other=0.0).to(tl.float32)
         b += tl.load(bias_ptr + second, mask=in_second, other=0.0).to(tl.float32)
     if finish == _ROTATION:
-        frequency = tl.load(frequencies_ptr + column, mask=column < HALF, other=0.0)
+        frequency = tl.load(frequencies_ptr + column, mask=column < TURNS, other=0.0)
         angle = (position + offset).to(tl.float32)[:, None] * frequency
         cos = tl.cos(angle) * turn_scale
         sin = tl.sin(angle) * turn_scale
+        if TURNS < HALF:
+            cos = tl.where(column < TURNS, cos, 1.0)
         turned = a * cos - b * sin
         b = b * cos + a * sin
         a = turned
@@ -160,13 +167,13 @@ def _heads_kernel(
         cache = tl.load(parts_ptr + 3)
         group = (row // T).to(tl.int64) * G + tl.load(parts_ptr + 4)
         some = some & (position < token_capacity)[:, None]
-        to = ((group * token_capacity + position) * D)[:, None] + column
+        to = ((group * token_capacity + position) * D)[:, None]
         if cache == 1:
-            tl.store(k_ptr + to, a, mask=some & in_first)
-            tl.store(k_ptr + to + HALF, b, mask=some & in_second)
+            tl.store(k_ptr + to + a_column, a, mask=some & in_first)
+            tl.store(k_ptr + to + b_column, b, mask=some & in_second)
         if cache == 2:
-            tl.store(v_ptr + to, a, mask=some & in_first)
-            tl.store(v_ptr + to + HALF, b, mask=some & in_second)
+            tl.store(v_ptr + to + a_column, a, mask=some & in_first)
+            tl.store(v_ptr + to + b_column, b, mask=some & in_second)
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -290,7 +297,8 @@ class HeadParts:
         table: (parts, 5) int32: first output; number of outputs, at most D; `Finish`; 1 for keys
             and 2 for values that the cache keeps, or 0; their group.
         head_dim: D.
-        frequencies: (D / 2,) fp32, inverse frequencies of the rotary embedding.
+        frequencies: (R / 2,) fp32, inverse frequencies of the rotary embedding of the first R
+            numbers of a head; R is D at most.
         scaling: Multiplies cosines and sines.
     """
 
@@ -372,6 +380,7 @@ def project_heads(
         T=positions.tokens,
         G=k.shape[1] if kept is not None else 1,
         D=parts.head_dim,
+        TURNS=len(parts.frequencies),
         BIAS=projection.bias is not None,
         KEEP=kept is not None,
         **_tile(x, x.shape[1]),

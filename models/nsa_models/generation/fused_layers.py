@@ -237,8 +237,10 @@ def _check(layer: nn.Module, frequencies: Tensor) -> None:
         raise UnsupportedError("fused layers do not support norms of queries and keys")
     if layer.scale != 1.0 or attention.query_scale != 1.0 or not attention.compression_branch:
         raise UnsupportedError("fused layers do not support scales, or a model without compression")
-    if mlp.act is not F.silu or 2 * len(frequencies) != attention.head_dim:
-        raise UnsupportedError("fused layers support silu and whole rotary embeddings alone")
+    if mlp.act is not F.silu:
+        raise UnsupportedError("fused layers support silu alone")
+    if attention.compression is not None and 2 * len(frequencies) != attention.head_dim:
+        raise UnsupportedError("fused layers compress wholly rotated keys alone")
     types = {each.weight.dtype for each in (*linears, layer.input_layernorm)}
     if len(types) > 1:
         raise UnsupportedError(f"fused layers do not support weights of several types: {types}")

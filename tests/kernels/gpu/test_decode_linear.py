@@ -80,14 +80,28 @@ def rotated(x: Tensor, positions: Tensor, parts: HeadParts) -> Tensor:
     # The kernel's angles are products in fp32, which matter at late positions.
     angles = (positions.float()[:, None] * parts.frequencies).double()
     cos, sin = angles.cos() * parts.scaling, angles.sin() * parts.scaling
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    width = 2 * len(parts.frequencies)
+    first, second = x[:, :width].chunk(2, dim=-1)
+    turned = [first * cos - second * sin, second * cos + first * sin]
+    return torch.cat([*turned, x[:, width:]], dim=-1)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize(("dim", "tokens", "bias"), [(16, 1, False), (20, 2, True), (64, 3, False)])
-def test_heads(dtype: torch.dtype, dim: int, tokens: int, bias: bool) -> None:
-    """A query head, keys and values of two groups, and 5 gates; the cache keeps keys and values."""
+@pytest.mark.parametrize(
+    ("dim", "width", "tokens", "bias"),
+    [
+        (16, 16, 1, False),
+        (20, 20, 2, True),
+        (64, 64, 3, False),
+        (20, 12, 2, True),
+        (64, 32, 1, False),
+    ],
+)
+def test_heads(dtype: torch.dtype, dim: int, width: int, tokens: int, bias: bool) -> None:
+    """A query head, keys and values of two groups, and 5 gates; the cache keeps keys and values.
+
+    Each of these heads is rotated in its first `width` numbers.
+    """
     lengths = torch.tensor([3, 70_001], dtype=torch.int32, device=DEVICE)
     capacity, rows, inputs = 70_001 + tokens - 1, 2 * tokens, 72
     turn, plain = int(Finish.ROTATION), int(Finish.NOTHING)
@@ -98,7 +112,7 @@ def test_heads(dtype: torch.dtype, dim: int, tokens: int, bias: bool) -> None:
     parts = HeadParts(
         table=torch.tensor(table, dtype=torch.int32, device=DEVICE),
         head_dim=dim,
-        frequencies=0.5 ** torch.arange(dim // 2, device=DEVICE).float(),
+        frequencies=0.5 ** torch.arange(width // 2, device=DEVICE).float(),
         scaling=1.25,
     )
     x, norm = drawn(rows, inputs, dtype=dtype), Norm(weight=drawn(inputs, dtype=dtype), eps=EPS)

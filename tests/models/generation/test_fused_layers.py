@@ -36,6 +36,7 @@ SPARSE: dict[str, Any] = {
     "select_tile": 1, "score_stride": 1, "select_count": 4, "local_blocks": 3, "window": 21,
 }  # fmt: skip
 """All selected blocks are always selected, so that rounding cannot change the selection."""
+HALF_ROTATION = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 KINDS: dict[str, dict[str, Any]] = {
     "dense": {"select_count": None, "answer_select_count": None},
     "biased": {"select_count": None, "answer_select_count": None, "attention_bias": True,
@@ -44,6 +45,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "mean": {**SPARSE, "branch_keys": "separate", "gate_bias": True, "num_attention_heads": 14,
              "head_dim": 16},
     "mlp": {**SPARSE, "branch_keys": "separate", "compress_phi": "mlp", "compress_hidden": 24},
+    "half": {**SPARSE, "branch_keys": "separate", "compress_phi": "mlp", "compress_hidden": 24,
+             "rope_parameters": HALF_ROTATION},
+    "quarter": {"select_count": None, "answer_select_count": None, "head_dim": 16,
+                "rope_parameters": {**HALF_ROTATION, "partial_rotary_factor": 0.25}},
     "union": {**SPARSE, "combine": "union", "select_count": 2, "window": 32},
 }  # fmt: skip
 
@@ -85,7 +90,9 @@ def differences(
         ("dense", 1, 2),
         ("biased", 3, 1),
         ("shared", 1, 1),
-        ("mlp", 2, 1),
+        ("half", 2, 1),
+        ("quarter", 2, 1),
+        pytest.param("mlp", 2, 1, marks=pytest.mark.long),
         pytest.param("shared", 3, 2, marks=pytest.mark.long),
         pytest.param("mean", 2, 2, marks=pytest.mark.long),
         pytest.param("union", 2, 2, marks=pytest.mark.long),
@@ -135,7 +142,7 @@ def test_other_weights_are_refused() -> None:
 @pytest.mark.gpu
 @gpu
 @pytest.mark.parametrize("batch", [1, 16])
-@pytest.mark.parametrize("kind", ["dense", "shared", "mlp"])
+@pytest.mark.parametrize("kind", ["dense", "shared", "mlp", "half"])
 def test_graphs_of_the_trained_shape_in_bf16(kind: str, batch: int) -> None:
     """The blocks of the paper; both graphs are captured and replayed."""
     shape = {"hidden_size": 640, "intermediate_size": 1728, "num_attention_heads": 10}
