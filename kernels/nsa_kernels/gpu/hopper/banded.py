@@ -20,17 +20,18 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.language.core import _aggregate as aggregate
 
 from nsa_kernels.gpu.bands import Addend, Band, band_keys
 from nsa_kernels.gpu.hopper.pipeline import (
+    NO_SCORE,
     ROWS,
-    Ring,
+    Shared,
     Work,
     matrix,
     new_ring,
     processors,
     rows_of,
+    softmax_step,
     tiles_of,
 )
 from nsa_kernels.gpu.hopper.support import (
@@ -39,35 +40,11 @@ from nsa_kernels.gpu.hopper.support import (
 from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import Problem, number_strides
 
-NO_SCORE = gl.constexpr(-1.0e30)
-"""A finite number below any score, so that differences are finite."""
-
 GROUPS = gl.constexpr(3)
 """Warpgroups that compute."""
 
 _STAGES = 3
 """Tiles of keys, and of values, in shared memory."""
-
-
-@aggregate
-class Shared:
-    """Rings that all warps of a program use.
-
-    Queries and outputs have one buffer per warpgroup. Rows that an output is added to, or
-    multiplied by, are loaded into the output's buffer.
-    """
-
-    q: Ring
-    k: Ring
-    v: Ring
-    out: Ring
-
-    @gluon.constexpr_function
-    def __init__(self, q, k, v, out):
-        self.q = q
-        self.k = k
-        self.v = v
-        self.out = out
 
 
 @gluon.jit
@@ -104,11 +81,7 @@ def _probabilities(
         key = first + gl.arange(0, BLOCK_N, gl.SliceLayout(0, S_LAYOUT))
         seen = (key[None, :] >= low[:, None]) & (key[None, :] < high[:, None])
         scores = gl.where(seen, scores, float("-inf"))
-    new_top = gl.maximum(top, gl.max(scores, axis=1) * scale)
-    probs = gl.exp2(scores * scale - new_top[:, None])
-    shrink = gl.exp2(top - new_top)
-    total = total * shrink + gl.sum(probs, axis=1)
-    return probs, shrink, new_top, total
+    return softmax_step(scores, top, total, scale)
 
 
 @gluon.jit
