@@ -23,12 +23,13 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+from triton.language.core import _aggregate as aggregate
 
 from nsa_kernels.gpu.hopper.lists import BLOCK_BITS, QUERY_BITS, ROW, WarpgroupLists
 from nsa_kernels.gpu.hopper.pipeline import (
     NO_SCORE,
     ROWS,
-    Shared,
+    Ring,
     matrix,
     new_ring,
     plain_layout,
@@ -52,6 +53,29 @@ _LISTS = 3
 """Lists in shared memory."""
 
 
+@aggregate
+class Shared:
+    """Rings that all warps of a program use.
+
+    Queries and outputs have one buffer per warpgroup. The rows that an output is added to are
+    loaded into the output's buffer.
+    """
+
+    q: Ring
+    k: Ring
+    v: Ring
+    lists: Ring
+    out: Ring
+
+    @gluon.constexpr_function
+    def __init__(self, q, k, v, lists, out):
+        self.q = q
+        self.k = k
+        self.v = v
+        self.lists = lists
+        self.out = out
+
+
 @gluon.jit
 def find_tile(index, tiles, groups):
     """Sequence, group and number of a tile of queries."""
@@ -71,14 +95,15 @@ def list_number(buffer, i, WARPS: gl.constexpr):
 
 @gluon.jit
 def _producer(
-    shared, lists, descs, sizes, HEADS: gl.constexpr, ROOM: gl.constexpr, GATED: gl.constexpr
-):
+    shared, q_desc, k_desc, v_desc, list_desc, out_desc, sizes,
+    HEADS: gl.constexpr, ROOM: gl.constexpr, GATED: gl.constexpr,
+):  # fmt: skip
     """Load the list, queries and blocks of every tile, and the rows its output is added to."""
-    q_desc, k_desc, v_desc, list_desc, out_desc = descs
     tiles, total_tiles, groups, _, _ = sizes
     W_QUERIES: gl.constexpr = ROWS // HEADS
     BLOCK_N: gl.constexpr = k_desc.block_type.shape[1]
     LINES: gl.constexpr = list_desc.block_type.shape[0]
+    lists = shared.lists
     done = 0
     turn = 0
     lists.load(list_desc, [gl.program_id(0) * LINES, 0], 0)
@@ -160,7 +185,7 @@ def _attend(
 
 @gluon.jit
 def _consumer(
-    shared, lists, out_desc, ends, sizes, scale,
+    shared, out_desc, ends, sizes, scale,
     W: gl.constexpr, R: gl.constexpr, HEADS: gl.constexpr, ROOM: gl.constexpr,
     GATED: gl.constexpr,
 ):  # fmt: skip
@@ -179,6 +204,7 @@ def _consumer(
     O_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DV, 16])
     S_ROWS: gl.constexpr = gl.SliceLayout(1, S_LAYOUT)
     O_ROWS: gl.constexpr = gl.SliceLayout(1, O_LAYOUT)
+    lists = shared.lists
     q_buffer = matrix(shared.q.buffers.index(W))
     out = matrix(shared.out.buffers.index(W))
     row = gl.arange(0, ROWS, S_ROWS)
@@ -258,19 +284,21 @@ def _hopper_merged_kernel(
     total_tiles = gl.where(gl.load(margin_ptr) > 0, 0, total_tiles)
     shared = Shared(
         new_ring(q_desc, GROUPS, 1), new_ring(k_desc, STAGES, GROUPS),
-        new_ring(v_desc, STAGES, GROUPS), new_ring(out_desc, GROUPS, 1),
+        new_ring(v_desc, STAGES, GROUPS), new_ring(list_desc, LISTS, GROUPS),
+        new_ring(out_desc, GROUPS, 1),
     )  # fmt: skip
-    lists = new_ring(list_desc, LISTS, GROUPS)
     strides, gate_strides = (stride_lb, stride_lh, stride_lt), (stride_wb, stride_wh, stride_wt)
     ends = (lse_ptr, gate_ptr, strides, gate_strides)
     sizes = (tiles, total_tiles, groups, queries, offset)
-    descs = (q_desc, k_desc, v_desc, list_desc, out_desc)
     gl.warp_specialize(
         [
-            (_consumer, (shared, lists, out_desc, ends, sizes, scale, 0, R, HEADS, ROOM, GATED)),
-            (_consumer, (shared, lists, out_desc, ends, sizes, scale, 1, R, HEADS, ROOM, GATED)),
-            (_consumer, (shared, lists, out_desc, ends, sizes, scale, 2, R, HEADS, ROOM, GATED)),
-            (_producer, (shared, lists, descs, sizes, HEADS, ROOM, GATED)),
+            (_consumer, (shared, out_desc, ends, sizes, scale, 0, R, HEADS, ROOM, GATED)),
+            (_consumer, (shared, out_desc, ends, sizes, scale, 1, R, HEADS, ROOM, GATED)),
+            (_consumer, (shared, out_desc, ends, sizes, scale, 2, R, HEADS, ROOM, GATED)),
+            (
+                _producer,
+                (shared, q_desc, k_desc, v_desc, list_desc, out_desc, sizes, HEADS, ROOM, GATED),
+            ),
         ],
         [4, 4, 1],
         [160, 160, 32],
