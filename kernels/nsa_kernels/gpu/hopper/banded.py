@@ -40,9 +40,6 @@ from nsa_kernels.gpu.hopper.support import (
 from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import Problem, number_strides
 
-GROUPS = gl.constexpr(3)
-"""Warpgroups that compute."""
-
 _STAGES = 3
 """Tiles of keys, and of values, in shared memory."""
 
@@ -50,7 +47,7 @@ _STAGES = 3
 @gluon.jit
 def _producer(work, shared, q_desc, k_desc, v_desc, other_desc, WITH_ROWS: gl.constexpr):
     """Load the queries, keys and values of every tile, and the rows combined with its output."""
-    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
+    W_QUERIES: gl.constexpr = work.QUERIES // shared.q.SIZE
     done = 0
     turn = 0
     for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
@@ -180,7 +177,7 @@ def _consumer(
     stride_lb, stride_lh, stride_lt = strides
     stride_wb, stride_wh, stride_wt = gate_strides
     R: gl.constexpr = work.R
-    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
+    W_QUERIES: gl.constexpr = work.QUERIES // shared.q.SIZE
     HEADS: gl.constexpr = ROWS // W_QUERIES
     BLOCK_N: gl.constexpr = work.BLOCK_N
     # Measured: a window is too short, and short rows leave too little to overlap.
@@ -283,7 +280,7 @@ def _hopper_banded_kernel(
     queries, offset, keys, window, groups, pairs, scale,
     R: gl.constexpr, HEADS: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
     WINDOWED: gl.constexpr, STAGES: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
-    KEPT: gl.constexpr,
+    KEPT: gl.constexpr, GROUPS: gl.constexpr,
 ):  # fmt: skip
     work = Work(
         queries, offset, keys, window, groups, pairs,
@@ -295,21 +292,38 @@ def _hopper_banded_kernel(
     )  # fmt: skip
     strides, gate_strides = (stride_lb, stride_lh, stride_lt), (stride_wb, stride_wh, stride_wt)
     ends = (numbers_ptr, gate_ptr, other_gate_ptr, strides, gate_strides)
-    gl.warp_specialize(
-        [
-            (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 0, GATED, DOTS, KEPT)),
-            (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 1, GATED, DOTS, KEPT)),
-            (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 2, GATED, DOTS, KEPT)),
-            (_producer, (work, shared, q_desc, k_desc, v_desc, other_desc, GATED or DOTS)),
-        ],
-        [4, 4, 1],
-        [160, 160, 32],
-    )
+    if GROUPS == 4:
+        gl.warp_specialize(
+            [
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 0, GATED, DOTS, KEPT)),
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 1, GATED, DOTS, KEPT)),
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 2, GATED, DOTS, KEPT)),
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 3, GATED, DOTS, KEPT)),
+                (_producer, (work, shared, q_desc, k_desc, v_desc, other_desc, GATED or DOTS)),
+            ],
+            [4, 4, 4, 1],
+            [112, 112, 112, 32],
+        )
+    else:
+        gl.warp_specialize(
+            [
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 0, GATED, DOTS, KEPT)),
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 1, GATED, DOTS, KEPT)),
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 2, GATED, DOTS, KEPT)),
+                (_producer, (work, shared, q_desc, k_desc, v_desc, other_desc, GATED or DOTS)),
+            ],
+            [4, 4, 1],
+            [160, 160, 32],
+        )
 
 
-def _tile_keys(problem: Problem, band: Band) -> int:
-    """Keys of a tile. Short rows leave registers for more; a window masks a part of its tiles."""
-    return 128 if problem.dim == 64 and band.window is None else 64
+_TILE_KEYS = 64
+"""Keys of a tile."""
+
+
+def _warpgroups(problem: Problem) -> int:
+    """Warpgroups that compute: short rows leave registers for four of them."""
+    return 4 if problem.dim == 64 else 3
 
 
 def launch_banded(
@@ -340,8 +354,7 @@ def launch_banded(
     keys, _ = band_keys(problem, band)
     assert keys > 0
     assert band.query_stride == 1
-    rows, groups = ROWS.value, GROUPS.value
-    block_n = _tile_keys(problem, band)
+    rows, groups, block_n = ROWS.value, _warpgroups(problem), _TILE_KEYS
     heads = pad_heads(problem.repeat)
     per_tile = rows // heads
     gates = (None, None) if addend is None else (addend.gate, addend.other_gate)
@@ -372,6 +385,7 @@ def launch_banded(
         GATED=addend is not None,
         DOTS=grad is not None,
         KEPT=addend is not None and addend.kept is not None,
+        GROUPS=groups,
         num_warps=4,
-        maxnreg=128,
+        maxnreg=128 if groups == 3 else 96,
     )  # fmt: skip
