@@ -1,8 +1,8 @@
 """Causal attention to a band of keys, warp-specialized: the output, or its dot products.
 
 One program per multiprocessor takes tiles of rows, the longest first. One warp loads queries, keys
-and values. Three or four warpgroups of 64 rows each compute, so that the exponentials of one overlap
-the matrix products of the others.
+and values. Three or four warpgroups of 64 rows each compute, so that the exponentials of one
+overlap the matrix products of the others.
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, J_b keys of a tile.
 
