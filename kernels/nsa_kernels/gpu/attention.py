@@ -26,7 +26,7 @@ from nsa_kernels.gpu.bands import Addend, Band, OutputGradient
 from nsa_kernels.gpu.inverse import invert
 from nsa_kernels.gpu.launches import Replays
 from nsa_kernels.gpu.layout import Packing, Problem, empty_rows, loadable
-from nsa_kernels.gpu.phi import mean_phi
+from nsa_kernels.gpu.phi import mean_pair, mean_phi
 from nsa_kernels.gpu.row_products import branch_gradients, gate_gradients, row_dots
 from nsa_kernels.gpu.selected import selected_forward
 from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_rows_backward
@@ -118,6 +118,8 @@ def _without_gradients(
     """Output (B, H, T, Dv) and blocks (B, G, U, n) of a call that keeps nothing."""
     problem = Problem.of(q, k, v, settings, None)
     q, k, v = (loadable(x) for x in (q, k, v))
+    if settings.combine == "gated" and summary_k is None and summary_v is None:
+        summary_k, summary_v = mean_pair(k, v, settings)
     summary_k = _means(problem, k) if summary_k is None else loadable(summary_k)
     if settings.combine == "union":
         return _union_pass(problem, q, k, v, summary_k)[:2]

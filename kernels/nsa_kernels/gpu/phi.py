@@ -39,13 +39,14 @@ _ROWS = 16
 
 @triton.jit(do_not_specialize=["summaries"])
 def _mean_forward_kernel(
-    x_ptr, out_ptr, starts_ptr,
+    x_ptr, y_ptr, out_ptr, starts_ptr,
     stride_xb, stride_xg, stride_xs,
     groups, summaries,
     BLOCK: tl.constexpr, STRIDE: tl.constexpr, D: tl.constexpr, PACKED: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(1).to(tl.int64)
+    x_ptr = tl.where(tl.program_id(2) == 0, x_ptr, y_ptr)
     summary = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)  # [BLOCK_C]
     depth = tl.arange(0, BLOCK_D)  # [BLOCK_D]
     inside = summary < summaries
@@ -58,7 +59,8 @@ def _mean_forward_kernel(
     for _ in tl.range(0, BLOCK, loop_unroll_factor=4):
         acc += tl.load(x_ptrs, mask=both, other=0.0).to(tl.float32)  # [BLOCK_C, BLOCK_D]
         x_ptrs += stride_xs
-    at = (row * summaries + summary)[:, None] * D + depth
+    out_row = tl.program_id(2) * tl.num_programs(1) + row
+    at = (out_row * summaries + summary)[:, None] * D + depth
     tl.store(out_ptr + at, (acc / BLOCK).to(out_ptr.dtype.element_ty), mask=both)
 
 
@@ -95,15 +97,22 @@ def _mean_backward_kernel(
         tl.store(dx_ptr + token[:, None] * stride_xs + depth, share, mask=mask)
 
 
-def mean_forward(x: Tensor, blocks: Blocks) -> Tensor:
-    """Means of the blocks of (B, G, S, D): (B, G, C, D)."""
+def mean_forward(x: Tensor, blocks: Blocks, other: Tensor | None = None) -> Tensor:
+    """Means of the blocks of (B, G, S, D): (B, G, C, D), or (2, B, G, C, D) with another tensor.
+
+    The other has the same shape, strides and dtype.
+    """
     batch, groups, _, dim = x.shape
-    out = empty(batch, groups, blocks.summaries, dim, dtype=x.dtype, device=x.device)
+    shape = (batch, groups, blocks.summaries, dim)
+    made = () if other is None else (2,)
+    out = empty(*made, *shape, dtype=x.dtype, device=x.device)
     if not out.numel():
         return out
+    assert other is None or (other.shape, other.stride()) == (x.shape, x.stride())
     launch(
-        _mean_forward_kernel, (triton.cdiv(blocks.summaries, _ROWS), batch * groups),
-        x, out, blocks.starts,
+        _mean_forward_kernel,
+        (triton.cdiv(blocks.summaries, _ROWS), batch * groups, 1 if other is None else 2),
+        x, x if other is None else other, out, blocks.starts,
         *x.stride()[:3],
         groups, blocks.summaries,
         BLOCK=blocks.block,
@@ -184,6 +193,16 @@ def mean_phi(
     blocks = locate_blocks(x.shape[2], settings, cu_seqlens, cu_summaries, total_summaries)
     means: Tensor = BlockMean.apply(x, blocks)
     return means
+
+
+def mean_pair(k: Tensor, v: Tensor, settings: AttentionSettings) -> tuple[Tensor, Tensor]:
+    """The means of the blocks of keys and of values (B, G, S, D), without gradients."""
+    alike = (k.shape, k.stride(), k.dtype) == (v.shape, v.stride(), v.dtype)
+    blocks = locate_blocks(k.shape[2], settings, None, None, None)
+    if not alike:
+        return mean_forward(k, blocks), mean_forward(v, blocks)
+    both = mean_forward(k, blocks, v)
+    return both[0], both[1]
 
 
 def linear_phi(

@@ -33,22 +33,25 @@ from nsa_kernels.gpu.layout import (
 )
 from nsa_kernels.gpu.merge import merge
 from nsa_kernels.gpu.merged import merged_forward
-from nsa_kernels.gpu.tiles import selected_tile
+from nsa_kernels.gpu.tiles import row_bytes, selected_tile
+
+_EACH = 4
+"""Parts of tiles of a program, where rows are short and lists were merged."""
 
 
 @triton.jit
 def find_part(
     margin_ptr, offset, queries, seq_len,
-    TILE: tl.constexpr, PARTS: tl.constexpr, MERGED: tl.constexpr,
+    TILE: tl.constexpr, PARTS: tl.constexpr, MERGED: tl.constexpr, EACH: tl.constexpr,
 ):  # fmt: skip
-    """A program's part of a tile and one past it; no part where merged lists are faster.
+    """A program's first part of a tile and one past its last; none where merged lists are faster.
 
     A loop over no part stands for an early return. With Triton 3.6 a matrix product of Hopper's
     inside an `if` that depends on data reads outside of shared memory.
     """
-    first = tl.program_id(0)
+    first = tl.program_id(0) * EACH
     tiles = tl.where(queries > 0, (seq_len - 1) // TILE - offset // TILE + 1, 0)
-    end = tl.minimum(first + 1, tiles * PARTS)
+    end = tl.minimum(first + EACH, tiles * PARTS)
     if MERGED:
         end = tl.where(tl.load(margin_ptr) > 0, end, 0)
     return first, end
@@ -67,7 +70,7 @@ def _selected_forward_kernel(
     COUNT: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, SELECT_BLOCK: tl.constexpr,
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, PARTS: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr,
-    MERGED: tl.constexpr,
+    MERGED: tl.constexpr, EACH: tl.constexpr,
 ):  # fmt: skip
     g = tl.program_id(1).to(tl.int64)
     b = tl.program_id(2).to(tl.int64)
@@ -75,7 +78,9 @@ def _selected_forward_kernel(
     k_first, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
     u_first = find_sequence(cu_u_ptr, b, 0, PACKED)[0]
     offset = seq_len - queries
-    first_part, end_part = find_part(margin_ptr, offset, queries, seq_len, TILE, PARTS, MERGED)
+    first_part, end_part = find_part(
+        margin_ptr, offset, queries, seq_len, TILE, PARTS, MERGED, EACH
+    )
     depth = tl.arange(0, D_PAD)
     value_depth = tl.arange(0, DV_PAD)
     column = tl.arange(0, SELECT_BLOCK)
@@ -228,6 +233,8 @@ def selected_grid(
     rows = problem.repeat * s.select_tile
     tile = selected_tile(problem)
     parts = triton.cdiv(rows, tile["BLOCK_M"])
+    # Programs that return at once take time, too; with long rows, many programs are faster.
+    each = _EACH if merged and row_bytes(problem) <= 128 else 1
     constants = {
         "R": problem.repeat,
         "TILE": s.select_tile,
@@ -239,6 +246,8 @@ def selected_grid(
         "PARTS": parts,
         "PACKED": problem.packing is not None,
         "MERGED": merged,
+        "EACH": each,
         **tile,
     }
-    return (problem.tiles * parts, problem.groups, problem.batch), constants
+    grid = (triton.cdiv(problem.tiles * parts, each), problem.groups, problem.batch)
+    return grid, constants

@@ -174,6 +174,7 @@ def _selected_rows_backward_kernel(
     D: tl.constexpr, DV: tl.constexpr, D_PAD: tl.constexpr, DV_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, PARTS: tl.constexpr,
     SUMS: tl.constexpr, ADDS: tl.constexpr, PACKED: tl.constexpr, MERGED: tl.constexpr,
+    EACH: tl.constexpr,
 ):  # fmt: skip
     g = tl.program_id(1).to(tl.int64)
     b = tl.program_id(2).to(tl.int64)
@@ -181,7 +182,9 @@ def _selected_rows_backward_kernel(
     k_first, seq_len = find_sequence(cu_k_ptr, b, seq_len, PACKED)
     u_first = find_sequence(cu_u_ptr, b, 0, PACKED)[0]
     offset = seq_len - queries
-    first_part, end_part = find_part(margin_ptr, offset, queries, seq_len, TILE, PARTS, MERGED)
+    first_part, end_part = find_part(
+        margin_ptr, offset, queries, seq_len, TILE, PARTS, MERGED, EACH
+    )
     depth = tl.arange(0, D_PAD)
     column = tl.arange(0, SELECT_BLOCK)
     batch = 0 if PACKED else tl.program_id(2)

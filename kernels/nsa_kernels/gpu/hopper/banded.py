@@ -1,8 +1,8 @@
 """Causal attention to a band of keys, warp-specialized: the output, or its dot products.
 
 One program per multiprocessor takes tiles of rows, the longest first. One warp loads queries, keys
-and values. Three warpgroups of 64 rows each compute, so that the exponentials of one overlap the
-matrix products of the others.
+and values. Three or four warpgroups of 64 rows each compute, so that the exponentials of one
+overlap the matrix products of the others.
 
 Letters: see `layout.py`; W a warpgroup, R heads of a group, J_b keys of a tile.
 
@@ -20,17 +20,18 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.language.core import _aggregate as aggregate
 
 from nsa_kernels.gpu.bands import Addend, Band, band_keys
 from nsa_kernels.gpu.hopper.pipeline import (
+    NO_SCORE,
     ROWS,
-    Ring,
+    Shared,
     Work,
     matrix,
     new_ring,
     processors,
     rows_of,
+    softmax_step,
     tiles_of,
 )
 from nsa_kernels.gpu.hopper.support import (
@@ -39,41 +40,14 @@ from nsa_kernels.gpu.hopper.support import (
 from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import Problem, number_strides
 
-NO_SCORE = gl.constexpr(-1.0e30)
-"""A finite number below any score, so that differences are finite."""
-
-GROUPS = gl.constexpr(3)
-"""Warpgroups that compute."""
-
 _STAGES = 3
 """Tiles of keys, and of values, in shared memory."""
-
-
-@aggregate
-class Shared:
-    """Rings that all warps of a program use.
-
-    Queries and outputs have one buffer per warpgroup. Rows that an output is added to, or
-    multiplied by, are loaded into the output's buffer.
-    """
-
-    q: Ring
-    k: Ring
-    v: Ring
-    out: Ring
-
-    @gluon.constexpr_function
-    def __init__(self, q, k, v, out):
-        self.q = q
-        self.k = k
-        self.v = v
-        self.out = out
 
 
 @gluon.jit
 def _producer(work, shared, q_desc, k_desc, v_desc, other_desc, WITH_ROWS: gl.constexpr):
     """Load the queries, keys and values of every tile, and the rows combined with its output."""
-    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
+    W_QUERIES: gl.constexpr = work.QUERIES // shared.q.SIZE
     done = 0
     turn = 0
     for index in range(gl.program_id(0), work.tiles(), gl.num_programs(0)):
@@ -104,11 +78,7 @@ def _probabilities(
         key = first + gl.arange(0, BLOCK_N, gl.SliceLayout(0, S_LAYOUT))
         seen = (key[None, :] >= low[:, None]) & (key[None, :] < high[:, None])
         scores = gl.where(seen, scores, float("-inf"))
-    new_top = gl.maximum(top, gl.max(scores, axis=1) * scale)
-    probs = gl.exp2(scores * scale - new_top[:, None])
-    shrink = gl.exp2(top - new_top)
-    total = total * shrink + gl.sum(probs, axis=1)
-    return probs, shrink, new_top, total
+    return softmax_step(scores, top, total, scale)
 
 
 @gluon.jit
@@ -207,7 +177,7 @@ def _consumer(
     stride_lb, stride_lh, stride_lt = strides
     stride_wb, stride_wh, stride_wt = gate_strides
     R: gl.constexpr = work.R
-    W_QUERIES: gl.constexpr = work.QUERIES // GROUPS
+    W_QUERIES: gl.constexpr = work.QUERIES // shared.q.SIZE
     HEADS: gl.constexpr = ROWS // W_QUERIES
     BLOCK_N: gl.constexpr = work.BLOCK_N
     # Measured: a window is too short, and short rows leave too little to overlap.
@@ -310,7 +280,7 @@ def _hopper_banded_kernel(
     queries, offset, keys, window, groups, pairs, scale,
     R: gl.constexpr, HEADS: gl.constexpr, KEY_BLOCK: gl.constexpr, KEY_STRIDE: gl.constexpr,
     WINDOWED: gl.constexpr, STAGES: gl.constexpr, GATED: gl.constexpr, DOTS: gl.constexpr,
-    KEPT: gl.constexpr,
+    KEPT: gl.constexpr, GROUPS: gl.constexpr,
 ):  # fmt: skip
     work = Work(
         queries, offset, keys, window, groups, pairs,
@@ -322,21 +292,38 @@ def _hopper_banded_kernel(
     )  # fmt: skip
     strides, gate_strides = (stride_lb, stride_lh, stride_lt), (stride_wb, stride_wh, stride_wt)
     ends = (numbers_ptr, gate_ptr, other_gate_ptr, strides, gate_strides)
-    gl.warp_specialize(
-        [
-            (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 0, GATED, DOTS, KEPT)),
-            (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 1, GATED, DOTS, KEPT)),
-            (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 2, GATED, DOTS, KEPT)),
-            (_producer, (work, shared, q_desc, k_desc, v_desc, other_desc, GATED or DOTS)),
-        ],
-        [4, 4, 1],
-        [160, 160, 32],
-    )
+    if GROUPS == 4:
+        gl.warp_specialize(
+            [
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 0, GATED, DOTS, KEPT)),
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 1, GATED, DOTS, KEPT)),
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 2, GATED, DOTS, KEPT)),
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 3, GATED, DOTS, KEPT)),
+                (_producer, (work, shared, q_desc, k_desc, v_desc, other_desc, GATED or DOTS)),
+            ],
+            [4, 4, 4, 1],
+            [112, 112, 112, 32],
+        )
+    else:
+        gl.warp_specialize(
+            [
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 0, GATED, DOTS, KEPT)),
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 1, GATED, DOTS, KEPT)),
+                (_consumer, (work, shared, out_desc, kept_desc, ends, scale, 2, GATED, DOTS, KEPT)),
+                (_producer, (work, shared, q_desc, k_desc, v_desc, other_desc, GATED or DOTS)),
+            ],
+            [4, 4, 1],
+            [160, 160, 32],
+        )
 
 
-def _tile_keys(problem: Problem, band: Band) -> int:
-    """Keys of a tile. Short rows leave registers for more; a window masks a part of its tiles."""
-    return 128 if problem.dim == 64 and band.window is None else 64
+_TILE_KEYS = 64
+"""Keys of a tile."""
+
+
+def _warpgroups(problem: Problem) -> int:
+    """Warpgroups that compute: short rows leave registers for four of them."""
+    return 4 if problem.dim == 64 else 3
 
 
 def launch_banded(
@@ -367,8 +354,7 @@ def launch_banded(
     keys, _ = band_keys(problem, band)
     assert keys > 0
     assert band.query_stride == 1
-    rows, groups = ROWS.value, GROUPS.value
-    block_n = _tile_keys(problem, band)
+    rows, groups, block_n = ROWS.value, _warpgroups(problem), _TILE_KEYS
     heads = pad_heads(problem.repeat)
     per_tile = rows // heads
     gates = (None, None) if addend is None else (addend.gate, addend.other_gate)
@@ -399,6 +385,7 @@ def launch_banded(
         GATED=addend is not None,
         DOTS=grad is not None,
         KEPT=addend is not None and addend.kept is not None,
+        GROUPS=groups,
         num_warps=4,
-        maxnreg=128,
+        maxnreg=128 if groups == 3 else 96,
     )  # fmt: skip

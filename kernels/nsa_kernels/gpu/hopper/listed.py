@@ -28,43 +28,25 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.language.core import _aggregate as aggregate
 
 from nsa_kernels.gpu.hopper.pipeline import (
+    NO_SCORE,
     ROWS,
-    Ring,
+    Shared,
     matrix,
     new_ring,
     processors,
     rows_of,
+    softmax_step,
     tiles_of,
 )
 from nsa_kernels.gpu.hopper.support import pad_heads
 from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import Problem, number_strides
 
-NO_SCORE = gl.constexpr(-1.0e30)
-"""A finite number below any score, so that differences are finite."""
-
 GROUPS = gl.constexpr(2)
 """Warpgroups that compute."""
 
 _STAGES = 3
 """Blocks of keys, and of values, in shared memory."""
-
-
-@aggregate
-class Shared:
-    """Rings that all warps of a program use; queries and outputs have one buffer per warpgroup."""
-
-    q: Ring
-    k: Ring
-    v: Ring
-    out: Ring
-
-    @gluon.constexpr_function
-    def __init__(self, q, k, v, out):
-        self.q = q
-        self.k = k
-        self.v = v
-        self.out = out
 
 
 @aggregate
@@ -171,15 +153,6 @@ def _producer(lists, shared, q_desc, k_desc, v_desc):
 
 
 @gluon.jit
-def _probs(scores, top, total, scale):
-    """Probabilities of a block, the factor of what came before, and the new maximum and total."""
-    new_top = gl.maximum(top, gl.max(scores, axis=1) * scale)
-    probs = gl.exp2(scores * scale - new_top[:, None])
-    shrink = gl.exp2(top - new_top)
-    return probs, shrink, new_top, total * shrink + gl.sum(probs, axis=1)
-
-
-@gluon.jit
 def _consumer(
     lists, shared, out_desc, lse_ptr, strides, queries, scale, W: gl.constexpr, R: gl.constexpr
 ):
@@ -222,7 +195,7 @@ def _consumer(
         scores = gl.where(key[None, :] <= position[:, None], scores, float("-inf"))
         top = gl.full([ROWS], NO_SCORE, gl.float32, S_ROWS)
         total = gl.zeros([ROWS], gl.float32, S_ROWS)
-        probs, shrink, top, total = _probs(scores, top, total, scale)
+        probs, shrink, top, total = softmax_step(scores, top, total, scale)
         p = gl.convert_layout(probs.to(dtype), P_LAYOUT, assert_trivial=True)
         for _ in range(1, selected + recent):
             k = shared.k.wait(done + 1)
@@ -231,7 +204,7 @@ def _consumer(
             flying = warpgroup_mma(p, shared.v.wait(done), acc, is_async=True)
             scores = warpgroup_mma_wait(1, deps=[scores])
             shared.k.release(done + 1)
-            probs, shrink, top, total = _probs(scores, top, total, scale)
+            probs, shrink, top, total = softmax_step(scores, top, total, scale)
             acc, p = warpgroup_mma_wait(0, deps=[flying, p])
             shared.v.release(done)
             acc = acc * gl.convert_layout(shrink, O_ROWS)[:, None]

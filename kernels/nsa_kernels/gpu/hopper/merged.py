@@ -27,6 +27,7 @@ from triton.language.core import _aggregate as aggregate
 
 from nsa_kernels.gpu.hopper.lists import BLOCK_BITS, QUERY_BITS, ROW, WarpgroupLists
 from nsa_kernels.gpu.hopper.pipeline import (
+    NO_SCORE,
     ROWS,
     Ring,
     matrix,
@@ -41,9 +42,6 @@ from nsa_kernels.gpu.hopper.support import (
 )
 from nsa_kernels.gpu.launches import launch
 from nsa_kernels.gpu.layout import Problem, number_strides
-
-NO_SCORE = gl.constexpr(-1.0e30)
-"""A finite number below any score, so that differences are finite."""
 
 GROUPS = gl.constexpr(3)
 """Warpgroups that compute."""

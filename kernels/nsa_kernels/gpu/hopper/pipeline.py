@@ -22,6 +22,9 @@ from nsa_kernels.gpu.hopper.support import pad_heads
 ROWS = gl.constexpr(64)
 """Rows of a warpgroup: the rows of one matrix instruction."""
 
+NO_SCORE = gl.constexpr(-1.0e30)
+"""A finite number below any score, so that differences are finite."""
+
 
 @aggregate
 class Work:
@@ -160,6 +163,26 @@ class Ring:
         mbarrier.arrive(self.free.index(index % self.SIZE), count=1)
 
 
+@aggregate
+class Shared:
+    """Rings that all warps of a program use; queries and outputs have one buffer per warpgroup.
+
+    Rows that an output is added to, or multiplied by, are loaded into the output's buffer.
+    """
+
+    q: Ring
+    k: Ring
+    v: Ring
+    out: Ring
+
+    @gluon.constexpr_function
+    def __init__(self, q, k, v, out):
+        self.q = q
+        self.k = k
+        self.v = v
+        self.out = out
+
+
 @gluon.jit
 def new_ring(desc, SIZE: gl.constexpr, READERS: gl.constexpr):
     """A ring of tiles of a descriptor; `READERS` warpgroups release each tile."""
@@ -190,6 +213,15 @@ def matrix(buffer):
     DEPTH: gl.constexpr = buffer.shape[RANK - 1]
     layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([ROW_COUNT, DEPTH], buffer.dtype)
     return buffer._reinterpret(buffer.dtype, [ROW_COUNT, DEPTH], layout)
+
+
+@gluon.jit
+def softmax_step(scores, top, total, scale):
+    """Probabilities of a tile, the factor of what came before, and the new maximum and total."""
+    new_top = gl.maximum(top, gl.max(scores, axis=1) * scale)
+    probs = gl.exp2(scores * scale - new_top[:, None])
+    shrink = gl.exp2(top - new_top)
+    return probs, shrink, new_top, total * shrink + gl.sum(probs, axis=1)
 
 
 def rows_of(x: Tensor, groups: int, rows: int, *, by_head: bool = False) -> TensorDescriptor:
