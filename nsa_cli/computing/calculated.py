@@ -16,6 +16,7 @@ from nsa_cli.computing.expression import ExpressionError
 from nsa_cli.computing.figures import Figure, numbers
 from nsa_cli.computing.forms import Form
 from nsa_cli.computing.free_expression import free_expression, without_signs
+from nsa_cli.computing.year_columns import change_of_row, of_one_row
 from nsa_cli.documents import Document
 
 _PART = r"[(]*\s*(?:[$€£]\s?)?\d(?:[\d.,'’]*\d)?\s?%?(?:\s?[$€£])?\s*[)]*"
@@ -57,7 +58,8 @@ def calculated(
     expression = free_expression(text, known, asks_percent=asked.percent)
     choice = FigureChoice(expression.form, question, document, spans)
     figures = without_signs(choice.placed(expression.digits))
-    form, name = suited(asked, expression.form, figures, question), ""
+    changed, figures = of_one_row(expression.form, figures, question, document, spans)
+    form, name = suited(asked, changed, figures, question), ""
     if compares(question):
         form, name = compared(form, figures, question, document, choice)
     calculation = calculate(form, figures, caption_around(document, figures))
@@ -66,6 +68,31 @@ def calculated(
     if asked.percent and not calculation.is_percent:
         raise ExpressionError("the question asks for a percentage")
     return Calculated(choice, figures, calculation)
+
+
+def calculated_from_row(
+    asked: Form, question: str, document: Document, spans: Sequence[Span]
+) -> Calculated | None:
+    """Compute a change over time from one row of a table; None where no row tells it.
+
+    Args:
+        asked: The form that the question asks for.
+        question: The question.
+        document: The document.
+        spans: What was read of it.
+
+    Raises:
+        ExpressionError: If it has no plausible value.
+    """
+    found = None if compares(question) else change_of_row(asked, question, document, spans)
+    if found is None:
+        return None
+    form, figures = found
+    choice = FigureChoice(form, question, document, spans)
+    if choice.is_stated():
+        return None
+    form = suited(asked, form, figures, question)
+    return Calculated(choice, figures, calculate(form, figures, caption_around(document, figures)))
 
 
 def caption_around(document: Document, figures: Sequence[Figure]) -> Caption | None:
