@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from nsa_cli.computing.compared import alternatives, compares
+from nsa_cli.computing.compared import alternatives, compares, compares_with
 from nsa_cli.computing.expression import ExpressionError
 from nsa_cli.computing.figures import Figure
 from nsa_cli.computing.forms import FORMS, Form, form_of
@@ -51,6 +51,22 @@ _MORE_FORMS = (
     ("sum", _words(rf"{_AMOUNT}\b.*\b{_TOGETHER}|taking .* {_TOGETHER}.*\b{_AMOUNT}")),
     ("difference", _words(rf"{_AMOUNT}\b.*\b(?:{_LEFT}|{_TAKEN})")),
 )
+_OF_ONE = (
+    (
+        "per",
+        _words(
+            r"(?:what|how much) (?:does|did|do|is|was) (?:only )?(?:one|a single|each) [\w -]+"
+            r"(?:cost|worth|weigh|earn)|was kostete?n? (?:ein\w*|jede\w*) [\w -]+|"
+            r"combien coûte (?:une? seule?|chaque) [\w -]+"
+        ),
+    ),
+    ("mean", _words(r"(?:average|mean|averaged|durchschnitt\w*|en moyenne)")),
+)
+"""What one of several costs, and averages of as many figures as the text has.
+
+A sentence may state them in many words, so they do not tell what a sentence has to say.
+"""
+
 _SIGNS = {
     "growth": "-",
     "difference": "-",
@@ -81,13 +97,14 @@ def asked_form(question: str) -> Form | None:
         question: The question as typed.
     """
     if compares(question):
-        return _other("difference") if alternatives(question) else None
+        is_told = alternatives(question) or compares_with(question)
+        return _other("difference") if is_told else None
     if _SEVERAL.search(question):
         return None
     found = form_of(question)
     if found is not None:
         return found
-    for name, pattern in _MORE_FORMS:
+    for name, pattern in (*_MORE_FORMS, *_OF_ONE):
         if pattern.search(question):
             return _other(name)
     return None

@@ -11,7 +11,13 @@ from nsa_cli.computing.asked_forms import suited
 from nsa_cli.computing.calculation import Calculation, calculate
 from nsa_cli.computing.captions import Caption, caption_of
 from nsa_cli.computing.choice import FigureChoice, Span
-from nsa_cli.computing.compared import compared, compares
+from nsa_cli.computing.compared import (
+    alternatives,
+    compared,
+    compares,
+    compares_with,
+    positive,
+)
 from nsa_cli.computing.expression import ExpressionError
 from nsa_cli.computing.figures import Figure, numbers
 from nsa_cli.computing.forms import Form
@@ -60,7 +66,9 @@ def calculated(
     figures = without_signs(choice.placed(expression.digits))
     changed, figures = of_one_row(expression.form, figures, question, document, spans)
     form, name = suited(asked, changed, figures, question), ""
-    if compares(question):
+    if compares_with(question) and alternatives(question) is None:
+        form = positive(form, figures)
+    elif compares(question):
         form, name = compared(form, figures, question, document, choice)
     calculation = calculate(form, figures, caption_around(document, figures))
     if name:

@@ -19,8 +19,11 @@ _ASKS = (
     r"(?:who|which|what|where|did|does|do|was|were|is|are|has|have|had|will|wer|welche\w*|wo|hat|"
     r"haben|war|waren|ist|sind|qui|quel\w*|où)"
 )
+_ABOUT = r"(?:(?:roughly|about|approximately|around|rund|etwa|ungefähr|environ) )?"
 _BY = (
-    r"(?:and|und|et),? (?:by how (?:much|many)|by what|um wie ?viele?|um welche[nr]?|de combien)\b"
+    rf"(?:and|und|et),? (?:by {_ABOUT}how (?:much|many)|by what|um {_ABOUT}wie ?viele?|"
+    r"um welche[nr]?|de combien|how (?:big|large|wide|great|much) (?:is|was) the "
+    r"(?:gap|difference)|wie gro(?:ß|ss) (?:ist|war) der (?:abstand|unterschied))\b"
 )
 _COMPARES = re.compile(rf"\b{_ASKS}\b[^?.!]*?\b{_BY}", re.IGNORECASE | re.DOTALL)
 _AND_BY = re.compile(rf"\s*,?\s*\b{_BY}.*", re.IGNORECASE | re.DOTALL)
@@ -34,6 +37,10 @@ _LESS = re.compile(
     r"smallest|weniger|niedriger\w*|kleiner\w*|kürzer\w*|billiger\w*|moins)\b",
     re.IGNORECASE,
 )
+_THAN = re.compile(
+    r"\A\s*(?!(?:who|which|what|where|wer|welche\w*|wo|qui|quel\w*|où)\b).*\b(?:than|als|que)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _MOST_WORDS = 5
 """Words of a name, at most."""
 
@@ -46,6 +53,15 @@ def compares(question: str) -> bool:
         question: Such as `Who paid more, the mill or the bakery, and by how much?`
     """
     return _COMPARES.search(question) is not None
+
+
+def compares_with(question: str) -> bool:
+    """Whether a question asks if one is more or less than another one, and by how much.
+
+    Args:
+        question: Such as `Was the mill dearer than the bakery, and by how much?`
+    """
+    return compares(question) and _THAN.search(question) is not None
 
 
 @lru_cache(maxsize=256)
@@ -111,6 +127,24 @@ def compared(
     greater = 0 if figures[0].value > figures[1].value else 1
     asked = 1 - greater if _LESS.search(question) else greater
     return replace(form, expression=f"{{{greater}}} - {{{1 - greater}}}"), owners[asked]
+
+
+def positive(form: Form, figures: Sequence[Figure]) -> Form:
+    """Return a difference of two figures as the greater one less the smaller one.
+
+    Args:
+        form: The form of the expression.
+        figures: Its figures.
+
+    Raises:
+        ExpressionError: If it is no difference of two different figures.
+    """
+    if len(figures) != 2 or form.expression not in ("{0} - {1}", "{1} - {0}"):
+        raise ExpressionError("not a difference between two figures")
+    if figures[0].value == figures[1].value:
+        raise ExpressionError("the figures are equal")
+    greater = 0 if figures[0].value > figures[1].value else 1
+    return replace(form, expression=f"{{{greater}}} - {{{1 - greater}}}")
 
 
 def _owners(

@@ -16,6 +16,7 @@ from nsa_cli.computing.forms import Form
 from nsa_cli.documents import Document
 from nsa_cli.retrieval.number_words import MONTHS
 from nsa_cli.retrieval.polarity import akin
+from nsa_cli.retrieval.sentences import is_figure
 from nsa_cli.retrieval.stems import stems
 
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
@@ -111,11 +112,8 @@ def of_one_row(
         return form, list(written)
     rows = _rows_of(years, document, spans)
     starts = {each.start for each in written}
-    for row in rows:
-        if starts == {row.figures[year].start for year in years}:
-            return form, list(written)
-    own = [row for row in rows if starts & {each.start for each in row.figures.values()}]
-    row = _best(own, question) or _best(rows, question)
+    whole = [row for row in rows if starts == {row.figures[year].start for year in years}]
+    row = _best(whole, question) or _best(rows, question, least=1.0 if whole else _LEAST_SHARE)
     if row is None:
         return form, list(written)
     return _change(form, row, years, percent=form.percent)
@@ -202,10 +200,10 @@ def _is_note(figure: Figure) -> bool:
     return figure.digits.isdigit() and int(figure.digits) <= _LARGEST_NOTE
 
 
-def _best(rows: Sequence[YearRow], question: str) -> YearRow | None:
+def _best(rows: Sequence[YearRow], question: str, least: float = _LEAST_SHARE) -> YearRow | None:
     """The row whose label shares most with a question, by rare words; None if two are equal."""
     asked = stems(question) - _NO_LABEL
-    labels = [stems(row.label) for row in rows]
+    labels = [{word for word in stems(row.label) if not is_figure(word)} for row in rows]
     times = Counter(word for label in labels for word in label)
 
     def shared(label: set[str]) -> set[str]:
@@ -213,7 +211,7 @@ def _best(rows: Sequence[YearRow], question: str) -> YearRow | None:
 
     def worth(label: set[str]) -> float:
         here, told = shared(label) - _NO_LABEL, label - _NO_LABEL
-        if not here or len(here) < _LEAST_SHARE * len(told):
+        if not here or len(here) < least * len(told):
             return 0.0
         return sum(math.log(1 + len(rows) / times[word]) for word in here) - 0.01 * len(label)
 

@@ -61,11 +61,16 @@ _CLAUSES = re.compile(
 )
 _WHICH = re.compile(_WH, re.IGNORECASE)
 _ELLIPTIC = re.compile(
-    rf"{_WH}(?: (?:often|many|much|high|long|large|far|old|viele?|hoch|lang\w*|groß\w*))?\s+"
+    rf"{_WH}(?: [^\W\d_]+)?\s+"
     rf"(?P<rest>(?P<by>when|if|for|in|at|on|under|with|without|from|{_BY}|wenn|bei|im|in der|unter|"
     r"mit|ohne|quand|si|pour|dans)\b.+)",
     re.IGNORECASE,
 )
+_ASKS_AGAIN = re.compile(
+    r"\b(?:which|what|how|who|welche\w*|was|wie|quel\w*|combien)\b", re.IGNORECASE
+)
+"""Another question word within a clause; `when` and `where` may begin a part of it."""
+
 _BY_HOW_MUCH = re.compile(
     r"(?:by how|by what|by roughly how|how much (?:more|less|higher|lower|larger|smaller)|"
     r"um wie|um welche\w*|de combien)\b",
@@ -168,7 +173,7 @@ def _each(text: str) -> tuple[AskedPart, AskedPart] | None:
 
 
 def _by_sources(text: str) -> tuple[AskedPart, AskedPart] | None:
-    """Parts of `How long is it according to the lease, and according to the house rules?`."""
+    """Parts of `How long is it according to the lease, and according to the annex?`."""
     found = _SOURCES.search(text)
     if found is None or max(map(_length, (found["one"], found["two"]))) > _MOST_WORDS:
         return None
@@ -184,7 +189,7 @@ def _by_clauses(text: str) -> tuple[AskedPart, AskedPart] | None:
     if found is None:
         return None
     lead, one, two = (found["lead"] or "").strip(), found["one"], found["two"]
-    if _question_word(one) != _question_word(two) or len(list(_WHICH.finditer(one))) > 1:
+    if _question_word(one) != _question_word(two) or _ASKS_AGAIN.search(one, 1):
         return None
     if _length(one) < _LEAST_WORDS or _LATER_VERB.search(two):
         return None
@@ -244,7 +249,7 @@ def _start_of_first(before: str, second: str) -> int | None:
     repeated = before.casefold().rfind(f" {word} ")
     if repeated >= 0 and not _ARTICLE.fullmatch(word):
         return repeated + 1
-    return before.rindex(",") + 1 if "," in before else None
+    return before.rindex(",") + 1 if before.count(",") == 1 else None  # not in a list
 
 
 def _singular(noun: str) -> str:

@@ -31,6 +31,10 @@ TEXT = (
         ("Taking both harbors together, how many boats are there?", "sum"),
         ("Wie viel ist danach noch zu zahlen?", "difference"),
         ("How much is left for the winter?", "difference"),
+        ("What does one boat cost?", "per"),
+        ("Was kostete eine einzelne Fahrt?", "per"),
+        ("What is the average catch of the boats with a motor?", "mean"),
+        ("Was the catch higher than the one of last year, and by how much?", "difference"),
     ],
 )
 def test_questions_have_a_form(question: str, name: str) -> None:
@@ -51,6 +55,8 @@ def test_questions_have_a_form(question: str, name: str) -> None:
         "By how much did it fall according to the minutes, and according to the letter?",
         "By how much did the catch fall, and which harbor lost most?",
         "How many times faster is the motor? Give both values.",
+        "What does the boat cost?",
+        "Which boat has more nets than the others, and by how many?",
     ],
 )
 def test_other_questions_have_none(question: str) -> None:

@@ -38,6 +38,8 @@ def computed(text: str, question: str, expression: str) -> str:
         ("War die Miete in Bonn oder Kiel höher, und um wie viel?", None),
         ("Wo kostet es mehr, in Bonn oder in Kiel, und um wie viel?", ("Bonn", "Kiel")),
         ("Qui a payé plus, Anna ou Marc, et de combien ?", ("Anna", "Marc")),
+        ("Who paid more, Ann or Bo, and by roughly how much?", ("Ann", "Bo")),
+        ("Who paid more, Ann or Bo, and how big is the gap?", ("Ann", "Bo")),
         ("Which team has more members, and by how many?", None),
     ],
 )
@@ -124,3 +126,16 @@ def test_an_expression_that_tells_no_name_is_refused(text: str, expression: str)
 
 def test_a_question_that_names_no_two_has_no_form() -> None:
     assert asked_form("Which of them got the higher score, and by how many points?") is None
+
+
+@pytest.mark.parametrize("expression", ["14,200 - 9,700", "9,700 - 14,200"])
+def test_more_than_another_one_is_a_positive_amount(expression: str) -> None:
+    question = "Was the rent of the mill higher than that of the bakery, and by how much?"
+    assert computed(RENT, question, expression) == "4,500 euros = 14,200 euros - 9,700 euros"
+
+
+@pytest.mark.parametrize("expression", ["14,200 + 9,700", "14,200 / 9,700"])
+def test_more_than_another_one_is_a_difference(expression: str) -> None:
+    question = "Was the rent of the mill higher than that of the bakery, and by how much?"
+    with pytest.raises(ExpressionError):
+        computed(RENT, question, expression)
