@@ -187,9 +187,10 @@ class _Asking(NamedTuple):
             if found is not None:
                 yield AnswerText(text=found.generated.text)
                 return found
-        if draft.is_declined:
-            found_in = (self.opened.document, self.passages, self.question.text)
-            text, near = yes_or_no(*found_in) or declined(*found_in)
+        about_it = (self.opened.document, self.passages, self.question.text)
+        told = yes_or_no(*about_it, None if draft.is_declined else text)
+        if told is not None or draft.is_declined:
+            text, near = told or declined(*about_it)
             yield AnswerText(text=text)
             made = replace(generated, text=text, finish_reason="stop")
             return _Made(made, near, None, draft.support)

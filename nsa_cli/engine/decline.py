@@ -16,7 +16,7 @@ from nsa_cli.retrieval.citations import Cited
 from nsa_cli.retrieval.declining import DECLINED
 from nsa_cli.retrieval.nearest import nearest_sentence
 from nsa_cli.retrieval.passages import AnswerAttention
-from nsa_cli.retrieval.yes_or_no import told_yes_or_no
+from nsa_cli.retrieval.yes_or_no import is_contrary_to, told_yes_or_no
 
 _LONGEST_QUOTE = 160
 
@@ -38,7 +38,7 @@ def declined(document: Document, passages: Sequence[Passage], question: str) -> 
 
 
 def yes_or_no(
-    document: Document, passages: Sequence[Passage], question: str
+    document: Document, passages: Sequence[Passage], question: str, answer: str | None
 ) -> tuple[str, Cited] | None:
     """Return the yes or no that a sentence gives to a question, with this sentence; or None.
 
@@ -46,9 +46,10 @@ def yes_or_no(
         document: The document.
         passages: What was found in it.
         question: The question.
+        answer: An answer that stays unless the sentence says the contrary; None without one.
     """
     told = told_yes_or_no(document, passages, question)
-    if told is None:
+    if told is None or (answer is not None and not is_contrary_to(told, answer)):
         return None
     return _with_quote(document, passages, f"{told.word}.", (told.start, told.end))
 

@@ -83,6 +83,10 @@ _PRONOUN = re.compile(
     re.IGNORECASE,
 )
 _ARTICLE = re.compile(r"(?:the|a|an|der|die|das|dem|den|le|la|les|l['’])\b\s*", re.IGNORECASE)
+_DETERMINED = re.compile(
+    rf"{_ARTICLE.pattern}|(?:its|his|her|their|our|your|this|that|sein\w*|ihr\w*|son|sa|ses)\b",
+    re.IGNORECASE,
+)
 _PREPOSITION = re.compile(r"\A(?:in|on|at|by|for|among|between|bei|für)\s+", re.IGNORECASE)
 _LATER_VERB = re.compile(rf",\s+{FINITE}", re.IGNORECASE)
 """`how many at most, and how many at least, can sit`: both parts share what follows."""
@@ -145,7 +149,7 @@ def _shared_noun(names: Sequence[str]) -> list[str]:
     first = first[:1].lower() + first[1:] if _ARTICLE.match(first) else first
     noun = " ".join(first.split()[: 2 if _ARTICLE.match(first) else 1])
     second = re.sub(r"\A(?:celui|celle|that|the one|jene[rs]?)\b", noun, second)
-    needs_article = _ARTICLE.match(second) is None and _ARTICLE.match(first) is not None
+    needs_article = _DETERMINED.match(second) is None and _ARTICLE.match(first) is not None
     return [first, f"{noun.split()[0]} {second}" if needs_article else second]
 
 

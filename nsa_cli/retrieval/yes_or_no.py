@@ -11,7 +11,7 @@ from nsa_cli.results import Passage
 from nsa_cli.retrieval.citations import whole_sentences
 from nsa_cli.retrieval.clauses import words_of
 from nsa_cli.retrieval.languages import language
-from nsa_cli.retrieval.polarity import alike, stance, statement_words, words_in
+from nsa_cli.retrieval.polarity import NO, YES, alike, stance, statement_words, words_in
 from nsa_cli.retrieval.sentences import content_words, is_figure
 
 _ASKS = re.compile(
@@ -37,6 +37,8 @@ _PASSIVE = re.compile(
 _SAYS = re.compile(r"[.!;。][\"'”’)]?\s*\Z")
 _WORDS = {"de": ("Ja", "Nein"), "fr": ("Oui", "Non")}
 _WORD = re.compile(r"[^\W\d_]+")
+_MOST_OF_SUBJECT = 2
+"""Words of a subject that may stand before the sentence: the insurance of the club."""
 
 
 class Told(NamedTuple):
@@ -57,10 +59,10 @@ def told_yes_or_no(document: Document, passages: Sequence[Passage], question: st
     """Return the yes or no that a sentence gives to a question, or None.
 
     - The question asks for nothing but yes or no.
-    - The sentence has all content words of the question. The first one, its subject, may stand
+    - The sentence has all content words of the question. The first of them, its subject, may stand
       before the sentence if this says in the passive what happens to the last one: `Filters are
       not covered` for `Does the warranty cover filters?`.
-    - It has no condition, and all sentences with as many of the words say the same.
+    - It has no condition, and all sentences with the last word and as many others say the same.
 
     Args:
         document: The document.
@@ -75,16 +77,15 @@ def told_yes_or_no(document: Document, passages: Sequence[Passage], question: st
     for passage in passages:
         for start, end in whole_sentences(document, passage):
             sentence = text[start:end]
-            count = len(words_in(sentence, words))
-            if count < 2 or sentence.rstrip().endswith("?"):
+            here = words_in(sentence, words)
+            if len(here) < 2 or words[-1] not in here or sentence.rstrip().endswith("?"):
                 continue
-            is_whole = count == len(words) or _is_passive_of(
-                sentence, words, text[passage.start : start]
-            )
+            is_whole = len(here) == len(words)
+            is_whole = is_whole or _is_passive_of(sentence, words, text[passage.start : start])
             clear = figures <= words_of(sentence) and not _DEPENDS.search(sentence)
             says = _SAYS.search(sentence) is not None
             told = stance(sentence, question) if is_whole and clear and says else None
-            found.append((count, told, start, end))
+            found.append((len(here), told, start, end))
     most = max((count for count, *_ in found), default=0)
     best = [each for each in found if each[0] == most]
     if len({told for _, told, *_ in best}) != 1 or best[0][1] is None:
@@ -94,8 +95,20 @@ def told_yes_or_no(document: Document, passages: Sequence[Passage], question: st
     return Told(yes if agrees else no, start, end)
 
 
+def is_contrary_to(told: Told, answer: str) -> bool:
+    """Whether an answer begins with a no where a sentence gives a yes, or the other way round.
+
+    Args:
+        told: What the sentence gives.
+        answer: The answer.
+    """
+    if YES.match(told.word):
+        return NO.match(answer) is not None
+    return YES.match(answer) is not None
+
+
 def _is_passive_of(sentence: str, words: Sequence[str], before: str) -> bool:
-    """Whether a sentence says in the passive what a question asks of its first word.
+    """Whether a sentence says in the passive what a question asks of its first words.
 
     Args:
         sentence: The sentence.
@@ -103,9 +116,11 @@ def _is_passive_of(sentence: str, words: Sequence[str], before: str) -> bool:
         before: The passage before the sentence, which names the subject.
     """
     here = words_in(sentence, words)
-    if len(words) < 3 or here != list(words[1:]) or not words_in(before, words[:1]):
+    subject = list(words[: len(words) - len(here)])
+    is_rest = here == list(words[len(subject) :]) and len(subject) <= _MOST_OF_SUBJECT
+    if not is_rest or words_in(before, subject) != subject:
         return False
-    verb, last = (_place(sentence, word) for word in (words[1], words[-1]))
+    verb, last = (_place(sentence, word) for word in (here[0], here[-1]))
     if verb is None or last is None or last >= verb:
         return False
     return _PASSIVE.search(sentence, last, verb) is not None

@@ -16,10 +16,9 @@ from nsa_cli.retrieval.asked_parts import asked_parts
             "How long is the notice according to the house rules?",
         ),
         (
-            "How often is the oil checked according to the manual, and how often according to the "
-            "plan?",
-            "How often is the oil checked according to the manual?",
-            "How often is the oil checked according to the plan?",
+            "How often is oil added according to the manual, and how often according to the plan?",
+            "How often is oil added according to the manual?",
+            "How often is oil added according to the plan?",
         ),
         (
             "By how many days was the work late according to the letter, and according to the log?",
@@ -42,10 +41,9 @@ from nsa_cli.retrieval.asked_parts import asked_parts
             "Quand ouvre le magasin, selon la lettre?",
         ),
         (
-            "The summary and the annex do not agree on the price of the roof. Which two prices do "
-            "they give?",
-            "Which price of the roof is given by the summary?",
-            "Which price of the roof is given by the annex?",
+            "The offer and its annex disagree on the roof's price. Which two prices do they give?",
+            "Which roof's price is given by the offer?",
+            "Which roof's price is given by its annex?",
         ),
         (
             "What do the offer and the bill each say about the scaffold?",

@@ -6,7 +6,7 @@ import pytest
 
 from nsa_cli.documents.text import read_text
 from nsa_cli.results import Passage
-from nsa_cli.retrieval.yes_or_no import told_yes_or_no
+from nsa_cli.retrieval.yes_or_no import Told, is_contrary_to, told_yes_or_no
 
 WARRANTY = (
     "The warranty lasts two years. It covers the pump and the motor. Wearing parts such as filters "
@@ -18,6 +18,9 @@ LEASE = (
     "the staircase. No dogs are allowed. Cats may be kept. Bicycles are stored in the cellar. "
     "Subletting is allowed only with the consent of the landlord. Visitors may park in the yard. "
     "Visitors may not park in the yard on Sundays.\n"
+)
+CLUB = (
+    "The insurance of the club covers accidents in the pool. Glasses and watches are not covered.\n"
 )
 OTHERS = (
     "Hunde sind im Haus nicht erlaubt. Katzen sind im Haus erlaubt.\n"
@@ -36,6 +39,7 @@ def told(text: str, question: str) -> tuple[str, str] | None:
     [
         (WARRANTY, "Does the warranty cover filters?", "No", "Wearing parts such as filters"),
         (WARRANTY, "Is damage by frost excluded from the warranty?", "Yes", "Damage by frost"),
+        (CLUB, "Does the insurance of the club cover glasses?", "No", "Glasses and watches"),
         (LEASE, "Does the tenant pay for the heating?", "No", "The tenant does not pay"),
         (LEASE, "Does the tenant pay for water?", "Yes", "The tenant pays for water."),
         (LEASE, "Is smoking allowed in the staircase?", "No", "Smoking is not allowed"),
@@ -61,6 +65,7 @@ def test_a_sentence_gives_yes_or_no(text: str, question: str, word: str, sentenc
         (WARRANTY, "Does the warranty cover the display?"),
         (WARRANTY, "Does the seller cover filters?"),  # nothing before tells of a seller
         (WARRANTY, "Does the seller pay for repairs?"),
+        (CLUB, "Does the insurance of the club cover phones?"),
         (LEASE, "Does the landlord pay for the heating?"),
         (LEASE, "Does the tenant pay for the garage?"),
         (LEASE, "Is smoking allowed on the balcony?"),
@@ -74,3 +79,18 @@ def test_a_sentence_gives_yes_or_no(text: str, question: str, word: str, sentenc
 )
 def test_other_questions_get_neither(text: str, question: str) -> None:
     assert told(text, question) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "answer", "contrary"),
+    [
+        ("No", "Yes, glasses are covered.", True),
+        ("Yes", "No.", True),
+        ("Nein", "Ja, das ist erlaubt.", True),
+        ("No", "No, they are not.", False),
+        ("Yes", "Yes.", False),
+        ("No", "Glasses are not covered.", False),
+    ],
+)
+def test_the_contrary_of_a_yes_is_a_no(word: str, answer: str, contrary: bool) -> None:
+    assert is_contrary_to(Told(word, 0, 1), answer) is contrary
