@@ -70,8 +70,8 @@ def passages_of_two(
 ) -> list[Passage] | None:
     """Return passages for each of two things that a question is about; None for other questions.
 
-    Each gets half of the tokens: each part of a question, each of two names that it compares, or
-    each of two sources.
+    Each gets five eighths of the tokens: each part of a question, each of two names that it
+    compares, or each of two sources.
 
     Args:
         opened: The document.
@@ -82,7 +82,7 @@ def passages_of_two(
     """
     if opened.is_short or options.source != "parts" or question.earlier:
         return None
-    half = replace(options, page_tokens=options.page_tokens // 2)
+    half = replace(options, page_tokens=options.page_tokens * 5 // 8)
     if sources := _two_sources(opened, question.text, parts):
         asked = [each.question for each in parts] or [question, question]
         found = [

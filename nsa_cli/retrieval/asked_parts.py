@@ -44,6 +44,12 @@ _EACH = re.compile(
     r"(?P<rest>[^?]+)\?\s*\Z",
     re.IGNORECASE,
 )
+_EACH_PLACE = re.compile(
+    r"\A(?P<what>[^.?]+),? (?P<in>in|on|by|from) (?P<one>[^.?]+?),? and (?P=in) "
+    r"(?P<two>[^.?]+)\.\s+(?:which|what) (?P<kind>[\w-]+(?: [\w-]+)?) do(?:es)? "
+    r"(?:each|they|the two|both)\b[^?]*\?\s*\Z",
+    re.IGNORECASE,
+)
 _VALUE_OF = re.compile(
     r"\A(?P<stem>[^?]+)\?\s*(?:give|name|state|donne[rz]|nenne\w*) (?:the|la|le|den|die) \w+ "
     r"(?:of|in|from|de|du|aus) (?P<one>.+?) (?:and|et|und) "
@@ -176,6 +182,19 @@ def _each(text: str) -> tuple[AskedPart, AskedPart] | None:
     return parts[0], parts[1]
 
 
+def _each_place(text: str) -> tuple[AskedPart, AskedPart] | None:
+    """Parts of `The fee is named in the offer and in the bill. Which sum does each give?`."""
+    found = _EACH_PLACE.search(text)
+    if found is None or max(map(_length, (found["one"], found["two"]))) > _MOST_WORDS:
+        return None
+    what, kind = found["what"], found["kind"]
+    parts = [
+        AskedPart(f"{what} {found['in']} {place}. Which {kind} does it give?", place)
+        for place in (found["one"], found["two"])
+    ]
+    return parts[0], parts[1]
+
+
 def _by_sources(text: str) -> tuple[AskedPart, AskedPart] | None:
     """Parts of `How long is it according to the lease, and according to the annex?`."""
     found = _SOURCES.search(text)
@@ -264,5 +283,5 @@ def _length(name: str) -> int:
     return len(name.split())
 
 
-_BY_PLACES = (_disagreeing, _stated, _each, _by_sources)
+_BY_PLACES = (_disagreeing, _stated, _each, _each_place, _by_sources)
 _BY_THINGS = (_by_clauses, _alternatives)

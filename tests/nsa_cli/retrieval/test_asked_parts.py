@@ -51,6 +51,11 @@ from nsa_cli.retrieval.asked_parts import asked_parts
             "What does the bill say about the scaffold?",
         ),
         (
+            "The deposit is named in the lease and in the annex. Which sum does each give?",
+            "The deposit is named in the lease. Which sum does it give?",
+            "The deposit is named in the annex. Which sum does it give?",
+        ),
+        (
             "What does the first course cost, and what does the rescue course cost?",
             "What does the first course cost?",
             "What does the rescue course cost? (Asked about: What does the first course cost.)",
