@@ -130,6 +130,7 @@ class _Draft(NamedTuple):
         generated: The answer.
         cited: Its citations; verified ones only where the check allows it.
         support: Its support.
+        is_sure: Whether its support is high.
         is_declined: Whether it is too weak to be shown.
     """
 
@@ -137,7 +138,13 @@ class _Draft(NamedTuple):
     generated: GeneratedAnswer
     cited: Cited
     support: float | None
+    is_sure: bool
     is_declined: bool
+
+    @property
+    def shown_text(self) -> str | None:
+        """The answer; None if it is too weak to be shown."""
+        return None if self.is_declined else self.generated.text
 
 
 class _Asking(NamedTuple):
@@ -188,7 +195,7 @@ class _Asking(NamedTuple):
                 yield AnswerText(text=found.generated.text)
                 return found
         about_it = (self.opened.document, self.passages, self.question.text)
-        told = yes_or_no(*about_it, None if draft.is_declined else text)
+        told = None if draft.is_sure else yes_or_no(*about_it, draft.shown_text)
         if told is not None or draft.is_declined:
             text, near = told or declined(*about_it)
             yield AnswerText(text=text)
@@ -223,7 +230,7 @@ class _Asking(NamedTuple):
             states_result(self.question.text, text, each) for each in quotes
         ):
             cited = cited.unverified()
-        return _Draft(shown, generated, cited, support, is_weak)
+        return _Draft(shown, generated, cited, support, may_verify, is_weak)
 
     def _by_parts(self, verifier: Verifier) -> _Made | None:
         """Answer each part of a question by itself; None if one declines, or both say the same."""
