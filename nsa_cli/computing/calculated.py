@@ -24,9 +24,11 @@ from nsa_cli.computing.forms import Form
 from nsa_cli.computing.free_expression import free_expression, without_signs
 from nsa_cli.computing.year_columns import change_of_row, of_one_row
 from nsa_cli.documents import Document
+from nsa_cli.retrieval.number_words import NUMBERS
 
 _PART = r"[(]*\s*(?:[$€£]\s?)?\d(?:[\d.,'’]*\d)?\s?%?(?:\s?[$€£])?\s*[)]*"
 _EXPRESSION = re.compile(rf"(?<![\w.,=]){_PART}(?:\s*[-−–+*×·/÷]\s*{_PART})+(?=\s*(?:=|≈))")
+_WORD = re.compile(r"[^\W\d_]+")
 _MONEY = re.compile(r"[$€£]")
 
 
@@ -61,7 +63,8 @@ def calculated(
             plausible value.
     """
     known = {each.digits for span in spans for each in numbers(document.text, span.start, span.end)}
-    expression = free_expression(text, known, asks_percent=asked.percent)
+    in_words = _numbers_in_words(document, spans) if asked.name == "per" else ()
+    expression = free_expression(text, known, asks_percent=asked.percent, in_words=in_words)
     choice = FigureChoice(expression.form, question, document, spans)
     figures = without_signs(choice.placed(expression.digits))
     changed, figures = of_one_row(expression.form, figures, question, document, spans)
@@ -108,6 +111,16 @@ def caption_around(document: Document, figures: Sequence[Figure]) -> Caption | N
     pages = {document.piece_at(each.start).start for each in figures}
     captions = [caption_of(document.text, max(pages), each.start) for each in figures]
     return captions[0] if len({*captions}) == 1 and len(pages) == 1 else None
+
+
+def _numbers_in_words(document: Document, spans: Sequence[Span]) -> set[str]:
+    """The digits of the number words that were read: a course of ten lessons."""
+    words = {
+        word.casefold()
+        for span in spans
+        for word in _WORD.findall(document.text, span.start, span.end)
+    }
+    return {str(NUMBERS[word]) for word in words if word in NUMBERS}
 
 
 def expression_in(answer: str) -> str | None:
