@@ -29,7 +29,9 @@ _COMPARES = re.compile(rf"\b{_ASKS}\b[^?.!]*?\b{_BY}", re.IGNORECASE | re.DOTALL
 _AND_BY = re.compile(rf"\s*,?\s*\b{_BY}.*", re.IGNORECASE | re.DOTALL)
 _OR = re.compile(r"(?P<one>[^,;:?–]+?)\s+(?:or|oder|ou)\s+(?P<other>[^,;:?–]+)")
 _NO_NAME = re.compile(
-    rf"\s*(?:{_ASKS}|between|bei(?:m)?|in|at|by|either|entweder|whether|ob)\s+", re.IGNORECASE
+    rf"\s*(?:{_ASKS}|between|bei(?:m)?|in|at|by|either|entweder|whether|ob|(?:that|those) of|"
+    r"the ones? (?:of|in))\s+",
+    re.IGNORECASE,
 )
 _SMALL_WORD = re.compile(r"(?:the|a|an|of|der|die|das|den|dem|le|la|les|de|du)", re.IGNORECASE)
 _LESS = re.compile(
@@ -162,13 +164,20 @@ def _owners(
 
 
 def _contexts(figure: Figure, document: Document, choice: FigureChoice) -> Iterator[str]:
-    """Yield the words before a figure: after the figure before it, of its line, its sentence."""
+    """Yield the words before a figure: after the figure before it, of its line, its sentence.
+
+    Last come the name and the first line of its file, which tell whose it is where two are read.
+    """
     text = document.text
     start, end = choice.sentence_of(figure)
     before = [each.end for each in numbers(text, start, figure.start)]
     yield text[max(before, default=start) : figure.start]
     yield text[text.rfind("\n", 0, figure.start) + 1 : figure.start]
     yield text[start:end]
+    source = document.piece_at(figure.start).source
+    first = next(piece for piece in document.pieces if piece.source == source)
+    line = text[first.start : first.end].strip().split("\n", 1)[0]
+    yield f"{re.sub(r'[_.-]', ' ', source)} {line}"
 
 
 def _shared(name: set[str], here: set[str]) -> int:

@@ -113,14 +113,16 @@ def _is_passive_of(sentence: str, words: Sequence[str], before: str) -> bool:
     Args:
         sentence: The sentence.
         words: Of the question: its subject, a verb, and what the subject acts on, at the end.
-        before: The passage before the sentence, which names the subject.
+        before: The passage before the sentence, which names what it lacks of the subject.
     """
     here = words_in(sentence, words)
-    subject = list(words[: len(words) - len(here)])
-    is_rest = here == list(words[len(subject) :]) and len(subject) <= _MOST_OF_SUBJECT
-    if not is_rest or words_in(before, subject) != subject:
+    missing = [word for word in words if word not in here]
+    places = [words.index(word) for word in missing]
+    if not missing or max(places) >= _MOST_OF_SUBJECT or max(places) + 1 >= len(words) - 1:
         return False
-    verb, last = (_place(sentence, word) for word in (here[0], here[-1]))
+    if words_in(before, missing) != missing:
+        return False
+    verb, last = (_place(sentence, words[at]) for at in (max(places) + 1, -1))
     if verb is None or last is None or last >= verb:
         return False
     return _PASSIVE.search(sentence, last, verb) is not None

@@ -22,6 +22,10 @@ LEASE = (
 CLUB = (
     "The insurance of the club covers accidents in the pool. Glasses and watches are not covered.\n"
 )
+OFFER = (
+    "Kessler Roofing offers a new roof. The price is fixed. Damage to the garden is not covered by "
+    "our insurance. The insurance of the owners covers fire.\n"
+)
 OTHERS = (
     "Hunde sind im Haus nicht erlaubt. Katzen sind im Haus erlaubt.\n"
     "Les chiens ne sont pas admis dans l’immeuble.\n"
@@ -40,6 +44,7 @@ def told(text: str, question: str) -> tuple[str, str] | None:
         (WARRANTY, "Does the warranty cover filters?", "No", "Wearing parts such as filters"),
         (WARRANTY, "Is damage by frost excluded from the warranty?", "Yes", "Damage by frost"),
         (CLUB, "Does the insurance of the club cover glasses?", "No", "Glasses and watches"),
+        (OFFER, "Does the insurance of the roofer cover damage to the garden?", "No", "Damage to"),
         (LEASE, "Does the tenant pay for the heating?", "No", "The tenant does not pay"),
         (LEASE, "Does the tenant pay for water?", "Yes", "The tenant pays for water."),
         (LEASE, "Is smoking allowed in the staircase?", "No", "Smoking is not allowed"),
@@ -66,6 +71,8 @@ def test_a_sentence_gives_yes_or_no(text: str, question: str, word: str, sentenc
         (WARRANTY, "Does the seller cover filters?"),  # nothing before tells of a seller
         (WARRANTY, "Does the seller pay for repairs?"),
         (CLUB, "Does the insurance of the club cover phones?"),
+        (OFFER, "Does the insurance of the painter cover damage to the garden?"),
+        (OFFER, "Does the insurance of the roofer cover damage to the fence?"),
         (LEASE, "Does the landlord pay for the heating?"),
         (LEASE, "Does the tenant pay for the garage?"),
         (LEASE, "Is smoking allowed on the balcony?"),
