@@ -55,14 +55,22 @@ _OF_ONE = (
     (
         "per",
         _words(
-            r"(?:what|how much) (?:does|did|do|is|was) (?:only )?(?:one|a single|each) [\w -]+"
-            r"(?:cost|worth|weigh|earn)|was kostete?n? (?:ein\w*|jede\w*) [\w -]+|"
-            r"combien coûte (?:une? seule?|chaque) [\w -]+"
+            r"(?:what|how much) (?:does|did|do|is|was) (?:only )?(?:one|a single|each) [^?.,;]+?"
+            r"(?:cost|worth|weigh|earn)|was kostete?n? (?:ein\w*|jede\w*) \w+|"
+            r"combien coûte (?:une? seule?|chaque) \w+"
         ),
     ),
     ("mean", _words(r"(?:average|mean|averaged|durchschnitt\w*|en moyenne)")),
+    (
+        "growth",
+        _words(
+            r"how (?:much )?(?:did|has|have) .+ (?:chang|develop|evolv)\w*\b.* "
+            r"(?:per ?cent|percentage)|"
+            r"wie (?:hat|haben) sich .+ (?:in|um wie viel) prozent .*(?:ver)?(?:änder|entwickel)\w*"
+        ),
+    ),
 )
-"""What one of several costs, and averages of as many figures as the text has.
+"""What one of several costs, averages of as many figures as the text has, and changes in percent.
 
 A sentence may state them in many words, so they do not tell what a sentence has to say.
 """
@@ -112,7 +120,9 @@ def asked_form(question: str) -> Form | None:
 
 def _other(name: str) -> Form:
     """A form whose figures the model counts."""
-    return Form(name=name, template="", expression="", percent=name == "share", stated=_NOTHING)
+    return Form(
+        name=name, template="", expression="", percent=name in ("share", "growth"), stated=_NOTHING
+    )
 
 
 def named_form(question: str) -> str | None:

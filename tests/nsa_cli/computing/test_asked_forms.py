@@ -32,6 +32,8 @@ TEXT = (
         ("Wie viel ist danach noch zu zahlen?", "difference"),
         ("How much is left for the winter?", "difference"),
         ("What does one boat cost?", "per"),
+        ("What does one trip of the fishers' boat cost?", "per"),
+        ("How did the catch change from 2019 to 2020, in percent?", "growth"),
         ("Was kostete eine einzelne Fahrt?", "per"),
         ("What is the average catch of the boats with a motor?", "mean"),
         ("Was the catch higher than the one of last year, and by how much?", "difference"),
@@ -56,6 +58,7 @@ def test_questions_have_a_form(question: str, name: str) -> None:
         "By how much did the catch fall, and which harbor lost most?",
         "How many times faster is the motor? Give both values.",
         "What does the boat cost?",
+        "How did the catch change from 2019 to 2020?",
         "Which boat has more nets than the others, and by how many?",
     ],
 )
