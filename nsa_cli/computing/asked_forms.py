@@ -141,6 +141,7 @@ def suited(asked: Form, written: Form, figures: Sequence[Figure], question: str)
     - A share is the smaller figure by the greater one.
     - What is how many times more is the greater figure by the smaller one.
     - A fall, and a difference between two figures, are the greater one less the smaller one.
+    - A part is no growth: what is left is the smaller figure by the greater one, too.
 
     Args:
         asked: The form that the question asks for.
@@ -156,6 +157,8 @@ def suited(asked: Form, written: Form, figures: Sequence[Figure], question: str)
         raise ExpressionError(f"a {asked.name} has a {sign!r}")
     if len(figures) != 2:
         return written
+    if asked.name == "share" and written.name == "growth":
+        written = replace(written, name="share", expression="{0} / {1}")
     first, second = (abs(each.value) for each in figures)
     plain = written.expression
     if plain == "{0} / {1}":

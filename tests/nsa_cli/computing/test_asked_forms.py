@@ -81,6 +81,7 @@ def computed(question: str, expression: str) -> str:
         ("How many times faster is the motor than the sail?", "32 / 8", "4.00 = 32"),
         ("What share of the spring catch is the autumn one?", "480 / 120 * 100", "25.0 % = 120"),
         ("What share of the spring catch is the autumn one?", "120 / 480", "25.0 % = 120"),
+        ("What percentage of the catch is left?", "(120 - 480) / 480 * 100", "25.0 % = 120"),
         ("By how much did the catch fall until autumn?", "120 - 480", "360 tonnes = 480"),
         ("By how much is autumn lower than spring?", "480 - 120", "360 tonnes = 480"),
         ("By how many percent did it drop?", "(120 - 480) / 480 * 100", "75.0 % = (480"),
