@@ -38,16 +38,13 @@ from nsa_cli.retrieval.passages import (
 )
 from nsa_cli.retrieval.ranking import BlockScores
 from nsa_cli.retrieval.retriever import Retriever
-from nsa_cli.retrieval.table_rows import rows_about, rows_of_all_tables
+from nsa_cli.retrieval.table_rows import rows_about
 from nsa_models.modeling.model import NSALanguageModel
 from nsa_models.tokenization.tokenizer import Tokenizer
 from nsa_models.weights.resident import release_weights
 
 _ROW_TOKENS = 192
 """Maximum tokens of table rows that are read beside the best parts, for arithmetic."""
-
-_FAR_ROW_TOKENS = 192
-"""The same of rows of any other table."""
 
 _CONTEXT = 160
 """Characters shown before and after a match."""
@@ -297,9 +294,6 @@ class OpenDocument:
             return len(self.tokenizer.encode(text))
 
         rows = rows_about(self.document, spans, question.text, _ROW_TOKENS, tokens)
-        rows += rows_of_all_tables(
-            self.document, [*spans, *rows], question.text, _FAR_ROW_TOKENS, tokens
-        )
         return [(start, end - 1, 0.0) for start, end in rows]
 
     def _found(self, query: TokenizedQuestion, top: int) -> list[Passage]:

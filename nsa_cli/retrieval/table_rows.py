@@ -7,11 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
 
 from nsa_cli.documents import Document
-from nsa_cli.documents.document import Piece
 from nsa_cli.retrieval.sentences import content_words, is_figure
 
 _NUMBER = re.compile(r"(?<![\w.,])[($€£¥]*[-−]?\d[\d.,'’]*%?\)?(?![\w])")
@@ -37,8 +34,6 @@ _REACH = 6000
 
 _STEM = 5
 _GAP_TOKENS = 4
-_USUAL_STEMS = 4
-_MOST_TRIED = 24
 _TOTAL = re.compile(r"\b(?:total|sum|net|gesamt\w*|summe|insgesamt)\b", re.IGNORECASE)
 _TOTAL_WORTH = 0.5
 """What a row of totals is worth beside its words."""
@@ -111,86 +106,6 @@ def _table(lines: Sequence[_Line], run: Sequence[int]) -> list[TextTable]:
     while head > max(0, first - _HEADER_LINES) and not lines[head - 1].is_prose:
         head -= 1
     return [TextTable(lines[head].start, lines[first].start, lines[run[-1]].end)]
-
-
-def rows_of_all_tables(
-    document: Document,
-    spans: Sequence[tuple[int, int]],
-    question: str,
-    most: int,
-    tokens: Callable[[str], int],
-) -> list[tuple[int, int]]:
-    """Return the rows of all tables that share most with a question, outside of what is read.
-
-    A word counts by how few rows have it, and a row with many other words counts less. The line of
-    years comes with a row.
-
-    Args:
-        document: The document.
-        spans: What is read of it.
-        question: The question.
-        most: Maximum tokens of all rows and headers.
-        tokens: Counts the tokens of a text.
-
-    Returns:
-        First character of each row or line of years, and one past its last.
-    """
-    text, asked = document.text, _stems(question)
-    rows, counts = _all_rows(text, document.pieces)
-    found = list[tuple[float, _Row]]()
-    for row in rows:
-        shared = row.stems & asked
-        if not shared:
-            continue
-        weight = sum(math.log(1 + len(rows) / counts[stem]) for stem in shared)
-        found.append((weight / math.sqrt(_USUAL_STEMS + len(row.stems)), row))
-    found.sort(key=lambda each: -each[0])
-    taken, left = list[tuple[int, int]](), most
-    for _, row in found[:_MOST_TRIED]:
-        for own in ((row.start, row.end), row.header):
-            cost = tokens(text[own[0] : own[1]]) + _GAP_TOKENS
-            if own[0] == own[1] or cost > left or _is_in(own, [*spans, *taken]):
-                break
-            taken.append(own)
-            left -= cost
-    return _joined(sorted({*taken}))
-
-
-class _Row(NamedTuple):
-    """A row of a table, the beginnings of its words, and the characters of the line of years."""
-
-    start: int
-    end: int
-    stems: frozenset[str]
-    header: tuple[int, int]
-
-
-def _year_line(text: str, table: TextTable) -> tuple[int, int]:
-    """The last line of years in the header of a table; nothing without one."""
-    at, found = table.start, (table.start, table.start)
-    for line in text[table.start : table.body].splitlines(keepends=True):
-        if len(_YEAR.findall(line)) > 1:
-            found = (at, at + len(line))
-        at += len(line)
-    return found
-
-
-@lru_cache(maxsize=1)
-def _all_rows(text: str, pieces: tuple[Piece, ...]) -> tuple[list[_Row], Counter[str]]:
-    """The rows of all tables of a text, and in how many of them each word is."""
-    rows = [
-        _Row(
-            line.start,
-            line.end,
-            frozenset(_stems(text[line.start : line.end])),
-            _year_line(text, table),
-        )
-        for piece in pieces
-        for table in tables_of(text, piece.start, piece.end)
-        for line in _lines(text, table.body, table.end)
-        if line.figures
-    ]
-    return rows, Counter(stem for row in rows for stem in row.stems)
 
 
 def rows_about(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nsa_cli.documents.text import read_text
-from nsa_cli.retrieval.table_rows import rows_about, rows_of_all_tables, tables_of
+from nsa_cli.retrieval.table_rows import rows_about, tables_of
 
 PROSE = (
     "The association looks back on a year in which all of its projects went on as planned before."
@@ -49,36 +49,3 @@ def test_no_row_without_a_word_of_the_question_and_none_that_is_read() -> None:
     assert not rows("How many visitors came?", START, PAGE.index("Membership"), 100)
     assert not rows("How high were staff costs?", 0, len(PAGE), 100)
     assert not rows("How high were staff costs?", START, PAGE.index("Membership"), 3)
-
-
-BOOKLET = (
-    f"{PROSE}\n"
-    "Boats of the harbor\n2015 2014\nRowing boats 14 12\nSailing boats 41 38\nMotor boats 9 8\n"
-    f"{PROSE}\n{PAGE}"
-)
-
-
-def all_rows(question: str, most: int, read: str = "") -> list[str]:
-    document = read_text(BOOKLET.encode(), "a.txt")
-    at = BOOKLET.index(read) if read else 0
-    spans = [(at, at + len(read))]
-    found = rows_of_all_tables(document, spans, question, most, lambda text: len(text.split()))
-    return [BOOKLET[start:end] for start, end in found]
-
-
-def test_rows_of_any_table_come_with_their_line_of_years() -> None:
-    asked = "How many sailing crews are there to each member who pays membership dues?"
-    assert all_rows(asked, 40) == [
-        "2015 2014\n",
-        "Sailing boats 41 38\n",
-        "2015 2014\n",
-        "Membership dues 532.20 325.90\n",
-    ]
-    assert all_rows(asked, 9) == ["Membership dues 532.20 325.90\n"]
-
-
-def test_rows_that_are_read_or_share_no_word_do_not_come_again() -> None:
-    asked = "By how much did the rent grow?"
-    assert all_rows(asked, 40) == ["2015 2014\n", "Rent 300.00 290.00\n"]
-    assert all_rows(asked, 40, read="Rent 300.00 290.00\n") == []
-    assert all_rows("Who keeps the keys of the church?", 40) == []
