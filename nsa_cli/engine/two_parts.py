@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,6 +20,12 @@ from nsa_cli.retrieval.quantities import Quantity, tokens_of
 from nsa_cli.retrieval.ranking import BlockScores
 
 _MOST_CITATIONS = 3
+_PLACE = re.compile(
+    r"\b(?:chapters?|chapitres?|sections?|articles?|tables?|tableaux?|figures?|pages?|annex|appendix|"
+    r"kapitels?|abschnitte?s?|artikels?|tabellen?|seiten?|anhang)\s+\d[\d.]*",
+    re.IGNORECASE,
+)
+"""A place that an answer names: its number is no value."""
 
 
 class Part(NamedTuple):
@@ -126,14 +133,14 @@ def _merged(found: Sequence[list[Passage]]) -> list[Passage]:
 
 
 def has_both(answer: str, question: str) -> bool:
-    """Whether an answer has two different numbers that the question lacks.
+    """Whether an answer has two different numbers, of no places, that the question lacks.
 
     Args:
         answer: The answer.
         question: The question.
     """
     asked = [each for each in tokens_of(question) if isinstance(each, Quantity)]
-    said = [each for each in tokens_of(answer) if isinstance(each, Quantity)]
+    said = [each for each in tokens_of(_PLACE.sub(" ", answer)) if isinstance(each, Quantity)]
     new = [each for each in said if not any(each.values & other.values for other in asked)]
     return len({each.values for each in new}) > 1
 

@@ -100,6 +100,7 @@ def test_the_same_answer_twice_is_no_answer_to_two_parts() -> None:
         ("12 pages", False),
         ("Report 3 has 12 pages", False),  # 3 is in the question
         ("Twelve pages, or 12", False),
+        ("12 pages in chapter 4, and none in section 5.2", False),
         ("None", False),
     ],
 )
