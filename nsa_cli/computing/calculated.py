@@ -21,7 +21,11 @@ from nsa_cli.computing.compared import (
 from nsa_cli.computing.expression import ExpressionError
 from nsa_cli.computing.figures import Figure, numbers
 from nsa_cli.computing.forms import Form
-from nsa_cli.computing.free_expression import free_expression, without_signs
+from nsa_cli.computing.free_expression import (
+    FreeExpression,
+    free_expression,
+    without_signs,
+)
 from nsa_cli.computing.year_columns import change_of_row, of_one_row
 from nsa_cli.documents import Document
 from nsa_cli.retrieval.number_words import NUMBERS
@@ -63,8 +67,11 @@ def calculated(
             plausible value.
     """
     known = {each.digits for span in spans for each in numbers(document.text, span.start, span.end)}
-    in_words = _numbers_in_words(document, spans) if asked.name == "per" else ()
-    expression = free_expression(text, known, asks_percent=asked.percent, in_words=in_words)
+    expression = None
+    if asked.name == "per":
+        expression = _divided_by_a_word(text, known, question, document, spans)
+    if expression is None:
+        expression = free_expression(text, known, asks_percent=asked.percent)
     choice = FigureChoice(expression.form, question, document, spans)
     figures = without_signs(choice.placed(expression.digits))
     changed, figures = of_one_row(expression.form, figures, question, document, spans)
@@ -113,13 +120,28 @@ def caption_around(document: Document, figures: Sequence[Figure]) -> Caption | N
     return captions[0] if len({*captions}) == 1 and len(pages) == 1 else None
 
 
-def _numbers_in_words(document: Document, spans: Sequence[Span]) -> set[str]:
-    """The digits of the number words that were read: a course of ten lessons."""
-    words = {
-        word.casefold()
-        for span in spans
-        for word in _WORD.findall(document.text, span.start, span.end)
+def _divided_by_a_word(
+    text: str, known: set[str], question: str, document: Document, spans: Sequence[Span]
+) -> FreeExpression | None:
+    """One figure divided by a number that its sentence has in words; None for another expression."""
+    in_words = {
+        digits for span in spans for digits in _in_words(document.text, span.start, span.end)
     }
+    try:
+        found = free_expression(text, known - in_words, in_words=in_words)
+    except ExpressionError:
+        return None
+    divisor = found.form.expression.removeprefix("{0} / ")
+    if len(found.digits) != 1 or divisor not in in_words:
+        return None
+    choice = FigureChoice(found.form, question, document, spans)
+    start, end = choice.sentence_of(choice.placed(found.digits)[0])
+    return found if divisor in _in_words(document.text, start, end) else None
+
+
+def _in_words(text: str, start: int, end: int) -> set[str]:
+    """The digits of the number words of a part of a text: a course of ten lessons."""
+    words = {word.casefold() for word in _WORD.findall(text, start, end)}
     return {str(NUMBERS[word]) for word in words if word in NUMBERS}
 
 

@@ -367,7 +367,7 @@ TWO = "How high is the crane according to the report, and according to the sign?
 
 
 def says_by_question(monkeypatch: pytest.MonkeyPatch, texts: dict[str, str]) -> None:
-    """Let the model answer each question with a text of its own."""
+    """Let the model answer each question with another text."""
     generate = OpenDocument.generate
 
     def said(*args: Any) -> Generator[AnswerText, None, GeneratedAnswer]:
