@@ -123,7 +123,7 @@ def caption_around(document: Document, figures: Sequence[Figure]) -> Caption | N
 def _divided_by_a_word(
     text: str, known: set[str], question: str, document: Document, spans: Sequence[Span]
 ) -> FreeExpression | None:
-    """One figure divided by a number that its sentence has in words; None for another expression."""
+    """One figure divided by a number that its sentence has in words; None for any other."""
     in_words = {
         digits for span in spans for digits in _in_words(document.text, span.start, span.end)
     }
