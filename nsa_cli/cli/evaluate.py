@@ -90,7 +90,7 @@ class _Output(NamedTuple):
     quiet: bool
 
 
-@options.takes(*options.WEIGHTS, "yarn", max_tokens=48)
+@options.takes(*options.WEIGHTS, "answer_model", "yarn", max_tokens=48)
 def evaluate(
     ctx: typer.Context,
     opts: Options,
@@ -219,6 +219,8 @@ def evaluate(
     from nsa_cli.output.plots import check_plot
 
     check_plot(plot)
+    if chosen != ("documents",):
+        opts = _without_answer_model(ctx, opts)
     if out is not None:
         if not out.parent.is_dir():
             raise UsageError(f"folder {out.parent} does not exist", hint="create it first")
@@ -300,6 +302,18 @@ def evaluate(
             articles=load_articles(data, held_out=held_out) if data is not None else (),
         )
         _questions(plan, about, settings, budgets, output, bm25=bm25)
+
+
+def _without_answer_model(ctx: typer.Context, opts: Options) -> Options:
+    """Return options without a second model, which a setting may name.
+
+    Raises:
+        UsageError: If the command line names it.
+    """
+    source = ctx.get_parameter_source("answer_model")
+    if source is not None and source.name == "COMMANDLINE":
+        raise UsageError("--answer-model is for the suite documents", hint="leave it out")
+    return replace(opts, answer_model=None)
 
 
 def _questions(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from nsa_cli.computing.compared import alternatives, compares
+from nsa_cli.computing.compared import alternatives, compares, compares_with
 from nsa_cli.computing.expression import ExpressionError
 from nsa_cli.computing.figures import Figure
 from nsa_cli.computing.forms import FORMS, Form, form_of
@@ -51,6 +51,30 @@ _MORE_FORMS = (
     ("sum", _words(rf"{_AMOUNT}\b.*\b{_TOGETHER}|taking .* {_TOGETHER}.*\b{_AMOUNT}")),
     ("difference", _words(rf"{_AMOUNT}\b.*\b(?:{_LEFT}|{_TAKEN})")),
 )
+_OF_ONE = (
+    (
+        "per",
+        _words(
+            r"(?:what|how much) (?:does|did|do|is|was) (?:only )?(?:one|a single|each) [^?.,;]+?"
+            r"(?:cost|worth|weigh|earn)|was kostete?n? (?:ein\w*|jede\w*) \w+|"
+            r"combien coûte (?:une? seule?|chaque) \w+"
+        ),
+    ),
+    ("mean", _words(r"(?:average|mean|averaged|durchschnitt\w*|en moyenne)")),
+    (
+        "growth",
+        _words(
+            r"how (?:much )?(?:did|has|have) .+ (?:chang|develop|evolv)\w*\b.* "
+            r"(?:per ?cent|percentage)|"
+            r"wie (?:hat|haben) sich .+ (?:in|um wie viel) prozent .*(?:ver)?(?:änder|entwickel)\w*"
+        ),
+    ),
+)
+"""What one of several costs, averages of as many figures as the text has, and changes in percent.
+
+A sentence may state them in many words, so they do not tell what a sentence has to say.
+"""
+
 _SIGNS = {
     "growth": "-",
     "difference": "-",
@@ -81,13 +105,14 @@ def asked_form(question: str) -> Form | None:
         question: The question as typed.
     """
     if compares(question):
-        return _other("difference") if alternatives(question) else None
+        is_told = alternatives(question) or compares_with(question)
+        return _other("difference") if is_told else None
     if _SEVERAL.search(question):
         return None
     found = form_of(question)
     if found is not None:
         return found
-    for name, pattern in _MORE_FORMS:
+    for name, pattern in (*_MORE_FORMS, *_OF_ONE):
         if pattern.search(question):
             return _other(name)
     return None
@@ -95,7 +120,9 @@ def asked_form(question: str) -> Form | None:
 
 def _other(name: str) -> Form:
     """A form whose figures the model counts."""
-    return Form(name=name, template="", expression="", percent=name == "share", stated=_NOTHING)
+    return Form(
+        name=name, template="", expression="", percent=name in ("share", "growth"), stated=_NOTHING
+    )
 
 
 def named_form(question: str) -> str | None:
@@ -114,6 +141,7 @@ def suited(asked: Form, written: Form, figures: Sequence[Figure], question: str)
     - A share is the smaller figure by the greater one.
     - What is how many times more is the greater figure by the smaller one.
     - A fall, and a difference between two figures, are the greater one less the smaller one.
+    - A part is no growth: what is left is the smaller figure by the greater one, too.
 
     Args:
         asked: The form that the question asks for.
@@ -129,6 +157,8 @@ def suited(asked: Form, written: Form, figures: Sequence[Figure], question: str)
         raise ExpressionError(f"a {asked.name} has a {sign!r}")
     if len(figures) != 2:
         return written
+    if asked.name == "share" and written.name == "growth":
+        written = replace(written, name="share", expression="{0} / {1}")
     first, second = (abs(each.value) for each in figures)
     plain = written.expression
     if plain == "{0} / {1}":

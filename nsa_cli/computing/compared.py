@@ -19,20 +19,29 @@ _ASKS = (
     r"(?:who|which|what|where|did|does|do|was|were|is|are|has|have|had|will|wer|welche\w*|wo|hat|"
     r"haben|war|waren|ist|sind|qui|quel\w*|où)"
 )
+_ABOUT = r"(?:(?:roughly|about|approximately|around|rund|etwa|ungefähr|environ) )?"
 _BY = (
-    r"(?:and|und|et),? (?:by how (?:much|many)|by what|um wie ?viele?|um welche[nr]?|de combien)\b"
+    rf"(?:and|und|et),? (?:by {_ABOUT}how (?:much|many)|by what|um {_ABOUT}wie ?viele?|"
+    r"um welche[nr]?|de combien|how (?:big|large|wide|great|much) (?:is|was) the "
+    r"(?:gap|difference)|wie gro(?:ß|ss) (?:ist|war) der (?:abstand|unterschied))\b"
 )
 _COMPARES = re.compile(rf"\b{_ASKS}\b[^?.!]*?\b{_BY}", re.IGNORECASE | re.DOTALL)
 _AND_BY = re.compile(rf"\s*,?\s*\b{_BY}.*", re.IGNORECASE | re.DOTALL)
 _OR = re.compile(r"(?P<one>[^,;:?–]+?)\s+(?:or|oder|ou)\s+(?P<other>[^,;:?–]+)")
 _NO_NAME = re.compile(
-    rf"\s*(?:{_ASKS}|between|bei(?:m)?|in|at|by|either|entweder|whether|ob)\s+", re.IGNORECASE
+    rf"\s*(?:{_ASKS}|between|bei(?:m)?|in|at|by|either|entweder|whether|ob|(?:that|those) of|"
+    r"the ones? (?:of|in))\s+",
+    re.IGNORECASE,
 )
 _SMALL_WORD = re.compile(r"(?:the|a|an|of|der|die|das|den|dem|le|la|les|de|du)", re.IGNORECASE)
 _LESS = re.compile(
     r"\b(?:less|fewer|lower|smaller|shorter|cheaper|younger|earlier|lighter|least|fewest|lowest|"
     r"smallest|weniger|niedriger\w*|kleiner\w*|kürzer\w*|billiger\w*|moins)\b",
     re.IGNORECASE,
+)
+_THAN = re.compile(
+    r"\A\s*(?!(?:who|which|what|where|wer|welche\w*|wo|qui|quel\w*|où)\b).*\b(?:than|als|que)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _MOST_WORDS = 5
 """Words of a name, at most."""
@@ -46,6 +55,15 @@ def compares(question: str) -> bool:
         question: Such as `Who paid more, the mill or the bakery, and by how much?`
     """
     return _COMPARES.search(question) is not None
+
+
+def compares_with(question: str) -> bool:
+    """Whether a question asks if one is more or less than another one, and by how much.
+
+    Args:
+        question: Such as `Was the mill dearer than the bakery, and by how much?`
+    """
+    return compares(question) and _THAN.search(question) is not None
 
 
 @lru_cache(maxsize=256)
@@ -113,6 +131,24 @@ def compared(
     return replace(form, expression=f"{{{greater}}} - {{{1 - greater}}}"), owners[asked]
 
 
+def positive(form: Form, figures: Sequence[Figure]) -> Form:
+    """Return a difference of two figures as the greater one less the smaller one.
+
+    Args:
+        form: The form of the expression.
+        figures: Its figures.
+
+    Raises:
+        ExpressionError: If it is no difference of two different figures.
+    """
+    if len(figures) != 2 or form.expression not in ("{0} - {1}", "{1} - {0}"):
+        raise ExpressionError("not a difference between two figures")
+    if figures[0].value == figures[1].value:
+        raise ExpressionError("the figures are equal")
+    greater = 0 if figures[0].value > figures[1].value else 1
+    return replace(form, expression=f"{{{greater}}} - {{{1 - greater}}}")
+
+
 def _owners(
     names: tuple[str, str], figures: Sequence[Figure], document: Document, choice: FigureChoice
 ) -> tuple[str, str] | None:
@@ -128,13 +164,20 @@ def _owners(
 
 
 def _contexts(figure: Figure, document: Document, choice: FigureChoice) -> Iterator[str]:
-    """Yield the words before a figure: after the figure before it, of its line, its sentence."""
+    """Yield the words before a figure: after the figure before it, of its line, its sentence.
+
+    Last come the name and the first line of its file, which tell whose it is where two are read.
+    """
     text = document.text
     start, end = choice.sentence_of(figure)
     before = [each.end for each in numbers(text, start, figure.start)]
     yield text[max(before, default=start) : figure.start]
     yield text[text.rfind("\n", 0, figure.start) + 1 : figure.start]
     yield text[start:end]
+    source = document.piece_at(figure.start).source
+    first = next(piece for piece in document.pieces if piece.source == source)
+    line = text[first.start : first.end].strip().split("\n", 1)[0]
+    yield f"{re.sub(r'[_.-]', ' ', source)} {line}"
 
 
 def _shared(name: set[str], here: set[str]) -> int:

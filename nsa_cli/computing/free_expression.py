@@ -45,7 +45,11 @@ class FreeExpression(NamedTuple):
 
 
 def free_expression(
-    text: str, known: Iterable[str], *, asks_percent: bool = False
+    text: str,
+    known: Iterable[str],
+    *,
+    asks_percent: bool = False,
+    in_words: Iterable[str] = (),
 ) -> FreeExpression:
     """Parse an expression of a model.
 
@@ -55,6 +59,7 @@ def free_expression(
         text: The expression.
         known: The digits of the figures that a document has.
         asks_percent: Whether the question asks for a percentage: then a quotient is one.
+        in_words: Constants by which a single figure may be divided: the document has them in words.
 
     Raises:
         ExpressionError: If it is no arithmetic expression, has no operator, or a number that the
@@ -69,8 +74,9 @@ def free_expression(
     percent = _is_times_hundred(tree, found)
     body = tree.left if percent else tree
     percent = percent or (asks_percent and isinstance(tree.op, ast.Div))
+    by_words = isinstance(tree.op, ast.Div) and _digits(tree.right, found) in {*in_words}
     written = ast.unparse(_Placed(found, there, digits).visit(body))
-    if not 2 <= len(digits) <= _MOST_FIGURES and not (percent and digits):
+    if not 2 <= len(digits) <= _MOST_FIGURES and not (digits and (percent or by_words)):
         raise ExpressionError(f"it has {len(digits)} figures of the document")
     form = Form(
         name=_name(body, percent=percent),

@@ -15,10 +15,18 @@ from nsa_cli.documents.location import place
 from nsa_cli.engine.answer_context import AnswerContext
 from nsa_cli.engine.arithmetic import by_expression, by_expression_in_answer, by_free_expression
 from nsa_cli.engine.date_arithmetic import by_dates
-from nsa_cli.engine.decline import declined
+from nsa_cli.engine.decline import declined, yes_or_no
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.engine.second_value import addition
+from nsa_cli.engine.two_parts import (
+    Part,
+    PartAnswer,
+    has_both,
+    joined,
+    parts_of,
+    passages_of_two,
+)
 from nsa_cli.engine.verifier import (
     DECLINED_BELOW,
     UNSUPPORTED_BELOW,
@@ -39,6 +47,7 @@ from nsa_cli.output.logging import log
 from nsa_cli.results import Computation, Passage, Stats, Turn
 from nsa_cli.retrieval.citations import Cited, cite
 from nsa_cli.retrieval.claims import counts_nothing, is_translated
+from nsa_cli.retrieval.declining import declines
 from nsa_cli.retrieval.passages import attended_passages, merge_passages
 from nsa_cli.retrieval.polarity import is_refuted, without_contradiction
 from nsa_cli.retrieval.ranking import BlockScores
@@ -76,11 +85,14 @@ def answer_steps(
     if scores is None:
         yield SEARCHING
         scores = opened.scores(_standalone(opened.prompts, question, turns))
-    passages = opened.passages(question, options, scores)
+    parts = parts_of(opened, question, options)
+    passages = passages_of_two(opened, question, options, scores, parts)
+    if passages is None:
+        passages = opened.passages(question, options, scores)
     passages = _with(passages, turns[-1].passage if turns else None)
     context = opened.context(passages, question, options, scores)
     yield ANSWERING
-    asking = _Asking(opened, context, passages, question, options, started)
+    asking = _Asking(opened, context, passages, question, options, started, parts)
     made = yield from asking.steps()
     _log(opened, made.cited, made.generated)
     finished = AnswerFinished(
@@ -110,6 +122,31 @@ class _Made(NamedTuple):
     support: float | None = None
 
 
+class _Draft(NamedTuple):
+    """An answer in words, checked.
+
+    Attributes:
+        shown: The answer, piece by piece.
+        generated: The answer.
+        cited: Its citations; verified ones only where the check allows it.
+        support: Its support.
+        is_sure: Whether its support is high.
+        is_declined: Whether it is too weak to be shown.
+    """
+
+    shown: list[AnswerText]
+    generated: GeneratedAnswer
+    cited: Cited
+    support: float | None
+    is_sure: bool
+    is_declined: bool
+
+    @property
+    def shown_text(self) -> str | None:
+        """The answer; None if it is too weak to be shown."""
+        return None if self.is_declined else self.generated.text
+
+
 class _Asking(NamedTuple):
     """A question with what it is answered from; see `answer_steps`."""
 
@@ -119,6 +156,7 @@ class _Asking(NamedTuple):
     question: TokenizedQuestion
     options: GenerationOptions
     started: float
+    parts: tuple[Part, ...] = ()
 
     def steps(self) -> Generator[AnswerText | Stage, None, _Made]:
         """Answer by an expression if the question asks for one, in words otherwise."""
@@ -148,33 +186,69 @@ class _Asking(NamedTuple):
 
     def _checked(self, verifier: Verifier) -> Generator[AnswerText | Stage, None, _Made]:
         """Answer in words; an answer that the verifier does not support is never shown."""
-        steps = self.opened.generate(self.context, self.question, self.options, self.started)
-        shown, generated = collected(steps)
+        draft = self._draft(verifier)
         yield CHECKING
-        text = without_contradiction(generated.text, self.question.text)
-        if text != generated.text:
-            shown, generated = [AnswerText(text=text)], replace(generated, text=text)
-        support, may_verify = self._support(verifier, text)
-        cited = self._cited(generated)
-        if self._is_declined(text, support, cited) or (not may_verify and self._is_refuted(text)):
-            text, near = declined(self.opened.document, self.passages, self.question.text)
+        text, generated, cited = draft.generated.text, draft.generated, draft.cited
+        if self.parts and (draft.is_declined or not has_both(text, self.question.text)):
+            found = self._by_parts(verifier)
+            if found is not None:
+                yield AnswerText(text=found.generated.text)
+                return found
+        about_it = (self.opened.document, self.passages, self.question.text)
+        told = None if draft.is_sure else yes_or_no(*about_it, draft.shown_text)
+        if told is not None or draft.is_declined:
+            text, near = told or declined(*about_it)
             yield AnswerText(text=text)
-            return _Made(replace(generated, text=text, finish_reason="stop"), near, None, support)
+            made = replace(generated, text=text, finish_reason="stop")
+            return _Made(made, near, None, draft.support)
         about = (self.opened, self.context, self.passages, self.question, self.options)
         computed = by_expression_in_answer(*about, text)
         if computed is not None:
             yield AnswerText(text=computed.generated.text)
             return _Made(*computed)
-        yield from shown
-        quotes = [each.quote for each in cited.citations if each.verified]
+        yield from draft.shown
         asked = self.question.text
-        if not may_verify or not any(states_result(asked, text, each) for each in quotes):
-            cited = cited.unverified()
         more = addition(self.opened.document, self.passages, asked, text, cited)
         if more is not None and generated.finish_reason == "stop":
             yield AnswerText(text=more.text)
             generated, cited = replace(generated, text=text + more.text), more.cited
-        return _Made(generated, cited, None, support)
+        return _Made(generated, cited, None, draft.support)
+
+    def _draft(self, verifier: Verifier) -> _Draft:
+        """Answer in words, and check the answer."""
+        steps = self.opened.generate(self.context, self.question, self.options, self.started)
+        shown, generated = collected(steps)
+        text = without_contradiction(generated.text, self.question.text)
+        if text != generated.text:
+            shown, generated = [AnswerText(text=text)], replace(generated, text=text)
+        support, may_verify = self._support(verifier, text)
+        cited = self._cited(generated)
+        is_weak = self._is_declined(text, support, cited)
+        is_weak = is_weak or (not may_verify and self._is_refuted(text))
+        quotes = [each.quote for each in cited.citations if each.verified]
+        if not may_verify or not any(
+            states_result(self.question.text, text, each) for each in quotes
+        ):
+            cited = cited.unverified()
+        return _Draft(shown, generated, cited, support, may_verify, is_weak)
+
+    def _by_parts(self, verifier: Verifier) -> _Made | None:
+        """Answer each part of a question by itself; None if one declines, or both say the same."""
+        drafts = [
+            self._replace(question=part.question, parts=())._draft(verifier) for part in self.parts
+        ]
+        if any(each.is_declined or declines(each.generated.text) for each in drafts):
+            return None
+        found = joined(
+            [
+                PartAnswer(part.name, each.generated, each.cited)
+                for part, each in zip(self.parts, drafts, strict=True)
+            ]
+        )
+        if found is None:
+            return None
+        supports = [each.support for each in drafts if each.support is not None]
+        return _Made(*found, None, min(supports, default=None))
 
     def _is_declined(self, answer: str, support: float | None, cited: Cited) -> bool:
         """Whether an answer is too weak to be shown: by its support, with or without a passage.

@@ -16,7 +16,12 @@ import numpy as np
 
 from nsa_cli.computing.asked_forms import asked_form
 from nsa_cli.computing.asks import asks_for_expression
-from nsa_cli.computing.calculated import calculated, caption_around, expression_in
+from nsa_cli.computing.calculated import (
+    calculated,
+    calculated_from_row,
+    caption_around,
+    expression_in,
+)
 from nsa_cli.computing.calculation import Calculation, calculate
 from nsa_cli.computing.choice import FigureChoice, Span
 from nsa_cli.computing.expression import ExpressionError
@@ -133,10 +138,10 @@ def by_free_expression(
 ) -> ByExpression | None:
     """Answer a question that asks for arithmetic by an expression that the verifier writes.
 
-    It is None if the model is to answer in words: for other questions, and where the expression
-    has a figure that the passages lack, is of another form, or has an implausible value. Its
-    citations are not verified: the figures stand there, and nothing tells whether they are the
-    right ones.
+    Where the expression has a figure that the passages lack, is of another form, or has an
+    implausible value, one row of a table may tell a change over time. Otherwise it is None, as for
+    other questions, and the model is to answer in words. Its citations are not verified: the
+    figures stand there, and nothing tells whether they are the right ones.
 
     Args:
         opened: The document.
@@ -149,13 +154,14 @@ def by_free_expression(
     started = time.monotonic()
     if not options.compute or asked_form(question.text) is None:
         return None
+    about = (opened, context, passages, question, options)
     written = verifier.expression(question.text)
     if written is None:
-        return None
+        return _from_row(*about)
     text, tokens = written
     spent = time.monotonic() - started
     decoded = Decoded(None, tokens, spent, tokens / spent if spent else 0.0)
-    return _written(opened, context, passages, question, options, text, decoded)
+    return _written(*about, text, decoded) or _from_row(*about)
 
 
 def by_expression_in_answer(
@@ -205,6 +211,28 @@ def _written(
         log.info("no expression from %r: %s", text, error)
         return None
     made = _answered(opened, context, *found, decoded, question.text)
+    return made._replace(cited=made.cited.unverified())
+
+
+def _from_row(
+    opened: OpenDocument,
+    context: AnswerContext,
+    passages: Sequence[Passage],
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+) -> ByExpression | None:
+    """The change over time that one row of a table tells; None without one."""
+    asked = asked_form(question.text)
+    assert asked is not None
+    spans = spans_of(opened, context, passages, options)
+    try:
+        found = calculated_from_row(asked, question.text, opened.document, spans)
+    except ExpressionError as error:
+        log.info("no expression from a row: %s", error)
+        return None
+    if found is None:
+        return None
+    made = _answered(opened, context, *found, Decoded(None, 0, 0.0, 0.0), question.text)
     return made._replace(cited=made.cited.unverified())
 
 

@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from nsa_cli.computing.asked_forms import asked_form
@@ -224,15 +225,27 @@ class OpenDocument:
         return append_passages(self.model, context, repeated, retriever.head, settings)
 
     def _best_parts(
-        self, question: TokenizedQuestion, options: GenerationOptions, scores: BlockScores
+        self,
+        question: TokenizedQuestion,
+        options: GenerationOptions,
+        scores: BlockScores,
+        source: str | None = None,
     ) -> list[tuple[PageTokens, float]]:
         """Return the best parts that fit the options with their shares, in document order."""
         values = self._part_scores(question, options, scores)
         pages = self.retriever.pages(options.part_tokens)
+        if source is not None:
+            values = values.masked_fill(~self._is_of(source, pages), -torch.inf)
         ranked = values.argsort(descending=True, stable=True).tolist()
         taken = within(pages, ranked, options.page_tokens)
         weights = values[taken].softmax(dim=0).tolist()
         return [(pages[index], weight) for index, weight in zip(taken, weights, strict=True)]
+
+    def _is_of(self, source: str, pages: Sequence[PageTokens]) -> Tensor:
+        """Which parts are of one source."""
+        spans = [self.windows[each.window].text.span(each.start, each.stop) for each in pages]
+        own = (span is not None and self.document.piece_at(span[0]).source for span in spans)
+        return torch.tensor([each == source for each in own])
 
     def _part_scores(
         self, question: TokenizedQuestion, options: GenerationOptions, scores: BlockScores
@@ -243,7 +256,11 @@ class OpenDocument:
         )
 
     def passages(
-        self, question: TokenizedQuestion, options: GenerationOptions, scores: BlockScores
+        self,
+        question: TokenizedQuestion,
+        options: GenerationOptions,
+        scores: BlockScores,
+        source: str | None = None,
     ) -> list[Passage]:
         """Return what a question is answered from, in the order of the document.
 
@@ -251,6 +268,7 @@ class OpenDocument:
             question: The question.
             options: From what to answer.
             scores: From `scores`.
+            source: The only source to take parts of; None for all.
         """
         text, size = self.text, self.block_tokens
         is_empty = not bool((scores.hybrid > 0).any())
@@ -258,7 +276,7 @@ class OpenDocument:
             return top_passages(scores.hybrid, text, self.document, size)
         spans = [
             (*span, weight)
-            for part, weight in self._best_parts(question, options, scores)
+            for part, weight in self._best_parts(question, options, scores, source)
             if (span := self.windows[part.window].text.span(part.start, part.stop)) is not None
         ]
         if (end := text_end(text, self.document, size)) is not None:

@@ -207,7 +207,7 @@ def stance(sentence: str, question: str) -> bool | None:
     clauses = [each for each in _CLAUSE.split(sentence) if each.strip()] or [sentence]
     at = _decisive(clauses, asked)
     clause = clauses[at]
-    if len(_found(sentence, asked)) < len(asked) and _ONLY.search(clause):
+    if len(words_in(sentence, asked)) < len(asked) and _ONLY.search(clause):
         return None
     denied = denies(clause)
     if at and _EXCEPTION.match(clause):
@@ -263,17 +263,17 @@ def _has_other_figures(question: str, passage: str, best: Sequence[str]) -> bool
     missing -= {word for each in best for word in words_of(each)}
     words = statement_words(question)
     return bool(missing) and any(
-        missing & words_of(each) and _found(each, words) for each in main_clauses(passage)
+        missing & words_of(each) and words_in(each, words) for each in main_clauses(passage)
     )
 
 
 def _is_denied_elsewhere(question: str, passage: str, words: Collection[str], best: str) -> bool:
     """Whether all sentences with a word of a question that the best sentence lacks deny it."""
-    missing = set(words) - set(_found(best, words))
+    missing = set(words) - set(words_in(best, words))
     if not missing:
         return False
     with_word = (
-        [each for each in main_clauses(passage) if _found(each, [word])] for word in missing
+        [each for each in main_clauses(passage) if words_in(each, [word])] for word in missing
     )
     return any(told and all(stance(each, question) is False for each in told) for told in with_word)
 
@@ -323,7 +323,7 @@ def is_contrary(statement: str, passage: str) -> bool:
 def _near(sentence: str, words: Collection[str]) -> str:
     """The part of a sentence that has some words, with a few around it."""
     tokens = list(_TOKEN.finditer(sentence))
-    places = [at for at, token in enumerate(tokens) if _found(token.group(), words)]
+    places = [at for at, token in enumerate(tokens) if words_in(token.group(), words)]
     if not places:
         return sentence
     first, last = max(0, places[0] - _AROUND), min(len(tokens) - 1, places[-1] + _AROUND)
@@ -344,7 +344,7 @@ def contradicts_itself(answer: str, question: str) -> bool:
     rest = answer[start:end].lstrip(" ,.:–-")
     if answer[found.end() : start + 1].strip()[:1] not in {",", "", ":", "–", "-"}:
         return False
-    shares = bool(rest and _found(rest, statement_words(question)))
+    shares = bool(rest and words_in(rest, statement_words(question)))
     return shares and stance(rest, question) is False
 
 
@@ -372,9 +372,9 @@ def _best_sentences(text: str, words: Collection[str]) -> list[str]:
     most, before = 0, ""
     for sentence in main_clauses(text):
         found = 0
-        if not sentence.endswith("?") and _found(sentence, words):
+        if not sentence.endswith("?") and words_in(sentence, words):
             takes_up = _TAKEN_UP.match(sentence) or _ELLIPTIC.fullmatch(sentence)
-            found = len(_found(f"{before} {sentence}" if takes_up else sentence, words))
+            found = len(words_in(f"{before} {sentence}" if takes_up else sentence, words))
         if found > most:
             best, most = [], found
         if found and found == most:
@@ -383,7 +383,7 @@ def _best_sentences(text: str, words: Collection[str]) -> list[str]:
     return best if words and 3 * most >= 2 * len(words) else []
 
 
-def _found(sentence: str, words: Collection[str]) -> list[str]:
+def words_in(sentence: str, words: Collection[str]) -> list[str]:
     """Those of some words that a sentence has, or answers with another word of permission."""
     there = words_of(sentence)
     tells = _REFUSAL.search(sentence) or _PERMISSION.search(sentence)
@@ -400,7 +400,7 @@ def _decisive(clauses: Sequence[str], asked: Sequence[str]) -> int:
     """Return the index of the last clause with a word of a question that those before it lack."""
     best, known = 0, set[str]()
     for at, clause in enumerate(clauses):
-        found = set(_found(clause, asked))
+        found = set(words_in(clause, asked))
         if found - known and (not known or not _CIRCUMSTANCE.match(clause)):
             best = at
         known |= found

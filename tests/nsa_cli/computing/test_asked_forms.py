@@ -31,6 +31,12 @@ TEXT = (
         ("Taking both harbors together, how many boats are there?", "sum"),
         ("Wie viel ist danach noch zu zahlen?", "difference"),
         ("How much is left for the winter?", "difference"),
+        ("What does one boat cost?", "per"),
+        ("What does one trip of the fishers' boat cost?", "per"),
+        ("How did the catch change from 2019 to 2020, in percent?", "growth"),
+        ("Was kostete eine einzelne Fahrt?", "per"),
+        ("What is the average catch of the boats with a motor?", "mean"),
+        ("Was the catch higher than the one of last year, and by how much?", "difference"),
     ],
 )
 def test_questions_have_a_form(question: str, name: str) -> None:
@@ -51,6 +57,9 @@ def test_questions_have_a_form(question: str, name: str) -> None:
         "By how much did it fall according to the minutes, and according to the letter?",
         "By how much did the catch fall, and which harbor lost most?",
         "How many times faster is the motor? Give both values.",
+        "What does the boat cost?",
+        "How did the catch change from 2019 to 2020?",
+        "Which boat has more nets than the others, and by how many?",
     ],
 )
 def test_other_questions_have_none(question: str) -> None:
@@ -72,6 +81,7 @@ def computed(question: str, expression: str) -> str:
         ("How many times faster is the motor than the sail?", "32 / 8", "4.00 = 32"),
         ("What share of the spring catch is the autumn one?", "480 / 120 * 100", "25.0 % = 120"),
         ("What share of the spring catch is the autumn one?", "120 / 480", "25.0 % = 120"),
+        ("What percentage of the catch is left?", "(120 - 480) / 480 * 100", "25.0 % = 120"),
         ("By how much did the catch fall until autumn?", "120 - 480", "360 tonnes = 480"),
         ("By how much is autumn lower than spring?", "480 - 120", "360 tonnes = 480"),
         ("By how many percent did it drop?", "(120 - 480) / 480 * 100", "75.0 % = (480"),

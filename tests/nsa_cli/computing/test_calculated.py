@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nsa_cli.computing.asked_forms import asked_form
 from nsa_cli.computing.calculated import calculated, expression_in
 from nsa_cli.computing.choice import Span
 from nsa_cli.computing.expression import ExpressionError
@@ -44,3 +45,30 @@ def test_figures_outside_the_spans_are_refused() -> None:
     assert asked is not None
     with pytest.raises(ExpressionError, match="do not have 120"):
         calculated("480 - 120", asked, "By how much did it fall?", document, [Span(0, 25)])
+
+
+COURSE = (
+    "The first course has ten lessons and costs 95 euros. The second one costs 60 euros.\n"
+    "Who is late pays 10 euros. There are six trainers.\n"
+)
+
+
+def test_a_figure_is_divided_by_a_number_in_words() -> None:
+    document, question = read_text(COURSE.encode(), "a.txt"), "What does one lesson cost?"
+    form = asked_form(question)
+    assert form is not None
+    spans = [Span(0, len(COURSE))]
+    found = calculated("95 / 10", form, question, document, spans)
+    assert found.calculation.sentence(1) == "9.50 EUR = 95 euros / 10 [1]"
+    for text in ("95 / 12", "95 / 6", "95 * 8"):  # no such word, or of another sentence
+        with pytest.raises(ExpressionError):
+            calculated(text, form, question, document, spans)
+
+
+def test_other_questions_are_not_divided_by_a_number_in_words() -> None:
+    document = read_text(COURSE.encode(), "a.txt")
+    question = "How many times more expensive is the first course?"
+    form = asked_form(question)
+    assert form is not None
+    with pytest.raises(ExpressionError):
+        calculated("95 / 6", form, question, document, [Span(0, len(COURSE))])

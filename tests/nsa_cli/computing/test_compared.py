@@ -9,6 +9,7 @@ from nsa_cli.computing.calculated import calculated
 from nsa_cli.computing.choice import Span
 from nsa_cli.computing.compared import alternatives, compares
 from nsa_cli.computing.expression import ExpressionError
+from nsa_cli.documents.build import join_documents
 from nsa_cli.documents.text import read_text
 
 RENT = (
@@ -38,6 +39,8 @@ def computed(text: str, question: str, expression: str) -> str:
         ("War die Miete in Bonn oder Kiel höher, und um wie viel?", None),
         ("Wo kostet es mehr, in Bonn oder in Kiel, und um wie viel?", ("Bonn", "Kiel")),
         ("Qui a payé plus, Anna ou Marc, et de combien ?", ("Anna", "Marc")),
+        ("Who paid more, Ann or Bo, and by roughly how much?", ("Ann", "Bo")),
+        ("Who paid more, Ann or Bo, and how big is the gap?", ("Ann", "Bo")),
         ("Which team has more members, and by how many?", None),
     ],
 )
@@ -124,3 +127,39 @@ def test_an_expression_that_tells_no_name_is_refused(text: str, expression: str)
 
 def test_a_question_that_names_no_two_has_no_form() -> None:
     assert asked_form("Which of them got the higher score, and by how many points?") is None
+
+
+@pytest.mark.parametrize("expression", ["14,200 - 9,700", "9,700 - 14,200"])
+def test_more_than_another_one_is_a_positive_amount(expression: str) -> None:
+    question = "Was the rent of the mill higher than that of the bakery, and by how much?"
+    assert computed(RENT, question, expression) == "4,500 euros = 14,200 euros - 9,700 euros"
+
+
+@pytest.mark.parametrize("expression", ["14,200 + 9,700", "14,200 / 9,700"])
+def test_more_than_another_one_is_a_difference(expression: str) -> None:
+    question = "Was the rent of the mill higher than that of the bakery, and by how much?"
+    with pytest.raises(ExpressionError):
+        computed(RENT, question, expression)
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        (
+            "Which sum is higher, that of the offer or that of the bill, and by how much?",
+            "the bill: 2,855 euros = 34,255 euros - 31,400 euros",
+        ),
+        (
+            "Which sum is lower, that of the offer or that of the bill, and by how much?",
+            "the offer: 2,855 euros = 34,255 euros - 31,400 euros",
+        ),
+    ],
+)
+def test_files_tell_whose_a_figure_is(question: str, expected: str) -> None:
+    texts = {"offer.txt": "Roofer 4\nSum: 31,400 euros\n", "b.txt": "BILL 3\nSum: 34,255 euros\n"}
+    files = [read_text(text.encode(), name) for name, text in texts.items()]
+    document, asked = join_documents(files, "two"), asked_form(question)
+    assert asked is not None
+    spans = [Span(0, len(document.text))]
+    found = calculated("34,255 - 31,400", asked, question, document, spans)
+    assert found.calculation.sentence(0) == expected

@@ -339,7 +339,7 @@ def test_the_mean_of_two_checks_declines_and_the_first_verifies(
     ("said", "support", "expected"),
     [
         ("Yes, the harbor has no crane.", 0.7, "The harbor has no crane."),
-        ("Yes.", 0.7, "The document does not say. It says: “The harbor has no crane.” [1]"),
+        ("Yes.", 0.7, "No. It says: “The harbor has no crane.” [1]"),
         ("Yes.", 0.95, "Yes."),
         ("No.", 0.7, "No."),
     ],
@@ -361,3 +361,92 @@ def test_a_yes_that_the_text_denies_is_not_shown(
     text = REPORT.replace("has a crane", "has no crane")
     found, events = ask(tiny_model, "Does the harbor have a crane?", text)
     assert found.answer == shown(events) == expected
+
+
+TWO = "How high is the crane according to the report, and according to the sign?"
+
+
+def says_by_question(monkeypatch: pytest.MonkeyPatch, texts: dict[str, str]) -> None:
+    """Let the model answer each question with another text."""
+    generate = OpenDocument.generate
+
+    def said(*args: Any) -> Generator[AnswerText, None, GeneratedAnswer]:
+        generated = yield from generate(*args)
+        return replace(generated, text=texts[args[2].text], finish_reason="stop")
+
+    monkeypatch.setattr(OpenDocument, "generate", said)
+
+
+@pytest.mark.parametrize(
+    ("whole", "second", "answered"),
+    [
+        ("It is 40 meters high.", "42 meters", "parts"),
+        ("It is 40 meters by the report, and 42 by the sign.", "42 meters", "whole"),
+        ("It is 40 meters high.", "The document does not say.", "whole"),
+        ("It is 40 meters high.", "40 meters", "whole"),
+    ],
+)
+def test_a_question_for_two_values_is_answered_by_parts_where_one_is_missing(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, whole: str, second: str, answered: str
+) -> None:
+    stem = "How high is the crane according to"
+    texts = {TWO: whole, f"{stem} the report?": "40 meters", f"{stem} the sign?": second}
+    says_by_question(monkeypatch, texts)
+    fake(monkeypatch, 0.7)
+    found, events = ask(tiny_model, TWO)
+    if answered == "parts":
+        assert [each.split(" [")[0] for each in found.answer.splitlines()] == [
+            "According to the report: 40 meters",
+            "According to the sign: 42 meters",
+        ]
+        assert found.support == 0.7
+        assert shown(events) == found.answer
+    else:
+        assert found.answer.startswith(whole)
+
+
+@pytest.mark.parametrize(
+    ("support", "said", "answer_text"),
+    [
+        (0.2, "Yes.", "No. It says: “Nobody may climb the crane.” [1]"),
+        (0.8, "Yes, visitors may climb it.", "No. It says: “Nobody may climb the crane.” [1]"),
+        (0.8, "No.", "No."),
+        (0.95, "Yes.", "Yes."),
+    ],
+)
+def test_a_sentence_that_denies_it_answers_for_a_yes(
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    support: float,
+    said: str,
+    answer_text: str,
+) -> None:
+    says(monkeypatch, said)
+    fake(monkeypatch, support)
+    text = "The harbor has a crane. Nobody may climb the crane."
+    found, events = ask(tiny_model, "May we climb the crane?", text)
+    assert found.answer == answer_text
+    if said != answer_text:
+        assert not any(each.verified for each in found.citations)
+        assert shown(events) == answer_text
+
+
+TABLE = (
+    "Harbor Tools, in thousand euros\n"
+    "              2018     2019\n"
+    "Revenue     12,400   14,100\n"
+    "Wages        4,000    4,400\n"
+    "Rent           900    1,080\n"
+)
+
+
+@pytest.mark.parametrize("expression", ["", "77 / 4", "(4,400 - 4,000) / 4,000"])
+def test_a_row_of_a_table_tells_a_change_over_time(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, expression: str
+) -> None:
+    fake(monkeypatch, 0.9, expression)
+    question = "By what percentage did the rent grow from 2018 to 2019?"
+    found, _ = ask(tiny_model, question, TABLE)
+    assert found.answer == "20.0 % = (1,080 - 900) / 900 [1]"
+    assert found.computation is not None
+    assert not found.citations[0].verified
