@@ -13,7 +13,8 @@ from nsa_cli.config.options import Options
 
 QUESTION = "Which worker wrote report 17, and when?"
 ROOT = Path(nsa_cli.__file__).parent
-MOST_RETURNS = 3
+MOST_RETURNS = 4
+"""To the context for its length; to retrieval for the parts of the question, pages and citations."""
 
 
 def carries(value: Any) -> bool:
