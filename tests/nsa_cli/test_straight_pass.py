@@ -14,7 +14,7 @@ from nsa_cli.config.options import Options
 QUESTION = "Which worker wrote report 17, and when?"
 ROOT = Path(nsa_cli.__file__).parent
 MOST_RETURNS = 4
-"""To the context for its length; to retrieval for the parts of the question, pages and citations."""
+"""To context for its length, and to retrieval for its parts, pages and citations."""
 
 
 def carries(value: Any) -> bool:
