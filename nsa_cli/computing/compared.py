@@ -120,15 +120,14 @@ def compared(
         ExpressionError: If it is no difference of two figures, or the text does not tell which
             figure is whose.
     """
-    names = alternatives(question)
-    if names is None or len(figures) != 2 or form.expression not in ("{0} - {1}", "{1} - {0}"):
-        raise ExpressionError("not a difference between two that the question names")
+    names, greater = alternatives(question), _greater(form, figures)
+    if names is None:
+        raise ExpressionError("the question does not name the two")
     owners = _owners(names, figures, document, choice)
-    if owners is None or figures[0].value == figures[1].value:
+    if owners is None:
         raise ExpressionError("the text does not tell which figure is whose")
-    greater = 0 if figures[0].value > figures[1].value else 1
     asked = 1 - greater if _LESS.search(question) else greater
-    return replace(form, expression=f"{{{greater}}} - {{{1 - greater}}}"), owners[asked]
+    return _from_greater(form, greater), owners[asked]
 
 
 def positive(form: Form, figures: Sequence[Figure]) -> Form:
@@ -141,11 +140,20 @@ def positive(form: Form, figures: Sequence[Figure]) -> Form:
     Raises:
         ExpressionError: If it is no difference of two different figures.
     """
+    return _from_greater(form, _greater(form, figures))
+
+
+def _greater(form: Form, figures: Sequence[Figure]) -> int:
+    """The index of the greater of two figures of a difference; see `positive` for errors."""
     if len(figures) != 2 or form.expression not in ("{0} - {1}", "{1} - {0}"):
         raise ExpressionError("not a difference between two figures")
     if figures[0].value == figures[1].value:
         raise ExpressionError("the figures are equal")
-    greater = 0 if figures[0].value > figures[1].value else 1
+    return 0 if figures[0].value > figures[1].value else 1
+
+
+def _from_greater(form: Form, greater: int) -> Form:
+    """A difference of two figures as the greater one less the other."""
     return replace(form, expression=f"{{{greater}}} - {{{1 - greater}}}")
 
 

@@ -76,6 +76,10 @@ class Decoded(NamedTuple):
     tokens_per_second: float
 
 
+_NOTHING = Decoded(None, 0, 0.0, 0.0)
+"""Of an expression that no model was asked for."""
+
+
 def expression_room(questions: Iterable[TokenizedQuestion]) -> int:
     """Tokens that expressions for some questions need after the text; 0 if none asks for one."""
     asked = [len(each) for each in questions if asks_for_expression(each.text)]
@@ -107,7 +111,7 @@ def by_expression(
     choice = FigureChoice(form, question.text, opened.document, spans)
     if choice.is_stated():
         return None
-    problem, decoded = choice.problem, Decoded(None, 0, 0.0, 0.0)
+    problem, decoded = choice.problem, _NOTHING
     if problem is None:
         own = opened if opened.answerer is None else opened.answerer
         asked = own.prompts.expression(question.text, choice.lead)
@@ -188,8 +192,7 @@ def by_expression_in_answer(
     text = expression_in(answer)
     if text is None or not options.compute or asked_form(question.text) is None:
         return None
-    nothing = Decoded(None, 0, 0.0, 0.0)
-    return _written(opened, context, passages, question, options, text, nothing)
+    return _written(opened, context, passages, question, options, text, _NOTHING)
 
 
 def _written(
@@ -232,7 +235,7 @@ def _from_row(
         return None
     if found is None:
         return None
-    made = _answered(opened, context, *found, Decoded(None, 0, 0.0, 0.0), question.text)
+    made = _answered(opened, context, *found, _NOTHING, question.text)
     return made._replace(cited=made.cited.unverified())
 
 

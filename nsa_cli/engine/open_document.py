@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +49,18 @@ _ROW_TOKENS = 192
 
 _CONTEXT = 160
 """Characters shown before and after a match."""
+
+
+class PartsOf(NamedTuple):
+    """The parts of one source.
+
+    Attributes:
+        source: The source.
+        values: Returns the scores of the parts of all sources; see `OpenDocument.part_scores`.
+    """
+
+    source: str
+    values: Callable[[], Tensor]
 
 
 @dataclass(kw_only=True)
@@ -229,13 +242,14 @@ class OpenDocument:
         question: TokenizedQuestion,
         options: GenerationOptions,
         scores: BlockScores,
-        source: str | None = None,
+        among: PartsOf | None = None,
     ) -> list[tuple[PageTokens, float]]:
         """Return the best parts that fit the options with their shares, in document order."""
-        values = self._part_scores(question, options, scores)
         pages = self.retriever.pages(options.part_tokens)
-        if source is not None:
-            values = values.masked_fill(~self._is_of(source, pages), -torch.inf)
+        if among is None:
+            values = self.part_scores(question, options, scores)
+        else:
+            values = among.values().masked_fill(~self._is_of(among.source, pages), -torch.inf)
         ranked = values.argsort(descending=True, stable=True).tolist()
         taken = within(pages, ranked, options.page_tokens)
         weights = values[taken].softmax(dim=0).tolist()
@@ -247,9 +261,10 @@ class OpenDocument:
         own = (span is not None and self.document.piece_at(span[0]).source for span in spans)
         return torch.tensor([each == source for each in own])
 
-    def _part_scores(
+    def part_scores(
         self, question: TokenizedQuestion, options: GenerationOptions, scores: BlockScores
     ) -> Tensor:
+        """Score each part for a question; see `Retriever.page_scores`."""
         settings = options.attention(self.model.config)
         return self.retriever.page_scores(
             question, scores, options.candidates, settings, options.part_tokens
@@ -260,7 +275,7 @@ class OpenDocument:
         question: TokenizedQuestion,
         options: GenerationOptions,
         scores: BlockScores,
-        source: str | None = None,
+        among: PartsOf | None = None,
     ) -> list[Passage]:
         """Return what a question is answered from, in the order of the document.
 
@@ -268,7 +283,7 @@ class OpenDocument:
             question: The question.
             options: From what to answer.
             scores: From `scores`.
-            source: The only source to take parts of; None for all.
+            among: The only parts to take; None for all.
         """
         text, size = self.text, self.block_tokens
         is_empty = not bool((scores.hybrid > 0).any())
@@ -276,7 +291,7 @@ class OpenDocument:
             return top_passages(scores.hybrid, text, self.document, size)
         spans = [
             (*span, weight)
-            for part, weight in self._best_parts(question, options, scores, source)
+            for part, weight in self._best_parts(question, options, scores, among)
             if (span := self.windows[part.window].text.span(part.start, part.stop)) is not None
         ]
         if (end := text_end(text, self.document, size)) is not None:
@@ -310,7 +325,7 @@ class OpenDocument:
             return []
         else:
             parts, blocks = self.retriever.pages(options.part_tokens), dict[int, float]()
-            values = self._part_scores(query, options, scores)
+            values = self.part_scores(query, options, scores)
             for index in values.argsort(descending=True, stable=True)[:top].tolist():
                 own = page_blocks(parts[index], self.text, size)
                 block = own.start + int(hybrid[own].argmax())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache, partial
 from typing import NamedTuple
 
 from nsa_cli.computing.asked_forms import asked_form
 from nsa_cli.computing.compared import alternatives, compares
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
-from nsa_cli.engine.open_document import OpenDocument
+from nsa_cli.engine.open_document import OpenDocument, PartsOf
 from nsa_cli.results import Citation, Passage
 from nsa_cli.retrieval.asked_parts import asked_parts
 from nsa_cli.retrieval.citations import Cited
@@ -91,16 +92,18 @@ def passages_of_two(
         return None
     half = replace(options, page_tokens=options.page_tokens * 5 // 8)
     if sources := _two_sources(opened, question.text, parts):
-        asked = [each.question for each in parts] or [question, question]
-        found = [
-            opened.passages(each, half, opened.scores(each) if parts else scores, source)
-            for each, source in zip(asked, sources, strict=True)
-        ]
-        if parts:  # which source is about which part is not told
-            crossed = zip(asked, reversed(sources), strict=True)
-            third = replace(options, page_tokens=options.page_tokens // 4)
-            found += [opened.passages(each, third, opened.scores(each), of) for each, of in crossed]
-        return _merged(found)
+        third = replace(options, page_tokens=options.page_tokens // 4)
+        asked = [(each.question, opened.scores(each.question)) for each in parts]
+        asked = asked or [(question, scores)]
+        # The parts of both sources are scored at once.
+        values = [cache(partial(opened.part_scores, each, options, of)) for each, of in asked]
+        own, crossed = [], []
+        for at, (source, other) in enumerate(zip(sources, reversed(sources), strict=True)):
+            (each, of), scored = asked[at % len(asked)], values[at % len(asked)]
+            own.append(opened.passages(each, half, of, PartsOf(source, scored)))
+            if parts:  # which source is about which part is not told
+                crossed.append(opened.passages(each, third, of, PartsOf(other, scored)))
+        return _merged([*own, *crossed])
     texts = [each.question for each in parts] or _by_names(opened, question.text)
     if not texts:
         return None

@@ -229,7 +229,7 @@ def test_for_arithmetic_rows_of_cut_tables_are_read_beside_the_best_parts(
     found = Engine(options, print).open(read_sources([str(path)], on_note=print), "a", 300)
     assert not found.is_short
     first = -torch.arange(len(found.retriever.pages(256))).float()
-    monkeypatch.setattr(OpenDocument, "_part_scores", lambda *_: first)
+    monkeypatch.setattr(OpenDocument, "part_scores", lambda *_: first)
     blocks = torch.ones(-(-len(found.text.ids) // found.block_tokens))
     scores = BlockScores(blocks, torch.zeros_like(blocks), few=False)
 
