@@ -177,24 +177,27 @@ class Scheduler:
                 if self._closing:
                     return
                 job = self._next()
-            if not job.stopped:
-                self._do(job)
+            self._do(job)
 
     def _next(self) -> Job:
         """The next job about the open document, or else the one that waits longest."""
         key, row = self._last
         same = (job for job in self._waiting if job.key == key and row < _MOST_IN_A_ROW)
         job = next(same, self._waiting[0])
-        self._waiting.remove(job)
         self._last = (job.key, row + 1 if job.key == key else 1)
+        return self._taken(job)
+
+    def _taken(self, job: Job) -> Job:
+        """A waiting job, now a running one: `close` finds it in one of the two lists."""
+        self._waiting.remove(job)
+        self._running.append(job)
         return job
 
     def _do(self, job: Job) -> None:
-        """Run a job; report failures to its client and keep serving."""
-        self._running.append(job)
+        """Run a taken job; report failures to its client and keep serving."""
         last: Event | None = None
         try:
-            last = self._result(job)
+            last = None if job.stopped else self._result(job)
         except _Cancelled:
             pass
         except NsaError as error:
@@ -370,14 +373,12 @@ class Scheduler:
                 if isinstance(job.asked, Work):  # its client does it itself while others are served
                     continue
                 if not job.sources and loaded == self._engine.trained_context:
-                    self._waiting.remove(job)
-                    return job
+                    return self._taken(job)
                 if not self._options.store:
                     continue
                 context, room = self._prefilled.get(job.key, (None, 0))
                 if context == loaded and _room(job.asked) <= room:
-                    self._waiting.remove(job)
-                    return job
+                    return self._taken(job)
         return None
 
 

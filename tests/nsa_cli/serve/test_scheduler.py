@@ -348,5 +348,23 @@ def test_closing_fails_all_waiting_jobs(worker: Scheduler) -> None:
         worker.submit(Client("A text.\n").job)
 
 
+def test_closing_fails_the_job_that_was_just_taken(
+    worker: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = worker._do
+
+    def closes_first(job: Job) -> None:
+        worker.close()
+        real(job)
+
+    monkeypatch.setattr(worker, "_do", closes_first)
+    client = Client("A text.\n")
+    worker.submit(client.job)
+    worker.start()
+    failed = client.last()
+    assert isinstance(failed, Failed)
+    assert failed.error.code == "closing"
+
+
 def test_the_longest_answer_fits_a_stored_cache() -> None:
     assert ROOM + MOST_TOKENS == ANSWER_ROOM

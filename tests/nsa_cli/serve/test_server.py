@@ -17,9 +17,27 @@ import pytest
 Run = Callable[..., tuple[int, str, str]]
 
 
-def start_server(start_nsa: Any, model: Path, *more: str) -> tuple[Any, str]:
-    """A server and its address."""
-    process = start_nsa("serve", "--port", "0", "--model", str(model), *more)
+ENDLESS_ANSWERS = """
+import time
+from nsa_cli.engine import answer
+from nsa_cli.events import AnswerText
+
+steps = answer.answer_steps
+
+def endless(*arguments):
+    yield from steps(*arguments)
+    while True:
+        yield AnswerText(text="and so on")
+        time.sleep(0.01)
+
+answer.answer_steps = endless
+"""
+"""Code after which no answer of a server ends."""
+
+
+def start_server(start_nsa: Any, model: Path, *more: str, first: str = "") -> tuple[Any, str]:
+    """A server and its address; `first` runs before it starts."""
+    process = start_nsa("serve", "--port", "0", "--model", str(model), *more, first=first)
     line = process.stderr.readline()
     found = re.search(r"answers at (http://\S+)/v1, the page is ", line)
     assert found, line
@@ -59,21 +77,22 @@ def test_a_signal_stops_the_server_during_an_answer(
     (tmp_path / "uploads").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "uploads"))
     (tmp_path / "log.txt").write_text(prose(100))
-    process, address = start_server(start_nsa, tiny_model, "--root", str(tmp_path))
+    root = ("--root", str(tmp_path))
+    process, address = start_server(start_nsa, tiny_model, *root, first=ENDLESS_ANSWERS)
     assert list((tmp_path / "uploads").iterdir())
     body = {
         "messages": [{"role": "user", "content": "Who?"}],
         "documents": ["log.txt"],
-        "max_tokens": 3000,
-        "temperature": 2,  # a long answer
+        "max_tokens": 4,
         "stream": True,
     }
     seen = []
     with httpx2.stream("POST", f"{address}/v1/chat/completions", json=body, timeout=120) as answer:
         for line in answer.iter_lines():
             seen.append(line)
-            if len(seen) == 1:
+            if "and so on" in line:
                 process.send_signal(how)
+    assert any("and so on" in line for line in seen)
     assert any('"code": "closing"' in line for line in seen)
     _, err = process.communicate(timeout=120)
     assert "Traceback" not in err
