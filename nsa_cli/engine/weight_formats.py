@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nsa_models.configuration.config import NSAConfig
     from nsa_models.model_folder import ModelFolder
 
-_FORMAT = 1
+_FORMAT = 2
 """Bump when a product of a format becomes faster or slower; speeds are measured again."""
 
 _MOST = 100

@@ -21,7 +21,7 @@ from nsa_models.modeling.linear import Linear
 AS_STORED = "none"
 """Name of the format without quantization."""
 
-SEGMENT_ROWS = 256
+SEGMENT_ROWS = 1024
 """Rows of the product that stands for reading."""
 
 ANSWER_TOKENS = (2048, 64)

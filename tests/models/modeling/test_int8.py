@@ -32,6 +32,14 @@ def integer_product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     return request.param
 
 
+@pytest.fixture(params=[True, False], ids=["amx", "no-amx"])
+def amx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """CPUs with AMX and without it."""
+    found: bool = request.param
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: found)
+    return found
+
+
 @packs
 def test_products_by_halves_lose_only_one_bit_of_the_weights(seed: int) -> None:
     """The largest values of one sign, which would overflow 16 bits, among random values."""
@@ -90,11 +98,11 @@ def test_rows_are_multiplied_in_parts(
         assert torch.equal(layer(x), whole)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 16, 17, 32, 33, 200])
+@pytest.mark.parametrize("rows", [1, 3, 16, 17, 32, 33, 255, 256])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_the_error_of_a_product_is_its_rounding(
-    rows: int, bias: bool, dtype: torch.dtype, integer_product: object, seed: int
+    rows: int, bias: bool, dtype: torch.dtype, integer_product: object, amx: bool, seed: int
 ) -> None:
     torch.manual_seed(seed)
     layer = nn.Linear(96, 64, bias=bias).to(dtype).requires_grad_(False)
@@ -114,7 +122,8 @@ def test_the_error_of_a_product_is_its_rounding(
     step, row_step = weight.amax(dim=1) / 127, x.amax(dim=1, keepdim=True) / 127
     bound = x.sum(dim=1, keepdim=True) * step * (1 if by_halves else 0.5)
     few = int8._FEW_ROWS_PACKED if by_halves else int8._FEW_ROWS
-    if rows > few and integer_product is not None:
+    widened = integer_product is None or (amx and rows >= 256 and dtype == torch.bfloat16)
+    if rows > few and not widened:
         bound += row_step / 2 * (weight.sum(dim=1) + 96 * step) + row_step * step
     bound += (
         4 * torch.finfo(dtype).eps * (x @ weight.T + (layer.bias.double().abs() if bias else 0))
