@@ -10,7 +10,7 @@ import typer
 
 from nsa_cli.cli import options, values
 from nsa_cli.cli.command import App
-from nsa_cli.config.options import DEVICES, QUANTIZATIONS
+from nsa_cli.config.options import AUTO, DEVICES, QUANTIZATIONS
 from nsa_models.errors import UsageError
 from nsa_models.hub.registry import DEFAULT_MODEL
 
@@ -153,6 +153,7 @@ def bench_terminal_command(
         int, options.option("--max-tokens", "N", "Maximum tokens of the answer.", min=1)
     ] = 256,
     model: options.Model = DEFAULT_MODEL,
+    answer_model: options.AnswerModel = AUTO,
     quantize: options.Quantize = "auto",
     json: options.Json = False,
 ) -> None:
@@ -165,11 +166,13 @@ def bench_terminal_command(
     from nsa_cli.system import today
 
     words = ["--model", model, "--max-tokens", str(max_tokens), *(["--no-store"] if anew else [])]
+    words += ["--answer-model", str(answer_model)]
     words += [] if quantize == "auto" else ["--quantize", quantize]
     found = [terminal.watch_question(document, question, words) for _ in range(runs)]
     if json:
         setup: dict[str, object] = {"document": str(document), "question": question, "model": model}
         setup |= {
+            "answer_model": answer_model,
             "quantization": None if quantize == "auto" else quantize,
             "no_store": anew,
             "date": today(),

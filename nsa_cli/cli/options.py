@@ -93,6 +93,10 @@ Model = Annotated[
     str,
     option("--model -m", "MODEL", "Model name, folder, .gguf file or Hugging Face id."),
 ]
+AnswerModel = Annotated[
+    str | None,
+    option("--answer-model", "MODEL", "Model that answers from what is found.", MACHINE),
+]
 Device = Annotated[str, option("--device", "|".join(DEVICES), "Device to compute on.", MACHINE)]
 Quantize = Annotated[
     str,
@@ -177,10 +181,7 @@ class SharedOptions:
         str | None, option("--system", "TEXT", "Instructions for the model.", ANSWERING)
     ] = None
     model: Model = AUTO
-    answer_model: Annotated[
-        str | None,
-        option("--answer-model", "MODEL", "Model that answers from what is found.", MACHINE),
-    ] = None
+    answer_model: AnswerModel = None
     device: Device = "auto"
     quantize: Quantize = "auto"
     memory: Annotated[

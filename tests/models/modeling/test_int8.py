@@ -98,7 +98,27 @@ def test_rows_are_multiplied_in_parts(
         assert torch.equal(layer(x), whole)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 16, 17, 32, 33, 255, 256])
+@pytest.mark.parametrize("rows", [5, 9, 16])
+def test_two_digits_keep_fifteen_bits_of_a_row(
+    rows: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "_integer_product", lambda: int8._whole)
+    torch.manual_seed(seed)
+    layer, x = Int8Linear(nn.Linear(96, 64)), torch.randn(rows, 96)
+    x[0, :3] = torch.tensor([x[0].abs().amax() * 2, -x[0].abs().amax() * 2, 0.0])
+    assert layer.bias is not None
+    weight = layer.weight.double() * layer.scale.double()[:, None]
+    exact = x.double() @ weight.T + layer.bias.double()
+    with torch.inference_mode():
+        got = layer(x).double()
+    step = x.double().abs().amax(dim=1, keepdim=True) / int8._LARGEST_OF_DIGITS
+    bound = step / 2 * weight.abs().sum(dim=1)
+    # Integers are added in 32 bits and joined in fp32, after a division in fp32.
+    bound = bound + 8 * torch.finfo(torch.float32).eps * (x.double().abs() @ weight.abs().T + 1)
+    assert ((got - exact).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5, 16, 17, 32, 33, 255, 256])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_the_error_of_a_product_is_its_rounding(

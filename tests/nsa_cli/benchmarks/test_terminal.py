@@ -87,6 +87,7 @@ def test_a_report_says_what_was_asked_and_when(
         "document": "a.pdf",
         "question": "Who?",
         "model": "qwen2.5-coder-0.5b",
+        "answer_model": "auto",
         "quantization": "int8",
         "no_store": True,
     }
