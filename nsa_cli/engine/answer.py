@@ -28,9 +28,9 @@ from nsa_cli.engine.two_parts import (
     passages_of_two,
 )
 from nsa_cli.engine.verifier import (
-    DECLINED_BELOW,
-    UNSUPPORTED_BELOW,
-    VERIFIED_ABOVE,
+    OF_PASSAGES,
+    OF_SHORT_TEXT,
+    Bounds,
     Verifier,
     verifier_of,
 )
@@ -214,6 +214,11 @@ class _Asking(NamedTuple):
             generated, cited = replace(generated, text=text + more.text), more.cited
         return _Made(generated, cited, None, draft.support)
 
+    @property
+    def _bounds(self) -> Bounds:
+        """Bounds of the support of this answer."""
+        return OF_SHORT_TEXT if self.opened.is_short else OF_PASSAGES
+
     def _draft(self, verifier: Verifier) -> _Draft:
         """Answer in words, and check the answer."""
         steps = self.opened.generate(self.context, self.question, self.options, self.started)
@@ -258,9 +263,9 @@ class _Asking(NamedTuple):
         if support is None:
             return False
         question, text = self.question.text, self.opened.document.text
-        if support < DECLINED_BELOW or counts_nothing(answer, question):
+        if support < self._bounds.declined or counts_nothing(answer, question):
             return True
-        if support >= UNSUPPORTED_BELOW or any(each.verified for each in cited.citations):
+        if support >= self._bounds.unsupported or any(each.verified for each in cited.citations):
             return False
         return expression_in(answer) is None and not any(
             is_translated(answer, question, text[passage.start : passage.end])
@@ -276,7 +281,7 @@ class _Asking(NamedTuple):
         question, earlier = self.question.text, self.question.earlier
         before = [asked for asked, _ in earlier]
         support = verifier.support(_joined(question, before), answer)
-        may_verify = support is not None and support > VERIFIED_ABOVE
+        may_verify = support is not None and support > self._bounds.verified
         if support is None or not earlier:
             return support, may_verify
         after = verifier.support(question, answer, earlier)

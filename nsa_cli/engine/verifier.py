@@ -18,14 +18,26 @@ from nsa_cli.engine.open_document import OpenDocument
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.generation.generate import DecodeOptions, decode
 
-DECLINED_BELOW = 0.5
-"""Probability of support below which an answer is replaced by one that declines."""
+class Bounds(NamedTuple):
+    """Bounds of the support of answers about a document.
 
-UNSUPPORTED_BELOW = 0.6
-"""The same where no passage supports the answer by `is_supported`, in the passages' language."""
+    Attributes:
+        declined: An answer with less support is replaced by one that declines.
+        unsupported: The same where no passage supports the answer by `is_supported`, in the
+            passages' language.
+        verified: A citation may be verified with more support than this.
+    """
 
-VERIFIED_ABOVE = 0.88
-"""Probability of support above which a citation may be verified."""
+    declined: float
+    unsupported: float
+    verified: float
+
+
+OF_PASSAGES = Bounds(0.5, 0.6, 0.88)
+"""For answers from the passages that were found in a long document."""
+
+OF_SHORT_TEXT = Bounds(0.35, 0.6, 0.8)
+"""For answers from a text that is read whole: nothing was missed by the search."""
 
 _EXPRESSION_TOKENS = 64
 """Maximum tokens of an expression."""

@@ -63,6 +63,9 @@ _COMPOUND = re.compile(
 _COUNTS = frozenset([*NUMBERS, *TENS, *SCALES, *_COUNT_WORDS.split()])
 """Words that tell how many without a digit."""
 
+_LEAST_OF_SENTENCE = 3
+"""Words of the shortest sentence of a passage that supports itself."""
+
 _LONG_NAME = 4
 """Words of an answer that may be a name; a longer one is a phrase or a sentence."""
 
@@ -81,13 +84,16 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
     - No sentence of it denies what a sentence of the answer says, or says it with its parts
       exchanged, or tells what a question for who or when asks of someone else or a different day.
     - It has no word of the answer only to say what is not so.
-    - An answer that the document does not say has no support.
+    - A whole sentence of the passage has support; an answer that the document does not say has none.
+    - An answer of small words alone has to be there word for word: `In May`.
 
     Args:
         answer: The answer.
         question: The question.
         passage: The passage.
     """
+    if _is_sentence_of(answer, passage):
+        return True
     if declines(answer) or not _has_figures(answer, question, passage):
         return False
     asked, there = content_words(question), content_words(passage)
@@ -107,7 +113,10 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
     figures = figures or any(map(_is_name_with_digits, content_words(answer)))
     if new and not (figures and is_translated(answer, question, passage)):
         return _mostly(new, there, flat)
-    return figures or (bool(said) and _mostly(said, there, flat))
+    if not said and not figures:
+        plain = _plain(answer)
+        return " " in plain and re.search(rf"\b{re.escape(plain)}\b", flat) is not None
+    return figures or _mostly(said, there, flat)
 
 
 def is_about(question: str, passage: str) -> bool:
@@ -136,6 +145,20 @@ def is_translated(answer: str, question: str, passage: str) -> bool:
     """Whether an answer with its question is in another language than a passage."""
     ours, theirs = language(f"{question} {answer}"), language(passage)
     return None not in (ours, theirs) and ours != theirs
+
+
+def _is_sentence_of(answer: str, passage: str) -> bool:
+    """Whether an answer of at least a few words is a sentence of a passage."""
+    plain = _plain(answer)
+    if len(plain.split()) < _LEAST_OF_SENTENCE or plain not in _plain(passage):
+        return False
+    found = sentences(passage, 0, len(passage))
+    return any(_plain(passage[start:end]) == plain for start, end in found)
+
+
+def _plain(text: str) -> str:
+    """A text in small letters, with single spaces and without a final stop."""
+    return " ".join(text.casefold().split()).rstrip(".")
 
 
 def _is_contrary(answer: str, question: str, passage: str) -> bool:

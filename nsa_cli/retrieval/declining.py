@@ -27,7 +27,9 @@ _SAID = _any(
     "included addressed listed defined discussed described known recorded answered explicitly "
     "explained identified present contained clear"
 )
-_NOTICE = _any("information mention data details? indication answer")
+_NOTICE = _any("information mention indication answer")
+_FACTS = _any("data details?")
+_OF_IT = _any("about on regarding concerning available provided given found to in_the")
 _FOUND = _any(
     "determined? found find answer(?:ed)? tell say establish(?:ed)? inferred infer calculated? "
     "computed? derived? provided?"
@@ -43,7 +45,8 @@ _ENGLISH = (
     rf"\b(?:isn't|aren't|wasn't|weren't)(?: \w+)? {_SAID}\b",
     (
         rf"\b{_any('no not_any without_any')} "
-        rf"(?:{_any('specific explicit such further relevant direct clear')} )?{_NOTICE}\b"
+        rf"(?:{_any('specific explicit such further relevant direct clear')} )?"
+        rf"(?:{_NOTICE}|{_FACTS}(?=\W*$|(?: (?:is|are|was|were))? {_OF_IT}))\b"
     ),
     rf"^(?:it is |this is |that is )?(?:not|nowhere) (?:\w+ )?{_SAID}\b",
     (

@@ -26,8 +26,8 @@ _ASKS_MORE = re.compile(
     re.IGNORECASE,
 )
 _DEPENDS = re.compile(
-    r"\b(?:if|unless|except\w*|only|until|provided|depend\w*|usually|normally|generally|some|"
-    r"wenn|falls|sofern|außer|nur|bis|meist\w*|einige|si|sauf|seulement|jusqu\w*)\b",
+    r"\b(?:if|whether|asks?|asked|requests?|requested|proposed?|proposes|unless|except\w*|only|until|provided|depend\w*|usually|normally|generally|some|"
+    r"ob|fragt\w*|beantragt\w*|wenn|falls|sofern|außer|nur|bis|meist\w*|einige|demand\w*|si|sauf|seulement|jusqu\w*)\b",
     re.IGNORECASE,
 )
 _PASSIVE = re.compile(

@@ -141,6 +141,34 @@ def test_an_answer_without_a_passage_needs_more_support(
     assert found.answer.startswith("The document does not say.") == declined
 
 
+@pytest.mark.parametrize(
+    ("support", "is_short", "declined", "verified"),
+    [
+        (0.4, True, False, False),
+        (0.4, False, True, False),
+        (0.3, True, True, False),
+        (0.85, True, False, True),
+        (0.85, False, False, False),
+        (0.9, False, False, True),
+    ],
+)
+def test_an_answer_from_a_whole_text_needs_less_support(
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    support: float,
+    is_short: bool,
+    declined: bool,
+    verified: bool,
+) -> None:
+    monkeypatch.setattr("nsa_cli.retrieval.citations.is_supported", lambda *_: True)
+    monkeypatch.setattr(OpenDocument, "is_short", is_short)
+    fake(monkeypatch, support)
+    says(monkeypatch, "The harbor has a crane.")
+    found, _ = ask(tiny_model, "What does the harbor have?")
+    assert found.answer.startswith("The document does not say.") == declined
+    assert any(each.verified for each in found.citations) == verified
+
+
 def test_a_question_for_how_many_is_not_answered_without_a_number(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

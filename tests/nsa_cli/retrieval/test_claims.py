@@ -21,6 +21,8 @@ from nsa_cli.retrieval.claims import counts_nothing, is_about, is_of_another_yea
             "paint that is green or red",
         ),  # two thirds
         ("the keeper", "Did the keeper come?", "the keeper was away"),  # adds no word
+        ("No data was lost.", "Was any data lost?", "It stopped.\nNo data was lost. We slept."),
+        ("In May.", "When are keys handed out?", "Keys are handed out in May."),  # small words
         ("灯塔建于", "何时？", "灯塔建于一八九二年"),
     ],
 )
@@ -40,6 +42,8 @@ def test_supported(answer: str, question: str, passage: str) -> None:
         ("the keeper", "Did the keeper come?", "nobody was there"),
         ("", "Who?", "anything"),
         ("yes", "Is it so?", "yes it is"),  # no content words
+        ("In May.", "When are keys handed out?", "Keys are handed out in March."),
+        ("May", "When are keys handed out?", "Keys may be handed out in March."),
     ],
 )
 def test_not_supported(answer: str, question: str, passage: str) -> None:

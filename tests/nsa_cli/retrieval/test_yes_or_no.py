@@ -82,6 +82,8 @@ def test_a_sentence_gives_yes_or_no(text: str, question: str, word: str, sentenc
         (LEASE, "Is there a swimming pool?"),
         (LEASE, "Who may park in the yard?"),
         (LEASE, "Does the tenant pay 50 euros for water?"),
+        ("Ms. Abt asked whether beehives may be set up.", "May beehives be set up?"),
+        ("Frau Abt fragte, ob Bienenstöcke erlaubt sind.", "Sind Bienenstöcke erlaubt?"),
     ],
 )
 def test_other_questions_get_neither(text: str, question: str) -> None:
