@@ -130,7 +130,7 @@ def _named(unit: str) -> str:
 def _decimals(form: Form, figures: Sequence[Figure], value: Decimal) -> int:
     """Decimals to show: those of the figures for sums, few for quotients."""
     own = max(_decimals_of(each) for each in figures)
-    if form.name in ("difference", "points", "sum"):
+    if form.name in ("difference", "points", "sum", "product"):
         return own
     if form.name == "ratio" or abs(value) < 1:
         return 2

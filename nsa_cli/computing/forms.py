@@ -22,7 +22,8 @@ class Form:
     """A form of arithmetic.
 
     Attributes:
-        name: `difference`, `points`, `growth`, `share`, `ratio`, `sum`, `mean`, `per` or `days`.
+        name: `difference`, `points`, `growth`, `share`, `ratio`, `sum`, `mean`, `per`, `product` or
+            `days`.
         template: The expression, with `#` for each figure that the model chooses.
         expression: The whole expression, with the chosen figures by number from 0.
         percent: Whether the result is a percentage.

@@ -13,7 +13,12 @@ from nsa_cli.context.prompt import PromptBuilder
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents.location import place
 from nsa_cli.engine.answer_context import AnswerContext
-from nsa_cli.engine.arithmetic import by_expression, by_expression_in_answer, by_free_expression
+from nsa_cli.engine.arithmetic import (
+    by_expression,
+    by_expression_in_answer,
+    by_free_expression,
+    by_rate,
+)
 from nsa_cli.engine.date_arithmetic import by_dates
 from nsa_cli.engine.decline import declined, yes_or_no
 from nsa_cli.engine.generate import GeneratedAnswer, GenerationOptions
@@ -194,6 +199,11 @@ class _Asking(NamedTuple):
             if found is not None:
                 yield AnswerText(text=found.generated.text)
                 return found
+        about = (self.opened, self.context, self.passages, self.question, self.options)
+        computed = by_rate(*about, text)
+        if computed is not None:
+            yield AnswerText(text=computed.generated.text)
+            return _Made(*computed)
         about_it = (self.opened.document, self.passages, self.question.text)
         told = None if draft.is_sure else yes_or_no(*about_it, draft.shown_text)
         if told is not None or draft.is_declined:
@@ -201,7 +211,6 @@ class _Asking(NamedTuple):
             yield AnswerText(text=text)
             made = replace(generated, text=text, finish_reason="stop")
             return _Made(made, near, None, draft.support)
-        about = (self.opened, self.context, self.passages, self.question, self.options)
         computed = by_expression_in_answer(*about, text)
         if computed is not None:
             yield AnswerText(text=computed.generated.text)

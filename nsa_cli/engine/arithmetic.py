@@ -27,6 +27,7 @@ from nsa_cli.computing.choice import FigureChoice, Span
 from nsa_cli.computing.expression import ExpressionError
 from nsa_cli.computing.figures import Figure
 from nsa_cli.computing.forms import form_of
+from nsa_cli.computing.rates import at_rate
 from nsa_cli.computing.turns import Turns
 from nsa_cli.context.tokens import TokenizedQuestion
 from nsa_cli.documents import Document
@@ -193,6 +194,40 @@ def by_expression_in_answer(
     if text is None or not options.compute or asked_form(question.text) is None:
         return None
     return _written(opened, context, passages, question, options, text, _NOTHING)
+
+
+def by_rate(
+    opened: OpenDocument,
+    context: AnswerContext,
+    passages: Sequence[Passage],
+    question: TokenizedQuestion,
+    options: GenerationOptions,
+    answer: str,
+) -> ByExpression | None:
+    """Multiply the rate that an answer in words gives, if a question asks about several units.
+
+    Its citation is not verified.
+
+    Args:
+        opened: The document.
+        context: What the model answers from.
+        passages: The passages in it.
+        question: The question, such as `What do 12 pages cost?`.
+        options: Whether to compute.
+        answer: The answer in words, such as `10 cents a page`.
+    """
+    if not options.compute:
+        return None
+    spans = spans_of(opened, context, passages, options)
+    try:
+        found = at_rate(answer, question.text, opened.document, spans)
+    except ExpressionError as error:
+        log.info("no expression at a rate: %s", error)
+        return None
+    if found is None:
+        return None
+    made = _answered(opened, context, *found, _NOTHING, question.text)
+    return made._replace(cited=made.cited.unverified())
 
 
 def _written(

@@ -18,6 +18,7 @@ from nsa_cli.engine.open_document import OpenDocument
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.generation.generate import DecodeOptions, decode
 
+
 class Bounds(NamedTuple):
     """Bounds of the support of answers about a document.
 

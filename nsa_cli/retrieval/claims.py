@@ -84,7 +84,8 @@ def is_supported(answer: str, question: str, passage: str) -> bool:
     - No sentence of it denies what a sentence of the answer says, or says it with its parts
       exchanged, or tells what a question for who or when asks of someone else or a different day.
     - It has no word of the answer only to say what is not so.
-    - A whole sentence of the passage has support; an answer that the document does not say has none.
+    - A whole sentence of the passage has support.
+    - An answer that the document does not say has none.
     - An answer of small words alone has to be there word for word: `In May`.
 
     Args:

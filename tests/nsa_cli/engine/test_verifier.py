@@ -190,6 +190,21 @@ def test_a_quote_that_states_no_result_takes_the_mark(
     assert not any(each.verified for each in found.citations)
 
 
+def test_a_rate_is_multiplied_by_what_the_question_counts(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch, 0.2)  # a month's fee is no answer by itself
+    says(monkeypatch, "52 EUR")
+    fees = "The membership costs 52 EUR a month.\nA guest pays 9 EUR."
+    found, events = ask(tiny_model, "How much does a membership cost for a whole year?", fees)
+    assert found.answer == shown(events) == "624 EUR = 12 × 52 EUR [1]"
+    assert found.computation is not None
+    assert (found.computation.value, found.computation.unit) == (624, "EUR")
+    assert [each.line_start for each in found.citations] == [1]
+    found, _ = ask(tiny_model, "How much does a membership cost?", fees)
+    assert found.computation is None
+
+
 LEAVE = (
     "Staff may carry over 5 days of unused leave.\n\n"
     "Annex: up to 8 days of unused leave may be carried over.\n"
