@@ -134,16 +134,19 @@ def test_a_new_file_in_a_folder(watch: Any, tmp_path: Path, prose: Any) -> None:
     assert len(rounds) == 2
 
 
+def wait_for_line(stream: Any, part: str) -> None:
+    """Read lines up to one with a text; it fails if the program ends before."""
+    while part not in (line := stream.readline()):
+        assert line, f"no line has {part!r}"
+
+
 def test_at_the_command_line(start_nsa: Any, text_file: Path, tiny_model: Path, nsa: Run) -> None:
     words = ("ask", str(text_file), "Who wrote it?", "--follow")
     process = start_nsa(*words, "--model", str(tiny_model), "--max-tokens", "4")
-    while not process.stdout.readline().startswith("[1] "):
-        pass
+    wait_for_line(process.stdout, "[1] ")
     grow(text_file, "The captain of line 7 wrote report 11.\n")()
-    while "has changed; asking again" not in process.stderr.readline():
-        pass
-    while not process.stdout.readline().startswith("[1] "):
-        pass
+    wait_for_line(process.stderr, "has changed; asking again")
+    wait_for_line(process.stdout, "[1] ")
     process.send_signal(2)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
