@@ -8,7 +8,7 @@ program evaluates the expression exactly and cites each figure.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import numpy as np
 from nsa_cli.computing.asked_forms import asked_form
 from nsa_cli.computing.asks import asks_for_expression
 from nsa_cli.computing.calculated import (
+    Calculated,
     calculated,
     calculated_from_row,
     caption_around,
@@ -218,16 +219,10 @@ def by_rate(
     """
     if not options.compute:
         return None
-    spans = spans_of(opened, context, passages, options)
-    try:
-        found = at_rate(answer, question.text, opened.document, spans)
-    except ExpressionError as error:
-        log.info("no expression at a rate: %s", error)
-        return None
-    if found is None:
-        return None
-    made = _answered(opened, context, *found, _NOTHING, question.text)
-    return made._replace(cited=made.cited.unverified())
+    document, spans = opened.document, spans_of(opened, context, passages, options)
+    return _found(
+        opened, context, question, lambda: at_rate(answer, question.text, document, spans)
+    )
 
 
 def _written(
@@ -262,11 +257,24 @@ def _from_row(
     """The change over time that one row of a table tells; None without one."""
     asked = asked_form(question.text)
     assert asked is not None
-    spans = spans_of(opened, context, passages, options)
+    document, spans = opened.document, spans_of(opened, context, passages, options)
+    return _found(
+        *(opened, context, question),
+        lambda: calculated_from_row(asked, question.text, document, spans),
+    )
+
+
+def _found(
+    opened: OpenDocument,
+    context: AnswerContext,
+    question: TokenizedQuestion,
+    calculate_it: Callable[[], Calculated | None],
+) -> ByExpression | None:
+    """The answer by a calculation that no model has written; None without one."""
     try:
-        found = calculated_from_row(asked, question.text, opened.document, spans)
+        found = calculate_it()
     except ExpressionError as error:
-        log.info("no expression from a row: %s", error)
+        log.info("no expression from the text: %s", error)
         return None
     if found is None:
         return None
