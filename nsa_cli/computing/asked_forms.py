@@ -35,7 +35,6 @@ _SEVERAL = _words(
 )
 """Questions for several results, which one expression does not answer."""
 
-_NOTHING = re.compile(r"(?!)")
 _TIMES = _words(rf"how many times {_MORE}|wie ?viel ?mal so")
 _MORE_FORMS = (
     ("ratio", _TIMES),
@@ -120,9 +119,7 @@ def asked_form(question: str) -> Form | None:
 
 def _other(name: str) -> Form:
     """A form whose figures the model counts."""
-    return Form(
-        name=name, template="", expression="", percent=name in ("share", "growth"), stated=_NOTHING
-    )
+    return Form(name=name, template="", expression="", percent=name in ("share", "growth"))
 
 
 def named_form(question: str) -> str | None:

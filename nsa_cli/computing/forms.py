@@ -16,6 +16,8 @@ FORM_RULES = 7
 SLOT = "#"
 """The place of a figure in a template."""
 
+_NEVER = re.compile(r"(?!)")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
@@ -28,7 +30,8 @@ class Form:
         expression: The whole expression, with the chosen figures by number from 0.
         percent: Whether the result is a percentage.
         unit: Unit of a result without one, such as `days`.
-        stated: Pattern of a sentence that states the result, so that nothing is computed.
+        stated: Pattern of a sentence that states the result, so that nothing is computed; by
+            default none does.
         years: Years that the question names.
     """
 
@@ -37,7 +40,7 @@ class Form:
     expression: str
     percent: bool = False
     unit: str = ""
-    stated: re.Pattern[str]
+    stated: re.Pattern[str] = _NEVER
     years: tuple[str, ...] = ()
 
     @property

@@ -29,7 +29,6 @@ _MANY_DIGITS = 6
 """Digits of a number that no other one has by chance."""
 
 _SIGN = re.compile(r"[-−()]\s*")
-_ANYTHING = re.compile(r"(?!)")
 
 
 class FreeExpression(NamedTuple):
@@ -83,7 +82,6 @@ def free_expression(
         template="",
         expression=written,
         percent=percent,
-        stated=_ANYTHING,
     )
     return FreeExpression(form, tuple(digits))
 

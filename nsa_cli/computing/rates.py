@@ -20,6 +20,7 @@ _PER_WORD = r"(?:per|an?|each|every|pro|je|par)"
 _RATE = re.compile(
     rf"\s*(?P<unit>[^\W\d_]+)?\s*(?:\b{_PER_WORD}\s+|/\s?)(?P<noun>[^\W\d_]{{2,}})", re.IGNORECASE
 )
+_OF_ONE = re.compile(rf"\b{_PER_WORD}\s+(?P<noun>\w+)", re.IGNORECASE)
 _ASKS = re.compile(
     r"\b(?:how (?:much|high|expensive)|what (?:do|does|did|is|are|would|will)|wie ?viel|"
     r"wie (?:hoch|teuer)|was (?:kost\w+|zahl\w+)|combien)\b",
@@ -48,7 +49,6 @@ _LIMIT = re.compile(
     r"\b(?:at most|no more than|not more than|up to|maximum|höchstens|maximal|au plus)\b",
     re.IGNORECASE,
 )
-_NOTHING = re.compile(r"(?!)")
 
 
 def at_rate(
@@ -92,13 +92,12 @@ def at_rate(
 
 def _times(count: int, unit: str) -> Form:
     """The form of a count times one figure."""
-    expression = f"{count} * {{0}}"
-    return Form(name="product", template="", expression=expression, unit=unit, stated=_NOTHING)
+    return Form(name="product", template="", expression=f"{count} * {{0}}", unit=unit)
 
 
 def _asked_count(question: str, noun: str) -> int | None:
     """How many of something a question asks about; None where it asks for the rate itself."""
-    if any(_is_same(found, noun) for found in re.findall(rf"{_PER_WORD}\s+(\w+)", question, re.I)):
+    if any(_is_same(found["noun"], noun) for found in _OF_ONE.finditer(question)):
         return None
     for found in _COUNT.finditer(question):
         count = found["count"].casefold()

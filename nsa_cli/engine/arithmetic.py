@@ -220,7 +220,7 @@ def by_rate(
     if not options.compute:
         return None
     document, spans = opened.document, spans_of(opened, context, passages, options)
-    return _found(
+    return _evaluated(
         opened, context, question, lambda: at_rate(answer, question.text, document, spans)
     )
 
@@ -237,14 +237,12 @@ def _written(
     """The answer by an expression of the model; None where it is refused."""
     asked = asked_form(question.text)
     assert asked is not None
-    spans = spans_of(opened, context, passages, options)
-    try:
-        found = calculated(text, asked, question.text, opened.document, spans)
-    except ExpressionError as error:
-        log.info("no expression from %r: %s", text, error)
-        return None
-    made = _answered(opened, context, *found, decoded, question.text)
-    return made._replace(cited=made.cited.unverified())
+    document, spans = opened.document, spans_of(opened, context, passages, options)
+    return _evaluated(
+        *(opened, context, question),
+        lambda: calculated(text, asked, question.text, document, spans),
+        decoded,
+    )
 
 
 def _from_row(
@@ -258,27 +256,28 @@ def _from_row(
     asked = asked_form(question.text)
     assert asked is not None
     document, spans = opened.document, spans_of(opened, context, passages, options)
-    return _found(
+    return _evaluated(
         *(opened, context, question),
         lambda: calculated_from_row(asked, question.text, document, spans),
     )
 
 
-def _found(
+def _evaluated(
     opened: OpenDocument,
     context: AnswerContext,
     question: TokenizedQuestion,
-    calculate_it: Callable[[], Calculated | None],
+    calculation: Callable[[], Calculated | None],
+    decoded: Decoded = _NOTHING,
 ) -> ByExpression | None:
-    """The answer by a calculation that no model has written; None without one."""
+    """The answer by a calculation, not verified; None without one, or where it is refused."""
     try:
-        found = calculate_it()
+        found = calculation()
     except ExpressionError as error:
-        log.info("no expression from the text: %s", error)
+        log.info("no expression: %s", error)
         return None
     if found is None:
         return None
-    made = _answered(opened, context, *found, _NOTHING, question.text)
+    made = _answered(opened, context, *found, decoded, question.text)
     return made._replace(cited=made.cited.unverified())
 
 

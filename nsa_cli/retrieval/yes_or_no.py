@@ -26,8 +26,10 @@ _ASKS_MORE = re.compile(
     re.IGNORECASE,
 )
 _DEPENDS = re.compile(
-    r"\b(?:if|whether|asks?|asked|requests?|requested|proposed?|proposes|unless|except\w*|only|until|provided|depend\w*|usually|normally|generally|some|"
-    r"ob|fragt\w*|beantragt\w*|wenn|falls|sofern|außer|nur|bis|meist\w*|einige|demand\w*|si|sauf|seulement|jusqu\w*)\b",
+    r"\b(?:if|unless|except\w*|only|until|provided|depend\w*|usually|normally|generally|some|"
+    r"whether|asks?|asked|requests?|requested|proposed?|proposes|"
+    r"wenn|falls|sofern|außer|nur|bis|meist\w*|einige|ob|fragt\w*|beantragt\w*|"
+    r"si|sauf|seulement|jusqu\w*|demand\w*)\b",
     re.IGNORECASE,
 )
 _PASSIVE = re.compile(

@@ -1,10 +1,10 @@
 """int8 weights: half the memory traffic per token, and faster matrix products on a CPU.
 
-Weights have one scale per output. For one row, the product uses the row as it is; for a few rows on
-a CPU with fast integer products, each value is two int8 digits, which keep 15 bits. For many rows,
-each row is quantized to 8 bits with its own scale and the products use integers. On a CPU with slow
-integer products the weights are widened to fp32 instead, and for the rows of a text on a CPU with
-AMX to bf16. All products are PyTorch's.
+Weights have one scale per output. For a few rows, the products use the rows as they are. From five
+rows on, a CPU with fast integer products takes each value as two int8 digits, which keep 15 bits.
+For many rows, each row is quantized to 8 bits with its own scale, and the products use integers. A
+CPU with slow integer products widens the weights to fp32 instead. One with AMX widens them to bf16
+for the rows of a text. All products are PyTorch's.
 
 Letters: R rows, O outputs, I inputs.
 
@@ -37,7 +37,7 @@ took 12 ms for 16 rows as they are on a core with AVX2, 23 for 32, and 22 to 28 
 _ROWS_BY_DIGITS = 5
 """Number of rows from which two digits are faster than the rows as they are: 9 rows times all
 weights of a layer of the default model took 1.4 rather than 2.6 times as long as one row, on two
-cores with AMX. The number is the same with the integer products of AVX-512 and of AVX2 alone."""
+cores with AMX. With the integer products of AVX-512 VNNI or AVX2 VNNI, the number is the same."""
 
 _ROWS_OF_TEXT = 256
 """Number of rows from which a CPU with AMX takes less time for bf16 products, and for widening the
@@ -91,12 +91,11 @@ class Int8Linear(nn.Module):
         """Project (..., I) to (..., O)."""
         rows = x.reshape(-1, x.shape[-1])
         product = _integer_product()
-        if len(rows) <= (_FEW_ROWS_PACKED if product is _by_halves else _FEW_ROWS):
-            if product is _whole and len(rows) >= _ROWS_BY_DIGITS:
-                out = self._by_digits(rows, product(self.weight)).to(x.dtype)
-            else:
-                out = torch._weight_int8pack_mm(rows, self.weight, self.scale)
-                out = out if self.bias is None else out + self.bias
+        if product is _whole and _ROWS_BY_DIGITS <= len(rows) <= _FEW_ROWS:
+            out = self._by_digits(rows, product(self.weight)).to(x.dtype)
+        elif len(rows) <= (_FEW_ROWS_PACKED if product is _by_halves else _FEW_ROWS):
+            out = torch._weight_int8pack_mm(rows, self.weight, self.scale)
+            out = out if self.bias is None else out + self.bias
         elif (dtype := _widened(rows, product)) is not None:
             wide = self.weight.to(dtype).mul_(self.scale.to(dtype)[:, None])
             bias = None if self.bias is None else self.bias.to(dtype)
