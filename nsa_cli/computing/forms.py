@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-FORM_RULES = 7
+FORM_RULES = 8
 """Version of the forms; bump when the same question gets another answer by them."""
 
 SLOT = "#"
