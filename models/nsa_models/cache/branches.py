@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from nsa_kernels.phi import block_starts
+from nsa_kernels.pointwise import rotate
 from nsa_kernels.settings import AttentionSettings
-from nsa_models.configuration.rotary import rotate
 
 if TYPE_CHECKING:
     from nsa_kernels.gpu.layout import Packing

@@ -63,15 +63,3 @@ def fit_rotary(config: NSAConfig, tokens: int) -> None:
     if rope.get("rope_type") == "longrope" and config.rope_factors is None:
         original = rope["original_max_position_embeddings"]
         config.rope_factors = "long" if tokens > original else "short"
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply the rotary embedding (T, D) or (B, 1, T, D) to queries or keys (B, heads, T, D).
-
-    An embedding with fewer columns than D rotates these and leaves the others unchanged.
-    """
-    width = cos.shape[-1]
-    if width < x.shape[-1]:
-        return torch.cat([rotate(x[..., :width], cos, sin), x[..., width:]], dim=-1)
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nsa_kernels.pointwise import rotate
 from nsa_models.cache.kv_cache import KVCache
-from nsa_models.configuration.rotary import rotate
 from nsa_models.errors import ModelError
 from nsa_models.modeling.model import NSALanguageModel
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from nsa_kernels.phi import linear_phi, mean_phi, mlp_phi
+from nsa_kernels.pointwise import rotate
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.branches import Branches, Rotary
 from nsa_models.configuration.config import NSAConfig
-from nsa_models.configuration.rotary import rotate
 from nsa_models.modeling.linear import Linear
 from nsa_models.modeling.norm import RMSNorm
 

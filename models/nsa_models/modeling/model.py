@@ -19,12 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nsa_kernels.pointwise import rotate, silu_product
 from nsa_kernels.settings import AttentionSettings
 from nsa_models.cache.kv_cache import Compressor, KVCache, LayerDevices, NoCache
 from nsa_models.cache.layer_cache import LayerCache
 from nsa_models.cache.layer_devices import HOST, device_runs, layer_devices
 from nsa_models.configuration.config import NSAConfig
-from nsa_models.configuration.rotary import inverse_frequencies, rotate
+from nsa_models.configuration.rotary import inverse_frequencies
 from nsa_models.modeling.branches import (
     AttentionBranches,
     BranchTensors,
@@ -237,12 +238,14 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the MLP: (B, T, width) to (B, T, width)."""
-        down: Tensor
         if self.merged is not None:
             done = self.merged(x)
-            down = self.down_proj(self.act(done["gate"]) * done["up"])
-            return down
-        down = self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x))
+            gate, up = done["gate"], done["up"]
+        else:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        down: Tensor = self.down_proj(
+            silu_product(gate, up) if self.act is F.silu else self.act(gate) * up
+        )
         return down
 
 
