@@ -12,7 +12,8 @@ Source: Yuan et al. 2025, eqs. 5 to 12.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,9 @@ from nsa_kernels.gpu.selected import selected_forward
 from nsa_kernels.gpu.selected_backward import selected_keys_backward, selected_rows_backward
 from nsa_kernels.gpu.selection import select_blocks
 from nsa_kernels.settings import AttentionSettings
+
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 _REPLAYS = Replays()
 """Recorded launches of forward passes."""
@@ -100,6 +104,8 @@ def _replayed(
 ) -> Sequence[Tensor | None]:
     """The results of `compute`, by its recorded launches where it was called with such inputs."""
     given = [x for x in inputs if x is not None]
+    if _captures(given[0]):  # the graph repeats the launches, on streams that a recording lacks
+        return compute()
     whole = (*key, select_blocks, *(x is None for x in inputs))
     return _REPLAYS.call(whole, given, compute)
 
@@ -176,18 +182,52 @@ def _gated_pass(
         problem, _compression(settings), q, summary_k, summary_v
     )
     assert compressed is not None
-    scored = compressed_lse if settings.score_stride == 1 else None
-    blocks = select_blocks(problem, q, summary_k, scored)
     gate = gates.unbind(dim=-1)
     kept = empty_rows(q, problem.value_dim) if keeps else None
     addend = Addend(other=compressed, other_gate=gate[0], gate=gate[2], kept=kept)
     window = Band(window=settings.window)
     recent = _Recent.of(problem, q, k, v, window_k, window_v)
-    others, recent_lse = banded_forward(
-        recent.problem, window, q, recent.k, recent.v, addend=addend
+    scored = compressed_lse if settings.score_stride == 1 else None
+    blocks, (others, recent_lse) = _independent(
+        lambda: select_blocks(problem, q, summary_k, scored),
+        lambda: banded_forward(recent.problem, window, q, recent.k, recent.v, addend=addend),
+        side_by_side=not keeps and _captures(q),
     )
     out, lse = selected_forward(problem, q, k, v, blocks, gate=gate[1], others=others)
     return out, blocks, compressed, compressed_lse, kept, recent_lse, lse
+
+
+def _captures(x: Tensor) -> bool:
+    """Return whether a CUDA graph records the launches on the current stream."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+def _independent(
+    first: Callable[[], First], second: Callable[[], Second], *, side_by_side: bool
+) -> tuple[First, Second]:
+    """The results of two steps that do not need each other.
+
+    Args:
+        first: Launches kernels, and returns its results.
+        second: The same.
+        side_by_side: Whether the kernels of `second` run on a stream of their own. Graphs alone do:
+            without one, the events between streams cost the host more than the device gains.
+    """
+    if not side_by_side:
+        return first(), second()
+    main = torch.cuda.current_stream()
+    side = _side_stream(main.device)
+    side.wait_stream(main)
+    with torch.cuda.stream(side):
+        later = second()
+    done = first()
+    main.wait_stream(side)
+    return done, later
 
 
 def _union_pass(

@@ -303,6 +303,29 @@ def test_results_are_deterministic_on_cuda(
 
 @gpu
 @CUDA_CASES
+@torch.no_grad()
+def test_a_graph_computes_what_calls_do(
+    settings: AttentionSettings, drawn: dict[str, Any], seed: int
+) -> None:
+    """To the bit, with inputs that changed after the capture; its window has a stream of its own."""
+    torch.manual_seed(seed)
+    tensors = draw(settings, 4097, **drawn)
+    others = [draw(settings, 4097, **drawn) for _ in range(3)]
+    with usual_memory():
+        eager = [nsa_attention(**each, settings=settings, impl=Impl.TRITON).out for each in others]
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = nsa_attention(**tensors, settings=settings, impl=Impl.TRITON).out
+        for drawn_next, want in zip(others, eager, strict=True):
+            for name, x in drawn_next.items():
+                tensors[name].copy_(x)
+            graph.replay()
+            assert torch.equal(out, want)
+
+
+@gpu
+@CUDA_CASES
 def test_equal_importances_on_cuda(settings: AttentionSettings, drawn: dict[str, Any]) -> None:
     tensors = draw(settings, 2000, **drawn, batch=2)
     tensors["k"].fill_(0.5)
