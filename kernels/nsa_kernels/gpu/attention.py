@@ -215,7 +215,7 @@ def _independent(
     Args:
         first: Launches kernels, and returns its results.
         second: The same.
-        side_by_side: Whether the kernels of `second` run on a stream of their own. Graphs alone do:
+        side_by_side: Whether the kernels of `second` run on another stream. Graphs alone do:
             without one, the events between streams cost the host more than the device gains.
     """
     if not side_by_side:

@@ -307,7 +307,7 @@ def test_results_are_deterministic_on_cuda(
 def test_a_graph_computes_what_calls_do(
     settings: AttentionSettings, drawn: dict[str, Any], seed: int
 ) -> None:
-    """To the bit, with inputs that changed after the capture; its window has a stream of its own."""
+    """To the bit, with inputs that changed after the capture; the window has its own stream."""
     torch.manual_seed(seed)
     tensors = draw(settings, 4097, **drawn)
     others = [draw(settings, 4097, **drawn) for _ in range(3)]
