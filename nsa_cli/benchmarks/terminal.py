@@ -24,6 +24,10 @@ _UNITS_OF_TIME = ("s", "min", "h", "left")
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
+_UP = re.compile(r"\x1b\[[0-9]*A")
+
+_ERASE = "\x1b[2K"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
@@ -32,12 +36,17 @@ class Seen:
     Attributes:
         seconds: Since the start of the command.
         answer: Whether it is of standard output, and not of standard error.
-        text: The output without control sequences.
+        raw: The output.
     """
 
     seconds: float
     answer: bool
-    text: str
+    raw: str
+
+    @property
+    def text(self) -> str:
+        """The output without control sequences."""
+        return _CONTROL.sub("", self.raw)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +88,7 @@ def watch(command: Sequence[str], variables: Mapping[str, str]) -> TerminalRun:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     seen, total, code = _recorded(command, variables)
     if code:
-        told = " ".join("".join(each.text for each in seen).split())
+        told = " ".join(lines_left("".join(each.raw for each in seen)).split())
         raise NsaError(f"the command failed with exit code {code}: {told[-300:]}")
     return summary(seen, total, load)
 
@@ -110,6 +119,26 @@ def summary(seen: Sequence[Seen], total: float, load: float) -> TerminalRun:
         stages=stages,
         load_average=round(load, 2),
     )
+
+
+def lines_left(raw: str) -> str:
+    """Return what a screen shows at the end, without lines that were erased.
+
+    Args:
+        raw: Output with control sequences, which erases the line of the cursor or one above it.
+    """
+    lines = [""]
+    for part in re.split(f"({_UP.pattern}|{re.escape(_ERASE)}|\r?\n)", raw):
+        if part.endswith("\n"):
+            lines.append("")
+        elif part == _ERASE:
+            lines[-1] = ""
+        elif _UP.fullmatch(part):
+            above = int(part[2:-1] or 1)
+            del lines[max(1, len(lines) - above) :]
+        else:
+            lines[-1] += _CONTROL.sub("", part)
+    return "\n".join(lines)
 
 
 def _last_words(seen: Sequence[Seen]) -> str:
@@ -160,9 +189,9 @@ def _recorded(
                 if not data:
                     still_open.discard(screen)
                     continue
-                text = _CONTROL.sub("", data.decode(errors="replace"))
                 passed = time.monotonic() - began
-                seen.append(Seen(seconds=passed, answer=screen == out, text=text))
+                raw = data.decode(errors="replace")
+                seen.append(Seen(seconds=passed, answer=screen == out, raw=raw))
         code = process.wait()
     finally:
         process.kill()

@@ -11,13 +11,20 @@ import pytest
 
 from nsa_cli.__main__ import run as run_program
 from nsa_cli.benchmarks import terminal
-from nsa_cli.benchmarks.terminal import Seen, TerminalRun, print_runs, summary, watch
+from nsa_cli.benchmarks.terminal import (
+    Seen,
+    TerminalRun,
+    lines_left,
+    print_runs,
+    summary,
+    watch,
+)
 from nsa_cli.system import today
 from nsa_models.errors import NsaError
 
 
 def seen(seconds: float, text: str, *, answer: bool = False) -> Seen:
-    return Seen(seconds=seconds, answer=answer, text=text)
+    return Seen(seconds=seconds, answer=answer, raw=text)
 
 
 def test_the_longest_silence() -> None:
@@ -63,6 +70,18 @@ def test_a_command_in_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_command_that_fails() -> None:
     with pytest.raises(NsaError, match="exit code 3: told"):
         watch([sys.executable, "-c", "print('told'); raise SystemExit(3)"], {})
+
+
+def test_an_error_is_told_without_frames_of_a_spinner() -> None:
+    frames = (
+        "\x1b[?25l\x1b[32m⠋\x1b[0m Opening a.pdf\r\x1b[2K\x1b[32m⠙\x1b[0m Opening a.pdf\r\n"
+        "\x1b[?25h\r\x1b[1A\x1b[2K\x1b[31mnsa: no model at /tmp/x.\x1b[0m\r\n"
+        "\x1b[31mName one.\x1b[0m\r\n"
+    )
+    assert " ".join(lines_left(frames).split()) == "nsa: no model at /tmp/x. Name one."
+    code = f"import sys; sys.stderr.write({frames!r}); raise SystemExit(1)"
+    with pytest.raises(NsaError, match="exit code 1: nsa: no model"):
+        watch([sys.executable, "-c", code], {})
 
 
 def test_a_report_says_what_was_asked_and_when(
