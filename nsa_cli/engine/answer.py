@@ -368,7 +368,7 @@ def _stats(opened: OpenDocument, question: TokenizedQuestion, generated: Generat
         time_to_first_token_seconds=round(generated.first_token_seconds, 3),
         decode_tokens_per_second=round(generated.tokens_per_second, 2),
         peak_memory_bytes=peak_memory_bytes(),
-        cache_bytes=sum(window.access.bytes_held for window in opened.windows),
-        cache_bytes_touched=sum(window.access.bytes_touched for window in opened.windows),
+        cache_bytes=sum(window.bytes_held for window in opened.windows),
+        cache_bytes_touched=sum(window.bytes_touched for window in opened.windows),
         left_out_lines=opened.document.left_out_lines,
     )

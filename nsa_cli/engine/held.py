@@ -161,8 +161,7 @@ def reused(opened: OpenDocument, options: Options, emit: Emit) -> OpenDocument:
     from nsa_cli.engine.generate import GenerationOptions
 
     for window in opened.windows:
-        window.reused_tokens = len(window.text.ids)
-        window.access.restart()
+        window.begin_command()
     return replace(
         opened,
         options=GenerationOptions.of(options),

@@ -8,8 +8,9 @@ Source: Ratner et al. 2023, "Parallel Context Windows for Large Language Models"
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -18,41 +19,96 @@ from nsa_cli.documents import Document
 from nsa_cli.events import Emit, Event, Note, Progress
 from nsa_cli.kv_store import inventory
 from nsa_cli.kv_store.block_access import BlockAccess, CorruptBlockError
-from nsa_cli.kv_store.prefill import Prefiller
+from nsa_cli.kv_store.prefill import Prefilled, Prefiller
 from nsa_cli.kv_store.store import PrefixMatch
 from nsa_cli.output.logging import log
-from nsa_models.cache.kv_cache import KVCache
+from nsa_models.cache.kv_cache import KVCache, cache_shape
 
 Result = TypeVar("Result")
 
 
-@dataclass(slots=True, kw_only=True)
+MOST_ATTENDED = 12
+"""Context windows that a question attends to; words choose them in a text with more. With the
+suite's documents as one text of 31 windows, the 12 that BM25 ranks best hold the page of the answer
+of 90 to 92 % of 314 questions, in other languages too; the best 16 of 94 to 95 %."""
+
+
 class ContextWindow:
     """A prefilled text, or a prefilled part of a long one.
 
-    Attributes:
+    Of a text with more windows than a question attends to, a stored one is opened and verified when
+    it is first used.
+
+    Args:
         text: Its tokens.
-        prefiller: What prefilled it.
+        prefiller: What prefills it.
         name: Name of the document.
         room: Tokens of room after it.
-        cache: Its keys and values, with that room.
+        match: What is stored of it.
+        prefilled: The window prefilled; None to open it when it is first used.
+
+    Attributes:
         reused_tokens: Tokens whose keys and values were stored.
-        access: Counts and verifies the blocks that attention reads.
     """
 
-    text: TokenizedText
-    prefiller: Prefiller
-    name: str
-    room: int
-    cache: KVCache
-    reused_tokens: int
-    access: BlockAccess
+    def __init__(
+        self,
+        *,
+        text: TokenizedText,
+        prefiller: Prefiller,
+        name: str,
+        room: int,
+        match: PrefixMatch,
+        prefilled: Prefilled | None,
+    ) -> None:
+        self.text = text
+        self.prefiller = prefiller
+        self.name = name
+        self.room = room
+        self.reused_tokens = len(text.ids) if prefilled is None else prefilled.reused_tokens
+        self._match = match
+        self._prefilled = prefilled
+
+    @property
+    def cache(self) -> KVCache:
+        """Its keys and values, with the room after it."""
+        return self._open().cache
+
+    @property
+    def access(self) -> BlockAccess:
+        """Counts and verifies the blocks that attention reads."""
+        return self._open().access
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of all keys and values, and of the compressed keys that were scored."""
+        if self._prefilled is not None:
+            return self._prefilled.access.bytes_held
+        model = self.prefiller.model
+        return 2 * math.prod(cache_shape(model.config, len(self.text.ids))) * model.dtype.itemsize
+
+    @property
+    def bytes_touched(self) -> int:
+        """Bytes of keys, values and compressed keys that attention has read."""
+        return 0 if self._prefilled is None else self._prefilled.access.bytes_touched
+
+    def begin_command(self) -> None:
+        """Count what attention reads from now on; the whole window counts as stored before."""
+        self.reused_tokens = len(self.text.ids)
+        if self._prefilled is not None:
+            self._prefilled.access.restart()
 
     def prefill_again(self) -> None:
         """Verify all that is stored of the window, and prefill what is corrupt."""
-        match = self.prefiller.match(self.text.ids)
-        done = self.prefiller.run(match, self.room, self.name)
-        self.cache, self.reused_tokens, self.access = done
+        self._prefill(self.prefiller.match(self.text.ids))
+
+    def _open(self) -> Prefilled:
+        return self._prefilled or self._prefill(self._match)
+
+    def _prefill(self, match: PrefixMatch) -> Prefilled:
+        made = self._prefilled = self.prefiller.run(match, self.room, self.name)
+        self.reused_tokens = made.reused_tokens
+        return made
 
 
 def over_windows(
@@ -109,30 +165,34 @@ def prefill_windows(
     windows: list[ContextWindow] = []
     before = 0
     for text, match in zip(texts, matches, strict=True):
-        over_all = partial(_of_all, prefiller.emit, before, total)
-        telling = replace(prefiller, emit=over_all)
-        chunks = telling.chunks(match, room, document.name, verify_later=verify_later)
-        while True:
-            try:
-                progress = next(chunks)
-            except StopIteration as end:
-                cache, reused, access = end.value
-                break
-            _label(prefiller, text, document, model_name)  # also of a reading that is cut short
-            yield replace(progress, done=before + progress.done, total=total)
+        prefilled: Prefilled | None = None
+        if len(texts) <= MOST_ATTENDED or match.whole is None:
+            over_all = partial(_of_all, prefiller.emit, before, total)
+            telling = replace(prefiller, emit=over_all)
+            chunks = telling.chunks(match, room, document.name, verify_later=verify_later)
+            while True:
+                try:
+                    progress = next(chunks)
+                except StopIteration as end:
+                    prefilled = end.value
+                    break
+                # Also of a reading that is cut short.
+                _label(prefiller, text, document, model_name)
+                yield replace(progress, done=before + progress.done, total=total)
+            assert prefilled is not None
+            # What was verified; a question maps again what it reads.
+            prefilled.cache.release_pages()
         windows.append(
             ContextWindow(
                 text=text,
                 prefiller=prefiller,
                 name=document.name,
                 room=room,
-                cache=cache,
-                reused_tokens=reused,
-                access=access,
+                match=match,
+                prefilled=prefilled,
             )
         )
         before += len(text.ids)
-        cache.release_pages()  # what was verified; a question maps again what it reads
         if prefiller.store is not None:
             log.info("stored in %s", prefiller.store.folder(text.ids))
             _label(prefiller, text, document, model_name)

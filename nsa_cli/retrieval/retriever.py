@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nsa_cli.context.tokens import TokenizedQuestion, TokenizedText
 from nsa_cli.documents import Document
-from nsa_cli.kv_store.windows import ContextWindow, over_windows
+from nsa_cli.kv_store.windows import MOST_ATTENDED, ContextWindow, over_windows
 from nsa_cli.retrieval.attention import block_scores, without_attention_sinks
 from nsa_cli.retrieval.bm25 import Bm25
 from nsa_cli.retrieval.instruction import InstructionMemory
@@ -37,6 +37,9 @@ from nsa_models.weights.resident import release_weights
 
 _WINDOWS_TOGETHER = 4
 """Context windows that a question is scored over at once: as many are in memory."""
+
+_CHOICE_TOKENS = 1000
+"""Most tokens of a page by which BM25 chooses windows."""
 
 _CONTENTS_SHARE = 0.6
 """Share of lines that makes a page a table of contents, which names what other pages say. None of
@@ -108,32 +111,58 @@ class Retriever:
             settings: Attention of the question; the model's answer settings when None.
         """
         settings = settings or self._model.config.answer_settings()
-        attention = self.attention(question, settings)
+        attention = self.attention(question, settings, self._likely_windows(question))
         attention = without_attention_sinks(attention, self._text, self._model.config.select_block)
         words = self.bm25.scores(question.text)
         return BlockScores(attention, words, few=settings.select_count is not None)
 
     def attention(
-        self, question: TokenizedQuestion, settings: AttentionSettings | None = None
+        self,
+        question: TokenizedQuestion,
+        settings: AttentionSettings | None = None,
+        windows: Sequence[int] | None = None,
     ) -> Tensor:
-        """Score each block by the attention that a question gives it: (N,); see `block_scores`."""
+        """Score each block by the attention that a question gives it: (N,); see `block_scores`.
+
+        Args:
+            question: The question.
+            settings: Attention of the question; the model's answer settings when None.
+            windows: Indices of the windows that the question attends to, all when None; blocks of
+                other windows score 0.
+        """
         settings = settings or self._model.config.answer_settings()
 
-        def step(windows: Sequence[ContextWindow]) -> list[Tensor]:
-            caches, texts = [each.cache for each in windows], [each.text for each in windows]
-            memories = [self._memory(each) for each in windows]
+        def step(some: Sequence[ContextWindow]) -> list[Tensor]:
+            caches, texts = [each.cache for each in some], [each.text for each in some]
+            memories = [self._memory(each) for each in some]
             return block_scores(self._model, caches, texts, question, settings, memories)
 
         release_weights(self._model.lm_head)  # of the last answer; the search does not read it
-        found: list[Tensor] = []
-        for first in range(0, len(self._windows), _WINDOWS_TOGETHER):
-            some = self._windows[first : first + _WINDOWS_TOGETHER]
-            found += over_windows(some, step)
+        size = self._model.config.select_block
+        found = [torch.zeros(-(-len(window.text.ids) // size)) for window in self._windows]
+        chosen = range(len(self._windows)) if windows is None else windows
+        for first in range(0, len(chosen), _WINDOWS_TOGETHER):
+            some = chosen[first : first + _WINDOWS_TOGETHER]
+            together = [self._windows[index] for index in some]
+            for index, scores in zip(some, over_windows(together, step), strict=True):
+                found[index] = scores
             if len(self._windows) > 1:
-                for window in some:
+                for window in together:
                     window.cache.release_pages()
         trim_heap()  # of keys in fp32, before the weights are read for the pages
         return torch.cat(found)
+
+    def _likely_windows(self, question: TokenizedQuestion) -> list[int] | None:
+        """Return the windows with the best pages, in order; None where all are attended to."""
+        if len(self._windows) <= MOST_ATTENDED:
+            return None
+        index = self._index(_CHOICE_TOKENS)
+        words = index.bm25.scores(question.text)
+        if not bool((words > 0).any()):
+            return None
+        windows = torch.tensor([page.window for page in index.pages])
+        best = torch.zeros(len(self._windows)).scatter_reduce(0, windows, words, "amax")
+        return sorted(best.argsort(descending=True, stable=True)[:MOST_ATTENDED].tolist())
 
     def _memory(self, window: ContextWindow) -> InstructionMemory:
         """What is kept of the instruction after a window."""

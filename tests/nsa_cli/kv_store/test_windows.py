@@ -12,6 +12,7 @@ from nsa_cli.context.prompt import OVERLAP_TOKENS, PromptBuilder
 from nsa_cli.context.tokens import joined
 from nsa_cli.documents.text import read_text
 from nsa_cli.events import Progress
+from nsa_cli.kv_store.store import KVStore
 from nsa_models.errors import DoesNotFitError
 from nsa_models.tokenization.tokenizer import Tokenizer
 
@@ -102,6 +103,38 @@ def test_a_damaged_window_is_prefilled_again(asker: Any, long_file: Path) -> Non
     again = asker(long_file)
     assert (again.answer, again.citations) == (first.answer, first.citations)
     assert again.stats.reused_tokens < again.stats.document_tokens
+
+
+def test_windows_that_are_not_attended_to_stay_closed(
+    asker: Any, long_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a text with many windows; one that is damaged is found when it is attended to."""
+    monkeypatch.setattr("nsa_cli.kv_store.windows.MOST_ATTENDED", 1)
+    monkeypatch.setattr("nsa_cli.retrieval.retriever.MOST_ATTENDED", 1)
+    first = asker(long_file, "Who wrote report 17?")
+    opened = list[Path]()
+    real = KVStore.open
+
+    def opens(store: KVStore, stored: Any, *, writable: bool) -> Any:
+        opened.append(stored.folder)
+        return real(store, stored, writable=writable)
+
+    monkeypatch.setattr(KVStore, "open", opens)
+    monkeypatch.setattr(KVStore, "open_unchecked", lambda *_: None)
+    again = asker(long_file, "Who wrote report 17?")
+    assert (again.answer, again.citations) == (first.answer, first.citations)
+    assert again.stats.reused_tokens == again.stats.document_tokens
+    assert again.stats.cache_bytes == first.stats.cache_bytes
+    assert 1 <= len(set(opened)) < len(asker.readings) == 3
+    attended = opened[0]
+    with (attended / "tensors.bin").open("r+b") as file:
+        file.seek(5000)
+        byte = file.read(1)
+        file.seek(5000)
+        file.write(bytes([byte[0] ^ 16]))
+    mended = asker(long_file, "Who wrote report 17?")
+    assert (mended.answer, mended.citations) == (first.answer, first.citations)
+    assert mended.stats.reused_tokens < mended.stats.document_tokens
 
 
 def test_a_capacity_below_one_window_is_refused(asker: Any, long_file: Path) -> None:

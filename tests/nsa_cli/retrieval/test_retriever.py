@@ -11,8 +11,10 @@ import torch
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.kv_store.block_access import BlockAccess
 from nsa_cli.kv_store.integrity import block_checksums
+from nsa_cli.retrieval import retriever as retriever_module
 from nsa_cli.retrieval.attention import without_attention_sinks
 from nsa_cli.retrieval.bm25 import Bm25
+from nsa_cli.retrieval.pages import PageTokens
 from nsa_cli.retrieval.ranking import BlockScores, block_spans, hybrid_scores
 from nsa_cli.retrieval.retriever import Retriever
 
@@ -44,7 +46,9 @@ def test_many_windows_are_scored_a_few_at_a_time(
     monkeypatch.setattr("nsa_cli.retrieval.retriever.over_windows", over_windows)
     windows: Any = [
         SimpleNamespace(
-            number=number, cache=SimpleNamespace(release_pages=lambda n=number: released.append(n))
+            number=number,
+            text=SimpleNamespace(ids=range(64)),
+            cache=SimpleNamespace(release_pages=lambda n=number: released.append(n)),
         )
         for number in range(6)
     ]
@@ -53,6 +57,50 @@ def test_many_windows_are_scored_a_few_at_a_time(
     assert found.tolist() == [0, 1, 2, 3, 4, 5]
     assert together == [4, 2]
     assert released == [0, 1, 2, 3, 4, 5]
+
+
+def test_words_choose_the_windows_of_a_very_long_text(
+    opened: OpenDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only windows with the best pages are attended to; other blocks have their words alone."""
+    attended = list[int]()
+    size, blocks = opened.block_tokens, 2
+
+    def over_windows(windows: Any, _step: Any) -> list[torch.Tensor]:
+        attended.extend(window.number for window in windows)
+        return [torch.ones(blocks) for _ in windows]
+
+    monkeypatch.setattr("nsa_cli.retrieval.retriever.over_windows", over_windows)
+    monkeypatch.setattr(
+        "nsa_cli.retrieval.retriever.without_attention_sinks", lambda scores, *_: scores
+    )
+    windows: Any = [
+        SimpleNamespace(
+            number=number,
+            text=SimpleNamespace(ids=range(size * blocks)),
+            cache=SimpleNamespace(release_pages=lambda: None),
+        )
+        for number in range(15)
+    ]
+    retriever = Retriever(opened.model, windows, opened.document, opened.text)
+    texts = [f"page {n} names the {'lighthouse' if n in (0, 13) else 'harbor'}" for n in range(15)]
+    texts[7] = texts[9] = texts[14] = "nothing of it"
+    pages = [PageTokens(window=n, start=0, stop=9) for n in range(15)]
+    index = retriever_module._PageIndex(pages, Bm25(texts), [])
+    monkeypatch.setattr(retriever, "_index", lambda _: index)
+    monkeypatch.setattr(Retriever, "bm25", Bm25(["x"] * (15 * blocks)))
+
+    scores = retriever.scores(opened.prompts.question("Which page names the lighthouse?"))
+    assert attended == [0, 1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13]
+    expected = [float(n in attended) for n in range(15) for _ in range(blocks)]
+    assert scores.attention.tolist() == expected
+
+    attended.clear()
+    retriever.scores(opened.prompts.question("Wo steht der Leuchtturm?"))
+    assert attended == list(range(15))  # no word of the question is in the text
+    attended.clear()
+    retriever.attention(opened.prompts.question("Which page names the lighthouse?"))
+    assert attended == list(range(15))
 
 
 def test_joined_pages_do_not_stay_in_memory(
@@ -74,9 +122,9 @@ def test_a_window_with_a_corrupt_block_is_prefilled_again_before_its_pages_are_j
     whole, retriever, notes = opened.windows[0], opened.retriever, list[str]()
     page = retriever.pages(768)[-1]
     expected = retriever.join([page], 10)
-    whole.access = BlockAccess(
-        whole.cache, 64, block_checksums(whole.cache, 64, 0, whole.cache.length)
-    )
+    checks = block_checksums(whole.cache, 64, 0, whole.cache.length)
+    assert whole._prefilled is not None
+    whole._prefilled = whole._prefilled._replace(access=BlockAccess(whole.cache, 64, checks))
     monkeypatch.setattr(whole.prefiller, "emit", lambda event: notes.append(event.text))
     token = 0 if head else page.start
     damaged = getattr(whole.cache, tensor)[1][0, 1, token]
