@@ -38,8 +38,8 @@ from nsa_models.weights.resident import release_weights
 _WINDOWS_TOGETHER = 4
 """Context windows that a question is scored over at once: as many are in memory."""
 
-_CHOICE_TOKENS = 1000
-"""Most tokens of a page by which BM25 chooses windows."""
+_BEST_OF_WINDOW = torch.tensor([1.0, 0.6, 0.36, 0.216])
+"""Weights of a window's best blocks where words choose windows."""
 
 _CONTENTS_SHARE = 0.6
 """Share of lines that makes a page a table of contents, which names what other pages say. None of
@@ -111,9 +111,9 @@ class Retriever:
             settings: Attention of the question; the model's answer settings when None.
         """
         settings = settings or self._model.config.answer_settings()
-        attention = self.attention(question, settings, self._likely_windows(question))
-        attention = without_attention_sinks(attention, self._text, self._model.config.select_block)
         words = self.bm25.scores(question.text)
+        attention = self.attention(question, settings, self._likely_windows(words))
+        attention = without_attention_sinks(attention, self._text, self._model.config.select_block)
         return BlockScores(attention, words, few=settings.select_count is not None)
 
     def attention(
@@ -152,17 +152,21 @@ class Retriever:
         trim_heap()  # of keys in fp32, before the weights are read for the pages
         return torch.cat(found)
 
-    def _likely_windows(self, question: TokenizedQuestion) -> list[int] | None:
-        """Return the windows with the best pages, in order; None where all are attended to."""
-        if len(self._windows) <= MOST_ATTENDED:
+    def _likely_windows(self, words: Tensor) -> list[int] | None:
+        """Return the windows that a question attends to, in order; None for all.
+
+        Args:
+            words: (N,) scores of the blocks from `bm25`.
+        """
+        if len(self._windows) <= MOST_ATTENDED or not bool((words > 0).any()):
             return None
-        index = self._index(_CHOICE_TOKENS)
-        words = index.bm25.scores(question.text)
-        if not bool((words > 0).any()):
-            return None
-        windows = torch.tensor([page.window for page in index.pages])
-        best = torch.zeros(len(self._windows)).scatter_reduce(0, windows, words, "amax")
-        return sorted(best.argsort(descending=True, stable=True)[:MOST_ATTENDED].tolist())
+        firsts = [start // self._model.config.select_block for start in self._text.starts]
+        best = []
+        for first, stop in zip(firsts, [*firsts[1:], len(words)], strict=True):
+            top = words[first:stop].topk(min(len(_BEST_OF_WINDOW), stop - first)).values
+            best.append(float(top @ _BEST_OF_WINDOW[: len(top)]))
+        order = torch.tensor(best).argsort(descending=True, stable=True)
+        return sorted(order[:MOST_ATTENDED].tolist())
 
     def _memory(self, window: ContextWindow) -> InstructionMemory:
         """What is kept of the instruction after a window."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +12,8 @@ import torch
 from nsa_cli.engine.open_document import OpenDocument
 from nsa_cli.kv_store.block_access import BlockAccess
 from nsa_cli.kv_store.integrity import block_checksums
-from nsa_cli.retrieval import retriever as retriever_module
 from nsa_cli.retrieval.attention import without_attention_sinks
 from nsa_cli.retrieval.bm25 import Bm25
-from nsa_cli.retrieval.pages import PageTokens
 from nsa_cli.retrieval.ranking import BlockScores, block_spans, hybrid_scores
 from nsa_cli.retrieval.retriever import Retriever
 
@@ -82,15 +81,17 @@ def test_words_choose_the_windows_of_a_very_long_text(
         )
         for number in range(15)
     ]
-    retriever = Retriever(opened.model, windows, opened.document, opened.text)
-    texts = [f"page {n} names the {'lighthouse' if n in (0, 13) else 'harbor'}" for n in range(15)]
-    texts[7] = texts[9] = texts[14] = "nothing of it"
-    pages = [PageTokens(window=n, start=0, stop=9) for n in range(15)]
-    index = retriever_module._PageIndex(pages, Bm25(texts), [])
-    monkeypatch.setattr(retriever, "_index", lambda _: index)
-    monkeypatch.setattr(Retriever, "bm25", Bm25(["x"] * (15 * blocks)))
+    starts = tuple(range(0, 15 * blocks * size, blocks * size))
+    text = replace(opened.text, starts=starts)
+    retriever = Retriever(opened.model, windows, opened.document, text)
+    texts = ["the harbor"] * (15 * blocks)
+    for block in (0, 26, 27):  # of the windows 0 and 13
+        texts[block] = "page that names the lighthouse"
+    for window in (7, 9, 14):
+        texts[2 * window] = texts[2 * window + 1] = "nothing of it"
+    monkeypatch.setattr(Retriever, "bm25", Bm25(texts))
 
-    scores = retriever.scores(opened.prompts.question("Which page names the lighthouse?"))
+    scores = retriever.scores(opened.prompts.question("Is a lighthouse in the harbor?"))
     assert attended == [0, 1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13]
     expected = [float(n in attended) for n in range(15) for _ in range(blocks)]
     assert scores.attention.tolist() == expected
@@ -99,7 +100,7 @@ def test_words_choose_the_windows_of_a_very_long_text(
     retriever.scores(opened.prompts.question("Wo steht der Leuchtturm?"))
     assert attended == list(range(15))  # no word of the question is in the text
     attended.clear()
-    retriever.attention(opened.prompts.question("Which page names the lighthouse?"))
+    retriever.attention(opened.prompts.question("Is a lighthouse in the harbor?"))
     assert attended == list(range(15))
 
 
